@@ -1,0 +1,40 @@
+"""What every data set becomes: a list of cases that can be read one at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from livseg_lib.volumes import Volume
+
+
+@dataclass(frozen=True)
+class Case:
+    """One scan of one patient. Pickles (the readers are partials of module functions)."""
+
+    case_id: str
+    """Unique in its data set and fit for a file name, such as "volume-12"."""
+    patient: str
+    """Splits never separate cases that share it."""
+    files: tuple[Path, ...]
+    """Every file that the case is read from."""
+    read_volume: Callable[[], Volume]
+    read_labels: Callable[[Volume], np.ndarray] | None = None
+    """Gives labels 0/1/2, uint8 (D, H, W), on the volume's grid; None where there is no truth."""
+    slice_numbers: tuple[int, ...] | None = None
+    """Original numbers of the slices where the case is a set of pictures, not a whole volume."""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A folder of cases, in natural order of their ids."""
+
+    name: str
+    """The adapter: "lits", "msd", "kaggle", "ircadb", "dicom" or "nifti"."""
+    folder: Path
+    cases: tuple[Case, ...]
+    unpaired: tuple[Path, ...] = field(default=())
+    """Segmentations without a volume. (A case without labels stays a case: its read_labels is None.)"""

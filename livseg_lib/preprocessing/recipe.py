@@ -1,0 +1,42 @@
+"""How a volume becomes pictures: the one record that extraction and prediction both follow."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+from livseg_lib.errors import InputError
+
+NOISE_FILTERS = ("none", "median", "gaussian")
+EQUALIZATIONS = ("none", "global", "clahe")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Steps in the order they are applied. Written to `model.json`, so that prediction repeats them."""
+
+    windows: tuple[str, ...] = ("liver", "liver_narrow", "liver_wide")
+    """One channel each; names of `windows.WINDOWS` or `windows.ADAPTIVE_WINDOWS` (system B)."""
+    noise_filter: str = "none"
+    """Applied in HU before windowing: none, median (3 x 3) or gaussian (system E)."""
+    equalization: str = "none"
+    """Applied to each windowed slice: none, global histogram or CLAHE (system B)."""
+    voxel_size_mm: tuple[float, float, float] | None = None
+    """Resample to this (D, H, W) voxel size first (system D); None keeps the scan's own."""
+    size: int = 128
+    """Pictures are size x size pixels, 128 to 512."""
+
+    def __post_init__(self) -> None:
+        for name, allowed in (("noise_filter", NOISE_FILTERS), ("equalization", EQUALIZATIONS)):
+            if getattr(self, name) not in allowed:
+                raise InputError(name, f"is {getattr(self, name)!r}.", f"Choose one of {allowed}.")
+        if not 128 <= self.size <= 512:
+            raise InputError("size", f"is {self.size} pixels.", "Choose 128 to 512.")
+
+    def to_dict(self) -> dict:
+        """JSON-ready mapping; `Recipe.from_dict` reads it back."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict) -> Recipe:
+        """Inverse of `to_dict` (lists become tuples)."""
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
