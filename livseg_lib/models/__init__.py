@@ -1,0 +1,31 @@
+"""The catalogue: one architecture a file, built by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import keras
+
+from livseg_lib.errors import InputError
+from livseg_lib.models.encoders import load_imagenet_weights
+from livseg_lib.models.resnet50_unet import resnet50_unet
+from livseg_lib.models.unet import unet
+
+MODELS: dict[str, Callable[..., keras.Model]] = {"unet": unet, "resnet50_unet": resnet50_unet}
+
+
+def build_model(name: str, input_shape: tuple[int, int, int], num_classes: int, **options) -> keras.Model:
+    """Network `name` with random weights, (B, H, W, C) float32 in [0, 1] -> (B, H, W, num_classes).
+
+    The outputs are `num_classes` independent sigmoid maps, one a structure: a voxel may be liver and
+    tumour at once. Raises InputError for an unknown name, option or size.
+    """
+    if name not in MODELS:
+        raise InputError(name, "is not in the catalogue.", f"Choose one of {', '.join(MODELS)}.")
+    try:
+        return MODELS[name](tuple(input_shape), num_classes, **options)
+    except TypeError as error:
+        raise InputError(name, f"cannot be built with {options}: {error}.") from error
+
+
+__all__ = ["MODELS", "build_model", "load_imagenet_weights"]

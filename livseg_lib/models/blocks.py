@@ -1,0 +1,54 @@
+"""The few blocks that the networks share. Every layer is named, so that weights can be found again."""
+
+from __future__ import annotations
+
+import keras
+from keras import layers
+
+from livseg_lib.errors import InputError
+
+
+def convolution(
+    x, filters: int, name: str, *, size: int = 3, l2: float = 0.0, activation: str | None = "relu"
+):
+    """Same-padded convolution with He-normal weights and optional L2 (systems B, C)."""
+    return layers.Conv2D(
+        filters,
+        size,
+        padding="same",
+        activation=activation,
+        kernel_initializer="he_normal",
+        kernel_regularizer=keras.regularizers.L2(l2) if l2 else None,
+        name=name,
+    )(x)
+
+
+def double_convolution(x, filters: int, name: str, *, l2: float = 0.0):
+    """Two 3 x 3 convolutions, batch normalization after the second (system C)."""
+    x = convolution(x, filters, f"{name}_conv1", l2=l2)
+    x = convolution(x, filters, f"{name}_conv2", l2=l2, activation=None)
+    x = layers.BatchNormalization(name=f"{name}_norm")(x)
+    return layers.Activation("relu", name=f"{name}_relu")(x)
+
+
+def upsample_and_join(x, skip, filters: int, name: str, *, l2: float = 0.0):
+    """2 x 2 transposed convolution, concatenation with the skip, double convolution (systems B, C)."""
+    x = layers.Conv2DTranspose(filters, 2, strides=2, name=f"{name}_up")(x)
+    x = layers.Concatenate(name=f"{name}_join")([skip, x])
+    return double_convolution(x, filters, name, l2=l2)
+
+
+def probability_maps(x, num_classes: int, name: str = "probabilities"):
+    """One sigmoid map a structure, (H, W, num_classes), always float32 (mixed precision safe)."""
+    return layers.Conv2D(num_classes, 1, activation="sigmoid", dtype="float32", name=name)(x)
+
+
+def require_divisible(input_shape: tuple[int, int, int], stride: int, network: str) -> None:
+    """Refuse an image size that the network cannot halve down to its deepest level."""
+    height, width, channels = input_shape
+    if height % stride or width % stride or min(height, width, channels) < 1:
+        raise InputError(
+            network,
+            f"cannot take pictures of {height} x {width} x {channels}.",
+            f"Choose height and width divisible by {stride}, and at least one channel.",
+        )

@@ -1,0 +1,44 @@
+"""U-Net (Ronneberger et al. 2015, arXiv:1505.04597) in the layout of system C."""
+
+from __future__ import annotations
+
+import keras
+from keras import layers
+
+from livseg_lib.models import blocks
+
+
+def unet(
+    input_shape: tuple[int, int, int],
+    num_classes: int,
+    *,
+    filters: int = 64,
+    levels: int = 5,
+    patch: int = 1,
+    l2: float = 0.0,
+) -> keras.Model:
+    """Encoder and decoder with skips by concatenation, filters doubling from level to level.
+
+    The defaults are system C's network: 64-128-256-512-1024 filters, 31 million parameters.
+    Departures from the paper, as in C: same padding, batch normalization.
+
+    `patch` > 1 is ours, for laptops: a strided convolution folds patch x patch pixels into one
+    position before the first level, and a transposed one unfolds them after the last.
+    Input float32 in [0, 1], (H, W, C) with H and W divisible by patch * 2 ** (levels - 1).
+    """
+    blocks.require_divisible(input_shape, patch * 2 ** (levels - 1), "unet")
+    inputs = keras.Input(input_shape, name="image")
+    x = inputs
+    if patch > 1:
+        x = layers.Conv2D(filters, patch, strides=patch, name="fold")(x)
+    skips = []
+    for level in range(levels):
+        x = blocks.double_convolution(x, filters * 2**level, f"encoder{level}", l2=l2)
+        if level < levels - 1:
+            skips.append(x)
+            x = layers.MaxPooling2D(2, name=f"encoder{level}_pool")(x)
+    for level in reversed(range(levels - 1)):
+        x = blocks.upsample_and_join(x, skips[level], filters * 2**level, f"decoder{level}", l2=l2)
+    if patch > 1:
+        x = layers.Conv2DTranspose(filters // 2, patch, strides=patch, activation="relu", name="unfold")(x)
+    return keras.Model(inputs, blocks.probability_maps(x, num_classes), name="unet")

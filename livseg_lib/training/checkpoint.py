@@ -1,0 +1,140 @@
+"""A training that can be killed at any moment and goes on as if it had not been.
+
+After each epoch one file holds everything the next epoch depends on: weights, optimizer state,
+history, best value, and the counters of the other callbacks. It is written aside and renamed, so it
+is always a whole epoch old or a whole epoch new. Bare arrays and JSON: nothing is unpickled.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import keras
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from livseg_lib.errors import InputError
+
+
+def save_arrays(path: Path, arrays: list[np.ndarray], record: dict) -> None:
+    """Write `arrays` in order, and a JSON-ready `record`, as one safetensors file, atomically."""
+    partial = path.with_name(f"{path.stem}.partial{path.suffix}")
+    named = {f"{index:05d}": np.ascontiguousarray(array) for index, array in enumerate(arrays)}
+    save_file(named, partial, metadata={"record": json.dumps(record)})
+    os.replace(partial, path)
+
+
+def load_arrays(path: Path) -> tuple[list[np.ndarray], dict]:
+    """Inverse of `save_arrays`. Raises InputError where the file is damaged."""
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return [file.get_tensor(name) for name in sorted(file.keys())], json.loads(
+                file.metadata()["record"]
+            )
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            path, f"is not a readable weights file ({error}).", "Delete it and train again."
+        ) from error
+
+
+def assign_arrays(variables: list, arrays: list[np.ndarray], where: str | Path) -> None:
+    """Put `arrays` into Keras `variables`, in order. Raises InputError unless all shapes fit."""
+    if [tuple(v.shape) for v in variables] != [a.shape for a in arrays]:
+        raise InputError(
+            where, "holds weights of another network.", "Train again, or name the network it was made by."
+        )
+    for variable, array in zip(variables, arrays, strict=True):
+        variable.assign(array)
+
+
+COUNTERS = ("best", "wait", "cooldown_counter", "stopped_epoch", "best_epoch")
+"""What Keras' plateau and early-stopping callbacks remember between epochs."""
+
+
+@dataclass
+class Progress:
+    """How far a training has come; travels inside the checkpoint as JSON."""
+
+    signature: str = ""
+    """Hash of all that defines the training: another one must not go on from here."""
+    stage: int = 0
+    stage_start: int = 0
+    """Epochs done when the stage began."""
+    stage_done: bool = False
+    best: float = float("inf")
+    history: list[dict] = field(default_factory=list)
+    """A row an epoch, over all stages."""
+    counters: list[dict] = field(default_factory=list)
+    """Those of the companions, in their order."""
+
+
+class Checkpoint(keras.callbacks.Callback):
+    """Keeps `last.safetensors` (to go on from) and `best.safetensors` (weights alone).
+
+    Best is the lowest `monitor` seen. `companions` are callbacks with counters of their own
+    (`ReduceLROnPlateau`, `EarlyStopping`), which Keras sets to zero when a fit begins: give this
+    callback the last place in the list, so that it restores them after that.
+    """
+
+    def __init__(self, folder: Path, monitor: str, signature: str) -> None:
+        super().__init__()
+        self.last_path, self.best_path = folder / "last.safetensors", folder / "best.safetensors"
+        self.monitor, self.companions = monitor, []
+        self.progress, self.arrays = Progress(signature), None
+        if self.last_path.exists():
+            arrays, record = load_arrays(self.last_path)
+            if record["signature"] == signature:
+                self.progress, self.arrays = Progress(**record), arrays
+
+    @property
+    def epochs_done(self) -> int:
+        """Epochs finished since the training first began, over all its stages."""
+        return len(self.progress.history)
+
+    def begin_stage(self, stage: int, model: keras.Model, companions: list[keras.callbacks.Callback]) -> None:
+        """Call after compiling. Goes on inside `stage` where the checkpoint stands in it, else starts it."""
+        self.companions = companions
+        if stage != self.progress.stage:
+            self.progress.stage, self.progress.stage_start = stage, self.epochs_done
+            self.progress.stage_done, self.progress.counters = False, []
+        if (
+            self.arrays is not None
+        ):  # the first stage after loading: weights always, optimizer if it is the same
+            model.optimizer.build(model.trainable_variables)
+            variables = _variables(model) if self.epochs_done > self.progress.stage_start else model.weights
+            assign_arrays(variables, self.arrays[: len(variables)], self.last_path)
+            self.arrays = None
+
+    def on_train_begin(self, logs=None) -> None:
+        """Give the companions their counters back."""
+        for companion, counters in zip(self.companions, self.progress.counters, strict=False):
+            vars(companion).update(counters)
+
+    def on_epoch_end(self, epoch: int, logs=None) -> None:
+        """Record the epoch, keep the best weights, then the state to go on from."""
+        values = {name: float(value) for name, value in (logs or {}).items()}
+        if not math.isfinite(values["loss"]):
+            raise InputError(
+                "training", f"diverged: the loss is {values['loss']}.", "Lower the learning rate."
+            )
+        self.progress.history.append({"epoch": epoch + 1, "stage": self.progress.stage, **values})
+        if values[self.monitor] < self.progress.best:
+            self.progress.best = values[self.monitor]
+            save_arrays(self.best_path, self.model.get_weights(), {"epoch": epoch + 1})
+        self.progress.stage_done = bool(self.model.stop_training)
+        self.progress.counters = [_counters(companion) for companion in self.companions]
+        save_arrays(self.last_path, [np.asarray(v) for v in _variables(self.model)], asdict(self.progress))
+
+
+def _variables(model: keras.Model) -> list:
+    return [*model.weights, *model.optimizer.variables]
+
+
+def _counters(callback: keras.callbacks.Callback) -> dict[str, float | None]:
+    found = {name: getattr(callback, name) for name in COUNTERS if hasattr(callback, name)}
+    return {name: None if value is None else float(value) for name, value in found.items()}

@@ -1,0 +1,146 @@
+"""Training by stages, resumable. Knows batches and losses, not which network it trains."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import keras
+import pandas as pd
+
+from livseg_lib.training.checkpoint import Checkpoint, assign_arrays, load_arrays
+from livseg_lib.training.losses import get_loss
+from livseg_lib.training.metrics import dice_metrics
+from livseg_lib.training.progress import ProgressLines
+from livseg_lib.training.schedules import schedule_callbacks
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stretch of epochs with one optimizer; `frozen` names layers whose weights stand still in it."""
+
+    epochs: int
+    learning_rate: float
+    frozen: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """What a training follows besides its data. Adam with beta 0.9 / 0.999 throughout (system C)."""
+
+    stages: tuple[Stage, ...]
+    loss: str = "bce_dice"
+    schedule: str = "constant"
+    plateau_patience: int = 0
+    """Epochs without a better validation loss before the rate is divided by ten; 0 is off (B, C: 5)."""
+    early_stopping_patience: int = 0
+    """Epochs without a better validation loss before the stage ends; 0 is off."""
+    monitor: str = "val_loss"
+
+
+def use_mixed_precision_on_gpu() -> str:
+    """Compute in float16 where a GPU is there (weights stay float32). Returns the policy's name."""
+    policy = "mixed_float16" if _has_gpu() else "float32"
+    keras.mixed_precision.set_global_policy(policy)
+    return policy
+
+
+def _has_gpu() -> bool:
+    if keras.backend.backend() != "tensorflow":
+        return False
+    import tensorflow as tf
+
+    return bool(tf.config.list_physical_devices("GPU"))
+
+
+def fit(
+    model: keras.Model,
+    training: keras.utils.PyDataset,
+    validation: keras.utils.PyDataset,
+    structures: tuple[str, ...],
+    settings: FitSettings,
+    folder: Path,
+    description: dict | None = None,
+) -> pd.DataFrame:
+    """Train `model` and leave it with the weights of its best epoch. Returns a row an epoch.
+
+    `training.start_epoch(n)` must make the batches a function of the epoch. Killed and called again
+    with the same arguments it goes on after the last whole epoch; `description` (JSON-ready: network,
+    data, sampling) tells whether it is the same training. Writes last.safetensors, best.safetensors,
+    history.csv and TensorBoard logs into `folder`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    checkpoint = Checkpoint(folder, settings.monitor, _signature(settings, structures, description or {}))
+    for number, stage in enumerate(settings.stages):
+        resumed = number == checkpoint.progress.stage
+        if number < checkpoint.progress.stage or (resumed and _is_over(checkpoint, stage)):
+            continue
+        _fit_stage(model, training, validation, structures, settings, number, checkpoint, folder)
+    assign_arrays(model.weights, load_arrays(checkpoint.best_path)[0], checkpoint.best_path)
+    return pd.DataFrame(checkpoint.progress.history)
+
+
+def _is_over(checkpoint: Checkpoint, stage: Stage) -> bool:
+    progress = checkpoint.progress
+    return progress.stage_done or checkpoint.epochs_done >= progress.stage_start + stage.epochs
+
+
+def _fit_stage(model, training, validation, structures, settings, number, checkpoint, folder) -> None:
+    stage = settings.stages[number]
+    for name in {layer for any_stage in settings.stages for layer in any_stage.frozen}:
+        model.get_layer(name).trainable = name not in stage.frozen
+    model.compile(
+        keras.optimizers.Adam(stage.learning_rate), get_loss(settings.loss), dice_metrics(structures)
+    )
+    companions = _companions(settings)
+    checkpoint.begin_stage(number, model, companions)
+    first, done = checkpoint.progress.stage_start, checkpoint.epochs_done
+    last = first + stage.epochs
+    training.start_epoch(done)
+    model.fit(
+        training,
+        validation_data=validation,
+        initial_epoch=done,
+        epochs=last,
+        verbose=0,
+        callbacks=[
+            *schedule_callbacks(settings.schedule, stage.learning_rate, first, stage.epochs, len(training)),
+            *companions,
+            ProgressLines(f"{model.name}, stage {number + 1} of {len(settings.stages)}", done, last),
+            keras.callbacks.TensorBoard(folder / "tensorboard", write_graph=False),
+            checkpoint,
+            HistoryFile(folder / "history.csv", checkpoint),
+        ],
+    )
+
+
+def _companions(settings: FitSettings) -> list[keras.callbacks.Callback]:
+    companions: list[keras.callbacks.Callback] = []
+    if settings.plateau_patience:
+        plateau = keras.callbacks.ReduceLROnPlateau
+        companions.append(plateau(settings.monitor, factor=0.1, patience=settings.plateau_patience))
+    if settings.early_stopping_patience:
+        stopping = keras.callbacks.EarlyStopping
+        companions.append(stopping(settings.monitor, patience=settings.early_stopping_patience))
+    return companions
+
+
+class HistoryFile(keras.callbacks.Callback):
+    """Rewrites history.csv from the checkpoint after each epoch, so that both always tell the same."""
+
+    def __init__(self, path: Path, checkpoint: Checkpoint) -> None:
+        super().__init__()
+        self.path, self.checkpoint = path, checkpoint
+
+    def on_epoch_end(self, epoch: int, logs=None) -> None:
+        """Write aside, then rename."""
+        partial = self.path.with_suffix(".partial.csv")
+        pd.DataFrame(self.checkpoint.progress.history).to_csv(partial, index=False)
+        partial.replace(self.path)
+
+
+def _signature(settings: FitSettings, structures: tuple[str, ...], description: dict) -> str:
+    everything = {"settings": asdict(settings), "structures": structures, **description}
+    return hashlib.sha256(json.dumps(everything, sort_keys=True, default=str).encode()).hexdigest()

@@ -1,0 +1,109 @@
+"""Losses by name, for maps of probability against maps of truth.
+
+Every loss takes `(truth, probability)`, both (B, H, W, K) with one channel a structure, and gives one
+float32 scalar. Inputs are cast to float32 first: sums over a batch overflow in float16. Regions are
+summed over the whole batch, channel by channel, then averaged over channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import keras
+from keras import ops
+
+from livseg_lib.errors import InputError
+
+SMOOTHING = 1.0
+"""Added above and below the Dice and Jaccard fractions, in pixels (system C): empty against empty is 1."""
+
+Loss = Callable[[object, object], object]
+
+
+def _float32(truth, probability):
+    return ops.cast(truth, "float32"), ops.cast(probability, "float32")
+
+
+def _cross_entropies(truth, probability):
+    """(-log p, -log(1 - p)), each (B, H, W, K), with p kept away from 0 and 1."""
+    epsilon = keras.backend.epsilon()
+    probability = ops.clip(probability, epsilon, 1.0 - epsilon)
+    return -ops.log(probability), -ops.log(1.0 - probability)
+
+
+def binary_cross_entropy(truth, probability):
+    """Mean binary cross-entropy over pixels."""
+    return weighted_binary_cross_entropy(truth, probability, positive_weight=1.0)
+
+
+def weighted_binary_cross_entropy(truth, probability, positive_weight: float = 5.0):
+    """Cross-entropy in which a structure's pixel counts `positive_weight` times (systems B, E)."""
+    truth, probability = _float32(truth, probability)
+    if_positive, if_negative = _cross_entropies(truth, probability)
+    return ops.mean(positive_weight * truth * if_positive + (1.0 - truth) * if_negative)
+
+
+def focal(truth, probability, gamma: float = 2.0, alpha: float = 0.25):
+    """Focal loss (Lin et al. 2017, arXiv:1708.02002), the mitigation that system B names."""
+    truth, probability = _float32(truth, probability)
+    if_positive, if_negative = _cross_entropies(truth, probability)
+    positive = alpha * truth * (1.0 - probability) ** gamma * if_positive
+    negative = (1.0 - alpha) * (1.0 - truth) * probability**gamma * if_negative
+    return ops.mean(positive + negative)
+
+
+def tversky(truth, probability, false_positive_weight: float = 0.3, false_negative_weight: float = 0.7):
+    """1 - Tversky index (Salehi et al. 2017, arXiv:1706.05721); with both weights 0.5 it is Dice."""
+    truth, probability = _float32(truth, probability)
+    hit = ops.sum(truth * probability, axis=(0, 1, 2))
+    false_positive = ops.sum((1.0 - truth) * probability, axis=(0, 1, 2))
+    false_negative = ops.sum(truth * (1.0 - probability), axis=(0, 1, 2))
+    missed = false_positive_weight * false_positive + false_negative_weight * false_negative
+    half = SMOOTHING / 2.0  # so that Dice with its smoothing is the special case
+    return ops.mean(1.0 - (hit + half) / (hit + missed + half))
+
+
+def dice(truth, probability):
+    """1 - (2 |A B| + 1) / (|A| + |B| + 1) (systems B, C)."""
+    return tversky(truth, probability, false_positive_weight=0.5, false_negative_weight=0.5)
+
+
+def jaccard(truth, probability):
+    """1 - (|A B| + 1) / (|A or B| + 1), the Jaccard distance (system I, Yuan 2017)."""
+    truth, probability = _float32(truth, probability)
+    hit = ops.sum(truth * probability, axis=(0, 1, 2))
+    union = ops.sum(truth + probability, axis=(0, 1, 2)) - hit
+    return ops.mean(1.0 - (hit + SMOOTHING) / (union + SMOOTHING))
+
+
+def bce_dice(truth, probability):
+    """Binary cross-entropy + Dice (systems B, C)."""
+    return binary_cross_entropy(truth, probability) + dice(truth, probability)
+
+
+def mean_squared_error(truth, probability):
+    """Mean squared error over pixels (system A)."""
+    truth, probability = _float32(truth, probability)
+    return ops.mean(ops.square(truth - probability))
+
+
+LOSSES: dict[str, Loss] = {
+    "bce_dice": bce_dice,
+    "bce": binary_cross_entropy,
+    "weighted_bce": weighted_binary_cross_entropy,
+    "dice": dice,
+    "focal": focal,
+    "tversky": tversky,
+    "jaccard": jaccard,
+    "mse": mean_squared_error,
+}
+
+
+def get_loss(name: str, **options: float) -> Loss:
+    """The loss called `name`, its keyword options bound. Raises InputError for an unknown name."""
+    if name not in LOSSES:
+        raise InputError(name, "is not a loss.", f"Choose one of {', '.join(LOSSES)}.")
+    loss = partial(LOSSES[name], **options)
+    loss.__name__ = name  # Keras labels a loss by this
+    return loss
