@@ -7,6 +7,9 @@ from keras import layers
 
 from livseg_lib.errors import InputError
 
+NORM_MOMENTUM = 0.9
+"""Keras' 0.99 needs some 500 batches before validation means anything; a quick run has fewer an epoch."""
+
 
 def convolution(
     x, filters: int, name: str, *, size: int = 3, l2: float = 0.0, activation: str | None = "relu"
@@ -27,7 +30,7 @@ def double_convolution(x, filters: int, name: str, *, l2: float = 0.0):
     """Two 3 x 3 convolutions, batch normalization after the second (system C)."""
     x = convolution(x, filters, f"{name}_conv1", l2=l2)
     x = convolution(x, filters, f"{name}_conv2", l2=l2, activation=None)
-    x = layers.BatchNormalization(name=f"{name}_norm")(x)
+    x = layers.BatchNormalization(momentum=NORM_MOMENTUM, name=f"{name}_norm")(x)
     return layers.Activation("relu", name=f"{name}_relu")(x)
 
 

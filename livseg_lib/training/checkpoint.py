@@ -33,21 +33,17 @@ def load_arrays(path: Path) -> tuple[list[np.ndarray], dict]:
     """Inverse of `save_arrays`. Raises InputError where the file is damaged."""
     try:
         with safe_open(path, framework="numpy") as file:
-            return [file.get_tensor(name) for name in sorted(file.keys())], json.loads(
-                file.metadata()["record"]
-            )
+            arrays = [file.get_tensor(name) for name in sorted(file.keys())]
+            return arrays, json.loads(file.metadata()["record"])
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise InputError(
-            path, f"is not a readable weights file ({error}).", "Delete it and train again."
-        ) from error
+        problem = f"is not a readable weights file ({error})."
+        raise InputError(path, problem, "Delete it and train again.") from error
 
 
 def assign_arrays(variables: list, arrays: list[np.ndarray], where: str | Path) -> None:
     """Put `arrays` into Keras `variables`, in order. Raises InputError unless all shapes fit."""
     if [tuple(v.shape) for v in variables] != [a.shape for a in arrays]:
-        raise InputError(
-            where, "holds weights of another network.", "Train again, or name the network it was made by."
-        )
+        raise InputError(where, "holds weights of another network.", "Delete it and train again.")
     for variable, array in zip(variables, arrays, strict=True):
         variable.assign(array)
 
@@ -102,9 +98,7 @@ class Checkpoint(keras.callbacks.Callback):
         if stage != self.progress.stage:
             self.progress.stage, self.progress.stage_start = stage, self.epochs_done
             self.progress.stage_done, self.progress.counters = False, []
-        if (
-            self.arrays is not None
-        ):  # the first stage after loading: weights always, optimizer if it is the same
+        if self.arrays is not None:  # just loaded: weights always, the optimizer within its own stage
             model.optimizer.build(model.trainable_variables)
             variables = _variables(model) if self.epochs_done > self.progress.stage_start else model.weights
             assign_arrays(variables, self.arrays[: len(variables)], self.last_path)
@@ -119,9 +113,8 @@ class Checkpoint(keras.callbacks.Callback):
         """Record the epoch, keep the best weights, then the state to go on from."""
         values = {name: float(value) for name, value in (logs or {}).items()}
         if not math.isfinite(values["loss"]):
-            raise InputError(
-                "training", f"diverged: the loss is {values['loss']}.", "Lower the learning rate."
-            )
+            problem = f"diverged in epoch {epoch + 1}: the loss is {values['loss']}."
+            raise InputError("training", problem, "Lower the learning rate.")
         self.progress.history.append({"epoch": epoch + 1, "stage": self.progress.stage, **values})
         if values[self.monitor] < self.progress.best:
             self.progress.best = values[self.monitor]

@@ -74,10 +74,9 @@ def fit(
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint = Checkpoint(folder, settings.monitor, _signature(settings, structures, description or {}))
     for number, stage in enumerate(settings.stages):
-        resumed = number == checkpoint.progress.stage
-        if number < checkpoint.progress.stage or (resumed and _is_over(checkpoint, stage)):
-            continue
-        _fit_stage(model, training, validation, structures, settings, number, checkpoint, folder)
+        current = checkpoint.progress.stage
+        if number > current or (number == current and not _is_over(checkpoint, stage)):
+            _fit_stage(model, training, validation, structures, settings, number, checkpoint, folder)
     assign_arrays(model.weights, load_arrays(checkpoint.best_path)[0], checkpoint.best_path)
     return pd.DataFrame(checkpoint.progress.history)
 
@@ -91,9 +90,8 @@ def _fit_stage(model, training, validation, structures, settings, number, checkp
     stage = settings.stages[number]
     for name in {layer for any_stage in settings.stages for layer in any_stage.frozen}:
         model.get_layer(name).trainable = name not in stage.frozen
-    model.compile(
-        keras.optimizers.Adam(stage.learning_rate), get_loss(settings.loss), dice_metrics(structures)
-    )
+    optimizer = keras.optimizers.Adam(stage.learning_rate)
+    model.compile(optimizer, get_loss(settings.loss), metrics=dice_metrics(structures))
     companions = _companions(settings)
     checkpoint.begin_stage(number, model, companions)
     first, done = checkpoint.progress.stage_start, checkpoint.epochs_done

@@ -15,31 +15,29 @@ class ProgressLines(keras.callbacks.Callback):
     def __init__(self, title: str, first_epoch: int, last_epoch: int) -> None:
         super().__init__()
         self.title, self.first_epoch, self.last_epoch = title, first_epoch, last_epoch
-        self.started = self.first_batch = None
+        self.epoch, self.started = first_epoch, 0.0
+
+    def on_epoch_begin(self, epoch: int, logs=None) -> None:
+        """Note which epoch it is."""
+        self.epoch = epoch
 
     def on_train_batch_end(self, batch: int, logs=None) -> None:
-        """After some batches (the first compiles and does not count), say how long all will take."""
-        if self.first_batch is None:
-            self.started = self.first_batch = time.monotonic()
-        elif (
-            batch == FIRST_GUESS_AFTER_BATCHES and self.params["epochs"] and self.started == self.first_batch
-        ):
-            seconds = (time.monotonic() - self.first_batch) / batch * self.params["steps"]
-            left = seconds * (self.last_epoch - self.first_epoch)
-            print(
-                f"{self.title}: {self.last_epoch - self.first_epoch} epochs, {describe_duration(left)} to go"
-            )
-            self.started = None
+        """Start the clock after the first batch, which compiles; soon after, say how long all will take."""
+        if self.epoch != self.first_epoch:
+            return
+        if batch == 0:
+            self.started = time.monotonic()
+        elif batch == FIRST_GUESS_AFTER_BATCHES:
+            epochs = self.last_epoch - self.first_epoch
+            seconds = (time.monotonic() - self.started) / batch * self.params["steps"] * epochs
+            print(f"{self.title}: {epochs} epochs, about {describe_duration(seconds)}", flush=True)
 
     def on_epoch_end(self, epoch: int, logs=None) -> None:
         """The epoch's line."""
-        elapsed = time.monotonic() - self.first_batch
-        left = elapsed / (epoch + 1 - self.first_epoch) * (self.last_epoch - epoch - 1)
+        seconds_an_epoch = (time.monotonic() - self.started) / (epoch + 1 - self.first_epoch)
+        left = describe_duration(seconds_an_epoch * (self.last_epoch - epoch - 1))
         values = "  ".join(f"{name} {value:.3g}" for name, value in (logs or {}).items())
-        print(
-            f"{self.title}: epoch {epoch + 1}/{self.last_epoch}  {values}  {describe_duration(left)} left",
-            flush=True,
-        )
+        print(f"{self.title}: epoch {epoch + 1}/{self.last_epoch}  {values}  {left} left", flush=True)
 
 
 def describe_duration(seconds: float) -> str:
