@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -18,15 +17,15 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from livseg_lib.atomic import written_aside
 from livseg_lib.errors import InputError
 
 
 def save_arrays(path: Path, arrays: list[np.ndarray], record: dict) -> None:
     """Write `arrays` in order, and a JSON-ready `record`, as one safetensors file, atomically."""
-    partial = path.with_name(f"{path.stem}.partial{path.suffix}")
     named = {f"{index:05d}": np.ascontiguousarray(array) for index, array in enumerate(arrays)}
-    save_file(named, partial, metadata={"record": json.dumps(record)})
-    os.replace(partial, path)
+    with written_aside(path) as partial:
+        save_file(named, partial, metadata={"record": json.dumps(record)})
 
 
 def load_arrays(path: Path) -> tuple[list[np.ndarray], dict]:

@@ -10,6 +10,7 @@ from pathlib import Path
 import keras
 import pandas as pd
 
+from livseg_lib.atomic import written_aside
 from livseg_lib.training.checkpoint import Checkpoint, assign_arrays, load_arrays
 from livseg_lib.training.losses import get_loss
 from livseg_lib.training.metrics import dice_metrics
@@ -133,10 +134,9 @@ class HistoryFile(keras.callbacks.Callback):
         self.path, self.checkpoint = path, checkpoint
 
     def on_epoch_end(self, epoch: int, logs=None) -> None:
-        """Write aside, then rename."""
-        partial = self.path.with_suffix(".partial.csv")
-        pd.DataFrame(self.checkpoint.progress.history).to_csv(partial, index=False)
-        partial.replace(self.path)
+        """Write the epochs so far."""
+        with written_aside(self.path) as partial:
+            pd.DataFrame(self.checkpoint.progress.history).to_csv(partial, index=False)
 
 
 def _signature(settings: FitSettings, structures: tuple[str, ...], description: dict) -> str:

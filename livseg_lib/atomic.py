@@ -1,0 +1,26 @@
+"""Nothing half-written looks finished: write aside, then rename."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def written_aside(path: Path | str) -> Iterator[Path]:
+    """Gives `name.partial.suffix` beside `path` to write to; renames it when the block ends well.
+
+    Makes the folder if it is missing. If the block fails, the old file stays and the partial one goes;
+    a process killed inside the block leaves the partial file, which the next writer overwrites.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    stem, dot, suffix = path.name.partition(".")
+    partial = path.with_name(f"{stem}.partial{dot}{suffix}")
+    try:
+        yield partial
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)

@@ -1,0 +1,128 @@
+"""Runs a notebook headlessly: `python -m livseg_lib.notebooks run NOTEBOOK --run-name ...`.
+
+Papermill executes into `<name>.partial.ipynb`; only a run that ended well is renamed, so a failed
+one never looks finished. Unknown parameters are refused (papermill would only warn).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+
+from livseg_lib.atomic import written_aside
+from livseg_lib.errors import InputError
+from livseg_lib.paths import RunFolders, project_root
+
+
+def declared_parameters(notebook: Path) -> dict[str, object]:
+    """Parameters of a notebook with their defaults, read from its `parameters` cell."""
+    import ast
+
+    import papermill
+
+    found = papermill.inspect_notebook(str(notebook))
+    return {name: ast.literal_eval(entry["default"]) for name, entry in found.items()}
+
+
+def choose_parameters(notebooks: list[Path], profile: Path, given: dict[str, object]) -> dict[str, dict]:
+    """For each notebook the values that differ from its defaults: `given` over those of the profile.
+
+    Raises InputError for a key of the profile or of `given` that no notebook declares.
+    """
+    import yaml
+
+    wanted = {**(yaml.safe_load(profile.read_text()) or {}), **given}
+    declared = {notebook.stem: declared_parameters(notebook) for notebook in notebooks}
+    known = {name for parameters in declared.values() for name in parameters}
+    if unknown := sorted(set(wanted) - known):
+        raise InputError(profile, f"sets {', '.join(unknown)}, which no notebook declares.", "Mend the name.")
+    return {
+        name: {key: value for key, value in wanted.items() if key in parameters}
+        for name, parameters in declared.items()
+    }
+
+
+def configure(notebooks: list[Path], profile: Path, given: dict[str, object], report: Path) -> None:
+    """Write `<report>/parameters/<notebook>.json`, touching only files whose content changes.
+
+    Make compares their times: a notebook runs again when its own parameters change.
+    """
+    for name, parameters in choose_parameters(notebooks, profile, given).items():
+        path, text = report / "parameters" / f"{name}.json", json.dumps(parameters, indent=2) + "\n"
+        if not path.exists() or path.read_text() != text:
+            with written_aside(path) as partial:
+                partial.write_text(text)
+
+
+def execute(notebook: Path, report: Path, parameters: dict[str, object]) -> Path:
+    """Run `notebook` with `parameters`; returns the executed copy in `report`, made with its HTML twin.
+
+    The cells' output is shown as it comes. Raises papermill's error where a cell fails, leaving
+    `<name>.partial.ipynb` to look at.
+    """
+    import papermill
+
+    from livseg_lib.reporting import notebook_to_html, write_report
+
+    if unknown := sorted(set(parameters) - set(declared_parameters(notebook))):
+        raise InputError(notebook, f"has no parameter {', '.join(unknown)}.", "Mend the name.")
+    report.mkdir(parents=True, exist_ok=True)
+    partial, finished = report / f"{notebook.stem}.partial.ipynb", report / notebook.name
+    papermill.execute_notebook(
+        str(notebook),
+        str(partial),
+        parameters=parameters,
+        cwd=str(project_root()),
+        progress_bar=False,
+        stdout_file=sys.stdout,
+        stderr_file=sys.stderr,
+        kernel_name="python3",
+    )
+    notebook_to_html(partial, finished.with_suffix(".html"))
+    os.replace(partial, finished)
+    write_report(report)
+    return finished
+
+
+def _parse_value(text: str) -> object:
+    import yaml
+
+    return yaml.safe_load(text)
+
+
+def _arguments(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m livseg_lib.notebooks", description=__doc__.splitlines()[0]
+    )
+    parser.add_argument("--run-name", required=True, help="folder of the results below reports/")
+    commands = parser.add_subparsers(dest="command", required=True)
+    settings = commands.add_parser("configure", help="write the parameters of each notebook")
+    settings.add_argument("--profile", type=Path, required=True)
+    settings.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
+    settings.add_argument("notebooks", nargs="+", type=Path)
+    run = commands.add_parser("run", help="execute one notebook")
+    run.add_argument("notebook", type=Path)
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry point of make's rules."""
+    arguments = _arguments(argv)
+    report = RunFolders(project_root(), arguments.run_name).report
+    if arguments.command == "configure":
+        given = dict(pair.split("=", 1) for pair in arguments.set)
+        values = {name: _parse_value(text) for name, text in given.items() if text != ""}
+        values["run_name"] = arguments.run_name
+        configure(arguments.notebooks, arguments.profile, values, report)
+        return 0
+    parameters = json.loads((report / "parameters" / f"{arguments.notebook.stem}.json").read_text())
+    print(f"== {arguments.notebook.stem}", flush=True)
+    execute(arguments.notebook, report, parameters)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,167 @@
+"""The record of a run: what was executed on which data, with what, how long and with how much memory."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import random
+import resource
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+
+from livseg_lib.atomic import written_aside
+from livseg_lib.paths import RunFolders, project_root
+
+PACKAGES = (
+    "tensorflow",
+    "keras",
+    "numpy",
+    "pandas",
+    "nibabel",
+    "opencv-python-headless",
+    "opencv-python",
+    "imgaug",
+    "scipy",
+    "scikit-learn",
+    "papermill",
+)
+
+
+@dataclass
+class NotebookRun:
+    """One execution of one notebook: folders to work in, and an entry in the manifest when it ends."""
+
+    notebook: str
+    folders: RunFolders
+    parameters: dict
+    started: float = field(default_factory=time.monotonic)
+    notes: list[str] = field(default_factory=list)
+    facts: dict = field(default_factory=dict)
+    """Facts on the whole run (dataset, data_checksum, target) that this notebook has learnt."""
+
+    def note(self, text: str) -> None:
+        """Say something that a reader of the report must know; printed and kept in the manifest."""
+        self.notes.append(text)
+        print(f"Note: {text}")
+
+    def finish(self) -> None:
+        """Write the manifest entry and print what the notebook took."""
+        entry = {
+            "parameters": self.parameters,
+            "seconds": round(time.monotonic() - self.started, 1),
+            "peak_memory_mb": peak_memory_mb(),
+            "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "notes": self.notes,
+        }
+        update_manifest(self.folders.report / "manifest.json", self.notebook, entry, self.facts)
+        print(f"{self.notebook}: {entry['seconds']} s, peak memory {entry['peak_memory_mb']} MB")
+
+
+def begin_run(notebook: str, namespace: dict) -> NotebookRun:
+    """Call at the top of a notebook with `globals()`: every plain value in it is a parameter.
+
+    Seeds Python, NumPy and (where it is already imported) Keras from the parameter `seed`.
+    """
+    parameters = {name: value for name, value in namespace.items() if _is_parameter(name, value)}
+    seed_everything(parameters.get("seed", 0))
+    folders = RunFolders(project_root(), parameters["run_name"])
+    for folder in (folders.figures, folders.tables):
+        folder.mkdir(parents=True, exist_ok=True)
+    facts = {name: parameters[name] for name in ("dataset", "target", "seed") if name in parameters}
+    return NotebookRun(notebook, folders, parameters, facts=facts)
+
+
+def _is_parameter(name: str, value: object) -> bool:
+    plain = isinstance(value, (str, int, float, list, type(None)))
+    return plain and not name.startswith("_") and name != "In"  # IPython's list of inputs
+
+
+def seed_everything(seed: int) -> None:
+    """One root seed for Python, NumPy and Keras."""
+    random.seed(seed)
+    np.random.seed(seed)
+    if "keras" in sys.modules:
+        sys.modules["keras"].utils.set_random_seed(seed)
+
+
+def derived_seed(seed: int, *names: str | int) -> int:
+    """A seed of its own for each purpose, 32 bits, from the root seed."""
+    text = "/".join(str(part) for part in (seed, *names))
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "little")
+
+
+def peak_memory_mb() -> int:
+    """Largest resident memory so far of this process or of one of its finished children, in MB."""
+    processes = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    kilobytes = max(resource.getrusage(which).ru_maxrss for which in processes)
+    return round(kilobytes / 1024)
+
+
+def update_manifest(path: Path, notebook: str, entry: dict, facts: dict) -> None:
+    """Put a notebook's entry and the run's facts into manifest.json, atomically."""
+    manifest = json.loads(path.read_text()) if path.exists() else {"notebooks": {}}
+    manifest.update(facts)
+    manifest.update(
+        run=path.parent.name,
+        git_revision=git_revision(),
+        packages=package_versions(),
+        device=describe_device(),
+        platform=describe_platform(),
+    )
+    manifest["notebooks"][notebook] = entry
+    manifest["notebooks"] = dict(sorted(manifest["notebooks"].items()))
+    with written_aside(path) as partial:
+        partial.write_text(json.dumps(manifest, indent=2) + "\n")
+
+
+def git_revision() -> str:
+    """Commit of the repository, "-dirty" where files differ from it, "" outside git."""
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(Path(__file__).parent), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD") + ("-dirty" if git("status", "--porcelain") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of the packages that decide about results, those that are installed."""
+    return {name: metadata.version(name) for name in PACKAGES if _is_installed(name)}
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        return bool(metadata.version(name))
+    except metadata.PackageNotFoundError:
+        return False
+
+
+def describe_device() -> str:
+    """The GPU if TensorFlow has one, else the processor."""
+    if "tensorflow" in sys.modules:
+        tensorflow = sys.modules["tensorflow"]
+        gpus = tensorflow.config.list_physical_devices("GPU")
+        if gpus:
+            details = tensorflow.config.experimental.get_device_details(gpus[0])
+            return f"GPU {details.get('device_name', '')} x {len(gpus)}"
+    processor = Path("/proc/cpuinfo")
+    lines = processor.read_text().splitlines() if processor.exists() else []
+    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    return "CPU " + (names[0] if names else platform.processor() or platform.machine())
+
+
+def describe_platform() -> str:
+    """System, processor family, Python and number of cores."""
+    return f"{platform.system()} {platform.machine()}, Python {platform.python_version()}, {os.cpu_count()} cores"
