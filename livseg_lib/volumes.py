@@ -1,54 +1,225 @@
-"""CT volumes in memory, and the way in and out of NIfTI files."""
+"""CT volumes in memory, and the way in and out of NIfTI files.
+
+In memory every volume is (D, H, W) in LPS: D runs from feet to head, H from front to back, W from the
+patient's right to left, so that `volume[k]` shows as radiologists expect. In files it lies as it did.
+"""
 
 from __future__ import annotations
 
+import gzip
+import os
+from collections.abc import Iterator
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 
 import numpy as np
 
+from livseg_lib.errors import InputError
+from livseg_lib.gzip_reading import most_bytes_inside, open_checked, read_array, read_to_end, skip
+from livseg_lib.labels import BACKGROUND, LIVER, TUMOR
+from livseg_lib.native_grid import NativeGrid
+from livseg_lib.nifti_header import NiftiHeader, header_length, parse_header
+
+__all__ = [
+    *("MAX_VOLUME_BYTES", "NativeGrid", "Volume"),
+    *("load_segmentation", "load_volume", "read_label_array", "save_segmentation"),
+]
+
 MAX_VOLUME_BYTES = 4 * 1024**3
-"""Most bytes of voxels that one file may hold: four times the largest abdominal CT in common use."""
+"""Most bytes that the voxels of one file may take, stored or as int16: 512 x 512 x 8192 int16."""
+INT16 = np.iinfo(np.int16)
 
 
-@dataclass(frozen=True)
-class NativeGrid:
-    """The grid of the file that a volume came from."""
-
-    shape: tuple[int, int, int]
-    affine: np.ndarray
-    dtype: np.dtype
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Volume:
     """A CT scan in memory."""
 
     voxels: np.ndarray
+    """int16 HU, (D, H, W) in LPS, C-contiguous."""
     spacing_mm: tuple[float, float, float]
+    """Distance of voxel centres along D, H, W; NaN for a stack of pictures."""
     native: NativeGrid | None = None
+    """The grid to save on; None for a stack of pictures."""
 
     @property
     def voxel_volume_ml(self) -> float:
-        """Volume of one voxel in millilitres."""
-        return float(np.prod(self.spacing_mm)) / 1000.0
+        """Volume of one voxel in millilitres (of a box: a sheared grid's voxels are smaller)."""
+        return prod(self.spacing_mm) / 1000.0
 
 
 def load_volume(path: Path | str, limit_bytes: int = MAX_VOLUME_BYTES) -> Volume:
-    """Read a NIfTI file."""
-    raise NotImplementedError
+    """Read a CT from .nii or .nii.gz (NIfTI-1 or -2, either byte order), to its end and checked.
 
-
-def read_label_array(path: Path | str, like: Volume, accept_affine_mismatch: bool = False) -> np.ndarray:
-    """Read integer labels, any values, (D, H, W) on the grid of `like`."""
-    raise NotImplementedError
+    Values are slope * stored + intercept, rounded and clipped to int16. Oblique scans keep their grid:
+    axes are put in the order and direction closest to LPS, voxels are never resampled.
+    Raises InputError for a file that is missing, empty, truncated, corrupt, not NIfTI or not 3D, that
+    claims more than `limit_bytes` or than it can hold, or that goes on far behind its voxels; for voxels
+    that are not plain or not finite numbers; and for a geometry that is singular or contradicts itself.
+    """
+    path = Path(path)
+    header, stored = _read_nifti(path, limit_bytes)
+    return Volume(_to_hounsfield(header, stored, path), header.grid.spacing_mm, header.grid)
 
 
 def load_segmentation(path: Path | str, like: Volume, accept_affine_mismatch: bool = False) -> np.ndarray:
-    """Read labels 0/1/2, uint8 (D, H, W) on the grid of `like`."""
-    raise NotImplementedError
+    """Read labels 0/1/2, uint8 (D, H, W), on the grid of `like`; see `read_label_array`.
+
+    Raises InputError also for any other label, naming the labels and how many voxels carry them.
+    """
+    labels = read_label_array(path, like, accept_affine_mismatch)
+    if labels.min() < BACKGROUND or labels.max() > TUMOR:
+        values, counts = np.unique(labels[(labels < BACKGROUND) | (labels > TUMOR)], return_counts=True)
+        found = ", ".join(f"{v} ({n:,} voxels)" for v, n in list(zip(values, counts, strict=True))[:5])
+        more = f" and {len(values) - 5} more" if len(values) > 5 else ""
+        remedy = f"Recode it to {BACKGROUND} background, {LIVER} liver, {TUMOR} tumour."
+        problem = f"The segmentation has labels other than 0, 1, 2: {found}{more}."
+        raise InputError(path, problem, remedy, code="label-values")
+    return labels.astype(np.uint8)
+
+
+def read_label_array(path: Path | str, like: Volume, accept_affine_mismatch: bool = False) -> np.ndarray:
+    """Read integer labels of any value, int16 (D, H, W), on the grid of `like`.
+
+    The file may store its axes in another order or direction than the volume did, if it covers the same
+    voxels in space (corners within half a voxel). `accept_affine_mismatch` takes the voxels as
+    corresponding one to one, whatever the file's affine says; the stored shapes must then be equal.
+    Raises InputError as `load_volume` does, and for values that are not integers or another grid.
+    """
+    path = Path(path)
+    header, stored = _read_nifti(path, MAX_VOLUME_BYTES)
+    if like.native is None:
+        raise InputError(
+            path, "The case is a stack of pictures without a place in space.", "Use its own masks."
+        )
+    grid = header.grid
+    if not grid.lies_on(like.native):
+        if not (accept_affine_mismatch and grid.shape == like.native.shape):
+            raise _mismatch(path, grid, like.native)
+        grid = like.native
+    return _to_labels(header, grid.orientation.to_lps(stored), path)
 
 
 def save_segmentation(labels: np.ndarray, like: Volume, path: Path | str) -> Path:
-    """Write labels in the grid of the file that `like` came from."""
-    raise NotImplementedError
+    """Write integer labels (D, H, W) as .nii or .nii.gz on the stored grid of `like`.
+
+    The file has the input's shape, axis order, sform, qform, pixdim, units, data type and byte order,
+    slope 1 and intercept 0, and no text. It appears under its name only when it is whole; the same
+    labels give the same bytes. Raises InputError if shape or values do not fit.
+    """
+    path = Path(path)
+    _check_savable(labels, like, path)
+    partial = path.with_name(f".{path.name.removesuffix(_suffix(path))}.partial{_suffix(path)}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with partial.open("wb") as file:
+            if _suffix(path) == ".nii":
+                file.writelines(_file_pieces(labels, like.native))
+            else:  # no name and no time inside
+                with gzip.GzipFile("", "wb", compresslevel=4, fileobj=file, mtime=0) as stream:
+                    stream.writelines(_file_pieces(labels, like.native))
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return path
+
+
+def _read_nifti(path: Path, limit_bytes: int) -> tuple[NiftiHeader, np.ndarray]:
+    """Header and stored array (i, j, k), the stream read to its end."""
+    with open_checked(path) as stream:
+        start = read_array(stream, 4, np.dtype(np.uint8)).tobytes()
+        length, byte_order = header_length(start, path)
+        block = start + read_array(stream, length - 4, np.dtype(np.uint8)).tobytes()
+        header = parse_header(block, byte_order, path)
+        _check_claim(header, limit_bytes, path)
+        skip(stream, header.voxel_offset - length)
+        voxels = read_array(stream, header.voxel_count, header.grid.dtype)
+        read_to_end(stream, path)
+    return header, voxels.reshape(header.grid.shape, order="F")
+
+
+def _check_claim(header: NiftiHeader, limit_bytes: int, path: Path) -> None:
+    """Before any memory is asked for: refuse what is too large or cannot be there."""
+    claim = header.voxel_count * header.grid.dtype.itemsize
+    sizes = f"{' x '.join(map(str, header.grid.shape))} voxels, {claim:,} bytes"
+    if max(claim, header.voxel_count * INT16.dtype.itemsize) > limit_bytes:
+        problem = f"The header claims {sizes}, more than the limit of {limit_bytes:,} bytes."
+        raise InputError(path, problem, "Crop the scan, or raise limit_bytes if the file is right.")
+    if header.voxel_offset + claim > most_bytes_inside(path):
+        raise InputError(path, f"The header claims {sizes}, more than the file can hold.", "Copy it again.")
+
+
+def _scaled_planes(header: NiftiHeader, volume: np.ndarray) -> Iterator[np.ndarray]:
+    """Slice by slice of a (D, H, W) view, scaled, so that no float copy of a volume is ever made."""
+    for plane in volume:
+        yield plane if header.scaling is None else plane * header.scaling[0] + header.scaling[1]
+
+
+def _to_hounsfield(header: NiftiHeader, stored: np.ndarray, path: Path) -> np.ndarray:
+    volume = header.grid.orientation.to_lps(stored)
+    if header.scaling is None and np.can_cast(volume.dtype, np.int16):
+        return np.ascontiguousarray(volume, dtype=np.int16)
+    voxels = np.empty(volume.shape, np.int16)
+    for k, plane in enumerate(_scaled_planes(header, volume)):
+        if not np.isfinite(plane).all():
+            remedy = "Replace these values, for example by -1024 outside the patient."
+            raise InputError(path, f"Slice {k} has voxels that are not finite (NaN or infinite).", remedy)
+        voxels[k] = np.clip(np.rint(plane), INT16.min, INT16.max)
+    return voxels
+
+
+def _to_labels(header: NiftiHeader, volume: np.ndarray, path: Path) -> np.ndarray:
+    labels = np.empty(volume.shape, np.int16)
+    for k, plane in enumerate(_scaled_planes(header, volume)):
+        broken = plane[~np.isfinite(plane) | (plane != np.rint(plane))] if plane.dtype.kind == "f" else ()
+        if len(broken):
+            problem = f"Slice {k} has labels that are not integers, such as {broken[0]:g}."
+            raise InputError(path, problem, "Save labels as uint8.", code="non-integer-labels")
+        if plane.min() < INT16.min or plane.max() > INT16.max:
+            problem = f"Slice {k} has labels from {plane.min():g} to {plane.max():g}, beyond int16."
+            raise InputError(path, problem, "This does not look like a segmentation.", code="label-values")
+        labels[k] = plane
+    return labels
+
+
+def _mismatch(path: Path, mine: NativeGrid, volume: NativeGrid) -> InputError:
+    if mine.lps_shape != volume.lps_shape:
+        problem = f"The segmentation is {mine.lps_shape} voxels (D, H, W), its volume {volume.lps_shape}."
+        remedy = "Resample it to the volume, or check that the two belong together."
+        return InputError(path, problem, remedy, code="shape-mismatch")
+    apart_mm = mine.farthest_apart_mm(volume)
+    problem = (
+        f"Segmentation and volume have equal shapes, but their affines are up to {apart_mm:.3g} mm apart."
+    )
+    remedy = "If voxels correspond one to one, load with accept_affine_mismatch=True."
+    return InputError(path, problem, remedy, code="affine-mismatch")
+
+
+def _suffix(path: Path) -> str:
+    return next((suffix for suffix in (".nii.gz", ".nii") if path.name.endswith(suffix)), "")
+
+
+def _check_savable(labels: np.ndarray, like: Volume, path: Path) -> None:
+    if not _suffix(path):
+        raise InputError(
+            path, "A segmentation is saved as NIfTI.", "Give a name that ends in .nii.gz or .nii."
+        )
+    if like.native is None:
+        raise InputError(path, "A stack of pictures has no grid to save on.", "Save its masks as pictures.")
+    if labels.shape != like.native.lps_shape:
+        problem = f"Labels are {labels.shape}, the volume's grid is {like.native.lps_shape}."
+        raise InputError(path, problem, "Bring labels back to the volume's own grid first.")
+    if labels.dtype.kind not in "bui":
+        raise InputError(path, f"Labels are {labels.dtype}, not integers.", "Take the argmax first.")
+    extremes = np.array([labels.min(), labels.max()])
+    if not np.array_equal(extremes, extremes.astype(like.native.dtype)):
+        raise InputError(
+            path, f"Labels do not fit the volume's type {like.native.dtype}.", "Use labels 0, 1, 2."
+        )
+
+
+def _file_pieces(labels: np.ndarray, grid: NativeGrid) -> Iterator[bytes]:
+    """Header, the four zero bytes that say "no extensions", and the voxels in stored order."""
+    yield grid.header + bytes(4)
+    for plane in np.moveaxis(grid.orientation.to_stored(labels), 2, 0):
+        yield plane.astype(grid.dtype).tobytes(order="F")

@@ -2,50 +2,20 @@
 
 After each epoch one file holds everything the next epoch depends on: weights, optimizer state,
 history, best value, and the counters of the other callbacks. It is written aside and renamed, so it
-is always a whole epoch old or a whole epoch new. Bare arrays and JSON: nothing is unpickled.
+is always a whole epoch old or a whole epoch new.
 """
 
 from __future__ import annotations
 
-import json
 import math
+import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import keras
-import numpy as np
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
-from livseg_lib.atomic import written_aside
 from livseg_lib.errors import InputError
-
-
-def save_arrays(path: Path, arrays: list[np.ndarray], record: dict) -> None:
-    """Write `arrays` in order, and a JSON-ready `record`, as one safetensors file, atomically."""
-    named = {f"{index:05d}": np.ascontiguousarray(array) for index, array in enumerate(arrays)}
-    with written_aside(path) as partial:
-        save_file(named, partial, metadata={"record": json.dumps(record)})
-
-
-def load_arrays(path: Path) -> tuple[list[np.ndarray], dict]:
-    """Inverse of `save_arrays`. Raises InputError where the file is damaged."""
-    try:
-        with safe_open(path, framework="numpy") as file:
-            arrays = [file.get_tensor(name) for name in sorted(file.keys())]
-            return arrays, json.loads(file.metadata()["record"])
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-        problem = f"is not a readable weights file ({error})."
-        raise InputError(path, problem, "Delete it and train again.") from error
-
-
-def assign_arrays(variables: list, arrays: list[np.ndarray], where: str | Path) -> None:
-    """Put `arrays` into Keras `variables`, in order. Raises InputError unless all shapes fit."""
-    if [tuple(v.shape) for v in variables] != [a.shape for a in arrays]:
-        raise InputError(where, "holds weights of another network.", "Delete it and train again.")
-    for variable, array in zip(variables, arrays, strict=True):
-        variable.assign(array)
-
+from livseg_lib.training.weights_file import assign_arrays, load_arrays, save_variables
 
 COUNTERS = ("best", "wait", "cooldown_counter", "stopped_epoch", "best_epoch")
 """What Keras' plateau and early-stopping callbacks remember between epochs."""
@@ -100,7 +70,7 @@ class Checkpoint(keras.callbacks.Callback):
         if self.arrays is not None:  # just loaded: weights always, the optimizer within its own stage
             model.optimizer.build(model.trainable_variables)
             variables = _variables(model) if self.epochs_done > self.progress.stage_start else model.weights
-            assign_arrays(variables, self.arrays[: len(variables)], self.last_path)
+            assign_arrays(variables, self.arrays, self.last_path)
             self.arrays = None
 
     def on_train_begin(self, logs=None) -> None:
@@ -108,19 +78,24 @@ class Checkpoint(keras.callbacks.Callback):
         for companion, counters in zip(self.companions, self.progress.counters, strict=False):
             vars(companion).update(counters)
 
+    def on_epoch_begin(self, epoch: int, logs=None) -> None:
+        """Start the epoch's clock."""
+        self.epoch_began = time.monotonic()
+
     def on_epoch_end(self, epoch: int, logs=None) -> None:
         """Record the epoch, keep the best weights, then the state to go on from."""
         values = {name: float(value) for name, value in (logs or {}).items()}
         if not math.isfinite(values["loss"]):
             problem = f"diverged in epoch {epoch + 1}: the loss is {values['loss']}."
             raise InputError("training", problem, "Lower the learning rate.")
-        self.progress.history.append({"epoch": epoch + 1, "stage": self.progress.stage, **values})
+        row = {"epoch": epoch + 1, "stage": self.progress.stage, **values}
+        self.progress.history.append({**row, "seconds": round(time.monotonic() - self.epoch_began, 2)})
         if values[self.monitor] < self.progress.best:
             self.progress.best = values[self.monitor]
-            save_arrays(self.best_path, self.model.get_weights(), {"epoch": epoch + 1})
+            save_variables(self.best_path, self.model.weights, {"epoch": epoch + 1})
         self.progress.stage_done = bool(self.model.stop_training)
         self.progress.counters = [_counters(companion) for companion in self.companions]
-        save_arrays(self.last_path, [np.asarray(v) for v in _variables(self.model)], asdict(self.progress))
+        save_variables(self.last_path, _variables(self.model), asdict(self.progress))
 
 
 def _variables(model: keras.Model) -> list:

@@ -11,11 +11,12 @@ import keras
 import pandas as pd
 
 from livseg_lib.atomic import written_aside
-from livseg_lib.training.checkpoint import Checkpoint, assign_arrays, load_arrays
+from livseg_lib.training.checkpoint import Checkpoint
 from livseg_lib.training.losses import get_loss
 from livseg_lib.training.metrics import dice_metrics
 from livseg_lib.training.progress import ProgressLines
 from livseg_lib.training.schedules import schedule_callbacks
+from livseg_lib.training.weights_file import assign_arrays, load_arrays
 
 
 @dataclass(frozen=True)
@@ -91,20 +92,23 @@ def _fit_stage(model, training, validation, structures, settings, number, checkp
     stage = settings.stages[number]
     for name in {layer for any_stage in settings.stages for layer in any_stage.frozen}:
         model.get_layer(name).trainable = name not in stage.frozen
-    optimizer = keras.optimizers.Adam(stage.learning_rate)
+    # A fixed name: the optimizer's variables are found again by it.
+    optimizer = keras.optimizers.Adam(stage.learning_rate, name="adam")
     model.compile(optimizer, get_loss(settings.loss), metrics=dice_metrics(structures))
     companions = _companions(settings)
     checkpoint.begin_stage(number, model, companions)
     first, done = checkpoint.progress.stage_start, checkpoint.epochs_done
     last = first + stage.epochs
-    training.start_epoch(done)
     model.fit(
         training,
+        shuffle=False,  # Keras would draw the order from Python's global random state, which no resume knows
         validation_data=validation,
         initial_epoch=done,
         epochs=last,
         verbose=0,
         callbacks=[
+            # Keras calls a PyDataset's own on_epoch_end more often than there are epochs: tell it each one.
+            keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: training.start_epoch(epoch)),
             *schedule_callbacks(settings.schedule, stage.learning_rate, first, stage.epochs, len(training)),
             *companions,
             ProgressLines(f"{model.name}, stage {number + 1} of {len(settings.stages)}", done, last),

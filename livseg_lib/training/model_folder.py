@@ -18,7 +18,7 @@ from livseg_lib.errors import InputError
 from livseg_lib.labels import TARGETS
 from livseg_lib.models import build_model
 from livseg_lib.preprocessing.recipe import Recipe
-from livseg_lib.training.checkpoint import assign_arrays, load_arrays, save_arrays
+from livseg_lib.training.weights_file import assign_arrays, load_arrays, save_variables
 
 FORMAT = 1
 WARNING = "Research only. Not for clinical use."
@@ -54,7 +54,7 @@ def save_model(trained: TrainedModel, folder: Path) -> Path:
     """Write the folder; model.json comes last, so that a folder with one is whole."""
     folder.mkdir(parents=True, exist_ok=True)
     weights = folder / "weights.safetensors"
-    save_arrays(weights, trained.network.get_weights(), {"architecture": trained.architecture})
+    save_variables(weights, trained.network.weights, {"architecture": trained.architecture})
     description = {
         "format": FORMAT,
         "warning": WARNING,

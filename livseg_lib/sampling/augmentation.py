@@ -1,0 +1,124 @@
+"""Varied copies of slices and masks, by imgaug (which is imported here and nowhere else)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import ModuleType
+
+import cv2
+import numpy as np
+
+from livseg_lib.errors import InputError
+
+ELASTIC_SMOOTHNESS = 0.06
+"""Sigma of the Gaussian that smooths elastic displacements, as a fraction of the picture's side."""
+ELASTIC_SHIFT = 0.015
+"""Largest standard deviation of elastic displacements, as a fraction of the picture's side."""
+
+
+def augment_batch(
+    images: np.ndarray, masks: np.ndarray, recipe: str, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Augmented copies of `images` uint8 (B, s, s, C) and their label `masks` uint8 (B, s, s).
+
+    A function of its arguments alone: the same seed gives the same pictures. Image and mask move
+    together; images are interpolated linearly, masks take the nearest label. Intensities shift in images
+    only, and alike in all channels of an image. Raises InputError for an unknown recipe, or where imgaug
+    is not installed (every recipe but "none" needs it).
+    """
+    if recipe not in AUGMENTATIONS:
+        raise InputError("augmentation", f"is {recipe!r}.", f"Choose one of {', '.join(AUGMENTATIONS)}.")
+    steps = AUGMENTATIONS[recipe]
+    if steps is None:
+        return images.copy(), masks.copy()
+    augmenters = _import_augmenters()
+    # Built for each batch (a fraction of a millisecond): a shared one would carry its random state along.
+    pipeline = augmenters.Sequential(steps(augmenters, images.shape[1]))
+    pipeline.seed_(int(seed))
+    images, masks = pipeline(images=images, segmentation_maps=masks[..., np.newaxis])
+    return images, masks[..., 0]
+
+
+def _import_augmenters() -> ModuleType:
+    # imgaug 0.4.0 reads this table while it is imported; NumPy 2 no longer has it.
+    if not hasattr(np, "sctypes"):
+        np.sctypes = {
+            "int": [np.int8, np.int16, np.int32, np.int64],
+            "uint": [np.uint8, np.uint16, np.uint32, np.uint64],
+            "float": [np.float16, np.float32, np.float64],
+        }
+    try:
+        import imgaug.augmenters
+    except ImportError as error:
+        raise InputError(
+            "imgaug",
+            f"cannot be imported ({error}), and augmentation needs it.",
+            "Run `pip install --no-deps imgaug==0.4.0`, or choose the augmentation none.",
+        ) from error
+    return imgaug.augmenters
+
+
+def _light_steps(augmenters: ModuleType, size: int) -> list:
+    """Small movements and changes of grey that keep the patient's left and right: the quick default."""
+    shift = {"x": (-0.05, 0.05), "y": (-0.05, 0.05)}
+    return [
+        _move(augmenters, rotate=(-15, 15), scale=(0.9, 1.1), translate_percent=shift),
+        augmenters.LinearContrast((0.9, 1.1)),
+        augmenters.Add((-12, 12)),
+    ]
+
+
+def _basic_steps(augmenters: ModuleType, size: int) -> list:
+    """System B: random rotations, flips and intensity shifts."""
+    return [
+        augmenters.Fliplr(0.5),
+        augmenters.Flipud(0.5),
+        _move(augmenters, rotate=(-20, 20)),
+        augmenters.Add((-20, 20)),
+    ]
+
+
+def _lits_steps(augmenters: ModuleType, size: int) -> list:
+    """System C: rotation, 5 % shift, shear and zoom, both flips, nearest fill, elastic deformation."""
+    shift, shear = {"x": (-0.05, 0.05), "y": (-0.05, 0.05)}, np.degrees(np.arctan(0.05))
+    return [
+        augmenters.Fliplr(0.5),
+        augmenters.Flipud(0.5),
+        _move(
+            augmenters, rotate=(-15, 15), translate_percent=shift, shear=(-shear, shear), scale=(0.95, 1.05)
+        ),
+        _elastic(augmenters, size),
+    ]
+
+
+AUGMENTATIONS: dict[str, Callable[[ModuleType, int], list] | None] = {
+    "none": None,
+    "light": _light_steps,
+    "basic": _basic_steps,
+    "lits": _lits_steps,
+}
+"""Recipes by name: the steps for pictures of size x size pixels."""
+
+
+def _move(augmenters: ModuleType, **ranges):
+    step = augmenters.Affine(order=1, mode="edge", backend="cv2", **ranges)
+    step._mode_segmentation_maps = "edge"  # else what fills the border of a mask is not what fills the image
+    return step
+
+
+def _elastic(augmenters: ModuleType, size: int):
+    """Elastic deformation (Simard et al. 2003), alike for any picture size."""
+
+    class Elastic(augmenters.ElasticTransformation):
+        # imgaug's own maps are float64, which OpenCV refuses. Here alpha is the shift's deviation in pixels.
+        @classmethod
+        def _generate_shift_maps(cls, shape, alpha, sigma, random_state):
+            noise = random_state.random((2, *shape)).astype(np.float32) - 0.5
+            smooth = [cv2.GaussianBlur(axis, (0, 0), sigma) for axis in noise]
+            return tuple(alpha * axis / axis.std() for axis in smooth)
+
+    step = Elastic(
+        alpha=(0.0, ELASTIC_SHIFT * size), sigma=ELASTIC_SMOOTHNESS * size, order=1, mode="nearest"
+    )
+    step._mode_segmentation_maps = "nearest"  # as in _move
+    return step

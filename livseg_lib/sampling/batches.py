@@ -1,0 +1,155 @@
+"""Batches for Keras, read from the memory-mapped slices of an extraction."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+import keras
+import numpy as np
+import pandas as pd
+
+from livseg_lib.errors import InputError
+from livseg_lib.sampling.augmentation import AUGMENTATIONS, augment_batch
+from livseg_lib.sampling.targets import encode_target
+
+OPEN_FILES = 64
+"""Arrays kept open at a time: some systems allow a process 256 files. Opening one takes 0.1 ms."""
+
+_ORDER, _AUGMENTATION = 0, 1  # keep the two kinds of draws from one seed apart
+
+_EXTRACT_AGAIN = "Extract the slices again (notebook 01)."
+
+
+class SliceBatches(keras.utils.PyDataset):
+    """Images float32 (B, s, s, C) in [0, 1] and target maps float32 (B, s, s, K) (`encode_target`).
+
+    `slices` has a row each, with `array` and `array_index`: slice `array_index` of
+    `folder/array/images.npy`, uint8 (D, s, s, C), and `masks.npy`, uint8 labels (D, s, s).
+
+    With `shuffle` every slice comes once an epoch and the last batch is filled up with slices from the
+    epoch's start, so that all batches have one shape; `slices_per_epoch` shortens epochs, each going on
+    where the one before stopped. Without it the order is that of the rows, nothing comes twice, the last
+    batch may be smaller, and `slices_per_epoch` takes the same evenly spaced slices every time.
+
+    Batches are a function of the arguments and the epoch alone. Keras moves the epoch on; a training that
+    resumes at epoch n first calls `start_epoch(n)`. Train by `fit(..., shuffle=False)`: by default Keras
+    asks for the batches of an epoch in an order of its own, which no resumed training could repeat.
+
+    Raises InputError for arrays that are missing, damaged or do not fit.
+    """
+
+    def __init__(
+        self,
+        slices: pd.DataFrame,
+        folder: Path,
+        target: str,
+        batch_size: int,
+        augmentation: str = "none",
+        seed: int = 0,
+        shuffle: bool = True,
+        slices_per_epoch: int | None = None,
+    ) -> None:
+        # One thread reads and augments far faster than a network trains; process workers have hung for
+        # others, and threads would gain nothing.
+        super().__init__(workers=1, use_multiprocessing=False)
+        _check_settings(slices, target, batch_size, augmentation, slices_per_epoch)
+        self.folder, self.target, self.augmentation = Path(folder), target, augmentation
+        self.batch_size, self.seed, self.shuffle = batch_size, seed, shuffle
+        self._arrays = slices["array"].astype(str).to_numpy()
+        self._indices = slices["array_index"].to_numpy(dtype=int)
+        self._epoch_length = min(slices_per_epoch or len(slices), len(slices))
+        self._open = lru_cache(maxsize=OPEN_FILES)(_open_array)
+        self.input_shape = self._check_arrays()
+        self.start_epoch(0)
+
+    def __len__(self) -> int:
+        """Batches an epoch."""
+        return -(-self._epoch_length // self.batch_size)
+
+    def __getitem__(self, batch: int) -> tuple[np.ndarray, np.ndarray]:
+        """Images and target maps of one batch of the current epoch."""
+        if not 0 <= batch < len(self):
+            raise IndexError(f"batch {batch} of {len(self)}")
+        rows = self._order[batch * self.batch_size : (batch + 1) * self.batch_size]
+        images, masks = self._read(rows, "images.npy"), self._read(rows, "masks.npy")
+        seed = np.random.SeedSequence((self.seed, _AUGMENTATION, self.epoch, batch)).generate_state(1)[0]
+        images, masks = augment_batch(images, masks, self.augmentation, seed)
+        return images.astype(np.float32) / 255.0, encode_target(masks, self.target)
+
+    def start_epoch(self, epoch: int) -> None:
+        """Make the batches those of `epoch`, counted from 0; Keras's next epoch is this one too."""
+        self.epoch = self._next_epoch = epoch
+        self._order = self._rows_of_epoch(epoch)
+
+    def on_epoch_begin(self) -> None:
+        """Called by Keras once an epoch (unlike `on_epoch_end`, which `fit` also calls before the first)."""
+        self.start_epoch(self._next_epoch)
+        self._next_epoch += 1
+
+    def _rows_of_epoch(self, epoch: int) -> np.ndarray:
+        count, length = len(self._arrays), self._epoch_length
+        if not self.shuffle:
+            return np.arange(length) * count // length
+        # Epochs are cut from one endless row of permutations.
+        first, last = epoch * length, (epoch + 1) * length
+        numbers = range(first // count, (last - 1) // count + 1)
+        orders = [np.random.default_rng((self.seed, _ORDER, number)).permutation(count) for number in numbers]
+        start = first - numbers[0] * count
+        rows = np.concatenate(orders)[start : start + length]
+        return np.resize(rows, len(self) * self.batch_size)  # repeats the rows from their start
+
+    def _read(self, rows: np.ndarray, name: str) -> np.ndarray:
+        paths = (self.folder / array / name for array in self._arrays[rows])
+        return np.stack(
+            [self._open(path)[index] for path, index in zip(paths, self._indices[rows], strict=True)]
+        )
+
+    def _check_arrays(self) -> tuple[int, int, int]:
+        """(s, s, C) of all images."""
+        used_range = pd.Series(self._indices).groupby(self._arrays).agg(["min", "max"])
+        first_path, shape = None, None
+        for array, used in used_range.iterrows():
+            path = self.folder / array / "images.npy"
+            images, masks = self._open(path), self._open(path.with_name("masks.npy"))
+            _check_pair(path, images, masks, used["min"], used["max"])
+            first_path, shape = first_path or path, shape or images.shape[1:]
+            if images.shape[1:] != shape:
+                problem = f"has slices of {images.shape[1:]} pixels and channels, {first_path} of {shape}."
+                raise InputError(path, problem, _EXTRACT_AGAIN)
+        return shape
+
+
+def _check_settings(
+    slices: pd.DataFrame, target: str, batch_size: int, augmentation: str, slices_per_epoch: int | None
+) -> None:
+    if not {"array", "array_index"} <= set(slices.columns):
+        raise InputError("slices", "lack the columns array and array_index.", _EXTRACT_AGAIN)
+    if slices.empty:
+        raise InputError("slices", "are none, so there is nothing to learn from.", "Choose other slices.")
+    if augmentation not in AUGMENTATIONS:
+        problem = f"is {augmentation!r}."
+        raise InputError("augmentation", problem, f"Choose one of {', '.join(AUGMENTATIONS)}.")
+    encode_target(np.zeros(1, np.uint8), target)  # refuses an unknown target now, not in the first epoch
+    for name, number in (("batch_size", batch_size), ("slices_per_epoch", slices_per_epoch)):
+        if number is not None and number < 1:
+            raise InputError(name, f"is {number}.", "Give 1 or more.")
+
+
+def _open_array(path: Path) -> np.ndarray:
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(path, f"cannot be opened ({error}).", _EXTRACT_AGAIN) from error
+    if array.dtype != np.uint8:
+        raise InputError(path, f"holds {array.dtype} where uint8 belongs.", _EXTRACT_AGAIN)
+    return array
+
+
+def _check_pair(path: Path, images: np.ndarray, masks: np.ndarray, first: int, last: int) -> None:
+    if images.ndim != 4 or images.shape[:3] != masks.shape:
+        problem = f"has the shape {images.shape} and its masks {masks.shape}: (D, s, s, C) and (D, s, s) fit."
+        raise InputError(path, problem, _EXTRACT_AGAIN)
+    if first < 0 or last >= len(images):
+        problem = f"has {len(images)} slices, but slices.csv names {first} to {last} (counted from 0)."
+        raise InputError(path, problem, _EXTRACT_AGAIN)

@@ -1,0 +1,35 @@
+"""Which slices a network learns from."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from livseg_lib.errors import InputError
+
+CHOICES = {"tumor": 2, "liver": 1, "all": 0}
+"""The lowest class (0 empty, 1 liver only, 2 liver and tumour) that each choice takes whole."""
+
+
+def select_slices(
+    slices: pd.DataFrame, choice: str = "tumor", negative_ratio: float = 0.0, seed: int = 0
+) -> pd.DataFrame:
+    """Rows of `slices` (with `class`) to train on, in their order.
+
+    "tumor" takes the slices with tumour (system C), "liver" those with any liver, "all" every slice;
+    `negative_ratio` adds that many slices of the lower classes for each one taken, drawn without
+    replacement, as far as there are any. Raises InputError for an unknown choice, a negative ratio, or
+    where no slice is left.
+    """
+    if choice not in CHOICES:
+        raise InputError("slice choice", f"is {choice!r}.", f"Choose one of {', '.join(CHOICES)}.")
+    if not negative_ratio >= 0:
+        raise InputError("negative_ratio", f"is {negative_ratio}.", "Give 0 or more.")
+    wanted = slices["class"].to_numpy(dtype=int) >= CHOICES[choice]
+    positive, negative = np.flatnonzero(wanted), np.flatnonzero(~wanted)
+    if not len(positive):
+        problem = f"{choice!r} leaves none of {len(slices)} slices."
+        raise InputError("slice choice", problem, "Choose another, or add patients that show it.")
+    count = min(round(negative_ratio * len(positive)), len(negative))
+    drawn = np.random.default_rng(seed).choice(negative, count, replace=False)
+    return slices.iloc[np.sort(np.concatenate([positive, drawn]))].reset_index(drop=True)

@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from livseg_lib.errors import InputError
+from livseg_lib.sampling import augmentation
+from livseg_lib.sampling.augmentation import AUGMENTATIONS, augment_batch
+
+ACTIVE = [name for name in AUGMENTATIONS if name != "none"]
+
+
+def squares(batch: int = 16, size: int = 128, channels: int = 3) -> tuple[np.ndarray, np.ndarray]:
+    """Liver squares (label 1, grey 120) with a tumour square (label 2, grey 220), and pictures of them."""
+    masks = np.zeros((batch, size, size), np.uint8)
+    masks[:, size // 4 : size * 3 // 4, size // 5 : size * 3 // 4] = 1
+    masks[:, size // 3 : size // 2, size // 3 : size * 3 // 5] = 2
+    grey = np.array([20, 120, 220], np.uint8)[masks]
+    return np.repeat(grey[..., np.newaxis], channels, axis=-1), masks
+
+
+def overlap(a: np.ndarray, b: np.ndarray) -> float:
+    return (a & b).sum() / (a | b).sum()
+
+
+@pytest.mark.parametrize("size", [128, 256])
+@pytest.mark.parametrize("recipe", ACTIVE)
+def test_image_and_mask_move_together_and_masks_stay_labels(recipe, size):
+    images, masks = squares(size=size)
+    moved_images, moved_masks = augment_batch(images, masks, recipe, seed=3)
+    assert moved_masks.dtype == moved_images.dtype == np.uint8
+    assert set(np.unique(moved_masks)) == {0, 1, 2}
+    for image, mask, before in zip(moved_images[..., 0], moved_masks, masks, strict=True):
+        background, liver, tumor = (np.median(image[mask == label]) for label in (0, 1, 2))
+        assert overlap(image > (background + liver) / 2, mask >= 1) > 0.95
+        assert overlap(image > (liver + tumor) / 2, mask == 2) > 0.9
+        assert overlap(mask >= 1, before >= 1) < 0.999  # it did move
+
+
+@pytest.mark.parametrize("recipe", ["light", "lits"])
+def test_borders_of_image_and_mask_are_filled_alike(recipe):
+    _, masks = squares()
+    masks[:, 100:, :] = 1  # liver that touches the border
+    images = np.where(masks[..., None] > 0, 200, 50).astype(np.uint8)
+    images, masks = augment_batch(images, masks, recipe, seed=0)
+    for image, mask in zip(images[..., 0], masks, strict=True):
+        if (mask == 0).any():
+            middle = (np.median(image[mask > 0]) + np.median(image[mask == 0])) / 2
+            assert overlap(image > middle, mask > 0) > 0.95
+
+
+@pytest.mark.parametrize("recipe", AUGMENTATIONS)
+def test_a_function_of_arguments_and_seed_alone(recipe):
+    images, masks = squares(4)
+    kept_images, kept_masks = images.copy(), masks.copy()
+    first = augment_batch(images, masks, recipe, seed=7)
+    np.random.seed(0)
+    augment_batch(images, masks, recipe, seed=2**32 - 1)
+    again = augment_batch(images, masks, recipe, seed=7)
+    np.testing.assert_array_equal(first[0], again[0])
+    np.testing.assert_array_equal(first[1], again[1])
+    np.testing.assert_array_equal(images, kept_images)
+    np.testing.assert_array_equal(masks, kept_masks)
+
+
+@pytest.mark.parametrize("recipe", ACTIVE)
+def test_seeds_and_pictures_of_a_batch_differ(recipe):
+    images, masks = squares(4)
+    one, other = (augment_batch(images, masks, recipe, seed)[1] for seed in (1, 2))
+    assert (one != other).any()
+    assert len({mask.tobytes() for mask in one}) == 4
+
+
+def test_none_changes_nothing():
+    images, masks = squares(2)
+    same_images, same_masks = augment_batch(images, masks, "none", seed=1)
+    np.testing.assert_array_equal(same_images, images)
+    np.testing.assert_array_equal(same_masks, masks)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("recipe", ACTIVE)
+def test_channels_stay_alike_however_many(recipe, channels):
+    images, masks = augment_batch(*squares(6, channels=channels), recipe, seed=5)
+    assert images.shape == (6, 128, 128, channels) and masks.shape == (6, 128, 128)
+    assert (images == images[..., :1]).all()
+
+
+@pytest.mark.parametrize("recipe", ["light", "basic"])
+def test_grey_shifts_in_images_only(recipe):
+    images, masks = np.full((8, 128, 128, 1), 100, np.uint8), np.ones((8, 128, 128), np.uint8)
+    images, masks = augment_batch(images, masks, recipe, seed=0)
+    assert len(np.unique(images)) > 3 and (masks == 1).all()
+    assert all(len(np.unique(image)) == 1 for image in images)
+
+
+def test_light_keeps_left_and_right_and_lits_flips_both():
+    images, masks = np.zeros((40, 128, 128, 1), np.uint8), np.zeros((40, 128, 128), np.uint8)
+    masks[:, 20:60, 10:50] = 1  # upper left
+
+    def quadrants(recipe: str) -> set[tuple[bool, bool]]:
+        _, moved = augment_batch(images, masks, recipe, seed=0)
+        centres = [np.argwhere(mask).mean(axis=0) > 63.5 for mask in moved]
+        return {(bool(lower), bool(right)) for lower, right in centres}
+
+    assert quadrants("light") == {(False, False)}
+    assert len(quadrants("lits")) == len(quadrants("basic")) == 4
+
+
+@pytest.mark.parametrize("size", [128, 256])
+def test_elastic_deformation_bends_as_far_as_stated(size):
+    ramp = np.broadcast_to(np.arange(size, dtype=np.uint8)[:, None], (30, size, size, 1)).copy()
+    step = augmentation._elastic(augmentation._import_augmenters(), size)
+    step.seed_(0)
+    shifts = step(images=ramp).astype(float) - ramp  # grey is a place, so its change is a shift
+    deviations = shifts.std(axis=(1, 2, 3)) / (augmentation.ELASTIC_SHIFT * size)
+    assert 0.8 < deviations.max() < 1.1 and deviations.min() < 0.2
+    neighbours = np.abs(np.diff(shifts, axis=2))
+    assert np.quantile(neighbours, 0.99) <= 1  # smooth: no pixel jumps
+
+
+def test_unknown_recipe_is_refused():
+    with pytest.raises(InputError, match="none, light, basic, lits"):
+        augment_batch(*squares(1), "heavy", seed=0)
+
+
+def test_without_imgaug_the_message_says_how_to_install_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "imgaug", None)
+    monkeypatch.setitem(sys.modules, "imgaug.augmenters", None)
+    with pytest.raises(InputError, match=r"pip install --no-deps imgaug==0\.4\.0"):
+        augment_batch(*squares(1), "light", seed=0)
+    augment_batch(*squares(1), "none", seed=0)
+
+
+@pytest.mark.parametrize("recipe", ACTIVE)
+def test_a_picture_takes_far_less_time_than_a_network_needs_for_it(recipe):
+    images, masks = squares(8)
+    seconds = []
+    for seed in range(5):
+        start = time.perf_counter()
+        augment_batch(images, masks, recipe, seed)
+        seconds.append((time.perf_counter() - start) / len(images))
+    assert min(seconds) < 0.01

@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+import gzip
+import time
+import tracemalloc
+
+import nibabel
+import numpy as np
+import pytest
+from nifti_files import axis_affine, ct_like, write_nifti
+
+from livseg_lib.errors import InputError
+from livseg_lib.volumes import load_volume
+
+
+def test_a_tiny_file_that_claims_terabytes_is_refused_at_once(tmp_path):
+    dim = [3, 15000, 15000, 15000, 1, 1, 1, 1]  # 6.75 TB of int16
+    path = write_nifti(tmp_path / "ct.nii.gz", ct_like(), dim=dim)
+    tracemalloc.start()
+    start = time.perf_counter()
+    with pytest.raises(
+        InputError, match=r"15000 x 15000 x 15000 voxels, 6,750,000,000,000 bytes, more than the limit"
+    ):
+        load_volume(path)
+    seconds, peak = time.perf_counter() - start, tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert seconds < 1 and peak < 4 * 1024**2
+
+
+@pytest.mark.parametrize("name", ["ct.nii", "ct.nii.gz"])
+def test_a_claim_under_the_limit_that_the_file_cannot_hold_is_refused_unallocated(tmp_path, name):
+    path = write_nifti(tmp_path / name, ct_like(), dim=[3, 1000, 1000, 1000, 1, 1, 1, 1])
+    tracemalloc.start()
+    with pytest.raises(InputError, match="more than the file can hold"):
+        load_volume(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 4 * 1024**2
+
+
+def test_the_limit_can_be_stated(tmp_path):
+    path = write_nifti(tmp_path / "ct.nii.gz", ct_like((7, 6, 5)))
+    load_volume(path, limit_bytes=7 * 6 * 5 * 2)
+    with pytest.raises(InputError, match="limit of 419 bytes"):
+        load_volume(path, limit_bytes=7 * 6 * 5 * 2 - 1)
+
+
+def test_the_limit_counts_what_will_be_in_memory(tmp_path):
+    path = write_nifti(tmp_path / "ct.nii.gz", np.zeros((7, 6, 5), np.uint8))
+    with pytest.raises(InputError, match="limit"):
+        load_volume(path, limit_bytes=7 * 6 * 5)
+
+
+@pytest.mark.parametrize("shape", [(4, 4), (4, 4, 4, 2), (4, 4, 4, 1, 3), (1, 4, 4, 4)])
+def test_only_3d_is_read(tmp_path, shape):
+    with pytest.raises(InputError, match="not a 3D volume"):
+        load_volume(write_nifti(tmp_path / "ct.nii.gz", ct_like(shape)))
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"dim": [0, 7, 6, 5, 1, 1, 1, 1]}, "impossible shape"),
+        ({"dim": [9, 7, 6, 5, 1, 1, 1, 1]}, "impossible shape"),
+        ({"dim": [3, 7, -6, 5, 1, 1, 1, 1]}, "impossible shape"),
+        ({"dim": [3, 7, 0, 5, 1, 1, 1, 1]}, "impossible shape"),
+        ({"magic": b"ni1"}, "single NIfTI file"),
+        ({"datatype": 12345}, "unknown data type"),
+        ({"bitpix": 8}, "8 bits a voxel"),
+        ({"vox_offset": 100.0}, "at byte 100"),
+        ({"vox_offset": -352.0}, "at byte -352"),
+        ({"vox_offset": np.nan}, "at byte nan"),
+        ({"vox_offset": 1e9}, "more than the file can hold"),
+        ({"xyzt_units": 3}, "micrometres"),
+        ({"xyzt_units": 1}, "metres"),
+        ({"srow_x": 0.0}, "singular"),
+        ({"srow_z": [0.0, 0.0, np.nan, 0.0]}, "singular or not finite"),
+        ({"srow_z": [1e-9, 0.0, 0.0, 0.0]}, "singular"),
+        ({"pixdim": [1, 0.75, 0.5, 5.0, 0, 0, 0, 0]}, "0.75 x 0.5 x 2.5 mm, pixdim 0.75 x 0.5 x 5 mm"),
+        ({"qoffset_x": 50.0}, "81.5 mm apart"),
+        ({"quatern_b": 0.9, "quatern_c": 0.9, "quatern_d": 0.9}, "qform is impossible"),
+        ({"quatern_d": 0.0}, "apart"),
+        ({"sform_code": 0, "quatern_b": 0.9, "quatern_c": 0.9}, "qform is impossible"),
+        ({"scl_slope": 2.0, "scl_inter": np.inf}, "Slope and intercept"),
+    ],
+)
+def test_a_header_that_cannot_be_true_is_refused(tmp_path, fields, words):
+    with pytest.raises(InputError, match=words) as caught:
+        load_volume(write_nifti(tmp_path / "ct.nii.gz", ct_like(), **fields))
+    assert caught.value.remedy
+
+
+@pytest.mark.parametrize("dtype", [np.complex64, np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")])])
+def test_complex_and_colour_are_refused(tmp_path, dtype):
+    with pytest.raises(InputError, match="not plain numbers"):
+        load_volume(write_nifti(tmp_path / "ct.nii.gz", np.zeros((7, 6, 5), dtype)))
+
+
+def test_half_of_a_pair_is_refused(tmp_path):
+    nibabel.Nifti1Pair(ct_like(), axis_affine()).to_filename(tmp_path / "ct.img")
+    with pytest.raises(InputError, match=r"single NIfTI file.*\.hdr/\.img"):
+        load_volume(tmp_path / "ct.hdr")
+
+
+def test_an_offset_of_zero_means_right_behind_the_header(tmp_path):
+    path = write_nifti(tmp_path / "ct.nii.gz", ct_like(), vox_offset=0)
+    np.testing.assert_array_equal(load_volume(path).voxels, ct_like().transpose(2, 1, 0))
+
+
+@pytest.mark.parametrize("codes", [(0, 1), (2, 0)])
+def test_one_form_is_enough(tmp_path, codes):
+    path = write_nifti(tmp_path / "ct.nii.gz", ct_like(), sform_code=codes[0], qform_code=codes[1])
+    np.testing.assert_allclose(load_volume(path).native.affine, axis_affine(), atol=1e-6)
+
+
+def test_geometry_within_the_tolerance_is_read(tmp_path):
+    pixdim = [1, 0.75, 0.5, 2.52, 0, 0, 0, 0]  # 0.8 % longer slices
+    path = write_nifti(tmp_path / "ct.nii.gz", ct_like(), pixdim=pixdim, qoffset_x=31.5 - 63.0 + 0.1)
+    assert load_volume(path).spacing_mm == (2.5, 0.5, 0.75)  # the sform is what counts
+
+
+def test_a_header_alone_is_truncated(tmp_path):
+    path = write_nifti(tmp_path / "ct.nii", ct_like())
+    path.write_bytes(gzip.compress(path.read_bytes()[:200]))
+    with pytest.raises(InputError, match="truncated"):
+        load_volume(path)

@@ -1,0 +1,264 @@
+from __future__ import annotations
+
+import os
+import pickle
+
+import nibabel
+import numpy as np
+import pytest
+from nifti_files import ORIENTATIONS, SIDES_MM, axis_affine, ct_like, write_nifti
+
+from livseg_lib.errors import InputError
+from livseg_lib.volumes import Volume, load_segmentation, load_volume, read_label_array, save_segmentation
+
+GEOMETRY = ("dim", "pixdim", "xyzt_units", "qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d")
+GEOMETRY += ("qoffset_x", "qoffset_y", "qoffset_z", "srow_x", "srow_y", "srow_z", "datatype", "bitpix")
+
+
+def labels_like(volume: Volume, seed: int = 1) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 3, volume.voxels.shape, dtype=np.uint8)
+
+
+def assert_round_trip(path, stored, tmp_path):
+    """Voxels come in at their place, labels go out at theirs, and the header comes back bit for bit."""
+    volume = load_volume(path)
+    assert volume.voxels.dtype == np.int16 and volume.voxels.flags.c_contiguous
+    labels = labels_like(volume)
+    saved = save_segmentation(labels, volume, tmp_path / "out" / path.name)
+    before, after = nibabel.load(path), nibabel.load(saved)
+    for field in GEOMETRY:
+        assert before.header[field].tobytes() == after.header[field].tobytes(), field
+    np.testing.assert_array_equal(before.affine, after.affine)
+    assert after.get_data_dtype() == stored.dtype and type(after) is type(before)
+    np.testing.assert_array_equal(load_segmentation(saved, volume), labels)
+    by_value = {}  # label and HU of one voxel meet again in the stored array
+    for hu, label in zip(volume.voxels.ravel(), labels.ravel(), strict=True):
+        by_value[int(hu)] = int(label)
+    written = np.asarray(after.dataobj)
+    assert all(by_value[int(stored[index])] == written[index] for index in np.ndindex(stored.shape))
+    return volume
+
+
+@pytest.mark.parametrize(("axes", "signs"), ORIENTATIONS)
+def test_all_48_orientations_round_trip(tmp_path, axes, signs):
+    stored = np.arange(2 * 3 * 4, dtype=np.int16).reshape(2, 3, 4) - 12
+    volume = assert_round_trip(
+        write_nifti(tmp_path / "ct.nii.gz", stored, axis_affine(axes, signs)), stored, tmp_path
+    )
+    by_world = dict(zip(axes, SIDES_MM, strict=True))
+    assert volume.spacing_mm == (by_world[2], by_world[1], by_world[0])
+    assert volume.voxel_volume_ml == pytest.approx(np.prod(SIDES_MM) / 1000)
+
+
+@pytest.mark.parametrize("dtype", ["<i2", ">i2", "<i4", "<f4", ">f4", "<f8", "<u2"])
+@pytest.mark.parametrize("kind", [nibabel.Nifti1Image, nibabel.Nifti2Image])
+def test_types_byte_orders_and_versions_round_trip(tmp_path, dtype, kind):
+    stored = np.arange(2 * 3 * 4).reshape(2, 3, 4).astype(dtype)
+    assert_round_trip(write_nifti(tmp_path / "ct.nii", stored, kind=kind), stored, tmp_path)
+
+
+def test_an_oblique_scan_round_trips(tmp_path):
+    turn = nibabel.affines.from_matvec(nibabel.eulerangles.euler2mat(0.2, -0.3, 0.15))
+    stored = np.arange(2 * 3 * 4, dtype=np.int16).reshape(2, 3, 4)
+    volume = assert_round_trip(
+        write_nifti(tmp_path / "ct.nii.gz", stored, turn @ axis_affine()), stored, tmp_path
+    )
+    assert volume.spacing_mm == pytest.approx(SIDES_MM[::-1], rel=1e-6)
+
+
+def test_a_trailing_axis_of_one_stays_in_the_file(tmp_path):
+    stored = ct_like((3, 4, 5, 1))
+    volume = load_volume(write_nifti(tmp_path / "ct.nii.gz", stored))
+    saved = save_segmentation(labels_like(volume), volume, tmp_path / "s.nii.gz")
+    assert volume.voxels.shape == (5, 4, 3)
+    assert nibabel.load(saved).shape == (3, 4, 5, 1)
+
+
+def test_first_slice_is_at_the_feet_front_on_top_and_right_on_the_left(tmp_path):
+    """A RAS file: highest i is the patient's right, highest j the front, highest k the head."""
+    stored = np.zeros((4, 5, 6), np.int16)
+    stored[3, 4, 5] = 1000
+    volume = load_volume(write_nifti(tmp_path / "ct.nii.gz", stored, axis_affine(signs=(1, 1, 1))))
+    assert volume.voxels[5, 0, 0] == 1000
+
+
+def test_slope_and_intercept_by_hand(tmp_path):
+    stored = np.array([0, 1, 3, 4, 1000, -32000], np.int16).reshape(6, 1, 1)
+    path = write_nifti(tmp_path / "ct.nii", stored, scl_slope=2.5, scl_inter=-1024.0)
+    # 2.5 x - 1024: -1024, -1021.5 -> -1022 (even), -1016.5 -> -1016, -1014, 1476, -81024 -> clipped
+    assert load_volume(path).voxels[0, 0].tolist() == [-1024, -1022, -1016, -1014, 1476, -32768]
+
+
+@pytest.mark.parametrize("slope", [0.0, np.nan])
+def test_no_slope_means_values_as_stored(tmp_path, slope):
+    stored = ct_like()
+    path = write_nifti(tmp_path / "ct.nii", stored, scl_slope=slope, scl_inter=7.0)
+    np.testing.assert_array_equal(load_volume(path).voxels, stored.transpose(2, 1, 0))
+
+
+def test_large_stored_values_are_clipped_not_wrapped(tmp_path):
+    stored = np.array([40000, 70000, -70000], np.int32).reshape(3, 1, 1)
+    assert load_volume(write_nifti(tmp_path / "ct.nii", stored)).voxels.ravel().tolist() == [
+        32767,
+        32767,
+        -32768,
+    ]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_values_that_are_not_finite_are_refused(tmp_path, value):
+    stored = ct_like().astype(np.float32)
+    stored[3, 2, 4] = value
+    with pytest.raises(InputError, match=r"Slice 4 .*not finite"):
+        load_volume(write_nifti(tmp_path / "ct.nii.gz", stored))
+
+
+def test_a_segmentation_stored_in_another_order_lands_on_the_volume(tmp_path):
+    volume = load_volume(write_nifti(tmp_path / "ct.nii.gz", ct_like()))
+    labels = labels_like(volume)
+    image = nibabel.load(save_segmentation(labels, volume, tmp_path / "s.nii.gz"))
+    turned = image.as_reoriented([[1, -1], [2, 1], [0, -1]])
+    assert turned.shape != image.shape
+    turned.to_filename(tmp_path / "turned.nii.gz")
+    np.testing.assert_array_equal(load_segmentation(tmp_path / "turned.nii.gz", volume), labels)
+
+
+def test_an_affine_mismatch_is_refused_unless_accepted(tmp_path):
+    volume = load_volume(write_nifti(tmp_path / "ct.nii.gz", ct_like()))
+    stored = np.random.default_rng(0).integers(0, 3, (7, 6, 5), dtype=np.uint8)
+    path = write_nifti(tmp_path / "s.nii.gz", stored, np.eye(4))
+    with pytest.raises(InputError, match="mm apart"):
+        load_segmentation(path, volume)
+    accepted = load_segmentation(path, volume, accept_affine_mismatch=True)
+    np.testing.assert_array_equal(accepted, stored.transpose(2, 1, 0))  # voxel for voxel of the stored CT
+
+
+def test_half_a_voxel_is_where_agreement_ends(tmp_path):
+    volume = load_volume(write_nifti(tmp_path / "ct.nii.gz", ct_like()))
+    for shift_mm, agrees in ((0.24, True), (0.26, False)):  # the smallest side is 0.5 mm
+        affine = axis_affine()
+        affine[2, 3] += shift_mm
+        path = write_nifti(tmp_path / "s.nii", np.ones((7, 6, 5), np.uint8), affine)
+        if agrees:
+            assert load_segmentation(path, volume).all()
+        else:
+            with pytest.raises(InputError, match=r"0\.26 mm apart"):
+                load_segmentation(path, volume)
+
+
+@pytest.mark.parametrize("accept", [False, True])
+def test_another_shape_is_always_refused(tmp_path, accept):
+    volume = load_volume(write_nifti(tmp_path / "ct.nii.gz", ct_like((7, 6, 5))))
+    path = write_nifti(tmp_path / "s.nii.gz", np.zeros((7, 6, 4), np.uint8))
+    with pytest.raises(InputError, match=r"\(4, 6, 7\).*\(5, 6, 7\)"):
+        load_segmentation(path, volume, accept_affine_mismatch=accept)
+
+
+def test_other_labels_are_refused_by_name_and_number_but_can_be_read_raw(tmp_path):
+    volume = load_volume(write_nifti(tmp_path / "ct.nii.gz", ct_like()))
+    stored = np.zeros((7, 6, 5), np.int16)
+    stored[0, 0, :3], stored[1] = 255, -1
+    path = write_nifti(tmp_path / "s.nii.gz", stored)
+    with pytest.raises(InputError, match=r"-1 \(30 voxels\), 255 \(3 voxels\)"):
+        load_segmentation(path, volume)
+    np.testing.assert_array_equal(read_label_array(path, volume), stored.transpose(2, 1, 0))
+
+
+@pytest.mark.parametrize("value", [1.5, 0.001, np.nan, np.inf])
+def test_labels_that_are_not_integers_are_refused(tmp_path, value):
+    volume = load_volume(write_nifti(tmp_path / "ct.nii.gz", ct_like()))
+    stored = np.ones((7, 6, 5), np.float32)
+    stored[2, 2, 2] = value
+    with pytest.raises(InputError, match=f"not integers, such as {value:g}"):
+        load_segmentation(write_nifti(tmp_path / "s.nii.gz", stored), volume)
+
+
+def test_labels_beyond_int16_do_not_wrap(tmp_path):
+    volume = load_volume(write_nifti(tmp_path / "ct.nii.gz", ct_like()))
+    with pytest.raises(InputError, match="65537"):
+        load_segmentation(write_nifti(tmp_path / "s.nii.gz", np.full((7, 6, 5), 65537, np.int32)), volume)
+
+
+def test_no_text_of_the_input_is_carried_over(tmp_path):
+    path = tmp_path / "ct.nii.gz"
+    secrets = {
+        "descrip": b"JOHN DOE",
+        "aux_file": b"JOHN DOE",
+        "db_name": b"JOHN DOE",
+        "intent_name": b"JOHN DOE",
+    }
+    write_nifti(path, ct_like(), **secrets)
+    image = nibabel.load(path)
+    image.header.extensions.append(nibabel.nifti1.Nifti1Extension("comment", b"JOHN DOE"))
+    image.to_filename(path)
+    volume = load_volume(path)
+    np.testing.assert_array_equal(volume.voxels, ct_like().transpose(2, 1, 0))  # the extension is passed over
+    saved = save_segmentation(labels_like(volume), volume, tmp_path / "s.nii")
+    assert b"JOHN" not in saved.read_bytes()
+    assert b"JOHN" not in pickle.dumps(volume)
+
+
+def test_saving_is_atomic_and_leaves_nothing_behind(tmp_path, monkeypatch):
+    volume = load_volume(write_nifti(tmp_path / "ct.nii.gz", ct_like()))
+    target = tmp_path / "out" / "s.nii.gz"
+    save_segmentation(labels_like(volume, seed=1), volume, target)
+    first = target.read_bytes()
+    seen = []
+
+    def die(source, destination):
+        seen.append((os.fspath(source), os.fspath(destination)))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", die)
+    with pytest.raises(KeyboardInterrupt):
+        save_segmentation(labels_like(volume, seed=2), volume, target)
+    assert seen[0][0].endswith(".s.partial.nii.gz") and seen[0][1] == str(target)
+    assert target.read_bytes() == first
+    assert os.listdir(target.parent) == ["s.nii.gz"]
+
+
+def test_the_same_labels_give_the_same_bytes(tmp_path):
+    volume = load_volume(write_nifti(tmp_path / "ct.nii.gz", ct_like()))
+    labels = labels_like(volume)
+    one, two = (
+        save_segmentation(labels, volume, tmp_path / name).read_bytes() for name in ("a.nii.gz", "b.nii.gz")
+    )
+    assert one == two
+    assert one[3:8] == bytes(5)  # no file name and no time in gzip's header
+
+
+def test_what_cannot_be_saved_is_refused(tmp_path):
+    volume = load_volume(write_nifti(tmp_path / "ct.nii.gz", ct_like()))
+    labels, target = labels_like(volume), tmp_path / "s.nii.gz"
+    pictures = Volume(volume.voxels, (np.nan,) * 3)
+    for bad_labels, like, path, words in (
+        (labels[:-1], volume, target, "the volume's grid is"),
+        (labels.astype(float), volume, target, "not integers"),
+        (np.full(labels.shape, 40000, np.int32), volume, target, "do not fit"),
+        (labels, volume, tmp_path / "s.png", "saved as NIfTI"),
+        (labels, pictures, target, "no grid"),
+    ):
+        with pytest.raises(InputError, match=words):
+            save_segmentation(bad_labels, like, path)
+    assert not target.exists()
+    assert np.isnan(pictures.voxel_volume_ml)
+
+
+def test_a_volume_survives_pickling(tmp_path):
+    volume = load_volume(write_nifti(tmp_path / "ct.nii.gz", ct_like()))
+    again = pickle.loads(pickle.dumps(volume))
+    np.testing.assert_array_equal(again.voxels, volume.voxels)
+    np.testing.assert_array_equal(again.native.affine, volume.native.affine)
+    assert again.native.header == volume.native.header
+
+
+def test_real_ct_and_its_masks(real_ct):
+    volume = load_volume(real_ct / "ircadb17" / "ct.nii.gz")
+    assert volume.voxels.shape == (119, 512, 512)
+    assert volume.spacing_mm == pytest.approx((1.6, 0.743, 0.743))
+    liver = load_segmentation(real_ct / "ircadb17" / "mask_liver.nii.gz", volume) == 1
+    assert liver.sum() == 2_106_497
+    assert volume.voxels[liver].mean() == pytest.approx(99, abs=1)
+    assert liver.nonzero()[2].mean() < 256  # the liver is on the left of the picture
+    top = volume.voxels[100] > 300  # bone: the spine is at the bottom
+    assert top.nonzero()[0].mean() > 256

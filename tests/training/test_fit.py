@@ -1,0 +1,83 @@
+"""Training: resumed equals unbroken, schedules, refusals."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from resumable_run import SETTINGS, run
+
+from livseg_lib.errors import InputError
+from livseg_lib.training.weights_file import load_arrays, save_variables
+
+TOLERANCE = 1e-6
+"""Relative; on one machine the two runs were equal to the last bit when this was written."""
+
+
+def everything(folder: Path):
+    arrays, record = load_arrays(folder / "last.safetensors")
+    history = [{key: value for key, value in row.items() if key != "seconds"} for row in record["history"]]
+    return arrays, record["best"], record["counters"], history
+
+
+@pytest.mark.parametrize("name, epoch, batch", [("plateau", 3, 2), ("staged", 1, 1), ("staged", 4, 0)])
+def test_a_training_killed_and_started_again_equals_an_unbroken_one(tmp_path, name, epoch, batch):
+    unbroken_network, _ = run(tmp_path / "unbroken", None, SETTINGS[name])
+    program = Path(__file__).with_name("resumable_run.py")
+    command = [sys.executable, str(program), name, str(tmp_path / "killed"), str(epoch), str(batch)]
+    assert subprocess.run(command, capture_output=True).returncode == -9
+    resumed_network, history = run(tmp_path / "killed", None, SETTINGS[name])
+
+    expected, found = everything(tmp_path / "unbroken"), everything(tmp_path / "killed")
+    assert set(expected[0]) == set(found[0])  # weights, moments, learning rate
+    for path, array in expected[0].items():
+        np.testing.assert_allclose(array, found[0][path], rtol=TOLERANCE, atol=1e-8, err_msg=path)
+    assert found[1] == pytest.approx(expected[1], rel=TOLERANCE)
+    assert found[2] == expected[2]
+    for one, other in zip(expected[3], found[3], strict=True):
+        assert other == pytest.approx(one, rel=TOLERANCE)
+    assert len(history) == len(expected[3])
+    for one, other in zip(unbroken_network.get_weights(), resumed_network.get_weights(), strict=True):
+        np.testing.assert_allclose(one, other, rtol=TOLERANCE, atol=1e-8)
+
+
+def test_a_finished_training_is_not_repeated_and_another_one_starts_anew(tmp_path):
+    _, first = run(tmp_path, None, SETTINGS["plateau"])
+    written = (tmp_path / "last.safetensors").stat().st_mtime_ns
+    _, again = run(tmp_path, None, SETTINGS["plateau"])
+    assert (tmp_path / "last.safetensors").stat().st_mtime_ns == written
+    assert again.equals(first)
+    _, other = run(tmp_path, None, SETTINGS["staged"])
+    assert list(other["stage"].unique()) == [0, 1]
+
+
+def test_frozen_layers_stand_still_in_their_stage_only(tmp_path):
+    network, _ = run(tmp_path / "all", None, SETTINGS["staged"])
+    assert network.get_layer("encoder0_conv1").trainable
+
+
+def test_the_cosine_ends_near_zero_and_the_plateau_lowers_the_rate(tmp_path):
+    _, cosine = run(tmp_path / "cosine", None, SETTINGS["staged"])
+    assert cosine.loss.iloc[-1] < cosine.loss.iloc[0]
+    _, plateau = run(tmp_path / "plateau", None, SETTINGS["plateau"])
+    assert (plateau.learning_rate.diff().dropna() <= 0).all()
+
+
+def test_history_csv_tells_what_fit_returns(tmp_path):
+    import pandas as pd
+
+    _, history = run(tmp_path, None, SETTINGS["plateau"])
+    assert list(pd.read_csv(tmp_path / "history.csv").columns) == list(history.columns)
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path):
+    path = tmp_path / "last.safetensors"
+    save_variables(path, [keras.Variable(np.arange(1000.0), name="a")], {})
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    with pytest.raises(InputError, match="readable weights file"):
+        load_arrays(path)

@@ -1,0 +1,78 @@
+"""Each loss against values worked out by hand, in float32 and float16."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from livseg_lib.errors import InputError
+from livseg_lib.training import losses
+
+# One picture of two pixels, one structure: truth (1, 0), probability (0.8, 0.4)
+TRUTH = np.array([1.0, 0.0], np.float32).reshape(1, 1, 2, 1)
+PROBABILITY = np.array([0.8, 0.4], np.float32).reshape(1, 1, 2, 1)
+BCE = (-math.log(0.8) - math.log(0.6)) / 2
+DICE = 1 - (2 * 0.8 + 1) / (1 + 1.2 + 1)
+BY_HAND = {
+    "bce": BCE,
+    "dice": DICE,
+    "bce_dice": BCE + DICE,
+    "weighted_bce": (-5 * math.log(0.8) - math.log(0.6)) / 2,
+    "focal": (0.25 * 0.2**2 * -math.log(0.8) + 0.75 * 0.4**2 * -math.log(0.6)) / 2,
+    "tversky": 1 - (0.8 + 0.5) / (0.8 + 0.3 * 0.4 + 0.7 * 0.2 + 0.5),
+    "jaccard": 1 - (0.8 + 1) / (2.2 - 0.8 + 1),
+    "mse": (0.2**2 + 0.4**2) / 2,
+}
+
+
+def test_every_loss_has_a_hand_value():
+    assert set(BY_HAND) == set(losses.LOSSES)
+
+
+@pytest.mark.parametrize("name", losses.LOSSES)
+@pytest.mark.parametrize("dtype, tolerance", [("float32", 1e-5), ("float16", 2e-3)])
+def test_loss_equals_its_hand_value(name, dtype, tolerance):
+    value = float(losses.get_loss(name)(TRUTH.astype(dtype), PROBABILITY.astype(dtype)))
+    assert value == pytest.approx(BY_HAND[name], rel=tolerance)
+
+
+@pytest.mark.parametrize("name", losses.LOSSES)
+def test_float16_sums_of_a_large_batch_do_not_overflow(name):
+    truth = np.zeros((8, 256, 256, 1), np.float16)
+    truth[:, :128] = 1  # 262 144 pixels: more than float16 can count
+    value = float(losses.get_loss(name)(truth, truth))
+    assert math.isfinite(value)
+    assert value == pytest.approx(0, abs=1e-3)
+
+
+@pytest.mark.parametrize("name", losses.LOSSES)
+def test_worse_predictions_cost_more(name):
+    truth = np.zeros((1, 8, 8, 2), np.float32)
+    truth[:, :4] = 1
+    costs = [float(losses.get_loss(name)(truth, np.abs(truth - wrong))) for wrong in (0.05, 0.3, 0.6, 0.9)]
+    assert costs == sorted(costs)
+    assert len(set(costs)) == 4
+
+
+def test_channels_count_equally_whatever_their_size():
+    truth = np.zeros((1, 10, 10, 2), np.float32)
+    truth[..., 0] = 1  # found whole
+    truth[0, 0, 0, 1] = 1  # missed whole
+    found = truth.copy()
+    found[..., 1] = 0
+    assert float(losses.dice(truth, found)) == pytest.approx((0 + (1 - 1 / 2)) / 2)
+
+
+def test_empty_against_empty_costs_nothing():
+    nothing = np.zeros((1, 8, 8, 1), np.float32)
+    assert float(losses.dice(nothing, nothing)) == 0
+    assert float(losses.jaccard(nothing, nothing)) == 0
+
+
+def test_options_are_bound_and_unknown_names_refused():
+    heavy = losses.get_loss("weighted_bce", positive_weight=10.0)
+    assert float(heavy(TRUTH, PROBABILITY)) > float(losses.get_loss("weighted_bce")(TRUTH, PROBABILITY))
+    with pytest.raises(InputError, match="bce_dice"):
+        losses.get_loss("hinge")
