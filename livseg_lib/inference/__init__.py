@@ -1,0 +1,17 @@
+"""Model -> labels on the scan's own grid, and what they are worth on test patients."""
+
+from livseg_lib.inference.evaluate import Evaluation, evaluate_system
+from livseg_lib.inference.stored_slices import stored_labels, stored_pictures
+from livseg_lib.inference.systems_rows import systems_rows
+from livseg_lib.inference.thresholds import choose_thresholds
+from livseg_lib.inference.volume import predict_volume
+
+__all__ = [
+    "Evaluation",
+    "choose_thresholds",
+    "evaluate_system",
+    "predict_volume",
+    "stored_labels",
+    "stored_pictures",
+    "systems_rows",
+]

@@ -1,0 +1,47 @@
+"""Volume -> picture: windows, cleaning, geometry, extraction. One `Recipe` for training and prediction."""
+
+from livseg_lib.preprocessing.case_folder import SLICE_COLUMNS, read_slices
+from livseg_lib.preprocessing.cleaning import equalize, filter_noise
+from livseg_lib.preprocessing.diagnosis import class_counts, diagnose_slices
+from livseg_lib.preprocessing.extraction import extract_case, extract_dataset
+from livseg_lib.preprocessing.prepare import (
+    prepare_labels,
+    prepare_slices,
+    prepare_volume,
+    restore_masks,
+    restore_planes,
+)
+from livseg_lib.preprocessing.recipe import EQUALIZATIONS, NOISE_FILTERS, Recipe
+from livseg_lib.preprocessing.steps import show_steps
+from livseg_lib.preprocessing.windows import (
+    ADAPTIVE_WINDOWS,
+    WINDOWS,
+    Window,
+    apply_window,
+    window_bounds,
+)
+
+__all__ = [
+    "ADAPTIVE_WINDOWS",
+    "EQUALIZATIONS",
+    "NOISE_FILTERS",
+    "SLICE_COLUMNS",
+    "WINDOWS",
+    "Recipe",
+    "Window",
+    "apply_window",
+    "class_counts",
+    "diagnose_slices",
+    "equalize",
+    "extract_case",
+    "extract_dataset",
+    "filter_noise",
+    "prepare_labels",
+    "prepare_slices",
+    "prepare_volume",
+    "read_slices",
+    "restore_masks",
+    "restore_planes",
+    "show_steps",
+    "window_bounds",
+]

@@ -1,0 +1,110 @@
+"""A trained model on the test patients: every score, from pixels of a slice to volumes in native geometry."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from tqdm.auto import tqdm
+
+from livseg_lib.datasets.case import Case
+from livseg_lib.evaluation.case_scores import score_case
+from livseg_lib.evaluation.probability_histogram import ProbabilityHistogram
+from livseg_lib.evaluation.slice_scores import score_slices
+from livseg_lib.inference.planes import predict_planes
+from livseg_lib.inference.stored_slices import stored_labels, stored_pictures
+from livseg_lib.inference.volume import labels_from_planes
+from livseg_lib.labels import structure_mask
+from livseg_lib.training.model_folder import TrainedModel
+from livseg_lib.volumes import Volume, save_segmentation
+
+
+@dataclass
+class Evaluation:
+    """What one system scored; tables have a row a case (or slice) and structure."""
+
+    system: str
+    case_scores: list[dict] = field(default_factory=list)
+    """The mappings of `score_case`, with `system`, `patient` and `case`."""
+    patients: list[dict] = field(default_factory=list)
+    slices: list[pd.DataFrame] = field(default_factory=list)
+    histograms: dict[str, ProbabilityHistogram] = field(default_factory=dict)
+    """Pixels by probability, a structure: ROC."""
+
+
+def evaluate_system(
+    trained: TrainedModel, cases: Iterable[Case], folder: Path, predictions: Path
+) -> Evaluation:
+    """Predict and score each case, one volume in memory at a time; keep its mask in `predictions`.
+
+    `folder` holds the extracted slices of the cases. Volumes are scored on the scan's own grid, slices
+    at picture size. Stacks of pictures have no grid to save a mask on: theirs is kept as an array.
+    """
+    evaluation = Evaluation(trained.system)
+    evaluation.histograms = {structure: ProbabilityHistogram() for structure in trained.structures}
+    for case in tqdm(list(cases), trained.system, unit="patient"):
+        planes = predict_planes(trained.network, stored_pictures(folder, case.case_id))
+        volume = case.read_volume()
+        reference = case.read_labels(volume)
+        labels = labels_from_planes(planes, volume, trained.recipe, trained.thresholds)
+        _keep(labels, volume, predictions / case.case_id)
+        _add_case(evaluation, trained, case, labels, reference, volume)
+        _add_slices(evaluation, trained, case, planes, stored_labels(folder, case.case_id))
+    return evaluation
+
+
+def _keep(labels: np.ndarray, volume: Volume, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if volume.native is None:
+        np.save(path.with_name(f"{path.name}.npy"), labels, allow_pickle=False)
+    else:
+        save_segmentation(labels, like=volume, path=path.with_name(f"{path.name}.nii.gz"))
+
+
+def _add_case(evaluation, trained, case: Case, labels, reference, volume: Volume) -> None:
+    scores = score_case(labels, reference, volume.spacing_mm)
+    who = {"system": trained.system, "patient": case.patient, "case": case.case_id}
+    evaluation.case_scores.append(who | scores)
+    for structure in trained.structures:
+        evaluation.patients.append(
+            {"structure": structure} | who | _structure_row(scores, structure, volume.voxel_volume_ml)
+        )
+
+
+def _structure_row(scores: dict, structure: str, voxel_volume_ml: float) -> dict:
+    """The columns of patients.csv for one structure, volumes in ml and distances in mm."""
+    found = {name: scores[f"{structure}_{name}"] for name in ("dice", "jaccard", "voe", "rvd")}
+    distances = {f"{name}_mm": scores[f"{structure}_{name}"] for name in ("assd", "rmsd", "msd")}
+    hit, predicted, present = (
+        scores[f"{structure}_{name}_voxels"] for name in ("intersection", "prediction", "reference")
+    )
+    return {
+        "dice": found["dice"],
+        "iou": found["jaccard"],
+        "precision": hit / predicted if predicted else np.nan,
+        "recall": hit / present if present else np.nan,
+        "voe": found["voe"],
+        "rvd": found["rvd"],
+        **distances,
+        "reference_ml": present * voxel_volume_ml,
+        "prediction_ml": predicted * voxel_volume_ml,
+        "is_empty": present == 0,
+        "is_missed": present > 0 and predicted == 0,
+    }
+
+
+def _add_slices(evaluation, trained, case: Case, planes: np.ndarray, labels: np.ndarray) -> None:
+    for channel, structure in enumerate(trained.structures):
+        mask = structure_mask(np.asarray(labels), structure)
+        evaluation.histograms[structure].add(planes[..., channel], mask)
+        rows = score_slices(planes[..., channel], mask, trained.thresholds[structure])
+        numbers = case.slice_numbers or range(len(rows))
+        rows.insert(0, "slice", list(numbers))
+        for name, value in (("case", case.case_id), ("patient", case.patient)):
+            rows.insert(0, name, value)
+        rows.insert(0, "structure", structure)
+        rows.insert(0, "system", trained.system)
+        evaluation.slices.append(rows)

@@ -1,0 +1,32 @@
+"""The probability from which a pixel counts, chosen on validation patients."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import keras
+
+from livseg_lib.evaluation.probability_histogram import ProbabilityHistogram
+from livseg_lib.evaluation.thresholds import choose_threshold
+from livseg_lib.inference.planes import predict_planes
+from livseg_lib.inference.stored_slices import stored_labels, stored_pictures
+from livseg_lib.labels import structure_mask
+
+
+def choose_thresholds(
+    network: keras.Model, structures: tuple[str, ...], case_ids: Iterable[str], folder: Path
+) -> dict[str, float]:
+    """For each structure the threshold with the best mean Dice over the validation cases `case_ids`.
+
+    Counted on all slices of a case at picture size. Never call it with test patients.
+    """
+    histograms: dict[str, list[ProbabilityHistogram]] = {structure: [] for structure in structures}
+    for case_id in case_ids:
+        planes = predict_planes(network, stored_pictures(folder, case_id))
+        labels = stored_labels(folder, case_id)
+        for channel, structure in enumerate(structures):
+            histogram = ProbabilityHistogram()
+            histogram.add(planes[..., channel], structure_mask(labels, structure))
+            histograms[structure].append(histogram)
+    return {structure: choose_threshold(found) for structure, found in histograms.items()}

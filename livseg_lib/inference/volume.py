@@ -1,0 +1,37 @@
+"""A trained model and a scan -> labels on the scan's own grid."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from livseg_lib.inference.planes import predict_planes
+from livseg_lib.labels import LIVER, TUMOR
+from livseg_lib.preprocessing import Recipe, prepare_slices, restore_masks
+from livseg_lib.training.model_folder import TrainedModel
+from livseg_lib.volumes import Volume
+
+LABELS = {"liver": LIVER, "tumor": TUMOR}
+
+
+def predict_volume(trained: TrainedModel, volume: Volume) -> np.ndarray:
+    """Labels 0/1/2, uint8 (D, H, W), on the grid of `volume`. Pictures stream through, none is kept."""
+    planes = predict_planes(trained.network, prepare_slices(volume, trained.recipe))
+    return labels_from_planes(planes, volume, trained.recipe, trained.thresholds)
+
+
+def labels_from_planes(
+    planes: np.ndarray, volume: Volume, recipe: Recipe, thresholds: Mapping[str, float]
+) -> np.ndarray:
+    """Planes uint8 (D', size, size, K) -> labels uint8 (D, H, W) on the grid of `volume`.
+
+    `thresholds` names the K structures in channel order, liver before tumour, which is written over it.
+    Planes are enlarged linearly and thresholded slice by slice: memory holds one slice of probabilities.
+    """
+    shape = volume.voxels.shape
+    labels = np.zeros(shape, np.uint8)
+    for channel, (structure, threshold) in enumerate(thresholds.items()):
+        mask = restore_masks(planes[..., channel], shape, volume.spacing_mm, recipe, threshold)
+        labels[mask] = LABELS[structure]
+    return labels

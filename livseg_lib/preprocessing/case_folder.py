@@ -1,0 +1,192 @@
+"""What extraction leaves on disk for one case: arrays for training, PNGs for people, rows for slices.csv."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+import pandas as pd
+
+from livseg_lib.errors import InputError
+from livseg_lib.labels import structure_mask
+from livseg_lib.preprocessing.geometry import fit_labels, resample_label_slice, working_grid
+from livseg_lib.preprocessing.prepare import prepare_slices
+from livseg_lib.preprocessing.recipe import Recipe
+from livseg_lib.volumes import Volume
+
+if TYPE_CHECKING:  # only named in signatures: no need to load every reader
+    from livseg_lib.datasets.case import Case
+
+FORMAT = 1
+"""Raise it when the same recipe would give other files: then every case is extracted anew."""
+
+MASK_GREY = np.array([0, 127, 255], np.uint8)
+"""Grey of labels 0, 1, 2 in mask PNGs, so that they can be seen. Training reads masks.npy (0/1/2)."""
+
+SLICE_COLUMNS = {
+    "patient": "string",
+    "case": "string",
+    "slice": "Int64",
+    "array_index": "Int64",
+    "image": "string",
+    "mask": "string",
+    "array": "string",
+    "spacing_z_mm": "float64",
+    "spacing_y_mm": "float64",
+    "spacing_x_mm": "float64",
+    "liver_pixels": "Int64",
+    "tumor_pixels": "Int64",
+    "liver_area_mm2": "float64",
+    "tumor_area_mm2": "float64",
+}
+"""Columns of slices.csv and their pandas types. Empty: no such file, or not known.
+
+`slice` is the picture's original number, `array_index` its place in images.npy and masks.npy of folder
+`array`; paths are relative to slices.csv. Pixels and areas are counted before the picture is resized, on
+the scan's own grid or on the one it was resampled to.
+"""
+
+
+def read_slices(path: Path | str) -> pd.DataFrame:
+    """slices.csv with the types of `SLICE_COLUMNS` (an id such as "007" stays text)."""
+    return pd.read_csv(path, dtype=SLICE_COLUMNS, keep_default_na=False, na_values=[""])
+
+
+def write_slices(rows: pd.DataFrame, path: Path) -> None:
+    """Write slices.csv; it appears complete or not at all."""
+    partial = path.with_name(path.name + ".partial")
+    rows.to_csv(partial, index=False)
+    os.replace(partial, path)
+
+
+def extraction_request(case: Case, recipe: Recipe, write_png: bool) -> dict:
+    """Everything that decides what the files of a case contain; equal requests need no second extraction."""
+    sources = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in case.files]
+    request = {
+        "format": FORMAT,
+        "case": case.case_id,
+        "patient": case.patient,
+        "slice_numbers": case.slice_numbers,
+        "has_labels": case.read_labels is not None,
+        "recipe": recipe.to_dict(),
+        "write_png": write_png,
+        "sources": [dict(zip(("file", "bytes", "modified_ns"), source, strict=True)) for source in sources],
+    }
+    return json.loads(json.dumps(request))  # tuples become lists, as in a request that was read back
+
+
+def is_extracted(folder: Path, request: dict) -> bool:
+    """Whether the case folder exists and was made by the same request."""
+    try:
+        return json.loads((folder / "case.json").read_text(encoding="utf-8"))["request"] == request
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def write_case(case: Case, recipe: Recipe, folder: Path, write_png: bool) -> None:
+    """Read the case and write its folder, named `<case_id>.partial` until it is complete."""
+    request = extraction_request(case, recipe, write_png)
+    volume, labels, numbers = _read_case(case, recipe)
+    partial = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    pixels = {}
+    if labels is not None:
+        pixels = _write_labels(labels, volume, recipe, partial, numbers, write_png)
+    _write_images(volume, recipe, partial, numbers, write_png)
+    write_slices(_rows(case, volume, recipe, numbers, pixels, write_png), partial / "slices.csv")
+    record = {
+        "request": request,
+        "native_shape": volume.voxels.shape,
+        "native_spacing_mm": [float(step) if np.isfinite(step) else None for step in volume.spacing_mm],
+        "versions": {"numpy": np.__version__, "opencv": cv2.__version__},
+    }
+    (partial / "case.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
+    shutil.rmtree(folder, ignore_errors=True)
+    os.replace(partial, folder)
+
+
+def _read_case(case: Case, recipe: Recipe) -> tuple[Volume, np.ndarray | None, list[int]]:
+    volume = case.read_volume()
+    labels = case.read_labels(volume) if case.read_labels else None
+    if labels is not None and labels.shape != volume.voxels.shape:
+        problem = f"The labels are {labels.shape}, the volume is {volume.voxels.shape}."
+        raise InputError(case.case_id, problem, "Give each volume its own segmentation.")
+    shape, _ = working_grid(volume.voxels.shape, volume.spacing_mm, recipe.voxel_size_mm)
+    numbers = list(case.slice_numbers or range(shape[0]))
+    if len(numbers) != shape[0]:
+        problem = f"It names {len(numbers)} slices, the volume gives {shape[0]}."
+        raise InputError(case.case_id, problem, "Check the files of this case.")
+    return volume, labels, numbers
+
+
+@contextmanager
+def _array_file(path: Path, shape: tuple[int, ...]) -> Iterator:
+    """A .npy file of uint8 `shape` to write slice by slice (a memory map would crash on a full disk)."""
+    with path.open("wb") as file:
+        header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, header)
+        yield file
+
+
+def _write_images(volume: Volume, recipe: Recipe, folder: Path, numbers: list[int], write_png: bool) -> None:
+    shape = (len(numbers), recipe.size, recipe.size, len(recipe.windows))
+    with _array_file(folder / "images.npy", shape) as file:
+        for number, picture in zip(numbers, prepare_slices(volume, recipe), strict=True):
+            file.write(picture.tobytes())
+            if write_png:
+                _write_png(folder / _png_name(number), picture)
+
+
+def _write_labels(
+    labels: np.ndarray, volume: Volume, recipe: Recipe, folder: Path, numbers: list[int], write_png: bool
+) -> dict[str, list[int]]:
+    grid, _ = working_grid(labels.shape, volume.spacing_mm, recipe.voxel_size_mm)
+    pixels = {"liver": [], "tumor": []}
+    with _array_file(folder / "masks.npy", (len(numbers), recipe.size, recipe.size)) as file:
+        for index, number in enumerate(numbers):
+            plane = resample_label_slice(labels, grid, index)
+            for structure, counts in pixels.items():
+                counts.append(int(structure_mask(plane, structure).sum()))
+            mask = fit_labels(plane, recipe.size)
+            file.write(mask.tobytes())
+            if write_png:
+                _write_png(folder / _png_name(number, "_mask"), MASK_GREY[mask])
+    return pixels
+
+
+def _png_name(number: int, suffix: str = "") -> str:
+    return f"png/slice_{number:03d}{suffix}.png"
+
+
+def _write_png(path: Path, picture: np.ndarray) -> None:
+    """Three channels become red, green, blue in window order; any other number shows the first."""
+    if picture.ndim == 3:
+        picture = picture[..., ::-1] if picture.shape[-1] == 3 else picture[..., 0]  # OpenCV writes BGR
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(cv2.imencode(".png", picture, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes())
+
+
+def _rows(
+    case: Case, volume: Volume, recipe: Recipe, numbers: list[int], pixels: dict, write_png: bool
+) -> pd.DataFrame:
+    _, spacing_mm = working_grid(volume.voxels.shape, volume.spacing_mm, recipe.voxel_size_mm)
+    rows = pd.DataFrame(index=range(len(numbers)), columns=list(SLICE_COLUMNS))
+    rows["patient"], rows["case"], rows["array"] = case.patient, case.case_id, case.case_id
+    rows["slice"], rows["array_index"] = numbers, range(len(numbers))
+    if write_png:
+        rows["image"] = [f"{case.case_id}/{_png_name(number)}" for number in numbers]
+        if pixels:
+            rows["mask"] = [f"{case.case_id}/{_png_name(number, '_mask')}" for number in numbers]
+    rows[["spacing_z_mm", "spacing_y_mm", "spacing_x_mm"]] = spacing_mm
+    for structure, counts in pixels.items():
+        rows[f"{structure}_pixels"] = counts
+        rows[f"{structure}_area_mm2"] = np.array(counts) * (spacing_mm[1] * spacing_mm[2])
+    return rows.astype(SLICE_COLUMNS)

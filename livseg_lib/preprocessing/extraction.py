@@ -1,0 +1,137 @@
+"""Cases -> folders of pictures and slices.csv: in parallel, one volume in memory a worker, resumable."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+import pandas as pd
+from tqdm import tqdm
+
+from livseg_lib.errors import InputError
+from livseg_lib.preprocessing.case_folder import (
+    extraction_request,
+    is_extracted,
+    read_slices,
+    write_case,
+    write_slices,
+)
+from livseg_lib.preprocessing.recipe import Recipe
+
+if TYPE_CHECKING:  # only named in signatures: no need to load every reader
+    from livseg_lib.datasets.case import Case
+
+
+def extract_case(case: Case, recipe: Recipe, folder: Path, write_png: bool = True) -> pd.DataFrame:
+    """Extract one case into `folder`/<case_id>/ and return its rows of slices.csv (`SLICE_COLUMNS`).
+
+    images.npy   uint8 (D, size, size, C), feet to head: np.load(..., mmap_mode="r") costs no memory
+    masks.npy    uint8 (D, size, size), labels 0/1/2; absent where there is no truth
+    png/         slice_000.png and slice_000_mask.png (greys 0/127/255), for people and other tools
+    case.json    recipe, source files, native shape and spacing, versions
+
+    A case that was extracted before from the same files by the same recipe is kept.
+    """
+    target = Path(folder) / case.case_id
+    if not is_extracted(target, extraction_request(case, recipe, write_png)):
+        write_case(case, recipe, target, write_png)
+    return read_slices(target / "slices.csv")
+
+
+def extract_dataset(
+    cases: Sequence[Case],
+    recipe: Recipe,
+    folder: Path,
+    workers: int = 2,
+    write_png: bool = True,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """Extract every case as `extract_case` does and write `folder`/slices.csv, rows in the order of `cases`.
+
+    Each of the `workers` processes holds one volume; 1 works in this process. Killed and started again it
+    goes on with the cases that are missing. Where cases fail, the others are finished first; then one
+    InputError names all that failed, and there is no slices.csv.
+    """
+    folder = Path(folder)
+    _check_ids(cases)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "slices.csv").unlink(missing_ok=True)
+    job = partial(_attempt, recipe=recipe, folder=folder, write_png=write_png)
+    missing = [case for case in cases if not _is_kept(case, recipe, folder, write_png)]
+    try:
+        outcomes = tqdm(
+            _run(job, missing, workers), "extract", len(missing), unit="case", disable=not progress
+        )
+        failures = [error for error in outcomes if error]
+    except BrokenProcessPool as error:
+        problem = "A worker process was ended from outside, most likely for want of memory."
+        remedy = "Start again with fewer workers; finished cases are kept."
+        raise InputError(folder, problem, remedy) from error
+    if failures:
+        listed = "\n".join(f"- {error}" for error in failures)
+        problem = f"{len(failures)} of {len(cases)} cases could not be extracted:\n{listed}\n"
+        raise InputError(folder, problem, "Repair or remove them and start again; finished cases are kept.")
+    rows = pd.concat([read_slices(folder / case.case_id / "slices.csv") for case in cases], ignore_index=True)
+    write_slices(rows, folder / "slices.csv")
+    return rows
+
+
+def _check_ids(cases: Sequence[Case]) -> None:
+    if not cases:
+        raise InputError("extraction", "There is no case to extract.", "Check the data folder.")
+    repeated = [case_id for case_id, count in Counter(case.case_id for case in cases).items() if count > 1]
+    if repeated:
+        raise InputError(repeated[0], "Two cases have this name.", "Rename the files of one of them.")
+
+
+def _is_kept(case: Case, recipe: Recipe, folder: Path, write_png: bool) -> bool:
+    try:
+        return is_extracted(folder / case.case_id, extraction_request(case, recipe, write_png))
+    except OSError:  # a source file is gone: the attempt to read it will say so
+        return False
+
+
+def _attempt(case: Case, recipe: Recipe, folder: Path, write_png: bool) -> InputError | None:
+    """The error of a case as a value, because one bad case must not stop the others.
+
+    A new one each time: the traceback of the raised one would keep the volume in memory.
+    """
+    try:
+        extract_case(case, recipe, folder, write_png)
+    except (InputError, OSError) as error:
+        return InputError(case.case_id, str(error))
+    except Exception as error:  # a fault of ours: show where
+        traceback.print_exc(file=sys.stderr)
+        return InputError(case.case_id, f"{type(error).__name__}: {error}")
+    return None
+
+
+def _run(job: Callable, cases: Sequence[Case], workers: int) -> Iterator[InputError | None]:
+    """Outcomes as they come. Cases are handed out as workers become free, so an interrupt ends soon."""
+    workers = min(workers, len(cases))
+    if workers <= 1:
+        yield from map(job, cases)
+        return
+    # "spawn", because forking a process that has TensorFlow's threads in it can hang.
+    pool = ProcessPoolExecutor(workers, get_context("spawn"), initializer=_start_worker)
+    with pool:
+        running, queue = set(), list(reversed(cases))
+        while running or queue:
+            while queue and len(running) <= workers:  # one waits ready
+                running.add(pool.submit(job, queue.pop()))
+            finished, running = wait(running, return_when=FIRST_COMPLETED)
+            for future in finished:
+                yield future.result()
+
+
+def _start_worker() -> None:
+    cv2.setNumThreads(1)  # the workers already fill the processor

@@ -1,0 +1,117 @@
+"""From the grid of a scan to square pictures of one size, and back.
+
+Pixels are little areas, not points: sample i of n covers i/n to (i + 1)/n of the extent, so nothing moves
+when the size changes. Larger becomes smaller by averaging the area, smaller larger by linear interpolation.
+Label values are never averaged: each structure's own 0/1 mask is resized, and a pixel belongs to it where
+it covers at least half.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+
+from livseg_lib.errors import InputError
+from livseg_lib.labels import TUMOR, structure_mask
+
+Shape = tuple[int, int, int]
+Spacing = tuple[float, float, float]
+
+_HALF = 0.5 - 1e-6  # a tie belongs to the structure, whatever the last digit of the sum says
+
+
+def working_grid(shape: Shape, spacing_mm: Spacing, voxel_size_mm: Spacing | None) -> tuple[Shape, Spacing]:
+    """Shape and spacing (D, H, W) after resampling to `voxel_size_mm`; None leaves both as they are.
+
+    The extent stays exact, so that the true spacing differs from the wish by up to half a voxel over the
+    whole axis. Raises InputError where the spacing is unknown (NaN), as in a set of pictures.
+    """
+    if voxel_size_mm is None:
+        return tuple(shape), tuple(spacing_mm)
+    extent_mm = np.multiply(shape, spacing_mm)
+    if not np.isfinite(extent_mm).all():
+        raise InputError(
+            "voxel_size_mm",
+            "Pictures without a known spacing cannot be resampled to a voxel size.",
+            "Set voxel_size_mm to None for this data.",
+        )
+    resampled = np.maximum(np.rint(extent_mm / voxel_size_mm), 1).astype(int)
+    return tuple(resampled.tolist()), tuple((extent_mm / resampled).tolist())
+
+
+def axis_weights(index: int, source: int, target: int) -> tuple[np.ndarray, np.ndarray]:
+    """Which of `source` samples, with which weights (sum 1), make sample `index` of `target`."""
+    if target < source:
+        start, stop = index * source / target, (index + 1) * source / target
+        indices = np.arange(int(start), min(int(np.ceil(stop)), source))
+        weights = np.minimum(indices + 1, stop) - np.maximum(indices, start)
+    else:
+        position = np.clip((index + 0.5) * source / target - 0.5, 0, source - 1)
+        indices = np.array([int(position), min(int(position) + 1, source - 1)])
+        weights = np.array([1 - position % 1, position % 1])
+    needed = weights > 1e-6
+    return indices[needed], (weights[needed] / weights[needed].sum()).astype(np.float32)
+
+
+def resize(picture: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Picture (H, W) of any numeric type in the size `shape`, same type; unchanged where the size is."""
+    if picture.shape == tuple(shape):
+        return picture
+    shrinks = shape[0] <= picture.shape[0] and shape[1] <= picture.shape[1]
+    interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    return cv2.resize(np.ascontiguousarray(picture), (shape[1], shape[0]), interpolation=interpolation)
+
+
+def blend(stack: np.ndarray, index: int, count: int) -> np.ndarray:
+    """Slice `index` of `stack` (D, H, W) were it resampled to `count` slices; float32 where slices mix."""
+    indices, weights = axis_weights(index, len(stack), count)
+    if len(indices) == 1:
+        return np.asarray(stack[indices[0]])
+    return sum(weight * stack[i].astype(np.float32) for i, weight in zip(indices, weights, strict=True))
+
+
+def resample_slice(voxels: np.ndarray, shape: Shape, index: int) -> np.ndarray:
+    """Slice `index` (H, W) int16 of the volume `voxels` resampled to `shape`; only this slice is computed."""
+    resampled = resize(blend(voxels, index, shape[0]), shape[1:])
+    return resampled if resampled.dtype == np.int16 else np.rint(resampled).astype(np.int16)
+
+
+def _by_structure(labels: np.ndarray, resample: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    liver, tumor = (
+        resample(structure_mask(labels, name).astype(np.float32)) >= _HALF for name in ("liver", "tumor")
+    )
+    return np.where(tumor, np.uint8(TUMOR), liver.astype(np.uint8))
+
+
+def resample_label_slice(labels: np.ndarray, shape: Shape, index: int) -> np.ndarray:
+    """Slice `index` (H, W) uint8 of the labels 0/1/2 (D, H, W) resampled to `shape`."""
+    if labels.shape == tuple(shape):
+        return labels[index]
+    indices, weights = axis_weights(index, len(labels), shape[0])
+    return _by_structure(labels[indices], lambda slab: resize(np.tensordot(weights, slab, 1), shape[1:]))
+
+
+def _place_in_square(shape: tuple[int, int]) -> tuple[slice, slice]:
+    """Where a picture of `shape` lies in the square around it: in the middle."""
+    side = max(shape)
+    top, left = (side - shape[0]) // 2, (side - shape[1]) // 2
+    return slice(top, top + shape[0]), slice(left, left + shape[1])
+
+
+def fit_picture(picture: np.ndarray, size: int) -> np.ndarray:
+    """Picture (H, W) in a size x size square, same type; the shorter side is padded with 0 (black)."""
+    square = np.zeros((max(picture.shape),) * 2, picture.dtype)
+    square[_place_in_square(picture.shape)] = picture
+    return resize(square, (size, size))
+
+
+def fit_labels(labels: np.ndarray, size: int) -> np.ndarray:
+    """Labels 0/1/2 (H, W) in a size x size square, uint8, placed as `fit_picture` places the picture."""
+    return _by_structure(labels, lambda mask: fit_picture(mask, size))
+
+
+def restore_plane(plane: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Inverse of `fit_picture`: the (H, W) = `shape` part of a (size, size) plane, in its type."""
+    return resize(plane, (max(shape),) * 2)[_place_in_square(shape)]

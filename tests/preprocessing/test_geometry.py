@@ -1,0 +1,145 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from livseg_lib.errors import InputError
+from livseg_lib.preprocessing.geometry import (
+    axis_weights,
+    fit_labels,
+    fit_picture,
+    resample_label_slice,
+    resample_slice,
+    resize,
+    restore_plane,
+    working_grid,
+)
+
+SHAPES = [(101, 122), (122, 101), (57, 57), (512, 512), (255, 256), (1, 7)]
+
+
+def ellipse(shape, center, radii):
+    """Mask whose pixel centers lie in the ellipse; center in pixels from the corner of the picture."""
+    rows, columns = np.indices(shape) + 0.5
+    return ((rows - center[0]) / radii[0]) ** 2 + ((columns - center[1]) / radii[1]) ** 2 <= 1
+
+
+def centroid(weights):
+    """Center of mass in fractions of the extent, rows and columns."""
+    grid = np.indices(weights.shape) + 0.5
+    return (grid * weights).sum(axis=(1, 2)) / weights.sum() / weights.shape
+
+
+def test_working_grid_keeps_the_extent_exactly():
+    shape, spacing = working_grid((119, 512, 512), (1.6, 0.743, 0.743), (3, 1.5, 1.5))
+    assert shape == (63, 254, 254)
+    assert np.multiply(shape, spacing) == pytest.approx(np.multiply((119, 512, 512), (1.6, 0.743, 0.743)))
+    assert working_grid((5, 6, 7), (1, 2, 3), None) == ((5, 6, 7), (1, 2, 3))
+    assert working_grid((1, 8, 8), (1, 1, 1), (5, 1, 1))[0] == (1, 8, 8)
+
+
+def test_pictures_without_spacing_cannot_be_resampled_by_millimetres():
+    with pytest.raises(InputError, match="voxel_size_mm"):
+        working_grid((3, 8, 8), (np.nan,) * 3, (2, 1, 1))
+
+
+@given(st.integers(1, 40), st.integers(1, 40))
+def test_axis_weights_average_every_sample_alike_and_are_mirror_symmetric(source, target):
+    matrix = np.zeros((target, source))
+    for index in range(target):
+        indices, weights = axis_weights(index, source, target)
+        matrix[index, indices] = weights
+    assert matrix.sum(axis=1) == pytest.approx(np.ones(target), abs=1e-5) and (matrix >= 0).all()
+    assert matrix == pytest.approx(matrix[::-1, ::-1], abs=1e-4)
+    if target <= source:
+        assert matrix.sum(axis=0) == pytest.approx(np.full(source, target / source), abs=1e-4)
+    else:  # a ramp stays a ramp
+        centers = np.clip((np.arange(target) + 0.5) * source / target, 0.5, source - 0.5)
+        assert matrix @ (np.arange(source) + 0.5) == pytest.approx(centers, abs=1e-3)
+
+
+def test_axis_weights_by_hand():
+    halves = axis_weights(1, source=3, target=2)  # covers 1.5 to 3: half of sample 1, all of 2
+    assert halves[0].tolist() == [1, 2] and halves[1] == pytest.approx([1 / 3, 2 / 3])
+    doubled = axis_weights(1, source=2, target=4)  # center at 0.25 between the two samples
+    assert doubled[0].tolist() == [0, 1] and doubled[1] == pytest.approx([0.75, 0.25])
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_equal_size_is_identity(shape):
+    side = max(shape)
+    picture = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
+    assert np.array_equal(restore_plane(fit_picture(picture, side), shape), picture)
+    labels = picture % 3
+    assert np.array_equal(restore_plane(fit_labels(labels, side), shape), labels)
+
+
+def test_padding_is_black_and_on_both_sides():
+    fitted = fit_picture(np.full((4, 7), 9, np.uint8), 7)
+    assert np.flatnonzero(fitted[:, 0]).tolist() == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("shape", [(101, 122), (300, 271), (256, 256)])
+@pytest.mark.parametrize("size", [128, 200, 256])
+def test_nothing_moves_when_the_size_changes(shape, size):
+    """Centroid shifts in coarse pixels. A mask of whole pixels jitters by itself: its mean shift counts."""
+    rng = np.random.default_rng(0)
+    label_shifts = []
+    for _ in range(20):
+        mask = ellipse(shape, rng.uniform(0.35, 0.65, 2) * shape, rng.uniform(0.1, 0.25, 2) * shape)
+        square = centroid(fit_picture(mask.astype(np.float32), max(shape)))
+        picture = fit_picture(mask.astype(np.float32), size)
+        assert np.abs(centroid(picture) - square).max() * size < 0.05
+        restored = restore_plane(picture, shape)
+        assert restored.shape == shape
+        assert (np.abs(centroid(restored) - centroid(mask)) * shape).max() / max(shape) * size < 0.05
+        label_shifts.append((centroid(fit_labels(mask.astype(np.uint8), size)) - square) * size)
+    assert np.abs(np.mean(label_shifts, axis=0)).max() < 0.1
+
+
+@pytest.mark.parametrize("factor", [2, 4])
+def test_labels_do_not_lean_to_one_side_as_nearest_neighbours_do(factor):
+    square = np.zeros((128 * factor, 128 * factor), np.uint8)
+    square[40 * factor : 60 * factor, 70 * factor : 90 * factor] = 1
+    expected = np.zeros((128, 128), np.uint8)
+    expected[40:60, 70:90] = 1
+    assert np.array_equal(fit_labels(square, 128), expected)
+    assert np.array_equal(fit_labels(square[::-1, ::-1], 128), expected[::-1, ::-1])
+
+
+def test_a_label_is_never_made_of_its_neighbours():
+    labels = np.zeros((256, 256), np.uint8)
+    labels[:, 100:] = 2  # a tumour beside background: no liver in between, whatever the size
+    for size in (128, 200, 400):
+        assert set(np.unique(fit_labels(labels, size))) == {0, 2}
+
+
+def test_half_covered_pixels_belong_to_the_structure_and_less_do_not():
+    labels = np.zeros((256, 256), np.uint8)
+    labels[0, 0:2], labels[10, 10] = 1, 1  # two of four pixels, one of four
+    fitted = fit_labels(labels, 128)
+    assert fitted[0, 0] == 1 and fitted.sum() == 1
+
+
+def test_resampled_slices_average_all_the_slices_that_they_cover():
+    voxels = np.arange(6, dtype=np.int16)[:, None, None] * np.full((1, 4, 4), 10, np.int16)
+    coarse = [int(resample_slice(voxels, (2, 4, 4), k)[0, 0]) for k in range(2)]
+    assert coarse == [10, 40]
+    fine = [int(resample_slice(voxels, (12, 4, 4), k)[0, 0]) for k in range(12)]
+    assert fine[:4] == [0, 2, 8, 12] and fine[-1] == 50  # 2.5 and 7.5 round to even
+    assert resample_slice(voxels, (6, 4, 4), 3) is not voxels
+    assert np.array_equal(resample_slice(voxels, (6, 4, 4), 3), voxels[3])
+
+
+def test_resampled_labels_go_by_coverage_in_three_dimensions():
+    labels = np.zeros((6, 4, 4), np.uint8)
+    labels[:2] = 2
+    labels[2] = 1
+    coarse = [int(resample_label_slice(labels, (2, 2, 2), k)[0, 0]) for k in range(2)]
+    assert coarse == [2, 0]  # liver everywhere in the first three slices, tumour in two of them
+
+
+def test_reversed_views_of_a_volume_are_read_in_their_order():
+    voxels = np.random.default_rng(1).integers(-1000, 1000, (3, 9, 8)).astype(np.int16)
+    view = voxels[::-1, ::-1, ::-1]
+    assert np.array_equal(resize(view[0], (5, 4)), resize(view[0].copy(), (5, 4)))
