@@ -6,6 +6,7 @@ import numpy as np
 
 BACKGROUND, LIVER, TUMOR = 0, 1, 2
 STRUCTURES = ("liver", "tumor")
+STRUCTURE_LABELS = {"liver": LIVER, "tumor": TUMOR}
 TARGETS = {"liver": ("liver",), "tumor": ("tumor",), "both": ("liver", "tumor")}
 """What a network is asked to outline, and the structures that it answers for."""
 

@@ -80,6 +80,7 @@ def execute(notebook: Path, report: Path, parameters: dict[str, object]) -> Path
         stdout_file=sys.stdout,
         stderr_file=sys.stderr,
         kernel_name="python3",
+        extra_arguments=["--IPKernelApp.log_level=40"],  # no warning about loopback sockets in each log
     )
     notebook_to_html(partial, finished.with_suffix(".html"))
     os.replace(partial, finished)
@@ -87,10 +88,44 @@ def execute(notebook: Path, report: Path, parameters: dict[str, object]) -> Path
     return finished
 
 
-def _parse_value(text: str) -> object:
+SUMMARY_COLUMNS = ["system", "target", "n_test_patients", "dice_per_case", "dice_per_case_low"]
+SUMMARY_COLUMNS += ["dice_per_case_high", "published_value", "train_seconds"]
+
+
+def print_summary(report: Path) -> None:
+    """A small table of the systems, and the page to open."""
+    import pandas as pd
+
+    table = report / "tables" / "systems.csv"
+    if table.exists():
+        print(pd.read_csv(table)[SUMMARY_COLUMNS].round(3).to_string(index=False, na_rep="-"))
+        print("Dice: mean over test patients, 95 % interval; published figures: other data, other protocol.")
+    print(f"Research only, not for clinical use. Open {report / 'index.html'}")
+
+
+def run_all(stems: list[str], run_name: str, profile: str, given: dict, pairs: list[str]) -> Path:
+    """Run the notebooks called `stems` in order, whatever has been run before; returns the report page.
+
+    What can go on (phantom, extraction, training) goes on where it stopped.
+    """
+    folder = project_root() / "notebooks"
+    notebooks = [folder / f"{stem}.ipynb" for stem in stems]
+    chosen = Path(profile) if profile.endswith((".yaml", ".yml")) else folder / "params" / f"{profile}.yaml"
+    run_name = run_name or f"{given['dataset']}-{Path(profile).stem}"
+    values = {**given, **_parse_pairs(pairs), "run_name": run_name}
+    report = RunFolders(project_root(), run_name).report
+    for name, parameters in choose_parameters(notebooks, chosen, values).items():
+        print(f"== {name}", flush=True)
+        execute(folder / f"{name}.ipynb", report, parameters)
+    return report / "index.html"
+
+
+def _parse_pairs(pairs: list[str]) -> dict[str, object]:
+    """NAME=VALUE texts; a value is YAML, an empty one is left out."""
     import yaml
 
-    return yaml.safe_load(text)
+    given = dict(pair.split("=", 1) for pair in pairs)
+    return {name: yaml.safe_load(text) for name, text in given.items() if text != ""}
 
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
@@ -103,6 +138,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     settings.add_argument("--profile", type=Path, required=True)
     settings.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
     settings.add_argument("notebooks", nargs="+", type=Path)
+    commands.add_parser("summary", help="print the table of systems and where the report lies")
     run = commands.add_parser("run", help="execute one notebook")
     run.add_argument("notebook", type=Path)
     return parser.parse_args(argv)
@@ -113,10 +149,11 @@ def main(argv: list[str] | None = None) -> int:
     arguments = _arguments(argv)
     report = RunFolders(project_root(), arguments.run_name).report
     if arguments.command == "configure":
-        given = dict(pair.split("=", 1) for pair in arguments.set)
-        values = {name: _parse_value(text) for name, text in given.items() if text != ""}
-        values["run_name"] = arguments.run_name
+        values = {**_parse_pairs(arguments.set), "run_name": arguments.run_name}
         configure(arguments.notebooks, arguments.profile, values, report)
+        return 0
+    if arguments.command == "summary":
+        print_summary(report)
         return 0
     parameters = json.loads((report / "parameters" / f"{arguments.notebook.stem}.json").read_text())
     print(f"== {arguments.notebook.stem}", flush=True)

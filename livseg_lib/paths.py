@@ -30,6 +30,10 @@ class RunFolders:
         """Generated scans (phantom). Scans of yours stay where they are and are only read."""
         return self.root / "data" / "raw" / self.name
 
+    def source(self, dataset: str, data: str) -> Path:
+        """Where the scans of `dataset` lie: our own phantom, or `data` (relative to the repository)."""
+        return self.raw if dataset == "phantom" else self.root / Path(data).expanduser()
+
     @property
     def slices(self) -> Path:
         """Extracted slices, a folder a case, and slices.csv."""

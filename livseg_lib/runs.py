@@ -164,4 +164,5 @@ def describe_device() -> str:
 
 def describe_platform() -> str:
     """System, processor family, Python and number of cores."""
-    return f"{platform.system()} {platform.machine()}, Python {platform.python_version()}, {os.cpu_count()} cores"
+    python = f"Python {platform.python_version()}"
+    return f"{platform.system()} {platform.machine()}, {python}, {os.cpu_count()} cores"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +26,8 @@ class Case:
     """Gives labels 0/1/2, uint8 (D, H, W), on the volume's grid; None where there is no truth."""
     slice_numbers: tuple[int, ...] | None = None
     """Original numbers of the slices where the case is a set of pictures, not a whole volume."""
+    unmasked: tuple[Path, ...] = ()
+    """Pictures of the case that were left out of it because they have no mask."""
 
 
 @dataclass(frozen=True)
@@ -38,3 +40,8 @@ class Dataset:
     cases: tuple[Case, ...]
     unpaired: tuple[Path, ...] = field(default=())
     """Segmentations without a volume. (A case without labels stays a case: its read_labels is None.)"""
+
+    def only(self, case_ids: Iterable[str]) -> Dataset:
+        """This data set with no other cases than those named."""
+        names = set(case_ids)
+        return replace(self, cases=tuple(case for case in self.cases if case.case_id in names))

@@ -2,7 +2,7 @@
 
 from livseg_lib.inference.evaluate import Evaluation, evaluate_system
 from livseg_lib.inference.stored_slices import stored_labels, stored_pictures
-from livseg_lib.inference.systems_rows import systems_rows
+from livseg_lib.inference.systems_rows import lits_rows, systems_rows
 from livseg_lib.inference.thresholds import choose_thresholds
 from livseg_lib.inference.volume import predict_volume
 
@@ -10,6 +10,7 @@ __all__ = [
     "Evaluation",
     "choose_thresholds",
     "evaluate_system",
+    "lits_rows",
     "predict_volume",
     "stored_labels",
     "stored_pictures",

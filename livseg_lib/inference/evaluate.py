@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from livseg_lib.datasets.case import Case
 from livseg_lib.evaluation.case_scores import score_case
@@ -18,8 +18,9 @@ from livseg_lib.inference.planes import predict_planes
 from livseg_lib.inference.stored_slices import stored_labels, stored_pictures
 from livseg_lib.inference.volume import labels_from_planes
 from livseg_lib.labels import structure_mask
+from livseg_lib.predictions import keep_prediction
 from livseg_lib.training.model_folder import TrainedModel
-from livseg_lib.volumes import Volume, save_segmentation
+from livseg_lib.volumes import Volume
 
 
 @dataclass
@@ -50,18 +51,10 @@ def evaluate_system(
         volume = case.read_volume()
         reference = case.read_labels(volume)
         labels = labels_from_planes(planes, volume, trained.recipe, trained.thresholds)
-        _keep(labels, volume, predictions / case.case_id)
+        keep_prediction(labels, volume, predictions, case.case_id)
         _add_case(evaluation, trained, case, labels, reference, volume)
         _add_slices(evaluation, trained, case, planes, stored_labels(folder, case.case_id))
     return evaluation
-
-
-def _keep(labels: np.ndarray, volume: Volume, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if volume.native is None:
-        np.save(path.with_name(f"{path.name}.npy"), labels, allow_pickle=False)
-    else:
-        save_segmentation(labels, like=volume, path=path.with_name(f"{path.name}.nii.gz"))
 
 
 def _add_case(evaluation, trained, case: Case, labels, reference, volume: Volume) -> None:

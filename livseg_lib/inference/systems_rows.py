@@ -8,6 +8,7 @@ import pandas as pd
 from livseg_lib.evaluation.bootstrap import bootstrap_interval
 from livseg_lib.evaluation.published import published_rows
 from livseg_lib.evaluation.slice_scores import summarize_slices
+from livseg_lib.evaluation.summary import summarize_cases
 from livseg_lib.inference.evaluate import Evaluation
 from livseg_lib.training.model_folder import TrainedModel
 
@@ -70,3 +71,20 @@ def _published(system: str, structure: str) -> dict:
         "published_metric": f"{metric}, {row['protocol']}",
         "published_value": row["value"],
     }
+
+
+def lits_rows(trained: TrainedModel, evaluation: Evaluation) -> list[dict]:
+    """The benchmark's summary (system K, mode "intended"), a row a structure of `trained`."""
+    summary = summarize_cases(evaluation.case_scores)
+    rows = []
+    for structure in trained.structures:
+        row = {"system": trained.system, "structure": structure, **summary[structure]}
+        defined = row.pop("n_defined")
+        row |= {f"n_defined_{name}": defined[name] for name in ("dice_per_case", "assd")}
+        if structure == "tumor":
+            detection = ("precision", "recall", "precision_greater_zero", "recall_greater_zero")
+            row |= {name: summary["detection"][name] for name in detection}
+        if trained.target == "both" and structure == "tumor":  # the burden needs both
+            row |= {f"tumor_burden_{name}": summary["tumor_burden"][name] for name in ("rmse", "max_error")}
+        rows.append(row)
+    return rows

@@ -7,12 +7,10 @@ from collections.abc import Mapping
 import numpy as np
 
 from livseg_lib.inference.planes import predict_planes
-from livseg_lib.labels import LIVER, TUMOR
+from livseg_lib.labels import STRUCTURE_LABELS
 from livseg_lib.preprocessing import Recipe, prepare_slices, restore_masks
 from livseg_lib.training.model_folder import TrainedModel
 from livseg_lib.volumes import Volume
-
-LABELS = {"liver": LIVER, "tumor": TUMOR}
 
 
 def predict_volume(trained: TrainedModel, volume: Volume) -> np.ndarray:
@@ -33,5 +31,5 @@ def labels_from_planes(
     labels = np.zeros(shape, np.uint8)
     for channel, (structure, threshold) in enumerate(thresholds.items()):
         mask = restore_masks(planes[..., channel], shape, volume.spacing_mm, recipe, threshold)
-        labels[mask] = LABELS[structure]
+        labels[mask] = STRUCTURE_LABELS[structure]
     return labels

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import livseg_lib.quiet_tensorflow  # noqa: F401 (before Keras imports it)
 import keras
 
 from livseg_lib.errors import InputError

@@ -1,0 +1,1 @@
+"""Label masks made tidy after prediction: components, holes, what lies inside the liver."""

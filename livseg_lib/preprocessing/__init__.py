@@ -1,9 +1,10 @@
 """Volume -> picture: windows, cleaning, geometry, extraction. One `Recipe` for training and prediction."""
 
-from livseg_lib.preprocessing.case_folder import SLICE_COLUMNS, read_slices
+from livseg_lib.preprocessing.case_folder import SLICE_COLUMNS, read_classified, read_slices
 from livseg_lib.preprocessing.cleaning import equalize, filter_noise
 from livseg_lib.preprocessing.diagnosis import class_counts, diagnose_slices
 from livseg_lib.preprocessing.extraction import extract_case, extract_dataset
+from livseg_lib.preprocessing.overview import case_picture
 from livseg_lib.preprocessing.prepare import (
     prepare_labels,
     prepare_slices,
@@ -18,6 +19,7 @@ from livseg_lib.preprocessing.windows import (
     WINDOWS,
     Window,
     apply_window,
+    choose_windows,
     window_bounds,
 )
 
@@ -30,6 +32,8 @@ __all__ = [
     "Recipe",
     "Window",
     "apply_window",
+    "case_picture",
+    "choose_windows",
     "class_counts",
     "diagnose_slices",
     "equalize",
@@ -39,6 +43,7 @@ __all__ = [
     "prepare_labels",
     "prepare_slices",
     "prepare_volume",
+    "read_classified",
     "read_slices",
     "restore_masks",
     "restore_planes",

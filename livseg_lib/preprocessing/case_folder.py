@@ -59,6 +59,12 @@ def read_slices(path: Path | str) -> pd.DataFrame:
     return pd.read_csv(path, dtype=SLICE_COLUMNS, keep_default_na=False, na_values=[""])
 
 
+def read_classified(path: Path | str) -> pd.DataFrame:
+    """slices.csv with the class, split and fold that notebook 02 adds."""
+    added = {"class": "Int64", "split": "string", "fold": "Int64"}
+    return pd.read_csv(path, dtype=SLICE_COLUMNS | added, keep_default_na=False, na_values=[""])
+
+
 def write_slices(rows: pd.DataFrame, path: Path) -> None:
     """Write slices.csv; it appears complete or not at all."""
     partial = path.with_name(path.name + ".partial")

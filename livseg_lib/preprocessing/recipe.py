@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 from livseg_lib.errors import InputError
 
@@ -31,6 +33,11 @@ class Recipe:
                 raise InputError(name, f"is {getattr(self, name)!r}.", f"Choose one of {allowed}.")
         if not 128 <= self.size <= 512:
             raise InputError("size", f"is {self.size} pixels.", "Choose 128 to 512.")
+
+    @classmethod
+    def of_case(cls, folder: Path) -> Recipe:
+        """The recipe that the extracted case in `folder` was made by."""
+        return cls.from_dict(json.loads((folder / "case.json").read_text())["request"]["recipe"])
 
     def to_dict(self) -> dict:
         """JSON-ready mapping; `Recipe.from_dict` reads it back."""

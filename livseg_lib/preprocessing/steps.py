@@ -28,7 +28,7 @@ def show_steps(volume: Volume, recipe: Recipe, k: int) -> dict[str, np.ndarray]:
 
     steps = {"scan, HU -1024 to 1024": apply_window(hu, EVERYTHING)}
     for name, window in named:
-        title = f"window {name}, HU {window.lower:.0f} to {window.upper:.0f}"
+        title = f"{name}, HU {window.lower:.0f} to {window.upper:.0f}"
         steps[title] = apply_window(hu, window)
     for name in NOISE_FILTERS[1:]:
         steps[f"{first_name}, noise filter {name}"] = apply_window(filter_noise(hu, name), first)
@@ -36,6 +36,5 @@ def show_steps(volume: Volume, recipe: Recipe, k: int) -> dict[str, np.ndarray]:
     for name in EQUALIZATIONS[1:]:
         steps[f"{first_name}, equalization {name}"] = equalize(cleaned, name)
     prepared = prepare_slice(hu, windows, recipe)
-    channels = " + ".join(recipe.windows)
-    steps[f"prepared: {channels}, {recipe.size} px"] = prepared.squeeze(-1) if len(windows) == 1 else prepared
+    steps[f"prepared: {len(windows)} channels, {recipe.size} px"] = prepared.squeeze(-1) if len(windows) == 1 else prepared
     return steps

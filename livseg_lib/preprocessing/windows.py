@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,6 +53,15 @@ WINDOWS: dict[str, Window] = {
     "stored": Window.between(0, 255),
 }
 """Fixed windows by name. The three liver windows are the default channels (system B)."""
+
+LIVER_WINDOWS = ("liver", "liver_narrow", "liver_wide")
+
+
+def choose_windows(names: str | Sequence[str], of_pictures: bool) -> tuple[str, ...]:
+    """`names` as they are; for "auto" the liver windows, or the stored greys of a set of pictures."""
+    if names == "auto":
+        return ("stored",) if of_pictures else LIVER_WINDOWS
+    return (names,) if isinstance(names, str) else tuple(names)
 
 
 def _min_max(counts: np.ndarray) -> tuple[float, float]:

@@ -63,6 +63,15 @@ class SliceBatches(keras.utils.PyDataset):
         self.input_shape = self._check_arrays()
         self.start_epoch(0)
 
+    def description(self) -> dict:
+        """What defines the batches, JSON-ready: a resumed training must see the same ones."""
+        rows = pd.util.hash_pandas_object(pd.DataFrame({"a": self._arrays, "i": self._indices}), index=False)
+        names = ("target", "batch_size", "augmentation", "seed")
+        return {name: getattr(self, name) for name in names} | {
+            "slices": int(rows.sum() % 2**32),
+            "an_epoch": self._epoch_length,
+        }
+
     def __len__(self) -> int:
         """Batches an epoch."""
         return -(-self._epoch_length // self.batch_size)

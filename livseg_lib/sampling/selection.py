@@ -11,6 +11,17 @@ CHOICES = {"tumor": 2, "liver": 1, "all": 0}
 """The lowest class (0 empty, 1 liver only, 2 liver and tumour) that each choice takes whole."""
 
 
+def require_structures(slices: pd.DataFrame, structures: tuple[str, ...]) -> None:
+    """Refuse a target that the labels never show. Raises InputError."""
+    for structure in structures:
+        if not (slices[f"{structure}_pixels"] > 0).any():
+            raise InputError(
+                f"target {structure}",
+                f"cannot be learnt: none of {len(slices)} slices shows any {structure}.",
+                "Choose another target (make reproduce TARGET=liver).",
+            )
+
+
 def select_slices(
     slices: pd.DataFrame, choice: str = "tumor", negative_ratio: float = 0.0, seed: int = 0
 ) -> pd.DataFrame:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from livseg_lib.errors import InputError
-from livseg_lib.labels import TARGETS, structure_mask
+from livseg_lib.labels import STRUCTURE_LABELS, TARGETS, structure_mask
 
 
 def encode_target(labels: np.ndarray, target: str) -> np.ndarray:
@@ -17,3 +17,11 @@ def encode_target(labels: np.ndarray, target: str) -> np.ndarray:
     if target not in TARGETS:
         raise InputError("target", f"is {target!r}.", f"Choose one of {', '.join(TARGETS)}.")
     return np.stack([structure_mask(labels, name) for name in TARGETS[target]], axis=-1).astype(np.float32)
+
+
+def decode_target(maps: np.ndarray, target: str) -> np.ndarray:
+    """Inverse of `encode_target`: maps (..., K) from 0.5 up -> labels 0/1/2, uint8 (...)."""
+    labels = np.zeros(maps.shape[:-1], np.uint8)
+    for channel, structure in enumerate(TARGETS[target]):
+        labels[maps[..., channel] >= 0.5] = STRUCTURE_LABELS[structure]
+    return labels

@@ -1,0 +1,1 @@
+"""Losses, metrics, resumable fit, and the folder that a trained model lives in."""

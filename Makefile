@@ -1,0 +1,96 @@
+# livseg: liver and liver-tumour segmentation in CT. `make` alone prints help.
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+SHELL := /bin/bash
+
+DATASET ?= phantom
+PROFILE ?= quick
+DATA ?=
+TARGET ?=
+RUN ?= $(DATASET)-$(PROFILE)
+PYTHON ?= python3
+
+# notebooks/NAME.ipynb -> reports/RUN/NAME.ipynb, each with the rooms of the library that it uses
+REPORT := reports/$(RUN)
+NOTEBOOKS := $(wildcard notebooks/*.ipynb)
+RESULTS := $(NOTEBOOKS:notebooks/%=$(REPORT)/%)
+PY := .venv/bin/python
+CORE := $(wildcard livseg_lib/*.py)
+room = $(wildcard livseg_lib/$(1)/*.py livseg_lib/$(1)/*/*.py)
+export TF_CPP_MIN_LOG_LEVEL ?= 2
+
+.PHONY: help setup reproduce test test-slow lint lab clean configure
+
+help:  ## print this help
+	@echo "livseg: liver and liver tumours in CT, outlined, measured, scored. Research only, not for clinical use."
+	@echo
+	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 14 | sed 's/^/  make /'
+	@echo
+	@echo "  make reproduce [DATASET=phantom|lits|msd|kaggle|ircadb] [DATA=path] [PROFILE=quick|full]"
+	@echo "                 [TARGET=tumor|liver|both] [RUN=name]    results: reports/RUN/index.html"
+
+setup: .venv/ready  ## install everything into .venv (done by the other targets when needed)
+
+.venv/ready: requirements.txt pyproject.toml
+	@echo "Installing packages into .venv (a few minutes, once)"
+	@test -x $(PY) || $(PYTHON) -m venv .venv
+	@$(PY) -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps imgaug==0.4.0 --editable .
+	@touch $@
+
+reproduce: $(RESULTS)  ## run the notebooks that are out of date and build the report
+	@$(PY) -m livseg_lib.notebooks --run-name $(RUN) summary
+
+# Parameter files change only when a value does, and each notebook looks at its own.
+configure: .venv/ready
+	@$(PY) -m livseg_lib.notebooks --run-name $(RUN) configure --profile notebooks/params/$(PROFILE).yaml \
+		--set "dataset=$(DATASET)" --set "data=$(DATA)" --set "target=$(TARGET)" $(NOTEBOOKS)
+
+$(REPORT)/parameters/%.json: configure ;
+
+define run_notebook
+	@$(PY) -m livseg_lib.notebooks --run-name $(RUN) run notebooks/$(notdir $@)
+endef
+
+$(REPORT)/00_prepare_data.ipynb: notebooks/00_prepare_data.ipynb $(REPORT)/parameters/00_prepare_data.json \
+		$(call room,datasets)
+	$(run_notebook)
+
+$(REPORT)/01_extract_slices.ipynb: notebooks/01_extract_slices.ipynb $(REPORT)/parameters/01_extract_slices.json \
+		$(REPORT)/00_prepare_data.ipynb $(call room,preprocessing)
+	$(run_notebook)
+
+$(REPORT)/02_classify_masks.ipynb: notebooks/02_classify_masks.ipynb $(REPORT)/parameters/02_classify_masks.json \
+		$(REPORT)/01_extract_slices.ipynb livseg_lib/sampling/splits.py $(wildcard data/processed/$(RUN)/splits.csv)
+	$(run_notebook)
+
+$(REPORT)/03_train_unet.ipynb: notebooks/03_train_unet.ipynb $(REPORT)/parameters/03_train_unet.json \
+		$(REPORT)/02_classify_masks.ipynb $(call room,sampling) $(call room,models) $(call room,training)
+	$(run_notebook)
+
+$(REPORT)/04_train_resnet50.ipynb: notebooks/04_train_resnet50.ipynb $(REPORT)/parameters/04_train_resnet50.json \
+		$(REPORT)/02_classify_masks.ipynb $(call room,sampling) $(call room,models) $(call room,training)
+	$(run_notebook)
+
+$(REPORT)/05_evaluate.ipynb: notebooks/05_evaluate.ipynb $(REPORT)/parameters/05_evaluate.json \
+		$(REPORT)/03_train_unet.ipynb $(REPORT)/04_train_resnet50.ipynb \
+		$(call room,inference) $(call room,evaluation) $(call room,postprocessing)
+	$(run_notebook)
+
+test: .venv/ready  ## the fast tests (under 8 minutes on 2 cores)
+	@$(PY) -m ruff check livseg_lib tests notebooks
+	@$(PY) -m pytest
+
+test-slow: .venv/ready  ## the slow tests: the notebooks on a tiny phantom, killed trainings
+	@$(PY) -m pytest -m slow
+
+lint: .venv/ready  ## style of the code, tests and notebooks
+	@$(PY) -m ruff check livseg_lib tests notebooks && $(PY) -m ruff format --check livseg_lib tests
+
+lab: .venv/ready  ## open the notebooks in JupyterLab
+	@$(PY) -m jupyter lab notebooks
+
+clean:  ## remove caches and half-written files; never models, results or data
+	@find . -name __pycache__ -type d -not -path './.venv/*' -exec rm -rf {} +
+	@find reports data -name '*.partial*' -exec rm -rf {} +
+	@rm -rf .pytest_cache .ruff_cache .hypothesis

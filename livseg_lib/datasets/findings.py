@@ -1,0 +1,107 @@
+"""The rules of `livseg check` for one case: what speaks against its voxels and its labels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+from scipy import ndimage
+
+from livseg_lib.labels import LIVER, TUMOR, structure_mask
+from livseg_lib.volumes import Volume
+
+PLAUSIBLE_HU = (-4096, 20000)
+"""Padding goes down to -3072, metal in an extended CT scale up to about 20,000."""
+AIR_HU = -500
+"""Every CT shows some air below this, around the patient or in the bowel."""
+PLAUSIBLE_LIVER_HU = (-20.0, 250.0)
+"""Of the median: from a very fatty liver to a strong contrast phase."""
+PLAUSIBLE_SPACING_MM = (0.2, 10.0)
+
+ACROSS_SLICES = np.ones((3, 3, 3), bool)
+WITHIN_SLICE = np.stack([np.zeros((3, 3), bool), np.ones((3, 3), bool), np.zeros((3, 3), bool)])
+"""Neighbourhoods: whole volumes are connected across slices, sets of single pictures are not."""
+
+
+class Verdict(NamedTuple):
+    """One finding before it is tied to a case and a file."""
+
+    severity: str
+    """ "error" excludes the case, "warning" does not."""
+    code: str
+    message: str
+
+
+def volume_findings(volume: Volume) -> Iterator[Verdict]:
+    """What speaks against the geometry and the HU of a whole volume (not of grey pictures)."""
+    spacing = " x ".join(f"{mm:.2f}" for mm in volume.spacing_mm)
+    low, high = PLAUSIBLE_SPACING_MM
+    if volume.native is not None and np.array_equal(np.abs(volume.native.affine), np.eye(4)):
+        yield Verdict(
+            "warning", "suspicious-spacing", "The affine is the identity: volumes in ml cannot be trusted."
+        )
+    elif not all(low <= mm <= high for mm in volume.spacing_mm):
+        yield Verdict(
+            "warning", "suspicious-spacing", f"The spacing is {spacing} mm, outside {low} to {high} mm."
+        )
+    lowest, highest = int(volume.voxels.min()), int(volume.voxels.max())
+    if lowest > AIR_HU:
+        yield Verdict(
+            "warning", "implausible-hu", f"No air: the lowest value is {lowest} HU. Clipped or rescaled?"
+        )
+    if lowest < PLAUSIBLE_HU[0] or highest > PLAUSIBLE_HU[1]:
+        yield Verdict("warning", "implausible-hu", f"The values run from {lowest} to {highest} HU.")
+
+
+def liver_hu_findings(volume: Volume, labels: np.ndarray) -> Iterator[Verdict]:
+    """Whether the labelled liver looks like liver, or lies elsewhere (shifted, mirrored)."""
+    liver = volume.voxels[structure_mask(labels, "liver")]
+    median = float(np.median(liver)) if liver.size else np.nan
+    if not np.isnan(median) and not PLAUSIBLE_LIVER_HU[0] <= median <= PLAUSIBLE_LIVER_HU[1]:
+        yield Verdict("warning", "implausible-hu", f"The median of the labelled liver is {median:.0f} HU.")
+
+
+def label_findings(labels: np.ndarray, pictures: bool) -> Iterator[Verdict]:
+    """What speaks against labels 0/1/2, (D, H, W). `pictures`: single slices, not a whole volume."""
+    if not structure_mask(labels, "liver").any():
+        # A handful of slices may well show no liver; a whole scan for liver tumours may not.
+        yield Verdict("warning" if pictures else "error", "empty-liver", "No voxel is labelled as liver.")
+        return
+    components, voxels = tumor_outside_liver(labels, pictures)
+    if components:
+        yield Verdict(
+            "warning",
+            "tumor-outside-liver",
+            f"{components} tumour component(s), {voxels} voxels, touch no voxel labelled liver.",
+        )
+
+
+def tumor_outside_liver(labels: np.ndarray, pictures: bool) -> tuple[int, int]:
+    """Number of tumour components without a liver voxel beside them, and of their voxels.
+
+    LiTS cuts tumours out of the liver, so liver and tumour together form components of which each
+    should hold some label 1. Neighbours share a face, an edge or a corner.
+    """
+    components, count = label_components(structure_mask(labels, "liver"), pictures)
+    labels = labels[bounding_box(labels)]
+    with_liver = np.bincount(components[labels == LIVER], minlength=count + 1) > 0
+    sizes = np.bincount(components[labels == TUMOR], minlength=count + 1)
+    outside = ~with_liver & (sizes > 0)
+    return int(outside.sum()), int(sizes[outside].sum())
+
+
+def count_tumors(labels: np.ndarray) -> int:
+    """Number of tumour components of a whole volume, 26-connected."""
+    return label_components(structure_mask(labels, "tumor"), pictures=False)[1]
+
+
+def label_components(mask: np.ndarray, pictures: bool) -> tuple[np.ndarray, int]:
+    """Component numbers within the bounding box of `mask`, and how many there are."""
+    return ndimage.label(mask[bounding_box(mask)], WITHIN_SLICE if pictures else ACROSS_SLICES)
+
+
+def bounding_box(mask: np.ndarray) -> tuple[slice, ...]:
+    """Slices around everything that is not 0; the whole array where nothing is."""
+    box = ndimage.find_objects((mask != 0).astype(np.uint8))
+    return box[0] if box else (slice(None),) * mask.ndim

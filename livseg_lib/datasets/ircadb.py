@@ -1,0 +1,84 @@
+"""3D-IRCADb-01: PATIENT_DICOM and MASKS_DICOM (folders or zips) of one case, or a folder of such cases."""
+
+from __future__ import annotations
+
+import re
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from livseg_lib.datasets.case import Case, Dataset
+from livseg_lib.datasets.dicom import read_mask_series, read_series
+from livseg_lib.datasets.file_trees import list_folders
+from livseg_lib.datasets.files import files_of, natural_key
+from livseg_lib.errors import InputError
+from livseg_lib.labels import LIVER, TUMOR
+from livseg_lib.volumes import Volume
+
+LOOKS_FOR = "PATIENT_DICOM and MASKS_DICOM (folders or .zip), in one folder a case"
+LEVELS_BELOW = 2
+"""A case may lie this many folders below the one that was named."""
+
+LIVER_FOLDER = re.compile(r"liver", re.IGNORECASE)
+TUMOR_FOLDER = re.compile(r"liver[ _-]?tumou?rs?[ _-]?\d*", re.IGNORECASE)
+"""The set spells them livertumor, livertumor1, livertumor01, livertumors."""
+
+
+def recognises(folder: Path) -> bool:
+    """Whether `folder`, or a folder up to two levels below it, holds PATIENT_DICOM."""
+    return any(_part(case, "PATIENT_DICOM") for case in _case_folders(folder, LEVELS_BELOW))
+
+
+def find(folder: Path) -> Dataset:
+    """One case a folder that holds PATIENT_DICOM, in natural order of their names."""
+    cases, unpaired = [], []
+    for case_folder in _case_folders(folder, LEVELS_BELOW):
+        patient, masks = _part(case_folder, "PATIENT_DICOM"), _part(case_folder, "MASKS_DICOM")
+        if patient is None:
+            unpaired.append(masks)
+        else:
+            cases.append(_case(case_folder.resolve().name, patient, masks))
+    return Dataset("ircadb", folder, tuple(cases), tuple(unpaired))
+
+
+def _case_folders(folder: Path, levels: int) -> list[Path]:
+    if _part(folder, "PATIENT_DICOM") or _part(folder, "MASKS_DICOM"):
+        return [folder]
+    if levels == 0 or not folder.is_dir():
+        return []
+    below = sorted(folder.iterdir(), key=lambda path: natural_key(path.name))
+    return [case for path in below for case in _case_folders(path, levels - 1)]
+
+
+def _part(case_folder: Path, name: str) -> Path | None:
+    """The folder or the zip `name`; the folder where there are both."""
+    choices = (case_folder / name, case_folder / f"{name}.zip")
+    return next((path for path in choices if path.exists()), None)
+
+
+def _case(name: str, patient: Path, masks: Path | None) -> Case:
+    return Case(
+        case_id=name,
+        patient=name,
+        files=files_of(patient) + (files_of(masks) if masks else ()),
+        read_volume=partial(read_series, patient),
+        read_labels=partial(_read_labels, masks) if masks else None,
+    )
+
+
+def _read_labels(masks: Path, volume: Volume) -> np.ndarray:
+    """1 in the mask of the liver, 2 in any mask of a tumour (which the set counts as liver too)."""
+    folders = list_folders(masks)
+    livers = [path for path in folders if LIVER_FOLDER.fullmatch(path.name)]
+    if not livers:
+        raise InputError(
+            masks, "There is no mask folder named liver.", "Copy the case again.", "missing-mask"
+        )
+    labels = np.zeros(volume.voxels.shape, np.uint8)
+    for path in livers:
+        labels[read_mask_series(path, volume)] = LIVER
+    for path in folders:
+        if TUMOR_FOLDER.fullmatch(path.name):
+            labels[read_mask_series(path, volume)] = TUMOR
+    return labels

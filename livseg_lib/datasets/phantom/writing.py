@@ -1,0 +1,152 @@
+"""The phantom as a data set: a folder in LiTS's layout that grows case by case and survives a kill."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+
+import cv2
+import nibabel
+import numpy as np
+import pandas as pd
+from isal import igzip
+from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
+from tqdm import tqdm
+
+from livseg_lib.atomic import written_aside
+from livseg_lib.datasets.phantom.patient import PhantomPatient, make_phantom_patient
+from livseg_lib.errors import InputError
+from livseg_lib.labels import LIVER, TUMOR
+
+GENERATOR = 1
+"""Raise it whenever the same seed gives other scans than before."""
+
+
+def write_phantom(
+    folder: Path | str, n_patients: int, seed: int = 2026, workers: int = 2, site: str | None = None
+) -> Path:
+    """Make patients 0 .. n_patients - 1 of the phantom `seed` in `folder`, in LiTS's layout.
+
+    Writes `volume-N.nii.gz`, `segmentation-N.nii.gz` (uint8), `case-N.json` (what is known of the case;
+    written last, so it marks the case as finished), `patients.csv` and `lesions.csv`. Finished cases are
+    kept, so a killed run goes on where it stopped, and a larger `n_patients` adds to a smaller one.
+    `site` (a key of SITES) scans everybody at one site. Returns `folder`.
+
+    Raises InputError if the folder holds a phantom made with other settings, or more patients.
+    """
+    folder = Path(folder)
+    _agree_on_settings(folder, {"phantom": GENERATOR, "seed": seed, "site": site}, n_patients)
+    missing = [index for index in range(n_patients) if not _record_path(folder, index).exists()]
+    for _ in tqdm(_written(folder, missing, seed, site, workers), "phantom", len(missing), unit="case"):
+        pass
+    records = [json.loads(_record_path(folder, index).read_text()) for index in range(n_patients)]
+    _write_table(folder / "patients.csv", [record["patient"] for record in records])
+    _write_table(folder / "lesions.csv", [lesion for record in records for lesion in record["lesions"]])
+    return folder
+
+
+def _agree_on_settings(folder: Path, settings: dict, n_patients: int) -> None:
+    path = folder / "phantom.json"
+    if not path.exists():
+        with written_aside(path) as partial_path:
+            partial_path.write_text(json.dumps(settings, indent=2) + "\n")
+    found = json.loads(path.read_text())
+    remedy = "Choose another folder, or delete this one to make it anew."
+    if found != settings:
+        raise InputError(
+            folder, f"It holds a phantom with settings {found}, not {settings}.", remedy, "settings"
+        )
+    extra = [path for path in folder.glob("case-*.json") if int(path.stem.split("-")[1]) >= n_patients]
+    if extra:
+        problem = f"It holds {len(extra)} patients beyond the {n_patients} asked for."
+        raise InputError(folder, problem, remedy, "settings")
+
+
+def _written(folder: Path, indices: list[int], seed: int, site: str | None, workers: int) -> Iterator[int]:
+    """Write the cases, in this process or in several; gives each index when its files are complete."""
+    write = partial(_write_case, folder, seed=seed, site=site)
+    if workers <= 1 or len(indices) <= 1:
+        yield from map(write, indices)
+        return
+    # fresh processes: forking a notebook that has threads (TensorFlow, BLAS) may hang
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(workers, len(indices)), context, cv2.setNumThreads, (1,)) as pool:
+        futures = [pool.submit(write, index) for index in indices]
+        try:
+            for done in as_completed(futures):
+                yield done.result()
+        finally:
+            for future in futures:  # after a failure: do not make the others first
+                future.cancel()
+
+
+def _write_case(folder: Path, index: int, seed: int, site: str | None) -> int:
+    patient = make_phantom_patient(seed, index, site)
+    _write_nifti(folder / f"volume-{index}.nii.gz", patient.voxels, patient)
+    _write_nifti(folder / f"segmentation-{index}.nii.gz", patient.labels, patient)
+    record = {"patient": _patient_row(index, patient), "lesions": _lesion_rows(index, patient)}
+    with written_aside(_record_path(folder, index)) as partial_path:
+        partial_path.write_text(json.dumps(record, indent=1) + "\n")
+    return index
+
+
+def _record_path(folder: Path, index: int) -> Path:
+    return folder / f"case-{index}.json"
+
+
+def _write_nifti(path: Path, array: np.ndarray, patient: PhantomPatient) -> None:
+    """`array` (D, H, W) LPS as gzipped NIfTI, its axes turned as the patient's site stores them."""
+    depth_mm, row_mm, column_mm = patient.spacing_mm
+    image = nibabel.Nifti1Image(array.transpose(2, 1, 0), np.diag([-column_mm, -row_mm, depth_mm, 1.0]))
+    wanted = axcodes2ornt(patient.site.orientation)
+    image = image.as_reoriented(ornt_transform(io_orientation(image.affine), wanted))
+    image.header.set_xyzt_units("mm")
+    with written_aside(path) as partial_path:
+        partial_path.write_bytes(igzip.compress(image.to_bytes(), compresslevel=1, mtime=0))
+
+
+def _patient_row(index: int, patient: PhantomPatient) -> dict:
+    voxel_ml = float(np.prod(patient.spacing_mm)) / 1000
+    kinds = [lesion.kind for lesion in patient.lesions]
+    slice_mm, _, pixel_mm = patient.spacing_mm
+    return {
+        "case": f"volume-{index}",
+        "site": patient.site.name,
+        "phase": patient.phase,
+        "slices": len(patient.voxels),
+        "matrix": patient.voxels.shape[1],
+        "slice_spacing_mm": slice_mm,
+        "pixel_spacing_mm": pixel_mm,
+        "n_tumors": kinds.count("tumor"),
+        "n_cysts": kinds.count("cyst"),
+        "liver_ml": round(float((patient.labels >= LIVER).sum()) * voxel_ml, 2),
+        "tumor_ml": round(float((patient.labels == TUMOR).sum()) * voxel_ml, 3),
+    }
+
+
+def _lesion_rows(index: int, patient: PhantomPatient) -> list[dict]:
+    """Rows of lesions.csv; centres in mm from the first voxel's centre, in LPS order (D, H, W)."""
+    rows = []
+    for number, lesion in enumerate(patient.lesions, 1):
+        row = {"case": f"volume-{index}", "lesion": number} | asdict(lesion)
+        centre = row.pop("center_mm")
+        row |= {f"center_{axis}_mm": value for axis, value in zip("dhw", centre, strict=True)}
+        rows.append(
+            {key: round(value, 3) if isinstance(value, float) else value for key, value in row.items()}
+        )
+    return rows
+
+
+LESION_COLUMNS = ["case", "lesion", "kind", "diameter_mm", "contrast_hu", "diffuse", "volume_ml"]
+LESION_COLUMNS += ["center_d_mm", "center_h_mm", "center_w_mm"]
+
+
+def _write_table(path: Path, rows: list[dict]) -> None:
+    columns = LESION_COLUMNS if path.stem == "lesions" else None
+    with written_aside(path) as partial_path:
+        pd.DataFrame(rows, columns=columns).to_csv(partial_path, index=False)

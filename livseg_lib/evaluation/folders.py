@@ -1,0 +1,146 @@
+"""Score label files against label files: what `livseg evaluate` does.
+
+Files are paired by name, or else by the number that ends the name, so that `segmentation-12.nii` meets
+`volume-12.nii.gz` or `liver_12.nii.gz`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+from pathlib import Path
+
+import numpy as np
+from nibabel.affines import voxel_sizes
+
+from livseg_lib.errors import InputError
+from livseg_lib.evaluation.case_scores import score_case
+from livseg_lib.evaluation.detection import MODES
+from livseg_lib.evaluation.summary import summarize_cases
+from livseg_lib.volumes import load_segmentation, load_volume
+
+SUFFIXES = (".nii.gz", ".nii")
+LABEL_WORDS = re.compile("seg|label|mask|pred", re.IGNORECASE)
+NUMBER_AT_END = re.compile(rf"(\d+)([-_]?({LABEL_WORDS.pattern})[a-z]*)?$", re.IGNORECASE)
+
+
+def evaluate_folders(
+    reference: Path | str,
+    prediction: Path | str,
+    mode: str = "intended",
+    accept_affine_mismatch: bool = False,
+) -> dict:
+    """Score every NIfTI label file under `reference` (a folder, or one file) against its prediction.
+
+    Returns `mode`, `summary` (see `summarize_cases`), `missed` (cases without a prediction: scored as an
+    empty one), `without_reference` (prediction files that nothing was compared with) and `cases`, a mapping
+    of `score_case` each with the `case` it belongs to and the two files. Spacing is the reference's.
+
+    Raises InputError for unreadable files, labels other than 0, 1 and 2, ambiguous names, and grids
+    that differ in shape or, unless `accept_affine_mismatch`, in affine.
+    """
+    if mode not in MODES:
+        raise InputError("mode", f"is {mode!r}.", f"Choose one of {MODES}.")
+    pairs, without_reference = pair_files(Path(reference), Path(prediction))
+    cases = [_score_files(truth, found, mode, accept_affine_mismatch) for truth, found in pairs]
+    return {
+        "mode": mode,
+        "summary": summarize_cases(cases, mode),
+        "missed": [case["case"] for case in cases if case["prediction_file"] is None],
+        "without_reference": [str(path) for path in without_reference],
+        "cases": cases,
+    }
+
+
+def _score_files(reference: Path, prediction: Path | None, mode: str, accept_affine_mismatch: bool) -> dict:
+    """Scores of one pair of files; without a prediction, those of an empty one."""
+    volume = load_volume(reference)
+    truth = load_segmentation(reference, like=volume)
+    found = np.zeros_like(truth)
+    if prediction is not None:
+        found = load_segmentation(prediction, like=volume, accept_affine_mismatch=accept_affine_mismatch)
+    names = {"case": _stem(reference), "reference_file": str(reference)}
+    names["prediction_file"] = None if prediction is None else str(prediction)
+    # In the order of the file: "lits_asis" confuses ids, and these are given in that order.
+    truth, found = (np.ascontiguousarray(volume.native.orientation.to_stored(a)) for a in (truth, found))
+    return names | score_case(found, truth, tuple(voxel_sizes(volume.native.affine)), mode)
+
+
+def pair_files(reference: Path, prediction: Path) -> tuple[list[tuple[Path, Path | None]], list[Path]]:
+    """Each reference file with its prediction file or None, in natural order; and the predictions left over.
+
+    Two files are a pair whatever their names. Raises InputError where a name fits more than one file.
+    """
+    references, predictions = label_files(reference), label_files(prediction)
+    if reference.is_file() and prediction.is_file():
+        return [(references[0], predictions[0])], []
+    pairs = [(path, _partner(path, predictions)) for path in references]
+    used = [found for _, found in pairs if found is not None]
+    for found in used:
+        if used.count(found) > 1:
+            raise InputError(
+                found, "is the prediction of several references.", "Give every case its own number."
+            )
+    return pairs, [path for path in predictions if path not in used]
+
+
+def label_files(where: Path) -> list[Path]:
+    """The NIfTI label files of a folder and its subfolders, by case number and name, or the one file.
+
+    A file is left out as a scan where another of its number says seg, label, mask or pred in its path
+    below the folder, and it does not. Raises InputError where there is no file.
+    """
+    if where.is_file():
+        return [where]
+    paths = [p for p in where.rglob("*") if p.name.lower().endswith(SUFFIXES) and p.is_file()]
+    if not paths:
+        raise InputError(
+            where, "holds no .nii or .nii.gz file.", "Name a folder of label volumes, or one file."
+        )
+    named = {p for p in paths if LABEL_WORDS.search(str(p.relative_to(where)))}
+    labelled = {_case_number(p) for p in named} - {None}
+    paths = [p for p in paths if p in named or _case_number(p) not in labelled]
+    return sorted(paths, key=lambda path: (_case_number(path) or 0, _stem(path), path))
+
+
+def _stem(path: Path) -> str:
+    """File name without .nii or .nii.gz."""
+    return re.sub(r"\.nii(\.gz)?$", "", path.name, flags=re.IGNORECASE)
+
+
+def _case_number(path: Path) -> int | None:
+    """The number at the end of the name: 12 of "segmentation-12.nii.gz" and of "volume-12_pred.nii"."""
+    found = NUMBER_AT_END.search(_stem(path))
+    return int(found.group(1)) if found else None
+
+
+def _partner(reference: Path, predictions: list[Path]) -> Path | None:
+    """The prediction of the same name, else of the same case number; None where there is none."""
+    same_name = [p for p in predictions if _stem(p) == _stem(reference)]
+    number = _case_number(reference)
+    fitting = same_name or [p for p in predictions if number is not None and _case_number(p) == number]
+    if len(fitting) > 1:
+        names = ", ".join(str(path) for path in fitting)
+        raise InputError(reference, f"fits several predictions: {names}.", "Keep one file a case.")
+    return fitting[0] if fitting else None
+
+
+def write_scores(scores: dict, path: Path | str) -> Path:
+    """Write the mapping of `evaluate_folders` as JSON, whole or not at all; NaN becomes null."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_text(json.dumps(_finite(scores), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    os.replace(partial, path)
+    return path
+
+
+def _finite(value):
+    """`value` with every NaN in it replaced by None: JSON has no NaN."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and math.isnan(value) else value

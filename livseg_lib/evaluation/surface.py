@@ -1,0 +1,84 @@
+"""Distances between the surfaces of two masks, in mm.
+
+Definitions of the LiTS scorer (system K; Heimann et al. 2009): the surface is every voxel of the mask
+that has one of its 18 face or edge neighbours outside; a voxel stands for its centre.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from scipy.ndimage import binary_erosion, generate_binary_structure
+from scipy.spatial import cKDTree
+
+from livseg_lib.errors import InputError
+from livseg_lib.evaluation.arrays import foreground_box, require_masks
+
+FACES_AND_EDGES = generate_binary_structure(3, 2)
+
+
+class SurfaceDistances(NamedTuple):
+    """For every surface voxel of one mask the distance to the nearest of the other, float64 (n,) in mm."""
+
+    prediction_to_reference: np.ndarray
+    reference_to_prediction: np.ndarray
+
+    @property
+    def both(self) -> np.ndarray:
+        """The two directions in one array."""
+        return np.concatenate(self)
+
+
+def surface_voxels(mask: np.ndarray) -> np.ndarray:
+    """Boolean mask of the surface of a boolean volume (D, H, W); outside the array is background."""
+    return mask ^ binary_erosion(mask, FACES_AND_EDGES)
+
+
+def surface_distances(
+    prediction: np.ndarray, reference: np.ndarray, spacing_mm: Sequence[float]
+) -> SurfaceDistances:
+    """Nearest distances between the surfaces of two boolean volumes (D, H, W), `spacing_mm` (D, H, W).
+
+    Where either mask is empty or a spacing is NaN, no distance is defined: all are NaN. Raises InputError
+    where the shapes differ or a spacing is not positive.
+    """
+    require_masks(prediction, reference)
+    spacing = np.asarray(spacing_mm, float)
+    if spacing.shape != (prediction.ndim,) or (spacing <= 0).any():
+        raise InputError(
+            "spacing_mm", f"is {tuple(spacing_mm)}.", "Give a positive size in mm for each axis."
+        )
+    box = foreground_box(prediction, reference)
+    surfaces = surface_voxels(prediction[box]), surface_voxels(reference[box])
+    return SurfaceDistances(
+        _nearest_mm(surfaces[0], surfaces[1], spacing), _nearest_mm(surfaces[1], surfaces[0], spacing)
+    )
+
+
+def _nearest_mm(start: np.ndarray, target: np.ndarray, spacing: np.ndarray) -> np.ndarray:
+    """Distance from each voxel of `start` to the nearest of `target`, (n,); 0 for those in both."""
+    apart = np.argwhere(start & ~target)
+    distances = np.zeros(np.count_nonzero(start))
+    if np.isnan(spacing).any() or not target.any():
+        distances[:] = np.nan
+    elif apart.size:
+        tree = cKDTree(np.argwhere(target) * spacing, leafsize=32)
+        distances[: len(apart)] = tree.query(apart * spacing)[0]
+    return distances
+
+
+def assd(distances: SurfaceDistances) -> float:
+    """Average symmetric surface distance: the mean over the voxels of both surfaces; NaN if undefined."""
+    return float(distances.both.mean()) if distances.both.size else np.nan
+
+
+def rmsd(distances: SurfaceDistances) -> float:
+    """Root mean square symmetric surface distance over the voxels of both surfaces; NaN if undefined."""
+    return float(np.sqrt(np.square(distances.both).mean())) if distances.both.size else np.nan
+
+
+def msd(distances: SurfaceDistances) -> float:
+    """Maximum symmetric surface distance (Hausdorff); NaN if undefined."""
+    return float(distances.both.max()) if distances.both.size else np.nan

@@ -1,0 +1,132 @@
+"""How values read in the report: a table of any columns becomes titles and texts."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from numbers import Integral, Real
+
+import pandas as pd
+
+from livseg_lib.labels import STRUCTURES
+from livseg_lib.reporting.wording import column_title
+
+MISSING = "–"
+MAX_ROWS = 400
+"""A page shows no more rows of one table; the CSV has them all."""
+
+NAMES = ("case", "patient", "system", "slice", "file", "code", "seed", "fold")
+"""Columns whose values name something: never rounded, grouped or scaled."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean from 0 to 1, its 95 % interval, and what the source published (None if no Dice)."""
+
+    mean: float
+    low: float
+    high: float
+    published: float | None = None
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What stands in one cell: text, a smaller line below it, and what it is sorted by."""
+
+    text: str
+    sort: float | str = ""
+    small: str = ""
+    interval: Interval | None = None
+    badge: str = ""
+    """"good", "mild" or "warn" where the text is a mark rather than a value."""
+
+
+@dataclass(frozen=True)
+class TableView:
+    """A table ready for the page."""
+
+    titles: list[str]
+    numeric: list[bool]
+    rows: list[list[Cell]]
+    total: int
+    """Rows in the file, of which the page may show fewer."""
+    file: str = ""
+    """Link to the CSV, relative to the page."""
+
+
+def table_view(df: pd.DataFrame, file: str = "") -> TableView:
+    """Any table, as it comes: columns keep their order, at most MAX_ROWS rows."""
+    shown = df.head(MAX_ROWS)
+    columns = [[format_cell(column, value) for value in shown[column]] for column in df]
+    return TableView(
+        titles=[column_title(str(column)) for column in df],
+        numeric=[pd.api.types.is_numeric_dtype(df[column]) and column not in NAMES for column in df],
+        rows=[list(row) for row in zip(*columns, strict=True)],
+        total=len(df),
+        file=file,
+    )
+
+
+def format_cell(column: str, value: object) -> Cell:
+    """One value of the column so named."""
+    if is_missing(value):
+        return Cell(MISSING, -math.inf)
+    if column == "severity":
+        return Cell(str(value), str(value), badge="warn" if value == "error" else "mild")
+    if isinstance(value, Real) and not isinstance(value, bool) and column not in NAMES:
+        return Cell(format_number(column, float(value)), float(value))
+    return Cell(format_text(value), str(value))
+
+
+def is_missing(value: object) -> bool:
+    """None, NaN, NaT and the like; a list never is."""
+    return value is None or (pd.api.types.is_scalar(value) and bool(pd.isna(value)))
+
+
+def format_number(column: str, value: float) -> str:
+    """Digits that mean something: 3 decimals for scores, whole numbers grouped, times and sizes in words."""
+    if is_missing(value):
+        return MISSING
+    if not math.isfinite(value):
+        return "∞" if value > 0 else "−∞"
+    if column == "published_value":  # as its source printed it
+        return f"{value:g}"
+    if column.endswith("seconds"):
+        return format_duration(value)
+    if column == "parameters" and value >= 1e4:
+        return f"{value / 1e6:.3g} M" if value >= 1e6 else f"{value / 1e3:.3g} k"
+    if value == int(value) and (abs(value) > 1 or not _is_score(column)):
+        return _signed(f"{value:,.0f}".replace(",", "\u202f"))
+    return _signed(f"{value:.3f}" if abs(value) < 10 else f"{value:,.1f}".replace(",", "\u202f"))
+
+
+def format_duration(seconds: float) -> str:
+    """Such as "38 s", "5 min 12 s" or "2 h 05 min"."""
+    if seconds < 60:
+        return f"{seconds:.0f} s" if seconds >= 1 else f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes_left = divmod(minutes, 60)
+    return f"{hours} h {minutes_left:02d} min" if hours else f"{minutes} min {rest:02d} s"
+
+
+def format_text(value: object) -> str:
+    """Text, lists and mappings as people write them."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if is_missing(value):
+        return MISSING
+    if isinstance(value, dict):
+        return ", ".join(f"{key}: {format_text(each)}" for key, each in value.items())
+    if isinstance(value, (list, tuple)):
+        return ", ".join(format_text(each) for each in value)
+    if isinstance(value, Real) and not isinstance(value, Integral):
+        return f"{value:g}"
+    return "tumour" if value == STRUCTURES[1] else str(value)
+
+
+def _is_score(column: str) -> bool:
+    return column.startswith(("dice", "iou", "precision", "recall", "roc", "presence", "pixel", "published"))
+
+
+def _signed(text: str) -> str:
+    return text.replace("-", "−")

@@ -1,0 +1,192 @@
+"""Pictures of slices: cases at a glance, steps of preprocessing, outlines of truth and prediction."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from matplotlib import patheffects
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from livseg_lib.labels import STRUCTURES, structure_mask
+from livseg_lib.reporting.cells import format_number
+from livseg_lib.reporting.style import STRUCTURE_COLOURS, WIDTH, YELLOW, new_figure, structure_name, styled
+
+SOLID, DASHED = "solid", (0, (2.4, 1.6))
+PREDICTION_COLOURS = {"liver": "#ffffff", "tumor": YELLOW}
+"""Predictions are dashed, and lighter than the truth that they may cover."""
+
+
+class PatientSlice(NamedTuple):
+    """One column of `best_median_worst`: a slice of one patient with truth and prediction."""
+
+    rank: str
+    """Heading of the column, such as "best"."""
+    patient: str
+    grey: np.ndarray
+    """uint8 (H, W)."""
+    reference: np.ndarray
+    """Labels 0/1/2, (H, W)."""
+    prediction: np.ndarray
+    """Labels 0/1/2, (H, W)."""
+    dice: float
+    """Of the whole patient, not of this slice; NaN where undefined."""
+
+
+@styled
+def contact_sheet(pictures: Sequence[tuple[np.ndarray, np.ndarray | None, str]]) -> Figure:
+    """Cases at a glance: (grey uint8 (H, W), labels 0/1/2 or None, title) with outlined truth."""
+    columns = min(8, max(4, math.ceil(math.sqrt(1.5 * len(pictures)))))
+    columns = min(columns, max(1, len(pictures)))
+    fig, axes = _grid(len(pictures), columns, footer=0.35)
+    for ax, (grey, labels, title) in zip(axes, pictures, strict=True):
+        _show(ax, grey, title)
+        if labels is not None:
+            draw_outlines(ax, labels, SOLID)
+    shown = {s for _, labels, _ in pictures if labels is not None for s in _structures_in(labels)}
+    _legend(fig, [_key(structure, SOLID, "") for structure in STRUCTURES if structure in shown])
+    return fig
+
+
+@styled
+def preprocessing_steps(steps: Mapping[str, np.ndarray]) -> Figure:
+    """What each step does to one slice, in order: name -> uint8 (H, W) or RGB (H, W, 3)."""
+    fig, axes = _grid(len(steps), min(3, max(1, len(steps))))
+    for number, (ax, (name, picture)) in enumerate(zip(axes, steps.items(), strict=True), start=1):
+        _show(ax, picture, f"{number}  {name}")
+    return fig
+
+
+def overlay(
+    grey: np.ndarray,
+    reference: np.ndarray | None,
+    prediction: np.ndarray | None,
+    ax: Axes,
+    legend: bool = True,
+) -> Axes:
+    """Outlines on a slice: truth solid, prediction dashed; liver blue, tumour orange.
+
+    `grey` is uint8 (H, W); both label arrays are 0/1/2, (H, W), or None where there is none.
+    """
+    _show(ax, grey, "")
+    for labels, line in ((reference, SOLID), (prediction, DASHED)):
+        if labels is not None:
+            draw_outlines(ax, labels, line)
+    if legend:
+        ax.legend(handles=overlay_keys(reference, prediction), loc="lower left", labelcolor="white")
+    return ax
+
+
+@styled
+def best_median_worst(patients: Sequence[PatientSlice]) -> Figure:
+    """One column a patient: the whole slice above, the outlined region enlarged below."""
+    fig = new_figure(WIDTH, 2 * WIDTH / max(3, len(patients)) + 0.8)
+    axes = fig.subplots(2, len(patients), squeeze=False)
+    for (top, bottom), case in zip(axes.T, patients, strict=True):
+        for ax in (top, bottom):
+            overlay(case.grey, case.reference, case.prediction, ax, legend=False)
+        dice = format_number("dice", case.dice)
+        top.set_title(f"{case.rank.capitalize()}: {case.patient}\nDice {dice}")
+        _zoom(bottom, case.reference, case.prediction)
+    keys = {key.get_label(): key for p in patients for key in overlay_keys(p.reference, p.prediction)}
+    _legend(fig, list(keys.values()))
+    return fig
+
+
+def pick_best_median_worst(dice: pd.Series) -> dict[str, str]:
+    """Patients (the index) with the highest, the median and the lowest Dice; NaN is left out.
+
+    Of an even number of patients the median is the upper of the two middle ones. Fewer than three
+    patients give fewer entries, never the same patient twice.
+    """
+    ordered = list(dice.dropna().sort_values(kind="stable", ascending=False).index)
+    positions = {"best": 0, "median": (len(ordered) - 1) // 2, "worst": len(ordered) - 1}
+    chosen: dict[str, str] = {}
+    for rank in ("best", "worst", "median"):
+        if ordered and ordered[positions[rank]] not in chosen.values():
+            chosen[rank] = ordered[positions[rank]]
+    return {rank: chosen[rank] for rank in positions if rank in chosen}
+
+
+def draw_outlines(ax: Axes, labels: np.ndarray, line) -> None:
+    """Closed outlines of every structure in `labels` (H, W), also where one touches the border."""
+    for structure in _structures_in(labels):
+        mask = np.pad(structure_mask(labels, structure), 1).astype(np.float32)
+        rows, columns = (np.arange(-1, size - 1) for size in mask.shape)
+        outline = ax.contour(
+            columns,
+            rows,
+            mask,
+            levels=[0.5],
+            colors=[_colour(structure, line)],
+            linewidths=1.6,
+            linestyles=[line],
+        )
+        outline.set_path_effects([patheffects.withStroke(linewidth=2.6, foreground="#000000a0")])
+
+
+def overlay_keys(reference: np.ndarray | None, prediction: np.ndarray | None) -> list[Line2D]:
+    """Legend entries for what is drawn: every structure of the truth, then of the prediction."""
+    sides = ((reference, SOLID, "truth"), (prediction, DASHED, "prediction"))
+    return [
+        _key(structure, line, word)
+        for labels, line, word in sides
+        if labels is not None
+        for structure in _structures_in(labels)
+    ]
+
+
+def _structures_in(labels: np.ndarray) -> list[str]:
+    return [structure for structure in STRUCTURES if structure_mask(labels, structure).any()]
+
+
+def _colour(structure: str, line) -> str:
+    return STRUCTURE_COLOURS[structure] if line == SOLID else PREDICTION_COLOURS[structure]
+
+
+def _key(structure: str, line, word: str) -> Line2D:
+    label = f"{structure_name(structure).capitalize()} {word}".strip()
+    stroke = [patheffects.withStroke(linewidth=3.4, foreground="#000000c0")]
+    return Line2D([], [], color=_colour(structure, line), linestyle=line, label=label, path_effects=stroke)
+
+
+def _grid(count: int, columns: int, footer: float = 0.0) -> tuple[Figure, list[Axes]]:
+    """A figure with `count` square tiles, `columns` in a row, and `footer` inches for a legend."""
+    rows = max(1, math.ceil(count / columns))
+    tile = WIDTH / max(columns, 3)
+    fig = new_figure(tile * columns, (tile + 0.25) * rows + footer)
+    axes = fig.subplots(rows, columns, squeeze=False).ravel()
+    for ax in axes[count:]:
+        ax.set_axis_off()
+    return fig, list(axes[:count])
+
+
+def _show(ax: Axes, picture: np.ndarray, title: str) -> None:
+    ax.imshow(picture, vmin=0, vmax=255, interpolation="bilinear")
+    ax.set_title(title if len(title) <= 40 else f"{title[:39]}…", fontsize=9)
+    ax.set_axis_off()
+
+
+def _zoom(ax: Axes, *labels: np.ndarray) -> None:
+    """Show the square around everything that is labelled, with a margin of a quarter of its size."""
+    rows, columns = np.nonzero(np.any([each > 0 for each in labels], axis=0))
+    if len(rows) == 0:
+        return
+    height, width = labels[0].shape
+    half = min(max(12, 0.625 * max(np.ptp(rows), np.ptp(columns))), min(height, width) / 2)
+    row, column = (
+        np.clip((np.min(places) + np.max(places)) / 2, half - 0.5, size - half - 0.5)  # stay in the picture
+        for places, size in ((rows, height), (columns, width))
+    )
+    ax.set_xlim(column - half, column + half)
+    ax.set_ylim(row + half, row - half)
+
+
+def _legend(fig: Figure, keys: list[Line2D]) -> None:
+    if keys:
+        fig.legend(handles=keys, loc="outside lower left", ncols=len(keys), handlelength=2.6)

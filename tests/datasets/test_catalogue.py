@@ -1,0 +1,95 @@
+"""The right adapter is found by looking, and what cannot be used is told."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from layouts import (
+    replace_by_zip,
+    small_ct,
+    write_dicom_series,
+    write_ircadb_case,
+    write_kaggle_case,
+    write_lits_case,
+    write_msd,
+    write_nifti,
+)
+
+from livseg_lib.datasets import ADAPTERS, find_cases
+from livseg_lib.errors import InputError
+
+WRITERS = {
+    "lits": lambda folder: write_lits_case(folder, 1),
+    "msd": lambda folder: write_msd(folder, (1,)),
+    "kaggle": lambda folder: write_kaggle_case(folder, 1),
+    "ircadb": write_ircadb_case,
+    "dicom": lambda folder: write_dicom_series(folder, small_ct()[0]),
+    "nifti": lambda folder: write_nifti(folder / "scan.nii.gz", small_ct()[0]),
+}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_every_layout_is_recognised(tmp_path, name):
+    WRITERS[name](tmp_path)
+    assert find_cases(tmp_path).name == name
+    assert find_cases(str(tmp_path), dataset=name).name == name
+    assert set(ADAPTERS) == set(WRITERS)
+
+
+def test_a_name_forces_the_adapter(tmp_path):
+    write_lits_case(tmp_path, 1)
+    cases = find_cases(tmp_path, dataset="nifti").cases
+    assert [case.case_id for case in cases] == ["segmentation-1", "volume-1"]
+
+
+def test_single_files(tmp_path):
+    voxels = small_ct()[0]
+    nifti = write_nifti(tmp_path / "scan.nii.gz", voxels)
+    archive = replace_by_zip(write_dicom_series(tmp_path / "series", voxels))
+    for source, name, case_id in ((nifti, "nifti", "scan"), (archive, "dicom", "series")):
+        dataset = find_cases(source)
+        (case,) = dataset.cases
+        assert (dataset.name, dataset.folder, case.case_id, case.files) == (
+            name,
+            tmp_path,
+            case_id,
+            (source,),
+        )
+        np.testing.assert_array_equal(case.read_volume().voxels, voxels)
+
+
+def test_folder_of_zipped_series_is_a_case_a_zip(tmp_path):
+    for number in (10, 9):
+        replace_by_zip(write_dicom_series(tmp_path / f"patient{number}", small_ct(number)[0]))
+    assert [case.case_id for case in find_cases(tmp_path).cases] == ["patient9", "patient10"]
+
+
+def test_two_series_of_one_folder_share_a_patient(tmp_path):
+    for name in ("arterial", "portal"):
+        write_dicom_series(tmp_path / "scan" / name, small_ct()[0])
+    cases = find_cases(tmp_path / "scan").cases
+    assert [case.case_id for case in cases] == ["scan_series-1", "scan_series-2"]
+    assert {case.patient for case in cases} == {"scan"}
+    assert cases[0].read_volume().voxels.shape == (6, 24, 32)
+    assert not set(cases[0].files) & set(cases[1].files)
+
+
+def test_folder_without_any_layout_lists_what_was_looked_for(tmp_path):
+    (tmp_path / "notes.txt").write_text("nothing here")
+    with pytest.raises(InputError) as caught:
+        find_cases(tmp_path)
+    for name, adapter in ADAPTERS.items():
+        assert f"{name}: {adapter.LOOKS_FOR}" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_forced_adapter_on_an_empty_folder(tmp_path, name):
+    with pytest.raises(InputError):
+        find_cases(tmp_path, dataset=name)
+
+
+def test_unknown_name_and_missing_folder(tmp_path):
+    with pytest.raises(InputError, match="Choose auto or one of kaggle, lits"):
+        find_cases(tmp_path, dataset="brats")
+    with pytest.raises(InputError, match="no such file or folder"):
+        find_cases(tmp_path / "nowhere")

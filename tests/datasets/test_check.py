@@ -1,0 +1,388 @@
+"""Every finding, on a file damaged for it."""
+
+from __future__ import annotations
+
+import gzip
+import shutil
+import struct
+import weakref
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from layouts import (
+    SPACING_MM,
+    lps_affine,
+    small_ct,
+    write_dicom_series,
+    write_ircadb_case,
+    write_kaggle_case,
+    write_lits_case,
+    write_nifti,
+    write_picture,
+)
+
+from livseg_lib.datasets import Case, Dataset, find_cases
+from livseg_lib.datasets.check import CASE_COLUMNS, check_dataset, data_checksum
+from livseg_lib.errors import InputError
+from livseg_lib.volumes import Volume
+
+CT, LABELS = small_ct(1)
+VOLUME, SEGMENTATION = "volume-1.nii.gz", "segmentation-1.nii.gz"
+
+
+def check(folder: Path, workers: int = 1):
+    return check_dataset(find_cases(folder), workers, progress=False)
+
+
+def only_finding(folder: Path):
+    """The one finding of the one case in `folder`, and whether the case may be used."""
+    report = check(folder)
+    assert len(report.findings) == len(report.cases) == 1, report.findings.to_string()
+    return report.findings.iloc[0], bool(report.cases["usable"].iloc[0])
+
+
+@pytest.fixture
+def case(tmp_path) -> Path:
+    """Folder with one sound LiTS case, to be damaged."""
+    write_lits_case(tmp_path, 1)
+    return tmp_path
+
+
+def rewrite_gzip(path: Path, change) -> None:
+    content = bytearray(gzip.decompress(path.read_bytes()))
+    path.write_bytes(gzip.compress(bytes(change(content))))
+
+
+def header_field(offset: int, layout: str, *values):
+    """A change of a NIfTI-1 header (offsets as in nifti1.h)."""
+
+    def change(content: bytearray) -> bytearray:
+        struct.pack_into(layout, content, offset, *values)
+        return content
+
+    return change
+
+
+def flip_bit(path: Path, position: int | None = None, bit: int = 2) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2 if position is None else position] ^= 1 << bit
+    path.write_bytes(content)
+
+
+def corrupt_gzip(path: Path) -> None:
+    """Flip one bit near the middle that matters: in repetitive data some only name an equal repeat."""
+    content = path.read_bytes()
+    for position in range(len(content) // 2, len(content)):
+        flip_bit(path, position)
+        try:
+            gzip.decompress(path.read_bytes())
+        except (OSError, EOFError, zlib.error):
+            return
+        path.write_bytes(content)
+
+
+def with_region(value: int | float, dtype=np.uint8) -> np.ndarray:
+    labels = LABELS.astype(dtype)
+    labels[2, 7, 6:9] = value
+    return labels
+
+
+def lone_tumor() -> np.ndarray:
+    labels = LABELS.copy()
+    labels[4, 19:21, 25:27] = 2
+    return labels
+
+
+CT_WITH_NAN = np.where(LABELS == 2, np.nan, CT).astype(np.float32)
+SHIFTED = lps_affine() + np.outer([0, 0, 1, 0], [0, 0, 0, 40])
+SWAPPED = lps_affine((SPACING_MM[0], SPACING_MM[2], SPACING_MM[1]))
+
+ERRORS = {
+    "truncated": ("unreadable", lambda f: (f / VOLUME).write_bytes((f / VOLUME).read_bytes()[:-200])),
+    "bit flip": ("unreadable", lambda f: corrupt_gzip(f / VOLUME)),
+    "bit flip in labels": ("unreadable", lambda f: corrupt_gzip(f / SEGMENTATION)),
+    "empty file": ("unreadable", lambda f: (f / VOLUME).write_bytes(b"")),
+    "jpeg as nifti": (
+        "unreadable",
+        lambda f: write_picture(f / "x.jpg", np.zeros((9, 9), np.uint8)).rename(f / VOLUME),
+    ),
+    "bomb": ("unreadable", lambda f: rewrite_gzip(f / VOLUME, lambda b: b + bytes(64 * 1024**2))),
+    "header claims terabytes": (
+        "unreadable",
+        lambda f: rewrite_gzip(f / VOLUME, header_field(42, "<3h", 30000, 30000, 30000)),
+    ),
+    "header claims a little more": (
+        "unreadable",
+        lambda f: rewrite_gzip(f / VOLUME, header_field(46, "<h", 7)),
+    ),
+    "four dimensions": ("unreadable", lambda f: write_nifti(f / VOLUME, np.zeros((4, 4, 4, 2), np.int16))),
+    "not a number": ("unreadable", lambda f: write_nifti(f / VOLUME, CT_WITH_NAN)),
+    "shape": ("shape-mismatch", lambda f: write_nifti(f / SEGMENTATION, LABELS[:-1])),
+    "shifted affine": ("affine-mismatch", lambda f: write_nifti(f / SEGMENTATION, LABELS, SHIFTED)),
+    "swapped affine": ("affine-mismatch", lambda f: write_nifti(f / SEGMENTATION, LABELS, SWAPPED)),
+    "label 3": ("label-values", lambda f: write_nifti(f / SEGMENTATION, with_region(3))),
+    "label -1": ("label-values", lambda f: write_nifti(f / SEGMENTATION, with_region(-1, np.int16))),
+    "label 0.5": (
+        "non-integer-labels",
+        lambda f: write_nifti(f / SEGMENTATION, with_region(0.5, np.float32)),
+    ),
+    "no liver": ("empty-liver", lambda f: write_nifti(f / SEGMENTATION, LABELS * 0)),
+}
+
+WARNINGS = {
+    "no labels": ("unlabelled", lambda f: (f / SEGMENTATION).unlink()),
+    "lone tumour": ("tumor-outside-liver", lambda f: write_nifti(f / SEGMENTATION, lone_tumor())),
+    "clipped to a window": ("implausible-hu", lambda f: write_nifti(f / VOLUME, CT.clip(-100, 240))),
+    "metal beyond any scale": (
+        "implausible-hu",
+        lambda f: write_nifti(f / VOLUME, np.where(CT[2, 5, 4] == CT, 30000, CT).astype(np.int16)),
+    ),
+    "labels beside the liver": (
+        "implausible-hu",
+        lambda f: write_nifti(f / VOLUME, np.where(LABELS > 0, -900, CT).astype(np.int16)),
+    ),
+    "thick slices": ("suspicious-spacing", lambda f: with_affine(f, lps_affine((12.0, 0.8, 0.7)))),
+    "fine pixels": ("suspicious-spacing", lambda f: with_affine(f, lps_affine((2.5, 0.1, 0.1)))),
+    "identity affine": ("suspicious-spacing", lambda f: with_affine(f, np.eye(4))),
+}
+
+
+def with_affine(folder: Path, affine: np.ndarray) -> None:
+    write_nifti(folder / VOLUME, CT, affine)
+    write_nifti(folder / SEGMENTATION, LABELS, affine)
+
+
+def test_sound_case_is_ok_and_measured(case):
+    report = check(case)
+    assert report.findings[["case", "severity", "code"]].values.tolist() == [["volume-1", "ok", "ok"]]
+    assert report.exit_code == 0
+    row = report.cases.iloc[0]
+    assert tuple(report.cases.columns) == CASE_COLUMNS
+    assert (row["patient"], row["shape"], row["hu_low"], row["hu_high"]) == ("1", CT.shape, -1000, 110)
+    assert (row["liver_voxels"], row["tumor_voxels"], row["n_tumors"]) == (480, 32, 1)
+    assert row["tumor_ml"] == pytest.approx(32 * 2.5 * 0.8 * 0.7 / 1000)
+    assert row["usable"]
+
+
+@pytest.mark.parametrize("name", ERRORS)
+def test_error_excludes_the_case(case, name):
+    code, damage = ERRORS[name]
+    damage(case)
+    finding, usable = only_finding(case)
+    assert (finding["severity"], finding["code"]) == ("error", code), finding["message"]
+    assert Path(finding["file"]).name in (VOLUME, SEGMENTATION)
+    assert finding["message"].endswith(".")
+    assert not usable
+    assert check(case).exit_code == 1
+    assert check(case).usable(find_cases(case)).cases == ()
+
+
+@pytest.mark.parametrize("name", WARNINGS)
+def test_warning_keeps_the_case(case, name):
+    code, damage = WARNINGS[name]
+    damage(case)
+    finding, usable = only_finding(case)
+    assert (finding["severity"], finding["code"]) == ("warning", code), finding["message"]
+    assert usable
+    assert check(case).exit_code == 0
+    assert len(check(case).usable(find_cases(case)).cases) == 1
+
+
+def test_segmentation_without_volume(case):
+    shutil.copy(case / SEGMENTATION, case / "segmentation-9.nii.gz")
+    report = check(case)
+    finding = report.findings.iloc[0]
+    assert (finding["case"], finding["severity"]) == ("segmentation-9.nii.gz", "error")
+    assert finding["code"] == "unpaired"
+    assert report.exit_code == 1
+    assert report.cases["usable"].tolist() == [True], "the other case is sound"
+
+
+def test_later_copies_of_a_volume_are_excluded(tmp_path):
+    for number, seed in ((1, 5), (2, 6), (3, 5), (10, 5)):
+        write_lits_case(tmp_path, number, seed)
+    report = check(tmp_path)
+    assert report.cases.set_index("case")["usable"].to_dict() == {
+        "volume-1": True,
+        "volume-2": True,
+        "volume-3": False,
+        "volume-10": False,
+    }
+    copies = report.findings[report.findings["code"] == "duplicate"]
+    assert copies["severity"].eq("error").all()
+    assert copies["message"].str.contains("volume-1.", regex=False).all()
+
+
+def test_one_bad_case_does_not_hide_the_others(tmp_path):
+    for number in (1, 2, 3):
+        write_lits_case(tmp_path, number)
+    corrupt_gzip(tmp_path / "volume-2.nii.gz")
+    report = check(tmp_path)
+    assert report.findings["code"].tolist() == ["ok", "unreadable", "ok"]
+    usable = report.usable(find_cases(tmp_path))
+    assert [case.case_id for case in usable.cases] == ["volume-1", "volume-3"]
+
+
+def test_missing_dicom_slice(tmp_path):
+    write_dicom_series(tmp_path / "series", CT)
+    (tmp_path / "series" / "image_2").unlink()
+    report = check(tmp_path / "series")
+    assert report.findings["code"].tolist() == ["unlabelled", "missing-slices"]
+    assert report.exit_code == 1
+    assert np.isnan(report.cases["hu_low"].iloc[0]), "what was not measured is not 0"
+
+
+def test_damaged_dicom_is_listed(tmp_path):
+    write_dicom_series(tmp_path, CT)
+    content = (tmp_path / "image_3").read_bytes()
+    for length in (len(content) - 100, 200):
+        (tmp_path / "image_3").write_bytes(content[:length])
+        report = check(tmp_path)
+        assert report.findings["code"].tolist() == ["unlabelled", "unreadable"]
+        assert "image_3" in report.findings["file"].iloc[1]
+
+
+def test_ircadb_mask_of_another_scan(tmp_path):
+    write_ircadb_case(tmp_path)
+    assert only_finding(tmp_path)[0]["code"] == "ok"
+    shutil.rmtree(tmp_path / "MASKS_DICOM" / "liver")
+    assert only_finding(tmp_path)[0]["code"] == "missing-mask"
+    write_dicom_series(tmp_path / "MASKS_DICOM" / "liver", (LABELS[:-1] > 0) * np.int16(255), intercept=0)
+    assert only_finding(tmp_path)[0]["code"] == "shape-mismatch"
+
+
+def test_pictures_are_not_judged_by_hounsfield_units(tmp_path):
+    write_kaggle_case(tmp_path, 1)
+    finding, _ = only_finding(tmp_path)
+    assert finding["code"] == "ok"
+
+
+def test_slices_without_mask_are_listed(tmp_path):
+    write_kaggle_case(tmp_path, 1)
+    for k in (2, 4):
+        (tmp_path / "train_masks" / f"volume-1_slice_{k}_mask.jpg").unlink()
+    finding, usable = only_finding(tmp_path)
+    assert (finding["severity"], finding["code"]) == ("warning", "slice-without-mask")
+    assert "volume-1_slice_2.jpg, volume-1_slice_4.jpg" in finding["message"]
+    assert usable
+
+
+def test_pictures_without_liver_are_a_warning(tmp_path):
+    write_kaggle_case(tmp_path, 1)
+    for path in (tmp_path / "train_masks").iterdir():
+        write_picture(path, np.full((48, 64), 128, np.uint8))
+    finding, usable = only_finding(tmp_path)
+    assert (finding["severity"], finding["code"], usable) == ("warning", "empty-liver", True)
+
+
+def test_tumor_beside_a_liver_of_another_picture_is_outside(tmp_path):
+    """Pictures are not neighbours in space, so a liver in the next one does not surround a tumour."""
+    empty, liver, both = np.zeros((3, 40, 40), np.uint8)
+    liver[5:35, 5:35] = 255
+    both[5:15, 5:15], both[20:30, 20:30] = 127, 255
+    for k, mask in enumerate((liver, both)):
+        write_picture(tmp_path / f"volume-0_slice_{k}.png", empty + k)
+        write_picture(tmp_path / f"volume-0_slice_{k}_mask.png", mask)
+    assert only_finding(tmp_path)[0]["code"] == "tumor-outside-liver"
+
+
+def test_truncated_and_odd_sized_pictures(tmp_path):
+    for volume in (1, 2):
+        write_kaggle_case(tmp_path, volume)
+    path = tmp_path / "train_images" / "volume-1_slice_3.jpg"
+    path.write_bytes(path.read_bytes()[:100])
+    write_picture(tmp_path / "train_masks" / "volume-2_slice_3_mask.jpg", np.zeros((10, 10), np.uint8))
+    report = check(tmp_path)
+    assert report.findings["code"].tolist() == ["unreadable", "shape-mismatch"]
+    assert "volume-1_slice_3.jpg" in report.findings["file"].iloc[0]
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_flipped_bit_is_an_error_or_changes_no_voxel(case, seed):
+    path, rng = case / VOLUME, np.random.default_rng(seed)
+    flip_bit(path, position=int(rng.integers(path.stat().st_size)), bit=int(rng.integers(8)))
+    finding, usable = only_finding(case)
+    if usable:
+        np.testing.assert_array_equal(find_cases(case).cases[0].read_volume().voxels, CT)
+    else:
+        assert (finding["severity"], finding["code"]) == ("error", "unreadable")
+
+
+def test_workers_give_the_same_report(tmp_path):
+    for number in (1, 2, 3):
+        write_lits_case(tmp_path, number)
+    corrupt_gzip(tmp_path / "volume-2.nii.gz")
+    alone, together = check(tmp_path), check(tmp_path, workers=2)
+    assert alone.findings.equals(together.findings)
+    assert alone.cases.equals(together.cases)
+
+
+def test_one_case_in_memory_at_a_time():
+    alive = []
+
+    def read() -> Volume:
+        assert all(reference() is None for reference in alive), "an earlier volume is still in memory"
+        volume = Volume(CT + np.int16(len(alive)), SPACING_MM)
+        alive.append(weakref.ref(volume.voxels))
+        return volume
+
+    cases = tuple(Case(str(n), str(n), (Path("x"),), read, lambda volume: LABELS) for n in range(4))
+    report = check_dataset(Dataset("made", Path("."), cases), progress=False)
+    assert report.findings["code"].tolist() == ["ok"] * 4
+
+
+def test_error_of_a_single_read_is_listed_and_a_bug_is_not_hidden():
+    def case_raising(error: Exception) -> Dataset:
+        def read() -> Volume:
+            raise error
+
+        return Dataset("made", Path("."), (Case("a", "a", (Path("scan"),), read),))
+
+    for error, code in ((InputError("scan", "Odd.", code="odd"), "odd"), (MemoryError("9 TB"), "unreadable")):
+        report = check_dataset(case_raising(error), progress=False)
+        assert report.findings["code"].tolist()[-1] == code
+    with pytest.raises(ZeroDivisionError):
+        check_dataset(case_raising(ZeroDivisionError()), progress=False)
+
+
+def test_checksum_follows_content_and_names_not_place(tmp_path):
+    here, there = tmp_path / "here", tmp_path / "there"
+    write_lits_case(here, 1)
+    shutil.copytree(here, there)
+    original = data_checksum(find_cases(here))
+    assert len(original) == 64
+    assert data_checksum(find_cases(there)) == original
+    flip_bit(there / VOLUME)
+    assert data_checksum(find_cases(there)) != original
+    for path in here.iterdir():
+        path.rename(here / path.name.replace("-1", "-2"))
+    assert data_checksum(find_cases(here)) != original
+
+
+def test_checksum_covers_pictures_that_were_left_out(tmp_path):
+    write_kaggle_case(tmp_path, 1)
+    (tmp_path / "train_masks" / "volume-1_slice_2_mask.jpg").unlink()
+    before = data_checksum(find_cases(tmp_path))
+    flip_bit(tmp_path / "train_images" / "volume-1_slice_2.jpg")
+    assert data_checksum(find_cases(tmp_path)) != before
+
+
+def test_masks_of_a_lost_patient_are_an_error_and_in_the_checksum(tmp_path):
+    write_ircadb_case(tmp_path / "one")
+    write_ircadb_case(tmp_path / "two", seed=2)
+    shutil.rmtree(tmp_path / "two" / "PATIENT_DICOM")
+    report = check(tmp_path)
+    assert report.findings["code"].tolist() == ["unpaired", "ok"]
+    assert report.findings["file"].iloc[0] == str(tmp_path / "two" / "MASKS_DICOM")
+    before = data_checksum(find_cases(tmp_path))
+    (tmp_path / "two" / "MASKS_DICOM" / "liver" / "image_0").unlink()
+    assert data_checksum(find_cases(tmp_path)) != before
+
+
+def test_real_slices_are_sound(real_ct):
+    report = check(real_ct / "lits_slices")
+    assert report.findings["severity"].tolist() == ["ok"] * 98
+    assert report.cases["liver_voxels"].min() > 0
+    assert report.cases["tumor_voxels"].eq(0).all()

@@ -1,0 +1,67 @@
+"""Medical Segmentation Decathlon, Task03."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from layouts import small_ct, write_msd
+
+from livseg_lib.datasets import find_cases, msd
+from livseg_lib.errors import InputError
+
+LIVER_JSON = {"labels": {"0": "background", "1": "liver", "2": "cancer"}}
+
+
+@pytest.mark.parametrize("nested", ["", "Task03_Liver"])
+def test_layout_in_natural_order(tmp_path, nested):
+    write_msd(tmp_path / nested, (10, 2))
+    (tmp_path / nested / "dataset.json").write_text(json.dumps(LIVER_JSON))
+    (tmp_path / nested / "imagesTr" / "._liver_2.nii.gz").write_bytes(b"a Mac's twin")
+    assert msd.recognises(tmp_path)
+    dataset = find_cases(tmp_path)
+    assert dataset.name == "msd"
+    assert [case.case_id for case in dataset.cases] == ["liver_2", "liver_10"]
+    volume = dataset.cases[1].read_volume()
+    np.testing.assert_array_equal(volume.voxels, small_ct(10)[0])
+    np.testing.assert_array_equal(dataset.cases[1].read_labels(volume), small_ct(10)[1])
+
+
+def test_missing_partners_are_kept_and_told(tmp_path):
+    write_msd(tmp_path, (1, 2))
+    (tmp_path / "labelsTr" / "liver_1.nii.gz").unlink()
+    (tmp_path / "imagesTr" / "liver_2.nii.gz").unlink()
+    dataset = find_cases(tmp_path)
+    assert [case.case_id for case in dataset.cases] == ["liver_1"]
+    assert dataset.cases[0].read_labels is None
+    assert dataset.unpaired == (tmp_path / "labelsTr" / "liver_2.nii.gz",)
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        {"0": "background", "1": "pancreas", "2": "cancer"},
+        {"0": "background", "1": "liver"},
+        {"background": 0, "tumor": 1, "liver": 2},
+    ],
+)
+def test_other_label_meaning_is_refused(tmp_path, labels):
+    write_msd(tmp_path, (1,))
+    (tmp_path / "dataset.json").write_text(json.dumps({"labels": labels}))
+    with pytest.raises(InputError, match=r"dataset\.json.*label"):
+        find_cases(tmp_path)
+
+
+def test_newer_label_list_is_understood(tmp_path):
+    write_msd(tmp_path, (1,))
+    (tmp_path / "dataset.json").write_text(json.dumps({"labels": {"background": 0, "liver": 1, "tumor": 2}}))
+    assert len(find_cases(tmp_path).cases) == 1
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"labels": 3}', '{"labels": {"liver": "one"}}', "\ufffd"])
+def test_broken_dataset_json_is_told(tmp_path, text):
+    write_msd(tmp_path, (1,))
+    (tmp_path / "dataset.json").write_text(text)
+    with pytest.raises(InputError, match=r"dataset\.json"):
+        find_cases(tmp_path)

@@ -1,0 +1,63 @@
+"""systems.csv: rows replace their like and leave all others to the letter."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from livseg_lib.errors import InputError
+from livseg_lib.reporting.tables import SYSTEMS_COLUMNS, read_table, update_systems_table, write_table
+
+
+def row(system="unet", target="liver", split_by="patient", **values) -> dict:
+    return {"system": system, "target": target, "split_by": split_by, **values}
+
+
+def test_a_new_file_has_the_fixed_columns_and_empty_gaps(tmp_path):
+    path = tmp_path / "tables" / "systems.csv"
+    table = update_systems_table(path, [row(dice_per_case=0.9, parameters=1941105)])
+    assert tuple(table) == SYSTEMS_COLUMNS
+    assert table["iou"].isna().all()
+    assert path.read_text().splitlines()[0] == ",".join(SYSTEMS_COLUMNS)
+    assert path.read_text().splitlines()[1].endswith(",1941105")  # stays a whole number
+
+
+def test_a_row_replaces_its_like_in_place_and_keeps_the_rest(tmp_path):
+    path = tmp_path / "systems.csv"
+    update_systems_table(path, [row(dice_per_case=0.1), row("resnet50_unet", dice_per_case=1 / 3)])
+    other = path.read_text().splitlines()[2]
+    table = update_systems_table(path, [row(dice_per_case=0.9), row(split_by="slice", dice_per_case=0.95)])
+    assert list(table["dice_per_case"]) == pytest.approx([0.9, 1 / 3, 0.95])
+    assert list(table["split_by"]) == ["patient", "patient", "slice"]
+    assert path.read_text().splitlines()[2] == other
+
+
+def test_nan_and_numpy_numbers_survive(tmp_path):
+    path = tmp_path / "systems.csv"
+    table = update_systems_table(path, [row(dice_per_case=np.float32("nan"), n_test_patients=np.int64(3))])
+    assert np.isnan(table["dice_per_case"][0]) and table["n_test_patients"][0] == 3
+
+
+@pytest.mark.parametrize("bad", [row(dise=1), {"system": "unet", "target": "liver"}, row(system="")])
+def test_a_bad_row_is_refused_and_the_file_untouched(tmp_path, bad):
+    path = tmp_path / "systems.csv"
+    update_systems_table(path, [row(dice_per_case=0.5)])
+    before = path.read_text()
+    with pytest.raises(InputError):
+        update_systems_table(path, [row(dice_per_case=0.7), bad])
+    assert path.read_text() == before
+
+
+def test_a_file_with_other_columns_is_refused(tmp_path):
+    write_table(pd.DataFrame({"system": ["unet"]}), tmp_path / "systems.csv")
+    with pytest.raises(InputError, match="columns"):
+        update_systems_table(tmp_path / "systems.csv", [row()])
+
+
+def test_write_table_round_trip_and_empty_file(tmp_path):
+    table = pd.DataFrame({"case": ["a,b", "ü"], "dice": [0.1234567890123, np.nan]})
+    pd.testing.assert_frame_equal(read_table(write_table(table, tmp_path / "t.csv")), table)
+    (tmp_path / "empty.csv").touch()
+    with pytest.raises(InputError):
+        read_table(tmp_path / "empty.csv")

@@ -1,0 +1,86 @@
+"""The house: rooms import only from rooms above them, and scores need no TensorFlow."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+LIBRARY = Path(__file__).parents[1] / "livseg_lib"
+ROOMS = [
+    ("errors", "labels", "paths", "atomic", "orientation", "quiet_tensorflow", "platforms"),
+    ("gzip_reading", "native_grid", "nifti_header"),
+    ("volumes",),
+    ("predictions", "runs"),
+    ("datasets",),
+    ("preprocessing",),
+    ("sampling",),
+    ("postprocessing",),
+    ("evaluation",),
+    ("models",),
+    ("training",),
+    ("inference",),
+    ("reporting",),
+    ("notebooks",),
+    ("cli",),
+    ("__init__", "__main__"),
+]
+"""From the top down; rooms of one row stand side by side and may use each other."""
+
+LEVEL = {room: level for level, row in enumerate(ROOMS) for room in row}
+WITHOUT_TENSORFLOW = ("datasets", "preprocessing", "postprocessing", "evaluation", "reporting", "volumes", "cli")
+
+
+def room_of(path: Path) -> str:
+    return path.relative_to(LIBRARY).parts[0].removesuffix(".py")
+
+
+def imported_rooms(path: Path) -> set[str]:
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            parts = node.module.split(".")
+            names |= {parts[1]} if len(parts) > 1 else {alias.name for alias in node.names}
+            names = names if parts[0] == "livseg_lib" else names - {parts[1]} if len(parts) > 1 else names
+        elif isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("livseg_lib.")}
+    return {name for name in names if name in LEVEL}
+
+
+@pytest.mark.parametrize("path", sorted(LIBRARY.rglob("*.py")), ids=lambda p: str(p.relative_to(LIBRARY)))
+def test_every_module_has_a_room_and_imports_only_from_above(path):
+    room = room_of(path)
+    assert room in LEVEL, f"{room} has no place in the list of rooms"
+    below = {other for other in imported_rooms(path) if LEVEL[other] > LEVEL[room]}
+    assert not below
+
+
+def test_only_the_augmentation_knows_imgaug():
+    users = [path.name for path in LIBRARY.rglob("*.py") if "import imgaug" in path.read_text()]
+    assert users == ["augmentation.py"]
+
+
+@pytest.mark.parametrize("room", WITHOUT_TENSORFLOW)
+def test_rooms_that_score_and_report_load_no_tensorflow(room):
+    modules = [f"livseg_lib.{room}"]
+    if (LIBRARY / room).is_dir():
+        modules += [f"livseg_lib.{room}.{path.stem}" for path in (LIBRARY / room).glob("[a-z]*.py")]
+    program = f"import sys, {', '.join(modules)}; assert not {{'tensorflow', 'keras'}} & set(sys.modules)"
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert found.returncode == 0, found.stderr
+
+
+def test_modules_hold_one_idea_each():
+    long = {p.name: n for p in LIBRARY.rglob("*.py") if (n := len(p.read_text().splitlines())) > 250}
+    assert not long
+
+
+def test_nothing_is_unpickled():
+    for path in LIBRARY.rglob("*.py"):
+        text = path.read_text()
+        assert "import pickle" not in text and "joblib" not in text and "Lambda(" not in text, path
+        loads = [line for line in text.splitlines() if "np.load(" in line and "np.load(..." not in line]
+        assert all("allow_pickle=False" in line for line in loads), path

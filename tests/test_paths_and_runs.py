@@ -1,0 +1,77 @@
+"""Where things lie, and the record of what was run."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from livseg_lib import runs
+from livseg_lib.atomic import written_aside
+from livseg_lib.paths import RunFolders, project_root
+from livseg_lib.platforms import install_command, missing_packages
+
+
+def test_the_root_is_found_from_inside_notebooks(tmp_path, monkeypatch):
+    monkeypatch.delenv("LIVSEG_ROOT", raising=False)
+    (tmp_path / "notebooks").mkdir()
+    monkeypatch.chdir(tmp_path / "notebooks")
+    assert project_root() == tmp_path
+    monkeypatch.setenv("LIVSEG_ROOT", str(tmp_path / "elsewhere"))
+    assert project_root() == tmp_path / "elsewhere"
+
+
+def test_the_phantom_has_its_own_folder_and_other_data_stays_where_it_is(tmp_path):
+    folders = RunFolders(tmp_path, "phantom-quick")
+    assert folders.source("phantom", "") == tmp_path / "data" / "raw" / "phantom-quick"
+    assert folders.source("lits", "my/scans") == tmp_path / "my" / "scans"
+    assert folders.source("lits", "/scans").as_posix() == "/scans"
+
+
+def test_a_run_records_parameters_time_memory_and_notes(tmp_path, monkeypatch):
+    monkeypatch.setenv("LIVSEG_ROOT", str(tmp_path))
+    namespace = {"run_name": "r", "dataset": "phantom", "seed": 3, "np": np, "_hidden": 1, "In": ["x"]}
+    run = runs.begin_run("00_prepare_data", namespace)
+    first = np.random.random()
+    run.note("something to know")
+    run.facts["data_checksum"] = "abc"
+    run.finish()
+    runs.begin_run("01_extract_slices", {"run_name": "r", "seed": 3}).finish()
+    assert np.random.default_rng is not None and first == np.random.RandomState(3).random_sample()
+
+    manifest = json.loads((tmp_path / "reports" / "r" / "manifest.json").read_text())
+    entry = manifest["notebooks"]["00_prepare_data"]
+    assert entry["parameters"] == {"run_name": "r", "dataset": "phantom", "seed": 3}
+    assert entry["notes"] == ["something to know"]
+    assert entry["seconds"] >= 0 and entry["peak_memory_mb"] > 10
+    assert list(manifest["notebooks"]) == ["00_prepare_data", "01_extract_slices"]
+    assert manifest["data_checksum"] == "abc" and manifest["dataset"] == "phantom"
+    assert manifest["packages"]["numpy"] == np.__version__
+    assert manifest["device"] and manifest["platform"]
+
+
+def test_seeds_for_different_purposes_differ_and_repeat():
+    seeds = [runs.derived_seed(2026, purpose) for purpose in ("splits", "unet", "resnet50_unet")]
+    assert len(set(seeds)) == 3
+    assert seeds[0] == runs.derived_seed(2026, "splits") != runs.derived_seed(2027, "splits")
+    assert all(0 <= seed < 2**32 for seed in seeds)
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_beside_it(tmp_path):
+    path = tmp_path / "new" / "table.csv"
+    with written_aside(path) as partial:
+        partial.write_text("whole")
+        assert not path.exists() and ".partial" in partial.name
+    with pytest.raises(OSError, match="full"), written_aside(path) as partial:
+        partial.write_text("half")
+        raise OSError("disk full")
+    assert [p.name for p in path.parent.iterdir()] == ["table.csv"]
+    assert path.read_text() == "whole"
+
+
+def test_platforms_keep_their_own_numpy_and_tensorflow():
+    command = install_command(["nibabel", "imgaug==0.4.0"])
+    assert "--no-deps" in command
+    assert not {"numpy", "tensorflow", "keras"} & set(command)
+    assert missing_packages() == []  # everything is installed where tests run
