@@ -10,7 +10,7 @@ from pathlib import Path
 
 @contextmanager
 def written_aside(path: Path | str) -> Iterator[Path]:
-    """Gives `name.partial.suffix` beside `path` to write to; renames it when the block ends well.
+    """Gives the hidden `.name.partial.suffix` beside `path`; renames it when the block ends well.
 
     Makes the folder if it is missing. If the block fails, the old file stays and the partial one goes;
     a process killed inside the block leaves the partial file, which the next writer overwrites.
@@ -18,9 +18,16 @@ def written_aside(path: Path | str) -> Iterator[Path]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     stem, dot, suffix = path.name.partition(".")
-    partial = path.with_name(f"{stem}.partial{dot}{suffix}")
+    partial = path.with_name(f".{stem}.partial{dot}{suffix}")
     try:
         yield partial
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def write_atomically(path: Path | str, content: bytes) -> Path:
+    """Write `content` as the file `path`, whole or not at all."""
+    with written_aside(path) as partial:
+        partial.write_bytes(content)
+    return Path(path)

@@ -7,7 +7,6 @@ patient's right to left, so that `volume[k]` shows as radiologists expect. In fi
 from __future__ import annotations
 
 import gzip
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
@@ -15,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from livseg_lib.atomic import written_aside
 from livseg_lib.errors import InputError
 from livseg_lib.gzip_reading import most_bytes_inside, open_checked, read_array, read_to_end, skip
 from livseg_lib.labels import BACKGROUND, LIVER, TUMOR
@@ -109,18 +109,12 @@ def save_segmentation(labels: np.ndarray, like: Volume, path: Path | str) -> Pat
     """
     path = Path(path)
     _check_savable(labels, like, path)
-    partial = path.with_name(f".{path.name.removesuffix(_suffix(path))}.partial{_suffix(path)}")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with partial.open("wb") as file:
-            if _suffix(path) == ".nii":
-                file.writelines(_file_pieces(labels, like.native))
-            else:  # no name and no time inside
-                with gzip.GzipFile("", "wb", compresslevel=4, fileobj=file, mtime=0) as stream:
-                    stream.writelines(_file_pieces(labels, like.native))
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with written_aside(path) as partial, partial.open("wb") as file:
+        if _suffix(path) == ".nii":
+            file.writelines(_file_pieces(labels, like.native))
+        else:  # no name and no time inside
+            with gzip.GzipFile("", "wb", compresslevel=4, fileobj=file, mtime=0) as stream:
+                stream.writelines(_file_pieces(labels, like.native))
     return path
 
 

@@ -11,7 +11,7 @@ import pytest
 
 LIBRARY = Path(__file__).parents[1] / "livseg_lib"
 ROOMS = [
-    ("errors", "labels", "paths", "atomic", "orientation", "quiet_tensorflow", "platforms"),
+    ("errors", "labels", "paths", "atomic", "durations", "orientation", "quiet_tensorflow", "platforms"),
     ("gzip_reading", "native_grid", "nifti_header"),
     ("volumes",),
     ("predictions", "runs"),
@@ -31,7 +31,15 @@ ROOMS = [
 """From the top down; rooms of one row stand side by side and may use each other."""
 
 LEVEL = {room: level for level, row in enumerate(ROOMS) for room in row}
-WITHOUT_TENSORFLOW = ("datasets", "preprocessing", "postprocessing", "evaluation", "reporting", "volumes", "cli")
+WITHOUT_TENSORFLOW = ["volumes", "datasets", "preprocessing", "postprocessing", "evaluation", "reporting"]
+    "datasets",
+    "preprocessing",
+    "postprocessing",
+    "evaluation",
+    "reporting",
+    "volumes",
+    "cli",
+)
 
 
 def room_of(path: Path) -> str:
@@ -46,7 +54,9 @@ def imported_rooms(path: Path) -> set[str]:
             names |= {parts[1]} if len(parts) > 1 else {alias.name for alias in node.names}
             names = names if parts[0] == "livseg_lib" else names - {parts[1]} if len(parts) > 1 else names
         elif isinstance(node, ast.Import):
-            names |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("livseg_lib.")}
+            names |= {
+                alias.name.split(".")[1] for alias in node.names if alias.name.startswith("livseg_lib.")
+            }
     return {name for name in names if name in LEVEL}
 
 

@@ -37,7 +37,9 @@ def test_every_notebook_has_one_commented_parameters_cell_and_a_platform_cell(pa
     tags = [cell.metadata.get("tags", []) for cell in nbformat.read(path, as_version=4).cells]
     assert sum("parameters" in tag for tag in tags) == 1
     assert sum("platform" in tag for tag in tags) == 1
-    cell = next(c for c in nbformat.read(path, as_version=4).cells if "parameters" in c.metadata.get("tags", []))
+    cell = next(
+        c for c in nbformat.read(path, as_version=4).cells if "parameters" in c.metadata.get("tags", [])
+    )
     assert all("  # " in line for line in cell.source.splitlines())
     assert "run_name" in notebooks.declared_parameters(path)
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
 from pathlib import Path
 
 import numpy as np
 from nibabel.affines import voxel_sizes
 
+from livseg_lib.atomic import write_atomically
 from livseg_lib.errors import InputError
 from livseg_lib.evaluation.case_scores import score_case
 from livseg_lib.evaluation.detection import MODES
@@ -129,12 +129,8 @@ def _partner(reference: Path, predictions: list[Path]) -> Path | None:
 
 def write_scores(scores: dict, path: Path | str) -> Path:
     """Write the mapping of `evaluate_folders` as JSON, whole or not at all; NaN becomes null."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(json.dumps(_finite(scores), indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    os.replace(partial, path)
-    return path
+    text = json.dumps(_finite(scores), indent=2, allow_nan=False) + "\n"
+    return write_atomically(path, text.encode())
 
 
 def _finite(value):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import livseg_lib.quiet_tensorflow  # noqa: F401 (before Keras imports it)
 import keras
 
+import livseg_lib.quiet_tensorflow  # noqa: F401 (before Keras imports it)
 from livseg_lib.errors import InputError
 from livseg_lib.models.encoders import load_imagenet_weights
 from livseg_lib.models.resnet50_unet import resnet50_unet

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import pandas as pd
 
+from livseg_lib.atomic import write_atomically
 from livseg_lib.errors import InputError
 from livseg_lib.labels import structure_mask
 from livseg_lib.preprocessing.geometry import fit_labels, resample_label_slice, working_grid
@@ -67,9 +68,7 @@ def read_classified(path: Path | str) -> pd.DataFrame:
 
 def write_slices(rows: pd.DataFrame, path: Path) -> None:
     """Write slices.csv; it appears complete or not at all."""
-    partial = path.with_name(path.name + ".partial")
-    rows.to_csv(partial, index=False)
-    os.replace(partial, path)
+    write_atomically(path, rows.to_csv(index=False).encode())
 
 
 def extraction_request(case: Case, recipe: Recipe, write_png: bool) -> dict:

@@ -36,5 +36,7 @@ def show_steps(volume: Volume, recipe: Recipe, k: int) -> dict[str, np.ndarray]:
     for name in EQUALIZATIONS[1:]:
         steps[f"{first_name}, equalization {name}"] = equalize(cleaned, name)
     prepared = prepare_slice(hu, windows, recipe)
-    steps[f"prepared: {len(windows)} channels, {recipe.size} px"] = prepared.squeeze(-1) if len(windows) == 1 else prepared
+    steps[f"prepared: {len(windows)} channels, {recipe.size} px"] = (
+        prepared.squeeze(-1) if len(windows) == 1 else prepared
+    )
     return steps

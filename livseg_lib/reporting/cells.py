@@ -8,6 +8,7 @@ from numbers import Integral, Real
 
 import pandas as pd
 
+from livseg_lib.durations import format_duration
 from livseg_lib.labels import STRUCTURES
 from livseg_lib.reporting.wording import column_title
 
@@ -98,15 +99,6 @@ def format_number(column: str, value: float) -> str:
     if value == int(value) and (abs(value) > 1 or not _is_score(column)):
         return _signed(f"{value:,.0f}".replace(",", "\u202f"))
     return _signed(f"{value:.3f}" if abs(value) < 10 else f"{value:,.1f}".replace(",", "\u202f"))
-
-
-def format_duration(seconds: float) -> str:
-    """Such as "38 s", "5 min 12 s" or "2 h 05 min"."""
-    if seconds < 60:
-        return f"{seconds:.0f} s" if seconds >= 1 else f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes_left = divmod(minutes, 60)
-    return f"{hours} h {minutes_left:02d} min" if hours else f"{minutes} min {rest:02d} s"
 
 
 def format_text(value: object) -> str:

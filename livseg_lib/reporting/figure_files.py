@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from livseg_lib.reporting.atomic import write_atomically
+from livseg_lib.atomic import write_atomically
 
 MAX_FIGURE_BYTES = 300_000
 RESOLUTIONS_DPI = (160, 140, 120, 105, 90, 70, 50, 30)

@@ -8,12 +8,12 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup
 
+from livseg_lib.atomic import write_atomically
+from livseg_lib.durations import format_duration
 from livseg_lib.reporting import systems as systems_table
-from livseg_lib.reporting.atomic import write_atomically
 from livseg_lib.reporting.cells import (
     MISSING,
     TableView,
-    format_duration,
     format_text,
     is_missing,
     table_view,

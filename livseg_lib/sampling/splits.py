@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from livseg_lib.atomic import write_atomically
 from livseg_lib.errors import InputError
 
 SPLITS = ("train", "validation", "test")
@@ -65,9 +66,7 @@ def load_or_create_splits(
         return _read_splits(path, patients, folds, seed)
     splits = split_patients(patients, fractions, folds, seed)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.partial")
-    splits.to_csv(partial, index=False)
-    partial.replace(path)
+    write_atomically(path, splits.to_csv(index=False).encode())
     return splits
 
 

@@ -6,6 +6,8 @@ import time
 
 import keras
 
+from livseg_lib.durations import format_duration
+
 FIRST_GUESS_AFTER_BATCHES = 20
 
 
@@ -30,18 +32,11 @@ class ProgressLines(keras.callbacks.Callback):
         elif batch == FIRST_GUESS_AFTER_BATCHES:
             epochs = self.last_epoch - self.first_epoch
             seconds = (time.monotonic() - self.started) / batch * self.params["steps"] * epochs
-            print(f"{self.title}: {epochs} epochs, about {describe_duration(seconds)}", flush=True)
+            print(f"{self.title}: {epochs} epochs, about {format_duration(seconds)}", flush=True)
 
     def on_epoch_end(self, epoch: int, logs=None) -> None:
         """The epoch's line."""
         seconds_an_epoch = (time.monotonic() - self.started) / (epoch + 1 - self.first_epoch)
-        left = describe_duration(seconds_an_epoch * (self.last_epoch - epoch - 1))
+        left = format_duration(seconds_an_epoch * (self.last_epoch - epoch - 1))
         values = "  ".join(f"{name} {value:.3g}" for name, value in (logs or {}).items())
         print(f"{self.title}: epoch {epoch + 1}/{self.last_epoch}  {values}  {left} left", flush=True)
-
-
-def describe_duration(seconds: float) -> str:
-    """Such as "40 s", "12 min" or "3.5 h"."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -7,7 +7,7 @@ import pytest
 from matplotlib import pyplot
 from PIL import Image
 
-from livseg_lib.reporting.atomic import write_atomically
+from livseg_lib.atomic import write_atomically
 from livseg_lib.reporting.figure_files import MAX_FIGURE_BYTES, read_caption, save_figure
 from livseg_lib.reporting.style import ORANGE, new_figure
 

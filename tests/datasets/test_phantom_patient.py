@@ -1,0 +1,178 @@
+"""Phantom patients: the same from the same numbers, and anatomically in order."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from livseg_lib.datasets.phantom import PHASES, SITES, Organ, make_phantom_patient
+from livseg_lib.datasets.phantom.anatomy import Anatomy, Grid
+from livseg_lib.datasets.phantom.lesions import Lesion, draw_lesions, paint_lesions
+from livseg_lib.datasets.phantom.sites import site_of
+from livseg_lib.datasets.phantom.tissues import CODE, TISSUES, labels_of_organs
+from livseg_lib.errors import InputError
+
+SEED = 2026
+
+
+@pytest.fixture(scope="module")
+def patients():
+    """Ten patients at low resolution: every phase, with and without tumours and cysts."""
+    return [make_phantom_patient(SEED, index, "tiny") for index in range(10)]
+
+
+def test_the_same_numbers_give_the_same_patient(patients):
+    again = make_phantom_patient(SEED, 4, "tiny")  # alone, not after 0 to 3
+    assert again.voxels.tobytes() == patients[4].voxels.tobytes()
+    assert again.labels.tobytes() == patients[4].labels.tobytes()
+    assert again.lesions == patients[4].lesions
+
+
+@pytest.mark.parametrize(("seed", "index"), [(SEED + 1, 4), (SEED, 3)])
+def test_other_numbers_give_another_patient(patients, seed, index):
+    other = make_phantom_patient(seed, index, "tiny")
+    same_shape = other.voxels.shape == patients[4].voxels.shape
+    assert not (same_shape and (other.labels == patients[4].labels).all())
+
+
+def test_arrays_are_what_the_library_expects(patients):
+    for patient in patients:
+        assert patient.voxels.dtype == np.int16
+        assert patient.labels.dtype == patient.organs.dtype == np.uint8
+        assert patient.voxels.shape == patient.labels.shape == patient.organs.shape
+        assert patient.voxels.min() >= -1024 and patient.voxels.max() > 300
+        assert set(np.unique(patient.labels)) <= {0, 1, 2}
+        assert patient.phase in PHASES
+
+
+def test_liver_volume_is_that_of_adults(patients):
+    for patient in patients:
+        assert 1000 <= (patient.labels > 0).sum() * np.prod(patient.spacing_mm) / 1000 <= 2200
+
+
+def test_liver_lies_on_the_right_under_the_lung_with_slices_to_spare(patients):
+    for patient in patients:
+        liver, lung = patient.labels > 0, patient.organs == Organ.LUNG
+        _, _, columns = np.nonzero(liver)
+        assert columns.mean() < 0.47 * liver.shape[2]  # columns run from the patient's right to left
+        assert np.nonzero(lung)[0].mean() > np.nonzero(liver)[0].mean()  # slices run from feet to head
+        spine = np.nonzero(patient.organs == Organ.SPINAL_CANAL)[1]
+        assert spine.mean() > np.nonzero(liver)[1].mean()  # rows run from front to back
+        assert not liver[0].any() and not liver[-1].any()
+
+
+def test_liver_is_one_piece(patients):
+    from scipy import ndimage
+
+    for patient in patients:
+        components, _ = ndimage.label(patient.labels > 0)
+        sizes = np.bincount(components.ravel())[1:]
+        assert sizes.max() > 0.98 * sizes.sum()
+
+
+def test_every_organ_is_there(patients):
+    seen = set().union(*(np.unique(patient.organs) for patient in patients))
+    assert seen == set(Organ)
+    always = {
+        Organ.LIVER,
+        Organ.SPLEEN,
+        Organ.KIDNEY,
+        Organ.STOMACH,
+        Organ.GALLBLADDER,
+        Organ.AORTA,
+        Organ.BONE,
+    }
+    for patient in patients:
+        assert always <= set(np.unique(patient.organs))
+
+
+def test_labels_follow_from_organs(patients):
+    for patient in patients:
+        assert ((patient.labels == 2) == (patient.organs == Organ.TUMOR)).all()
+        assert (patient.labels[patient.organs == Organ.CYST] == 1).all()
+        assert (patient.labels[patient.organs == Organ.LIVER_VESSEL] == 1).all()
+    assert labels_of_organs(np.array([Organ.SPLEEN, Organ.CYST, Organ.TUMOR])).tolist() == [0, 1, 2]
+
+
+def test_tumors_are_inside_the_liver(patients):
+    from scipy import ndimage
+
+    hepatic = [Organ.LIVER, Organ.LIVER_VESSEL, Organ.CYST, Organ.TUMOR]
+    for patient in patients:
+        filled = np.isin(patient.organs, hepatic)
+        assert ((patient.labels == 2) <= filled).all()
+        around = ndimage.binary_dilation(patient.labels == 2) & (patient.labels != 2)
+        if around.any():
+            assert (patient.labels[around] == 1).mean() > 0.5
+
+
+def test_listing_agrees_with_the_labels(patients):
+    for patient in patients:
+        for kind, organ in (("tumor", Organ.TUMOR), ("cyst", Organ.CYST)):
+            listed = [lesion for lesion in patient.lesions if lesion.kind == kind]
+            painted = (patient.organs == organ).sum() * np.prod(patient.spacing_mm) / 1000
+            assert bool(listed) == bool(painted)
+            assert painted <= sum(lesion.volume_ml for lesion in listed) + 1e-6
+
+
+def test_some_patients_have_no_tumor_and_some_of_them_a_cyst():
+    """Only the drawing, for a hundred patients: between a fifth and a quarter are free of tumours."""
+    from livseg_lib.datasets.phantom.patient import WITHOUT_TUMOR, _spread
+
+    for seed in range(5):
+        free = [_spread(seed, index, 2) < WITHOUT_TUMOR for index in range(100)]
+        assert 0.2 <= np.mean(free) <= 0.25
+        assert all(any(free[first : first + 8]) for first in range(92))
+
+
+def test_drawn_lesions_keep_their_ranges():
+    rng = np.random.default_rng(0)
+    lesions = [lesion for _ in range(300) for lesion in draw_lesions(rng, "arterial", 70, True, True)]
+    tumors = [lesion for lesion in lesions if lesion.kind == "tumor"]
+    cysts = [lesion for lesion in lesions if lesion.kind == "cyst"]
+    diameters = np.array([lesion.diameter_mm for lesion in tumors])
+    assert diameters.min() >= 5 and diameters.max() <= 60
+    assert abs(np.log(diameters).mean() - np.log(18)) < 0.15  # log-normal, but for the cut ends
+    assert all(10 <= abs(lesion.contrast_hu) <= 60 for lesion in tumors)
+    assert 0.25 < np.mean([lesion.contrast_hu > 0 for lesion in tumors]) < 0.45
+    assert 0.2 < np.mean([lesion.diffuse for lesion in tumors]) < 0.4
+    assert all(0 <= lesion.contrast_hu + 70 <= 15 for lesion in cysts)
+
+
+def _block_of_liver() -> tuple[Anatomy, Grid]:
+    grid = Grid(64, 1.0, np.arange(48) * 1.0)
+    tissues = np.full((48, 64, 64), CODE["liver"], np.uint8)
+    return Anatomy(tissues, np.zeros(tissues.shape, np.float32), np.full(tissues.shape, 20, np.float32)), grid
+
+
+@pytest.mark.parametrize("diffuse", [False, True])
+def test_a_painted_tumor_has_its_size_place_and_contrast(diffuse):
+    anatomy, grid = _block_of_liver()
+    wanted = Lesion("tumor", 16.0, -40.0, diffuse)
+    (lesion,), added = paint_lesions(np.random.default_rng(3), [wanted], anatomy, grid)
+    tumor = anatomy.tissues == CODE["tumor"]
+    assert lesion.volume_ml == pytest.approx(tumor.sum() / 1000)
+    assert lesion.volume_ml == pytest.approx(np.pi / 6 * 16**3 / 1000, rel=0.3)
+    assert added[tuple(int(c) for c in lesion.center_mm)] == pytest.approx(-40, abs=1)
+    rim = (np.abs(added) > 4) & (np.abs(added) < 36)
+    assert (rim.sum() > 0.6 * tumor.sum()) == diffuse
+
+
+def test_unknown_site_is_refused():
+    with pytest.raises(InputError, match="no site 'Z'"):
+        make_phantom_patient(SEED, 0, "Z")
+
+
+def test_sites_differ_in_spacing_noise_and_storage():
+    scanners = [SITES[name] for name in "ABC"]
+    assert len({site.orientation for site in scanners}) == 3
+    assert len({site.noise_hu for site in scanners}) == 3
+    assert len({site.slice_mm for site in scanners}) == 3
+    for site in scanners:
+        assert site.pixel_mm[0] >= 0.6 and site.pixel_mm[1] <= 0.9
+        assert site.slice_mm[0] >= 1 and site.slice_mm[1] <= 5
+    assert {site_of(index).name for index in range(24)} == {"A", "B", "C"}
+
+
+def test_lesions_are_as_bright_as_the_liver_before_their_contrast():
+    assert TISSUES["tumor"][1] == TISSUES["cyst"][1] == TISSUES["liver"][1]

@@ -1,0 +1,185 @@
+"""Phantom scans at full resolution against real CT: brightness, noise, and how hard they are."""
+
+from __future__ import annotations
+
+import cv2
+import nibabel
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from livseg_lib.datasets.phantom import Organ, make_phantom_patient
+from livseg_lib.datasets.phantom.tissues import MEASURED
+
+SEED = 2026
+INDICES = (3, 4, 7, 8, 9)
+"""Sites B, A, C, A, B; portal venous three times, arterial, native; all with tumours."""
+
+
+@pytest.fixture(scope="module")
+def patients():
+    return [make_phantom_patient(SEED, index) for index in INDICES]
+
+
+def _core(mask: np.ndarray, pixels: int = 3) -> np.ndarray:
+    """The mask without its rim in each slice."""
+    kernel = np.ones((2 * pixels + 1,) * 2, np.uint8)
+    return np.stack([cv2.erode(m, kernel) for m in mask.astype(np.uint8)]) > 0
+
+
+def _mean_hu(patients, organ: Organ, phase: str) -> float:
+    return float(
+        np.mean([np.median(p.voxels[_core(p.organs == organ)]) for p in patients if p.phase == phase])
+    )
+
+
+def test_the_chosen_patients_show_all_phases_and_sites(patients):
+    assert {patient.phase for patient in patients} == {"native", "arterial", "portal venous"}
+    assert {patient.site.name for patient in patients} == {"A", "B", "C"}
+    assert all((patient.labels == 2).any() for patient in patients)
+
+
+def test_spacing_is_that_of_clinical_scans(patients):
+    for patient in patients:
+        slice_mm, row_mm, column_mm = patient.spacing_mm
+        assert 0.6 <= row_mm == column_mm <= 0.9
+        assert 1 <= slice_mm <= 5
+        assert patient.voxels.shape[1] in (448, 512)
+        assert 30 <= len(patient.voxels) <= 200
+
+
+@pytest.mark.parametrize(
+    ("organ", "name"),
+    [
+        (Organ.LIVER, "liver"),
+        (Organ.SPLEEN, "spleen"),
+        (Organ.AORTA, "aorta"),
+        (Organ.VENA_CAVA, "vena cava"),
+        (Organ.PORTAL_VEIN, "portal vein"),
+        (Organ.MUSCLE, "muscle"),
+        (Organ.PANCREAS, "pancreas"),
+    ],
+)
+def test_venous_brightness_lies_within_that_of_real_scans(patients, organ, name):
+    """15 HU around the range of the real portal venous scans."""
+    real = [hu for source, hu in MEASURED[name].items() if "native" not in source]
+    assert min(real) - 15 <= _mean_hu(patients, organ, "portal venous") <= max(real) + 15
+
+
+@pytest.mark.parametrize(
+    ("organ", "name"), [(Organ.LIVER, "liver"), (Organ.SPLEEN, "spleen"), (Organ.AORTA, "aorta")]
+)
+def test_native_brightness_is_near_the_real_native_scan(patients, organ, name):
+    assert _mean_hu(patients, organ, "native") == pytest.approx(MEASURED[name]["totalseg native"], abs=18)
+
+
+def test_phases_order_the_vessels(patients):
+    aorta = {
+        phase: _mean_hu(patients, Organ.AORTA, phase) for phase in ("native", "arterial", "portal venous")
+    }
+    assert aorta["native"] < 70 < aorta["portal venous"] < aorta["arterial"]
+    assert _mean_hu(patients, Organ.LIVER, "portal venous") > _mean_hu(patients, Organ.LIVER, "arterial")
+
+
+def test_fat_and_lung(patients):
+    for patient in patients:
+        assert np.median(patient.voxels[_core(patient.organs == Organ.FAT)]) == pytest.approx(-103, abs=12)
+        assert np.median(patient.voxels[_core(patient.organs == Organ.LUNG)]) == pytest.approx(-860, abs=40)
+
+
+def test_noise_is_that_of_the_site_and_correlated(patients):
+    for patient in patients:
+        liver = _core(patient.organs == Organ.LIVER, 5)
+        k = int(liver.sum((1, 2)).argmax())
+        picture = patient.voxels[k].astype(np.float32)
+        noise, inside = picture - cv2.GaussianBlur(picture, (0, 0), 5), liver[k]
+        low, high = patient.site.noise_hu
+        assert 0.8 * low <= noise[inside].std() <= 1.3 * high
+        neighbours = inside[:, 1:] & inside[:, :-1]
+        correlation = np.corrcoef(noise[:, 1:][neighbours], noise[:, :-1][neighbours])[0, 1]
+        assert 0.1 < correlation < 0.6  # real CT: 0.25 to 0.40
+
+
+def _tumor_contrasts(patient) -> list[tuple[float, float]]:
+    """Diameter and measured contrast in HU (middle against the liver) of each tumour."""
+    liver_hu = np.median(patient.voxels[patient.organs == Organ.LIVER])
+    places = [np.arange(n) * s for n, s in zip(patient.voxels.shape, patient.spacing_mm, strict=True)]
+    found = []
+    for lesion in (lesion for lesion in patient.lesions if lesion.kind == "tumor"):
+        reach = lesion.diameter_mm / 4
+        box = tuple(
+            slice(*np.searchsorted(axis, (c - reach, c + reach)))
+            for axis, c in zip(places, lesion.center_mm, strict=True)
+        )
+        found.append((lesion.diameter_mm, float(patient.voxels[box].mean() - liver_hu)))
+    return found
+
+
+def test_tumors_of_a_centimetre_can_be_seen(patients):
+    contrasts = [hu for patient in patients for mm, hu in _tumor_contrasts(patient) if mm >= 10]
+    assert len(contrasts) >= 8
+    assert np.mean(np.abs(contrasts) > 8) >= 0.9
+    assert np.median(contrasts) == pytest.approx(-30, abs=15)  # real: -13 to -46
+
+
+def _dice(a: np.ndarray, b: np.ndarray) -> float:
+    return float(2 * (a & b).sum() / max(a.sum() + b.sum(), 1))
+
+
+def _smooth(patient) -> tuple[np.ndarray, np.ndarray]:
+    """Scan averaged, and labels picked, over about 3 mm in each slice."""
+    shape = (128, 128)
+    voxels = [cv2.resize(s.astype(np.float32), shape, interpolation=cv2.INTER_AREA) for s in patient.voxels]
+    labels = [cv2.resize(s, shape, interpolation=cv2.INTER_NEAREST) for s in patient.labels]
+    return np.stack(voxels), np.stack(labels)
+
+
+def test_no_threshold_finds_tumors_even_inside_the_true_liver(patients):
+    smooth = [_smooth(patient) for patient in patients]
+    thresholds = range(-20, 160, 5)
+    scores = [
+        [_dice(voxels[labels > 0] < t, labels[labels > 0] == 2) for t in thresholds]
+        for voxels, labels in smooth
+    ]
+    assert np.mean(scores, 0).max() < 0.5  # one threshold for all, chosen with the truth
+    assert np.max(scores, 1).mean() < 0.6  # the best for each patient, chosen with the truth
+
+
+def test_no_threshold_finds_the_liver(patients):
+    scores = []
+    for voxels, labels in map(_smooth, patients):
+        bands = [(low, low + width) for low in range(20, 120, 10) for width in (40, 70, 100)]
+        scores.append([_dice(_largest((voxels > a) & (voxels < b)), labels > 0) for a, b in bands])
+    assert np.mean(scores, 0).max() < 0.85  # one band for all
+    assert np.mean(scores, 0).max() > 0.3  # the method as such works
+
+
+def _largest(mask: np.ndarray) -> np.ndarray:
+    components, count = ndimage.label(ndimage.binary_opening(mask, np.ones((1, 3, 3))))
+    return components == np.bincount(components.ravel())[1:].argmax() + 1 if count else mask
+
+
+def test_measured_values_are_those_of_the_real_scans(real_ct):
+    folder = real_ct / "ircadb17"
+
+    def read(name: str) -> np.ndarray:
+        return np.asarray(nibabel.load(folder / f"{name}.nii.gz").dataobj).transpose(2, 1, 0)
+
+    ct, liver = read("ct"), read("mask_liver") > 0
+    tumors = [read(f"mask_livertumor{n}") > 0 for n in (1, 2)]
+    vessels = [read(f"mask_{name}") > 0 for name in ("portalvein", "venoussystem", "artery")]
+    liver_hu = ct[_core(liver & ~np.any(tumors + vessels, axis=0))].mean()
+    assert liver_hu == pytest.approx(MEASURED["liver"]["ircad17"], abs=2)
+    assert ct[_core(vessels[0], 1)].mean() == pytest.approx(MEASURED["portal vein"]["ircad17"], abs=3)
+    for n, tumor in enumerate(tumors, 1):
+        difference = ct[_core(tumor, 2)].mean() - liver_hu
+        assert difference == pytest.approx(MEASURED["tumour minus liver"][f"ircad17 {n}"], abs=4)
+
+
+def test_native_values_are_those_of_the_real_scan(real_ct):
+    folder = real_ct / "totalseg_3mm"
+    ct = np.asarray(nibabel.load(folder / "example_ct.nii.gz").dataobj)
+    codes = np.asarray(nibabel.load(folder / "example_seg_fast_force_split.nii.gz").dataobj)
+    for name, code in (("spleen", 1), ("gallbladder", 4), ("liver", 5), ("aorta", 52), ("vena cava", 63)):
+        hu = ct[ndimage.binary_erosion(codes == code)].mean()
+        assert hu == pytest.approx(MEASURED[name]["totalseg native"], abs=2)

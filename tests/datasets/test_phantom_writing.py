@@ -1,0 +1,149 @@
+"""The phantom's folder: LiTS's layout, stored orientations, resumption, honest tables."""
+
+from __future__ import annotations
+
+import json
+
+import nibabel
+import numpy as np
+import pandas as pd
+import pytest
+
+from livseg_lib.datasets.phantom import make_phantom_patient, write_phantom, writing
+from livseg_lib.datasets.phantom.sites import SITES
+from livseg_lib.errors import InputError
+
+SEED = 5
+
+
+def write(folder, n_patients=2, seed=SEED, workers=1, site="tiny"):
+    return write_phantom(folder, n_patients, seed, workers, site)
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    return write(tmp_path_factory.mktemp("phantom"), 3)
+
+
+def contents(folder) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_the_layout_is_that_of_lits(written):
+    names = set(contents(written))
+    cases = {f"{kind}-{n}.nii.gz" for kind in ("volume", "segmentation") for n in range(3)}
+    assert cases <= names
+    assert names - cases == {
+        "phantom.json", "patients.csv", "lesions.csv", "case-0.json", "case-1.json", "case-2.json",
+    }  # fmt: skip
+
+
+def test_files_hold_the_patient_in_the_stored_orientation(written):
+    patient = make_phantom_patient(SEED, 1, "tiny")
+    for name, truth in (("volume", patient.voxels), ("segmentation", patient.labels)):
+        image = nibabel.load(written / f"{name}-1.nii.gz")
+        assert "".join(nibabel.aff2axcodes(image.affine)) == SITES["tiny"].orientation == "RAS"
+        assert image.get_data_dtype() == truth.dtype
+        stored = np.asarray(image.dataobj)
+        assert (stored == truth.transpose(2, 1, 0)[::-1, ::-1]).all()  # left-right and front-back turned
+        assert image.header.get_zooms() == pytest.approx(patient.spacing_mm[::-1])
+        assert int(image.header["sform_code"]) > 0
+        assert np.allclose(image.get_sform(), image.get_qform(), atol=1e-3)
+
+
+@pytest.mark.parametrize("site", ["A", "B", "C"])
+def test_every_site_stores_the_same_places_in_its_own_order(tmp_path, site):
+    """A world coordinate means the same voxel, whatever the orientation."""
+    voxels = np.arange(2 * 3 * 4, dtype=np.int16).reshape(2, 3, 4)
+    patient = make_phantom_patient(SEED, 0, "tiny")
+    patient = type(patient)(**{**vars(patient), "site": SITES[site], "spacing_mm": (5.0, 0.7, 0.7)})
+    writing._write_nifti(tmp_path / "x.nii.gz", voxels, patient)
+    image = nibabel.load(tmp_path / "x.nii.gz")
+    assert "".join(nibabel.aff2axcodes(image.affine)) == SITES[site].orientation
+    for (k, row, column), value in np.ndenumerate(voxels):
+        world = [-0.7 * column, -0.7 * row, 5.0 * k, 1]  # left is -x, back is -y in RAS
+        index = np.rint(np.linalg.inv(image.affine) @ world)[:3].astype(int)
+        assert image.dataobj[tuple(index)] == value
+
+
+def test_tables_agree_with_the_files(written):
+    patients, lesions = pd.read_csv(written / "patients.csv"), pd.read_csv(written / "lesions.csv")
+    assert list(patients["case"]) == ["volume-0", "volume-1", "volume-2"]
+    for n, row in enumerate(patients.itertuples()):
+        image = nibabel.load(written / f"segmentation-{n}.nii.gz")
+        labels, voxel_ml = np.asarray(image.dataobj), np.prod(image.header.get_zooms()) / 1000
+        assert row.liver_ml == pytest.approx((labels > 0).sum() * voxel_ml, abs=0.01)
+        assert row.tumor_ml == pytest.approx((labels == 2).sum() * voxel_ml, abs=0.01)
+        assert row.slices == labels.shape[2]
+        mine = lesions[lesions["case"] == row.case]
+        assert row.n_tumors == (mine["kind"] == "tumor").sum()
+        assert row.n_cysts == (mine["kind"] == "cyst").sum()
+
+
+def test_lesions_lie_where_the_table_says(written):
+    lesions = pd.read_csv(written / "lesions.csv")
+    tumors = lesions[lesions["kind"] == "tumor"]
+    assert len(tumors)
+    for row in tumors.itertuples():
+        n = row.case.removeprefix("volume-")
+        image = nibabel.as_closest_canonical(nibabel.load(written / f"segmentation-{n}.nii.gz"))
+        labels = np.asarray(image.dataobj)[::-1, ::-1].transpose(2, 1, 0)
+        centre = [row.center_d_mm, row.center_h_mm, row.center_w_mm]
+        index = np.rint(np.array(centre) / np.array(image.header.get_zooms())[::-1]).astype(int)
+        around = tuple(slice(max(i - 1, 0), i + 2) for i in index)
+        assert (labels[around] == 2).any()
+
+
+def test_workers_do_not_change_a_byte(written, tmp_path):
+    assert contents(write(tmp_path / "two", 3, workers=2)) == contents(written)
+
+
+def test_a_killed_run_goes_on_where_it_stopped(written, tmp_path, monkeypatch):
+    folder, made = tmp_path / "phantom", []
+
+    def make_and_die(seed, index, site):
+        if index == 1:
+            raise KeyboardInterrupt
+        made.append(index)
+        return make_phantom_patient(seed, index, site)
+
+    monkeypatch.setattr(writing, "make_phantom_patient", make_and_die)
+    with pytest.raises(KeyboardInterrupt):
+        write(folder, 3)
+    assert made == [0]
+    assert not (folder / "patients.csv").exists()  # nothing looks finished
+    (folder / "volume-1.nii.gz").write_bytes(b"half")  # what a kill between the two files leaves
+    (folder / "segmentation-1.partial.nii.gz").write_bytes(b"half")
+    made.clear()
+    monkeypatch.setattr(
+        writing, "make_phantom_patient", lambda *a: made.append(a[1]) or make_phantom_patient(*a)
+    )
+    assert contents(write(folder, 3)) == contents(written)
+    assert made == [1, 2]
+
+
+def test_finished_cases_are_kept_and_more_can_be_added(tmp_path, monkeypatch):
+    folder = write(tmp_path / "phantom", 1)
+    before = (folder / "volume-0.nii.gz").stat().st_mtime_ns
+    write(folder, 2)
+    assert (folder / "volume-0.nii.gz").stat().st_mtime_ns == before
+    assert len(pd.read_csv(folder / "patients.csv")) == 2
+
+
+def test_other_settings_or_fewer_patients_are_refused(written):
+    before = contents(written)
+    with pytest.raises(InputError, match="with settings") as refused:
+        write(written, 3, seed=SEED + 1)
+    assert "another folder" in refused.value.remedy
+    with pytest.raises(InputError, match="1 patients beyond"):
+        write(written, 2)
+    assert contents(written) == before
+
+
+def test_a_set_without_lesions_has_an_empty_lesion_table(tmp_path):
+    writing._write_table(tmp_path / "lesions.csv", [])
+    assert list(pd.read_csv(tmp_path / "lesions.csv").columns)[:3] == ["case", "lesion", "kind"]
+
+
+def test_settings_are_recorded(written):
+    assert json.loads((written / "phantom.json").read_text())["seed"] == SEED
