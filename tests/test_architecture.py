@@ -31,15 +31,15 @@ ROOMS = [
 """From the top down; rooms of one row stand side by side and may use each other."""
 
 LEVEL = {room: level for level, row in enumerate(ROOMS) for room in row}
-WITHOUT_TENSORFLOW = ["volumes", "datasets", "preprocessing", "postprocessing", "evaluation", "reporting"]
+WITHOUT_TENSORFLOW = [
+    "volumes",
     "datasets",
     "preprocessing",
     "postprocessing",
     "evaluation",
     "reporting",
-    "volumes",
     "cli",
-)
+]
 
 
 def room_of(path: Path) -> str:
@@ -47,17 +47,13 @@ def room_of(path: Path) -> str:
 
 
 def imported_rooms(path: Path) -> set[str]:
-    names = set()
+    modules = set()
     for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module:
-            parts = node.module.split(".")
-            names |= {parts[1]} if len(parts) > 1 else {alias.name for alias in node.names}
-            names = names if parts[0] == "livseg_lib" else names - {parts[1]} if len(parts) > 1 else names
+        if isinstance(node, ast.ImportFrom):
+            modules |= {f"{node.module}.{alias.name}" for alias in node.names}
         elif isinstance(node, ast.Import):
-            names |= {
-                alias.name.split(".")[1] for alias in node.names if alias.name.startswith("livseg_lib.")
-            }
-    return {name for name in names if name in LEVEL}
+            modules |= {alias.name for alias in node.names}
+    return {name.split(".")[1] for name in modules if name.startswith("livseg_lib.")} & set(LEVEL)
 
 
 @pytest.mark.parametrize("path", sorted(LIBRARY.rglob("*.py")), ids=lambda p: str(p.relative_to(LIBRARY)))

@@ -34,13 +34,12 @@ def test_notebook_is_stripped_and_tells_what_it_does(path):
 
 @pytest.mark.parametrize("path", ALL, ids=lambda p: p.stem)
 def test_every_notebook_has_one_commented_parameters_cell_and_a_platform_cell(path):
-    tags = [cell.metadata.get("tags", []) for cell in nbformat.read(path, as_version=4).cells]
-    assert sum("parameters" in tag for tag in tags) == 1
-    assert sum("platform" in tag for tag in tags) == 1
-    cell = next(
-        c for c in nbformat.read(path, as_version=4).cells if "parameters" in c.metadata.get("tags", [])
-    )
-    assert all("  # " in line for line in cell.source.splitlines())
+    cells = nbformat.read(path, as_version=4).cells
+    tagged = {
+        tag: [c for c in cells if tag in c.metadata.get("tags", [])] for tag in ("parameters", "platform")
+    }
+    assert [len(found) for found in tagged.values()] == [1, 1]
+    assert all("  # " in line for line in tagged["parameters"][0].source.splitlines())
     assert "run_name" in notebooks.declared_parameters(path)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cc3d
 import cv2
 import nibabel
 import numpy as np
@@ -13,7 +14,7 @@ from livseg_lib.datasets.phantom.tissues import MEASURED
 
 SEED = 2026
 INDICES = (3, 4, 7, 8, 9)
-"""Sites B, A, C, A, B; portal venous three times, arterial, native; all with tumours."""
+"""Sites B, A, C, A, B; portal venous three times, then arterial and native; all with tumours."""
 
 
 @pytest.fixture(scope="module")
@@ -61,9 +62,9 @@ def test_spacing_is_that_of_clinical_scans(patients):
     ],
 )
 def test_venous_brightness_lies_within_that_of_real_scans(patients, organ, name):
-    """15 HU around the range of the real portal venous scans."""
+    """25 HU around the range of the real portal venous scans: three patients, each with its own timing."""
     real = [hu for source, hu in MEASURED[name].items() if "native" not in source]
-    assert min(real) - 15 <= _mean_hu(patients, organ, "portal venous") <= max(real) + 15
+    assert min(real) - 25 <= _mean_hu(patients, organ, "portal venous") <= max(real) + 25
 
 
 @pytest.mark.parametrize(
@@ -92,12 +93,12 @@ def test_noise_is_that_of_the_site_and_correlated(patients):
         liver = _core(patient.organs == Organ.LIVER, 5)
         k = int(liver.sum((1, 2)).argmax())
         picture = patient.voxels[k].astype(np.float32)
-        noise, inside = picture - cv2.GaussianBlur(picture, (0, 0), 5), liver[k]
+        noise, inside = picture - cv2.GaussianBlur(picture, (0, 0), 3), liver[k]
         low, high = patient.site.noise_hu
-        assert 0.8 * low <= noise[inside].std() <= 1.3 * high
+        assert 0.7 * low <= noise[inside].std() <= 1.2 * high
         neighbours = inside[:, 1:] & inside[:, :-1]
         correlation = np.corrcoef(noise[:, 1:][neighbours], noise[:, :-1][neighbours])[0, 1]
-        assert 0.1 < correlation < 0.6  # real CT: 0.25 to 0.40
+        assert 0.15 < correlation < 0.5  # real CT: 0.25 to 0.40
 
 
 def _tumor_contrasts(patient) -> list[tuple[float, float]]:
@@ -148,15 +149,16 @@ def test_no_threshold_finds_tumors_even_inside_the_true_liver(patients):
 def test_no_threshold_finds_the_liver(patients):
     scores = []
     for voxels, labels in map(_smooth, patients):
-        bands = [(low, low + width) for low in range(20, 120, 10) for width in (40, 70, 100)]
+        bands = [(low, low + width) for low in range(20, 110, 20) for width in (40, 70)]
         scores.append([_dice(_largest((voxels > a) & (voxels < b)), labels > 0) for a, b in bands])
     assert np.mean(scores, 0).max() < 0.85  # one band for all
     assert np.mean(scores, 0).max() > 0.3  # the method as such works
 
 
 def _largest(mask: np.ndarray) -> np.ndarray:
-    components, count = ndimage.label(ndimage.binary_opening(mask, np.ones((1, 3, 3))))
-    return components == np.bincount(components.ravel())[1:].argmax() + 1 if count else mask
+    kernel = np.ones((3, 3), np.uint8)
+    opened = np.stack([cv2.morphologyEx(s.astype(np.uint8), cv2.MORPH_OPEN, kernel) for s in mask])
+    return cc3d.largest_k(opened, k=1, connectivity=6) > 0
 
 
 def test_measured_values_are_those_of_the_real_scans(real_ct):

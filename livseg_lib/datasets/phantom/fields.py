@@ -96,13 +96,14 @@ def tube(at: Coordinates, path: list[Point], radii_mm: list[float], reach_mm: fl
 
 
 def smooth_min(a: np.ndarray, b: np.ndarray, width_mm: float) -> np.ndarray:
-    """Intersection with its edge rounded over about `width_mm`."""
-    mix = np.clip(0.5 + (b - a) / (2 * width_mm), 0, 1)
-    return b + (a - b) * mix - width_mm * mix * (1 - mix)
+    """Intersection with its edge rounded where `a` and `b` differ by less than `width_mm`."""
+    overlap = np.abs(np.subtract(a, b))
+    np.maximum(np.subtract(width_mm, overlap, out=overlap), 0, out=overlap)
+    return np.minimum(a, b) - overlap * overlap * np.float32(1 / (4 * width_mm))
 
 
 def smooth_max(a: np.ndarray, b: np.ndarray, width_mm: float) -> np.ndarray:
-    """Union with its edge rounded over about `width_mm`."""
+    """Union with its edge rounded where `a` and `b` differ by less than `width_mm`."""
     return -smooth_min(-a, -b, width_mm)
 
 
