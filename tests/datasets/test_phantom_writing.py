@@ -114,7 +114,7 @@ def test_a_killed_run_goes_on_where_it_stopped(written, tmp_path, monkeypatch):
     assert made == [0]
     assert not (folder / "patients.csv").exists()  # nothing looks finished
     (folder / "volume-1.nii.gz").write_bytes(b"half")  # what a kill between the two files leaves
-    (folder / "segmentation-1.partial.nii.gz").write_bytes(b"half")
+    (folder / ".segmentation-1.partial.nii.gz").write_bytes(b"half")
     made.clear()
     monkeypatch.setattr(
         writing, "make_phantom_patient", lambda *a: made.append(a[1]) or make_phantom_patient(*a)

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from livseg_lib.datasets.phantom.fields import Coordinates, Point, SmoothNoise, smooth_max, smooth_min
+from livseg_lib.datasets.phantom.fields import Coordinates, SmoothNoise, smooth_max, smooth_min
 
 WARP_PITCH_MM, WARP_SD_MM, WARP_LIMIT_MM = 75, 3.5, 9
 REACH_MM = 260
 """Random fields of the body are defined this far from its middle."""
 
-CAVITY_MIDDLE_Y, BACK_Y = -8, 112
+CAVITY_BACK_Y, BACK_Y = 79, 112
 SPINE_MIDDLE_Y, SPINE_CLEARANCE_MM = 58, 26
 """The cavity keeps this distance from the line through the spine."""
 
@@ -41,7 +41,7 @@ class Body:
         half_width = rng.uniform(116, 138)
         return cls(
             half_width_mm=half_width,
-            half_depth_mm=half_width * rng.uniform(0.68, 0.84),
+            half_depth_mm=half_width * rng.uniform(0.68, 0.80),
             height_scale=rng.uniform(0.92, 1.06),
             fat_mm=float(np.clip(rng.lognormal(np.log(12), 0.5), 4, 26)),
             dome_mm=rng.uniform(68, 84),
@@ -49,6 +49,15 @@ class Body:
             warp=tuple(SmoothNoise.draw(rng, WARP_PITCH_MM, REACH_MM) for _ in range(3)),
             ripple=SmoothNoise.draw(rng, 24, REACH_MM),
         )
+
+    @property
+    def cavity_middle_y(self) -> float:
+        """y of the cavity's middle: all backs lie alike, bellies do not."""
+        return CAVITY_BACK_Y - self.half_depth_mm
+
+    def front_and_back_y(self, fat_mm: np.ndarray | float) -> tuple[np.ndarray | float, np.ndarray | float]:
+        """y of the skin of belly and back under `fat_mm` of fat."""
+        return self.cavity_middle_y - self.half_depth_mm - 8 - 0.9 * fat_mm, BACK_Y + 0.6 * fat_mm
 
     @property
     def outer_width_mm(self) -> float:
@@ -100,7 +109,7 @@ class Shell:
 def shell(body: Body, at: Coordinates) -> Shell:
     """The walls of `body` around the points `at`."""
     narrowing = 1 - 0.05 * ((at.z - 10) / 90) ** 2
-    x, y = at.x / narrowing, (at.y - CAVITY_MIDDLE_Y) / narrowing
+    x, y = at.x / narrowing, (at.y - body.cavity_middle_y) / narrowing
     outside = _superellipse(x, y, body.half_width_mm, body.half_depth_mm, 2.4)
     back_angle = np.arctan2(np.abs(x), y)
     wall = 8 + 4 * np.sin(back_angle) + 5 * np.exp(-(((back_angle - 0.9) / 0.4) ** 2))
@@ -118,8 +127,7 @@ def shell(body: Body, at: Coordinates) -> Shell:
 def _skin_depth(body: Body, at: Coordinates) -> np.ndarray:
     """Depth below a rounded box around the cavity, flat at the back, with the furrow over the spine."""
     fat = body.fat_mm * (1 - at.z / 500)
-    front = CAVITY_MIDDLE_Y - body.half_depth_mm - 8 - 0.9 * fat
-    back = BACK_Y + 0.6 * fat
+    front, back = body.front_and_back_y(fat)
     y = at.y - (front + back) / 2
     outside = _superellipse(at.x, y, body.half_width_mm + 12 + fat, (back - front) / 2, 2.5)
     furrow = 7 * np.exp(-((at.x / 13) ** 2)) * (at.y > 40)
@@ -138,12 +146,14 @@ def _superellipse(
 def _diaphragm_height(body: Body, at: Coordinates) -> np.ndarray:
     """Height z over (x, y): the right dome, the lower left one, and the middle under the heart."""
 
-    def dome(centre: Point, half_width: float, half_depth: float, drop: float) -> np.ndarray:
-        squared = ((at.x - centre.x) / half_width) ** 2 + ((at.y - centre.y) / half_depth) ** 2
-        return centre.z - drop * squared ** np.float32(1.15)
+    def dome(x: float, y: float, top_mm: float, half_width: float, half_depth: float) -> np.ndarray:
+        """`y` and `half_depth` in half depths of the cavity, from its middle."""
+        beside = (at.x - x) / half_width
+        before = ((at.y - body.cavity_middle_y) / body.half_depth_mm - y) / half_depth
+        return top_mm - 90 * (beside**2 + before**2) ** np.float32(1.15)
 
     top = body.dome_mm
-    right = dome(Point(-60, -4, top), 78, 84, 92)
-    left = dome(Point(66, 2, top - 13), 70, 80, 88)
-    middle = dome(Point(2, -22, top - 17), 64, 72, 90)
+    right = dome(-60, 0.05, top, 78, 0.95)
+    left = dome(66, 0.1, top - 13, 70, 0.9)
+    middle = dome(2, -0.15, top - 17, 64, 0.82)
     return smooth_max(smooth_max(right, left, 10), middle, 10)

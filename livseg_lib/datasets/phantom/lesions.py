@@ -39,7 +39,7 @@ class Lesion:
     kind: str
     """"tumor" or "cyst"."""
     diameter_mm: float
-    """Of the sphere that the shape was made from."""
+    """Of the sphere of the same volume, before the liver's border cuts it."""
     contrast_hu: float
     """Difference to the liver around it, before noise."""
     diffuse: bool
@@ -135,6 +135,8 @@ def _paint(
     )
     from_centre = [axis[s] - c for axis, s, c in zip(axes, box, lesion.center_mm, strict=True)]
     depth = _dented_ellipsoid(rng, from_centre, radius, smooth=lesion.kind == "cyst")
+    wanted_voxels = max(round(np.pi / 6 * lesion.diameter_mm**3 / np.prod(grid.spacing_mm)), 1)
+    depth -= np.partition(depth, -wanted_voxels - 1, axis=None)[-wanted_voxels - 1]
     tissues = anatomy.tissues[box]
     hepatic = IS_HEPATIC[tissues]
     inside = hepatic & (depth > 0)

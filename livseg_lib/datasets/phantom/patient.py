@@ -95,4 +95,5 @@ def _grid(rng: np.random.Generator, body: Body, site: Site, heights: tuple[float
     slice_mm = round(rng.uniform(*site.slice_mm) * 4) / 4
     (below, above) = (rng.uniform(*limits) for limits in MARGIN_MM)
     z_mm = np.arange(heights[0] - below, heights[1] + above + slice_mm, slice_mm)
-    return Grid(site.matrix, pixel_mm, z_mm, (rng.normal(0, 4), rng.normal(0, 4)))
+    middle_y = sum(body.front_and_back_y(body.fat_mm)) / 2
+    return Grid(site.matrix, pixel_mm, z_mm, (rng.normal(0, 4) - middle_y, rng.normal(0, 4)))

@@ -18,7 +18,7 @@ from isal import igzip
 from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 from tqdm import tqdm
 
-from livseg_lib.atomic import written_aside
+from livseg_lib.atomic import write_atomically, written_aside
 from livseg_lib.datasets.phantom.patient import PhantomPatient, make_phantom_patient
 from livseg_lib.errors import InputError
 from livseg_lib.labels import LIVER, TUMOR
@@ -53,8 +53,7 @@ def write_phantom(
 def _agree_on_settings(folder: Path, settings: dict, n_patients: int) -> None:
     path = folder / "phantom.json"
     if not path.exists():
-        with written_aside(path) as partial_path:
-            partial_path.write_text(json.dumps(settings, indent=2) + "\n")
+        write_atomically(path, _json(settings))
     found = json.loads(path.read_text())
     remedy = "Choose another folder, or delete this one to make it anew."
     if found != settings:
@@ -90,9 +89,12 @@ def _write_case(folder: Path, index: int, seed: int, site: str | None) -> int:
     _write_nifti(folder / f"volume-{index}.nii.gz", patient.voxels, patient)
     _write_nifti(folder / f"segmentation-{index}.nii.gz", patient.labels, patient)
     record = {"patient": _patient_row(index, patient), "lesions": _lesion_rows(index, patient)}
-    with written_aside(_record_path(folder, index)) as partial_path:
-        partial_path.write_text(json.dumps(record, indent=1) + "\n")
+    write_atomically(_record_path(folder, index), _json(record))
     return index
+
+
+def _json(content: dict) -> bytes:
+    return (json.dumps(content, indent=1) + "\n").encode()
 
 
 def _record_path(folder: Path, index: int) -> Path:
@@ -106,8 +108,7 @@ def _write_nifti(path: Path, array: np.ndarray, patient: PhantomPatient) -> None
     wanted = axcodes2ornt(patient.site.orientation)
     image = image.as_reoriented(ornt_transform(io_orientation(image.affine), wanted))
     image.header.set_xyzt_units("mm")
-    with written_aside(path) as partial_path:
-        partial_path.write_bytes(igzip.compress(image.to_bytes(), compresslevel=1, mtime=0))
+    write_atomically(path, igzip.compress(image.to_bytes(), compresslevel=1, mtime=0))
 
 
 def _patient_row(index: int, patient: PhantomPatient) -> dict:

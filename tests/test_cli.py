@@ -1,0 +1,80 @@
+"""The command line, called as a user calls it."""
+
+from __future__ import annotations
+
+import json
+
+import nibabel
+import numpy as np
+import pandas as pd
+import pytest
+
+from livseg_lib.cli import main
+from livseg_lib.models import build_model
+from livseg_lib.preprocessing import Recipe
+from livseg_lib.training.model_folder import TrainedModel, save_model
+
+
+@pytest.fixture
+def lits(tmp_path):
+    """Two patients in LiTS layout: an abdomen of air and tissue with a block of liver and a tumour."""
+    folder = tmp_path / "lits"
+    folder.mkdir()
+    for number in range(2):
+        voxels = np.full((64, 64, 8), -1000, np.int16)
+        voxels[8:56, 8:56] = 40 + number
+        voxels += np.random.default_rng(number).integers(-9, 9, voxels.shape, np.int16)
+        labels = np.zeros(voxels.shape, np.uint8)
+        labels[16:40, 16:40, 2:6], labels[20:26, 20:26, 3:5] = 1, 2
+        affine = np.diag([-0.8, -0.8, 3.0, 1.0])
+        nibabel.save(nibabel.Nifti1Image(voxels, affine), folder / f"volume-{number}.nii.gz")
+        nibabel.save(nibabel.Nifti1Image(labels, affine), folder / f"segmentation-{number}.nii.gz")
+    return folder
+
+
+def test_check_lists_the_cases_and_tells_errors_by_its_exit_code(lits, tmp_path, capsys):
+    assert main(["check", str(lits), "--out", str(tmp_path / "out"), "--workers", "1"]) == 0
+    assert (tmp_path / "out" / "contact_sheet.png").exists()
+    content = (lits / "volume-1.nii.gz").read_bytes()
+    (lits / "volume-1.nii.gz").write_bytes(content[: len(content) // 2])
+    assert main(["check", str(lits), "--out", str(tmp_path / "out"), "--workers", "1"]) == 1
+    findings = pd.read_csv(tmp_path / "out" / "findings.csv")
+    assert findings.set_index("case").severity.to_dict() == {"volume-0": "ok", "volume-1": "error"}
+    assert "volume-1" in capsys.readouterr().out
+
+
+def test_extract_leaves_out_and_names_a_broken_case(lits, tmp_path, capsys):
+    (lits / "volume-0.nii.gz").write_bytes(b"not a scan")
+    arguments = ["extract", str(lits), "--out", str(tmp_path / "s"), "--size", "128", "--workers", "1"]
+    assert main(arguments) == 1
+    printed = capsys.readouterr()
+    assert "volume-0" in printed.err and "1 cases, 8 slices" in printed.out
+    assert np.load(tmp_path / "s" / "volume-1" / "images.npy").shape == (8, 128, 128, 3)
+
+
+def test_predict_writes_masks_on_the_scans_grid_and_evaluate_scores_them(lits, tmp_path, capsys):
+    options = {"filters": 4, "levels": 3}
+    network = build_model("unet", (128, 128, 3), 2, **options)
+    thresholds = {"liver": 0.5, "tumor": 0.5}
+    save_model(
+        TrainedModel("unet", "unet", options, network, Recipe(), "both", thresholds), tmp_path / "model"
+    )
+    out = tmp_path / "masks"
+    assert main(["predict", str(lits), "--model", str(tmp_path / "model"), "--out", str(out)]) == 0
+    assert "Not for clinical use" in capsys.readouterr().out
+    scan, mask = (nibabel.load(folder / "volume-0.nii.gz") for folder in (lits, out))
+    assert mask.shape == scan.shape
+    np.testing.assert_array_equal(mask.affine, scan.affine)
+
+    reference = str(lits / "segmentation-0.nii.gz")
+    scores = tmp_path / "scores.json"
+    assert main(["evaluate", "--reference", reference, "--prediction", reference, "--out", str(scores)]) == 0
+    assert json.loads(scores.read_text())["summary"]["tumor"]["dice_per_case"] == 1.0
+
+
+def test_input_that_cannot_be_used_is_one_clear_line(tmp_path, capsys):
+    assert main(["check", str(tmp_path / "nowhere")]) == 2
+    assert main(["predict", str(tmp_path), "--model", str(tmp_path), "--out", str(tmp_path / "o")]) == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 2 and all(line.startswith("livseg: ") for line in lines)
+    assert "nowhere" in lines[0] and "model" in lines[1]

@@ -1,0 +1,110 @@
+"""The whole story on a tiny phantom, as `make reproduce` tells it, and what must stop it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import nibabel
+import pandas as pd
+import pytest
+
+from livseg_lib.cli import main
+from livseg_lib.reporting import SYSTEMS_COLUMNS, broken_links, external_resources
+
+REPOSITORY = Path(__file__).parents[1]
+TINY = [
+    "n_patients=6",
+    "unet_filters=4",
+    "unet_epochs=2",
+    "unet_slices_per_epoch=32",
+    "resnet50_epochs=1",
+    "resnet50_slices_per_epoch=16",
+    "imagenet=false",
+]
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """A repository of its own: notebooks from here, data and reports in a temporary folder."""
+    root = tmp_path_factory.mktemp("repository")
+    shutil.copytree(REPOSITORY / "notebooks", root / "notebooks")
+    (root / "livseg_lib").symlink_to(REPOSITORY / "livseg_lib")
+    return root
+
+
+def train(system: str, *more: str) -> int:
+    pairs = [part for value in TINY for part in ("--set", value)]
+    return main(["train", "--system", system, "--run-name", "tiny", *more, *pairs])
+
+
+@pytest.fixture(scope="module")
+def report(root):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LIVSEG_ROOT", str(root))
+        assert train("unet") == 0
+        assert train("resnet50_unet") == 0
+    return root / "reports" / "tiny"
+
+
+@pytest.mark.slow
+def test_the_report_is_whole_and_opens_offline(report):
+    page = report / "index.html"
+    assert broken_links(page) == [] and external_resources(page) == []
+    assert len(list(report.glob("0*.ipynb"))) == len(list(report.glob("0*.html"))) == 6
+    assert not list(report.rglob("*.partial*"))
+    for html in report.glob("*.html"):
+        assert external_resources(html) == []
+    text = page.read_text()
+    assert "clinical" in text and "Phantom" in text and "0.85" in text  # system C's published Dice
+    assert page.stat().st_size < 10_000_000
+
+
+@pytest.mark.slow
+def test_the_tables_hold_every_system_and_patient(report):
+    systems = pd.read_csv(report / "tables" / "systems.csv")
+    assert tuple(systems.columns) == SYSTEMS_COLUMNS
+    assert set(zip(systems.system, systems.target, strict=True)) == {
+        (name, target) for name in ("unet", "resnet50_unet") for target in ("liver", "tumor")
+    }
+    assert (systems.split_by == "patient").all()
+    assert (systems.train_seconds > 0).all() and (systems.parameters > 0).all()
+    patients = pd.read_csv(report / "tables" / "patients.csv")
+    splits = pd.read_csv(report.parents[1] / "data" / "processed" / "tiny" / "splits.csv")
+    assert set(patients.patient) == set(splits.patient[splits.split == "test"])
+    found = pd.read_csv(report / "tables" / "findings.csv")
+    assert len(found) == 6 and (found.severity != "error").all()
+
+
+@pytest.mark.slow
+def test_predictions_lie_on_the_scans_grid(report):
+    raw = report.parents[1] / "data" / "raw" / "tiny"
+    masks = sorted((report / "predictions" / "unet").glob("*.nii.gz"))
+    assert masks
+    for mask in masks:
+        scan, found = nibabel.load(raw / mask.name), nibabel.load(mask)
+        assert found.shape == scan.shape and (found.affine == scan.affine).all()
+
+
+@pytest.mark.slow
+def test_the_manifest_tells_what_was_run(report):
+    manifest = json.loads((report / "manifest.json").read_text())
+    assert len(manifest["notebooks"]) == 6
+    assert manifest["seed"] == 2026 and len(manifest["data_checksum"]) == 64
+    assert manifest["notebooks"]["03_train_unet"]["parameters"]["unet_epochs"] == 2
+    assert any("ImageNet" in note for note in manifest["notebooks"]["04_train_resnet50"]["notes"])
+    assert manifest["device"].startswith(("CPU", "GPU"))
+
+
+@pytest.mark.slow
+def test_one_patient_cannot_be_split_and_is_told_so(report, root, monkeypatch, capfd):
+    monkeypatch.setenv("LIVSEG_ROOT", str(root))
+    alone = root / "alone"
+    alone.mkdir()
+    for kind in ("volume", "segmentation"):
+        shutil.copy(root / "data" / "raw" / "tiny" / f"{kind}-1.nii.gz", alone)
+    status = main(["train", "--dataset", "lits", "--data", str(alone), "--run-name", "alone"])
+    assert status == 2
+    assert "One patient cannot be split" in capfd.readouterr().err
+    assert not (root / "reports" / "alone" / "02_classify_masks.ipynb").exists()
