@@ -16,6 +16,9 @@ from livseg_lib.atomic import written_aside
 from livseg_lib.errors import InputError
 from livseg_lib.paths import RunFolders, project_root
 
+EXPECTED_ENDS = ("InputError", "SystemExit")
+"""What a notebook raises to tell its user something; all else is printed with its traceback."""
+
 
 def declared_parameters(notebook: Path) -> dict[str, object]:
     """Parameters of a notebook with their defaults, read from its `parameters` cell."""
@@ -60,7 +63,7 @@ def configure(notebooks: list[Path], profile: Path, given: dict[str, object], re
 def execute(notebook: Path, report: Path, parameters: dict[str, object]) -> Path:
     """Run `notebook` with `parameters`; returns the executed copy in `report`, made with its HTML twin.
 
-    The cells' output is shown as it comes. Raises papermill's error where a cell fails, leaving
+    The cells' output is shown as it comes. Raises InputError where a cell fails, leaving
     `<name>.partial.ipynb` to look at.
     """
     import papermill
@@ -71,17 +74,22 @@ def execute(notebook: Path, report: Path, parameters: dict[str, object]) -> Path
         raise InputError(notebook, f"has no parameter {', '.join(unknown)}.", "Mend the name.")
     report.mkdir(parents=True, exist_ok=True)
     partial, finished = report / f"{notebook.stem}.partial.ipynb", report / notebook.name
-    papermill.execute_notebook(
-        str(notebook),
-        str(partial),
-        parameters=parameters,
-        cwd=str(project_root()),
-        progress_bar=False,
-        stdout_file=sys.stdout,
-        stderr_file=sys.stderr,
-        kernel_name="python3",
-        extra_arguments=["--IPKernelApp.log_level=40"],  # no warning about loopback sockets in each log
-    )
+    try:
+        papermill.execute_notebook(
+            str(notebook),
+            str(partial),
+            parameters=parameters,
+            cwd=str(project_root()),
+            progress_bar=False,
+            stdout_file=sys.stdout,
+            stderr_file=sys.stderr,
+            kernel_name="python3",
+            extra_arguments=["--IPKernelApp.log_level=40"],  # no warning about loopback sockets in each log
+        )
+    except papermill.PapermillExecutionError as error:
+        if error.ename not in EXPECTED_ENDS:
+            print("".join(f"{line}\n" for line in error.traceback), file=sys.stderr)
+        raise InputError(notebook.stem, f"stopped: {error.evalue}", f"See {partial}.") from None
     notebook_to_html(partial, finished.with_suffix(".html"))
     os.replace(partial, finished)
     write_report(report)
@@ -109,14 +117,14 @@ def run_all(stems: list[str], run_name: str, profile: str, given: dict, pairs: l
     What can go on (phantom, extraction, training) goes on where it stopped.
     """
     folder = project_root() / "notebooks"
-    notebooks = [folder / f"{stem}.ipynb" for stem in stems]
     chosen = Path(profile) if profile.endswith((".yaml", ".yml")) else folder / "params" / f"{profile}.yaml"
     run_name = run_name or f"{given['dataset']}-{Path(profile).stem}"
     values = {**given, **_parse_pairs(pairs), "run_name": run_name}
     report = RunFolders(project_root(), run_name).report
-    for name, parameters in choose_parameters(notebooks, chosen, values).items():
-        print(f"== {name}", flush=True)
-        execute(folder / f"{name}.ipynb", report, parameters)
+    parameters = choose_parameters(sorted(folder.glob("*.ipynb")), chosen, values)
+    for stem in stems:
+        print(f"== {stem}", flush=True)
+        execute(folder / f"{stem}.ipynb", report, parameters[stem])
     return report / "index.html"
 
 
@@ -145,8 +153,15 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Entry point of make's rules."""
-    arguments = _arguments(argv)
+    """Entry point of make's rules; what a user can mend is one clear line and exit code 2."""
+    try:
+        return _run_command(_arguments(argv))
+    except InputError as error:
+        print(f"livseg: {error}", file=sys.stderr)
+        return 2
+
+
+def _run_command(arguments: argparse.Namespace) -> int:
     report = RunFolders(project_root(), arguments.run_name).report
     if arguments.command == "configure":
         values = {**_parse_pairs(arguments.set), "run_name": arguments.run_name}

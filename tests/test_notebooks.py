@@ -75,7 +75,11 @@ def small_notebook(path: Path, body: str) -> Path:
     notebook = nbformat.v4.new_notebook()
     parameters = nbformat.v4.new_code_cell("value = 1  # a number")
     parameters.metadata["tags"] = ["parameters"]
-    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3"}
+    notebook.metadata["kernelspec"] = {
+        "name": "python3",
+        "display_name": "Python 3",
+        "language": "python",
+    }
     notebook.cells = [parameters, nbformat.v4.new_code_cell(body)]
     nbformat.write(notebook, path)
     return path

@@ -51,6 +51,11 @@ class Body:
         )
 
     @property
+    def relative_size(self) -> float:
+        """Cross-section of the cavity, 1 on average."""
+        return self.half_width_mm * self.half_depth_mm / (127 * 94)
+
+    @property
     def cavity_middle_y(self) -> float:
         """y of the cavity's middle: all backs lie alike, bellies do not."""
         return CAVITY_BACK_Y - self.half_depth_mm

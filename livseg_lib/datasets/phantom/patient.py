@@ -60,7 +60,7 @@ def make_phantom_patient(seed: int, index: int, site: str | None = None) -> Phan
     body_rng, organ_rng, lesion_rng, scan_rng = map(np.random.default_rng, streams)
 
     body = Body.draw(body_rng)
-    wanted_ml = float(np.clip(body_rng.normal(1500, 240), *VOLUME_ML))
+    wanted_ml = float(np.clip(body_rng.normal(1520 * body.relative_size, 190), *VOLUME_ML))
     liver, heights = fit_volume(body, LiverShape.draw(body_rng), wanted_ml)
     grid = _grid(body_rng, body, where, heights)
     anatomy = paint_anatomy(organ_rng, body, liver, grid)
