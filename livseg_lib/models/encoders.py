@@ -39,7 +39,7 @@ def load_imagenet_weights(model: keras.Model) -> str:
     try:
         source = keras.applications.ResNet50(include_top=False, weights="imagenet")
     except Exception as error:  # Keras wraps network errors in several types, all of them meaning "not here"
-        return f"ImageNet weights are not to be had ({type(error).__name__}): the encoder starts random."
+        return f"No ImageNet weights ({error}): the encoder starts from random ones."
     encoder = model.get_layer("encoder")
     for layer in source.layers:
         if layer.weights:

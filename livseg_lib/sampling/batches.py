@@ -28,8 +28,8 @@ class SliceBatches(keras.utils.PyDataset):
     `folder/array/images.npy`, uint8 (D, s, s, C), and `masks.npy`, uint8 labels (D, s, s).
 
     With `shuffle` every slice comes once an epoch and the last batch is filled up with slices from the
-    epoch's start, so that all batches have one shape; `slices_per_epoch` shortens epochs, each going on
-    where the one before stopped. Without it the order is that of the rows, nothing comes twice, the last
+    epoch's start, so that all batches have one shape; `slices_per_epoch` makes epochs shorter or
+    longer, each going on where the one before stopped. Without it the order is that of the rows, nothing comes twice, the last
     batch may be smaller, and `slices_per_epoch` takes the same evenly spaced slices every time.
 
     Batches are a function of the arguments and the epoch alone. Keras moves the epoch on; a training that
@@ -58,7 +58,9 @@ class SliceBatches(keras.utils.PyDataset):
         self.batch_size, self.seed, self.shuffle = batch_size, seed, shuffle
         self._arrays = slices["array"].astype(str).to_numpy()
         self._indices = slices["array_index"].to_numpy(dtype=int)
-        self._epoch_length = min(slices_per_epoch or len(slices), len(slices))
+        self._epoch_length = slices_per_epoch or len(slices)
+        if not shuffle:
+            self._epoch_length = min(self._epoch_length, len(slices))
         self._open = lru_cache(maxsize=OPEN_FILES)(_open_array)
         self.input_shape = self._check_arrays()
         self.start_epoch(0)
