@@ -19,7 +19,7 @@ CORE := $(wildcard livseg_lib/*.py)
 room = $(wildcard livseg_lib/$(1)/*.py livseg_lib/$(1)/*/*.py)
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: help setup reproduce test test-slow lint lab clean configure
+.PHONY: help setup reproduce reference test test-slow lint lab clean configure
 
 help:  ## print this help
 	@echo "livseg: liver and liver tumours in CT, outlined, measured, scored. Research only, not for clinical use."
@@ -76,6 +76,16 @@ $(REPORT)/05_evaluate.ipynb: notebooks/05_evaluate.ipynb $(REPORT)/parameters/05
 		$(REPORT)/03_train_unet.ipynb $(REPORT)/04_train_resnet50.ipynb \
 		$(call room,inference) $(call room,evaluation) $(call room,postprocessing)
 	$(run_notebook)
+
+reference:  ## keep the small part of a finished RUN (tables; pictures of the phantom) in reports/reference
+	@mkdir -p reports/reference/$(RUN)/tables
+	@cp $(addprefix $(REPORT)/tables/,systems.csv patients.csv lits_scores.csv slices_summary.csv class_counts.csv \
+		splits_summary.csv) reports/reference/$(RUN)/tables/
+	@cp $(REPORT)/manifest.json reports/reference/$(RUN)/
+	@if [ $(DATASET) = phantom ]; then mkdir -p reports/reference/$(RUN)/figures; \
+		cp $(addprefix $(REPORT)/figures/,best_median_worst_unet_liver.png best_median_worst_unet_tumor.png \
+		contact_sheet.png dice_by_patient.png training_unet.png) reports/reference/$(RUN)/figures/; fi
+	@du -sh reports/reference/$(RUN)
 
 test: .venv/ready  ## the fast tests (under 8 minutes on 2 cores)
 	@$(PY) -m ruff check livseg_lib tests notebooks

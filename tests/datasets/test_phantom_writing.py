@@ -13,6 +13,7 @@ import pytest
 from livseg_lib.datasets.phantom import PhantomPatient, make_phantom_patient, write_phantom, writing
 from livseg_lib.datasets.phantom.sites import SITES
 from livseg_lib.errors import InputError
+from livseg_lib.volumes import load_segmentation, load_volume
 
 SEED = 5
 
@@ -50,6 +51,14 @@ def test_files_hold_the_patient_in_the_stored_orientation(written):
         assert image.header.get_zooms() == pytest.approx(patient.spacing_mm[::-1])
         assert int(image.header["sform_code"]) > 0
         assert np.allclose(image.get_sform(), image.get_qform(), atol=1e-3)
+
+
+def test_reading_gives_the_patient_back(written):
+    patient = make_phantom_patient(SEED, 0, "tiny")
+    volume = load_volume(written / "volume-0.nii.gz")
+    assert (volume.voxels == patient.voxels).all()
+    assert volume.spacing_mm == pytest.approx(patient.spacing_mm)
+    assert (load_segmentation(written / "segmentation-0.nii.gz", like=volume) == patient.labels).all()
 
 
 @pytest.mark.parametrize("site", ["A", "B", "C"])

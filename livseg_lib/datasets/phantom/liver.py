@@ -84,7 +84,7 @@ def fit_volume(body: Body, liver: LiverShape, wanted_ml: float) -> tuple[LiverSh
     """The shape with the reach that gives `wanted_ml`, and its lowest and highest z in mm in the patient."""
     z = np.arange(-150, 125, COARSE_MM, dtype=np.float32)
     x = np.arange(-170, 140, COARSE_MM, dtype=np.float32)
-    y = np.arange(-130, 110, COARSE_MM, dtype=np.float32)
+    y = np.arange(-155, 110, COARSE_MM, dtype=np.float32)
     at = body.coordinates(z, y, x)
     walls, ripple = shell(body, at), body.ripple(z, y, x)
 

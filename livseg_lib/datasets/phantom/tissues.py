@@ -85,9 +85,8 @@ TISSUES: dict[str, tuple[Organ, tuple[float, float, float], float]] = {
     "bowel gas": (Organ.BOWEL, (-900, -900, -900), 40),
     "oesophagus": (Organ.OESOPHAGUS, (38, 52, 58), 8),
 }
-"""Measured in portal venous phase (mean HU; two CT sets read by box, see MEASURED): liver, spleen, aorta,
-vena cava, kidney, muscle, pancreas, gallbladder, stomach fluid, fat. Native values: TotalSegmentator's
-example. Arterial values and small structures follow textbooks (late arterial, about 35 s)."""
+"""Portal venous and native values lie among those MEASURED. What is not measured there (arterial phase,
+late at about 35 s; kidneys, bone, bowel, small structures) is set to what textbooks say."""
 
 MEASURED: dict[str, dict[str, float]] = {
     "liver": {"ircad17": 103, "chaos3": 146, "lits": 64, "totalseg native": 47},
@@ -102,11 +101,13 @@ MEASURED: dict[str, dict[str, float]] = {
     "pancreas": {"ircad17": 82},
     "tumour minus liver": {"ircad17 1": -13, "ircad17 2": -44, "lits": -33},
 }
-"""Mean or median HU inside eroded masks: 3D-IRCADb-01 case 17 (portal venous), CHAOS CT set 3 (portal
-venous), six LiTS slices (mixed late phases), TotalSegmentator's example (native, 3 mm voxels, so muscle
-and spleen include partial volume). Noise: 18 to 20 HU in IRCAD and CHAOS liver, 19 to 30 HU in LiTS;
-correlation of neighbours 0.25-0.40 in plane at one voxel, below 0.08 at two (CHAOS: -0.13, a sharp
-kernel), 0.29 between slices."""
+"""HU in real CT: 3D-IRCADb-01 case 17 and CHAOS CT set 3 (both portal venous), six LiTS slices (mixed
+late phases, medians), TotalSegmentator's example (native, 3 mm voxels, so muscle and spleen hold partial
+volume). Liver, tumours, vessels of IRCAD, LiTS' liver and all of TotalSegmentator's inside eroded masks; the
+others in regions grown from a seed set by hand.
+
+Noise: 18 to 20 HU in the liver of IRCAD and CHAOS, 19 to 30 HU in LiTS. Correlation of neighbours 0.25 to
+0.40 in plane at one pixel, -0.13 (CHAOS, a sharp kernel) to 0.08 at two; 0.29 between slices 1.6 mm apart."""
 
 CODE = {name: code for code, name in enumerate(TISSUES)}
 """Tissue name to code in the order of TISSUES."""
