@@ -16,10 +16,11 @@ from livseg_lib.reporting.pictures import PatientSlice
 def patient_slice(
     rank: str, case: Case, structure: str, dice: float, predictions: Path, recipe: Recipe
 ) -> PatientSlice:
-    """The slice with most of `structure` in the truth (or, where it has none, in the prediction)."""
+    """The slice with most of `structure` in the truth, or else in the prediction, or else with most liver."""
     volume = case.read_volume()
     reference, prediction = case.read_labels(volume), load_prediction(volume, predictions, case.case_id)
-    shown = reference if structure_mask(reference, structure).any() else prediction
-    index = int(structure_mask(shown, structure).sum(axis=(1, 2)).argmax())
+    candidates = [structure_mask(reference, structure), structure_mask(prediction, structure)]
+    shown = next((mask for mask in candidates if mask.any()), structure_mask(reference, "liver"))
+    index = int(shown.sum(axis=(1, 2)).argmax())
     grey = apply_window(volume.voxels[index], channel_windows(volume.voxels, recipe)[0])
     return PatientSlice(rank, case.case_id, grey, reference[index], prediction[index], dice)
