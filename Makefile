@@ -19,7 +19,7 @@ CORE := $(wildcard livseg_lib/*.py)
 room = $(wildcard livseg_lib/$(1)/*.py livseg_lib/$(1)/*/*.py)
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: help setup reproduce reference test test-slow lint lab clean configure
+.PHONY: help setup reproduce reference test test-slow bench lint lab clean configure
 
 help:  ## print this help
 	@echo "livseg: liver and liver tumours in CT, outlined, measured, scored. Research only, not for clinical use."
@@ -93,6 +93,9 @@ test: .venv/ready  ## the fast tests (under 8 minutes on 2 cores)
 
 test-slow: .venv/ready  ## the slow tests: the notebooks on a tiny phantom, killed trainings
 	@$(PY) -m pytest -m slow
+
+bench: .venv/ready  ## time the parts, each as a ratio against a peer
+	@$(PY) tests/bench.py
 
 lint: .venv/ready  ## style of the code, tests and notebooks
 	@$(PY) -m ruff check livseg_lib tests notebooks && $(PY) -m ruff format --check livseg_lib tests

@@ -16,6 +16,7 @@ NEEDED = {
     "pydicom": "pydicom",
     "safetensors": "safetensors",
     "cc3d": "connected-components-3d",
+    "edt": "edt",
     "imgaug": "imgaug==0.4.0",
     "tqdm": "tqdm",
     "jinja2": "jinja2",

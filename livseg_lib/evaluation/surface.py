@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import edt
 import numpy as np
 from scipy.ndimage import binary_erosion, generate_binary_structure
-from scipy.spatial import cKDTree
 
 from livseg_lib.errors import InputError
 from livseg_lib.evaluation.arrays import foreground_box, require_masks
@@ -58,15 +58,12 @@ def surface_distances(
 
 
 def _nearest_mm(start: np.ndarray, target: np.ndarray, spacing: np.ndarray) -> np.ndarray:
-    """Distance from each voxel of `start` to the nearest of `target`, (n,); 0 for those in both."""
-    apart = np.argwhere(start & ~target)
-    distances = np.zeros(np.count_nonzero(start))
+    """Distance from each voxel of `start` to the nearest of `target`, float64 (n,)."""
     if np.isnan(spacing).any() or not target.any():
-        distances[:] = np.nan
-    elif apart.size:
-        tree = cKDTree(np.argwhere(target) * spacing, leafsize=32)
-        distances[: len(apart)] = tree.query(apart * spacing)[0]
-    return distances
+        return np.full(np.count_nonzero(start), np.nan)
+    # A distance map costs the same however far apart the surfaces lie; a tree of points took half a
+    # minute for a prediction that was wrong everywhere.
+    return edt.edt(~target, anisotropy=tuple(spacing))[start].astype(np.float64)
 
 
 def assd(distances: SurfaceDistances) -> float:

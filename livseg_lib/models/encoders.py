@@ -6,6 +6,8 @@ import keras
 import numpy as np
 from keras import layers
 
+from livseg_lib.models.blocks import NORM_MOMENTUM
+
 IMAGENET_MEAN_LEVEL = 117.0
 """Mean grey level (0-255) of ImageNet's channels. One for all: HU windows are not colours."""
 
@@ -27,6 +29,9 @@ def resnet50_encoder(input_shape: tuple[int, int, int]) -> keras.Model:
     inputs = keras.Input(input_shape, name="encoder_image")
     levels = layers.Rescaling(255.0, offset=-IMAGENET_MEAN_LEVEL, name="imagenet_levels")(inputs)
     base = keras.applications.ResNet50(include_top=False, weights=None, input_tensor=levels)
+    for layer in base.layers:
+        if isinstance(layer, layers.BatchNormalization):
+            layer.momentum = NORM_MOMENTUM
     return keras.Model(inputs, [base.get_layer(name).output for name in RESNET50_SKIPS], name="encoder")
 
 

@@ -92,9 +92,7 @@ def _fit_stage(model, training, validation, structures, settings, number, checkp
     stage = settings.stages[number]
     for name in {layer for any_stage in settings.stages for layer in any_stage.frozen}:
         model.get_layer(name).trainable = name not in stage.frozen
-    # A fixed name: the optimizer's variables are found again by it.
-    optimizer = keras.optimizers.Adam(stage.learning_rate, name="adam")
-    model.compile(optimizer, get_loss(settings.loss), metrics=dice_metrics(structures))
+    model.compile(_adam(stage.learning_rate), get_loss(settings.loss), metrics=dice_metrics(structures))
     companions = _companions(settings)
     checkpoint.begin_stage(number, model, companions)
     first, done = checkpoint.progress.stage_start, checkpoint.epochs_done
@@ -117,6 +115,14 @@ def _fit_stage(model, training, validation, structures, settings, number, checkp
             HistoryFile(folder / "history.csv", checkpoint),
         ],
     )
+
+
+def _adam(learning_rate: float) -> keras.optimizers.Optimizer:
+    """Adam, its loss scaled where numbers are float16. Fixed names: a checkpoint's variables go by them."""
+    adam = keras.optimizers.Adam(learning_rate, name="adam")
+    if keras.mixed_precision.dtype_policy().name != "mixed_float16":
+        return adam
+    return keras.optimizers.LossScaleOptimizer(adam, name="loss_scale")
 
 
 def _companions(settings: FitSettings) -> list[keras.callbacks.Callback]:

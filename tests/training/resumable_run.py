@@ -13,6 +13,8 @@ import numpy as np
 from livseg_lib.models import build_model
 from livseg_lib.training.fit import FitSettings, Stage, fit
 
+SMALL = {"filters": 4, "levels": 2}
+
 
 class RandomBatches(keras.utils.PyDataset):
     """Batches that depend on (epoch, index) alone, as the project's own do."""
@@ -33,21 +35,24 @@ class RandomBatches(keras.utils.PyDataset):
         return pictures, (pictures > 0.6).astype(np.float32)
 
 
-def run(folder: Path, kill_at: tuple[int, int] | None, settings: FitSettings):
-    """Train in `folder`; the process ends itself by SIGKILL at (epoch, batch)."""
+def run(folder: Path, kill_at: tuple[int, int] | None, name: str):
+    """Train by SETTINGS[name] in `folder`; the process ends itself by SIGKILL at (epoch, batch)."""
+    policy = "mixed_float16" if name == "mixed precision" else "float32"
     keras.utils.set_random_seed(7)
-    network = build_model("unet", (16, 16, 1), 1, filters=4, levels=2)
+    keras.mixed_precision.set_global_policy(policy)
+    network = build_model("unet", (16, 16, 1), 1, **SMALL)
     training, validation = RandomBatches(), RandomBatches()
     training.kill_at = kill_at
-    return network, fit(network, training, validation, ("liver",), settings, folder)
+    return network, fit(network, training, validation, ("liver",), SETTINGS[name], folder)
 
 
 PLAIN = FitSettings((Stage(6, 3e-3),), schedule="constant", plateau_patience=1)
 STAGED = FitSettings(
     (Stage(2, 1e-2, frozen=("encoder0_conv1",)), Stage(4, 1e-2)), schedule="cosine", early_stopping_patience=2
 )
-SETTINGS = {"plateau": PLAIN, "staged": STAGED}
+FROZEN = FitSettings((Stage(1, 1e-2, frozen=("encoder0_conv1",)),))
+SETTINGS = {"frozen": FROZEN, "plateau": PLAIN, "staged": STAGED, "mixed precision": STAGED}
 
 if __name__ == "__main__":
     name, folder, epoch, batch = sys.argv[1:]
-    run(Path(folder), (int(epoch), int(batch)), SETTINGS[name])
+    run(Path(folder), (int(epoch), int(batch)), name)
