@@ -24,12 +24,15 @@ def labels_from_planes(
 ) -> np.ndarray:
     """Planes uint8 (D', size, size, K) -> labels uint8 (D, H, W) on the grid of `volume`.
 
-    `thresholds` names the K structures in channel order, liver before tumour, which is written over it.
+    `thresholds` names the K structures in channel order, liver before tumour. The liver map covers its
+    tumours too (it was trained so); where there is one, a tumour counts only inside it.
     Planes are enlarged linearly and thresholded slice by slice: memory holds one slice of probabilities.
     """
     shape = volume.voxels.shape
     labels = np.zeros(shape, np.uint8)
     for channel, (structure, threshold) in enumerate(thresholds.items()):
         mask = restore_masks(planes[..., channel], shape, volume.spacing_mm, recipe, threshold)
+        if channel:
+            mask &= labels > 0
         labels[mask] = STRUCTURE_LABELS[structure]
     return labels

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import math
+
 import keras
 from keras import layers
 
 from livseg_lib.errors import InputError
+
+PRIOR = 0.05
+"""Probability that an untrained network gives: structures are small, so learning starts near the truth
+(Lin et al. 2017, arXiv:1708.02002)."""
 
 NORM_MOMENTUM = 0.9
 """Keras' 0.99 needs some 500 batches before validation means anything; a quick run has fewer an epoch."""
@@ -43,7 +49,10 @@ def upsample_and_join(x, skip, filters: int, name: str, *, l2: float = 0.0):
 
 def probability_maps(x, num_classes: int, name: str = "probabilities"):
     """One sigmoid map a structure, (H, W, num_classes), always float32 (mixed precision safe)."""
-    return layers.Conv2D(num_classes, 1, activation="sigmoid", dtype="float32", name=name)(x)
+    prior = keras.initializers.Constant(math.log(PRIOR / (1.0 - PRIOR)))
+    return layers.Conv2D(
+        num_classes, 1, activation="sigmoid", bias_initializer=prior, dtype="float32", name=name
+    )(x)
 
 
 def require_divisible(input_shape: tuple[int, int, int], stride: int, network: str) -> None:

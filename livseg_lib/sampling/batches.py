@@ -28,9 +28,10 @@ class SliceBatches(keras.utils.PyDataset):
     `folder/array/images.npy`, uint8 (D, s, s, C), and `masks.npy`, uint8 labels (D, s, s).
 
     With `shuffle` every slice comes once an epoch and the last batch is filled up with slices from the
-    epoch's start, so that all batches have one shape; `slices_per_epoch` makes epochs shorter or
-    longer, each going on where the one before stopped. Without it the order is that of the rows, nothing comes twice, the last
-    batch may be smaller, and `slices_per_epoch` takes the same evenly spaced slices every time.
+    epoch's start, so that all batches have one shape; `slices_per_epoch` makes epochs shorter or longer,
+    each going on where the one before stopped. Without it the order is that of the rows, nothing comes
+    twice, the last batch may be smaller, and `slices_per_epoch` takes the same evenly spaced slices every
+    time.
 
     Batches are a function of the arguments and the epoch alone. Keras moves the epoch on; a training that
     resumes at epoch n first calls `start_epoch(n)`. Train by `fit(..., shuffle=False)`: by default Keras

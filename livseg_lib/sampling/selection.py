@@ -10,6 +10,14 @@ from livseg_lib.errors import InputError
 CHOICES = {"tumor": 2, "liver": 1, "all": 0}
 """The lowest class (0 empty, 1 liver only, 2 liver and tumour) that each choice takes whole."""
 
+AUTOMATIC = {"liver": "liver", "tumor": "tumor", "both": "tumor"}
+"""Choice for each target: with both, livers are seen on tumour slices and among the negatives."""
+
+
+def resolve_choice(choice: str, target: str) -> str:
+    """`choice` as it is; for "auto" the one that suits the target."""
+    return AUTOMATIC[target] if choice == "auto" else choice
+
 
 def require_structures(slices: pd.DataFrame, structures: tuple[str, ...]) -> None:
     """Refuse a target that the labels never show. Raises InputError."""

@@ -92,6 +92,16 @@ def test_a_tumour_is_written_over_the_liver_and_thresholds_count():
     assert not (labels_from_planes(planes, volume, RECIPE, {"liver": 0.5, "tumor": 0.6}) == 2).any()
 
 
+def test_a_tumour_outside_the_liver_does_not_count():
+    volume, _ = scan(0)
+    planes = np.zeros((5, 128, 128, 2), np.uint8)
+    planes[2, :64, :, 0], planes[2, 40:90, :, 1] = 255, 255
+    labels = labels_from_planes(planes, volume, RECIPE, {"liver": 0.5, "tumor": 0.5})
+    assert (labels[2, 50] == 2).all() and not labels[2, 80].any()
+    alone = labels_from_planes(planes[..., 1:], volume, RECIPE, {"tumor": 0.5})
+    assert (alone[2, 80] == 2).all()
+
+
 def test_a_right_network_scores_one_and_keeps_its_masks(tmp_path):
     patients = cases(True, True, False)
     extract_dataset(patients, RECIPE, tmp_path / "slices", workers=1, progress=False)

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from livseg_lib.errors import InputError
-from livseg_lib.sampling.selection import select_slices
+from livseg_lib.sampling.selection import resolve_choice, select_slices
 
 SLICES = pd.DataFrame({"array_index": range(30), "class": ([0] * 3 + [1] * 5 + [2] * 2) * 3})
 
@@ -47,3 +47,12 @@ def test_nullable_columns_are_read_alike():
     assert select_slices(nullable, "tumor", 1)["array_index"].tolist() == (
         select_slices(SLICES, "tumor", 1)["array_index"].tolist()
     )
+
+
+def test_the_automatic_choice_follows_the_target():
+    assert [resolve_choice("auto", target) for target in ("liver", "tumor", "both")] == [
+        "liver",
+        "tumor",
+        "tumor",
+    ]
+    assert resolve_choice("all", "liver") == "all"
