@@ -98,10 +98,16 @@ def predict(arguments: argparse.Namespace) -> int:
 def evaluate(arguments: argparse.Namespace) -> int:
     """Score label volumes against reference ones by the rules of the LiTS benchmark."""
     from livseg_lib.evaluation.folders import evaluate_folders, write_scores
+    from livseg_lib.labels import STRUCTURES
 
-    scores = evaluate_folders(arguments.reference, arguments.prediction, arguments.mode)
+    accept = arguments.accept_affine_mismatch
+    scores = evaluate_folders(arguments.reference, arguments.prediction, arguments.mode, accept)
     path = write_scores(scores, arguments.out)
-    print(f"scores written to {path or arguments.out}")
+    for structure in STRUCTURES:
+        found = scores["summary"][structure]
+        counts = ", ".join(f"{name} {found[name]}" for name in ("n_cases", "n_empty_reference", "n_missed"))
+        print(f"{structure:6} dice_per_case {found['dice_per_case']:.4f}  ({counts})")
+    print(f"missed: {', '.join(scores['missed']) or 'none'}; all scores in {path}")
     return 0
 
 
@@ -169,6 +175,9 @@ def _add_evaluate(command: argparse.ArgumentParser) -> None:
     command.add_argument("--reference", type=Path, required=True, help="file or folder of true labels")
     command.add_argument("--prediction", type=Path, required=True, help="file or folder of predicted labels")
     command.add_argument("--mode", choices=["intended", "lits_asis"], default="intended")
+    command.add_argument(
+        "--accept-affine-mismatch", action="store_true", help="compare voxel by voxel where affines differ"
+    )
     command.add_argument("--out", type=Path, default=Path("scores.json"))
 
 
