@@ -33,11 +33,11 @@ def declared_parameters(notebook: Path) -> dict[str, object]:
 def choose_parameters(notebooks: list[Path], profile: Path, given: dict[str, object]) -> dict[str, dict]:
     """For each notebook the values that differ from its defaults: `given` over those of the profile.
 
-    Raises InputError for a key of the profile or of `given` that no notebook declares.
+    A file such as quick-kaggle.yaml beside quick.yaml goes over it for that data set. Raises InputError
+    for a key that no notebook declares.
     """
-    import yaml
-
-    wanted = {**(yaml.safe_load(profile.read_text()) or {}), **given}
+    for_dataset = profile.with_name(f"{profile.stem}-{given.get('dataset', '')}{profile.suffix}")
+    wanted = {**_read_yaml(profile), **(_read_yaml(for_dataset) if for_dataset.exists() else {}), **given}
     declared = {notebook.stem: declared_parameters(notebook) for notebook in notebooks}
     known = {name for parameters in declared.values() for name in parameters}
     if unknown := sorted(set(wanted) - known):
@@ -46,6 +46,12 @@ def choose_parameters(notebooks: list[Path], profile: Path, given: dict[str, obj
         name: {key: value for key, value in wanted.items() if key in parameters}
         for name, parameters in declared.items()
     }
+
+
+def _read_yaml(path: Path) -> dict[str, object]:
+    import yaml
+
+    return yaml.safe_load(path.read_text()) or {}
 
 
 def configure(notebooks: list[Path], profile: Path, given: dict[str, object], report: Path) -> None:

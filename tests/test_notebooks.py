@@ -43,7 +43,7 @@ def test_every_notebook_has_one_commented_parameters_cell_and_a_platform_cell(pa
     assert "run_name" in notebooks.declared_parameters(path)
 
 
-@pytest.mark.parametrize("profile", ["quick", "full"])
+@pytest.mark.parametrize("profile", [path.stem for path in (FOLDER / "params").glob("*.yaml")])
 def test_profiles_set_only_what_a_notebook_declares(profile):
     path = FOLDER / "params" / f"{profile}.yaml"
     chosen = notebooks.choose_parameters(ALL, path, {"run_name": "x", "target": "liver"})
@@ -51,6 +51,17 @@ def test_profiles_set_only_what_a_notebook_declares(profile):
     assert set(wanted) <= {name for values in chosen.values() for name in values}
     assert chosen["03_train_unet"]["target"] == "liver"
     assert "target" not in chosen["00_prepare_data"]
+
+
+def test_a_profile_may_have_values_for_one_data_set(tmp_path):
+    (tmp_path / "p.yaml").write_text("unet_epochs: 3\nsize: 256\n")
+    (tmp_path / "p-kaggle.yaml").write_text("unet_epochs: 9\n")
+    chosen = {
+        dataset: notebooks.choose_parameters(ALL, tmp_path / "p.yaml", {"dataset": dataset})
+        for dataset in ("lits", "kaggle")
+    }
+    assert [chosen[name]["03_train_unet"]["unet_epochs"] for name in chosen] == [3, 9]
+    assert chosen["kaggle"]["01_extract_slices"]["size"] == 256
 
 
 def test_a_misspelt_parameter_is_refused(tmp_path):
