@@ -9,6 +9,9 @@ from pathlib import Path
 from livseg_lib.errors import InputError
 
 TRAINING_NOTEBOOKS = {"unet": "03_train_unet", "resnet50_unet": "04_train_resnet50"}
+MOST_PICTURES = 48
+"""On one contact sheet."""
+
 WARNING = "Research only. Not for clinical use."
 
 
@@ -24,12 +27,12 @@ def check(arguments: argparse.Namespace) -> int:
     print(report.cases.to_string(index=False))
     for finding in report.findings.itertuples():
         print(f"{finding.severity:8}{finding.case:16}{finding.code:20}{finding.message}")
-    if arguments.out:
-        write_table(report.findings, arguments.out / "findings.csv")
-        write_table(report.cases, arguments.out / "cases.csv")
-        pictures = [case_picture(case) for case in report.usable(dataset).cases]
-        if pictures:
-            save_figure(contact_sheet(pictures), arguments.out, "contact_sheet", "All usable cases.")
+    write_table(report.findings, arguments.out / "findings.csv")
+    write_table(report.cases, arguments.out / "cases.csv")
+    pictures = [case_picture(case) for case in report.usable(dataset).cases[:MOST_PICTURES]]
+    if pictures:
+        save_figure(contact_sheet(pictures), arguments.out, "contact_sheet", "Usable cases.")
+    print(f"tables and contact sheet in {arguments.out}")
     return report.exit_code
 
 
@@ -139,7 +142,8 @@ def _add_reading(command: argparse.ArgumentParser) -> None:
 
 def _add_check(command: argparse.ArgumentParser) -> None:
     _add_reading(command)
-    command.add_argument("--out", type=Path, help="folder for findings.csv, cases.csv and a contact sheet")
+    default = Path("livseg_check")
+    command.add_argument("--out", type=Path, default=default, help="folder for tables and a contact sheet")
 
 
 def _add_extract(command: argparse.ArgumentParser) -> None:

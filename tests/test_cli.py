@@ -72,7 +72,8 @@ def test_predict_writes_masks_on_the_scans_grid_and_evaluate_scores_them(lits, t
     assert json.loads(scores.read_text())["summary"]["tumor"]["dice_per_case"] == 1.0
 
 
-def test_input_that_cannot_be_used_is_one_clear_line(tmp_path, capsys):
+def test_input_that_cannot_be_used_is_one_clear_line(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     assert main(["check", str(tmp_path / "nowhere")]) == 2
     assert main(["predict", str(tmp_path), "--model", str(tmp_path), "--out", str(tmp_path / "o")]) == 2
     lines = capsys.readouterr().err.strip().splitlines()
