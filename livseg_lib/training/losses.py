@@ -77,6 +77,19 @@ def jaccard(truth, probability):
     return ops.mean(1.0 - (hit + SMOOTHING) / (union + SMOOTHING))
 
 
+def picture_dice(truth, probability):
+    """1 - Dice of each picture, averaged: a sliver of liver counts as much as a whole section of it."""
+    truth, probability = _float32(truth, probability)
+    hit = ops.sum(truth * probability, axis=(1, 2))
+    total = ops.sum(truth + probability, axis=(1, 2))
+    return ops.mean(1.0 - (2.0 * hit + SMOOTHING) / (total + SMOOTHING))
+
+
+def bce_picture_dice(truth, probability):
+    """Binary cross-entropy + Dice of each picture."""
+    return binary_cross_entropy(truth, probability) + picture_dice(truth, probability)
+
+
 def bce_dice(truth, probability):
     """Binary cross-entropy + Dice (systems B, C)."""
     return binary_cross_entropy(truth, probability) + dice(truth, probability)
@@ -93,6 +106,8 @@ LOSSES: dict[str, Loss] = {
     "bce": binary_cross_entropy,
     "weighted_bce": weighted_binary_cross_entropy,
     "dice": dice,
+    "bce_picture_dice": bce_picture_dice,
+    "picture_dice": picture_dice,
     "focal": focal,
     "tversky": tversky,
     "jaccard": jaccard,

@@ -19,6 +19,8 @@ BY_HAND = {
     "bce": BCE,
     "dice": DICE,
     "bce_dice": BCE + DICE,
+    "picture_dice": DICE,  # of one picture: the same
+    "bce_picture_dice": BCE + DICE,
     "weighted_bce": (-5 * math.log(0.8) - math.log(0.6)) / 2,
     "focal": (0.25 * 0.2**2 * -math.log(0.8) + 0.75 * 0.4**2 * -math.log(0.6)) / 2,
     "tversky": 1 - (0.8 + 0.5) / (0.8 + 0.3 * 0.4 + 0.7 * 0.2 + 0.5),
@@ -63,6 +65,19 @@ def test_channels_count_equally_whatever_their_size():
     found = truth.copy()
     found[..., 1] = 0
     assert float(losses.dice(truth, found)) == pytest.approx((0 + (1 - 1 / 2)) / 2)
+
+
+def test_by_picture_a_missed_sliver_costs_as_much_as_a_missed_section():
+    truth = np.zeros((2, 20, 20, 1), np.float32)
+    truth[0, 0, :9], truth[1] = 1, 1
+    sliver_missed, section_missed = truth.copy(), truth.copy()
+    sliver_missed[0], section_missed[1] = 0, 0
+    costs = [
+        [float(f(truth, p)) for p in (sliver_missed, section_missed)]
+        for f in (losses.picture_dice, losses.dice)
+    ]
+    assert costs[0][0] == pytest.approx((1 - 1 / 10) / 2) and costs[0][1] == pytest.approx((1 - 1 / 401) / 2)
+    assert costs[1][0] < 0.02 < 0.9 < costs[1][1]
 
 
 def test_empty_against_empty_costs_nothing():
