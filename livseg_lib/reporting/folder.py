@@ -36,7 +36,7 @@ class FigureFile:
     @property
     def is_wide(self) -> bool:
         """Takes the whole width of the page rather than half of it."""
-        return self.width > 1.45 * self.height or self.width >= 1150
+        return self.width > 1.45 * self.height or self.width >= 1000
 
 
 @dataclass(frozen=True)
