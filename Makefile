@@ -81,7 +81,7 @@ reference:  ## keep the small part of a finished RUN (tables; pictures of the ph
 	@mkdir -p reports/reference/$(RUN)/tables
 	@cp $(addprefix $(REPORT)/tables/,systems.csv patients.csv lits_scores.csv slices_summary.csv class_counts.csv \
 		splits_summary.csv) reports/reference/$(RUN)/tables/
-	@cp $(REPORT)/manifest.json reports/reference/$(RUN)/
+	@sed -E 's|"data": ".*/|"data": "|' $(REPORT)/manifest.json >reports/reference/$(RUN)/manifest.json
 	@if [ $(DATASET) = phantom ]; then mkdir -p reports/reference/$(RUN)/figures; \
 		cp $(addprefix $(REPORT)/figures/,best_median_worst_unet_liver.png best_median_worst_unet_tumor.png \
 		contact_sheet.png dice_by_patient.png training_unet.png) reports/reference/$(RUN)/figures/; fi

@@ -67,8 +67,10 @@ class Checkpoint(keras.callbacks.Callback):
         if stage != self.progress.stage:
             self.progress.stage, self.progress.stage_start = stage, self.epochs_done
             self.progress.stage_done, self.progress.counters = False, []
+        model.optimizer.build(
+            model.trainable_variables
+        )  # now: built inside fit, its variables bear other names
         if self.arrays is not None:  # just loaded: weights always, the optimizer within its own stage
-            model.optimizer.build(model.trainable_variables)
             variables = _variables(model) if self.epochs_done > self.progress.stage_start else model.weights
             assign_arrays(variables, self.arrays, self.last_path)
             self.arrays = None
