@@ -8,6 +8,8 @@ PROFILE ?= quick
 DATA ?=
 TARGET ?=
 RUN ?= $(DATASET)-$(PROFILE)
+ONLY ?=
+SYSTEMS := unet resnet50_unet unet++ manet deeplabv3+ attention_unet unet_mse slice_sorter
 PYTHON ?= python3
 
 # notebooks/NAME.ipynb -> reports/RUN/NAME.ipynb, each with the rooms of the library that it uses
@@ -17,9 +19,13 @@ RESULTS := $(NOTEBOOKS:notebooks/%=$(REPORT)/%)
 PY := .venv/bin/python
 CORE := $(wildcard livseg_lib/*.py)
 room = $(wildcard livseg_lib/$(1)/*.py livseg_lib/$(1)/*/*.py)
+LEARNING := $(foreach name,sampling models training,$(call room,$(name)))
+SCORING := $(foreach name,inference evaluation postprocessing,$(call room,$(name)))
+WHOLE := $(addprefix livseg_lib/experiments/,plan.py train_system.py records.py pictures.py)
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
 .PHONY: help setup reproduce reference test test-slow bench lint lab clean configure
+.NOTPARALLEL:  # notebooks write into the same tables
 
 help:  ## print this help
 	@echo "livseg: liver and liver tumours in CT, outlined, measured, scored. Research only, not for clinical use."
@@ -27,7 +33,8 @@ help:  ## print this help
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 14 | sed 's/^/  make /'
 	@echo
 	@echo "  make reproduce [DATASET=phantom|lits|msd|kaggle|ircadb] [DATA=path] [PROFILE=quick|full]"
-	@echo "                 [TARGET=tumor|liver|both] [RUN=name]    results: reports/RUN/index.html"
+	@echo "                 [TARGET=tumor|liver|both] [RUN=name] [ONLY=system]"
+	@echo "                 results: reports/RUN/index.html; ONLY trains and scores one system: $(SYSTEMS)"
 
 setup: .venv/ready  ## install everything into .venv (done by the other targets when needed)
 
@@ -38,8 +45,14 @@ setup: .venv/ready  ## install everything into .venv (done by the other targets 
 	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps imgaug==0.4.0 --editable .
 	@touch $@
 
+ifeq ($(ONLY),)
 reproduce: $(RESULTS)  ## run the notebooks that are out of date and build the report
 	@$(PY) -m livseg_lib.notebooks --run-name $(RUN) summary
+else
+reproduce: .venv/ready
+	@$(PY) -m livseg_lib train --system $(ONLY) --dataset $(DATASET) --data "$(DATA)" \
+		--profile $(PROFILE) --target $(or $(TARGET),both) --run-name $(RUN)
+endif
 
 # Parameter files change only when a value does, and each notebook looks at its own.
 configure: .venv/ready
@@ -65,16 +78,48 @@ $(REPORT)/02_classify_masks.ipynb: notebooks/02_classify_masks.ipynb $(REPORT)/p
 	$(run_notebook)
 
 $(REPORT)/03_train_unet.ipynb: notebooks/03_train_unet.ipynb $(REPORT)/parameters/03_train_unet.json \
-		$(REPORT)/02_classify_masks.ipynb $(call room,sampling) $(call room,models) $(call room,training)
+		$(REPORT)/02_classify_masks.ipynb $(LEARNING)
 	$(run_notebook)
 
 $(REPORT)/04_train_resnet50.ipynb: notebooks/04_train_resnet50.ipynb $(REPORT)/parameters/04_train_resnet50.json \
-		$(REPORT)/02_classify_masks.ipynb $(call room,sampling) $(call room,models) $(call room,training)
+		$(REPORT)/02_classify_masks.ipynb $(LEARNING) $(WHOLE)
 	$(run_notebook)
 
 $(REPORT)/05_evaluate.ipynb: notebooks/05_evaluate.ipynb $(REPORT)/parameters/05_evaluate.json \
-		$(REPORT)/03_train_unet.ipynb $(REPORT)/04_train_resnet50.ipynb \
-		$(call room,inference) $(call room,evaluation) $(call room,postprocessing)
+		$(REPORT)/03_train_unet.ipynb $(REPORT)/04_train_resnet50.ipynb $(SCORING) $(WHOLE) \
+		livseg_lib/experiments/baseline.py
+	$(run_notebook)
+
+$(REPORT)/10_train_networks.ipynb: notebooks/10_train_networks.ipynb $(REPORT)/parameters/10_train_networks.json \
+		$(REPORT)/02_classify_masks.ipynb $(LEARNING) $(SCORING) $(WHOLE)
+	$(run_notebook)
+
+$(REPORT)/11_detect_tumors.ipynb: notebooks/11_detect_tumors.ipynb $(REPORT)/parameters/11_detect_tumors.json \
+		$(REPORT)/02_classify_masks.ipynb $(LEARNING) $(SCORING) $(WHOLE) livseg_lib/experiments/detection.py
+	$(run_notebook)
+
+$(REPORT)/12_sort_slices.ipynb: notebooks/12_sort_slices.ipynb $(REPORT)/parameters/12_sort_slices.json \
+		$(REPORT)/03_train_unet.ipynb $(LEARNING) $(SCORING)
+	$(run_notebook)
+
+$(REPORT)/20_compare_systems.ipynb: notebooks/20_compare_systems.ipynb $(REPORT)/parameters/20_compare_systems.json \
+		$(REPORT)/05_evaluate.ipynb $(REPORT)/10_train_networks.ipynb $(REPORT)/11_detect_tumors.ipynb \
+		livseg_lib/evaluation/paired.py livseg_lib/experiments/budgets.py livseg_lib/experiments/pooled_scores.py
+	$(run_notebook)
+
+$(REPORT)/21_audit_split.ipynb: notebooks/21_audit_split.ipynb $(REPORT)/parameters/21_audit_split.json \
+		$(REPORT)/02_classify_masks.ipynb $(LEARNING) $(SCORING) $(WHOLE) \
+		livseg_lib/experiments/split_audit.py livseg_lib/experiments/copyist.py
+	$(run_notebook)
+
+$(REPORT)/22_tune.ipynb: notebooks/22_tune.ipynb $(REPORT)/parameters/22_tune.json \
+		$(REPORT)/02_classify_masks.ipynb $(LEARNING) $(WHOLE) \
+		livseg_lib/experiments/cross_validation.py livseg_lib/experiments/tuning.py
+	$(run_notebook)
+
+$(REPORT)/23_weigh_classes.ipynb: notebooks/23_weigh_classes.ipynb $(REPORT)/parameters/23_weigh_classes.json \
+		$(REPORT)/02_classify_masks.ipynb $(LEARNING) $(SCORING) $(WHOLE) \
+		livseg_lib/experiments/class_imbalance.py livseg_lib/experiments/missed_tumors.py
 	$(run_notebook)
 
 reference:  ## keep the small part of a finished RUN (tables; pictures of the phantom) in reports/reference

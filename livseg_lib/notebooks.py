@@ -112,7 +112,8 @@ def print_summary(report: Path) -> None:
 
     table = report / "tables" / "systems.csv"
     if table.exists():
-        print(pd.read_csv(table)[SUMMARY_COLUMNS].round(3).to_string(index=False, na_rep="-"))
+        systems = pd.read_csv(table).query("split_by == 'patient' and target in ('liver', 'tumor')")
+        print(systems[SUMMARY_COLUMNS].round(3).to_string(index=False, na_rep="-"))
         print("Dice: mean over test patients, 95 % interval; published figures: other data, other protocol.")
     print(f"Research only, not for clinical use. Open {report / 'index.html'}")
 

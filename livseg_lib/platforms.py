@@ -20,6 +20,11 @@ NEEDED = {
     "imgaug": "imgaug==0.4.0",
     "tqdm": "tqdm",
     "jinja2": "jinja2",
+    "optuna": "optuna>=5,<6",
+    "alembic": "alembic",
+    "sqlalchemy": "sqlalchemy",
+    "colorlog": "colorlog",
+    "mako": "Mako",
 }
 """Module -> requirement, of those that a platform with NumPy, TensorFlow and OpenCV may lack."""
 

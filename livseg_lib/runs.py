@@ -32,6 +32,7 @@ PACKAGES = (
     "imgaug",
     "scipy",
     "scikit-learn",
+    "optuna",
     "papermill",
 )
 

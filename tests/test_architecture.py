@@ -24,7 +24,9 @@ ROOMS = [
     ("training",),
     ("inference",),
     ("reporting",),
+    ("experiments",),
     ("notebooks",),
+    ("commands",),
     ("cli",),
     ("__init__", "__main__"),
 ]

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from livseg_lib.cli import main
+from livseg_lib.notebooks import run_all
 from livseg_lib.reporting import SYSTEMS_COLUMNS, broken_links, external_resources
 
 REPOSITORY = Path(__file__).parents[1]
@@ -21,8 +22,27 @@ TINY = [
     "unet_slices_per_epoch=32",
     "resnet50_epochs=1",
     "resnet50_slices_per_epoch=16",
-    "imagenet=false",
+    "systems=[attention_unet, unet++]",
+    "network_epochs=1",
+    "network_slices_per_epoch=16",
+    "detect_epochs=1",
+    "detect_slices_per_epoch=16",
+    "detect_filters=4",
+    "sorter_epochs=2",
+    "sorter_slices_per_epoch=32",
+    "audit_folds=2",
+    "audit_epochs=1",
+    "audit_slices_per_epoch=16",
+    "audit_filters=4",
+    "tune_trials=2",
+    "tune_epochs=1",
+    "tune_slices_per_epoch=16",
+    "tune_filters=4",
+    "imbalance_epochs=1",
+    "imbalance_slices_per_epoch=16",
+    "imbalance_filters=4",
 ]
+STORY = sorted(path.stem for path in (REPOSITORY / "notebooks").glob("*.ipynb"))
 
 
 @pytest.fixture(scope="module")
@@ -34,17 +54,15 @@ def root(tmp_path_factory):
     return root
 
 
-def train(system: str, *more: str) -> int:
-    pairs = [part for value in TINY for part in ("--set", value)]
-    return main(["train", "--system", system, "--run-name", "tiny", *more, *pairs])
 
 
 @pytest.fixture(scope="module")
 def report(root):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LIVSEG_ROOT", str(root))
-        assert train("unet") == 0
-        assert train("resnet50_unet") == 0
+        pairs = [part for value in TINY for part in ("--set", value)]
+        assert main(["train", "--system", "unet", "--run-name", "tiny", *pairs]) == 0
+        run_all(STORY[3:], "tiny", "quick", {"dataset": "phantom"}, TINY)
     return root / "reports" / "tiny"
 
 
@@ -52,7 +70,8 @@ def report(root):
 def test_the_report_is_whole_and_opens_offline(report):
     page = report / "index.html"
     assert broken_links(page) == [] and external_resources(page) == []
-    assert len(list(report.glob("0*.ipynb"))) == len(list(report.glob("0*.html"))) == 6
+    for suffix in ("ipynb", "html"):
+        assert sorted(path.stem for path in report.glob(f"[0-9]*.{suffix}")) == STORY
     assert not list(report.rglob("*.partial*"))
     for html in report.glob("*.html"):
         assert external_resources(html) == []
@@ -65,11 +84,15 @@ def test_the_report_is_whole_and_opens_offline(report):
 def test_the_tables_hold_every_system_and_patient(report):
     systems = pd.read_csv(report / "tables" / "systems.csv")
     assert tuple(systems.columns) == SYSTEMS_COLUMNS
-    assert set(zip(systems.system, systems.target, strict=True)) == {
-        (name, target) for name in ("unet", "resnet50_unet") for target in ("liver", "tumor")
+    honest = systems[(systems.split_by == "patient") & (systems.target != "slices")]
+    networks = ("threshold", "unet", "resnet50_unet", "attention_unet", "unet++", "unet_mse")
+    assert set(zip(honest.system, honest.target, strict=True)) == {
+        (name, target) for name in networks for target in ("liver", "tumor")
     }
-    assert (systems.split_by == "patient").all()
-    assert (systems.train_seconds > 0).all() and (systems.parameters > 0).all()
+    others = systems.drop(honest.index)
+    assert set(others.system) == {"slice_sorter", "unet_audit"} and others.dice_per_case.isna().any()
+    trained = systems[systems.system != "threshold"]
+    assert (trained.train_seconds > 0).all() and (trained.parameters > 0).all()
     patients = pd.read_csv(report / "tables" / "patients.csv")
     splits = pd.read_csv(report.parents[1] / "data" / "processed" / "tiny" / "splits.csv")
     assert set(patients.patient) == set(splits.patient[splits.split == "test"])
@@ -90,7 +113,7 @@ def test_predictions_lie_on_the_scans_grid(report):
 @pytest.mark.slow
 def test_the_manifest_tells_what_was_run(report):
     manifest = json.loads((report / "manifest.json").read_text())
-    assert len(manifest["notebooks"]) == 6
+    assert sorted(manifest["notebooks"]) == STORY
     assert manifest["seed"] == 2026 and len(manifest["data_checksum"]) == 64
     assert manifest["notebooks"]["03_train_unet"]["parameters"]["unet_epochs"] == 2
     assert any("ImageNet" in note for note in manifest["notebooks"]["04_train_resnet50"]["notes"])

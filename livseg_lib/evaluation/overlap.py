@@ -85,6 +85,11 @@ def recall(counts: OverlapCounts):
     return _ratio(counts.true_positives, counts.reference)
 
 
+def specificity(counts: OverlapCounts):
+    """Share of what is not in the reference that is not predicted either, 0 to 1; NaN where it fills all."""
+    return _ratio(counts.true_negatives, counts.true_negatives + counts.false_positives)
+
+
 def pixel_accuracy(counts: OverlapCounts):
     """Share of all voxels, background too, on which both agree, 0 to 1 (system D)."""
     return _ratio(counts.true_positives + counts.true_negatives, sum(counts))

@@ -1,10 +1,11 @@
-"""A trained model on the test patients: every score, from pixels of a slice to volumes in native geometry."""
+"""A system on the test patients: every score, from pixels of a slice to volumes in native geometry."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import pandas as pd
@@ -23,6 +24,26 @@ from livseg_lib.training.model_folder import TrainedModel
 from livseg_lib.volumes import Volume
 
 
+class ScoredSystem(Protocol):
+    """What the tables say of a system, be it a `TrainedModel` or one without a network."""
+
+    @property
+    def system(self) -> str:
+        """Its name in tables."""
+
+    @property
+    def structures(self) -> tuple[str, ...]:
+        """What it outlines, liver before tumour."""
+
+    @property
+    def training(self) -> dict:
+        """`n_train_patients` and `seconds`, where they are known."""
+
+    @property
+    def parameters(self) -> int:
+        """Numbers that were learnt."""
+
+
 @dataclass
 class Evaluation:
     """What one system scored; tables have a row a case (or slice) and structure."""
@@ -33,7 +54,7 @@ class Evaluation:
     patients: list[dict] = field(default_factory=list)
     slices: list[pd.DataFrame] = field(default_factory=list)
     histograms: dict[str, ProbabilityHistogram] = field(default_factory=dict)
-    """Pixels by probability, a structure: ROC."""
+    """Pixels by probability, a structure: ROC. Empty for a system that gives labels only."""
 
 
 def evaluate_system(
@@ -49,19 +70,53 @@ def evaluate_system(
     for case in tqdm(list(cases), trained.system, unit="patient"):
         planes = predict_planes(trained.network, stored_pictures(folder, case.case_id))
         volume = case.read_volume()
-        reference = case.read_labels(volume)
         labels = labels_from_planes(planes, volume, trained.recipe, trained.thresholds)
-        keep_prediction(labels, volume, predictions, case.case_id)
-        _add_case(evaluation, trained, case, labels, reference, volume)
-        _add_slices(evaluation, trained, case, planes, stored_labels(folder, case.case_id))
+        _add_case(evaluation, trained, case, labels, case.read_labels(volume), volume, predictions)
+        truth = np.asarray(stored_labels(folder, case.case_id))
+        for channel, structure in enumerate(trained.structures):
+            mask, threshold = structure_mask(truth, structure), trained.thresholds[structure]
+            evaluation.histograms[structure].add(planes[..., channel], mask)
+            _add_slices(evaluation, case, structure, score_slices(planes[..., channel], mask, threshold))
     return evaluation
 
 
-def _add_case(evaluation, trained, case: Case, labels, reference, volume: Volume) -> None:
+def evaluate_labels(
+    system: ScoredSystem,
+    predict: Callable[[Case, Volume], np.ndarray],
+    cases: Iterable[Case],
+    predictions: Path,
+) -> Evaluation:
+    """Score a system that gives labels 0/1/2, uint8 (D, H, W) on the volume's grid, and no probability.
+
+    As `evaluate_system`, but slices are scored on the scan's own grid too, and there is no ROC curve.
+    """
+    evaluation = Evaluation(system.system)
+    for case in tqdm(list(cases), system.system, unit="patient"):
+        volume = case.read_volume()
+        labels, truth = predict(case, volume), case.read_labels(volume)
+        _add_case(evaluation, system, case, labels, truth, volume, predictions)
+        for structure in system.structures:
+            certain = structure_mask(labels, structure) * np.uint8(255)
+            _add_slices(
+                evaluation, case, structure, score_slices(certain, structure_mask(truth, structure), 0.5)
+            )
+    return evaluation
+
+
+def _add_case(
+    evaluation: Evaluation,
+    system: ScoredSystem,
+    case: Case,
+    labels: np.ndarray,
+    reference: np.ndarray,
+    volume: Volume,
+    predictions: Path,
+) -> None:
+    keep_prediction(labels, volume, predictions, case.case_id)
     scores = score_case(labels, reference, volume.spacing_mm)
-    who = {"system": trained.system, "patient": case.patient, "case": case.case_id}
+    who = {"system": system.system, "patient": case.patient, "case": case.case_id}
     evaluation.case_scores.append(who | scores)
-    for structure in trained.structures:
+    for structure in system.structures:
         evaluation.patients.append(
             {"structure": structure} | who | _structure_row(scores, structure, volume.voxel_volume_ml)
         )
@@ -89,15 +144,11 @@ def _structure_row(scores: dict, structure: str, voxel_volume_ml: float) -> dict
     }
 
 
-def _add_slices(evaluation, trained, case: Case, planes: np.ndarray, labels: np.ndarray) -> None:
-    for channel, structure in enumerate(trained.structures):
-        mask = structure_mask(np.asarray(labels), structure)
-        evaluation.histograms[structure].add(planes[..., channel], mask)
-        rows = score_slices(planes[..., channel], mask, trained.thresholds[structure])
-        numbers = case.slice_numbers or range(len(rows))
-        rows.insert(0, "slice", list(numbers))
-        for name, value in (("case", case.case_id), ("patient", case.patient)):
-            rows.insert(0, name, value)
-        rows.insert(0, "structure", structure)
-        rows.insert(0, "system", trained.system)
-        evaluation.slices.append(rows)
+def _add_slices(evaluation: Evaluation, case: Case, structure: str, rows: pd.DataFrame) -> None:
+    """Keep what `score_slices` gave for all slices of a case, and say whose they are."""
+    whose = {"system": evaluation.system, "structure": structure}
+    whose |= {"patient": case.patient, "case": case.case_id}
+    whose["slice"] = list(case.slice_numbers or range(len(rows)))
+    for place, (name, value) in enumerate(whose.items()):
+        rows.insert(place, name, value)
+    evaluation.slices.append(rows)

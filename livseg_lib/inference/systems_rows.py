@@ -9,40 +9,48 @@ from livseg_lib.evaluation.bootstrap import bootstrap_interval
 from livseg_lib.evaluation.published import published_rows
 from livseg_lib.evaluation.slice_scores import summarize_slices
 from livseg_lib.evaluation.summary import summarize_cases
-from livseg_lib.inference.evaluate import Evaluation
-from livseg_lib.training.model_folder import TrainedModel
+from livseg_lib.inference.evaluate import Evaluation, ScoredSystem
 
-PUBLISHED = {"unet": ("C", "U-Net", "dice"), "resnet50_unet": ("B", "ResNet-50", "dice")}
-"""System -> (source letter, name, metric) of the published figure that stands beside it."""
+PUBLISHED = {
+    "unet": ("C", "U-Net", "dice"),
+    "resnet50_unet": ("B", "ResNet-50", "dice"),
+    "unet_mse": ("A", "U-Net trained with mean squared error", "overall_accuracy"),
+    "unet++": ("D", "UNet++", "iou"),
+    "manet": ("D", "MAnet", "iou"),
+    "deeplabv3+": ("D", "DeepLabV3+", "iou"),
+    "attention_unet": ("B", "Attention U-Net", ""),
+}
+"""System -> (source letter, name, metric) of the published figure that stands beside it; B only names
+the Attention U-Net. D's are those of its validation set, where liver and tumour count together."""
 
 
-def systems_rows(trained: TrainedModel, evaluation: Evaluation, seed: int) -> list[dict]:
+def systems_rows(system: ScoredSystem, evaluation: Evaluation, seed: int) -> list[dict]:
     """One row of systems.csv a structure. Means are over test patients; intervals by bootstrap."""
     patients = pd.DataFrame(evaluation.patients)
     slices = pd.concat(evaluation.slices, ignore_index=True)
     rows = []
-    for structure in trained.structures:
+    for structure in system.structures:
         of_structure = patients[patients["structure"] == structure]
         means = of_structure.groupby("patient")[["dice", "iou", "precision", "recall"]].mean()
         low, high = bootstrap_interval(means["dice"], seed=seed)
         summary = summarize_slices(slices[slices["structure"] == structure])
         rows.append(
             {
-                "system": trained.system,
+                "system": system.system,
                 "target": structure,
                 "split_by": "patient",
-                "n_train_patients": trained.training.get("n_train_patients"),
+                "n_train_patients": system.training.get("n_train_patients"),
                 "n_test_patients": len(means),
                 "dice_per_case": means["dice"].mean(),
                 "dice_per_case_low": low,
                 "dice_per_case_high": high,
                 "dice_global": _global_dice(evaluation, structure),
                 **means[["iou", "precision", "recall"]].mean().to_dict(),
-                "roc_auc": evaluation.histograms[structure].auc(),
+                "roc_auc": _area_under_curve(evaluation, structure),
                 "presence_accuracy": summary["presence_accuracy"],
-                **_published(trained.system, structure),
-                "train_seconds": trained.training.get("seconds"),
-                "parameters": trained.network.count_params(),
+                **_published(system.system, structure),
+                "train_seconds": system.training.get("seconds"),
+                "parameters": system.parameters,
             }
         )
     return rows
@@ -54,6 +62,11 @@ def _global_dice(evaluation: Evaluation, structure: str) -> float:
     return float(2 * scores[f"{structure}_intersection_voxels"].sum() / voxels) if voxels else np.nan
 
 
+def _area_under_curve(evaluation: Evaluation, structure: str) -> float:
+    histogram = evaluation.histograms.get(structure)
+    return histogram.auc() if histogram else np.nan
+
+
 def _published(system: str, structure: str) -> dict:
     letter, name, metric = PUBLISHED.get(system, ("", "", ""))
     table = published_rows()
@@ -61,11 +74,11 @@ def _published(system: str, structure: str) -> dict:
         (table["source"] == letter)
         & (table["system"] == name)
         & (table["metric"] == metric)
-        & (table["target"] == structure)
+        & table["target"].isin((structure, "both"))
     ]
     if found.empty:
         return {"source": letter}
-    row = found.iloc[0]
+    row = found.iloc[-1]  # D prints training before validation
     return {
         "source": letter,
         "published_metric": f"{metric}, {row['protocol']}",
@@ -73,18 +86,18 @@ def _published(system: str, structure: str) -> dict:
     }
 
 
-def lits_rows(trained: TrainedModel, evaluation: Evaluation) -> list[dict]:
-    """The benchmark's summary (system K, mode "intended"), a row a structure of `trained`."""
+def lits_rows(system: ScoredSystem, evaluation: Evaluation) -> list[dict]:
+    """The benchmark's summary (system K, mode "intended"), a row a structure of `system`."""
     summary = summarize_cases(evaluation.case_scores)
     rows = []
-    for structure in trained.structures:
-        row = {"system": trained.system, "structure": structure, **summary[structure]}
+    for structure in system.structures:
+        row = {"system": system.system, "structure": structure, **summary[structure]}
         defined = row.pop("n_defined")
         row |= {f"n_defined_{name}": defined[name] for name in ("dice_per_case", "assd")}
         if structure == "tumor":
             detection = ("precision", "recall", "precision_greater_zero", "recall_greater_zero")
             row |= {name: summary["detection"][name] for name in detection}
-        if trained.target == "both" and structure == "tumor":  # the burden needs both
+        if structure == "tumor" and "liver" in system.structures:  # the burden needs both
             row |= {f"tumor_burden_{name}": summary["tumor_burden"][name] for name in ("rmse", "max_error")}
         rows.append(row)
     return rows

@@ -6,16 +6,24 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from livseg_lib.inference.planes import predict_planes
+from livseg_lib.inference.planes import Passes, predict_passing_planes, predict_planes
 from livseg_lib.labels import STRUCTURE_LABELS
 from livseg_lib.preprocessing import Recipe, prepare_slices, restore_masks
 from livseg_lib.training.model_folder import TrainedModel
 from livseg_lib.volumes import Volume
 
 
-def predict_volume(trained: TrainedModel, volume: Volume) -> np.ndarray:
-    """Labels 0/1/2, uint8 (D, H, W), on the grid of `volume`. Pictures stream through, none is kept."""
-    planes = predict_planes(trained.network, prepare_slices(volume, trained.recipe))
+def predict_volume(trained: TrainedModel, volume: Volume, passes: Passes | None = None) -> np.ndarray:
+    """Labels 0/1/2, uint8 (D, H, W), on the grid of `volume`. Pictures stream through, none is kept.
+
+    `passes` spares the network the pictures that it holds back (`predict_passing_planes`); they are
+    background then. `inference.sorting.SorterGate` is one.
+    """
+    pictures = prepare_slices(volume, trained.recipe)
+    if passes is None:
+        planes = predict_planes(trained.network, pictures)
+    else:
+        planes = predict_passing_planes(trained.network, pictures, passes)
     return labels_from_planes(planes, volume, trained.recipe, trained.thresholds)
 
 

@@ -8,11 +8,23 @@ import keras
 
 import livseg_lib.quiet_tensorflow  # noqa: F401 (before Keras imports it)
 from livseg_lib.errors import InputError
+from livseg_lib.models.attention_unet import attention_unet
+from livseg_lib.models.deeplabv3plus import deeplabv3plus
 from livseg_lib.models.encoders import load_imagenet_weights
+from livseg_lib.models.manet import manet
 from livseg_lib.models.resnet50_unet import resnet50_unet
+from livseg_lib.models.small import SMALL_OPTIONS
 from livseg_lib.models.unet import unet
+from livseg_lib.models.unetplusplus import unetplusplus
 
-MODELS: dict[str, Callable[..., keras.Model]] = {"unet": unet, "resnet50_unet": resnet50_unet}
+MODELS: dict[str, Callable[..., keras.Model]] = {
+    "unet": unet,
+    "resnet50_unet": resnet50_unet,
+    "unet++": unetplusplus,
+    "manet": manet,
+    "deeplabv3+": deeplabv3plus,
+    "attention_unet": attention_unet,
+}
 
 
 def build_model(name: str, input_shape: tuple[int, int, int], num_classes: int, **options) -> keras.Model:
@@ -29,4 +41,4 @@ def build_model(name: str, input_shape: tuple[int, int, int], num_classes: int, 
         raise InputError(name, f"cannot be built with {options}: {error}.") from error
 
 
-__all__ = ["MODELS", "build_model", "load_imagenet_weights"]
+__all__ = ["MODELS", "SMALL_OPTIONS", "build_model", "load_imagenet_weights"]

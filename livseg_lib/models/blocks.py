@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import keras
 from keras import layers
@@ -40,11 +41,34 @@ def double_convolution(x, filters: int, name: str, *, l2: float = 0.0):
     return layers.Activation("relu", name=f"{name}_relu")(x)
 
 
-def upsample_and_join(x, skip, filters: int, name: str, *, l2: float = 0.0):
-    """2 x 2 transposed convolution, concatenation with the skip, double convolution (systems B, C)."""
+def contracting_path(x, filters: int, levels: int, *, l2: float = 0.0) -> list:
+    """A double convolution a level, 2 x 2 max pooling between them, filters doubling; outputs by level."""
+    outputs = []
+    for level in range(levels):
+        if level:
+            x = layers.MaxPooling2D(2, name=f"encoder{level - 1}_pool")(x)
+        x = double_convolution(x, filters * 2**level, f"encoder{level}", l2=l2)
+        outputs.append(x)
+    return outputs
+
+
+def upsample_and_join(x, skips: Sequence, filters: int, name: str, *, l2: float = 0.0):
+    """2 x 2 transposed convolution, concatenation behind the skips, double convolution (systems B, C)."""
     x = layers.Conv2DTranspose(filters, 2, strides=2, name=f"{name}_up")(x)
-    x = layers.Concatenate(name=f"{name}_join")([skip, x])
+    x = layers.Concatenate(name=f"{name}_join")([*skips, x])
     return double_convolution(x, filters, name, l2=l2)
+
+
+def fold(x, filters: int, patch: int):
+    """Ours, for laptops: a strided convolution makes patch x patch pixels one position."""
+    return layers.Conv2D(filters, patch, strides=patch, name="fold")(x) if patch > 1 else x
+
+
+def unfold(x, filters: int, patch: int, name: str = "unfold"):
+    """Back to the pixels of before `fold`, by a transposed convolution."""
+    if patch == 1:
+        return x
+    return layers.Conv2DTranspose(filters, patch, strides=patch, activation="relu", name=name)(x)
 
 
 def probability_maps(x, num_classes: int, name: str = "probabilities"):
@@ -64,3 +88,9 @@ def require_divisible(input_shape: tuple[int, int, int], stride: int, network: s
             f"cannot take pictures of {height} x {width} x {channels}.",
             f"Choose height and width divisible by {stride}, and at least one channel.",
         )
+
+
+def require_levels(levels: int, least: int, network: str) -> None:
+    """Refuse a depth at which the network would lack what it is named after."""
+    if levels < least:
+        raise InputError(network, f"cannot have {levels} levels.", f"Choose {least} levels or more.")

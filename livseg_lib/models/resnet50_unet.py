@@ -13,6 +13,7 @@ def resnet50_unet(
     input_shape: tuple[int, int, int],
     num_classes: int,
     *,
+    encoder_width: float = 1.0,
     decoder_filters: tuple[int, ...] = (256, 128, 64, 32, 16),
     l2: float = 0.0,
 ) -> keras.Model:
@@ -21,10 +22,11 @@ def resnet50_unet(
     B names the encoder, `include_top=False` and a custom head, not the head's layers: ours upsamples
     bilinearly and ends in double convolutions. H and W divisible by 32; input float32 in [0, 1].
     The encoder is the layer named "encoder": freeze it by `model.get_layer("encoder").trainable`.
+    `encoder_width` multiplies its filters (ImageNet weights fit 1); choose `decoder_filters` to match.
     """
     blocks.require_divisible(input_shape, 32, "resnet50_unet")
     inputs = keras.Input(input_shape, name="image")
-    *skips, x = resnet50_encoder(input_shape)(inputs)
+    *skips, x = resnet50_encoder(input_shape, width=encoder_width)(inputs)
     for step, filters in enumerate(decoder_filters):
         x = layers.UpSampling2D(2, interpolation="bilinear", name=f"decoder{step}_up")(x)
         if skips:

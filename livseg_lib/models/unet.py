@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import keras
-from keras import layers
 
 from livseg_lib.models import blocks
 
@@ -28,17 +27,8 @@ def unet(
     """
     blocks.require_divisible(input_shape, patch * 2 ** (levels - 1), "unet")
     inputs = keras.Input(input_shape, name="image")
-    x = inputs
-    if patch > 1:
-        x = layers.Conv2D(filters, patch, strides=patch, name="fold")(x)
-    skips = []
-    for level in range(levels):
-        x = blocks.double_convolution(x, filters * 2**level, f"encoder{level}", l2=l2)
-        if level < levels - 1:
-            skips.append(x)
-            x = layers.MaxPooling2D(2, name=f"encoder{level}_pool")(x)
+    *skips, x = blocks.contracting_path(blocks.fold(inputs, filters, patch), filters, levels, l2=l2)
     for level in reversed(range(levels - 1)):
-        x = blocks.upsample_and_join(x, skips[level], filters * 2**level, f"decoder{level}", l2=l2)
-    if patch > 1:
-        x = layers.Conv2DTranspose(filters // 2, patch, strides=patch, activation="relu", name="unfold")(x)
+        x = blocks.upsample_and_join(x, [skips[level]], filters * 2**level, f"decoder{level}", l2=l2)
+    x = blocks.unfold(x, filters // 2, patch)
     return keras.Model(inputs, blocks.probability_maps(x, num_classes), name="unet")

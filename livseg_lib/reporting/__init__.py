@@ -15,7 +15,13 @@ from livseg_lib.reporting.pictures import (
     pick_best_median_worst,
     preprocessing_steps,
 )
-from livseg_lib.reporting.tables import SYSTEMS_COLUMNS, read_table, update_systems_table, write_table
+from livseg_lib.reporting.tables import (
+    SYSTEMS_COLUMNS,
+    read_table,
+    replace_systems,
+    update_systems_table,
+    write_table,
+)
 
 __all__ = [
     "SYSTEMS_COLUMNS",
@@ -33,6 +39,7 @@ __all__ = [
     "preprocessing_steps",
     "read_caption",
     "read_table",
+    "replace_systems",
     "roc_curves",
     "save_figure",
     "split_overview",

@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from livseg_lib.reporting.cells import format_number
 from livseg_lib.reporting.style import BLUE, GREY, LIGHT_GREY, SERIES, VERMILLION, WIDTH, new_figure, styled
 
-NOT_METRICS = ("epoch", "learning_rate", "seconds", "stage")
+NOT_METRICS = ("epoch", "learning_rate", "memory_mb", "seconds", "stage")
 """Columns of a history that no panel of training against validation is drawn for."""
 
 

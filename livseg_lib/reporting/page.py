@@ -19,7 +19,7 @@ from livseg_lib.reporting.cells import (
     table_view,
 )
 from livseg_lib.reporting.folder import ReportFolder
-from livseg_lib.reporting.wording import DATASETS, TARGETS
+from livseg_lib.reporting.wording import DATASETS, STUDIES, TARGETS
 
 FACTS = {
     "dataset": "Data set",
@@ -38,6 +38,7 @@ CHAPTERS = {
     "curves": "Curves",
     "patients": "Patients",
     "slices": "Slices",
+    **{name: title for name, (title, _, _) in STUDIES.items()},
     "data": "Data",
     "more": "More figures",
     "run": "How it was run",
@@ -62,13 +63,15 @@ def page_content(folder: ReportFolder) -> dict:
         "systems": _systems(folder),
         "patients": _view(folder, "patients"),
         "slices": _view(folder, "slices_summary"),
+        **{name: _study(folder, name) for name in STUDIES},
         "data": _data(folder),
         "figures": folder.figures,
         "run": _run(folder),
     }
     chapters = {name: title for name, title in CHAPTERS.items() if _is_present(name, content)}
     not_run = [title for name, title in CHAPTERS.items() if name not in (*chapters, "more", "run")]
-    return content | {"chapters": chapters, "not_run": not_run}
+    studies = {name: content[name] for name in STUDIES if name in chapters}
+    return content | {"chapters": chapters, "not_run": not_run, "studies": studies}
 
 
 def _environment() -> jinja2.Environment:
@@ -111,6 +114,16 @@ def _systems(folder: ReportFolder) -> dict | None:
         "sources": systems_table.sources_of(table),
         "splits_by_slice": not all(map(systems_table.is_by_patient, table.get("split_by", ()))),
     }
+
+
+def _study(folder: ReportFolder, name: str) -> dict | None:
+    """None where neither a table nor a figure of the study is there."""
+    title, sentence, captions = STUDIES[name]
+    tables = [(caption, _view(folder, table)) for table, caption in captions.items()]
+    tables = [(caption, view) for caption, view in tables if view is not None]
+    if not tables and not folder.figures.get(name):
+        return None
+    return {"title": title, "sentence": sentence, "tables": tables}
 
 
 def _data(folder: ReportFolder) -> dict:

@@ -52,6 +52,16 @@ def read_table(path: Path | str) -> pd.DataFrame:
         ) from error
 
 
+def replace_systems(path: Path | str, rows: pd.DataFrame) -> pd.DataFrame:
+    """Put `rows` (with `system`) into the table at `path` instead of those of its systems; give it all."""
+    path = Path(path)
+    if path.exists():
+        kept = read_table(path)
+        rows = pd.concat([kept[~kept["system"].isin(rows["system"])], rows], ignore_index=True)
+    write_table(rows, path)
+    return rows
+
+
 def update_systems_table(path: Path | str, rows: Iterable[Mapping]) -> pd.DataFrame:
     """Put `rows` into systems.csv and give the whole table back.
 

@@ -50,7 +50,65 @@ COLUMNS = {
 UNITS = {"mm": "mm", "mm2": "mm²", "ml": "ml", "hu": "HU", "mb": "MB"}
 """Last word of a column name that is a unit."""
 
+STUDIES = {
+    "comparison": (
+        "Side by side",
+        "The same patients and slices for every network. A difference counts as shown only where its "
+        "corrected p is small and its interval leaves zero out.",
+        {
+            "comparison": "Systems, best first",
+            "paired_differences": "Paired differences over test patients",
+            "d_metrics": "As system D's table, its published figures beside ours",
+        },
+    ),
+    "split_audit": (
+        "What the split hides",
+        "One network, one budget, the same slices scored; only how slices are dealt differs. Rows by slice "
+        "repeat a published protocol and are no measure of quality.",
+        {
+            "split_inflation": "Inflation in points",
+            "split_audit": "Scores under each protocol",
+            "split_distance": "Scores by the distance to the nearest training slice of the same patient",
+        },
+    ),
+    "detection": (
+        "Tumour or no tumour, picture by picture",
+        "System A's question, on the test patients.",
+        {"detection": "Verdicts a picture"},
+    ),
+    "sorting": (
+        "Slices sorted",
+        "System F: what each slice shows, so that a reader opens the relevant ones first.",
+        {
+            "slice_sorting": "Scores a slice",
+            "slice_sorting_confusion": "Confusion matrix",
+            "slice_gate_summary": "Segmenting only slices that may show liver",
+        },
+    ),
+    "tuning": (
+        "Cross-validated and tuned",
+        "Folds of training and validation patients; the test patients have no part in it.",
+        {
+            "cross_validation": "Folds",
+            "tuning_trials": "Trials of the study",
+            "tuning_comparison": "The best trial against the start",
+        },
+    ),
+    "class_imbalance": (
+        "Losses against missed tumours",
+        "The same network, slices and budget; only the loss differs (system B's proposal).",
+        {
+            "class_imbalance": "Losses",
+            "imbalance_differences": "Paired differences from the first loss",
+        },
+    ),
+}
+"""Chapter -> (title, a sentence, tables with their captions); its figures begin with the chapter's name."""
+
 FIGURES = {
+    **{chapter: (chapter,) for chapter in STUDIES},
+    "tuning": ("tuning", "cross_validation"),
+    "class_imbalance": ("imbalance",),
     "overlays": ("best_median_worst", "overlay"),
     "curves": ("training", "roc", "curves"),
     "patients": ("dice", "patient", "volume", "burden"),

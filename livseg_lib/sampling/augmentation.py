@@ -14,6 +14,8 @@ ELASTIC_SMOOTHNESS = 0.06
 """Sigma of the Gaussian that smooths elastic displacements, as a fraction of the picture's side."""
 ELASTIC_SHIFT = 0.015
 """Largest standard deviation of elastic displacements, as a fraction of the picture's side."""
+GAUSSIAN_FILTER = 0.015
+"""Largest sigma of the Gaussian filter, as a fraction of the picture's side."""
 
 
 def augment_batch(
@@ -91,11 +93,24 @@ def _lits_steps(augmenters: ModuleType, size: int) -> list:
     ]
 
 
+def _sorting_steps(augmenters: ModuleType, size: int) -> list:
+    """System F: Gaussian filtering and histogram equalization, each of about a third of the pictures.
+
+    The small movements before them are ours. Each channel is equalized by itself, as all are windows.
+    """
+    return [
+        *_light_steps(augmenters, size),
+        augmenters.Sometimes(0.3, augmenters.AllChannelsHistogramEqualization()),
+        augmenters.Sometimes(0.3, augmenters.GaussianBlur(sigma=(0.0, GAUSSIAN_FILTER * size))),
+    ]
+
+
 AUGMENTATIONS: dict[str, Callable[[ModuleType, int], list] | None] = {
     "none": None,
     "light": _light_steps,
     "basic": _basic_steps,
     "lits": _lits_steps,
+    "sorting": _sorting_steps,
 }
 """Recipes by name: the steps for pictures of size x size pixels."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from functools import lru_cache
 from pathlib import Path
 
@@ -21,8 +22,8 @@ _ORDER, _AUGMENTATION = 0, 1  # keep the two kinds of draws from one seed apart
 _EXTRACT_AGAIN = "Extract the slices again (notebook 01)."
 
 
-class SliceBatches(keras.utils.PyDataset):
-    """Images float32 (B, s, s, C) in [0, 1] and target maps float32 (B, s, s, K) (`encode_target`).
+class PictureBatches(keras.utils.PyDataset):
+    """Images float32 (B, s, s, C) in [0, 1], and what a subclass makes of them in `_truth`.
 
     `slices` has a row each, with `array` and `array_index`: slice `array_index` of
     `folder/array/images.npy`, uint8 (D, s, s, C), and `masks.npy`, uint8 labels (D, s, s).
@@ -44,7 +45,6 @@ class SliceBatches(keras.utils.PyDataset):
         self,
         slices: pd.DataFrame,
         folder: Path,
-        target: str,
         batch_size: int,
         augmentation: str = "none",
         seed: int = 0,
@@ -54,8 +54,8 @@ class SliceBatches(keras.utils.PyDataset):
         # One thread reads and augments far faster than a network trains; process workers have hung for
         # others, and threads would gain nothing.
         super().__init__(workers=1, use_multiprocessing=False)
-        _check_settings(slices, target, batch_size, augmentation, slices_per_epoch)
-        self.folder, self.target, self.augmentation = Path(folder), target, augmentation
+        _check_settings(slices, batch_size, augmentation, slices_per_epoch)
+        self.folder, self.augmentation = Path(folder), augmentation
         self.batch_size, self.seed, self.shuffle = batch_size, seed, shuffle
         self._arrays = slices["array"].astype(str).to_numpy()
         self._indices = slices["array_index"].to_numpy(dtype=int)
@@ -69,25 +69,35 @@ class SliceBatches(keras.utils.PyDataset):
     def description(self) -> dict:
         """What defines the batches, JSON-ready: a resumed training must see the same ones."""
         rows = pd.util.hash_pandas_object(pd.DataFrame({"a": self._arrays, "i": self._indices}), index=False)
-        names = ("target", "batch_size", "augmentation", "seed")
+        names = ("batch_size", "augmentation", "seed")
         return {name: getattr(self, name) for name in names} | {
             "slices": int(rows.sum() % 2**32),
+            "pictures": self._checksum(),
             "an_epoch": self._epoch_length,
         }
+
+    def _checksum(self) -> int:
+        """Of the first, middle and last picture: the same rows may have been extracted anew, otherwise."""
+        rows = np.array([0, len(self._arrays) // 2, len(self._arrays) - 1])
+        return zlib.crc32(self._read(rows, "images.npy").tobytes())
 
     def __len__(self) -> int:
         """Batches an epoch."""
         return -(-self._epoch_length // self.batch_size)
 
     def __getitem__(self, batch: int) -> tuple[np.ndarray, np.ndarray]:
-        """Images and target maps of one batch of the current epoch."""
+        """Images and truth of one batch of the current epoch."""
         if not 0 <= batch < len(self):
             raise IndexError(f"batch {batch} of {len(self)}")
         rows = self._order[batch * self.batch_size : (batch + 1) * self.batch_size]
         images, masks = self._read(rows, "images.npy"), self._read(rows, "masks.npy")
         seed = np.random.SeedSequence((self.seed, _AUGMENTATION, self.epoch, batch)).generate_state(1)[0]
         images, masks = augment_batch(images, masks, self.augmentation, seed)
-        return images.astype(np.float32) / 255.0, encode_target(masks, self.target)
+        return images.astype(np.float32) / 255.0, self._truth(rows, masks)
+
+    def _truth(self, rows: np.ndarray, masks: np.ndarray) -> np.ndarray:
+        """The right answers for pictures `rows` of the table, whose augmented labels are `masks`."""
+        raise NotImplementedError
 
     def start_epoch(self, epoch: int) -> None:
         """Make the batches those of `epoch`, counted from 0; Keras's next epoch is this one too."""
@@ -132,8 +142,27 @@ class SliceBatches(keras.utils.PyDataset):
         return shape
 
 
+class SliceBatches(PictureBatches):
+    """Images float32 (B, s, s, C) and target maps float32 (B, s, s, K) (`encode_target`).
+
+    All else as in `PictureBatches`; raises InputError for an unknown target, too.
+    """
+
+    def __init__(self, slices: pd.DataFrame, folder: Path, target: str, *args, **settings) -> None:
+        encode_target(np.zeros(1, np.uint8), target)  # refuses an unknown target now, not in the first epoch
+        self.target = target
+        super().__init__(slices, folder, *args, **settings)
+
+    def description(self) -> dict:
+        """As of `PictureBatches`, with the target."""
+        return {"target": self.target} | super().description()
+
+    def _truth(self, rows: np.ndarray, masks: np.ndarray) -> np.ndarray:
+        return encode_target(masks, self.target)
+
+
 def _check_settings(
-    slices: pd.DataFrame, target: str, batch_size: int, augmentation: str, slices_per_epoch: int | None
+    slices: pd.DataFrame, batch_size: int, augmentation: str, slices_per_epoch: int | None
 ) -> None:
     if not {"array", "array_index"} <= set(slices.columns):
         raise InputError("slices", "lack the columns array and array_index.", _EXTRACT_AGAIN)
@@ -142,7 +171,6 @@ def _check_settings(
     if augmentation not in AUGMENTATIONS:
         problem = f"is {augmentation!r}."
         raise InputError("augmentation", problem, f"Choose one of {', '.join(AUGMENTATIONS)}.")
-    encode_target(np.zeros(1, np.uint8), target)  # refuses an unknown target now, not in the first epoch
     for name, number in (("batch_size", batch_size), ("slices_per_epoch", slices_per_epoch)):
         if number is not None and number < 1:
             raise InputError(name, f"is {number}.", "Give 1 or more.")

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import keras
+import psutil
 
 from livseg_lib.errors import InputError
 from livseg_lib.training.weights_file import assign_arrays, load_arrays, save_variables
@@ -91,13 +92,19 @@ class Checkpoint(keras.callbacks.Callback):
             problem = f"diverged in epoch {epoch + 1}: the loss is {values['loss']}."
             raise InputError("training", problem, "Lower the learning rate.")
         row = {"epoch": epoch + 1, "stage": self.progress.stage, **values}
-        self.progress.history.append({**row, "seconds": round(time.monotonic() - self.epoch_began, 2)})
+        cost = {"seconds": round(time.monotonic() - self.epoch_began, 2), "memory_mb": _memory_mb()}
+        self.progress.history.append({**row, **cost})
         if values[self.monitor] < self.progress.best:
             self.progress.best = values[self.monitor]
             save_variables(self.best_path, self.model.weights, {"epoch": epoch + 1})
         self.progress.stage_done = bool(self.model.stop_training)
         self.progress.counters = [_counters(companion) for companion in self.companions]
         save_variables(self.last_path, _variables(self.model), asdict(self.progress))
+
+
+def _memory_mb() -> int:
+    """What this process holds in memory now."""
+    return round(psutil.Process().memory_info().rss / 2**20)
 
 
 def _variables(model: keras.Model) -> list:

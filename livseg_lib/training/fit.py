@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import keras
@@ -12,11 +13,14 @@ import pandas as pd
 
 from livseg_lib.atomic import written_aside
 from livseg_lib.training.checkpoint import Checkpoint
+from livseg_lib.training.deep_supervision import on_every_head, training_twin
 from livseg_lib.training.losses import get_loss
-from livseg_lib.training.metrics import dice_metrics
 from livseg_lib.training.progress import ProgressLines
 from livseg_lib.training.schedules import schedule_callbacks
 from livseg_lib.training.weights_file import assign_arrays, load_arrays
+
+Metrics = Callable[[], list[keras.metrics.Metric]]
+"""Makes fresh metrics: each stage compiles anew."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,8 @@ class FitSettings:
 
     stages: tuple[Stage, ...]
     loss: str = "bce_dice"
+    loss_options: dict = field(default_factory=dict)
+    """Of `get_loss`, such as {"positive_weight": 5.0}."""
     schedule: str = "constant"
     plateau_patience: int = 0
     """Epochs without a better validation loss before the rate is divided by ten; 0 is off (B, C: 5)."""
@@ -60,25 +66,28 @@ def _has_gpu() -> bool:
 def fit(
     model: keras.Model,
     training: keras.utils.PyDataset,
-    validation: keras.utils.PyDataset,
-    structures: tuple[str, ...],
+    validation: keras.utils.PyDataset | None,
+    metrics: Metrics,
     settings: FitSettings,
     folder: Path,
     description: dict | None = None,
 ) -> pd.DataFrame:
     """Train `model` and leave it with the weights of its best epoch. Returns a row an epoch.
 
-    `training.start_epoch(n)` must make the batches a function of the epoch. Killed and called again
-    with the same arguments it goes on after the last whole epoch; `description` (JSON-ready: network,
-    data, sampling) tells whether it is the same training. Writes last.safetensors, best.safetensors,
-    history.csv and TensorBoard logs into `folder`.
+    `training.start_epoch(n)` must make the batches a function of the epoch. Without `validation` the
+    training loss tells which epoch is best. Killed and called again with the same arguments it goes on
+    after the last whole epoch; `description` (JSON-ready: network, data, sampling) tells whether it is
+    the same training. Writes last.safetensors, best.safetensors, history.csv and TensorBoard logs into
+    `folder`. A network with deep supervision is trained on each of its heads.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    checkpoint = Checkpoint(folder, settings.monitor, _signature(settings, structures, description or {}))
+    settings = settings if validation is not None else replace(settings, monitor="loss")
+    checkpoint = Checkpoint(folder, settings.monitor, _signature(settings, description or {}))
+    twin = training_twin(model)
     for number, stage in enumerate(settings.stages):
         current = checkpoint.progress.stage
         if number > current or (number == current and not _is_over(checkpoint, stage)):
-            _fit_stage(model, training, validation, structures, settings, number, checkpoint, folder)
+            _fit_stage(twin, training, validation, metrics, settings, number, checkpoint, folder)
     assign_arrays(model.weights, load_arrays(checkpoint.best_path)[0], checkpoint.best_path)
     return pd.DataFrame(checkpoint.progress.history)
 
@@ -88,11 +97,12 @@ def _is_over(checkpoint: Checkpoint, stage: Stage) -> bool:
     return progress.stage_done or checkpoint.epochs_done >= progress.stage_start + stage.epochs
 
 
-def _fit_stage(model, training, validation, structures, settings, number, checkpoint, folder) -> None:
+def _fit_stage(model, training, validation, metrics, settings, number, checkpoint, folder) -> None:
     stage = settings.stages[number]
     for name in {layer for any_stage in settings.stages for layer in any_stage.frozen}:
         model.get_layer(name).trainable = name not in stage.frozen
-    model.compile(_adam(stage.learning_rate), get_loss(settings.loss), metrics=dice_metrics(structures))
+    loss = on_every_head(get_loss(settings.loss, **settings.loss_options))
+    model.compile(_adam(stage.learning_rate), loss, metrics=metrics())
     companions = _companions(settings)
     checkpoint.begin_stage(number, model, companions)
     first, done = checkpoint.progress.stage_start, checkpoint.epochs_done
@@ -149,6 +159,6 @@ class HistoryFile(keras.callbacks.Callback):
             pd.DataFrame(self.checkpoint.progress.history).to_csv(partial, index=False)
 
 
-def _signature(settings: FitSettings, structures: tuple[str, ...], description: dict) -> str:
-    everything = {"settings": asdict(settings), "structures": structures, **description}
+def _signature(settings: FitSettings, description: dict) -> str:
+    everything = {"settings": asdict(settings), **description}
     return hashlib.sha256(json.dumps(everything, sort_keys=True, default=str).encode()).hexdigest()

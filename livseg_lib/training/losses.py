@@ -7,7 +7,8 @@ summed over the whole batch, channel by channel, then averaged over channels.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import keras
@@ -19,6 +20,8 @@ SMOOTHING = 1.0
 """Added above and below the Dice and Jaccard fractions, in pixels (system C): empty against empty is 1."""
 
 Loss = Callable[[object, object], object]
+Weight = float | Sequence[float]
+"""One number for all structures, or one for each."""
 
 
 def _float32(truth, probability):
@@ -37,17 +40,23 @@ def binary_cross_entropy(truth, probability):
     return weighted_binary_cross_entropy(truth, probability, positive_weight=1.0)
 
 
-def weighted_binary_cross_entropy(truth, probability, positive_weight: float = 5.0):
+def weighted_binary_cross_entropy(truth, probability, positive_weight: Weight = 5.0):
     """Cross-entropy in which a structure's pixel counts `positive_weight` times (systems B, E)."""
     truth, probability = _float32(truth, probability)
     if_positive, if_negative = _cross_entropies(truth, probability)
+    positive_weight = ops.convert_to_tensor(positive_weight, "float32")
     return ops.mean(positive_weight * truth * if_positive + (1.0 - truth) * if_negative)
 
 
-def focal(truth, probability, gamma: float = 2.0, alpha: float = 0.25):
-    """Focal loss (Lin et al. 2017, arXiv:1708.02002), the mitigation that system B names."""
+def focal(truth, probability, gamma: float = 2.0, alpha: Weight = 0.25):
+    """Focal loss (Lin et al. 2017, arXiv:1708.02002), the mitigation that system B names.
+
+    A pixel counts less the surer it is already, by `gamma`; `alpha` is the share of a structure's pixels
+    against 1 - alpha of the others.
+    """
     truth, probability = _float32(truth, probability)
     if_positive, if_negative = _cross_entropies(truth, probability)
+    alpha = ops.convert_to_tensor(alpha, "float32")
     positive = alpha * truth * (1.0 - probability) ** gamma * if_positive
     negative = (1.0 - alpha) * (1.0 - truth) * probability**gamma * if_negative
     return ops.mean(positive + negative)
@@ -95,30 +104,63 @@ def bce_dice(truth, probability):
     return binary_cross_entropy(truth, probability) + dice(truth, probability)
 
 
+def weighted_bce_dice(truth, probability, positive_weight: Weight = 5.0):
+    """Weighted binary cross-entropy + Dice: system B's loss with the class weights that it proposes."""
+    return weighted_binary_cross_entropy(truth, probability, positive_weight) + dice(truth, probability)
+
+
+def focal_dice(truth, probability, gamma: float = 2.0, alpha: Weight = 0.25):
+    """Focal loss + Dice: system B's loss with the focal one, as it proposes, for its cross-entropy."""
+    return focal(truth, probability, gamma, alpha) + dice(truth, probability)
+
+
 def mean_squared_error(truth, probability):
     """Mean squared error over pixels (system A)."""
     truth, probability = _float32(truth, probability)
     return ops.mean(ops.square(truth - probability))
 
 
+def cross_entropy(truth, probability):
+    """Mean categorical cross-entropy: both (B, K), one class a picture."""
+    truth, probability = _float32(truth, probability)
+    if_class, _ = _cross_entropies(truth, probability)
+    return ops.mean(ops.sum(truth * if_class, axis=-1))
+
+
 LOSSES: dict[str, Loss] = {
     "bce_dice": bce_dice,
     "bce": binary_cross_entropy,
     "weighted_bce": weighted_binary_cross_entropy,
+    "weighted_bce_dice": weighted_bce_dice,
     "dice": dice,
     "bce_picture_dice": bce_picture_dice,
     "picture_dice": picture_dice,
     "focal": focal,
+    "focal_dice": focal_dice,
     "tversky": tversky,
     "jaccard": jaccard,
     "mse": mean_squared_error,
 }
 
 
-def get_loss(name: str, **options: float) -> Loss:
-    """The loss called `name`, its keyword options bound. Raises InputError for an unknown name."""
-    if name not in LOSSES:
-        raise InputError(name, "is not a loss.", f"Choose one of {', '.join(LOSSES)}.")
-    loss = partial(LOSSES[name], **options)
+CLASS_LOSSES: dict[str, Loss] = {"cross_entropy": cross_entropy}
+"""For one class a picture, (B, K), in place of maps."""
+
+
+def loss_options(name: str) -> tuple[str, ...]:
+    """Names of the keyword options of the loss called `name`. Raises InputError for an unknown name."""
+    losses = LOSSES | CLASS_LOSSES
+    if name not in losses:
+        raise InputError(name, "is not a loss.", f"Choose one of {', '.join(losses)}.")
+    return tuple(inspect.signature(losses[name]).parameters)[2:]  # past truth and probability
+
+
+def get_loss(name: str, **options: Weight) -> Loss:
+    """The loss called `name`, its keyword options bound. Raises InputError for an unknown name or option."""
+    known = loss_options(name)
+    if unknown := sorted(set(options) - set(known)):
+        problem = f"has no option {', '.join(unknown)}."
+        raise InputError(f"loss {name}", problem, f"Its options are {', '.join(known) or 'none'}.")
+    loss = partial((LOSSES | CLASS_LOSSES)[name], **options)
     loss.__name__ = name  # Keras labels a loss by this
     return loss

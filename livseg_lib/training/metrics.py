@@ -5,6 +5,8 @@ from __future__ import annotations
 import keras
 from keras import ops
 
+from livseg_lib.training.deep_supervision import mean_of_heads
+
 
 class RegionDice(keras.metrics.Metric):
     """2 TP / (2 TP + FP + FN) of one channel over all pixels seen since the epoch began.
@@ -19,7 +21,8 @@ class RegionDice(keras.metrics.Metric):
         self.total = self.add_weight(name="total", initializer="zeros")
 
     def update_state(self, truth, probability, sample_weight=None) -> None:
-        """Add one batch, both (B, H, W, K)."""
+        """Add one batch, both (B, H, W, K); of several heads (B, H, W, K, N) the mean counts."""
+        probability = mean_of_heads(truth, probability)
         reference = ops.cast(truth[..., self.channel] >= 0.5, "float32")
         prediction = ops.cast(probability[..., self.channel] >= self.threshold, "float32")
         self.overlap.assign_add(ops.sum(reference * prediction))

@@ -11,7 +11,14 @@ import pytest
 from keras import layers
 
 from livseg_lib.datasets import Case
-from livseg_lib.inference import choose_thresholds, evaluate_system, lits_rows, predict_volume, systems_rows
+from livseg_lib.inference import (
+    choose_thresholds,
+    evaluate_labels,
+    evaluate_system,
+    lits_rows,
+    predict_volume,
+    systems_rows,
+)
 from livseg_lib.inference.planes import predict_planes
 from livseg_lib.inference.volume import labels_from_planes
 from livseg_lib.predictions import load_prediction
@@ -122,6 +129,23 @@ def test_a_right_network_scores_one_and_keeps_its_masks(tmp_path):
     assert table.n_test_patients.tolist() == [3, 3]
     assert table.published_value.tolist()[1] == 0.85  # system C, tumours
     assert np.isnan(table.published_value.tolist()[0])  # nobody published its liver
+
+
+def test_labels_without_probabilities_score_as_the_network_that_gave_them(tmp_path):
+    patients, system = cases(True, False), trained()
+    extract_dataset(patients, RECIPE, tmp_path / "slices", workers=1, progress=False)
+    network = evaluate_system(system, patients, tmp_path / "slices", tmp_path / "network")
+    labels = evaluate_labels(
+        system, lambda case, volume: predict_volume(system, volume), patients, tmp_path / "labels"
+    )
+    pd.testing.assert_frame_equal(pd.DataFrame(labels.patients), pd.DataFrame(network.patients))
+    pd.testing.assert_frame_equal(pd.concat(labels.slices), pd.concat(network.slices))
+    volume, truth = scan(0)
+    np.testing.assert_array_equal(load_prediction(volume, tmp_path / "labels", "case-0"), truth)
+    rows = [pd.DataFrame(systems_rows(system, found, seed=0)) for found in (labels, network)]
+    assert rows[0].roc_auc.isna().all() and rows[1].roc_auc.notna().all()
+    pd.testing.assert_frame_equal(*(each.drop(columns="roc_auc") for each in rows))
+    assert lits_rows(system, labels)[1]["tumor_burden_rmse"] == 0
 
 
 def test_a_blind_network_is_counted_as_having_missed_everybody(tmp_path):

@@ -104,6 +104,18 @@ def test_chapters_come_in_readers_order(report):
     assert page.index("The file is truncated.") < page.index("The affine is the identity.")  # errors first
 
 
+def test_a_study_shows_its_figures_and_tables_in_a_chapter_of_its_own(report):
+    tables, figures = report / "tables", report / "figures"
+    pd.DataFrame({"protocol": ["slice"], "inflation_points": [12.5]}).to_csv(
+        tables / "split_inflation.csv", index=False
+    )
+    (figures / "training_unet.png").rename(figures / "split_audit_points.png")
+    page = write_report(report).read_text()
+    study = page[page.index('<section id="split_audit"') :].split("</section>")[0]
+    assert "What the split hides" in study and "12.5" in study and "<img" in study
+    assert '<a href="#split_audit">' in page and 'id="tuning"' not in page
+
+
 def test_every_link_resolves_and_nothing_comes_from_elsewhere(report):
     page = write_report(report)
     assert broken_links(page) == [] and external_resources(page) == []
@@ -138,7 +150,7 @@ def test_an_empty_folder_gives_a_page_that_says_so(tmp_path):
     page = write_report(folder)
     text = words(page)
     assert "LiTS" in text and "full" in text and "not for clinical use" in text
-    assert "Not run yet: Systems, Pictures, Curves, Patients, Slices, Data." in text
+    assert "Not run yet: Systems, Pictures, Curves, Patients, Slices, " in text and "Data." in text
     assert "Phantom" not in text
     assert broken_links(page) == [] and [f.name for f in folder.iterdir()] == ["index.html"]
 

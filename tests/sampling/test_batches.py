@@ -201,3 +201,11 @@ def test_settings_that_make_no_sense_are_refused(folder, slices):
     refused("slices_per_epoch", slices, folder, "liver", 4, slices_per_epoch=0)
     beyond = pd.concat([slices, pd.DataFrame({"array": ["case-0"], "array_index": [4]})])
     refused("has 4 slices, but slices.csv names 0 to 4", beyond, folder, "liver", 4)
+
+
+def test_other_pictures_under_the_same_names_are_another_training(folder, slices):
+    before = SliceBatches(slices, folder, "both", 4).description()
+    assert SliceBatches(slices, folder, "both", 4).description() == before
+    images = np.load(folder / "case-0" / "images.npy")
+    np.save(folder / "case-0" / "images.npy", images // 2 + 1)
+    assert SliceBatches(slices, folder, "both", 4).description() != before

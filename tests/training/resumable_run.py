@@ -12,6 +12,7 @@ import numpy as np
 
 from livseg_lib.models import build_model
 from livseg_lib.training.fit import FitSettings, Stage, fit
+from livseg_lib.training.metrics import dice_metrics
 
 SMALL = {"filters": 4, "levels": 2}
 
@@ -43,7 +44,9 @@ def run(folder: Path, kill_at: tuple[int, int] | None, name: str):
     network = build_model("unet", (16, 16, 1), 1, **SMALL)
     training, validation = RandomBatches(), RandomBatches()
     training.kill_at = kill_at
-    return network, fit(network, training, validation, ("liver",), SETTINGS[name], folder)
+    return network, fit(
+        network, training, validation, lambda: dice_metrics(("liver",)), SETTINGS[name], folder
+    )
 
 
 PLAIN = FitSettings((Stage(6, 3e-3),), schedule="constant", plateau_patience=1)

@@ -35,7 +35,10 @@ def float32_again():
 
 def everything(folder: Path):
     arrays, record = load_arrays(folder / "last.safetensors")
-    history = [{key: value for key, value in row.items() if key != "seconds"} for row in record["history"]]
+    history = [
+        {key: value for key, value in row.items() if key not in ("seconds", "memory_mb")}
+        for row in record["history"]
+    ]
     return arrays, record["best"], record["counters"], history
 
 

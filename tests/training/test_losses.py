@@ -15,14 +15,18 @@ TRUTH = np.array([1.0, 0.0], np.float32).reshape(1, 1, 2, 1)
 PROBABILITY = np.array([0.8, 0.4], np.float32).reshape(1, 1, 2, 1)
 BCE = (-math.log(0.8) - math.log(0.6)) / 2
 DICE = 1 - (2 * 0.8 + 1) / (1 + 1.2 + 1)
+WEIGHTED = (-5 * math.log(0.8) - math.log(0.6)) / 2
+FOCAL = (0.25 * 0.2**2 * -math.log(0.8) + 0.75 * 0.4**2 * -math.log(0.6)) / 2
 BY_HAND = {
     "bce": BCE,
     "dice": DICE,
     "bce_dice": BCE + DICE,
     "picture_dice": DICE,  # of one picture: the same
     "bce_picture_dice": BCE + DICE,
-    "weighted_bce": (-5 * math.log(0.8) - math.log(0.6)) / 2,
-    "focal": (0.25 * 0.2**2 * -math.log(0.8) + 0.75 * 0.4**2 * -math.log(0.6)) / 2,
+    "weighted_bce": WEIGHTED,
+    "weighted_bce_dice": WEIGHTED + DICE,
+    "focal": FOCAL,
+    "focal_dice": FOCAL + DICE,
     "tversky": 1 - (0.8 + 0.5) / (0.8 + 0.3 * 0.4 + 0.7 * 0.2 + 0.5),
     "jaccard": 1 - (0.8 + 1) / (2.2 - 0.8 + 1),
     "mse": (0.2**2 + 0.4**2) / 2,
@@ -91,3 +95,29 @@ def test_options_are_bound_and_unknown_names_refused():
     assert float(heavy(TRUTH, PROBABILITY)) > float(losses.get_loss("weighted_bce")(TRUTH, PROBABILITY))
     with pytest.raises(InputError, match="bce_dice"):
         losses.get_loss("hinge")
+
+
+def test_a_weight_for_each_structure_is_that_of_its_channel():
+    two = np.concatenate([TRUTH, TRUTH], axis=-1), np.concatenate([PROBABILITY, PROBABILITY], axis=-1)
+    by_channel = float(losses.get_loss("weighted_bce", positive_weight=[1.0, 5.0])(*two))
+    assert by_channel == pytest.approx((BCE + WEIGHTED) / 2, rel=1e-5)
+    shares = float(losses.get_loss("focal", alpha=[0.25, 0.75])(*two))
+    other = float(losses.get_loss("focal", alpha=0.75)(TRUTH, PROBABILITY))
+    assert shares == pytest.approx((FOCAL + other) / 2, rel=1e-5) and other != pytest.approx(FOCAL)
+
+
+def test_the_special_cases_are_the_plain_losses():
+    focal = float(losses.get_loss("focal", gamma=0.0, alpha=0.5)(TRUTH, PROBABILITY))
+    assert focal == pytest.approx(BCE / 2, rel=1e-5)  # Lin et al.: gamma 0 is cross-entropy
+    plain = float(losses.get_loss("weighted_bce_dice", positive_weight=1.0)(TRUTH, PROBABILITY))
+    assert plain == pytest.approx(BCE + DICE, rel=1e-5)
+
+
+def test_unknown_options_are_refused_and_known_ones_listed():
+    with pytest.raises(InputError, match="positive_weight"):
+        losses.get_loss("weighted_bce", positve_weight=3.0)
+    with pytest.raises(InputError, match="none"):
+        losses.get_loss("bce", gamma=2.0)
+    assert losses.loss_options("focal_dice") == ("gamma", "alpha")
+    with pytest.raises(InputError, match="bce_dice"):
+        losses.loss_options("hinge")

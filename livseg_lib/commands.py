@@ -1,0 +1,174 @@
+"""What each command of `livseg` does; each imports what it needs inside, so that help comes at once."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from livseg_lib.errors import InputError
+
+TRAINING_NOTEBOOKS = {
+    "unet": ["03_train_unet", "05_evaluate"],
+    "resnet50_unet": ["04_train_resnet50", "05_evaluate"],
+    "unet++": ["10_train_networks"],
+    "manet": ["10_train_networks"],
+    "deeplabv3+": ["10_train_networks"],
+    "attention_unet": ["10_train_networks"],
+    "unet_mse": ["11_detect_tumors"],
+    "slice_sorter": ["12_sort_slices"],
+}
+"""System -> the notebooks that train and score it, after the data are prepared."""
+
+MOST_PICTURES = 48
+"""On one contact sheet."""
+
+READ_FIRST = 24
+"""Slices of a series on the contact sheet of `sort`."""
+
+WARNING = "Research only. Not for clinical use."
+
+
+def check(arguments: argparse.Namespace) -> int:
+    """List every case with its findings; exit code 1 if any is an error."""
+    from livseg_lib.datasets import check_dataset, find_cases
+    from livseg_lib.preprocessing import case_picture
+    from livseg_lib.reporting import contact_sheet, save_figure, write_table
+
+    dataset = find_cases(arguments.data, arguments.dataset)
+    print(f"{arguments.data}: {len(dataset.cases)} cases, read as {dataset.name}")
+    report = check_dataset(dataset, arguments.workers)
+    print(report.cases.to_string(index=False))
+    for finding in report.findings.itertuples():
+        print(f"{finding.severity:8}{finding.case:16}{finding.code:20}{finding.message}")
+    write_table(report.findings, arguments.out / "findings.csv")
+    write_table(report.cases, arguments.out / "cases.csv")
+    pictures = [case_picture(case) for case in report.usable(dataset).cases[:MOST_PICTURES]]
+    if pictures:
+        save_figure(contact_sheet(pictures), arguments.out, "contact_sheet", "Usable cases.")
+    print(f"tables and contact sheet in {arguments.out}")
+    return report.exit_code
+
+
+def extract(arguments: argparse.Namespace) -> int:
+    """Volumes to pictures, arrays and slices.csv; cases with errors are listed and left out."""
+    from livseg_lib.datasets import check_dataset, find_cases
+    from livseg_lib.preprocessing import Recipe, choose_windows, extract_dataset
+
+    dataset = find_cases(arguments.data, arguments.dataset)
+    report = check_dataset(dataset, arguments.workers)
+    errors = report.findings[report.findings.severity == "error"]
+    for finding in errors.itertuples():
+        print(f"left out: {finding.case}: {finding.code}: {finding.message}", file=sys.stderr)
+    windows = "auto" if arguments.windows == "auto" else arguments.windows.split(",")
+    recipe = Recipe(
+        windows=choose_windows(windows, of_pictures=dataset.name == "kaggle"),
+        noise_filter=arguments.noise_filter,
+        equalization=arguments.equalization,
+        size=arguments.size,
+    )
+    slices = extract_dataset(report.usable(dataset).cases, recipe, arguments.out, arguments.workers)
+    liver, tumor = slices.liver_pixels.sum(), slices.tumor_pixels.sum()
+    print(f"{slices.case.nunique()} cases, {len(slices)} slices, {liver} liver and {tumor} tumour voxels")
+    print(f"written to {arguments.out / 'slices.csv'}")
+    return report.exit_code
+
+
+def train(arguments: argparse.Namespace) -> int:
+    """Prepare the data, train one system and evaluate it: the notebooks, without make."""
+    from livseg_lib.notebooks import run_all
+
+    given = {"dataset": arguments.dataset, "data": arguments.data, "target": arguments.target}
+    if "10_train_networks" in TRAINING_NOTEBOOKS[arguments.system]:
+        given["systems"] = [arguments.system]
+    stems = ["00_prepare_data", "01_extract_slices", "02_classify_masks"]
+    stems += TRAINING_NOTEBOOKS[arguments.system]
+    index = run_all(stems, arguments.run_name, arguments.profile, given, arguments.set)
+    print(f"{WARNING} Open {index}")
+    return 0
+
+
+def predict(arguments: argparse.Namespace) -> int:
+    """Outline liver and tumours in scans; masks keep the scan's own grid. Exit code 1 if any case failed."""
+    from livseg_lib.datasets import find_cases
+    from livseg_lib.inference import predict_volume
+    from livseg_lib.inference.sorting import SorterGate
+    from livseg_lib.labels import STRUCTURES, structure_mask
+    from livseg_lib.predictions import keep_prediction
+    from livseg_lib.training.model_folder import load_model
+    from livseg_lib.training.sorter_folder import load_sorter
+
+    trained, failed = load_model(arguments.model), 0
+    gate = SorterGate(load_sorter(arguments.sorter), trained.recipe) if arguments.sorter else None
+    for case in find_cases(arguments.input, arguments.dataset).cases:
+        try:
+            volume = case.read_volume()
+            labels = predict_volume(trained, volume, gate)
+            path = keep_prediction(labels, volume, arguments.out, case.case_id)
+            liver_ml, tumor_ml = (
+                structure_mask(labels, structure).sum() * volume.voxel_volume_ml for structure in STRUCTURES
+            )
+            print(f"{case.case_id}: liver {liver_ml:.0f} ml, tumour {tumor_ml:.1f} ml -> {path}")
+        except InputError as error:
+            failed += 1
+            print(f"{case.case_id}: {error}", file=sys.stderr)
+    print(WARNING)
+    return int(failed > 0)
+
+
+def sort(arguments: argparse.Namespace) -> int:
+    """Put the slices of scans into reading order, likely tumours first. Exit code 1 if any case failed."""
+    from livseg_lib.datasets import find_cases
+    from livseg_lib.inference.sorting import reading_table, sort_volume
+    from livseg_lib.reporting import contact_sheet, save_figure, write_table
+    from livseg_lib.reporting.sorting import reading_tiles
+    from livseg_lib.training.sorter_folder import load_sorter
+
+    sorter, failed = load_sorter(arguments.model), 0
+    for case in find_cases(arguments.input, arguments.dataset).cases:
+        try:
+            volume = case.read_volume()
+            order = reading_table(sort_volume(sorter, volume), sorter.regions, case.slice_numbers)
+            path = write_table(order, arguments.out / f"{case.case_id}.csv")
+            sheet = contact_sheet(reading_tiles(volume, order, READ_FIRST))
+            save_figure(sheet, arguments.out, case.case_id, f"{case.case_id}, in reading order.")
+            print(f"{case.case_id}: {order.region.value_counts().to_dict()} -> {path}")
+        except InputError as error:
+            failed += 1
+            print(f"{case.case_id}: {error}", file=sys.stderr)
+    print(WARNING)
+    return int(failed > 0)
+
+
+def evaluate(arguments: argparse.Namespace) -> int:
+    """Score label volumes against reference ones by the rules of the LiTS benchmark."""
+    from livseg_lib.evaluation.folders import evaluate_folders, write_scores
+    from livseg_lib.labels import STRUCTURES
+
+    accept = arguments.accept_affine_mismatch
+    scores = evaluate_folders(arguments.reference, arguments.prediction, arguments.mode, accept)
+    path = write_scores(scores, arguments.out)
+    for structure in STRUCTURES:
+        found = scores["summary"][structure]
+        counts = ", ".join(f"{name} {found[name]}" for name in ("n_cases", "n_empty_reference", "n_missed"))
+        print(f"{structure:6} dice_per_case {found['dice_per_case']:.4f}  ({counts})")
+    print(f"missed: {', '.join(scores['missed']) or 'none'}; all scores in {path}")
+    return 0
+
+
+def networks(arguments: argparse.Namespace) -> int:
+    """What every network of the catalogue costs: parameters, GFLOPs, milliseconds an image."""
+    from livseg_lib.atomic import write_atomically
+    from livseg_lib.models import SMALL_OPTIONS
+    from livseg_lib.models.cost import cost_table
+    from livseg_lib.reporting.network_page import network_page
+    from livseg_lib.runs import describe_device
+
+    tables = {
+        "As published, 256 x 256 x 3, two structures": cost_table((256, 256, 3), 2),
+        "Small, for laptops, 128 x 128 x 3, two structures": cost_table((128, 128, 3), 2, SMALL_OPTIONS),
+    }
+    for title, table in tables.items():
+        print(f"{title}\n{table.round(2).to_string(index=False)}\n")
+    if arguments.out:
+        write_atomically(arguments.out, network_page(tables, describe_device()).encode())
+    return 0

@@ -1,0 +1,82 @@
+"""How well pictures are named: scores of a class against all others, from one confusion matrix.
+
+Accuracy, precision, recall, specificity and F1 are those that system F (Kaur et al. 2021) reports.
+Undefined (0/0) is NaN: the precision of a class that was never named, the recall of one that never occurs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from livseg_lib.errors import InputError
+from livseg_lib.evaluation import overlap
+
+MACRO = "macro mean"
+"""Name of the row that averages over classes, each counting alike."""
+
+CLASS_SCORES = {
+    "precision": overlap.precision,
+    "recall": overlap.recall,
+    "specificity": overlap.specificity,
+    "f1": overlap.dice,  # the same quotient by another name
+}
+
+
+def confusion_matrix(truth: Sequence[str], predicted: Sequence[str], classes: Sequence[str]) -> pd.DataFrame:
+    """Counts (K, K): row what it is, column what it was called, both in the order of `classes`.
+
+    Raises InputError where lengths differ or a name is not one of `classes`.
+    """
+    truth, predicted = np.asarray(truth, dtype=str), np.asarray(predicted, dtype=str)
+    if truth.shape != predicted.shape:
+        raise InputError(
+            "predicted", f"are {predicted.size} names for {truth.size} truths.", "Give one each."
+        )
+    strangers = sorted(({*truth.tolist()} | {*predicted.tolist()}) - set(classes))
+    if strangers:
+        raise InputError("classes", f"lack {', '.join(map(repr, strangers))}.", "Name every class.")
+    place = {name: number for number, name in enumerate(classes)}
+    counts = np.zeros((len(place), len(place)), int)
+    np.add.at(counts, ([place[name] for name in truth], [place[name] for name in predicted]), 1)
+    return pd.DataFrame(counts, index=list(classes), columns=list(classes))
+
+
+def accuracy(confusion: pd.DataFrame) -> float:
+    """Share of all pictures that were called what they are, 0 to 1; NaN without a picture."""
+    counts = confusion.to_numpy()
+    return float(np.trace(counts) / counts.sum()) if counts.sum() else math.nan
+
+
+def class_scores(confusion: pd.DataFrame) -> pd.DataFrame:
+    """A row a class, and MACRO: `class, n_slices, precision, recall, specificity, f1`, 0 to 1 or NaN.
+
+    Each class stands against all others together. The macro mean is over the classes whose score is
+    defined; `n_undefined` counts the undefined scores of a row, or of all classes.
+    """
+    counts = confusion.to_numpy()
+    hit, named, present = np.diag(counts), counts.sum(axis=0), counts.sum(axis=1)
+    against = overlap.OverlapCounts(hit, named - hit, present - hit, counts.sum() - named - present + hit)
+    rows = pd.DataFrame({name: np.atleast_1d(score(against)) for name, score in CLASS_SCORES.items()})
+    undefined = rows.isna().sum(axis=1)
+    rows.loc[len(rows)] = rows.mean()
+    rows.insert(0, "class", [*confusion.index, MACRO])
+    rows.insert(1, "n_slices", [*present, counts.sum()])
+    return rows.assign(n_undefined=[*undefined, undefined.sum()])
+
+
+def threshold_for_recall(scores: np.ndarray, truth: np.ndarray, recall: float) -> float:
+    """The highest threshold at which `scores` (N,) >= it find at least `recall` of `truth` (N,) bool.
+
+    Choose it on validation patients, never on test patients. Raises InputError unless 0 < recall <= 1, or
+    where there is nothing to find.
+    """
+    if not 0 < recall <= 1:
+        raise InputError("recall", f"is {recall}.", "Give more than 0, and 1 at most.")
+    found = np.sort(np.asarray(scores)[np.asarray(truth, dtype=bool)])[::-1]
+    if not len(found):
+        raise InputError("truth", "has nothing to find.", "Choose other patients.")
+    return float(found[math.ceil(recall * len(found) - 1e-9) - 1])

@@ -1,0 +1,82 @@
+"""Everything that decides about one training, besides its patients."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import pandas as pd
+
+from livseg_lib.labels import TARGETS
+from livseg_lib.runs import derived_seed
+from livseg_lib.sampling.batches import SliceBatches
+from livseg_lib.sampling.selection import require_structures, resolve_choice, select_slices
+from livseg_lib.training.fit import FitSettings, Stage
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """A network of the catalogue, what it learns from, and how. Two plans that differ only in the
+    network see the same slices for as long: that is what makes a comparison fair."""
+
+    system: str
+    """Its name in tables."""
+    architecture: str
+    """Its name in the catalogue `livseg_lib.models.MODELS`."""
+    target: str
+    """"liver", "tumor" or "both"."""
+    stages: tuple[Stage, ...]
+    options: dict = field(default_factory=dict)
+    """Of `build_model`."""
+    batch_size: int = 8
+    slices_per_epoch: int | None = None
+    """A smaller set comes round again; None takes each slice once."""
+    slice_choice: str = "auto"
+    negative_ratio: float = 1.0
+    augmentation: str = "light"
+    loss: str = "bce_dice"
+    loss_options: dict = field(default_factory=dict)
+    """Of `get_loss`."""
+    schedule: str = "cosine"
+    plateau_patience: int = 0
+    early_stopping_patience: int = 0
+    seed: int = 0
+    """Root seed of the run."""
+
+    @property
+    def structures(self) -> tuple[str, ...]:
+        """The channels of the network's output, in order."""
+        return TARGETS[self.target]
+
+    @property
+    def fit_settings(self) -> FitSettings:
+        """The part that `fit` follows."""
+        names = ("stages", "loss", "loss_options", "schedule", "plateau_patience", "early_stopping_patience")
+        return FitSettings(**{name: getattr(self, name) for name in names})
+
+    def choose(self, slices: pd.DataFrame, purpose: str = "selection") -> pd.DataFrame:
+        """Those of `slices` (with `class`) that a training takes; the same for every system of a run."""
+        choice = resolve_choice(self.slice_choice, self.target)
+        return select_slices(slices, choice, self.negative_ratio, derived_seed(self.seed, purpose))
+
+    def training_batches(self, slices: pd.DataFrame, folder: Path) -> SliceBatches:
+        """Augmented batches of chosen slices. Raises InputError where they never show the target."""
+        require_structures(slices, self.structures)
+        seed = derived_seed(self.seed, self.system)
+        return SliceBatches(
+            slices,
+            folder,
+            self.target,
+            self.batch_size,
+            self.augmentation,
+            seed,
+            slices_per_epoch=self.slices_per_epoch,
+        )
+
+    def validation_batches(self, slices: pd.DataFrame, folder: Path) -> SliceBatches:
+        """The same slices each epoch, as they are."""
+        return SliceBatches(slices, folder, self.target, self.batch_size, shuffle=False)
+
+    def description(self) -> dict:
+        """JSON-ready: tells one training from another."""
+        return asdict(self)

@@ -1,0 +1,28 @@
+"""The catalogue of networks that give one answer for a whole picture, built by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import keras
+
+import livseg_lib.quiet_tensorflow  # noqa: F401 (before Keras imports it)
+from livseg_lib.errors import InputError
+from livseg_lib.models.slice_sorter import slice_sorter
+
+CLASSIFIERS: dict[str, Callable[..., keras.Model]] = {"slice_sorter": slice_sorter}
+
+
+def build_classifier(
+    name: str, input_shape: tuple[int, int, int], num_classes: int, **options
+) -> keras.Model:
+    """Network `name` with random weights, (B, H, W, C) float32 in [0, 1] -> (B, num_classes), sum 1.
+
+    Raises InputError for an unknown name or option.
+    """
+    if name not in CLASSIFIERS:
+        raise InputError(name, "is not a classifier.", f"Choose one of {', '.join(CLASSIFIERS)}.")
+    try:
+        return CLASSIFIERS[name](tuple(input_shape), num_classes, **options)
+    except TypeError as error:
+        raise InputError(name, f"cannot be built with {options}: {error}.") from error

@@ -1,0 +1,106 @@
+"""What a network costs: its weights, its arithmetic, its time."""
+
+from __future__ import annotations
+
+import logging
+import statistics
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+import pandas as pd
+
+from livseg_lib.models import MODELS, build_model
+
+
+@dataclass(frozen=True)
+class NetworkCost:
+    """What a network costs on any machine."""
+
+    parameters: int
+    """Weights, moving averages of the normalization included."""
+    gflops: float
+    """Thousand million floating-point operations for one image; a multiply-add counts as two."""
+
+
+def network_cost(network: keras.Model) -> NetworkCost:
+    """Counted by TensorFlow's profiler over the graph of one image; layers it has no rule for count 0.
+
+    It knows convolutions, matrix products, pooling, normalization and softmax; resizing and activations
+    count nothing.
+    """
+    return NetworkCost(network.count_params(), _float_operations(_without_dilation(network)) / 1e9)
+
+
+def milliseconds_an_image(network: keras.Model, batch: int = 8, repeats: int = 5) -> float:
+    """Median wall time of `predict_on_batch` over `repeats` random batches, divided by `batch`.
+
+    The first batch, in which TensorFlow builds its graph, is not counted.
+    """
+    pictures = np.random.default_rng(0).random((batch, *network.input_shape[1:]), np.float32)
+    network.predict_on_batch(pictures)
+    seconds = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        network.predict_on_batch(pictures)
+        seconds.append(time.perf_counter() - start)
+    return 1000 * statistics.median(seconds) / batch
+
+
+def cost_table(
+    input_shape: tuple[int, int, int],
+    num_classes: int,
+    options: Mapping[str, dict] | None = None,
+    batch: int = 8,
+) -> pd.DataFrame:
+    """A row a network of the catalogue: network, parameters, gflops, milliseconds_an_image.
+
+    `options` holds keyword options of `build_model` by network; one that is not in it has its defaults.
+    Raises InputError where a network cannot take pictures of that size.
+    """
+    rows = []
+    for name in MODELS:
+        network = build_model(name, input_shape, num_classes, **(options or {}).get(name, {}))
+        cost = network_cost(network)
+        rows.append((name, cost.parameters, cost.gflops, milliseconds_an_image(network, batch)))
+    return pd.DataFrame(rows, columns=["network", "parameters", "gflops", "milliseconds_an_image"])
+
+
+def _without_dilation(network: keras.Model) -> keras.Model:
+    """A twin whose atrous kernels are dense, which cost the same on paper.
+
+    TensorFlow's graph pads the map for an atrous kernel to a multiple of its rate, and the profiler
+    would count the padding.
+    """
+
+    def dense(layer: keras.layers.Layer) -> keras.layers.Layer:
+        config = layer.get_config()
+        if "dilation_rate" in config:
+            config["dilation_rate"] = 1
+        return type(layer).from_config(config)
+
+    return keras.models.clone_model(network, clone_function=dense, recursive=True)
+
+
+def _float_operations(network: keras.Model) -> int:
+    import tensorflow as tf
+
+    spec = tf.TensorSpec((1, *network.input_shape[1:]), tf.float32)
+    graph = tf.function(lambda image: network(image, training=False)).get_concrete_function(spec).graph
+    builder = tf.compat.v1.profiler.ProfileOptionBuilder
+    silent = builder(builder.float_operation()).with_empty_output().build()
+    with _no_warnings(tf.get_logger()):  # the profiler calls its own package's deprecated functions
+        return tf.compat.v1.profiler.profile(graph, options=silent).total_float_ops
+
+
+@contextmanager
+def _no_warnings(logger: logging.Logger) -> Iterator[None]:
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

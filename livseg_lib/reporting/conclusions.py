@@ -1,0 +1,80 @@
+"""What paired differences allow to be said, in sentences: computed, never claimed in advance."""
+
+from __future__ import annotations
+
+from math import floor, log2
+
+import pandas as pd
+
+from livseg_lib.reporting.style import structure_name
+
+LEVEL = 0.05
+
+
+def conclude(differences: pd.DataFrame, level: float = LEVEL) -> list[str]:
+    """A few sentences a structure and family of `livseg_lib.evaluation.paired.compare_systems`' table.
+
+    They name the pairs that differ after Holm's correction and those about which nothing can be said, and
+    say where no result could have passed `level` with so few patients, and how many it would have taken.
+    """
+    sentences = []
+    for (structure, family), rows in differences.groupby(["structure", "family"], sort=False):
+        title = structure_name(structure).capitalize()
+        if _cannot_pass(rows, level):
+            sentences.append(f"{title}: {_too_few(rows, level)}")
+        elif family == "baseline":
+            sentences.append(f"{title}: {_against_baseline(rows, level)}")
+        else:
+            sentences.append(f"{title}: {_among_systems(rows, level)}")
+    return sentences
+
+
+def _cannot_pass(rows: pd.DataFrame, level: float) -> bool:
+    return not (rows["smallest_p_holm"] < level).any()
+
+
+def _too_few(rows: pd.DataFrame, level: float) -> str:
+    sides = 2 if rows["alternative"].iloc[0] == "two-sided" else 1
+    needed = floor(log2(sides * len(rows) / level)) + 1
+    smallest = rows["smallest_p_holm"].iloc[0]
+    possible = "" if pd.isna(smallest) else f" (the smallest possible p is {smallest:.3f})"
+    return (
+        f"{_count(rows)} on {_patients(rows)} cannot show any difference after correction{possible}; "
+        f"it takes {needed} patients on whom two systems differ. That is no sign that they are equal."
+    )
+
+
+def _against_baseline(rows: pd.DataFrame, level: float) -> str:
+    better = rows["p_holm"] < level
+    baseline = rows["second"].iloc[0]
+    if better.all():
+        return f"each of {len(rows)} systems is better than {baseline} (p < {level} after correction)."
+    shown = ", ".join(rows["first"][better]) or "no system"
+    open_ones = ", ".join(rows["first"][~better])
+    return f"better than {baseline} after correction: {shown}; not shown for {open_ones}."
+
+
+def _among_systems(rows: pd.DataFrame, level: float) -> str:
+    differs = rows["p_holm"] < level
+    better = [
+        f"{first} is better than {', '.join(pairs['second'])} (by {_range(pairs['difference'])})"
+        for first, pairs in rows[differs].groupby("first", sort=False)
+    ]
+    if not better:
+        return f"no difference is shown; nothing can be said about {_count(rows)} on {_patients(rows)}."
+    rest = (~differs).sum()
+    return f"{'; '.join(better)}." + (f" Nothing can be said about the other {rest} pairs." if rest else "")
+
+
+def _range(differences: pd.Series) -> str:
+    low, high = (f"{value:.3f}" for value in (differences.min(), differences.max()))
+    return low if low == high else f"{low} to {high}"
+
+
+def _count(rows: pd.DataFrame) -> str:
+    return f"{len(rows)} comparison{'s' * (len(rows) > 1)}"
+
+
+def _patients(rows: pd.DataFrame) -> str:
+    low, high = rows["n_patients"].min(), rows["n_patients"].max()
+    return f"{low if low == high else f'{low} to {high}'} patients"

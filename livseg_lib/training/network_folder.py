@@ -1,0 +1,81 @@
+"""A trained network is a folder: weights.safetensors, and a model.json that says how to use them.
+
+Loading rebuilds the network from our own catalogues and fills it with bare arrays: nothing in the
+folder is ever unpickled or executed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+import keras
+
+from livseg_lib.atomic import written_aside
+from livseg_lib.errors import InputError
+from livseg_lib.training.weights_file import assign_arrays, load_arrays, save_variables
+
+FORMAT = 1
+WARNING = "Research only. Not for clinical use."
+
+
+class HasNetwork(Protocol):
+    """A network together with what its use needs to know."""
+
+    network: keras.Model
+
+
+Trained = TypeVar("Trained", bound=HasNetwork)
+
+
+def write_network(folder: Path, network: keras.Model, description: dict) -> Path:
+    """Write the folder; model.json comes last, so that a folder with one is whole.
+
+    `description` is JSON-ready and names the `architecture`; what every network has is added to it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = folder / "weights.safetensors"
+    save_variables(weights, network.weights, {"architecture": description["architecture"]})
+    everything = {
+        "format": FORMAT,
+        "warning": WARNING,
+        **description,
+        "input_shape": list(network.input_shape[1:]),
+        "parameters": network.count_params(),
+        "weights_sha256": _sha256(weights),
+    }
+    with written_aside(folder / "model.json") as partial:
+        partial.write_text(json.dumps(everything, indent=2) + "\n")
+    return folder
+
+
+def read_network(folder: Path, rebuild: Callable[[dict], Trained], kind: str) -> Trained:
+    """What `rebuild` makes of the description, its network filled with the folder's weights.
+
+    Options come as tuples where they were saved as such. Raises InputError, naming the `kind` of model,
+    where the folder is not whole or `rebuild` misses something in the description.
+    """
+    try:
+        description = json.loads((folder / "model.json").read_text())
+        weights = folder / "weights.safetensors"
+        if _sha256(weights) != description["weights_sha256"]:
+            raise InputError(weights, "is not the file that model.json describes.", "Copy both anew.")
+        options = description["options"].items()
+        description["options"] = {name: tuple(v) if isinstance(v, list) else v for name, v in options}
+        trained = rebuild(description)
+    except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
+        problem = f"is not {kind} ({type(error).__name__}: {error})."
+        raise InputError(folder, problem, "Name a folder with model.json and weights.safetensors.") from error
+    assign_arrays(trained.network.weights, load_arrays(weights)[0], weights)
+    return trained
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()

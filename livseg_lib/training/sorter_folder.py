@@ -1,0 +1,63 @@
+"""A trained slice sorter, saved as a folder and loaded again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import keras
+
+from livseg_lib.models.classifiers import build_classifier
+from livseg_lib.preprocessing.recipe import Recipe
+from livseg_lib.training.network_folder import read_network, write_network
+
+
+@dataclass(frozen=True)
+class TrainedSorter:
+    """A network that names slices, with all that its use needs to know."""
+
+    system: str
+    """Its name in tables, such as "slice_sorter"."""
+    architecture: str
+    """Its name in the catalogue `livseg_lib.models.classifiers.CLASSIFIERS`."""
+    options: dict
+    """Keyword options of `build_classifier`."""
+    network: keras.Model
+    recipe: Recipe
+    """How volumes become its pictures."""
+    regions: tuple[str, ...]
+    """Its outputs in order, names of `livseg_lib.sampling.slice_regions.REGIONS`."""
+    gate: float
+    """Probability of liver from which a slice is worth segmenting, chosen on validation patients."""
+    training: dict = field(default_factory=dict)
+    """What it was trained on and how long: data set, patients, seconds, epochs."""
+
+
+def save_sorter(trained: TrainedSorter, folder: Path) -> Path:
+    """Write the folder (see `network_folder`)."""
+    description = {
+        "system": trained.system,
+        "architecture": trained.architecture,
+        "options": trained.options,
+        "regions": list(trained.regions),
+        "gate": trained.gate,
+        "recipe": trained.recipe.to_dict(),
+        "training": trained.training,
+    }
+    return write_network(folder, trained.network, description)
+
+
+def load_sorter(folder: Path) -> TrainedSorter:
+    """Rebuild the sorter that `save_sorter` wrote. Raises InputError where the folder is not whole."""
+    return read_network(folder, _rebuild, "a livseg slice sorter")
+
+
+def _rebuild(description: dict) -> TrainedSorter:
+    kept = ("system", "architecture", "options", "gate", "training")
+    regions, shape = tuple(description["regions"]), description["input_shape"]
+    return TrainedSorter(
+        network=build_classifier(description["architecture"], shape, len(regions), **description["options"]),
+        recipe=Recipe.from_dict(description["recipe"]),
+        regions=regions,
+        **{name: description[name] for name in kept},
+    )

@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn import metrics
+
+from livseg_lib.errors import InputError
+from livseg_lib.evaluation.classification import (
+    MACRO,
+    accuracy,
+    class_scores,
+    confusion_matrix,
+    threshold_for_recall,
+)
+
+CLASSES = ("chest", "liver", "pelvis")
+names = st.lists(st.tuples(st.sampled_from(CLASSES), st.sampled_from(CLASSES)), min_size=1, max_size=30)
+
+
+def test_hand_values():
+    truth = ["chest"] * 3 + ["liver"] * 5 + ["pelvis"] * 2
+    called = ["chest", "chest", "liver", "liver", "liver", "liver", "chest", "pelvis", "pelvis", "pelvis"]
+    confusion = confusion_matrix(truth, called, CLASSES)
+    np.testing.assert_array_equal(confusion, [[2, 1, 0], [1, 3, 1], [0, 0, 2]])
+    assert accuracy(confusion) == 0.7
+    scores = class_scores(confusion).set_index("class")
+    assert scores.loc["liver", ["precision", "recall", "specificity", "f1"]].tolist() == pytest.approx(
+        [3 / 4, 3 / 5, 4 / 5, 6 / 9]
+    )
+    assert scores.loc["chest", "specificity"] == pytest.approx(6 / 7)
+    assert scores.loc[MACRO, "recall"] == pytest.approx((2 / 3 + 3 / 5 + 1) / 3)
+    assert scores.n_slices.tolist() == [3, 5, 2, 10]
+
+
+@settings(max_examples=60, deadline=None)
+@given(names)
+def test_agrees_with_scikit_learn(pairs):
+    truth, called = zip(*pairs, strict=True)
+    confusion = confusion_matrix(truth, called, CLASSES)
+    np.testing.assert_array_equal(confusion, metrics.confusion_matrix(truth, called, labels=CLASSES))
+    assert accuracy(confusion) == pytest.approx(metrics.accuracy_score(truth, called))
+    scores = class_scores(confusion)
+    settings = {"labels": list(CLASSES), "zero_division": np.nan}
+    expected = metrics.precision_recall_fscore_support(truth, called, **settings)
+    for name, values in zip(("precision", "recall", "f1", "n_slices"), expected, strict=True):
+        np.testing.assert_allclose(scores[name][:3], values)
+    means = metrics.precision_recall_fscore_support(truth, called, average="macro", **settings)
+    np.testing.assert_allclose(scores[["precision", "recall", "f1"]].iloc[3], means[:3])
+    against = [
+        metrics.recall_score(np.array(truth) != c, np.array(called) != c, zero_division=np.nan)
+        for c in CLASSES
+    ]  # specificity is the recall of all others
+    np.testing.assert_allclose(scores["specificity"][:3], against)
+
+
+def test_undefined_is_nan_and_counted_never_zero():
+    scores = class_scores(confusion_matrix(["liver"] * 3, ["liver"] * 3, CLASSES)).set_index("class")
+    assert scores.loc["chest", ["precision", "recall", "f1"]].isna().all()
+    assert scores.loc["chest", "specificity"] == 1 and np.isnan(scores.loc["liver", "specificity"])
+    assert scores.loc[MACRO, ["precision", "recall", "specificity", "f1"]].tolist() == [1, 1, 1, 1]
+    assert scores.n_undefined.tolist() == [3, 1, 3, 7]
+    never_called = class_scores(confusion_matrix(["chest"], ["liver"], CLASSES)).set_index("class")
+    assert np.isnan(never_called.loc["chest", "precision"]) and never_called.loc["chest", "recall"] == 0
+    assert np.isnan(accuracy(confusion_matrix([], [], CLASSES)))
+
+
+def test_columns_of_a_table_may_be_given():
+    table = pd.DataFrame({"a": ["liver", "chest"], "b": ["liver", "liver"]}, dtype="string")
+    assert accuracy(confusion_matrix(table["a"], table["b"], CLASSES)) == 0.5
+
+
+def test_names_that_do_not_fit_are_refused():
+    with pytest.raises(InputError, match="2 names for 1 truths"):
+        confusion_matrix(["liver"], ["liver", "liver"], CLASSES)
+    with pytest.raises(InputError, match="lack 'spleen'"):
+        confusion_matrix(["liver"], ["spleen"], CLASSES)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.tuples(st.sampled_from([0.0, 0.1, 0.5, 0.9]), st.booleans()), min_size=1, max_size=20),
+    st.floats(0.01, 1.0),
+)
+def test_the_threshold_keeps_the_recall_and_no_higher_one_does(pairs, recall):
+    scores, truth = np.array([s for s, _ in pairs]), np.array([t for _, t in pairs])
+    if not truth.any():
+        return
+    threshold = threshold_for_recall(scores, truth, recall)
+    assert (scores[truth] >= threshold).mean() >= recall - 1e-9
+    assert (scores[truth] > threshold).mean() < recall
+
+
+def test_thresholds_by_hand():
+    scores, truth = np.array([0.9, 0.8, 0.3, 0.2, 0.95]), np.array([True, True, True, True, False])
+    assert [threshold_for_recall(scores, truth, r) for r in (1.0, 0.75, 0.7, 0.25)] == [0.2, 0.3, 0.3, 0.9]
+    with pytest.raises(InputError, match="nothing to find"):
+        threshold_for_recall(scores, ~truth & False, 0.99)
+    with pytest.raises(InputError, match="recall"):
+        threshold_for_recall(scores, truth, 0.0)

@@ -1,0 +1,124 @@
+"""The baseline without a network: its numbers, its scores, its rows."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from livseg_lib.datasets import Case
+from livseg_lib.errors import InputError
+from livseg_lib.experiments import record_evaluations
+from livseg_lib.experiments.baseline import Baseline, compare_with_baseline, fit_baseline
+from livseg_lib.inference import evaluate_labels
+from livseg_lib.paths import RunFolders
+from livseg_lib.volumes import Volume
+
+
+def scan(seed: int, has_tumor: bool = True, spacing_mm=(3.0, 2.0, 2.0)) -> tuple[Volume, np.ndarray]:
+    """A liver of 90 to 120 HU in fat, with a spleen beside it, and a tumour 40 HU darker."""
+    generator = np.random.default_rng(seed)
+    labels = np.zeros((8, 80, 90), np.uint8)
+    labels[1:7, 15:60, 10:60] = 1
+    if has_tumor:
+        labels[2:6, 30:42, 28:40] = 2
+    liver_hu = 90 + 10 * (seed % 4)
+    hu = np.choose(labels, [-50, liver_hu, liver_hu - 40]).astype(float)
+    hu[1:7, 30:45, 66:80] = liver_hu
+    return Volume((hu + generator.normal(0, 5, hu.shape)).astype(np.int16), spacing_mm), labels
+
+
+def read_scan(seed: int, has_tumor: bool, spacing_mm) -> Volume:
+    return scan(seed, has_tumor, spacing_mm)[0]
+
+
+def read_truth(seed: int, has_tumor: bool, volume: Volume) -> np.ndarray:
+    return scan(seed, has_tumor)[1]
+
+
+def patients(numbers, spacing_mm=(3.0, 2.0, 2.0), without_tumor=()) -> list[Case]:
+    return [
+        Case(
+            f"case-{n}",
+            f"p{n}",
+            (),
+            partial(read_scan, n, n not in without_tumor, spacing_mm),
+            partial(read_truth, n, n not in without_tumor),
+        )
+        for n in numbers
+    ]
+
+
+@pytest.fixture(scope="module")
+def fitted() -> Baseline:
+    return fit_baseline(patients(range(4), without_tumor=(3,)), ("liver", "tumor"))
+
+
+def test_the_chosen_rules_outline_other_patients(fitted, tmp_path):
+    assert fitted.training["n_train_patients"] == 4 and fitted.training["liver_dice"] > 0.9
+    found = evaluate_labels(fitted, fitted.predict, patients((8, 9)), tmp_path)
+    scores = pd.DataFrame(found.patients).set_index(["structure", "patient"]).dice
+    assert (scores["liver"] > 0.9).all() and (scores["tumor"] > 0.6).all()
+
+
+def test_the_relative_cut_beats_the_fixed_one_where_contrast_differs(fitted):
+    fixed = fit_baseline(patients(range(4), without_tumor=(3,)), ("liver", "tumor"), "fixed")
+    assert not fixed.tumor_rule.is_relative and fixed.tumor_rule.cut_hu > 0
+    assert fixed.training["tumor_dice"] < fitted.training["tumor_dice"]
+
+
+def test_a_liver_alone_and_pictures_without_spacing():
+    baseline = fit_baseline(patients(range(3), (np.nan,) * 3), ("liver",))
+    assert baseline.tumor_rule is None and baseline.parameters == 3
+    volume, truth = scan(5, spacing_mm=(np.nan,) * 3)
+    found = baseline.predict(None, volume) >= 1
+    assert 2 * (found & (truth >= 1)).sum() / (found.sum() + (truth >= 1).sum()) > 0.8
+
+
+def test_no_more_patients_are_read_than_allowed():
+    read = []
+
+    def reader(number):
+        read.append(number)
+        return read_scan(number, True, (3.0, 2.0, 2.0))
+
+    cases = [Case(f"c{n}", f"p{n}", (), partial(reader, n), partial(read_truth, n, True)) for n in range(9)]
+    fit_baseline(cases, ("liver",), most_cases=3)
+    assert set(read) == {0, 4, 8}
+
+
+def test_settings_that_cannot_be_used():
+    with pytest.raises(InputError, match="tumor_cut"):
+        fit_baseline(patients((1,)), ("liver",), "otsu")
+    blind = [Case("c", "p", (), partial(read_scan, 0, True, (3.0, 2.0, 2.0)), lambda v: v.voxels * 0)]
+    with pytest.raises(InputError, match="show no liver"):
+        fit_baseline(blind, ("liver",))
+
+
+def test_rows_of_a_system_without_network_stand_beside_those_of_others(fitted, tmp_path):
+    folders = RunFolders(tmp_path, "run")
+    cases = patients((8, 9), without_tumor=(9,))
+    evaluation = evaluate_labels(fitted, fitted.predict, cases, folders.predictions("threshold"))
+    table = record_evaluations([(fitted, evaluation)], folders, seed=0)
+    assert table.system.tolist() == ["threshold"] * 2 and table.target.tolist() == ["liver", "tumor"]
+    assert table.parameters.tolist() == [5, 5] and table.n_train_patients.tolist() == [4, 4]
+    assert table[["roc_auc", "published_value", "source"]].isna().all(axis=None)
+    slices = pd.read_csv(folders.tables / "slices.csv")
+    assert len(slices) == 2 * 2 * 8 and set(slices.case) == {"case-8", "case-9"}
+    assert pd.read_csv(folders.tables / "lits_scores.csv").tumor_burden_rmse.notna().sum() == 1
+
+
+def test_a_system_is_better_only_if_its_whole_interval_is():
+    rows = [
+        ("threshold", "liver", "patient", 0.80, 0.7, 0.9),
+        ("good", "liver", "patient", 0.90, 0.85, 0.95),
+        ("doubtful", "liver", "patient", 0.90, 0.79, 0.95),
+        ("good", "tumor", "patient", 0.50, 0.4, 0.6),  # no baseline for tumours
+        ("audit", "liver", "slice", 0.99, 0.98, 1.0),
+    ]
+    columns = ["system", "target", "split_by", "dice_per_case", "dice_per_case_low", "dice_per_case_high"]
+    table = compare_with_baseline(pd.DataFrame(rows, columns=columns))
+    assert dict(zip(table.system, table.is_above, strict=True)) == {"good": True, "doubtful": False}
+    assert (table.baseline_dice == 0.8).all()

@@ -1,0 +1,103 @@
+"""Whole trainings in one call: what they see, what they leave behind, and that they can be repeated."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from livseg_lib.errors import InputError
+from livseg_lib.experiments import TrainingPlan, train_network, train_system
+from livseg_lib.preprocessing import Recipe
+from livseg_lib.training.fit import Stage
+from livseg_lib.training.model_folder import load_model, save_model
+
+RECIPE = Recipe(windows=("liver",), size=128)
+
+PLAN = TrainingPlan(
+    system="tiny",
+    architecture="unet",
+    target="both",
+    stages=(Stage(2, 0.003),),
+    options={"filters": 4, "levels": 2},
+    batch_size=4,
+    slices_per_epoch=8,
+    seed=7,
+)
+
+
+@pytest.fixture
+def extracted(tmp_path):
+    """Six patients of six 16-pixel slices, two of them with a bright liver and a dark tumour in it."""
+    generator, rows = np.random.default_rng(0), []
+    for patient in range(6):
+        case = f"volume-{patient}"
+        masks = np.zeros((6, 16, 16), np.uint8)
+        masks[2:4, 4:12, 4:12], masks[3, 6:9, 6:9] = 1, 2
+        images = generator.integers(0, 60, (6, 16, 16, 1)) + np.array([0, 150, 80])[masks][..., None]
+        (tmp_path / case).mkdir()
+        np.save(tmp_path / case / "images.npy", images.astype(np.uint8))
+        np.save(tmp_path / case / "masks.npy", masks)
+        (tmp_path / case / "case.json").write_text(json.dumps({"request": {"recipe": RECIPE.to_dict()}}))
+        rows += [
+            {
+                "patient": str(patient),
+                "case": case,
+                "array": case,
+                "array_index": index,
+                "class": (0, 0, 1, 2, 0, 0)[index],
+                "liver_pixels": int((masks[index] >= 1).sum()),
+                "tumor_pixels": int((masks[index] == 2).sum()),
+                "split": ("train", "train", "train", "validation", "validation", "test")[patient],
+            }
+            for index in range(6)
+        ]
+    return tmp_path, pd.DataFrame(rows)
+
+
+def test_a_system_is_trained_saved_and_tells_what_it_cost(extracted, tmp_path):
+    folder, slices = extracted
+    system = train_system(PLAN, slices, folder, tmp_path / "training", "run")
+    facts = system.trained.training
+    assert (facts["n_train_patients"], facts["n_slices"], facts["slices_seen"]) == (3, 6, 16)
+    assert facts["seconds"] > 0 and facts["peak_memory_mb"] > 0
+    assert set(system.trained.thresholds) == {"liver", "tumor"} and system.trained.recipe == RECIPE
+    again = load_model(save_model(system.trained, tmp_path / "model"))
+    pictures = np.random.default_rng(1).random((2, 16, 16, 1), np.float32)
+    expected = system.trained.network.predict_on_batch(pictures)
+    np.testing.assert_array_equal(again.network.predict_on_batch(pictures), expected)
+
+
+def test_test_patients_are_never_looked_at(extracted, tmp_path):
+    folder, slices = extracted
+    for name in ("images.npy", "masks.npy"):
+        (folder / "volume-5" / name).unlink()
+    assert train_system(PLAN, slices, folder, tmp_path / "training", "run").history.shape[0] == 2
+
+
+def test_systems_of_a_run_see_the_same_slices_and_start_alike_whatever_came_before(extracted, tmp_path):
+    folder, slices = extracted
+    other = replace(PLAN, system="other", architecture="attention_unet")
+    train = slices[slices.split == "train"]
+    pd.testing.assert_frame_equal(PLAN.choose(train), other.choose(train))
+    first, _ = train_network(PLAN, train, None, folder, tmp_path / "a")
+    train_network(replace(PLAN, system="third"), train, None, folder, tmp_path / "b")
+    second, _ = train_network(PLAN, train, None, folder, tmp_path / "c")
+    for one, two in zip(first.get_weights(), second.get_weights(), strict=True):
+        np.testing.assert_allclose(one, two, rtol=1e-4, atol=1e-6)
+
+
+def test_without_validation_the_training_loss_chooses(extracted, tmp_path):
+    folder, slices = extracted
+    _, history = train_network(PLAN, slices, None, folder, tmp_path / "training")
+    assert "val_loss" not in history and len(history) == 2
+
+
+def test_a_target_that_is_never_shown_is_refused(extracted, tmp_path):
+    folder, slices = extracted
+    healthy = slices.assign(tumor_pixels=0)
+    with pytest.raises(InputError, match="tumor"):
+        train_network(PLAN, healthy, None, folder, tmp_path / "training")

@@ -1,0 +1,131 @@
+"""MA-Net: its attention blocks by their definition, and that it learns."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import layers
+
+from livseg_lib.models.manet import (
+    channel_attention,
+    fusion_attention,
+    manet,
+    position_attention,
+    residual_block,
+)
+
+SMALL = {"filters": 4, "levels": 3, "attention_channels": 4, "patch": 2}
+
+
+@pytest.fixture(scope="module")
+def small() -> keras.Model:
+    keras.utils.set_random_seed(0)
+    return manet((32, 48, 4), 3, **SMALL)
+
+
+def random(*shape: int) -> np.ndarray:
+    return np.random.default_rng(0).random(shape, np.float32)
+
+
+def test_the_attention_matrix_is_positions_by_positions_and_its_rows_sum_to_one(small):
+    matrix = np.asarray(
+        keras.Model(small.input, small.get_layer("attention_map").output)(random(2, 32, 48, 4))
+    )
+    positions = (32 // 8) * (48 // 8)
+    assert matrix.shape == (2, positions, positions) and matrix.dtype == np.float32
+    assert matrix.min() >= 0
+    np.testing.assert_allclose(matrix.sum(-1), 1, rtol=1e-5)
+    assert matrix.std() > 1e-4
+
+
+def test_position_attention_is_softmax_of_similarity_times_values():
+    keras.utils.set_random_seed(1)
+    inputs = keras.Input((3, 5, 6))
+    model = keras.Model(inputs, position_attention(inputs, 4, "a"))
+    x = random(2, 3, 5, 6)
+    queries, keys, values = (
+        np.asarray(model.get_layer(f"a_{part}")(x)).reshape(2, 15, -1)
+        for part in ("queries", "keys", "values")
+    )
+    weights = np.exp(np.einsum("bic,bjc->bij", queries, keys) / 2)
+    weights /= weights.sum(-1, keepdims=True)
+    expected = x + np.einsum("bij,bjc->bic", weights, values).reshape(x.shape)
+    found = keras.Model(inputs, model.get_layer("a_add").output)(x)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_every_position_is_seen_from_every_other():
+    inputs = keras.Input((12, 12, 2))
+    model = keras.Model(inputs, position_attention(inputs, 2, "a"))
+    x = random(1, 12, 12, 2)
+    moved = x.copy()
+    moved[0, 0, 0] += 1
+    assert np.abs(np.asarray(model(x) - model(moved)))[0, 11, 11].max() > 0
+
+
+def test_a_residual_block_is_its_shortcut_where_its_convolutions_give_nothing():
+    inputs = keras.Input((8, 8, 2))
+    model = keras.Model(inputs, residual_block(inputs, 4, "r"))
+    model.get_layer("r_3_norm").gamma.assign(np.zeros(4))
+    x = random(1, 8, 8, 2)
+    np.testing.assert_allclose(model(x), np.maximum(model.get_layer("r_shortcut")(x), 0), rtol=1e-5)
+    sizes = [layer.kernel_size for layer in model.layers if isinstance(layer, layers.Conv2D)]
+    assert sorted(sizes) == [(1, 1), (3, 3), (3, 3), (3, 3)]
+
+
+def test_channel_attention_looks_at_means_alone():
+    inputs = keras.Input((4, 4, 32))
+    model = keras.Model(inputs, channel_attention(inputs, "c"))
+    x = random(1, 4, 4, 32)
+    weights = np.asarray(model(x))
+    assert weights.shape == (1, 1, 1, 32)
+    assert weights.min() > 0 and weights.max() < 1
+    np.testing.assert_allclose(model(x[:, ::-1, :, :]), weights, rtol=1e-5)
+    assert model.get_layer("c_squeeze").units == 2
+
+
+def test_fusion_weighs_the_upsampled_channels_by_what_both_paths_hold():
+    deep, skip = keras.Input((4, 4, 8)), keras.Input((8, 8, 4))
+    model = keras.Model([deep, skip], fusion_attention(deep, skip, "f"))
+    parts = ["f_up", "f_deep_weights_excite", "f_skip_weights_excite", "f_join"]
+    inside = keras.Model(model.inputs, [model.get_layer(name).output for name in parts])
+    x, beside = random(2, 4, 4, 8), random(2, 8, 8, 4)
+    up, deep_weights, skip_weights, joined = (np.asarray(part) for part in inside([x, beside]))
+    expected = np.concatenate([beside, up * (deep_weights + skip_weights)], axis=-1)
+    np.testing.assert_allclose(joined, expected, rtol=1e-5)
+    assert model.output_shape == (None, 8, 8, 4)
+
+
+def test_by_default_the_attention_stays_affordable_at_512_pixels():
+    network = manet((512, 512, 1), 1, filters=2)
+    levels = [network.get_layer(f"encoder{level}_out").output.shape[1:] for level in range(5)]
+    assert levels == [(512, 512, 2), (256, 256, 4), (128, 128, 8), (64, 64, 16), (32, 32, 32)]
+    assert network.get_layer("attention_keys").filters == 64
+    assert network.get_layer("attention_map").output.shape == (None, 32**2, 32**2)
+
+
+def test_gradients_reach_every_kernel(small):
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_mean(tf.square(small(random(2, 32, 48, 4), training=True) - 1.0))
+    gradients = tape.gradient(loss, small.trainable_variables)
+    assert all(g is not None for g in gradients)
+    named = zip(small.trainable_variables, gradients, strict=True)
+    assert not [v.path for v, g in named if "kernel" in v.path and not np.abs(g).max() > 0]
+
+
+def test_l2_is_put_on_every_convolution_of_the_blocks():
+    network = manet((16, 16, 1), 1, l2=1e-4, filters=4, levels=2)
+    assert len(network.losses) == 2 * 4 + 4 + 4  # residual blocks, position attention, fusion
+
+
+def test_attention_is_float32_in_mixed_precision():
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        network = manet((16, 16, 1), 1, **SMALL)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert network.get_layer("attention_values").compute_dtype == "float16"
+    for name in ("scores", "scaled", "map"):
+        assert network.get_layer(f"attention_{name}").compute_dtype == "float32"

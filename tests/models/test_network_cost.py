@@ -1,0 +1,76 @@
+"""Operations counted by hand, and a time that grows with the work."""
+
+from __future__ import annotations
+
+import keras
+import pytest
+from keras import layers
+
+from livseg_lib.errors import InputError
+from livseg_lib.models import MODELS, cost
+from livseg_lib.models.cost import cost_table, milliseconds_an_image, network_cost
+from livseg_lib.models.encoders import resnet50_encoder
+from livseg_lib.models.unet import unet
+
+
+def operations(*stack: layers.Layer, shape=(16, 12, 3)) -> int:
+    return round(network_cost(keras.Sequential([keras.Input(shape), *stack])).gflops * 1e9)
+
+
+def test_a_convolution_has_two_operations_a_kernel_weight_and_output_pixel():
+    kernel_weights = 3 * 3 * 3 * 8
+    convolution = layers.Conv2D(8, 3, padding="same", use_bias=False)
+    assert operations(convolution) == 2 * kernel_weights * 16 * 12
+    strided = layers.Conv2D(8, 3, strides=2, padding="same", use_bias=False)
+    assert operations(strided) == 2 * kernel_weights * 8 * 6
+    biased = layers.Conv2D(8, 3, padding="same")
+    assert operations(biased) == (2 * kernel_weights + 8) * 16 * 12
+
+
+def test_a_transposed_convolution_has_two_a_kernel_weight_and_input_pixel():
+    assert (
+        operations(layers.Conv2DTranspose(8, 2, strides=2, use_bias=False)) == 2 * (2 * 2 * 3 * 8) * 16 * 12
+    )
+
+
+@pytest.mark.parametrize("rate", [2, 6, 18])
+def test_an_atrous_kernel_costs_what_a_dense_one_does(rate):
+    dilated = layers.Conv2D(8, 3, padding="same", use_bias=False, dilation_rate=rate)
+    assert operations(dilated) == 2 * (3 * 3 * 3 * 8) * 16 * 12
+    nested = keras.Sequential([keras.Input((16, 12, 3)), dilated])
+    assert operations(nested) == 2 * (3 * 3 * 3 * 8) * 16 * 12
+
+
+def test_attention_counts_its_matrix_product():
+    rows, channels = keras.Input((10, 4)), 4
+    product = keras.Model(rows, layers.Dot((2, 2))([rows, rows]))
+    assert network_cost(product).gflops * 1e9 == 2 * 10 * 10 * channels
+
+
+def test_resnet_50_has_its_published_count():
+    """3.8 thousand million multiply-adds at 224 x 224 (He et al. 2015, arXiv:1512.03385, table 1)."""
+    assert network_cost(resnet50_encoder((224, 224, 3))).gflops / 2 == pytest.approx(3.8, rel=0.03)
+
+
+def test_counting_leaves_the_network_as_it_is():
+    network = unet((32, 32, 1), 1, filters=4, levels=2)
+    before = network.get_weights()
+    assert network_cost(network).parameters == sum(weights.size for weights in before)
+    assert all((a == b).all() for a, b in zip(before, network.get_weights(), strict=True))
+
+
+def test_more_work_takes_more_time():
+    small, large = (unet((64, 64, 1), 1, filters=filters, levels=2) for filters in (2, 32))
+    assert 0 < milliseconds_an_image(small, 2) < milliseconds_an_image(large, 2)
+
+
+def test_the_table_has_a_row_a_network_at_the_options_asked_for(monkeypatch):
+    monkeypatch.setattr(cost, "MODELS", {"unet": MODELS["unet"], "unet++": MODELS["unet++"]})
+    small = {"filters": 4, "levels": 2}
+    table = cost_table((32, 32, 3), 2, {"unet": small, "unet++": {**small, "levels": 3}}, batch=2)
+    assert list(table.columns) == ["network", "parameters", "gflops", "milliseconds_an_image"]
+    assert list(table["network"]) == ["unet", "unet++"]
+    assert table["parameters"][0] == unet((32, 32, 3), 2, **small).count_params()
+    assert (table.drop(columns="network") > 0).all(axis=None)
+    with pytest.raises(InputError, match="divisible"):
+        cost_table((33, 32, 3), 2, {"unet": small})
