@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from livseg_lib.errors import InputError
+
+if TYPE_CHECKING:  # only named in signatures: help must not wait for readers of scans
+    from livseg_lib.datasets.case import Case
 
 TRAINING_NOTEBOOKS = {
     "unet": ["03_train_unet", "05_evaluate"],
@@ -89,7 +94,6 @@ def train(arguments: argparse.Namespace) -> int:
 
 def predict(arguments: argparse.Namespace) -> int:
     """Outline liver and tumours in scans; masks keep the scan's own grid. Exit code 1 if any case failed."""
-    from livseg_lib.datasets import find_cases
     from livseg_lib.inference import predict_volume
     from livseg_lib.inference.sorting import SorterGate
     from livseg_lib.labels import STRUCTURES, structure_mask
@@ -97,41 +101,49 @@ def predict(arguments: argparse.Namespace) -> int:
     from livseg_lib.training.model_folder import load_model
     from livseg_lib.training.sorter_folder import load_sorter
 
-    trained, failed = load_model(arguments.model), 0
+    trained = load_model(arguments.model)
     gate = SorterGate(load_sorter(arguments.sorter), trained.recipe) if arguments.sorter else None
-    for case in find_cases(arguments.input, arguments.dataset).cases:
-        try:
-            volume = case.read_volume()
-            labels = predict_volume(trained, volume, gate)
-            path = keep_prediction(labels, volume, arguments.out, case.case_id)
-            liver_ml, tumor_ml = (
-                structure_mask(labels, structure).sum() * volume.voxel_volume_ml for structure in STRUCTURES
-            )
-            print(f"{case.case_id}: liver {liver_ml:.0f} ml, tumour {tumor_ml:.1f} ml -> {path}")
-        except InputError as error:
-            failed += 1
-            print(f"{case.case_id}: {error}", file=sys.stderr)
-    print(WARNING)
-    return int(failed > 0)
+
+    def outline(case: Case) -> None:
+        volume = case.read_volume()
+        labels = predict_volume(trained, volume, gate)
+        path = keep_prediction(labels, volume, arguments.out, case.case_id)
+        liver_ml, tumor_ml = (
+            structure_mask(labels, structure).sum() * volume.voxel_volume_ml for structure in STRUCTURES
+        )
+        print(f"{case.case_id}: liver {liver_ml:.0f} ml, tumour {tumor_ml:.1f} ml -> {path}")
+
+    return _each_case(arguments, outline)
 
 
 def sort(arguments: argparse.Namespace) -> int:
     """Put the slices of scans into reading order, likely tumours first. Exit code 1 if any case failed."""
-    from livseg_lib.datasets import find_cases
     from livseg_lib.inference.sorting import reading_table, sort_volume
     from livseg_lib.reporting import contact_sheet, save_figure, write_table
     from livseg_lib.reporting.sorting import reading_tiles
     from livseg_lib.training.sorter_folder import load_sorter
 
-    sorter, failed = load_sorter(arguments.model), 0
+    sorter = load_sorter(arguments.model)
+
+    def order_slices(case: Case) -> None:
+        volume = case.read_volume()
+        order = reading_table(sort_volume(sorter, volume), sorter.regions, case.slice_numbers)
+        path = write_table(order, arguments.out / f"{case.case_id}.csv")
+        sheet = contact_sheet(reading_tiles(volume, order, READ_FIRST))
+        save_figure(sheet, arguments.out, case.case_id, f"{case.case_id}, in reading order.")
+        print(f"{case.case_id}: {order.region.value_counts().to_dict()} -> {path}")
+
+    return _each_case(arguments, order_slices)
+
+
+def _each_case(arguments: argparse.Namespace, treat: Callable[[Case], None]) -> int:
+    """Treat the cases of `arguments.input` one by one; one that fails is named and ends nothing."""
+    from livseg_lib.datasets import find_cases
+
+    failed = 0
     for case in find_cases(arguments.input, arguments.dataset).cases:
         try:
-            volume = case.read_volume()
-            order = reading_table(sort_volume(sorter, volume), sorter.regions, case.slice_numbers)
-            path = write_table(order, arguments.out / f"{case.case_id}.csv")
-            sheet = contact_sheet(reading_tiles(volume, order, READ_FIRST))
-            save_figure(sheet, arguments.out, case.case_id, f"{case.case_id}, in reading order.")
-            print(f"{case.case_id}: {order.region.value_counts().to_dict()} -> {path}")
+            treat(case)
         except InputError as error:
             failed += 1
             print(f"{case.case_id}: {error}", file=sys.stderr)

@@ -11,8 +11,11 @@ import pytest
 
 from livseg_lib.cli import main
 from livseg_lib.models import build_model
+from livseg_lib.models.classifiers import build_classifier
 from livseg_lib.preprocessing import Recipe
+from livseg_lib.sampling.slice_regions import REGIONS
 from livseg_lib.training.model_folder import TrainedModel, save_model
+from livseg_lib.training.sorter_folder import TrainedSorter, save_sorter
 
 
 @pytest.fixture
@@ -70,6 +73,38 @@ def test_predict_writes_masks_on_the_scans_grid_and_evaluate_scores_them(lits, t
     scores = tmp_path / "scores.json"
     assert main(["evaluate", "--reference", reference, "--prediction", reference, "--out", str(scores)]) == 0
     assert json.loads(scores.read_text())["summary"]["tumor"]["dice_per_case"] == 1.0
+
+
+@pytest.fixture
+def sorter(tmp_path):
+    """An untrained slice sorter whose gate lets nothing through."""
+    options = {"filters": 4, "levels": 2, "pixels": 32}
+    network = build_classifier("slice_sorter", (128, 128, 3), len(REGIONS), **options)
+    trained = TrainedSorter("slice_sorter", "slice_sorter", options, network, Recipe(), REGIONS, gate=1.1)
+    return save_sorter(trained, tmp_path / "sorter")
+
+
+def test_sort_lists_each_slice_once_and_draws_those_to_read_first(lits, sorter, tmp_path, capsys):
+    out = tmp_path / "sorted"
+    assert main(["sort", str(lits), "--model", str(sorter), "--out", str(out)]) == 0
+    order = pd.read_csv(out / "volume-0.csv")
+    assert sorted(order.slice) == list(range(8)) and list(order.place) == list(range(1, 9))
+    assert (out / "volume-0.png").exists() and "Not for clinical use" in capsys.readouterr().out
+    (lits / "volume-1.nii.gz").write_bytes(b"not a scan")
+    assert main(["sort", str(lits), "--model", str(sorter), "--out", str(out)]) == 1
+
+
+def test_predict_spares_the_slices_that_a_sorter_holds_back(lits, sorter, tmp_path, capsys):
+    network = build_model("unet", (128, 128, 3), 1, filters=4, levels=3)
+    trained = TrainedModel(
+        "unet", "unet", {"filters": 4, "levels": 3}, network, Recipe(), "liver", {"liver": 0.01}
+    )
+    model = save_model(trained, tmp_path / "model")  # untrained maps lie near 0.05: all that it sees is liver
+    arguments = ["predict", str(lits), "--model", str(model), "--out", str(tmp_path / "masks")]
+    assert main(arguments) == 0
+    assert np.asarray(nibabel.load(tmp_path / "masks" / "volume-0.nii.gz").dataobj).any()
+    assert main([*arguments, "--sorter", str(sorter)]) == 0
+    assert "liver 0 ml" in capsys.readouterr().out
 
 
 def test_input_that_cannot_be_used_is_one_clear_line(tmp_path, capsys, monkeypatch):

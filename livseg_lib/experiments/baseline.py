@@ -30,6 +30,7 @@ from livseg_lib.postprocessing.baseline import (
 from livseg_lib.volumes import Volume
 
 SYSTEM = "threshold"
+"""The plain baseline, with one cut for all patients; with relative cuts "threshold_relative"."""
 
 LOWEST_PERCENTILES, HIGHEST_PERCENTILE = (5, 10, 15), 99
 """Of the HU in smoothed livers. Their lower end is blurred edge and tumour, and how much of it to leave
@@ -54,7 +55,7 @@ class Baseline:
     """None where tumours are not asked for."""
     training: dict
     """`n_train_patients`, `seconds`, and the mean Dice of the rules on those patients."""
-    system: str = SYSTEM
+    system: str
 
     @property
     def parameters(self) -> int:
@@ -67,7 +68,7 @@ class Baseline:
 
 
 def fit_baseline(
-    cases: Sequence[Case], structures: tuple[str, ...], tumor_cut: str = "relative", most_cases: int = 12
+    cases: Sequence[Case], structures: tuple[str, ...], tumor_cut: str = "fixed", most_cases: int = 12
 ) -> Baseline:
     """Choose the rules by their mean Dice over `cases` of training patients, `most_cases` of them at most.
 
@@ -93,7 +94,8 @@ def fit_baseline(
         )
     training["n_train_patients"] = len({case.patient for case in cases})
     training["seconds"] = time.monotonic() - began
-    return Baseline(tuple(structures), liver_rule, tumor_rule, training)
+    system = SYSTEM if tumor_cut == "fixed" else f"{SYSTEM}_{tumor_cut}"
+    return Baseline(tuple(structures), liver_rule, tumor_rule, training, system)
 
 
 def _evenly(cases: Sequence[Case], most: int) -> list[Case]:

@@ -88,7 +88,7 @@ def examples(
         for row in drawn.sort_values("probability", ascending=False).itertuples():
             grey = stored_pictures(folder, row.case)[row.array_index, ..., 0]
             verdict = "right" if truth == predicted else "wrong"
-            title = f"{verdict}: {ANSWERS[predicted]} ({row.probability:.2f})"
+            title = f"{verdict}: {'tumour' if predicted else 'none'} ({row.probability:.2f})"
             yield np.asarray(grey), np.asarray(stored_labels(folder, row.case)[row.array_index]), title
 
 

@@ -51,7 +51,7 @@ def headline_cards(systems: pd.DataFrame) -> list[Card]:
     """
     if not {"dice_per_case", "split_by"} <= set(systems):
         return []
-    honest = systems[systems["split_by"].map(is_by_patient) & systems["dice_per_case"].notna()]
+    honest = systems[systems["split_by"].map(_is_headline) & systems["dice_per_case"].notna()]
     if len(honest) <= MAX_CARDS:
         return [_card(row, "") for row in honest.to_dict("records")]
     cards = []
@@ -83,11 +83,16 @@ def is_by_patient(split_by: object) -> bool:
     return "patient" in str(split_by).lower()
 
 
+def _is_headline(split_by: object) -> bool:
+    """Whether a row may stand for its system: the audit's rows by patient are for comparison only."""
+    return is_by_patient(split_by) and "audit" not in str(split_by)
+
+
 def cohort_sentence(systems: pd.DataFrame) -> str:
     """Such as "2 systems, trained on 38 patients and tested on 12 others."; "" where it is unknown."""
     if not {"system", "n_train_patients", "n_test_patients", "split_by"} <= set(systems):
         return ""
-    honest = systems[systems["split_by"].map(is_by_patient)]
+    honest = systems[systems["split_by"].map(_is_headline)]
     honest = honest.dropna(subset=["n_train_patients", "n_test_patients"])
     if honest.empty:
         return ""

@@ -53,7 +53,7 @@ def patients(numbers, spacing_mm=(3.0, 2.0, 2.0), without_tumor=()) -> list[Case
 
 @pytest.fixture(scope="module")
 def fitted() -> Baseline:
-    return fit_baseline(patients(range(4), without_tumor=(3,)), ("liver", "tumor"))
+    return fit_baseline(patients(range(4), without_tumor=(3,)), ("liver", "tumor"), "relative")
 
 
 def test_the_chosen_rules_outline_other_patients(fitted, tmp_path):
@@ -66,6 +66,7 @@ def test_the_chosen_rules_outline_other_patients(fitted, tmp_path):
 def test_the_relative_cut_beats_the_fixed_one_where_contrast_differs(fitted):
     fixed = fit_baseline(patients(range(4), without_tumor=(3,)), ("liver", "tumor"), "fixed")
     assert not fixed.tumor_rule.is_relative and fixed.tumor_rule.cut_hu > 0
+    assert (fixed.system, fitted.system) == ("threshold", "threshold_relative")
     assert fixed.training["tumor_dice"] < fitted.training["tumor_dice"]
 
 
@@ -100,9 +101,9 @@ def test_settings_that_cannot_be_used():
 def test_rows_of_a_system_without_network_stand_beside_those_of_others(fitted, tmp_path):
     folders = RunFolders(tmp_path, "run")
     cases = patients((8, 9), without_tumor=(9,))
-    evaluation = evaluate_labels(fitted, fitted.predict, cases, folders.predictions("threshold"))
+    evaluation = evaluate_labels(fitted, fitted.predict, cases, folders.predictions(fitted.system))
     table = record_evaluations([(fitted, evaluation)], folders, seed=0)
-    assert table.system.tolist() == ["threshold"] * 2 and table.target.tolist() == ["liver", "tumor"]
+    assert table.system.tolist() == ["threshold_relative"] * 2 and table.target.tolist() == ["liver", "tumor"]
     assert table.parameters.tolist() == [5, 5] and table.n_train_patients.tolist() == [4, 4]
     assert table[["roc_auc", "published_value", "source"]].isna().all(axis=None)
     slices = pd.read_csv(folders.tables / "slices.csv")

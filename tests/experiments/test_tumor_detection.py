@@ -94,8 +94,8 @@ def test_examples_show_every_kind_of_answer(extracted):
     answers.loc[0, "predicted"], answers.loc[3, "predicted"] = True, False
     shown = list(examples(answers, folder, each=2, seed=0))
     titles = [title for *_, title in shown]
-    assert titles[:2] == ["right: tumour (0.78)"] * 2 and titles[2].startswith("wrong: no tumour")
-    assert titles[3].startswith("wrong: tumour") and titles[4:] == ["right: no tumour (0.00)"] * 2
+    assert titles[:2] == ["right: tumour (0.78)"] * 2 and titles[2].startswith("wrong: none")
+    assert titles[3].startswith("wrong: tumour") and titles[4:] == ["right: none (0.00)"] * 2
     for grey, labels, _ in shown:
         assert grey.shape == (128, 128) and (labels == 2).any() == (grey.max() == 250 and grey[42, 42] == 200)
 

@@ -116,6 +116,16 @@ def test_a_study_shows_its_figures_and_tables_in_a_chapter_of_its_own(report):
     assert '<a href="#split_audit">' in page and 'id="tuning"' not in page
 
 
+def test_rows_of_the_audit_are_listed_but_never_a_headline(report):
+    audit = {"system": "unet_audit", "source": "C", "target": "tumor", "split_by": "patient (audit)"}
+    table = update_systems_table(
+        report / "tables" / "systems.csv", [audit | {"dice_per_case": 0.99, "n_test_patients": 5}]
+    )
+    assert all("unet_audit" not in card.foot for card in headline_cards(table))
+    assert "tested on 5" not in cohort_sentence(table)
+    assert "unet_audit" in words(write_report(report))
+
+
 def test_every_link_resolves_and_nothing_comes_from_elsewhere(report):
     page = write_report(report)
     assert broken_links(page) == [] and external_resources(page) == []
