@@ -34,11 +34,11 @@ FACTS = {
 
 CHAPTERS = {
     "systems": "Systems",
+    **{name: title for name, (title, _, _) in STUDIES.items()},
     "overlays": "Pictures",
     "curves": "Curves",
     "patients": "Patients",
     "slices": "Slices",
-    **{name: title for name, (title, _, _) in STUDIES.items()},
     "data": "Data",
     "more": "More figures",
     "run": "How it was run",

@@ -127,10 +127,10 @@ def column_title(column: str) -> str:
     return text[:1].upper() + text[1:] + unit
 
 
-def figure_section(name: str) -> tuple[str, int]:
-    """(section, place in it) of the figure `name`."""
-    for section, beginnings in FIGURES.items():
+def figure_section(name: str) -> tuple[str, tuple[int, int]]:
+    """(section, its place on the page and the figure's in it) of the figure `name`."""
+    for number, (section, beginnings) in enumerate(FIGURES.items()):
         for place, beginning in enumerate(beginnings):
             if name.startswith(beginning):
-                return section, place
-    return "more", 0
+                return section, (number, place)
+    return "more", (len(FIGURES), 0)
