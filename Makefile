@@ -122,14 +122,18 @@ $(REPORT)/23_weigh_classes.ipynb: notebooks/23_weigh_classes.ipynb $(REPORT)/par
 		livseg_lib/experiments/class_imbalance.py livseg_lib/experiments/missed_tumors.py
 	$(run_notebook)
 
+REFERENCE_TABLES := systems patients lits_scores slices_summary class_counts splits_summary baseline comparison \
+	paired_differences d_metrics detection slice_sorting slice_gate_summary split_audit split_inflation \
+	cross_validation tuning_trials class_imbalance
+REFERENCE_FIGURES := best_median_worst_unet_liver best_median_worst_unet_tumor contact_sheet dice_by_patient \
+	training_unet comparison_differences comparison_cost split_audit_inflation
+
 reference:  ## keep the small part of a finished RUN (tables; pictures of the phantom) in reports/reference
 	@mkdir -p reports/reference/$(RUN)/tables
-	@cp $(addprefix $(REPORT)/tables/,systems.csv patients.csv lits_scores.csv slices_summary.csv class_counts.csv \
-		splits_summary.csv) reports/reference/$(RUN)/tables/
+	@cp $(wildcard $(addprefix $(REPORT)/tables/,$(addsuffix .csv,$(REFERENCE_TABLES)))) reports/reference/$(RUN)/tables/
 	@sed -E 's|"data": ".*/|"data": "|' $(REPORT)/manifest.json >reports/reference/$(RUN)/manifest.json
 	@if [ $(DATASET) = phantom ]; then mkdir -p reports/reference/$(RUN)/figures; \
-		cp $(addprefix $(REPORT)/figures/,best_median_worst_unet_liver.png best_median_worst_unet_tumor.png \
-		contact_sheet.png dice_by_patient.png training_unet.png) reports/reference/$(RUN)/figures/; fi
+		cp $(wildcard $(addprefix $(REPORT)/figures/,$(addsuffix .png,$(REFERENCE_FIGURES)))) reports/reference/$(RUN)/figures/; fi
 	@du -sh reports/reference/$(RUN)
 
 test: .venv/ready  ## the fast tests (under 8 minutes on 2 cores)

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import keras
 
 import livseg_lib.quiet_tensorflow  # noqa: F401 (before Keras imports it)
-from livseg_lib.errors import InputError
 from livseg_lib.models.attention_unet import attention_unet
+from livseg_lib.models.building import build_from
 from livseg_lib.models.deeplabv3plus import deeplabv3plus
 from livseg_lib.models.encoders import load_imagenet_weights
 from livseg_lib.models.manet import manet
@@ -33,12 +33,7 @@ def build_model(name: str, input_shape: tuple[int, int, int], num_classes: int, 
     The outputs are `num_classes` independent sigmoid maps, one a structure: a voxel may be liver and
     tumour at once. Raises InputError for an unknown name, option or size.
     """
-    if name not in MODELS:
-        raise InputError(name, "is not in the catalogue.", f"Choose one of {', '.join(MODELS)}.")
-    try:
-        return MODELS[name](tuple(input_shape), num_classes, **options)
-    except TypeError as error:
-        raise InputError(name, f"cannot be built with {options}: {error}.") from error
+    return build_from(MODELS, name, input_shape, num_classes, options)
 
 
 __all__ = ["MODELS", "SMALL_OPTIONS", "build_model", "load_imagenet_weights"]

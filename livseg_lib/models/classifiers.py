@@ -7,7 +7,7 @@ from collections.abc import Callable
 import keras
 
 import livseg_lib.quiet_tensorflow  # noqa: F401 (before Keras imports it)
-from livseg_lib.errors import InputError
+from livseg_lib.models.building import build_from
 from livseg_lib.models.slice_sorter import slice_sorter
 
 CLASSIFIERS: dict[str, Callable[..., keras.Model]] = {"slice_sorter": slice_sorter}
@@ -20,9 +20,4 @@ def build_classifier(
 
     Raises InputError for an unknown name or option.
     """
-    if name not in CLASSIFIERS:
-        raise InputError(name, "is not a classifier.", f"Choose one of {', '.join(CLASSIFIERS)}.")
-    try:
-        return CLASSIFIERS[name](tuple(input_shape), num_classes, **options)
-    except TypeError as error:
-        raise InputError(name, f"cannot be built with {options}: {error}.") from error
+    return build_from(CLASSIFIERS, name, input_shape, num_classes, options)

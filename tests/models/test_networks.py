@@ -116,6 +116,7 @@ def test_one_batch_can_be_overfitted(name):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_saved_and_loaded_it_gives_equal_outputs(name, tmp_path):
+    keras.utils.set_random_seed(0)  # some other first weights would drive the maps to exactly 0 or 1
     network, random = small(name, (32, 32, 3), 2), np.random.default_rng(1)
     for weight in network.weights:  # as if trained: moving averages too
         factors = random.uniform(0.5, 1.5, weight.shape)
