@@ -122,7 +122,8 @@ def _fold(column: str, cell: Cell, row: dict) -> Cell:
     if column == "dice_per_case" and (interval := _interval(row)):
         return replace(cell, small=f"{interval.low:.3f} to {interval.high:.3f}", interval=interval)
     if column == "published_value" and not is_missing(row.get("published_metric")):
-        return replace(cell, small=column_title(str(row["published_metric"])))
+        metric, *protocol = str(row["published_metric"]).split(", ")
+        return replace(cell, small=", ".join([column_title(metric), *protocol]))
     if column == "split_by" and not is_missing(row.get("split_by")):
         good = is_by_patient(row["split_by"])
         return replace(cell, badge="good" if good else "warn", small="" if good else "patients on both sides")
