@@ -43,7 +43,7 @@ def test_changed_weights_and_other_models_are_refused(tmp_path):
         load_model(folder)
     description = json.loads((folder / "model.json").read_text())
     (folder / "model.json").write_text(json.dumps({**description, "architecture": "os.system"}))
-    with pytest.raises(InputError, match="not a classifier"):
+    with pytest.raises(InputError, match="not in the catalogue"):
         load_sorter(folder)
     del description["regions"]
     (folder / "model.json").write_text(json.dumps(description))
