@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from livseg_lib.labels import TARGETS
+from livseg_lib.preprocessing.network_input import OWN_PICTURE, NetworkInput
 from livseg_lib.runs import derived_seed
 from livseg_lib.sampling.batches import SliceBatches
 from livseg_lib.sampling.selection import require_structures, resolve_choice, select_slices
@@ -28,6 +29,8 @@ class TrainingPlan:
     stages: tuple[Stage, ...]
     options: dict = field(default_factory=dict)
     """Of `build_model`."""
+    inputs: NetworkInput = OWN_PICTURE
+    """What it sees besides a slice's own picture."""
     batch_size: int = 8
     slices_per_epoch: int | None = None
     """A smaller set comes round again; None takes each slice once."""
@@ -70,12 +73,13 @@ class TrainingPlan:
             self.batch_size,
             self.augmentation,
             seed,
+            inputs=self.inputs,
             slices_per_epoch=self.slices_per_epoch,
         )
 
     def validation_batches(self, slices: pd.DataFrame, folder: Path) -> SliceBatches:
         """The same slices each epoch, as they are."""
-        return SliceBatches(slices, folder, self.target, self.batch_size, shuffle=False)
+        return SliceBatches(slices, folder, self.target, self.batch_size, inputs=self.inputs, shuffle=False)
 
     def description(self) -> dict:
         """JSON-ready: tells one training from another."""

@@ -78,7 +78,8 @@ def train_system(
     chosen = plan.choose(slices[slices.split == "train"])
     checked = plan.choose(validation_slices, "validation")
     network, history = train_network(plan, chosen, checked, folder, checkpoints, network)
-    thresholds = choose_thresholds(network, plan.structures, validation_slices.case.unique(), folder)
+    checked_cases = validation_slices.case.unique()
+    thresholds = choose_thresholds(network, plan.structures, checked_cases, folder, plan.inputs)
     trained = TrainedModel(
         system=plan.system,
         architecture=plan.architecture,
@@ -86,6 +87,7 @@ def train_system(
         network=network,
         recipe=Recipe.of_case(folder / chosen.case.iloc[0]),
         target=plan.target,
+        inputs=plan.inputs,
         thresholds=thresholds,
         training={"run": run_name, **training_facts(plan, chosen, history)},
     )

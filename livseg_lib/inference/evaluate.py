@@ -68,7 +68,8 @@ def evaluate_system(
     evaluation = Evaluation(trained.system)
     evaluation.histograms = {structure: ProbabilityHistogram() for structure in trained.structures}
     for case in tqdm(list(cases), trained.system, unit="patient"):
-        planes = predict_planes(trained.network, stored_pictures(folder, case.case_id))
+        pictures = trained.inputs.compose(stored_pictures(folder, case.case_id))
+        planes = predict_planes(trained.network, pictures)
         volume = case.read_volume()
         labels = labels_from_planes(planes, volume, trained.recipe, trained.thresholds)
         _add_case(evaluation, trained, case, labels, case.read_labels(volume), volume, predictions)

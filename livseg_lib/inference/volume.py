@@ -8,23 +8,35 @@ import numpy as np
 
 from livseg_lib.inference.planes import Passes, predict_passing_planes, predict_planes
 from livseg_lib.labels import STRUCTURE_LABELS
-from livseg_lib.preprocessing import Recipe, prepare_slices, restore_masks
+from livseg_lib.preprocessing import Recipe, prepare_labels, prepare_slices, restore_masks
 from livseg_lib.training.model_folder import TrainedModel
 from livseg_lib.volumes import Volume
 
 
-def predict_volume(trained: TrainedModel, volume: Volume, passes: Passes | None = None) -> np.ndarray:
+def predict_volume(
+    trained: TrainedModel, volume: Volume, passes: Passes | None = None, liver: np.ndarray | None = None
+) -> np.ndarray:
     """Labels 0/1/2, uint8 (D, H, W), on the grid of `volume`. Pictures stream through, none is kept.
 
     `passes` spares the network the pictures that it holds back (`predict_passing_planes`); they are
-    background then. `inference.sorting.SorterGate` is one.
+    background then. `inference.sorting.SorterGate` is one. `liver`, bool (D, H, W), is for a network that
+    sees it; such a one without raises InputError.
     """
-    pictures = prepare_slices(volume, trained.recipe)
+    pictures = trained.inputs.compose(
+        prepare_slices(volume, trained.recipe), _liver_pictures(trained, volume, liver)
+    )
     if passes is None:
         planes = predict_planes(trained.network, pictures)
     else:
         planes = predict_passing_planes(trained.network, pictures, passes)
     return labels_from_planes(planes, volume, trained.recipe, trained.thresholds)
+
+
+def _liver_pictures(trained: TrainedModel, volume: Volume, liver: np.ndarray | None) -> np.ndarray | None:
+    """The liver as it lies in the network's pictures, bool (D', size, size)."""
+    if liver is None or not trained.inputs.sees_liver:
+        return None
+    return prepare_labels(liver.view(np.uint8), volume.spacing_mm, trained.recipe) > 0
 
 
 def labels_from_planes(

@@ -11,6 +11,8 @@ import numpy as np
 import pandas as pd
 
 from livseg_lib.errors import InputError
+from livseg_lib.labels import structure_mask
+from livseg_lib.preprocessing.network_input import OWN_PICTURE, NetworkInput, with_liver
 from livseg_lib.sampling.augmentation import AUGMENTATIONS, augment_batch
 from livseg_lib.sampling.targets import encode_target
 
@@ -90,10 +92,18 @@ class PictureBatches(keras.utils.PyDataset):
         if not 0 <= batch < len(self):
             raise IndexError(f"batch {batch} of {len(self)}")
         rows = self._order[batch * self.batch_size : (batch + 1) * self.batch_size]
-        images, masks = self._read(rows, "images.npy"), self._read(rows, "masks.npy")
+        images, masks = self._pictures(rows), self._read(rows, "masks.npy")
         seed = np.random.SeedSequence((self.seed, _AUGMENTATION, self.epoch, batch)).generate_state(1)[0]
         images, masks = augment_batch(images, masks, self.augmentation, seed)
-        return images.astype(np.float32) / 255.0, self._truth(rows, masks)
+        return self._inputs(images, masks).astype(np.float32) / 255.0, self._truth(rows, masks)
+
+    def _pictures(self, rows: np.ndarray) -> np.ndarray:
+        """Pictures uint8 (B, s, s, C') before augmentation, for rows of the table."""
+        return self._read(rows, "images.npy")
+
+    def _inputs(self, images: np.ndarray, masks: np.ndarray) -> np.ndarray:
+        """What the network gets, uint8, of augmented pictures and labels."""
+        return images
 
     def _truth(self, rows: np.ndarray, masks: np.ndarray) -> np.ndarray:
         """The right answers for pictures `rows` of the table, whose augmented labels are `masks`."""
@@ -110,7 +120,11 @@ class PictureBatches(keras.utils.PyDataset):
         self._next_epoch += 1
 
     def _rows_of_epoch(self, epoch: int) -> np.ndarray:
-        count, length = len(self._arrays), self._epoch_length
+        return self._turns(len(self._arrays), epoch)
+
+    def _turns(self, count: int, epoch: int) -> np.ndarray:
+        """Which of `count` things, numbered from 0, come in `epoch`, in their order."""
+        length = self._epoch_length
         if not self.shuffle:
             return np.arange(length) * count // length
         # Epochs are cut from one endless row of permutations.
@@ -145,17 +159,40 @@ class PictureBatches(keras.utils.PyDataset):
 class SliceBatches(PictureBatches):
     """Images float32 (B, s, s, C) and target maps float32 (B, s, s, K) (`encode_target`).
 
+    `inputs` adds channels: neighbouring slices of the array, and the true liver, moved as the truth is.
     All else as in `PictureBatches`; raises InputError for an unknown target, too.
     """
 
-    def __init__(self, slices: pd.DataFrame, folder: Path, target: str, *args, **settings) -> None:
+    def __init__(
+        self,
+        slices: pd.DataFrame,
+        folder: Path,
+        target: str,
+        *args,
+        inputs: NetworkInput = OWN_PICTURE,
+        **settings,
+    ) -> None:
         encode_target(np.zeros(1, np.uint8), target)  # refuses an unknown target now, not in the first epoch
-        self.target = target
+        self.target, self.inputs = target, inputs
         super().__init__(slices, folder, *args, **settings)
+        height, width, channels = self.input_shape
+        self.input_shape = (height, width, inputs.channels(channels))
 
     def description(self) -> dict:
-        """As of `PictureBatches`, with the target."""
-        return {"target": self.target} | super().description()
+        """As of `PictureBatches`, with the target and further channels."""
+        further = {"inputs": self.inputs.to_dict()} if self.inputs != OWN_PICTURE else {}
+        return {"target": self.target} | further | super().description()
+
+    def _pictures(self, rows: np.ndarray) -> np.ndarray:
+        return np.stack([self._with_neighbours(row) for row in rows])
+
+    def _with_neighbours(self, row: int) -> np.ndarray:
+        images, reach = self._open(self.folder / self._arrays[row] / "images.npy"), self.inputs.neighbours
+        wanted = np.arange(self._indices[row] - reach, self._indices[row] + reach + 1)
+        return np.concatenate(list(images[wanted.clip(0, len(images) - 1)]), axis=-1)
+
+    def _inputs(self, images: np.ndarray, masks: np.ndarray) -> np.ndarray:
+        return with_liver(images, structure_mask(masks, "liver")) if self.inputs.sees_liver else images
 
     def _truth(self, rows: np.ndarray, masks: np.ndarray) -> np.ndarray:
         return encode_target(masks, self.target)

@@ -15,7 +15,7 @@ from keras import ops
 def training_twin(model: keras.Model) -> keras.Model:
     """`model` itself, or of one with heads a twin on the same weights that gives them all.
 
-    The twin's output is (B, H, W, K, N): the maps of the N heads, one after another in the last axis.
+    The twin's output is (B, ..., K, N): the maps of the N heads, one after another in the last axis.
     """
     heads = [layer.output for layer in model.layers if re.fullmatch(r"head\d+", layer.name)]
     if not heads:
@@ -24,7 +24,7 @@ def training_twin(model: keras.Model) -> keras.Model:
 
 
 def on_every_head(loss):
-    """`loss` for outputs as they are; for (B, H, W, K, N) its mean over the N heads."""
+    """`loss` for outputs as they are, (B, ..., K); for (B, ..., K, N) its mean over the N heads."""
 
     def mean_loss(truth, maps):
         if len(maps.shape) == len(truth.shape):

@@ -1,8 +1,9 @@
 """Losses by name, for maps of probability against maps of truth.
 
-Every loss takes `(truth, probability)`, both (B, H, W, K) with one channel a structure, and gives one
-float32 scalar. Inputs are cast to float32 first: sums over a batch overflow in float16. Regions are
-summed over the whole batch, channel by channel, then averaged over channels.
+Every loss takes `(truth, probability)`, both (B, H, W, K), or (B, D, H, W, K) of blocks of slices, with one
+channel a structure, and gives one float32 scalar. Inputs are cast to float32 first: sums over a batch
+overflow in float16. Regions are summed over the whole batch, channel by channel, then averaged over
+channels.
 """
 
 from __future__ import annotations
@@ -28,8 +29,13 @@ def _float32(truth, probability):
     return ops.cast(truth, "float32"), ops.cast(probability, "float32")
 
 
+def _region_sum(maps, first_axis: int = 0):
+    """Sum over the axes from `first_axis` to the last but one: (K,) of maps (B, ..., K); from 1, (B, K)."""
+    return ops.sum(maps, axis=tuple(range(first_axis, len(maps.shape) - 1)))
+
+
 def _cross_entropies(truth, probability):
-    """(-log p, -log(1 - p)), each (B, H, W, K), with p kept away from 0 and 1."""
+    """(-log p, -log(1 - p)), each of the maps' shape, with p kept away from 0 and 1."""
     epsilon = keras.backend.epsilon()
     probability = ops.clip(probability, epsilon, 1.0 - epsilon)
     return -ops.log(probability), -ops.log(1.0 - probability)
@@ -65,9 +71,9 @@ def focal(truth, probability, gamma: float = 2.0, alpha: Weight = 0.25):
 def tversky(truth, probability, false_positive_weight: float = 0.3, false_negative_weight: float = 0.7):
     """1 - Tversky index (Salehi et al. 2017, arXiv:1706.05721); with both weights 0.5 it is Dice."""
     truth, probability = _float32(truth, probability)
-    hit = ops.sum(truth * probability, axis=(0, 1, 2))
-    false_positive = ops.sum((1.0 - truth) * probability, axis=(0, 1, 2))
-    false_negative = ops.sum(truth * (1.0 - probability), axis=(0, 1, 2))
+    hit = _region_sum(truth * probability)
+    false_positive = _region_sum((1.0 - truth) * probability)
+    false_negative = _region_sum(truth * (1.0 - probability))
     missed = false_positive_weight * false_positive + false_negative_weight * false_negative
     half = SMOOTHING / 2.0  # so that Dice with its smoothing is the special case
     return ops.mean(1.0 - (hit + half) / (hit + missed + half))
@@ -81,16 +87,19 @@ def dice(truth, probability):
 def jaccard(truth, probability):
     """1 - (|A B| + 1) / (|A or B| + 1), the Jaccard distance (system I, Yuan 2017)."""
     truth, probability = _float32(truth, probability)
-    hit = ops.sum(truth * probability, axis=(0, 1, 2))
-    union = ops.sum(truth + probability, axis=(0, 1, 2)) - hit
+    hit = _region_sum(truth * probability)
+    union = _region_sum(truth + probability) - hit
     return ops.mean(1.0 - (hit + SMOOTHING) / (union + SMOOTHING))
 
 
 def picture_dice(truth, probability):
-    """1 - Dice of each picture, averaged: a sliver of liver counts as much as a whole section of it."""
+    """1 - Dice of each picture, averaged: a sliver of liver counts as much as a whole section of it.
+
+    Of blocks, each block's.
+    """
     truth, probability = _float32(truth, probability)
-    hit = ops.sum(truth * probability, axis=(1, 2))
-    total = ops.sum(truth + probability, axis=(1, 2))
+    hit = _region_sum(truth * probability, first_axis=1)
+    total = _region_sum(truth + probability, first_axis=1)
     return ops.mean(1.0 - (2.0 * hit + SMOOTHING) / (total + SMOOTHING))
 
 

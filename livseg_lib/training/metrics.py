@@ -21,7 +21,7 @@ class RegionDice(keras.metrics.Metric):
         self.total = self.add_weight(name="total", initializer="zeros")
 
     def update_state(self, truth, probability, sample_weight=None) -> None:
-        """Add one batch, both (B, H, W, K); of several heads (B, H, W, K, N) the mean counts."""
+        """Add one batch, both (B, ..., K); of several heads (B, ..., K, N) the mean counts."""
         probability = mean_of_heads(truth, probability)
         reference = ops.cast(truth[..., self.channel] >= 0.5, "float32")
         prediction = ops.cast(probability[..., self.channel] >= self.threshold, "float32")

@@ -9,6 +9,7 @@ import keras
 
 from livseg_lib.labels import TARGETS
 from livseg_lib.models import build_model
+from livseg_lib.preprocessing.network_input import OWN_PICTURE, NetworkInput
 from livseg_lib.preprocessing.recipe import Recipe
 from livseg_lib.training.network_folder import read_network, write_network
 
@@ -32,6 +33,8 @@ class TrainedModel:
     """Probability from which a pixel counts, a structure."""
     training: dict = field(default_factory=dict)
     """What it was trained on and how long: data set, patients, seconds, epochs."""
+    inputs: NetworkInput = OWN_PICTURE
+    """What the network sees besides a slice's own picture."""
 
     @property
     def structures(self) -> tuple[str, ...]:
@@ -54,6 +57,7 @@ def save_model(trained: TrainedModel, folder: Path) -> Path:
         "labels": {"0": "background", "1": "liver", "2": "tumor"},
         "thresholds": trained.thresholds,
         "recipe": trained.recipe.to_dict(),
+        "inputs": trained.inputs.to_dict(),
         "training": trained.training,
     }
     return write_network(folder, trained.network, description)
@@ -70,5 +74,6 @@ def _rebuild(description: dict) -> TrainedModel:
     return TrainedModel(
         network=build_model(description["architecture"], shape, len(structures), **description["options"]),
         recipe=Recipe.from_dict(description["recipe"]),
+        inputs=NetworkInput(**description.get("inputs", {})),  # absent in folders of earlier versions
         **{name: description[name] for name in kept},
     )

@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from livseg_lib.errors import InputError
+from livseg_lib.preprocessing.network_input import NetworkInput
 from livseg_lib.sampling.batches import SliceBatches
 
 SIZE = 16
@@ -209,3 +210,27 @@ def test_other_pictures_under_the_same_names_are_another_training(folder, slices
     images = np.load(folder / "case-0" / "images.npy")
     np.save(folder / "case-0" / "images.npy", images // 2 + 1)
     assert SliceBatches(slices, folder, "both", 4).description() != before
+
+
+def test_neighbouring_slices_are_channels_and_the_ends_come_again(folder, slices):
+    batches = SliceBatches(slices, folder, "liver", 15, inputs=NetworkInput(neighbours=1), shuffle=False)
+    images, _ = batches[0]
+    assert batches.input_shape == images.shape[1:] == (SIZE, SIZE, 9)
+    of_slice = np.round(images[:, 0, 0, ::3] * 255).astype(int).tolist()
+    assert of_slice[0] == [0, 0, 1] and of_slice[1] == [0, 1, 2]
+    assert of_slice[3] == [2, 3, 3] and of_slice[4] == [4, 4, 5]  # never the next patient's
+
+
+def test_the_liver_channel_moves_as_the_truth_does(folder, slices):
+    inputs = NetworkInput(sees_liver=True)
+    images, truth = SliceBatches(slices, folder, "both", 8, "basic", seed=3, inputs=inputs)[0]
+    assert images.shape[-1] == 4
+    np.testing.assert_array_equal(images[..., -1], truth[..., 0])
+
+
+def test_a_training_knows_which_channels_it_saw(folder, slices):
+    plain, further = (
+        SliceBatches(slices, folder, "liver", 4, inputs=inputs).description()
+        for inputs in (NetworkInput(), NetworkInput(neighbours=2))
+    )
+    assert "inputs" not in plain and further["inputs"]["neighbours"] == 2
