@@ -19,6 +19,8 @@ from livseg_lib.reporting.cells import (
 from livseg_lib.reporting.wording import SOURCES, column_title
 
 MAX_CARDS = 4
+BASELINE = "threshold"
+"""How systems without a network are called, or how their names begin."""
 FOLDED = (
     "source",
     "n_train_patients",
@@ -47,18 +49,25 @@ class Card:
 def headline_cards(systems: pd.DataFrame) -> list[Card]:
     """Mean Dice per test patient, for rows split by patient only: any other split flatters.
 
-    Up to MAX_CARDS rows are shown as they are; of more, the highest of each target, and the card says so.
+    Up to MAX_CARDS rows are shown as they are; of more, the highest of each target, and the card says so,
+    with what a baseline reached.
     """
     if not {"dice_per_case", "split_by"} <= set(systems):
         return []
     honest = systems[systems["split_by"].map(_is_headline) & systems["dice_per_case"].notna()]
     if len(honest) <= MAX_CARDS:
         return [_card(row, "") for row in honest.to_dict("records")]
-    cards = []
-    for _, rows in honest.groupby("target", sort=False):
-        best = rows.loc[rows["dice_per_case"].idxmax()].to_dict()
-        cards.append(_card(best, f"highest of {len(rows)}" if len(rows) > 1 else ""))
-    return cards
+    return [_best_card(rows) for _, rows in honest.groupby("target", sort=False)]
+
+
+def _best_card(rows: pd.DataFrame) -> Card:
+    """The highest of what was trained; a baseline that learns nothing stands in the remark."""
+    is_baseline = rows["system"].str.startswith(BASELINE)
+    trained = rows if is_baseline.all() else rows[~is_baseline]
+    remark = f"highest of {len(trained)}" if len(trained) > 1 else ""
+    if is_baseline.any() and len(trained) < len(rows):
+        remark += f"; without a network {format_number('dice', rows[is_baseline]['dice_per_case'].max())}"
+    return _card(trained.loc[trained["dice_per_case"].idxmax()].to_dict(), remark)
 
 
 def systems_view(systems: pd.DataFrame) -> TableView:
