@@ -9,12 +9,15 @@ import keras
 import livseg_lib.quiet_tensorflow  # noqa: F401 (before Keras imports it)
 from livseg_lib.models.attention_unet import attention_unet
 from livseg_lib.models.building import build_from
+from livseg_lib.models.cdnn import cdnn
 from livseg_lib.models.deeplabv3plus import deeplabv3plus
 from livseg_lib.models.encoders import load_imagenet_weights
 from livseg_lib.models.manet import manet
+from livseg_lib.models.residual_unet import residual_unet
 from livseg_lib.models.resnet50_unet import resnet50_unet
 from livseg_lib.models.small import SMALL_OPTIONS
 from livseg_lib.models.unet import unet
+from livseg_lib.models.unet3d import unet3d
 from livseg_lib.models.unetplusplus import unetplusplus
 
 MODELS: dict[str, Callable[..., keras.Model]] = {
@@ -24,16 +27,23 @@ MODELS: dict[str, Callable[..., keras.Model]] = {
     "manet": manet,
     "deeplabv3+": deeplabv3plus,
     "attention_unet": attention_unet,
+    "residual_unet": residual_unet,
+    "cdnn": cdnn,
+    "unet3d": unet3d,
 }
 
+VOLUME_MODELS = frozenset({"unet3d"})
+"""Those that take blocks of slices, (D, H, W, C); all others take pictures, (H, W, C)."""
 
-def build_model(name: str, input_shape: tuple[int, int, int], num_classes: int, **options) -> keras.Model:
+
+def build_model(name: str, input_shape: tuple[int, ...], num_classes: int, **options) -> keras.Model:
     """Network `name` with random weights, (B, H, W, C) float32 in [0, 1] -> (B, H, W, num_classes).
 
-    The outputs are `num_classes` independent sigmoid maps, one a structure: a voxel may be liver and
-    tumour at once. Raises InputError for an unknown name, option or size.
+    Those of `VOLUME_MODELS` have a depth before the height, in what they take and in what they give. The
+    outputs are `num_classes` independent sigmoid maps, one a structure: a voxel may be liver and tumour at
+    once. Raises InputError for an unknown name, option or size.
     """
     return build_from(MODELS, name, input_shape, num_classes, options)
 
 
-__all__ = ["MODELS", "SMALL_OPTIONS", "build_model", "load_imagenet_weights"]
+__all__ = ["MODELS", "SMALL_OPTIONS", "VOLUME_MODELS", "build_model", "load_imagenet_weights"]

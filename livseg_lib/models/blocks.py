@@ -1,9 +1,14 @@
-"""The few blocks that the networks share. Every layer is named, so that weights can be found again."""
+"""The few blocks that the networks share. Every layer is named, so that weights can be found again.
+
+What is said of pictures (B, H, W, C) holds for blocks of slices (B, D, H, W, C) too where a function
+takes its layers from `spatial`.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import keras
 from keras import layers
@@ -17,12 +22,43 @@ PRIOR = 0.05
 NORM_MOMENTUM = 0.9
 """Keras' 0.99 needs some 500 batches before validation means anything; a quick run has fewer an epoch."""
 
+PRELU_SLOPE = 0.25
+"""Of an untrained PReLU, for negative numbers, as in its paper."""
+
+
+Sides = int | tuple[int, int, int]
+"""One number for every axis in space, or three for those of a block of slices: depth, height, width."""
+
+
+class SpatialLayers(NamedTuple):
+    """The layers for one number of axes in space."""
+
+    convolution: type[layers.Layer]
+    transposed_convolution: type[layers.Layer]
+
+
+OF_PICTURES = SpatialLayers(layers.Conv2D, layers.Conv2DTranspose)
+OF_VOLUMES = SpatialLayers(layers.Conv3D, layers.Conv3DTranspose)
+
+
+def spatial(x) -> SpatialLayers:
+    """The layers for `x`: pictures (B, H, W, C) or blocks of slices (B, D, H, W, C)."""
+    return {4: OF_PICTURES, 5: OF_VOLUMES}[len(x.shape)]
+
 
 def convolution(
-    x, filters: int, name: str, *, size: int = 3, l2: float = 0.0, activation: str | None = "relu"
+    x,
+    filters: int,
+    name: str,
+    *,
+    size: Sides = 3,
+    transposed: bool = False,
+    l2: float = 0.0,
+    activation: str | None = "relu",
 ):
-    """Same-padded convolution with He-normal weights and optional L2 (systems B, C)."""
-    return layers.Conv2D(
+    """Same-padded convolution of stride 1 with He-normal weights and optional L2 (systems B, C)."""
+    kind = spatial(x).transposed_convolution if transposed else spatial(x).convolution
+    return kind(
         filters,
         size,
         padding="same",
@@ -31,6 +67,32 @@ def convolution(
         kernel_regularizer=keras.regularizers.L2(l2) if l2 else None,
         name=name,
     )(x)
+
+
+def normalized_convolution(x, filters: int, name: str, *, activation: str | None = "relu", **options):
+    """Convolution with `options` of `convolution`, batch normalization, activation ("relu", "prelu")."""
+    x = convolution(x, filters, f"{name}_conv", activation=None, **options)
+    x = layers.BatchNormalization(momentum=NORM_MOMENTUM, name=f"{name}_norm")(x)
+    return activated(x, activation, f"{name}_{activation}") if activation else x
+
+
+def activated(x, activation: str, name: str):
+    """`x` after "relu", or after "prelu": one learnt slope a channel (He et al. 2015, arXiv:1502.01852)."""
+    if activation != "prelu":
+        return layers.Activation(activation, name=name)(x)
+    space = range(1, len(x.shape) - 1)
+    start = keras.initializers.Constant(PRELU_SLOPE)
+    return layers.PReLU(start, shared_axes=list(space), name=name)(x)
+
+
+def residual_block(x, filters: int, name: str, *, l2: float = 0.0, activation: str = "relu"):
+    """Three 3 x 3 convolutions, added to their input, which a 1 x 1 convolution brings to `filters`."""
+    shortcut = convolution(x, filters, f"{name}_shortcut", size=1, l2=l2, activation=None)
+    x = normalized_convolution(x, filters, f"{name}_1", l2=l2, activation=activation)
+    x = normalized_convolution(x, filters, f"{name}_2", l2=l2, activation=activation)
+    x = normalized_convolution(x, filters, f"{name}_3", l2=l2, activation=None)
+    x = layers.Add(name=f"{name}_add")([shortcut, x])
+    return activated(x, activation, f"{name}_out")
 
 
 def double_convolution(x, filters: int, name: str, *, l2: float = 0.0):
@@ -59,38 +121,58 @@ def upsample_and_join(x, skips: Sequence, filters: int, name: str, *, l2: float 
     return double_convolution(x, filters, name, l2=l2)
 
 
-def fold(x, filters: int, patch: int):
-    """Ours, for laptops: a strided convolution makes patch x patch pixels one position."""
-    return layers.Conv2D(filters, patch, strides=patch, name="fold")(x) if patch > 1 else x
-
-
-def unfold(x, filters: int, patch: int, name: str = "unfold"):
-    """Back to the pixels of before `fold`, by a transposed convolution."""
-    if patch == 1:
+def fold(x, filters: int, patch: Sides):
+    """Ours, for laptops: a strided convolution makes a patch of pixels, or of voxels, one position."""
+    if math.prod(sides(patch, x)) == 1:
         return x
-    return layers.Conv2DTranspose(filters, patch, strides=patch, activation="relu", name=name)(x)
+    return spatial(x).convolution(filters, patch, strides=patch, name="fold")(x)
 
 
-def probability_maps(x, num_classes: int, name: str = "probabilities"):
-    """One sigmoid map a structure, (H, W, num_classes), always float32 (mixed precision safe)."""
+def unfold(x, filters: int, patch: Sides, name: str = "unfold"):
+    """Back to what was there before `fold`, by a transposed convolution."""
+    if math.prod(sides(patch, x)) == 1:
+        return x
+    transposed = spatial(x).transposed_convolution
+    return transposed(filters, patch, strides=patch, activation="relu", name=name)(x)
+
+
+def sides(size: Sides, x) -> tuple[int, ...]:
+    """`size` along each axis of the pictures or blocks `x`."""
+    return (size,) * (len(x.shape) - 2) if isinstance(size, int) else tuple(size)
+
+
+def probability_maps(x, num_classes: int, name: str = "probabilities", activation: str | None = "sigmoid"):
+    """One sigmoid map a structure, or its logits with no activation: `x` with num_classes channels.
+
+    Always float32 (mixed precision safe).
+    """
     prior = keras.initializers.Constant(math.log(PRIOR / (1.0 - PRIOR)))
-    return layers.Conv2D(
-        num_classes, 1, activation="sigmoid", bias_initializer=prior, dtype="float32", name=name
+    return spatial(x).convolution(
+        num_classes, 1, activation=activation, bias_initializer=prior, dtype="float32", name=name
     )(x)
 
 
-def require_divisible(input_shape: tuple[int, int, int], stride: int, network: str) -> None:
-    """Refuse an image size that the network cannot halve down to its deepest level."""
-    height, width, channels = input_shape
-    if height % stride or width % stride or min(height, width, channels) < 1:
+def require_divisible(input_shape: tuple[int, ...], stride: int | tuple[int, int, int], network: str) -> None:
+    """Refuse an input that the network cannot halve down to its deepest level.
+
+    A `stride` that is one number asks for pictures, (H, W, C); three ask for blocks, (D, H, W, C).
+    """
+    strides = {"height": stride, "width": stride}
+    if not isinstance(stride, int):
+        strides = dict(zip(("depth", "height", "width"), stride, strict=True))
+    extent = input_shape[:-1]
+    fits = len(extent) == len(strides) and not any(map(int.__mod__, extent, strides.values()))
+    if not fits or min(input_shape) < 1:
+        kind = "pictures" if isinstance(stride, int) else "blocks of slices"
+        wanted = ", ".join(f"{axis} divisible by {number}" for axis, number in strides.items())
         raise InputError(
             network,
-            f"cannot take pictures of {height} x {width} x {channels}.",
-            f"Choose height and width divisible by {stride}, and at least one channel.",
+            f"takes {kind}, but not of {' x '.join(map(str, input_shape))}.",
+            f"Choose ({', '.join(strides)}, channels) with {wanted}, and at least one channel.",
         )
 
 
-def require_levels(levels: int, least: int, network: str) -> None:
+def require_levels(levels: int, least: int, network: str, parts: str = "levels") -> None:
     """Refuse a depth at which the network would lack what it is named after."""
     if levels < least:
-        raise InputError(network, f"cannot have {levels} levels.", f"Choose {least} levels or more.")
+        raise InputError(network, f"cannot have {levels} {parts}.", f"Choose {least} {parts} or more.")

@@ -13,7 +13,7 @@ Catalogue = Mapping[str, Callable[..., keras.Model]]
 
 
 def build_from(
-    catalogue: Catalogue, name: str, input_shape: tuple[int, int, int], num_classes: int, options: dict
+    catalogue: Catalogue, name: str, input_shape: tuple[int, ...], num_classes: int, options: dict
 ) -> keras.Model:
     """Network `name` of `catalogue` with random weights. Raises InputError for an unknown name or option."""
     if name not in catalogue:

@@ -1,4 +1,4 @@
-"""The catalogue of networks that give one answer for a whole picture, built by name."""
+"""The catalogue of networks that give one answer for a whole picture or patch, built by name."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ import keras
 
 import livseg_lib.quiet_tensorflow  # noqa: F401 (before Keras imports it)
 from livseg_lib.models.building import build_from
+from livseg_lib.models.fractal_classifier import fractal3d
 from livseg_lib.models.slice_sorter import slice_sorter
 
-CLASSIFIERS: dict[str, Callable[..., keras.Model]] = {"slice_sorter": slice_sorter}
+CLASSIFIERS: dict[str, Callable[..., keras.Model]] = {"slice_sorter": slice_sorter, "fractal3d": fractal3d}
 
 
-def build_classifier(
-    name: str, input_shape: tuple[int, int, int], num_classes: int, **options
-) -> keras.Model:
-    """Network `name` with random weights, (B, H, W, C) float32 in [0, 1] -> (B, num_classes), sum 1.
+def build_classifier(name: str, input_shape: tuple[int, ...], num_classes: int, **options) -> keras.Model:
+    """Network `name` with random weights, float32 in [0, 1] -> (B, num_classes), sum 1.
 
-    Raises InputError for an unknown name or option.
+    The slice sorter takes pictures (B, H, W, C), `fractal3d` patches (B, D, H, W, C). Raises InputError
+    for an unknown name, option or size.
     """
     return build_from(CLASSIFIERS, name, input_shape, num_classes, options)

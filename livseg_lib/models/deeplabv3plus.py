@@ -43,9 +43,10 @@ def deeplabv3plus(
     x = layers.Concatenate(name="decoder_join")([low_level, x])
     x = _convolution(x, filters, "decoder_1", l2=l2)
     x = _convolution(x, filters, "decoder_2", l2=l2)
-    # The paper upsamples after the last 1 x 1 convolution: the same maps, as the two commute.
-    x = layers.UpSampling2D(4, interpolation="bilinear", name="decoder_up")(x)
-    return keras.Model(inputs, blocks.probability_maps(x, num_classes), name="deeplabv3plus")
+    x = blocks.probability_maps(x, num_classes, "logits", activation=None)
+    x = layers.UpSampling2D(4, interpolation="bilinear", dtype="float32", name="decoder_up")(x)
+    maps = layers.Activation("sigmoid", dtype="float32", name="probabilities")(x)
+    return keras.Model(inputs, maps, name="deeplabv3plus")
 
 
 def pyramid_pooling(x, filters: int, atrous_rates: tuple[int, ...], *, l2: float = 0.0):

@@ -43,7 +43,7 @@ def manet(
     x = blocks.fold(inputs, filters, patch)
     skips = []
     for level in range(levels):
-        x = residual_block(x, filters * 2**level, f"encoder{level}", l2=l2)
+        x = blocks.residual_block(x, filters * 2**level, f"encoder{level}", l2=l2)
         if level < levels - 1:
             skips.append(x)
             x = layers.MaxPooling2D(2, name=f"encoder{level}_pool")(x)
@@ -52,16 +52,6 @@ def manet(
         x = fusion_attention(x, skips[level], f"decoder{level}", l2=l2)
     x = blocks.unfold(x, filters // 2, patch)
     return keras.Model(inputs, blocks.probability_maps(x, num_classes), name="manet")
-
-
-def residual_block(x, filters: int, name: str, *, l2: float = 0.0):
-    """Three 3 x 3 convolutions, added to their input, which a 1 x 1 convolution brings to `filters`."""
-    shortcut = blocks.convolution(x, filters, f"{name}_shortcut", size=1, l2=l2, activation=None)
-    x = _normalized_convolution(x, filters, f"{name}_1", l2=l2)
-    x = _normalized_convolution(x, filters, f"{name}_2", l2=l2)
-    x = _normalized_convolution(x, filters, f"{name}_3", l2=l2, activation=None)
-    x = layers.Add(name=f"{name}_add")([shortcut, x])
-    return layers.Activation("relu", name=f"{name}_out")(x)
 
 
 def position_attention(x, channels: int, name: str, *, l2: float = 0.0):
@@ -84,14 +74,14 @@ def position_attention(x, channels: int, name: str, *, l2: float = 0.0):
     gathered = layers.Dot((2, 1), name=f"{name}_gathered")([attention, values])
     gathered = layers.Reshape((height, width, depth), name=f"{name}_grid")(gathered)
     x = layers.Add(name=f"{name}_add")([x, gathered])
-    return _normalized_convolution(x, depth, f"{name}_out", l2=l2)
+    return blocks.normalized_convolution(x, depth, f"{name}_out", l2=l2)
 
 
 def fusion_attention(x, skip, name: str, *, l2: float = 0.0):
     """MFAB: upsample `x` and weigh its channels by what both it and the skip hold, then join the two."""
     depth = skip.shape[-1]
-    x = _normalized_convolution(x, x.shape[-1], f"{name}_deep", l2=l2)
-    x = _normalized_convolution(x, depth, f"{name}_reduce", size=1, l2=l2)
+    x = blocks.normalized_convolution(x, x.shape[-1], f"{name}_deep", l2=l2)
+    x = blocks.normalized_convolution(x, depth, f"{name}_reduce", size=1, l2=l2)
     x = layers.UpSampling2D(2, name=f"{name}_up")(x)
     weights = [channel_attention(x, f"{name}_deep_weights"), channel_attention(skip, f"{name}_skip_weights")]
     weights = layers.Add(name=f"{name}_weights")(weights)
@@ -106,11 +96,3 @@ def channel_attention(x, name: str):
     x = layers.GlobalAveragePooling2D(keepdims=True, name=f"{name}_pool")(x)
     x = layers.Dense(max(1, depth // SQUEEZE), activation="relu", name=f"{name}_squeeze")(x)
     return layers.Dense(depth, activation="sigmoid", name=f"{name}_excite")(x)
-
-
-def _normalized_convolution(
-    x, filters: int, name: str, *, size: int = 3, l2: float = 0.0, activation: str | None = "relu"
-):
-    x = blocks.convolution(x, filters, f"{name}_conv", size=size, l2=l2, activation=None)
-    x = layers.BatchNormalization(momentum=blocks.NORM_MOMENTUM, name=f"{name}_norm")(x)
-    return layers.Activation(activation, name=f"{name}_relu")(x) if activation else x

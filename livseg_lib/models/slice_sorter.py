@@ -22,6 +22,7 @@ def slice_sorter(
     F's own layers are not known to us; these are ours, and cheap. Pictures of any size are first averaged
     down to about `pixels` a side: what a slice shows, though not every small tumour, can be seen there.
     """
+    blocks.require_divisible(input_shape, 1, "slice_sorter")
     shrink = max(1, round(max(input_shape[:2]) / pixels))
     inputs = keras.Input(input_shape, name="image")
     x = layers.AveragePooling2D(shrink, padding="same", name="shrink")(inputs)

@@ -8,12 +8,12 @@ Their cost stands in docs/networks.md.
 from __future__ import annotations
 
 SMALL_OPTIONS: dict[str, dict] = {
-    "unet": {"filters": 32, "levels": 4, "patch": 2},
-    "resnet50_unet": {"encoder_width": 0.25, "decoder_filters": (128, 64, 32, 16, 16)},
-    "unet++": {"filters": 20, "levels": 4, "patch": 2},
-    "manet": {"filters": 24, "levels": 4, "patch": 2},
+    "unet": {"filters": 16, "levels": 4, "patch": 2},
+    "resnet50_unet": {"encoder_width": 0.25, "decoder_filters": (96, 48, 32, 16, 16)},
+    "unet++": {"filters": 16, "levels": 4, "patch": 2},
+    "manet": {"filters": 16, "levels": 4, "patch": 2},
     # Atrous rates that a map of 8 x 8 positions has room for.
-    "deeplabv3+": {"encoder_width": 0.25, "atrous_rates": (2, 4, 6), "filters": 64},
-    "attention_unet": {"filters": 32, "levels": 4, "patch": 2},
+    "deeplabv3+": {"encoder_width": 0.25, "atrous_rates": (2, 4, 6), "filters": 48},
+    "attention_unet": {"filters": 16, "levels": 4, "patch": 2},
 }
 """Network -> options of `build_model`."""

@@ -43,20 +43,20 @@ def contact_sheet(pictures: Sequence[tuple[np.ndarray, np.ndarray | None, str]])
     """Cases at a glance: (grey uint8 (H, W), labels 0/1/2 or None, title) with outlined truth."""
     columns = min(8, max(4, math.ceil(math.sqrt(1.5 * len(pictures)))))
     columns = min(columns, max(1, len(pictures)))
-    fig, axes = _grid(len(pictures), columns, footer=0.35)
+    fig, axes = grid_of_tiles(len(pictures), columns, footer=0.35)
     for ax, (grey, labels, title) in zip(axes, pictures, strict=True):
         _show(ax, grey, title)
         if labels is not None:
             draw_outlines(ax, labels, SOLID)
     shown = {s for _, labels, _ in pictures if labels is not None for s in _structures_in(labels)}
-    _legend(fig, [_key(structure, SOLID, "") for structure in STRUCTURES if structure in shown])
+    legend(fig, [_key(structure, SOLID, "") for structure in STRUCTURES if structure in shown])
     return fig
 
 
 @styled
 def preprocessing_steps(steps: Mapping[str, np.ndarray]) -> Figure:
     """What each step does to one slice, in order: name -> uint8 (H, W) or RGB (H, W, 3)."""
-    fig, axes = _grid(len(steps), min(3, max(1, len(steps))))
+    fig, axes = grid_of_tiles(len(steps), min(3, max(1, len(steps))))
     for number, (ax, (name, picture)) in enumerate(zip(axes, steps.items(), strict=True), start=1):
         _show(ax, picture, f"{number}  {name}")
     return fig
@@ -92,9 +92,9 @@ def best_median_worst(patients: Sequence[PatientSlice]) -> Figure:
             overlay(case.grey, case.reference, case.prediction, ax, legend=False)
         dice = format_number("dice", case.dice)
         top.set_title(f"{case.rank.capitalize()}: {case.patient}\nDice {dice}")
-        _zoom(bottom, case.reference, case.prediction)
+        zoom(bottom, case.reference, case.prediction)
     keys = {key.get_label(): key for p in patients for key in overlay_keys(p.reference, p.prediction)}
-    _legend(fig, list(keys.values()))
+    legend(fig, list(keys.values()))
     return fig
 
 
@@ -155,7 +155,7 @@ def _key(structure: str, line, word: str) -> Line2D:
     return Line2D([], [], color=_colour(structure, line), linestyle=line, label=label, path_effects=stroke)
 
 
-def _grid(count: int, columns: int, footer: float = 0.0) -> tuple[Figure, list[Axes]]:
+def grid_of_tiles(count: int, columns: int, footer: float = 0.0) -> tuple[Figure, list[Axes]]:
     """A figure with `count` square tiles, `columns` in a row, and `footer` inches for a legend."""
     rows = max(1, math.ceil(count / columns))
     tile = WIDTH / max(columns, 3)
@@ -172,7 +172,7 @@ def _show(ax: Axes, picture: np.ndarray, title: str) -> None:
     ax.set_axis_off()
 
 
-def _zoom(ax: Axes, *labels: np.ndarray) -> None:
+def zoom(ax: Axes, *labels: np.ndarray) -> None:
     """Show the square around everything that is labelled, with a margin of a quarter of its size."""
     rows, columns = np.nonzero(np.any([each > 0 for each in labels], axis=0))
     if len(rows) == 0:
@@ -187,6 +187,7 @@ def _zoom(ax: Axes, *labels: np.ndarray) -> None:
     ax.set_ylim(row + half, row - half)
 
 
-def _legend(fig: Figure, keys: list[Line2D]) -> None:
+def legend(fig: Figure, keys: list[Line2D]) -> None:
+    """Keys below the figure; none where there are none."""
     if keys:
         fig.legend(handles=keys, loc="outside lower left", ncols=len(keys), handlelength=2.6)

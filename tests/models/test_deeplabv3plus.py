@@ -65,12 +65,14 @@ def test_the_image_branch_tells_every_position_the_same(small):
     np.testing.assert_array_equal(spread, np.broadcast_to(spread[:, :1, :1], spread.shape))
 
 
-def test_upsampling_before_the_last_convolution_is_upsampling_after_it(small):
+def test_logits_are_made_at_stride_4_and_upsampled_to_probabilities(small):
     features = np.random.default_rng(1).random((1, 8, 12, 8), np.float32)
-    last, up = small.get_layer("probabilities"), small.get_layer("decoder_up")
+    last, up = small.get_layer("logits"), small.get_layer("decoder_up")
     kernel, bias = last.get_weights()
-    as_paper = keras.ops.sigmoid(up(features @ kernel[0, 0] + bias))
-    np.testing.assert_allclose(last(up(features)), as_paper, rtol=1e-5)
+    np.testing.assert_allclose(last(features), features @ kernel[0, 0] + bias, rtol=1e-5)
+    upsampled_first = keras.ops.sigmoid(last(up(features)))  # the two commute
+    maps = small.get_layer("probabilities")(up(last(features)))
+    np.testing.assert_allclose(maps, upsampled_first, rtol=1e-5)
 
 
 def test_output_stride_8_keeps_the_deepest_map_twice_as_large():

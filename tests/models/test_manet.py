@@ -8,12 +8,12 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
+from livseg_lib.models import blocks
 from livseg_lib.models.manet import (
     channel_attention,
     fusion_attention,
     manet,
     position_attention,
-    residual_block,
 )
 
 SMALL = {"filters": 4, "levels": 3, "attention_channels": 4, "patch": 2}
@@ -67,7 +67,7 @@ def test_every_position_is_seen_from_every_other():
 
 def test_a_residual_block_is_its_shortcut_where_its_convolutions_give_nothing():
     inputs = keras.Input((8, 8, 2))
-    model = keras.Model(inputs, residual_block(inputs, 4, "r"))
+    model = keras.Model(inputs, blocks.residual_block(inputs, 4, "r"))
     model.get_layer("r_3_norm").gamma.assign(np.zeros(4))
     x = random(1, 8, 8, 2)
     np.testing.assert_allclose(model(x), np.maximum(model.get_layer("r_shortcut")(x), 0), rtol=1e-5)
