@@ -11,7 +11,13 @@ from livseg_lib.labels import TARGETS
 from livseg_lib.preprocessing.network_input import OWN_PICTURE, NetworkInput
 from livseg_lib.runs import derived_seed
 from livseg_lib.sampling.batches import SliceBatches
-from livseg_lib.sampling.selection import require_structures, resolve_choice, select_slices
+from livseg_lib.sampling.block_batches import BlockBatches
+from livseg_lib.sampling.selection import (
+    cases_without_liver,
+    require_structures,
+    resolve_choice,
+    select_slices,
+)
 from livseg_lib.training.fit import FitSettings, Stage
 
 
@@ -31,9 +37,11 @@ class TrainingPlan:
     """Of `build_model`."""
     inputs: NetworkInput = OWN_PICTURE
     """What it sees besides a slice's own picture."""
+    depth: int | None = None
+    """Slices of a block, for a network that sees blocks (system E); None: single slices."""
     batch_size: int = 8
     slices_per_epoch: int | None = None
-    """A smaller set comes round again; None takes each slice once."""
+    """A smaller set comes round again; None takes each slice once. Blocks, where there is a depth."""
     slice_choice: str = "auto"
     negative_ratio: float = 1.0
     augmentation: str = "light"
@@ -58,28 +66,31 @@ class TrainingPlan:
         return FitSettings(**{name: getattr(self, name) for name in names})
 
     def choose(self, slices: pd.DataFrame, purpose: str = "selection") -> pd.DataFrame:
-        """Those of `slices` (with `class`) that a training takes; the same for every system of a run."""
+        """Those of `slices` (with `class`) that a training takes; the same for every system of a run.
+
+        For blocks, every slice of the cases that show liver at all.
+        """
+        if self.depth:
+            without = cases_without_liver(slices).case
+            return slices[~slices.case.isin(without)].reset_index(drop=True)
         choice = resolve_choice(self.slice_choice, self.target)
         return select_slices(slices, choice, self.negative_ratio, derived_seed(self.seed, purpose))
 
     def training_batches(self, slices: pd.DataFrame, folder: Path) -> SliceBatches:
         """Augmented batches of chosen slices. Raises InputError where they never show the target."""
         require_structures(slices, self.structures)
-        seed = derived_seed(self.seed, self.system)
-        return SliceBatches(
-            slices,
-            folder,
-            self.target,
-            self.batch_size,
-            self.augmentation,
-            seed,
-            inputs=self.inputs,
-            slices_per_epoch=self.slices_per_epoch,
-        )
+        settings = {"augmentation": self.augmentation, "seed": derived_seed(self.seed, self.system)}
+        return self._batches(slices, folder, self.slices_per_epoch, **settings)
 
     def validation_batches(self, slices: pd.DataFrame, folder: Path) -> SliceBatches:
         """The same slices each epoch, as they are."""
-        return SliceBatches(slices, folder, self.target, self.batch_size, inputs=self.inputs, shuffle=False)
+        return self._batches(slices, folder, None, shuffle=False)
+
+    def _batches(self, slices: pd.DataFrame, folder: Path, an_epoch: int | None, **settings) -> SliceBatches:
+        what = (slices, folder, self.target)
+        if self.depth:
+            return BlockBatches(*what, self.depth, self.batch_size, blocks_per_epoch=an_epoch, **settings)
+        return SliceBatches(*what, self.batch_size, inputs=self.inputs, slices_per_epoch=an_epoch, **settings)
 
     def description(self) -> dict:
         """JSON-ready: tells one training from another."""

@@ -12,10 +12,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from livseg_lib.datasets.case import Case
-from livseg_lib.inference.volume import predict_volume
 from livseg_lib.labels import LIVER, TUMOR, structure_mask
 from livseg_lib.preprocessing.region import REGIONS, crop_volume, paste
-from livseg_lib.training.model_folder import TrainedModel
 from livseg_lib.volumes import Volume
 
 Part = Callable[[Volume, np.ndarray], np.ndarray]
@@ -74,22 +72,6 @@ def stages(
         if liver is not None:
             labels = with_tumors(liver, structure_mask(labels, "tumor"))
         yield step, labels
-
-
-@dataclass(frozen=True)
-class NetworkPart:
-    """A segmentation network as a part: one that knows livers replaces what was found before, one that
-    knows tumours alone adds them to the liver, inside it."""
-
-    trained: TrainedModel
-
-    def __call__(self, volume: Volume, labels: np.ndarray) -> np.ndarray:
-        """See `Part`."""
-        liver = structure_mask(labels, "liver")
-        found = predict_volume(self.trained, volume, liver=liver)
-        if "liver" in self.trained.structures:
-            return found
-        return with_tumors(liver, structure_mask(found, "tumor"))
 
 
 def with_tumors(liver: np.ndarray, tumor: np.ndarray) -> np.ndarray:

@@ -20,7 +20,8 @@ def predict_planes(network: keras.Model, pictures: Iterable[np.ndarray]) -> np.n
     Returns uint8 (N, H, W, K), probability times 255 rounded: a quarter of the memory of float32 at
     a step of 0.004.
     """
-    parts = [np.rint(found * 255.0).astype(np.uint8) for found in predict_batches(network, pictures)]
+    answers = predict_batches(network, pictures)
+    parts = [np.rint(found.clip(0.0, 1.0) * 255.0).astype(np.uint8) for found in answers]
     height, width, channels = network.output_shape[1:]
     return np.concatenate(parts) if parts else np.zeros((0, height, width, channels), np.uint8)
 

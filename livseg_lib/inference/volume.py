@@ -6,9 +6,11 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from livseg_lib.inference.blocks import predict_blocks
 from livseg_lib.inference.planes import Passes, predict_passing_planes, predict_planes
 from livseg_lib.labels import STRUCTURE_LABELS
 from livseg_lib.preprocessing import Recipe, prepare_labels, prepare_slices, restore_masks
+from livseg_lib.preprocessing.geometry import working_grid
 from livseg_lib.training.model_folder import TrainedModel
 from livseg_lib.volumes import Volume
 
@@ -20,12 +22,15 @@ def predict_volume(
 
     `passes` spares the network the pictures that it holds back (`predict_passing_planes`); they are
     background then. `inference.sorting.SorterGate` is one. `liver`, bool (D, H, W), is for a network that
-    sees it; such a one without raises InputError.
+    sees it; such a one without raises InputError. A network of blocks sees overlapping ones, and no `passes`.
     """
     pictures = trained.inputs.compose(
         prepare_slices(volume, trained.recipe), _liver_pictures(trained, volume, liver)
     )
-    if passes is None:
+    if trained.sees_blocks:
+        (count, *_), _ = working_grid(volume.voxels.shape, volume.spacing_mm, trained.recipe.voxel_size_mm)
+        planes = predict_blocks(trained.network, pictures, count)
+    elif passes is None:
         planes = predict_planes(trained.network, pictures)
     else:
         planes = predict_passing_planes(trained.network, pictures, passes)

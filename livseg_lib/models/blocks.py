@@ -144,11 +144,17 @@ def sides(size: Sides, x) -> tuple[int, ...]:
 def probability_maps(x, num_classes: int, name: str = "probabilities", activation: str | None = "sigmoid"):
     """One sigmoid map a structure, or its logits with no activation: `x` with num_classes channels.
 
-    Always float32 (mixed precision safe).
+    "linear" is for learning by squared error: a sigmoid's flat ends would hide the few pixels of a tumour.
+    Such maps may leave 0 to 1; whoever reads them clips. Always float32 (mixed precision safe).
     """
-    prior = keras.initializers.Constant(math.log(PRIOR / (1.0 - PRIOR)))
+    prior = PRIOR if activation == "linear" else math.log(PRIOR / (1.0 - PRIOR))
     return spatial(x).convolution(
-        num_classes, 1, activation=activation, bias_initializer=prior, dtype="float32", name=name
+        num_classes,
+        1,
+        activation=activation,
+        bias_initializer=keras.initializers.Constant(prior),
+        dtype="float32",
+        name=name,
     )(x)
 
 

@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import pandas as pd
 
-from livseg_lib.models import MODELS, build_model
+from livseg_lib.models import MODELS, VOLUME_MODELS, build_model
 
 
 @dataclass(frozen=True)
@@ -23,11 +23,11 @@ class NetworkCost:
     parameters: int
     """Weights, moving averages of the normalization included."""
     gflops: float
-    """Thousand million floating-point operations for one image; a multiply-add counts as two."""
+    """Thousand million floating-point operations for one input; a multiply-add counts as two."""
 
 
 def network_cost(network: keras.Model) -> NetworkCost:
-    """Counted by TensorFlow's profiler over the graph of one image; layers it has no rule for count 0.
+    """Counted by TensorFlow's profiler over the graph of one input; layers it has no rule for count 0.
 
     It knows convolutions, matrix products, pooling, normalization and softmax; resizing and activations
     count nothing.
@@ -35,7 +35,7 @@ def network_cost(network: keras.Model) -> NetworkCost:
     return NetworkCost(network.count_params(), _float_operations(_without_dilation(network)) / 1e9)
 
 
-def milliseconds_an_image(network: keras.Model, batch: int = 8, repeats: int = 5) -> float:
+def milliseconds_an_input(network: keras.Model, batch: int = 8, repeats: int = 5) -> float:
     """Median wall time of `predict_on_batch` over `repeats` random batches, divided by `batch`.
 
     The first batch, in which TensorFlow builds its graph, is not counted.
@@ -51,22 +51,27 @@ def milliseconds_an_image(network: keras.Model, batch: int = 8, repeats: int = 5
 
 
 def cost_table(
-    input_shape: tuple[int, int, int],
+    picture_shape: tuple[int, int, int],
+    block_shape: tuple[int, int, int, int],
     num_classes: int,
     options: Mapping[str, dict] | None = None,
     batch: int = 8,
 ) -> pd.DataFrame:
-    """A row a network of the catalogue: network, parameters, gflops, milliseconds_an_image.
+    """A row a network of the catalogue: network, input, parameters, gflops, milliseconds_an_input.
 
-    `options` holds keyword options of `build_model` by network; one that is not in it has its defaults.
-    Raises InputError where a network cannot take pictures of that size.
+    `input` is what the row's numbers hold for: a picture, "H x W x C", timed in batches of `batch`, or for
+    networks that take them a block of slices, "D x H x W x C", timed alone. `options` holds keyword options
+    of `build_model` by network; one that is not in it has its defaults. Raises InputError where a network
+    cannot take inputs of that size.
     """
     rows = []
     for name in MODELS:
-        network = build_model(name, input_shape, num_classes, **(options or {}).get(name, {}))
+        shape, together = (block_shape, 1) if name in VOLUME_MODELS else (picture_shape, batch)
+        network = build_model(name, shape, num_classes, **(options or {}).get(name, {}))
         cost = network_cost(network)
-        rows.append((name, cost.parameters, cost.gflops, milliseconds_an_image(network, batch)))
-    return pd.DataFrame(rows, columns=["network", "parameters", "gflops", "milliseconds_an_image"])
+        row = (name, " x ".join(map(str, shape)), cost.parameters, cost.gflops)
+        rows.append((*row, milliseconds_an_input(network, together)))
+    return pd.DataFrame(rows, columns=["network", "input", "parameters", "gflops", "milliseconds_an_input"])
 
 
 def _without_dilation(network: keras.Model) -> keras.Model:

@@ -25,14 +25,14 @@ class Recipe:
     voxel_size_mm: tuple[float, float, float] | None = None
     """Resample to this (D, H, W) voxel size first (system D); None keeps the scan's own."""
     size: int = 128
-    """Pictures are size x size pixels, 128 to 512."""
+    """Pictures are size x size pixels, 32 to 512; systems B and C use 256."""
 
     def __post_init__(self) -> None:
         for name, allowed in (("noise_filter", NOISE_FILTERS), ("equalization", EQUALIZATIONS)):
             if getattr(self, name) not in allowed:
                 raise InputError(name, f"is {getattr(self, name)!r}.", f"Choose one of {allowed}.")
-        if not 128 <= self.size <= 512:
-            raise InputError("size", f"is {self.size} pixels.", "Choose 128 to 512.")
+        if not 32 <= self.size <= 512:
+            raise InputError("size", f"is {self.size} pixels.", "Choose 32 to 512.")
 
     @classmethod
     def of_case(cls, folder: Path) -> Recipe:

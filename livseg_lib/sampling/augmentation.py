@@ -23,6 +23,8 @@ def augment_batch(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Augmented copies of `images` uint8 (B, s, s, C) and their label `masks` uint8 (B, s, s).
 
+    Of blocks of slices, (B, D, s, s, C) and (B, D, s, s), all slices of a block are varied alike.
+
     A function of its arguments alone: the same seed gives the same pictures. Image and mask move
     together; images are interpolated linearly, masks take the nearest label. Intensities shift in images
     only, and alike in all channels of an image. Raises InputError for an unknown recipe, or where imgaug
@@ -35,10 +37,25 @@ def augment_batch(
         return images.copy(), masks.copy()
     augmenters = _import_augmenters()
     # Built for each batch (a fraction of a millisecond): a shared one would carry its random state along.
-    pipeline = augmenters.Sequential(steps(augmenters, images.shape[1]))
+    pipeline = augmenters.Sequential(steps(augmenters, images.shape[-2]))
     pipeline.seed_(int(seed))
-    images, masks = pipeline(images=images, segmentation_maps=masks[..., np.newaxis])
-    return images, masks[..., 0]
+    blocks = images.reshape(len(images), -1, *images.shape[-3:])  # a picture is a block of one slice
+    maps = masks.reshape(*blocks.shape[:-1], 1)
+    moved, moved_maps = pipeline(
+        images=_slices_as_channels(blocks), segmentation_maps=_slices_as_channels(maps)
+    )
+    moved, moved_maps = _channels_as_slices(moved, blocks.shape[-1]), _channels_as_slices(moved_maps, 1)
+    return moved.reshape(images.shape), moved_maps.reshape(masks.shape)
+
+
+def _slices_as_channels(blocks: np.ndarray) -> np.ndarray:
+    """Blocks (B, D, s, s, C) as pictures (B, s, s, D * C), which imgaug varies as one."""
+    return np.moveaxis(blocks, 1, -2).reshape(len(blocks), *blocks.shape[2:4], -1)
+
+
+def _channels_as_slices(pictures: np.ndarray, channels: int) -> np.ndarray:
+    """Inverse of `_slices_as_channels` for blocks of `channels` channels."""
+    return np.moveaxis(pictures.reshape(*pictures.shape[:3], -1, channels), -2, 1)
 
 
 def _import_augmenters() -> ModuleType:

@@ -52,3 +52,13 @@ def select_slices(
     count = min(round(negative_ratio * len(positive)), len(negative))
     drawn = np.random.default_rng(seed).choice(negative, count, replace=False)
     return slices.iloc[np.sort(np.concatenate([positive, drawn]))].reset_index(drop=True)
+
+
+def cases_without_liver(slices: pd.DataFrame) -> pd.DataFrame:
+    """The cases whose classified slices (`class`) show no annotation at all: system E leaves them out.
+
+    Columns `patient, case, slices, reason`, a row a case, in the order of the table.
+    """
+    best = slices.groupby(["patient", "case"], sort=False)["class"].agg(["size", "max"]).reset_index()
+    without = best[best["max"] == 0].rename(columns={"size": "slices"}).drop(columns="max")
+    return without.assign(reason="no liver or tumour in any slice").reset_index(drop=True)

@@ -33,6 +33,14 @@ class RegionDice(keras.metrics.Metric):
         return ops.where(self.total > 0, 2.0 * self.overlap / ops.maximum(self.total, 1.0), 1.0)
 
 
+class ClassAccuracy(keras.metrics.CategoricalAccuracy):
+    """Share of inputs whose likeliest class is the right one; both (B, K)."""
+
+    def update_state(self, truth, probability, sample_weight=None) -> None:
+        """Add one batch; of several heads (B, K, N) the mean counts."""
+        super().update_state(truth, mean_of_heads(truth, probability), sample_weight)
+
+
 def dice_metrics(structures: tuple[str, ...]) -> list[RegionDice]:
     """One metric a structure, named "liver_dice", "tumor_dice"."""
     return [RegionDice(channel, f"{structure}_dice") for channel, structure in enumerate(structures)]

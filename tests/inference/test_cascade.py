@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from keras import layers
 
-from livseg_lib.inference.cascade import Cascade, NetworkPart, Step, run_cascade, stages, with_tumors
+from livseg_lib.inference.cascade import Cascade, Step, run_cascade, stages, with_tumors
+from livseg_lib.inference.parts import NetworkPart
 from livseg_lib.preprocessing import Recipe
 from livseg_lib.preprocessing.network_input import OWN_PICTURE, NetworkInput
 from livseg_lib.training.model_folder import TrainedModel

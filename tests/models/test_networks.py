@@ -12,7 +12,7 @@ import tensorflow as tf
 from keras import layers
 
 from livseg_lib.errors import InputError
-from livseg_lib.models import MODELS, SMALL_OPTIONS, build_model
+from livseg_lib.models import MODELS, SMALL_OPTIONS, VOLUME_MODELS, build_model
 from livseg_lib.preprocessing.recipe import Recipe
 from livseg_lib.training.model_folder import TrainedModel, load_model, save_model
 
@@ -28,14 +28,34 @@ SMALL = {
         "low_level_filters": 8,
     },
     "attention_unet": {"filters": 4, "levels": 3, "patch": 2},
+    "residual_unet": {"filters": 4, "levels": 3, "patch": 2},
+    "cdnn": {"filters": 4, "levels": 3, "patch": 2, "dropout": 0.0},
+    "unet3d": {"filters": 2, "levels": 3, "patch": (1, 2, 2), "flat_levels": 1},
 }
 
-STRIDES = {"unet": 8, "resnet50_unet": 32, "unet++": 8, "manet": 8, "deeplabv3+": 16, "attention_unet": 8}
-"""What the small versions' height and width must be divisible by."""
+STRIDES = {
+    "unet": (8, 8),
+    "resnet50_unet": (32, 32),
+    "unet++": (8, 8),
+    "manet": (8, 8),
+    "deeplabv3+": (16, 16),
+    "attention_unet": (8, 8),
+    "residual_unet": (8, 8),
+    "cdnn": (8, 8),
+    "unet3d": (2, 8, 8),
+}
+"""What the small versions' height and width, or depth, height and width, must be divisible by."""
+
+DEPTH = 4
+"""Slices of the blocks of these tests."""
 
 
-def small(name: str, shape: tuple[int, int, int], classes: int) -> keras.Model:
+def small(name: str, shape: tuple[int, ...], classes: int) -> keras.Model:
     return build_model(name, shape, classes, **SMALL[name])
+
+
+def shape_for(name: str, height: int, width: int, channels: int) -> tuple[int, ...]:
+    return (DEPTH, height, width, channels)[name not in VOLUME_MODELS :]
 
 
 def noise(*shape: int) -> np.ndarray:
@@ -56,8 +76,9 @@ def test_every_network_has_a_small_version_here():
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("channels, classes", [(1, 1), (3, 2), (5, 3)])
 def test_maps_have_the_pictures_size_and_are_probabilities(name, channels, classes):
-    maps = small(name, (64, 96, channels), classes)(noise(2, 64, 96, channels), training=False).numpy()
-    assert maps.shape == (2, 64, 96, classes)
+    shape = shape_for(name, 64, 96, channels)
+    maps = small(name, shape, classes)(noise(2, *shape), training=False).numpy()
+    assert maps.shape == (2, *shape[:-1], classes)
     assert maps.dtype == np.float32
     assert maps.min() >= 0 and maps.max() <= 1
 
@@ -65,36 +86,44 @@ def test_maps_have_the_pictures_size_and_are_probabilities(name, channels, class
 @pytest.mark.parametrize("name", MODELS)
 def test_structures_are_independent_maps_of_small_probability_before_training(name):
     """Sigmoid, not softmax: a pixel may be liver and tumour at once, and neither is likely at first."""
-    maps = small(name, (64, 64, 3), 2)(noise(2, 64, 64, 3), training=True).numpy()
+    shape = shape_for(name, 64, 64, 3)
+    maps = small(name, shape, 2)(noise(2, *shape), training=True).numpy()
     assert 0 < maps.mean() < 0.3
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_every_layer_has_a_name_of_ours(name):
     """Keras' own names count on over a session: weights could not be found again by them."""
-    for layer in all_layers(small(name, (64, 64, 3), 2)):
+    for layer in all_layers(small(name, shape_for(name, 64, 64, 3), 2)):
         automatic = keras.src.utils.naming.to_snake_case(type(layer).__name__)
         assert not re.fullmatch(rf"{automatic}(_\d+)?", layer.name), layer.name
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_gradients_reach_every_trainable_weight(name):
-    network = small(name, (64, 64, 3), 2)
+    shape = shape_for(name, 64, 64, 3)
+    network = small(name, shape, 2)
     with tf.GradientTape() as tape:
-        loss = tf.reduce_mean(tf.square(network(noise(2, 64, 64, 3), training=True) - 1.0))
+        loss = tf.reduce_mean(tf.square(network(noise(2, *shape), training=True) - 1.0))
     gradients = tape.gradient(loss, network.trainable_variables)
     unreached = [v.path for v, g in zip(network.trainable_variables, gradients, strict=True) if g is None]
     assert not unreached
 
 
-def bright_squares() -> tuple[np.ndarray, np.ndarray]:
-    """Noisy pictures (4, 32, 32, 3), and the masks of two structures, one within the other."""
+def bright_squares(name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Noisy pictures (4, 32, 32, 3), and the masks of two structures, one within the other.
+
+    For networks of volumes each picture is a block of equal slices.
+    """
     truth = np.zeros((4, 32, 32, 2), np.float32)
     for number in range(4):
         top = 4 * number
         truth[number, top : top + 16, 8:24, 0] = 1
         truth[number, top + 4 : top + 12, 12:20, 1] = 1
-    return 0.3 * noise(4, 32, 32, 3) + 0.3 * truth.sum(axis=-1, keepdims=True), truth
+    pictures = 0.3 * noise(4, 32, 32, 3) + 0.3 * truth.sum(axis=-1, keepdims=True)
+    if name not in VOLUME_MODELS:
+        return pictures, truth
+    return np.stack([pictures] * DEPTH, axis=1), np.stack([truth] * DEPTH, axis=1)
 
 
 WITH_RESNET = {"resnet50_unet", "deeplabv3+"}
@@ -107,9 +136,9 @@ WITH_RESNET = {"resnet50_unet", "deeplabv3+"}
 def test_one_batch_can_be_overfitted(name):
     keras.utils.set_random_seed(0)
     filters = {} if name in WITH_RESNET else {"filters": 8}
-    network = build_model(name, (32, 32, 3), 2, **{**SMALL[name], **filters})
+    network = build_model(name, shape_for(name, 32, 32, 3), 2, **{**SMALL[name], **filters})
     network.compile(keras.optimizers.Adam(2e-2), "binary_crossentropy")
-    pictures, truth = bright_squares()
+    pictures, truth = bright_squares(name)
     losses = [float(network.train_on_batch(pictures, truth)) for _ in range(60)]
     assert losses[-1] < 0.2 * losses[0]
 
@@ -117,13 +146,13 @@ def test_one_batch_can_be_overfitted(name):
 @pytest.mark.parametrize("name", MODELS)
 def test_saved_and_loaded_it_gives_equal_outputs(name, tmp_path):
     keras.utils.set_random_seed(0)  # some other first weights would drive the maps to exactly 0 or 1
-    network, random = small(name, (32, 32, 3), 2), np.random.default_rng(1)
+    network, random = small(name, shape_for(name, 32, 32, 3), 2), np.random.default_rng(1)
     for weight in network.weights:  # as if trained: moving averages too
         factors = random.uniform(0.5, 1.5, weight.shape)
         weight.assign(weight * factors + 0.01 * factors)
     trained = TrainedModel(name, name, SMALL[name], network, Recipe(), "both", {"liver": 0.5, "tumor": 0.5})
     loaded = load_model(save_model(trained, tmp_path)).network
-    pictures, _ = bright_squares()
+    pictures, _ = bright_squares(name)
     maps = loaded(pictures, training=False).numpy()
     np.testing.assert_array_equal(maps, network(pictures, training=False).numpy())
     assert 1e-4 < maps.mean() < 1 - 1e-4
@@ -139,21 +168,33 @@ def mixed_float16():
 
 @pytest.mark.parametrize("name", MODELS)
 def test_mixed_precision_computes_in_float16_and_answers_in_float32(name, mixed_float16):
-    network = small(name, (32, 32, 3), 2)
-    convolutions = [layer for layer in all_layers(network) if isinstance(layer, layers.Conv2D)]
+    shape = shape_for(name, 32, 32, 3)
+    network = small(name, shape, 2)
+    kinds = (layers.Conv2D, layers.Conv3D)
+    convolutions = [layer for layer in all_layers(network) if isinstance(layer, kinds)]
     assert {layer.variable_dtype for layer in convolutions} == {"float32"}
     assert sum(layer.compute_dtype == "float16" for layer in convolutions) > 0.8 * len(convolutions)
-    maps = network(noise(1, 32, 32, 3), training=False).numpy()
+    maps = network(noise(1, *shape), training=False).numpy()
     assert maps.dtype == np.float32
     assert np.isfinite(maps).all()
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_sizes_that_cannot_be_halved_are_refused(name):
-    stride = STRIDES[name]
-    for height, width in [(4 * stride + 1, 4 * stride), (4 * stride, 4 * stride + stride // 2)]:
-        with pytest.raises(InputError, match=rf"{height} x {width}.*divisible by {stride}\b"):
-            small(name, (height, width, 3), 1)
+    for axis, stride in enumerate(STRIDES[name]):
+        for wrong in (4 * stride + 1, 4 * stride + stride // 2):
+            extent = [4 * stride for stride in STRIDES[name]]
+            extent[axis] = wrong
+            said = " x ".join(map(str, extent))
+            with pytest.raises(InputError, match=rf"{said}.*divisible by {stride}\b"):
+                small(name, (*extent, 3), 1)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_pictures_and_blocks_of_slices_are_not_mixed_up(name):
+    expected, shape = ("pictures", (64, 64, 64, 3)) if name not in VOLUME_MODELS else ("blocks", (64, 64, 3))
+    with pytest.raises(InputError, match=f"takes {expected}"):
+        small(name, shape, 1)
 
 
 def test_unknown_names_and_options_are_refused():
@@ -185,7 +226,8 @@ def test_folding_pixels_quarters_the_work_of_the_first_level():
     assert folded.get_layer("encoder0_conv1").output.shape[1:3] == (32, 32)
 
 
-def test_every_network_has_a_laptop_size_of_a_few_million_parameters():
+def test_every_network_has_a_laptop_size_of_a_million_parameters():
     assert set(SMALL_OPTIONS) == set(MODELS)
     for name, options in SMALL_OPTIONS.items():
-        assert 0.5e6 < build_model(name, (128, 128, 3), 2, **options).count_params() < 4e6, name
+        shape = (64, 128, 128, 3)[name not in VOLUME_MODELS :]
+        assert 0.4e6 < build_model(name, shape, 2, **options).count_params() < 3e6, name

@@ -10,10 +10,10 @@ from livseg_lib.reporting.network_page import PAPERS, network_page
 
 def test_every_network_has_its_paper_and_its_row():
     assert list(PAPERS) == list(MODELS)
-    rows = [(name, 1_940_000, 1.24, 8.6) for name in MODELS]
-    table = pd.DataFrame(rows, columns=["network", "parameters", "gflops", "milliseconds_an_image"])
+    rows = [(name, "64 x 64 x 64 x 3", 1_940_000, 1.24, 8.6) for name in MODELS]
+    table = pd.DataFrame(rows, columns=["network", "input", "parameters", "gflops", "milliseconds_an_input"])
     page = network_page({"Small": table}, "CPU of some kind")
     assert "## Small" in page and "CPU of some kind" in page and "not for clinical use" in page
     for name in MODELS:
-        assert f"| {name} | 1.94 M | 1.2 | 9 |" in page
+        assert f"| {name} | 64 x 64 x 64 x 3 | 1.94 M | 1.2 | 9 |" in page
         assert f"**{name}**" in page

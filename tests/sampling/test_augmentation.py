@@ -159,3 +159,28 @@ def test_sorting_filters_some_pictures_and_equalizes_some():
     assert 0.1 < equalized.mean() < 0.5
     pattern = np.abs(np.diff(grey[~equalized], axis=1)).mean(axis=(1, 2))
     assert 0.1 < (pattern < 1).mean() < 0.5 and (pattern > 2).mean() > 0.4
+
+
+@pytest.mark.parametrize("recipe", AUGMENTATIONS)
+def test_all_slices_of_a_block_are_varied_alike(recipe):
+    images, masks = squares(3, size=64)
+    images, masks = (np.repeat(array[:, np.newaxis], 5, axis=1) for array in (images, masks))
+    images[:, 2], masks[:, 2] = images[:, 2] // 2, 2 * (masks[:, 2] > 0)  # a slice unlike the others
+    moved_images, moved_masks = augment_batch(images, masks, recipe, seed=4)
+    assert moved_images.shape == images.shape and moved_masks.shape == masks.shape
+    assert moved_images.dtype == moved_masks.dtype == np.uint8
+    for k in (1, 3, 4):
+        np.testing.assert_array_equal(moved_images[:, k], moved_images[:, 0])
+        np.testing.assert_array_equal(moved_masks[:, k], moved_masks[:, 0])
+    np.testing.assert_array_equal(moved_masks[:, 2], 2 * (moved_masks[:, 0] > 0))
+    assert (moved_images[:, 2] != moved_images[:, 0]).any()
+    if recipe != "none":
+        assert len({mask.tobytes() for mask in moved_masks}) == 3  # each block in its own way
+
+
+def test_a_block_moves_as_its_one_slice_does():
+    images, masks = squares(2, size=64)
+    moved = augment_batch(images, masks, "lits", seed=9)
+    as_blocks = augment_batch(images[:, None], masks[:, None], "lits", seed=9)
+    np.testing.assert_array_equal(as_blocks[0][:, 0], moved[0])
+    np.testing.assert_array_equal(as_blocks[1][:, 0], moved[1])

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from livseg_lib.errors import InputError
-from livseg_lib.sampling.selection import resolve_choice, select_slices
+from livseg_lib.sampling.selection import cases_without_liver, resolve_choice, select_slices
 
 SLICES = pd.DataFrame({"array_index": range(30), "class": ([0] * 3 + [1] * 5 + [2] * 2) * 3})
 
@@ -56,3 +56,21 @@ def test_the_automatic_choice_follows_the_target():
         "tumor",
     ]
     assert resolve_choice("all", "liver") == "all"
+
+
+def test_cases_without_any_annotation_are_listed_with_the_reason():
+    slices = pd.DataFrame(
+        {
+            "patient": ["p2"] * 2 + ["p1"] * 3 + ["p0"] * 2,
+            "case": ["bare"] * 2 + ["liver"] * 3 + ["tumour"] * 2,
+            "class": [0, 0, 0, 1, 0, 2, 0],
+        }
+    )
+    listed = cases_without_liver(slices)
+    assert listed.to_dict("list") == {
+        "patient": ["p2"],
+        "case": ["bare"],
+        "slices": [2],
+        "reason": ["no liver or tumour in any slice"],
+    }
+    assert cases_without_liver(slices[2:]).empty

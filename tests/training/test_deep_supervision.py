@@ -64,3 +64,16 @@ def test_training_moves_all_heads_and_counts_dice_of_their_mean():
         np.abs(weight.numpy() - old).max() > 0 for weight, old in zip(network.weights, before, strict=True)
     )
     assert results[-1]["loss"] < results[0]["loss"] and results[-1]["liver_dice"] > 0.5
+
+
+def test_heads_and_dice_of_blocks_are_counted_as_those_of_pictures():
+    generator = np.random.default_rng(4)
+    truth = (generator.random((2, 3, 4, 4, 2)) > 0.5).astype(np.float32)
+    heads = generator.random((2, 3, 4, 4, 2, 3), np.float32)
+    metrics = [dice_metrics(("liver", "tumor"))[1] for _ in range(2)]
+    metrics[0].update_state(truth, heads)
+    metrics[1].update_state(truth.reshape(2, 12, 4, 2), heads.reshape(2, 12, 4, 2, 3))
+    assert float(metrics[0].result()) == pytest.approx(float(metrics[1].result()))
+    dice = on_every_head(get_loss("dice"))
+    pictures = dice(truth.reshape(2, 12, 4, 2), heads.reshape(2, 12, 4, 2, 3))
+    assert float(dice(truth, heads)) == pytest.approx(float(pictures), rel=1e-5)

@@ -1,0 +1,140 @@
+"""A random forest that tells true tumours from false alarms among candidates (system H, Chlebus et al. 2017).
+
+scikit-learn grows the trees; from then on they are plain arrays, which `forest_file` can store without
+pickling and which predict here exactly as scikit-learn does. Train it on candidates of patients that the
+network had not seen (out of fold): on its own training patients a network makes too few false alarms.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.metrics import roc_auc_score
+
+from livseg_lib.errors import InputError
+
+TREES = 200
+LEAST_LEAF = 2
+"""Candidates in a leaf: one alone would be learnt by heart."""
+
+
+@dataclass(frozen=True, eq=False)
+class Forest:
+    """Decision trees, one after another in flat arrays of one entry a node; a leaf is its own child."""
+
+    feature_names: tuple[str, ...]
+    """Columns that it looks at, in the order of `feature`."""
+    roots: np.ndarray
+    """int32 (trees,): first node of each tree."""
+    left: np.ndarray
+    """int32 (nodes,): next node where the feature is at most the threshold."""
+    right: np.ndarray
+    """int32 (nodes,): next node where it is larger. Children stand behind their parents."""
+    feature: np.ndarray
+    """int32 (nodes,): which feature decides."""
+    threshold: np.ndarray
+    """float64 (nodes,)."""
+    missing_left: np.ndarray
+    """bool (nodes,): whether NaN goes left."""
+    probability: np.ndarray
+    """float64 (nodes,): share of true tumours among the training candidates there, classes balanced."""
+
+    def predict(self, features: pd.DataFrame) -> np.ndarray:
+        """Probability of a true tumour, float64 (n,), 0 to 1, a row; columns in any order, NaN allowed.
+
+        Raises InputError where a column that it learnt from is missing.
+        """
+        leaves = self._leaves(_columns(features, self.feature_names))
+        total = np.zeros(len(features))
+        for tree in leaves.T:  # one after another, as scikit-learn adds them up: equal to the last bit
+            total += self.probability[tree]
+        return total / len(self.roots)
+
+    def _leaves(self, values: np.ndarray) -> np.ndarray:
+        """Where each row ends in each tree, int32 (n, trees): all walk down together."""
+        rows = np.arange(len(values))[:, None]
+        nodes = np.broadcast_to(self.roots, (len(values), len(self.roots)))
+        while (self.left[nodes] != nodes).any():
+            value = values[rows, self.feature[nodes]]
+            goes_left = np.where(np.isnan(value), self.missing_left[nodes], value <= self.threshold[nodes])
+            nodes = np.where(goes_left, self.left[nodes], self.right[nodes])
+        return nodes
+
+
+def fit_forest(features: pd.DataFrame, is_tumor: np.ndarray, seed: int, trees: int = TREES) -> Forest:
+    """Learn from a row a candidate and its truth, bool (n,). The same seed and rows give the same forest.
+
+    Both classes weigh equally, however rare true tumours are. Every column is a feature; NaN is a value of
+    its own. Raises InputError unless there are candidates of both classes.
+    """
+    truth = np.asarray(is_tumor, bool)
+    if not 0 < truth.sum() < len(truth):
+        raise InputError(
+            "candidates",
+            f"are {truth.sum()} true tumours and {(~truth).sum()} false alarms; a forest needs both.",
+            "Take a lower tumour threshold or more patients, or leave the filter out.",
+        )
+    names = tuple(features.columns)
+    grower = RandomForestClassifier(
+        n_estimators=trees, min_samples_leaf=LEAST_LEAF, class_weight="balanced", random_state=seed
+    )
+    grown = [tree.tree_ for tree in grower.fit(_columns(features, names), truth).estimators_]
+    return _as_arrays(grown, names)
+
+
+def permutation_importance(
+    forest: Forest, features: pd.DataFrame, is_tumor: np.ndarray, seed: int, repeats: int = 10
+) -> pd.DataFrame:
+    """What each feature is worth: how much ROC-AUC is lost when its values are shuffled among candidates.
+
+    A row a feature, the most important first: `feature, auc_drop, auc_drop_std` (over `repeats`). Use
+    candidates of other patients than it was trained on. Features that say the same share their worth.
+    All NaN where the candidates are of one class only. (Breiman 2001, doi:10.1023/A:1010933404324.)
+    """
+    random = np.random.default_rng(seed)
+    truth = np.asarray(is_tumor, bool)
+    whole = _auc(forest, features, truth)
+    rows = []
+    for name in forest.feature_names:
+        shuffles = (features.assign(**{name: random.permutation(features[name])}) for _ in range(repeats))
+        drops = [whole - _auc(forest, shuffled, truth) for shuffled in shuffles]
+        rows.append({"feature": name, "auc_drop": np.mean(drops), "auc_drop_std": np.std(drops)})
+    return pd.DataFrame(rows).sort_values("auc_drop", ascending=False, ignore_index=True, kind="stable")
+
+
+def _auc(forest: Forest, features: pd.DataFrame, truth: np.ndarray) -> float:
+    is_defined = 0 < truth.sum() < len(truth)
+    return float(roc_auc_score(truth, forest.predict(features))) if is_defined else np.nan
+
+
+def _columns(features: pd.DataFrame, names: tuple[str, ...]) -> np.ndarray:
+    """float32 (n, features), as scikit-learn's trees compare them."""
+    missing = [name for name in names if name not in features]
+    if missing:
+        raise InputError(
+            "features", f"lack the columns {', '.join(missing)}.", "Describe candidates as in training."
+        )
+    return features[list(names)].to_numpy(np.float32)
+
+
+def _as_arrays(trees: list, names: tuple[str, ...]) -> Forest:
+    """scikit-learn's trees (its leaves have no children and no feature) joined into one `Forest`."""
+    roots = np.cumsum([0, *(tree.node_count for tree in trees[:-1])])
+    children = ([], [])
+    for root, tree in zip(roots, trees, strict=True):
+        own = np.arange(tree.node_count)
+        for side, child in zip(children, (tree.children_left, tree.children_right), strict=True):
+            side.append(root + np.where(child < 0, own, child))
+    return Forest(
+        feature_names=names,
+        roots=roots.astype(np.int32),
+        left=np.concatenate(children[0]).astype(np.int32),
+        right=np.concatenate(children[1]).astype(np.int32),
+        feature=np.concatenate([np.maximum(tree.feature, 0) for tree in trees]).astype(np.int32),
+        threshold=np.concatenate([tree.threshold for tree in trees]).astype(np.float64),
+        missing_left=np.concatenate([tree.missing_go_to_left for tree in trees]).astype(bool),
+        probability=np.concatenate([tree.value[:, 0, 1] for tree in trees]).astype(np.float64),
+    )

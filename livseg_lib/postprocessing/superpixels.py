@@ -1,0 +1,194 @@
+"""Tumour candidates without a network: superpixels of a liver at several scales (system J, Bai et al. 2019).
+
+SLIC (Achanta et al. 2012, doi:10.1109/TPAMI.2012.120; scikit-image) in 3D, on a grid coarse enough that a
+superpixel is a few voxels wide. Every liver voxel belongs to one superpixel of each scale; a table says how
+large and how dark each is, and `darkest` which of them are worth a classifier's time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy.ndimage import distance_transform_edt
+from skimage.segmentation import slic
+
+from livseg_lib.errors import InputError
+from livseg_lib.postprocessing.boxes import Box, known_spacing, require_volumes
+from livseg_lib.preprocessing.geometry import resize
+from livseg_lib.preprocessing.region import box_around
+
+SCALES_MM = (10.0, 16.0, 24.0)
+"""Sides of the cubes that superpixels start from: small, middling and large tumours."""
+VOXELS_A_SIDE = 5
+"""Coarse voxels along a superpixel: larger ones are cut on a coarser grid, never finer than the scan's."""
+LEAST_SHARE = 0.2
+"""What is left of a cube at the edge of the liver joins its neighbours if it is a smaller share."""
+HU_RANGE = 100.0
+"""HU count up to so far from the liver's median; beyond are vessels in full contrast, fat and calcium."""
+COMPACTNESS = 0.05
+"""Weight of distance against brightness: one side of a cube counts as much as `COMPACTNESS` of the range."""
+ROUNDS = 5
+"""Of SLIC's clustering; more changed next to nothing."""
+COLUMNS = (
+    *("scale_mm", "superpixel", "center_d", "center_h", "center_w"),
+    *("volume_ml", "mean_hu", "contrast_hu"),
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Superpixels:
+    """The superpixels of one scale."""
+
+    scale_mm: float
+    box: Box
+    """The part of the volume around the liver."""
+    ids: np.ndarray
+    """int32, the shape of the box: 1..n on every voxel of the liver, 0 outside it."""
+    voxel_volume_ml: float
+
+
+def find_superpixels(
+    liver_mask: np.ndarray,
+    hu: np.ndarray,
+    spacing_mm: Sequence[float],
+    scales_mm: Sequence[float] = SCALES_MM,
+) -> list[Superpixels]:
+    """Superpixels of a liver for each of `scales_mm`; none for an empty liver.
+
+    `liver_mask` bool and `hu` int16 are (D, H, W), `spacing_mm` (D, H, W). Raises InputError for different
+    shapes, an unknown spacing and scales that are not positive.
+    """
+    require_volumes(liver_mask=liver_mask, hu=hu)
+    spacing = known_spacing(spacing_mm)
+    if not all(scale > 0 for scale in scales_mm):
+        raise InputError("scales_mm", f"is {tuple(scales_mm)}.", "Give sides in mm, above 0.")
+    region = box_around(liver_mask, spacing_mm, margin_mm=0.0)
+    if region is None:
+        return []
+    box = region.slices
+    liver = liver_mask[box]
+    ids = (_cluster(liver, hu[box], spacing, scale_mm) for scale_mm in scales_mm)
+    return [
+        Superpixels(scale_mm, box, each, float(spacing.prod()) / 1000.0)
+        for scale_mm, each in zip(scales_mm, ids, strict=True)
+    ]
+
+
+def describe_superpixels(superpixels: Sequence[Superpixels], hu: np.ndarray) -> pd.DataFrame:
+    """A row a superpixel of each scale, COLUMNS; `hu` int16 (D, H, W) is the whole volume.
+
+    `center_d`, `center_h`, `center_w` are voxel indices of the volume (its mean position), `contrast_hu` is
+    the median of the liver minus the superpixel's mean: above 0 where it is darker.
+    """
+    tables = [_describe(each, hu) for each in superpixels]
+    return (
+        pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=list(COLUMNS), dtype=float)
+    )
+
+
+def darkest(table: pd.DataFrame, least_contrast_hu: float = 10.0, most: int = 400) -> pd.DataFrame:
+    """The rows worth classifying: so much darker than the liver's median, and at most the `most` darkest.
+
+    In the order of the table. Tumours brighter than the liver are missed by this rule.
+    """
+    dark = table[table["contrast_hu"] >= least_contrast_hu]
+    return dark.nlargest(most, "contrast_hu").sort_index()
+
+
+def paint(superpixels: Sequence[Superpixels], table: pd.DataFrame, column: str) -> np.ndarray:
+    """A value a voxel, float32 in the superpixels' box: the mean of `column` over its superpixels.
+
+    A superpixel without a row in `table` counts as 0. Raises InputError where there are no superpixels.
+    """
+    if not superpixels:
+        raise InputError("superpixels", "are none: the liver is empty.", "Give back an empty mask.")
+    total = np.zeros(superpixels[0].ids.shape, np.float32)
+    for each in superpixels:
+        rows = table[table["scale_mm"] == each.scale_mm]
+        values = np.zeros(each.ids.max() + 1, np.float32)
+        values[rows["superpixel"].to_numpy(int)] = rows[column]
+        total += values[each.ids]
+    return total / len(superpixels)
+
+
+def _cluster(liver: np.ndarray, hu: np.ndarray, spacing_mm: np.ndarray, scale_mm: float) -> np.ndarray:
+    """Ids of one scale on the liver's box."""
+    sides = zip(liver.shape, spacing_mm, strict=True)
+    indices = [_coarse_index(size, mm, scale_mm / VOXELS_A_SIDE) for size, mm in sides]
+    grey, coarse_liver = _coarse(liver, hu, indices)
+    coarse_mm = spacing_mm * np.divide(liver.shape, grey.shape)
+    cubes = grey.size * float(coarse_mm.prod()) / scale_mm**3
+    ids = slic(
+        grey,
+        n_segments=max(1, round(cubes)),
+        compactness=COMPACTNESS,
+        max_num_iter=ROUNDS,
+        spacing=coarse_mm,
+        channel_axis=None,
+        start_label=1,
+    )
+    whole = _without_slivers(ids, coarse_liver, coarse_mm, LEAST_SHARE * grey.size / max(1, cubes))
+    return _numbered(np.where(liver, whole[np.ix_(*indices)], 0))
+
+
+def _coarse_index(size: int, fine_mm: float, coarse_mm: float) -> np.ndarray:
+    """The coarse voxel that holds the centre of each of `size` fine ones, int (size,)."""
+    coarse = max(1, min(size, round(size * fine_mm / coarse_mm)))
+    return ((np.arange(size) + 0.5) * coarse / size).astype(int)
+
+
+def _coarse(liver: np.ndarray, hu: np.ndarray, indices: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """HU from the liver's median in units of HU_RANGE, -1 to 1, and the liver, on the coarse grid."""
+    shape = tuple(int(index[-1]) + 1 for index in indices)
+    middle = np.float32(np.median(hu[liver]))
+    grey, coarse_liver = np.zeros(shape, np.float32), np.zeros(shape, bool)
+    for k, plane in zip(indices[0], zip(liver, hu, strict=True), strict=True):
+        # What is no liver is painted as liver: it should not pull at the superpixels along the border.
+        offset = np.where(plane[0], np.clip(plane[1] - middle, -HU_RANGE, HU_RANGE), np.float32(0))
+        grey[k] += resize(offset, shape[1:]) / HU_RANGE
+    grey /= np.bincount(indices[0])[:, None, None]
+    coarse_liver[tuple(index[fine] for index, fine in zip(indices, np.nonzero(liver), strict=True))] = True
+    return grey, coarse_liver
+
+
+def _without_slivers(
+    ids: np.ndarray, liver: np.ndarray, spacing_mm: np.ndarray, least_voxels: float
+) -> np.ndarray:
+    """`ids` where those with less than `least_voxels` in the liver have given them to their neighbours."""
+    inside = np.where(liver, ids, 0)
+    voxels = np.bincount(inside.ravel())
+    voxels[0] = 0
+    stays = (voxels >= min(least_voxels, voxels.max()))[inside]
+    if stays.all():
+        return ids
+    nearest = distance_transform_edt(~stays, sampling=spacing_mm, return_distances=False, return_indices=True)
+    return ids[tuple(nearest)]
+
+
+def _numbered(ids: np.ndarray) -> np.ndarray:
+    """Ids 1..n without gaps, int32; 0 stays 0."""
+    present = np.bincount(ids.ravel()) > 0
+    present[0] = False
+    return np.where(present, np.cumsum(present), 0).astype(np.int32)[ids]
+
+
+def _describe(superpixels: Superpixels, hu: np.ndarray) -> pd.DataFrame:
+    inside = superpixels.ids > 0
+    ids, values = superpixels.ids[inside], hu[superpixels.box][inside]
+    voxels = np.bincount(ids)[1:]
+    centers = [
+        np.bincount(ids, weights=indices)[1:] / voxels + side.start
+        for indices, side in zip(np.nonzero(inside), superpixels.box, strict=True)
+    ]
+    mean_hu = np.bincount(ids, weights=values)[1:] / voxels
+    table = pd.DataFrame(dict(zip(("center_d", "center_h", "center_w"), centers, strict=True)))
+    table.insert(0, "scale_mm", superpixels.scale_mm)
+    table.insert(1, "superpixel", np.arange(1, len(voxels) + 1))
+    return table.assign(
+        volume_ml=voxels * superpixels.voxel_volume_ml,
+        mean_hu=mean_hu,
+        contrast_hu=np.median(values) - mean_hu,
+    )

@@ -1,0 +1,153 @@
+"""Variants of a picture go and come back; the mean over them is the network's own answer where it may be."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from livseg_lib.errors import InputError
+from livseg_lib.inference.augmented import (
+    VARIANTS,
+    AugmentedNetwork,
+    Variant,
+    choose_variants,
+    predict_augmented,
+    predict_variants,
+)
+from livseg_lib.inference.blocks import predict_blocks
+from livseg_lib.inference.planes import predict_planes
+
+SIZE = 48
+MOVED = [name for name in VARIANTS if name not in ("none", "grey")]
+
+
+def smooth(*shape: int, seed: int = 0) -> np.ndarray:
+    """Images float32 in [0, 1] without detail that interpolation would blur."""
+    noise = np.random.default_rng(seed).random(shape)
+    sigma = (*[0] * (len(shape) - 3), 4, 4, 0)
+    blurred = ndimage.gaussian_filter(noise, sigma)
+    return ((blurred - blurred.min()) / np.ptp(blurred) * 0.8 + 0.1).astype(np.float32)
+
+
+def reach(variant: Variant) -> np.ndarray:
+    return variant.undo(np.ones((SIZE, SIZE, 1), np.float32))[..., 0]
+
+
+@pytest.mark.parametrize("variant", VARIANTS["shift"])
+def test_a_shift_comes_back_to_the_last_bit(variant):
+    images = np.random.default_rng(1).random((3, SIZE, SIZE, 2), np.float32)
+    back, inside = variant.undo(variant.apply(images)), reach(variant)
+    assert set(np.unique(inside)) == {0, 1} and inside.sum() == (SIZE - 3) ** 2
+    np.testing.assert_array_equal(back[:, inside == 1], images[:, inside == 1])
+    assert not back[:, inside == 0].any()
+
+
+def test_a_shift_goes_down_and_right():
+    picture = np.zeros((8, 8, 1), np.float32)
+    picture[2, 3] = 1
+    moved = Variant(shift_pixels=(3, 2)).apply(picture)
+    assert moved[5, 5, 0] == 1 and moved.sum() == 1
+
+
+@pytest.mark.parametrize("variant", [v for name in ("rotate", "zoom") for v in VARIANTS[name]])
+def test_turned_and_zoomed_pictures_come_back_but_for_interpolation(variant):
+    images = smooth(2, SIZE, SIZE, 3)
+    back, inside = variant.undo(variant.apply(images)), reach(variant)
+    assert (inside > 0.999).mean() > 0.7
+    assert np.abs(back - images)[:, inside > 0.999].max() < 0.02
+    assert np.abs(variant.apply(images) - images).max() > 0.05  # it did move
+
+
+@pytest.mark.parametrize("variant", [v for name in MOVED for v in VARIANTS[name]])
+def test_a_spot_is_found_where_it_was(variant):
+    rows, columns = np.mgrid[:SIZE, :SIZE]
+    spot = np.exp(-((rows - 20.0) ** 2 + (columns - 29.0) ** 2) / 18).astype(np.float32)[..., None]
+    back = variant.undo(variant.apply(spot))[..., 0]
+    assert ndimage.center_of_mass(back) == pytest.approx((20, 29), abs=0.03)
+
+
+def test_greys_change_and_nothing_moves():
+    images = smooth(SIZE, SIZE, 1)
+    seen = [variant.apply(images) for variant in VARIANTS["grey"]]
+    assert len({picture.tobytes() for picture in seen}) == len(seen)
+    assert all(picture.min() >= 0 and picture.max() <= 1 for picture in seen)
+    bright = Variant(brightness=0.1, contrast=1.1).apply(np.array([[[0.5], [0.6], [0.0], [1.0]]], np.float32))
+    np.testing.assert_allclose(bright.ravel(), [0.6, 0.71, 0.05, 1.0], rtol=1e-6)
+    assert all(variant.undo(images) is images for variant in VARIANTS["grey"])
+
+
+@pytest.mark.parametrize("shape", [(SIZE, SIZE, 3), (2, SIZE, SIZE, 7), (2, 5, SIZE, SIZE, 1)])
+@pytest.mark.parametrize("names", [("none",), ("shift",), ("rotate", "zoom"), tuple(MOVED)])
+def test_the_mean_is_the_answer_of_a_network_that_sees_each_pixel_alone(shape, names):
+    images = smooth(*shape)
+    mean = predict_augmented(lambda seen: seen**2, images, names)
+    assert mean.shape == shape and mean.dtype == np.float32
+    tolerance = {("none",): 0, ("shift",): 1e-6}.get(names, 0.03)
+    middle = (..., slice(6, -6), slice(6, -6), slice(None))
+    np.testing.assert_allclose(mean[middle], images[middle] ** 2, rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_a_constant_answer_stays_itself_up_to_the_border(name):
+    mean = predict_augmented(lambda seen: np.full_like(seen, 0.3), smooth(2, SIZE, SIZE, 1), (name,))
+    np.testing.assert_allclose(mean, 0.3, rtol=1e-5)
+
+
+def test_the_mean_is_that_of_all_variants():
+    images, asked = smooth(1, SIZE, SIZE, 1), []
+
+    def predict(seen: np.ndarray) -> np.ndarray:
+        asked.append(seen)
+        return np.full_like(seen, len(asked) / 10)
+
+    mean = predict_augmented(predict, images, ("grey",))
+    assert len(asked) == 5
+    np.testing.assert_array_equal(asked[0], images)  # as it is, first
+    np.testing.assert_allclose(mean, np.mean([1, 2, 3, 4, 5]) / 10, rtol=1e-6)
+
+
+def test_each_variant_can_be_had_by_itself():
+    found = list(predict_variants(lambda seen: seen, smooth(SIZE, SIZE, 1), choose_variants(("shift",))))
+    assert len(found) == 5
+    assert all(maps.shape == (SIZE, SIZE, 1) == inside.shape for maps, inside in found)
+    assert found[0][1].min() == 1 > found[1][1].min()
+
+
+def test_no_variant_mirrors_the_body():
+    arrow = np.zeros((SIZE, SIZE, 1), np.float32)
+    arrow[10:14, 8:12], arrow[34:38, 20:24] = 1, 0.5
+    for variant in choose_variants(list(VARIANTS)):
+        seen = variant.apply(arrow)[..., 0]
+        one, other = (ndimage.center_of_mass(part) for part in (seen > 0.75, (seen > 0.25) & (seen < 0.75)))
+        assert one[0] + 10 < other[0] and one[1] + 5 < other[1]
+
+
+def small_network(*shape: int) -> keras.Model:
+    keras.utils.set_random_seed(3)
+    convolution = keras.layers.Conv3D if len(shape) == 4 else keras.layers.Conv2D
+    inputs = keras.Input(shape)
+    return keras.Model(inputs, convolution(2, 3, padding="same", activation="sigmoid")(inputs))
+
+
+def test_it_stands_in_for_a_network_of_pictures_and_for_one_of_blocks():
+    pictures = (smooth(9, SIZE, SIZE, 1) * 255).astype(np.uint8)
+    flat, deep = small_network(SIZE, SIZE, 1), small_network(4, SIZE, SIZE, 1)
+    for predict, network in (
+        (lambda net: predict_planes(net, pictures), flat),
+        (lambda net: predict_blocks(net, pictures, len(pictures)), deep),
+    ):
+        plain, same, mean = (
+            predict(net)
+            for net in (network, AugmentedNetwork(network, ()), AugmentedNetwork(network, ("shift", "grey")))
+        )
+        np.testing.assert_array_equal(same, plain)
+        assert mean.shape == plain.shape and (mean != plain).any()
+        assert np.abs(mean[:, 8:-8, 8:-8].astype(int) - plain[:, 8:-8, 8:-8]).max() < 6
+    assert AugmentedNetwork(flat, ()).count_params() == flat.count_params()
+
+
+def test_an_unknown_variant_is_refused_at_once():
+    with pytest.raises(InputError, match=r"flip.*none, grey"):
+        AugmentedNetwork(small_network(SIZE, SIZE, 1), ("rotate", "flip"))

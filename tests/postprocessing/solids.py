@@ -1,0 +1,30 @@
+"""Balls and boxes of known shape in livers of known HU, for the tests of this room."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def ball(shape, center_mm, radius_mm: float, spacing_mm) -> np.ndarray:
+    """Boolean (D, H, W): voxel centres within `radius_mm` of `center_mm`, from the centre of voxel 0."""
+    grid = np.ogrid[tuple(slice(size) for size in shape)]
+    parts = ((g * mm - c) ** 2 for g, mm, c in zip(grid, spacing_mm, center_mm, strict=True))
+    return sum(parts) <= radius_mm**2
+
+
+def box(shape, start, stop) -> np.ndarray:
+    """Boolean (D, H, W): from voxel `start` up to but without `stop`."""
+    mask = np.zeros(shape, bool)
+    mask[tuple(slice(a, b) for a, b in zip(start, stop, strict=True))] = True
+    return mask
+
+
+def scan(liver: np.ndarray, tumor: np.ndarray, contrast_hu: float = 50, noise_hu: float = 0.0) -> np.ndarray:
+    """int16 HU: air outside, liver at 100, tumours darker by `contrast_hu`."""
+    hu = np.where(tumor, 100.0 - contrast_hu, np.where(liver, 100.0, -900.0))
+    return (hu + np.random.default_rng(0).normal(0, noise_hu, liver.shape)).astype(np.int16)
+
+
+def dice(found: np.ndarray, truth: np.ndarray) -> float:
+    """Of two masks, not both empty."""
+    return 2 * (found & truth).sum() / (found.sum() + truth.sum())

@@ -1,0 +1,192 @@
+"""Features against hand values on boxes and balls, and what has to hold for any candidate."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+
+from livseg_lib.errors import InputError
+from livseg_lib.postprocessing.candidate_shape import principal_lengths_mm, sphericity
+from livseg_lib.postprocessing.candidates import FEATURES, candidate_features, match_candidates
+from postprocessing.solids import ball, box, scan
+
+SPACING_MM = (3.0, 1.0, 0.5)
+SHAPE = (20, 60, 100)
+LIVER = box(SHAPE, (1, 5, 10), (19, 55, 90))
+SPACINGS = [(1.0, 1.0, 1.0), (2.0, 0.7, 0.7), (0.8, 1.5, 0.6)]
+
+
+def features_of(tumor: np.ndarray, liver=LIVER, hu=None, spacing_mm=SPACING_MM):
+    hu = scan(liver, tumor) if hu is None else hu
+    return candidate_features(tumor, liver, hu, spacing_mm)[0]
+
+
+def test_a_box_has_the_values_of_its_sides():
+    row = features_of(box(SHAPE, (6, 20, 30), (10, 26, 78))).loc[1]  # 12 x 6 x 24 mm
+    assert row.volume_ml == pytest.approx(1.728)
+    assert row.diameter_mm == pytest.approx((6 * 1728 / np.pi) ** (1 / 3))
+    assert (row.elongation, row.flatness, row.extent) == pytest.approx((0.5, 0.25, 1.0))
+    assert row.longest_axis_mm == pytest.approx(24 * np.sqrt(5 / 3))
+    # From the liver's faces: 12 mm of voxels above, 9 of them + 1 to the first outside; 6 mm right at W.
+    assert row.gap_mm == pytest.approx(min((90 - 77) * 0.5, (20 - 4) * 1.0, (6 - 0) * 3.0))
+
+
+def test_turning_a_scan_leaves_the_shape_as_it_was():
+    tumor = box(SHAPE, (6, 20, 30), (10, 26, 78))
+    turned = [np.ascontiguousarray(a.transpose(2, 0, 1)) for a in (tumor, LIVER)]
+    shape = [name for name, feature in FEATURES.items() if feature.kind == "shape"]
+    here = features_of(tumor)[shape]
+    there = features_of(*turned, spacing_mm=(0.5, 3.0, 1.0))[shape]
+    np.testing.assert_allclose(here, there, rtol=1e-5)
+
+
+@pytest.mark.parametrize("spacing_mm", SPACINGS)
+def test_a_ball_is_round_whatever_the_spacing(spacing_mm):
+    shape = tuple(int(30 / mm) for mm in spacing_mm)
+    inside = ball(shape, (14, 14, 14), 10, spacing_mm)
+    np.testing.assert_allclose(principal_lengths_mm(inside, np.array(spacing_mm)), 20, rtol=0.03)
+    assert 0.88 < sphericity(inside, np.array(spacing_mm)) <= 1
+    liver = np.ones(shape, bool)
+    row = features_of(inside, liver, spacing_mm=spacing_mm).loc[1]
+    assert row.diameter_mm == pytest.approx(20, rel=0.03)
+    assert row.elongation > 0.96 and row.flatness > 0.94 and row.extent == pytest.approx(np.pi / 6, rel=0.1)
+
+
+def test_a_sheet_is_flat_and_a_thread_is_thin_and_neither_is_a_ball():
+    sheet, thread = box(SHAPE, (8, 20, 20), (9, 50, 80)), box(SHAPE, (8, 30, 20), (9, 31, 80))
+    rows = {name: features_of(mask).loc[1] for name, mask in (("sheet", sheet), ("thread", thread))}
+    assert rows["sheet"].elongation == pytest.approx(1) and rows["sheet"].flatness == pytest.approx(0.1)
+    assert rows["thread"].elongation == pytest.approx(0.1)
+    assert max(row.sphericity for row in rows.values()) < 0.6
+
+
+def test_hu_are_compared_with_the_liver_around():
+    tumor = box(SHAPE, (6, 20, 30), (10, 26, 78))
+    hu = scan(LIVER, tumor, contrast_hu=50)
+    hu[LIVER & ~tumor & (np.indices(SHAPE)[1] > 35)] = 140  # far from it: the median, not the rim
+    row = features_of(tumor, hu=hu).loc[1]
+    assert (row.mean_hu, row.std_hu, row.p10_hu, row.median_hu, row.p90_hu) == (50, 0, 50, 50, 50)
+    assert (row.rim_contrast_hu, row.liver_contrast_hu) == (50, 50)
+    hu[tumor] = np.where(np.arange(tumor.sum()) % 2, 40, 60)
+    row = features_of(tumor, hu=hu).loc[1]
+    assert (row.mean_hu, row.std_hu, row.p10_hu, row.p90_hu) == (50, 10, 40, 60)
+
+
+def test_air_beside_the_liver_is_no_liver_to_compare_with():
+    tumor = box(SHAPE, (6, 5, 30), (10, 11, 60))  # on the surface
+    assert features_of(tumor).loc[1].rim_contrast_hu == 50
+
+
+def test_another_candidate_is_no_liver_to_compare_with():
+    tumor = box(SHAPE, (6, 20, 30), (10, 26, 50)) | box(SHAPE, (6, 27, 30), (10, 33, 50))
+    assert features_of(tumor).rim_contrast_hu.tolist() == [50, 50]
+
+
+def test_an_even_texture_has_no_contrast_and_a_checkerboard_has_much():
+    shape, tumor = (3, 40, 40), box((3, 40, 40), (1, 5, 5), (2, 35, 35))
+    even = scan(np.ones(shape, bool), tumor)
+    blocks = np.indices(shape)[1:] // 2
+    checked = np.where(tumor, np.where((blocks[0] + blocks[1]) % 2, 20, 80), 100).astype(np.int16)
+    flat, rough = (features_of(tumor, np.ones(shape, bool), hu, (2.0, 1.0, 1.0)).loc[1] for hu in (even, checked))
+    assert (flat.texture_contrast, flat.texture_homogeneity, flat.texture_energy) == (0, 1, 1)
+    # Along rows and columns 2 mm lead into the other colour, 60 HU = 3 levels away (52 grey, 18.75 HU each).
+    assert rough.texture_contrast > 3 and rough.texture_homogeneity < 0.8 and rough.texture_energy < 0.9
+
+
+def test_a_sharp_border_has_a_larger_gradient_than_a_blurred_one():
+    from scipy.ndimage import gaussian_filter
+
+    tumor = box(SHAPE, (6, 20, 30), (10, 40, 70))
+    sharp = scan(np.ones(SHAPE, bool), tumor)
+    blurred = gaussian_filter(sharp.astype(float), (1.3, 4, 8)).astype(np.int16)
+    gradients = [features_of(tumor, np.ones(SHAPE, bool), hu).loc[1].border_gradient for hu in (sharp, blurred)]
+    assert gradients[0] > 2 * gradients[1] > 0
+
+
+def test_depth_is_that_below_the_surface():
+    near, deep = box(SHAPE, (8, 6, 40), (9, 8, 44)), box(SHAPE, (8, 28, 40), (9, 32, 60))
+    depths = [features_of(mask).loc[1].depth_mm for mask in (near, deep)]
+    assert depths[0] == pytest.approx(2.5) and depths[1] > 15
+
+
+def test_a_single_voxel_has_all_features_but_texture():
+    tumor = np.zeros(SHAPE, bool)
+    tumor[8, 30, 50] = True
+    row = features_of(tumor).loc[1]
+    texture = [name for name in FEATURES if name.startswith("texture_")]
+    assert row[texture].isna().all() and np.isfinite(row.drop(texture)).all()
+    assert (row.volume_ml, row.elongation, row.extent) == pytest.approx((0.0015, 1 / 3, 1))
+
+
+def test_candidates_outside_any_liver_have_no_depth_and_no_contrast():
+    tumor = box(SHAPE, (8, 28, 40), (9, 32, 60))
+    row = features_of(tumor, np.zeros(SHAPE, bool)).loc[1]
+    assert (row.depth_mm, row.gap_mm) == (0, 0)
+    assert np.isnan([row.rim_contrast_hu, row.liver_contrast_hu]).all() and row.volume_ml > 0
+
+
+def test_the_table_follows_the_ids():
+    tumor = box(SHAPE, (2, 10, 20), (4, 12, 30)) | box(SHAPE, (8, 28, 40), (12, 40, 60))
+    table, ids = candidate_features(tumor, LIVER, scan(LIVER, tumor), SPACING_MM)
+    assert list(table.columns) == list(FEATURES) and table.index.tolist() == [1, 2]
+    np.testing.assert_array_equal(ids > 0, tumor)
+    volumes = np.bincount(ids.ravel())[1:] * np.prod(SPACING_MM) / 1000
+    np.testing.assert_allclose(table.volume_ml, volumes)
+
+
+@pytest.mark.parametrize("shape", [(4, 8, 8), (1, 8, 8)])
+def test_nothing_gives_an_empty_table_and_a_single_slice_works(shape):
+    nothing, liver = np.zeros(shape, bool), np.ones(shape, bool)
+    table, ids = candidate_features(nothing, liver, scan(liver, nothing), SPACING_MM)
+    assert table.shape == (0, len(FEATURES)) and not ids.any()
+    assert match_candidates(ids, liver).shape == (0,)
+    tumor = box(shape, (0, 2, 2), (1, 6, 6))
+    assert np.isfinite(features_of(tumor, liver).loc[1]).all()
+    # The liver, as large as the scan, has no surface: everything is as deep as can be.
+    whole = features_of(liver, liver).loc[1]
+    assert whole.volume_ml > 0 and np.isnan(whole.border_gradient)
+
+
+def test_inputs_are_left_alone_and_bad_ones_refused():
+    tumor = box(SHAPE, (8, 28, 40), (9, 32, 60))
+    hu = scan(LIVER, tumor)
+    before = [each.copy() for each in (tumor, LIVER, hu)]
+    candidate_features(tumor, LIVER, hu, SPACING_MM)
+    for array, copy in zip((tumor, LIVER, hu), before, strict=True):
+        np.testing.assert_array_equal(array, copy)
+    with pytest.raises(InputError, match="without a size in mm"):
+        candidate_features(tumor, LIVER, hu, (np.nan,) * 3)
+    with pytest.raises(InputError, match="not volumes of one shape"):
+        candidate_features(tumor, LIVER[1:], hu, SPACING_MM)
+
+
+def test_every_feature_is_told_to_people():
+    assert {feature.kind for feature in FEATURES.values()} == {"shape", "intensity", "texture"}
+    assert all(feature.meaning and feature.meaning[0].isupper() for feature in FEATURES.values())
+    for suffix in ("ml", "mm", "hu"):
+        units = {f.unit.lower() for name, f in FEATURES.items() if name.endswith(f"_{suffix}")}
+        assert units == {suffix}
+
+
+@pytest.mark.parametrize(("overlap", "expected"), [(0.0, [True, True, False]), (0.5, [False, True, False])])
+def test_a_candidate_is_true_by_the_share_of_its_voxels(overlap, expected):
+    ids = np.zeros((1, 3, 4), np.uint16)
+    ids[0, 0], ids[0, 1], ids[0, 2] = 1, 2, 3
+    reference = np.zeros(ids.shape, bool)
+    reference[0, 0, :2], reference[0, 1, :3] = True, True
+    assert match_candidates(ids, reference, overlap).tolist() == expected
+    with pytest.raises(InputError):
+        match_candidates(ids, reference, 1.0)
+
+
+@pytest.mark.slow
+def test_hundreds_of_candidates_in_a_whole_scan_take_seconds():
+    shape, spacing_mm = (80, 512, 512), (3.0, 0.75, 0.75)
+    liver = box(shape, (10, 100, 60), (70, 380, 320))
+    tumor = liver & (np.random.default_rng(0).random(shape) < 2e-5)
+    tumor |= ball(shape, (120, 180, 150), 25, spacing_mm)
+    began = time.monotonic()
+    table, _ = candidate_features(tumor, liver, scan(liver, tumor, noise_hu=20), spacing_mm)
+    assert len(table) > 60 and time.monotonic() - began < 20
