@@ -168,7 +168,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
 
 
 def networks(arguments: argparse.Namespace) -> int:
-    """What every network of the catalogue costs: parameters, GFLOPs, milliseconds an image."""
+    """What every network of the catalogue costs: parameters, GFLOPs, milliseconds an input."""
     from livseg_lib.atomic import write_atomically
     from livseg_lib.models import SMALL_OPTIONS
     from livseg_lib.models.cost import cost_table
@@ -176,8 +176,8 @@ def networks(arguments: argparse.Namespace) -> int:
     from livseg_lib.runs import describe_device
 
     tables = {
-        "As published, 256 x 256 x 3, two structures": cost_table((256, 256, 3), 2),
-        "Small, for laptops, 128 x 128 x 3, two structures": cost_table((128, 128, 3), 2, SMALL_OPTIONS),
+        "As published, two structures": cost_table((256, 256, 3), (64, 64, 64, 3), 2),
+        "Small, for laptops, two structures": cost_table((128, 128, 3), (64, 64, 64, 3), 2, SMALL_OPTIONS),
     }
     for title, table in tables.items():
         print(f"{title}\n{table.round(2).to_string(index=False)}\n")

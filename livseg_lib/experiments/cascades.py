@@ -5,6 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
+
+from livseg_lib.evaluation.published import published_rows
+from livseg_lib.inference import Evaluation, lits_rows
 from livseg_lib.inference.cascade import Cascade
 from livseg_lib.inference.cascade_folder import LEARNT, StepPlan, load_cascade, save_cascade
 from livseg_lib.paths import RunFolders
@@ -77,3 +82,27 @@ def training_of_parts(parts: list[Path]) -> dict:
 def _training(part: Path) -> dict:
     name = "model.json" if (part / "model.json").exists() else "forest.json"
     return json.loads((part / name).read_text())["training"]
+
+
+def cascade_row(cascade: Cascade, evaluation: Evaluation) -> dict:
+    """A row of cascades.csv: what a volume takes in seconds, and how far the tumour burden is off.
+
+    Seconds are those of all steps in memory, reading and scoring left out; the burden's error (system I) is
+    NaN where the cascade finds no tumours.
+    """
+    seconds = pd.DataFrame(evaluation.patients).groupby("case")["predict_seconds"].first()
+    burden = {row["structure"]: row for row in lits_rows(cascade, evaluation)}.get("tumor", {})
+    published = published_rows().query("source == 'I'").set_index("metric")["value"]
+    is_i = cascade.system == "cascade_cdnn"
+    return {
+        "system": cascade.system,
+        "steps": len(cascade.steps),
+        "seconds_a_volume": seconds.mean(),
+        "slowest_seconds": seconds.max(),
+        "published_seconds": published["seconds_per_volume"] if is_i else np.nan,
+        "tumor_burden_rmse": burden.get("tumor_burden_rmse", np.nan),
+        "published_burden_rmse": published["tumor_burden_rmse"] if is_i else np.nan,
+        "cases_without_liver_found": sum(
+            row["liver_prediction_voxels"] == 0 for row in evaluation.case_scores
+        ),
+    }

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import keras
 import numpy as np
 
+from livseg_lib.inference.planes import predict_planes
 from livseg_lib.sampling.blocks import cover_blocks
 
 Block = tuple[int, np.ndarray]
@@ -40,6 +41,15 @@ def predict_blocks(
         ours = planes[start : start + len(slices)]  # the copies that fill a short volume up fall away
         ours[:] = np.rint(slices[: len(ours)] * 255.0)
     return planes
+
+
+def predict_stack(
+    network: keras.Model, pictures: Iterable[np.ndarray], n_slices: int, liver: range | None = None
+) -> np.ndarray:
+    """`predict_blocks` or `predict_planes`, whichever the network is for; `liver` is for blocks."""
+    if len(network.input_shape) == 5:
+        return predict_blocks(network, pictures, n_slices, liver=liver)
+    return predict_planes(network, pictures)
 
 
 def stream_blocks(

@@ -117,4 +117,6 @@ def build_cascade(folder: Path, system: str, plans: Sequence[StepPlan], training
             parts[plan.part, plan.using] = PARTS[plan.part](folder, plan.using)
     steps = [Step(plan.name, parts[plan.part, plan.using], plan.region, plan.margin_mm) for plan in plans]
     parameters = sum(part.parameters for part in parts.values())
-    return Cascade(system, STRUCTURES, tuple(steps), parameters, training)
+    finds_tumors = any("tumor" in part.structures for part in parts.values())
+    structures = STRUCTURES if finds_tumors else ("liver",)
+    return Cascade(system, structures, tuple(steps), parameters, training)

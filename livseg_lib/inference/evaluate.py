@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +16,7 @@ from livseg_lib.datasets.case import Case
 from livseg_lib.evaluation.case_scores import score_case
 from livseg_lib.evaluation.probability_histogram import ProbabilityHistogram
 from livseg_lib.evaluation.slice_scores import score_slices
-from livseg_lib.inference.planes import predict_planes
+from livseg_lib.inference.blocks import predict_stack
 from livseg_lib.inference.stored_slices import stored_labels, stored_pictures
 from livseg_lib.inference.volume import labels_from_planes
 from livseg_lib.labels import structure_mask
@@ -68,12 +69,13 @@ def evaluate_system(
     evaluation = Evaluation(trained.system)
     evaluation.histograms = {structure: ProbabilityHistogram() for structure in trained.structures}
     for case in tqdm(list(cases), trained.system, unit="patient"):
+        volume, truth = case.read_volume(), np.asarray(stored_labels(folder, case.case_id))
+        began = time.perf_counter()
         pictures = trained.inputs.compose(stored_pictures(folder, case.case_id))
-        planes = predict_planes(trained.network, pictures)
-        volume = case.read_volume()
+        planes = predict_stack(trained.network, pictures, len(truth))
         labels = labels_from_planes(planes, volume, trained.recipe, trained.thresholds)
-        _add_case(evaluation, trained, case, labels, case.read_labels(volume), volume, predictions)
-        truth = np.asarray(stored_labels(folder, case.case_id))
+        seconds = time.perf_counter() - began
+        _add_case(evaluation, trained, case, labels, volume, predictions, seconds)
         for channel, structure in enumerate(trained.structures):
             mask, threshold = structure_mask(truth, structure), trained.thresholds[structure]
             evaluation.histograms[structure].add(planes[..., channel], mask)
@@ -94,8 +96,10 @@ def evaluate_labels(
     evaluation = Evaluation(system.system)
     for case in tqdm(list(cases), system.system, unit="patient"):
         volume = case.read_volume()
-        labels, truth = predict(case, volume), case.read_labels(volume)
-        _add_case(evaluation, system, case, labels, truth, volume, predictions)
+        began = time.perf_counter()
+        labels = predict(case, volume)
+        seconds = time.perf_counter() - began
+        truth = _add_case(evaluation, system, case, labels, volume, predictions, seconds)
         for structure in system.structures:
             certain = structure_mask(labels, structure) * np.uint8(255)
             _add_slices(
@@ -109,18 +113,24 @@ def _add_case(
     system: ScoredSystem,
     case: Case,
     labels: np.ndarray,
-    reference: np.ndarray,
     volume: Volume,
     predictions: Path,
-) -> None:
+    seconds: float,
+) -> np.ndarray:
+    """Keep and score what was predicted in so many seconds; returns the truth on the volume's grid."""
     keep_prediction(labels, volume, predictions, case.case_id)
+    reference = case.read_labels(volume)
     scores = score_case(labels, reference, volume.spacing_mm)
     who = {"system": system.system, "patient": case.patient, "case": case.case_id}
     evaluation.case_scores.append(who | scores)
     for structure in system.structures:
         evaluation.patients.append(
-            {"structure": structure} | who | _structure_row(scores, structure, volume.voxel_volume_ml)
+            {"structure": structure}
+            | who
+            | _structure_row(scores, structure, volume.voxel_volume_ml)
+            | {"predict_seconds": seconds}
         )
+    return reference
 
 
 def _structure_row(scores: dict, structure: str, voxel_volume_ml: float) -> dict:

@@ -1,6 +1,7 @@
 """What the steps of a cascade do: networks, finishing, and what tells tumours from false alarms.
 
-Each is a `cascade.Part`: (volume of the region, labels so far) -> labels from now on.
+Each is a `cascade.Part`: (volume of the region, labels so far) -> labels from now on. `structures` are those
+it finds by itself, `parameters` the numbers that were learnt.
 """
 
 from __future__ import annotations
@@ -29,6 +30,11 @@ class NetworkPart:
     trained: TrainedModel
 
     @property
+    def structures(self) -> tuple[str, ...]:
+        """What it finds."""
+        return self.trained.structures
+
+    @property
     def parameters(self) -> int:
         """Numbers in its weights."""
         return self.trained.parameters
@@ -47,6 +53,7 @@ class FinishPart:
     """One of the finishing functions, by name."""
 
     name: str
+    structures: tuple[str, ...] = ()
     parameters: int = 0
 
     def __call__(self, volume: Volume, labels: np.ndarray) -> np.ndarray:
@@ -60,6 +67,7 @@ class ForestPart:
 
     forest: Forest
     threshold: float
+    structures: tuple[str, ...] = ()
 
     @property
     def parameters(self) -> int:
@@ -78,6 +86,7 @@ class ContourPart:
     """Draws the outlines of tumours to the edges in the image (system J)."""
 
     reach_mm: float
+    structures: tuple[str, ...] = ()
     parameters: int = 0
 
     def __call__(self, volume: Volume, labels: np.ndarray) -> np.ndarray:

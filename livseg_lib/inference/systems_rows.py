@@ -19,6 +19,10 @@ PUBLISHED = {
     "manet": ("D", "MAnet", "iou"),
     "deeplabv3+": ("D", "DeepLabV3+", "iou"),
     "attention_unet": ("B", "Attention U-Net", ""),
+    "unet3d": ("E", "64-slice volumetric U-Net", ""),
+    "cascade_25d": ("G", "2.5D residual U-Net", "dice_per_case"),
+    "cascade_forest": ("H", "Cascade with candidate filter", "dice_per_case"),
+    "cascade_cdnn": ("I", "Hierarchical CDNN", "dice_per_case"),
 }
 """System -> (source letter, name, metric) of the published figure that stands beside it; B only names
 the Attention U-Net. D's are those of its validation set, where liver and tumour count together."""

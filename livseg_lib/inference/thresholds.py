@@ -9,7 +9,7 @@ import keras
 
 from livseg_lib.evaluation.probability_histogram import ProbabilityHistogram
 from livseg_lib.evaluation.thresholds import choose_threshold
-from livseg_lib.inference.planes import predict_planes
+from livseg_lib.inference.blocks import predict_stack
 from livseg_lib.inference.stored_slices import stored_labels, stored_pictures
 from livseg_lib.labels import structure_mask
 from livseg_lib.preprocessing.network_input import OWN_PICTURE, NetworkInput
@@ -31,7 +31,7 @@ def choose_thresholds(
     for case_id in case_ids:
         labels = stored_labels(folder, case_id)
         pictures = inputs.compose(stored_pictures(folder, case_id), structure_mask(labels, "liver"))
-        planes = predict_planes(network, pictures)
+        planes = predict_stack(network, pictures, len(labels))
         for channel, structure in enumerate(structures):
             histogram = ProbabilityHistogram()
             histogram.add(planes[..., channel], structure_mask(labels, structure))

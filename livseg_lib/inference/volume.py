@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from livseg_lib.inference.blocks import predict_blocks
-from livseg_lib.inference.planes import Passes, predict_passing_planes, predict_planes
+from livseg_lib.inference.blocks import predict_stack
+from livseg_lib.inference.planes import Passes, predict_passing_planes
 from livseg_lib.labels import STRUCTURE_LABELS
 from livseg_lib.preprocessing import Recipe, prepare_labels, prepare_slices, restore_masks
 from livseg_lib.preprocessing.geometry import working_grid
@@ -22,16 +22,15 @@ def predict_volume(
 
     `passes` spares the network the pictures that it holds back (`predict_passing_planes`); they are
     background then. `inference.sorting.SorterGate` is one. `liver`, bool (D, H, W), is for a network that
-    sees it; such a one without raises InputError. A network of blocks sees overlapping ones, and no `passes`.
+    sees it; such a one without raises InputError.
+    A network of blocks sees overlapping ones; it has no `passes`.
     """
     pictures = trained.inputs.compose(
         prepare_slices(volume, trained.recipe), _liver_pictures(trained, volume, liver)
     )
-    if trained.sees_blocks:
+    if passes is None:
         (count, *_), _ = working_grid(volume.voxels.shape, volume.spacing_mm, trained.recipe.voxel_size_mm)
-        planes = predict_blocks(trained.network, pictures, count)
-    elif passes is None:
-        planes = predict_planes(trained.network, pictures)
+        planes = predict_stack(trained.network, pictures, count)
     else:
         planes = predict_passing_planes(trained.network, pictures, passes)
     return labels_from_planes(planes, volume, trained.recipe, trained.thresholds)

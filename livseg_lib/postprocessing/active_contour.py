@@ -22,7 +22,7 @@ from livseg_lib.postprocessing.components import label_components
 REACH_MM = 3.0
 LOWEST_HU, HIGHEST_HU = -100, 300
 """HU are cut here, or lung and bone would colour their neighbourhood."""
-SMOOTHING_MM = 1.5
+SMOOTHING_MM = 1.0
 """Standard deviation of the Gaussian filter before: one voxel's noise is as large as a tumour's contrast. It
 keeps the outline even as well. The contour's own smoothing is left out: across slices of several
 millimetres it wore down the ends of small tumours."""
@@ -75,9 +75,16 @@ def _refine_one(
     always, never = depth_mm > reach_mm, ~free | (beyond_mm > reach_mm)
     smooth[always], smooth[never] = core_hu, rim_hu
     steps = 2 + int(np.ceil(reach_mm / spacing_mm.min()))
-    found = morphological_chan_vese(smooth, steps, init_level_set=inside, smoothing=0) > 0
-    found = (found | always) & ~never
+    found = (_evolve(smooth, inside, steps) | always) & ~never
     return found if found.any() else inside
+
+
+def _evolve(smooth: np.ndarray, inside: np.ndarray, steps: int) -> np.ndarray:
+    """The contour after `steps`; an axis of one voxel is doubled, as a gradient takes two."""
+    doubling = [(0, int(size == 1)) for size in smooth.shape]
+    smooth, start = (np.pad(array, doubling, mode="edge") for array in (smooth, inside))
+    found = morphological_chan_vese(smooth, steps, init_level_set=start, smoothing=0) > 0
+    return found[tuple(slice(size) for size in inside.shape)]
 
 
 def _smoothed_within(free: np.ndarray, hu: np.ndarray, spacing_mm: np.ndarray) -> np.ndarray:

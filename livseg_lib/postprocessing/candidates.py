@@ -73,7 +73,8 @@ def candidate_features(
     `tumor_mask` and `liver_mask` are boolean (D, H, W), the liver with its tumours; `hu` int16 of the same
     shape; `spacing_mm` (D, H, W). Ids are unsigned, 0 outside, as `components.label_components` gives them.
     NaN where a candidate is too small for the feature: contrasts where no liver is left to compare with,
-    textures where no two pixels lie 2 mm apart. A candidate outside the liver has depth 0. An empty mask
+    textures where no two pixels lie 2 mm apart, depth where no surface of the liver is in the scan. A
+    candidate outside the liver has depth 0. An empty mask
     gives no rows. Raises InputError for arrays of different shapes and for an unknown spacing.
     """
     require_volumes(tumor_mask=tumor_mask, liver_mask=liver_mask, hu=hu)
@@ -85,6 +86,7 @@ def candidate_features(
     region = box_around(liver_mask | tumor_mask, spacing_mm, RIM_MM).slices
     near, liver, hu = ids[region], liver_mask[region], hu[region]
     depth_mm = edt.edt(liver, anisotropy=tuple(spacing))
+    depth_mm[np.isinf(depth_mm)] = np.nan  # the liver fills the scan, so that its surface is not to be seen
     healthy = liver & (near == 0)
     liver_hu = float(np.median(hu[healthy])) if healthy.any() else np.nan
     rows = []

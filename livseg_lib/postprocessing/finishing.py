@@ -99,7 +99,7 @@ def finish_labels(labels: np.ndarray, spacing_mm: Spacing, names: Sequence[str])
     unknown = [name for name in names if name not in FINISHES]
     if unknown:
         raise InputError(
-            ", ".join(unknown), "is no way to finish labels.", f"Choose of {', '.join(FINISHES)}."
+            ", ".join(unknown), "are no ways to finish labels.", f"Choose of {', '.join(FINISHES)}."
         )
     finished = labels.copy()
     for name in names:

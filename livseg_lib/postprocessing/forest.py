@@ -117,7 +117,7 @@ def _columns(features: pd.DataFrame, names: tuple[str, ...]) -> np.ndarray:
         raise InputError(
             "features", f"lack the columns {', '.join(missing)}.", "Describe candidates as in training."
         )
-    return features[list(names)].to_numpy(np.float32)
+    return np.array(features[list(names)], np.float32)  # a copy: pandas lends its own for reading only
 
 
 def _as_arrays(trees: list, names: tuple[str, ...]) -> Forest:

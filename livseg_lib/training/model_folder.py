@@ -42,11 +42,6 @@ class TrainedModel:
         return TARGETS[self.target]
 
     @property
-    def sees_blocks(self) -> bool:
-        """Whether it takes blocks of slices (B, D, H, W, C), not single pictures (B, H, W, C)."""
-        return len(self.network.input_shape) == 5
-
-    @property
     def parameters(self) -> int:
         """Numbers in its weights."""
         return self.network.count_params()

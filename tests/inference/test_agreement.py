@@ -106,6 +106,14 @@ def test_each_tumour_that_any_model_sees_has_a_row():
     assert none.empty and tuple(none.columns) == LESION_COLUMNS and not nowhere.any()
 
 
+def test_a_tumour_in_the_corner_of_another_is_not_counted_with_it():
+    labels = np.ones((1, 8, 8), np.uint8)
+    labels[0, 0, :], labels[0, :, 0] = 2, 2  # an angle
+    labels[0, 5:7, 5:7] = 2  # and what lies in it
+    table, _ = lesion_agreement([labels, labels], 1.0)
+    assert table.volume_ml.tolist() == [15, 4]
+
+
 @pytest.mark.parametrize("compare", [majority_vote, lambda models: volume_agreement(models, 1.0)])
 def test_models_that_cannot_be_compared_are_refused(compare):
     with pytest.raises(InputError, match="at least one"):

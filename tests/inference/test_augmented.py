@@ -68,6 +68,14 @@ def test_a_spot_is_found_where_it_was(variant):
     assert ndimage.center_of_mass(back) == pytest.approx((20, 29), abs=0.03)
 
 
+@pytest.mark.parametrize("variant", [v for name in ("rotate", "zoom") for v in VARIANTS[name]])
+def test_pictures_turn_and_grow_about_their_middle(variant):
+    picture = np.zeros((SIZE, SIZE, 1), np.float32)
+    picture[14:-14, 14:-14] = 1
+    middle = ndimage.center_of_mass(variant.apply(picture)[..., 0])
+    assert middle == pytest.approx(((SIZE - 1) / 2,) * 2, abs=0.05)
+
+
 def test_greys_change_and_nothing_moves():
     images = smooth(SIZE, SIZE, 1)
     seen = [variant.apply(images) for variant in VARIANTS["grey"]]

@@ -84,7 +84,7 @@ def test_steps_that_are_none_are_refused(saved, change, message):
 
 def test_a_folder_that_is_not_whole_is_refused(saved, tmp_path):
     (saved / "fine" / "weights.safetensors").write_bytes(b"other")
-    with pytest.raises(InputError, match="not the file that model.json describes"):
+    with pytest.raises(InputError, match=r"not the file that model\.json describes"):
         load_cascade(saved)
     with pytest.raises(InputError, match="not a livseg cascade"):
         load_cascade(tmp_path)

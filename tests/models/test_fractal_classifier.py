@@ -1,0 +1,119 @@
+"""System J's classifier: the fractal's columns and paths, its residual connection, its auxiliary heads."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+from network_graph import path_lengths, sources
+
+from livseg_lib.errors import InputError
+from livseg_lib.models.classifiers import build_classifier
+from livseg_lib.models.fractal_classifier import fractal_columns, fractal_residual
+from livseg_lib.training.deep_supervision import on_every_head, training_twin
+from livseg_lib.training.losses import get_loss
+from livseg_lib.training.metrics import ClassAccuracy
+
+SHAPE = (8, 16, 16, 2)
+
+
+def small(**options) -> keras.Model:
+    return build_classifier("fractal3d", SHAPE, 3, **{"filters": 2, "columns": 2, "stages": 3, **options})
+
+
+def patches(count: int) -> np.ndarray:
+    return np.random.default_rng(0).random((count, *SHAPE), np.float32)
+
+
+def fractal(columns: int) -> keras.Model:
+    inputs = keras.Input((4, 4, 4, 1), name="input")
+    return keras.Model(inputs, fractal_columns(inputs, 2, columns, "f"))
+
+
+@pytest.mark.parametrize("columns", [1, 2, 3, 4])
+def test_a_fractal_of_c_columns_has_2_to_the_c_less_1_convolutions(columns):
+    network = fractal(columns)
+    convolutions = [layer for layer in network.layers if isinstance(layer, layers.Conv3D)]
+    assert len(convolutions) == 2**columns - 1
+    assert len(network.outputs) == columns
+
+
+def test_columns_are_one_two_four_and_eight_convolutions_deep():
+    network = fractal(4)
+    ends = [tensor._keras_history.operation.name for tensor in network.outputs]
+    lengths = [path_lengths(network, "input", end, layers.Conv3D) for end in ends]
+    assert [max(found) for found in lengths] == [8, 7, 5, 1]  # the last of a column after 7, 6, 4, 0 others
+    own = [len([la for la in network.layers if la.name.endswith(f"column{c}_conv")]) for c in (1, 2, 3, 4)]
+    assert own == [8, 4, 2, 1]
+
+
+def test_all_columns_that_meet_are_joined_at_once_by_their_mean():
+    network = fractal(4)
+    joins = [layer for layer in network.layers if isinstance(layer, layers.Average)]
+    assert sorted(len(sources(join)) for join in joins) == [2, 2, 3]
+    whole = keras.Model(network.inputs, [joins[0].input, joins[0].output])
+    entering, joined = whole(np.random.default_rng(1).random((1, 4, 4, 4, 1), np.float32))
+    np.testing.assert_allclose(joined, np.mean(entering, axis=0), rtol=1e-5, atol=1e-6)
+
+
+def test_a_stage_adds_the_fractal_to_its_input():
+    inputs = keras.Input((4, 4, 4, 3))
+    network = keras.Model(inputs, fractal_residual(inputs, 5, 3, "s"))
+    assert sources(network.get_layer("s_add")) == ["s_shortcut", "s_fractal_end"]
+    assert len(sources(network.get_layer("s_fractal_end"))) == 3
+    for layer in network.layers:
+        if isinstance(layer, layers.BatchNormalization):  # the fractal gives nothing
+            layer.set_weights([np.zeros_like(w) if i < 2 else w for i, w in enumerate(layer.get_weights())])
+    x = np.random.default_rng(2).random((1, 4, 4, 4, 3), np.float32)
+    np.testing.assert_allclose(network(x), np.maximum(network.get_layer("s_shortcut")(x), 0), rtol=1e-6)
+
+
+def test_every_stage_has_a_head_and_the_output_is_their_mean():
+    network = small()
+    heads = [layer for layer in network.layers if layer.name.startswith("head")]
+    assert [head.name for head in heads] == ["head1", "head2", "head3"]
+    twin = training_twin(network)
+    answers, output = twin.predict_on_batch(patches(4)), network.predict_on_batch(patches(4))
+    assert answers.shape == (4, 3, 3) and output.shape == (4, 3) and output.dtype == np.float32
+    np.testing.assert_allclose(answers.sum(axis=1), 1, rtol=1e-5)
+    np.testing.assert_allclose(output, answers.mean(axis=-1), rtol=1e-5)
+
+
+def test_a_head_sees_only_its_own_stages():
+    network = small()
+    twin = training_twin(network)
+    before = twin.predict_on_batch(patches(2))
+    layer = network.get_layer("stage2_shortcut")
+    layer.set_weights([weight + 1 for weight in layer.get_weights()])
+    after = twin.predict_on_batch(patches(2))
+    np.testing.assert_array_equal(before[..., 0], after[..., 0])
+    assert np.abs(before[..., 1] - after[..., 1]).max() > 1e-4
+
+
+def test_training_on_every_head_learns_with_every_weight():
+    keras.utils.set_random_seed(0)
+    network = small(stages=2, filters=4)
+    truth = np.eye(3, dtype=np.float32)[[0, 1, 2] * 4]
+    pictures = 0.2 * patches(12)
+    for picture, row in zip(pictures, truth, strict=True):
+        side = 2 + 5 * int(row.argmax())
+        picture[2:6, 1 : 1 + side, 1 : 1 + side] += 0.8
+    before = [np.array(weight) for weight in network.trainable_weights]
+    twin = training_twin(network)
+    loss = on_every_head(get_loss("cross_entropy"))
+    twin.compile(keras.optimizers.Adam(0.02), loss, metrics=[ClassAccuracy(name="accuracy")])
+    results = [twin.train_on_batch(pictures, truth, return_dict=True) for _ in range(40)]
+    assert results[-1]["loss"] < 0.3 * results[0]["loss"]
+    assert float(results[-1]["accuracy"]) > 0.5
+    moved = [np.abs(np.array(w) - b).max() for w, b in zip(network.trainable_weights, before, strict=True)]
+    assert min(moved) > 0
+
+
+def test_too_few_columns_or_stages_and_sizes_that_cannot_be_halved_are_refused():
+    with pytest.raises(InputError, match="2 columns"):
+        small(columns=1)
+    with pytest.raises(InputError, match="2 stages"):
+        small(stages=1)
+    with pytest.raises(InputError, match="depth divisible by 4"):
+        build_classifier("fractal3d", (6, 16, 16, 1), 2)

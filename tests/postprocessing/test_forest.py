@@ -1,0 +1,179 @@
+"""The stored forest is scikit-learn's, to the last bit, and nothing else passes for one."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from safetensors.numpy import load_file, save_file
+from sklearn.ensemble import RandomForestClassifier
+
+from livseg_lib.errors import InputError
+from livseg_lib.postprocessing.forest import LEAST_LEAF, fit_forest, permutation_importance
+from livseg_lib.postprocessing.forest_file import load_forest, save_forest
+
+NAMES = ("volume_ml", "mean_hu", "noise", "sphericity")
+
+
+def candidates(count: int, seed: int, missing: float = 0.0) -> tuple[pd.DataFrame, np.ndarray]:
+    """A table whose truth follows from the first two columns, and the truth."""
+    random = np.random.default_rng(seed)
+    table = pd.DataFrame(random.normal(size=(count, len(NAMES))), columns=list(NAMES))
+    truth = (2 * table.volume_ml + table.mean_hu > 1).to_numpy()
+    return table.mask(random.random(table.shape) < missing), truth
+
+
+def small_forest(missing: float = 0.0):
+    return fit_forest(*candidates(200, 0, missing), seed=3, trees=12)
+
+
+@pytest.mark.parametrize("missing", [0.0, 0.2])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_predicts_what_scikit_learn_predicts(missing, seed):
+    table, truth = candidates(300, seed, missing)
+    grower = RandomForestClassifier(
+        n_estimators=25, min_samples_leaf=LEAST_LEAF, class_weight="balanced", random_state=seed
+    )
+    reference = grower.fit(np.array(table, np.float32), truth)
+    forest = fit_forest(table, truth, seed, trees=25)
+    others, _ = candidates(2000, seed + 10, missing=0.1)  # NaN also where training had none
+    expected = reference.predict_proba(np.array(others, np.float32))[:, 1]
+    np.testing.assert_array_equal(forest.predict(others), expected)
+
+
+def test_values_on_a_threshold_go_the_way_scikit_learn_sends_them():
+    table = pd.DataFrame({"x": np.repeat([0.0, 0.1, 0.2, 0.3], 5)})
+    truth = np.repeat([False, True, False, True], 5)
+    forest = fit_forest(table, truth, seed=0, trees=5)
+    reference = RandomForestClassifier(
+        n_estimators=5, min_samples_leaf=LEAST_LEAF, class_weight="balanced", random_state=0
+    ).fit(np.array(table, np.float32), truth)
+    cuts = pd.DataFrame({"x": np.concatenate([forest.threshold, np.nextafter(forest.threshold, 1)])})
+    np.testing.assert_array_equal(
+        forest.predict(cuts), reference.predict_proba(np.array(cuts, np.float32))[:, 1]
+    )
+
+
+def test_learns_what_can_be_learnt_and_the_seed_decides():
+    table, truth = candidates(200, 5)
+    assert ((small_forest().predict(table) >= 0.5) == truth).mean() > 0.9
+    same, other = (fit_forest(*candidates(200, 0), seed=seed, trees=12).predict(table) for seed in (3, 4))
+    np.testing.assert_array_equal(small_forest().predict(table), same)
+    assert (same != other).any()
+
+
+def test_columns_are_found_by_name_and_missed_by_name():
+    table, _ = candidates(20, 1)
+    forest = small_forest()
+    shuffled = table[list(NAMES[::-1])].assign(another=1.0)
+    np.testing.assert_array_equal(forest.predict(shuffled), forest.predict(table))
+    with pytest.raises(InputError, match="lack the columns noise"):
+        forest.predict(table.drop(columns="noise"))
+
+
+def test_no_candidates_give_no_probabilities():
+    assert small_forest().predict(candidates(0, 0)[0]).shape == (0,)
+
+
+@pytest.mark.parametrize("truth", [np.zeros(5, bool), np.ones(5, bool), np.zeros(0, bool)])
+def test_one_class_alone_teaches_nothing(truth):
+    with pytest.raises(InputError, match="a forest needs both"):
+        fit_forest(candidates(len(truth), 0)[0], truth, seed=0)
+
+
+def test_importance_ranks_what_decides_above_noise():
+    table = permutation_importance(small_forest(), *candidates(300, 7), seed=0)
+    assert table.feature.tolist()[:2] == ["volume_ml", "mean_hu"] and set(table.feature) == set(NAMES)
+    assert table.auc_drop[0] > 0.1 and table.auc_drop.iloc[-1] < 0.02
+    unknown = permutation_importance(small_forest(), candidates(9, 7)[0], np.zeros(9, bool), seed=0)
+    assert unknown.auc_drop.isna().all()
+
+
+def test_saved_and_loaded_predict_the_same(tmp_path):
+    forest, (table, _) = small_forest(missing=0.1), candidates(300, 9, missing=0.1)
+    loaded, description = load_forest(save_forest(forest, tmp_path / "forest", {"threshold": 0.4}))
+    np.testing.assert_array_equal(loaded.predict(table), forest.predict(table))
+    assert loaded.feature_names == NAMES and description["threshold"] == 0.4 and description["trees"] == 12
+    assert sorted(path.name for path in (tmp_path / "forest").iterdir()) == [
+        "forest.json",
+        "forest.safetensors",
+    ]
+
+
+def test_a_changed_file_is_refused(tmp_path):
+    save_forest(small_forest(), tmp_path, {})
+    content = bytearray((tmp_path / "forest.safetensors").read_bytes())
+    content[-1] ^= 1
+    (tmp_path / "forest.safetensors").write_bytes(content)
+    with pytest.raises(InputError, match=r"not the file that forest\.json describes"):
+        load_forest(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"kind": "a song", "format": 1}', "\xff"])
+def test_a_foreign_description_is_refused(tmp_path, text):
+    save_forest(small_forest(), tmp_path, {})
+    (tmp_path / "forest.json").write_bytes(text.encode("latin-1"))
+    with pytest.raises(InputError, match="not a livseg candidate forest"):
+        load_forest(tmp_path)
+
+
+def test_missing_files_are_refused(tmp_path):
+    with pytest.raises(InputError, match=r"Name a folder with forest\.json"):
+        load_forest(tmp_path)
+    save_forest(small_forest(), tmp_path, {})
+    (tmp_path / "forest.safetensors").unlink()
+    with pytest.raises(InputError, match=r"Name a folder with forest\.json"):
+        load_forest(tmp_path)
+
+
+def in_circles(arrays):
+    inner = np.flatnonzero(arrays["left"] != np.arange(len(arrays["left"])))[1]
+    arrays["right"][inner] = 0
+
+
+def beyond_the_end(arrays):
+    arrays["left"][0] = len(arrays["left"])
+
+
+def other_feature(arrays):
+    arrays["feature"][0] = len(NAMES)
+
+
+def other_type(arrays):
+    arrays["threshold"] = arrays["threshold"].astype(np.float32)
+
+
+def cut_short(arrays):
+    arrays["probability"] = arrays["probability"][:-1].copy()
+
+
+def no_number(arrays):
+    arrays["probability"][-1] = np.nan
+
+
+def no_array(arrays):
+    del arrays["roots"]
+
+
+def no_trees(arrays):
+    arrays["roots"] = arrays["roots"][:0].copy()
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [in_circles, beyond_the_end, other_feature, other_type, cut_short, no_number, no_array, no_trees],
+)
+def test_arrays_that_are_no_trees_are_refused_even_with_a_fitting_checksum(tmp_path, spoil):
+
+    save_forest(small_forest(), tmp_path, {})
+    arrays = load_file(tmp_path / "forest.safetensors")
+    spoil(arrays)
+    save_file(arrays, tmp_path / "forest.safetensors")
+    description = json.loads((tmp_path / "forest.json").read_text())
+    digest = hashlib.sha256((tmp_path / "forest.safetensors").read_bytes()).hexdigest()
+    (tmp_path / "forest.json").write_text(json.dumps({**description, "arrays_sha256": digest}))
+    with pytest.raises(InputError, match=r"no decision trees|not a livseg candidate forest"):
+        load_forest(tmp_path)
