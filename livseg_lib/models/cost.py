@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import statistics
 import time
 from collections.abc import Iterator, Mapping
@@ -30,9 +31,10 @@ def network_cost(network: keras.Model) -> NetworkCost:
     """Counted by TensorFlow's profiler over the graph of one input; layers it has no rule for count 0.
 
     It knows convolutions, matrix products, pooling, normalization and softmax; resizing and activations
-    count nothing.
+    count nothing. Transposed convolutions of blocks, unknown to it, are counted here.
     """
-    return NetworkCost(network.count_params(), _float_operations(_without_dilation(network)) / 1e9)
+    operations = _float_operations(_without_dilation(network)) + _operations_of_3d_upsampling(network)
+    return NetworkCost(network.count_params(), operations / 1e9)
 
 
 def milliseconds_an_input(network: keras.Model, batch: int = 8, repeats: int = 5) -> float:
@@ -99,6 +101,12 @@ def _float_operations(network: keras.Model) -> int:
     silent = builder(builder.float_operation()).with_empty_output().build()
     with _no_warnings(tf.get_logger()):  # the profiler calls its own package's deprecated functions
         return tf.compat.v1.profiler.profile(graph, options=silent).total_float_ops
+
+
+def _operations_of_3d_upsampling(network: keras.Model) -> int:
+    """Two a kernel weight and input voxel, in every Conv3DTranspose."""
+    layers = [layer for layer in network.layers if isinstance(layer, keras.layers.Conv3DTranspose)]
+    return sum(2 * math.prod(layer.kernel.shape) * math.prod(layer.input.shape[1:-1]) for layer in layers)
 
 
 @contextmanager

@@ -7,19 +7,48 @@ import pytest
 from livseg_lib.errors import InputError
 from livseg_lib.models.classifiers import CLASSIFIERS, build_classifier
 from livseg_lib.training.losses import CLASS_LOSSES, LOSSES, get_loss
+from livseg_lib.training.weights_file import assign_arrays, load_arrays, save_variables
 
-SMALL = {"slice_sorter": {"filters": 4, "levels": 2, "pixels": 16, "dropout": 0.0}}
+SMALL = {
+    "slice_sorter": {"filters": 4, "levels": 2, "pixels": 16, "dropout": 0.0},
+    "fractal3d": {"filters": 2, "columns": 2, "stages": 3},
+}
+
+PICTURES = [(128, 128, 3), (150, 97, 1), (256, 256, 5), (20, 20, 2)]
+PATCHES = [(16, 32, 32, 2), (4, 8, 12, 1), (20, 4, 16, 3)]
 
 
-@pytest.mark.parametrize("name", CLASSIFIERS)
-@pytest.mark.parametrize("shape", [(128, 128, 3), (150, 97, 1), (256, 256, 5), (20, 20, 2)])
-def test_any_picture_becomes_probabilities_of_classes(name, shape):
+def test_every_classifier_has_a_small_version_here():
+    assert set(SMALL) == set(CLASSIFIERS)
+
+
+@pytest.mark.parametrize(
+    "name, shape",
+    [*(("slice_sorter", shape) for shape in PICTURES), *(("fractal3d", shape) for shape in PATCHES)],
+)
+def test_any_input_becomes_probabilities_of_classes(name, shape):
     network = build_classifier(name, shape, 4, **SMALL[name])
     pictures = np.random.default_rng(0).random((2, *shape), np.float32)
     answer = np.asarray(network.predict_on_batch(pictures))
     assert answer.shape == (2, 4) and answer.dtype == np.float32
     np.testing.assert_allclose(answer.sum(axis=1), 1, rtol=1e-5)
-    assert not [layer.name for layer in network.layers if layer.name.startswith("conv2d")]  # all are named
+    assert not [layer.name for layer in network.layers if layer.name.startswith("conv")]  # all are named
+
+
+@pytest.mark.parametrize("name, shape", [("slice_sorter", PICTURES[3]), ("fractal3d", PATCHES[1])])
+def test_saved_and_loaded_weights_give_equal_answers(name, shape, tmp_path):
+    first, second = (build_classifier(name, shape, 3, **SMALL[name]) for _ in range(2))
+    save_variables(tmp_path / "weights.safetensors", first.weights, {})
+    assign_arrays(second.weights, load_arrays(tmp_path / "weights.safetensors")[0], tmp_path)
+    inputs = np.random.default_rng(0).random((2, *shape), np.float32)
+    np.testing.assert_array_equal(first.predict_on_batch(inputs), second.predict_on_batch(inputs))
+
+
+def test_pictures_and_patches_are_not_mixed_up():
+    with pytest.raises(InputError, match="takes pictures"):
+        build_classifier("slice_sorter", PATCHES[0], 2)
+    with pytest.raises(InputError, match="takes blocks of slices"):
+        build_classifier("fractal3d", PICTURES[0], 2)
 
 
 def test_the_sorter_shrinks_pictures_first():

@@ -8,7 +8,7 @@ from keras import layers
 
 from livseg_lib.errors import InputError
 from livseg_lib.models import MODELS, cost
-from livseg_lib.models.cost import cost_table, milliseconds_an_image, network_cost
+from livseg_lib.models.cost import cost_table, milliseconds_an_input, network_cost
 from livseg_lib.models.encoders import resnet50_encoder
 from livseg_lib.models.unet import unet
 
@@ -25,6 +25,14 @@ def test_a_convolution_has_two_operations_a_kernel_weight_and_output_pixel():
     assert operations(strided) == 2 * kernel_weights * 8 * 6
     biased = layers.Conv2D(8, 3, padding="same")
     assert operations(biased) == (2 * kernel_weights + 8) * 16 * 12
+
+
+def test_convolutions_of_blocks_are_counted_as_those_of_pictures():
+    shape, voxels = (4, 16, 12, 3), 4 * 16 * 12
+    convolution = layers.Conv3D(8, 3, padding="same", use_bias=False)
+    assert operations(convolution, shape=shape) == 2 * (3 * 3 * 3 * 3 * 8) * voxels
+    transposed = layers.Conv3DTranspose(8, 2, strides=2, use_bias=False)
+    assert operations(transposed, shape=shape) == 2 * (2 * 2 * 2 * 3 * 8) * voxels
 
 
 def test_a_transposed_convolution_has_two_a_kernel_weight_and_input_pixel():
@@ -61,16 +69,18 @@ def test_counting_leaves_the_network_as_it_is():
 
 def test_more_work_takes_more_time():
     small, large = (unet((64, 64, 1), 1, filters=filters, levels=2) for filters in (2, 32))
-    assert 0 < milliseconds_an_image(small, 2) < milliseconds_an_image(large, 2)
+    assert 0 < milliseconds_an_input(small, 2) < milliseconds_an_input(large, 2)
 
 
-def test_the_table_has_a_row_a_network_at_the_options_asked_for(monkeypatch):
-    monkeypatch.setattr(cost, "MODELS", {"unet": MODELS["unet"], "unet++": MODELS["unet++"]})
+def test_the_table_has_a_row_a_network_at_the_options_and_sizes_asked_for(monkeypatch):
+    monkeypatch.setattr(cost, "MODELS", {name: MODELS[name] for name in ("unet", "unet++", "unet3d")})
     small = {"filters": 4, "levels": 2}
-    table = cost_table((32, 32, 3), 2, {"unet": small, "unet++": {**small, "levels": 3}}, batch=2)
-    assert list(table.columns) == ["network", "parameters", "gflops", "milliseconds_an_image"]
-    assert list(table["network"]) == ["unet", "unet++"]
+    options = {"unet": small, "unet++": {**small, "levels": 3}, "unet3d": small}
+    table = cost_table((32, 32, 3), (8, 16, 16, 3), 2, options, batch=2)
+    assert list(table.columns) == ["network", "input", "parameters", "gflops", "milliseconds_an_input"]
+    assert list(table["network"]) == ["unet", "unet++", "unet3d"]
+    assert list(table["input"]) == ["32 x 32 x 3", "32 x 32 x 3", "8 x 16 x 16 x 3"]
     assert table["parameters"][0] == unet((32, 32, 3), 2, **small).count_params()
-    assert (table.drop(columns="network") > 0).all(axis=None)
+    assert (table.drop(columns=["network", "input"]) > 0).all(axis=None)
     with pytest.raises(InputError, match="divisible"):
-        cost_table((33, 32, 3), 2, {"unet": small})
+        cost_table((33, 32, 3), (8, 16, 16, 3), 2, {"unet": small})

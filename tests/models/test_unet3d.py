@@ -19,12 +19,10 @@ def small(shape=(8, 16, 16, 1), classes=1, **options) -> keras.Model:
 def test_the_default_is_the_papers_network_to_the_last_parameter():
     """19 069 955 (section 2), which leaves out normalization and the biases of the up-convolutions."""
     network = build_model("unet3d", (16, 16, 16, 3), 3)
-    of_convolutions = [
-        w for layer in network.layers if isinstance(layer, layers.Conv3D) for w in layer.weights
-    ]
+    convolutions = [layer for layer in network.layers if isinstance(layer, layers.Conv3D)]
     ups = [layer for layer in network.layers if isinstance(layer, layers.Conv3DTranspose)]
-    weights = of_convolutions + [layer.kernel for layer in ups]
-    assert sum(int(np.prod(weight.shape)) for weight in weights) == 19_069_955
+    in_ups = sum(int(np.prod(layer.kernel.shape)) for layer in ups)
+    assert sum(layer.count_params() for layer in convolutions) + in_ups == 19_069_955
     assert len([layer for layer in network.layers if isinstance(layer, layers.MaxPooling3D)]) == 3
     filters = [network.get_layer(f"encoder{level}_{n}_conv").filters for level in range(4) for n in (1, 2)]
     assert filters == [32, 64, 64, 128, 128, 256, 256, 512]
@@ -49,14 +47,11 @@ def test_every_convolution_looks_at_neighbouring_slices_and_every_level_halves_a
 def test_flat_levels_look_and_pool_in_plane_only(flat_levels, depths):
     network = small(flat_levels=flat_levels)
     for level, depth in enumerate(depths):
-        assert network.get_layer(f"encoder{level}_2_relu").output.shape[1:4] == (
-            depth,
-            16 >> level,
-            16 >> level,
-        )
+        side = 16 >> level
+        assert network.get_layer(f"encoder{level}_2_relu").output.shape[1:4] == (depth, side, side)
         kernel = (1, 3, 3) if level < flat_levels else (3, 3, 3)
-        sides = ("encoder", "decoder") if level < 2 else ("encoder",)
-        for layer in [network.get_layer(f"{side}{level}_{n}_conv") for side in sides for n in (1, 2)]:
+        paths = ("encoder", "decoder") if level < 2 else ("encoder",)
+        for layer in [network.get_layer(f"{path}{level}_{n}_conv") for path in paths for n in (1, 2)]:
             assert layer.kernel_size == kernel
     assert network.output_shape == (None, 8, 16, 16, 1)
 

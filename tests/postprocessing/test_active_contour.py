@@ -8,6 +8,7 @@ import pytest
 from solids import ball, box, dice, scan
 
 from livseg_lib.errors import InputError
+from livseg_lib.postprocessing import active_contour
 from livseg_lib.postprocessing.active_contour import refine_outlines
 
 SPACINGS = {"even": (1.0, 1.0, 1.0), "thick slices": (4.0, 0.8, 0.8)}
@@ -66,6 +67,21 @@ def test_changes_only_what_lies_within_reach(spacing_mm, reach_mm):
     assert not (moved(tumor, spacing_mm, -reach_mm) & ~refined).any()
 
 
+def test_a_dark_ring_does_not_turn_an_object_inside_out():
+    spacing_mm, reach_mm = SPACINGS["even"], 3.0
+    tumor, liver, hu = tumor_in_liver(spacing_mm, contrast_hu=-40)
+    hu[moved(tumor, spacing_mm, reach_mm) & ~moved(tumor, spacing_mm, -reach_mm)] = -100
+    refined = refine_outlines(tumor, liver, hu, spacing_mm, reach_mm)
+    assert refined[moved(tumor, spacing_mm, -reach_mm)].all()
+    assert not (refined & ~moved(tumor, spacing_mm, reach_mm)).any()
+
+
+def test_an_outline_that_vanished_is_taken_back(monkeypatch):
+    monkeypatch.setattr(active_contour, "_evolve", lambda smooth, inside, steps: np.zeros_like(inside))
+    tumor, liver, hu = tumor_in_liver(SPACINGS["even"], radius_mm=2.5)
+    np.testing.assert_array_equal(refine_outlines(tumor, liver, hu, SPACINGS["even"]), tumor)
+
+
 def test_never_leaves_the_liver():
     spacing_mm = SPACINGS["even"]
     tumor, _, hu = tumor_in_liver(spacing_mm)
@@ -97,11 +113,22 @@ def test_neither_bone_beside_the_liver_nor_another_tumour_pulls():
     spacing_mm = SPACINGS["even"]
     shape = (40, 60, 60)
     liver = box(shape, (0, 0, 5), shape)
-    first, second = ball(shape, (20, 30, 14), 8, spacing_mm), ball(shape, (20, 30, 34), 8, spacing_mm)
+    first, second = ball(shape, (20, 30, 15), 8, spacing_mm), ball(shape, (20, 30, 33), 8, spacing_mm)
     hu = scan(liver, first | second, contrast_hu=50, noise_hu=5)
     hu[second], hu[~liver] = 0, 1000
     refined = refine_outlines(first | second, liver, hu, spacing_mm)
     assert dice(refined, first | second) > 0.98
+
+
+def test_a_very_dark_neighbour_does_not_count_as_surroundings():
+    spacing_mm, shape = SPACINGS["even"], (60, 60, 70)
+    liver = np.ones(shape, bool)
+    tumor, cyst = ball(shape, (30, 30, 12), 6, spacing_mm), ball(shape, (30, 30, 40), 18, spacing_mm)
+    hu = scan(liver, tumor, contrast_hu=20, noise_hu=2)
+    hu[cyst] = -100
+    small = moved(tumor, spacing_mm, -2)
+    refined = refine_outlines(small | cyst, liver, hu, spacing_mm)
+    assert dice(small, tumor) < 0.7 and dice(refined & ~moved(cyst, spacing_mm, 3), tumor) > 0.95
 
 
 def test_empty_stays_empty_and_inputs_are_left_alone():

@@ -98,6 +98,12 @@ def test_an_even_texture_has_no_contrast_and_a_checkerboard_has_much():
     assert rough.texture_contrast > 3 and rough.texture_homogeneity < 0.8 and rough.texture_energy < 0.9
 
 
+def test_what_lies_around_an_object_is_no_part_of_its_texture():
+    tumor = ball(SHAPE, (27, 30, 25), 10, SPACING_MM)
+    row = features_of(tumor).loc[1]
+    assert (row.texture_contrast, row.texture_homogeneity, row.texture_energy) == (0, 1, 1)
+
+
 def test_a_sharp_border_has_a_larger_gradient_than_a_blurred_one():
     tumor = box(SHAPE, (6, 20, 30), (10, 40, 70))
     sharp = scan(np.ones(SHAPE, bool), tumor)

@@ -9,7 +9,7 @@ from keras import layers
 
 from livseg_lib.training.deep_supervision import mean_of_heads, on_every_head, training_twin
 from livseg_lib.training.losses import get_loss
-from livseg_lib.training.metrics import dice_metrics
+from livseg_lib.training.metrics import ClassAccuracy, dice_metrics
 
 
 def network_with_heads(count: int) -> keras.Model:
@@ -77,3 +77,28 @@ def test_heads_and_dice_of_blocks_are_counted_as_those_of_pictures():
     dice = on_every_head(get_loss("dice"))
     pictures = dice(truth.reshape(2, 12, 4, 2), heads.reshape(2, 12, 4, 2, 3))
     assert float(dice(truth, heads)) == pytest.approx(float(pictures), rel=1e-5)
+
+
+def test_heads_of_classifiers_are_stacked_and_averaged_as_those_of_maps():
+    keras.utils.set_random_seed(2)
+    inputs = keras.Input((5,))
+    heads = [layers.Dense(3, activation="softmax", name=f"head{number}")(inputs) for number in (1, 2)]
+    network = keras.Model(inputs, layers.Average(name="mean")(heads))
+    answers = training_twin(network).predict_on_batch(np.eye(5, dtype=np.float32))
+    assert answers.shape == (5, 3, 2)
+    truth = np.eye(3, dtype=np.float32)[[0, 1, 2, 0, 1]]
+    cross_entropy = get_loss("cross_entropy")
+    expected = np.mean([float(cross_entropy(truth, answers[..., head])) for head in range(2)])
+    assert float(on_every_head(cross_entropy)(truth, answers)) == pytest.approx(expected)
+    np.testing.assert_allclose(mean_of_heads(truth, answers), answers.mean(-1), rtol=1e-6)
+
+
+def test_the_class_of_several_heads_is_that_of_their_mean():
+    truth = np.array([[1, 0], [1, 0], [0, 1]], np.float32)
+    heads = np.array([[[0.9, 0.4], [0.1, 0.6]], [[0.4, 0.45], [0.6, 0.55]], [[0.0, 0.6], [1.0, 0.4]]])
+    accuracy = ClassAccuracy(name="accuracy")
+    accuracy.update_state(truth, heads)  # means of the right class: 0.65, 0.425, 0.7
+    assert float(accuracy.result()) == pytest.approx(2 / 3)
+    accuracy.reset_state()
+    accuracy.update_state(truth, heads[..., 1])
+    assert float(accuracy.result()) == pytest.approx(0)
