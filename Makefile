@@ -9,7 +9,10 @@ DATA ?=
 TARGET ?=
 RUN ?= $(DATASET)-$(PROFILE)
 ONLY ?=
-SYSTEMS := unet resnet50_unet unet++ manet deeplabv3+ attention_unet unet_mse slice_sorter
+SCAN ?=
+LIVER ?=
+SYSTEMS := unet resnet50_unet unet++ manet deeplabv3+ attention_unet unet_mse slice_sorter \
+	unet3d cascade_25d cascade_cdnn cascade_forest cascade_superpixels
 PYTHON ?= python3
 
 # notebooks/NAME.ipynb -> reports/RUN/NAME.ipynb, each with the rooms of the library that it uses
@@ -34,6 +37,7 @@ help:  ## print this help
 	@echo
 	@echo "  make reproduce [DATASET=phantom|lits|msd|kaggle|ircadb] [DATA=path] [PROFILE=quick|full]"
 	@echo "                 [TARGET=tumor|liver|both] [RUN=name] [ONLY=system]"
+	@echo "                 [SCAN=path] [LIVER=model] outline a scan of yours, too; LIVER: whose liver to take"
 	@echo "                 results: reports/RUN/index.html; ONLY trains and scores one system: $(SYSTEMS)"
 
 setup: .venv/ready  ## install everything into .venv (done by the other targets when needed)
@@ -57,7 +61,8 @@ endif
 # Parameter files change only when a value does, and each notebook looks at its own.
 configure: .venv/ready
 	@$(PY) -m livseg_lib.notebooks --run-name $(RUN) configure --profile notebooks/params/$(PROFILE).yaml \
-		--set "dataset=$(DATASET)" --set "data=$(DATA)" --set "target=$(TARGET)" $(NOTEBOOKS)
+		--set "dataset=$(DATASET)" --set "data=$(DATA)" --set "target=$(TARGET)" \
+		--set "scan=$(SCAN)" --set "liver_model=$(LIVER)" $(NOTEBOOKS)
 
 $(REPORT)/parameters/%.json: configure ;
 
@@ -102,6 +107,26 @@ $(REPORT)/12_sort_slices.ipynb: notebooks/12_sort_slices.ipynb $(REPORT)/paramet
 		$(REPORT)/03_train_unet.ipynb $(LEARNING) $(SCORING)
 	$(run_notebook)
 
+CASCADE := $(addprefix livseg_lib/experiments/,cascades.py around_liver.py)
+
+$(REPORT)/13_segment_volumes.ipynb: notebooks/13_segment_volumes.ipynb $(REPORT)/parameters/13_segment_volumes.json \
+		$(REPORT)/02_classify_masks.ipynb $(LEARNING) $(SCORING) $(WHOLE) $(CASCADE)
+	$(run_notebook)
+
+$(REPORT)/14_train_cascades.ipynb: notebooks/14_train_cascades.ipynb $(REPORT)/parameters/14_train_cascades.json \
+		$(REPORT)/13_segment_volumes.ipynb
+	$(run_notebook)
+
+$(REPORT)/15_filter_candidates.ipynb: notebooks/15_filter_candidates.ipynb \
+		$(REPORT)/parameters/15_filter_candidates.json $(REPORT)/03_train_unet.ipynb $(SCORING) $(WHOLE) $(CASCADE) \
+		livseg_lib/experiments/candidate_training.py
+	$(run_notebook)
+
+$(REPORT)/16_classify_superpixels.ipynb: notebooks/16_classify_superpixels.ipynb \
+		$(REPORT)/parameters/16_classify_superpixels.json $(REPORT)/13_segment_volumes.ipynb \
+		livseg_lib/experiments/superpixel_training.py
+	$(run_notebook)
+
 $(REPORT)/20_compare_systems.ipynb: notebooks/20_compare_systems.ipynb $(REPORT)/parameters/20_compare_systems.json \
 		$(REPORT)/05_evaluate.ipynb $(REPORT)/10_train_networks.ipynb $(REPORT)/11_detect_tumors.ipynb \
 		livseg_lib/evaluation/paired.py livseg_lib/experiments/budgets.py livseg_lib/experiments/pooled_scores.py
@@ -122,9 +147,18 @@ $(REPORT)/23_weigh_classes.ipynb: notebooks/23_weigh_classes.ipynb $(REPORT)/par
 		livseg_lib/experiments/class_imbalance.py livseg_lib/experiments/missed_tumors.py
 	$(run_notebook)
 
+$(REPORT)/24_finish_predictions.ipynb: notebooks/24_finish_predictions.ipynb \
+		$(REPORT)/parameters/24_finish_predictions.json $(REPORT)/05_evaluate.ipynb $(REPORT)/10_train_networks.ipynb \
+		$(REPORT)/14_train_cascades.ipynb $(REPORT)/15_filter_candidates.ipynb $(REPORT)/16_classify_superpixels.ipynb
+	$(run_notebook)
+
+$(REPORT)/25_apply_to_scan.ipynb: notebooks/25_apply_to_scan.ipynb $(REPORT)/parameters/25_apply_to_scan.json \
+		$(REPORT)/24_finish_predictions.ipynb livseg_lib/experiments/applied.py
+	$(run_notebook)
+
 REFERENCE_TABLES := systems patients lits_scores slices_summary class_counts splits_summary baseline comparison \
 	paired_differences d_metrics detection slice_sorting slice_gate_summary split_audit split_inflation \
-	cross_validation tuning_trials class_imbalance
+	cross_validation tuning_trials class_imbalance cascades candidate_filter finishing test_time_augmentation
 REFERENCE_FIGURES := best_median_worst_unet_liver best_median_worst_unet_tumor contact_sheet dice_by_patient \
 	training_unet comparison_differences comparison_cost split_audit_inflation
 

@@ -76,6 +76,9 @@ def _add_predict(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--sorter", type=Path, help="folder of a slice sorter: spare the slices without liver"
     )
+    command.add_argument(
+        "--liver", type=Path, help="folder of a model for the liver; --model is then asked for tumours alone"
+    )
     command.add_argument("--out", type=Path, required=True, help="folder for the masks")
 
 

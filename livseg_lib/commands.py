@@ -9,8 +9,12 @@ from typing import TYPE_CHECKING
 
 from livseg_lib.errors import InputError
 
-if TYPE_CHECKING:  # only named in signatures: help must not wait for readers of scans
+if TYPE_CHECKING:  # only named in signatures: help must not wait for TensorFlow
+    from pathlib import Path
+
     from livseg_lib.datasets.case import Case
+    from livseg_lib.inference.sorting import SorterGate
+    from livseg_lib.inference.systems import System
 
 TRAINING_NOTEBOOKS = {
     "unet": ["03_train_unet", "05_evaluate"],
@@ -21,6 +25,11 @@ TRAINING_NOTEBOOKS = {
     "attention_unet": ["10_train_networks"],
     "unet_mse": ["11_detect_tumors"],
     "slice_sorter": ["12_sort_slices"],
+    "unet3d": ["13_segment_volumes"],
+    "cascade_25d": ["13_segment_volumes", "14_train_cascades"],
+    "cascade_cdnn": ["13_segment_volumes", "14_train_cascades"],
+    "cascade_forest": ["03_train_unet", "15_filter_candidates"],
+    "cascade_superpixels": ["13_segment_volumes", "16_classify_superpixels"],
 }
 """System -> the notebooks that train and score it, after the data are prepared."""
 
@@ -94,26 +103,42 @@ def train(arguments: argparse.Namespace) -> int:
 
 def predict(arguments: argparse.Namespace) -> int:
     """Outline liver and tumours in scans; masks keep the scan's own grid. Exit code 1 if any case failed."""
-    from livseg_lib.inference import predict_volume
-    from livseg_lib.inference.sorting import SorterGate
+    from livseg_lib.inference.systems import find_liver, load_system, outline
+    from livseg_lib.inference.volume import predict_volume
     from livseg_lib.labels import STRUCTURES, structure_mask
     from livseg_lib.predictions import keep_prediction
     from livseg_lib.training.model_folder import load_model
-    from livseg_lib.training.sorter_folder import load_sorter
 
-    trained = load_model(arguments.model)
-    gate = SorterGate(load_sorter(arguments.sorter), trained.recipe) if arguments.sorter else None
+    system = load_system(arguments.model)
+    gate = _sorter_gate(arguments.sorter, system) if arguments.sorter else None
+    liver_model = load_model(arguments.liver) if arguments.liver else None
 
-    def outline(case: Case) -> None:
+    def outline_case(case: Case) -> None:
         volume = case.read_volume()
-        labels = predict_volume(trained, volume, gate)
+        if gate:
+            labels = predict_volume(system, volume, gate)
+        else:
+            labels = outline(system, volume, find_liver(liver_model, volume) if liver_model else None)
         path = keep_prediction(labels, volume, arguments.out, case.case_id)
         liver_ml, tumor_ml = (
             structure_mask(labels, structure).sum() * volume.voxel_volume_ml for structure in STRUCTURES
         )
-        print(f"{case.case_id}: liver {liver_ml:.0f} ml, tumour {tumor_ml:.1f} ml -> {path}")
+        nothing = "" if labels.any() else " (no liver found: the mask is empty)"
+        print(f"{case.case_id}: liver {liver_ml:.0f} ml, tumour {tumor_ml:.1f} ml -> {path}{nothing}")
 
-    return _each_case(arguments, outline)
+    return _each_case(arguments, outline_case)
+
+
+def _sorter_gate(folder: Path, system: System) -> SorterGate:
+    """A gate in front of a single network; cascades find their slices themselves."""
+    from livseg_lib.inference.cascade import Cascade
+    from livseg_lib.inference.sorting import SorterGate
+    from livseg_lib.training.sorter_folder import load_sorter
+
+    if isinstance(system, Cascade):
+        problem = "is a cascade, which finds the slices with liver by itself."
+        raise InputError(system.system, problem, "Leave --sorter out.")
+    return SorterGate(load_sorter(folder), system.recipe)
 
 
 def sort(arguments: argparse.Namespace) -> int:

@@ -71,6 +71,15 @@ STUDIES = {
             "split_distance": "Scores by the distance to the nearest training slice of the same patient",
         },
     ),
+    "cascades": (
+        "Whole volumes and cascades",
+        "Systems that see more than one slice, or look twice: first where the liver is, then what is in it. "
+        "They are scored on the same test patients as all others.",
+        {
+            "cascades": "Seconds a volume and the error of the tumour burden, published figures beside",
+            "excluded_cases": "Cases without any annotation, left out of what blocks are learnt from",
+        },
+    ),
     "detection": (
         "Tumour or no tumour, picture by picture",
         "System A's question, on the test patients.",
@@ -102,11 +111,17 @@ STUDIES = {
             "imbalance_differences": "Paired differences from the first loss",
         },
     ),
+    "applied": (
+        "On a scan from elsewhere",
+        "Function, not accuracy: what these models have learnt from is other data than this scan.",
+        {"applied": "Volumes and HU inside the outlines"},
+    ),
 }
 """Chapter -> (title, a sentence, tables with their captions); its figures begin with the chapter's name."""
 
 FIGURES = {
     **{chapter: (chapter,) for chapter in STUDIES},
+    "cascades": ("cascade_",),
     "tuning": ("tuning", "cross_validation"),
     "class_imbalance": ("imbalance",),
     "overlays": ("best_median_worst", "overlay"),

@@ -175,7 +175,7 @@ def test_mixed_precision_computes_in_16_bits_and_answers_in_float32(name, comput
     kinds = (layers.Conv2D, layers.Conv3D)
     convolutions = [layer for layer in all_layers(network) if isinstance(layer, kinds)]
     assert {layer.variable_dtype for layer in convolutions} == {"float32"}
-    assert sum(layer.compute_dtype == compute_dtype for layer in convolutions) > 0.8 * len(convolutions)
+    assert sum(layer.compute_dtype == compute_dtype for layer in convolutions) > 0.7 * len(convolutions)
     maps = network(noise(1, *shape), training=False).numpy()
     assert maps.dtype == np.float32
     assert np.isfinite(maps).all()
