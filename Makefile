@@ -127,8 +127,14 @@ $(REPORT)/16_classify_superpixels.ipynb: notebooks/16_classify_superpixels.ipynb
 		livseg_lib/experiments/superpixel_training.py
 	$(run_notebook)
 
+$(REPORT)/17_finish_predictions.ipynb: notebooks/17_finish_predictions.ipynb \
+		$(REPORT)/parameters/17_finish_predictions.json $(REPORT)/05_evaluate.ipynb \
+		$(REPORT)/10_train_networks.ipynb $(REPORT)/11_detect_tumors.ipynb \
+		$(REPORT)/14_train_cascades.ipynb $(REPORT)/15_filter_candidates.ipynb $(REPORT)/16_classify_superpixels.ipynb
+	$(run_notebook)
+
 $(REPORT)/20_compare_systems.ipynb: notebooks/20_compare_systems.ipynb $(REPORT)/parameters/20_compare_systems.json \
-		$(REPORT)/05_evaluate.ipynb $(REPORT)/10_train_networks.ipynb $(REPORT)/11_detect_tumors.ipynb \
+		$(REPORT)/17_finish_predictions.ipynb \
 		livseg_lib/evaluation/paired.py livseg_lib/experiments/budgets.py livseg_lib/experiments/pooled_scores.py
 	$(run_notebook)
 
@@ -147,13 +153,8 @@ $(REPORT)/23_weigh_classes.ipynb: notebooks/23_weigh_classes.ipynb $(REPORT)/par
 		livseg_lib/experiments/class_imbalance.py livseg_lib/experiments/missed_tumors.py
 	$(run_notebook)
 
-$(REPORT)/24_finish_predictions.ipynb: notebooks/24_finish_predictions.ipynb \
-		$(REPORT)/parameters/24_finish_predictions.json $(REPORT)/05_evaluate.ipynb $(REPORT)/10_train_networks.ipynb \
-		$(REPORT)/14_train_cascades.ipynb $(REPORT)/15_filter_candidates.ipynb $(REPORT)/16_classify_superpixels.ipynb
-	$(run_notebook)
-
-$(REPORT)/25_apply_to_scan.ipynb: notebooks/25_apply_to_scan.ipynb $(REPORT)/parameters/25_apply_to_scan.json \
-		$(REPORT)/24_finish_predictions.ipynb livseg_lib/experiments/applied.py
+$(REPORT)/24_apply_to_scan.ipynb: notebooks/24_apply_to_scan.ipynb $(REPORT)/parameters/24_apply_to_scan.json \
+		$(REPORT)/17_finish_predictions.ipynb livseg_lib/experiments/applied.py
 	$(run_notebook)
 
 REFERENCE_TABLES := systems patients lits_scores slices_summary class_counts splits_summary baseline comparison \

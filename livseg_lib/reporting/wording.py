@@ -77,6 +77,7 @@ STUDIES = {
         "They are scored on the same test patients as all others.",
         {
             "cascades": "Seconds a volume and the error of the tumour burden, published figures beside",
+            "cascade_differences": "Each against the best single network, on the same patients",
             "excluded_cases": "Cases without any annotation, left out of what blocks are learnt from",
         },
     ),
