@@ -16,8 +16,10 @@ from livseg_lib.atomic import written_aside
 from livseg_lib.errors import InputError
 from livseg_lib.inference.cascade import Cascade, Part, Step
 from livseg_lib.inference.parts import ContourPart, FinishPart, ForestPart, NetworkPart
+from livseg_lib.inference.superpixel_part import SuperpixelPart
 from livseg_lib.labels import STRUCTURES
 from livseg_lib.postprocessing.forest_file import load_forest
+from livseg_lib.training.classifier_folder import load_classifier
 from livseg_lib.training.model_folder import load_model
 from livseg_lib.training.network_folder import FORMAT, WARNING
 
@@ -45,6 +47,10 @@ def _forest(folder: Path, using: str) -> Part:
     return ForestPart(forest, float(description["threshold"]))
 
 
+def _superpixels(folder: Path, using: str) -> Part:
+    return SuperpixelPart(load_classifier(folder / using))
+
+
 def _finish(folder: Path, using: str) -> Part:
     return FinishPart(using)
 
@@ -56,6 +62,7 @@ def _contour(folder: Path, using: str) -> Part:
 PARTS: dict[str, Callable[[Path, str], Part]] = {
     "network": _network,
     "forest": _forest,
+    "superpixels": _superpixels,
     "finish": _finish,
     "contour": _contour,
 }

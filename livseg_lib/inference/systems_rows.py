@@ -23,6 +23,7 @@ PUBLISHED = {
     "cascade_25d": ("G", "2.5D residual U-Net", "dice_per_case"),
     "cascade_forest": ("H", "Cascade with candidate filter", "dice_per_case"),
     "cascade_cdnn": ("I", "Hierarchical CDNN", "dice_per_case"),
+    "cascade_superpixels": ("J", "Multi-scale candidates and fractal residual network", "dice_per_case"),
 }
 """System -> (source letter, name, metric) of the published figure that stands beside it; B only names
 the Attention U-Net. D's are those of its validation set, where liver and tumour count together."""

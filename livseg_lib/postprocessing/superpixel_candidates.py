@@ -1,4 +1,4 @@
-"""Which superpixels of a liver are worth a classifier's time, and the patches that it judges them by (system J)."""
+"""Superpixels that are worth a classifier's time, and the patches that it judges them by (system J)."""
 
 from __future__ import annotations
 
@@ -52,7 +52,10 @@ class Candidates:
 
 
 def find_candidates(volume: Volume, liver: np.ndarray, recipe: CandidateRecipe) -> Candidates:
-    """Candidates inside `liver`, bool (D, H, W) on the grid of `volume`. Raises InputError without spacing."""
+    """Candidates inside `liver`, bool (D, H, W) on the grid of `volume`.
+
+    Raises InputError for an unknown spacing.
+    """
     superpixels = find_superpixels(liver, volume.voxels, volume.spacing_mm, recipe.scales_mm)
     table = describe_superpixels(superpixels, volume.voxels)
     by_scale = [rows for _, rows in table.groupby("scale_mm")] or [table]
@@ -61,7 +64,7 @@ def find_candidates(volume: Volume, liver: np.ndarray, recipe: CandidateRecipe) 
 
 
 def tumor_shares(candidates: Candidates, tumor: np.ndarray) -> np.ndarray:
-    """The share of each candidate that is `tumor`, bool (D, H, W); float64 (n,), in the order of the table."""
+    """The share of each candidate that is `tumor`, bool (D, H, W): float64 (n,), a row of the table each."""
     shares = np.zeros(len(candidates.table))
     for each in candidates.superpixels:
         rows = np.flatnonzero(candidates.table["scale_mm"] == each.scale_mm)

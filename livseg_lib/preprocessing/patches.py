@@ -1,4 +1,4 @@
-"""Patches around a point of a scan, of one size in mm and in voxels, for classifiers of candidates (system J).
+"""Patches around points of a scan, all of one size in mm and in voxels, for a classifier (system J).
 
 A voxel of a patch is the mean of that part of the scan which it covers, so that patches look alike whatever
 the spacing. Beyond the scan its outermost voxels come again.
@@ -62,7 +62,7 @@ class PatchPlace:
     """float32 (voxels of the patch, voxels covered), each row with sum 1."""
 
     def crop(self, array: np.ndarray, first: Sequence[int] = (0, 0, 0)) -> np.ndarray:
-        """The voxels covered, in the type of `array` (D, H, W), which holds the scan from voxel `first` on."""
+        """The voxels covered, in the type of `array` (D, H, W), which shows the scan from voxel `first` on."""
         sides = zip(self.indices, first, array.shape, strict=True)
         return array[np.ix_(*((index - start).clip(0, size - 1) for index, start, size in sides))]
 
@@ -95,7 +95,7 @@ def grey_channels(hu: np.ndarray, middle_hu: float, recipe: PatchRecipe) -> np.n
 
 
 def with_masks(greys: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Greys uint8 (..., C) and the masks of labels 0/1/2 (...), liver and object, as channels of 0 and 255."""
+    """Greys uint8 (..., C), then the masks of labels 0/1/2 (...), liver and object, as 0 and 255."""
     for structure in STRUCTURES:
         greys = with_liver(greys, structure_mask(labels, structure))
     return greys

@@ -15,7 +15,7 @@ KINDS = ("liver", "tumor")
 
 
 class PatchBatches(RegionBatches):
-    """Patches float32 (B, depth, s, s, C + 2) in [0, 1] and kinds float32 (B, 2), one-hot in the order of KINDS.
+    """Patches float32 (B, depth, s, s, C + 2) in [0, 1] and kinds float32 (B, 2), one-hot as KINDS.
 
     `patches` has a row each, with `region` (one of KINDS), `array` and `array_index`: slices `array_index` to
     `array_index + depth` of `folder/array/images.npy`, uint8 (N * depth, s, s, C), and of `masks.npy`, labels

@@ -56,7 +56,7 @@ def save_classifier(trained: TrainedClassifier, folder: Path) -> Path:
 
 
 def load_classifier(folder: Path) -> TrainedClassifier:
-    """Rebuild the classifier that `save_classifier` wrote. Raises InputError where the folder is not whole."""
+    """Rebuild what `save_classifier` wrote. Raises InputError where the folder is not whole."""
     return read_network(folder, _rebuild, "a livseg classifier of superpixels")
 
 

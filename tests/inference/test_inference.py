@@ -138,7 +138,9 @@ def test_labels_without_probabilities_score_as_the_network_that_gave_them(tmp_pa
     labels = evaluate_labels(
         system, lambda case, volume: predict_volume(system, volume), patients, tmp_path / "labels"
     )
-    without_seconds = [pd.DataFrame(each.patients).drop(columns="predict_seconds") for each in (labels, network)]
+    without_seconds = [
+        pd.DataFrame(each.patients).drop(columns="predict_seconds") for each in (labels, network)
+    ]
     pd.testing.assert_frame_equal(*without_seconds)
     pd.testing.assert_frame_equal(pd.concat(labels.slices), pd.concat(network.slices))
     volume, truth = scan(0)
