@@ -27,8 +27,10 @@ SCORING := $(foreach name,inference evaluation postprocessing,$(call room,$(name
 WHOLE := $(addprefix livseg_lib/experiments/,plan.py train_system.py records.py pictures.py)
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: help setup reproduce reference test test-slow bench lint lab clean configure
-.NOTPARALLEL:  # notebooks write into the same tables
+# Notebooks at a time: a small network leaves a third of two cores idle, a GPU is best left to one.
+JOBS ?= $(if $(wildcard /dev/nvidia0),1,2)
+
+.PHONY: help setup reproduce results reference test test-slow bench lint lab clean configure
 
 help:  ## print this help
 	@echo "livseg: liver and liver tumours in CT, outlined, measured, scored. Research only, not for clinical use."
@@ -50,8 +52,11 @@ setup: .venv/ready  ## install everything into .venv (done by the other targets 
 	@touch $@
 
 ifeq ($(ONLY),)
-reproduce: $(RESULTS)  ## run the notebooks that are out of date and build the report
+reproduce: .venv/ready  ## run the notebooks that are out of date and build the report
+	@$(MAKE) --no-print-directory --jobs=$(JOBS) results
 	@$(PY) -m livseg_lib.notebooks --run-name $(RUN) summary
+
+results: $(RESULTS)
 else
 reproduce: .venv/ready
 	@$(PY) -m livseg_lib train --system $(ONLY) --dataset $(DATASET) --data "$(DATA)" \
@@ -118,7 +123,7 @@ $(REPORT)/14_train_cascades.ipynb: notebooks/14_train_cascades.ipynb $(REPORT)/p
 	$(run_notebook)
 
 $(REPORT)/15_filter_candidates.ipynb: notebooks/15_filter_candidates.ipynb \
-		$(REPORT)/parameters/15_filter_candidates.json $(REPORT)/03_train_unet.ipynb $(SCORING) $(WHOLE) $(CASCADE) \
+		$(REPORT)/parameters/15_filter_candidates.json $(REPORT)/03_train_unet.ipynb $(REPORT)/14_train_cascades.ipynb \
 		livseg_lib/experiments/candidate_training.py
 	$(run_notebook)
 

@@ -1,7 +1,8 @@
-"""Nothing half-written looks finished: write aside, then rename."""
+"""Nothing half-written looks finished: write aside, then rename. Who reads and rewrites takes turns."""
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,3 +32,13 @@ def write_atomically(path: Path | str, content: bytes) -> Path:
     with written_aside(path) as partial:
         partial.write_bytes(content)
     return Path(path)
+
+
+@contextmanager
+def locked(path: Path | str) -> Iterator[None]:
+    """One process at a time reads and rewrites `path`; others wait. A process that dies lets go."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.with_name(f".{path.name}.lock").open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

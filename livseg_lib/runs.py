@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from livseg_lib.atomic import written_aside
+from livseg_lib.atomic import locked, written_aside
 from livseg_lib.paths import RunFolders, project_root
 
 PACKAGES = (
@@ -109,19 +109,20 @@ def peak_memory_mb() -> int:
 
 def update_manifest(path: Path, notebook: str, entry: dict, facts: dict) -> None:
     """Put a notebook's entry and the run's facts into manifest.json, atomically."""
-    manifest = json.loads(path.read_text()) if path.exists() else {"notebooks": {}}
-    manifest.update(facts)
-    manifest.update(
-        run=path.parent.name,
-        git_revision=git_revision(),
-        packages=package_versions(),
-        device=describe_device(),
-        platform=describe_platform(),
-    )
-    manifest["notebooks"][notebook] = entry
-    manifest["notebooks"] = dict(sorted(manifest["notebooks"].items()))
-    with written_aside(path) as partial:
-        partial.write_text(json.dumps(manifest, indent=2) + "\n")
+    with locked(path):
+        manifest = json.loads(path.read_text()) if path.exists() else {"notebooks": {}}
+        manifest.update(facts)
+        manifest.update(
+            run=path.parent.name,
+            git_revision=git_revision(),
+            packages=package_versions(),
+            device=describe_device(),
+            platform=describe_platform(),
+        )
+        manifest["notebooks"][notebook] = entry
+        manifest["notebooks"] = dict(sorted(manifest["notebooks"].items()))
+        with written_aside(path) as partial:
+            partial.write_text(json.dumps(manifest, indent=2) + "\n")
 
 
 def git_revision() -> str:

@@ -41,7 +41,22 @@ TINY = [
     "imbalance_epochs=1",
     "imbalance_slices_per_epoch=16",
     "imbalance_filters=4",
+    "coarse_epochs=3",
+    "coarse_slices_per_epoch=96",
+    "block_epochs=1",
+    "block_depth=16",
+    "block_size=64",
+    "block_filters=2",
+    "blocks_per_epoch=4",
+    "region_slices_per_epoch=16",
+    "residual_epochs=1",
+    "residual_filters=4",
+    "cdnn_liver_epochs=1",
+    "cdnn_tumor_epochs=1",
+    "cdnn_filters=4",
+    "scan=data/raw/tiny/volume-1.nii.gz",
 ]
+CASCADES = ("unet3d", "cascade_25d", "cascade_cdnn", "cascade_forest", "cascade_superpixels")
 STORY = sorted(path.stem for path in (REPOSITORY / "notebooks").glob("*.ipynb"))
 
 
@@ -84,10 +99,9 @@ def test_the_tables_hold_every_system_and_patient(report):
     assert tuple(systems.columns) == SYSTEMS_COLUMNS
     honest = systems[(systems.split_by == "patient") & (systems.target != "slices")]
     networks = ("unet", "resnet50_unet", "attention_unet", "unet++", "unet_mse")
-    networks += ("threshold", "threshold_relative")
-    assert set(zip(honest.system, honest.target, strict=True)) == {
-        (name, target) for name in networks for target in ("liver", "tumor")
-    }
+    networks += ("threshold", "threshold_relative", *CASCADES, "majority_vote")
+    everything = {(name, target) for name in networks for target in ("liver", "tumor")}
+    assert set(zip(honest.system, honest.target, strict=True)) == everything - {("unet_mse", "liver")}
     others = systems.drop(honest.index)
     assert set(others.system) == {"slice_sorter", "unet_audit"} and others.dice_per_case.isna().any()
     trained = systems[~systems.system.str.startswith("threshold")]
@@ -106,6 +120,17 @@ def test_predictions_lie_on_the_scans_grid(report):
     assert masks
     for mask in masks:
         scan, found = nibabel.load(raw / mask.name), nibabel.load(mask)
+        assert found.shape == scan.shape and (found.affine == scan.affine).all()
+
+
+@pytest.mark.slow
+def test_every_system_outlines_a_scan_in_its_own_geometry(report):
+    scan = nibabel.load(report.parents[1] / "data" / "raw" / "tiny" / "volume-1.nii.gz")
+    applied = pd.read_csv(report / "tables" / "applied.csv")
+    assert set(CASCADES) <= set(applied.outlined_by)
+    for name in CASCADES:
+        [mask] = (report / "applied" / name).glob("*.nii.gz")
+        found = nibabel.load(mask)
         assert found.shape == scan.shape and (found.affine == scan.affine).all()
 
 

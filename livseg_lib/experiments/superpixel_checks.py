@@ -18,16 +18,10 @@ from livseg_lib.inference.cascade import with_tumors
 from livseg_lib.inference.parts import ContourPart
 from livseg_lib.inference.superpixel_part import paint_levels, tumor_probabilities
 from livseg_lib.labels import structure_mask
-from livseg_lib.postprocessing.components import largest_component
 from livseg_lib.postprocessing.superpixel_candidates import find_candidates, tumor_shares
 from livseg_lib.postprocessing.superpixel_extraction import TUMOR_SHARE
-from livseg_lib.preprocessing.overview import display_window
-from livseg_lib.preprocessing.windows import apply_window
 from livseg_lib.training.classifier_folder import TrainedClassifier
 from livseg_lib.volumes import Volume
-
-FIELD_MARGIN_MM = 15.0
-"""Shown around a tumour."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,19 +89,3 @@ def contour_effect(trained: TrainedClassifier, cases: Sequence[Case]) -> pd.Data
         row["tumor_ml"] = tumor.sum() * painted.volume.voxel_volume_ml
         rows.append(row | {name: float(dice(overlap_counts(mask, tumor))) for name, mask in masks.items()})
     return pd.DataFrame(rows)
-
-
-def contour_views(
-    trained: TrainedClassifier, case: Case
-) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
-    """The slice with most of the largest tumour, cut out around it: grey uint8 (h, w), true labels (h, w),
-    and the labels before and after the contour, named as the steps are."""
-    [painted] = paint_cases(trained, [case])
-    before = painted.labels_at(trained.threshold)
-    after = contour_of_system()(painted.volume, before)
-    tumor = largest_component(structure_mask(painted.truth, "tumor"))
-    index = int(tumor.sum(axis=(1, 2)).argmax())
-    cut = _square_around(tumor[index], painted.volume.spacing_mm[1])
-    grey = apply_window(painted.volume.voxels[index][cut], display_window_of(case))
-    views = {"superpixels": before, "active contour": after}
-    return grey, painted.truth[index][cut], {name: labels[index][cut] for name, labels in views.items()}

@@ -105,3 +105,8 @@ def finish_labels(labels: np.ndarray, spacing_mm: Spacing, names: Sequence[str])
     for name in names:
         finished = FINISHES[name](finished, spacing_mm)
     return finished
+
+
+def finish_title(name: str) -> str:
+    """A finish in words: "drop_small_tumors" reads "drop small tumours"."""
+    return name.replace("tumor", "tumour").replace("_", " ")

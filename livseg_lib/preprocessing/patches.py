@@ -62,7 +62,7 @@ class PatchPlace:
     """float32 (voxels of the patch, voxels covered), each row with sum 1."""
 
     def crop(self, array: np.ndarray, first: Sequence[int] = (0, 0, 0)) -> np.ndarray:
-        """The voxels covered, in the type of `array` (D, H, W), which shows the scan from voxel `first` on."""
+        """The voxels covered, in the type of `array` (D, H, W), which shows the scan from `first` on."""
         sides = zip(self.indices, first, array.shape, strict=True)
         return array[np.ix_(*((index - start).clip(0, size - 1) for index, start, size in sides))]
 

@@ -8,7 +8,7 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup
 
-from livseg_lib.atomic import write_atomically
+from livseg_lib.atomic import locked, write_atomically
 from livseg_lib.durations import format_duration
 from livseg_lib.reporting import systems as systems_table
 from livseg_lib.reporting.cells import (
@@ -51,9 +51,11 @@ def write_report(report_folder: Path | str) -> Path:
     Nothing in it is fetched from the network: style, script and figures are inside. Chapters without
     anything to show are listed as not run yet. Raises InputError for a file that cannot be read.
     """
-    folder = ReportFolder(report_folder)
-    page = _environment().get_template("page.html").render(**page_content(folder))
-    return write_atomically(folder.path / "index.html", page.encode())
+    path = Path(report_folder) / "index.html"
+    with locked(path):
+        content = page_content(ReportFolder(report_folder))
+        page = _environment().get_template("page.html").render(**content)
+        return write_atomically(path, page.encode())
 
 
 def page_content(folder: ReportFolder) -> dict:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from livseg_lib.atomic import write_atomically
+from livseg_lib.atomic import locked, write_atomically
 from livseg_lib.errors import InputError
 
 SYSTEMS_COLUMNS = (
@@ -55,10 +55,11 @@ def read_table(path: Path | str) -> pd.DataFrame:
 def replace_systems(path: Path | str, rows: pd.DataFrame) -> pd.DataFrame:
     """Put `rows` (with `system`) into the table at `path` instead of those of its systems; give it all."""
     path = Path(path)
-    if path.exists():
-        kept = read_table(path)
-        rows = pd.concat([kept[~kept["system"].isin(rows["system"])], rows], ignore_index=True)
-    write_table(rows, path)
+    with locked(path):
+        if path.exists():
+            kept = read_table(path)
+            rows = pd.concat([kept[~kept["system"].isin(rows["system"])], rows], ignore_index=True)
+        write_table(rows, path)
     return rows
 
 
@@ -70,12 +71,13 @@ def update_systems_table(path: Path | str, rows: Iterable[Mapping]) -> pd.DataFr
     column, a row without its key, or a file with other columns than SYSTEMS_COLUMNS.
     """
     path = Path(path)
-    table = {_key(row): row for row in _read_rows(path)}
-    for row in rows:
-        _validate(path, row)
-        table[_key(row)] = row
-    write_table(pd.DataFrame(table.values(), columns=list(SYSTEMS_COLUMNS), dtype=object), path)
-    return read_table(path)
+    with locked(path):
+        table = {_key(row): row for row in _read_rows(path)}
+        for row in rows:
+            _validate(path, row)
+            table[_key(row)] = row
+        write_table(pd.DataFrame(table.values(), columns=list(SYSTEMS_COLUMNS), dtype=object), path)
+        return read_table(path)
 
 
 def _read_rows(path: Path) -> list[dict[str, str]]:

@@ -81,6 +81,14 @@ STUDIES = {
             "excluded_cases": "Cases without any annotation, left out of what blocks are learnt from",
         },
     ),
+    "candidate": (
+        "Candidates filtered",
+        "System H's random forest: the same cascade without it and with it, on the test patients.",
+        {
+            "candidate_filter": "A patient's false alarms, tumours found and Dice, with paired intervals",
+            "candidate_importance": "What each feature is worth on the validation patients' candidates",
+        },
+    ),
     "detection": (
         "Tumour or no tumour, picture by picture",
         "System A's question, on the test patients.",

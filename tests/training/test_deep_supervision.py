@@ -95,9 +95,9 @@ def test_heads_of_classifiers_are_stacked_and_averaged_as_those_of_maps():
 
 def test_the_class_of_several_heads_is_that_of_their_mean():
     truth = np.array([[1, 0], [1, 0], [0, 1]], np.float32)
-    heads = np.array([[[0.9, 0.4], [0.1, 0.6]], [[0.4, 0.45], [0.6, 0.55]], [[0.0, 0.6], [1.0, 0.4]]])
+    heads = np.array([[[0.9, 0.4], [0.1, 0.6]], [[0.6, 0.1], [0.4, 0.9]], [[0.0, 0.6], [1.0, 0.4]]])
     accuracy = ClassAccuracy(name="accuracy")
-    accuracy.update_state(truth, heads)  # means of the right class: 0.65, 0.425, 0.7
+    accuracy.update_state(truth, heads)  # means of the right class: 0.65, 0.35, 0.7
     assert float(accuracy.result()) == pytest.approx(2 / 3)
     accuracy.reset_state()
     accuracy.update_state(truth, heads[..., 1])
