@@ -79,6 +79,9 @@ def _add_predict(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--liver", type=Path, help="folder of a model for the liver; --model is then asked for tumours alone"
     )
+    command.add_argument(
+        "--augment", default="", help="average over variants of each picture, such as rotate,zoom (slower)"
+    )
     command.add_argument("--out", type=Path, required=True, help="folder for the masks")
 
 

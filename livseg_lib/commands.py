@@ -103,13 +103,15 @@ def train(arguments: argparse.Namespace) -> int:
 
 def predict(arguments: argparse.Namespace) -> int:
     """Outline liver and tumours in scans; masks keep the scan's own grid. Exit code 1 if any case failed."""
-    from livseg_lib.inference.systems import find_liver, load_system, outline
+    from livseg_lib.inference.systems import augmented, find_liver, load_system, outline
     from livseg_lib.inference.volume import predict_volume
     from livseg_lib.labels import STRUCTURES, structure_mask
     from livseg_lib.predictions import keep_prediction
     from livseg_lib.training.model_folder import load_model
 
     system = load_system(arguments.model)
+    if arguments.augment:
+        system = augmented(system, arguments.augment.split(","))
     gate = _sorter_gate(arguments.sorter, system) if arguments.sorter else None
     liver_model = load_model(arguments.liver) if arguments.liver else None
 

@@ -13,7 +13,7 @@ from livseg_lib.experiments.superpixel_checks import contour_of_system, paint_ca
 from livseg_lib.experiments.superpixel_training import region_cases
 from livseg_lib.inference import stored_labels, stored_pictures
 from livseg_lib.inference.superpixel_part import tumor_probabilities
-from livseg_lib.labels import structure_mask
+from livseg_lib.labels import TUMOR, structure_mask
 from livseg_lib.postprocessing.components import largest_component
 from livseg_lib.postprocessing.superpixel_candidates import CandidateRecipe, find_candidates
 from livseg_lib.preprocessing.windows import WINDOWS, apply_window
@@ -51,24 +51,25 @@ def superpixel_view(recipe: CandidateRecipe, case: Case, trained: TrainedClassif
 def patch_pictures(
     patches: pd.DataFrame, folder: Path, depth: int, each: int, seed: int
 ) -> list[PatchPicture]:
-    """The middle slices of up to `each` patches of tumour, then of liver, drawn by `seed`."""
+    """Up to `each` patches of tumour, then of liver, drawn by `seed`: the slice with most superpixel."""
     pictures = []
     for kind in ("tumor", "liver"):
         rows = patches[patches.region == kind]
         for row in rows.sample(min(each, len(rows)), random_state=seed).itertuples():
-            index = row.array_index + depth // 2
-            grey = np.asarray(stored_pictures(folder, row.array)[index, ..., 0])
-            labels = np.asarray(stored_labels(folder, row.array)[index])
+            slices = slice(row.array_index, row.array_index + depth)
+            labels = np.asarray(stored_labels(folder, row.array)[slices])
+            index = int((labels == TUMOR).sum(axis=(1, 2)).argmax())
+            grey = np.asarray(stored_pictures(folder, row.array)[slices][index, ..., 0])
             title = f"{kind.replace('tumor', 'tumour')}, {row.scale_mm:g} mm"
-            pictures.append(PatchPicture(grey, labels, title))
+            pictures.append(PatchPicture(grey, labels[index], title))
     return pictures
 
 
 def contour_views(
     trained: TrainedClassifier, case: Case
 ) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
-    """The slice that shows most of the tumour found, cut out around the tumour: grey uint8 (h, w), true
-    labels (h, w), and the labels before and after the contour.
+    """The slice that shows most of the tumour found, cut out around it: grey uint8 (h, w), true labels
+    (h, w), and the labels before and after the contour, of tumours alone.
 
     Of the largest tumour where nothing is found. Raises InputError where there is no tumour.
     """
@@ -83,8 +84,10 @@ def contour_views(
     index = int(shown.sum(axis=(1, 2)).argmax())
     cut = (index, *_square_around(shown[index], painted.volume.spacing_mm[1:]))
     grey = apply_window(painted.volume.voxels[cut], WINDOW)
-    views = {"superpixels": before, "active contour": after}
-    return grey, painted.truth[cut], {name: labels[cut] for name, labels in views.items()}
+    truth, before, after = (
+        np.where(labels[cut] == TUMOR, labels[cut], 0) for labels in (painted.truth, before, after)
+    )
+    return grey, truth, {"superpixels": before, "active contour": after}
 
 
 def _square_around(mask: np.ndarray, spacing_mm: tuple[float, float]) -> tuple[slice, slice]:

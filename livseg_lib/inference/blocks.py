@@ -44,11 +44,11 @@ def predict_blocks(
 
 
 def predict_stack(
-    network: keras.Model, pictures: Iterable[np.ndarray], n_slices: int, liver: range | None = None
+    network: keras.Model, pictures: Iterable[np.ndarray], n_slices: int, overlap: int | None = None
 ) -> np.ndarray:
-    """`predict_blocks` or `predict_planes`, whichever the network is for; `liver` is for blocks."""
+    """`predict_blocks` or `predict_planes`, whichever the network is for; `overlap` is for blocks."""
     if len(network.input_shape) == 5:
-        return predict_blocks(network, pictures, n_slices, liver=liver)
+        return predict_blocks(network, pictures, n_slices, overlap)
     return predict_planes(network, pictures)
 
 

@@ -72,7 +72,7 @@ def evaluate_system(
         volume, truth = case.read_volume(), np.asarray(stored_labels(folder, case.case_id))
         began = time.perf_counter()
         pictures = trained.inputs.compose(stored_pictures(folder, case.case_id))
-        planes = predict_stack(trained.network, pictures, len(truth))
+        planes = predict_stack(trained.network, pictures, len(truth), trained.inputs.block_overlap)
         labels = labels_from_planes(planes, volume, trained.recipe, trained.thresholds)
         seconds = time.perf_counter() - began
         _add_case(evaluation, trained, case, labels, volume, predictions, seconds)

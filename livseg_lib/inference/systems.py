@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from livseg_lib.inference.augmented import AugmentedNetwork
 from livseg_lib.inference.cascade import Cascade, run_cascade, with_tumors
 from livseg_lib.inference.cascade_folder import load_cascade
+from livseg_lib.inference.parts import NetworkPart
 from livseg_lib.inference.volume import predict_volume
 from livseg_lib.labels import structure_mask
 from livseg_lib.postprocessing.components import largest_component
@@ -41,3 +45,19 @@ def outline(system: System, volume: Volume, liver: np.ndarray | None = None) -> 
 def find_liver(trained: TrainedModel, volume: Volume) -> np.ndarray:
     """The largest piece of what a network takes for liver, bool (D, H, W)."""
     return largest_component(structure_mask(predict_volume(trained, volume), "liver"))
+
+
+def augmented(system: System, names: Sequence[str]) -> System:
+    """The same system, whose networks answer with the mean over variants of a picture (`augmented.VARIANTS`).
+
+    Raises InputError for an unknown name.
+    """
+    if not isinstance(system, Cascade):
+        return replace(system, network=AugmentedNetwork(system.network, names))
+    steps = [
+        replace(step, part=NetworkPart(augmented(step.part.trained, names)))
+        if isinstance(step.part, NetworkPart)
+        else step
+        for step in system.steps
+    ]
+    return replace(system, steps=tuple(steps))

@@ -31,7 +31,7 @@ def choose_thresholds(
     for case_id in case_ids:
         labels = stored_labels(folder, case_id)
         pictures = inputs.compose(stored_pictures(folder, case_id), structure_mask(labels, "liver"))
-        planes = predict_stack(network, pictures, len(labels))
+        planes = predict_stack(network, pictures, len(labels), inputs.block_overlap)
         for channel, structure in enumerate(structures):
             histogram = ProbabilityHistogram()
             histogram.add(planes[..., channel], structure_mask(labels, structure))

@@ -30,7 +30,7 @@ def predict_volume(
     )
     if passes is None:
         (count, *_), _ = working_grid(volume.voxels.shape, volume.spacing_mm, trained.recipe.voxel_size_mm)
-        planes = predict_stack(trained.network, pictures, count)
+        planes = predict_stack(trained.network, pictures, count, trained.inputs.block_overlap)
     else:
         planes = predict_passing_planes(trained.network, pictures, passes)
     return labels_from_planes(planes, volume, trained.recipe, trained.thresholds)

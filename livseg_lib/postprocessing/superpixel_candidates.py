@@ -27,7 +27,7 @@ class CandidateRecipe:
     scales_mm: tuple[float, ...] = SCALES_MM
     least_contrast_hu: float = 5.0
     """Darker than the liver's median by so much; brighter tumours are missed."""
-    most_a_scale: int = 250
+    most_a_scale: int = 400
     """The darkest of each scale: in one list the many small ones, whose means are noisy, would oust large,
     faint tumours."""
 
@@ -81,7 +81,8 @@ def candidate_patches(
     """A patch around each of the candidates `rows` of the table, one at a time.
 
     Greys uint8 (d, h, w, C), mid-grey being the median HU of the liver, and labels uint8 (d, h, w): 0 outside
-    the liver, 1 inside, 2 the superpixel itself, where at least half of the patch's voxel is.
+    the liver, 1 inside, 2 the superpixel itself, where at least half of the patch's voxel is. Its voxels have
+    to be smaller than the superpixels, then.
     """
     if not len(rows):
         return

@@ -19,6 +19,8 @@ class NetworkInput:
     """Slices on either side, feet first (system G): 2 gives 2.5D pictures of five slices."""
     sees_liver: bool = False
     """Whether the mask of the liver is the last channel (system I)."""
+    block_overlap: int | None = None
+    """Slices that neighbouring blocks share in prediction (system E); None is a quarter of a block."""
 
     def channels(self, of_picture: int) -> int:
         """How many there are in all, where a picture has `of_picture`."""

@@ -98,14 +98,15 @@ def filter_effect(scores: pd.DataFrame, summary: pd.DataFrame) -> Figure:
         ax.set_title(MEASURES[row.measure].replace(" at ", "\nat "))
         interval = f"{row.difference_low:+.2f} to {row.difference_high:+.2f}"
         ax.set_xlabel(f"{row.difference:+.2f}\n({interval})\n{row.n_patients} patients", fontsize=9)
-        ax.set_ylim(0, None if row.measure in COUNTS else 1.02)
+        ax.set_ylim(0, None if row.measure in COUNTS else 1.0)
     return fig
 
 
 def _pairs(ax: Axes, pairs, means: tuple[float, float]) -> None:
+    look = {"marker": "o", "clip_on": False}
     for before, after in pairs:
-        ax.plot([0, 1], [before, after], color=LIGHT_GREY, linewidth=1.2, marker="o", markersize=4)
-    ax.plot([0, 1], means, color=ORANGE, linewidth=3, marker="o", markersize=7)
+        ax.plot([0, 1], [before, after], color=LIGHT_GREY, linewidth=1.2, markersize=4, **look)
+    ax.plot([0, 1], means, color=ORANGE, linewidth=3, markersize=7, **look)
     ax.set_xticks([0, 1], ["without", "with"], color=BLACK)
     ax.set_xlim(-0.25, 1.25)
 

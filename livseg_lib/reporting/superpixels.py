@@ -16,7 +16,7 @@ from livseg_lib.labels import TUMOR
 from livseg_lib.postprocessing.superpixel_candidates import Candidates
 from livseg_lib.postprocessing.superpixels import Superpixels
 from livseg_lib.reporting.pictures import SOLID, draw_outlines, grid_of_tiles, legend
-from livseg_lib.reporting.style import ORANGE, SKY_BLUE, VERMILLION, YELLOW, styled
+from livseg_lib.reporting.style import ORANGE, PURPLE, SKY_BLUE, YELLOW, styled
 
 BORDER = "#ffffff70"
 TINT = 0.6
@@ -51,7 +51,7 @@ def superpixel_scales(
         draw_outlines(ax, np.where(labels[cut] == TUMOR, TUMOR, 0), SOLID)
         ax.set_title(f"{each.scale_mm:g} mm, {each.ids.max()} superpixels", fontsize=9)
         ax.set_axis_off()
-    keys = [Patch(color=VERMILLION, alpha=TINT, label=meaning), Line2D([], [], color=ORANGE, label="Tumour")]
+    keys = [Patch(color=PURPLE, alpha=TINT, label=meaning), Line2D([], [], color=ORANGE, label="Tumour")]
     legend(fig, keys)
     return fig
 
@@ -84,7 +84,7 @@ def _value_of_ids(superpixels: Superpixels, candidates: Candidates, values: np.n
 def _tinted(ids: np.ndarray, value_of_id: np.ndarray) -> np.ndarray:
     """A layer (H, W, 4) over the slice."""
     layer = np.empty((*ids.shape, 4))
-    layer[:] = to_rgba(VERMILLION)
+    layer[:] = to_rgba(PURPLE)
     layer[..., 3] = TINT * value_of_id[ids]
     layer[find_boundaries(ids, mode="inner") & (ids > 0)] = to_rgba(BORDER)
     return layer

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import keras
+import nibabel
 import numpy as np
 import pytest
 from keras import layers
+from nifti_files import ORIENTATIONS, axis_affine, write_nifti
 
+from livseg_lib.errors import InputError
 from livseg_lib.inference.cascade import Cascade, Step, run_cascade, stages, with_tumors
 from livseg_lib.inference.parts import NetworkPart
+from livseg_lib.inference.systems import augmented, outline
 from livseg_lib.preprocessing import Recipe
 from livseg_lib.preprocessing.network_input import OWN_PICTURE, NetworkInput
 from livseg_lib.training.model_folder import TrainedModel
-from livseg_lib.volumes import Volume
+from livseg_lib.volumes import Volume, load_volume, save_segmentation
 
 SPACING = (5.0, 1.0, 1.0)
 LIVER_HU, TUMOR_HU = 100, 60
@@ -133,3 +137,37 @@ def test_a_network_of_tumours_adds_them_to_the_liver_it_sees():
     part = NetworkPart(dark)
     np.testing.assert_array_equal(part(volume, (truth > 0).astype(np.uint8)), truth)
     assert not part(volume, np.zeros_like(truth)).any()
+
+
+@pytest.mark.parametrize("orientation", ORIENTATIONS[::7])
+def test_the_mask_of_a_scan_lies_as_the_scan_was_stored(tmp_path, orientation):
+    stored = np.full((40, 30, 12), -100, np.int16)
+    stored[5:30, 3:20, 2:9] = LIVER_HU
+    stored[5:11, 3:8, 2:4] = TUMOR_HU
+    scan_file = write_nifti(tmp_path / "scan.nii.gz", stored, axis_affine(*orientation))
+    found = load_volume(scan_file)
+    mask_file = save_segmentation(run_cascade(found, steps()), found, tmp_path / "mask.nii.gz")
+    mask = nibabel.load(mask_file)
+    np.testing.assert_array_equal(mask.affine, nibabel.load(scan_file).affine)
+    truth = np.select([stored == TUMOR_HU, stored == LIVER_HU], [2, 1], 0)
+    np.testing.assert_array_equal(np.asarray(mask.dataobj), truth)
+
+
+def test_variants_of_a_picture_are_asked_of_every_network_of_a_cascade():
+    volume, truth = grey_scan()
+    cascade = Cascade(
+        "one", ("liver",), (Step("liver", NetworkPart(network("liver", [100.0], -20.0))),), parameters=2
+    )
+    several = augmented(cascade, ["shift"])
+    np.testing.assert_array_equal(outline(several, volume) > 0, truth > 0)
+    assert several.steps[0].part.trained.network.names == ("shift",)
+    with pytest.raises(InputError, match="not a way to vary"):
+        augmented(cascade, ["upside_down"])
+
+
+def test_a_known_liver_is_kept_by_single_networks_too():
+    volume, truth = grey_scan()
+    half = truth > 0
+    half[2:] = False
+    single = network("liver", [100.0], -20.0)
+    np.testing.assert_array_equal(outline(single, volume, half), half.astype(np.uint8))

@@ -21,7 +21,7 @@ def test_a_tile_a_scale_tinted_by_value():
     grey = np.full((16, 16), 90, np.uint8)
     figure = superpixel_scales(grey, labels, Candidates(superpixels, table), [1.0, 0.5], 3, "Candidate")
     tiles = [ax for ax in figure.axes if ax.axison or ax.images]
-    assert [ax.get_title() for ax in tiles] == ["10 mm, 2 superpixels", "20 mm, 2 superpixels"]
+    assert [ax.get_title("left") for ax in tiles] == ["10 mm, 2 superpixels", "20 mm, 2 superpixels"]
     first, second = (ax.images[1].get_array()[..., 3] for ax in tiles)
     assert first.shape == (8, 8) and first[3, 1] == 0 and np.isclose(first[3, 6], TINT)
     assert np.isclose(second[3, 1], TINT / 2) and second[3, 6] == 0
@@ -35,4 +35,4 @@ def test_patches_stand_side_by_side():
     figure = patch_sheet(
         [PatchPicture(grey, labels, "tumour, 10 mm"), PatchPicture(grey, labels * 0, "liver")]
     )
-    assert [ax.get_title() for ax in figure.axes if ax.images] == ["tumour, 10 mm", "liver"]
+    assert [ax.get_title("left") for ax in figure.axes if ax.images] == ["tumour, 10 mm", "liver"]
