@@ -1,6 +1,6 @@
 """What the superpixel classifier of system J learns from (Bai et al. 2019).
 
-training     candidates inside their true livers: the superpixels that are tumour, and some that are not
+training     candidates inside their livers: the superpixels that are tumour, and some that are not
 validation   theirs tell the best epoch; `superpixel_checks` asks the classifier about all of them
 test         is not read here
 """
@@ -44,6 +44,8 @@ class ClassifierPlan:
     patch: PatchRecipe = field(default_factory=PatchRecipe)
     most_of_a_kind: int = 100
     """Patches of tumour, and of liver, that a patient gives at most."""
+    most_growth_mm: float = 3.0
+    """The true livers are grown by up to so much, at random: those in use are not exact either."""
     negative_ratio: float = 2.0
     """Patches of liver for each one of tumour, over all patients."""
     batch_size: int = 32
@@ -58,7 +60,7 @@ class ClassifierPlan:
     def extraction(self) -> PatchExtraction:
         """What is cut from a patient."""
         seed = derived_seed(self.seed, PART, "patches")
-        return PatchExtraction(self.candidates, self.patch, self.most_of_a_kind, seed)
+        return PatchExtraction(self.candidates, self.patch, self.most_of_a_kind, self.most_growth_mm, seed)
 
     def choose(self, patches: pd.DataFrame, purpose: str) -> pd.DataFrame:
         """All patches of tumour, and of liver as many as the ratio says. InputError where none is tumour."""

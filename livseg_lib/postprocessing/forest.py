@@ -92,14 +92,15 @@ def permutation_importance(
 
     A row a feature, the most important first: `feature, auc_drop, auc_drop_std` (over `repeats`). Use
     candidates of other patients than it was trained on. Features that say the same share their worth.
-    All NaN where the candidates are of one class only. (Breiman 2001, doi:10.1023/A:1010933404324.)
+    All NaN where the candidates are of one class only, or none. (Breiman 2001, doi:10.1023/A:1010933404324.)
     """
     random = np.random.default_rng(seed)
     truth = np.asarray(is_tumor, bool)
     whole = _auc(forest, features, truth)
     rows = []
     for name in forest.feature_names:
-        shuffles = (features.assign(**{name: random.permutation(features[name])}) for _ in range(repeats))
+        values = features[name].to_numpy(copy=True)  # NumPy fails on a read-only empty column
+        shuffles = (features.assign(**{name: random.permutation(values)}) for _ in range(repeats))
         drops = [whole - _auc(forest, shuffled, truth) for shuffled in shuffles]
         rows.append({"feature": name, "auc_drop": np.mean(drops), "auc_drop_std": np.std(drops)})
     return pd.DataFrame(rows).sort_values("auc_drop", ascending=False, ignore_index=True, kind="stable")

@@ -9,6 +9,7 @@ from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
+import edt
 import numpy as np
 import pandas as pd
 from tqdm import tqdm
@@ -38,13 +39,16 @@ class PatchExtraction:
     patch: PatchRecipe
     most_of_a_kind: int = 100
     """Of tumour, and of liver, drawn by `seed`: one patient full of tumours must not outweigh the others."""
+    most_growth_mm: float = 3.0
+    """Each liver is grown by a random amount up to this: what networks find is never the true outline, and
+    the fat beside a liver is dark."""
     seed: int = 0
 
 
 def extract_patches(
     cases: Sequence[Case], extraction: PatchExtraction, folder: Path, workers: int = 2
 ) -> pd.DataFrame:
-    """Patches of the candidates inside the true liver of each case; returns a row a patch.
+    """Patches of the candidates inside the (grown) true liver of each case; returns a row a patch.
 
     Writes `folder`/<case_id>/images.npy, uint8 (n * d, h, w, C), the n patches one behind another, and
     masks.npy (`candidate_patches`); d, h, w as `extraction.patch.voxels`. Columns: patient, case, array,
@@ -69,10 +73,11 @@ def extract_case_patches(case: Case, extraction: PatchExtraction, folder: Path) 
     """The rows of one case, its arrays written."""
     volume = case.read_volume()
     truth = case.read_labels(volume)
-    liver = structure_mask(truth, "liver")
+    seed = derived_seed(extraction.seed, case.case_id)
+    growth_mm = np.random.default_rng(seed).uniform(0.0, extraction.most_growth_mm)
+    liver = grown(structure_mask(truth, "liver"), volume.spacing_mm, growth_mm)
     candidates = find_candidates(volume, liver, extraction.candidates)
     shares = tumor_shares(candidates, structure_mask(truth, "tumor"))
-    seed = derived_seed(extraction.seed, case.case_id)
     rows = draw_kinds(shares >= TUMOR_SHARE, extraction.most_of_a_kind, seed)
     patches = list(candidate_patches(volume, liver, candidates, rows, extraction.patch))
     if patches:
@@ -89,6 +94,11 @@ def extract_case_patches(case: Case, extraction: PatchExtraction, folder: Path) 
         tumor_share=shares[rows],
         **{"class": np.where(is_tumor, TUMOR, LIVER)},
     )
+
+
+def grown(mask: np.ndarray, spacing_mm: Sequence[float], by_mm: float) -> np.ndarray:
+    """`mask` (D, H, W) and all within so many mm of it."""
+    return edt.edt(~mask, anisotropy=tuple(spacing_mm)) <= by_mm
 
 
 def draw_kinds(is_tumor: np.ndarray, most: int, seed: int) -> np.ndarray:

@@ -19,6 +19,8 @@ from livseg_lib.reporting.style import (
     styled,
 )
 
+SIGNIFICANT = 0.05
+
 
 @styled
 def agreement_against_errors(patients: pd.DataFrame, lesions: pd.DataFrame) -> Figure:
@@ -125,16 +127,17 @@ def conclude_agreement(
 
 
 def _against_members(structure: str, rows: pd.DataFrame) -> str:
-    better, worse = (rows[(rows.p_holm < 0.05) & (sign * rows.difference > 0)] for sign in (1, -1))
+    better, worse = (rows[(rows.p_holm < SIGNIFICANT) & (sign * rows.difference > 0)] for sign in (1, -1))
     found = [
         f"{word} {', '.join(group.second)}"
         for word, group in (("better than", better), ("worse than", worse))
         if len(group)
     ]
     shown = " and ".join(found) or "no difference from any member is shown"
-    return (
-        f"Majority vote, {structure_name(structure)}, against {len(rows)} members one by one: {shown} (Holm)."
-    )
+    hopeless = (rows.smallest_p_holm >= SIGNIFICANT).all()
+    bound = "; with so few patients and so many members no p could have been small" if hopeless else ""
+    what = f"Majority vote, {structure_name(structure)}, against {len(rows)} members one by one"
+    return f"{what}: {shown} (Holm{bound})."
 
 
 def _volumes_in_words(structure: str, rows: pd.DataFrame) -> str:
@@ -148,7 +151,7 @@ def _volumes_in_words(structure: str, rows: pd.DataFrame) -> str:
 def _patients_in_words(row: pd.Series) -> str:
     if pd.isna(row.value):
         return "Whether patients on whom models agree have the better vote is undefined here."
-    tells = row.p < 0.05
+    tells = row.p < SIGNIFICANT
     verdict = "Disagreement tells" if tells and row.value > 0 else "It is not shown that disagreement tells"
     return (
         f"Rank correlation of the models' agreement with the tumour Dice of the vote: {row.value:+.2f} "

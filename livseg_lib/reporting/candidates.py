@@ -33,6 +33,8 @@ MEASURES = {
 }
 """Of `experiments.filter_effect` in words. Shares and Dice are 0 to 1, the others counts."""
 COUNTS = ("false_alarms", "false_positives")
+SIGNIFICANT = 0.05
+"""p below which a difference is said to be one, if its interval leaves zero out as well."""
 
 
 @styled
@@ -122,7 +124,7 @@ def conclude_filter(summary: pd.DataFrame) -> list[str]:
         sentences.append(
             f"{name} a patient: {row.before:.2f} without the forest, {row.after:.2f} with it; "
             f"difference {row.difference:+.2f} (95 % interval {row.difference_low:+.2f} to "
-            f"{row.difference_high:+.2f}, {row.n_patients} patients). {_verdict(row)}"
+            f"{row.difference_high:+.2f}, p {row.p:.2g}, {row.n_patients} patients). {_verdict(row)}"
         )
     return sentences
 
@@ -132,7 +134,7 @@ def _verdict(row) -> str:
         return "The forest changed nothing."
     if pd.isna(row.difference_low):
         return "One patient has no interval."
-    if row.difference_low <= 0 <= row.difference_high:
-        return "The interval holds zero: no difference is shown."
+    if row.p >= SIGNIFICANT or row.difference_low <= 0 <= row.difference_high:
+        return "No difference is shown."
     is_better = (row.difference < 0) == (row.measure in COUNTS)
     return "The forest helps here." if is_better else "The forest harms here."

@@ -19,6 +19,9 @@ from livseg_lib.reporting.style import (
     styled,
 )
 
+SIGNIFICANT = 0.05
+WORTH_DICE = 0.005
+"""What a variant has to gain at least in the Dice of a structure: it multiplies the time of a prediction."""
 COLOURS = {"helps": BLUE, "harms": VERMILLION}
 """Of a finish by its reason; those that change nothing, or next to nothing, are grey."""
 
@@ -98,19 +101,26 @@ def conclude_variants(table: pd.DataFrame) -> list[str]:
             f"{row.difference_high:+.3f})"
             for row in rows.itertuples()
         )
-        worth = (rows.verdict == "better").any() and not (rows.verdict == "worse").any()
         sentences.append(
             f"{variant}: {rows.times.iloc[0]:.1f} times the seconds; Dice {found}. "
-            f"{'Worth its seconds here.' if worth else 'Not shown to be worth its seconds.'}"
+            f"{_worth(rows)} on {rows.n_patients.max()} patients."
         )
     return sentences
 
 
+def _worth(rows: pd.DataFrame) -> str:
+    gains = rows.difference[rows.verdict == "better"]
+    if gains.empty or (rows.verdict == "worse").any():
+        return "Not shown to be worth its seconds"
+    return "Worth its seconds" if gains.max() >= WORTH_DICE else "Gains too little to be worth its seconds"
+
+
 def _verdict(row) -> str:
+    """A difference is shown where its interval leaves zero out and p is small."""
     if row.difference_low == row.difference_high == 0:
         return "Nothing changed."
     if pd.isna(row.difference_low):
         return "One patient has no interval."
-    if row.difference_low <= 0 <= row.difference_high:
-        return "The interval holds zero: no difference is shown."
+    if row.difference_low <= 0 <= row.difference_high or row.p >= SIGNIFICANT:
+        return f"No difference is shown (p {row.p:.2g})."
     return "It helps." if row.difference > 0 else "It harms."

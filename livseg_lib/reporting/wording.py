@@ -89,6 +89,30 @@ STUDIES = {
             "candidate_importance": "What each feature is worth on the validation patients' candidates",
         },
     ),
+    "superpixels": (
+        "Superpixels told apart",
+        "System J: what a liver falls into at several scales, which of it is tumour, and outlines drawn to "
+        "the edges.",
+        {"superpixel_validation": "Validation patients: without fault, as found, and after the contour"},
+    ),
+    "finishing": (
+        "Finishing touches",
+        "Each is measured on validation patients and kept only where it helps.",
+        {
+            "finishing": "Each finish on the validation patients, and why it was kept or not",
+            "finishing_test": "Those kept, on the test patients",
+            "test_time_augmentation": "Asking about variants of a picture, on the validation patients",
+        },
+    ),
+    "agreement": (
+        "Do the models agree?",
+        "A vote of all, and whether disagreement is a warning of errors.",
+        {
+            "agreement": "What agreement tells of errors",
+            "agreement_differences": "The vote against each of its members",
+            "agreement_patients": "A row a test patient",
+        },
+    ),
     "detection": (
         "Tumour or no tumour, picture by picture",
         "System A's question, on the test patients.",
@@ -131,6 +155,7 @@ STUDIES = {
 FIGURES = {
     **{chapter: (chapter,) for chapter in STUDIES},
     "cascades": ("cascade_",),
+    "superpixels": ("superpixel",),
     "tuning": ("tuning", "cross_validation"),
     "class_imbalance": ("imbalance",),
     "overlays": ("best_median_worst", "overlay"),

@@ -33,6 +33,7 @@ from livseg_lib.labels import structure_mask
 from livseg_lib.models import build_model
 from livseg_lib.paths import RunFolders
 from livseg_lib.postprocessing.candidates import FEATURES, candidate_features
+from livseg_lib.postprocessing.forest import permutation_importance
 from livseg_lib.postprocessing.forest_file import load_forest, save_forest
 from livseg_lib.preprocessing import Recipe
 from livseg_lib.training.fit import Stage
@@ -112,8 +113,11 @@ def test_candidates_are_described_with_their_truth_as_the_cascade_sees_them():
 
 def test_a_case_without_candidates_gives_no_rows():
     nothing = (Step("nothing", lambda volume, labels: np.minimum(labels, 1)),)
-    table = describe_candidates(nothing, [case_of("a")])
+    table, checked = (describe_candidates(nothing, [case_of(name)]) for name in "av")
     assert len(table) == 0 and table.is_tumor.dtype == bool
+    found = train_forest(out_of_fold(table), checked, seed=3)
+    assert found.choice.threshold == 0 and len(found.forest.predict(checked)) == 0
+    assert permutation_importance(found.forest, checked, checked.is_tumor, seed=3).auc_drop.isna().all()
 
 
 def test_patients_are_dealt_whole_and_tumours_spread():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from solids import ball, scan
@@ -9,13 +11,20 @@ from solids import ball, scan
 from livseg_lib.datasets.case import Case
 from livseg_lib.errors import InputError
 from livseg_lib.postprocessing.superpixel_candidates import CandidateRecipe
-from livseg_lib.postprocessing.superpixel_extraction import PatchExtraction, draw_kinds, extract_patches
+from livseg_lib.postprocessing.superpixel_extraction import (
+    PatchExtraction,
+    draw_kinds,
+    extract_patches,
+    grown,
+)
 from livseg_lib.preprocessing.patches import PatchRecipe
 from livseg_lib.volumes import Volume
 
 SPACING, SHAPE = (3.0, 2.0, 2.0), (22, 34, 34)
 PATCH = PatchRecipe((48, 48, 48), (8, 16, 16))
-EXTRACTION = PatchExtraction(CandidateRecipe((10.0, 20.0), 2.0), PATCH, most_of_a_kind=5, seed=3)
+EXTRACTION = PatchExtraction(
+    CandidateRecipe((10.0, 20.0), 2.0), PATCH, most_of_a_kind=5, most_growth_mm=0.0, seed=3
+)
 
 
 def case(name: str, tumor_mm: float = 10.0) -> Case:
@@ -46,6 +55,17 @@ def test_the_same_seed_draws_the_same(tmp_path):
     assert one.equals(again)
 
 
+def test_livers_are_grown_as_no_network_finds_them_exactly(tmp_path):
+    mask = ball(SHAPE, (33, 33, 33), 20, SPACING)
+    assert (grown(mask, SPACING, 0.0) == mask).all()
+    one = grown(mask, SPACING, 2.5)  # a row and a column, no slice
+    assert one[11, 16, 27] and not mask[11, 16, 27] and not one[11, 16, 28] and not one[18].any()
+    assert grown(mask, SPACING, 3.0)[18].any()
+    wide = replace(EXTRACTION, most_growth_mm=12.0)
+    exact, larger = (extract_patches([case("a")], e, tmp_path, workers=1) for e in (EXTRACTION, wide))
+    assert larger.mean_hu.min() < exact.mean_hu.min() < 60  # air came in, which is darker than tumour
+
+
 def test_at_most_so_many_of_a_kind():
     is_tumor = np.arange(40) < 6
     rows = draw_kinds(is_tumor, 10, seed=1)
@@ -55,6 +75,6 @@ def test_at_most_so_many_of_a_kind():
 
 
 def test_no_candidate_at_all_is_an_error(tmp_path):
-    none = PatchExtraction(CandidateRecipe((10.0,), least_contrast_hu=500.0), PATCH)
+    none = PatchExtraction(CandidateRecipe((10.0,), least_contrast_hu=5000.0), PATCH)
     with pytest.raises(InputError, match="no candidates"):
         extract_patches([case("a")], none, tmp_path, workers=1)

@@ -32,9 +32,9 @@ def summary(**patient) -> pd.DataFrame:
     return pd.DataFrame([*rows, {"level": "lesion", "value": 1.0, "p": np.nan, "n": 3}])
 
 
-def differences(p: float) -> pd.DataFrame:
+def differences(p: float, bound: float = 0.01) -> pd.DataFrame:
     rows = [
-        {"structure": structure, "second": "unet", "difference": -0.1, "p_holm": p}
+        {"structure": structure, "second": "unet", "difference": -0.1, "p_holm": p, "smallest_p_holm": bound}
         for structure in ("liver", "tumor")
     ]
     return pd.DataFrame(rows)
@@ -79,6 +79,8 @@ def test_sentences_say_no_more_than_is_shown():
     said = conclude_agreement(PATIENTS, LESIONS, summary(p=0.3), differences(0.4))
     assert "no difference from any member is shown" in said[0]
     assert "It is not shown that disagreement tells" in said[4]
+    hopeless = conclude_agreement(PATIENTS, LESIONS, summary(), differences(0.4, bound=0.08))
+    assert "no p could have been small" in hopeless[0] and "no p could" not in said[0]
     backwards = conclude_agreement(PATIENTS, LESIONS, summary(value=-0.9), differences(0.4))
     assert "It is not shown" in backwards[4]
     nothing = summary(value=np.nan)

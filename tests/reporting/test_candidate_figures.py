@@ -17,7 +17,7 @@ from livseg_lib.reporting.candidates import (
 
 
 def summary(low: float = -3.0, high: float = -0.5, **columns) -> pd.DataFrame:
-    row = {"before": 3.0, "after": 1.0, "difference": (low + high) / 2, "n_patients": 2, "n_undefined": 0}
+    row = {"before": 3.0, "after": 1.0, "difference": (low + high) / 2, "n_patients": 2, "p": 0.01}
     rows = [row | {"measure": each, "difference_low": low, "difference_high": high} for each in MEASURES]
     return pd.DataFrame(rows).assign(**columns)
 
@@ -68,7 +68,7 @@ def test_each_patient_before_and_after_and_those_without_a_score_left_out():
     [
         (-3.0, -0.5, "helps", "harms"),
         (0.5, 2.0, "harms", "helps"),
-        (-1.0, 0.5, "holds zero", "holds zero"),
+        (-1.0, 0.5, "No difference", "No difference"),
         (0.0, 0.0, "changed nothing", "changed nothing"),
     ],
 )
@@ -76,6 +76,10 @@ def test_fewer_false_alarms_help_and_less_dice_harms(low, high, first, last):
     sentences = conclude_filter(summary(low, high))
     assert first in sentences[0] and sentences[0].startswith("False alarms a patient: 3.00")
     assert last in sentences[-1] and sentences[-1].startswith("Tumour Dice")
+
+
+def test_few_patients_show_nothing_whatever_their_interval():
+    assert "No difference is shown" in conclude_filter(summary(-3.0, -0.5, p=0.25))[0]
 
 
 def test_nothing_is_said_of_what_is_undefined():

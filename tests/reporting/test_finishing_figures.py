@@ -55,18 +55,19 @@ def test_what_is_kept_and_why_is_said_of_each_system():
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "verdict"),
+    ("low", "high", "p", "verdict"),
     [
-        (0.001, 0.003, "It helps."),
-        (-0.003, -0.001, "It harms."),
-        (-0.001, 0.003, "The interval holds zero: no difference is shown."),
-        (0.0, 0.0, "Nothing changed."),
-        (float("nan"), float("nan"), "One patient has no interval."),
+        (0.001, 0.003, 0.01, "It helps."),
+        (-0.003, -0.001, 0.01, "It harms."),
+        (-0.001, 0.003, 0.04, "No difference is shown (p 0.04)."),
+        (0.001, 0.003, 0.078, "No difference is shown (p 0.078)."),
+        (0.0, 0.0, 1.0, "Nothing changed."),
+        (float("nan"), float("nan"), float("nan"), "One patient has no interval."),
     ],
 )
-def test_test_patients_are_judged_by_the_interval(low, high, verdict):
+def test_test_patients_are_judged_by_interval_and_p(low, high, p, verdict):
     row = {"system": "unet", "structure": "tumor", "n_patients": 8, "dice_before": 0.5, "dice_after": 0.502}
-    row |= {"difference": (low + high) / 2, "difference_low": low, "difference_high": high}
+    row |= {"difference": (low + high) / 2, "difference_low": low, "difference_high": high, "p": p}
     [sentence] = conclude_test(pd.DataFrame([row]))
     assert sentence.startswith("unet, tumour: Dice 0.5000 before, 0.5020 after") and sentence.endswith(
         verdict
@@ -74,19 +75,20 @@ def test_test_patients_are_judged_by_the_interval(low, high, verdict):
 
 
 @pytest.mark.parametrize(
-    ("verdicts", "end"),
+    ("verdicts", "gain", "end"),
     [
-        (("better", "no difference shown"), "Worth its seconds here."),
-        (("better", "worse"), "Not shown to be worth its seconds."),
-        (("no difference shown",) * 2, "Not shown to be worth its seconds."),
+        (("better", "no difference shown"), 0.01, ". Worth its seconds on 4 patients."),
+        (("better", "better"), 0.004, ". Gains too little to be worth its seconds on 4 patients."),
+        (("better", "worse"), 0.01, "Not shown to be worth its seconds on 4 patients."),
+        (("no difference shown",) * 2, 0.01, "Not shown to be worth its seconds on 4 patients."),
     ],
 )
-def test_a_variant_is_worth_its_seconds_where_it_gains_and_loses_nothing(verdicts, end):
+def test_a_variant_is_worth_its_seconds_where_it_gains_and_loses_nothing(verdicts, gain, end):
     rows = [
-        {"variant": variant, "structure": structure, "times": 3.04, "verdict": verdict, "difference": 0.01}
+        {"variant": variant, "structure": structure, "times": 3.04, "verdict": verdict, "difference": gain}
         for structure, verdict in zip(("liver", "tumor"), verdicts, strict=True)
         for variant in ("none", "zoom")
     ]
-    table = pd.DataFrame(rows).assign(difference_low=0.005, difference_high=0.015)
+    table = pd.DataFrame(rows).assign(difference_low=0.005, difference_high=0.015, n_patients=4)
     [sentence] = conclude_variants(table)
-    assert sentence.startswith("zoom: 3.0 times the seconds; Dice liver +0.010") and sentence.endswith(end)
+    assert sentence.startswith("zoom: 3.0 times the seconds; Dice liver +0.0") and sentence.endswith(end)
