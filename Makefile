@@ -124,7 +124,7 @@ $(REPORT)/14_train_cascades.ipynb: notebooks/14_train_cascades.ipynb $(REPORT)/p
 
 $(REPORT)/15_filter_candidates.ipynb: notebooks/15_filter_candidates.ipynb \
 		$(REPORT)/parameters/15_filter_candidates.json $(REPORT)/03_train_unet.ipynb $(REPORT)/14_train_cascades.ipynb \
-		livseg_lib/experiments/candidate_training.py
+		livseg_lib/experiments/candidate_training.py livseg_lib/experiments/filter_effect.py
 	$(run_notebook)
 
 $(REPORT)/16_classify_superpixels.ipynb: notebooks/16_classify_superpixels.ipynb \
@@ -164,9 +164,12 @@ $(REPORT)/24_apply_to_scan.ipynb: notebooks/24_apply_to_scan.ipynb $(REPORT)/par
 
 REFERENCE_TABLES := systems patients lits_scores slices_summary class_counts splits_summary baseline comparison \
 	paired_differences d_metrics detection slice_sorting slice_gate_summary split_audit split_inflation \
-	cross_validation tuning_trials class_imbalance cascades candidate_filter finishing test_time_augmentation
+	cross_validation tuning_trials class_imbalance cascades cascade_differences \
+	candidate_filter candidate_importance superpixel_validation finishing finishing_test test_time_augmentation \
+	agreement agreement_differences
 REFERENCE_FIGURES := best_median_worst_unet_liver best_median_worst_unet_tumor contact_sheet dice_by_patient \
-	training_unet comparison_differences comparison_cost split_audit_inflation
+	training_unet comparison_differences comparison_cost split_audit_inflation cascade_differences \
+	cascade_stages_cascade_25d cascade_stages_cascade_superpixels best_median_worst_cascade_25d_tumor
 
 reference:  ## keep the small part of a finished RUN (tables; pictures of the phantom) in reports/reference
 	@mkdir -p reports/reference/$(RUN)/tables

@@ -54,6 +54,11 @@ TINY = [
     "cdnn_liver_epochs=1",
     "cdnn_tumor_epochs=1",
     "cdnn_filters=4",
+    "lesion_epochs=1",
+    "lesion_slices_per_epoch=16",
+    "lesion_filters=4",
+    "forest_epochs=1",
+    "forest_trees=10",
     "scan=data/raw/tiny/volume-1.nii.gz",
 ]
 CASCADES = ("unet3d", "cascade_25d", "cascade_cdnn", "cascade_forest", "cascade_superpixels")

@@ -48,9 +48,9 @@ class Cascade:
 
 
 def run_cascade(volume: Volume, steps: tuple[Step, ...], liver: np.ndarray | None = None) -> np.ndarray:
-    """Labels 0/1/2, uint8 (D, H, W), after the last of `stages`."""
-    [(_, labels)] = deque(stages(volume, steps, liver), maxlen=1)
-    return labels
+    """Labels 0/1/2, uint8 (D, H, W), after the last of `stages`; empty where there was nowhere to look."""
+    last = deque(stages(volume, steps, liver), maxlen=1)
+    return last[0][1] if last else np.zeros(volume.voxels.shape, np.uint8)
 
 
 def stages(

@@ -84,6 +84,11 @@ def test_an_empty_liver_ends_in_an_empty_mask():
     assert [step.name for step, _ in stages(nothing, cascade)] == ["coarse"]
 
 
+def test_a_known_liver_that_is_empty_leaves_nowhere_to_look():
+    volume, truth = scan()
+    assert not run_cascade(volume, steps()[1:], np.zeros(truth.shape, bool)).any()
+
+
 def test_stages_show_the_labels_after_each_step():
     volume, truth = scan()
     first, last = stages(volume, steps())
