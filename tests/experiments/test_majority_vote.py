@@ -37,7 +37,7 @@ TRUTHS = {"volume-1": labels(TRUE), "volume-2": labels()}
 PREDICTIONS = {
     "unet": {"volume-1": labels(TRUE, ALARM), "volume-2": labels(ALARM)},
     "manet": {"volume-1": labels(TRUE, ALARM), "volume-2": labels()},
-    "unet3d": {"volume-1": labels(slice(4, 6)), "volume-2": np.zeros(SHAPE, np.uint8)},
+    "unet3d": {"volume-1": labels(slice(4, 6), liver=slice(6, 18)), "volume-2": np.zeros(SHAPE, np.uint8)},
     "threshold": {"volume-1": labels(), "volume-2": labels()},
 }
 
