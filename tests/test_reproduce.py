@@ -59,6 +59,10 @@ TINY = [
     "lesion_filters=4",
     "forest_epochs=1",
     "forest_trees=10",
+    "superpixel_epochs=1",
+    "superpixel_patches_per_epoch=32",
+    "superpixel_filters=2",
+    "augmented_variants=[zoom]",
     "scan=data/raw/tiny/volume-1.nii.gz",
 ]
 CASCADES = ("unet3d", "cascade_25d", "cascade_cdnn", "cascade_forest", "cascade_superpixels")
