@@ -56,7 +56,8 @@ reproduce: .venv/ready  ## run the notebooks that are out of date and build the 
 	@$(MAKE) --no-print-directory --jobs=$(JOBS) results
 	@$(PY) -m livseg_lib.notebooks --run-name $(RUN) summary
 
-results: $(RESULTS)
+# The longest chain first, so that the other place is never left empty at the end.
+results: $(REPORT)/17_finish_predictions.ipynb $(RESULTS)
 else
 reproduce: .venv/ready
 	@$(PY) -m livseg_lib train --system $(ONLY) --dataset $(DATASET) --data "$(DATA)" \
@@ -133,9 +134,11 @@ $(REPORT)/16_classify_superpixels.ipynb: notebooks/16_classify_superpixels.ipynb
 	$(run_notebook)
 
 $(REPORT)/17_finish_predictions.ipynb: notebooks/17_finish_predictions.ipynb \
-		$(REPORT)/parameters/17_finish_predictions.json $(REPORT)/05_evaluate.ipynb \
-		$(REPORT)/10_train_networks.ipynb $(REPORT)/11_detect_tumors.ipynb \
-		$(REPORT)/14_train_cascades.ipynb $(REPORT)/15_filter_candidates.ipynb $(REPORT)/16_classify_superpixels.ipynb
+		$(REPORT)/parameters/17_finish_predictions.json \
+		$(REPORT)/14_train_cascades.ipynb $(REPORT)/15_filter_candidates.ipynb $(REPORT)/16_classify_superpixels.ipynb \
+		$(REPORT)/05_evaluate.ipynb $(REPORT)/10_train_networks.ipynb $(REPORT)/11_detect_tumors.ipynb \
+		$(addprefix livseg_lib/experiments/,finishing_choice.py finished_systems.py augmented_prediction.py \
+		majority_vote.py agreement_study.py)
 	$(run_notebook)
 
 $(REPORT)/20_compare_systems.ipynb: notebooks/20_compare_systems.ipynb $(REPORT)/parameters/20_compare_systems.json \
