@@ -92,7 +92,9 @@ def deal_parts(slices: pd.DataFrame, parts: int, seed: int) -> pd.Series:
 
 def at_probability(trained: TrainedModel, probability: float | None) -> TrainedModel:
     """`trained` with that threshold for tumours; None leaves its own. A lower one finds more candidates."""
-    return trained if probability is None else replace(trained, thresholds={"tumor": probability})
+    if probability is None:
+        return trained
+    return replace(trained, thresholds=trained.thresholds | {"tumor": probability})
 
 
 def out_of_fold_candidates(
