@@ -53,7 +53,8 @@ def describe_labels(labels: np.ndarray, volume: Volume) -> dict:
     return described | {"tumors": label_components(structure_mask(labels, "tumor"))[1]}
 
 
-def systems_of_run(table: pd.DataFrame) -> list[str]:
-    """Names of the trained systems in systems.csv, in its order: those with a network, split by patient."""
-    trained = table[(table["split_by"] == "patient") & ~table["system"].str.startswith("threshold")]
-    return list(dict.fromkeys(trained["system"]))
+def systems_of_run(table: pd.DataFrame, models: Path) -> list[str]:
+    """Names of the systems in systems.csv, in its order, that outline liver or tumours and lie in `models`."""
+    outlines = table["target"].isin(STRUCTURES) & (table["split_by"] == "patient")
+    names = dict.fromkeys(table["system"][outlines])
+    return [name for name in names if (models / name / "model.json").exists()]
