@@ -54,7 +54,7 @@ def describe_labels(labels: np.ndarray, volume: Volume) -> dict:
 
 
 def systems_of_run(table: pd.DataFrame, models: Path) -> list[str]:
-    """Names of the systems in systems.csv, in its order, that outline liver or tumours and lie in `models`."""
+    """Names of the systems in systems.csv that outline liver or tumours and lie in `models`, in its order."""
     outlines = table["target"].isin(STRUCTURES) & (table["split_by"] == "patient")
     names = dict.fromkeys(table["system"][outlines])
     return [name for name in names if (models / name / "model.json").exists()]
