@@ -177,7 +177,7 @@ REFERENCE_FIGURES := best_median_worst_unet_liver best_median_worst_unet_tumor c
 reference:  ## keep the small part of a finished RUN (tables; pictures of the phantom) in reports/reference
 	@mkdir -p reports/reference/$(RUN)/tables
 	@cp $(wildcard $(addprefix $(REPORT)/tables/,$(addsuffix .csv,$(REFERENCE_TABLES)))) reports/reference/$(RUN)/tables/
-	@sed -E 's|"data": ".*/|"data": "|' $(REPORT)/manifest.json >reports/reference/$(RUN)/manifest.json
+	@sed -E 's/"(data|scan|liver_model)": ".*\//"\1": "/' $(REPORT)/manifest.json >reports/reference/$(RUN)/manifest.json
 	@if [ $(DATASET) = phantom ]; then mkdir -p reports/reference/$(RUN)/figures; \
 		cp $(wildcard $(addprefix $(REPORT)/figures/,$(addsuffix .png,$(REFERENCE_FIGURES)))) reports/reference/$(RUN)/figures/; fi
 	@du -sh reports/reference/$(RUN)
