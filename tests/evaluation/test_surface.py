@@ -11,6 +11,8 @@ from livseg_lib.evaluation import surface as s
 
 SHAPE = (12, 14, 16)
 SPACING = (2.5, 0.7, 0.9)
+FLOAT32 = 2e-7
+"""One rounding of a float32, in which the distances are computed; 400 drawn pairs stayed below 1.2e-7."""
 SCORES = (s.assd, s.rmsd, s.msd)
 
 
@@ -101,8 +103,8 @@ def test_agrees_with_a_distance_transform(seed):
     to_prediction = distance_transform_edt(~s.surface_voxels(prediction), sampling=SPACING)
     distances = s.surface_distances(prediction, reference, SPACING)
     found = np.sort(distances.prediction_to_reference), np.sort(distances.reference_to_prediction)
-    np.testing.assert_allclose(found[0], np.sort(to_reference[s.surface_voxels(prediction)]), rtol=1e-6)
-    np.testing.assert_allclose(found[1], np.sort(to_prediction[s.surface_voxels(reference)]), rtol=1e-6)
+    np.testing.assert_allclose(found[0], np.sort(to_reference[s.surface_voxels(prediction)]), rtol=FLOAT32)
+    np.testing.assert_allclose(found[1], np.sort(to_prediction[s.surface_voxels(reference)]), rtol=FLOAT32)
 
 
 @settings(max_examples=20, deadline=None)
