@@ -200,5 +200,5 @@ lab: .venv/ready  ## open the notebooks in JupyterLab
 
 clean:  ## remove caches and half-written files; never models, results or data
 	@find . -name __pycache__ -type d -not -path './.venv/*' -exec rm -rf {} +
-	@find reports data -name '*.partial*' -exec rm -rf {} +
+	@find reports data \( -name '*.partial*' -o -name '.*.lock' \) -exec rm -rf {} +
 	@rm -rf .pytest_cache .ruff_cache .hypothesis

@@ -25,6 +25,9 @@ from livseg_lib.evaluation.bootstrap import bootstrap_interval
 FLIPS = 2**13
 """Every way to flip up to 13 patients; of more patients as many ways drawn at random."""
 
+SIGNIFICANT = 0.05
+"""p below which a difference is said to be shown, if its interval leaves zero out as well."""
+
 ALTERNATIVES = {"two-sided": 2, "greater": 1}
 """How many of the extreme ways to flip count as evidence: both, or the one in which the first wins."""
 

@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from livseg_lib.evaluation.paired import SIGNIFICANT
 from livseg_lib.postprocessing.candidates import FEATURES
 from livseg_lib.reporting.style import (
     BLACK,
@@ -33,8 +34,6 @@ MEASURES = {
 }
 """Of `experiments.filter_effect` in words. Shares and Dice are 0 to 1, the others counts."""
 COUNTS = ("false_alarms", "false_positives")
-SIGNIFICANT = 0.05
-"""p below which a difference is said to be one, if its interval leaves zero out as well."""
 
 
 @styled

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from livseg_lib.evaluation.paired import SIGNIFICANT
 from livseg_lib.reporting.direct_labels import name_lines, system_look
 from livseg_lib.reporting.style import (
     BLACK,
@@ -22,7 +23,6 @@ from livseg_lib.reporting.style import (
     styled,
 )
 
-SIGNIFICANT = 0.05
 DICE_BELOW_THE_ENDS = 0.3
 """How far below the lowest end of a curve its panel begins: the first epochs would flatten the rest."""
 

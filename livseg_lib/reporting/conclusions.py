@@ -6,12 +6,11 @@ from math import floor, log2
 
 import pandas as pd
 
+from livseg_lib.evaluation.paired import SIGNIFICANT
 from livseg_lib.reporting.style import structure_name
 
-LEVEL = 0.05
 
-
-def conclude(differences: pd.DataFrame, level: float = LEVEL) -> list[str]:
+def conclude(differences: pd.DataFrame, level: float = SIGNIFICANT) -> list[str]:
     """A few sentences a structure and family of `livseg_lib.evaluation.paired.compare_systems`' table.
 
     They name the pairs that differ after Holm's correction and those about which nothing can be said, and

@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from livseg_lib.evaluation.paired import SIGNIFICANT
 from livseg_lib.postprocessing.finishing import finish_title
 from livseg_lib.reporting.style import (
     BLACK,
@@ -19,7 +20,6 @@ from livseg_lib.reporting.style import (
     styled,
 )
 
-SIGNIFICANT = 0.05
 WORTH_DICE = 0.005
 """What a variant has to gain at least in the Dice of a structure: it multiplies the time of a prediction."""
 COLOURS = {"helps": BLUE, "harms": VERMILLION}
