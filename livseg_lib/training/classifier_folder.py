@@ -5,26 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import keras
-
 from livseg_lib.models.classifiers import build_classifier
 from livseg_lib.postprocessing.superpixel_candidates import CandidateRecipe
 from livseg_lib.preprocessing.patches import PatchRecipe
 from livseg_lib.sampling.patch_batches import KINDS
-from livseg_lib.training.network_folder import read_network, write_network
+from livseg_lib.training.network_folder import COMMON, TrainedNetwork, read_network, write_network
 
 
 @dataclass(frozen=True)
-class TrainedClassifier:
+class TrainedClassifier(TrainedNetwork):
     """A network that tells tumour from liver, with all that its use needs to know (system J)."""
 
-    system: str
-    """Its name, such as "superpixel_classifier"."""
-    architecture: str
-    """Its name in the catalogue `livseg_lib.models.classifiers.CLASSIFIERS`."""
-    options: dict
-    """Keyword options of `build_classifier`."""
-    network: keras.Model
     candidates: CandidateRecipe
     """Which superpixels it is asked about."""
     patch: PatchRecipe
@@ -34,25 +25,16 @@ class TrainedClassifier:
     training: dict = field(default_factory=dict)
     """What it was trained on and how long: data set, patients, seconds, epochs."""
 
-    @property
-    def parameters(self) -> int:
-        """Numbers in its weights."""
-        return self.network.count_params()
-
 
 def save_classifier(trained: TrainedClassifier, folder: Path) -> Path:
     """Write the folder (see `network_folder`)."""
-    description = {
-        "system": trained.system,
-        "architecture": trained.architecture,
-        "options": trained.options,
+    own = {
         "kinds": list(KINDS),
         "threshold": trained.threshold,
         "candidates": trained.candidates.to_dict(),
         "patch": trained.patch.to_dict(),
-        "training": trained.training,
     }
-    return write_network(folder, trained.network, description)
+    return write_network(folder, trained, own)
 
 
 def load_classifier(folder: Path) -> TrainedClassifier:
@@ -61,7 +43,7 @@ def load_classifier(folder: Path) -> TrainedClassifier:
 
 
 def _rebuild(description: dict) -> TrainedClassifier:
-    kept = ("system", "architecture", "options", "threshold", "training")
+    kept = (*COMMON, "threshold")
     shape, kinds = description["input_shape"], description["kinds"]
     return TrainedClassifier(
         network=build_classifier(description["architecture"], shape, len(kinds), **description["options"]),

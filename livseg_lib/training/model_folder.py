@@ -5,26 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import keras
-
 from livseg_lib.labels import TARGETS
 from livseg_lib.models import build_model
 from livseg_lib.preprocessing.network_input import OWN_PICTURE, NetworkInput
 from livseg_lib.preprocessing.recipe import Recipe
-from livseg_lib.training.network_folder import read_network, write_network
+from livseg_lib.training.network_folder import COMMON, TrainedNetwork, read_network, write_network
 
 
 @dataclass(frozen=True)
-class TrainedModel:
+class TrainedModel(TrainedNetwork):
     """A network together with all that prediction needs to know."""
 
-    system: str
-    """Its name in tables, such as "unet"."""
-    architecture: str
-    """Its name in the catalogue `livseg_lib.models.MODELS`."""
-    options: dict
-    """Keyword options of `build_model`."""
-    network: keras.Model
     recipe: Recipe
     """How volumes become its pictures."""
     target: str
@@ -41,26 +32,17 @@ class TrainedModel:
         """The channels of its output, in order."""
         return TARGETS[self.target]
 
-    @property
-    def parameters(self) -> int:
-        """Numbers in its weights."""
-        return self.network.count_params()
-
 
 def save_model(trained: TrainedModel, folder: Path) -> Path:
     """Write the folder (see `network_folder`)."""
-    description = {
-        "system": trained.system,
-        "architecture": trained.architecture,
-        "options": trained.options,
+    own = {
         "target": trained.target,
         "labels": {"0": "background", "1": "liver", "2": "tumor"},
         "thresholds": trained.thresholds,
         "recipe": trained.recipe.to_dict(),
         "inputs": trained.inputs.to_dict(),
-        "training": trained.training,
     }
-    return write_network(folder, trained.network, description)
+    return write_network(folder, trained, own)
 
 
 def load_model(folder: Path) -> TrainedModel:
@@ -69,7 +51,7 @@ def load_model(folder: Path) -> TrainedModel:
 
 
 def _rebuild(description: dict) -> TrainedModel:
-    kept = ("system", "architecture", "options", "target", "thresholds", "training")
+    kept = (*COMMON, "target", "thresholds")
     shape, structures = description["input_shape"], TARGETS[description["target"]]
     return TrainedModel(
         network=build_model(description["architecture"], shape, len(structures), **description["options"]),

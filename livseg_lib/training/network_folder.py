@@ -9,8 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import keras
 
@@ -22,29 +23,44 @@ FORMAT = 1
 WARNING = "Research only. Not for clinical use."
 
 
-class HasNetwork(Protocol):
-    """A network together with what its use needs to know."""
+@dataclass(frozen=True)
+class TrainedNetwork:
+    """What every kind of trained network has; each kind adds what its use needs to know, and `training`."""
 
+    system: str
+    """Its name in tables, such as "unet"."""
+    architecture: str
+    """Its name in a catalogue: `livseg_lib.models.MODELS`, or `models.classifiers.CLASSIFIERS`."""
+    options: dict
+    """Keyword options with which the catalogue builds it."""
     network: keras.Model
 
+    @property
+    def parameters(self) -> int:
+        """Numbers in its weights."""
+        return self.network.count_params()
 
-Trained = TypeVar("Trained", bound=HasNetwork)
+
+Trained = TypeVar("Trained", bound=TrainedNetwork)
+COMMON = ("system", "architecture", "options", "training")
+"""What `TrainedNetwork` and model.json call alike."""
 
 
-def write_network(folder: Path, network: keras.Model, description: dict) -> Path:
+def write_network(folder: Path, trained: Trained, own: dict) -> Path:
     """Write the folder; model.json comes last, so that a folder with one is whole.
 
-    `description` is JSON-ready and names the `architecture`; what every network has is added to it.
+    `own` is what this kind of network adds to the description, JSON-ready.
     """
     folder.mkdir(parents=True, exist_ok=True)
     weights = folder / "weights.safetensors"
-    save_variables(weights, network.weights, {"architecture": description["architecture"]})
+    save_variables(weights, trained.network.weights, {"architecture": trained.architecture})
     everything = {
         "format": FORMAT,
         "warning": WARNING,
-        **description,
-        "input_shape": list(network.input_shape[1:]),
-        "parameters": network.count_params(),
+        **{name: getattr(trained, name) for name in COMMON},
+        **own,
+        "input_shape": list(trained.network.input_shape[1:]),
+        "parameters": trained.parameters,
         "weights_sha256": _sha256(weights),
     }
     with written_aside(folder / "model.json") as partial:

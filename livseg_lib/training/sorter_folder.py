@@ -5,24 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import keras
-
 from livseg_lib.models.classifiers import build_classifier
 from livseg_lib.preprocessing.recipe import Recipe
-from livseg_lib.training.network_folder import read_network, write_network
+from livseg_lib.training.network_folder import COMMON, TrainedNetwork, read_network, write_network
 
 
 @dataclass(frozen=True)
-class TrainedSorter:
+class TrainedSorter(TrainedNetwork):
     """A network that names slices, with all that its use needs to know."""
 
-    system: str
-    """Its name in tables, such as "slice_sorter"."""
-    architecture: str
-    """Its name in the catalogue `livseg_lib.models.classifiers.CLASSIFIERS`."""
-    options: dict
-    """Keyword options of `build_classifier`."""
-    network: keras.Model
     recipe: Recipe
     """How volumes become its pictures."""
     regions: tuple[str, ...]
@@ -35,16 +26,12 @@ class TrainedSorter:
 
 def save_sorter(trained: TrainedSorter, folder: Path) -> Path:
     """Write the folder (see `network_folder`)."""
-    description = {
-        "system": trained.system,
-        "architecture": trained.architecture,
-        "options": trained.options,
+    own = {
         "regions": list(trained.regions),
         "gate": trained.gate,
         "recipe": trained.recipe.to_dict(),
-        "training": trained.training,
     }
-    return write_network(folder, trained.network, description)
+    return write_network(folder, trained, own)
 
 
 def load_sorter(folder: Path) -> TrainedSorter:
@@ -53,7 +40,7 @@ def load_sorter(folder: Path) -> TrainedSorter:
 
 
 def _rebuild(description: dict) -> TrainedSorter:
-    kept = ("system", "architecture", "options", "gate", "training")
+    kept = (*COMMON, "gate")
     regions, shape = tuple(description["regions"]), description["input_shape"]
     return TrainedSorter(
         network=build_classifier(description["architecture"], shape, len(regions), **description["options"]),
