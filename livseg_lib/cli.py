@@ -27,6 +27,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_check(add(run.check, data="folder or file with scans"))
     _add_extract(add(run.extract, data="folder or file with scans"))
     _add_train(add(run.train))
+    _add_run(add(run.reproduce))
     _add_predict(add(run.predict, input="NIfTI file, DICOM series (folder or zip), or a folder of scans"))
     _add_sort(add(run.sort, input="NIfTI file, DICOM series (folder or zip), or a folder of scans"))
     _add_evaluate(add(run.evaluate))
@@ -58,6 +59,10 @@ def _add_extract(command: argparse.ArgumentParser) -> None:
 
 def _add_train(command: argparse.ArgumentParser) -> None:
     command.add_argument("--system", choices=sorted(TRAINING_NOTEBOOKS), default="unet")
+    _add_run(command)
+
+
+def _add_run(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--dataset", default="phantom", help="phantom, or the layout of your data (auto: look)"
     )

@@ -89,13 +89,27 @@ def extract(arguments: argparse.Namespace) -> int:
 
 def train(arguments: argparse.Namespace) -> int:
     """Prepare the data, train one system and evaluate it: the notebooks, without make."""
-    from livseg_lib.notebooks import run_all
-
-    given = {"dataset": arguments.dataset, "data": arguments.data, "target": arguments.target}
-    if "10_train_networks" in TRAINING_NOTEBOOKS[arguments.system]:
-        given["systems"] = [arguments.system]
     stems = ["00_prepare_data", "01_extract_slices", "02_classify_masks"]
     stems += TRAINING_NOTEBOOKS[arguments.system]
+    of_notebook_10 = "10_train_networks" in TRAINING_NOTEBOOKS[arguments.system]
+    return _run_notebooks(stems, arguments, {"systems": [arguments.system]} if of_notebook_10 else {})
+
+
+def reproduce(arguments: argparse.Namespace) -> int:
+    """Run every notebook in order, as `make reproduce` does, with the Python and packages that are there."""
+    from livseg_lib.paths import project_root
+    from livseg_lib.platforms import install_missing_packages
+
+    install_missing_packages()
+    stems = sorted(path.stem for path in (project_root() / "notebooks").glob("*.ipynb"))
+    return _run_notebooks(stems, arguments, {})
+
+
+def _run_notebooks(stems: list[str], arguments: argparse.Namespace, given: dict) -> int:
+    """Execute notebooks one after the other with the data that the arguments name."""
+    from livseg_lib.notebooks import run_all
+
+    given |= {"dataset": arguments.dataset, "data": arguments.data, "target": arguments.target}
     index = run_all(stems, arguments.run_name, arguments.profile, given, arguments.set)
     print(f"{WARNING} Open {index}")
     return 0

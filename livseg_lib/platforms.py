@@ -25,6 +25,11 @@ NEEDED = {
     "sqlalchemy": "sqlalchemy",
     "colorlog": "colorlog",
     "mako": "Mako",
+    "papermill": "papermill",
+    "colors": "ansicolors",
+    "entrypoints": "entrypoints",
+    "plotly": "plotly",
+    "narwhals": "narwhals",
 }
 """Module -> requirement, of those that a platform with NumPy, TensorFlow and OpenCV may lack."""
 

@@ -1,0 +1,63 @@
+"""The examples of docs/ do what the pages say, and every link of a page leads somewhere."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from types import SimpleNamespace
+
+import nibabel
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([*(ROOT / "docs").glob("*.md"), *ROOT.glob("*.md")])
+
+
+def example(page: str) -> dict:
+    """What the Python of a page defines, its blocks run one after the other."""
+    names: dict = {}
+    for block in re.findall(r"```python\n(.*?)```", (ROOT / "docs" / page).read_text(), re.DOTALL):
+        exec(compile(block, page, "exec"), names)
+    return names
+
+
+def test_the_example_network_joins_the_catalogue(monkeypatch):
+    from livseg_lib import models
+
+    monkeypatch.setattr(models, "MODELS", dict(models.MODELS))
+    monkeypatch.setattr(models, "SMALL_OPTIONS", dict(models.SMALL_OPTIONS))
+    example("add_a_network.md")
+    network = models.build_model("linknet", (32, 32, 3), 2, **models.SMALL_OPTIONS["linknet"])
+    maps = np.asarray(network(np.random.default_rng(0).random((2, 32, 32, 3), np.float32)))
+    assert maps.shape == (2, 32, 32, 2)
+    assert maps.min() >= 0 and maps.max() <= 1
+
+
+def test_the_example_data_set_is_found_and_read(tmp_path, monkeypatch):
+    from livseg_lib.datasets import catalogue, find_cases
+
+    monkeypatch.setattr(catalogue, "ADAPTERS", dict(catalogue.ADAPTERS))
+    text = (ROOT / "docs" / "add_a_dataset.md").read_text()
+    adapter, naming = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    names: dict = {}
+    exec(compile(adapter, "adapter", "exec"), names)
+    exec(compile(naming, "naming", "exec"), {"patient_folders": SimpleNamespace(**names)})
+    for patient in ("anna", "bela"):
+        (tmp_path / patient).mkdir()
+        for file, value in (("ct", 60), ("liver", 1)):
+            image = nibabel.Nifti1Image(np.full((4, 5, 6), value, np.int16), np.diag([-1.0, -1.0, 2.0, 1.0]))
+            nibabel.save(image, tmp_path / patient / f"{file}.nii.gz")
+    (tmp_path / "bela" / "liver.nii.gz").unlink()
+    anna, bela = find_cases(tmp_path, "patient_folders").cases
+    volume = anna.read_volume()
+    assert volume.voxels.shape == (6, 5, 4)
+    assert (anna.read_labels(volume) == 1).all()
+    assert bela.read_labels is None
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_of_a_page_lead_to_files(page):
+    links = re.findall(r"\]\((?!https?:|#|mailto:)([^)#]+)", page.read_text())
+    missing = [link for link in links if not (page.parent / link).exists()]
+    assert not missing
