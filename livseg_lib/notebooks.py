@@ -75,7 +75,9 @@ def execute(notebook: Path, report: Path, parameters: dict[str, object]) -> Path
     import papermill
 
     from livseg_lib.reporting import notebook_to_html, write_report
+    from livseg_lib.reporting.viewer import HEADLESS
 
+    os.environ[HEADLESS] = "1"  # the kernel inherits it
     if unknown := sorted(set(parameters) - set(declared_parameters(notebook))):
         raise InputError(notebook, f"has no parameter {', '.join(unknown)}.", "Mend the name.")
     report.mkdir(parents=True, exist_ok=True)
