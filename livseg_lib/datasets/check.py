@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
@@ -15,14 +16,13 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
+from livseg_lib.checksums import file_checksum
 from livseg_lib.datasets import findings as rules
 from livseg_lib.datasets.case import Case, Dataset
 from livseg_lib.datasets.files import files_of
 from livseg_lib.errors import InputError
-from livseg_lib.labels import STRUCTURES, structure_mask
+from livseg_lib.labels import STRUCTURES, require_modality, structure_mask
 from livseg_lib.volumes import Volume
-
-READ_BLOCK_BYTES = 1024**2
 
 CASE_COLUMNS = (
     *("case", "patient", "usable", "shape", "spacing_mm", "hu_low", "hu_high"),
@@ -73,9 +73,14 @@ class CaseCheck:
         self.findings.append(Finding(str(self.row["case"]), severity, code, message, str(file)))
 
 
-def check_dataset(dataset: Dataset, workers: int = 1, progress: bool = True) -> CheckReport:
-    """Read every case of `dataset` in full, one at a time in each of `workers` processes."""
-    results = _check_each(dataset, workers)
+def check_dataset(
+    dataset: Dataset, workers: int = 1, progress: bool = True, modality: str = "ct"
+) -> CheckReport:
+    """Read every case of `dataset` in full, one at a time in each of `workers` processes.
+
+    `modality` is "ct" or "mr": HU are only asked of a CT. Raises InputError for another.
+    """
+    results = _check_each(dataset, workers, partial(check_case, modality=require_modality(modality)))
     checks = list(tqdm(results, "checking", len(dataset.cases), disable=not progress, unit="case"))
     _mark_duplicates(checks)
     found = [_unpaired(path) for path in dataset.unpaired]
@@ -90,15 +95,15 @@ def check_dataset(dataset: Dataset, workers: int = 1, progress: bool = True) -> 
     )
 
 
-def check_case(case: Case) -> CaseCheck:
+def check_case(case: Case, modality: str = "ct") -> CaseCheck:
     """Read one case and apply every rule that needs no other case."""
     check = CaseCheck({"case": case.case_id, "patient": case.patient}, [])
     _note_missing_masks(check, case)
     try:
         volume = case.read_volume()
-        _note_volume(check, case, volume)
+        _note_volume(check, case, volume, modality)
         if case.read_labels is not None:
-            _note_labels(check, case, volume, case.read_labels(volume))
+            _note_labels(check, case, volume, case.read_labels(volume), modality)
     except InputError as error:
         check.add("error", error.code, f"{error.problem} {error.remedy}".strip(), error.where)
     except (OSError, MemoryError) as error:
@@ -114,26 +119,18 @@ def data_checksum(dataset: Dataset) -> str:
     total = hashlib.sha256()
     for path in sorted(files):
         name = path.relative_to(dataset.folder).as_posix()
-        total.update(f"{name}\0{path.stat().st_size}\0{_file_digest(path)}\n".encode())
+        total.update(f"{name}\0{path.stat().st_size}\0{file_checksum(path)}\n".encode())
     return total.hexdigest()
 
 
-def _file_digest(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while block := stream.read(READ_BLOCK_BYTES):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def _check_each(dataset: Dataset, workers: int) -> Iterator[CaseCheck]:
+def _check_each(dataset: Dataset, workers: int, check: Callable[[Case], CaseCheck]) -> Iterator[CaseCheck]:
     if workers <= 1:
-        yield from map(check_case, dataset.cases)
+        yield from map(check, dataset.cases)
         return
     # Fresh processes: forking one that has started threads (TensorFlow, OpenCV) can hang.
     with ProcessPoolExecutor(min(workers, len(dataset.cases)), get_context("spawn")) as pool:
         try:
-            yield from pool.map(check_case, dataset.cases)
+            yield from pool.map(check, dataset.cases)
         except BrokenProcessPool as error:
             raise InputError(
                 dataset.folder,
@@ -152,7 +149,7 @@ def _note_missing_masks(check: CaseCheck, case: Case) -> None:
         check.add("warning", "slice-without-mask", message, case.unmasked[0])
 
 
-def _note_volume(check: CaseCheck, case: Case, volume: Volume) -> None:
+def _note_volume(check: CaseCheck, case: Case, volume: Volume, modality: str) -> None:
     check.voxel_digest = _voxel_digest(volume)
     check.row.update(
         shape=volume.voxels.shape,
@@ -161,10 +158,10 @@ def _note_volume(check: CaseCheck, case: Case, volume: Volume) -> None:
         hu_high=int(volume.voxels.max()),
     )
     if case.slice_numbers is None:
-        _add_verdicts(check, rules.volume_findings(volume), case.files[0])
+        _add_verdicts(check, rules.volume_findings(volume, modality), case.files[0])
 
 
-def _note_labels(check: CaseCheck, case: Case, volume: Volume, labels: np.ndarray) -> None:
+def _note_labels(check: CaseCheck, case: Case, volume: Volume, labels: np.ndarray, modality: str) -> None:
     pictures = case.slice_numbers is not None
     for structure in STRUCTURES:
         voxels = int(structure_mask(labels, structure).sum())
@@ -172,7 +169,8 @@ def _note_labels(check: CaseCheck, case: Case, volume: Volume, labels: np.ndarra
     _add_verdicts(check, rules.label_findings(labels, pictures), case.files[-1])
     if not pictures:
         check.row["n_tumors"] = rules.count_tumors(labels)
-        _add_verdicts(check, rules.liver_hu_findings(volume, labels), case.files[-1])
+        if modality == "ct":
+            _add_verdicts(check, rules.liver_hu_findings(volume, labels), case.files[-1])
 
 
 def _add_verdicts(check: CaseCheck, verdicts: Iterable[rules.Verdict], file: Path) -> None:

@@ -15,6 +15,8 @@ PLAUSIBLE_HU = (-4096, 20000)
 """Padding goes down to -3072, metal in an extended CT scale up to about 20,000."""
 AIR_HU = -500
 """Every CT shows some air below this, around the patient or in the bowel."""
+FEWEST_LEVELS = 64
+"""Of an MR scan; a picture of fewer shows steps."""
 PLAUSIBLE_LIVER_HU = (-20.0, 250.0)
 """Of the median: from a very fatty liver to a strong contrast phase."""
 PLAUSIBLE_SPACING_MM = (0.2, 10.0)
@@ -33,8 +35,14 @@ class Verdict(NamedTuple):
     message: str
 
 
-def volume_findings(volume: Volume) -> Iterator[Verdict]:
-    """What speaks against the geometry and the HU of a whole volume (not of grey pictures)."""
+def volume_findings(volume: Volume, modality: str = "ct") -> Iterator[Verdict]:
+    """What speaks against the geometry and the intensities of a whole volume (not of grey pictures)."""
+    yield from spacing_findings(volume)
+    yield from (intensity_findings(volume) if modality == "mr" else hu_findings(volume))
+
+
+def spacing_findings(volume: Volume) -> Iterator[Verdict]:
+    """What speaks against the geometry."""
     spacing = " x ".join(f"{mm:.2f}" for mm in volume.spacing_mm)
     low, high = PLAUSIBLE_SPACING_MM
     if volume.native is not None and np.array_equal(np.abs(volume.native.affine), np.eye(4)):
@@ -45,6 +53,10 @@ def volume_findings(volume: Volume) -> Iterator[Verdict]:
         yield Verdict(
             "warning", "suspicious-spacing", f"The spacing is {spacing} mm, outside {low} to {high} mm."
         )
+
+
+def hu_findings(volume: Volume) -> Iterator[Verdict]:
+    """What speaks against the HU of a CT."""
     lowest, highest = int(volume.voxels.min()), int(volume.voxels.max())
     if lowest > AIR_HU:
         yield Verdict(
@@ -52,6 +64,17 @@ def volume_findings(volume: Volume) -> Iterator[Verdict]:
         )
     if lowest < PLAUSIBLE_HU[0] or highest > PLAUSIBLE_HU[1]:
         yield Verdict("warning", "implausible-hu", f"The values run from {lowest} to {highest} HU.")
+
+
+def intensity_findings(volume: Volume) -> Iterator[Verdict]:
+    """What speaks against the intensities of an MR scan, which have no unit."""
+    levels = len(np.unique(volume.voxels))
+    if levels < FEWEST_LEVELS:
+        message = f"Only {levels} whole numbers are left: values between them were rounded. Scale them up."
+        yield Verdict("warning", "few-levels", message)
+    if int(volume.voxels.min()) < AIR_HU:
+        message = f"The lowest value is {volume.voxels.min()}: this looks like a CT, not like MR."
+        yield Verdict("warning", "not-mr", message)
 
 
 def liver_hu_findings(volume: Volume, labels: np.ndarray) -> Iterator[Verdict]:

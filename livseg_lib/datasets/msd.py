@@ -1,6 +1,7 @@
 """Medical Segmentation Decathlon, Task03: imagesTr/*.nii.gz, labelsTr/*.nii.gz, dataset.json.
 
-Kaggle's "3d-liver-segmentation" (system D) has the same layout.
+Kaggle's "3d-liver-segmentation" (system D) has the same layout, and so have sets of many organs, such as
+AMOS: dataset.json names every label, and the liver may be any of them.
 """
 
 from __future__ import annotations
@@ -11,12 +12,16 @@ from pathlib import Path
 
 from livseg_lib.datasets.case import Case, Dataset
 from livseg_lib.datasets.files import nifti_files
+from livseg_lib.datasets.label_map import FILE, LabelMap, find_label_map, label_files, label_reader
 from livseg_lib.errors import InputError
-from livseg_lib.volumes import load_segmentation, load_volume
+from livseg_lib.labels import LIVER, TUMOR
+from livseg_lib.volumes import load_volume
 
 LOOKS_FOR = "imagesTr/*.nii.gz, with labelsTr/*.nii.gz and perhaps dataset.json"
-MEANING = {1: ("liver",), 2: ("cancer", "tumor", "tumour", "lesion")}
-"""Words of which one must stand in the name of a label."""
+TUMOR_WORDS = ("cancer", "tumor", "tumour", "lesion")
+VESSEL_WORDS = ("vessel", "vein")
+"""What of the liver has a name of its own, and is not the liver."""
+USUAL = {"liver": (LIVER,), "tumor": (TUMOR,)}
 
 
 def recognises(folder: Path) -> bool:
@@ -25,15 +30,15 @@ def recognises(folder: Path) -> bool:
 
 
 def find(folder: Path) -> Dataset:
-    """One case a file in imagesTr. Raises InputError where dataset.json gives labels another meaning."""
+    """One case a file in imagesTr. Raises InputError where dataset.json names no liver."""
     root = _root(folder)
     if root is None:
         raise InputError(
             folder, "There are no NIfTI files in a folder imagesTr.", "Give the folder that holds it."
         )
-    _require_liver_labels(root / "dataset.json")
+    label_map = find_label_map(root) or _named_labels(root / "dataset.json")
     images, labels = nifti_files(root / "imagesTr"), nifti_files(root / "labelsTr")
-    cases = [_case(name, path, labels.get(name)) for name, path in images.items()]
+    cases = [_case(name, path, labels.get(name), label_map) for name, path in images.items()]
     unpaired = [path for name, path in labels.items() if name not in images]
     return Dataset("msd", folder, tuple(cases), tuple(unpaired))
 
@@ -43,27 +48,41 @@ def _root(folder: Path) -> Path | None:
     return next(parents, None)
 
 
-def _case(name: str, image: Path, label: Path | None) -> Case:
+def _case(name: str, image: Path, label: Path | None, label_map: LabelMap | None) -> Case:
     return Case(
         case_id=name,
         patient=name,
-        files=(image, label) if label else (image,),
+        files=(image, *label_files(label, label_map)),
         read_volume=partial(load_volume, image),
-        read_labels=partial(load_segmentation, label) if label else None,
+        read_labels=label_reader(label, label_map),
     )
 
 
-def _require_liver_labels(path: Path) -> None:
+def _named_labels(path: Path) -> LabelMap | None:
+    """Which labels dataset.json calls liver and tumour; None where they are 1 and 2, or where it is missing.
+
+    A tumour that does not say whose it is belongs to the liver only where there is no other organ.
+    """
     if not path.is_file():
-        return
+        return None
     names = _label_names(path)
-    for label, words in MEANING.items():
-        if not any(word in names.get(label, "") for word in words):
-            raise InputError(
-                path,
-                f'The list says that label {label} is "{names.get(label, "nothing")}", not {words[0]}.',
-                "Give a data set with 0 background, 1 liver, 2 tumour.",
-            )
+    hepatic = {label for label, name in names.items() if "liver" in name and not _has(name, VESSEL_WORDS)}
+    tumors = {label for label, name in names.items() if _has(name, TUMOR_WORDS)}
+    others = {label for label in names if label} - hepatic - tumors
+    found = {
+        "liver": tuple(sorted(hepatic - tumors)),
+        "tumor": tuple(sorted(tumors & hepatic if others else tumors)),
+    }
+    if not found["liver"]:
+        listed = ", ".join(f"{label} {name}" for label, name in sorted(names.items()))
+        raise InputError(
+            path, f"No label is called liver: {listed}.", f"Say in {FILE} beside it which label is the liver."
+        )
+    return None if found == USUAL and not others else LabelMap(**found, source=path)
+
+
+def _has(name: str, words: tuple[str, ...]) -> bool:
+    return any(word in name for word in words)
 
 
 def _label_names(path: Path) -> dict[int, str]:

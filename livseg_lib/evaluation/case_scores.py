@@ -6,17 +6,27 @@ first two groups:
 | key | meaning |
 | --- | --- |
 | dice, jaccard, voe, rvd | overlap of the whole structure; `rvd` is signed |
-| assd, rmsd, msd | surface distances in mm; of tumours the mean over the `n_tumors_scored` detected ones |
+| assd, rmsd, msd, hd95 | distances in mm; of tumours the mean over the `n_tumors_scored` detected ones |
+| surface_dice | share of the whole structure's surface within a tolerance in mm |
 | intersection_voxels, prediction_voxels, reference_voxels | what a data set's global Dice is summed from |
 | n_tumors_reference, n_tumors_prediction, n_tumors_scored | face-connected objects; pairs with IoU > 0.5 |
 | true_positives, false_positives, false_negatives, precision, recall | detection at IoU > 0.5 |
 | the same names with _greater_zero | detection at IoU > 0 |
+| lesion_dice | mean Dice of single tumours, 0 for each that is missed or surplus |
+| panoptic_quality, segmentation_quality, recognition_quality | of `n_tumors_matched` pairs, one to one |
 | tumor_burden_reference, tumor_burden_prediction, tumor_burden_error | tumour share of the liver, and R - P |
 
 Empty structures: both tumours empty is a Dice of 1, one empty 0. A prediction without any voxel of label 1
 has no liver (system K): its liver counts as empty with Dice 0, its tumour burden is undefined. Whatever
-divides by nothing, or measures to a surface that is not there, is NaN. Only detection precision and
-recall are 0 where nothing is predicted or there is nothing to find, as LiTS defines them.
+divides by nothing, or measures to a surface that is not there, is NaN: every distance with an empty mask on
+either side, and of tumours where none is detected; `rvd` without a reference; surface Dice, lesion Dice
+and panoptic quality where both sides are empty (one empty side is a plain 0); segmentation quality where
+no pair matches. Only detection precision and recall are 0 where nothing is predicted or there is nothing
+to find, as LiTS defines them.
+
+HD95, surface Dice, lesion Dice and panoptic quality are no part of the benchmark. In mode "lits_asis" they
+keep to the true IoU and to the rules above; only the tumours' HD95 follows its kin to the tumours that the
+shipped scorer takes for detected.
 """
 
 from __future__ import annotations
@@ -34,9 +44,13 @@ from livseg_lib.evaluation.detection import (
     detected_pairs,
     lesion_overlap,
 )
+from livseg_lib.evaluation.lesion_scores import lesion_dice, panoptic_quality
+from livseg_lib.evaluation.surface import SURFACE_TOLERANCE_MM
 from livseg_lib.labels import LIVER, structure_mask
 
 SURFACE_SCORES = {"assd": surface.assd, "rmsd": surface.rmsd, "msd": surface.msd}
+"""Those of the benchmark."""
+DISTANCE_SCORES = SURFACE_SCORES | {"hd95": surface.hd95}
 AS_SHIPPED_INFINITY = 9001.0
 """What the shipped scorer writes for infinity."""
 AS_SHIPPED_DEFAULTS = {"dice": 0.0, "jaccard": 0.0, "voe": 1.0} | dict.fromkeys(
@@ -46,29 +60,39 @@ AS_SHIPPED_DEFAULTS = {"dice": 0.0, "jaccard": 0.0, "voe": 1.0} | dict.fromkeys(
 
 
 def score_case(
-    prediction: np.ndarray, reference: np.ndarray, spacing_mm: Sequence[float], mode: str = "intended"
+    prediction: np.ndarray,
+    reference: np.ndarray,
+    spacing_mm: Sequence[float],
+    mode: str = "intended",
+    tolerance_mm: float = SURFACE_TOLERANCE_MM,
 ) -> dict[str, float]:
     """Score two integer label volumes (D, H, W) of one shape; the keys are explained above.
 
     `spacing_mm` (D, H, W) is the reference's; where it is NaN the distances are NaN. Mode "lits_asis"
     repeats the arithmetic of the shipped scorer: its detection, and its defaults for a missed liver.
-    Raises InputError for arrays, spacings or modes that cannot be scored.
+    `tolerance_mm` is that of the surface Dice. Raises InputError for arrays, spacings, modes or tolerances
+    that cannot be scored.
     """
     require_label_volumes(prediction, reference)
     box = foreground_box(prediction, reference)
     prediction, reference = prediction[box], reference[box]
-    liver = _liver_scores(prediction, reference, spacing_mm)
+    liver = _liver_scores(prediction, reference, spacing_mm, tolerance_mm)
     if mode == "lits_asis" and liver["prediction_voxels"] == 0:
         liver |= AS_SHIPPED_DEFAULTS
-    masks = structure_mask(prediction, "tumor"), structure_mask(reference, "tumor")
-    lesions = lesion_overlap(*masks)
-    tumor = _tumor_scores(*masks) | _mean_surface_scores(lesions, spacing_mm, mode)
+    predicted, present = structure_mask(prediction, "tumor"), structure_mask(reference, "tumor")
+    box = foreground_box(predicted, present)
+    predicted, present = predicted[box], present[box]
+    lesions = lesion_overlap(predicted, present)
+    tumor = _tumor_scores(predicted, present, spacing_mm, tolerance_mm)
+    tumor |= _mean_distances(lesions, spacing_mm, mode)
     scores = {f"liver_{key}": value for key, value in liver.items()}
     scores |= {f"tumor_{key}": value for key, value in tumor.items()}
-    return scores | _detection_scores(lesions, mode) | _tumor_burden(scores, mode)
+    return scores | _detection_scores(lesions, mode) | _lesion_scores(lesions) | _tumor_burden(scores, mode)
 
 
-def _liver_scores(prediction: np.ndarray, reference: np.ndarray, spacing_mm: Sequence[float]) -> dict:
+def _liver_scores(
+    prediction: np.ndarray, reference: np.ndarray, spacing_mm: Sequence[float], tolerance_mm: float
+) -> dict:
     """Overlap, surface distances and sizes of the liver."""
     predicted, present = structure_mask(prediction, "liver"), structure_mask(reference, "liver")
     if not (prediction == LIVER).any():
@@ -76,12 +100,17 @@ def _liver_scores(prediction: np.ndarray, reference: np.ndarray, spacing_mm: Seq
     counts = overlap.overlap_counts(predicted, present)
     distances = surface.surface_distances(predicted, present, spacing_mm)
     scores = _overlap_scores(counts, dice_of_two_empty=0.0)
-    return scores | {name: score(distances) for name, score in SURFACE_SCORES.items()}
+    scores |= {name: score(distances) for name, score in DISTANCE_SCORES.items()}
+    return scores | {"surface_dice": surface.surface_dice(distances, tolerance_mm)}
 
 
-def _tumor_scores(prediction: np.ndarray, reference: np.ndarray) -> dict:
-    """Overlap and sizes of all tumours together."""
-    return _overlap_scores(overlap.overlap_counts(prediction, reference), dice_of_two_empty=1.0)
+def _tumor_scores(
+    prediction: np.ndarray, reference: np.ndarray, spacing_mm: Sequence[float], tolerance_mm: float
+) -> dict:
+    """Overlap, sizes and surface Dice of all tumours together."""
+    scores = _overlap_scores(overlap.overlap_counts(prediction, reference), dice_of_two_empty=1.0)
+    distances = surface.surface_distances(prediction, reference, spacing_mm)
+    return scores | {"surface_dice": surface.surface_dice(distances, tolerance_mm)}
 
 
 def _overlap_scores(counts: overlap.OverlapCounts, dice_of_two_empty: float) -> dict:
@@ -100,13 +129,25 @@ def _overlap_scores(counts: overlap.OverlapCounts, dice_of_two_empty: float) -> 
     }
 
 
-def _mean_surface_scores(lesions: LesionOverlap, spacing_mm: Sequence[float], mode: str) -> dict:
-    """Mean surface scores over the detected tumours of a case; NaN where none was detected."""
+def _mean_distances(lesions: LesionOverlap, spacing_mm: Sequence[float], mode: str) -> dict:
+    """Mean distances over the detected tumours of a case; NaN where none was detected."""
     pairs, _ = detected_pairs(lesions, mode=mode)
     distances = [surface.surface_distances(*lesions.masks(pair), spacing_mm) for pair in pairs]
     return {
         name: float(np.mean([score(d) for d in distances])) if distances else np.nan
-        for name, score in SURFACE_SCORES.items()
+        for name, score in DISTANCE_SCORES.items()
+    }
+
+
+def _lesion_scores(lesions: LesionOverlap) -> dict:
+    """What single tumours score on average, missed and surplus ones included."""
+    found = panoptic_quality(lesions)
+    return {
+        "lesion_dice": lesion_dice(lesions),
+        "n_tumors_matched": found.matched,
+        "panoptic_quality": found.quality,
+        "segmentation_quality": found.segmentation,
+        "recognition_quality": found.recognition,
     }
 
 

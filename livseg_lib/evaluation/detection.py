@@ -106,6 +106,18 @@ def lesion_overlap(prediction: np.ndarray, reference: np.ndarray) -> LesionOverl
     return LesionOverlap(prediction_components, reference_components, table)
 
 
+def tumor_overlap(prediction: np.ndarray, reference: np.ndarray) -> LesionOverlap:
+    """`lesion_overlap` of the tumours of two integer label volumes (D, H, W), in the box around them.
+
+    Raises InputError for arrays that cannot be compared.
+    """
+    require_label_volumes(prediction, reference)
+    box = foreground_box(prediction, reference)
+    masks = [structure_mask(labels[box], "tumor") for labels in (prediction, reference)]
+    box = foreground_box(*masks)
+    return lesion_overlap(*(mask[box] for mask in masks))
+
+
 def _match(table: np.ndarray) -> list[LesionPair]:
     """Merge and pair the objects of an overlap table; among equal overlaps the lowest id wins."""
     objects = table[1:, 1:]
@@ -172,7 +184,4 @@ def detect_lesions(
     A pair counts as detected where its IoU is greater than `overlap` (0 to 1; LiTS uses 0 and 0.5).
     Raises InputError for other arrays or modes.
     """
-    require_label_volumes(prediction, reference)
-    prediction, reference = structure_mask(prediction, "tumor"), structure_mask(reference, "tumor")
-    box = foreground_box(prediction, reference)
-    return count_detections(lesion_overlap(prediction[box], reference[box]), overlap, mode)
+    return count_detections(tumor_overlap(prediction, reference), overlap, mode)

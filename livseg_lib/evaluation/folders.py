@@ -12,13 +12,16 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from nibabel.affines import voxel_sizes
 
 from livseg_lib.atomic import write_atomically
 from livseg_lib.errors import InputError
 from livseg_lib.evaluation.case_scores import score_case
 from livseg_lib.evaluation.detection import MODES
+from livseg_lib.evaluation.lesion_sizes import lesion_rows, summarize_sizes
 from livseg_lib.evaluation.summary import summarize_cases
+from livseg_lib.evaluation.surface import SURFACE_TOLERANCE_MM
 from livseg_lib.volumes import load_segmentation, load_volume
 
 SUFFIXES = (".nii.gz", ".nii")
@@ -31,12 +34,15 @@ def evaluate_folders(
     prediction: Path | str,
     mode: str = "intended",
     accept_affine_mismatch: bool = False,
+    tolerance_mm: float = SURFACE_TOLERANCE_MM,
 ) -> dict:
     """Score every NIfTI label file under `reference` (a folder, or one file) against its prediction.
 
-    Returns `mode`, `summary` (see `summarize_cases`), `missed` (cases without a prediction: scored as an
-    empty one), `without_reference` (prediction files that nothing was compared with) and `cases`, a mapping
-    of `score_case` each with the `case` it belongs to and the two files. Spacing is the reference's.
+    Returns `mode`, `surface_tolerance_mm`, `summary` (see `summarize_cases`), `missed` (cases without a
+    prediction: scored as an empty one), `without_reference` (prediction files that nothing was compared
+    with), `cases`, a mapping of `score_case` each with the `case` it belongs to and the two files, `lesions`,
+    the rows of `lesion_rows` with their `case`, and `lesions_by_size`, those of `summarize_sizes`. Spacing is
+    the reference's. Single tumours are matched by their true IoU in either mode.
 
     Raises InputError for unreadable files, labels other than 0, 1 and 2, ambiguous names, and grids
     that differ in shape or, unless `accept_affine_mismatch`, in affine.
@@ -44,18 +50,25 @@ def evaluate_folders(
     if mode not in MODES:
         raise InputError("mode", f"is {mode!r}.", f"Choose one of {MODES}.")
     pairs, without_reference = pair_files(Path(reference), Path(prediction))
-    cases = [_score_files(truth, found, mode, accept_affine_mismatch) for truth, found in pairs]
+    scored = [_score_files(*pair, mode, accept_affine_mismatch, tolerance_mm) for pair in pairs]
+    cases = [case for case, _ in scored]
+    lesions = pd.concat([rows for _, rows in scored], ignore_index=True)
     return {
         "mode": mode,
+        "surface_tolerance_mm": tolerance_mm,
         "summary": summarize_cases(cases, mode),
         "missed": [case["case"] for case in cases if case["prediction_file"] is None],
         "without_reference": [str(path) for path in without_reference],
         "cases": cases,
+        "lesions": lesions.to_dict("records"),
+        "lesions_by_size": summarize_sizes(lesions, patient="case").to_dict("records"),
     }
 
 
-def _score_files(reference: Path, prediction: Path | None, mode: str, accept_affine_mismatch: bool) -> dict:
-    """Scores of one pair of files; without a prediction, those of an empty one."""
+def _score_files(
+    reference: Path, prediction: Path | None, mode: str, accept_affine_mismatch: bool, tolerance_mm: float
+) -> tuple[dict, pd.DataFrame]:
+    """Scores of one pair of files, and of each tumour; without a prediction, those of an empty one."""
     volume = load_volume(reference)
     truth = load_segmentation(reference, like=volume)
     found = np.zeros_like(truth)
@@ -63,9 +76,12 @@ def _score_files(reference: Path, prediction: Path | None, mode: str, accept_aff
         found = load_segmentation(prediction, like=volume, accept_affine_mismatch=accept_affine_mismatch)
     names = {"case": _stem(reference), "reference_file": str(reference)}
     names["prediction_file"] = None if prediction is None else str(prediction)
+    lesions = lesion_rows(found, truth, volume.spacing_mm)
+    lesions.insert(0, "case", names["case"])
     # In the order of the file: "lits_asis" confuses ids, and these are given in that order.
     truth, found = (np.ascontiguousarray(volume.native.orientation.to_stored(a)) for a in (truth, found))
-    return names | score_case(found, truth, tuple(voxel_sizes(volume.native.affine)), mode)
+    scores = score_case(found, truth, tuple(voxel_sizes(volume.native.affine)), mode, tolerance_mm)
+    return names | scores, lesions
 
 
 def pair_files(reference: Path, prediction: Path) -> tuple[list[tuple[Path, Path | None]], list[Path]]:

@@ -16,6 +16,7 @@ from scipy.ndimage import find_objects
 from livseg_lib.evaluation.arrays import Box, require_label_volumes
 from livseg_lib.evaluation.detection import LesionOverlap, detected_pairs
 from livseg_lib.labels import LIVER, structure_mask
+from livseg_lib.postprocessing.boxes import widened
 from livseg_lib.postprocessing.components import label_components
 
 RIM_MM = 5.0
@@ -44,38 +45,40 @@ def describe_lesions(
     spacing = np.asarray(spacing_mm, float)
     rows = []
     for lesion, box in enumerate(find_objects(components), start=1):
-        around = _widened(box, labels.shape, spacing, rim_mm)
+        around = room_around(box, labels.shape, spacing, rim_mm)
         inside = components[around] == lesion
-        rim = _rim(inside, labels[around] == LIVER, spacing, rim_mm)
-        rows.append({"lesion": lesion, **_size(inside, spacing), **_contrast(hu[around], inside, rim)})
+        rim = (labels[around] == LIVER) & within_reach(inside, spacing, rim_mm)
+        rows.append({"lesion": lesion, **object_size(inside, spacing)})
+        rows[-1] |= object_contrast(hu[around], inside, rim)
     return pd.DataFrame(rows, columns=list(LESION_COLUMNS), dtype=float).astype(
         {"lesion": int, "voxels": int}
     )
 
 
-def _widened(box: Box, shape: tuple[int, ...], spacing_mm: np.ndarray, rim_mm: float) -> Box:
-    """`box` with room for the rim on every side, as far as the volume goes."""
-    margins = np.nan_to_num(np.ceil(rim_mm / spacing_mm)).astype(int)
-    return tuple(
-        slice(max(0, side.start - margin), min(size, side.stop + margin))
-        for side, margin, size in zip(box, margins, shape, strict=True)
-    )
+def room_around(box: Box, shape: tuple[int, ...], spacing_mm: np.ndarray, reach_mm: float) -> Box:
+    """`box` with room for what lies within reach on every side; `box` itself where the spacing is unknown."""
+    return box if np.isnan(spacing_mm).any() else widened(box, shape, spacing_mm, reach_mm)
 
 
-def _rim(inside: np.ndarray, liver: np.ndarray, spacing_mm: np.ndarray, rim_mm: float) -> np.ndarray:
-    """Mask of the liver within `rim_mm` of the tumour; empty where the spacing is unknown."""
+def within_reach(inside: np.ndarray, spacing_mm: np.ndarray, reach_mm: float) -> np.ndarray:
+    """Mask of the voxels whose centres lie within `reach_mm` of one of an object's, its own among them.
+
+    Empty where the spacing is unknown (NaN).
+    """
     if np.isnan(spacing_mm).any():
-        return np.zeros_like(liver)
-    return liver & (edt.edt(~inside, anisotropy=tuple(spacing_mm)) <= rim_mm)
+        return np.zeros_like(inside)
+    return edt.edt(~inside, anisotropy=tuple(spacing_mm)) <= reach_mm
 
 
-def _size(inside: np.ndarray, spacing_mm: np.ndarray) -> dict[str, float]:
+def object_size(inside: np.ndarray, spacing_mm: np.ndarray) -> dict[str, float]:
+    """voxels, volume_ml and diameter_mm (of the ball of that volume) of a mask; NaN where spacing is."""
     voxels = int(inside.sum())
     volume_ml = voxels * float(spacing_mm.prod()) / 1000.0
     return {"voxels": voxels, "volume_ml": volume_ml, "diameter_mm": (6000.0 * volume_ml / np.pi) ** (1 / 3)}
 
 
-def _contrast(hu: np.ndarray, inside: np.ndarray, rim: np.ndarray) -> dict[str, float]:
+def object_contrast(hu: np.ndarray, inside: np.ndarray, rim: np.ndarray) -> dict[str, float]:
+    """tumor_hu (mean), rim_hu and contrast_hu, as `describe_lesions` gives them, of one object's masks."""
     tumor_hu = float(hu[inside].mean())
     rim_hu = float(hu[rim].mean()) if rim.any() else np.nan
     return {"tumor_hu": tumor_hu, "rim_hu": rim_hu, "contrast_hu": rim_hu - tumor_hu}

@@ -12,10 +12,16 @@ import numpy as np
 import pandas as pd
 
 from livseg_lib.errors import InputError
-from livseg_lib.evaluation.case_scores import AS_SHIPPED_INFINITY, SURFACE_SCORES, detection_rates
+from livseg_lib.evaluation.case_scores import (
+    AS_SHIPPED_INFINITY,
+    DISTANCE_SCORES,
+    SURFACE_SCORES,
+    detection_rates,
+)
 from livseg_lib.evaluation.detection import Detection
+from livseg_lib.evaluation.lesion_scores import pool_panoptic
 
-OVERLAP_SCORES = ("jaccard", "voe", "rvd")
+ONE_A_CASE = ("jaccard", "voe", "rvd", "surface_dice")
 
 
 def summarize_cases(case_scores: pd.DataFrame | Iterable[Mapping], mode: str = "intended") -> dict:
@@ -24,8 +30,10 @@ def summarize_cases(case_scores: pd.DataFrame | Iterable[Mapping], mode: str = "
     Returns `n_cases`, one mapping for "liver" and "tumor" (dice_per_case, dice_global, means of the other
     scores, n_cases, n_empty_reference, n_missed, and n_defined: cases, for tumour distances detected
     tumours, behind each mean), "detection" (counts, precision and recall pooled over all cases, at IoU
-    > 0.5 and, with _greater_zero, > 0) and "tumor_burden" (rmse, max_error, n_defined). Undefined is NaN.
-    Raises InputError where there is no case.
+    > 0.5 and, with _greater_zero, > 0), "lesions" (the mean lesion_dice and over how many cases it is
+    defined; n_tumors_matched and panoptic, segmentation and recognition quality of all cases pooled, as
+    Kirillov et al. have it) and "tumor_burden" (rmse, max_error, n_defined). Undefined is NaN. Raises
+    InputError where there is no case.
     """
     cases = pd.DataFrame(case_scores)
     if cases.empty:
@@ -39,6 +47,7 @@ def summarize_cases(case_scores: pd.DataFrame | Iterable[Mapping], mode: str = "
         "liver": _structure_summary(cases, "liver", surfaces=pd.Series(1, cases.index)),
         "tumor": tumor,
         "detection": _pooled_detection(cases),
+        "lesions": _lesion_summary(cases),
         "tumor_burden": _burden_errors(cases, mode),
     }
 
@@ -54,8 +63,8 @@ def _structure_summary(cases: pd.DataFrame, structure: str, surfaces: pd.Series)
     voxels = (predicted + present).sum()
     one_a_case = pd.Series(1, cases.index)
     means = {"dice_per_case": _weighted_mean(columns["dice"], one_a_case)}
-    means |= {name: _weighted_mean(columns[name], one_a_case) for name in OVERLAP_SCORES}
-    means |= {name: _weighted_mean(columns[name], surfaces) for name in SURFACE_SCORES}
+    means |= {name: _weighted_mean(columns[name], one_a_case) for name in ONE_A_CASE}
+    means |= {name: _weighted_mean(columns[name], surfaces) for name in DISTANCE_SCORES}
     return {
         "n_cases": len(cases),
         "n_empty_reference": int((present == 0).sum()),
@@ -80,6 +89,22 @@ def _pooled_detection(cases: pd.DataFrame) -> dict:
         found = Detection(*(int(cases[name + suffix].sum()) for name in Detection._fields))
         pooled |= {name + suffix: value for name, value in (found._asdict() | detection_rates(found)).items()}
     return pooled
+
+
+def _lesion_summary(cases: pd.DataFrame) -> dict:
+    """Lesion Dice a case, and panoptic quality of all cases as if they were one."""
+    matched = cases["n_tumors_matched"]
+    iou_sum = (cases["segmentation_quality"] * matched).sum()  # of a case without a match: NaN, left out
+    counts = (int(cases[f"n_tumors_{side}"].sum()) for side in ("prediction", "reference"))
+    pooled = pool_panoptic(int(matched.sum()), iou_sum, *counts)
+    return {
+        "lesion_dice": float(cases["lesion_dice"].mean()),
+        "n_defined_lesion_dice": int(cases["lesion_dice"].notna().sum()),
+        "n_tumors_matched": pooled.matched,
+        "panoptic_quality": pooled.quality,
+        "segmentation_quality": pooled.segmentation,
+        "recognition_quality": pooled.recognition,
+    }
 
 
 def _burden_errors(cases: pd.DataFrame, mode: str) -> dict:

@@ -1,7 +1,7 @@
-"""Distances between the surfaces of two masks, in mm.
+"""Distances between the surfaces of two masks, in mm, and the share of the surfaces that lies close.
 
 Definitions of the LiTS scorer (system K; Heimann et al. 2009): the surface is every voxel of the mask
-that has one of its 18 face or edge neighbours outside; a voxel stands for its centre.
+that has one of its 18 face or edge neighbours outside; a voxel stands for its centre, and all count alike.
 """
 
 from __future__ import annotations
@@ -17,6 +17,11 @@ from livseg_lib.errors import InputError
 from livseg_lib.evaluation.arrays import foreground_box, require_masks
 
 FACES_AND_EDGES = generate_binary_structure(3, 2)
+SURFACE_TOLERANCE_MM = 3.0
+"""What TotalSegmentator scores organs in CT with (arXiv:2208.05868): about one slice of a clinical scan, so
+that a slice more or less at the end of a structure is no error."""
+ROUNDING = 1e-6
+"""Distances are worked out in float32: a relative slack keeps one that equals the tolerance within it."""
 
 
 class SurfaceDistances(NamedTuple):
@@ -79,3 +84,27 @@ def rmsd(distances: SurfaceDistances) -> float:
 def msd(distances: SurfaceDistances) -> float:
     """Maximum symmetric surface distance (Hausdorff); NaN if undefined."""
     return float(distances.both.max()) if distances.both.size else np.nan
+
+
+def hd95(distances: SurfaceDistances) -> float:
+    """95th percentile of the distances of both surfaces' voxels together; NaN if undefined.
+
+    As MedPy has it. Others take the larger of the two directed percentiles (Metrics Reloaded,
+    doi:10.1038/s41592-023-02151-z), which is no smaller: compare only what was computed alike.
+    """
+    return float(np.percentile(distances.both, 95)) if distances.both.size else np.nan
+
+
+def surface_dice(distances: SurfaceDistances, tolerance_mm: float = SURFACE_TOLERANCE_MM) -> float:
+    """Share of both surfaces that lies within `tolerance_mm` of the other, 0 to 1 (normalized surface Dice).
+
+    Nikolov et al. 2018 (arXiv:1809.04430), who weigh surface by its area; here voxels are counted, as in all
+    distances above. One empty mask gives 0: nothing is near to what is not there. Two empty masks give NaN,
+    and so does an unknown spacing. Raises InputError for a tolerance that is no length.
+    """
+    if not tolerance_mm >= 0:
+        raise InputError("tolerance_mm", f"is {tolerance_mm}.", "Give a length in mm, such as 3.")
+    both, one_is_empty = distances.both, any(each.size == 0 for each in distances)
+    if both.size == 0 or (np.isnan(both).any() and not one_is_empty):
+        return np.nan
+    return float(np.mean(both <= tolerance_mm * (1 + ROUNDING)))

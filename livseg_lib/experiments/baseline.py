@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
 from typing import TypeVar
@@ -18,6 +18,8 @@ from livseg_lib.errors import InputError
 from livseg_lib.evaluation.overlap import dice, overlap_counts
 from livseg_lib.labels import structure_mask
 from livseg_lib.postprocessing.baseline import (
+    HIGHEST_HU,
+    LOWEST_HU,
     LiverRule,
     SmoothScan,
     TumorRule,
@@ -27,6 +29,7 @@ from livseg_lib.postprocessing.baseline import (
     shrink_mask,
     smooth_scan,
 )
+from livseg_lib.preprocessing.windows import window_bounds
 from livseg_lib.volumes import Volume
 
 SYSTEM = "threshold"
@@ -56,6 +59,8 @@ class Baseline:
     training: dict
     """`n_train_patients`, `seconds`, and the mean Dice of the rules on those patients."""
     system: str
+    modality: str = "ct"
+    """Of the scans, "ct" or "mr" (`as_hu`)."""
 
     @property
     def parameters(self) -> int:
@@ -64,11 +69,27 @@ class Baseline:
 
     def predict(self, case: Case, volume: Volume) -> np.ndarray:
         """Labels 0/1/2, uint8 (D, H, W), on the grid of `volume`."""
-        return outline(volume, self.liver_rule, self.tumor_rule)
+        return outline(as_hu(volume, self.modality), self.liver_rule, self.tumor_rule)
+
+
+def as_hu(volume: Volume, modality: str) -> Volume:
+    """A CT as it is. An MR scan stretched so that its window "mr" fills what the rules look at, -100 to 300:
+    they are then about a patient's own range of intensities."""
+    if modality == "ct":
+        return volume
+    low, high = window_bounds("mr", volume.voxels)
+    scale = (HIGHEST_HU - LOWEST_HU) / (high - low)
+    planes = (np.rint((plane - low) * scale + LOWEST_HU) for plane in volume.voxels.astype(np.float32))
+    voxels = np.stack([plane.clip(-1024, 3071).astype(np.int16) for plane in planes])
+    return replace(volume, voxels=voxels)
 
 
 def fit_baseline(
-    cases: Sequence[Case], structures: tuple[str, ...], tumor_cut: str = "fixed", most_cases: int = 12
+    cases: Sequence[Case],
+    structures: tuple[str, ...],
+    tumor_cut: str = "fixed",
+    most_cases: int = 12,
+    modality: str = "ct",
 ) -> Baseline:
     """Choose the rules by their mean Dice over `cases` of training patients, `most_cases` of them at most.
 
@@ -79,7 +100,9 @@ def fit_baseline(
     if tumor_cut not in CUTS_HU:
         raise InputError("tumor_cut", f"is {tumor_cut!r}.", f"Choose one of {', '.join(CUTS_HU)}.")
     began = time.monotonic()
-    cases = _evenly(cases, most_cases)
+    cases = [
+        replace(case, read_volume=partial(_read_as_hu, case, modality)) for case in _evenly(cases, most_cases)
+    ]
     liver_rule, liver_dice = _best_rule(
         cases, "liver", _liver_rules(cases), lambda scan: partial(find_liver, scan)
     )
@@ -95,7 +118,11 @@ def fit_baseline(
     training["n_train_patients"] = len({case.patient for case in cases})
     training["seconds"] = time.monotonic() - began
     system = SYSTEM if tumor_cut == "fixed" else f"{SYSTEM}_{tumor_cut}"
-    return Baseline(tuple(structures), liver_rule, tumor_rule, training, system)
+    return Baseline(tuple(structures), liver_rule, tumor_rule, training, system, modality)
+
+
+def _read_as_hu(case: Case, modality: str) -> Volume:
+    return as_hu(case.read_volume(), modality)
 
 
 def _evenly(cases: Sequence[Case], most: int) -> list[Case]:

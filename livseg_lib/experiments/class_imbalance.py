@@ -21,6 +21,8 @@ from livseg_lib.datasets.case import Case
 from livseg_lib.errors import InputError
 from livseg_lib.evaluation.arrays import foreground_box
 from livseg_lib.evaluation.detection import lesion_overlap
+from livseg_lib.evaluation.error_causes import count_bright_textures
+from livseg_lib.evaluation.error_objects import TrueCase
 from livseg_lib.evaluation.lesion_contrast import (
     contrast_class,
     count_false_alarms,
@@ -51,7 +53,8 @@ class LossStudy:
     """A row a loss, threshold and true tumour: loss, part, patient, case, threshold, then the columns of
     `describe_lesions`, contrast (its class) and those of `lesion_hits`."""
     patients: pd.DataFrame
-    """A row a loss, threshold and case: loss, part, patient, case, threshold, dice, false_alarms."""
+    """A row a loss, threshold and case: loss, part, patient, case, threshold, dice, false_alarms, and
+    bright_false_alarms, how many of those are bright textures."""
     histories: pd.DataFrame
     """A row a loss, part and epoch; what the loss came to is `training_loss`."""
 
@@ -114,26 +117,32 @@ def _score_case(
     labels = case.read_labels(volume)
     described = describe_lesions(volume.voxels, labels, volume.spacing_mm)
     described["contrast"] = contrast_class(described.contrast_hu)
+    liver_hu = TrueCase(labels, volume.spacing_mm, volume.voxels).liver_hu
     recipe, pictures = Recipe.of_case(folder / case.case_id), stored_pictures(folder, case.case_id)
     lesions, patients = [], []
     for loss, network in networks.items():
         planes, structures = predict_planes(network, pictures), plans[loss].structures
         for threshold in thresholds:
             cut = {name: threshold if name == "tumor" else LIVER_THRESHOLD for name in structures}
-            hits, scores = _score_tumors(labels_from_planes(planes, volume, recipe, cut), labels)
+            prediction = labels_from_planes(planes, volume, recipe, cut)
+            hits, scores = _score_tumors(prediction, labels, volume.voxels, liver_hu)
             who = {"loss": loss, "patient": case.patient, "case": case.case_id, "threshold": threshold}
             lesions.append(described.merge(hits, on="lesion").assign(**who))
             patients.append({**who, **scores})
     return pd.concat(lesions, ignore_index=True), pd.DataFrame(patients)
 
 
-def _score_tumors(prediction: np.ndarray, reference: np.ndarray) -> tuple[pd.DataFrame, dict]:
+def _score_tumors(
+    prediction: np.ndarray, reference: np.ndarray, hu: np.ndarray, liver_hu: float
+) -> tuple[pd.DataFrame, dict]:
     """`lesion_hits`, and Dice (two empty: 1, as system K has it) with the number of false alarms."""
     box = foreground_box(prediction, reference)
     predicted, present = structure_mask(prediction[box], "tumor"), structure_mask(reference[box], "tumor")
     overlap = lesion_overlap(predicted, present)
     score = float(np.nan_to_num(dice(overlap_counts(predicted, present)), nan=1.0))
-    return lesion_hits(overlap), {"dice": score, "false_alarms": count_false_alarms(overlap)}
+    bright = count_bright_textures(overlap, hu[box], liver_hu)
+    alarms = {"false_alarms": count_false_alarms(overlap), "bright_false_alarms": bright}
+    return lesion_hits(overlap), {"dice": score, **alarms}
 
 
 def chosen_thresholds(patients: pd.DataFrame) -> pd.DataFrame:

@@ -10,13 +10,13 @@ import pandas as pd
 
 from livseg_lib.datasets.case import Case
 from livseg_lib.errors import InputError
-from livseg_lib.evaluation.arrays import Box, foreground_box
+from livseg_lib.evaluation.arrays import Box
 from livseg_lib.experiments.finished_systems import prediction_seconds, set_seconds
+from livseg_lib.experiments.stored_labels import stored_labels
 from livseg_lib.inference import Evaluation, evaluate_labels
 from livseg_lib.inference.agreement import majority_vote
 from livseg_lib.labels import STRUCTURES
 from livseg_lib.paths import RunFolders
-from livseg_lib.predictions import load_prediction
 from livseg_lib.reporting import read_table
 from livseg_lib.volumes import Volume
 
@@ -49,13 +49,7 @@ class MajorityVote:
 
         The box holds the labels of `others` (D, H, W) too. One whole prediction in memory at a time.
         """
-        cut, boxes = [], [foreground_box(other) for other in others]
-        for member in self.members:
-            labels = load_prediction(volume, self.folders.predictions(member), case.case_id)
-            boxes.append(foreground_box(labels))
-            cut.append((labels[boxes[-1]].copy(), boxes[-1]))
-        hull = _hull(boxes)
-        return [_widened(labels, box, hull) for labels, box in cut], hull
+        return stored_labels(self.folders, self.members, case, volume, *others)
 
 
 def assemble_vote(folders: RunFolders, members: Sequence[str]) -> MajorityVote:
@@ -97,21 +91,3 @@ def evaluate_vote(vote: MajorityVote, cases: Sequence[Case]) -> Evaluation:
     )
     set_seconds(evaluation, seconds.sum(axis=1, min_count=len(vote.members)))
     return evaluation
-
-
-def _hull(boxes: Sequence[Box]) -> Box:
-    """The smallest box around all `boxes` that are not empty; an empty one where all are."""
-    filled = [box for box in boxes if all(side.stop > side.start for side in box)]
-    if not filled:
-        return boxes[0]
-    sides = zip(*filled, strict=True)
-    return tuple(slice(min(s.start for s in side), max(s.stop for s in side)) for side in sides)
-
-
-def _widened(labels: np.ndarray, box: Box, hull: Box) -> np.ndarray:
-    """`labels` of `box` in an array of the size of `hull`."""
-    whole = np.zeros([side.stop - side.start for side in hull], np.uint8)
-    if labels.size:
-        inside = (slice(s.start - h.start, s.stop - h.start) for s, h in zip(box, hull, strict=True))
-        whole[tuple(inside)] = labels
-    return whole

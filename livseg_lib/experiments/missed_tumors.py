@@ -5,17 +5,23 @@ Whatever is resampled or paired is a patient, never a tumour: tumours of one pat
 
 from __future__ import annotations
 
-import numpy as np
 import pandas as pd
 
-from livseg_lib.evaluation.bootstrap import bootstrap_interval
+from livseg_lib.evaluation.bootstrap import bootstrap_interval, share_with_interval
 from livseg_lib.evaluation.lesion_contrast import CONTRAST_CLASSES
 from livseg_lib.evaluation.paired import compare_pairs, patient_scores
 from livseg_lib.experiments.class_imbalance import LossStudy
 
-MEASURES = ("low_contrast_missed", "false_alarms", "dice")
+MEASURES = ("low_contrast_missed", "false_alarms", "bright_false_alarms", "dice")
 """A number a patient each: missed low-contrast tumours (of patients who have any), predicted tumours that
-touch no true one, and Dice of all tumours."""
+touch no true one, those of them that are bright textures, and Dice of all tumours."""
+
+NAMES = {
+    "false_alarms": "false_alarms_per_patient",
+    "bright_false_alarms": "bright_false_alarms_per_patient",
+    "dice": "dice_per_case",
+}
+"""What the means over patients are called in tables."""
 
 
 def summarize_losses(study: LossStudy, seed: int) -> pd.DataFrame:
@@ -23,12 +29,12 @@ def summarize_losses(study: LossStudy, seed: int) -> pd.DataFrame:
 
     Columns: loss, n_patients, n_tumors, n_without_contrast (no liver around them), n_low_contrast,
     n_low_contrast_missed, false_negative_rate (missed share of those), false_alarms_per_patient,
-    dice_per_case; the intervals end in _low and _high.
+    bright_false_alarms_per_patient, dice_per_case; the intervals end in _low and _high.
     """
     rows = []
     for loss, lesions in study.lesions.groupby("loss", sort=False):
-        patients = study.patients[study.patients.loss == loss].groupby("patient")[["false_alarms", "dice"]]
-        patients = patients.agg({"false_alarms": "sum", "dice": "mean"})
+        patients = study.patients[study.patients.loss == loss].groupby("patient")
+        patients = patients.agg({"false_alarms": "sum", "bright_false_alarms": "sum", "dice": "mean"})
         low = lesions[lesions.contrast == "low"]
         row = {
             "loss": loss,
@@ -37,9 +43,9 @@ def summarize_losses(study: LossStudy, seed: int) -> pd.DataFrame:
             "n_without_contrast": int(lesions.contrast_hu.isna().sum()),
             "n_low_contrast": len(low),
             "n_low_contrast_missed": int((~low.hit).sum()),
-            **_with_interval("false_negative_rate", *_share(~low.hit, low.patient, seed)),
+            **_with_interval("false_negative_rate", *share_with_interval(~low.hit, low.patient, seed)),
         }
-        for name, values in (("false_alarms_per_patient", "false_alarms"), ("dice_per_case", "dice")):
+        for values, name in NAMES.items():
             mean = float(patients[values].mean())
             row |= _with_interval(name, mean, bootstrap_interval(patients[values], seed=seed))
         rows.append(row)
@@ -53,7 +59,7 @@ def recall_by_contrast(study: LossStudy, seed: int) -> pd.DataFrame:
         for contrast in CONTRAST_CLASSES:
             group = lesions[lesions.contrast == contrast]
             row = {"loss": loss, "contrast": contrast, "n_tumors": len(group), "n_hit": int(group.hit.sum())}
-            rows.append(row | _with_interval("recall", *_share(group.hit, group.patient, seed)))
+            rows.append(row | _with_interval("recall", *share_with_interval(group.hit, group.patient, seed)))
     return pd.DataFrame(rows)
 
 
@@ -81,18 +87,6 @@ def differences_from(baseline: str, study: LossStudy, seed: int) -> pd.DataFrame
         pairs = [(loss, baseline) for loss in study.patients.loss.unique() if loss != baseline]
         tables.append(compare_pairs(scores, pairs, seed=seed).assign(measure=measure))
     return pd.concat(tables, ignore_index=True)
-
-
-def _share(happened: pd.Series, patient: pd.Series, seed: int) -> tuple[float, tuple[float, float]]:
-    """Share of tumours for which it happened, and its interval over the patients who have such tumours."""
-    counts = happened.groupby(patient).agg(["sum", "count"]).to_numpy(float).reshape(-1, 2)
-    interval = bootstrap_interval(counts, _pooled_share, seed=seed)
-    return (float(happened.mean()) if len(happened) else np.nan), interval
-
-
-def _pooled_share(counts: np.ndarray, axis: int) -> np.ndarray:
-    part, whole = np.moveaxis(counts.sum(axis=axis), -1, 0)
-    return part / whole
 
 
 def _with_interval(name: str, value: float, interval: tuple[float, float]) -> dict[str, float]:

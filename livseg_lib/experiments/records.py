@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import pandas as pd
 
 from livseg_lib.evaluation import summarize_slices
+from livseg_lib.evaluation.lesion_sizes import summarize_sizes
 from livseg_lib.inference import Evaluation, ScoredSystem, lits_rows, systems_rows
 from livseg_lib.paths import RunFolders
 from livseg_lib.reporting import replace_systems, update_systems_table
@@ -16,7 +18,8 @@ from livseg_lib.runs import derived_seed
 def record_evaluations(
     found: Iterable[tuple[ScoredSystem, Evaluation]], folders: RunFolders, seed: int
 ) -> pd.DataFrame:
-    """Bring patients.csv, slices.csv, slices_summary.csv, lits_scores.csv and systems.csv up to date.
+    """Bring the tables of scores up to date: patients.csv, slices.csv, slices_summary.csv, lits_scores.csv,
+    lesions.csv, lesions_by_size.csv and systems.csv.
 
     Rows of the given systems are replaced, those of all others stay. Returns systems.csv.
     """
@@ -30,8 +33,21 @@ def record_evaluations(
     lits = [row for system, evaluation in found for row in lits_rows(system, evaluation)]
     replace_systems(tables / "lits_scores.csv", pd.DataFrame(lits))
     bootstrap_seed = derived_seed(seed, "bootstrap")
+    _record_lesions(evaluations, tables, bootstrap_seed)
     rows = [row for system, evaluation in found for row in systems_rows(system, evaluation, bootstrap_seed)]
     return update_systems_table(tables / "systems.csv", rows)
+
+
+def _record_lesions(evaluations: Sequence[Evaluation], tables: Path, seed: int) -> None:
+    """Every tumour, and what was found of each size; systems that outline no tumours have no rows."""
+    of_tumors = [each for each in evaluations if each.lesions]
+    lesions = {each.system: pd.concat(each.lesions, ignore_index=True) for each in of_tumors}
+    if not lesions:
+        return
+    replace_systems(tables / "lesions.csv", pd.concat(lesions.values(), ignore_index=True), lesions)
+    sizes = {system: summarize_sizes(rows, seed=seed) for system, rows in lesions.items()}
+    by_size = pd.concat(sizes, names=["system", None]).reset_index(level="system")
+    replace_systems(tables / "lesions_by_size.csv", by_size)
 
 
 def summarize_systems(slices: pd.DataFrame) -> pd.DataFrame:

@@ -11,8 +11,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from livseg_lib.preprocessing.windows import apply_window
-from livseg_lib.reporting.outlined_slice import TRUTH, VIEW_WINDOWS, fullest_slice, outlined_slice
+from livseg_lib.reporting.outlined_slice import slice_to_show
 from livseg_lib.reporting.pictures import grid_of_tiles, legend, overlay, overlay_keys
+from livseg_lib.reporting.screen_slice import TRUTH, VIEW_WINDOWS, screen_slice
 from livseg_lib.reporting.style import styled
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def slices_side_by_side(voxels: np.ndarray, outlines: Mapping[str, np.ndarray]) 
 def _interactive(voxels: np.ndarray, outlines: Mapping[str, np.ndarray]) -> Widget:
     import ipywidgets as widgets
 
-    start = fullest_slice(next(iter(outlines.values()), np.zeros(voxels.shape, np.uint8)))
+    start = slice_to_show(next(iter(outlines.values()), np.zeros(voxels.shape, np.uint8)))
     index = widgets.IntSlider(start, 0, len(voxels) - 1, description="slice", layout={"width": "480px"})
     window = widgets.Dropdown(options=list(VIEW_WINDOWS), description="window")
     switches = {name: widgets.Checkbox(True, description=name, indent=False) for name in outlines}
@@ -68,7 +69,7 @@ def _interactive(voxels: np.ndarray, outlines: Mapping[str, np.ndarray]) -> Widg
 
     def draw(_change: object = None) -> None:
         shown = {name: outlines[name][index.value] for name, switch in switches.items() if switch.value}
-        rgb = outlined_slice(voxels[index.value], VIEW_WINDOWS[window.value], shown)
+        rgb = screen_slice(voxels[index.value], VIEW_WINDOWS[window.value], shown)
         picture.value = cv2.imencode(".png", rgb[..., ::-1])[1].tobytes()
 
     for control in (index, window, *switches.values()):

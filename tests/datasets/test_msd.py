@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from layouts import small_ct, write_msd
+from layouts import small_ct, write_msd, write_nifti
 
 from livseg_lib.datasets import find_cases, msd
 from livseg_lib.errors import InputError
@@ -42,15 +42,51 @@ def test_missing_partners_are_kept_and_told(tmp_path):
     "labels",
     [
         {"0": "background", "1": "pancreas", "2": "cancer"},
-        {"0": "background", "1": "liver"},
-        {"background": 0, "tumor": 1, "liver": 2},
+        {"0": "background", "1": "liver vessel", "2": "liver tumour"},
     ],
 )
-def test_other_label_meaning_is_refused(tmp_path, labels):
+def test_lists_without_a_liver_are_refused(tmp_path, labels):
     write_msd(tmp_path, (1,))
     (tmp_path / "dataset.json").write_text(json.dumps({"labels": labels}))
     with pytest.raises(InputError, match=r"dataset\.json.*label"):
         find_cases(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "labels, liver, tumor",
+    [
+        ({"0": "background", "1": "liver"}, (1,), ()),
+        ({"background": 0, "tumor": 1, "liver": 2}, (2,), (1,)),
+        ({"background": 0, "spleen": 1, "liver": 6, "liver_tumor": 7, "hepatic vessel": 9}, (6,), (7,)),
+        ({"background": 0, "liver": 5, "pancreas": 7, "cancer": 8}, (5,), ()),
+    ],
+)
+def test_the_liver_is_where_the_list_says(tmp_path, labels, liver, tumor):
+    write_msd(tmp_path, (1,))
+    values = np.arange(6 * 24 * 32, dtype=np.int16).reshape(6, 24, 32) % 10
+    write_nifti(tmp_path / "labelsTr" / "liver_1.nii.gz", values)
+    (tmp_path / "dataset.json").write_text(json.dumps({"labels": labels}))
+    (case,) = find_cases(tmp_path).cases
+    truth = np.select([np.isin(values, tumor), np.isin(values, liver)], [2, 1], 0)
+    np.testing.assert_array_equal(case.read_labels(case.read_volume()), truth)
+    assert case.files[1] == tmp_path / "dataset.json", "another list is another truth"
+
+
+def test_a_usual_list_leaves_other_labels_an_error(tmp_path):
+    write_msd(tmp_path, (1,))
+    write_nifti(tmp_path / "labelsTr" / "liver_1.nii.gz", np.full((6, 24, 32), 3, np.uint8))
+    (tmp_path / "dataset.json").write_text(json.dumps(LIVER_JSON))
+    (case,) = find_cases(tmp_path).cases
+    with pytest.raises(InputError, match="other than 0, 1, 2"):
+        case.read_labels(case.read_volume())
+
+
+def test_labels_json_overrules_the_list(tmp_path):
+    write_msd(tmp_path, (1,))
+    (tmp_path / "dataset.json").write_text(json.dumps({"labels": {"1": "organ", "2": "lesion"}}))
+    (tmp_path / "labels.json").write_text('{"liver": 1, "tumor": 2}')
+    (case,) = find_cases(tmp_path).cases
+    np.testing.assert_array_equal(case.read_labels(case.read_volume()), small_ct(1)[1])
 
 
 def test_newer_label_list_is_understood(tmp_path):

@@ -1,9 +1,10 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from livseg_lib.evaluation.bootstrap import bootstrap_interval
+from livseg_lib.evaluation.bootstrap import bootstrap_interval, share_with_interval
 
 
 def test_coverage_of_a_normal_mean():
@@ -57,3 +58,37 @@ def test_other_statistics_and_pooled_ones():
 
     low, high = bootstrap_interval(sizes, dice_global)
     assert 0.2 <= low < 2 * 960 / 2020 < high <= 1.8
+
+
+def test_draws_without_a_statistic_are_left_out():
+    counts = np.array([[3, 4], [0, 0], [0, 0], [1, 2]])  # found, tumours: two patients have none
+
+    def recall(drawn, axis):
+        found, tumors = np.moveaxis(drawn.sum(axis=axis), -1, 0)
+        with np.errstate(invalid="ignore"):
+            return found / tumors
+
+    assert bootstrap_interval(counts, recall) == (0.5, 0.75)
+    assert np.isnan(bootstrap_interval(counts[1:3], recall)).all()
+
+
+def test_drawing_in_portions_changes_nothing(monkeypatch):
+    values = np.random.default_rng(3).random((30, 4))
+
+    def mean(drawn, axis):
+        return drawn.mean(axis=axis).mean(axis=-1)
+
+    whole = bootstrap_interval(values, mean)
+    monkeypatch.setattr("livseg_lib.evaluation.bootstrap.NUMBERS_AT_ONCE", 1000)
+    assert bootstrap_interval(values, mean) == whole
+
+
+def test_a_share_of_things_is_resampled_by_patient():
+    happened = pd.Series([True] * 10 + [False] * 10)
+    two = pd.Series(["a"] * 10 + ["b"] * 10)  # all of one patient, none of the other: as unsure as can be
+    assert share_with_interval(happened, two) == (0.5, (0, 1))
+    alike = pd.Series(list("abcdefghij") * 2)  # one of each: whoever is drawn, it is half
+    assert share_with_interval(happened, alike) == (0.5, (0.5, 0.5))
+    share, interval = share_with_interval(happened[:0], two[:0])
+    assert np.isnan([share, *interval]).all()
+    assert np.isnan(share_with_interval(happened[:3], two[:3])[1]).all()  # one patient has no interval

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from livseg_lib.errors import InputError
 from livseg_lib.evaluation import detect_lesions, score_case
+from livseg_lib.evaluation.lesion_sizes import lesion_rows
 from livseg_lib.evaluation.surface import assd, msd, rmsd, surface_distances
 
 SHAPE = (16, 30, 30)
@@ -131,7 +132,8 @@ def test_nothing_on_either_side(mode):
 def test_without_spacing_only_the_distances_are_unknown():
     prediction, reference = labels(tumors=(NEAR,)), labels(tumors=(NEAR, FAR))
     known, unknown = (score_case(prediction, reference, sp) for sp in (SPACING, (np.nan, np.nan, np.nan)))
-    in_mm = {f"{name}_{distance}" for name in ("liver", "tumor") for distance in DISTANCES}
+    scores = (*DISTANCES, "hd95", "surface_dice")
+    in_mm = {f"{name}_{score}" for name in ("liver", "tumor") for score in scores}
     assert {key for key in known if known[key] != unknown[key]} == in_mm
     assert np.isnan([unknown[key] for key in in_mm]).all()
 
@@ -161,7 +163,8 @@ def test_place_flips_and_axis_order_change_nothing(seed, shift, axes):
     assert moved == pytest.approx(expected, nan_ok=True)
     # Flips and turns give the tumours other ids, which may decide between equal overlaps in detection.
     voxelwise = {key for key in expected if key.startswith("liver_")}
-    voxelwise |= {f"tumor_{key}" for key in ("dice", "jaccard", "voe", "rvd", "burden_error")}
+    voxelwise |= {f"tumor_{key}" for key in ("dice", "jaccard", "voe", "rvd", "surface_dice", "burden_error")}
+    voxelwise |= {"panoptic_quality", "segmentation_quality", "recognition_quality"}
     flipped = score_case(*pair[:, ::-1, :, ::-1], SPACING)
     turned = score_case(*(v.transpose(axes) for v in pair), [SPACING[a] for a in axes])
     for key in voxelwise:
@@ -197,5 +200,7 @@ def test_a_large_case_is_scored_in_seconds():
         ellipsoid(prediction, centre + rng.uniform(-3, 3, 3), radii * rng.uniform(0.8, 1.2), 2)
     start = time.process_time()
     scores = score_case(prediction, reference, (0.8, 0.7, 0.7))
-    assert scores["n_tumors_reference"] == 30 and scores["liver_dice"] > 0.9
+    rows = lesion_rows(prediction, reference, (0.8, 0.7, 0.7))
+    assert scores["n_tumors_reference"] == 30 == (rows.kind == "reference").sum()
+    assert scores["liver_dice"] > 0.9
     assert time.process_time() - start < 5

@@ -158,3 +158,25 @@ def test_json_has_null_for_undefined_and_appears_whole(tmp_path, three_cases):
     with pytest.raises(TypeError):
         folders.write_scores({"broken": object()}, out)
     assert json.loads(out.read_text(encoding="utf-8")) == written
+
+
+def test_every_tumour_and_its_size_class_are_told(three_cases, tmp_path):
+    scores = folders.evaluate_folders(*three_cases, tolerance_mm=1.5)
+    rows = [(row["case"], row["kind"], row["detected"]) for row in scores["lesions"]]
+    assert rows == [
+        ("segmentation-2", "reference", True),
+        ("segmentation-2", "prediction", True),
+        ("segmentation-10", "reference", False),
+        ("segmentation-10", "reference", True),
+        ("segmentation-10", "prediction", True),
+        ("segmentation-11", "reference", False),
+    ]
+    # Axial is the file's last axis: 5 x 0.7 mm by 4 x 0.8 mm, not along the slices of 2.5 mm.
+    assert 3.6 < scores["lesions"][0]["longest_diameter_mm"] < 5
+    assert scores["lesions"][0]["volume_ml"] == pytest.approx(5 * 4 * 4 * 0.7 * 0.8 * 2.5 / 1000)
+    [small, *larger] = scores["lesions_by_size"]
+    assert (small["n_reference"], small["n_reference_detected"], small["recall"]) == (4, 2, 0.5)
+    assert all(row["n_reference"] == 0 for row in larger)
+    assert scores["surface_tolerance_mm"] == 1.5
+    stored = json.loads(folders.write_scores(scores, tmp_path / "scores.json").read_text())
+    assert len(stored["lesions"]) == 6 and stored["lesions_by_size"][1]["recall"] is None

@@ -107,3 +107,30 @@ def test_unknown_spacing_leaves_only_the_distances_undefined():
     summary = summarize_cases(each)
     assert np.isnan(summary["liver"]["assd"]) and summary["tumor"]["n_defined"]["assd"] == 0
     assert summary["tumor"]["dice_per_case"] == 1
+
+
+def test_panoptic_quality_of_all_cases_is_that_of_one_with_all_their_tumours():
+    pairs = [
+        (labels(SMALL, LARGE), labels(SMALL, LARGE)),  # two matches of IoU 1
+        (labels(HALF_LARGE), labels(SMALL, LARGE)),  # one of 2 / 3, one missed
+        (labels(SMALL), labels()),  # none, one surplus
+    ]
+    found = summarize_cases([score_case(*pair, SPACING) for pair in pairs])["lesions"]
+    beside_each_other = [np.concatenate([pair[side] for pair in pairs]) for side in (0, 1)]
+    whole = score_case(*beside_each_other, SPACING)
+    for name in ("panoptic_quality", "segmentation_quality", "recognition_quality"):
+        assert found[name] == pytest.approx(whole[name])
+    assert (
+        found["segmentation_quality"] == pytest.approx((2 + 96 / 144) / 3) and found["n_tumors_matched"] == 3
+    )
+    assert found["lesion_dice"] == pytest.approx((1 + 0.8 / 2 + 0) / 3)
+
+
+def test_surface_dice_is_a_mean_over_cases_and_hd95_over_detected_tumours():
+    each = cases()
+    summary = summarize_cases(each)["tumor"]
+    shares = [case["tumor_surface_dice"] for case in each]
+    assert np.isnan(shares[2]) and shares[3:] == [0, 0, 0]  # nothing on either side; on one side
+    assert summary["surface_dice"] == pytest.approx(np.nanmean(shares))
+    assert summary["n_defined"]["surface_dice"] == 5
+    assert summary["hd95"] == pytest.approx(each[1]["tumor_hd95"] / 3)

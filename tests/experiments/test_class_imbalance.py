@@ -140,6 +140,7 @@ def test_hits_false_alarms_and_dice_follow_the_threshold(cohort, oracles, tmp_pa
     assert (first.contrast == "low").all() and (first.contrast_hu == 10).all()
     scores = study.patients[study.patients.patient == "0"].set_index(["loss", "threshold"])
     assert scores.false_alarms["bce", 0.1] == 0 and scores.false_alarms["weighted_bce", 0.5] == 1
+    assert (study.patients.bright_false_alarms == 0).all()  # it is as bright as the liver, and even
     assert scores.dice["bce", 0.5] == pytest.approx(2 * 800 / (800 + 810))
     assert scores.dice["weighted_bce", 0.5] == pytest.approx(2 * 810 / (810 + 810 + 2 * 16))
     mask = structure_mask(labels_of_a_patient(), "tumor")

@@ -25,7 +25,8 @@ def study(
     for loss, of_patient in hits.items():
         for number, (patient, tumors) in enumerate(of_patient.items()):
             who = {"loss": loss, "patient": patient, "case": patient, "part": 0, "threshold": 0.5}
-            patients.append({**who, "dice": 0.5, "false_alarms": false_alarms[loss][number]})
+            alarms = {"false_alarms": false_alarms[loss][number], "bright_false_alarms": number}
+            patients.append({**who, "dice": 0.5, **alarms})
             for lesion, (contrast, hit) in enumerate(tumors, start=1):
                 lesions.append({**who, "lesion": lesion, "contrast_hu": CONTRASTS[contrast], "hit": hit})
                 lesions[-1]["contrast"] = np.nan if contrast == "none" else contrast
@@ -55,6 +56,7 @@ def test_misses_and_false_alarms_are_counted(small):
     assert list(summary.false_negative_rate) == [0.75, 0.25]
     assert list(summary.n_tumors) == [7, 7] and list(summary.n_without_contrast) == [1, 1]
     assert summary.false_alarms_per_patient["bold"] == 2 and summary.n_patients["bold"] == 3
+    assert summary.bright_false_alarms_per_patient["bold"] == 1  # 0, 1 and 2 in the three patients
     # patients a and b have low-contrast tumours: resamples are {a, a}, {a, b} or {b, b}
     assert summary.false_negative_rate_low["plain"] == pytest.approx(2 / 3)
     assert summary.false_negative_rate_high["plain"] == 1
@@ -74,7 +76,7 @@ def test_the_curve_pairs_recall_with_its_price(small):
 
 def test_differences_are_paired_over_patients(small):
     table = differences_from("plain", small, seed=0).set_index("measure")
-    assert list(table["first"]) == ["bold"] * 3 and list(table.second) == ["plain"] * 3
+    assert list(table["first"]) == ["bold"] * 4 and list(table.second) == ["plain"] * 4
     assert table.difference["low_contrast_missed"] == -1 and table.n_patients["low_contrast_missed"] == 2
     assert table.difference["false_alarms"] == pytest.approx((3 + 0 + 2) / 3)
     assert table.n_patients["false_alarms"] == 3 and table.difference["dice"] == 0

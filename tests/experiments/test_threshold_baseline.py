@@ -11,7 +11,7 @@ import pytest
 from livseg_lib.datasets import Case
 from livseg_lib.errors import InputError
 from livseg_lib.experiments import record_evaluations
-from livseg_lib.experiments.baseline import Baseline, compare_with_baseline, fit_baseline
+from livseg_lib.experiments.baseline import Baseline, as_hu, compare_with_baseline, fit_baseline
 from livseg_lib.inference import evaluate_labels
 from livseg_lib.paths import RunFolders
 from livseg_lib.volumes import Volume
@@ -123,3 +123,27 @@ def test_a_system_is_better_only_if_its_whole_interval_is():
     table = compare_with_baseline(pd.DataFrame(rows, columns=columns))
     assert dict(zip(table.system, table.is_above, strict=True)) == {"good": True, "doubtful": False}
     assert (table.baseline_dice == 0.8).all()
+
+
+def read_mr(scale: float, seed: int) -> Volume:
+    """The scan of patient `seed` as a magnet might store it: no air, nothing below 0, any scale."""
+    volume = scan(seed)[0]
+    voxels = np.rint((volume.voxels + 300.0) * scale).astype(np.int16)
+    return Volume(voxels, volume.spacing_mm)
+
+
+@pytest.mark.parametrize("scale", [0.5, 15.0])
+def test_for_mr_it_looks_at_a_patients_own_range_of_intensities(scale):
+    readers = [(n, partial(read_mr, scale, n), partial(read_truth, n, True)) for n in (1, 5)]
+    cases = [Case(f"case-{n}", f"p{n}", (), *both) for n, *both in readers]
+    baseline = fit_baseline(cases, ("liver", "tumor"), "relative", modality="mr")
+    assert baseline.training["liver_dice"] > 0.9 and baseline.training["tumor_dice"] > 0.6
+    labels = [baseline.predict(cases[0], read_mr(other, 1)) for other in (scale, 3 * scale)]
+    assert (labels[0] != labels[1]).mean() < 0.01 and (labels[0] == 2).any()
+
+
+def test_a_ct_reaches_it_as_it_is():
+    volume = scan(1)[0]
+    assert as_hu(volume, "ct") is volume
+    stretched = as_hu(volume, "mr").voxels
+    assert stretched.dtype == np.int16 and stretched.min() >= -1024

@@ -8,7 +8,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from livseg_lib.preprocessing.windows import WINDOWS
-from livseg_lib.reporting.outlined_slice import fullest_slice, outlined_slice
+from livseg_lib.reporting.screen_slice import screen_slice
 from livseg_lib.reporting.viewer import HEADLESS, slice_viewer
 
 BOX = np.zeros((64, 64), np.uint8)
@@ -22,7 +22,7 @@ def coloured(picture: np.ndarray) -> np.ndarray:
 
 def test_only_the_border_of_what_is_labelled_is_coloured():
     factor = 512 // 64
-    picture = outlined_slice(np.full((64, 64), 100, np.int16), WINDOWS["liver"], {"truth": BOX})
+    picture = screen_slice(np.full((64, 64), 100, np.int16), WINDOWS["liver"], {"truth": BOX})
     assert picture.shape == (512, 512, 3)
     rows, columns = np.nonzero(coloured(picture))
     assert (rows.min(), rows.max()) == pytest.approx((20 * factor, 40 * factor - 1), abs=1)
@@ -32,25 +32,15 @@ def test_only_the_border_of_what_is_labelled_is_coloured():
 
 def test_without_outlines_it_is_the_windowed_slice():
     hu = np.random.default_rng(0).integers(-200, 300, (512, 512)).astype(np.int16)
-    picture = outlined_slice(hu, WINDOWS["liver"], {})
+    picture = screen_slice(hu, WINDOWS["liver"], {})
     assert (picture == picture[..., :1]).all()
     assert picture[hu < -50].max() == 0 and picture[hu > 200].min() == 255
 
 
 def test_truth_and_prediction_have_colours_of_their_own():
     hu = np.zeros((64, 64), np.int16)
-    truth, found = (outlined_slice(hu, WINDOWS["liver"], {name: BOX}) for name in ("truth", "unet"))
+    truth, found = (screen_slice(hu, WINDOWS["liver"], {name: BOX}) for name in ("truth", "unet"))
     assert not np.array_equal(truth, found)
-
-
-@pytest.mark.parametrize("liver, tumor, expected", [([2], [], 2), ([1, 2, 2], [3], 3), ([], [], 3)])
-def test_the_fullest_slice_shows_most_tumour_else_most_liver_else_the_middle(liver, tumor, expected):
-    labels = np.zeros((6, 4, 4), np.uint8)
-    for column, index in enumerate(liver):
-        labels[index, :, column] = 1
-    for index in tumor:
-        labels[index, 0, 0] = 2
-    assert fullest_slice(labels) == expected
 
 
 def test_the_slider_draws_another_slice(monkeypatch):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from copy import deepcopy
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -82,20 +84,30 @@ def paint_lesions(
     brightness, int16 HU (D, H, W).
     """
     added = np.zeros(anatomy.tissues.shape, np.int16)
+    return [lesion for lesion, _ in place_lesions(rng, lesions, anatomy, grid, added)], added
+
+
+def place_lesions(
+    rng: np.random.Generator, lesions: list[Lesion], anatomy: Anatomy, grid: Grid, added: np.ndarray
+) -> Iterator[tuple[Lesion, np.random.Generator]]:
+    """Paint one lesion after the other, as `paint_lesions` says; gives each that found a place, with a copy
+    of the random stream that its shape was drawn from: `paint_lesion` draws the same shape from it again.
+    """
     room = LIVER_SHARE * IS_HEPATIC[anatomy.tissues].sum() * np.prod(grid.spacing_mm) / 1000
     placed: list[Lesion] = []
     for lesion in lesions:
-        centre = _find_place(rng, lesion, placed, anatomy, grid)
+        centre = find_place(rng, lesion, placed, anatomy, grid)
         if centre is None or (lesion.kind == "tumor" and np.pi / 6000 * lesion.diameter_mm**3 > room):
             continue
-        painted = _paint(rng, replace(lesion, center_mm=centre), anatomy, grid, added)
+        shape_rng = deepcopy(rng)
+        painted = paint_lesion(rng, replace(lesion, center_mm=centre), anatomy, grid, added)
         if painted.volume_ml > 0:
             placed.append(painted)
             room -= painted.volume_ml if lesion.kind == "tumor" else 0
-    return placed, added
+            yield painted, shape_rng
 
 
-def _find_place(
+def find_place(
     rng: np.random.Generator, lesion: Lesion, placed: list[Lesion], anatomy: Anatomy, grid: Grid
 ) -> tuple[float, float, float] | None:
     """A centre (mm from the first voxel), deep enough, clear of other lesions or just touching a tumour."""
@@ -121,7 +133,7 @@ def _gap(centre: np.ndarray, radius_mm: float, other: Lesion) -> float:
     return float(np.linalg.norm(centre - other.center_mm)) - radius_mm - other.diameter_mm / 2
 
 
-def _paint(
+def paint_lesion(
     rng: np.random.Generator, lesion: Lesion, anatomy: Anatomy, grid: Grid, added: np.ndarray
 ) -> Lesion:
     """Write one lesion, a dented ellipsoid, into the liver; gives it back with its volume."""

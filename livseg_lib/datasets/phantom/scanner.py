@@ -34,7 +34,7 @@ def scan(
     voxels = np.empty(anatomy.tissues.shape, np.int16)
     noise_hu = np.float32(rng.uniform(*site.noise_hu)) * _noise_map(grid)
     outside = _outside_field_of_view(grid)
-    slices = _overlapping(_clean_slices(site, anatomy, grid, hu, added), site.slice_overlap)
+    slices = overlapping(clean_slices(site, anatomy, grid, hu, added), site.slice_overlap)
     for k, (clean, noise) in enumerate(zip(slices, _noise_slices(rng, site, grid.matrix), strict=False)):
         noise *= noise_hu
         noise[anatomy.tissues[k] == CODE["air"]] = 0  # scanners clip air; the files get smaller, too
@@ -44,10 +44,10 @@ def scan(
     return voxels
 
 
-def _clean_slices(
+def clean_slices(
     site: Site, anatomy: Anatomy, grid: Grid, hu: np.ndarray, added: np.ndarray
 ) -> Iterator[np.ndarray]:
-    """Blurred slices without noise, float32."""
+    """Blurred slices without noise, float32; `hu` and `added` may be any brightness."""
     sigma = site.kernel_mm / grid.pixel_mm
     brightness, texture_sd = _table(hu), _table(TEXTURE_SD_HU)
     for k, tissues in enumerate(anatomy.tissues):
@@ -62,7 +62,7 @@ def _table(values: np.ndarray) -> np.ndarray:
     return table
 
 
-def _overlapping(slices: Iterator[np.ndarray], weight: float) -> Iterator[np.ndarray]:
+def overlapping(slices: Iterator[np.ndarray], weight: float) -> Iterator[np.ndarray]:
     """Each slice mixed with its neighbours, as thick slices are; the outermost with themselves."""
     before = current = next(slices)
     for after in slices:

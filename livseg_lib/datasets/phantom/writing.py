@@ -20,11 +20,16 @@ from tqdm import tqdm
 
 from livseg_lib.atomic import write_atomically, written_aside
 from livseg_lib.datasets.phantom.patient import PhantomPatient, make_phantom_patient
+from livseg_lib.datasets.phantom.sites import SITES
+from livseg_lib.datasets.phantom.tissues import LIVER_ORGANS, Organ
 from livseg_lib.errors import InputError
 from livseg_lib.labels import LIVER, TUMOR
 
 GENERATOR = 1
 """Raise it whenever the same seed gives other scans than before."""
+
+ORGAN_LABELS = {"liver": [int(organ) for organ in LIVER_ORGANS], "tumor": int(Organ.TUMOR)}
+"""What labels.json says of the codes in `PhantomPatient.organs`."""
 
 
 def write_phantom(
@@ -35,12 +40,15 @@ def write_phantom(
     Writes `volume-N.nii.gz`, `segmentation-N.nii.gz` (uint8), `case-N.json` (what is known of the case;
     written last, so it marks the case as finished), `patients.csv` and `lesions.csv`. Finished cases are
     kept, so a killed run goes on where it stopped, and a larger `n_patients` adds to a smaller one.
-    `site` (a key of SITES) scans everybody at one site. Returns `folder`.
+    `site` (a key of SITES) scans everybody at one site; where it stores organs, `segmentation-N.nii.gz` holds
+    codes of `Organ`, and labels.json says which of them are liver and tumour. Returns `folder`.
 
     Raises InputError if the folder holds a phantom made with other settings, or more patients.
     """
     folder = Path(folder)
     _agree_on_settings(folder, {"phantom": GENERATOR, "seed": seed, "site": site}, n_patients)
+    if site is not None and SITES[site].stores_organs:
+        write_atomically(folder / "labels.json", _json(ORGAN_LABELS))
     missing = [index for index in range(n_patients) if not _record_path(folder, index).exists()]
     for _ in tqdm(_written(folder, missing, seed, site, workers), "phantom", len(missing), unit="case"):
         pass
@@ -87,7 +95,8 @@ def _written(folder: Path, indices: list[int], seed: int, site: str | None, work
 def _write_case(folder: Path, index: int, seed: int, site: str | None) -> int:
     patient = make_phantom_patient(seed, index, site)
     _write_nifti(folder / f"volume-{index}.nii.gz", patient.voxels, patient)
-    _write_nifti(folder / f"segmentation-{index}.nii.gz", patient.labels, patient)
+    labels = patient.organs if patient.site.stores_organs else patient.labels
+    _write_nifti(folder / f"segmentation-{index}.nii.gz", labels, patient)
     record = {"patient": _patient_row(index, patient), "lesions": _lesion_rows(index, patient)}
     write_atomically(_record_path(folder, index), _json(record))
     return index

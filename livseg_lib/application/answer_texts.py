@@ -1,0 +1,47 @@
+"""An answer in the words of the app's page."""
+
+from __future__ import annotations
+
+import html
+
+import pandas as pd
+
+from livseg_lib.application.answering import Answer
+
+TUMOR_TITLES = {
+    "tumor": "Tumour",
+    "slice": "Slice",
+    "volume_ml": "Volume (ml)",
+    "longest_diameter_mm": "Longest diameter (mm)",
+    "perpendicular_diameter_mm": "Perpendicular (mm)",
+    "position": "Position in the liver",
+    "mean_hu": "Mean HU",
+}
+
+
+def verdict(given: Answer) -> str:
+    presence = given.result.presence
+    kind, text = {
+        True: ("suspected", "Tumour suspected"),
+        False: ("clear", "No tumour suspected"),
+        None: ("", "Tumours were not looked for"),
+    }[presence.suspected]
+    sure = f" (probability {presence.probability:.2f})" if pd.notna(presence.probability) else ""
+    return f'<div class="verdict {kind}" role="status">{text}{sure}</div><p>{html.escape(presence.how)}</p>'
+
+
+def sentences(given: Answer) -> list[str]:
+    """Measures of the liver, then what the reader should know of this case."""
+    liver = given.result.liver
+    amounts = [
+        f"{title} {liver[name]:.{digits}f} ml"
+        for name, title, digits in (("liver_ml", "liver", 0), ("tumor_ml", "tumours", 1))
+        if pd.notna(liver.get(name))
+    ]
+    measured = [", ".join(amounts).capitalize() + "."] if amounts else []
+    return [*measured, *filter(None, [given.note]), *given.record["notes"], *given.record["cautions"]]
+
+
+def tumor_table(tumors: pd.DataFrame) -> pd.DataFrame:
+    columns = [name for name in TUMOR_TITLES if name in tumors]
+    return tumors[columns].round(1).rename(columns=TUMOR_TITLES)

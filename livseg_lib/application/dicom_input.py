@@ -1,0 +1,115 @@
+"""One DICOM series as a scan: which of several, and the headers that a DICOM-SEG refers to."""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pydicom
+from pydicom.uid import CTImageStorage, generate_uid
+
+from livseg_lib.application.scan import Scan
+from livseg_lib.datasets.dicom import read_series, survey
+from livseg_lib.datasets.dicom_headers import Series, SliceHeader, damage_named
+from livseg_lib.datasets.file_trees import open_tree
+from livseg_lib.datasets.slice_stack import order_slices
+from livseg_lib.errors import InputError
+
+ENOUGH_SLICES = 20
+"""A series of fewer is no scan of a liver but a test, a localizer or a few slices for a needle."""
+AXIAL_COSINE = 0.9
+"""Between the normal of axial slices and the patient's long axis, at least."""
+
+PLACE = ("StudyInstanceUID", "FrameOfReferenceUID")
+"""UIDs that tie a segmentation to its scan: random numbers, no names."""
+IDENTITY = (
+    *("PatientName", "PatientID", "PatientBirthDate", "PatientSex"),
+    *("StudyID", "StudyDate", "StudyTime", "AccessionNumber", "ReferringPhysicianName"),
+)
+"""Read only where the user wants the segmentation to carry the patient's name."""
+
+
+def read_dicom(source: Path, wanted: str | None = None, keep_identity: bool = False) -> Scan:
+    """The CT series in `source`, a folder or a zip. Of several, `wanted` (number or UID) says which.
+
+    Raises InputError as `read_series` does, and where several series could be meant.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pydicom's quote what stands in headers
+        found = survey(source).series
+        chosen, note = choose_series(found, wanted, source) if found else (None, "")
+        volume = read_series(source, chosen.uid if chosen else None)  # says why where there is none
+        headers = _headers(source, order_slices(chosen.slices, source), keep_identity)
+    return Scan(volume, headers=headers, notes=(note,) if note else ())
+
+
+def choose_series(series: Sequence[Series], wanted: str | None, source: Path) -> tuple[Series, str]:
+    """The series `wanted` by number or UID, the only one, or the only axial one of ENOUGH_SLICES.
+
+    The second value says so where it was a choice. Raises InputError, with a list, where it is not clear.
+    """
+    listing = "; ".join(describe_series(one, series) for one in series)
+    if wanted is not None:
+        meant = [one for one in series if wanted in (str(one.number), one.uid)]
+        if len(meant) == 1:
+            return meant[0], ""
+        count = "no" if not meant else "more than one"
+        problem = f"There is {count} series {wanted}. Found: {listing}."
+        raise InputError(source, problem, "Name one with --series, by its number or its UID.")
+    if len(series) == 1:
+        return series[0], ""
+    clear = [one for one in series if is_axial(one) and len(one.slices) >= ENOUGH_SLICES]
+    if len(clear) != 1:
+        problem = f"There are {len(series)} CT series: {listing}."
+        raise InputError(source, problem, "Choose one with --series, by its number or its UID.")
+    note = f"Of {len(series)} series this is the only axial one of at least {ENOUGH_SLICES} slices: "
+    return clear[0], f"{note}{describe_series(clear[0], series)}."
+
+
+def describe_series(one: Series, among: Sequence[Series] = ()) -> str:
+    """What it is, without a word of its description: that may hold names."""
+    first = one.slices[0]
+    unclear = one.number is None or Counter(other.number for other in among)[one.number] > 1
+    name = f"series {one.uid}" if unclear else f"series {one.number}"
+    size = f"{len(one.slices)} slices of {first.shape[0]} x {first.shape[1]}"
+    spacing = f"{first.pixel_spacing_mm[0]:.2f} mm"
+    thickness = "" if first.thickness_mm is None else f", {first.thickness_mm:.2f} mm thick"
+    return f"{name}: {size}, {spacing}{thickness}, {'axial' if is_axial(one) else 'not axial'}"
+
+
+def is_axial(series: Series) -> bool:
+    """Whether its slices lie across the patient's long axis."""
+    return bool(abs(np.cross(*series.slices[0].directions)[2]) >= AXIAL_COSINE)
+
+
+def _headers(source: Path, slices: Sequence[SliceHeader], keep_identity: bool) -> tuple[pydicom.Dataset, ...]:
+    """One a slice: place, size and UIDs, and what all of them share."""
+    tags = [*PLACE, *(IDENTITY if keep_identity else ())]
+    where = f"{source}/{slices[0].name}"
+    with damage_named(where), open_tree(source) as tree, tree.open_file(slices[0].name) as file:
+        first = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=tags)
+    shared = {keyword: first.get(keyword) or generate_uid() for keyword in PLACE}
+    shared |= {keyword: first.get(keyword, "") for keyword in tags[len(PLACE) :]}
+    return tuple(_header(one, shared) for one in slices)
+
+
+def _header(one: SliceHeader, shared: dict) -> pydicom.Dataset:
+    header = pydicom.Dataset()
+    header.SOPClassUID, header.Modality = CTImageStorage, "CT"
+    header.SOPInstanceUID, header.SeriesInstanceUID = one.instance_uid, one.series_uid
+    header.Rows, header.Columns = one.shape
+    header.ImagePositionPatient = _decimals(one.position_mm)
+    header.ImageOrientationPatient = _decimals(one.directions.ravel())
+    header.PixelSpacing = _decimals(one.pixel_spacing_mm)
+    header.SliceThickness = None if one.thickness_mm is None else _decimals([one.thickness_mm])[0]
+    for keyword, value in shared.items():
+        setattr(header, keyword, value)
+    return header
+
+
+def _decimals(values: Sequence[float]) -> list[pydicom.valuerep.DSfloat]:
+    """Numbers as DICOM writes them, in at most 16 characters."""
+    return [pydicom.valuerep.DSfloat(float(value), auto_format=True) for value in values]

@@ -1,0 +1,81 @@
+"""Which values in a label file mean liver and which tumour, where they are not 1 and 2.
+
+A file labels.json beside the scans says so: {"liver": [5, 7], "tumor": 7}. A tumour is liver too, whether
+it is named there or not; every other value is background.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from livseg_lib.errors import InputError
+from livseg_lib.labels import LIVER, STRUCTURES, TUMOR
+from livseg_lib.volumes import Volume, load_segmentation, read_label_array
+
+FILE = "labels.json"
+
+
+@dataclass(frozen=True)
+class LabelMap:
+    """Values of a file, and where it was read that they mean this."""
+
+    liver: tuple[int, ...]
+    tumor: tuple[int, ...] = ()
+    source: Path | None = None
+    """The description: a case hangs on it as on its scan."""
+
+    def __call__(self, values: np.ndarray) -> np.ndarray:
+        """Labels 0/1/2, uint8, of integer `values` of any shape."""
+        labels = np.isin(values, self.liver).astype(np.uint8) * np.uint8(LIVER)
+        labels[np.isin(values, self.tumor)] = TUMOR
+        return labels
+
+
+def find_label_map(folder: Path) -> LabelMap | None:
+    """What `folder`/labels.json says; None where there is none. Raises InputError where it cannot be used."""
+    path = folder / FILE
+    if not path.is_file():
+        return None
+    try:
+        described = json.loads(path.read_text(encoding="utf-8"))
+        values = {name: _values(described[name]) for name in described}
+    except (ValueError, TypeError) as error:
+        problem = f"is not a list of labels ({error})."
+        raise InputError(path, problem, 'Write for example {"liver": [5], "tumor": [7]}.') from error
+    if "liver" not in values or set(values) - set(STRUCTURES):
+        problem = f"names {', '.join(values) or 'nothing'}."
+        remedy = f'Name "liver", and "tumor" if there is one; what is neither is {LIVER - 1}, background.'
+        raise InputError(path, problem, remedy)
+    return LabelMap(**values, source=path)
+
+
+def label_reader(path: Path | None, label_map: LabelMap | None) -> Callable[[Volume], np.ndarray] | None:
+    """For `Case.read_labels`: labels of the file `path`; without a map it may hold 0, 1 and 2 alone."""
+    if path is None:
+        return None
+    return partial(load_mapped, path, label_map) if label_map else partial(load_segmentation, path)
+
+
+def label_files(path: Path | None, label_map: LabelMap | None) -> tuple[Path, ...]:
+    """For `Case.files`: what labels are read from, the file with the voxels last."""
+    if path is None:
+        return ()
+    return (label_map.source, path) if label_map and label_map.source else (path,)
+
+
+def load_mapped(path: Path, label_map: LabelMap, like: Volume) -> np.ndarray:
+    """Labels 0/1/2, uint8 (D, H, W), of a file with other values, on the grid of `like`."""
+    return label_map(read_label_array(path, like))
+
+
+def _values(given: int | list[int]) -> tuple[int, ...]:
+    values = tuple(given) if isinstance(given, list) else (given,)
+    if not all(type(value) is int and value > 0 for value in values):
+        raise ValueError(f"{given} are no whole numbers above 0")
+    return values

@@ -1,0 +1,122 @@
+"""A patient seen twice, in pictures and sentences: what became of each tumour, and of all together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from livseg_lib.evaluation.follow_up import FollowUp
+from livseg_lib.reporting.direct_labels import spread
+from livseg_lib.reporting.pictures import legend, overlay, overlay_keys, zoom
+from livseg_lib.reporting.style import (
+    BLACK,
+    BLUE,
+    GREEN,
+    PURPLE,
+    VERMILLION,
+    WIDTH,
+    new_figure,
+    styled,
+)
+
+KIND_LOOKS = {
+    "matched": (BLUE, "o"),
+    "merged": (PURPLE, "s"),
+    "split": (PURPLE, "D"),
+    "regrouped": (PURPLE, "P"),
+    "vanished": (GREEN, "v"),
+    "new": (VERMILLION, "^"),
+}
+NOT_AN_ASSESSMENT = (
+    "Arithmetic of RECIST 1.1 on liver tumours of two scans alone; no assessment of a patient, who has other "
+    "organs, other lesions and other scans."
+)
+
+
+@styled
+def follow_up_changes(found: Mapping[str, FollowUp]) -> Figure:
+    """Longest diameters before and after, a panel for whoever outlined them, a line a group of tumours."""
+    fig = new_figure(max(4.5, WIDTH * len(found) / 3), 3.9)
+    panels = fig.subplots(1, len(found), sharey=True, squeeze=False)[0]
+    for ax, (name, each) in zip(panels, found.items(), strict=True):
+        _slopes(ax, each.changes)
+        ax.set_title(f"{name}\n{each.response.category}")
+    panels[0].set_ylabel("longest diameter, of several their sum (mm)")
+    kinds = {kind for each in found.values() for kind in each.changes.kind}
+    looks = {kind: look for kind, look in KIND_LOOKS.items() if kind in kinds}
+    keys = [Line2D([], [], color=colour, marker=mark, label=kind) for kind, (colour, mark) in looks.items()]
+    legend(fig, keys)
+    return fig
+
+
+def _slopes(ax: Axes, changes: pd.DataFrame) -> None:
+    top = (
+        max(1.0, changes[["diameter_before_mm", "diameter_after_mm"]].max(axis=None)) if len(changes) else 1.0
+    )
+    ax.set_ylim(-0.04 * top, max(1.1 * top, ax.get_ylim()[1]))
+    for row in changes.itertuples():
+        colour, mark = KIND_LOOKS[row.kind]
+        ends = [row.diameter_before_mm, row.diameter_after_mm]
+        ax.plot([0, 1], ends, color=colour, marker=mark, linewidth=2.4 if row.is_target else 1.2)
+    heights = spread(list(changes.diameter_after_mm), 0.055 * top)
+    for row, height in zip(changes.itertuples(), heights, strict=True):
+        words = row.kind if row.kind in ("new", "vanished") else _percent(row.diameter_change_percent)
+        ax.text(1.06, height, words, va="center", fontsize=8.5, color=KIND_LOOKS[row.kind][0])
+    ax.set_xticks([0, 1], ["before", "after"], color=BLACK)
+    ax.set_xlim(-0.15, 1.45)
+
+
+def _percent(change: float) -> str:
+    return f"{change:+.0f} %".replace("-", "−") if abs(change) >= 0.5 else "0 %"
+
+
+class TwoScans(NamedTuple):
+    """A row of `follow_up_slices`: the same place at both times, uint8 (H, W) with labels 0/1/2 (H, W)."""
+
+    title: str
+    before: tuple[np.ndarray, np.ndarray, np.ndarray | None]
+    """Grey, the labels that are drawn solid, and others that are drawn dashed or None."""
+    after: tuple[np.ndarray, np.ndarray, np.ndarray | None]
+
+
+@styled
+def follow_up_slices(rows: list[TwoScans]) -> Figure:
+    """Slices before and after, enlarged around the liver, a row a place."""
+    fig = new_figure(0.72 * WIDTH, 0.36 * WIDTH * len(rows) + 0.5)
+    axes = fig.subplots(len(rows), 2, squeeze=False)
+    keys: dict[str, Line2D] = {}
+    for line, row in zip(axes, rows, strict=True):
+        for ax, (grey, solid, dashed), when in zip(line, row[1:], ("before", "after"), strict=True):
+            overlay(grey, solid, dashed, ax, legend=False)
+            zoom(ax, solid)
+            ax.set_title(f"{row.title}, {when}", fontsize=9)
+            keys |= {key.get_label(): key for key in overlay_keys(solid, dashed)}
+    legend(fig, list(keys.values()))
+    return fig
+
+
+def conclude_follow_up(name: str, found: FollowUp) -> list[str]:
+    """What a follow-up found, a sentence on the tumours and one on the alignment."""
+    counts = found.changes.kind.value_counts()
+    kinds = ", ".join(f"{count} {kind}" for kind, count in counts.items()) or "no tumour at either time"
+    before, after = found.livers.tumor_ml
+    response = found.response
+    if response.targets:
+        sums = (
+            f"sum of {len(response.targets)} target diameters {response.sum_before_mm:.1f} to "
+            f"{response.sum_after_mm:.1f} mm ({response.change:+.0%})"
+        )
+    else:
+        sums = "no tumour large enough to be a target"
+    return [
+        f"{name}: {kinds}. Tumours {before:.1f} ml before, {after:.1f} ml after; {sums}: "
+        f"{response.category}.",
+        f"{name}: the livers, laid over each other by their centres, agree with Dice "
+        f"{found.matching.liver_dice:.2f}.",
+    ]

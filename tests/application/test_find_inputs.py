@@ -1,0 +1,99 @@
+"""What a user points to becomes a list of cases."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from dicom_files import STORED, write_series, zip_folder
+from layouts import small_ct, write_lits_case
+from PIL import Image
+from toy_system import toy_voxels, write_toy_nifti
+
+from livseg_lib.application import Reading, find_inputs
+from livseg_lib.application.inputs import passed_over
+from livseg_lib.errors import InputError
+
+
+def picture(path, level: int = 100):
+    Image.fromarray(np.full((8, 9), level, np.uint8)).save(path)
+    return path
+
+
+def names_and_kinds(patients) -> dict:
+    return {one.case_id: one.kind for one in patients}
+
+
+def test_one_file_of_each_kind_is_one_case(tmp_path):
+    nifti = write_toy_nifti(tmp_path / "scan.nii.gz", toy_voxels())
+    assert names_and_kinds(find_inputs(nifti)) == {"scan": "NIfTI"}
+    assert names_and_kinds(find_inputs(picture(tmp_path / "slice.JPG"))) == {"slice": "picture"}
+    series = write_series(tmp_path / "series")
+    assert names_and_kinds(find_inputs(series)) == {"series": "DICOM"}
+    assert names_and_kinds(find_inputs(zip_folder(series))) == {"series": "DICOM"}
+    assert len(find_inputs(series)[0].files) == len(STORED)
+
+
+def test_a_folder_may_hold_all_kinds_and_what_is_no_scan_is_told(tmp_path):
+    write_toy_nifti(tmp_path / "liver_10.nii.gz", toy_voxels())
+    write_toy_nifti(tmp_path / "liver_2.nii", toy_voxels())
+    picture(tmp_path / "slice.png")
+    write_series(tmp_path / "anna", StudyInstanceUID="1.2.3")
+    write_series(tmp_path / "bert", StudyInstanceUID="1.2.4")
+    zip_folder(write_series(tmp_path / "carl"))
+    (tmp_path / "notes.txt").write_text("not a scan")
+    (tmp_path / ".hidden.nii").write_text("not a scan")
+    patients = find_inputs(tmp_path)
+    assert names_and_kinds(patients) == {
+        "anna": "DICOM",
+        "bert": "DICOM",
+        "carl": "DICOM",
+        "carl-2": "DICOM",
+        "liver_2": "NIfTI",
+        "liver_10": "NIfTI",
+        "slice": "picture",
+    }
+    assert passed_over(tmp_path, patients) == ["notes.txt"]
+
+
+def test_subfolders_of_one_study_are_one_case(tmp_path):
+    for name in ("arterial", "portal"):
+        write_series(
+            tmp_path / "patient" / name, StudyInstanceUID="1.2.3", SeriesInstanceUID=f"1.{len(name)}"
+        )
+    assert names_and_kinds(find_inputs(tmp_path / "patient")) == {"patient": "DICOM"}
+
+
+def test_results_can_be_called_by_numbers(tmp_path):
+    for name in ("Doe_John", "Roe_Jane"):
+        write_toy_nifti(tmp_path / f"{name}.nii.gz", toy_voxels())
+    patients = find_inputs(tmp_path, numbered=True)
+    assert [one.case_id for one in patients] == ["case-001", "case-002"]
+    assert [one.files[0].name for one in patients] == ["Doe_John.nii.gz", "Roe_Jane.nii.gz"]
+
+
+def test_known_layouts_are_read_without_their_segmentations(tmp_path):
+    (tmp_path / "lits").mkdir()
+    write_lits_case(tmp_path / "lits", 3)
+    (case,) = find_inputs(tmp_path / "lits")
+    assert (case.case_id, case.kind, len(case.files)) == ("volume-3", "NIfTI", 1)
+    assert case.read().volume.voxels.shape == small_ct()[0].shape
+
+
+def test_pictures_named_as_slices_of_a_volume_are_one_stack(tmp_path):
+    for number in (4, 11, 30):
+        picture(tmp_path / f"volume-7_slice_{number}.png", number)
+    (case,) = find_inputs(tmp_path, reading=Reading(picture_hu=(0.0, 510.0)))
+    scan = case.read()
+    assert scan.slice_numbers == (4, 11, 30) and scan.is_picture
+    assert scan.volume.voxels[:, 0, 0].tolist() == [8, 22, 60]
+
+
+def test_what_cannot_be_used_is_said(tmp_path):
+    with pytest.raises(InputError, match="no such file"):
+        find_inputs(tmp_path / "nowhere")
+    (tmp_path / "notes.txt").write_text("not a scan")
+    with pytest.raises(InputError, match="no scan that livseg can read"):
+        find_inputs(tmp_path)
+    single = next(write_series(tmp_path / "series", keep=[0]).iterdir())
+    with pytest.raises(InputError, match="single DICOM file"):
+        find_inputs(single)

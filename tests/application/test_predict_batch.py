@@ -1,0 +1,175 @@
+"""Case after case: what fails is listed, what is done stays done, a full disk stops."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+
+import pandas as pd
+import pytest
+from toy_system import toy_part, toy_predictor, toy_voxels, write_toy_nifti
+
+from livseg_lib.application import find_inputs, predict_batch, results
+from livseg_lib.application.batch import describe_case, reason_of
+from livseg_lib.errors import InputError
+
+
+@pytest.fixture(autouse=True)
+def quick_pictures(monkeypatch):
+    """Pages and pictures are tested with single cases."""
+    for name in ("_write_overlay", "_write_page"):
+        monkeypatch.setattr(results, name, lambda result, folder: None)
+
+
+@pytest.fixture
+def scans(tmp_path):
+    folder = tmp_path / "scans"
+    folder.mkdir()
+    for name in ("a", "b", "c"):
+        write_toy_nifti(folder / f"{name}.nii.gz", toy_voxels(tumor=name != "b"))
+    return folder
+
+
+def run(scans, predictor, out) -> dict[str, str]:
+    """Case -> state, as printed rows and cases.csv both say."""
+    rows = []
+    predict_batch(find_inputs(scans), predictor, out, rows.append)
+    table = pd.read_csv(out / "cases.csv", keep_default_na=False)
+    states = dict(zip(table.case, table.state, strict=True))
+    assert {row["case"]: row["state"] for row in rows} == states
+    return states
+
+
+def test_every_case_becomes_a_folder_and_a_row(scans, tmp_path):
+    out = tmp_path / "out"
+    assert run(scans, toy_predictor(), out) == {"a": "done", "b": "done", "c": "done"}
+    table = pd.read_csv(out / "cases.csv").set_index("case")
+    assert table.tumor_suspected.tolist() == [True, False, True] and table.n_tumors.tolist() == [1, 0, 1]
+    assert {path.name for path in out.iterdir()} == {"a", "b", "c", "cases.csv"}
+
+
+def test_a_bad_file_is_listed_with_its_reason_and_ends_nothing(scans, tmp_path):
+    content = (scans / "b.nii.gz").read_bytes()
+    (scans / "b.nii.gz").write_bytes(content[: len(content) // 2])
+    out = tmp_path / "out"
+    assert run(scans, toy_predictor(), out) == {"a": "done", "b": "failed", "c": "done"}
+    reason = pd.read_csv(out / "cases.csv").set_index("case").reason["b"]
+    assert "truncated" in reason and str(tmp_path) not in reason
+    assert not (out / "b").exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (MemoryError(), "too little memory"),
+        (PermissionError(errno.EACCES, "Permission denied", "/home/doe/scan"), "Permission denied"),
+        (ZeroDivisionError("DOE^JOHN"), "ZeroDivisionError in"),
+    ],
+)
+def test_whatever_goes_wrong_is_named_without_what_it_quotes(scans, tmp_path, error, words):
+    predictor = toy_predictor()
+    toy_part(predictor).error = error
+    assert set(run(scans, predictor, tmp_path / "out").values()) == {"failed"}
+    (reason,) = pd.read_csv(tmp_path / "out" / "cases.csv").reason.unique()
+    assert words in reason and "doe" not in reason.lower()
+
+
+def test_what_is_done_is_not_done_again(scans, tmp_path):
+    out, predictor = tmp_path / "out", toy_predictor()
+    run(scans, predictor, out)
+    records = {path: path.read_bytes() for path in out.glob("*/record.json")}
+    run(scans, predictor, out)
+    assert toy_part(predictor).calls == 3
+    assert records == {path: path.read_bytes() for path in out.glob("*/record.json")}
+
+
+def test_it_goes_on_where_it_stopped(scans, tmp_path):
+    out, predictor = tmp_path / "out", toy_predictor()
+    toy_part(predictor).error = KeyboardInterrupt()
+    run_one = find_inputs(scans / "a.nii.gz")
+    predict_batch(run_one, toy_predictor(), out)
+    with pytest.raises(KeyboardInterrupt):
+        predict_batch(find_inputs(scans), predictor, out)
+    toy_part(predictor).error = None
+    assert set(run(scans, predictor, out).values()) == {"done"}
+    assert toy_part(predictor).calls == 3  # the interrupted one, and two that were missing
+
+
+def test_another_model_another_file_or_another_way_of_reading_is_another_question(scans, tmp_path):
+    out, first, second = tmp_path / "out", toy_predictor("1"), toy_predictor("2")
+    run(scans, first, out)
+    run(scans, second, out)
+    assert toy_part(second).calls == 3
+    write_toy_nifti(scans / "b.nii.gz", toy_voxels())
+    run(scans, second, out)
+    assert toy_part(second).calls == 4
+    assert pd.read_csv(out / "cases.csv").n_tumors.tolist() == [1, 1, 1]
+
+
+def test_half_a_record_is_none(scans, tmp_path):
+    out, predictor = tmp_path / "out", toy_predictor()
+    run(scans, predictor, out)
+    (out / "a" / "record.json").write_text('{"request_sha256": ')
+    run(scans, predictor, out)
+    assert toy_part(predictor).calls == 4
+    assert json.loads((out / "a" / "record.json").read_text())["case"] == "a"
+
+
+@pytest.mark.parametrize("failing", ["write_masks", "_write_measures", "write_json"])
+def test_a_full_disk_stops_with_a_clear_word_and_leaves_nothing_half_written(
+    scans, tmp_path, monkeypatch, failing
+):
+    out = tmp_path / "out"
+    predict_batch(find_inputs(scans / "a.nii.gz"), toy_predictor(), out)
+    before = {path: path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()}
+
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/somewhere/secret")
+
+    monkeypatch.setattr(results, failing, full)
+    with pytest.raises(InputError, match=r"No space left on device.*run it again"):
+        predict_batch(find_inputs(scans), toy_predictor(), out)
+    after = {path: path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()}
+    assert {name: after.pop(name) for name in before if name.parent != out} == {
+        name: content for name, content in before.items() if name.parent != out
+    }
+    assert set(after) == {out / "cases.csv"}
+
+
+def test_a_table_that_cannot_be_written_stops_too(scans, tmp_path):
+    (tmp_path / "out" / "cases.csv").mkdir(parents=True)  # no rights to write look the same
+    with pytest.raises(InputError, match="Results cannot be written"):
+        predict_batch(find_inputs(scans), toy_predictor(), tmp_path / "out")
+
+
+def test_nothing_of_the_user_is_overwritten(scans, tmp_path):
+    out, predictor = tmp_path / "out", toy_predictor()
+    (out / "b").mkdir(parents=True)
+    (out / "b" / "scan.dcm").write_text("mine")
+    with pytest.raises(InputError, match="no result of livseg predict"):
+        predict_batch(find_inputs(scans), predictor, out)
+    assert toy_part(predictor).calls == 0 and (out / "b" / "scan.dcm").read_text() == "mine"
+
+
+def test_a_line_a_case():
+    failed = {"case": "a", "state": "failed", "reason": "The file is empty."}
+    assert describe_case(failed) == "a: failed: The file is empty."
+    done = {"case": "a", "state": "done", "resumed": False, "liver_ml": 1500.04, "tumor_ml": None}
+    done |= {"tumor_suspected": True, "tumor_probability": 0.934, "seconds": 61.2, "peak_memory_mb": 900}
+    assert describe_case(done) == (
+        "a: liver 1500.0 ml, tumour suspected (probability 0.93); 1 min 01 s, 900 MB"
+    )
+    assert describe_case(done | {"resumed": True}) == "a: done before"
+
+
+def test_a_reason_keeps_its_subject_and_loses_what_another_library_quoted():
+    about = InputError("pictures", "have no spacing.", "Give whole scans.")
+    assert reason_of(about) == "pictures have no spacing. Give whole scans."
+    try:
+        try:
+            raise ValueError("could not convert 'DOE^JOHN'")
+        except ValueError as error:
+            raise InputError("/a/b.dcm", f"It is damaged (ValueError: {error}).", "Copy it.") from error
+    except InputError as error:
+        assert reason_of(error) == "It is damaged (ValueError). Copy it."
