@@ -7,7 +7,8 @@ DATASET ?= phantom
 PROFILE ?= quick
 DATA ?=
 TARGET ?=
-RUN ?= $(DATASET)-$(PROFILE)
+MODALITY ?= ct
+RUN ?= $(DATASET)$(if $(filter mr,$(MODALITY)),-mr)-$(PROFILE)
 ONLY ?=
 SCAN ?=
 LIVER ?=
@@ -38,7 +39,7 @@ help:  ## print this help
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 14 | sed 's/^/  make /'
 	@echo
 	@echo "  make reproduce [DATASET=phantom|lits|msd|kaggle|ircadb] [DATA=path] [PROFILE=quick|full]"
-	@echo "                 [TARGET=tumor|liver|both] [RUN=name] [ONLY=system]"
+	@echo "                 [TARGET=tumor|liver|both] [MODALITY=ct|mr] [RUN=name] [ONLY=system]"
 	@echo "                 [SCAN=path] [LIVER=model] outline a scan of yours, too; LIVER: whose liver to take"
 	@echo "                 results: reports/RUN/index.html; ONLY trains and scores one system: $(SYSTEMS)"
 
@@ -61,13 +62,14 @@ results: $(REPORT)/17_finish_predictions.ipynb $(RESULTS)
 else
 reproduce: .venv/ready
 	@$(PY) -m livseg_lib train --system $(ONLY) --dataset $(DATASET) --data "$(DATA)" \
-		--profile $(PROFILE) --target $(or $(TARGET),both) --run-name $(RUN)
+		--profile $(PROFILE) --target $(or $(TARGET),both) --run-name $(RUN) \
+		--set "modality=$(MODALITY)"
 endif
 
 # Parameter files change only when a value does, and each notebook looks at its own.
 configure: .venv/ready
 	@$(PY) -m livseg_lib.notebooks --run-name $(RUN) configure --profile notebooks/params/$(PROFILE).yaml \
-		--set "dataset=$(DATASET)" --set "data=$(DATA)" --set "target=$(TARGET)" \
+		--set "dataset=$(DATASET)" --set "data=$(DATA)" --set "target=$(TARGET)" --set "modality=$(MODALITY)" \
 		--set "scan=$(SCAN)" --set "liver_model=$(LIVER)" $(NOTEBOOKS)
 
 $(REPORT)/parameters/%.json: configure ;
@@ -163,6 +165,37 @@ $(REPORT)/23_weigh_classes.ipynb: notebooks/23_weigh_classes.ipynb $(REPORT)/par
 
 $(REPORT)/24_apply_to_scan.ipynb: notebooks/24_apply_to_scan.ipynb $(REPORT)/parameters/24_apply_to_scan.json \
 		$(REPORT)/17_finish_predictions.ipynb livseg_lib/experiments/applied.py
+	$(run_notebook)
+
+$(REPORT)/25_check_scores.ipynb: notebooks/25_check_scores.ipynb $(REPORT)/parameters/25_check_scores.json \
+		$(REPORT)/17_finish_predictions.ipynb \
+		$(addprefix livseg_lib/evaluation/,calibration.py froc.py groups.py) \
+		$(addprefix livseg_lib/experiments/,score_checks.py score_tables.py patient_facts.py)
+	$(run_notebook)
+
+$(REPORT)/30_analyse_errors.ipynb: notebooks/30_analyse_errors.ipynb $(REPORT)/parameters/30_analyse_errors.json \
+		$(REPORT)/17_finish_predictions.ipynb $(REPORT)/23_weigh_classes.ipynb \
+		$(addprefix livseg_lib/evaluation/,error_objects.py error_causes.py shared_errors.py painted_tumors.py) \
+		$(addprefix livseg_lib/experiments/,error_analysis.py error_pictures.py error_remedies.py)
+	$(run_notebook)
+
+$(REPORT)/31_explain_predictions.ipynb: notebooks/31_explain_predictions.ipynb \
+		$(REPORT)/parameters/31_explain_predictions.json $(REPORT)/17_finish_predictions.ipynb \
+		livseg_lib/evaluation/saliency.py $(call room,inference/explain) \
+		$(addprefix livseg_lib/experiments/,explained_networks.py explanation_checks.py explanation_pictures.py \
+		warning_maps.py)
+	$(run_notebook)
+
+$(REPORT)/32_measure_patients.ipynb: notebooks/32_measure_patients.ipynb \
+		$(REPORT)/parameters/32_measure_patients.json $(REPORT)/17_finish_predictions.ipynb \
+		$(addprefix livseg_lib/evaluation/,bland_altman.py cohort.py follow_up.py size_response.py tumor_matching.py) \
+		$(addprefix livseg_lib/experiments/,clinic_measures.py follow_up_study.py)
+	$(run_notebook)
+
+$(REPORT)/33_patient_pages.ipynb: notebooks/33_patient_pages.ipynb $(REPORT)/parameters/33_patient_pages.json \
+		$(REPORT)/17_finish_predictions.ipynb livseg_lib/experiments/patient_pages.py \
+		$(addprefix livseg_lib/reporting/,patient_page.py surface_view.py slice_pictures.py outline_paths.py) \
+		$(wildcard livseg_lib/reporting/templates/patient.*)
 	$(run_notebook)
 
 REFERENCE_TABLES := systems patients lits_scores slices_summary class_counts splits_summary baseline comparison \

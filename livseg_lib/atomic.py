@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import fcntl
+import json
+import math
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,6 +35,41 @@ def write_atomically(path: Path | str, content: bytes) -> Path:
     with written_aside(path) as partial:
         partial.write_bytes(content)
     return Path(path)
+
+
+def write_json(path: Path | str, content: dict) -> Path:
+    """Write `content` as JSON, whole or not at all. NaN becomes null: JSON has none."""
+    text = json.dumps(_finite(content), indent=2, allow_nan=False, ensure_ascii=False)
+    return write_atomically(path, f"{text}\n".encode())
+
+
+def _finite(value: object) -> object:
+    """`value` with every float in it that is no finite number replaced by None."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+@contextmanager
+def folder_written_aside(folder: Path | str) -> Iterator[Path]:
+    """As `written_aside` for a folder: gives the empty, hidden `.name.partial` beside `folder`, and puts it
+    in its place when the block ends well. Whatever `folder` held before is gone then.
+    """
+    folder = Path(folder)
+    partial, old = (folder.with_name(f".{folder.name}.{state}") for state in ("partial", "old"))
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        shutil.rmtree(old, ignore_errors=True)
+        if folder.exists():
+            folder.rename(old)
+        partial.rename(folder)
+        shutil.rmtree(old, ignore_errors=True)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 @contextmanager

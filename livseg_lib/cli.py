@@ -1,4 +1,4 @@
-"""The command line: `livseg check | extract | train | predict | sort | evaluate | networks`."""
+"""The command line: `livseg COMMAND`; `livseg --help` lists them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from livseg_lib import commands as run
+from livseg_lib.application import compare_command, export_command, follow_up_command
 from livseg_lib.commands import TRAINING_NOTEBOOKS, WARNING
 from livseg_lib.errors import InputError
 
@@ -16,9 +17,8 @@ def _parser() -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def add(function, **paths: str) -> argparse.ArgumentParser:
-        command = subparsers.add_parser(
-            function.__name__, help=function.__doc__, description=function.__doc__
-        )
+        name = function.__name__.replace("_", "-")
+        command = subparsers.add_parser(name, help=function.__doc__, description=function.__doc__)
         command.set_defaults(function=function)
         for name, meaning in paths.items():
             command.add_argument(name, type=Path, help=meaning)
@@ -28,9 +28,13 @@ def _parser() -> argparse.ArgumentParser:
     _add_extract(add(run.extract, data="folder or file with scans"))
     _add_train(add(run.train))
     _add_run(add(run.reproduce))
-    _add_predict(add(run.predict, input="NIfTI file, DICOM series (folder or zip), or a folder of scans"))
+    _add_predict(add(run.predict, input="NIfTI file, DICOM series (folder or zip), PNG or JPEG, or a folder"))
     _add_sort(add(run.sort, input="NIfTI file, DICOM series (folder or zip), or a folder of scans"))
     _add_evaluate(add(run.evaluate))
+    compare_command.add_arguments(add(compare_command.compare))
+    follow_up_command.add_arguments(add(follow_up_command.follow_up))
+    _add_app(add(run.app))
+    _add_export(add(export_command.export))
     add(run.networks).add_argument("--out", type=Path, help="write the tables as a Markdown page")
     return parser
 
@@ -87,7 +91,20 @@ def _add_predict(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--augment", default="", help="average over variants of each picture, such as rotate,zoom (slower)"
     )
-    command.add_argument("--out", type=Path, required=True, help="folder for the masks")
+    command.add_argument("--series", help="number or UID of the DICOM series, where there are several")
+    command.add_argument(
+        "--picture-hu", default="0,255", metavar="LOW,HIGH", help="HU of black and white in pictures"
+    )
+    command.add_argument(
+        "--case-names",
+        choices=["files", "numbered"],
+        default="files",
+        help="call results by the names of the files, or case-001, case-002, ... if names tell who it is",
+    )
+    command.add_argument(
+        "--keep-identity", action="store_true", help="write the patient's name and ids into mask.dcm"
+    )
+    command.add_argument("--out", type=Path, required=True, help="folder for the results, one a case")
 
 
 def _add_sort(command: argparse.ArgumentParser) -> None:
@@ -103,7 +120,24 @@ def _add_evaluate(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--accept-affine-mismatch", action="store_true", help="compare voxel by voxel where affines differ"
     )
-    command.add_argument("--out", type=Path, default=Path("scores.json"))
+    command.add_argument("--tolerance-mm", type=float, default=3.0, help="of the surface Dice (default: 3)")
+    command.add_argument(
+        "--out", type=Path, default=Path("scores.json"), help="tables a case and a tumour come beside it"
+    )
+
+
+def _add_app(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--reports", type=Path, default=Path("reports"), help="where trained systems lie")
+    command.add_argument("--port", type=int, help="of the page (default: the first free one from 7860 on)")
+    command.add_argument("--share", action="store_true", help="a public link, for everyone who knows it")
+
+
+def _add_export(command: argparse.ArgumentParser) -> None:
+    command.add_argument("model", type=Path, help="folder of a trained network or cascade")
+    command.add_argument("--out", type=Path, required=True, help="folder for the exported networks")
+    command.add_argument("--format", choices=["savedmodel", "onnx", "both"], default="both")
+    command.add_argument("--scan", type=Path, help="scan to compare on (default: a coarse phantom)")
+    command.add_argument("--dataset", default="auto", help="layout of the scan (default: look)")
 
 
 def main(argv: list[str] | None = None) -> int:

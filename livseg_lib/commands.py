@@ -10,11 +10,7 @@ from typing import TYPE_CHECKING
 from livseg_lib.errors import InputError
 
 if TYPE_CHECKING:  # only named in signatures: help must not wait for TensorFlow
-    from pathlib import Path
-
     from livseg_lib.datasets.case import Case
-    from livseg_lib.inference.sorting import SorterGate
-    from livseg_lib.inference.systems import System
 
 TRAINING_NOTEBOOKS = {
     "unet": ["03_train_unet", "05_evaluate"],
@@ -116,45 +112,30 @@ def _run_notebooks(stems: list[str], arguments: argparse.Namespace, given: dict)
 
 
 def predict(arguments: argparse.Namespace) -> int:
-    """Outline liver and tumours in scans; masks keep the scan's own grid. Exit code 1 if any case failed."""
-    from livseg_lib.inference.systems import augmented, find_liver, load_system, outline
-    from livseg_lib.inference.volume import predict_volume
-    from livseg_lib.labels import STRUCTURES, structure_mask
-    from livseg_lib.predictions import keep_prediction
-    from livseg_lib.training.model_folder import load_model
+    """Outline liver and tumours in scans and measure them, a folder a case. Exit code 1 if any failed."""
+    from livseg_lib.application.batch import describe_case, predict_batch
+    from livseg_lib.application.inputs import Reading, find_inputs, passed_over
+    from livseg_lib.application.picture_input import parse_hu_range
+    from livseg_lib.application.predictor import describe_expectations, load_predictor
 
-    system = load_system(arguments.model)
-    if arguments.augment:
-        system = augmented(system, arguments.augment.split(","))
-    gate = _sorter_gate(arguments.sorter, system) if arguments.sorter else None
-    liver_model = load_model(arguments.liver) if arguments.liver else None
+    reading = Reading(arguments.series, parse_hu_range(arguments.picture_hu), arguments.keep_identity)
+    numbered = arguments.case_names == "numbered"
+    patients = find_inputs(arguments.input, arguments.dataset, reading, numbered)
+    augment = arguments.augment.split(",") if arguments.augment else []
+    predictor = load_predictor(arguments.model, arguments.liver, arguments.sorter, augment)
+    for sentence in describe_expectations(predictor.system):
+        print(sentence)
+    for name in passed_over(arguments.input, patients):
+        print(f"passed over, not a scan: {name}", file=sys.stderr)
 
-    def outline_case(case: Case) -> None:
-        volume = case.read_volume()
-        if gate:
-            labels = predict_volume(system, volume, gate)
-        else:
-            labels = outline(system, volume, find_liver(liver_model, volume) if liver_model else None)
-        path = keep_prediction(labels, volume, arguments.out, case.case_id)
-        liver_ml, tumor_ml = (
-            structure_mask(labels, structure).sum() * volume.voxel_volume_ml for structure in STRUCTURES
-        )
-        nothing = "" if labels.any() else " (no liver found: the mask is empty)"
-        print(f"{case.case_id}: liver {liver_ml:.0f} ml, tumour {tumor_ml:.1f} ml -> {path}{nothing}")
+    def show(row: dict) -> None:
+        print(describe_case(row), file=sys.stderr if row["state"] == "failed" else sys.stdout)
 
-    return _each_case(arguments, outline_case)
-
-
-def _sorter_gate(folder: Path, system: System) -> SorterGate:
-    """A gate in front of a single network; cascades find their slices themselves."""
-    from livseg_lib.inference.cascade import Cascade
-    from livseg_lib.inference.sorting import SorterGate
-    from livseg_lib.training.sorter_folder import load_sorter
-
-    if isinstance(system, Cascade):
-        problem = "is a cascade, which finds the slices with liver by itself."
-        raise InputError(system.system, problem, "Leave --sorter out.")
-    return SorterGate(load_sorter(folder), system.recipe)
+    cases = predict_batch(patients, predictor, arguments.out, show)
+    failed = int((cases.state == "failed").sum())
+    print(f"{len(cases) - failed} of {len(cases)} cases done; see {arguments.out / 'cases.csv'}")
+    print(WARNING)
+    return int(failed > 0)
 
 
 def sort(arguments: argparse.Namespace) -> int:
@@ -193,18 +174,28 @@ def _each_case(arguments: argparse.Namespace, treat: Callable[[Case], None]) -> 
 
 
 def evaluate(arguments: argparse.Namespace) -> int:
-    """Score label volumes against reference ones by the rules of the LiTS benchmark."""
-    from livseg_lib.evaluation.folders import evaluate_folders, write_scores
-    from livseg_lib.labels import STRUCTURES
+    """Score label volumes against reference ones by the rules of the LiTS benchmark, and by tumour size."""
+    import pandas as pd
 
-    accept = arguments.accept_affine_mismatch
-    scores = evaluate_folders(arguments.reference, arguments.prediction, arguments.mode, accept)
+    from livseg_lib.evaluation.folders import evaluate_folders, write_scores
+    from livseg_lib.evaluation.summary_text import summary_lines
+    from livseg_lib.reporting import write_table
+
+    accept, tolerance_mm = arguments.accept_affine_mismatch, arguments.tolerance_mm
+    scores = evaluate_folders(arguments.reference, arguments.prediction, arguments.mode, accept, tolerance_mm)
     path = write_scores(scores, arguments.out)
-    for structure in STRUCTURES:
-        found = scores["summary"][structure]
-        counts = ", ".join(f"{name} {found[name]}" for name in ("n_cases", "n_empty_reference", "n_missed"))
-        print(f"{structure:6} dice_per_case {found['dice_per_case']:.4f}  ({counts})")
-    print(f"missed: {', '.join(scores['missed']) or 'none'}; all scores in {path}")
+    for name in ("cases", "lesions", "lesions_by_size"):
+        write_table(pd.DataFrame(scores[name]), path.with_name(f"{path.stem}_{name}.csv"))
+    print(*summary_lines(scores), sep="\n")
+    print(f"\nwithout a prediction: {', '.join(scores['missed']) or 'none'}; scores in {path} and beside it")
+    return 0
+
+
+def app(arguments: argparse.Namespace) -> int:
+    """A page in the browser: drop a scan or a slice, see what is found in it, take it away."""
+    from livseg_lib.application.web_app import launch
+
+    launch(arguments.reports, arguments.port, arguments.share)
     return 0
 
 

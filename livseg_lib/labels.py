@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 
+from livseg_lib.errors import InputError
+
 BACKGROUND, LIVER, TUMOR = 0, 1, 2
 STRUCTURES = ("liver", "tumor")
 STRUCTURE_LABELS = {"liver": LIVER, "tumor": TUMOR}
 TARGETS = {"liver": ("liver",), "tumor": ("tumor",), "both": ("liver", "tumor")}
 """What a network is asked to outline, and the structures that it answers for."""
+
+MODALITIES = ("ct", "mr")
+"""What made the scans: HU mean something, or intensities are only told from each other."""
 
 SLICE_CLASSES = {0: "empty", 1: "liver only", 2: "liver and tumour"}
 """System C's diagnosis of a slice."""
@@ -21,6 +26,13 @@ def structure_mask(labels: np.ndarray, structure: str) -> np.ndarray:
     if structure == "tumor":
         return labels == TUMOR
     raise ValueError(f"structure must be one of {STRUCTURES}, not {structure!r}")
+
+
+def require_modality(modality: str) -> str:
+    """`modality` itself. Raises InputError unless it is one of MODALITIES."""
+    if modality not in MODALITIES:
+        raise InputError("modality", f"is {modality!r}.", f"Choose one of {', '.join(MODALITIES)}.")
+    return modality
 
 
 def slice_class(labels: np.ndarray) -> int:

@@ -13,7 +13,8 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def _silent_stderr() -> Iterator[None]:
+def silent_stderr() -> Iterator[None]:
+    """What anybody writes to file descriptor 2 inside the block is thrown away, C++ included."""
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(nowhere, 2)
@@ -29,7 +30,7 @@ def import_quietly() -> None:
     if "tensorflow" in sys.modules or os.environ.get("KERAS_BACKEND", "tensorflow") != "tensorflow":
         return
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    with _silent_stderr():
+    with silent_stderr():
         import tensorflow
 
         tensorflow.config.list_logical_devices()

@@ -11,7 +11,10 @@ import pytest
 
 LIBRARY = Path(__file__).parents[1] / "livseg_lib"
 ROOMS = [
-    ("errors", "labels", "paths", "atomic", "durations", "orientation", "quiet_tensorflow", "platforms"),
+    (
+        *("errors", "labels", "paths", "atomic", "checksums", "durations", "orientation"),
+        *("quiet_tensorflow", "platforms"),
+    ),
     ("gzip_reading", "native_grid", "nifti_header"),
     ("volumes",),
     ("predictions", "runs"),
@@ -25,6 +28,7 @@ ROOMS = [
     ("inference",),
     ("reporting",),
     ("experiments",),
+    ("application",),
     ("notebooks",),
     ("commands",),
     ("cli",),
@@ -40,6 +44,7 @@ WITHOUT_TENSORFLOW = [
     "postprocessing",
     "evaluation",
     "reporting",
+    "application",
     "cli",
 ]
 

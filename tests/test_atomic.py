@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
 
-from livseg_lib.atomic import locked, written_aside
+from livseg_lib.atomic import folder_written_aside, locked, write_json, written_aside
 
 
 def _count(path: str) -> None:
@@ -36,3 +37,36 @@ def test_a_block_that_fails_leaves_the_old_file_and_lets_go(tmp_path):
     assert path.read_text() == "old" and not list(tmp_path.glob("*partial*"))
     with locked(path):
         pass
+
+
+def test_a_folder_appears_whole_in_the_place_of_the_old_one(tmp_path):
+    folder = tmp_path / "results" / "case"
+    for content in ("first", "second"):
+        with folder_written_aside(folder) as partial:
+            (partial / content).write_text(content)
+            assert partial.parent == folder.parent and partial.name.startswith(".")
+        assert [path.name for path in folder.iterdir()] == [content]
+    assert [path.name for path in folder.parent.iterdir()] == ["case"]
+
+
+def test_a_folder_that_fails_leaves_the_old_one(tmp_path):
+    (tmp_path / "case").mkdir()
+    (tmp_path / "case" / "old").write_text("old")
+    with pytest.raises(ZeroDivisionError), folder_written_aside(tmp_path / "case") as partial:
+        (partial / "half").write_text("half")
+        raise ZeroDivisionError
+    assert [str(path.relative_to(tmp_path)) for path in sorted(tmp_path.rglob("*"))] == ["case", "case/old"]
+
+
+def test_what_a_killed_process_left_is_cleared_away(tmp_path):
+    for state in ("partial", "old"):
+        (tmp_path / f".case.{state}").mkdir()
+        (tmp_path / f".case.{state}" / "half").write_text("half")
+    with folder_written_aside(tmp_path / "case") as partial:
+        assert not any(partial.iterdir())
+    assert [path.name for path in tmp_path.iterdir()] == ["case"]
+
+
+def test_json_has_null_for_what_is_no_number(tmp_path):
+    path = write_json(tmp_path / "a.json", {"a": float("nan"), "b": [1.5, float("inf")], "c": "ü"})
+    assert json.loads(path.read_text()) == {"a": None, "b": [1.5, None], "c": "ü"}

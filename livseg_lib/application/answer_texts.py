@@ -19,7 +19,13 @@ TUMOR_TITLES = {
 }
 
 
+def refusal(sentence: str) -> str:
+    """Why there is no answer, as HTML."""
+    return f'<div class="verdict" role="alert">That did not work</div><p>{html.escape(sentence)}</p>'
+
+
 def verdict(given: Answer) -> str:
+    """Whether a tumour is suspected, and how that is known, as HTML."""
     presence = given.result.presence
     kind, text = {
         True: ("suspected", "Tumour suspected"),

@@ -77,7 +77,7 @@ def reason_of(error: Exception) -> str:
     What is no InputError is named by its type and the place in the code, for whoever mends it.
     """
     if isinstance(error, InputError):
-        quoted = f": {error.__cause__}" if error.__cause__ else ""
+        quoted = f": {error.__cause__}" if str(error.__cause__ or "") else ""
         subject = "" if Path(error.where).is_absolute() or Path(error.where).exists() else f"{error.where} "
         return f"{subject}{error.problem} {error.remedy}".strip().replace(quoted, "")
     if isinstance(error, MemoryError):

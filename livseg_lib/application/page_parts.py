@@ -31,13 +31,18 @@ def asking(systems: Sequence[Shelved]) -> dict[str, gr.components.Component]:
         ),
         "model": gr.Dropdown(
             label="System",
+            info="Dice on the test patients of its run, in brackets the run",
             choices=[(one.title, one.name) for one in systems],
             value=systems[0].name if systems else None,
             visible=bool(systems),
         ),
-        "series": gr.Textbox(label="DICOM series, where there are several (number or UID)", max_lines=1),
         "go": gr.Button("Outline", variant="primary", visible=bool(systems)),
     }
+    asked["phantom"] = gr.Button("No scan at hand? Take a phantom", visible=bool(systems))
+    with gr.Accordion("More", open=False):
+        asked["series"] = gr.Textbox(
+            label="DICOM series", info="Number or UID, where a file holds several", max_lines=1
+        )
     with gr.Column(visible=not systems) as asked["untrained"]:
         gr.Markdown(
             "There is no trained system yet. The quick one learns from phantoms, synthetic scans: enough to "
@@ -54,9 +59,10 @@ def showing() -> dict[str, gr.components.Component]:
     with gr.Row(visible=False) as shown["controls"]:
         shown["slice"] = gr.Slider(0, 1, step=1, label="Slice, from feet to head", scale=3)
         shown["window"] = gr.Radio(list(VIEW_WINDOWS), value="liver", label="Window", scale=2)
-    shown["picture"] = gr.Image(show_label=False, visible=False, format="png", elem_id="slice-picture")
+    shown["picture"] = gr.Image(show_label=False, visible=False, format="png", buttons=["fullscreen"])
     shown["tumors"] = gr.Dataframe(label="Tumours", visible=False, interactive=False)
     shown["surface"] = gr.Plot(label="In 3D", visible=False)
     shown["archive"] = gr.File(label="Masks, measures, page and record (zip)", visible=False)
-    shown["record"] = gr.JSON(label="Record", visible=False, open=False)
+    with gr.Accordion("Record of this answer", open=False, visible=False) as shown["more"]:
+        shown["record"] = gr.JSON(show_label=False)
     return shown

@@ -36,7 +36,7 @@ class Shelved:
         """Its line in a list: what it scored, and where."""
         named = {"liver": "liver", "tumor": "tumour"}
         scores = ", ".join(f"{named[name]} {value:.2f}" for name, value in self.dice.items())
-        return f"{self.system} of {self.run} (Dice on its test patients: {scores or 'unknown'})"
+        return f"{self.system}: {scores or 'not scored'} ({self.run})"
 
 
 def shelved_systems(reports: Path) -> list[Shelved]:

@@ -18,13 +18,14 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read while gradio is importe
 
 import gradio as gr
 
-from livseg_lib.application.answer_texts import sentences, tumor_table, verdict
+from livseg_lib.application.answer_texts import refusal, sentences, tumor_table, verdict
 from livseg_lib.application.answering import Answer, Refused, answer, loaded
 from livseg_lib.application.page_parts import CSS, THEME, asking, showing
 from livseg_lib.application.quick_training import train_quickly
 from livseg_lib.application.shelf import find_shelved, shelved_systems
 from livseg_lib.application.shown_scan import FOUND, ShownScan, keep_scan
 from livseg_lib.application.visits import FORGET_AFTER_SECONDS, Visits
+from livseg_lib.datasets.phantom import write_phantom
 from livseg_lib.errors import InputError
 from livseg_lib.reporting.surface_view import surface_figure
 
@@ -32,6 +33,8 @@ WARNING = "Research only. Not for clinical use."
 LARGEST_UPLOAD = "2gb"
 LONGEST_QUEUE = 16
 SWEEP_SECONDS = 300.0
+PHANTOM_SEED = 7
+"""Of nobody that a system has learnt from."""
 PROGRESS = gr.Progress()
 
 
@@ -94,7 +97,7 @@ def _connect(page: gr.Blocks, reports: Path, visits: Visits, asked: dict, shown:
         visits.forget(request.session_hash)
 
     inputs = [asked["files"], asked["model"], asked["series"]]
-    names = ["verdict", "cautions", "controls", "slice", "picture", "tumors", "archive", "record"]
+    names = ["verdict", "cautions", "controls", "slice", "picture", "tumors", "archive", "more", "record"]
     done = asked["go"].click(
         outline, inputs, [shown[name] for name in names], concurrency_id="predict", **private
     )
@@ -104,7 +107,8 @@ def _connect(page: gr.Blocks, reports: Path, visits: Visits, asked: dict, shown:
         control.change(
             picture, drawn, shown["picture"], show_progress="hidden", concurrency_limit=4, **private
         )
-    fields = [asked[name] for name in ("log", "model", "go", "untrained")]
+    asked["phantom"].click(lambda: _phantom(visits), None, asked["files"], **private)
+    fields = [asked[name] for name in ("log", "model", "go", "phantom", "untrained")]
     asked["train"].click(lambda: (yield from _train(reports)), None, fields, **private)
     page.unload(forget)
 
@@ -115,35 +119,42 @@ class _Question:
 
     files: list[str] | None
     model: str | None
-    series: str
+    series: str | None
     visit: str
 
 
 def _outline(visits: Visits, reports: Path, question: _Question, progress: gr.Progress) -> tuple:
     """Updates of what is shown."""
-    given = _answer(visits, reports, question, lambda step: progress(0, desc=step))
+    try:
+        given = _answer(visits, reports, question, lambda step: progress(0, desc=step))
+    except Refused as error:
+        return refusal(str(error)), "", *[gr.update(visible=False)] * 7
     scan, start = keep_scan(given.result, visits.folder(question.visit) / "shown")
     depth = len(given.result.labels)
     return (
         verdict(given),
         "\n".join(f"- {sentence}" for sentence in sentences(given)),
         gr.update(visible=True),
-        gr.update(maximum=max(1, depth - 1), value=start, interactive=depth > 1),
+        gr.update(maximum=max(1, depth - 1), value=start, interactive=depth > 1, visible=True),
         gr.update(value=scan.picture(start, "liver"), visible=True),
         gr.update(value=tumor_table(given.result.tumors), visible=True),
         gr.update(value=str(given.archive), visible=True),
+        gr.update(visible=True),
         gr.update(value=given.record, visible=True),
     )
 
 
 def _answer(visits: Visits, reports: Path, question: _Question, on_step=lambda step: None) -> Answer:
+    """Raises Refused with a sentence for the visitor."""
     try:
         model = find_shelved(reports, question.model).folder
         folder = visits.begin(question.visit)
-        return answer(question.files or [], model, folder, question.series.strip(), on_step)
-    except (Refused, InputError) as error:
+        return answer(question.files or [], model, folder, (question.series or "").strip(), on_step)
+    except InputError as error:
+        raise Refused(f"{error.problem} {error.remedy}") from error
+    except Refused:
         visits.forget(question.visit)
-        raise gr.Error(str(error), title="That did not work", duration=None, print_exception=False) from None
+        raise
 
 
 def _picture(visits: Visits, visit: str, index: int, window: str):
@@ -164,15 +175,22 @@ def _surface(visits: Visits, visit: str) -> dict:
     return gr.update(value=figure, visible=figure is not None)
 
 
+def _phantom(visits: Visits) -> list[str]:
+    """A synthetic scan to try, the same for everybody."""
+    folder = visits.root / "phantom"
+    write_phantom(folder, 1, PHANTOM_SEED, workers=1)
+    return [str(folder / "volume-0.nii.gz")]
+
+
 def _train(reports: Path) -> Iterator[tuple]:
     """Lines of the training as they come; at the end the system is there to be used."""
     for text in train_quickly():
-        yield gr.update(value=text, visible=True), gr.update(), gr.update(), gr.update()
+        yield gr.update(value=text, visible=True), *[gr.update()] * 4
     systems = shelved_systems(reports)
     choices = [(one.title, one.name) for one in systems]
     ready = gr.update(visible=bool(systems))
     model = gr.update(choices=choices, value=choices[0][1] if choices else None, visible=bool(systems))
-    yield gr.update(), model, ready, gr.update(visible=not systems)
+    yield gr.update(), model, ready, ready, gr.update(visible=not systems)
 
 
 def _serve_over_http(visits: Visits, reports: Path) -> None:
@@ -180,7 +198,10 @@ def _serve_over_http(visits: Visits, reports: Path) -> None:
 
     def predict(files, system, series, request: gr.Request):
         visit = request.session_hash or os.urandom(16).hex()
-        given = _answer(visits, reports, _Question(files, system, series, visit))
+        try:
+            given = _answer(visits, reports, _Question(files, system, series, visit))
+        except Refused as error:
+            raise gr.Error(str(error), print_exception=False) from None
         return given.record, str(given.archive)
 
     with gr.Group(visible=False):  # components without a face: they check and carry what is sent

@@ -1,13 +1,11 @@
 """Score label files against label files: what `livseg evaluate` does.
 
 Files are paired by name, or else by the number that ends the name, so that `segmentation-12.nii` meets
-`volume-12.nii.gz` or `liver_12.nii.gz`.
+`volume-12.nii.gz`, `liver_12.nii.gz` or the folder `volume-12` of `livseg predict`.
 """
 
 from __future__ import annotations
 
-import json
-import math
 import re
 from pathlib import Path
 
@@ -15,7 +13,7 @@ import numpy as np
 import pandas as pd
 from nibabel.affines import voxel_sizes
 
-from livseg_lib.atomic import write_atomically
+from livseg_lib.atomic import write_json
 from livseg_lib.errors import InputError
 from livseg_lib.evaluation.case_scores import score_case
 from livseg_lib.evaluation.detection import MODES
@@ -25,6 +23,8 @@ from livseg_lib.evaluation.surface import SURFACE_TOLERANCE_MM
 from livseg_lib.volumes import load_segmentation, load_volume
 
 SUFFIXES = (".nii.gz", ".nii")
+PREDICTED_MASK = "mask.nii.gz"
+"""`livseg predict` writes one into the folder of each case."""
 LABEL_WORDS = re.compile("seg|label|mask|pred", re.IGNORECASE)
 NUMBER_AT_END = re.compile(rf"(\d+)([-_]?({LABEL_WORDS.pattern})[a-z]*)?$", re.IGNORECASE)
 
@@ -122,7 +122,9 @@ def label_files(where: Path) -> list[Path]:
 
 
 def _stem(path: Path) -> str:
-    """File name without .nii or .nii.gz."""
+    """File name without .nii or .nii.gz; that of its folder for a mask of `livseg predict`."""
+    if path.name == PREDICTED_MASK:
+        return path.parent.name
     return re.sub(r"\.nii(\.gz)?$", "", path.name, flags=re.IGNORECASE)
 
 
@@ -145,14 +147,4 @@ def _partner(reference: Path, predictions: list[Path]) -> Path | None:
 
 def write_scores(scores: dict, path: Path | str) -> Path:
     """Write the mapping of `evaluate_folders` as JSON, whole or not at all; NaN becomes null."""
-    text = json.dumps(_finite(scores), indent=2, allow_nan=False) + "\n"
-    return write_atomically(path, text.encode())
-
-
-def _finite(value):
-    """`value` with every NaN in it replaced by None: JSON has no NaN."""
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and math.isnan(value) else value
+    return write_json(path, scores)

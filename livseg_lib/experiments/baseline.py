@@ -18,8 +18,6 @@ from livseg_lib.errors import InputError
 from livseg_lib.evaluation.overlap import dice, overlap_counts
 from livseg_lib.labels import structure_mask
 from livseg_lib.postprocessing.baseline import (
-    HIGHEST_HU,
-    LOWEST_HU,
     LiverRule,
     SmoothScan,
     TumorRule,
@@ -29,7 +27,7 @@ from livseg_lib.postprocessing.baseline import (
     shrink_mask,
     smooth_scan,
 )
-from livseg_lib.preprocessing.windows import window_bounds
+from livseg_lib.preprocessing.intensities import as_hu
 from livseg_lib.volumes import Volume
 
 SYSTEM = "threshold"
@@ -60,7 +58,7 @@ class Baseline:
     """`n_train_patients`, `seconds`, and the mean Dice of the rules on those patients."""
     system: str
     modality: str = "ct"
-    """Of the scans, "ct" or "mr" (`as_hu`)."""
+    """Of the scans, "ct" or "mr": HU of the latter are those of `as_hu`."""
 
     @property
     def parameters(self) -> int:
@@ -70,18 +68,6 @@ class Baseline:
     def predict(self, case: Case, volume: Volume) -> np.ndarray:
         """Labels 0/1/2, uint8 (D, H, W), on the grid of `volume`."""
         return outline(as_hu(volume, self.modality), self.liver_rule, self.tumor_rule)
-
-
-def as_hu(volume: Volume, modality: str) -> Volume:
-    """A CT as it is. An MR scan stretched so that its window "mr" fills what the rules look at, -100 to 300:
-    they are then about a patient's own range of intensities."""
-    if modality == "ct":
-        return volume
-    low, high = window_bounds("mr", volume.voxels)
-    scale = (HIGHEST_HU - LOWEST_HU) / (high - low)
-    planes = (np.rint((plane - low) * scale + LOWEST_HU) for plane in volume.voxels.astype(np.float32))
-    voxels = np.stack([plane.clip(-1024, 3071).astype(np.int16) for plane in planes])
-    return replace(volume, voxels=voxels)
 
 
 def fit_baseline(

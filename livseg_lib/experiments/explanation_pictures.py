@@ -11,8 +11,8 @@ from livseg_lib.experiments.explained_networks import ExplainedNetwork, ShownSli
 from livseg_lib.inference.explain.map_layers import encoder_maps
 from livseg_lib.inference.explain.occlusion import occlusion_drops, pixels_of
 from livseg_lib.inference.explain.seg_grad_cam import seg_grad_cam
-from livseg_lib.inference.explain.slice_view import SliceView, outlined
-from livseg_lib.labels import LIVER, STRUCTURE_LABELS, structure_mask
+from livseg_lib.inference.explain.slice_view import SliceView, outlined, outlined_labels
+from livseg_lib.labels import LIVER, structure_mask
 from livseg_lib.paths import RunFolders
 from livseg_lib.predictions import load_prediction
 from livseg_lib.preprocessing import Recipe
@@ -45,10 +45,7 @@ class SliceToExplain:
     def outline(self, view: SliceView, answer: np.ndarray) -> np.ndarray:
         """What an answer, float32 (s, s, K), outlines on the scan's slice: labels, uint8 (H, W)."""
         enlarged = np.stack([view.onto_scan(plane) for plane in np.moveaxis(answer, -1, 0)], axis=-1)
-        labels = np.zeros(enlarged.shape[:-1], np.uint8)
-        for structure in view.trained.structures:
-            labels[outlined(view.trained, enlarged, structure)] = STRUCTURE_LABELS[structure]
-        return labels
+        return outlined_labels(view.trained, enlarged)
 
     def region(self, view: SliceView, answer: np.ndarray) -> np.ndarray:
         """Pixels to ask about, bool (s, s): what the network outlines, or the truth where that is nothing."""
@@ -100,8 +97,9 @@ def occlude_slice(
 ) -> tuple[np.ndarray, np.ndarray]:
     """(what the network outlines, labels uint8 (H, W); the fall of the mean probability, float32 (H, W)).
 
-    Patches have the mean grey of the liver in the picture, so that a covered tumour looks healthy. For a
-    network of pictures; they are millimetres where the scan's spacing is known, else pixels of its picture.
+    For a network of pictures. Over tumours patches have the mean grey of the liver, so that a covered one
+    looks healthy, else that of the picture. They are millimetres where the scan's spacing is known, else
+    pixels of the picture.
     """
     view = asked.view(network)
     answer = view.answer()
@@ -110,8 +108,8 @@ def occlude_slice(
         patch, stride = pixels_of(patch_mm, view.pixel_mm), pixels_of(stride_mm, view.pixel_mm)
     else:
         patch, stride = (patch_pixels,) * 2, (stride_pixels,) * 2
-    liver = view.onto_picture(asked.reference == LIVER)
-    fill = view.pictures[liver].mean(axis=0) if liver.any() else None
+    healthy = view.onto_picture(asked.reference == LIVER) & (asked.structure == "tumor")
+    fill = view.pictures[healthy].mean(axis=0) if healthy.any() else None
     channel = network.trained.structures.index(asked.structure)
     drops = occlusion_drops(network.trained.network, view.pictures, region, patch, stride, channel, fill)
     return asked.outline(view, answer), view.onto_scan(drops)

@@ -39,7 +39,7 @@ def systems_with_predictions(scores: pd.DataFrame, folders: RunFolders) -> dict[
     """
     rows = scores[(scores["split_by"] == "patient") & scores["target"].isin(STRUCTURES)]
     ranked = rows.sort_values(["target", "dice_per_case"], ascending=False)["system"].unique()
-    here = {folder.name for folder in folders.predictions("").iterdir() if folder.is_dir()}
+    here = {folder.name for folder in folders.predictions("").glob("*") if folder.is_dir()}
     names = [name for name in ranked if name in here] + sorted(here - set(ranked))
     outlined = rows.groupby("system")["target"].agg(lambda targets: tuple(sorted(targets))).to_dict()
     return {name: outlined.get(name, STRUCTURES) for name in names}

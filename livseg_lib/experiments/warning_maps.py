@@ -19,7 +19,7 @@ from livseg_lib.evaluation.saliency import warning_auc
 from livseg_lib.experiments.explained_networks import ExplainedNetwork
 from livseg_lib.inference import stored_labels, stored_pictures
 from livseg_lib.inference.agreement import predictive_entropy
-from livseg_lib.inference.explain.slice_view import outlined
+from livseg_lib.inference.explain.slice_view import outlined, outlined_labels
 from livseg_lib.inference.explain.uncertainty import over_models, over_variants
 from livseg_lib.inference.planes import predict_batches, predict_planes
 from livseg_lib.labels import structure_mask
@@ -39,16 +39,18 @@ class WarnedSlice:
     grey: np.ndarray
     """uint8."""
     reference: np.ndarray
-    """bool."""
+    """Labels 0/1/2."""
     prediction: np.ndarray
-    """bool."""
+    """Labels 0/1/2."""
+    wrong: np.ndarray
+    """bool, the structure's pixels near the outline."""
     warnings: dict[str, np.ndarray]
     """"source, measure" -> float32."""
 
     @property
-    def wrong(self) -> int:
-        """Pixels."""
-        return int(np.count_nonzero(self.reference != self.prediction))
+    def amount(self) -> int:
+        """Wrong pixels."""
+        return int(np.count_nonzero(self.wrong))
 
 
 def who_warns(networks: Sequence[ExplainedNetwork], recipe: Recipe) -> list[TrainedModel]:
@@ -84,29 +86,28 @@ def study_warnings(
         planes = predict_planes(trained.network, pictures) / np.float32(255)
         found = outlined(trained, planes, structure)
         chosen = _evenly(np.flatnonzero(found.any(axis=(1, 2))), slices_each)
-        found, wanted = found[chosen], structure_mask(np.asarray(truth[chosen]), structure)
+        found, reference = found[chosen], np.asarray(truth[chosen])
         distance = _distance_to_outline(found)
         warnings = _warnings(models, pictures[chosen], structure, variants)
         warnings["outline", "nearness"] = -distance
-        near, wrong = distance <= near_pixels, found != wanted
-        counts = (np.count_nonzero(near), np.count_nonzero(wrong & near))
+        near = distance <= near_pixels
+        wrong = near & (found != structure_mask(reference, structure))
+        counts = (np.count_nonzero(near), np.count_nonzero(wrong))
         for name, warning in warnings.items():
-            rows.append(
-                (
-                    case.patient,
-                    case.case_id,
-                    structure,
-                    *name,
-                    warning_auc(warning[near], wrong[near]),
-                    *counts,
-                )
-            )
+            auc = warning_auc(warning[near], wrong[near])
+            rows.append((case.patient, case.case_id, structure, *name, auc, *counts))
         if len(chosen):
-            place = int((wrong & near).sum(axis=(1, 2)).argmax())
-            named = {", ".join(name): warning[place] for name, warning in warnings.items()}
-            grey, index = pictures[chosen[place]][..., 0], int(chosen[place])
-            shown = WarnedSlice(case.case_id, index, grey, wanted[place], found[place], named)
-            worst = shown if worst is None else max(worst, shown, key=lambda each: each.wrong)
+            place = int(wrong.sum(axis=(1, 2)).argmax())
+            shown = WarnedSlice(
+                case.case_id,
+                int(chosen[place]),
+                pictures[chosen[place]][..., 0],
+                reference[place],
+                outlined_labels(trained, planes[chosen[place]]),
+                wrong[place],
+                {", ".join(name): warning[place] for name, warning in warnings.items()},
+            )
+            worst = shown if worst is None else max(worst, shown, key=lambda each: each.amount)
     return pd.DataFrame(rows, columns=list(WARNING_COLUMNS)), worst
 
 

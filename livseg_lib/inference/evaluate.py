@@ -13,7 +13,8 @@ import pandas as pd
 from tqdm import tqdm
 
 from livseg_lib.datasets.case import Case
-from livseg_lib.evaluation.case_scores import score_case
+from livseg_lib.evaluation.case_scores import DISTANCE_SCORES, score_case
+from livseg_lib.evaluation.lesion_sizes import lesion_rows
 from livseg_lib.evaluation.probability_histogram import ProbabilityHistogram
 from livseg_lib.evaluation.slice_scores import score_slices
 from livseg_lib.inference.blocks import predict_stack
@@ -54,6 +55,8 @@ class Evaluation:
     """The mappings of `score_case`, with `system`, `patient` and `case`."""
     patients: list[dict] = field(default_factory=list)
     slices: list[pd.DataFrame] = field(default_factory=list)
+    lesions: list[pd.DataFrame] = field(default_factory=list)
+    """A table of `lesion_rows` a case; none for a system that outlines no tumours."""
     histograms: dict[str, ProbabilityHistogram] = field(default_factory=dict)
     """Pixels by probability, a structure: ROC. Empty for a system that gives labels only."""
 
@@ -123,6 +126,9 @@ def _add_case(
     scores = score_case(labels, reference, volume.spacing_mm)
     who = {"system": system.system, "patient": case.patient, "case": case.case_id}
     evaluation.case_scores.append(who | scores)
+    if "tumor" in system.structures:
+        lesions = lesion_rows(labels, reference, volume.spacing_mm)
+        evaluation.lesions.append(lesions.assign(**who)[[*who, *lesions]])
     for structure in system.structures:
         evaluation.patients.append(
             {"structure": structure}
@@ -134,9 +140,15 @@ def _add_case(
 
 
 def _structure_row(scores: dict, structure: str, voxel_volume_ml: float) -> dict:
-    """The columns of patients.csv for one structure, volumes in ml and distances in mm."""
+    """The columns of patients.csv for one structure, volumes in ml and distances in mm.
+
+    Scores of single lesions are those of tumours; livers have none (NaN).
+    """
+    of_lesions = {
+        name: scores[name] if structure == "tumor" else np.nan for name in ("lesion_dice", "panoptic_quality")
+    }
     found = {name: scores[f"{structure}_{name}"] for name in ("dice", "jaccard", "voe", "rvd")}
-    distances = {f"{name}_mm": scores[f"{structure}_{name}"] for name in ("assd", "rmsd", "msd")}
+    distances = {f"{name}_mm": scores[f"{structure}_{name}"] for name in DISTANCE_SCORES}
     hit, predicted, present = (
         scores[f"{structure}_{name}_voxels"] for name in ("intersection", "prediction", "reference")
     )
@@ -148,6 +160,8 @@ def _structure_row(scores: dict, structure: str, voxel_volume_ml: float) -> dict
         "voe": found["voe"],
         "rvd": found["rvd"],
         **distances,
+        "surface_dice": scores[f"{structure}_surface_dice"],
+        **of_lesions,
         "reference_ml": present * voxel_volume_ml,
         "prediction_ml": predicted * voxel_volume_ml,
         "is_empty": present == 0,

@@ -9,6 +9,7 @@ from livseg_lib.evaluation.bootstrap import bootstrap_interval
 from livseg_lib.evaluation.published import published_rows
 from livseg_lib.evaluation.slice_scores import summarize_slices
 from livseg_lib.evaluation.summary import summarize_cases
+from livseg_lib.evaluation.surface import SURFACE_TOLERANCE_MM
 from livseg_lib.inference.evaluate import Evaluation, ScoredSystem
 
 PUBLISHED = {
@@ -92,16 +93,17 @@ def _published(system: str, structure: str) -> dict:
 
 
 def lits_rows(system: ScoredSystem, evaluation: Evaluation) -> list[dict]:
-    """The benchmark's summary (system K, mode "intended"), a row a structure of `system`."""
+    """The benchmark's summary (system K, mode "intended") and what we add, a row a structure of `system`."""
     summary = summarize_cases(evaluation.case_scores)
     rows = []
     for structure in system.structures:
         row = {"system": system.system, "structure": structure, **summary[structure]}
         defined = row.pop("n_defined")
-        row |= {f"n_defined_{name}": defined[name] for name in ("dice_per_case", "assd")}
+        row |= {f"n_defined_{name}": defined[name] for name in ("dice_per_case", "assd", "surface_dice")}
+        row["surface_tolerance_mm"] = SURFACE_TOLERANCE_MM
         if structure == "tumor":
             detection = ("precision", "recall", "precision_greater_zero", "recall_greater_zero")
-            row |= {name: summary["detection"][name] for name in detection}
+            row |= {name: summary["detection"][name] for name in detection} | summary["lesions"]
         if structure == "tumor" and "liver" in system.structures:  # the burden needs both
             row |= {f"tumor_burden_{name}": summary["tumor_burden"][name] for name in ("rmse", "max_error")}
         rows.append(row)

@@ -25,15 +25,21 @@ def predict_volume(
     sees it; such a one without raises InputError.
     A network of blocks sees overlapping ones; it has no `passes`.
     """
+    planes = volume_planes(trained, volume, passes, liver)
+    return labels_from_planes(planes, volume, trained.recipe, trained.thresholds)
+
+
+def volume_planes(
+    trained: TrainedModel, volume: Volume, passes: Passes | None = None, liver: np.ndarray | None = None
+) -> np.ndarray:
+    """The probabilities that `predict_volume` thresholds, at picture size: uint8 (D', size, size, K)."""
     pictures = trained.inputs.compose(
         prepare_slices(volume, trained.recipe), _liver_pictures(trained, volume, liver)
     )
-    if passes is None:
-        (count, *_), _ = working_grid(volume.voxels.shape, volume.spacing_mm, trained.recipe.voxel_size_mm)
-        planes = predict_stack(trained.network, pictures, count, trained.inputs.block_overlap)
-    else:
-        planes = predict_passing_planes(trained.network, pictures, passes)
-    return labels_from_planes(planes, volume, trained.recipe, trained.thresholds)
+    if passes is not None:
+        return predict_passing_planes(trained.network, pictures, passes)
+    (count, *_), _ = working_grid(volume.voxels.shape, volume.spacing_mm, trained.recipe.voxel_size_mm)
+    return predict_stack(trained.network, pictures, count, trained.inputs.block_overlap)
 
 
 def _liver_pictures(trained: TrainedModel, volume: Volume, liver: np.ndarray | None) -> np.ndarray | None:

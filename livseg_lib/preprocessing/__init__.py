@@ -16,6 +16,7 @@ from livseg_lib.preprocessing.recipe import EQUALIZATIONS, NOISE_FILTERS, Recipe
 from livseg_lib.preprocessing.steps import show_steps
 from livseg_lib.preprocessing.windows import (
     ADAPTIVE_WINDOWS,
+    MR_WINDOWS,
     WINDOWS,
     Window,
     apply_window,
@@ -26,6 +27,7 @@ from livseg_lib.preprocessing.windows import (
 __all__ = [
     "ADAPTIVE_WINDOWS",
     "EQUALIZATIONS",
+    "MR_WINDOWS",
     "NOISE_FILTERS",
     "SLICE_COLUMNS",
     "WINDOWS",

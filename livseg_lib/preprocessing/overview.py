@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from livseg_lib.labels import structure_mask
-from livseg_lib.preprocessing.windows import WINDOWS, Window, apply_window
+from livseg_lib.preprocessing.windows import WINDOWS, Window, apply_window, window_bounds
 from livseg_lib.volumes import Volume
 
 if TYPE_CHECKING:
     from livseg_lib.datasets.case import Case
 
 
-def case_picture(case: Case) -> tuple[np.ndarray, np.ndarray | None, str]:
+def case_picture(case: Case, modality: str = "ct") -> tuple[np.ndarray, np.ndarray | None, str]:
     """(grey uint8 (H, W), labels (H, W) or None, case id): the slice with most tumour, else most liver.
 
     A scan without labels shows its middle slice.
@@ -22,13 +22,15 @@ def case_picture(case: Case) -> tuple[np.ndarray, np.ndarray | None, str]:
     volume = case.read_volume()
     labels = case.read_labels(volume) if case.read_labels else None
     index = len(volume.voxels) // 2 if labels is None else _fullest_slice(labels)
-    grey = apply_window(volume.voxels[index], display_window(volume))
+    grey = apply_window(volume.voxels[index], display_window(volume, modality))
     return grey, None if labels is None else labels[index], case.case_id
 
 
-def display_window(volume: Volume) -> Window:
+def display_window(volume: Volume, modality: str = "ct") -> Window:
     """The liver window; for pictures, which are windowed already, their greys as they are."""
-    return WINDOWS["stored" if volume.native is None else "liver"]
+    if volume.native is None:
+        return WINDOWS["stored"]
+    return Window.between(*window_bounds("mr" if modality == "mr" else "liver", volume.voxels))
 
 
 def _fullest_slice(labels: np.ndarray) -> int:

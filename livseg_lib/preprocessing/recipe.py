@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from livseg_lib.errors import InputError
+from livseg_lib.preprocessing.windows import MR_WINDOWS
 
 NOISE_FILTERS = ("none", "median", "gaussian")
 EQUALIZATIONS = ("none", "global", "clahe")
@@ -38,6 +39,11 @@ class Recipe:
     def of_case(cls, folder: Path) -> Recipe:
         """The recipe that the extracted case in `folder` was made by."""
         return cls.from_dict(json.loads((folder / "case.json").read_text())["request"]["recipe"])
+
+    @property
+    def modality(self) -> str:
+        """ "mr" where a channel is a range of an MR scan's percentiles, else "ct"."""
+        return "mr" if set(self.windows) & set(MR_WINDOWS) else "ct"
 
     def to_dict(self) -> dict:
         """JSON-ready mapping; `Recipe.from_dict` reads it back."""

@@ -8,7 +8,7 @@ from livseg_lib.preprocessing.cleaning import equalize, filter_noise
 from livseg_lib.preprocessing.geometry import resample_slice, working_grid
 from livseg_lib.preprocessing.prepare import channel_windows, prepare_slice
 from livseg_lib.preprocessing.recipe import EQUALIZATIONS, NOISE_FILTERS, Recipe
-from livseg_lib.preprocessing.windows import Window, apply_window
+from livseg_lib.preprocessing.windows import Window, apply_window, window_bounds
 from livseg_lib.volumes import Volume
 
 EVERYTHING = Window.between(-1024, 1024)
@@ -26,9 +26,10 @@ def show_steps(volume: Volume, recipe: Recipe, k: int) -> dict[str, np.ndarray]:
     named = list(zip(recipe.windows, windows, strict=True))
     first, first_name = windows[0], recipe.windows[0]
 
-    steps = {"scan, HU -1024 to 1024": apply_window(hu, EVERYTHING)}
+    unit, whole = ("HU ", EVERYTHING) if recipe.modality == "ct" else ("", _whole_range(volume))
+    steps = {f"scan, {unit}{whole.lower:.0f} to {whole.upper:.0f}": apply_window(hu, whole)}
     for name, window in named:
-        title = f"{name}, HU {window.lower:.0f} to {window.upper:.0f}"
+        title = f"{name}, {unit}{window.lower:.0f} to {window.upper:.0f}"
         steps[title] = apply_window(hu, window)
     for name in NOISE_FILTERS[1:]:
         steps[f"{first_name}, noise filter {name}"] = apply_window(filter_noise(hu, name), first)
@@ -40,3 +41,7 @@ def show_steps(volume: Volume, recipe: Recipe, k: int) -> dict[str, np.ndarray]:
         prepared.squeeze(-1) if len(windows) == 1 else prepared
     )
     return steps
+
+
+def _whole_range(volume: Volume) -> Window:
+    return Window.between(*window_bounds("min_max", volume.voxels))

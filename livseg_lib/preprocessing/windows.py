@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from livseg_lib.errors import InputError
+from livseg_lib.labels import require_modality
 
 _INT16_MIN = -(2**15)
 
@@ -57,11 +59,27 @@ WINDOWS: dict[str, Window] = {
 LIVER_WINDOWS = ("liver", "liver_narrow", "liver_wide")
 
 
-def choose_windows(names: str | Sequence[str], of_pictures: bool) -> tuple[str, ...]:
-    """`names` as they are; for "auto" the liver windows, or the stored greys of a set of pictures."""
+def choose_windows(names: str | Sequence[str], of_pictures: bool, modality: str = "ct") -> tuple[str, ...]:
+    """`names` as they are; for "auto" the liver windows, or the stored greys of a set of pictures.
+
+    Scans of the `modality` "mr" get MR_WINDOWS. Raises InputError for another modality, and for HU windows
+    of MR scans, whose intensities have no unit.
+    """
+    if require_modality(modality) == "mr" and not of_pictures:
+        return _windows_without_hu(names)
     if names == "auto":
         return ("stored",) if of_pictures else LIVER_WINDOWS
     return (names,) if isinstance(names, str) else tuple(names)
+
+
+def _windows_without_hu(names: str | Sequence[str]) -> tuple[str, ...]:
+    if names == "auto":
+        return tuple(MR_WINDOWS)
+    chosen = (names,) if isinstance(names, str) else tuple(names)
+    if in_hu := [name for name in chosen if name in WINDOWS]:
+        problem = f"{', '.join(in_hu)}: bounds in HU, which MR scans do not have."
+        raise InputError("windows", problem, f"Choose from: {', '.join([*MR_WINDOWS, *ADAPTIVE_WINDOWS])}.")
+    return chosen
 
 
 def _min_max(counts: np.ndarray) -> tuple[float, float]:
@@ -82,10 +100,32 @@ def _z_score(counts: np.ndarray) -> tuple[float, float]:
     return float(mean - 3 * deviation), float(mean + 3 * deviation)
 
 
+def _body_percentiles(counts: np.ndarray, low: float, high: float) -> tuple[float, float]:
+    values = np.arange(len(counts)) + _INT16_MIN
+    body = np.where(values > np.average(values, weights=counts) / 2, counts, 0)
+    if not body.any():
+        return _min_max(counts)
+    cumulative = np.cumsum(body)
+    ranks = np.maximum(np.array([low, high]) / 100 * cumulative[-1], 1)
+    first, last = np.searchsorted(cumulative, ranks) + _INT16_MIN
+    return float(first), float(last)
+
+
+MR_WINDOWS: dict[str, Callable[[np.ndarray], tuple[float, float]]] = {
+    "mr": partial(_body_percentiles, low=2, high=98),
+    "mr_narrow": partial(_body_percentiles, low=10, high=90),
+    "mr_wide": partial(_body_percentiles, low=0, high=99.8),
+}
+"""What the liver windows are to CT: three ranges of percentiles of the body's own intensities, which in MR
+have neither unit nor scale. Nyul and Udupa 1999 take as body what is brighter than the scan's mean
+(doi 10.1002/(SICI)1522-2594(199912)42:6<1072::AID-MRM11>3.0.CO;2-M); here it is half the mean, so that dark
+tumours and vessels count too. Multiplying a scan by any number changes no picture, but for rounding."""
+
 ADAPTIVE_WINDOWS: dict[str, Callable[[np.ndarray], tuple[float, float]]] = {
     "min_max": _min_max,
     "percentile": _percentile,
     "z_score": _z_score,
+    **MR_WINDOWS,
 }
 """System E's cleaning as windows whose bounds come from the volume itself, from its HU histogram.
 
@@ -93,6 +133,8 @@ ADAPTIVE_WINDOWS: dict[str, Callable[[np.ndarray], tuple[float, float]]] = {
 - `percentile`: 0.5th to 99.5th percentile, so it is E's clipping of outliers followed by min-max.
 - `z_score`: mean - 3 to mean + 3 standard deviations, so grey / 255 * 6 - 3 is E's standardized value,
   clipped at 3.
+
+And the windows of MR scans.
 """
 
 

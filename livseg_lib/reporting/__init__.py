@@ -3,6 +3,7 @@
 from livseg_lib.reporting.charts import class_balance, dice_by_patient, split_overview
 from livseg_lib.reporting.curves import roc_curves, training_curves
 from livseg_lib.reporting.figure_files import read_caption, save_figure
+from livseg_lib.reporting.lesion_sizes import recall_by_size
 from livseg_lib.reporting.links import broken_links, external_resources
 from livseg_lib.reporting.notebooks import notebook_to_html
 from livseg_lib.reporting.page import write_report
@@ -39,6 +40,7 @@ __all__ = [
     "preprocessing_steps",
     "read_caption",
     "read_table",
+    "recall_by_size",
     "replace_systems",
     "roc_curves",
     "save_figure",

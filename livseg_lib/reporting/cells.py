@@ -32,7 +32,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class Cell:
-    """What stands in one cell: text, a smaller line below it, and what it is sorted by."""
+    """What stands in one cell: text, a smaller line below it, and what it is sorted by ("": always last)."""
 
     text: str
     sort: float | str = ""
@@ -40,6 +40,10 @@ class Cell:
     interval: Interval | None = None
     badge: str = ""
     """"good", "mild" or "warn" where the text is a mark rather than a value."""
+    link: str = ""
+    """Where the text leads, relative to the page."""
+    picture: str = ""
+    """A small picture above the text: a link or a data URI."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +75,7 @@ def table_view(df: pd.DataFrame, file: str = "") -> TableView:
 def format_cell(column: str, value: object) -> Cell:
     """One value of the column so named."""
     if is_missing(value):
-        return Cell(MISSING, -math.inf)
+        return Cell(MISSING)
     if column == "severity":
         return Cell(str(value), str(value), badge="warn" if value == "error" else "mild")
     if isinstance(value, Real) and not isinstance(value, bool) and column not in NAMES:
@@ -117,7 +121,9 @@ def format_text(value: object) -> str:
 
 
 def _is_score(column: str) -> bool:
-    return column.startswith(("dice", "iou", "precision", "recall", "roc", "presence", "pixel", "published"))
+    return column.endswith("_dice") or column.startswith(
+        ("dice", "iou", "precision", "recall", "roc", "presence", "pixel", "published")
+    )
 
 
 def _signed(text: str) -> str:

@@ -13,19 +13,21 @@ from PIL.PngImagePlugin import PngInfo
 
 from livseg_lib.atomic import write_atomically
 
-MAX_FIGURE_BYTES = 300_000
+MAX_FIGURE_BYTES = 150_000
+GREYS, COLOURS = 32, 96
+"""Of the palette: noise hides the steps of CT, and a third of the bytes is saved."""
 RESOLUTIONS_DPI = (160, 140, 120, 105, 90, 70, 50, 30)
 
 
 def save_figure(fig: Figure, folder: Path | str, name: str, caption: str = "") -> Path:
-    """Write `folder/name.png`, at most 300 kB, and close the figure.
+    """Write `folder/name.png`, at most 150 kB, and close the figure.
 
     The caption travels inside the file (PNG text "Description"), where `read_caption` and the report
-    page find it. Colours are cut to a palette of 256, which neither grey CT nor charts miss; a figure
+    page find it. Colours are cut to a palette, which neither grey CT nor charts miss; a figure
     still too large is drawn at a lower resolution.
     """
     for dpi in RESOLUTIONS_DPI:
-        content = _png(fig, dpi, caption)
+        content = figure_png(fig, dpi, caption)
         if len(content) <= MAX_FIGURE_BYTES:
             break
     pyplot.close(fig)
@@ -38,7 +40,8 @@ def read_caption(path: Path | str) -> str:
         return str(image.info.get("Description", ""))
 
 
-def _png(fig: Figure, dpi: int, caption: str) -> bytes:
+def figure_png(fig: Figure, dpi: int, caption: str = "") -> bytes:
+    """The figure as a PNG of few colours with its caption inside."""
     drawn, small = io.BytesIO(), io.BytesIO()
     fig.savefig(drawn, format="png", dpi=dpi)
     information = PngInfo()
@@ -49,13 +52,13 @@ def _png(fig: Figure, dpi: int, caption: str) -> bytes:
 
 
 def _to_palette(image: Image.Image) -> Image.Image:
-    """At most 256 colours: 64 greys, so that CT stays neutral, and 192 for all else."""
+    """GREYS, so that CT stays neutral, and COLOURS for all else."""
     rgb = np.asarray(image)
     is_grey = np.ptp(rgb, axis=-1) <= 2
     coarse = np.where(is_grey[..., None], 0, (rgb & 0xF8) | 4)  # choosing among millions would take minutes
-    coloured = Image.fromarray(coarse).quantize(192, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
-    index = np.where(is_grey, rgb[..., 1] // 4, 64 + np.asarray(coloured))
+    coloured = Image.fromarray(coarse).quantize(COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    index = np.where(is_grey, rgb[..., 1] // (256 // GREYS), GREYS + np.asarray(coloured))
     small = Image.fromarray(index.astype(np.uint8))
-    greys = np.linspace(0, 255, 64).round().astype(int).repeat(3)
+    greys = np.linspace(0, 255, GREYS).round().astype(int).repeat(3)
     small.putpalette([*greys.tolist(), *coloured.getpalette()])
     return small

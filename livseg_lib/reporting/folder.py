@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,8 +19,15 @@ from livseg_lib.reporting.notebooks import notebook_title
 from livseg_lib.reporting.tables import read_table
 from livseg_lib.reporting.wording import figure_section
 
-MAX_EMBEDDED_BYTES = 6_500_000
-"""Of figures in one page, so that it stays below 10 MB; those beyond are linked, not embedded."""
+MAX_EMBEDDED_BYTES = 6_000_000
+"""Of figures in one page, so that it stays below 7 MB; those beyond are linked, not embedded."""
+
+MAX_OPEN = {"overlays": 4}
+"""Section -> figures that it shows at once. Those folded behind them are linked: patient pages show more."""
+
+MAX_EXACT_BYTES, QUALITY = 60_000, 70
+"""Pictures of CT, which are larger, are embedded as WebP of that quality, a third of the PNG's size; charts
+as they are. The PNG beside the page is exact."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +40,11 @@ class FigureFile:
     """A data URI, or a relative link where the page would grow too large."""
     width: int
     height: int
+
+    @property
+    def is_embedded(self) -> bool:
+        """Whether the page carries the figure inside."""
+        return self.source.startswith("data:")
 
     @property
     def is_wide(self) -> bool:
@@ -75,9 +88,11 @@ class ReportFolder:
         sections: dict[str, list[FigureFile]] = {}
         room = MAX_EMBEDDED_BYTES
         for file in sorted(files, key=lambda f: (figure_section(f.stem)[1], f.stem)):
-            room -= file.stat().st_size
-            section = sections.setdefault(figure_section(file.stem)[0], [])
-            section.append(_read_figure(file, embedded=room >= 0))
+            name = figure_section(file.stem)[0]
+            section = sections.setdefault(name, [])
+            is_open = len(section) < MAX_OPEN.get(name, len(files))
+            section.append(_read_figure(file, room if is_open else 0))
+            room -= len(section[-1].source) if section[-1].is_embedded else 0
         return sections
 
     @cached_property
@@ -96,6 +111,22 @@ class ReportFolder:
         """System -> link to its models/<system>/model.json."""
         files = sorted(self.path.glob("models/*/model.json"))
         return {file.parent.name: quote(file.relative_to(self.path).as_posix()) for file in files}
+
+    @cached_property
+    def weights(self) -> dict[str, int]:
+        """Part of the folder -> bytes, the heaviest first; the page itself, being written, is left out."""
+        parts = {
+            "notebooks": [*self.path.glob("[0-9]*.ipynb"), *self.path.glob("[0-9]*.html")],
+            **{path.name: path.rglob("*") for path in self.path.iterdir() if path.is_dir()},
+        }
+        sizes = {name: sum(f.stat().st_size for f in files if f.is_file()) for name, files in parts.items()}
+        return dict(sorted(((n, size) for n, size in sizes.items() if size), key=lambda each: -each[1]))
+
+    def model_records(self, system: str) -> list[dict]:
+        """models/<system>/model.json and those of its parts; empty for what has no model, such as a vote."""
+        folder = self.path / "models" / system
+        files = [folder / "model.json", *sorted(folder.glob("*/model.json"))]
+        return [_read_json(file) for file in files if file.exists()]
 
     def _title(self, name: str) -> str:
         file = self.path / f"{name}.ipynb"
@@ -116,12 +147,23 @@ def _read_json(file: Path) -> dict:
     return content
 
 
-def _read_figure(file: Path, embedded: bool) -> FigureFile:
+def _read_figure(file: Path, room: int) -> FigureFile:
+    """The figure, embedded if that takes at most `room` characters."""
     try:
         with Image.open(file) as image:
             width, height = image.size
+            inside = _data_uri(file, image) if room > 0 else ""
         caption = read_caption(file)
     except OSError as error:
         raise InputError(file, "is not a picture.", "Delete it and run its notebook again.") from error
-    inside = f"data:image/png;base64,{base64.b64encode(file.read_bytes()).decode()}" if embedded else ""
-    return FigureFile(file.stem, caption, inside or f"figures/{quote(file.name)}", width, height)
+    source = inside if 0 < len(inside) <= room else f"figures/{quote(file.name)}"
+    return FigureFile(file.stem, caption, source, width, height)
+
+
+def _data_uri(file: Path, image: Image.Image) -> str:
+    content, kind = file.read_bytes(), "png"
+    if len(content) > MAX_EXACT_BYTES:
+        smaller = io.BytesIO()
+        image.convert("RGB").save(smaller, "webp", quality=QUALITY, method=2)
+        content, kind = min((content, "png"), (smaller.getvalue(), "webp"), key=lambda each: len(each[0]))
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"

@@ -1,62 +1,45 @@
-"""One slice as a picture for a screen, drawn in milliseconds: for viewers with a slider."""
+"""What was outlined in a scan that has no truth: the slice that shows most of it, whole and enlarged."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-import cv2
 import numpy as np
-from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
 
-from livseg_lib.labels import STRUCTURES, structure_mask
-from livseg_lib.preprocessing.windows import WINDOWS, Window, apply_window
-from livseg_lib.reporting.pictures import PREDICTION_COLOURS
-from livseg_lib.reporting.style import STRUCTURE_COLOURS
-
-TRUTH = "truth"
-VIEW_WINDOWS = {
-    "liver": WINDOWS["liver"],
-    "soft tissue": WINDOWS["abdomen"],
-    "narrow": WINDOWS["liver_narrow"],
-    "wide": WINDOWS["liver_wide"],
-}
-"""Presets of a viewer."""
-
-SHORTEST_SIDE_PIXELS = 512
-"""Smaller slices are enlarged, so that an outline is thinner than what it outlines."""
+from livseg_lib.labels import structure_mask
+from livseg_lib.reporting.pictures import legend, overlay, overlay_keys, zoom
+from livseg_lib.reporting.style import WIDTH, new_figure, styled
 
 
-def outlined_slice(hu: np.ndarray, window: Window, outlines: Mapping[str, np.ndarray]) -> np.ndarray:
-    """RGB uint8 (H', W', 3) of one slice, int16 (H, W), with the outlines of labels 0/1/2 (H, W) by name.
+@styled
+def outlined_slice(
+    grey: np.ndarray,
+    labels: np.ndarray,
+    title: str,
+    note: str,
+    pixel_sides_mm: tuple[float, float] = (1.0, 1.0),
+) -> Figure:
+    """One slice, uint8 (H, W), with outlined labels 0/1/2 (H, W); a second, enlarged picture of these.
 
-    "truth" is drawn in the colours of truth in all figures, everything else in those of predictions.
+    `note` stands below. `pixel_sides_mm` (H, W) keeps bodies in their proportions; NaN counts as square.
     """
-    factor = max(1, -(-SHORTEST_SIDE_PIXELS // min(hu.shape)))
-    grey = _enlarged(apply_window(hu, window), factor, cv2.INTER_CUBIC)
-    picture = np.repeat(grey[..., None], 3, axis=2)
-    for name, labels in outlines.items():
-        colours = STRUCTURE_COLOURS if name == TRUTH else PREDICTION_COLOURS
-        for structure in STRUCTURES:
-            mask = structure_mask(labels, structure).astype(np.uint8)
-            found, _ = cv2.findContours(
-                _enlarged(mask, factor, cv2.INTER_NEAREST), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE
-            )
-            cv2.drawContours(picture, found, -1, _rgb(colours[structure]), 1, cv2.LINE_AA)
-    return picture
+    tiles = 2 if labels.any() else 1
+    fig = new_figure(WIDTH * tiles / 2, WIDTH / 2 + 0.8)
+    aspect = pixel_sides_mm[0] / pixel_sides_mm[1]
+    for number, ax in enumerate(fig.subplots(1, tiles, squeeze=False)[0]):
+        overlay(grey, None, labels, ax, legend=False)
+        ax.set_aspect(aspect if np.isfinite(aspect) else 1.0)
+        if number:
+            zoom(ax, labels)
+    fig.axes[0].set_title(title)
+    fig.supxlabel(note, x=0.99, ha="right", fontsize=9)
+    legend(fig, overlay_keys(None, labels))
+    return fig
 
 
-def fullest_slice(labels: np.ndarray) -> int:
-    """The slice with most tumour of labels 0/1/2 (D, H, W), or else most liver, or else the middle one."""
-    for structure in reversed(STRUCTURES):
+def slice_to_show(labels: np.ndarray) -> int:
+    """The slice of labels (D, H, W) with most tumour, else with most liver, else the middle one."""
+    for structure in ("tumor", "liver"):
         area = structure_mask(labels, structure).sum(axis=(1, 2))
         if area.any():
             return int(area.argmax())
     return len(labels) // 2
-
-
-def _enlarged(picture: np.ndarray, factor: int, interpolation: int) -> np.ndarray:
-    return cv2.resize(picture, None, fx=factor, fy=factor, interpolation=interpolation)
-
-
-def _rgb(colour: str) -> tuple[int, int, int]:
-    return tuple(round(255 * part) for part in to_rgb(colour))

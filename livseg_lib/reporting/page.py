@@ -4,22 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import jinja2
 import pandas as pd
-from markupsafe import Markup
 
 from livseg_lib.atomic import locked, write_atomically
 from livseg_lib.durations import format_duration
 from livseg_lib.reporting import systems as systems_table
-from livseg_lib.reporting.cells import (
-    MISSING,
-    TableView,
-    format_text,
-    is_missing,
-    table_view,
-)
-from livseg_lib.reporting.folder import ReportFolder
-from livseg_lib.reporting.wording import DATASETS, STUDIES, TARGETS
+from livseg_lib.reporting.card_pages import write_cards
+from livseg_lib.reporting.cells import TableView, format_text, table_view
+from livseg_lib.reporting.folder import MAX_OPEN, ReportFolder
+from livseg_lib.reporting.patient_list import patient_list
+from livseg_lib.reporting.studies import STUDIES
+from livseg_lib.reporting.templating import environment
+from livseg_lib.reporting.wording import DATASETS, TARGETS
 
 FACTS = {
     "dataset": "Data set",
@@ -53,42 +49,30 @@ def write_report(report_folder: Path | str) -> Path:
     """
     path = Path(report_folder) / "index.html"
     with locked(path):
-        content = page_content(ReportFolder(report_folder))
-        page = _environment().get_template("page.html").render(**content)
+        folder = ReportFolder(report_folder)
+        content = page_content(folder, write_cards(folder))
+        page = environment().get_template("page.html").render(**content)
         return write_atomically(path, page.encode())
 
 
-def page_content(folder: ReportFolder) -> dict:
-    """Everything that the template shows."""
+def page_content(folder: ReportFolder, cards: dict[str, str]) -> dict:
+    """Everything that the template shows. `cards`: system -> link to its model card."""
     content = {
         "heading": _heading(folder),
-        "systems": _systems(folder),
+        "systems": _systems(folder, cards),
         "patients": _view(folder, "patients"),
+        "pages": patient_list(folder.path, folder.table("patients")),
         "slices": _view(folder, "slices_summary"),
         **{name: _study(folder, name) for name in STUDIES},
         "data": _data(folder),
         "figures": folder.figures,
+        "max_open": MAX_OPEN,
         "run": _run(folder),
     }
     chapters = {name: title for name, title in CHAPTERS.items() if _is_present(name, content)}
     not_run = [title for name, title in CHAPTERS.items() if name not in (*chapters, "more", "run")]
     studies = {name: content[name] for name in STUDIES if name in chapters}
     return content | {"chapters": chapters, "not_run": not_run, "studies": studies}
-
-
-def _environment() -> jinja2.Environment:
-    loader = jinja2.PackageLoader("livseg_lib.reporting")
-    environment = jinja2.Environment(
-        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    for name in ("page.css", "page.js"):
-        environment.globals[name.replace(".", "_")] = Markup(loader.get_source(environment, name)[0])
-    environment.filters |= {
-        "duration": lambda seconds: MISSING if is_missing(seconds) else format_duration(seconds),
-        "megabytes": lambda size: MISSING if is_missing(size) else f"{size:,.0f} MB".replace(",", "\u202f"),
-        "words": format_text,
-    }
-    return environment
 
 
 def _heading(folder: ReportFolder) -> dict:
@@ -106,13 +90,14 @@ def _heading(folder: ReportFolder) -> dict:
     }
 
 
-def _systems(folder: ReportFolder) -> dict | None:
+def _systems(folder: ReportFolder, cards: dict[str, str]) -> dict | None:
     table = folder.table("systems")
     if table is None:
         return None
+    table = systems_table.in_readers_order(table)
     return {
         "cards": systems_table.headline_cards(table),
-        "view": systems_table.systems_view(table),
+        "view": systems_table.systems_view(table, cards),
         "sources": systems_table.sources_of(table),
         "splits_by_slice": not all(map(systems_table.is_by_patient, table.get("split_by", ()))),
     }
@@ -160,6 +145,7 @@ def _run(folder: ReportFolder) -> dict:
         "total": format_duration(sum(seconds)) if seconds else "",
         "notes": [(n.title, note) for n in folder.notebooks for note in n.record.get("notes") or ()],
         "models": folder.models,
+        "weights": [(name, f"{size / 1e6:.1f} MB") for name, size in folder.weights.items()],
     }
 
 
@@ -172,6 +158,8 @@ def _is_present(chapter: str, content: dict) -> bool:
     if chapter == "run":
         return bool(content["run"]["notebooks"])
     if content["figures"].get(chapter):
+        return True
+    if chapter == "patients" and content["pages"]:
         return True
     own = content.get(chapter)
     if chapter == "data":

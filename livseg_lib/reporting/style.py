@@ -5,10 +5,10 @@ Colours are those of Okabe and Ito (2008), which stay apart for colour-blind rea
 
 from __future__ import annotations
 
-import io
-
 import matplotlib
 from matplotlib.figure import Figure
+
+from livseg_lib.reporting.figure_files import figure_png
 
 BLACK, GREY, LIGHT_GREY = "#1b1f24", "#6b7280", "#d9dde3"
 ORANGE, SKY_BLUE, GREEN, YELLOW = "#E69F00", "#56B4E9", "#009E73", "#F0E442"
@@ -24,6 +24,8 @@ STRUCTURE_NAMES = {"liver": "liver", "tumor": "tumour"}
 
 WIDTH = 10.0
 """Width of a full-width figure in inches."""
+
+NOTEBOOK_DPI = 100
 
 STYLE = {
     "font.size": 10,
@@ -63,9 +65,7 @@ class ReportFigure(Figure):
     """A figure that a notebook shows as it stands, without pyplot and so without one left open."""
 
     def _repr_png_(self) -> bytes:
-        buffer = io.BytesIO()
-        self.savefig(buffer, format="png", dpi=100)
-        return buffer.getvalue()
+        return figure_png(self, NOTEBOOK_DPI)
 
 
 def new_figure(width: float, height: float) -> Figure:

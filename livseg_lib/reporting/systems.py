@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import pandas as pd
@@ -46,6 +47,29 @@ class Card:
     interval: Interval | None
 
 
+TARGET_ORDER = ("tumor", "liver")
+"""Which rows a reader sees first; all other targets follow."""
+
+
+def in_readers_order(systems: pd.DataFrame) -> pd.DataFrame:
+    """Tumours, livers, all else; in each the highest Dice first, undefined ones last.
+
+    Rows whose split puts a patient on both sides, and those of the audit, close their target: sorted by
+    Dice alone they would lead the table.
+    """
+    if not {"target", "split_by", "dice_per_case"} <= set(systems):
+        return systems
+    rank = {target: place for place, target in enumerate(TARGET_ORDER)}
+    keys = pd.DataFrame(
+        {
+            "target": systems["target"].map(rank).fillna(len(rank)),
+            "flattered": ~systems["split_by"].map(_is_headline).astype(bool),
+            "dice": -systems["dice_per_case"],
+        }
+    )
+    return systems.loc[keys.sort_values(list(keys), kind="stable", na_position="last").index]
+
+
 def headline_cards(systems: pd.DataFrame) -> list[Card]:
     """Mean Dice per test patient, for rows split by patient only: any other split flatters.
 
@@ -70,12 +94,15 @@ def _best_card(rows: pd.DataFrame) -> Card:
     return _card(trained.loc[trained["dice_per_case"].idxmax()].to_dict(), remark)
 
 
-def systems_view(systems: pd.DataFrame) -> TableView:
-    """systems.csv with source, interval and published metric folded into the cells they explain."""
+def systems_view(systems: pd.DataFrame, cards: Mapping[str, str] | None = None) -> TableView:
+    """systems.csv with source, interval and published metric folded into the cells they explain.
+
+    `cards`: system -> link to its model card.
+    """
     names = [c for c in FIRST if c in systems] + [c for c in systems if c not in FIRST + FOLDED]
     view = table_view(systems[names], "tables/systems.csv")
     rows = [
-        [_fold(name, cell, record) for name, cell in zip(names, cells, strict=True)]
+        [_fold(name, cell, record, cards or {}) for name, cell in zip(names, cells, strict=True)]
         for cells, record in zip(view.rows, systems.to_dict("records"), strict=False)
     ]
     return replace(view, rows=rows)
@@ -121,9 +148,10 @@ def _card(row: dict, remark: str) -> Card:
     return Card(label, value, bounds, f"{foot}, {remark}" if remark else foot, interval)
 
 
-def _fold(column: str, cell: Cell, row: dict) -> Cell:
-    if column == "system" and not is_missing(row.get("source")):
-        return replace(cell, small=f"source {row['source']}")
+def _fold(column: str, cell: Cell, row: dict, cards: Mapping[str, str]) -> Cell:
+    if column == "system":
+        small = "" if is_missing(row.get("source")) else f"source {row['source']}"
+        return replace(cell, small=small, link=cards.get(str(row["system"]), ""))
     if column == "n_test_patients" and not is_missing(row.get("n_train_patients")):
         return replace(cell, small=f"{row['n_train_patients']:.0f} in training")
     if column == "train_seconds" and not is_missing(row.get("parameters")):

@@ -52,13 +52,18 @@ def read_table(path: Path | str) -> pd.DataFrame:
         ) from error
 
 
-def replace_systems(path: Path | str, rows: pd.DataFrame) -> pd.DataFrame:
-    """Put `rows` (with `system`) into the table at `path` instead of those of its systems; give it all."""
-    path = Path(path)
+def replace_systems(
+    path: Path | str, rows: pd.DataFrame, systems: Iterable[str] | None = None
+) -> pd.DataFrame:
+    """Put `rows` (with `system`) into the table at `path` instead of those of its systems; give it all.
+
+    `systems`: all whose rows go, where some may have no row any more.
+    """
+    path, replaced = Path(path), list(rows["system"] if systems is None else systems)
     with locked(path):
         if path.exists():
             kept = read_table(path)
-            rows = pd.concat([kept[~kept["system"].isin(rows["system"])], rows], ignore_index=True)
+            rows = pd.concat([kept[~kept["system"].isin(replaced)], rows], ignore_index=True)
         write_table(rows, path)
     return rows
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from livseg_lib.reporting.studies import STUDIES
+
 DATASETS = {
     "phantom": "Phantom",
     "lits": "LiTS",
@@ -31,7 +33,16 @@ COLUMNS = {
     "dice": "Dice",
     "dice_global": "Global Dice",
     "dice_per_case": "Dice per patient",
+    "ece": "ECE",
+    "ece_high": "ECE high",
+    "ece_low": "ECE low",
+    "ece_per_patient": "ECE per patient",
+    "froc_score": "FROC score",
+    "froc_score_high": "FROC score high",
+    "froc_score_low": "FROC score low",
+    "hd95_mm": "HD95 (mm)",
     "iou": "IoU",
+    "lesion_dice": "Lesion-wise Dice",
     "msd_mm": "Hausdorff (mm)",
     "n_test_patients": "Test patients",
     "n_train_patients": "Training patients",
@@ -42,6 +53,7 @@ COLUMNS = {
     "rmsd_mm": "RMSD (mm)",
     "rvd": "RVD",
     "split_by": "Split by",
+    "surface_dice": "Surface Dice",
     "system_c": "System C",
     "train_seconds": "Training time",
     "voe": "VOE",
@@ -50,117 +62,16 @@ COLUMNS = {
 UNITS = {"mm": "mm", "mm2": "mm²", "ml": "ml", "hu": "HU", "mb": "MB"}
 """Last word of a column name that is a unit."""
 
-STUDIES = {
-    "comparison": (
-        "Side by side",
-        "The same patients and slices for every network. A difference counts as shown only where its "
-        "corrected p is small and its interval leaves zero out.",
-        {
-            "comparison": "Systems, best first",
-            "paired_differences": "Paired differences over test patients",
-            "d_metrics": "As system D's table, its published figures beside ours",
-        },
-    ),
-    "split_audit": (
-        "What the split hides",
-        "One network, one budget, the same slices scored; only how slices are dealt differs. Rows by slice "
-        "repeat a published protocol and are no measure of quality.",
-        {
-            "split_inflation": "Inflation in points",
-            "split_audit": "Scores under each protocol",
-            "split_distance": "Scores by the distance to the nearest training slice of the same patient",
-        },
-    ),
-    "cascades": (
-        "Whole volumes and cascades",
-        "Systems that see more than one slice, or look twice: first where the liver is, then what is in it. "
-        "They are scored on the same test patients as all others.",
-        {
-            "cascades": "Seconds a volume and the error of the tumour burden, published figures beside",
-            "cascade_differences": "Each against the best single network, on the same patients",
-            "excluded_cases": "Cases without any annotation, left out of what blocks are learnt from",
-        },
-    ),
-    "candidate": (
-        "Candidates filtered",
-        "System H's random forest: the same cascade without it and with it, on the test patients.",
-        {
-            "candidate_filter": "A patient's false alarms, tumours found and Dice, with paired intervals",
-            "candidate_importance": "What each feature is worth on the validation patients' candidates",
-        },
-    ),
-    "superpixels": (
-        "Superpixels told apart",
-        "System J: what a liver falls into at several scales, which of it is tumour, and outlines drawn to "
-        "the edges.",
-        {"superpixel_validation": "Validation patients: without fault, as found, and after the contour"},
-    ),
-    "finishing": (
-        "Finishing touches",
-        "Each is measured on validation patients and kept only where it helps.",
-        {
-            "finishing": "Each finish on the validation patients, and why it was kept or not",
-            "finishing_test": "Those kept, on the test patients",
-            "test_time_augmentation": "Asking about variants of a picture, on the validation patients",
-        },
-    ),
-    "agreement": (
-        "Do the models agree?",
-        "A vote of all, and whether disagreement is a warning of errors.",
-        {
-            "agreement": "What agreement tells of errors",
-            "agreement_differences": "The vote against each of its members",
-            "agreement_patients": "A row a test patient",
-        },
-    ),
-    "detection": (
-        "Tumour or no tumour, picture by picture",
-        "System A's question, on the test patients.",
-        {"detection": "Verdicts a picture"},
-    ),
-    "sorting": (
-        "Slices sorted",
-        "System F: what each slice shows, so that a reader opens the relevant ones first.",
-        {
-            "slice_sorting": "Scores a slice",
-            "slice_sorting_confusion": "Confusion matrix",
-            "slice_gate_summary": "Segmenting only slices that may show liver",
-        },
-    ),
-    "tuning": (
-        "Cross-validated and tuned",
-        "Folds of training and validation patients; the test patients have no part in it.",
-        {
-            "cross_validation": "Folds",
-            "tuning_trials": "Trials of the study",
-            "tuning_comparison": "The best trial against the start",
-        },
-    ),
-    "class_imbalance": (
-        "Losses against missed tumours",
-        "The same network, slices and budget; only the loss differs (system B's proposal).",
-        {
-            "class_imbalance": "Losses",
-            "imbalance_differences": "Paired differences from the first loss",
-        },
-    ),
-    "applied": (
-        "On a scan from elsewhere",
-        "Function, not accuracy: what these models have learnt from is other data than this scan.",
-        {"applied": "Volumes and HU inside the outlines"},
-    ),
-}
-"""Chapter -> (title, a sentence, tables with their captions); its figures begin with the chapter's name."""
-
 FIGURES = {
     **{chapter: (chapter,) for chapter in STUDIES},
+    "checked_scores": ("calibration", "froc", "groups"),
     "cascades": ("cascade_",),
     "superpixels": ("superpixel",),
     "tuning": ("tuning", "cross_validation"),
     "class_imbalance": ("imbalance",),
     "overlays": ("best_median_worst", "overlay"),
     "curves": ("training", "roc", "curves"),
-    "patients": ("dice", "patient", "volume", "burden"),
+    "patients": ("dice", "recall_by_size", "patient", "volume", "burden"),
     "data": ("contact_sheet", "preprocessing", "windows", "class_balance", "split", "cases", "phantom"),
 }
 """Section -> how the names of its figures begin, in the order they are shown. Others close the page."""

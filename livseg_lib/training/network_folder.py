@@ -6,7 +6,6 @@ folder is ever unpickled or executed.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import TypeVar
 import keras
 
 from livseg_lib.atomic import written_aside
+from livseg_lib.checksums import file_checksum
 from livseg_lib.errors import InputError
 from livseg_lib.training.weights_file import assign_arrays, load_arrays, save_variables
 
@@ -61,7 +61,7 @@ def write_network(folder: Path, trained: Trained, own: dict) -> Path:
         **own,
         "input_shape": list(trained.network.input_shape[1:]),
         "parameters": trained.parameters,
-        "weights_sha256": _sha256(weights),
+        "weights_sha256": file_checksum(weights),
     }
     with written_aside(folder / "model.json") as partial:
         partial.write_text(json.dumps(everything, indent=2) + "\n")
@@ -77,7 +77,7 @@ def read_network(folder: Path, rebuild: Callable[[dict], Trained], kind: str) ->
     try:
         description = json.loads((folder / "model.json").read_text())
         weights = folder / "weights.safetensors"
-        if _sha256(weights) != description["weights_sha256"]:
+        if file_checksum(weights) != description["weights_sha256"]:
             raise InputError(weights, "is not the file that model.json describes.", "Copy both anew.")
         options = description["options"].items()
         description["options"] = {name: tuple(v) if isinstance(v, list) else v for name, v in options}
@@ -87,11 +87,3 @@ def read_network(folder: Path, rebuild: Callable[[dict], Trained], kind: str) ->
         raise InputError(folder, problem, "Name a folder with model.json and weights.safetensors.") from error
     assign_arrays(trained.network.weights, load_arrays(weights)[0], weights)
     return trained
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()

@@ -9,8 +9,7 @@ from layouts import small_ct, write_lits_case
 from PIL import Image
 from toy_system import toy_voxels, write_toy_nifti
 
-from livseg_lib.application import Reading, find_inputs
-from livseg_lib.application.inputs import passed_over
+from livseg_lib.application.inputs import Reading, find_inputs, passed_over
 from livseg_lib.errors import InputError
 
 

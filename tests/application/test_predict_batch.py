@@ -10,8 +10,9 @@ import pandas as pd
 import pytest
 from toy_system import toy_part, toy_predictor, toy_voxels, write_toy_nifti
 
-from livseg_lib.application import find_inputs, predict_batch, results
-from livseg_lib.application.batch import describe_case, reason_of
+from livseg_lib.application import results
+from livseg_lib.application.batch import describe_case, predict_batch, reason_of
+from livseg_lib.application.inputs import find_inputs
 from livseg_lib.errors import InputError
 
 

@@ -12,7 +12,10 @@ import pytest
 from PIL import Image
 from toy_system import LIVER_HU, SPACING_MM, TUMOR_HU, toy_labels, toy_predictor, toy_voxels, write_toy_nifti
 
-from livseg_lib.application import Predictor, Reading, find_inputs, predict_case, write_result
+from livseg_lib.application.inputs import Reading, find_inputs
+from livseg_lib.application.patient import predict_case
+from livseg_lib.application.predictor import Predictor
+from livseg_lib.application.results import write_result
 from livseg_lib.errors import InputError
 from livseg_lib.inference.cascade import Cascade
 from livseg_lib.models import build_model
@@ -108,6 +111,14 @@ def test_what_a_system_does_not_look_for_is_undefined_and_not_absent(nifti):
     tumors = predict_case(nifti, toy_predictor(structures=("tumor",)))
     assert np.isnan([tumors.liver[name] for name in ("liver_ml", "liver_hu", "tumor_burden")]).all()
     assert tumors.tumors.position.isna().all() and tumors.tumors.volume_ml.notna().all()
+
+
+def test_a_folder_that_is_no_result_is_never_replaced(nifti, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "scan.dcm").write_text("mine")
+    with pytest.raises(InputError, match="no result of livseg predict"):
+        write_result(predict_case(nifti, toy_predictor()), tmp_path / "mine")
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["scan.dcm"]
 
 
 @pytest.fixture(scope="module")

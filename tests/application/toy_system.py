@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import nibabel
 import numpy as np
 
-from livseg_lib.application import Predictor
+from livseg_lib.application.predictor import Predictor
 from livseg_lib.inference.cascade import Cascade, Step
 from livseg_lib.volumes import Volume
 

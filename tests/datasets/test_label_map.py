@@ -8,7 +8,7 @@ import shutil
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from layouts import small_ct, write_lits_case, write_nifti
 
@@ -21,6 +21,7 @@ from livseg_lib.preprocessing.case_folder import extraction_request
 values = st.sets(st.integers(1, 30), max_size=5)
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 40), min_size=1), values.filter(bool), values)
 def test_every_value_is_what_the_map_says(stored, liver, tumor):
     labels = LabelMap(tuple(liver), tuple(tumor))(np.array(stored, np.int16))

@@ -63,6 +63,15 @@ def test_folders_are_paired_by_case_number(three_cases):
     assert {key: scores["cases"][1][key] for key in expected} == pytest.approx(expected)
 
 
+def test_results_of_livseg_predict_are_paired_by_their_folders(three_cases, tmp_path):
+    out = tmp_path / "out"
+    write(out / "volume-2" / "mask.nii.gz", labels(TUMOR))
+    write(out / "volume-10" / "mask.nii.gz", labels(SPECK))
+    scores = folders.evaluate_folders(three_cases[0], out)
+    assert scores["missed"] == ["segmentation-11"] and scores["without_reference"] == []
+    assert scores["cases"][0]["tumor_dice"] == 1.0
+
+
 def test_a_missing_prediction_counts_as_an_empty_one(three_cases):
     summary = folders.evaluate_folders(*three_cases)["summary"]
     assert (summary["n_cases"], summary["tumor"]["n_missed"], summary["liver"]["n_missed"]) == (3, 1, 1)

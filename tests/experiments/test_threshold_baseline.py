@@ -11,7 +11,7 @@ import pytest
 from livseg_lib.datasets import Case
 from livseg_lib.errors import InputError
 from livseg_lib.experiments import record_evaluations
-from livseg_lib.experiments.baseline import Baseline, as_hu, compare_with_baseline, fit_baseline
+from livseg_lib.experiments.baseline import Baseline, compare_with_baseline, fit_baseline
 from livseg_lib.inference import evaluate_labels
 from livseg_lib.paths import RunFolders
 from livseg_lib.volumes import Volume
@@ -140,10 +140,3 @@ def test_for_mr_it_looks_at_a_patients_own_range_of_intensities(scale):
     assert baseline.training["liver_dice"] > 0.9 and baseline.training["tumor_dice"] > 0.6
     labels = [baseline.predict(cases[0], read_mr(other, 1)) for other in (scale, 3 * scale)]
     assert (labels[0] != labels[1]).mean() < 0.01 and (labels[0] == 2).any()
-
-
-def test_a_ct_reaches_it_as_it_is():
-    volume = scan(1)[0]
-    assert as_hu(volume, "ct") is volume
-    stretched = as_hu(volume, "mr").voxels
-    assert stretched.dtype == np.int16 and stretched.min() >= -1024

@@ -16,3 +16,10 @@ def test_steps_end_with_what_the_recipe_makes():
     assert len({steps[title].tobytes() for title in titles}) == len(titles)  # every step does something
     single = show_steps(volume, Recipe(("liver",), size=128), 0)
     assert single[list(single)[-1]].shape == (128, 128)
+
+
+def test_steps_of_an_mr_scan_speak_of_no_hu():
+    voxels = np.random.default_rng(0).integers(0, 5000, (3, 90, 80)).astype(np.int16)
+    steps = show_steps(Volume(voxels, (2, 1, 1)), Recipe(("mr", "mr_wide"), size=128), 1)
+    assert not any("HU" in title for title in steps)
+    assert "scan, 0 to 4999" in steps

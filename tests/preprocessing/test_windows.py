@@ -4,11 +4,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from livseg_lib.errors import InputError
+from livseg_lib.preprocessing.recipe import Recipe
 from livseg_lib.preprocessing.windows import (
     ADAPTIVE_WINDOWS,
     WINDOWS,
     Window,
     apply_window,
+    choose_windows,
     window_bounds,
 )
 
@@ -79,3 +81,47 @@ def test_a_constant_volume_still_has_a_window(name):
 def test_an_unknown_window_is_named():
     with pytest.raises(InputError, match="lover"):
         window_bounds("lover", np.zeros((1, 1, 1), np.int16))
+
+
+def mr_scan(scale: float = 1.0, air: int = 4000) -> np.ndarray:
+    """Half air near zero, half body between 400 and 1099."""
+    rng = np.random.default_rng(0)
+    values = np.concatenate([rng.integers(0, 20, air), rng.integers(400, 1100, 4000)])
+    return np.rint(values * scale).astype(np.int16).reshape(-1, 10, 10)
+
+
+@pytest.mark.parametrize("name, low, high", [("mr", 2, 98), ("mr_narrow", 10, 90), ("mr_wide", 0, 99.8)])
+def test_mr_windows_are_percentiles_of_the_body_alone(name, low, high):
+    voxels = mr_scan()
+    body = voxels[voxels >= 400]
+    assert window_bounds(name, voxels) == tuple(np.percentile(body, [low, high], method="inverted_cdf"))
+    assert window_bounds(name, mr_scan(air=1000)) == pytest.approx(window_bounds(name, voxels), abs=30)
+
+
+@pytest.mark.parametrize("scale", [0.3, 5.0, 25.0])
+def test_the_scale_of_an_mr_scan_changes_no_picture(scale):
+    def picture(voxels):
+        return apply_window(voxels, Window.between(*window_bounds("mr", voxels))).astype(int)
+
+    difference = picture(mr_scan(scale)) - picture(mr_scan())
+    assert np.abs(difference).max() <= 1
+
+
+def test_mr_windows_of_an_empty_scan_are_a_window_still():
+    assert window_bounds("mr", np.zeros((2, 2, 2), np.int16)) == (0, 1)
+
+
+def test_the_modality_chooses_the_windows_and_refuses_hu_for_mr():
+    assert choose_windows("auto", of_pictures=False, modality="mr") == ("mr", "mr_narrow", "mr_wide")
+    assert choose_windows("auto", of_pictures=False) == ("liver", "liver_narrow", "liver_wide")
+    assert choose_windows("auto", of_pictures=True, modality="mr") == ("stored",)
+    assert choose_windows(["z_score"], of_pictures=False, modality="mr") == ("z_score",)
+    with pytest.raises(InputError, match="liver_narrow: bounds in HU"):
+        choose_windows(["mr", "liver_narrow"], of_pictures=False, modality="mr")
+    with pytest.raises(InputError, match="modality"):
+        choose_windows("auto", of_pictures=False, modality="pet")
+
+
+def test_a_recipe_knows_what_it_is_for():
+    assert Recipe(windows=("mr", "mr_wide")).modality == "mr"
+    assert Recipe().modality == Recipe(windows=("z_score",)).modality == "ct"

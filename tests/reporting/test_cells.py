@@ -61,8 +61,9 @@ def test_format_text_of_parameters():
     assert format_text(["liver", 1e-4, None, {"a": False}]) == "liver, 0.0001, –, a: no"
 
 
-def test_missing_values_sort_below_all_others():
-    assert format_cell("dice", np.nan).sort < format_cell("dice", 0.0).sort
+@pytest.mark.parametrize("missing", [np.nan, None, pd.NA])
+def test_missing_values_have_nothing_to_be_sorted_by(missing):
+    assert format_cell("dice", missing).sort == "" != format_cell("dice", 0.0).sort
 
 
 def test_a_long_table_shows_its_beginning_and_says_how_much_there_is():

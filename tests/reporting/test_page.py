@@ -9,14 +9,16 @@ import nbformat
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.ndimage import gaussian_filter
 
 from livseg_lib.errors import InputError
 from livseg_lib.reporting import folder as folder_module
 from livseg_lib.reporting.figure_files import save_figure
+from livseg_lib.reporting.folder import MAX_OPEN
 from livseg_lib.reporting.links import broken_links, external_resources
 from livseg_lib.reporting.page import write_report
 from livseg_lib.reporting.style import new_figure
-from livseg_lib.reporting.systems import cohort_sentence, headline_cards
+from livseg_lib.reporting.systems import cohort_sentence, headline_cards, in_readers_order
 from livseg_lib.reporting.tables import update_systems_table, write_table
 
 HOSTILE = "<script>alert('x')</script>"
@@ -210,3 +212,31 @@ def test_cohort_sentence():
     table = pd.DataFrame([system("a", 0.5), system("b", 0.5, n_test_patients=6)])
     assert cohort_sentence(table) == "2 systems, trained on 9 patients and tested on 4 to 6 others."
     assert cohort_sentence(pd.DataFrame({"system": ["a"]})) == ""
+
+
+def test_systems_stand_with_the_best_tumour_dice_first_and_flattered_rows_last():
+    rows = [
+        system("liverish", 0.95, target="liver"),
+        system("low", 0.2),
+        system("leaky", 0.99, split_by="slice"),
+        system("undefined", np.nan),
+        system("high", 0.8),
+        system("sorter", np.nan, target="slices"),
+    ]
+    ordered = in_readers_order(pd.DataFrame(rows))["system"].tolist()
+    assert ordered == ["high", "low", "undefined", "leaky", "liverish", "sorter"]
+    assert in_readers_order(pd.DataFrame({"system": ["a"]}))["system"].tolist() == ["a"]
+
+
+def test_large_pictures_are_embedded_smaller_and_what_is_folded_is_linked(report):
+    noise = gaussian_filter(np.random.default_rng(0).normal(size=(300, 300)), 1.2)  # as smooth as CT is
+    for number in range(6):
+        figure = new_figure(4, 4)
+        figure.add_axes((0, 0, 1, 1)).imshow(noise, cmap="gray")
+        file = save_figure(figure, report / "figures", f"best_median_worst_{number}")
+    page = write_report(report)
+    text = page.read_text()
+    assert text.count("data:image/webp;base64,") == MAX_OPEN["overlays"]
+    assert len(re.findall(r'src="figures/best_median_worst_[^"]+"[^>]* loading="lazy"', text)) == 3
+    embedded = max(len(found) for found in re.findall(r"data:image/webp;base64,[^\"]+", text))
+    assert embedded < file.stat().st_size and broken_links(page) == []

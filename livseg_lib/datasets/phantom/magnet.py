@@ -22,7 +22,7 @@ LIVER_SIGNAL = 1000.0
 """Signals are counted so until the scan gets its own scale."""
 PER_HU = 7.0
 """Signal that a lesion adds for each HU that it adds in CT: 30 HU darker is a fifth of the liver's signal."""
-BIAS, BIAS_PITCH_MM = 0.2, 180.0
+BIAS, BIAS_PITCH_MM = 0.15, 180.0
 """Standard deviation of the field's logarithm, and over which distance it varies: surface coils."""
 NOISE = (25.0, 60.0)
 """Standard deviation of each of the two channels, whose magnitude is stored."""

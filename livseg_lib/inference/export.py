@@ -1,0 +1,223 @@
+"""Trained networks as SavedModel and ONNX, for programs without livseg, each compared with Keras first.
+
+model.json, export.json            how to use them; which files there are, and how far they are from Keras
+network.onnx, savedmodel/          of a single network
+coarse_liver/, residual_25d/ ...   a folder as that for each network of a cascade
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from livseg_lib.atomic import write_atomically, written_aside
+from livseg_lib.checksums import file_checksum
+from livseg_lib.errors import InputError
+from livseg_lib.inference.cascade_folder import LEARNT, StepPlan
+from livseg_lib.inference.sample_inputs import Trained, sample_inputs
+from livseg_lib.preprocessing.windows import WINDOWS
+from livseg_lib.quiet_tensorflow import silent_stderr
+from livseg_lib.training.classifier_folder import load_classifier
+from livseg_lib.training.model_folder import load_model
+from livseg_lib.training.network_folder import WARNING
+from livseg_lib.training.sorter_folder import load_sorter
+from livseg_lib.volumes import Volume
+
+FORMATS = ("savedmodel", "onnx")
+OPSET = 18
+"""Of ONNX, 2022: the newest that the converter is tested with; ONNX Runtime reads all older ones."""
+MOST_APART = 1e-4
+"""Of two probabilities: a fortieth of the step at which `planes` stores them, 1 / 255."""
+BATCH = 5
+"""Inputs at once in the comparison; Keras is asked one by one, so that batches of any size are proven."""
+INPUT, OUTPUT = "pictures", "probabilities"
+"""Names in the ONNX file."""
+
+Predict = Callable[[np.ndarray], np.ndarray]
+"""Inputs float32 (b, ...) in [0, 1] -> what the network answers, float32 (b, ...)."""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """One file or folder of a network, and how far its answers are from those of Keras."""
+
+    path: Path
+    n_inputs: int
+    most_apart: float
+    """Largest absolute difference of two probabilities over those inputs; NaN if one was not finite."""
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the difference is one that nobody will notice (NaN never is)."""
+        return self.most_apart <= MOST_APART
+
+
+def export_system(
+    folder: Path, out: Path, volume: Volume, formats: Sequence[str] = FORMATS
+) -> list[Exported]:
+    """Export the model in `folder`, a single network or a cascade, and compare each file on `volume`.
+
+    export.json is written last, and only where all files agree with Keras: a folder with one is whole.
+    Raises InputError where the folder is no model, or the scan shows a network nothing.
+    """
+    description = _description(folder)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "export.json").unlink(missing_ok=True)
+    write_atomically(out / "model.json", (folder / "model.json").read_bytes())
+    plans = _plans(folder, description)
+    names = dict.fromkeys(plan.using for plan in plans if _is_network(folder, plan)) if plans else ["."]
+    exported, records = [], []
+    for name in names:
+        trained = load_network(folder / name)
+        made = export_network(trained, out / name, volume, formats)
+        write_atomically(out / name / "model.json", (folder / name / "model.json").read_bytes())
+        records.append(_record(name, trained, made, out))
+        exported += made
+    if all(each.agrees for each in exported):
+        everything = {"format": 1, "warning": WARNING, "system": description.get("system", folder.name)}
+        left_out = [asdict(plan) for plan in plans if not _is_network(folder, plan)]
+        everything |= {"opset": OPSET, "networks": records, "not_exported": left_out}
+        write_atomically(out / "export.json", (json.dumps(everything, indent=2) + "\n").encode())
+    return exported
+
+
+def export_network(
+    trained: Trained, out: Path, volume: Volume, formats: Sequence[str] = FORMATS
+) -> list[Exported]:
+    """Write `trained.network` into the folder `out` in each of `formats` and compare its answers."""
+    inputs = sample_inputs(trained, volume)
+    expected = np.concatenate([trained.network.predict_on_batch(one[np.newaxis]) for one in inputs])
+    exported = []
+    for name in formats:
+        write, load = WRITERS[name]
+        path = write(trained.network, out)
+        predict = load(path)
+        answered = np.concatenate([predict(inputs[i : i + BATCH]) for i in range(0, len(inputs), BATCH)])
+        exported.append(Exported(path, len(inputs), float(np.abs(answered - expected).max())))
+    return exported
+
+
+def load_network(folder: Path) -> Trained:
+    """The model of one network in `folder`: for segmentation, a slice sorter or a classifier."""
+    description = _description(folder)
+    for key, load in (("regions", load_sorter), ("kinds", load_classifier)):
+        if key in description:
+            return load(folder)
+    return load_model(folder)
+
+
+def write_onnx(network: keras.Model, folder: Path) -> Path:
+    """`folder`/network.onnx: any number of inputs at once, "pictures" -> "probabilities", sigmoid inside."""
+    import onnx
+
+    path = folder / "network.onnx"
+    logging.getLogger("tf2onnx").setLevel(logging.WARNING)
+    with written_aside(path) as partial, silent_stderr(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # Keras' own look for np.object
+        signature = [keras.InputSpec(shape=(None, *network.input_shape[1:]), dtype="float32", name=INPUT)]
+        network.export(
+            str(partial), format="onnx", verbose=False, input_signature=signature, opset_version=OPSET
+        )
+        graph = onnx.load(partial)
+        _name_plainly(graph.graph)
+        onnx.helper.set_model_props(graph, {"warning": WARNING})
+        onnx.checker.check_model(graph, full_check=True)
+        onnx.save(graph, partial)
+    return path
+
+
+def read_onnx(path: Path) -> Predict:
+    """The network in an ONNX file, computed by ONNX Runtime on the processor."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    return lambda inputs: session.run([OUTPUT], {INPUT: inputs})[0]
+
+
+def write_savedmodel(network: keras.Model, folder: Path) -> Path:
+    """`folder`/savedmodel: TensorFlow's own format, with one endpoint, "serve"."""
+    path, partial = folder / "savedmodel", folder / ".savedmodel.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    with silent_stderr():
+        network.export(str(partial), format="tf_saved_model", verbose=False)
+    shutil.rmtree(path, ignore_errors=True)
+    partial.rename(path)
+    return path
+
+
+def read_savedmodel(path: Path) -> Predict:
+    """The endpoint of a SavedModel."""
+    import tensorflow as tf
+
+    loaded = tf.saved_model.load(str(path))
+    return lambda inputs: np.asarray(loaded.serve(inputs))
+
+
+WRITERS = {"savedmodel": (write_savedmodel, read_savedmodel), "onnx": (write_onnx, read_onnx)}
+"""Format -> what writes it into a folder, and what computes with it."""
+
+
+def _name_plainly(graph) -> None:
+    """Our names for the output and for the number of inputs, instead of the converter's."""
+    (output,) = graph.output
+    for node in graph.node:
+        for names in (node.input, node.output):
+            names[:] = [OUTPUT if name == output.name else name for name in names]
+    output.name = OUTPUT
+    for value in (graph.input[0], output):
+        value.type.tensor_type.shape.dim[0].dim_param = "batch"
+
+
+def _description(folder: Path) -> dict:
+    try:
+        description = json.loads((folder / "model.json").read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(folder, f"has no model.json to read ({error}).", "Name a model's folder.") from error
+    if not isinstance(description, dict):
+        raise InputError(folder, "has a model.json that describes nothing.", "Name a model's folder.")
+    return description
+
+
+def _plans(folder: Path, description: dict) -> list[StepPlan]:
+    """The steps of a cascade; none for a single network."""
+    try:
+        plans = [StepPlan(**step) for step in description.get("steps", ())]
+    except TypeError as error:
+        raise InputError(folder, f"is not a livseg cascade ({error}).", "Train it again.") from error
+    for plan in plans:
+        if Path(plan.using).name != plan.using:
+            raise InputError(plan.using, "is not the name of a folder.", "Use the cascade as it was saved.")
+    return plans
+
+
+def _is_network(folder: Path, plan: StepPlan) -> bool:
+    return plan.part in LEARNT and (folder / plan.using / "model.json").is_file()
+
+
+def _record(name: str, trained: Trained, made: Sequence[Exported], out: Path) -> dict:
+    """What a program needs to know of one network beside its model.json."""
+    windows = trained.recipe.windows if hasattr(trained, "recipe") else ()
+    return {
+        "folder": name,
+        "input": {"name": INPUT, "shape": ["batch", *trained.network.input_shape[1:]], "type": "float32"},
+        "input_scale": "grey levels 0 to 255, divided by 255",
+        "windows_hu": {key: [WINDOWS[key].lower, WINDOWS[key].upper] for key in windows if key in WINDOWS},
+        "output": {"name": OUTPUT, "shape": ["batch", *trained.network.output_shape[1:]], "type": "float32"},
+        "largest_difference": {str(each.path.relative_to(out)): each.most_apart for each in made},
+        "compared_inputs": made[0].n_inputs,
+        "sha256": {name: sha for each in made for name, sha in _checksums(each.path, out).items()},
+    }
+
+
+def _checksums(path: Path, out: Path) -> dict[str, str]:
+    """SHA-256 of every file of `path`, which is one or holds some, by its name in `out`."""
+    files = [path] if path.is_file() else sorted(each for each in path.rglob("*") if each.is_file())
+    return {str(file.relative_to(out)): file_checksum(file) for file in files}

@@ -1,0 +1,88 @@
+"""The app as visitors see it: two at once, the slider, the download, a wrong file, nothing from elsewhere."""
+
+from __future__ import annotations
+
+import zipfile
+
+import pytest
+from application.test_web_app import served  # noqa: F401
+from application.toy_system import toy_voxels, write_toy_nifti
+
+WAIT = 30_000
+
+
+@pytest.fixture
+def visit(browser, served, request):  # noqa: F811
+    """Opens the app for one visitor; afterwards nothing was asked of any other machine."""
+    asked: list[str] = []
+    contexts = []
+
+    def open_page(width: int = 1280):
+        context = browser.new_context(viewport={"width": width, "height": 900})
+        contexts.append(context)
+        page = context.new_page()
+        page.on("request", lambda sent: asked.append(sent.url))
+        page.goto(served[0])
+        page.wait_for_selector("button:has-text('Outline')", timeout=WAIT)
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert not [url for url in asked if not url.startswith((served[0], "data:", "blob:"))]
+
+
+def outline(page, path) -> str:
+    """Drop a file, press the button; the words of the answer."""
+    page.set_input_files("input[type=file]", str(path))
+    page.wait_for_selector(f"text={path.name.split('.')[-1]}", timeout=WAIT)
+    page.click("button:has-text('Outline')")
+    page.wait_for_selector(".verdict", timeout=WAIT)
+    return page.inner_text(".verdict")
+
+
+def test_two_visitors_see_each_their_own_scan(visit, tmp_path):
+    anna, bela = visit(), visit()
+    assert outline(anna, write_toy_nifti(tmp_path / "a.nii.gz", toy_voxels())) == "Tumour suspected"
+    healthy = write_toy_nifti(tmp_path / "b.nii.gz", toy_voxels((9, 20, 16), tumor=False))
+    assert outline(bela, healthy) == "No tumour suspected"
+    assert anna.inner_text(".verdict") == "Tumour suspected"
+    for page, last in ((anna, "5"), (bela, "8")):
+        assert page.get_attribute("input[type=range]", "max") == last
+
+
+def test_the_slider_draws_another_slice_and_the_zip_comes_down(visit, tmp_path):
+    page = visit(width=390)
+    outline(page, write_toy_nifti(tmp_path / "a.nii.gz", toy_voxels()))
+    page.wait_for_selector("img[src*='file=']", timeout=WAIT)
+    before = page.get_attribute("img[src*='file=']", "src")
+    page.focus("input[type=range]")
+    page.keyboard.press("ArrowRight")
+    page.wait_for_function(
+        "before => document.querySelector(\"img[src*='file=']\").getAttribute('src') !== before",
+        arg=before,
+        timeout=WAIT,
+    )
+    with page.expect_download(timeout=WAIT) as coming:
+        page.click("a[download]:has-text('MB'), a[download]:has-text('KB')")
+    with zipfile.ZipFile(coming.value.path()) as archive:
+        assert "mask.nii.gz" in archive.namelist()
+    assert page.is_visible("text=Research only")
+
+
+def test_a_wrong_file_is_answered_with_a_sentence(visit, tmp_path):
+    page = visit()
+    (tmp_path / "letter.nii.gz").write_text("dear doctor")
+    assert outline(page, tmp_path / "letter.nii.gz") == "That did not work"
+    assert not page.is_visible("input[type=range]")
+    assert outline_again(page, write_toy_nifti(tmp_path / "a.nii.gz", toy_voxels())) == "Tumour suspected"
+
+
+def outline_again(page, path) -> str:
+    page.click("button[aria-label='Clear'], button[aria-label='Remove']")
+    page.wait_for_selector("text=Drop File Here", timeout=WAIT)
+    page.set_input_files("input[type=file]", str(path))
+    page.wait_for_timeout(1000)
+    page.click("button:has-text('Outline')")
+    page.wait_for_selector("input[type=range]", timeout=WAIT)
+    return page.inner_text(".verdict")

@@ -1,0 +1,108 @@
+"""A slice as a network sees it is what prediction shows it, and maps find back to the scan."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from livseg_lib.inference.explain.slice_view import SliceView, outlined, view_slice
+from livseg_lib.preprocessing import Recipe, prepare_labels, prepare_volume
+from livseg_lib.preprocessing.network_input import OWN_PICTURE, NetworkInput
+from livseg_lib.preprocessing.region import Region, crop_volume, whole_scan
+from livseg_lib.training.model_folder import TrainedModel
+from livseg_lib.volumes import Volume
+
+SPACING_MM = (5.0, 2.0, 1.0)
+VOXELS = np.random.default_rng(0).integers(-200, 300, (10, 40, 64), np.int16)
+SCAN = Volume(VOXELS, SPACING_MM)
+WHOLE = whole_scan(VOXELS, SPACING_MM)
+BOX = Region((2, 8, 16), (9, 32, 48))
+
+
+def trained(inputs: NetworkInput = OWN_PICTURE, depth: int | None = None, **recipe) -> TrainedModel:
+    """A network of the given kind, whose answer is a sigmoid of its first channel."""
+    look = Recipe(windows=("liver", "z_score"), size=32, **recipe)
+    shape = (32, 32, inputs.channels(2)) if depth is None else (depth, 32, 32, inputs.channels(2))
+    image = keras.Input(shape)
+    kind = layers.Conv2D if depth is None else layers.Conv3D
+    network = keras.Model(image, kind(2, 1, activation="sigmoid")(image))
+    thresholds = {"liver": 0.5, "tumor": 0.6}
+    return TrainedModel("toy", "unet", {}, network, look, "both", thresholds, inputs=inputs)
+
+
+@pytest.mark.parametrize("region", [WHOLE, BOX], ids=["scan", "box"])
+@pytest.mark.parametrize("neighbours", [0, 1, 2])
+@pytest.mark.parametrize("index", [2, 3, 5, 8])
+def test_pictures_are_those_of_prediction(region, neighbours, index):
+    model = trained(NetworkInput(neighbours))
+    everything = list(model.inputs.compose(prepare_volume(crop_volume(SCAN, region), model.recipe)))
+    view = view_slice(model, SCAN, index, region)
+    np.testing.assert_array_equal(view.pictures, everything[index - region.start[0]])
+    answer = np.asarray(model.network(view.images))[0]
+    np.testing.assert_array_equal(view.answer(), answer)
+    assert view.answer().shape == (32, 32, 2)
+
+
+def test_a_network_that_sees_the_liver_gets_its_mask():
+    liver = np.zeros(VOXELS.shape, bool)
+    liver[4:7, 10:30, 20:40] = True
+    view = view_slice(trained(NetworkInput(sees_liver=True)), SCAN, 5, BOX, liver)
+    expected = prepare_labels(liver[BOX.slices].view(np.uint8), SPACING_MM, view.trained.recipe)[5 - 2] > 0
+    np.testing.assert_array_equal(view.pictures[..., -1], expected * 255)
+
+
+@pytest.mark.parametrize("depth, index, place", [(4, 5, 2), (4, 2, 0), (4, 8, 3), (16, 6, 4)])
+def test_a_block_holds_the_slice_in_its_middle_as_far_as_it_can(depth, index, place):
+    view = view_slice(trained(depth=depth), SCAN, index, BOX)
+    everything = prepare_volume(crop_volume(SCAN, BOX), view.trained.recipe)
+    assert view.place == place and len(view.pictures) == depth
+    np.testing.assert_array_equal(view.of_slice(view.pictures), everything[index - 2])
+    for beyond in view.pictures[7:]:  # the box holds seven slices
+        np.testing.assert_array_equal(beyond, everything[6])
+    mask = np.ones((32, 32), bool)
+    assert view.only_slice(mask).sum(axis=(1, 2)).tolist() == [32 * 32 * (z == place) for z in range(depth)]
+
+
+@pytest.mark.parametrize("voxel_size_mm", [None, (2.5, 1.0, 1.0)], ids=["own grid", "resampled"])
+@pytest.mark.parametrize("region", [WHOLE, BOX], ids=["scan", "box"])
+def test_masks_go_onto_the_picture_and_back(region, voxel_size_mm):
+    view = view_slice(trained(voxel_size_mm=voxel_size_mm), SCAN, 5, region)
+    mask = np.zeros((40, 64), bool)
+    mask[12:28, 20:44] = True
+    back = view.onto_scan(view.onto_picture(mask).astype(np.float32))
+    assert back.shape == (40, 64) and back.dtype == np.float32
+    assert np.count_nonzero((back >= 0.5) != mask) < 0.15 * mask.sum()
+    everywhere = view.onto_scan(np.ones((32, 32), np.float32)) > 0
+    inside = np.zeros((40, 64), bool)
+    inside[region.slices[1:]] = True
+    np.testing.assert_array_equal(everywhere, inside)
+
+
+def test_a_resampled_slice_is_found_by_its_place():
+    view = view_slice(trained(voxel_size_mm=(2.5, 1.0, 1.0)), SCAN, 5, WHOLE)
+    everything = prepare_volume(SCAN, view.trained.recipe)
+    assert len(everything) == 20
+    np.testing.assert_array_equal(view.pictures, everything[11])
+
+
+def test_pixels_have_the_size_that_the_square_gives_them():
+    view = view_slice(trained(), SCAN, 5, WHOLE)
+    assert view.pixel_mm == (2.0 * 64 / 32, 1.0 * 64 / 32)
+    unknown = Volume(VOXELS, (np.nan,) * 3)
+    assert np.isnan(view_slice(trained(), unknown, 5, WHOLE).pixel_mm).all()
+
+
+def test_tumours_count_in_the_liver_alone_where_there_is_one():
+    answer = np.array([[0.9, 0.7], [0.1, 0.9], [0.9, 0.5]], np.float32)
+    both = trained()
+    assert outlined(both, answer, "liver").tolist() == [True, False, True]
+    assert outlined(both, answer, "tumor").tolist() == [True, False, False]
+
+
+def test_a_view_is_not_changed_by_asking():
+    view: SliceView = view_slice(trained(), SCAN, 5, WHOLE)
+    before = view.pictures.copy()
+    view.answer()
+    np.testing.assert_array_equal(view.pictures, before)

@@ -1,0 +1,150 @@
+"""What is exported answers as Keras does, by an independent runtime, and says so only where it is true."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+import keras
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+from livseg_lib.errors import InputError
+from livseg_lib.inference import export
+from livseg_lib.inference.cascade_folder import StepPlan, save_cascade
+from livseg_lib.inference.export import Exported, export_network, export_system, load_network, write_onnx
+from livseg_lib.models import MODELS, SMALL_OPTIONS, VOLUME_MODELS, build_model
+from livseg_lib.models.classifiers import build_classifier
+from livseg_lib.preprocessing import Recipe
+from livseg_lib.preprocessing.network_input import NetworkInput
+from livseg_lib.training.model_folder import TrainedModel, save_model
+from livseg_lib.training.sorter_folder import TrainedSorter, save_sorter
+from livseg_lib.volumes import Volume
+
+UNET = {"filters": 2, "levels": 2}
+
+
+def scan() -> Volume:
+    hu = np.random.default_rng(0).integers(-50, 150, (7, 40, 32)).astype(np.int16)
+    return Volume(hu, (5.0, 2.0, 2.0))
+
+
+def shuffled(network: keras.Model) -> keras.Model:
+    """Weights and moving averages away from their start, so that zeros and ones hide nothing."""
+    rng = np.random.default_rng(1)
+    for weights in network.weights:
+        if "seed" not in weights.path:
+            weights.assign(weights.numpy() * rng.uniform(0.5, 1.5, weights.shape).astype(np.float32))
+    return network
+
+
+def trained(target: str = "both", inputs: NetworkInput = NetworkInput()) -> TrainedModel:  # noqa: B008
+    thresholds = {"liver": 0.5, "tumor": 0.4} if target == "both" else {target: 0.5}
+    network = shuffled(build_model("unet", (32, 32, inputs.channels(1)), len(thresholds), **UNET))
+    recipe = Recipe(windows=("liver",), size=32)
+    return TrainedModel("unet", "unet", UNET, network, recipe, target, thresholds, inputs=inputs)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MODELS)
+def test_every_network_answers_as_keras_for_batches_of_any_size(name, tmp_path):
+    keras.utils.set_random_seed(1)
+    shape = (4, 64, 64, 3) if name in VOLUME_MODELS else (64, 64, 3)
+    network = build_model(name, shape, 2, **SMALL_OPTIONS[name])
+    answers_as_keras(network, write_onnx(network, tmp_path))
+
+
+@pytest.mark.parametrize("shape", [(32, 32, 1), (4, 32, 32, 1)])
+def test_small_networks_of_pictures_and_of_blocks_do_so_too(shape, tmp_path):
+    name = "unet3d" if len(shape) == 4 else "unet"
+    network = shuffled(build_model(name, shape, 2, filters=2, levels=2))
+    answers_as_keras(network, write_onnx(network, tmp_path))
+
+
+def answers_as_keras(network: keras.Model, path) -> None:
+    session = onnxruntime.InferenceSession(path)
+    inputs = np.random.default_rng(0).random((3, *network.input_shape[1:]), np.float32)
+    for batch in (inputs, inputs[:1]):
+        (answer,) = session.run(["probabilities"], {"pictures": batch})
+        np.testing.assert_allclose(answer, network.predict_on_batch(batch), atol=export.MOST_APART)
+    assert answer.min() >= 0 and answer.max() <= 1 and np.ptp(answer) > 0, "the sigmoid is part of the file"
+
+
+def test_the_file_is_plain_onnx_of_the_opset_that_is_promised(tmp_path):
+    graph = onnx.load(write_onnx(trained().network, tmp_path))
+    assert {(each.domain, each.version) for each in graph.opset_import} >= {("", export.OPSET)}
+    assert not {node.domain for node in graph.graph.node} - {"", "ai.onnx"}
+    dims = [graph.graph.input[0], graph.graph.output[0]]
+    assert [each.type.tensor_type.shape.dim[0].dim_param for each in dims] == ["batch", "batch"]
+    assert "Research only" in graph.metadata_props[0].value
+
+
+def test_a_single_network_with_all_that_its_use_needs(tmp_path):
+    model, out = save_model(trained(), tmp_path / "model"), tmp_path / "out"
+    made = export_system(model, out, scan())
+    assert [each.path.name for each in made] == ["savedmodel", "network.onnx"]
+    assert all(each.agrees and each.n_inputs == 7 for each in made)
+    assert (out / "model.json").read_bytes() == (model / "model.json").read_bytes()
+    (record,) = json.loads((out / "export.json").read_text())["networks"]
+    assert record["windows_hu"] == {"liver": [-50, 200]}
+    assert record["input"]["shape"] == ["batch", 32, 32, 1]
+    for name, digest in record["sha256"].items():
+        assert hashlib.sha256((out / name).read_bytes()).hexdigest() == digest
+    assert {"network.onnx", "savedmodel/saved_model.pb"} <= set(record["sha256"])
+
+
+def test_a_cascade_gives_a_folder_a_network_and_names_the_rest(tmp_path):
+    parts = {"coarse": trained("liver"), "fine": trained("tumor", NetworkInput(1, sees_liver=True))}
+    sources = {name: save_model(part, tmp_path / "parts" / name) for name, part in parts.items()}
+    plans = [
+        StepPlan("coarse liver", "network", "coarse"),
+        StepPlan("largest piece", "finish", "keep_largest_liver"),
+        StepPlan("tumours", "network", "fine", "box", 10.0),
+    ]
+    cascade, out = save_cascade(tmp_path / "cascade", "two", plans, sources, {}), tmp_path / "out"
+    made = export_system(cascade, out, scan(), ("onnx",))
+    names = [str(each.path.relative_to(out)) for each in made]
+    assert names == ["coarse/network.onnx", "fine/network.onnx"]
+    assert (out / "fine" / "model.json").is_file() and (out / "model.json").is_file()
+    (left_out,) = json.loads((out / "export.json").read_text())["not_exported"]
+    assert left_out["using"] == "keep_largest_liver"
+
+
+def test_a_sorter_is_exported_too(tmp_path):
+    network = build_classifier("slice_sorter", (32, 32, 1), 3, filters=2, levels=2)
+    recipe = Recipe(windows=("liver",), size=32)
+    options = {"filters": 2, "levels": 2}
+    sorter = TrainedSorter("slice_sorter", "slice_sorter", options, network, recipe, ("a", "b", "c"), 0.1)
+    folder = save_sorter(sorter, tmp_path / "sorter")
+    assert isinstance(load_network(folder), TrainedSorter)
+    (made,) = export_network(load_network(folder), tmp_path / "out", scan(), ("onnx",))
+    assert made.agrees
+
+
+def test_files_that_disagree_are_told_and_never_called_whole(tmp_path, monkeypatch):
+    model, out = save_model(trained(), tmp_path / "model"), tmp_path / "out"
+    export_system(model, out, scan(), ("onnx",))
+    write, read = export.WRITERS["onnx"]
+    off = (write, lambda path: lambda inputs: read(path)(inputs) + np.float32(0.01))
+    monkeypatch.setitem(export.WRITERS, "onnx", off)
+    (made,) = export_system(model, out, scan(), ("onnx",))
+    assert not made.agrees and made.most_apart == pytest.approx(0.01, abs=1e-4)
+    assert not (out / "export.json").exists()
+    assert not Exported(out, 1, float("nan")).agrees
+
+
+@pytest.mark.parametrize("content", [None, "{", "[]", '{"kind": "cascade", "steps": [{"part": 1}]}'])
+def test_folders_without_a_model_are_refused(content, tmp_path):
+    if content:
+        (tmp_path / "model.json").write_text(content)
+    with pytest.raises(InputError):
+        export_system(tmp_path, tmp_path / "out", scan())
+
+
+def test_a_step_cannot_point_out_of_its_folder(tmp_path):
+    step = {"name": "x", "part": "network", "using": "../elsewhere"}
+    (tmp_path / "model.json").write_text(json.dumps({"kind": "cascade", "steps": [step]}))
+    with pytest.raises(InputError, match="not the name of a folder"):
+        export_system(tmp_path, tmp_path / "out", scan())
