@@ -31,7 +31,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 # Notebooks at a time: a small network leaves a third of two cores idle, a GPU is best left to one.
 JOBS ?= $(if $(wildcard /dev/nvidia0),1,2)
 
-.PHONY: help setup reproduce results reference test test-slow bench lint lab clean configure
+.PHONY: help setup reproduce results reference test test-slow bench app lint lab clean configure
 
 help:  ## print this help
 	@echo "livseg: liver and liver tumours in CT, outlined, measured, scored. Research only, not for clinical use."
@@ -202,10 +202,14 @@ REFERENCE_TABLES := systems patients lits_scores slices_summary class_counts spl
 	paired_differences d_metrics detection slice_sorting slice_gate_summary split_audit split_inflation \
 	cross_validation tuning_trials class_imbalance cascades cascade_differences \
 	candidate_filter candidate_importance superpixel_validation finishing finishing_test test_time_augmentation \
-	agreement agreement_differences
+	agreement agreement_differences lesions_by_size calibration thresholds froc groups group_differences \
+	error_classes error_contrast error_remedies error_fusions error_edges bland_altman cohort follow_up \
+	follow_up_response explain_sanity explain_uncertainty explain_pointing
 REFERENCE_FIGURES := best_median_worst_unet_liver best_median_worst_unet_tumor contact_sheet dice_by_patient \
 	training_unet comparison_differences comparison_cost split_audit_inflation cascade_differences \
-	cascade_stages_cascade_25d cascade_stages_cascade_superpixels best_median_worst_cascade_25d_tumor
+	cascade_stages_cascade_25d cascade_stages_cascade_superpixels best_median_worst_cascade_25d_tumor \
+	recall_by_size calibration_tumor froc groups errors_classes errors_missed_by_many measures_bland_altman \
+	cohort_patients follow_up_changes
 
 reference:  ## keep the small part of a finished RUN (tables; pictures of the phantom) in reports/reference
 	@mkdir -p reports/reference/$(RUN)/tables
@@ -215,18 +219,28 @@ reference:  ## keep the small part of a finished RUN (tables; pictures of the ph
 		cp $(wildcard $(addprefix $(REPORT)/figures/,$(addsuffix .png,$(REFERENCE_FIGURES)))) reports/reference/$(RUN)/figures/; fi
 	@du -sh reports/reference/$(RUN)
 
-test: .venv/ready  ## the fast tests (under 8 minutes on 2 cores)
+# One by one, and none is a must: tests that need a missing one skip with a reason.
+.venv/test-ready: .venv/ready tests/requirements.txt
+	@grep -v '^#' tests/requirements.txt | cut -d' ' -f1 | while read -r package; do \
+		$(PY) -m pip install --quiet --disable-pip-version-check "$$package" || echo "without $$package: some tests skip"; \
+	done
+	@touch $@
+
+test: .venv/test-ready  ## the fast tests (under 8 minutes on 2 cores)
 	@$(PY) -m ruff check livseg_lib tests notebooks
 	@$(PY) -m pytest
 
-test-slow: .venv/ready  ## the slow tests: the notebooks on a tiny phantom, killed trainings
+test-slow: .venv/test-ready  ## the slow tests: the notebooks on a tiny phantom, killed trainings
 	@$(PY) -m pytest -m slow
 
-bench: .venv/ready  ## time the parts, each as a ratio against a peer
+bench: .venv/test-ready  ## time the parts, each as a ratio against a peer
 	@$(PY) tests/bench.py
 
 lint: .venv/ready  ## style of the code, tests and notebooks
 	@$(PY) -m ruff check livseg_lib tests notebooks && $(PY) -m ruff format --check livseg_lib tests
+
+app: .venv/ready  ## open the page in the browser: drop a scan or a slice (SHARE=1: a public link)
+	@$(PY) -m livseg_lib app $(if $(SHARE),--share)
 
 lab: .venv/ready  ## open the notebooks in JupyterLab
 	@$(PY) -m jupyter lab notebooks

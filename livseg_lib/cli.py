@@ -10,6 +10,7 @@ from livseg_lib import commands as run
 from livseg_lib.application import compare_command, export_command, follow_up_command
 from livseg_lib.commands import TRAINING_NOTEBOOKS, WARNING
 from livseg_lib.errors import InputError
+from livseg_lib.labels import MODALITIES
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -44,6 +45,11 @@ def _add_reading(command: argparse.ArgumentParser) -> None:
         "--dataset", default="auto", help="lits, msd, kaggle, ircadb, nifti, dicom (default: look)"
     )
     command.add_argument("--workers", type=int, default=2, help="processes side by side")
+    _add_modality(command)
+
+
+def _add_modality(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--modality", choices=MODALITIES, default="ct", help="of the scans (default: ct)")
 
 
 def _add_check(command: argparse.ArgumentParser) -> None:
@@ -72,6 +78,7 @@ def _add_run(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--data", default="", help="folder with your scans")
     command.add_argument("--target", choices=["liver", "tumor", "both"], default="both")
+    _add_modality(command)
     command.add_argument("--run-name", default="", help="folder below reports/ (default: DATASET-PROFILE)")
     command.add_argument("--profile", default="quick", help="quick, full, or a YAML file")
     command.add_argument(

@@ -46,13 +46,15 @@ def check(arguments: argparse.Namespace) -> int:
 
     dataset = find_cases(arguments.data, arguments.dataset)
     print(f"{arguments.data}: {len(dataset.cases)} cases, read as {dataset.name}")
-    report = check_dataset(dataset, arguments.workers)
+    report = check_dataset(dataset, arguments.workers, modality=arguments.modality)
     print(report.cases.to_string(index=False))
     for finding in report.findings.itertuples():
         print(f"{finding.severity:8}{finding.case:16}{finding.code:20}{finding.message}")
     write_table(report.findings, arguments.out / "findings.csv")
     write_table(report.cases, arguments.out / "cases.csv")
-    pictures = [case_picture(case) for case in report.usable(dataset).cases[:MOST_PICTURES]]
+    pictures = [
+        case_picture(case, arguments.modality) for case in report.usable(dataset).cases[:MOST_PICTURES]
+    ]
     if pictures:
         save_figure(contact_sheet(pictures), arguments.out, "contact_sheet", "Usable cases.")
     print(f"tables and contact sheet in {arguments.out}")
@@ -65,13 +67,13 @@ def extract(arguments: argparse.Namespace) -> int:
     from livseg_lib.preprocessing import Recipe, choose_windows, extract_dataset
 
     dataset = find_cases(arguments.data, arguments.dataset)
-    report = check_dataset(dataset, arguments.workers)
+    report = check_dataset(dataset, arguments.workers, modality=arguments.modality)
     errors = report.findings[report.findings.severity == "error"]
     for finding in errors.itertuples():
         print(f"left out: {finding.case}: {finding.code}: {finding.message}", file=sys.stderr)
     windows = "auto" if arguments.windows == "auto" else arguments.windows.split(",")
     recipe = Recipe(
-        windows=choose_windows(windows, of_pictures=dataset.name == "kaggle"),
+        windows=choose_windows(windows, dataset.name == "kaggle", arguments.modality),
         noise_filter=arguments.noise_filter,
         equalization=arguments.equalization,
         size=arguments.size,
@@ -105,7 +107,7 @@ def _run_notebooks(stems: list[str], arguments: argparse.Namespace, given: dict)
     """Execute notebooks one after the other with the data that the arguments name."""
     from livseg_lib.notebooks import run_all
 
-    given |= {"dataset": arguments.dataset, "data": arguments.data, "target": arguments.target}
+    given |= {name: getattr(arguments, name) for name in ("dataset", "data", "target", "modality")}
     index = run_all(stems, arguments.run_name, arguments.profile, given, arguments.set)
     print(f"{WARNING} Open {index}")
     return 0

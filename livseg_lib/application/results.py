@@ -14,6 +14,7 @@ from livseg_lib.application.patient import PatientResult
 from livseg_lib.application.record import WARNING, finished
 from livseg_lib.atomic import folder_written_aside, write_json
 from livseg_lib.errors import InputError
+from livseg_lib.preprocessing.intensities import as_hu
 from livseg_lib.preprocessing.overview import display_window
 from livseg_lib.preprocessing.windows import apply_window
 from livseg_lib.reporting.figure_files import save_figure
@@ -117,7 +118,7 @@ def _write_page(result: PatientResult, folder: Path) -> None:
     }
     view = PatientView(
         result.case_id,
-        result.scan.volume.voxels,
+        as_hu(result.scan.volume, result.modality).voxels,
         result.scan.volume.spacing_mm,
         {result.record["system"]["system"]: result.labels},
         [("Measures", pd.DataFrame([measures])), ("Tumours", result.tumors)],

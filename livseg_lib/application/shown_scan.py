@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from livseg_lib.application.patient import PatientResult
+from livseg_lib.preprocessing.intensities import as_hu
 from livseg_lib.preprocessing.windows import WINDOWS
 from livseg_lib.reporting.outlined_slice import slice_to_show
 from livseg_lib.reporting.screen_slice import VIEW_WINDOWS, screen_slice
@@ -25,7 +26,7 @@ class ShownScan:
 
     @property
     def voxels(self) -> np.ndarray:
-        """int16 HU (D, H, W), read where it is looked at."""
+        """int16 HU (D, H, W), an MR scan stretched like HU; read where it is looked at."""
         return np.load(self.folder / "voxels.npy", mmap_mode="r", allow_pickle=False)
 
     @property
@@ -56,7 +57,7 @@ class ShownScan:
 def keep_scan(result: PatientResult, folder: Path) -> tuple[ShownScan, int]:
     """Put a result's scan and labels into `folder`; returns it with the slice to begin at."""
     folder.mkdir(parents=True, exist_ok=True)
-    np.save(folder / "voxels.npy", result.scan.volume.voxels)
+    np.save(folder / "voxels.npy", as_hu(result.scan.volume, result.modality).voxels)
     np.save(folder / "labels.npy", result.labels)
     np.save(folder / "spacing_mm.npy", np.asarray(result.scan.volume.spacing_mm, float))
     return ShownScan(folder), slice_to_show(result.labels)

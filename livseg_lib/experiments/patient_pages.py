@@ -18,6 +18,8 @@ from livseg_lib.experiments.clinic_measures import (
 from livseg_lib.labels import STRUCTURES
 from livseg_lib.paths import RunFolders
 from livseg_lib.postprocessing.tumor_measures import measure_liver
+from livseg_lib.preprocessing import Recipe
+from livseg_lib.preprocessing.intensities import as_hu
 from livseg_lib.reporting.patient_page import PatientView
 from livseg_lib.volumes import Volume
 
@@ -60,8 +62,9 @@ def patient_view(
     if not np.isfinite(volume.spacing_mm).all():
         tables = [("Dice of each system.", dice.reset_index())]
         return PatientView(case.case_id, volume.voxels, volume.spacing_mm, outlines, tables, PICTURES_NOTE)
+    shown = as_hu(volume, Recipe.of_case(folders.slices / case.case_id).modality)
     tables = _measures(volume, outlines, systems, dice)
-    return PatientView(case.case_id, volume.voxels, volume.spacing_mm, outlines, tables, note)
+    return PatientView(case.case_id, shown.voxels, volume.spacing_mm, outlines, tables, note)
 
 
 def missing_from(view: PatientView, systems: Systems) -> list[str]:
