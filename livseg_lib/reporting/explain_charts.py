@@ -128,8 +128,8 @@ def conclude_sanity(sanity: pd.DataFrame) -> list[str]:
         closest = ends.loc[ends.absolute_correlation.idxmax()]
         reacts = closest.absolute_correlation < UNCHANGED
         said.append(
-            f"With all weights random, maps keep a rank correlation of {ends.absolute_correlation.mean():.2f} "
-            f"in size with their own (mean of networks: {len(ends)}), at most "
+            "With all weights random, maps keep a rank correlation of "
+            f"{ends.absolute_correlation.mean():.2f} in size with their own (mean of networks: {len(ends)}), at most "
             f"{closest.absolute_correlation:.2f} ({closest.system}). "
             + (
                 "They react to what was learnt, as they must."
