@@ -72,7 +72,7 @@ def explain_slice(networks: Sequence[ExplainedNetwork], asked: SliceToExplain) -
         labels = asked.outline(view, answer)
         heat = _map(asked, view, asked.region(view, answer), None)
         found = structure_mask(labels, asked.structure).any()
-        remark = "" if found and heat.any() else ": empty map" if found else ": no outline"
+        remark = "" if found and heat.any() else "\nempty map" if found else "\nno outline"
         tiles.append(Explained(network.name + remark, heat, labels))
     return tiles
 

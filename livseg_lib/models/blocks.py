@@ -129,11 +129,14 @@ def fold(x, filters: int, patch: Sides):
 
 
 def unfold(x, filters: int, patch: Sides, name: str = "unfold"):
-    """Back to what was there before `fold`, by a transposed convolution."""
+    """Back to what was there before `fold`, by a transposed convolution.
+
+    Without an activation: behind a ReLU, a place of the patch can die, and a quarter of all pixels with it.
+    """
     if math.prod(sides(patch, x)) == 1:
         return x
     transposed = spatial(x).transposed_convolution
-    return transposed(filters, patch, strides=patch, activation="relu", name=name)(x)
+    return transposed(filters, patch, strides=patch, name=name)(x)
 
 
 def sides(size: Sides, x) -> tuple[int, ...]:

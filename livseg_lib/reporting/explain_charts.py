@@ -79,7 +79,7 @@ def pointing_chart(pointing: pd.DataFrame) -> Figure:
         ax.scatter(rows.energy_share, lines, s=46, c=inside, edgecolor=colour, marker=mark, zorder=3)
     ax.set_yticks(range(len(systems)), systems, color=BLACK)
     ax.set_ylim(len(systems) - 0.4, -0.6)
-    ax.set_xlim(left=0)
+    ax.margins(x=0.03)
     ax.xaxis.set_major_formatter(lambda share, _: f"{share:.1%}")
     [structure] = pointing.structure.unique()
     ax.set_xlabel(f"share of the map within the true {structure_name(structure)}, mean over patients")
@@ -129,8 +129,8 @@ def conclude_sanity(sanity: pd.DataFrame) -> list[str]:
         reacts = closest.absolute_correlation < UNCHANGED
         said.append(
             "With all weights random, maps keep a rank correlation of "
-            f"{ends.absolute_correlation.mean():.2f} in size with their own (mean of networks: {len(ends)}), at most "
-            f"{closest.absolute_correlation:.2f} ({closest.system}). "
+            f"{ends.absolute_correlation.mean():.2f} in size with their own (mean of networks: {len(ends)}), "
+            f"at most {closest.absolute_correlation:.2f} ({closest.system}). "
             + (
                 "They react to what was learnt, as they must."
                 if reacts
