@@ -194,8 +194,9 @@ $(REPORT)/32_measure_patients.ipynb: notebooks/32_measure_patients.ipynb \
 
 $(REPORT)/33_patient_pages.ipynb: notebooks/33_patient_pages.ipynb $(REPORT)/parameters/33_patient_pages.json \
 		$(REPORT)/17_finish_predictions.ipynb livseg_lib/experiments/patient_pages.py \
-		$(addprefix livseg_lib/reporting/,patient_page.py surface_view.py slice_pictures.py outline_paths.py) \
-		$(wildcard livseg_lib/reporting/templates/patient.*)
+		livseg_lib/reporting/surface_view.py \
+		$(addprefix livseg_lib/reporting/pages/,patient_page.py slice_pictures.py outline_paths.py) \
+		$(wildcard livseg_lib/reporting/pages/templates/patient.*)
 	$(run_notebook)
 
 REFERENCE_TABLES := systems patients lits_scores slices_summary class_counts splits_summary baseline comparison \

@@ -206,7 +206,7 @@ def networks(arguments: argparse.Namespace) -> int:
     from livseg_lib.atomic import write_atomically
     from livseg_lib.models import SMALL_OPTIONS
     from livseg_lib.models.cost import cost_table
-    from livseg_lib.reporting.network_page import network_page
+    from livseg_lib.reporting.pages.network_page import network_page
     from livseg_lib.runs import describe_device
 
     tables = {

@@ -19,7 +19,7 @@ from livseg_lib.preprocessing.overview import display_window
 from livseg_lib.preprocessing.windows import apply_window
 from livseg_lib.reporting.figure_files import save_figure
 from livseg_lib.reporting.outlined_slice import outlined_slice, slice_to_show
-from livseg_lib.reporting.patient_page import PatientView, write_patient_page
+from livseg_lib.reporting.pages.patient_page import PatientView, write_patient_page
 from livseg_lib.reporting.tables import write_table
 from livseg_lib.volumes import save_segmentation
 

@@ -20,7 +20,7 @@ from livseg_lib.paths import RunFolders
 from livseg_lib.postprocessing.tumor_measures import measure_liver
 from livseg_lib.preprocessing import Recipe
 from livseg_lib.preprocessing.intensities import as_hu
-from livseg_lib.reporting.patient_page import PatientView
+from livseg_lib.reporting.pages.patient_page import PatientView
 from livseg_lib.volumes import Volume
 
 PHANTOM_NOTE = "A phantom: the scan is synthetic."

@@ -4,9 +4,9 @@ from livseg_lib.reporting.charts import class_balance, dice_by_patient, split_ov
 from livseg_lib.reporting.curves import roc_curves, training_curves
 from livseg_lib.reporting.figure_files import read_caption, save_figure
 from livseg_lib.reporting.lesion_sizes import recall_by_size
-from livseg_lib.reporting.links import broken_links, external_resources
-from livseg_lib.reporting.notebooks import notebook_to_html
-from livseg_lib.reporting.page import write_report
+from livseg_lib.reporting.pages.links import broken_links, external_resources
+from livseg_lib.reporting.pages.notebooks import notebook_to_html
+from livseg_lib.reporting.pages.page import write_report
 from livseg_lib.reporting.patients import patient_slice
 from livseg_lib.reporting.pictures import (
     PatientSlice,

@@ -23,7 +23,7 @@ from livseg_lib.experiments.split_audit import (
 )
 from livseg_lib.labels import TUMOR
 from livseg_lib.reporting import update_systems_table
-from livseg_lib.reporting.systems import headline_cards, is_by_patient
+from livseg_lib.reporting.pages.systems import headline_cards, is_by_patient
 from livseg_lib.sampling.protocols import audit_protocols, deal_protocols, mark_positives
 from livseg_lib.training.fit import Stage
 

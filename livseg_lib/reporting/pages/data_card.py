@@ -7,9 +7,9 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from livseg_lib.reporting import card_wording as words
-from livseg_lib.reporting.card_sections import CardSection, Tables, facts_of, linked
 from livseg_lib.reporting.cells import table_view
+from livseg_lib.reporting.pages import card_wording as words
+from livseg_lib.reporting.pages.card_sections import CardSection, Tables, facts_of, linked
 from livseg_lib.reporting.wording import DATASETS
 
 UNKNOWN_ORIGIN = {"motivation": words.MISSING, "collection": words.MISSING, "licence": words.MISSING}

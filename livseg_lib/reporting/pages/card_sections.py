@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import pandas as pd
 from markupsafe import Markup, escape
 
-from livseg_lib.reporting.card_wording import MISSING
 from livseg_lib.reporting.cells import TableView, format_text, is_missing
+from livseg_lib.reporting.pages.card_wording import MISSING
 
 Tables = Mapping[str, pd.DataFrame]
 """Name of a table of the report -> the table; those that are not written yet are not in it."""

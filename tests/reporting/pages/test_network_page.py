@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from livseg_lib.models import MODELS
-from livseg_lib.reporting.network_page import PAPERS, network_page
+from livseg_lib.reporting.pages.network_page import PAPERS, network_page
 
 
 def test_every_network_has_its_paper_and_its_row():

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from livseg_lib.reporting.outline_paths import outline_path, outline_paths
+from livseg_lib.reporting.pages.outline_paths import outline_path, outline_paths
 
 FINE = 8
 """Pixels of the drawing for each unit of a path."""

@@ -13,11 +13,11 @@ import pandas as pd
 from markupsafe import Markup
 
 from livseg_lib.durations import format_duration
-from livseg_lib.reporting import card_wording as words
-from livseg_lib.reporting.card_sections import CardSection, Tables, facts_of, linked
 from livseg_lib.reporting.cells import Cell, TableView, format_cell, format_text, is_missing, table_view
-from livseg_lib.reporting.network_page import PAPERS
-from livseg_lib.reporting.systems import in_readers_order, systems_view
+from livseg_lib.reporting.pages import card_wording as words
+from livseg_lib.reporting.pages.card_sections import CardSection, Tables, facts_of, linked
+from livseg_lib.reporting.pages.network_page import PAPERS
+from livseg_lib.reporting.pages.systems import in_readers_order, systems_view
 from livseg_lib.reporting.wording import DATASETS, SOURCES, column_title
 
 BY_SYSTEM = {

@@ -13,8 +13,8 @@ import pandas as pd
 import pytest
 
 from livseg_lib.errors import InputError
-from livseg_lib.reporting.links import broken_links, external_resources
-from livseg_lib.reporting.patient_page import (
+from livseg_lib.reporting.pages.links import broken_links, external_resources
+from livseg_lib.reporting.pages.patient_page import (
     PatientView,
     page_bytes,
     remove_pages,
@@ -139,7 +139,7 @@ def test_arrays_of_another_shape_are_refused(tmp_path):
 
 def test_a_page_never_stands_without_its_files(tmp_path, monkeypatch):
     page = write_patient_page(view(), tmp_path)
-    monkeypatch.setattr("livseg_lib.reporting.patient_page.surface_figure", lambda *_: 1 / 0)
+    monkeypatch.setattr("livseg_lib.reporting.pages.patient_page.surface_figure", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         write_patient_page(view(), tmp_path)
     assert not page.exists() and not list(tmp_path.rglob("*.partial*"))

@@ -20,9 +20,9 @@ from livseg_lib.labels import STRUCTURES, structure_mask
 from livseg_lib.postprocessing.boxes import Box, require_volumes
 from livseg_lib.preprocessing.windows import WINDOWS
 from livseg_lib.reporting.cells import table_view
-from livseg_lib.reporting.outline_paths import outline_paths
-from livseg_lib.reporting.packed_script import write_packed_script
-from livseg_lib.reporting.slice_pictures import (
+from livseg_lib.reporting.pages.outline_paths import outline_paths
+from livseg_lib.reporting.pages.packed_script import write_packed_script
+from livseg_lib.reporting.pages.slice_pictures import (
     THUMBNAIL,
     has_grey_levels,
     stored_window,
@@ -30,9 +30,9 @@ from livseg_lib.reporting.slice_pictures import (
     write_slice_pictures,
     write_thumbnail,
 )
+from livseg_lib.reporting.pages.templating import environment
 from livseg_lib.reporting.style import GREEN, ORANGE, PURPLE, SKY_BLUE, YELLOW, structure_name
 from livseg_lib.reporting.surface_view import TRUTH, surface_figure
-from livseg_lib.reporting.templating import environment
 
 PRESETS = {"Liver": "liver", "Soft tissue": "abdomen", "Narrow": "liver_narrow"}
 """What a reader may choose -> a window of preprocessing/windows.py; the first is shown at the start."""

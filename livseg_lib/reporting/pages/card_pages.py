@@ -7,11 +7,11 @@ from pathlib import Path
 from urllib.parse import quote
 
 from livseg_lib.atomic import write_atomically
-from livseg_lib.reporting.card_wording import MISSING
-from livseg_lib.reporting.cards import BY_SYSTEM, model_card
-from livseg_lib.reporting.data_card import data_card
-from livseg_lib.reporting.folder import ReportFolder
-from livseg_lib.reporting.templating import environment
+from livseg_lib.reporting.pages.card_wording import MISSING
+from livseg_lib.reporting.pages.cards import BY_SYSTEM, model_card
+from livseg_lib.reporting.pages.data_card import data_card
+from livseg_lib.reporting.pages.folder import ReportFolder
+from livseg_lib.reporting.pages.templating import environment
 from livseg_lib.reporting.wording import DATASETS
 
 MODEL_CARD, DATA_CARD = "Model card", "Data card"

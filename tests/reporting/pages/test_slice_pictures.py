@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from livseg_lib.preprocessing.windows import WINDOWS, apply_window
-from livseg_lib.reporting.slice_pictures import (
+from livseg_lib.reporting.pages.slice_pictures import (
     MAX_SIDE_PIXELS,
     STORED_WINDOW,
     stored_window,

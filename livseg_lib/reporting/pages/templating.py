@@ -17,7 +17,7 @@ INCLUDED = ("page.css", "page.js", "patient.css", "patient.js", "card.css")
 @cache
 def environment() -> jinja2.Environment:
     """Where the templates of all pages come from, with the filters duration, megabytes and words."""
-    loader = jinja2.PackageLoader("livseg_lib.reporting")
+    loader = jinja2.PackageLoader("livseg_lib.reporting.pages")
     found = jinja2.Environment(
         loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )

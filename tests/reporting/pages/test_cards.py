@@ -8,14 +8,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from livseg_lib.reporting.card_pages import write_cards
-from livseg_lib.reporting.card_sections import facts_of, linked
-from livseg_lib.reporting.card_wording import MISSING, ORIGINS, SYSTEMS
-from livseg_lib.reporting.cards import model_card
-from livseg_lib.reporting.data_card import data_card
-from livseg_lib.reporting.folder import ReportFolder
-from livseg_lib.reporting.links import broken_links, external_resources
-from livseg_lib.reporting.page import write_report
+from livseg_lib.reporting.pages.card_pages import write_cards
+from livseg_lib.reporting.pages.card_sections import facts_of, linked
+from livseg_lib.reporting.pages.card_wording import MISSING, ORIGINS, SYSTEMS
+from livseg_lib.reporting.pages.cards import model_card
+from livseg_lib.reporting.pages.data_card import data_card
+from livseg_lib.reporting.pages.folder import ReportFolder
+from livseg_lib.reporting.pages.links import broken_links, external_resources
+from livseg_lib.reporting.pages.page import write_report
 from livseg_lib.reporting.tables import update_systems_table, write_table
 from livseg_lib.reporting.wording import DATASETS
 

@@ -6,8 +6,8 @@ import nbformat
 import pytest
 
 from livseg_lib.errors import InputError
-from livseg_lib.reporting.links import external_resources
-from livseg_lib.reporting.notebooks import notebook_title, notebook_to_html
+from livseg_lib.reporting.pages.links import external_resources
+from livseg_lib.reporting.pages.notebooks import notebook_title, notebook_to_html
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
