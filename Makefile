@@ -229,7 +229,7 @@ reference:  ## keep the small part of a finished RUN (tables; pictures of the ph
 
 test: .venv/test-ready  ## the fast tests (under 8 minutes on 2 cores)
 	@$(PY) -m ruff check livseg_lib tests notebooks
-	@$(PY) -m pytest
+	@OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1 $(PY) -m pytest --numprocesses auto --dist loadfile
 
 test-slow: .venv/test-ready  ## the slow tests: the notebooks on a tiny phantom, killed trainings
 	@$(PY) -m pytest -m slow

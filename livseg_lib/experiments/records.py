@@ -28,7 +28,7 @@ def record_evaluations(
     patients = pd.DataFrame([row for evaluation in evaluations for row in evaluation.patients])
     replace_systems(tables / "patients.csv", patients)
     slices = pd.concat([part for evaluation in evaluations for part in evaluation.slices], ignore_index=True)
-    replace_systems(tables / "slices.csv", slices.round(6))  # the largest table of a report
+    replace_systems(tables / "slices.csv", slices.round(4))  # the largest table of a report
     replace_systems(tables / "slices_summary.csv", summarize_systems(slices))
     lits = [row for system, evaluation in found for row in lits_rows(system, evaluation)]
     replace_systems(tables / "lits_scores.csv", pd.DataFrame(lits))

@@ -41,7 +41,7 @@ def screen_slice(hu: np.ndarray, window: Window, outlines: Mapping[str, np.ndarr
             found, _ = cv2.findContours(
                 _enlarged(mask, factor, cv2.INTER_NEAREST), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE
             )
-            cv2.drawContours(picture, found, -1, _rgb(colours[structure]), 2, cv2.LINE_AA)
+            cv2.drawContours(picture, found, -1, _rgb(colours[structure]), min(factor, 2), cv2.LINE_AA)
     return picture
 
 

@@ -19,8 +19,8 @@ from livseg_lib.reporting.pages.notebooks import notebook_title
 from livseg_lib.reporting.tables import read_table
 from livseg_lib.reporting.wording import figure_section
 
-MAX_EMBEDDED_BYTES = 6_000_000
-"""Of figures in one page, so that it stays below 7 MB; those beyond are linked, not embedded."""
+MAX_EMBEDDED_BYTES = 1_000_000
+"""Of figures in one page, so that a report stays below 25 MB; those beyond are linked, not embedded."""
 
 MAX_OPEN = {"overlays": 4}
 """Section -> figures that it shows at once. Those folded behind them are linked: patient pages show more."""
