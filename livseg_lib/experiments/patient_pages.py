@@ -18,7 +18,6 @@ from livseg_lib.experiments.clinic_measures import (
 from livseg_lib.labels import STRUCTURES
 from livseg_lib.paths import RunFolders
 from livseg_lib.postprocessing.tumor_measures import measure_liver
-from livseg_lib.preprocessing import Recipe
 from livseg_lib.preprocessing.intensities import as_hu
 from livseg_lib.reporting.pages.patient_page import PatientView
 from livseg_lib.volumes import Volume
@@ -48,11 +47,17 @@ def systems_with_predictions(scores: pd.DataFrame, folders: RunFolders) -> dict[
 
 
 def patient_view(
-    case: Case, folders: RunFolders, systems: Systems, scores: pd.DataFrame, note: str
+    case: Case,
+    folders: RunFolders,
+    systems: Systems,
+    scores: pd.DataFrame,
+    note: str,
+    modality: str = "ct",
 ) -> PatientView:
     """The page's content for one case. Systems without a prediction of it are left out (`missing_from`).
 
-    `scores`: patients.csv. Measures in ml and mm are left out where the spacing is unknown.
+    `scores`: patients.csv. An MR scan is shown stretched like HU. Measures in ml and mm are left out
+    where the spacing is unknown.
     """
     volume = case.read_volume()
     outlines = {TRUTH: outlined_labels(TRUTH, case, volume, folders) if case.read_labels else None}
@@ -62,7 +67,7 @@ def patient_view(
     if not np.isfinite(volume.spacing_mm).all():
         tables = [("Dice of each system.", dice.reset_index())]
         return PatientView(case.case_id, volume.voxels, volume.spacing_mm, outlines, tables, PICTURES_NOTE)
-    shown = as_hu(volume, Recipe.of_case(folders.slices / case.case_id).modality)
+    shown = as_hu(volume, modality)
     tables = _measures(volume, outlines, systems, dice)
     return PatientView(case.case_id, shown.voxels, volume.spacing_mm, outlines, tables, note)
 
