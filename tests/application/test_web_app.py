@@ -122,3 +122,16 @@ def test_a_slice_of_a_visit_is_drawn_and_of_no_other(served, tmp_path):
     visits.forget("other")
     assert not isinstance(web_app._picture(visits, "other", start, "liver"), np.ndarray)
     assert folder.exists()
+
+
+def test_a_training_ends_with_a_system_to_use(tmp_path, monkeypatch):
+    def train():
+        yield "epoch 1 of 5"
+        make_run(tmp_path, "run", 0, [("toy", "liver", "patient", 0.9)], ["toy"])
+        yield "Trained."
+
+    monkeypatch.setattr(web_app, "train_quickly", train)
+    *told, (_, model, go, phantom, untrained) = web_app._train(tmp_path)
+    assert [log["value"] for log, *_ in told] == ["epoch 1 of 5", "Trained."]
+    assert model["value"] == "run/toy" and go["visible"] and phantom["visible"]
+    assert not untrained["visible"]
