@@ -19,7 +19,9 @@ from livseg_lib.checksums import file_checksum
 from livseg_lib.errors import InputError
 from livseg_lib.training.weights_file import assign_arrays, load_arrays, save_variables
 
-FORMAT = 1
+FORMAT = 2
+"""Raise it whenever the same weights would answer otherwise: 2 unfolds without a ReLU."""
+
 WARNING = "Research only. Not for clinical use."
 
 
@@ -76,6 +78,12 @@ def read_network(folder: Path, rebuild: Callable[[dict], Trained], kind: str) ->
     """
     try:
         description = json.loads((folder / "model.json").read_text())
+        if description["format"] != FORMAT:
+            found = description["format"]
+            problem = f"was trained by another version of livseg (format {found}, not {FORMAT})."
+                f"was trained by another version of livseg (format {description['format']}, not {FORMAT})."
+            )
+            raise InputError(folder, problem, "Train it anew, or use the version that trained it.")
         weights = folder / "weights.safetensors"
         if file_checksum(weights) != description["weights_sha256"]:
             raise InputError(weights, "is not the file that model.json describes.", "Copy both anew.")

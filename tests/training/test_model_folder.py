@@ -59,3 +59,11 @@ def test_the_description_warns_and_names_what_it_expects(tmp_path):
     assert description["input_shape"] == [128, 128, 3]
     assert description["recipe"]["windows"] == ["liver", "liver_narrow", "liver_wide"]
     assert len(description["weights_sha256"]) == 64
+
+
+def test_a_model_whose_weights_mean_something_else_today_is_refused(tmp_path):
+    folder = save_model(trained("unet"), tmp_path)
+    description = json.loads((folder / "model.json").read_text())
+    (folder / "model.json").write_text(json.dumps(description | {"format": 1}))
+    with pytest.raises(InputError, match="another version of livseg"):
+        load_model(folder)
