@@ -78,11 +78,8 @@ def read_network(folder: Path, rebuild: Callable[[dict], Trained], kind: str) ->
     """
     try:
         description = json.loads((folder / "model.json").read_text())
-        if description["format"] != FORMAT:
-            found = description["format"]
+        if (found := description["format"]) != FORMAT:
             problem = f"was trained by another version of livseg (format {found}, not {FORMAT})."
-                f"was trained by another version of livseg (format {description['format']}, not {FORMAT})."
-            )
             raise InputError(folder, problem, "Train it anew, or use the version that trained it.")
         weights = folder / "weights.safetensors"
         if file_checksum(weights) != description["weights_sha256"]:
