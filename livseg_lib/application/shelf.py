@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,7 +43,7 @@ class Shelved:
 def shelved_systems(reports: Path) -> list[Shelved]:
     """Every trained system below `reports`: the newest run first, in it the best outlines of tumours first.
 
-    A run whose tables cannot be read is left out.
+    A run whose tables cannot be read is named on stderr and left out.
     """
     runs = sorted(reports.glob("*/tables/systems.csv"), key=lambda path: -path.stat().st_mtime)
     return [shelved for table in runs for shelved in _systems_of_run(table)]
@@ -67,7 +68,8 @@ def _systems_of_run(path: Path) -> list[Shelved]:
         table = read_table(path)
         rows = table[table.target.isin(STRUCTURES) & (table.split_by == "patient")]
         dataset = _dataset(report)
-    except (InputError, AttributeError, OSError, ValueError):
+    except (InputError, AttributeError, OSError, ValueError) as error:
+        print(f"left out: {report.name}: its tables cannot be read ({error}).", file=sys.stderr)
         return []
     systems = [
         Shelved(report.name, str(name), report / "models" / str(name), _scores(group), dataset)

@@ -39,11 +39,12 @@ def test_the_newest_run_comes_first_and_in_it_the_best_tumours(tmp_path):
     assert "tumour 0.60" in found[0].title
 
 
-def test_a_run_that_cannot_be_read_hides_no_other(tmp_path):
+def test_a_run_that_cannot_be_read_is_named_and_hides_no_other(tmp_path, capsys):
     make_run(tmp_path, "whole", 10, [("unet", "liver", "patient", 0.9)], ["unet"])
     make_run(tmp_path, "broken", 5, [("unet", "liver", "patient", 0.9)], ["unet"])
     (tmp_path / "broken" / "tables" / "systems.csv").write_bytes(b"\xff\xfe\x00")
     assert [one.run for one in shelved_systems(tmp_path)] == ["whole"]
+    assert "left out: broken" in capsys.readouterr().err
 
 
 def test_there_may_be_none(tmp_path):

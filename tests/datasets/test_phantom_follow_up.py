@@ -74,3 +74,10 @@ def test_growth_of_nothing_is_refused(growth):
 def test_a_tumour_larger_than_the_liver_finds_no_place():
     with pytest.raises(InputError, match="no room"):
         again({}, [Lesion("tumor", 400.0, -40.0, diffuse=False)])
+
+
+def test_the_second_scan_of_an_mr_phantom_is_an_mr_scan():
+    first = make_phantom_patient(5, 0, site="tiny mr")
+    second = make_phantom_follow_up(5, 0, growth={}, site="tiny mr", moved_mm=(0, 0, 0))
+    assert second.voxels.min() >= 0
+    assert np.corrcoef(first.voxels.ravel(), second.voxels.ravel())[0, 1] > 0.9

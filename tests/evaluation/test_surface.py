@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from evaluation.mask_pairs import random_pair
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import distance_transform_edt
@@ -65,15 +66,6 @@ def test_shifted_box_by_hand():
     bar, shifted = box(np.s_[1], np.s_[1], np.s_[2:6]), box(np.s_[1], np.s_[1], np.s_[4:8])
     out = np.array([0.9, 1.8, 0.9, 1.8])
     assert scores(bar, shifted) == pytest.approx([out.sum() / 8, np.sqrt((out**2).sum() / 8), 1.8])
-
-
-def random_pair(seed: int) -> np.ndarray:
-    rng = np.random.default_rng(seed)
-    pair = np.zeros((2, 9, 10, 11), bool)
-    for mask in pair:
-        for corner in rng.integers(0, 8, (rng.integers(1, 4), 3)):
-            mask[tuple(slice(a, a + n) for a, n in zip(corner, rng.integers(1, 6, 3), strict=True))] = True
-    return pair
 
 
 def brute_force(prediction, reference, spacing) -> list[float]:

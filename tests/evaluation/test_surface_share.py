@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from evaluation.mask_pairs import random_pair
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -61,15 +62,6 @@ def test_empty_masks_and_unknown_spacing(predicted, present, spacing):
 def test_a_tolerance_is_a_length(tolerance_mm):
     with pytest.raises(InputError, match="tolerance_mm"):
         surface_dice(surface_distances(bar(1, 3), bar(2, 3), SPACING), tolerance_mm)
-
-
-def random_pair(seed: int) -> np.ndarray:
-    rng = np.random.default_rng(seed)
-    pair = np.zeros((2, 9, 10, 11), bool)
-    for mask in pair:
-        for corner in rng.integers(0, 8, (rng.integers(1, 4), 3)):
-            mask[tuple(slice(a, a + n) for a, n in zip(corner, rng.integers(1, 6, 3), strict=True))] = True
-    return pair
 
 
 @settings(max_examples=25, deadline=None)

@@ -14,12 +14,15 @@ import numpy as np
 from livseg_lib.datasets.phantom.anatomy import Anatomy, Grid
 from livseg_lib.datasets.phantom.lesions import Lesion, find_place, paint_lesion, place_lesions
 from livseg_lib.datasets.phantom.patient import PhantomPatient, paint_patient
-from livseg_lib.datasets.phantom.scanner import PADDING_HU, scan
-from livseg_lib.datasets.phantom.tissues import ORGAN_OF_TISSUE, Organ, labels_of_organs
+from livseg_lib.datasets.phantom.scanner import PADDING_HU
+from livseg_lib.datasets.phantom.tissues import ORGAN_OF_TISSUE, Organ
 from livseg_lib.errors import InputError
 
 MOVED_MM = (4.0, 7.0, 9.0)
 """How much farther along D, H and W the patient lies the second time, in whole voxels."""
+
+UNSCANNED = {"ct": PADDING_HU, "mr": 0}
+"""What a scanner writes where there is nothing."""
 
 SECOND_SCAN = 1
 """Its noise is drawn from a stream of its own."""
@@ -64,17 +67,10 @@ def make_phantom_follow_up(
 
     painted = paint_patient(seed, index, site, paint)
     noise_rng = np.random.default_rng([seed, index, 4, SECOND_SCAN])
-    voxels = scan(noise_rng, painted.site, painted.anatomy, painted.grid, painted.hu, painted.added_hu)
+    voxels = painted.scanned(noise_rng)
     organs = _moved(ORGAN_OF_TISSUE[painted.anatomy.tissues], painted.grid, moved_mm, Organ.AIR)
-    return PhantomPatient(
-        voxels=_moved(voxels, painted.grid, moved_mm, PADDING_HU),
-        labels=labels_of_organs(organs),
-        organs=organs,
-        spacing_mm=painted.grid.spacing_mm,
-        site=painted.site,
-        phase=painted.phase,
-        lesions=painted.lesions,
-    )
+    outside = UNSCANNED[painted.site.modality]
+    return painted.as_patient(_moved(voxels, painted.grid, moved_mm, outside), organs)
 
 
 def _require_growth(growth: Mapping[int, float], n_lesions: int) -> None:

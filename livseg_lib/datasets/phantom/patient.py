@@ -59,18 +59,7 @@ def make_phantom_patient(seed: int, index: int, site: str | None = None) -> Phan
     for an unknown site.
     """
     painted = paint_patient(seed, index, site)
-    organs = ORGAN_OF_TISSUE[painted.anatomy.tissues]
-    return PhantomPatient(
-        voxels=SCANNERS[painted.site.modality](
-            painted.scan_rng, painted.site, painted.anatomy, painted.grid, painted.hu, painted.added_hu
-        ),
-        labels=labels_of_organs(organs),
-        organs=organs,
-        spacing_mm=painted.grid.spacing_mm,
-        site=painted.site,
-        phase=painted.phase,
-        lesions=painted.lesions,
-    )
+    return painted.as_patient(painted.scanned(painted.scan_rng), ORGAN_OF_TISSUE[painted.anatomy.tissues])
 
 
 def make_phantom_organs(seed: int, index: int, site: str | None = None) -> np.ndarray:
@@ -93,6 +82,23 @@ class PaintedPatient(NamedTuple):
     lesions: tuple[Lesion, ...]
     added_hu: np.ndarray
     scan_rng: np.random.Generator
+
+    def scanned(self, rng: np.random.Generator) -> np.ndarray:
+        """The voxels, int16 (D, H, W), that the site's scanner gives with the noise of `rng`."""
+        scanner = SCANNERS[self.site.modality]
+        return scanner(rng, self.site, self.anatomy, self.grid, self.hu, self.added_hu)
+
+    def as_patient(self, voxels: np.ndarray, organs: np.ndarray) -> PhantomPatient:
+        """With what was scanned and which organ lies where, both (D, H, W)."""
+        return PhantomPatient(
+            voxels=voxels,
+            labels=labels_of_organs(organs),
+            organs=organs,
+            spacing_mm=self.grid.spacing_mm,
+            site=self.site,
+            phase=self.phase,
+            lesions=self.lesions,
+        )
 
 
 def paint_patient(
