@@ -127,12 +127,12 @@ $(REPORT)/14_train_cascades.ipynb: notebooks/14_train_cascades.ipynb $(REPORT)/p
 
 $(REPORT)/15_filter_candidates.ipynb: notebooks/15_filter_candidates.ipynb \
 		$(REPORT)/parameters/15_filter_candidates.json $(REPORT)/03_train_unet.ipynb $(REPORT)/14_train_cascades.ipynb \
-		livseg_lib/experiments/candidate_training.py livseg_lib/experiments/filter_effect.py
+		livseg_lib/experiments/cascade_parts/candidate_training.py livseg_lib/experiments/cascade_parts/filter_effect.py
 	$(run_notebook)
 
 $(REPORT)/16_classify_superpixels.ipynb: notebooks/16_classify_superpixels.ipynb \
 		$(REPORT)/parameters/16_classify_superpixels.json $(REPORT)/13_segment_volumes.ipynb \
-		livseg_lib/experiments/superpixel_training.py
+		livseg_lib/experiments/cascade_parts/superpixel_training.py
 	$(run_notebook)
 
 $(REPORT)/17_finish_predictions.ipynb: notebooks/17_finish_predictions.ipynb \
@@ -145,22 +145,22 @@ $(REPORT)/17_finish_predictions.ipynb: notebooks/17_finish_predictions.ipynb \
 
 $(REPORT)/20_compare_systems.ipynb: notebooks/20_compare_systems.ipynb $(REPORT)/parameters/20_compare_systems.json \
 		$(REPORT)/17_finish_predictions.ipynb \
-		livseg_lib/evaluation/paired.py livseg_lib/experiments/budgets.py livseg_lib/experiments/pooled_scores.py
+		livseg_lib/evaluation/statistics/paired.py livseg_lib/experiments/budgets.py livseg_lib/experiments/pooled_scores.py
 	$(run_notebook)
 
 $(REPORT)/21_audit_split.ipynb: notebooks/21_audit_split.ipynb $(REPORT)/parameters/21_audit_split.json \
 		$(REPORT)/02_classify_masks.ipynb $(LEARNING) $(SCORING) $(WHOLE) \
-		livseg_lib/experiments/split_audit.py livseg_lib/experiments/copyist.py
+		livseg_lib/experiments/protocols/split_audit.py livseg_lib/experiments/protocols/copyist.py
 	$(run_notebook)
 
 $(REPORT)/22_tune.ipynb: notebooks/22_tune.ipynb $(REPORT)/parameters/22_tune.json \
 		$(REPORT)/02_classify_masks.ipynb $(LEARNING) $(WHOLE) \
-		livseg_lib/experiments/cross_validation.py livseg_lib/experiments/tuning.py
+		livseg_lib/experiments/protocols/cross_validation.py livseg_lib/experiments/protocols/tuning.py
 	$(run_notebook)
 
 $(REPORT)/23_weigh_classes.ipynb: notebooks/23_weigh_classes.ipynb $(REPORT)/parameters/23_weigh_classes.json \
 		$(REPORT)/02_classify_masks.ipynb $(LEARNING) $(SCORING) $(WHOLE) \
-		livseg_lib/experiments/class_imbalance.py livseg_lib/experiments/missed_tumors.py
+		livseg_lib/experiments/errors/class_imbalance.py livseg_lib/experiments/errors/missed_tumors.py
 	$(run_notebook)
 
 $(REPORT)/24_apply_to_scan.ipynb: notebooks/24_apply_to_scan.ipynb $(REPORT)/parameters/24_apply_to_scan.json \
@@ -181,7 +181,7 @@ $(REPORT)/30_analyse_errors.ipynb: notebooks/30_analyse_errors.ipynb $(REPORT)/p
 
 $(REPORT)/31_explain_predictions.ipynb: notebooks/31_explain_predictions.ipynb \
 		$(REPORT)/parameters/31_explain_predictions.json $(REPORT)/17_finish_predictions.ipynb \
-		livseg_lib/evaluation/saliency.py $(call room,inference/explain) \
+		livseg_lib/evaluation/probabilities/saliency.py $(call room,inference/explain) \
 		$(addprefix livseg_lib/experiments/,explained_networks.py explanation_checks.py explanation_pictures.py \
 		warning_maps.py)
 	$(run_notebook)
@@ -193,7 +193,7 @@ $(REPORT)/32_measure_patients.ipynb: notebooks/32_measure_patients.ipynb \
 	$(run_notebook)
 
 $(REPORT)/33_patient_pages.ipynb: notebooks/33_patient_pages.ipynb $(REPORT)/parameters/33_patient_pages.json \
-		$(REPORT)/17_finish_predictions.ipynb livseg_lib/experiments/patient_pages.py \
+		$(REPORT)/17_finish_predictions.ipynb livseg_lib/experiments/patients/patient_pages.py \
 		livseg_lib/reporting/surface_view.py \
 		$(addprefix livseg_lib/reporting/pages/,patient_page.py slice_pictures.py outline_paths.py) \
 		$(wildcard livseg_lib/reporting/pages/templates/patient.*)

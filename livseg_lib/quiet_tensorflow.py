@@ -1,11 +1,14 @@
 """Imports TensorFlow without the pages that its C++ side prints about processors and missing GPUs.
 
 They come before any logging setting takes hold, straight to file descriptor 2, and would stand in
-every executed notebook. Python errors still show. Does nothing for other Keras backends.
+every executed notebook. So would its warning about retracing, which takes several networks that are
+asked in turn for one that is compiled again and again. Python errors still show. Does nothing for other
+Keras backends.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -34,6 +37,7 @@ def import_quietly() -> None:
         import tensorflow
 
         tensorflow.config.list_logical_devices()
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
 
 import_quietly()

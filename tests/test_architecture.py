@@ -78,9 +78,8 @@ def test_only_the_augmentation_knows_imgaug():
 
 @pytest.mark.parametrize("room", WITHOUT_TENSORFLOW)
 def test_rooms_that_score_and_report_load_no_tensorflow(room):
-    modules = [f"livseg_lib.{room}"]
-    if (LIBRARY / room).is_dir():
-        modules += [f"livseg_lib.{room}.{path.stem}" for path in (LIBRARY / room).glob("[a-z]*.py")]
+    files = [path for path in LIBRARY.rglob("*.py") if room_of(path) == room and path.stem != "__init__"]
+    modules = [".".join(("livseg_lib", *path.relative_to(LIBRARY).with_suffix("").parts)) for path in files]
     program = f"import sys, {', '.join(modules)}; assert not {{'tensorflow', 'keras'}} & set(sys.modules)"
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert found.returncode == 0, found.stderr

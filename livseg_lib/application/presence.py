@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from livseg_lib.evaluation.presence import presence_levels
-from livseg_lib.evaluation.probability_histogram import is_predicted
+from livseg_lib.evaluation.probabilities.presence import presence_levels
+from livseg_lib.evaluation.probabilities.probability_histogram import is_predicted
 from livseg_lib.labels import structure_mask
 
 SMALLEST_SHARE = 1 / 2048

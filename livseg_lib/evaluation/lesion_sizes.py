@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 from scipy.ndimage import find_objects
 
-from livseg_lib.evaluation.bootstrap import share_with_interval
 from livseg_lib.evaluation.detection import tumor_overlap
+from livseg_lib.evaluation.statistics.bootstrap import share_with_interval
 from livseg_lib.postprocessing.axial_diameters import axial_diameters
 
 SIZE_CLASSES = ("< 10 mm", "10 to 20 mm", "20 to 50 mm", "> 50 mm")

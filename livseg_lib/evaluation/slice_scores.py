@@ -7,7 +7,7 @@ import pandas as pd
 
 from livseg_lib.evaluation import overlap
 from livseg_lib.evaluation.arrays import require_same_shape
-from livseg_lib.evaluation.probability_histogram import is_predicted
+from livseg_lib.evaluation.probabilities.probability_histogram import is_predicted
 
 SLICE_SCORES = {
     "dice": overlap.dice,

@@ -9,14 +9,14 @@ import numpy as np
 import pandas as pd
 
 from livseg_lib.errors import InputError
-from livseg_lib.evaluation.presence import (
+from livseg_lib.evaluation.probabilities.presence import (
     PresenceRule,
     accuracy_interval,
     choose_presence_rule,
     presence_levels,
     presence_scores,
 )
-from livseg_lib.evaluation.probability_histogram import is_predicted
+from livseg_lib.evaluation.probabilities.probability_histogram import is_predicted
 from livseg_lib.evaluation.published import published_rows
 from livseg_lib.inference import stored_labels, stored_pictures
 from livseg_lib.inference.planes import predict_planes

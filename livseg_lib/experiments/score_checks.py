@@ -14,9 +14,9 @@ import pandas as pd
 from tqdm import tqdm
 
 from livseg_lib.datasets.case import Case
-from livseg_lib.evaluation.calibration import calibration_region
-from livseg_lib.evaluation.froc import Candidates, find_candidates
-from livseg_lib.evaluation.probability_histogram import ProbabilityHistogram, is_predicted
+from livseg_lib.evaluation.probabilities.calibration import calibration_region
+from livseg_lib.evaluation.probabilities.froc import Candidates, find_candidates
+from livseg_lib.evaluation.probabilities.probability_histogram import ProbabilityHistogram, is_predicted
 from livseg_lib.inference.blocks import predict_stack
 from livseg_lib.inference.stored_slices import stored_labels, stored_pictures
 from livseg_lib.labels import structure_mask

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 import pandas as pd
 
-from livseg_lib.evaluation.bootstrap import bootstrap_interval
-from livseg_lib.evaluation.calibration import calibration_scores, reliability_curve
-from livseg_lib.evaluation.froc import Candidates, froc_score, recall_at, recall_with_interval
-from livseg_lib.evaluation.probability_histogram import ProbabilityHistogram
-from livseg_lib.evaluation.thresholds import THRESHOLDS, dice_by_threshold
+from livseg_lib.evaluation.probabilities.calibration import calibration_scores, reliability_curve
+from livseg_lib.evaluation.probabilities.froc import Candidates, froc_score, recall_at, recall_with_interval
+from livseg_lib.evaluation.probabilities.probability_histogram import ProbabilityHistogram
+from livseg_lib.evaluation.probabilities.thresholds import THRESHOLDS, dice_by_threshold
+from livseg_lib.evaluation.statistics.bootstrap import bootstrap_interval
 from livseg_lib.experiments.score_checks import REGIONS, CheckedNetwork
 from livseg_lib.reporting.calibration import Reliability
 

@@ -1,5 +1,6 @@
 """Model -> labels on the scan's own grid, and what they are worth on test patients."""
 
+import livseg_lib.quiet_tensorflow  # noqa: F401 (before Keras imports it)
 from livseg_lib.inference.evaluate import Evaluation, ScoredSystem, evaluate_labels, evaluate_system
 from livseg_lib.inference.stored_slices import stored_labels, stored_pictures
 from livseg_lib.inference.systems_rows import lits_rows, systems_rows

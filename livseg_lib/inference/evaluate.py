@@ -15,7 +15,7 @@ from tqdm import tqdm
 from livseg_lib.datasets.case import Case
 from livseg_lib.evaluation.case_scores import DISTANCE_SCORES, score_case
 from livseg_lib.evaluation.lesion_sizes import lesion_rows
-from livseg_lib.evaluation.probability_histogram import ProbabilityHistogram
+from livseg_lib.evaluation.probabilities.probability_histogram import ProbabilityHistogram
 from livseg_lib.evaluation.slice_scores import score_slices
 from livseg_lib.inference.blocks import predict_stack
 from livseg_lib.inference.stored_slices import stored_labels, stored_pictures

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from livseg_lib.evaluation.probability_histogram import is_predicted, quantize
+from livseg_lib.evaluation.probabilities.probability_histogram import is_predicted, quantize
 from livseg_lib.inference.cascade import with_tumors
 from livseg_lib.inference.planes import predict_batches
 from livseg_lib.labels import structure_mask

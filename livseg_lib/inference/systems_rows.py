@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from livseg_lib.evaluation.bootstrap import bootstrap_interval
 from livseg_lib.evaluation.published import published_rows
 from livseg_lib.evaluation.slice_scores import summarize_slices
+from livseg_lib.evaluation.statistics.bootstrap import bootstrap_interval
 from livseg_lib.evaluation.summary import summarize_cases
 from livseg_lib.evaluation.surface import SURFACE_TOLERANCE_MM
 from livseg_lib.inference.evaluate import Evaluation, ScoredSystem

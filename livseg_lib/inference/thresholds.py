@@ -7,8 +7,8 @@ from pathlib import Path
 
 import keras
 
-from livseg_lib.evaluation.probability_histogram import ProbabilityHistogram
-from livseg_lib.evaluation.thresholds import choose_threshold
+from livseg_lib.evaluation.probabilities.probability_histogram import ProbabilityHistogram
+from livseg_lib.evaluation.probabilities.thresholds import choose_threshold
 from livseg_lib.inference.blocks import predict_stack
 from livseg_lib.inference.stored_slices import stored_labels, stored_pictures
 from livseg_lib.labels import structure_mask

@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from livseg_lib.evaluation.paired import SIGNIFICANT
+from livseg_lib.evaluation.statistics.paired import SIGNIFICANT
 from livseg_lib.reporting.pictures import draw_outlines, legend, overlay, overlay_keys, zoom
 from livseg_lib.reporting.style import (
     BLACK,

@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from livseg_lib.evaluation.calibration import BINS, ReliabilityCurve
+from livseg_lib.evaluation.probabilities.calibration import BINS, ReliabilityCurve
 from livseg_lib.reporting.style import BLACK, BLUE, GREY, WIDTH, new_figure, structure_name, styled
 
 PANELS_A_ROW = 4

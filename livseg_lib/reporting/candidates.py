@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from livseg_lib.evaluation.paired import SIGNIFICANT
+from livseg_lib.evaluation.statistics.paired import SIGNIFICANT
 from livseg_lib.postprocessing.candidates import FEATURES
 from livseg_lib.reporting.style import (
     BLACK,

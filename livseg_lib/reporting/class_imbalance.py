@@ -1,7 +1,7 @@
 """A study of losses in pictures and sentences: which tumours each finds, and what it invents.
 
-Takes the tables of `livseg_lib.experiments.missed_tumors`. Losses are drawn in the order they are met, each
-in one colour throughout.
+Takes the tables of `livseg_lib.experiments.errors.missed_tumors`. Losses are drawn in the order they are
+met, each in one colour throughout.
 """
 
 from __future__ import annotations

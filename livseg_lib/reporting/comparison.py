@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from livseg_lib.evaluation.paired import SIGNIFICANT
+from livseg_lib.evaluation.statistics.paired import SIGNIFICANT
 from livseg_lib.reporting.direct_labels import name_lines, system_look
 from livseg_lib.reporting.style import (
     BLACK,
@@ -60,8 +60,8 @@ def curves_of_systems(histories: Mapping[str, pd.DataFrame], structures: Sequenc
 def paired_differences(table: pd.DataFrame) -> Figure:
     """A forest of differences in Dice: a panel a family and structure, a line a pair, mean and 95 % interval.
 
-    `table` as `livseg_lib.evaluation.paired.compare_systems` gives it. Pairs that differ after Holm's
-    correction (p < 0.05) are drawn in colour.
+    `table` as `livseg_lib.evaluation.statistics.paired.compare_systems` gives it. Pairs that differ after
+    Holm's correction (p < 0.05) are drawn in colour.
     """
     structures, families = table["structure"].unique(), table["family"].unique()
     lines = [int((table["family"] == f).groupby(table["structure"]).sum().max()) for f in families]

@@ -6,12 +6,13 @@ from math import floor, log2
 
 import pandas as pd
 
-from livseg_lib.evaluation.paired import SIGNIFICANT
+from livseg_lib.evaluation.statistics.paired import SIGNIFICANT
 from livseg_lib.reporting.style import structure_name
 
 
 def conclude(differences: pd.DataFrame, level: float = SIGNIFICANT) -> list[str]:
-    """A few sentences a structure and family of `livseg_lib.evaluation.paired.compare_systems`' table.
+    """A few sentences a structure and family of the table of
+    `livseg_lib.evaluation.statistics.paired.compare_systems`.
 
     They name the pairs that differ after Holm's correction and those about which nothing can be said, and
     say where no result could have passed `level` with so few patients, and how many it would have taken.

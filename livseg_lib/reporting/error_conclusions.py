@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pandas as pd
 
-from livseg_lib.evaluation.error_causes import BRIGHT_HU, BRIGHT_TEXTURE, TEXTURE_SD_HU
-from livseg_lib.evaluation.error_objects import FALSE_NEGATIVE, FALSE_POSITIVE
-from livseg_lib.evaluation.lesion_contrast import CONTRAST_EDGES_HU
-from livseg_lib.evaluation.paired import SIGNIFICANT
+from livseg_lib.evaluation.errors.error_causes import BRIGHT_HU, BRIGHT_TEXTURE, TEXTURE_SD_HU
+from livseg_lib.evaluation.errors.error_objects import FALSE_NEGATIVE, FALSE_POSITIVE
+from livseg_lib.evaluation.errors.lesion_contrast import CONTRAST_EDGES_HU
+from livseg_lib.evaluation.statistics.paired import SIGNIFICANT
 
 
 def conclude_classes(classes: pd.DataFrame, missed: pd.DataFrame) -> list[str]:

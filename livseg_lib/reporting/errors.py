@@ -9,8 +9,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from livseg_lib.evaluation.error_objects import FALSE_NEGATIVE, FALSE_POSITIVE
-from livseg_lib.evaluation.lesion_contrast import CONTRAST_CLASSES, CONTRAST_EDGES_HU
+from livseg_lib.evaluation.errors.error_objects import FALSE_NEGATIVE, FALSE_POSITIVE
+from livseg_lib.evaluation.errors.lesion_contrast import CONTRAST_CLASSES, CONTRAST_EDGES_HU
 from livseg_lib.reporting.style import (
     BLACK,
     BLUE,

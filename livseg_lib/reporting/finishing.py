@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from livseg_lib.evaluation.paired import SIGNIFICANT
+from livseg_lib.evaluation.statistics.paired import SIGNIFICANT
 from livseg_lib.postprocessing.finishing import finish_title
 from livseg_lib.reporting.style import (
     BLACK,

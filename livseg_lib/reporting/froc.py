@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
-from livseg_lib.evaluation.froc import FALSE_POSITIVE_RATES, FrocCurve
+from livseg_lib.evaluation.probabilities.froc import FALSE_POSITIVE_RATES, FrocCurve
 from livseg_lib.reporting.direct_labels import name_lines, system_look
 from livseg_lib.reporting.style import BLACK, LIGHT_GREY, WIDTH, new_figure, styled
 

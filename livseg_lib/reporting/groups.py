@@ -9,8 +9,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from livseg_lib.evaluation.groups import FEWEST_PATIENTS
-from livseg_lib.evaluation.paired import SIGNIFICANT
+from livseg_lib.evaluation.statistics.groups import FEWEST_PATIENTS
+from livseg_lib.evaluation.statistics.paired import SIGNIFICANT
 from livseg_lib.reporting.style import BLACK, BLUE, GREY, ORANGE, WIDTH, new_figure, structure_name, styled
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from livseg_lib.datasets.case import Case
-from livseg_lib.evaluation.froc import Candidates
+from livseg_lib.evaluation.probabilities.froc import Candidates
 from livseg_lib.experiments import score_checks, score_tables
 from livseg_lib.paths import RunFolders
 from livseg_lib.predictions import keep_prediction

@@ -11,7 +11,7 @@ import pytest
 from keras import layers
 
 from livseg_lib.errors import InputError
-from livseg_lib.evaluation.presence import PresenceRule
+from livseg_lib.evaluation.probabilities.presence import PresenceRule
 from livseg_lib.experiments.detection import (
     AREAS,
     candidate_areas,

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.text import Text
 
-from livseg_lib.evaluation.paired import compare_systems
+from livseg_lib.evaluation.statistics.paired import compare_systems
 from livseg_lib.reporting.comparison import curves_of_systems, paired_differences
 from livseg_lib.reporting.cost import cost_against_dice
 from livseg_lib.reporting.direct_labels import spread, system_look

@@ -1,0 +1,1 @@
+"""Missed and invented tumours as objects, and what may explain them."""

@@ -1,0 +1,1 @@
+"""Chance: intervals, paired tests, agreement and groups, always over patients."""

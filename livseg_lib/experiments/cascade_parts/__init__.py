@@ -1,0 +1,1 @@
+"""The cascades and how their learnt parts are trained (systems G to J)."""

@@ -1,0 +1,1 @@
+"""Why systems err, and losses against it (system B)."""

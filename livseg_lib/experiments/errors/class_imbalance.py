@@ -1,0 +1,172 @@
+"""Does a loss that favours the rare class find more low-contrast tumours? System B proposes class weights
+and the focal loss; here the same network learns the same slices in the same order, and only the loss differs.
+
+Cross-validated, so that every development patient is scored by networks that never saw it; test patients
+are not touched. A loss also shifts how sure a network is, and any network finds more at a lower threshold.
+Every tumour is therefore looked for at several thresholds, and losses are compared at 0.5 and at the
+threshold that the *other* parts choose.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import keras
+import numpy as np
+import pandas as pd
+
+from livseg_lib.datasets.case import Case
+from livseg_lib.errors import InputError
+from livseg_lib.evaluation.arrays import foreground_box
+from livseg_lib.evaluation.detection import lesion_overlap
+from livseg_lib.evaluation.errors.error_causes import count_bright_textures
+from livseg_lib.evaluation.errors.error_objects import TrueCase
+from livseg_lib.evaluation.errors.lesion_contrast import (
+    contrast_class,
+    count_false_alarms,
+    describe_lesions,
+    lesion_hits,
+)
+from livseg_lib.evaluation.overlap import dice, overlap_counts
+from livseg_lib.experiments.plan import TrainingPlan
+from livseg_lib.experiments.protocols.cross_validation import development_slices
+from livseg_lib.experiments.train_system import train_network
+from livseg_lib.inference import stored_pictures
+from livseg_lib.inference.planes import predict_planes
+from livseg_lib.inference.volume import labels_from_planes
+from livseg_lib.labels import structure_mask
+from livseg_lib.preprocessing import Recipe
+from livseg_lib.training.losses import Weight, loss_options
+
+THRESHOLDS = (0.1, 0.3, 0.5, 0.7, 0.9)
+LIVER_THRESHOLD = 0.5
+"""Where a network outlines the liver too, tumours count inside it."""
+
+
+@dataclass(frozen=True)
+class LossStudy:
+    """What the networks of each loss found; the same columns whether at all thresholds or at one."""
+
+    lesions: pd.DataFrame
+    """A row a loss, threshold and true tumour: loss, part, patient, case, threshold, then the columns of
+    `describe_lesions`, contrast (its class) and those of `lesion_hits`."""
+    patients: pd.DataFrame
+    """A row a loss, threshold and case: loss, part, patient, case, threshold, dice, false_alarms, and
+    bright_false_alarms, how many of those are bright textures."""
+    histories: pd.DataFrame
+    """A row a loss, part and epoch; what the loss came to is `training_loss`."""
+
+
+def loss_plans(base: TrainingPlan, losses: Sequence[str], **options: Weight) -> dict[str, TrainingPlan]:
+    """Loss -> `base` with that loss and those of the options that it knows.
+
+    All keep the system's name, from which first weights and the order of slices are drawn.
+    """
+    return {
+        loss: replace(
+            base,
+            loss=loss,
+            loss_options={name: options[name] for name in loss_options(loss) if name in options},
+        )
+        for loss in losses
+    }
+
+
+def compare_losses(
+    plans: dict[str, TrainingPlan],
+    slices: pd.DataFrame,
+    cases: Iterable[Case],
+    folder: Path,
+    checkpoints: Path,
+    parts: int = 2,
+    thresholds: Sequence[float] = THRESHOLDS,
+) -> LossStudy:
+    """Train each plan once a part, on all other development patients, and score the patients left out.
+
+    `slices` are the classified ones; their folds are joined into `parts`. `folder` holds their arrays,
+    `cases` their scans. One volume is in memory at a time, scored on its own grid. Trainings resume from
+    `checkpoints`. Raises InputError for fewer than 2 parts, and where patients are on two sides.
+    """
+    if parts < 2:
+        raise InputError("parts", f"is {parts}.", "Give at least 2: one to learn from, one to score.")
+    development = development_slices(slices)
+    part = development.fold % parts
+    case_of = {case.case_id: case for case in cases}
+    lesions, patients, histories = [], [], []
+    for number in sorted(part.unique()):
+        networks = {}
+        for loss, plan in plans.items():
+            seen, place = plan.choose(development[part != number]), checkpoints / loss / f"part{number}"
+            networks[loss], history = train_network(plan, seen, None, folder, place)
+            history = history.rename(columns={"loss": "training_loss"})
+            histories.append(history.assign(loss=loss, part=number))
+        for case_id in development[part == number].case.unique():
+            found = _score_case(networks, plans, case_of[case_id], folder, thresholds)
+            for table, rows in zip((lesions, patients), found, strict=True):
+                table.append(rows.assign(part=number))
+    return LossStudy(*(pd.concat(tables, ignore_index=True) for tables in (lesions, patients, histories)))
+
+
+def _score_case(
+    networks: dict[str, keras.Model], plans: dict[str, TrainingPlan], case: Case, folder: Path, thresholds
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Rows of `LossStudy.lesions` and `.patients` for one case."""
+    volume = case.read_volume()
+    labels = case.read_labels(volume)
+    described = describe_lesions(volume.voxels, labels, volume.spacing_mm)
+    described["contrast"] = contrast_class(described.contrast_hu)
+    liver_hu = TrueCase(labels, volume.spacing_mm, volume.voxels).liver_hu
+    recipe, pictures = Recipe.of_case(folder / case.case_id), stored_pictures(folder, case.case_id)
+    lesions, patients = [], []
+    for loss, network in networks.items():
+        planes, structures = predict_planes(network, pictures), plans[loss].structures
+        for threshold in thresholds:
+            cut = {name: threshold if name == "tumor" else LIVER_THRESHOLD for name in structures}
+            prediction = labels_from_planes(planes, volume, recipe, cut)
+            hits, scores = _score_tumors(prediction, labels, volume.voxels, liver_hu)
+            who = {"loss": loss, "patient": case.patient, "case": case.case_id, "threshold": threshold}
+            lesions.append(described.merge(hits, on="lesion").assign(**who))
+            patients.append({**who, **scores})
+    return pd.concat(lesions, ignore_index=True), pd.DataFrame(patients)
+
+
+def _score_tumors(
+    prediction: np.ndarray, reference: np.ndarray, hu: np.ndarray, liver_hu: float
+) -> tuple[pd.DataFrame, dict]:
+    """`lesion_hits`, and Dice (two empty: 1, as system K has it) with the number of false alarms."""
+    box = foreground_box(prediction, reference)
+    predicted, present = structure_mask(prediction[box], "tumor"), structure_mask(reference[box], "tumor")
+    overlap = lesion_overlap(predicted, present)
+    score = float(np.nan_to_num(dice(overlap_counts(predicted, present)), nan=1.0))
+    bright = count_bright_textures(overlap, hu[box], liver_hu)
+    alarms = {"false_alarms": count_false_alarms(overlap), "bright_false_alarms": bright}
+    return lesion_hits(overlap), {"dice": score, **alarms}
+
+
+def chosen_thresholds(patients: pd.DataFrame) -> pd.DataFrame:
+    """loss, part, threshold: that with the best mean Dice over the patients of all *other* parts.
+
+    Among equals the one nearest 0.5. A patient's own scores have no say in its threshold (those of the
+    others do come from networks that learnt from it).
+    """
+    rows = []
+    for (loss, part), _ in patients.groupby(["loss", "part"], sort=False):
+        others = patients[(patients.loss == loss) & (patients.part != part)]
+        means = others.groupby("threshold").dice.mean()
+        nearest_first = sorted(means.index, key=lambda threshold: abs(threshold - 0.5))
+        rows.append({"loss": loss, "part": part, "threshold": means[nearest_first].idxmax()})
+    return pd.DataFrame(rows)
+
+
+def operating_points(study: LossStudy) -> Iterator[tuple[str, LossStudy]]:
+    """("0.5", the study at that threshold), where it was tried, and ("chosen", at the chosen ones)."""
+    if (study.patients.threshold == 0.5).any():
+        yield "0.5", _restricted(study, pd.DataFrame({"threshold": [0.5]}))
+    yield "chosen", _restricted(study, chosen_thresholds(study.patients))
+
+
+def _restricted(study: LossStudy, rows: pd.DataFrame) -> LossStudy:
+    """The study where its tables agree with a row of `rows`."""
+    return replace(study, lesions=study.lesions.merge(rows), patients=study.patients.merge(rows))

@@ -1,0 +1,1 @@
+"""Saliency and uncertainty maps of trained networks, and what they are worth."""

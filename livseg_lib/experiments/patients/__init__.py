@@ -1,0 +1,1 @@
+"""Patient by patient: facts, measures, follow-up and pages."""

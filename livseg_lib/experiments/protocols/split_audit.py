@@ -1,0 +1,237 @@
+"""The leak audit: one network, one budget, the same slices; only how slices are dealt to folds differs.
+
+A slice is scored by a network that did not train on it, under every protocol. What a split by slice adds
+to the scores is then the difference on the very same slices, paired by patient.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Protocol as Interface
+
+import keras
+import numpy as np
+import pandas as pd
+
+from livseg_lib.evaluation.published import published_rows
+from livseg_lib.evaluation.statistics.bootstrap import bootstrap_interval
+from livseg_lib.evaluation.statistics.inflation import patient_table, score_held_out
+from livseg_lib.experiments.plan import TrainingPlan
+from livseg_lib.experiments.train_system import build_untrained, train_network
+from livseg_lib.inference import stored_labels, stored_pictures
+from livseg_lib.inference.planes import predict_planes
+from livseg_lib.labels import STRUCTURES, structure_mask
+from livseg_lib.reporting import read_table, write_table
+from livseg_lib.sampling.batches import OPEN_FILES
+from livseg_lib.sampling.protocols import Fold, Protocol, nearest_training_slice
+from livseg_lib.sampling.selection import require_structures, select_slices
+
+THRESHOLD = 0.5
+"""Fixed: there are no validation slices that could choose one."""
+
+
+class Predictor(Interface):
+    """Whatever answers for slices after it has seen others."""
+
+    def description(self) -> dict:
+        """JSON-ready: tells one predictor from another."""
+
+    def __call__(self, fold: Fold, checkpoints: Path) -> np.ndarray:
+        """Probabilities of `fold.held_out`, uint8 levels (n, h, w), after learning from `fold.training`."""
+
+
+class NetworkPredictor:
+    """Trains the plan's network anew for each fold, from the same first weights."""
+
+    def __init__(self, plan: TrainingPlan, folder: Path) -> None:
+        self.plan, self.folder = plan, folder
+
+    def description(self) -> dict:
+        """The plan's."""
+        return self.plan.description()
+
+    def __call__(self, fold: Fold, checkpoints: Path) -> np.ndarray:
+        """As `Predictor` says; a training that was killed goes on from `checkpoints`."""
+        keras.utils.clear_session()  # else the graphs of all trainings stay in memory
+        network, _ = train_network(self.plan, fold.training, None, self.folder, checkpoints)
+        planes = predict_planes(network, stored_rows(fold.held_out, self.folder, stored_pictures))
+        return planes[..., 0]
+
+    def count_parameters(self, slices: pd.DataFrame) -> int:
+        """Of the network for pictures such as these."""
+        shape = stored_pictures(self.folder, slices["array"].iloc[0]).shape[1:]
+        return build_untrained(self.plan, shape).count_params()
+
+
+def choose_audit_slices(
+    slices: pd.DataFrame, structure: str, negative_ratio: float, seed: int
+) -> pd.DataFrame:
+    """All slices of all patients that show `structure`, and for each so many others (see `select_slices`).
+
+    Raises InputError where none shows it.
+    """
+    require_structures(slices, (structure,))
+    return select_slices(slices, structure, negative_ratio, seed)
+
+
+def stored_rows(slices: pd.DataFrame, folder: Path, read=stored_labels) -> Iterator[np.ndarray]:
+    """Pictures or labels of the rows of `slices`, one after another."""
+    opened = lru_cache(maxsize=OPEN_FILES)(partial(read, folder))
+    for array, index in zip(slices["array"], slices["array_index"], strict=True):
+        yield opened(array)[index]
+
+
+def run_audit(
+    dealt: Mapping[str, Sequence[Fold]], predict: Predictor, structure: str, folder: Path, checkpoints: Path
+) -> pd.DataFrame:
+    """Score every slice under every protocol. `dealt` is from `deal_protocols`, `folder` holds the arrays.
+
+    Returns a row a protocol and slice: protocol, fold, patient, case, slice, is_positive, distance (slices
+    to the nearest of the same case in training, NaN: none), distance_mm, and the columns of
+    `score_held_out`. Killed and called again it goes on: finished folds are kept below `checkpoints`, a
+    CSV each, which counts only for the same predictor, slices and folds.
+    """
+    parts = []
+    for protocol, folds in dealt.items():
+        for number, fold in enumerate(folds):
+            place = fold_folder(checkpoints, protocol, number)
+            kept = place / f"scores-{fold_signature(fold, predict, structure)}.csv"
+            if not kept.exists():
+                print(f"{protocol}: fold {number + 1} of {len(folds)}", flush=True)
+                write_table(score_fold(fold, predict, structure, folder, place), kept)
+                for weights in place.glob("*.safetensors"):  # those of a full run would fill the disk
+                    weights.unlink()
+            scores = read_table(kept).astype({"patient": str, "case": str})
+            parts.append(scores.assign(protocol=protocol, fold=number))
+    return pd.concat(parts, ignore_index=True)
+
+
+def fold_folder(checkpoints: Path, protocol: str, number: int) -> Path:
+    """Where one fold of a protocol is trained and its scores are kept."""
+    return checkpoints / protocol.replace(", ", "-").replace(" ", "-") / str(number)
+
+
+def training_seconds(dealt: Mapping[str, Sequence[Fold]], checkpoints: Path) -> dict[str, float]:
+    """Protocol -> seconds that the trainings of its folds took, wherever they were interrupted."""
+    return {
+        protocol: sum(
+            float(read_table(fold_folder(checkpoints, protocol, number) / "history.csv")["seconds"].sum())
+            for number in range(len(folds))
+        )
+        for protocol, folds in dealt.items()
+    }
+
+
+def score_fold(
+    fold: Fold, predict: Predictor, structure: str, folder: Path, checkpoints: Path
+) -> pd.DataFrame:
+    """A row a held-out slice, as `run_audit` keeps it."""
+    planes = predict(fold, checkpoints)
+    reference = structure_mask(np.stack(list(stored_rows(fold.held_out, folder))), structure)
+    about = fold.held_out[["patient", "case", "slice", "is_positive"]].reset_index(drop=True)
+    return pd.concat([about, _distances(fold), score_held_out(planes, reference, THRESHOLD)], axis="columns")
+
+
+def _distances(fold: Fold) -> pd.DataFrame:
+    nearest = nearest_training_slice(fold.held_out, fold.training)
+    there = fold.training["slice"].to_numpy(dtype=float)[nearest]
+    distance = np.abs(fold.held_out["slice"].to_numpy(dtype=float) - there)
+    distance = np.where(nearest >= 0, distance, np.nan)
+    spacing = fold.held_out["spacing_z_mm"].to_numpy(dtype=float, na_value=np.nan)
+    return pd.DataFrame({"distance": distance, "distance_mm": distance * spacing})
+
+
+def fold_signature(fold: Fold, predict: Predictor, structure: str) -> str:
+    """Tells scores of this fold from those of another predictor, selection or seed."""
+    slices = [part[["array", "array_index"]].to_csv(index=False) for part in (fold.training, fold.held_out)]
+    everything = [predict.description(), structure, THRESHOLD, *slices]
+    return hashlib.sha256(json.dumps(everything, sort_keys=True, default=str).encode()).hexdigest()[:12]
+
+
+def own_slices(scores: pd.DataFrame, protocols: Sequence[Protocol]) -> pd.DataFrame:
+    """The slices on which each protocol would publish: where it learns from positive ones, those."""
+    narrow = scores["protocol"].isin([protocol.name for protocol in protocols if protocol.positives_only])
+    return scores[~narrow | scores["is_positive"]]
+
+
+NEAR = (1, 2, 3, 5, 10, 20, 50)
+"""Slices, the ends of `neighbour_shares`."""
+
+
+def neighbour_shares(scores: pd.DataFrame) -> pd.DataFrame:
+    """protocol, distance (slices), share of held-out slices with one of the same case so near in training."""
+    return pd.DataFrame(
+        [
+            {"protocol": protocol, "distance": near, "share": (rows["distance"] <= near).mean()}
+            for protocol, rows in scores.groupby("protocol", sort=False)
+            for near in NEAR
+        ]
+    )
+
+
+def audit_questions(protocols: Sequence[Protocol]) -> dict[str, tuple[str, str]]:
+    """What is asked -> (first, second) protocol, whose difference is the answer."""
+    by = {(protocol.deals, protocol.positives_only): protocol.name for protocol in protocols}
+    every = (by["slice", False], by["patient", False])
+    if ("slice", True) not in by:
+        return {"the split": every}
+    narrow = (by["slice", True], by["patient", True])
+    return {
+        f"the split, {narrow[0].partition(', ')[2]}": narrow,
+        "the split, all slices": every,
+        "the choice of slices, by patient": (narrow[1], every[1]),
+        "both together, as system C": (narrow[0], every[1]),
+    }
+
+
+def audit_systems_rows(
+    own: pd.DataFrame,
+    dealt: Mapping[str, Sequence[Fold]],
+    system: str,
+    structure: str,
+    seconds: Mapping[str, float],
+    parameters: int,
+    seed: int,
+) -> list[dict]:
+    """A row of systems.csv a protocol. `split_by` is its name; those by patient say that they are an audit.
+
+    Means are over patients, `dice_per_case` is pooled over a patient's slices, `presence_accuracy` over
+    all slices as system C counts.
+    """
+    rows = []
+    for protocol, scores in own.groupby("protocol", sort=False):
+        patients = patient_table(scores)
+        low, high = bootstrap_interval(patients["pooled_dice"], seed=seed)
+        trained_on = [fold.training["patient"].nunique() for fold in dealt[protocol]]
+        rows.append(
+            {
+                "system": system,
+                "source": "C",
+                "target": structure,
+                "split_by": f"{protocol} (audit)" if protocol.startswith("patient") else protocol,
+                "n_train_patients": round(np.mean(trained_on)),
+                "n_test_patients": int(patients["pooled_dice"].notna().sum()),
+                "dice_per_case": patients["pooled_dice"].mean(),
+                "dice_per_case_low": low,
+                "dice_per_case_high": high,
+                **patients[["iou", "precision", "recall"]].mean().to_dict(),
+                "presence_accuracy": scores["presence_accuracy"].mean(),
+                **published_dice(structure),
+                "train_seconds": seconds[protocol],
+                "parameters": parameters,
+            }
+        )
+    return rows
+
+
+def published_dice(structure: str) -> dict:
+    """System C's Dice, whose protocol is audited; it outlines tumours only."""
+    if structure != STRUCTURES[1]:
+        return {}
+    table = published_rows()
+    row = table[(table["source"] == "C") & (table["metric"] == "dice")].iloc[0]
+    return {"published_metric": f"dice, {row['protocol']}", "published_value": row["value"]}

@@ -1,0 +1,244 @@
+"""Hyper-parameters searched with Optuna on validation folds (system E), in a study that survives a kill.
+
+Every trial trains on all folds but one and is judged on the patients of that one, fold after fold; a
+trial whose mean so far lies below the median of earlier ones is pruned. Test patients are in no fold.
+
+The study is an SQLite file, written by one process at a time. A suggestion depends on the trials that
+finished and on the root seed, on nothing else: a study that was killed in the middle of a trial suggests
+the same values again and goes on as if it had not been. Optuna: Akiba et al. 2019, arXiv:1907.10902; its
+sampler: Bergstra et al. 2011, "Algorithms for Hyper-Parameter Optimization" (TPE).
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import optuna
+import pandas as pd
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from livseg_lib.errors import InputError
+from livseg_lib.evaluation.statistics.paired import compare_pairs, patient_scores
+from livseg_lib.experiments.plan import TrainingPlan
+from livseg_lib.experiments.protocols.cross_validation import mean_dice, signature
+from livseg_lib.runs import derived_seed
+from livseg_lib.sampling.splits import NO_FOLD
+from livseg_lib.training.losses import LOSSES, loss_options
+
+PRUNING_NEEDS = 2
+"""Trials that ran to their end before any other is pruned: their median is the bar."""
+IMPORTANCE_NEEDS = 10
+"""Complete trials below which an importance of parameters would be noise."""
+FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
+STATES = {
+    TrialState.COMPLETE: "complete",
+    TrialState.PRUNED: "pruned",
+    TrialState.FAIL: "stopped",
+    TrialState.RUNNING: "running",
+    TrialState.WAITING: "waiting",
+}
+RANGES = ("learning_rate", "positive_weight")
+PARAMETERS = ("learning_rate", "batch_size", "loss", "positive_weight")
+
+Evaluate = Callable[[TrainingPlan, int], pd.DataFrame]
+"""(plan, fold) -> rows with `patient` and `dice` of the fold's patients, as `validate_fold` gives them."""
+
+
+@dataclass(frozen=True)
+class SearchSpace:
+    """What a study may try. Ranges are searched on a logarithmic scale, both ends included."""
+
+    learning_rate: tuple[float, float]
+    batch_size: tuple[int, ...]
+    loss: tuple[str, ...]
+    positive_weight: tuple[float, float]
+    """Class weight: how often a structure's pixel counts, for the losses that have such a weight."""
+
+    def suggest(self, trial: Trial) -> dict:
+        """The trial's values by name."""
+        values = {
+            "learning_rate": trial.suggest_float("learning_rate", *self.learning_rate, log=True),
+            "batch_size": trial.suggest_categorical("batch_size", self.batch_size),
+            "loss": trial.suggest_categorical("loss", self.loss),
+        }
+        if "positive_weight" in loss_options(values["loss"]):
+            values["positive_weight"] = trial.suggest_float(
+                "positive_weight", *self.positive_weight, log=True
+            )
+        return values
+
+    def require(self, values: dict) -> None:
+        """Raise InputError unless `values` lie in this space."""
+        for name, value in values.items():
+            allowed = getattr(self, name)
+            is_within = name in RANGES and np.ndim(value) == 0 and allowed[0] <= value <= allowed[1]
+            if not (is_within or (name not in RANGES and value in allowed)):
+                problem = f"starts at {value}, outside the search space {list(allowed)}."
+                raise InputError(f"tuning of {name}", problem, "Widen the space or change the start.")
+
+
+@dataclass(frozen=True)
+class TuningPlan:
+    """All that defines a study: where it starts, what it may change, on which folds of which slices."""
+
+    start: TrainingPlan
+    """Gives everything that is not searched; its own values are the first trial."""
+    space: SearchSpace
+    folds: tuple[int, ...]
+    slices: str
+    """Name of the data (`describe_slices`)."""
+
+    @property
+    def study_name(self) -> str:
+        """Another budget, space, start or data is another study."""
+        return f"{self.start.system}-{signature(**asdict(self))}"
+
+
+def values_of(plan: TrainingPlan) -> dict:
+    """What a plan has for the searched parameters."""
+    values = {
+        "learning_rate": plan.stages[-1].learning_rate,
+        "batch_size": plan.batch_size,
+        "loss": plan.loss,
+    }
+    if "positive_weight" in loss_options(plan.loss):
+        default = inspect.signature(LOSSES[plan.loss]).parameters["positive_weight"].default
+        values["positive_weight"] = plan.loss_options.get("positive_weight", default)
+    return values
+
+
+def with_values(plan: TrainingPlan, values: dict) -> TrainingPlan:
+    """`plan` with these values, as `SearchSpace.suggest` gives them; the rate is that of all stages."""
+    options = dict(plan.loss_options) if values["loss"] == plan.loss else {}
+    if "positive_weight" in values:
+        options["positive_weight"] = values["positive_weight"]
+    return replace(
+        plan,
+        stages=tuple(replace(stage, learning_rate=values["learning_rate"]) for stage in plan.stages),
+        batch_size=values["batch_size"],
+        loss=values["loss"],
+        loss_options=options,
+    )
+
+
+def tune(tuning: TuningPlan, evaluate: Evaluate, n_trials: int, database: Path) -> optuna.Study:
+    """Go on with the study of `tuning` in `database` until `n_trials` trials are complete or pruned.
+
+    Counted over all sessions. What a killed session was at is marked as failed and done again. A trial
+    whose training diverges counts as pruned and says why; any other error ends the study, which can go on
+    when it is mended. Raises InputError for test patients among the folds or a start outside the space.
+    """
+    if NO_FOLD in tuning.folds:
+        raise InputError(f"fold {NO_FOLD}", "is that of the test patients.", "Tune on other folds.")
+    tuning.space.require(values_of(tuning.start))
+    study = open_study(database, tuning.study_name)
+    while (done := len(study.get_trials(states=FINISHED))) < n_trials:
+        if not done and not study.get_trials(states=(TrialState.WAITING,)):
+            study.enqueue_trial(values_of(tuning.start))
+        study.sampler = optuna.samplers.TPESampler(seed=derived_seed(tuning.start.seed, "tuning", done))
+        study.optimize(lambda trial: _objective(trial, tuning, evaluate), n_trials=1)
+        print(f"{done + 1} of {n_trials} trials: {describe_trial(study.trials[-1])}", flush=True)
+    return study
+
+
+def open_study(database: Path, name: str) -> optuna.Study:
+    """The study called `name`, new where there is none; trials that a killed session left are failed."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    database.parent.mkdir(parents=True, exist_ok=True)
+    pruner = optuna.pruners.MedianPruner(n_startup_trials=PRUNING_NEEDS)
+    study = optuna.create_study(
+        storage=f"sqlite:///{database}",
+        study_name=name,
+        direction="maximize",
+        pruner=pruner,
+        load_if_exists=True,
+    )
+    for trial in study.get_trials(states=(TrialState.RUNNING,)):
+        study.tell(trial.number, state=TrialState.FAIL)
+    return study
+
+
+def _objective(trial: Trial, tuning: TuningPlan, evaluate: Evaluate) -> float:
+    """Mean Dice over the patients of all folds; reported, and perhaps pruned, after each fold."""
+    plan, scores = with_values(tuning.start, tuning.space.suggest(trial)), []
+    for done, fold in enumerate(tuning.folds, start=1):
+        try:
+            scores.append(evaluate(plan, fold))
+        except InputError as error:
+            if error.where != "training":  # where `fit` says that the loss has diverged
+                raise
+            trial.set_user_attr("reason", str(error))
+            raise optuna.TrialPruned from error
+        mean = mean_dice(pd.concat(scores))
+        trial.report(mean, done)
+        if done < len(tuning.folds) and trial.should_prune():
+            raise optuna.TrialPruned
+    return mean
+
+
+def trials_table(study: optuna.Study) -> pd.DataFrame:
+    """A row a trial, also those that a kill stopped: trial, state, dice, folds_done, seconds, the
+    values, is_start, reason.
+
+    `dice` is the mean over the folds done, all of them where the state is "complete"; NaN before the first.
+    """
+    return pd.DataFrame([_trial_row(trial) for trial in study.trials])
+
+
+def _trial_row(trial: FrozenTrial) -> dict:
+    reported = trial.intermediate_values
+    return {
+        "trial": trial.number,
+        "state": STATES[trial.state],
+        "dice": reported[max(reported)] if reported else np.nan,
+        "folds_done": len(reported),
+        "seconds": trial.duration.total_seconds() if trial.duration else np.nan,
+        **{name: trial.params.get(name, np.nan) for name in PARAMETERS},
+        "is_start": "fixed_params" in trial.system_attrs,
+        "reason": trial.user_attrs.get("reason", ""),
+    }
+
+
+def describe_trial(trial: FrozenTrial) -> str:
+    """One line: the values and what came of them."""
+    row = _trial_row(trial)
+    values = [
+        f"{name.replace('_', ' ')} " + (f"{value:.3g}" if isinstance(value, float) else str(value))
+        for name, value in trial.params.items()
+    ]
+    outcome = row["reason"] or f"Dice {row['dice']:.3f} over {row['folds_done']} fold(s), {row['state']}"
+    return f"{', '.join(values)}: {outcome}"
+
+
+def parameter_importances(study: optuna.Study) -> dict[str, float]:
+    """Shares with sum 1, the largest first (PED-ANOVA, Watanabe et al. 2023, arXiv:2304.10255).
+
+    Empty below IMPORTANCE_NEEDS complete trials.
+    """
+    if len(study.get_trials(states=(TrialState.COMPLETE,))) < IMPORTANCE_NEEDS:
+        return {}
+    return optuna.importance.get_param_importances(study)
+
+
+def best_against_start(
+    start: pd.DataFrame, best: pd.DataFrame, searched: Iterable[int], seed: int
+) -> pd.DataFrame:
+    """The best trial minus the start on the same patients: a row for each of two kinds of folds.
+
+    `start` and `best` are rows of `cross_validate`. "searched" are the folds that chose the best trial, and
+    so flatter it; "fresh" are the others. Columns: folds, n_patients, difference (of Dice, each patient with
+    the mean over its structures), difference_low, difference_high (95 %), p (two-sided, signs flipped).
+    """
+    rows = pd.concat([start.assign(system="start"), best.assign(system="best")])
+    kinds = np.where(rows.fold.isin(list(searched)), "searched", "fresh")
+    parts = [
+        compare_pairs(patient_scores(rows[kinds == kind]), [("best", "start")], seed=seed).assign(folds=kind)
+        for kind in ("searched", "fresh")
+        if (kinds == kind).any()
+    ]
+    columns = ["folds", "n_patients", "difference", "difference_low", "difference_high", "p"]
+    return pd.concat(parts, ignore_index=True)[columns]

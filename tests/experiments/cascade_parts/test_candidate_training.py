@@ -1,0 +1,246 @@
+"""Who the forest of system H learns from: no patient whom its network had seen, and none who judges it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from livseg_lib.datasets.case import Case
+from livseg_lib.errors import InputError
+from livseg_lib.experiments.cascade_parts import candidate_training
+from livseg_lib.experiments.cascade_parts.around_liver import extract_around_liver
+from livseg_lib.experiments.cascade_parts.candidate_training import (
+    UNFILTERED,
+    OutOfFold,
+    at_probability,
+    deal_parts,
+    describe_candidates,
+    keep_all_forest,
+    out_of_fold_candidates,
+    train_forest,
+    unfiltered_cascade,
+)
+from livseg_lib.experiments.cascade_parts.cascades import assemble_cascade
+from livseg_lib.experiments.plan import TrainingPlan
+from livseg_lib.experiments.train_system import TrainedSystem, train_system
+from livseg_lib.inference.cascade import Step, run_cascade
+from livseg_lib.inference.parts import ForestPart
+from livseg_lib.labels import structure_mask
+from livseg_lib.models import build_model
+from livseg_lib.paths import RunFolders
+from livseg_lib.postprocessing.candidates import FEATURES, candidate_features
+from livseg_lib.postprocessing.forest import permutation_importance
+from livseg_lib.postprocessing.forest_file import load_forest, save_forest
+from livseg_lib.preprocessing import Recipe
+from livseg_lib.training.fit import Stage
+from livseg_lib.training.model_folder import TrainedModel, save_model
+from livseg_lib.volumes import Volume
+
+RECIPE = Recipe(windows=("liver",), size=128)
+SHAPE, SPACING_MM = (5, 40, 44), (4.0, 2.0, 2.0)
+PLAN = TrainingPlan(
+    system="unet_lesions",
+    architecture="unet",
+    target="tumor",
+    stages=(Stage(1, 0.003),),
+    options={"filters": 2, "levels": 2, "patch": 4},
+    batch_size=4,
+    slices_per_epoch=4,
+    augmentation="none",
+    seed=7,
+)
+SPLITS = {"a": "train", "b": "train", "c": "train", "d": "train", "v": "validation", "t": "test"}
+
+
+def scan_of(patient: str) -> tuple[Volume, np.ndarray]:
+    """A liver with a dark tumour, and a dark cyst that is none; patients differ in noise."""
+    labels = np.zeros(SHAPE, np.uint8)
+    labels[1:4, 6:34, 6:38], labels[2, 10:16, 10:16] = 1, 2
+    cyst = np.zeros(SHAPE, bool)
+    cyst[2, 24:27, 20:34] = True
+    hu = np.array([-100, 110, 40])[np.where(cyst, 2, labels)]
+    noise = np.random.default_rng(ord(patient)).normal(0, 5, SHAPE)
+    return Volume((hu + noise).astype(np.int16), SPACING_MM), labels
+
+
+def case_of(name: str) -> Case:
+    volume, labels = scan_of(name[0])
+    return Case(name, name[0], (), lambda: volume, lambda _: labels)
+
+
+@pytest.fixture
+def cohort(tmp_path):
+    """(slices of the regions, cases, their folder); patient b was scanned twice."""
+    names = [*SPLITS, "b2"]
+    rows = pd.DataFrame({"case": names, "class": 2, "split": [SPLITS[n[0]] for n in names], "fold": 0})
+    cases = [case_of(name) for name in names]
+    slices, folder = extract_around_liver(cases, rows, RECIPE, tmp_path / "slices", "box", 15.0, workers=1)
+    return slices, cases, folder
+
+
+def dark_is_tumor(volume: Volume, labels: np.ndarray) -> np.ndarray:
+    """Finds the tumour, and takes the cyst for one."""
+    return np.where((labels > 0) & (volume.voxels < 75), 2, labels).astype(np.uint8)
+
+
+FINDER = (Step("tumours", dark_is_tumor, "box", 15.0),)
+
+
+def test_candidates_are_described_with_their_truth_as_the_cascade_sees_them():
+    case = case_of("a")
+    table = describe_candidates(FINDER, [case, case_of("b")], in_true_liver=True)
+    assert list(table.columns) == ["patient", "case", "candidate", "is_tumor", *FEATURES]
+    assert table.patient.tolist() == list("aabb") and table.is_tumor.tolist() == [True, False] * 2
+    seen = []
+
+    class Watching(ForestPart):
+        def __call__(self, volume, labels):
+            liver, tumor = (structure_mask(labels, name) for name in ("liver", "tumor"))
+            seen.append(candidate_features(tumor, liver, volume.voxels, volume.spacing_mm)[0])
+            return super().__call__(volume, labels)
+
+    volume = case.read_volume()
+    steps = (*FINDER, Step("forest", Watching(keep_all_forest(), 0.0), "box", 15.0))
+    liver = structure_mask(case.read_labels(volume), "liver")
+    labels = run_cascade(volume, steps, liver)
+    np.testing.assert_array_equal(labels, run_cascade(volume, FINDER, liver))  # one leaf keeps everything
+    np.testing.assert_allclose(seen[0], table[table.case == "a"][list(FEATURES)])
+
+
+def test_a_case_without_candidates_gives_no_rows():
+    nothing = (Step("nothing", lambda volume, labels: np.minimum(labels, 1)),)
+    table, checked = (describe_candidates(nothing, [case_of(name)]) for name in "av")
+    assert len(table) == 0 and table.is_tumor.dtype == bool
+    found = train_forest(out_of_fold(table), checked, seed=3)
+    assert found.choice.threshold == 0 and len(found.forest.predict(checked)) == 0
+    assert permutation_importance(found.forest, checked, checked.is_tumor, seed=3).auc_drop.isna().all()
+
+
+def test_patients_are_dealt_whole_and_tumours_spread():
+    names = [f"p{number}" for number in range(9)]
+    slices = pd.DataFrame({"patient": names * 2, "split": "train", "class": [2] * 4 + [1] * 5 + [0] * 9})
+    slices.loc[len(slices)] = ["v", "validation", 2]
+    parts = deal_parts(slices, 2, seed=1)
+    assert sorted(parts.index) == names and sorted(parts.value_counts()) == [4, 5]
+    assert sorted(parts[names[:4]]) == [0, 0, 1, 1]
+    pd.testing.assert_series_equal(parts, deal_parts(slices.sample(frac=1, random_state=0), 2, seed=1))
+    for impossible in (1, 10):
+        with pytest.raises(InputError, match="at most one a patient"):
+            deal_parts(slices, impossible, seed=1)
+    with pytest.raises(InputError, match="two patients with tumour"):
+        deal_parts(slices.assign(**{"class": 1}), 2, seed=1)
+
+
+def test_no_candidate_comes_from_a_network_that_had_seen_its_patient(cohort, tmp_path, monkeypatch):
+    slices, cases, folder = cohort
+    network, seen = build_model("unet", (128, 128, 1), 1, **PLAN.options), {}
+
+    def train(plan, given, place, checkpoints, run_name):
+        number = len(seen)
+        seen[checkpoints] = given
+        training = {"n_train_patients": given[given.split == "train"].patient.nunique(), "seconds": 2.0}
+        trained = TrainedModel(plan.system, "unet", {}, network, RECIPE, "tumor", {"tumor": 0.5}, training)
+        return TrainedSystem(replace(trained, system=f"network {number}"), pd.DataFrame())
+
+    def find(steps, of_part, overlap, in_true_liver):
+        assert in_true_liver and steps[0].region == "box" and steps[0].margin_mm == 15
+        rows = [{"patient": c.patient, "case": c.case_id, "is_tumor": True} for c in of_part]
+        return pd.DataFrame(rows).assign(by=steps[0].part.trained.system)
+
+    monkeypatch.setattr(candidate_training, "train_system", train)
+    monkeypatch.setattr(candidate_training, "describe_candidates", find)
+    found = out_of_fold_candidates(PLAN, slices, cases, folder, tmp_path / "training", parts=2)
+    assert sorted(found.candidates.case) == ["a", "b", "b2", "c", "d"]  # each case once, no v, no t
+    for part, given in enumerate(seen.values()):
+        of_part = found.candidates[found.candidates.by == f"network {part}"]
+        assert not set(of_part.patient) & set(given.patient) and (of_part.part == part).all()
+        assert set(of_part.patient) | set(given.patient) == set("abcdv")
+    assert len(seen) == 2 and found.networks.n_train_patients.tolist() == [2, 2]
+    assert found.networks.n_patients.tolist() == [2, 2] and found.networks.seconds.sum() == 4
+
+
+def test_networks_are_trained_and_a_low_probability_finds_candidates_everywhere(cohort, tmp_path):
+    slices, cases, folder = cohort
+    arguments = (PLAN, slices, [case for case in cases if case.patient != "t"], folder, tmp_path / "training")
+    found = out_of_fold_candidates(*arguments, probability=0.0)
+    assert (found.networks.threshold == 0).all() and (found.networks.n_train_patients == 2).all()
+    assert len(found.candidates) == 5 and not found.candidates.is_tumor.any()  # each a whole liver
+
+
+def candidates(patients: str, count: int = 6, seed: int = 0) -> pd.DataFrame:
+    """Half of each patient's candidates are tumours, larger in every feature."""
+    random = np.random.default_rng(seed)
+    rows = pd.DataFrame(random.normal(size=(count * len(patients), len(FEATURES))), columns=list(FEATURES))
+    is_tumor = np.arange(len(rows)) % 2 == 0
+    rows += 8 * is_tumor[:, None]
+    return rows.assign(is_tumor=is_tumor, patient=np.repeat(list(patients), count), case="x", candidate=1)
+
+
+def out_of_fold(rows: pd.DataFrame) -> OutOfFold:
+    networks = pd.DataFrame({"part": [0, 1], "n_patients": [2, 2], "seconds": [3.0, 4.0]})
+    return OutOfFold(rows, networks)
+
+
+def test_the_forest_learns_from_the_one_and_is_cut_by_the_other(tmp_path):
+    learnt, checked = out_of_fold(candidates("abcd")), candidates("vw", seed=1)
+    found = train_forest(learnt, checked, seed=3, trees=10)
+    probability = found.forest.predict(checked)
+    assert (probability[checked.is_tumor] > probability[~checked.is_tumor].max()).all()
+    assert found.note == "" and (found.choice.true_candidates, found.choice.false_after) == (6, 0)
+    turned = train_forest(learnt, checked.assign(is_tumor=~checked.is_tumor), seed=3, trees=10)
+    assert turned.choice.threshold != found.choice.threshold  # of validation patients alone
+    np.testing.assert_array_equal(turned.forest.threshold, found.forest.threshold)
+    _, description = load_forest(save_forest(found.forest, tmp_path, found.description))
+    assert description["threshold"] == found.choice.threshold
+    facts = description["training"]
+    assert (facts["n_train_patients"], facts["n_tumors"], facts["n_false_alarms"]) == (4, 12, 12)
+    assert 7 <= facts["seconds"] < 30
+
+
+def test_a_patient_on_both_sides_is_refused():
+    with pytest.raises(InputError, match="the patient d, who also chooses"):
+        train_forest(out_of_fold(candidates("abcd")), candidates("vd"), seed=3)
+
+
+@pytest.mark.parametrize(
+    "kept", [lambda rows: rows.is_tumor, lambda rows: ~rows.is_tumor, lambda rows: False]
+)
+@pytest.mark.parametrize("n_checked", [0, 6])
+def test_too_few_of_a_kind_keep_everything_and_say_so(kept, n_checked, tmp_path):
+    rows = candidates("abcd")
+    learnt = out_of_fold(rows[kept(rows) | (rows.index < 0)])
+    checked = candidates("v", 6).head(n_checked)
+    found = train_forest(learnt, checked, seed=3)
+    assert "too few of a kind: the forest keeps everything" in found.note and found.choice.threshold == 0
+    assert ("to choose a threshold on" in found.note) == (n_checked == 0)
+    forest, description = load_forest(save_forest(found.forest, tmp_path, found.description))
+    assert ForestPart(forest, description["threshold"]).parameters == 0
+    assert (forest.predict(candidates("x")) >= description["threshold"]).all()
+    json.loads((tmp_path / "forest.json").read_text(), parse_constant=pytest.fail)  # no NaN in it
+
+
+def test_the_cascade_without_its_forest_and_with_it(cohort, tmp_path):
+    slices, cases, folder = cohort
+    folders = RunFolders(tmp_path, "run")
+    lesions = train_system(PLAN, slices, folder, tmp_path / "training", "run").trained
+    save_model(at_probability(lesions, 0.0), folders.model("unet_lesions"))
+    options = {"filters": 2, "levels": 2, "patch": 4}
+    network, both = build_model("unet", (128, 128, 1), 2, **options), {"liver": 0.0, "tumor": 1.1}
+    training = {"n_train_patients": 3, "seconds": 1.0}
+    liver = TrainedModel("unet", "unet", options, network, RECIPE, "both", both, training)
+    save_model(liver, folders.model("unet"))
+    unfiltered = unfiltered_cascade(folders)
+    assert unfiltered.system == UNFILTERED and unfiltered.training["n_train_patients"] == 4
+    checked = describe_candidates(unfiltered.steps, [case for case in cases if case.patient == "v"])
+    assert len(checked) == 1  # livers and tumours everywhere
+    found = train_forest(out_of_fold(candidates("abcd")), checked, seed=3)
+    save_forest(found.forest, folders.model("candidate_forest"), found.description)
+    cascade = assemble_cascade("cascade_forest", folders)
+    names = [step.name for step in cascade.steps]
+    assert names[:-1] == [step.name for step in unfiltered.steps] and names[-1] == "forest"
+    labels = cascade.predict(None, cases[0].read_volume())
+    np.testing.assert_array_equal(labels, unfiltered.predict(None, cases[0].read_volume()))  # threshold 0

@@ -1,0 +1,181 @@
+"""A study of losses: only the loss differs, nobody is scored by a network that saw him, test stays unread."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from livseg_lib.datasets.case import Case
+from livseg_lib.errors import InputError
+from livseg_lib.experiments import train_network
+from livseg_lib.experiments.errors import class_imbalance
+from livseg_lib.experiments.errors.class_imbalance import (
+    LossStudy,
+    chosen_thresholds,
+    compare_losses,
+    loss_plans,
+    operating_points,
+)
+from livseg_lib.experiments.plan import TrainingPlan
+from livseg_lib.labels import structure_mask
+from livseg_lib.preprocessing import Recipe
+from livseg_lib.training.fit import Stage
+from livseg_lib.volumes import Volume
+
+BASE = TrainingPlan(
+    system="class_imbalance",
+    architecture="unet",
+    target="tumor",
+    stages=(Stage(1, 0.003),),
+    options={"filters": 4, "levels": 2},
+    batch_size=4,
+    slices_per_epoch=4,
+    seed=7,
+)
+SIZE = 128
+FOLDS = {"0": 0, "1": 1, "2": 2, "3": 3, "4": -1}
+
+
+def labels_of_a_patient() -> np.ndarray:
+    """Four slices of liver with two tumours, the second of them one slice of one row."""
+    labels = np.zeros((4, SIZE, SIZE), np.uint8)
+    labels[1:3, 20:110, 20:110], labels[1:3, 30:50, 30:50], labels[2, 90, 90:100] = 1, 2, 2
+    return labels
+
+
+@pytest.fixture
+def cohort(tmp_path):
+    """(slices, cases, folder) of five patients, one of them in test; test has no arrays and no scan."""
+    rows, cases, labels = [], [], labels_of_a_patient()
+    hu = np.select([labels == 2, labels == 1], [90, 100], -100).astype(np.int16)
+    for patient, fold in FOLDS.items():
+        name = f"volume-{patient}"
+        if fold >= 0:
+            (tmp_path / name).mkdir()
+            np.save(tmp_path / name / "images.npy", (labels[..., None] * 100).astype(np.uint8))
+            np.save(tmp_path / name / "masks.npy", labels)
+            recipe = Recipe(windows=("liver",), size=SIZE).to_dict()
+            (tmp_path / name / "case.json").write_text(json.dumps({"request": {"recipe": recipe}}))
+        volume = Volume(hu, (3.0, 1.0, 1.0))
+        cases.append(Case(name, patient, (), lambda v=volume: v, lambda _: labels))
+        rows += [
+            {
+                "patient": patient,
+                "case": name,
+                "array": name,
+                "array_index": index,
+                "class": 2 if index in (1, 2) else 0,
+                "liver_pixels": int((labels[index] >= 1).sum()),
+                "tumor_pixels": int((labels[index] == 2).sum()),
+                "split": "test" if fold < 0 else "train",
+                "fold": fold,
+            }
+            for index in range(4)
+        ]
+    return pd.DataFrame(rows), cases[:-1], tmp_path
+
+
+def test_plans_differ_in_the_loss_alone_and_take_the_options_that_they_know():
+    plans = loss_plans(BASE, ["bce", "weighted_bce", "focal"], positive_weight=9.0, gamma=1.0)
+    assert [plan.loss_options for plan in plans.values()] == [{}, {"positive_weight": 9.0}, {"gamma": 1.0}]
+    plain = replace(BASE, loss="", loss_options={})
+    assert all(replace(plan, loss="", loss_options={}) == plain for plan in plans.values())
+
+
+class Oracle:
+    """Stands for a network: sure of the first tumour, unsure of the second, and inventing one if bold."""
+
+    def __init__(self, second: float, invented: float) -> None:
+        self.second, self.invented = second, invented
+        self.output_shape = (None, SIZE, SIZE, 1)
+
+    def predict_on_batch(self, pictures: np.ndarray) -> np.ndarray:
+        tumor = pictures > 0.7  # labels times 100 of 255
+        maps = np.where(tumor, 0.95, 0.0)
+        maps[:, 80:] = np.where(tumor[:, 80:], self.second, 0.0)
+        maps[:, 60:64, 60:64] = self.invented * tumor.any(axis=(1, 2, 3), keepdims=True)
+        return maps
+
+
+@pytest.fixture
+def oracles(monkeypatch):
+    """Trainings give oracles: "bce" is shy, "weighted_bce" bold. Yields what each training saw."""
+    seen = []
+
+    def train(plan, slices, validation, folder, checkpoints):
+        seen.append((plan.loss, frozenset(slices.patient), checkpoints))
+        shy, bold = Oracle(0.4, 0.05), Oracle(0.6, 0.6)
+        history = pd.DataFrame({"epoch": [1], "loss": [0.5], "tumor_dice": [0.1], "seconds": [1.0]})
+        return {"bce": shy, "weighted_bce": bold}[plan.loss], history
+
+    monkeypatch.setattr(class_imbalance, "train_network", train)
+    return seen
+
+
+def test_each_patient_is_scored_once_by_networks_that_never_saw_it(cohort, oracles, tmp_path):
+    slices, cases, folder = cohort
+    study = compare_losses(loss_plans(BASE, ["bce", "weighted_bce"]), slices, cases, folder, tmp_path, 2)
+    assert len({place for _, _, place in oracles}) == len(oracles) == 4
+    assert {patients for _, patients, _ in oracles} == {frozenset("02"), frozenset("13")}
+    for row in study.patients.itertuples():
+        trained_on = {patients for loss, patients, place in oracles if place.name == f"part{row.part}"}
+        assert all(row.patient not in patients for patients in trained_on)
+    at_half = study.patients[study.patients.threshold == 0.5]
+    assert sorted(at_half.patient) == sorted("0123" * 2)  # once a loss; patient 4 is in test
+
+
+def test_hits_false_alarms_and_dice_follow_the_threshold(cohort, oracles, tmp_path):
+    slices, cases, folder = cohort
+    study = compare_losses(loss_plans(BASE, ["bce", "weighted_bce"]), slices, cases, folder, tmp_path, 2)
+    first = study.lesions[study.lesions.patient == "0"].set_index(["loss", "threshold", "lesion"])
+    assert list(first.hit.loc["bce", 0.5]) == [True, False] and list(first.hit.loc["bce", 0.3]) == [
+        True,
+        True,
+    ]
+    assert list(first.hit.loc["weighted_bce", 0.5]) == [True, True]
+    assert list(first.voxels.loc["bce", 0.5]) == [2 * 20 * 20, 10]
+    assert (first.contrast == "low").all() and (first.contrast_hu == 10).all()
+    scores = study.patients[study.patients.patient == "0"].set_index(["loss", "threshold"])
+    assert scores.false_alarms["bce", 0.1] == 0 and scores.false_alarms["weighted_bce", 0.5] == 1
+    assert (study.patients.bright_false_alarms == 0).all()  # it is as bright as the liver, and even
+    assert scores.dice["bce", 0.5] == pytest.approx(2 * 800 / (800 + 810))
+    assert scores.dice["weighted_bce", 0.5] == pytest.approx(2 * 810 / (810 + 810 + 2 * 16))
+    mask = structure_mask(labels_of_a_patient(), "tumor")
+    assert mask.sum() == 810 and scores.dice["bce", 0.3] == 1
+
+
+def test_thresholds_come_from_the_other_parts():
+    rows = [("a", 0, "x", t, d) for t, d in ((0.1, 0.9), (0.5, 0.2))]
+    rows += [("a", 1, "y", t, d) for t, d in ((0.1, 0.3), (0.5, 0.4))]
+    rows += [("b", part, "x", t, 0.5) for part in (0, 1) for t in (0.1, 0.5, 0.9)]
+    patients = pd.DataFrame(rows, columns=["loss", "part", "patient", "threshold", "dice"])
+    chosen = chosen_thresholds(patients).set_index(["loss", "part"]).threshold
+    assert chosen["a", 0] == 0.5 and chosen["a", 1] == 0.1
+    assert chosen["b", 0] == chosen["b", 1] == 0.5  # all alike: the one in the middle
+    study = LossStudy(patients.assign(lesion=1), patients.assign(false_alarms=0), pd.DataFrame())
+    points = dict(operating_points(study))
+    assert set(points["0.5"].patients.threshold) == {0.5}
+    assert list(points["chosen"].patients.query("loss == 'a'").dice) == [0.2, 0.3]
+    assert len(points["chosen"].lesions) == 4
+
+
+def test_another_weight_is_another_training_and_the_same_one_is_not_repeated(cohort, tmp_path):
+    slices, _, folder = cohort
+
+    def train(weight: float) -> pd.DataFrame:
+        plan = loss_plans(BASE, ["weighted_bce"], positive_weight=weight)["weighted_bce"]
+        return train_network(plan, slices[slices.split == "train"], None, folder, tmp_path / "training")[1]
+
+    first, again, heavier = train(1.0), train(1.0), train(50.0)
+    pd.testing.assert_frame_equal(first, again)  # to the second
+    assert (heavier.loss > first.loss).all()
+
+
+def test_fewer_than_two_parts_are_refused(cohort, tmp_path):
+    slices, cases, folder = cohort
+    with pytest.raises(InputError, match="at least 2"):
+        compare_losses({}, slices, cases, folder, tmp_path, parts=1)

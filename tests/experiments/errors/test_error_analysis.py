@@ -1,0 +1,160 @@
+"""The error study from files on disk: boxes, systems and the phantom's knowledge come together."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from livseg_lib.datasets import find_cases
+from livseg_lib.datasets.case import Case
+from livseg_lib.datasets.phantom import write_phantom
+from livseg_lib.evaluation.errors.error_objects import TrueCase, find_errors
+from livseg_lib.experiments.errors.error_analysis import least_sharing, study_errors, systems_with_predictions
+from livseg_lib.experiments.errors.error_pictures import systems_to_show, worst_cases
+from livseg_lib.experiments.errors.error_remedies import filter_remedy, loss_remedies
+from livseg_lib.paths import RunFolders
+from livseg_lib.predictions import keep_prediction
+from livseg_lib.reporting import write_table
+from livseg_lib.volumes import Volume
+
+
+def score(system: str, patient: str, dice: float, **others) -> dict:
+    row = {"structure": "tumor", "system": system, "patient": patient, "case": f"volume-{patient}"}
+    return row | {"dice": dice, "is_empty": False, "precision": dice, "prediction_ml": 1.0, **others}
+
+
+@pytest.fixture(scope="module")
+def phantom(tmp_path_factory):
+    """A run on two tiny phantom patients: one system sees everything, one nothing, one invents."""
+    root = tmp_path_factory.mktemp("root")
+    folders = RunFolders(root, "tiny")
+    write_phantom(folders.raw, 4, seed=3, workers=1, site="tiny")
+    table = pd.read_csv(folders.raw / "patients.csv")
+    chosen = table.case[table.n_tumors > 0][:2]
+    cases = find_cases(folders.raw, "lits").only(chosen).cases
+    for case in cases:
+        volume = case.read_volume()
+        truth = case.read_labels(volume)
+        blind = np.minimum(truth, 1)
+        alarm = blind.copy()
+        alarm[1:3, 2:6, 2:6] = 2  # in the corner of the scan, far from any liver
+        for system, labels in (("perfect", truth), ("blind", blind), ("alarmed", alarm)):
+            keep_prediction(labels, volume, folders.predictions(system), case.case_id)
+    dice = {"perfect": 1.0, "blind": 0.0, "alarmed": 0.0, "not_on_disk": 0.5}
+    rows = [score(system, case.patient, value) for system, value in dice.items() for case in cases]
+    folders.tables.mkdir(parents=True)
+    write_table(pd.DataFrame(rows), folders.tables / "patients.csv")
+    return folders, cases
+
+
+def test_only_systems_with_all_predictions_are_looked_at(phantom):
+    folders, cases = phantom
+    systems = systems_with_predictions(folders, cases, "tumor")
+    assert systems[0] == "perfect" and set(systems) == {"perfect", "blind", "alarmed"}
+    assert systems_with_predictions(folders, cases, "liver") == []
+
+
+def test_the_study_counts_what_was_planted(phantom):
+    folders, cases = phantom
+    study = study_errors(["perfect", "blind", "alarmed"], cases, folders, folders.raw)
+    counts = study.patients.groupby("system").sum(numeric_only=True)
+    n_tumors = counts.tumors["perfect"]
+    assert n_tumors > 0 and counts.missed.to_dict() == {"perfect": 0, "blind": n_tumors, "alarmed": n_tumors}
+    assert counts.invented.to_dict() == {"perfect": 0, "blind": 0, "alarmed": 2}
+    alarms = study.objects[study.objects.error == "false positive"]
+    assert (alarms.place == "outside it").all() and (alarms.is_really == "air").all()
+    assert (study.tumors.edge != "unknown").any() and (study.tumors.is_really == "tumor").all()
+    missed = study.shared[study.shared.error == "false negative"]
+    assert (missed.n_wrong == 2).all() and (missed.wrong_systems == "blind, alarmed").all()
+    assert len(missed) == n_tumors and not (study.shared.error == "false positive").any()
+
+
+def test_features_do_not_depend_on_the_box_that_was_cut(phantom):
+    folders, cases = phantom
+    study = study_errors(["blind"], cases[:1], folders, folders.raw)
+    volume = cases[0].read_volume()
+    truth = cases[0].read_labels(volume)
+    whole = find_errors(np.minimum(truth, 1), TrueCase(truth, volume.spacing_mm, volume.voxels)).objects
+    names = ["voxels", "mean_hu", "contrast_hu", "border_distance_mm", "outside_share", "above_liver_hu"]
+    got, expected = (each[names].astype(float).reset_index(drop=True) for each in (study.objects, whole))
+    pd.testing.assert_frame_equal(got, expected)
+
+
+def test_scans_that_are_no_ct_have_no_brightness(phantom):
+    folders, cases = phantom
+    study = study_errors(["blind"], cases[:1], folders, folders.raw, modality="mr")
+    assert study.objects.mean_hu.isna().all() and (study.objects.error_class == "undefined").all()
+    assert study.objects.volume_ml.notna().all()
+
+
+def test_pictures_are_studied_without_millimetres(tmp_path):
+    folders = RunFolders(tmp_path, "pictures")
+    truth = np.ones((3, 20, 20), np.uint8)
+    truth[1, 4:8, 4:8] = 2
+    read = partial(Volume, np.zeros(truth.shape, np.int16), (np.nan,) * 3)
+    case = Case("volume-1", "1", (), read, lambda _: truth)
+    found = np.ones_like(truth)
+    found[1, 12:15, 12:15] = 2
+    keep_prediction(found, read(), folders.predictions("unet"), "volume-1")
+    study = study_errors(["unet"], [case], folders, tmp_path)
+    assert sorted(study.objects.error) == ["false negative", "false positive"]
+    assert study.objects.volume_ml.isna().all() and (study.objects.error_class == "undefined").all()
+    assert study.tumors.edge.isna().all() and study.objects.is_really.isna().all()
+
+
+def test_half_of_the_systems_and_at_least_two_make_a_place_shared():
+    assert [least_sharing(n) for n in (1, 2, 4, 9, 16)] == [2, 2, 2, 5, 8]
+
+
+def test_the_filter_is_compared_patient_by_patient_and_zeros_count():
+    objects = pd.DataFrame(
+        {
+            "system": ["cascade_unfiltered"] * 3 + ["cascade_forest"],
+            "patient": ["a", "a", "b", "a"],
+            "error_class": ["bright texture", "bright texture", "other", "bright texture"],
+        }
+    )
+    pairs = [(system, patient) for system in ("cascade_unfiltered", "cascade_forest") for patient in "abc"]
+    patients = pd.DataFrame(pairs, columns=["system", "patient"])
+    rows = filter_remedy(objects, patients, seed=1).set_index("error_class")
+    bright = rows.loc["bright texture"]
+    assert (bright.n_before, bright.n_after, bright.n_patients) == (2, 1, 3)
+    assert bright.difference == pytest.approx(-1 / 3)
+    assert rows.loc["low contrast"].n_before == 0 and rows.loc["low contrast"].difference == 0
+    assert filter_remedy(objects, patients[:3], seed=1).empty
+
+
+def test_losses_are_read_from_the_tables_of_their_study():
+    summary = pd.DataFrame(
+        {
+            "loss": ["bce", "focal"],
+            "threshold": "0.5",
+            "n_patients": 4,
+            "n_low_contrast_missed": [5, 3],
+            "bright_false_alarms_per_patient": [0.5, 2.0],
+        }
+    )
+    row = {"first": "focal", "second": "bce", "threshold": 0.5, "n_patients": 4, "difference": -0.5}
+    row |= {"difference_low": -1.0, "difference_high": 0.0, "p": 0.5}
+    names = ("low_contrast_missed", "bright_false_alarms", "dice")
+    found = loss_remedies(summary, pd.DataFrame([row | {"measure": name} for name in names]))
+    assert list(found.error_class) == ["low contrast", "bright texture"]
+    assert list(found.n_before) == [5, 2] and list(found.n_after) == [3, 8]
+
+
+def test_the_worst_patients_are_those_with_and_the_worst_without_tumours():
+    rows = [score("unet", "a", 0.9), score("unet", "b", 0.2), score("unet", "c", 0.5)]
+    rows += [
+        score("unet", "d", 0.0, is_empty=True, prediction_ml=3.0),
+        score("unet", "e", 0.0, is_empty=True, prediction_ml=7.0),
+        score("unet", "f", 1.0, is_empty=True, prediction_ml=0.0, precision=np.nan),
+        score("vote", "a", 0.95),
+    ]
+    patients = pd.DataFrame(rows)
+    assert list(worst_cases(patients, "unet", "tumor", 2).index) == ["volume-b", "volume-c", "volume-e"]
+    assert systems_to_show(patients, "tumor", ["unet", "vote"]) == ["vote", "unet"]
+    assert systems_to_show(patients, "tumor", ["unet"]) == ["unet"]
+    assert systems_to_show(patients, "liver", ["unet"]) == []
