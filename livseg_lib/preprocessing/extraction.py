@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 import traceback
 from collections import Counter
@@ -76,6 +77,9 @@ def extract_dataset(
         problem = "A worker process was ended from outside, most likely for want of memory."
         remedy = "Start again with fewer workers; finished cases are kept."
         raise InputError(folder, problem, remedy) from error
+    except OSError as error:
+        remedy = "Make room on the disk and start again; finished cases are kept."
+        raise InputError(folder, f"Slices cannot be written ({error.strerror}).", remedy) from error
     if failures:
         listed = "\n".join(f"- {error}" for error in failures)
         problem = f"{len(failures)} of {len(cases)} cases could not be extracted:\n{listed}\n"
@@ -108,6 +112,8 @@ def _attempt(case: Case, recipe: Recipe, folder: Path, write_png: bool) -> Input
     try:
         extract_case(case, recipe, folder, write_png)
     except (InputError, OSError) as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise  # not the fault of the case, and those after it would fare no better
         return InputError(case.case_id, str(error))
     except Exception as error:  # a fault of ours: show where
         traceback.print_exc(file=sys.stderr)

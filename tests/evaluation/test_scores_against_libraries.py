@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from evaluation.mask_pairs import random_pair
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,17 +15,6 @@ SPACING = (2.5, 0.7, 0.9)
 FLOAT32 = 1e-6
 WITH_EDGES = 2
 """MedPy's word for a surface of 18 neighbours."""
-
-
-def random_pair(seed: int) -> np.ndarray:
-    """Two masks (2, 12, 13, 14), of some boxes each, of which the first holds what both share."""
-    rng = np.random.default_rng(seed)
-    pair = np.zeros((2, 12, 13, 14), bool)
-    pair[:, 4:6, 4:7, 4:8] = True
-    for mask in pair:
-        for corner in rng.integers(0, 9, (rng.integers(1, 4), 3)):
-            mask[tuple(slice(a, a + n) for a, n in zip(corner, rng.integers(1, 6, 3), strict=True))] = True
-    return pair
 
 
 def ball(radius_mm: float, centre_mm, shape=(24, 70, 60), spacing=SPACING) -> np.ndarray:
@@ -40,7 +30,7 @@ seeds = given(st.integers(0, 2**32 - 1))
 @seeds
 def test_overlap_and_distances_are_those_of_medpy(seed):
     medpy = pytest.importorskip("medpy.metric.binary", reason="MedPy is not installed")
-    prediction, reference = random_pair(seed)
+    prediction, reference = random_pair(seed, overlapping=True)
     counts = overlap.overlap_counts(prediction, reference)
     assert overlap.dice(counts) == pytest.approx(medpy.dc(prediction, reference))
     assert overlap.jaccard(counts) == pytest.approx(medpy.jc(prediction, reference))
@@ -82,7 +72,7 @@ def itk_nearest_mm(start: np.ndarray, target: np.ndarray) -> np.ndarray:
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.sampled_from([0.5, 1.0, 2.0, 3.3]))
 def test_surface_dice_is_that_of_distance_maps_by_simpleitk(seed, tolerance_mm):
-    prediction, reference = random_pair(seed)
+    prediction, reference = random_pair(seed, overlapping=True)
     surfaces = itk_surface(prediction), itk_surface(reference)
     np.testing.assert_array_equal(surfaces[0], surface_voxels(prediction))
     near = np.concatenate([itk_nearest_mm(*surfaces), itk_nearest_mm(*surfaces[::-1])]) <= tolerance_mm
@@ -120,7 +110,7 @@ def test_one_ball_around_another_is_everywhere_as_far_as_their_radii_differ():
 @seeds
 def test_a_whole_case_against_medpy(seed):
     medpy = pytest.importorskip("medpy.metric.binary", reason="MedPy is not installed")
-    prediction, reference = (2 * mask.astype(np.uint8) for mask in random_pair(seed))
+    prediction, reference = (2 * mask.astype(np.uint8) for mask in random_pair(seed, overlapping=True))
     for labels in (prediction, reference):
         labels[0, 0, 0] = 1  # there is a liver around the tumour
     scores = score_case(prediction, reference, SPACING)

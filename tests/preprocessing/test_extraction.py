@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import signal
@@ -216,6 +217,18 @@ def test_failures_are_all_named_after_the_others_are_done(make_case, tmp_path, w
     assert "2 of 4 cases" in message and "cut short" in message and "ct-0" in message and "ct-1" in message
     assert (out / "ct-2/case.json").exists() and (out / "ct-3/case.json").exists()
     assert not (out / "slices.csv").exists()
+
+
+def fill_the_disk():
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_full_disk_is_not_the_fault_of_a_case(make_case, tmp_path, workers):
+    cases = [make_case(1, read_volume=fill_the_disk), make_case(2)]
+    with pytest.raises(InputError, match=r"No space left on device.*Make room") as failure:
+        extract_dataset(cases, RECIPE, tmp_path / "out", workers=workers, progress=False)
+    assert "ct-1" not in str(failure.value) and not (tmp_path / "out/slices.csv").exists()
 
 
 def test_a_worker_ended_from_outside_is_explained(make_case, tmp_path):
