@@ -115,7 +115,7 @@ $(REPORT)/12_sort_slices.ipynb: notebooks/12_sort_slices.ipynb $(REPORT)/paramet
 		$(REPORT)/03_train_unet.ipynb $(LEARNING) $(SCORING)
 	$(run_notebook)
 
-CASCADE := $(addprefix livseg_lib/experiments/,cascades.py around_liver.py)
+CASCADE := $(addprefix livseg_lib/experiments/cascade_parts/,cascades.py around_liver.py)
 
 $(REPORT)/13_segment_volumes.ipynb: notebooks/13_segment_volumes.ipynb $(REPORT)/parameters/13_segment_volumes.json \
 		$(REPORT)/02_classify_masks.ipynb $(LEARNING) $(SCORING) $(WHOLE) $(CASCADE)
@@ -139,8 +139,7 @@ $(REPORT)/17_finish_predictions.ipynb: notebooks/17_finish_predictions.ipynb \
 		$(REPORT)/parameters/17_finish_predictions.json \
 		$(REPORT)/14_train_cascades.ipynb $(REPORT)/15_filter_candidates.ipynb $(REPORT)/16_classify_superpixels.ipynb \
 		$(REPORT)/05_evaluate.ipynb $(REPORT)/10_train_networks.ipynb $(REPORT)/11_detect_tumors.ipynb \
-		$(addprefix livseg_lib/experiments/,finishing_choice.py finished_systems.py augmented_prediction.py \
-		majority_vote.py agreement_study.py)
+		$(call room,experiments/finishing)
 	$(run_notebook)
 
 $(REPORT)/20_compare_systems.ipynb: notebooks/20_compare_systems.ipynb $(REPORT)/parameters/20_compare_systems.json \
@@ -169,27 +168,26 @@ $(REPORT)/24_apply_to_scan.ipynb: notebooks/24_apply_to_scan.ipynb $(REPORT)/par
 
 $(REPORT)/25_check_scores.ipynb: notebooks/25_check_scores.ipynb $(REPORT)/parameters/25_check_scores.json \
 		$(REPORT)/17_finish_predictions.ipynb \
-		$(addprefix livseg_lib/evaluation/,calibration.py froc.py groups.py) \
-		$(addprefix livseg_lib/experiments/,score_checks.py score_tables.py patient_facts.py)
+		$(call room,evaluation/probabilities) livseg_lib/evaluation/statistics/groups.py \
+		$(addprefix livseg_lib/experiments/,score_checks.py score_tables.py patients/patient_facts.py)
 	$(run_notebook)
 
 $(REPORT)/30_analyse_errors.ipynb: notebooks/30_analyse_errors.ipynb $(REPORT)/parameters/30_analyse_errors.json \
 		$(REPORT)/17_finish_predictions.ipynb $(REPORT)/23_weigh_classes.ipynb \
-		$(addprefix livseg_lib/evaluation/,error_objects.py error_causes.py shared_errors.py painted_tumors.py) \
-		$(addprefix livseg_lib/experiments/,error_analysis.py error_pictures.py error_remedies.py)
+		$(call room,evaluation/errors) \
+		$(addprefix livseg_lib/experiments/errors/,error_analysis.py error_pictures.py error_remedies.py)
 	$(run_notebook)
 
 $(REPORT)/31_explain_predictions.ipynb: notebooks/31_explain_predictions.ipynb \
 		$(REPORT)/parameters/31_explain_predictions.json $(REPORT)/17_finish_predictions.ipynb \
 		livseg_lib/evaluation/probabilities/saliency.py $(call room,inference/explain) \
-		$(addprefix livseg_lib/experiments/,explained_networks.py explanation_checks.py explanation_pictures.py \
-		warning_maps.py)
+		$(call room,experiments/explanations)
 	$(run_notebook)
 
 $(REPORT)/32_measure_patients.ipynb: notebooks/32_measure_patients.ipynb \
 		$(REPORT)/parameters/32_measure_patients.json $(REPORT)/17_finish_predictions.ipynb \
-		$(addprefix livseg_lib/evaluation/,bland_altman.py cohort.py follow_up.py size_response.py tumor_matching.py) \
-		$(addprefix livseg_lib/experiments/,clinic_measures.py follow_up_study.py)
+		$(call room,evaluation/over_time) $(addprefix livseg_lib/evaluation/statistics/,bland_altman.py cohort.py) \
+		$(addprefix livseg_lib/experiments/patients/,clinic_measures.py follow_up_study.py)
 	$(run_notebook)
 
 $(REPORT)/33_patient_pages.ipynb: notebooks/33_patient_pages.ipynb $(REPORT)/parameters/33_patient_pages.json \

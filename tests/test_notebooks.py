@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 
 import nbformat
@@ -41,6 +42,17 @@ def test_every_notebook_has_one_commented_parameters_cell_and_a_platform_cell(pa
     assert [len(found) for found in tagged.values()] == [1, 1]
     assert all("  # " in line for line in tagged["parameters"][0].source.splitlines())
     assert "run_name" in notebooks.declared_parameters(path)
+
+
+def test_the_makefile_names_only_files_that_are_there():
+    planned = subprocess.run(
+        ["make", "--dry-run", "reproduce", "RUN=never-made"],
+        cwd=FOLDER.parent,
+        capture_output=True,
+        text=True,
+    )
+    assert planned.returncode == 0, planned.stderr
+    assert all(f" run notebooks/{path.name}" in planned.stdout for path in ALL if "scan" not in path.stem)
 
 
 @pytest.mark.parametrize("profile", [path.stem for path in (FOLDER / "params").glob("*.yaml")])
