@@ -24,6 +24,7 @@ from livseg_lib.paths import RunFolders, project_root
 PACKAGES = (
     "tensorflow",
     "keras",
+    "onnxruntime",
     "numpy",
     "pandas",
     "nibabel",

@@ -17,9 +17,11 @@ import numpy as np
 
 from livseg_lib.datasets.phantom import write_phantom
 from livseg_lib.evaluation import overlap, surface
+from livseg_lib.inference.export import write_onnx
 from livseg_lib.inference.planes import BATCH, predict_planes
-from livseg_lib.models import build_model
+from livseg_lib.models import SMALL_OPTIONS, build_model
 from livseg_lib.preprocessing import Recipe, prepare_volume
+from livseg_lib.training.onnx_network import OnnxNetwork
 from livseg_lib.volumes import load_volume
 
 ROUNDS = 5
@@ -77,6 +79,19 @@ def bench_prediction() -> None:
     )
 
 
+def bench_exported(folder: Path) -> None:
+    """The quick network computed by ONNX Runtime, as `livseg predict` does for exported models."""
+    network = build_model("unet", (128, 128, 3), 2, **SMALL_OPTIONS["unet"])
+    exported = OnnxNetwork(write_onnx(network, folder).read_bytes())
+    pictures = np.random.default_rng(0).integers(0, 256, (4 * BATCH, 128, 128, 3), np.uint8)
+    compare(
+        f"predict {len(pictures)} slices, exported as ONNX",
+        lambda: predict_planes(exported, pictures),
+        lambda: predict_planes(network, pictures),
+        "the same by Keras",
+    )
+
+
 def bench_training() -> None:
     """One training step of the quick network against system C's layout with as many filters."""
     pictures = np.random.default_rng(0).random((8, 128, 128, 3), np.float32)
@@ -119,6 +134,7 @@ if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as temporary:
         bench_reading(Path(temporary))
         bench_slices(Path(temporary))
+        bench_exported(Path(temporary))
     bench_scores()
     bench_prediction()
     bench_training()

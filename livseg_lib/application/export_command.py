@@ -29,6 +29,8 @@ def export(arguments: argparse.Namespace) -> int:
     if not all(each.agrees for each in exported):
         return 1
     print(f"{_not_exported(arguments.out)}how to use them: {arguments.out / 'export.json'}. {WARNING}")
+    if "onnx" in formats:
+        print(f"livseg predict SCAN --model {arguments.out} computes with ONNX Runtime")
     return 0
 
 

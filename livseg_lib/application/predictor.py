@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # a folder of results can be looked at without TensorFlow
     from livseg_lib.training.model_folder import TrainedModel
     from livseg_lib.training.sorter_folder import TrainedSorter
 
-WEIGHTS, DESCRIPTIONS = "*.safetensors", ("model.json", "forest.json")
+WEIGHTS, DESCRIPTIONS = ("*.safetensors", "*.onnx"), ("model.json", "forest.json")
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,9 +81,8 @@ def load_predictor(
 def model_checksum(folder: Path | str) -> dict:
     """SHA-256 of every file of weights below a model folder, and of its model.json with its thresholds."""
     folder = Path(folder)
-    weights = {
-        path.relative_to(folder).as_posix(): file_checksum(path) for path in sorted(folder.rglob(WEIGHTS))
-    }
+    files = sorted(path for pattern in WEIGHTS for path in folder.rglob(pattern))
+    weights = {path.relative_to(folder).as_posix(): file_checksum(path) for path in files}
     described = [path for name in DESCRIPTIONS for path in folder.rglob(name)]
     return {"weights_sha256": weights, "descriptions_sha256": files_checksum(described)}
 

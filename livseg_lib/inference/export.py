@@ -2,7 +2,9 @@
 
 model.json, export.json            how to use them; which files there are, and how far they are from Keras
 network.onnx, savedmodel/          of a single network
-coarse_liver/, residual_25d/ ...   a folder as that for each network of a cascade
+coarse_liver/, residual_25d/ ...   a folder as that for each network of a cascade; forests as they are
+
+With network.onnx such a folder is a model folder itself, for `livseg predict` as for any other.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ import json
 import logging
 import shutil
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -27,7 +29,9 @@ from livseg_lib.preprocessing.windows import WINDOWS
 from livseg_lib.quiet_tensorflow import silent_stderr
 from livseg_lib.training.classifier_folder import load_classifier
 from livseg_lib.training.model_folder import load_model
-from livseg_lib.training.network_folder import WARNING
+from livseg_lib.training.network_folder import ONNX_SHA256, WARNING
+from livseg_lib.training.onnx_network import FILE as ONNX_FILE
+from livseg_lib.training.onnx_network import INPUT, OUTPUT, OnnxNetwork
 from livseg_lib.training.sorter_folder import load_sorter
 from livseg_lib.volumes import Volume
 
@@ -38,9 +42,6 @@ MOST_APART = 1e-4
 """Of two probabilities: a fortieth of the step at which `planes` stores them, 1 / 255."""
 BATCH = 5
 """Inputs at once in the comparison; Keras is asked one by one, so that batches of any size are proven."""
-INPUT, OUTPUT = "pictures", "probabilities"
-"""Names in the ONNX file."""
-
 Predict = Callable[[np.ndarray], np.ndarray]
 """Inputs float32 (b, ...) in [0, 1] -> what the network answers, float32 (b, ...)."""
 
@@ -70,22 +71,24 @@ def export_system(
     """
     description = _description(folder)
     out.mkdir(parents=True, exist_ok=True)
-    (out / "export.json").unlink(missing_ok=True)
-    write_atomically(out / "model.json", (folder / "model.json").read_bytes())
+    for name in ("export.json", "model.json"):
+        (out / name).unlink(missing_ok=True)
     plans = _plans(folder, description)
     names = dict.fromkeys(plan.using for plan in plans if _is_network(folder, plan)) if plans else ["."]
     exported, records = [], []
     for name in names:
         trained = load_network(folder / name)
         made = export_network(trained, out / name, volume, formats)
-        write_atomically(out / name / "model.json", (folder / name / "model.json").read_bytes())
         records.append(_record(name, trained, made, out))
         exported += made
     if all(each.agrees for each in exported):
+        _copy_descriptions(folder, out, names, formats)
+        for forest in {plan.using for plan in plans if plan.part == "forest"}:
+            shutil.copytree(folder / forest, out / forest, dirs_exist_ok=True)
         everything = {"format": 1, "warning": WARNING, "system": description.get("system", folder.name)}
         left_out = [asdict(plan) for plan in plans if not _is_network(folder, plan)]
         everything |= {"opset": OPSET, "networks": records, "not_exported": left_out}
-        write_atomically(out / "export.json", (json.dumps(everything, indent=2) + "\n").encode())
+        _write_json(out / "export.json", everything)
     return exported
 
 
@@ -108,6 +111,8 @@ def export_network(
 def load_network(folder: Path) -> Trained:
     """The model of one network in `folder`: for segmentation, a slice sorter or a classifier."""
     description = _description(folder)
+    if ONNX_SHA256 in description:
+        raise InputError(folder, "is exported already.", "Name the folder that it was exported from.")
     for key, load in (("regions", load_sorter), ("kinds", load_classifier)):
         if key in description:
             return load(folder)
@@ -118,7 +123,7 @@ def write_onnx(network: keras.Model, folder: Path) -> Path:
     """`folder`/network.onnx: any number of inputs at once, "pictures" -> "probabilities", sigmoid inside."""
     import onnx
 
-    path = folder / "network.onnx"
+    path = folder / ONNX_FILE
     logging.getLogger("tf2onnx").setLevel(logging.WARNING)
     with written_aside(path) as partial, silent_stderr(), warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # Keras' own look for np.object
@@ -136,10 +141,7 @@ def write_onnx(network: keras.Model, folder: Path) -> Path:
 
 def read_onnx(path: Path) -> Predict:
     """The network in an ONNX file, computed by ONNX Runtime on the processor."""
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    return lambda inputs: session.run([OUTPUT], {INPUT: inputs})[0]
+    return OnnxNetwork(path.read_bytes()).predict_on_batch
 
 
 def write_savedmodel(network: keras.Model, folder: Path) -> Path:
@@ -196,6 +198,19 @@ def _plans(folder: Path, description: dict) -> list[StepPlan]:
         if Path(plan.using).name != plan.using:
             raise InputError(plan.using, "is not the name of a folder.", "Use the cascade as it was saved.")
     return plans
+
+
+def _copy_descriptions(folder: Path, out: Path, names: Iterable[str], formats: Sequence[str]) -> None:
+    """model.json of the model and of its networks, with the checksum of what stands for the weights."""
+    for name in dict.fromkeys((*names, ".")):
+        description = _description(folder / name)
+        if "onnx" in formats and name in names:
+            description[ONNX_SHA256] = file_checksum(out / name / ONNX_FILE)
+        _write_json(out / name / "model.json", description)
+
+
+def _write_json(path: Path, content: dict) -> None:
+    write_atomically(path, (json.dumps(content, indent=2) + "\n").encode())
 
 
 def _is_network(folder: Path, plan: StepPlan) -> bool:

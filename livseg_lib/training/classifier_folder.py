@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import keras
+
 from livseg_lib.models.classifiers import build_classifier
 from livseg_lib.postprocessing.superpixel_candidates import CandidateRecipe
 from livseg_lib.preprocessing.patches import PatchRecipe
@@ -39,14 +41,18 @@ def save_classifier(trained: TrainedClassifier, folder: Path) -> Path:
 
 def load_classifier(folder: Path) -> TrainedClassifier:
     """Rebuild what `save_classifier` wrote. Raises InputError where the folder is not whole."""
-    return read_network(folder, _rebuild, "a livseg classifier of superpixels")
+    return read_network(folder, _build, _describe, "a livseg classifier of superpixels")
 
 
-def _rebuild(description: dict) -> TrainedClassifier:
-    kept = (*COMMON, "threshold")
+def _build(description: dict) -> keras.Model:
     shape, kinds = description["input_shape"], description["kinds"]
+    return build_classifier(description["architecture"], shape, len(kinds), **description["options"])
+
+
+def _describe(description: dict, network: keras.Model) -> TrainedClassifier:
+    kept = (*COMMON, "threshold")
     return TrainedClassifier(
-        network=build_classifier(description["architecture"], shape, len(kinds), **description["options"]),
+        network=network,
         candidates=CandidateRecipe.from_dict(description["candidates"]),
         patch=PatchRecipe.from_dict(description["patch"]),
         **{name: description[name] for name in kept},

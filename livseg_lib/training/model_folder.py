@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import keras
+
 from livseg_lib.labels import TARGETS
 from livseg_lib.models import build_model
 from livseg_lib.preprocessing.network_input import OWN_PICTURE, NetworkInput
@@ -47,14 +49,18 @@ def save_model(trained: TrainedModel, folder: Path) -> Path:
 
 def load_model(folder: Path) -> TrainedModel:
     """Rebuild the network that `save_model` wrote. Raises InputError where the folder is not whole."""
-    return read_network(folder, _rebuild, "a livseg model")
+    return read_network(folder, _build, _describe, "a livseg model")
 
 
-def _rebuild(description: dict) -> TrainedModel:
-    kept = (*COMMON, "target", "thresholds")
+def _build(description: dict) -> keras.Model:
     shape, structures = description["input_shape"], TARGETS[description["target"]]
+    return build_model(description["architecture"], shape, len(structures), **description["options"])
+
+
+def _describe(description: dict, network: keras.Model) -> TrainedModel:
+    kept = (*COMMON, "target", "thresholds")
     return TrainedModel(
-        network=build_model(description["architecture"], shape, len(structures), **description["options"]),
+        network=network,
         recipe=Recipe.from_dict(description["recipe"]),
         inputs=NetworkInput(**description.get("inputs", {})),  # absent in folders of earlier versions
         **{name: description[name] for name in kept},

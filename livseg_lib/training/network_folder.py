@@ -1,7 +1,8 @@
 """A trained network is a folder: weights.safetensors, and a model.json that says how to use them.
 
 Loading rebuilds the network from our own catalogues and fills it with bare arrays: nothing in the
-folder is ever unpickled or executed.
+folder is ever unpickled or executed. An exported folder (`inference.export`) holds network.onnx in the place
+of the weights.
 """
 
 from __future__ import annotations
@@ -17,12 +18,15 @@ import keras
 from livseg_lib.atomic import written_aside
 from livseg_lib.checksums import file_checksum
 from livseg_lib.errors import InputError
+from livseg_lib.training.onnx_network import FILE, read_onnx_network
 from livseg_lib.training.weights_file import assign_arrays, load_arrays, save_variables
 
 FORMAT = 2
 """Raise it whenever the same weights would answer otherwise: 2 unfolds without a ReLU."""
 
 WARNING = "Research only. Not for clinical use."
+ONNX_SHA256 = "onnx_sha256"
+"""Key of model.json in exported folders."""
 
 
 @dataclass(frozen=True)
@@ -70,25 +74,38 @@ def write_network(folder: Path, trained: Trained, own: dict) -> Path:
     return folder
 
 
-def read_network(folder: Path, rebuild: Callable[[dict], Trained], kind: str) -> Trained:
-    """What `rebuild` makes of the description, its network filled with the folder's weights.
+def read_network(
+    folder: Path,
+    build: Callable[[dict], keras.Model],
+    describe: Callable[[dict, keras.Model], Trained],
+    kind: str,
+) -> Trained:
+    """What `describe` makes of the folder's description and its network.
 
-    Options come as tuples where they were saved as such. Raises InputError, naming the `kind` of model,
-    where the folder is not whole or `rebuild` misses something in the description.
+    The network is what `build` makes of the description, filled with the folder's weights, or an
+    `OnnxNetwork` where the folder was exported. Options come as tuples where they were saved as such.
+    Raises InputError, naming the `kind` of model, where the folder is not whole or something is missing in
+    the description.
     """
     try:
         description = json.loads((folder / "model.json").read_text())
         if (found := description["format"]) != FORMAT:
             problem = f"was trained by another version of livseg (format {found}, not {FORMAT})."
             raise InputError(folder, problem, "Train it anew, or use the version that trained it.")
-        weights = folder / "weights.safetensors"
-        if file_checksum(weights) != description["weights_sha256"]:
-            raise InputError(weights, "is not the file that model.json describes.", "Copy both anew.")
         options = description["options"].items()
         description["options"] = {name: tuple(v) if isinstance(v, list) else v for name, v in options}
-        trained = rebuild(description)
+        return describe(description, _network(folder, description, build))
     except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
         problem = f"is not {kind} ({type(error).__name__}: {error})."
         raise InputError(folder, problem, "Name a folder with model.json and weights.safetensors.") from error
-    assign_arrays(trained.network.weights, load_arrays(weights)[0], weights)
-    return trained
+
+
+def _network(folder: Path, description: dict, build: Callable[[dict], keras.Model]) -> keras.Model:
+    if ONNX_SHA256 in description:
+        return read_onnx_network(folder / FILE, description[ONNX_SHA256], description["parameters"])
+    weights = folder / "weights.safetensors"
+    if file_checksum(weights) != description["weights_sha256"]:
+        raise InputError(weights, "is not the file that model.json describes.", "Copy both anew.")
+    network = build(description)
+    assign_arrays(network.weights, load_arrays(weights)[0], weights)
+    return network

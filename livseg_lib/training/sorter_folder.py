@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import keras
+
 from livseg_lib.models.classifiers import build_classifier
 from livseg_lib.preprocessing.recipe import Recipe
 from livseg_lib.training.network_folder import COMMON, TrainedNetwork, read_network, write_network
@@ -36,15 +38,19 @@ def save_sorter(trained: TrainedSorter, folder: Path) -> Path:
 
 def load_sorter(folder: Path) -> TrainedSorter:
     """Rebuild the sorter that `save_sorter` wrote. Raises InputError where the folder is not whole."""
-    return read_network(folder, _rebuild, "a livseg slice sorter")
+    return read_network(folder, _build, _describe, "a livseg slice sorter")
 
 
-def _rebuild(description: dict) -> TrainedSorter:
+def _build(description: dict) -> keras.Model:
+    shape, regions = description["input_shape"], description["regions"]
+    return build_classifier(description["architecture"], shape, len(regions), **description["options"])
+
+
+def _describe(description: dict, network: keras.Model) -> TrainedSorter:
     kept = (*COMMON, "gate")
-    regions, shape = tuple(description["regions"]), description["input_shape"]
     return TrainedSorter(
-        network=build_classifier(description["architecture"], shape, len(regions), **description["options"]),
+        network=network,
         recipe=Recipe.from_dict(description["recipe"]),
-        regions=regions,
+        regions=tuple(description["regions"]),
         **{name: description[name] for name in kept},
     )

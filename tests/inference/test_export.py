@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 
 import keras
 import numpy as np
@@ -15,11 +16,14 @@ from livseg_lib.errors import InputError
 from livseg_lib.inference import export
 from livseg_lib.inference.cascade_folder import StepPlan, save_cascade
 from livseg_lib.inference.export import Exported, export_network, export_system, load_network, write_onnx
+from livseg_lib.inference.systems import load_system, outline
+from livseg_lib.inference.volume import volume_planes
 from livseg_lib.models import MODELS, SMALL_OPTIONS, VOLUME_MODELS, build_model
 from livseg_lib.models.classifiers import build_classifier
 from livseg_lib.preprocessing import Recipe
 from livseg_lib.preprocessing.network_input import NetworkInput
 from livseg_lib.training.model_folder import TrainedModel, save_model
+from livseg_lib.training.onnx_network import OnnxNetwork
 from livseg_lib.training.sorter_folder import TrainedSorter, save_sorter
 from livseg_lib.volumes import Volume
 
@@ -86,7 +90,9 @@ def test_a_single_network_with_all_that_its_use_needs(tmp_path):
     made = export_system(model, out, scan())
     assert [each.path.name for each in made] == ["savedmodel", "network.onnx"]
     assert all(each.agrees and each.n_inputs == 7 for each in made)
-    assert (out / "model.json").read_bytes() == (model / "model.json").read_bytes()
+    described = json.loads((out / "model.json").read_text())
+    assert described.pop("onnx_sha256") == hashlib.sha256((out / "network.onnx").read_bytes()).hexdigest()
+    assert described == json.loads((model / "model.json").read_text())
     (record,) = json.loads((out / "export.json").read_text())["networks"]
     assert record["windows_hu"] == {"liver": [-50, 200]}
     assert record["input"]["shape"] == ["batch", 32, 32, 1]
@@ -102,14 +108,58 @@ def test_a_cascade_gives_a_folder_a_network_and_names_the_rest(tmp_path):
         StepPlan("coarse liver", "network", "coarse"),
         StepPlan("largest piece", "finish", "keep_largest_liver"),
         StepPlan("tumours", "network", "fine", "box", 10.0),
+        StepPlan("forest", "forest", "trees", "box", 10.0),
     ]
+    sources["trees"] = tmp_path / "trees"
+    sources["trees"].mkdir()
+    (sources["trees"] / "forest.json").write_text("{}")
     cascade, out = save_cascade(tmp_path / "cascade", "two", plans, sources, {}), tmp_path / "out"
     made = export_system(cascade, out, scan(), ("onnx",))
     names = [str(each.path.relative_to(out)) for each in made]
     assert names == ["coarse/network.onnx", "fine/network.onnx"]
     assert (out / "fine" / "model.json").is_file() and (out / "model.json").is_file()
-    (left_out,) = json.loads((out / "export.json").read_text())["not_exported"]
-    assert left_out["using"] == "keep_largest_liver"
+    left_out = json.loads((out / "export.json").read_text())["not_exported"]
+    assert [each["using"] for each in left_out] == ["keep_largest_liver", "trees"]
+    assert (out / "trees" / "forest.json").is_file()
+
+
+def test_an_exported_model_outlines_as_the_one_it_comes_from(tmp_path):
+    model, out = save_model(trained(), tmp_path / "model"), tmp_path / "out"
+    export_system(model, out, scan(), ("onnx",))
+    ours, theirs = load_system(out), load_system(model)
+    assert isinstance(ours.network, OnnxNetwork) and ours.parameters == theirs.parameters
+    assert (ours.recipe, ours.thresholds) == (theirs.recipe, theirs.thresholds)
+    probabilities = [volume_planes(each, scan()).astype(int) for each in (ours, theirs)]
+    assert np.ptp(probabilities) > 0
+    assert np.abs(np.subtract(*probabilities)).max() <= 1, "more than a rounding of 1 / 255"
+    with pytest.raises(InputError, match="exported already"):
+        export_system(out, tmp_path / "again", scan())
+
+
+def test_an_exported_cascade_does_so_too(tmp_path):
+    parts = {"coarse": trained("liver"), "fine": trained("tumor", NetworkInput(1, sees_liver=True))}
+    everywhere = np.ones((7, 40, 32), bool)
+    for name, part in parts.items():
+        middle = float(np.median(volume_planes(part, scan(), liver=everywhere))) / 255
+        parts[name] = replace(part, thresholds={part.target: middle})
+    sources = {name: save_model(part, tmp_path / "parts" / name) for name, part in parts.items()}
+    plans = [StepPlan("coarse liver", "network", "coarse"), StepPlan("tumours", "network", "fine")]
+    cascade, out = save_cascade(tmp_path / "cascade", "two", plans, sources, {}), tmp_path / "out"
+    export_system(cascade, out, scan(), ("onnx",))
+    labels = [outline(load_system(folder), scan()) for folder in (cascade, out)]
+    assert set(np.unique(labels[0])) == {0, 1, 2} and (labels[0] != labels[1]).mean() < 0.01
+
+
+@pytest.mark.parametrize("damage", ["changed", "missing"])
+def test_another_onnx_file_than_the_one_compared_is_refused(damage, tmp_path):
+    out = tmp_path / "out"
+    export_system(save_model(trained(), tmp_path / "model"), out, scan(), ("onnx",))
+    if damage == "changed":
+        (out / "network.onnx").write_bytes((out / "network.onnx").read_bytes()[:-1] + b"x")
+    else:
+        (out / "network.onnx").unlink()
+    with pytest.raises(InputError, match="Export it anew"):
+        load_system(out)
 
 
 def test_a_sorter_is_exported_too(tmp_path):
@@ -131,7 +181,7 @@ def test_files_that_disagree_are_told_and_never_called_whole(tmp_path, monkeypat
     monkeypatch.setitem(export.WRITERS, "onnx", off)
     (made,) = export_system(model, out, scan(), ("onnx",))
     assert not made.agrees and made.most_apart == pytest.approx(0.01, abs=1e-4)
-    assert not (out / "export.json").exists()
+    assert not (out / "export.json").exists() and not (out / "model.json").exists()
     assert not Exported(out, 1, float("nan")).agrees
 
 
