@@ -144,7 +144,7 @@ def sort(arguments: argparse.Namespace) -> int:
     """Put the slices of scans into reading order, likely tumours first. Exit code 1 if any case failed."""
     from livseg_lib.inference.sorting import reading_table, sort_volume
     from livseg_lib.reporting import contact_sheet, save_figure, write_table
-    from livseg_lib.reporting.sorting import reading_tiles
+    from livseg_lib.reporting.studies.sorting import reading_tiles
     from livseg_lib.training.sorter_folder import load_sorter
 
     sorter = load_sorter(arguments.model)

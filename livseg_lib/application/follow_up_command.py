@@ -20,7 +20,11 @@ def follow_up(arguments: argparse.Namespace) -> int:
     from livseg_lib.atomic import write_atomically
     from livseg_lib.evaluation.over_time.follow_up import compare_scans
     from livseg_lib.reporting import save_figure, write_table
-    from livseg_lib.reporting.follow_up import NOT_AN_ASSESSMENT, conclude_follow_up, follow_up_changes
+    from livseg_lib.reporting.studies.follow_up import (
+        NOT_AN_ASSESSMENT,
+        conclude_follow_up,
+        follow_up_changes,
+    )
 
     if arguments.days is not None and not arguments.days > 0:
         raise InputError(
@@ -63,7 +67,7 @@ def _read(path: Path) -> TimePoint:
 
 def _record(found: FollowUp, arguments: argparse.Namespace) -> dict:
     """follow_up.json: files, alignment, livers, response; what is undefined is null."""
-    from livseg_lib.reporting.follow_up import NOT_AN_ASSESSMENT
+    from livseg_lib.reporting.studies.follow_up import NOT_AN_ASSESSMENT
 
     return {
         "baseline": str(arguments.baseline),

@@ -15,7 +15,7 @@ from livseg_lib.preprocessing import Recipe
 from livseg_lib.preprocessing.prepare import channel_windows
 from livseg_lib.preprocessing.windows import apply_window
 from livseg_lib.reporting import best_median_worst, patient_slice, pick_best_median_worst, save_figure
-from livseg_lib.reporting.stages import cascade_stages
+from livseg_lib.reporting.studies.stages import cascade_stages
 
 
 def best_median_worst_patients(

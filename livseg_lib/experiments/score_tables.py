@@ -13,7 +13,7 @@ from livseg_lib.evaluation.probabilities.probability_histogram import Probabilit
 from livseg_lib.evaluation.probabilities.thresholds import THRESHOLDS, dice_by_threshold
 from livseg_lib.evaluation.statistics.bootstrap import bootstrap_interval
 from livseg_lib.experiments.score_checks import REGIONS, CheckedNetwork
-from livseg_lib.reporting.calibration import Reliability
+from livseg_lib.reporting.studies.calibration import Reliability
 
 
 def calibration_table(networks: Iterable[CheckedNetwork], seed: int) -> pd.DataFrame:

@@ -3,7 +3,6 @@
 from livseg_lib.reporting.charts import class_balance, dice_by_patient, split_overview
 from livseg_lib.reporting.curves import roc_curves, training_curves
 from livseg_lib.reporting.figure_files import read_caption, save_figure
-from livseg_lib.reporting.lesion_sizes import recall_by_size
 from livseg_lib.reporting.pages.links import broken_links, external_resources
 from livseg_lib.reporting.pages.notebooks import notebook_to_html
 from livseg_lib.reporting.pages.page import write_report
@@ -16,6 +15,7 @@ from livseg_lib.reporting.pictures import (
     pick_best_median_worst,
     preprocessing_steps,
 )
+from livseg_lib.reporting.studies.lesion_sizes import recall_by_size
 from livseg_lib.reporting.tables import (
     SYSTEMS_COLUMNS,
     read_table,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from livseg_lib.reporting.studies import STUDIES
+from livseg_lib.reporting.chapters import STUDIES
 
 DATASETS = {
     "phantom": "Phantom",

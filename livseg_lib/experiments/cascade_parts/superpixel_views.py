@@ -17,7 +17,7 @@ from livseg_lib.labels import TUMOR, structure_mask
 from livseg_lib.postprocessing.components import largest_component
 from livseg_lib.postprocessing.superpixel_candidates import CandidateRecipe, find_candidates
 from livseg_lib.preprocessing.windows import WINDOWS, apply_window
-from livseg_lib.reporting.superpixels import PatchPicture
+from livseg_lib.reporting.studies.superpixels import PatchPicture
 from livseg_lib.training.classifier_folder import TrainedClassifier
 
 WINDOW = WINDOWS["liver_narrow"]

@@ -15,7 +15,7 @@ from livseg_lib.preprocessing import Recipe
 from livseg_lib.preprocessing.prepare import channel_windows
 from livseg_lib.preprocessing.windows import apply_window
 from livseg_lib.reporting import save_figure
-from livseg_lib.reporting.error_strips import StripSlice, choose_slices, error_strip
+from livseg_lib.reporting.studies.error_strips import StripSlice, choose_slices, error_strip
 from livseg_lib.reporting.style import structure_name
 
 

@@ -18,7 +18,7 @@ from livseg_lib.predictions import load_prediction
 from livseg_lib.preprocessing import Recipe
 from livseg_lib.preprocessing.prepare import channel_windows
 from livseg_lib.preprocessing.windows import apply_window
-from livseg_lib.reporting.explain import Explained
+from livseg_lib.reporting.studies.explain import Explained
 from livseg_lib.volumes import Volume
 
 

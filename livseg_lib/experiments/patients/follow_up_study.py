@@ -25,7 +25,7 @@ from livseg_lib.predictions import load_prediction
 from livseg_lib.preprocessing import Recipe
 from livseg_lib.preprocessing.prepare import channel_windows
 from livseg_lib.preprocessing.windows import apply_window
-from livseg_lib.reporting.follow_up import TwoScans
+from livseg_lib.reporting.studies.follow_up import TwoScans
 from livseg_lib.volumes import Volume
 
 Labels = tuple[np.ndarray, np.ndarray]

@@ -9,12 +9,12 @@ import pandas as pd
 from livseg_lib.atomic import locked, write_atomically
 from livseg_lib.durations import format_duration
 from livseg_lib.reporting.cells import TableView, format_text, table_view
+from livseg_lib.reporting.chapters import STUDIES
 from livseg_lib.reporting.pages import systems as systems_table
 from livseg_lib.reporting.pages.card_pages import write_cards
 from livseg_lib.reporting.pages.folder import MAX_OPEN, ReportFolder
 from livseg_lib.reporting.pages.patient_list import patient_list
 from livseg_lib.reporting.pages.templating import environment
-from livseg_lib.reporting.studies import STUDIES
 from livseg_lib.reporting.wording import DATASETS, TARGETS
 
 FACTS = {

@@ -13,7 +13,7 @@ from livseg_lib.errors import InputError
 from livseg_lib.experiments.cascade_parts import superpixel_checks, superpixel_training, superpixel_views
 from livseg_lib.postprocessing.superpixel_candidates import CandidateRecipe
 from livseg_lib.preprocessing.patches import PatchRecipe
-from livseg_lib.reporting.superpixels import patch_sheet, superpixel_scales
+from livseg_lib.reporting.studies.superpixels import patch_sheet, superpixel_scales
 from livseg_lib.training.classifier_folder import TrainedClassifier
 from livseg_lib.training.fit import Stage
 from livseg_lib.volumes import Volume

@@ -6,13 +6,13 @@ import numpy as np
 import pandas as pd
 
 from livseg_lib.datasets.case import Case
-from livseg_lib.reporting.class_imbalance import (
+from livseg_lib.reporting.lesion_pictures import lesion_picture
+from livseg_lib.reporting.studies.class_imbalance import (
     conclude_losses,
     operating_curves,
     recall_by_contrast_chart,
     size_against_contrast,
 )
-from livseg_lib.reporting.lesion_pictures import lesion_picture
 from livseg_lib.volumes import Volume
 
 SUMMARY = pd.DataFrame(

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from livseg_lib.reporting.agreement import (
+from livseg_lib.reporting.studies.agreement import (
     agreement_against_errors,
     agreement_volumes,
     conclude_agreement,

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from livseg_lib.reporting.tuning import conclude_tuning, dice_by_fold, tuning_picture
+from livseg_lib.reporting.studies.tuning import conclude_tuning, dice_by_fold, tuning_picture
 
 
 def trials() -> pd.DataFrame:

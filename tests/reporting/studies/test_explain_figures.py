@@ -7,14 +7,14 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from livseg_lib.reporting.explain import (
+from livseg_lib.reporting.studies.explain import (
     Explained,
     explanation_maps,
     level_maps,
     occlusion_map,
     warning_maps,
 )
-from livseg_lib.reporting.explain_charts import (
+from livseg_lib.reporting.studies.explain_charts import (
     conclude_pointing,
     conclude_sanity,
     conclude_warnings,

@@ -9,14 +9,14 @@ import pytest
 from livseg_lib.evaluation.probabilities.calibration import ReliabilityCurve
 from livseg_lib.evaluation.probabilities.froc import Candidates, froc_curve
 from livseg_lib.evaluation.statistics.groups import group_differences, group_means
-from livseg_lib.reporting.calibration import (
+from livseg_lib.reporting.studies.calibration import (
     Reliability,
     conclude_calibration,
     conclude_thresholds,
     reliability_diagrams,
 )
-from livseg_lib.reporting.froc import FEWEST, conclude_froc, froc_figure
-from livseg_lib.reporting.groups import conclude_groups, group_chart
+from livseg_lib.reporting.studies.froc import FEWEST, conclude_froc, froc_figure
+from livseg_lib.reporting.studies.groups import conclude_groups, group_chart
 
 
 def curve(*bins: tuple[float, float, int]) -> ReliabilityCurve:

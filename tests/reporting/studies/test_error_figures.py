@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from livseg_lib.reporting import error_conclusions as conclusions
-from livseg_lib.reporting import errors as charts
-from livseg_lib.reporting.error_strips import ERROR_COLOURS, StripSlice, choose_slices, error_strip
+from livseg_lib.reporting.studies import error_conclusions as conclusions
+from livseg_lib.reporting.studies import errors as charts
+from livseg_lib.reporting.studies.error_strips import ERROR_COLOURS, StripSlice, choose_slices, error_strip
 
 
 @pytest.fixture

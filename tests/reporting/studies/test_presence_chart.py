@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from livseg_lib.reporting.presence import presence_by_threshold
+from livseg_lib.reporting.studies.presence import presence_by_threshold
 
 PROBABILITY, TRUTH = np.array([0.9, 0.4, 0.6, 0.1]), np.array([True, True, False, False])
 

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from livseg_lib.reporting import save_figure
-from livseg_lib.reporting.split_audit import (
+from livseg_lib.reporting.studies.split_audit import (
     inflation_sentence,
     protocol_colours,
     split_audit_inflation,

@@ -6,7 +6,12 @@ import pandas as pd
 import pytest
 
 from livseg_lib.reporting.pages.systems import cohort_sentence, headline_cards, systems_view
-from livseg_lib.reporting.sorting import PatientStrip, confusion_matrices, reading_tiles, region_strips
+from livseg_lib.reporting.studies.sorting import (
+    PatientStrip,
+    confusion_matrices,
+    reading_tiles,
+    region_strips,
+)
 from livseg_lib.reporting.tables import update_systems_table
 from livseg_lib.volumes import Volume
 

@@ -9,14 +9,14 @@ import pytest
 from livseg_lib.evaluation.over_time.follow_up import TimePoint, compare_scans
 from livseg_lib.evaluation.statistics.bland_altman import compare_with_reference
 from livseg_lib.evaluation.statistics.cohort import describe_cohort
-from livseg_lib.reporting.cohort import cohort_distributions, conclude_cohort
-from livseg_lib.reporting.follow_up import (
+from livseg_lib.reporting.studies.cohort import cohort_distributions, conclude_cohort
+from livseg_lib.reporting.studies.follow_up import (
     TwoScans,
     conclude_follow_up,
     follow_up_changes,
     follow_up_slices,
 )
-from livseg_lib.reporting.measures import bland_altman_panels, conclude_agreement_with_truth
+from livseg_lib.reporting.studies.measures import bland_altman_panels, conclude_agreement_with_truth
 
 PATIENTS = pd.DataFrame(
     {

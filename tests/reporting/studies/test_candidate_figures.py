@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from livseg_lib.postprocessing.candidates import FEATURES
-from livseg_lib.reporting.candidates import (
+from livseg_lib.reporting.studies.candidates import (
     MEASURES,
     candidate_probabilities,
     conclude_filter,

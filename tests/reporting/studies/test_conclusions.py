@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from livseg_lib.evaluation.statistics.paired import compare_systems
-from livseg_lib.reporting.conclusions import conclude
+from livseg_lib.reporting.studies.conclusions import conclude
 
 
 def scores(patients: int, **means: float) -> pd.DataFrame:

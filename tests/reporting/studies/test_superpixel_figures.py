@@ -7,7 +7,7 @@ import pandas as pd
 
 from livseg_lib.postprocessing.superpixel_candidates import Candidates
 from livseg_lib.postprocessing.superpixels import Superpixels
-from livseg_lib.reporting.superpixels import TINT, PatchPicture, patch_sheet, superpixel_scales
+from livseg_lib.reporting.studies.superpixels import TINT, PatchPicture, patch_sheet, superpixel_scales
 
 
 def test_a_tile_a_scale_tinted_by_value():

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from livseg_lib.reporting.direct_labels import system_look
-from livseg_lib.reporting.measures import MEASURES
+from livseg_lib.reporting.studies.measures import MEASURES
 from livseg_lib.reporting.style import BLACK, GREY, WIDTH, new_figure, styled
 
 LOGARITHMIC = ("tumor_ml", "largest_tumor_ml", "volume_ml")

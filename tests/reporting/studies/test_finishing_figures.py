@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from livseg_lib.reporting.finishing import (
+from livseg_lib.reporting.studies.finishing import (
     conclude_choice,
     conclude_test,
     conclude_variants,

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from matplotlib.text import Text
 
 from livseg_lib.evaluation.statistics.paired import compare_systems
-from livseg_lib.reporting.comparison import curves_of_systems, paired_differences
-from livseg_lib.reporting.cost import cost_against_dice
 from livseg_lib.reporting.direct_labels import spread, system_look
+from livseg_lib.reporting.studies.comparison import curves_of_systems, paired_differences
+from livseg_lib.reporting.studies.cost import cost_against_dice
 from livseg_lib.reporting.style import BLUE, GREY
 
 SYSTEMS = [f"system{number}" for number in range(10)]

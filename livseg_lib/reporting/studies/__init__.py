@@ -1,0 +1,1 @@
+"""One study a module: its figures, and the sentences that its numbers allow."""
