@@ -56,7 +56,6 @@ def load_predictor(
 
     Raises InputError where a folder is not whole or the parts do not go together.
     """
-    import livseg_lib.quiet_tensorflow  # noqa: F401 (before Keras imports it)
     from livseg_lib.inference.cascade import Cascade
     from livseg_lib.inference.systems import augmented, load_system
     from livseg_lib.training.model_folder import load_model

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import livseg_lib.quiet_tensorflow  # noqa: F401 (before Keras imports it)
+
+# isort: split
 from collections.abc import Callable
 
 import keras
 
-import livseg_lib.quiet_tensorflow  # noqa: F401 (before Keras imports it)
 from livseg_lib.models.attention_unet import attention_unet
 from livseg_lib.models.building import build_from
 from livseg_lib.models.cdnn import cdnn

@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import keras
 
-import livseg_lib.quiet_tensorflow  # noqa: F401 (before Keras imports it)
 from livseg_lib.models.building import build_from
 from livseg_lib.models.fractal_classifier import fractal3d
 from livseg_lib.models.slice_sorter import slice_sorter
