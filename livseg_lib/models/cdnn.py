@@ -57,7 +57,9 @@ def cdnn(
             x = _deconvolution(x, widths[level - 1], f"decoder{level}_2", l2)
     x = layers.Dropout(dropout, name="decoder0_dropout")(x)
     x = _deconvolution(x, filters, "decoder0", l2)
-    x = blocks.unfold(x, filters, patch)
+    if patch > 1:  # by upsampling, as above: with weights for each place of the patch, one can fall silent
+        x = layers.UpSampling2D(patch, name="unfold_up")(x)
+        x = _deconvolution(x, filters, "unfold", l2)
     return keras.Model(inputs, blocks.probability_maps(x, num_classes), name="cdnn")
 
 
