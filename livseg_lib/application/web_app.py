@@ -110,6 +110,7 @@ def _connect(page: gr.Blocks, reports: Path, visits: Visits, asked: dict, shown:
     asked["phantom"].click(lambda: _phantom(visits), None, asked["files"], **private)
     fields = [asked[name] for name in ("log", "model", "go", "phantom", "untrained")]
     asked["train"].click(lambda: (yield from _train(reports)), None, fields, **private)
+    page.load(lambda: _offer(reports), None, fields[1:], show_progress="hidden", **private)
     page.unload(forget)
 
 
@@ -186,11 +187,19 @@ def _train(reports: Path) -> Iterator[tuple]:
     """Lines of the training as they come; at the end the system is there to be used."""
     for text in train_quickly():
         yield gr.update(value=text, visible=True), *[gr.update()] * 4
+    yield gr.update(), *_offer(reports)
+
+
+def _offer(reports: Path) -> tuple:
+    """Updates of the fields "model", "go", "phantom" and "untrained": what can be used by now.
+
+    Asked at every visit, as systems are trained while the page is up.
+    """
     systems = shelved_systems(reports)
     choices = [(one.title, one.name) for one in systems]
     ready = gr.update(visible=bool(systems))
     model = gr.update(choices=choices, value=choices[0][1] if choices else None, visible=bool(systems))
-    yield gr.update(), model, ready, ready, gr.update(visible=not systems)
+    return model, ready, ready, gr.update(visible=not systems)
 
 
 def _serve_over_http(visits: Visits, reports: Path) -> None:

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import zipfile
+from contextlib import closing
 
 import pytest
+from application.test_shelf import make_run
 from application.test_web_app import served  # noqa: F401
 from application.toy_system import toy_voxels, write_toy_nifti
+
+from livseg_lib.application import web_app
+from livseg_lib.application.visits import Visits
 
 WAIT = 30_000
 
@@ -68,6 +73,21 @@ def test_the_slider_draws_another_slice_and_the_zip_comes_down(visit, tmp_path):
     with zipfile.ZipFile(coming.value.path()) as archive:
         assert "mask.nii.gz" in archive.namelist()
     assert page.is_visible("text=Research only")
+
+
+def test_what_was_trained_while_the_page_was_up_is_offered_to_the_next_visitor(browser, tmp_path):
+    visits = Visits()
+    page = web_app.build_app(tmp_path, visits)
+    _, address, _ = page.launch(prevent_thread_lock=True, quiet=True)
+    with closing(page), closing(visits), closing(browser.new_context()) as context:
+        anna = context.new_page()
+        anna.goto(address)
+        anna.wait_for_selector("button:has-text('Train the quick system')", timeout=WAIT)
+        make_run(tmp_path, "run", 0, [("toy", "liver", "patient", 0.9)], ["toy"])
+        bela = context.new_page()
+        bela.goto(address)
+        bela.wait_for_selector("button:has-text('Outline')", timeout=WAIT)
+        assert not bela.is_visible("button:has-text('Train the quick system')")
 
 
 def test_a_wrong_file_is_answered_with_a_sentence(visit, tmp_path):
