@@ -67,9 +67,12 @@ def export_system(
     """Export the model in `folder`, a single network or a cascade, and compare each file on `volume`.
 
     export.json is written last, and only where all files agree with Keras: a folder with one is whole.
-    Raises InputError where the folder is no model, or the scan shows a network nothing.
+    Raises InputError where the folder is no model, where `out` holds a model that was not exported, or where
+    the scan shows a network nothing.
     """
     description = _description(folder)
+    if (out / "model.json").exists() and not (out / "export.json").exists():
+        raise InputError(out, "holds a model that was not exported.", "Choose another folder.")
     out.mkdir(parents=True, exist_ok=True)
     for name in ("export.json", "model.json"):
         (out / name).unlink(missing_ok=True)

@@ -30,9 +30,9 @@ def cdnn(
     With input, pooling, upsampling and dropout counted it has that network's 29 layers, and 4.7 of its 5.0
     million parameters. Departures: 3 x 3 kernels throughout, where two are 4 x 4; skips by summation, to
     which one deconvolution is fitted by half its width, and which cost no weights. `patch` > 1 is ours, for
-    laptops (see `unet`). Input float32 in [0, 1], (H, W, C) with H and W divisible by
-    patch * 2 ** (levels - 1). Raises InputError for other
-    sizes and for a single level.
+    laptops: folded as in `unet`, unfolded by upsampling and one more deconvolution. Input float32 in [0, 1],
+    (H, W, C) with H and W divisible by patch * 2 ** (levels - 1). Raises InputError for other sizes and for a
+    single level.
     """
     blocks.require_levels(levels, 2, "cdnn")
     blocks.require_divisible(input_shape, patch * 2 ** (levels - 1), "cdnn")

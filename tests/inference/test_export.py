@@ -152,6 +152,17 @@ def test_an_exported_cascade_does_so_too(tmp_path):
     assert set(np.unique(labels[0])) == {0, 1, 2} and (labels[0] != labels[1]).mean() < 0.01
 
 
+def test_a_model_is_never_overwritten_and_an_export_is(tmp_path):
+    model, other = (save_model(trained(), tmp_path / name) for name in ("model", "other"))
+    before = {path: path.read_bytes() for path in (*model.iterdir(), *other.iterdir())}
+    for out in (model, other):
+        with pytest.raises(InputError, match="not exported"):
+            export_system(model, out, scan(), ("onnx",))
+    assert {path: path.read_bytes() for path in (*model.iterdir(), *other.iterdir())} == before
+    for _ in range(2):
+        assert export_system(model, tmp_path / "out", scan(), ("onnx",))[0].agrees
+
+
 @pytest.mark.parametrize("damage", ["changed", "missing"])
 def test_another_onnx_file_than_the_one_compared_is_refused(damage, tmp_path):
     out = tmp_path / "out"
