@@ -88,10 +88,11 @@ def _best_card(rows: pd.DataFrame) -> Card:
     """The highest of what was trained; a baseline that learns nothing stands in the remark."""
     is_baseline = rows["system"].str.startswith(BASELINE)
     trained = rows if is_baseline.all() else rows[~is_baseline]
-    remark = f"highest of {len(trained)}" if len(trained) > 1 else ""
+    remarks = [f"highest of {len(trained)}"] if len(trained) > 1 else []
     if is_baseline.any() and len(trained) < len(rows):
-        remark += f"; without a network {format_number('dice', rows[is_baseline]['dice_per_case'].max())}"
-    return _card(trained.loc[trained["dice_per_case"].idxmax()].to_dict(), remark)
+        reached = format_number("dice", rows[is_baseline]["dice_per_case"].max())
+        remarks.append(f"without a network {reached}")
+    return _card(trained.loc[trained["dice_per_case"].idxmax()].to_dict(), "; ".join(remarks))
 
 
 def systems_view(systems: pd.DataFrame, cards: Mapping[str, str] | None = None) -> TableView:

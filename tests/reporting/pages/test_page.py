@@ -208,6 +208,20 @@ def test_many_systems_give_one_card_a_target_that_says_it_was_chosen():
     assert [(c.value, c.foot) for c in cards] == [("0.550", "net5, 4 test patients, highest of 6")]
 
 
+@pytest.mark.parametrize(
+    ("n_networks", "foot"),
+    [
+        (1, "net0, 4 test patients, without a network 0.300"),
+        (2, "net1, 4 test patients, highest of 2; without a network 0.300"),
+    ],
+)
+def test_a_card_says_what_was_reached_without_a_network(n_networks, foot):
+    names = [*(f"threshold_{k}" for k in range(5)), *(f"net{k}" for k in range(n_networks))]
+    scores = [0.3] * 5 + [0.5 + k / 100 for k in range(n_networks)]
+    (card,) = headline_cards(pd.DataFrame(map(system, names, scores)))
+    assert card.foot == foot
+
+
 def test_cohort_sentence():
     table = pd.DataFrame([system("a", 0.5), system("b", 0.5, n_test_patients=6)])
     assert cohort_sentence(table) == "2 systems, trained on 9 patients and tested on 4 to 6 others."
