@@ -86,7 +86,7 @@ def test_rooms_that_score_and_report_load_no_tensorflow(room):
 
 
 def test_modules_hold_one_idea_each():
-    long = {p.name: n for p in LIBRARY.rglob("*.py") if (n := len(p.read_text().splitlines())) > 250}
+    long = {p.name: n for p in LIBRARY.rglob("*.py") if (n := len(p.read_text().splitlines())) > 450}
     assert not long
 
 
