@@ -5,10 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from livseg_lib.volumes import Volume
+
+
+class Note(NamedTuple):
+    """What finding the cases brought to light; `check_dataset` lists it among its findings."""
+
+    where: Path | str
+    code: str
+    """A short name of its kind, such as "passed-over"."""
+    message: str
+    """What was decided and why, and what to do if it is wrong."""
+    severity: str = "warning"
+    """ "warning" or "error"; an error of a case excludes it."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +41,8 @@ class Case:
     """Original numbers of the slices where the case is a set of pictures, not a whole volume."""
     unmasked: tuple[Path, ...] = ()
     """Pictures of the case that were left out of it because they have no mask."""
+    notes: tuple[Note, ...] = ()
+    """On this case alone."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +55,8 @@ class Dataset:
     cases: tuple[Case, ...]
     unpaired: tuple[Path, ...] = field(default=())
     """Segmentations without a volume. (A case without labels stays a case: its read_labels is None.)"""
+    notes: tuple[Note, ...] = ()
+    """On files that were passed over, and on what was decided for the whole set."""
 
     def only(self, case_ids: Iterable[str]) -> Dataset:
         """This data set with no other cases than those named."""

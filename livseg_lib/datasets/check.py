@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from livseg_lib.checksums import file_checksum
 from livseg_lib.datasets import findings as rules
-from livseg_lib.datasets.case import Case, Dataset
+from livseg_lib.datasets.case import Case, Dataset, Note
 from livseg_lib.datasets.files import files_of
 from livseg_lib.errors import InputError
 from livseg_lib.labels import STRUCTURES, require_modality, structure_mask
@@ -84,6 +84,7 @@ def check_dataset(
     checks = list(tqdm(results, "checking", len(dataset.cases), disable=not progress, unit="case"))
     _mark_duplicates(checks)
     found = [_unpaired(path) for path in dataset.unpaired]
+    found += [Finding(Path(note.where).name, *_of_note(note)) for note in dataset.notes]
     for check in checks:
         check.row["usable"] = all(finding.severity != "error" for finding in check.findings)
         if not check.findings:
@@ -98,6 +99,7 @@ def check_dataset(
 def check_case(case: Case, modality: str = "ct") -> CaseCheck:
     """Read one case and apply every rule that needs no other case."""
     check = CaseCheck({"case": case.case_id, "patient": case.patient}, [])
+    check.findings += [Finding(case.case_id, *_of_note(note)) for note in case.notes]
     _note_missing_masks(check, case)
     try:
         volume = case.read_volume()
@@ -195,6 +197,10 @@ def _mark_duplicates(checks: list[CaseCheck]) -> None:
         original = first.setdefault(check.voxel_digest, case)
         if original != case:
             check.add("error", "duplicate", f"Its voxels are exactly those of {original}.", "")
+
+
+def _of_note(note: Note) -> tuple[str, str, str, str]:
+    return note.severity, note.code, note.message, str(note.where)
 
 
 def _unpaired(path: Path) -> Finding:
