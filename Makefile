@@ -31,7 +31,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 # Notebooks at a time: a small network leaves a third of two cores idle, a GPU is best left to one.
 JOBS ?= $(if $(wildcard /dev/nvidia0),1,2)
 
-.PHONY: help setup reproduce results reference test test-slow bench app lint lab clean configure
+.PHONY: help setup reproduce results reference test test-slow test-explore bench app lint lab clean configure
 
 help:  ## print this help
 	@echo "livseg: liver and liver tumours in CT, outlined, measured, scored. Research only, not for clinical use."
@@ -231,6 +231,12 @@ test: .venv/test-ready  ## the fast tests (under 8 minutes on 2 cores)
 
 test-slow: .venv/test-ready  ## the slow tests: the notebooks on a tiny phantom, killed trainings
 	@$(PY) -m pytest -m slow
+
+EXPLORE_MINUTES ?= 60
+
+test-explore: .venv/test-ready  ## draw new examples for the properties, EXPLORE_MINUTES long (60)
+	@end=$$((SECONDS + 60 * $(EXPLORE_MINUTES))); while [ $$SECONDS -lt $$end ]; do \
+		$(PY) -m pytest -q --hypothesis-profile explore -m 'hypothesis and not slow' || exit 1; done
 
 bench: .venv/test-ready  ## time the parts, each as a ratio against a peer
 	@$(PY) tests/bench.py

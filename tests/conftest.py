@@ -8,9 +8,42 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis.internal.conjecture import providers
+
+from livseg_lib.runs import seed_everything
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("MPLBACKEND", "Agg")
+
+ON_ANY_MACHINE = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow], "print_blob": True}
+settings.register_profile("fixed", derandomize=True, database=None, **ON_ANY_MACHINE)
+settings.register_profile("explore", **ON_ANY_MACHINE)
+settings.load_profile("fixed")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Properties draw the same everywhere, unless asked to explore (`make test-explore`).
+
+    hypothesis also draws constants that stand in the modules imported so far, and so would draw others in
+    another order of the tests, or on another number of workers.
+    """
+    if config.getoption("--hypothesis-profile", None) != "explore":
+        nothing = providers.Constants()
+        providers._get_local_constants = lambda: nothing
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """The same random numbers for each test and its fixtures, whatever ran before."""
+    seed_everything(0)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_call(item: pytest.Item) -> None:
+    """Also where a fixture that several tests share has drawn some, or has just imported Keras."""
+    seed_everything(0)
+
 
 REAL_CT = Path(os.environ.get("LIVSEG_REAL_CT", Path(__file__).parents[2] / "shared" / "real_ct"))
 

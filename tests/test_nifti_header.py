@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import gzip
-import time
 import tracemalloc
 
 import nibabel
@@ -17,14 +16,13 @@ def test_a_tiny_file_that_claims_terabytes_is_refused_at_once(tmp_path):
     dim = [3, 15000, 15000, 15000, 1, 1, 1, 1]  # 6.75 TB of int16
     path = write_nifti(tmp_path / "ct.nii.gz", ct_like(), dim=dim)
     tracemalloc.start()
-    start = time.perf_counter()
     with pytest.raises(
         InputError, match=r"15000 x 15000 x 15000 voxels, 6,750,000,000,000 bytes, more than the limit"
     ):
         load_volume(path)
-    seconds, peak = time.perf_counter() - start, tracemalloc.get_traced_memory()[1]
+    peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert seconds < 1 and peak < 4 * 1024**2
+    assert peak < 4 * 1024**2
 
 
 @pytest.mark.parametrize("name", ["ct.nii", "ct.nii.gz"])

@@ -114,6 +114,6 @@ def test_the_volume_is_left_as_it_was():
 @pytest.mark.slow
 def test_a_whole_scan_takes_seconds():
     voxels = np.random.default_rng(0).integers(-100, 200, (100, 512, 512), np.int16)
-    began = time.monotonic()
+    began = time.process_time()
     b.outline(Volume(voxels, (2.5, 0.75, 0.75)), b.LiverRule(0, 120, 16), TUMOR)
-    assert time.monotonic() - began < 20
+    assert time.process_time() - began < 20

@@ -196,6 +196,6 @@ def test_hundreds_of_candidates_in_a_whole_scan_take_seconds():
     liver = box(shape, (10, 100, 60), (70, 380, 320))
     tumor = liver & (np.random.default_rng(0).random(shape) < 2e-5)
     tumor |= ball(shape, (120, 180, 150), 25, spacing_mm)
-    began = time.monotonic()
+    began = time.process_time()
     table, _ = candidate_features(tumor, liver, scan(liver, tumor, noise_hu=20), spacing_mm)
-    assert len(table) > 60 and time.monotonic() - began < 20
+    assert len(table) > 60 and time.process_time() - began < 20

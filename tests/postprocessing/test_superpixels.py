@@ -152,6 +152,6 @@ def test_a_whole_liver_takes_seconds():
     spacing_mm, shape = (4.0, 0.75, 0.75), (60, 512, 512)
     liver = ball(shape, (100, 180, 150), 75, spacing_mm)
     hu = scan(liver, np.zeros(shape, bool), noise_hu=25)
-    began = time.monotonic()
+    began = time.process_time()
     s.describe_superpixels(s.find_superpixels(liver, hu, spacing_mm), hu)
-    assert time.monotonic() - began < 15
+    assert time.process_time() - began < 15

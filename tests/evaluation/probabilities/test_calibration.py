@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import brier_score_loss
@@ -63,15 +63,29 @@ def test_by_hand():
     assert np.isnan(curve.probability[0]) and curve.pixels.sum() == 400
 
 
+@pytest.mark.parametrize("bins", [1, 3, 5, 15, 17, 51, 85, 255])
+def test_a_level_on_the_edge_of_a_bin_lies_below_it(bins):
+    """255 is a multiple of each, so that every edge is a level: 255 k / bins closes bin k - 1."""
+    edges = [255 * k // bins for k in range(1, bins + 1)]
+    assert reliability_curve(histogram(edges, [1] * bins), bins).pixels.tolist() == [1] * bins
+    above = [edge + 1 for edge in edges[:-1]]
+    assert reliability_curve(histogram(above, [1] * len(above)), bins).pixels.tolist() == [0] + [1] * (
+        bins - 1
+    )
+
+
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.sampled_from([1, 5, 10, BINS, 17]))
+@example(255, 17)
 def test_curve_and_brier_score_are_those_of_scikit_learn(seed, bins):
     rng = np.random.default_rng(seed)
     levels = rng.choice([0, 17, 51, 85, 128, 255, *rng.integers(0, 256, 4)], 200)
     reference = rng.random(200) < rng.random()
     reference[0], reference[1] = True, False
     found = histogram(levels, reference)
-    frequency, probability = calibration_curve(reference, levels / 255, n_bins=bins)
+    # A hair less: its edges in floating point, such as 9 * (1 / 17), lie on either side of 135 / 255.
+    below_edges = np.maximum(levels / 255 - 1e-12, 0)
+    frequency, probability = calibration_curve(reference, below_edges, n_bins=bins)
     curve = reliability_curve(found, bins)
     filled = curve.pixels > 0
     np.testing.assert_allclose(curve.frequency[filled], frequency)
