@@ -1,13 +1,85 @@
-"""Finding files by their names."""
+"""Finding files below a folder, and telling them by their names."""
 
 from __future__ import annotations
 
+import os
 import re
+import stat
+from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
+from livseg_lib.datasets.case import Note
 from livseg_lib.errors import InputError
 
 NIFTI_SUFFIX = r"\.nii(?:\.gz)?"
+OF_NO_USER = ("__MACOSX", "Thumbs.db", "desktop.ini")
+"""What systems leave in folders, beside hidden files."""
+
+
+class Found(NamedTuple):
+    """What lies below a folder."""
+
+    files: tuple[Path, ...]
+    """Regular files, links to such included, in order of name."""
+    notes: tuple[Note, ...]
+    """Errors: links to nothing and folders that cannot be listed. Warnings: pipes, sockets, devices."""
+    dangling: tuple[Path, ...] = ()
+    """Links to nothing: a data set that was moved, or whose content was not fetched."""
+
+    @property
+    def named(self) -> list[Path]:
+        """Files and links to nothing: what cases are told by, so that none is lost in silence."""
+        return sorted(self.files + self.dangling)
+
+
+def regular_files(source: Path) -> Found:
+    """Everything below the folder `source`, or the one file `source`; nothing is opened.
+
+    Hidden names are left out (archives made on a Mac hold a `._` twin of every file). Links to folders
+    are followed, each folder once; one that leads to a folder above is not.
+    """
+    if not source.is_dir():
+        return _sorted_by_kind([source])
+    paths, unlisted, seen = [], [], set(source.resolve().parents)
+    for parent, folders, names in os.walk(source, onerror=unlisted.append, followlinks=True):
+        if (real := Path(parent).resolve()) in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(
+            filter(is_visible, folders), key=lambda name: (Path(parent, name).is_symlink(), name)
+        )
+        paths += [Path(parent, name) for name in filter(is_visible, names)]
+    found = _sorted_by_kind(sorted(paths))
+    notes = [
+        Note(error.filename, "unreadable", f"The folder cannot be listed ({error.strerror}).", "error")
+        for error in unlisted
+    ]
+    return found._replace(notes=(*notes, *found.notes))
+
+
+def is_visible(name: str) -> bool:
+    """Whether a file or folder of this name was put there by a user."""
+    return not name.startswith(".") and name not in OF_NO_USER
+
+
+def _sorted_by_kind(paths: Iterable[Path]) -> Found:
+    files, dangling, notes = [], [], []
+    for path in paths:
+        try:
+            regular = stat.S_ISREG(path.stat().st_mode)
+        except OSError:
+            dangling.append(path)
+            message = "The link leads to nothing. Fetch its content (git annex get, datalad get) or mend it."
+            notes.append(Note(path, "unreadable", message, "error"))
+            continue
+        if regular:
+            files.append(path)
+        else:
+            message = "This is no file but a pipe, a socket or a device: it was passed over."
+            notes.append(Note(path, "passed-over", message))
+    return Found(tuple(files), tuple(notes), tuple(dangling))
 
 
 def numbered_files(folder: Path, pattern: str) -> dict[tuple[int, ...], Path]:
@@ -15,17 +87,20 @@ def numbered_files(folder: Path, pattern: str) -> dict[tuple[int, ...], Path]:
 
     In the order of the numbers. Raises InputError where two files carry the same numbers.
     """
+    found = {}
+    for numbers, paths in files_by_number(folder, pattern).items():
+        if len(paths) > 1:
+            raise InputError(paths[1], f"The file has the same number as {paths[0]}.", "Keep one of the two.")
+        found[numbers] = paths[0]
+    return found
+
+
+def files_by_number(folder: Path, pattern: str) -> dict[tuple[int, ...], list[Path]]:
+    """As `numbered_files`, with all files of the same numbers."""
     name, found = re.compile(pattern, re.IGNORECASE), {}
-    for path in sorted(folder.rglob("*")):
-        match = name.fullmatch(path.name)
-        if match is None or not path.is_file():
-            continue
-        numbers = tuple(map(int, match.groups()))
-        if numbers in found:
-            raise InputError(
-                path, f"The file has the same number as {found[numbers]}.", "Keep one of the two."
-            )
-        found[numbers] = path
+    for path in regular_files(folder).named:
+        if match := name.fullmatch(path.name):
+            found.setdefault(tuple(map(int, match.groups())), []).append(path)
     return dict(sorted(found.items()))
 
 
@@ -44,9 +119,7 @@ def nifti_files(folder: Path) -> dict[str, Path]:
 
 def files_of(source: Path) -> tuple[Path, ...]:
     """`source` itself if it is a file (a zip), else every file below it, in order of name."""
-    if source.is_file():
-        return (source,)
-    return tuple(sorted(path for path in source.rglob("*") if path.is_file()))
+    return regular_files(source).files
 
 
 def nifti_stem(path: Path) -> str | None:
@@ -54,10 +127,10 @@ def nifti_stem(path: Path) -> str | None:
 
     None for hidden files too: archives made on a Mac carry a `._` twin of every file.
     """
-    match = re.fullmatch(r"([^.].*)" + NIFTI_SUFFIX, path.name)
+    match = re.fullmatch(r"([^.].*)" + NIFTI_SUFFIX, path.name, re.IGNORECASE)
     return match[1] if match else None
 
 
 def natural_key(name: str) -> list[tuple[int, str]]:
     """Sorting key that puts "liver_2" before "liver_10"."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
