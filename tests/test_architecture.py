@@ -13,7 +13,7 @@ LIBRARY = Path(__file__).parents[1] / "livseg_lib"
 ROOMS = [
     (
         *("errors", "labels", "paths", "atomic", "checksums", "durations", "orientation"),
-        *("quiet_tensorflow", "platforms"),
+        *("quiet_tensorflow", "platforms", "processes"),
     ),
     ("gzip_reading", "native_grid", "nifti_header"),
     ("volumes",),

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,6 +19,7 @@ from livseg_lib.datasets.case import Case, Dataset, Note
 from livseg_lib.datasets.files import files_of
 from livseg_lib.errors import InputError
 from livseg_lib.labels import STRUCTURES, require_modality, structure_mask
+from livseg_lib.processes import in_processes
 from livseg_lib.volumes import Volume
 
 CASE_COLUMNS = (
@@ -80,7 +78,8 @@ def check_dataset(
 
     `modality` is "ct" or "mr": HU are only asked of a CT. Raises InputError for another.
     """
-    results = _check_each(dataset, workers, partial(check_case, modality=require_modality(modality)))
+    check = partial(check_case, modality=require_modality(modality))
+    results = in_processes(check, dataset.cases, workers)
     checks = list(tqdm(results, "checking", len(dataset.cases), disable=not progress, unit="case"))
     _mark_duplicates(checks)
     found = [_unpaired(path) for path in dataset.unpaired]
@@ -123,22 +122,6 @@ def data_checksum(dataset: Dataset) -> str:
         name = path.relative_to(dataset.folder).as_posix()
         total.update(f"{name}\0{path.stat().st_size}\0{file_checksum(path)}\n".encode())
     return total.hexdigest()
-
-
-def _check_each(dataset: Dataset, workers: int, check: Callable[[Case], CaseCheck]) -> Iterator[CaseCheck]:
-    if workers <= 1:
-        yield from map(check, dataset.cases)
-        return
-    # Fresh processes: forking one that has started threads (TensorFlow, OpenCV) can hang.
-    with ProcessPoolExecutor(min(workers, len(dataset.cases)), get_context("spawn")) as pool:
-        try:
-            yield from pool.map(check, dataset.cases)
-        except BrokenProcessPool as error:
-            raise InputError(
-                dataset.folder,
-                "A checking process was killed, most likely because memory ran out.",
-                "Use fewer workers.",
-            ) from error
 
 
 def _note_missing_masks(check: CaseCheck, case: Case) -> None:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 
 import edt
@@ -25,6 +23,7 @@ from livseg_lib.postprocessing.superpixel_candidates import (
     tumor_shares,
 )
 from livseg_lib.preprocessing.patches import PatchRecipe
+from livseg_lib.processes import in_processes
 from livseg_lib.runs import derived_seed
 
 TUMOR_SHARE = 0.5
@@ -57,13 +56,7 @@ def extract_patches(
     case without candidates has no row. Raises InputError for an unknown spacing.
     """
     job = partial(extract_case_patches, extraction=extraction, folder=Path(folder))
-    workers = min(workers, len(cases))
-    if workers <= 1:
-        tables = list(map(job, cases))
-    else:
-        # "spawn", because forking a process that has TensorFlow's threads in it can hang.
-        with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
-            tables = list(tqdm(pool.map(job, cases), "superpixels", len(cases), unit="case"))
+    tables = list(tqdm(in_processes(job, cases, workers), "superpixels", len(cases), unit="case"))
     if not any(len(table) for table in tables):
         raise InputError("superpixels", "of all cases are no candidates.", "Choose a lower least contrast.")
     return pd.concat([table for table in tables if len(table)], ignore_index=True)

@@ -6,15 +6,11 @@ import errno
 import sys
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Sequence
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import cv2
 import pandas as pd
 from tqdm import tqdm
 
@@ -27,6 +23,7 @@ from livseg_lib.preprocessing.case_folder import (
     write_slices,
 )
 from livseg_lib.preprocessing.recipe import Recipe
+from livseg_lib.processes import in_processes
 
 if TYPE_CHECKING:  # only named in signatures: no need to load every reader
     from livseg_lib.datasets.case import Case
@@ -70,13 +67,9 @@ def extract_dataset(
     missing = [case for case in cases if not _is_kept(case, recipe, folder, write_png)]
     try:
         outcomes = tqdm(
-            _run(job, missing, workers), "extract", len(missing), unit="case", disable=not progress
+            in_processes(job, missing, workers), "extract", len(missing), unit="case", disable=not progress
         )
         failures = [error for error in outcomes if error]
-    except BrokenProcessPool as error:
-        problem = "A worker process was ended from outside, most likely for want of memory."
-        remedy = "Start again with fewer workers; finished cases are kept."
-        raise InputError(folder, problem, remedy) from error
     except OSError as error:
         remedy = "Make room on the disk and start again; finished cases are kept."
         raise InputError(folder, f"Slices cannot be written ({error.strerror}).", remedy) from error
@@ -119,25 +112,3 @@ def _attempt(case: Case, recipe: Recipe, folder: Path, write_png: bool) -> Input
         traceback.print_exc(file=sys.stderr)
         return InputError(case.case_id, f"{type(error).__name__}: {error}")
     return None
-
-
-def _run(job: Callable, cases: Sequence[Case], workers: int) -> Iterator[InputError | None]:
-    """Outcomes as they come. Cases are handed out as workers become free, so an interrupt ends soon."""
-    workers = min(workers, len(cases))
-    if workers <= 1:
-        yield from map(job, cases)
-        return
-    # "spawn", because forking a process that has TensorFlow's threads in it can hang.
-    pool = ProcessPoolExecutor(workers, get_context("spawn"), initializer=_start_worker)
-    with pool:
-        running, queue = set(), list(reversed(cases))
-        while running or queue:
-            while queue and len(running) <= workers:  # one waits ready
-                running.add(pool.submit(job, queue.pop()))
-            finished, running = wait(running, return_when=FIRST_COMPLETED)
-            for future in finished:
-                yield future.result()
-
-
-def _start_worker() -> None:
-    cv2.setNumThreads(1)  # the workers already fill the processor

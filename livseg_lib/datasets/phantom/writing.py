@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
-import cv2
 import nibabel
 import numpy as np
 import pandas as pd
@@ -24,6 +20,7 @@ from livseg_lib.datasets.phantom.sites import SITES
 from livseg_lib.datasets.phantom.tissues import LIVER_ORGANS, Organ
 from livseg_lib.errors import InputError
 from livseg_lib.labels import LIVER, TUMOR
+from livseg_lib.processes import in_processes
 
 GENERATOR = 1
 """Raise it whenever the same seed gives other scans than before."""
@@ -50,7 +47,8 @@ def write_phantom(
     if site is not None and SITES[site].stores_organs:
         write_atomically(folder / "labels.json", _json(ORGAN_LABELS))
     missing = [index for index in range(n_patients) if not _record_path(folder, index).exists()]
-    for _ in tqdm(_written(folder, missing, seed, site, workers), "phantom", len(missing), unit="case"):
+    write = partial(_write_case, folder, seed=seed, site=site)
+    for _ in tqdm(in_processes(write, missing, workers), "phantom", len(missing), unit="case"):
         pass
     records = [json.loads(_record_path(folder, index).read_text()) for index in range(n_patients)]
     _write_table(folder / "patients.csv", [record["patient"] for record in records])
@@ -74,32 +72,13 @@ def _agree_on_settings(folder: Path, settings: dict, n_patients: int) -> None:
         raise InputError(folder, problem, remedy, "settings")
 
 
-def _written(folder: Path, indices: list[int], seed: int, site: str | None, workers: int) -> Iterator[int]:
-    """Write the cases, in this process or in several; gives each index when its files are complete."""
-    write = partial(_write_case, folder, seed=seed, site=site)
-    if workers <= 1 or len(indices) <= 1:
-        yield from map(write, indices)
-        return
-    # fresh processes: forking a notebook that has threads (TensorFlow, BLAS) may hang
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(indices)), context, cv2.setNumThreads, (1,)) as pool:
-        futures = [pool.submit(write, index) for index in indices]
-        try:
-            for done in as_completed(futures):
-                yield done.result()
-        finally:
-            for future in futures:  # after a failure: do not make the others first
-                future.cancel()
-
-
-def _write_case(folder: Path, index: int, seed: int, site: str | None) -> int:
+def _write_case(folder: Path, index: int, seed: int, site: str | None) -> None:
     patient = make_phantom_patient(seed, index, site)
     _write_nifti(folder / f"volume-{index}.nii.gz", patient.voxels, patient)
     labels = patient.organs if patient.site.stores_organs else patient.labels
     _write_nifti(folder / f"segmentation-{index}.nii.gz", labels, patient)
     record = {"patient": _patient_row(index, patient), "lesions": _lesion_rows(index, patient)}
     write_atomically(_record_path(folder, index), _json(record))
-    return index
 
 
 def _json(content: dict) -> bytes:

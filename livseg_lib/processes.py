@@ -1,0 +1,81 @@
+"""Work shared out to processes that never outlive the one that asked for it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import parent_process
+from multiprocessing.context import SpawnContext, SpawnProcess
+from typing import TypeVar
+
+from livseg_lib.errors import InputError
+
+Item, Result = TypeVar("Item"), TypeVar("Result")
+
+
+def in_processes(job: Callable[[Item], Result], items: Sequence[Item], workers: int) -> Iterator[Result]:
+    """`job(item)` of each item, in their order, worked out by so many processes; 1 works in this one.
+
+    `job`, items and results have to be picklable. An error of a job, an interrupt and whatever else ends the
+    iteration early ends all processes at once, in the middle of their work; so does the death of this
+    process, even by SIGKILL. Raises InputError where one is ended from outside.
+    """
+    workers = min(workers, len(items))
+    if workers <= 1:
+        yield from map(job, items)
+        return
+    context = _Context()
+    with ProcessPoolExecutor(workers, context, _start_worker) as pool:
+        try:
+            yield from pool.map(job, items)
+        except BrokenProcessPool as error:
+            problem = "was ended from outside, most likely because memory ran out."
+            remedy = "Start again with fewer workers; finished cases are kept."
+            raise InputError("a worker process", problem, remedy) from error
+        except BaseException:
+            for process in context.started:
+                process.terminate()
+            raise
+
+
+class _Worker(SpawnProcess):
+    """A fresh process: forking one that has threads (TensorFlow, OpenCV) can hang."""
+
+    def start(self) -> None:
+        """Start deaf to Ctrl-C, which would print where Python was while it was starting up."""
+        if threading.current_thread() is not threading.main_thread():  # only that one may change signals
+            return super().start()
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            super().start()
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+
+class _Context(SpawnContext):
+    """Makes the workers of one pool and remembers them."""
+
+    def __init__(self) -> None:
+        self.started: list[_Worker] = []
+
+    def Process(self, **arguments) -> _Worker:  # noqa: N802 (multiprocessing's name)
+        """A worker."""
+        self.started.append(_Worker(**arguments))
+        return self.started[-1]
+
+
+def _start_worker() -> None:
+    import cv2
+
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # ends without a word: the parent has the last one
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    cv2.setNumThreads(1)  # the workers already fill the processor
+
+
+def _end_with_parent() -> None:
+    parent_process().join()
+    os._exit(1)
