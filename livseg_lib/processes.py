@@ -62,7 +62,7 @@ class _Context(SpawnContext):
     def __init__(self) -> None:
         self.started: list[_Worker] = []
 
-    def Process(self, **arguments) -> _Worker:  # noqa: N802 (multiprocessing's name)
+    def Process(self, **arguments) -> _Worker:
         """A worker."""
         self.started.append(_Worker(**arguments))
         return self.started[-1]
