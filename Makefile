@@ -8,6 +8,7 @@ PROFILE ?= quick
 DATA ?=
 TARGET ?=
 MODALITY ?= ct
+ACCEPT_AFFINE_MISMATCH ?=
 RUN ?= $(DATASET)$(if $(filter mr,$(MODALITY)),-mr)-$(PROFILE)
 ONLY ?=
 SCAN ?=
@@ -41,6 +42,7 @@ help:  ## print this help
 	@echo "  make reproduce [DATASET=phantom|lits|msd|kaggle|ircadb] [DATA=path] [PROFILE=quick|full]"
 	@echo "                 [TARGET=tumor|liver|both] [MODALITY=ct|mr] [RUN=name] [ONLY=system]"
 	@echo "                 [SCAN=path] [LIVER=model] outline a scan of yours, too; LIVER: whose liver to take"
+	@echo "                 [ACCEPT_AFFINE_MISMATCH=1] take labels voxel by voxel where their affine is another"
 	@echo "                 results: reports/RUN/index.html; ONLY trains and scores one system: $(SYSTEMS)"
 
 setup: .venv/ready  ## install everything into .venv (done by the other targets when needed)
@@ -63,14 +65,15 @@ else
 reproduce: .venv/ready
 	@$(PY) -m livseg_lib train --system $(ONLY) --dataset $(DATASET) --data "$(DATA)" \
 		--profile $(PROFILE) --target $(or $(TARGET),both) --run-name $(RUN) \
-		--set "modality=$(MODALITY)"
+		--set "modality=$(MODALITY)" $(if $(ACCEPT_AFFINE_MISMATCH),--accept-affine-mismatch)
 endif
 
 # Parameter files change only when a value does, and each notebook looks at its own.
 configure: .venv/ready
 	@$(PY) -m livseg_lib.notebooks --run-name $(RUN) configure --profile notebooks/params/$(PROFILE).yaml \
 		--set "dataset=$(DATASET)" --set "data=$(DATA)" --set "target=$(TARGET)" --set "modality=$(MODALITY)" \
-		--set "scan=$(SCAN)" --set "liver_model=$(LIVER)" $(NOTEBOOKS)
+		--set "scan=$(SCAN)" --set "liver_model=$(LIVER)" \
+		--set "accept_affine_mismatch=$(if $(ACCEPT_AFFINE_MISMATCH),true)" $(NOTEBOOKS)
 
 $(REPORT)/parameters/%.json: configure ;
 

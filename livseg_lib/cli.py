@@ -46,10 +46,19 @@ def _add_reading(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--workers", type=int, default=2, help="processes side by side")
     _add_modality(command)
+    _add_acceptance(command)
 
 
 def _add_modality(command: argparse.ArgumentParser) -> None:
     command.add_argument("--modality", choices=MODALITIES, default="ct", help="of the scans (default: ct)")
+
+
+def _add_acceptance(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--accept-affine-mismatch",
+        action="store_true",
+        help="take labels voxel by voxel where shapes are equal and affines differ",
+    )
 
 
 def _add_check(command: argparse.ArgumentParser) -> None:
@@ -79,6 +88,7 @@ def _add_run(command: argparse.ArgumentParser) -> None:
     command.add_argument("--data", default="", help="folder with your scans")
     command.add_argument("--target", choices=["liver", "tumor", "both"], default="both")
     _add_modality(command)
+    _add_acceptance(command)
     command.add_argument("--run-name", default="", help="folder below reports/ (default: DATASET-PROFILE)")
     command.add_argument("--profile", default="quick", help="quick, full, or a YAML file")
     command.add_argument(
@@ -124,9 +134,7 @@ def _add_evaluate(command: argparse.ArgumentParser) -> None:
     command.add_argument("--reference", type=Path, required=True, help="file or folder of true labels")
     command.add_argument("--prediction", type=Path, required=True, help="file or folder of predicted labels")
     command.add_argument("--mode", choices=["intended", "lits_asis"], default="intended")
-    command.add_argument(
-        "--accept-affine-mismatch", action="store_true", help="compare voxel by voxel where affines differ"
-    )
+    _add_acceptance(command)
     command.add_argument("--tolerance-mm", type=float, default=3.0, help="of the surface Dice (default: 3)")
     command.add_argument(
         "--out", type=Path, default=Path("scores.json"), help="tables a case and a tumour come beside it"

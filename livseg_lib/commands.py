@@ -44,7 +44,7 @@ def check(arguments: argparse.Namespace) -> int:
     from livseg_lib.preprocessing import case_picture
     from livseg_lib.reporting import contact_sheet, save_figure, write_table
 
-    dataset = find_cases(arguments.data, arguments.dataset)
+    dataset = find_cases(arguments.data, arguments.dataset, arguments.accept_affine_mismatch)
     print(f"{arguments.data}: {len(dataset.cases)} cases, read as {dataset.name}")
     report = check_dataset(dataset, arguments.workers, modality=arguments.modality)
     print(report.cases.to_string(index=False))
@@ -66,7 +66,7 @@ def extract(arguments: argparse.Namespace) -> int:
     from livseg_lib.datasets import check_dataset, find_cases
     from livseg_lib.preprocessing import Recipe, choose_windows, extract_dataset
 
-    dataset = find_cases(arguments.data, arguments.dataset)
+    dataset = find_cases(arguments.data, arguments.dataset, arguments.accept_affine_mismatch)
     report = check_dataset(dataset, arguments.workers, modality=arguments.modality)
     errors = report.findings[report.findings.severity == "error"]
     for finding in errors.itertuples():
@@ -108,6 +108,7 @@ def _run_notebooks(stems: list[str], arguments: argparse.Namespace, given: dict)
     from livseg_lib.notebooks import run_all
 
     given |= {name: getattr(arguments, name) for name in ("dataset", "data", "target", "modality")}
+    given |= {"accept_affine_mismatch": True} if arguments.accept_affine_mismatch else {}
     index = run_all(stems, arguments.run_name, arguments.profile, given, arguments.set)
     print(f"{WARNING} Open {index}")
     return 0

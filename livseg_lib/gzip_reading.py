@@ -30,20 +30,30 @@ def open_checked(path: Path) -> Iterator[BinaryIO]:
 
     Raises InputError for a missing, empty, truncated or corrupt file, also while the block reads.
     """
-    if not path.is_file():
-        raise InputError(path, "No such file.", "Check the path.")
-    if path.stat().st_size == 0:
-        raise InputError(path, "The file is empty.", "Download or export it again.")
     again = "Copy or download it again."
     try:
+        if not path.is_file():
+            raise _no_file(path)
+        if path.stat().st_size == 0:
+            raise InputError(path, "The file is empty.", "Download or export it again.")
         with igzip.open(path, "rb") if is_gzip(path) else path.open("rb") as stream:
             yield stream
     except EOFError as error:
         raise InputError(path, "The file is truncated: it ends too early.", again) from error
     except (igzip.BadGzipFile, isal_zlib.error) as error:
-        raise InputError(path, f"The gzip data is corrupt ({error}).", again) from error
+        raise InputError(path, "The gzip data is corrupt.", again) from error
     except OSError as error:
-        raise InputError(path, f"The file cannot be read ({error}).", "Check disk and rights.") from error
+        problem = f"The file cannot be read ({error.strerror or type(error).__name__})."
+        raise InputError(path, problem, "Check disk and rights.") from error
+
+
+def _no_file(path: Path) -> InputError:
+    if path.is_symlink() and not path.exists():
+        remedy = "Fetch its content (git annex get, datalad get) or mend the link."
+        return InputError(path, "The link leads to nothing.", remedy)
+    if path.exists():
+        return InputError(path, "This is a folder, pipe or device, not a file.", "Give a file.")
+    return InputError(path, "No such file.", "Check the path.")
 
 
 def is_gzip(path: Path) -> bool:

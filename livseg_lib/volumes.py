@@ -185,7 +185,11 @@ def _mismatch(path: Path, mine: NativeGrid, volume: NativeGrid) -> InputError:
     problem = (
         f"Segmentation and volume have equal shapes, but their affines are up to {apart_mm:.3g} mm apart."
     )
-    remedy = "If voxels correspond one to one, load with accept_affine_mismatch=True."
+    remedy = (
+        "If voxels correspond one to one, say --accept-affine-mismatch (make: ACCEPT_AFFINE_MISMATCH=1)."
+        if mine.shape == volume.shape
+        else "Save it on the grid of its volume."
+    )
     return InputError(path, problem, remedy, code="affine-mismatch")
 
 

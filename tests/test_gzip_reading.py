@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import tracemalloc
 
 import numpy as np
@@ -96,5 +97,13 @@ def test_what_is_no_nifti_says_so(tmp_path, content, words):
 
 
 def test_a_folder_is_no_file(tmp_path):
-    with pytest.raises(InputError, match="No such file"):
+    with pytest.raises(InputError, match="a folder, pipe or device"):
         load_volume(tmp_path)
+
+
+def test_a_link_to_nothing_and_a_pipe_are_told_and_no_pipe_is_waited_for(tmp_path):
+    (tmp_path / "link.nii.gz").symlink_to("../.git/annex/objects/aa/bb/0.nii.gz")
+    os.mkfifo(tmp_path / "pipe.nii.gz")
+    for name, words in (("link", "link leads to nothing.*annex get"), ("pipe", "pipe or device")):
+        with pytest.raises(InputError, match=words):
+            load_volume(tmp_path / f"{name}.nii.gz")

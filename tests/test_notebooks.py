@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from livseg_lib.errors import InputError
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
 ALL = sorted(FOLDER.glob("*.ipynb"))
-LONGEST_CELL = 30
+LONGEST_CELL = 32
 
 
 @pytest.mark.parametrize("path", ALL, ids=lambda p: p.stem)
@@ -119,3 +120,11 @@ def test_a_notebook_that_fails_never_looks_finished(tmp_path, monkeypatch):
     done = notebooks.execute(failing, report, {"value": 1})
     assert done.exists() and done.with_suffix(".html").exists() and (report / "index.html").exists()
     assert json.loads(done.read_text())["metadata"]["papermill"]["parameters"] == {"value": 1}
+
+
+@pytest.mark.parametrize("path", ALL, ids=lambda p: p.stem)
+def test_who_reads_labels_can_be_told_to_accept_a_foreign_affine(path):
+    calls = re.findall(r"find_cases\((.*?)\)(?:\\n|\.|\")", path.read_text())
+    of_the_data = [call for call in calls if "dataset" in call]
+    assert all(call.endswith(", dataset, accept_affine_mismatch") for call in of_the_data)
+    assert bool(of_the_data) == ("accept_affine_mismatch" in notebooks.declared_parameters(path))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
+from inspect import signature
 from pathlib import Path
 from types import ModuleType
 
 from livseg_lib.datasets import dicom_series, ircadb, kaggle_slices, lits, msd, nifti
-from livseg_lib.datasets.case import Dataset
+from livseg_lib.datasets.case import Case, Dataset
 from livseg_lib.errors import InputError
 
 ADAPTERS: dict[str, ModuleType] = {
@@ -23,22 +26,33 @@ The layouts with labels come first: LiTS holds NIfTI files, and 3D-IRCADb holds 
 """
 
 
-def find_cases(source: Path | str, dataset: str = "auto") -> Dataset:
+def find_cases(source: Path | str, dataset: str = "auto", accept_affine_mismatch: bool = False) -> Dataset:
     """The cases in `source`, read by the adapter `dataset`, or by the first that recognises it.
 
-    No voxel is read. Raises InputError where the source is missing or holds no case, and for an
-    unknown adapter.
+    "phantom" is read as "lits". `accept_affine_mismatch`: labels of the shape of their scan are taken voxel
+    by voxel, whatever their affine says. No voxel is read. Raises InputError where the source is missing
+    or holds no case, and for an unknown adapter.
     """
     source = Path(source)
     if not source.exists():
         raise InputError(source, "There is no such file or folder.", "Check the path.")
-    adapter = _recognising(source) if dataset == "auto" else _named(dataset)
+    adapter = (
+        _recognising(source) if dataset == "auto" else _named("lits" if dataset == "phantom" else dataset)
+    )
     found = adapter.find(source)
     if not found.cases:
         raise InputError(
             source, f'There is no case of "{found.name}" in it.', f"Looked for {adapter.LOOKS_FOR}."
         )
-    return found
+    return replace(found, cases=tuple(map(_accepting, found.cases))) if accept_affine_mismatch else found
+
+
+def _accepting(case: Case) -> Case:
+    """With labels that need not say the scan's affine, where they say any (pictures do not)."""
+    reader = case.read_labels
+    if reader is None or "accept_affine_mismatch" not in signature(reader).parameters:
+        return case
+    return replace(case, read_labels=partial(reader, accept_affine_mismatch=True))
 
 
 def _named(name: str) -> ModuleType:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import traceback
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -16,7 +18,7 @@ from tqdm import tqdm
 from livseg_lib.checksums import file_checksum
 from livseg_lib.datasets import findings as rules
 from livseg_lib.datasets.case import Case, Dataset, Note
-from livseg_lib.datasets.files import files_of
+from livseg_lib.datasets.files import files_of, printable
 from livseg_lib.errors import InputError
 from livseg_lib.labels import STRUCTURES, require_modality, structure_mask
 from livseg_lib.processes import in_processes
@@ -68,7 +70,7 @@ class CaseCheck:
 
     def add(self, severity: str, code: str, message: str, file: Path | str) -> None:
         """Note one finding."""
-        self.findings.append(Finding(str(self.row["case"]), severity, code, message, str(file)))
+        self.findings.append(Finding(str(self.row["case"]), severity, code, message, printable(file)))
 
 
 def check_dataset(
@@ -83,7 +85,7 @@ def check_dataset(
     checks = list(tqdm(results, "checking", len(dataset.cases), disable=not progress, unit="case"))
     _mark_duplicates(checks)
     found = [_unpaired(path) for path in dataset.unpaired]
-    found += [Finding(Path(note.where).name, *_of_note(note)) for note in dataset.notes]
+    found += [Finding(printable(Path(note.where).name), *_of_note(note)) for note in dataset.notes]
     for check in checks:
         check.row["usable"] = all(finding.severity != "error" for finding in check.findings)
         if not check.findings:
@@ -104,12 +106,32 @@ def check_case(case: Case, modality: str = "ct") -> CaseCheck:
         volume = case.read_volume()
         _note_volume(check, case, volume, modality)
         if case.read_labels is not None:
-            _note_labels(check, case, volume, case.read_labels(volume), modality)
+            _note_labels(check, case, volume, _read_labels(check, case, volume), modality)
     except InputError as error:
         check.add("error", error.code, f"{error.problem} {error.remedy}".strip(), error.where)
-    except (OSError, MemoryError) as error:
-        check.add("error", "unreadable", f"{type(error).__name__}: {error}", case.files[0])
+    except Exception as error:  # one odd case never ends the check of all others
+        check.add("error", "unreadable", _unforeseen(error), case.files[0])
     return check
+
+
+def _read_labels(check: CaseCheck, case: Case, volume: Volume) -> np.ndarray:
+    """Labels of a case that has some; those that are accepted with a foreign affine are told."""
+    if getattr(case.read_labels, "keywords", {}).get("accept_affine_mismatch"):
+        try:
+            return case.read_labels(volume, accept_affine_mismatch=False)
+        except InputError as error:
+            if error.code != "affine-mismatch":
+                raise
+            message = f"{error.problem} They are taken voxel by voxel, as was asked."
+            check.add("warning", error.code, message, error.where)
+    return case.read_labels(volume)
+
+
+def _unforeseen(error: Exception) -> str:
+    """Kind and place of an error. Not its own words: libraries quote what stands in a file, names too."""
+    within = [f for f in traceback.extract_tb(error.__traceback__) if "livseg_lib" in Path(f.filename).parts]
+    place = f" in {Path(within[-1].filename).name}, line {within[-1].lineno}" if within else ""
+    return f"It cannot be read: {type(error).__name__}{place}. Export it again, or leave it out."
 
 
 def data_checksum(dataset: Dataset) -> str:
@@ -119,8 +141,12 @@ def data_checksum(dataset: Dataset) -> str:
         files.update(case.files, case.unmasked)
     total = hashlib.sha256()
     for path in sorted(files):
-        name = path.relative_to(dataset.folder).as_posix()
-        total.update(f"{name}\0{path.stat().st_size}\0{file_checksum(path)}\n".encode())
+        name = os.fsencode(path.relative_to(dataset.folder).as_posix())
+        try:
+            content = f"{path.stat().st_size}\0{file_checksum(path)}"
+        except OSError:  # a link to nothing, or no right to read: told by the check
+            content = "unreadable"
+        total.update(name + f"\0{content}\n".encode())
     return total.hexdigest()
 
 
@@ -183,9 +209,9 @@ def _mark_duplicates(checks: list[CaseCheck]) -> None:
 
 
 def _of_note(note: Note) -> tuple[str, str, str, str]:
-    return note.severity, note.code, note.message, str(note.where)
+    return note.severity, note.code, note.message, printable(note.where)
 
 
 def _unpaired(path: Path) -> Finding:
     message = "There is no volume or picture that belongs to this segmentation."
-    return Finding(path.name, "error", "unpaired", message, str(path))
+    return Finding(printable(path.name), "error", "unpaired", message, printable(path))

@@ -71,7 +71,9 @@ def _sorted_by_kind(paths: Iterable[Path]) -> Found:
             regular = stat.S_ISREG(path.stat().st_mode)
         except OSError:
             dangling.append(path)
-            message = "The link leads to nothing. Fetch its content (git annex get, datalad get) or mend it."
+            message = (
+                "The link leads to nothing. Fetch its content (git annex get, datalad get) or mend the link."
+            )
             notes.append(Note(path, "unreadable", message, "error"))
             continue
         if regular:
@@ -127,8 +129,13 @@ def nifti_stem(path: Path) -> str | None:
 
     None for hidden files too: archives made on a Mac carry a `._` twin of every file.
     """
-    match = re.fullmatch(r"([^.].*)" + NIFTI_SUFFIX, path.name, re.IGNORECASE)
-    return match[1] if match else None
+    match = re.fullmatch(r"([^.].*)" + NIFTI_SUFFIX, path.name, re.IGNORECASE | re.DOTALL)
+    return printable(match[1]) if match else None
+
+
+def printable(name: Path | str) -> str:
+    """`name` fit for tables and screens, whatever bytes it is made of."""
+    return str(name).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def natural_key(name: str) -> list[tuple[int, str]]:

@@ -69,9 +69,11 @@ def label_files(path: Path | None, label_map: LabelMap | None) -> tuple[Path, ..
     return (label_map.source, path) if label_map and label_map.source else (path,)
 
 
-def load_mapped(path: Path, label_map: LabelMap, like: Volume) -> np.ndarray:
+def load_mapped(
+    path: Path, label_map: LabelMap, like: Volume, accept_affine_mismatch: bool = False
+) -> np.ndarray:
     """Labels 0/1/2, uint8 (D, H, W), of a file with other values, on the grid of `like`."""
-    return label_map(read_label_array(path, like))
+    return label_map(read_label_array(path, like, accept_affine_mismatch))
 
 
 def _values(given: int | list[int]) -> tuple[int, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import shutil
 import struct
 import weakref
@@ -22,6 +23,8 @@ from layouts import (
     write_nifti,
     write_picture,
 )
+from nibabel.spatialimages import HeaderDataError
+from PIL.Image import DecompressionBombError
 
 from livseg_lib.datasets import Case, Dataset, find_cases
 from livseg_lib.datasets.check import CASE_COLUMNS, check_dataset, data_checksum
@@ -333,18 +336,78 @@ def test_one_case_in_memory_at_a_time():
     assert report.findings["code"].tolist() == ["ok"] * 4
 
 
-def test_error_of_a_single_read_is_listed_and_a_bug_is_not_hidden():
-    def case_raising(error: Exception) -> Dataset:
-        def read() -> Volume:
-            raise error
+NAME = "Doe^Jane 1950"
 
-        return Dataset("made", Path("."), (Case("a", "a", (Path("scan"),), read),))
 
-    for error, code in ((InputError("scan", "Odd.", code="odd"), "odd"), (MemoryError("9 TB"), "unreadable")):
-        report = check_dataset(case_raising(error), progress=False)
-        assert report.findings["code"].tolist()[-1] == code
-    with pytest.raises(ZeroDivisionError):
-        check_dataset(case_raising(ZeroDivisionError()), progress=False)
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (InputError("scan", "Odd.", code="odd"), "odd"),
+        *(
+            (kind(NAME), "unreadable")
+            for kind in (MemoryError, ValueError, KeyError, HeaderDataError, OSError)
+        ),
+        (DecompressionBombError(NAME), "unreadable"),
+        (ZeroDivisionError(NAME), "unreadable"),
+        (RecursionError(NAME), "unreadable"),
+    ],
+    ids=repr,
+)
+def test_one_case_never_ends_the_check_and_its_text_is_not_repeated(error, code):
+    """What a library says of a header may hold a name: the kind of the error and its place are enough."""
+
+    def read() -> Volume:
+        raise error
+
+    def read_well() -> Volume:
+        return Volume(CT, SPACING_MM)
+
+    cases = (
+        Case("a", "a", (Path("scan"),), read),
+        Case("b", "b", (Path("b"),), read_well, lambda volume: LABELS),
+    )
+    report = check_dataset(Dataset("made", Path("."), cases), progress=False)
+    assert report.findings["code"].tolist() == ["unlabelled", code, "ok"]
+    assert report.cases["usable"].tolist() == [False, True]
+    assert NAME not in report.findings.to_string() + report.cases.to_string()
+    if code == "unreadable":
+        assert type(error).__name__ in report.findings["message"].iloc[1]
+
+
+def test_labels_with_a_foreign_affine_are_taken_where_that_is_asked_for_and_told(case):
+    write_nifti(case / SEGMENTATION, LABELS, SHIFTED)
+    finding, usable = only_finding(case)
+    assert not usable and "--accept-affine-mismatch" in finding["message"]
+    report = check_dataset(find_cases(case, accept_affine_mismatch=True), workers=2, progress=False)
+    (finding,) = report.findings.itertuples()
+    assert (finding.severity, finding.code) == ("warning", "affine-mismatch") and "40 mm" in finding.message
+    assert report.cases[["liver_voxels", "tumor_voxels", "usable"]].values.tolist() == [[480, 32, True]]
+    for change, code in ((LABELS[:-1], "shape-mismatch"), (with_region(3), "label-values")):
+        write_nifti(case / SEGMENTATION, change, SHIFTED)
+        report = check_dataset(find_cases(case, accept_affine_mismatch=True), progress=False)
+        assert code in set(report.findings["code"]) and report.exit_code == 1
+
+
+def test_links_to_nothing_are_errors_of_their_cases_and_keep_the_checksum_going(tmp_path):
+    write_lits_case(tmp_path, 1)
+    write_lits_case(tmp_path, 2)[1].unlink()
+    for name in ("volume-3.nii.gz", "segmentation-3.nii.gz", "segmentation-2.nii.gz"):
+        (tmp_path / name).symlink_to("../.git/annex/objects/aa/bb/MD5E-s1--0.nii.gz")
+    report = check(tmp_path)
+    assert report.cases["usable"].tolist() == [True, False, False]
+    errors = report.findings[report.findings["severity"] == "error"]
+    assert errors["case"].tolist() == ["volume-2", "volume-3"]
+    assert errors["message"].str.contains("leads to nothing").all()
+    assert len(data_checksum(find_cases(tmp_path))) == 64
+
+
+def test_names_that_are_not_utf8_can_be_listed(tmp_path):
+    odd = write_lits_case(tmp_path, 1)[1]
+    os.rename(odd, os.fsencode(tmp_path) + b"/segmentation-9\xff.nii.gz")
+    os.rename(tmp_path / "volume-1.nii.gz", os.fsencode(tmp_path) + b"/M\xfcller.nii.gz")
+    report = check_dataset(find_cases(tmp_path, "nifti"), progress=False)
+    assert report.findings.to_csv().encode() and report.cases["case"].str.contains("M.ller").any()
+    assert data_checksum(find_cases(tmp_path, "nifti"))
 
 
 def test_checksum_follows_content_and_names_not_place(tmp_path):
