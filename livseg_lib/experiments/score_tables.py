@@ -12,6 +12,7 @@ from livseg_lib.evaluation.probabilities.froc import Candidates, froc_score, rec
 from livseg_lib.evaluation.probabilities.probability_histogram import ProbabilityHistogram
 from livseg_lib.evaluation.probabilities.thresholds import THRESHOLDS, dice_by_threshold
 from livseg_lib.evaluation.statistics.bootstrap import bootstrap_interval
+from livseg_lib.evaluation.statistics.paired import holm, sign_flip_test
 from livseg_lib.experiments.score_checks import REGIONS, CheckedNetwork
 from livseg_lib.reporting.studies.calibration import Reliability
 
@@ -85,14 +86,16 @@ def threshold_table(networks: Iterable[CheckedNetwork], seed: int) -> pd.DataFra
 
     Mean Dice over patients, at picture size: of the validation patients, of the test patients, of these at
     0.5 and at the threshold of the grid that hindsight would have taken. gain: over 0.5, with its 95 %
-    bootstrap interval over patients. regret: what hindsight would have added.
+    bootstrap interval over patients, its p (signs flipped) and p_holm (corrected for the number of a
+    structure's systems). regret: what hindsight would have added.
     """
     rows = [
         _threshold_row(network, structure, threshold, seed)
         for network in networks
         for structure, threshold in network.thresholds.items()
     ]
-    return pd.DataFrame(rows)
+    table = pd.DataFrame(rows)
+    return table.assign(p_holm=table.groupby("structure").p.transform(holm)) if rows else table
 
 
 def _threshold_row(network: CheckedNetwork, structure: str, threshold: float, seed: int) -> dict:
@@ -103,7 +106,8 @@ def _threshold_row(network: CheckedNetwork, structure: str, threshold: float, se
     }
     test = patients["test"].mean(axis=0)
     best = int(test.argmax())  # of equals the first, which is the chosen one
-    low, high = bootstrap_interval(patients["test"][:, 0] - patients["test"][:, 1], seed=seed)
+    gains = patients["test"][:, 0] - patients["test"][:, 1]
+    low, high = bootstrap_interval(gains, seed=seed)
     return {
         "system": network.system,
         "structure": structure,
@@ -114,6 +118,7 @@ def _threshold_row(network: CheckedNetwork, structure: str, threshold: float, se
         "gain": test[0] - test[1],
         "gain_low": low,
         "gain_high": high,
+        "p": sign_flip_test(gains[~np.isnan(gains)], seed=seed),
         "hindsight_threshold": grid[best],
         "dice_hindsight": test[best],
         "regret": test[best] - test[0],

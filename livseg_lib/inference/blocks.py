@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import keras
 import numpy as np
 
+from livseg_lib.evaluation.probabilities.probability_histogram import quantize
 from livseg_lib.inference.planes import predict_planes
 from livseg_lib.sampling.blocks import cover_blocks
 
@@ -39,7 +40,7 @@ def predict_blocks(
     planes = np.zeros((n_slices, height, width, network.output_shape[-1]), np.uint8)
     for start, slices in blend_blocks(answers, depth):
         ours = planes[start : start + len(slices)]  # the copies that fill a short volume up fall away
-        ours[:] = np.rint(slices[: len(ours)] * 255.0)
+        ours[:] = quantize(np.clip(slices[: len(ours)], 0.0, 1.0))
     return planes
 
 

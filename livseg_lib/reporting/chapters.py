@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from livseg_lib.evaluation.statistics.paired import RULE
+
 STUDIES = {
     "comparison": (
         "Side by side",
-        "The same patients and slices for every network. A difference counts as shown only where its "
-        "corrected p is small and its interval leaves zero out.",
+        f"The same patients and slices for every network. {RULE}",
         {
             "comparison": "Systems, best first",
             "paired_differences": "Paired differences over test patients",

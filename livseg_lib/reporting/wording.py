@@ -87,6 +87,11 @@ def column_title(column: str) -> str:
     return text[:1].upper() + text[1:] + unit
 
 
+def p_words(p_holm: float) -> str:
+    """ "p 0.012 after correction", or that there is none."""
+    return f"p {p_holm:.2g} after correction" if p_holm == p_holm else "p undefined"
+
+
 def figure_section(name: str) -> tuple[str, tuple[int, int]]:
     """(section, its place on the page and the figure's in it) of the figure `name`."""
     for number, (section, beginnings) in enumerate(FIGURES.items()):

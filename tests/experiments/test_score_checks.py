@@ -137,6 +137,9 @@ def test_thresholds_land_where_they_do(checked):
     assert tumor.dice_validation == pytest.approx(dice) and tumor.dice_test == pytest.approx(2 * dice / 3)
     gain = 2 / 3 * (dice - 2 * 48 / (2 * 48 + 18))
     assert tumor.gain == pytest.approx(gain) and tumor.gain_low <= gain <= tumor.gain_high
+    assert tumor.p_holm == tumor.p == 0.5  # of three patients one differs not, two the same way: 2 / 2^2
+    both = score_tables.threshold_table([checked, checked], 0)
+    assert both[both.structure == "tumor"].p_holm.tolist() == [1, 1]
     for row in (tumor, table.loc["liver"]):
         assert row.regret == 0 and row.hindsight_threshold == row.threshold, "of equals the chosen one"
     bold = score_checks.CheckedNetwork("bold", {"tumor": 0.5}, checked.histograms)

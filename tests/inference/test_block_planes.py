@@ -10,7 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from livseg_lib.errors import InputError
 from livseg_lib.inference.blocks import blend_blocks, blend_window, predict_blocks, stream_blocks
+from livseg_lib.inference.planes import predict_planes
 from livseg_lib.sampling.blocks import cover_blocks
 
 DEPTH, SIZE = 8, 4
@@ -52,6 +54,23 @@ def test_constant_in_constant_out(count, overlap, grey):
     network = StandIn(lambda images: np.full_like(images, grey / 255))
     planes = predict_blocks(network, numbered(count), count, overlap)
     assert (planes == grey).all()
+
+
+@pytest.mark.parametrize(("answer", "level"), [(1.004, 255), (1 + 1e-7, 255), (-0.01, 0), (-1e-7, 0)])
+def test_what_rounding_takes_out_of_0_to_1_is_brought_back(answer, level):
+    network = StandIn(lambda images: np.full_like(images, answer))
+    assert (predict_blocks(network, numbered(12), 12) == level).all()  # 1.004 * 255 is 256: 0 in eight bits
+    flat = StandIn(lambda images: np.full_like(images, answer))
+    flat.output_shape = (None, SIZE, SIZE, 2)
+    assert (predict_planes(flat, numbered(12)) == level).all()
+
+
+def test_a_network_that_answers_nan_is_refused():
+    network = StandIn(lambda images: np.full_like(images, np.nan))
+    with pytest.raises(InputError, match="not all between 0 and 1"):
+        predict_blocks(network, numbered(12), 12)
+    with pytest.raises(InputError, match="not all between 0 and 1"):
+        predict_planes(network, numbered(12))
 
 
 @settings(deadline=None, max_examples=40)

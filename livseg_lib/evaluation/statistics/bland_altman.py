@@ -14,10 +14,10 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy.stats import norm, t
 
-from livseg_lib.evaluation.statistics.bootstrap import bootstrap_interval
+from livseg_lib.evaluation.statistics.bootstrap import SIGNIFICANT, bootstrap_interval
+from livseg_lib.evaluation.statistics.paired import holm, sign_flip_test
 
-LEVEL = 0.95
-WITHIN_LIMITS = float(norm.ppf((1 + LEVEL) / 2))
+WITHIN_LIMITS = float(norm.ppf(1 - SIGNIFICANT / 2))
 """Standard deviations to either side of the bias that hold 95 % of normal differences: 1.96."""
 
 
@@ -60,7 +60,7 @@ def bland_altman(measured: ArrayLike, reference: ArrayLike) -> Agreement:
 
 
 def _interval(value: float, standard_error: float, n: int) -> tuple[float, float]:
-    reach = float(t.ppf((1 + LEVEL) / 2, n - 1)) * standard_error if n > 1 else np.nan
+    reach = float(t.ppf(1 - SIGNIFICANT / 2, n - 1)) * standard_error if n > 1 else np.nan
     return float(value - reach), float(value + reach)
 
 
@@ -86,11 +86,13 @@ AGREEMENT_COLUMNS = (
     *("lower_limit", "lower_limit_low", "lower_limit_high"),
     *("upper_limit", "upper_limit_low", "upper_limit_high"),
     *("concordance", "concordance_low", "concordance_high"),
+    "p",
 )
 
 
 def agreement_row(measured: ArrayLike, reference: ArrayLike, seed: int = 0) -> dict[str, float]:
-    """AGREEMENT_COLUMNS of paired measurements (n,); the interval of the concordance is a bootstrap's."""
+    """AGREEMENT_COLUMNS of paired measurements (n,); the interval of the concordance is a bootstrap's, and p
+    that of the bias by `paired.sign_flip_test`."""
     found = bland_altman(measured, reference)
     pairs = np.stack([np.asarray(measured, float), np.asarray(reference, float)], axis=1)
     pairs = pairs[~np.isnan(pairs).any(axis=1)]
@@ -101,13 +103,15 @@ def agreement_row(measured: ArrayLike, reference: ArrayLike, seed: int = 0) -> d
         else:
             row[name] = value
     low, high = bootstrap_interval(pairs, concordance, seed=seed)
-    return row | {"concordance": float(concordance(pairs)), "concordance_low": low, "concordance_high": high}
+    row |= {"concordance": float(concordance(pairs)), "concordance_low": low, "concordance_high": high}
+    return row | {"p": sign_flip_test(pairs[:, 0] - pairs[:, 1], seed=seed)}
 
 
 def compare_with_reference(
     patients: pd.DataFrame, measures: Sequence[str], reference: str = "truth", seed: int = 0
 ) -> pd.DataFrame:
-    """A row a system and measure: system, measure, AGREEMENT_COLUMNS.
+    """A row a system and measure: system, measure, AGREEMENT_COLUMNS, and p_holm, which is p corrected for
+    the number of systems.
 
     `patients` has `outlined_by`, `patient` and a column a measure, a row a case; cases of a patient are
     averaged. Systems are compared with the rows outlined by `reference`, over the patients that have both.
@@ -119,4 +123,5 @@ def compare_with_reference(
             both = patients.patient[patients.outlined_by == system].unique()
             pairs = values.loc[both, [system, reference]].to_numpy()
             rows.append({"system": system, "measure": measure, **agreement_row(*pairs.T, seed=seed)})
-    return pd.DataFrame(rows, columns=["system", "measure", *AGREEMENT_COLUMNS])
+    table = pd.DataFrame(rows, columns=["system", "measure", *AGREEMENT_COLUMNS])
+    return table.assign(p_holm=table.groupby("measure").p.transform(holm))

@@ -8,6 +8,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+SIGNIFICANT = 0.05
+"""The chance of a false alarm that is taken: intervals hold 95 %, and see `paired.verdict`."""
+
 NUMBERS_AT_ONCE = 2**23
 """How many drawn numbers are in memory at a time, 64 MB: many patients with many numbers each are drawn
 in portions, to the same result."""
@@ -16,7 +19,7 @@ in portions, to the same result."""
 def bootstrap_interval(
     values: ArrayLike,
     statistic: Callable[..., np.ndarray] = np.nanmean,
-    level: float = 0.95,
+    level: float = 1 - SIGNIFICANT,
     resamples: int = 2000,
     seed: int = 0,
 ) -> tuple[float, float]:
@@ -25,12 +28,16 @@ def bootstrap_interval(
     `values`: one number a patient (n,), or several (n, k) for a statistic that pools them, such as
     a global Dice. `statistic` reduces along the `axis` it is given. Patients with a NaN are left out
     first; with fewer than two patients left both ends are NaN. So are draws for which the statistic is NaN,
-    as a recall is where only patients without tumours were drawn. Deterministic by `seed`.
+    as a recall is where only patients without tumours were drawn. Deterministic by `seed`, whatever order
+    the patients come in: they are sorted by their numbers, as names sort differently as text and as numbers
+    (by size before sign, so that differences the other way round have the same interval the other way round).
     """
     values = np.asarray(values, float)
     values = values[~np.isnan(values).any(axis=tuple(range(1, values.ndim)))]
     if len(values) < 2:
         return np.nan, np.nan
+    numbers = values.reshape(len(values), -1).T
+    values = values[np.lexsort([*numbers, *np.abs(numbers)])]
     chosen = np.random.default_rng(seed).integers(len(values), size=(resamples, len(values)))
     portions = np.array_split(chosen, -(-chosen.size * values[0].size // NUMBERS_AT_ONCE))
     found = np.concatenate([statistic(values[portion], axis=1) for portion in portions])

@@ -38,9 +38,10 @@ def group_means(scores: pd.DataFrame, facts: pd.DataFrame, seed: int = 0) -> pd.
     """A row a factor, group and system.
 
     `scores`: a row a patient, a column a system (`paired.patient_scores`). `facts`: a row a patient, a column
-    a factor, such as "site", with the group's name; NaN where it is unknown. Columns: factor, group, system,
-    n_patients, n_undefined (without a score), mean, low, high (95 % bootstrap over patients, NaN below
-    FEWEST_PATIENTS). Groups come in the order of a categorical column, others by their names.
+    a factor, such as "site", with the group's name; NaN where it is unknown; patients 1 and "1" are one.
+    Columns: factor, group, system, n_patients, n_undefined (without a score), mean, low, high (95 % bootstrap
+    over patients, NaN below FEWEST_PATIENTS). Groups come in the order of a categorical column, others by
+    their names.
     """
     rows = []
     for factor, group, members in _groups(scores, facts):
@@ -77,13 +78,14 @@ def group_differences(scores: pd.Series, facts: pd.DataFrame, seed: int = 0) -> 
 def _by_factor(scores: pd.Series, facts: pd.DataFrame) -> dict[str, dict[str, np.ndarray]]:
     found: dict[str, dict[str, np.ndarray]] = {}
     for factor, group, members in _groups(scores, facts):
-        found.setdefault(factor, {})[group] = scores[members].to_numpy()
+        found.setdefault(factor, {})[group] = np.sort(scores[members].to_numpy())  # in no order of patients
     return found
 
 
 def _groups(scores: pd.Series | pd.DataFrame, facts: pd.DataFrame) -> list[tuple[str, str, pd.Index]]:
     """(factor, group, its patients), every group that has any."""
-    known = facts.reindex(scores.index).astype("category")
+    known = facts.set_axis(facts.index.map(str)).reindex(scores.index.map(str)).set_axis(scores.index)
+    known = known.astype("category")
     return [
         (factor, group, known.index[known[factor] == group])
         for factor in known

@@ -20,13 +20,16 @@ from numpy.typing import ArrayLike
 from scipy.stats import permutation_test
 
 from livseg_lib.errors import InputError
-from livseg_lib.evaluation.statistics.bootstrap import bootstrap_interval
+from livseg_lib.evaluation.statistics.bootstrap import SIGNIFICANT, bootstrap_interval
 
 FLIPS = 2**13
 """Every way to flip up to 13 patients; of more patients as many ways drawn at random."""
 
-SIGNIFICANT = 0.05
-"""p below which a difference is said to be shown, if its interval leaves zero out as well."""
+RULE = (
+    f"A difference counts as shown only where its corrected p is below {SIGNIFICANT} and its interval leaves "
+    "zero out."
+)
+"""`verdict` in words."""
 
 ALTERNATIVES = {"two-sided": 2, "greater": 1}
 """How many of the extreme ways to flip count as evidence: both, or the one in which the first wins."""
@@ -37,7 +40,7 @@ def sign_flip_test(differences: ArrayLike, alternative: str = "two-sided", seed:
 
     `alternative` is "two-sided", or "greater" where only a positive mean was ever the question.
     """
-    differences = np.asarray(differences, float)
+    differences = np.sort(np.asarray(differences, float))  # the order of patients decides nothing
     if len(differences) < 2:
         return np.nan
     rng = np.random.default_rng(seed)
@@ -79,6 +82,16 @@ def holm(p_values: ArrayLike) -> np.ndarray:
     return adjusted
 
 
+def verdict(rows: pd.DataFrame | pd.Series) -> pd.Series | int:
+    """What paired differences show by RULE: 1 that they are above zero, -1 below, 0 nothing.
+
+    `rows`: one row, or a table, with p_holm, difference_low and difference_high (see `compare_pairs`). A
+    difference with an undefined p or interval is not shown.
+    """
+    side = 1 * (rows.difference_low > 0) - 1 * (rows.difference_high < 0)
+    return side * (rows.p_holm < SIGNIFICANT)
+
+
 def patient_scores(rows: pd.DataFrame, metric: str = "dice") -> pd.DataFrame:
     """A row a patient, a column a system, from rows with `patient`, `system` and the metric.
 
@@ -100,9 +113,9 @@ def compare_pairs(
     """
     for name in {name for pair in pairs for name in pair} - set(scores):
         raise InputError(name, "has no scores to compare.", "Evaluate it on the test patients first.")
+    if not len(pairs):
+        return pd.DataFrame(columns=COLUMNS[2:])
     table = pd.DataFrame([_compare(scores, *pair, alternative, seed) for pair in pairs])
-    if table.empty:
-        return table
     table["p_holm"] = holm(table["p"])
     bound = table["p"].notna().sum() * table.pop("smallest_p").min()
     return table.assign(smallest_p_holm=min(1.0, bound) if pd.notna(bound) else np.nan)

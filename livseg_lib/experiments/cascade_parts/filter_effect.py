@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from livseg_lib.evaluation.statistics.paired import compare_pairs, patient_scores
+from livseg_lib.evaluation.statistics.paired import compare_pairs, holm, patient_scores
 from livseg_lib.inference import Evaluation
 
 MEASURES = ("false_alarms", "found", "false_positives", "detected", "dice")
@@ -33,7 +33,7 @@ def compare_filter(before: Evaluation, after: Evaluation, seed: int) -> pd.DataF
 
     Means are over patients with the score on both sides (`n_patients`; `n_undefined` are without), the
     interval (`difference_low`, `difference_high`) is a 95 % bootstrap over them, p that of the two-sided
-    `sign_flip_test`, not corrected for the number of measures.
+    `sign_flip_test`, p_holm corrected for the number of measures.
     """
     scores = pd.concat([filter_scores(before), filter_scores(after)], ignore_index=True)
     rows = []
@@ -44,4 +44,4 @@ def compare_filter(before: Evaluation, after: Evaluation, seed: int) -> pd.DataF
         row = {"measure": measure, "before": means[before.system], "after": means[after.system]}
         kept = ("n_patients", "n_undefined", "difference", "difference_low", "difference_high", "p")
         rows.append(row | {name: found[name] for name in kept})
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows).assign(p_holm=lambda table: holm(table.p))

@@ -149,7 +149,8 @@ def _rank_correlation(first: np.ndarray, second: np.ndarray, seed: int) -> tuple
     """Spearman's correlation and its two-sided p; NaN below three patients, or where one side is constant."""
     if len(first) < 3 or np.ptp(first) == 0 or np.ptp(second) == 0:
         return np.nan, np.nan
-    ranks, others = rankdata(first), rankdata(second)
+    order = np.lexsort([second, first])  # the order of patients decides nothing
+    ranks, others = rankdata(first)[order], rankdata(second)[order]
     found = permutation_test(
         (ranks,),
         lambda shuffled, axis: np.sum(shuffled * (others - others.mean()), axis=axis),

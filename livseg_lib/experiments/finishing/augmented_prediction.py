@@ -10,13 +10,15 @@ import pandas as pd
 from tqdm import tqdm
 
 from livseg_lib.datasets.case import Case
-from livseg_lib.evaluation.statistics.paired import compare_pairs, patient_scores
+from livseg_lib.evaluation.statistics.paired import compare_pairs, patient_scores, verdict
 from livseg_lib.evaluation.structure_dice import structure_dice
 from livseg_lib.inference import predict_volume
 from livseg_lib.inference.augmented import AugmentedNetwork, choose_variants
 from livseg_lib.training.model_folder import TrainedModel
 
 PLAIN = "none"
+DIFFERENCE = ("difference", "difference_low", "difference_high", "p", "p_holm")
+VERDICTS = {1: "better", -1: "worse", 0: "no difference shown"}
 
 
 def score_variants(trained: TrainedModel, cases: Sequence[Case], names: Sequence[str]) -> pd.DataFrame:
@@ -49,33 +51,23 @@ def summarize_variants(scores: pd.DataFrame, seed: int) -> pd.DataFrame:
     """A row a structure and variant of `score_variants`, the plain prediction first.
 
     Columns: variant, structure, pictures (asked for each one), n_patients, dice, difference (from the plain
-    prediction, paired), difference_low, difference_high (95 % bootstrap over patients), seconds_a_volume,
-    times (its seconds over the plain ones), verdict.
+    prediction, paired), difference_low, difference_high (95 % bootstrap over patients), p and p_holm
+    (corrected for the variants), seconds_a_volume, times (its seconds over the plain ones), verdict.
     """
-    seconds = scores.groupby(["variant", "case"], sort=False).seconds.first().groupby("variant").mean()
-    rows = []
+    parts = []
     for structure, group in scores.groupby("structure", sort=False):
         table = patient_scores(group.rename(columns={"variant": "system"}))
-        pairs = [(name, PLAIN) for name in table if name != PLAIN]
-        found = {row["first"]: row for row in compare_pairs(table, pairs, seed=seed).to_dict("records")}
-        for name in table:
-            row = {
-                "variant": name,
-                "structure": structure,
-                "pictures": len(choose_variants([name])),
-                "n_patients": int(table[name].notna().sum()),
-                "dice": table[name].mean(),
-            }
-            ends = ("difference", "difference_low", "difference_high")
-            row |= {end: found[name][end] if name in found else float("nan") for end in ends}
-            row |= {"seconds_a_volume": seconds[name], "times": seconds[name] / seconds[PLAIN]}
-            rows.append(row | {"verdict": _verdict(row)})
-    return pd.DataFrame(rows)
-
-
-def _verdict(row: dict) -> str:
-    if row["variant"] == PLAIN:
-        return ""
-    if row["difference_low"] > 0:
-        return "better"
-    return "worse" if row["difference_high"] < 0 else "no difference shown"
+        found = compare_pairs(table, [(name, PLAIN) for name in table if name != PLAIN], seed=seed)
+        means = {
+            "variant": list(table),
+            "structure": structure,
+            "pictures": [len(choose_variants([name])) for name in table],
+            "n_patients": table.notna().sum().to_numpy(),
+            "dice": table.mean().to_numpy(),
+        }
+        found = found.assign(verdict=verdict(found).map(VERDICTS), variant=found["first"])
+        parts.append(pd.DataFrame(means).merge(found[["variant", *DIFFERENCE, "verdict"]], "left"))
+    summary = pd.concat(parts, ignore_index=True).fillna({"verdict": ""})
+    seconds = scores.groupby(["variant", "case"], sort=False).seconds.first().groupby("variant").mean()
+    took = summary.variant.map(seconds)
+    return summary.assign(seconds_a_volume=took, times=took / seconds[PLAIN], verdict=summary.pop("verdict"))

@@ -231,7 +231,8 @@ def best_against_start(
 
     `start` and `best` are rows of `cross_validate`. "searched" are the folds that chose the best trial, and
     so flatter it; "fresh" are the others. Columns: folds, n_patients, difference (of Dice, each patient with
-    the mean over its structures), difference_low, difference_high (95 %), p (two-sided, signs flipped).
+    the mean over its structures), difference_low, difference_high (95 %), p (two-sided, signs flipped) and
+    p_holm, which is p: either kind of folds has one comparison.
     """
     rows = pd.concat([start.assign(system="start"), best.assign(system="best")])
     kinds = np.where(rows.fold.isin(list(searched)), "searched", "fresh")
@@ -240,5 +241,5 @@ def best_against_start(
         for kind in ("searched", "fresh")
         if (kinds == kind).any()
     ]
-    columns = ["folds", "n_patients", "difference", "difference_low", "difference_high", "p"]
+    columns = ["folds", "n_patients", "difference", "difference_low", "difference_high", "p", "p_holm"]
     return pd.concat(parts, ignore_index=True)[columns]

@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from livseg_lib.evaluation.statistics.paired import SIGNIFICANT
+from livseg_lib.evaluation.statistics.paired import SIGNIFICANT, verdict
 from livseg_lib.reporting.pictures import draw_outlines, legend, overlay, overlay_keys, zoom
 from livseg_lib.reporting.style import (
     BLACK,
@@ -126,7 +126,7 @@ def conclude_agreement(
 
 
 def _against_members(structure: str, rows: pd.DataFrame) -> str:
-    better, worse = (rows[(rows.p_holm < SIGNIFICANT) & (sign * rows.difference > 0)] for sign in (1, -1))
+    better, worse = (rows[verdict(rows) == side] for side in (1, -1))
     found = [
         f"{word} {', '.join(group.second)}"
         for word, group in (("better than", better), ("worse than", worse))
@@ -151,10 +151,10 @@ def _patients_in_words(row: pd.Series) -> str:
     if pd.isna(row.value):
         return "Whether patients on whom models agree have the better vote is undefined here."
     tells = row.p < SIGNIFICANT
-    verdict = "Disagreement tells" if tells and row.value > 0 else "It is not shown that disagreement tells"
+    said = "Disagreement tells" if tells and row.value > 0 else "It is not shown that disagreement tells"
     return (
         f"Rank correlation of the models' agreement with the tumour Dice of the vote: {row.value:+.2f} "
-        f"(p {row.p:.2g}, {row.n} patients). {verdict} on whom the vote is wrong."
+        f"(p {row.p:.2g}, {row.n} patients). {said} on whom the vote is wrong."
     )
 
 

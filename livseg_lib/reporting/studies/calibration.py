@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from livseg_lib.evaluation.probabilities.calibration import BINS, ReliabilityCurve
+from livseg_lib.evaluation.statistics.paired import verdict
 from livseg_lib.reporting.style import BLACK, BLUE, GREY, WIDTH, new_figure, structure_name, styled
 
 PANELS_A_ROW = 4
@@ -93,12 +94,14 @@ def conclude_thresholds(table: pd.DataFrame) -> list[str]:
     """Whether the choice of thresholds was good, a sentence a structure; `table`: `threshold_table`."""
     sentences = []
     for structure, rows in table.groupby("structure", sort=False):
-        better, worse = (rows.gain_low > 0).sum(), (rows.gain_high < 0).sum()
+        found = verdict(rows.rename(columns={"gain_low": "difference_low", "gain_high": "difference_high"}))
+        better, worse = (found > 0).sum(), (found < 0).sum()
         worst = rows.loc[rows.regret.idxmax()]
         sentences.append(
             f"{structure_name(structure).capitalize()}: on test patients the chosen threshold is shown to be "
-            f"better than 0.5 for {better} of {len(rows)} networks and worse for {worse} (intervals, not "
-            f"corrected). With hindsight it costs at most {worst.regret:.3f} Dice ({worst.system}: "
-            f"{worst.threshold:g} chosen, {worst.hindsight_threshold:g} best on the test patients)."
+            f"better than 0.5 for {better} of {len(rows)} networks and worse for {worse} (p "
+            f"corrected for their number). With hindsight it costs at most {worst.regret:.3f} Dice "
+            f"({worst.system}: {worst.threshold:g} chosen, "
+            f"{worst.hindsight_threshold:g} best on the test patients)."
         )
     return sentences

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from livseg_lib.evaluation.statistics.paired import SIGNIFICANT
+from livseg_lib.evaluation.statistics.paired import verdict
 from livseg_lib.postprocessing.candidates import FEATURES
 from livseg_lib.reporting.style import (
     BLACK,
@@ -22,7 +22,7 @@ from livseg_lib.reporting.style import (
     new_figure,
     styled,
 )
-from livseg_lib.reporting.wording import column_title
+from livseg_lib.reporting.wording import column_title, p_words
 
 KIND_COLOURS = {"shape": BLUE, "intensity": GREEN, "texture": PURPLE}
 MEASURES = {
@@ -123,7 +123,7 @@ def conclude_filter(summary: pd.DataFrame) -> list[str]:
         sentences.append(
             f"{name} a patient: {row.before:.2f} without the forest, {row.after:.2f} with it; "
             f"difference {row.difference:+.2f} (95 % interval {row.difference_low:+.2f} to "
-            f"{row.difference_high:+.2f}, p {row.p:.2g}, {row.n_patients} patients). {_verdict(row)}"
+            f"{row.difference_high:+.2f}, {p_words(row.p_holm)}, {row.n_patients} patients). {_verdict(row)}"
         )
     return sentences
 
@@ -133,7 +133,5 @@ def _verdict(row) -> str:
         return "The forest changed nothing."
     if pd.isna(row.difference_low):
         return "One patient has no interval."
-    if row.p >= SIGNIFICANT or row.difference_low <= 0 <= row.difference_high:
-        return "No difference is shown."
-    is_better = (row.difference < 0) == (row.measure in COUNTS)
-    return "The forest helps here." if is_better else "The forest harms here."
+    gain = -verdict(row) if row.measure in COUNTS else verdict(row)
+    return {1: "The forest helps here.", -1: "The forest harms here.", 0: "No difference is shown."}[gain]

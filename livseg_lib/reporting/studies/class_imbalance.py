@@ -12,8 +12,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from livseg_lib.evaluation.statistics.paired import SIGNIFICANT, verdict
 from livseg_lib.reporting.direct_labels import system_look
 from livseg_lib.reporting.style import BLACK, GREY, LIGHT_GREY, WIDTH, new_figure, styled
+from livseg_lib.reporting.wording import p_words
 
 BAR = {"color": BLACK, "linewidth": 1.6, "solid_capstyle": "butt"}
 
@@ -118,7 +120,7 @@ def _room_for_edges(ax: Axes, lesions: pd.DataFrame, edges_hu: tuple[float, floa
     ax.minorticks_off()
 
 
-def conclude_losses(summary: pd.DataFrame, differences: pd.DataFrame, level: float = 0.05) -> list[str]:
+def conclude_losses(summary: pd.DataFrame, differences: pd.DataFrame) -> list[str]:
     """What may be said: of all, then of each loss against the baseline (`second` in `differences`).
 
     `summary` as `summarize_losses` gives it, `differences` as `differences_from`.
@@ -127,14 +129,16 @@ def conclude_losses(summary: pd.DataFrame, differences: pd.DataFrame, level: flo
     measured = differences.set_index(["measure", "first"])
     for loss, baseline in differences[["first", "second"]].drop_duplicates().itertuples(index=False):
         ours, theirs = by_loss.loc[loss], by_loss.loc[baseline]
-        missed = measured.loc[("low_contrast_missed", loss)]
+        missed, alarms, dice = (
+            measured.loc[(measure, loss)] for measure in ("low_contrast_missed", "false_alarms", "dice")
+        )
         sentences.append(
             f"{loss}: misses {ours.n_low_contrast_missed:.0f} of {ours.n_low_contrast:.0f} low-contrast "
-            f"tumours, {baseline} {theirs.n_low_contrast_missed:.0f}. {_verdict(missed, level)} "
+            f"tumours, {baseline} {theirs.n_low_contrast_missed:.0f}. {_verdict(missed)} "
             f"False alarms a patient: {ours.false_alarms_per_patient:.1f} against "
-            f"{theirs.false_alarms_per_patient:.1f} ({_p(measured.loc[('false_alarms', loss)])}); "
+            f"{theirs.false_alarms_per_patient:.1f} ({p_words(alarms.p_holm)}); "
             f"Dice {ours.dice_per_case:.3f} against {theirs.dice_per_case:.3f} "
-            f"({_p(measured.loc[('dice', loss)])})."
+            f"({p_words(dice.p_holm)})."
         )
     return sentences
 
@@ -150,19 +154,14 @@ def _what_they_are_worth(summary: pd.DataFrame) -> str:
     )
 
 
-def _verdict(missed: pd.Series, level: float) -> str:
+def _verdict(missed: pd.Series) -> str:
     """Whether the number of missed low-contrast tumours differs."""
     if not missed.n_patients:
         return "No patient has such a tumour: nothing can be said."
-    if missed.p_holm < level:
-        return f"That is {'fewer' if missed.difference < 0 else 'more'} ({_p(missed)})."
+    if side := verdict(missed):
+        return f"That is {'fewer' if side < 0 else 'more'} ({p_words(missed.p_holm)})."
     bound = missed.smallest_p_holm
-    hopeless = pd.isna(bound) or bound >= level
+    hopeless = pd.isna(bound) or bound >= SIGNIFICANT
     why = "; too few of them differ at all" if hopeless else ""
-    return (
-        f"No difference is shown with {missed.n_patients} patients who have such tumours ({_p(missed)}{why})."
-    )
-
-
-def _p(row: pd.Series) -> str:
-    return "p undefined" if pd.isna(row.p_holm) else f"p {row.p_holm:.2g} after correction"
+    who = f"{missed.n_patients} patients who have such tumours"
+    return f"No difference is shown with {who} ({p_words(missed.p_holm)}{why})."

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from livseg_lib.evaluation.statistics.paired import SIGNIFICANT
+from livseg_lib.evaluation.statistics.paired import verdict
 from livseg_lib.reporting.direct_labels import name_lines, system_look
 from livseg_lib.reporting.style import (
     BLACK,
@@ -60,8 +60,8 @@ def curves_of_systems(histories: Mapping[str, pd.DataFrame], structures: Sequenc
 def paired_differences(table: pd.DataFrame) -> Figure:
     """A forest of differences in Dice: a panel a family and structure, a line a pair, mean and 95 % interval.
 
-    `table` as `livseg_lib.evaluation.statistics.paired.compare_systems` gives it. Pairs that differ after
-    Holm's correction (p < 0.05) are drawn in colour.
+    `table` as `livseg_lib.evaluation.statistics.paired.compare_systems` gives it. Pairs that differ by
+    `verdict` are drawn in colour.
     """
     structures, families = table["structure"].unique(), table["family"].unique()
     lines = [int((table["family"] == f).groupby(table["structure"]).sum().max()) for f in families]
@@ -71,7 +71,7 @@ def paired_differences(table: pd.DataFrame) -> Figure:
     for row, family, height in zip(panels, families, lines, strict=True):
         for ax, structure in zip(row, structures, strict=True):
             pairs = table[(table["family"] == family) & (table["structure"] == structure)]
-            _forest(ax, pairs.to_dict("records"), height)
+            _forest(ax, pairs, height)
             question = "against the baseline" if family == "baseline" else "pair by pair"
             ax.set_title(f"{structure_name(structure)}, {question}")
     for ax in panels[-1]:
@@ -84,13 +84,13 @@ def _limit_dice(ax: Axes, ends: Sequence[float]) -> None:
     ax.set_ylim(max(0.0, low, min(ends) - DICE_BELOW_THE_ENDS), min(1.0, high))
 
 
-def _forest(ax: Axes, pairs: list[dict], lines: int) -> None:
+def _forest(ax: Axes, pairs: pd.DataFrame, lines: int) -> None:
     """`lines` as many as the longest panel beside it has, so that all are spaced alike."""
     ax.axvline(0, color=GREY, linewidth=1)
     to_the_right = {"transform": ax.get_yaxis_transform(), "va": "center", "fontsize": 8.5}
+    pairs = pairs.assign(colour=verdict(pairs).map({1: BLUE, -1: VERMILLION, 0: GREY})).to_dict("records")
     for line, pair in enumerate(pairs):
-        differs = pair["p_holm"] < SIGNIFICANT
-        colour = (BLUE if pair["difference"] > 0 else VERMILLION) if differs else GREY
+        colour = pair["colour"]
         ax.plot([pair["difference_low"], pair["difference_high"]], [line, line], color=colour)
         ax.plot(pair["difference"], line, "o", color=colour, markersize=5)
         undefined = f" ({pair['n_undefined']} left out)" if pair["n_undefined"] else ""

@@ -6,36 +6,32 @@ from math import floor, log2
 
 import pandas as pd
 
-from livseg_lib.evaluation.statistics.paired import SIGNIFICANT
+from livseg_lib.evaluation.statistics.paired import SIGNIFICANT, verdict
 from livseg_lib.reporting.style import structure_name
 
 
-def conclude(differences: pd.DataFrame, level: float = SIGNIFICANT) -> list[str]:
+def conclude(differences: pd.DataFrame) -> list[str]:
     """A few sentences a structure and family of the table of
     `livseg_lib.evaluation.statistics.paired.compare_systems`.
 
-    They name the pairs that differ after Holm's correction and those about which nothing can be said, and
-    say where no result could have passed `level` with so few patients, and how many it would have taken.
+    They name the pairs that differ by `verdict` and those about which nothing can be said, and say where no
+    result could have been shown with so few patients, and how many it would have taken.
     """
     sentences = []
     for (structure, family), rows in differences.groupby(["structure", "family"], sort=False):
         title = structure_name(structure).capitalize()
-        if _cannot_pass(rows, level):
-            sentences.append(f"{title}: {_too_few(rows, level)}")
+        if not (rows["smallest_p_holm"] < SIGNIFICANT).any():
+            sentences.append(f"{title}: {_too_few(rows)}")
         elif family == "baseline":
-            sentences.append(f"{title}: {_against_baseline(rows, level)}")
+            sentences.append(f"{title}: {_against_baseline(rows)}")
         else:
-            sentences.append(f"{title}: {_among_systems(rows, level)}")
+            sentences.append(f"{title}: {_among_systems(rows)}")
     return sentences
 
 
-def _cannot_pass(rows: pd.DataFrame, level: float) -> bool:
-    return not (rows["smallest_p_holm"] < level).any()
-
-
-def _too_few(rows: pd.DataFrame, level: float) -> str:
+def _too_few(rows: pd.DataFrame) -> str:
     sides = 2 if rows["alternative"].iloc[0] == "two-sided" else 1
-    needed = floor(log2(sides * len(rows) / level)) + 1
+    needed = floor(log2(sides * len(rows) / SIGNIFICANT)) + 1
     smallest = rows["smallest_p_holm"].iloc[0]
     possible = "" if pd.isna(smallest) else f" (the smallest possible p is {smallest:.3f})"
     return (
@@ -44,18 +40,18 @@ def _too_few(rows: pd.DataFrame, level: float) -> str:
     )
 
 
-def _against_baseline(rows: pd.DataFrame, level: float) -> str:
-    better = rows["p_holm"] < level
+def _against_baseline(rows: pd.DataFrame) -> str:
+    better = verdict(rows) > 0
     baseline = rows["second"].iloc[0]
     if better.all():
-        return f"each of {len(rows)} systems is better than {baseline} (p < {level} after correction)."
+        return f"each of {len(rows)} systems is better than {baseline} (p < {SIGNIFICANT} after correction)."
     shown = ", ".join(rows["first"][better]) or "no system"
     open_ones = ", ".join(rows["first"][~better])
     return f"better than {baseline} after correction: {shown}; not shown for {open_ones}."
 
 
-def _among_systems(rows: pd.DataFrame, level: float) -> str:
-    differs = rows["p_holm"] < level
+def _among_systems(rows: pd.DataFrame) -> str:
+    differs = verdict(rows) != 0
     better = [
         f"{first} is better than {', '.join(pairs['second'])} (by {_range(pairs['difference'])})"
         for first, pairs in rows[differs].groupby("first", sort=False)

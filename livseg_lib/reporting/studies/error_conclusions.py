@@ -7,7 +7,8 @@ import pandas as pd
 from livseg_lib.evaluation.errors.error_causes import BRIGHT_HU, BRIGHT_TEXTURE, TEXTURE_SD_HU
 from livseg_lib.evaluation.errors.error_objects import FALSE_NEGATIVE, FALSE_POSITIVE
 from livseg_lib.evaluation.errors.lesion_contrast import CONTRAST_EDGES_HU
-from livseg_lib.evaluation.statistics.paired import SIGNIFICANT
+from livseg_lib.evaluation.statistics.paired import verdict
+from livseg_lib.reporting.wording import p_words
 
 
 def conclude_classes(classes: pd.DataFrame, missed: pd.DataFrame) -> list[str]:
@@ -59,7 +60,7 @@ def conclude_remedies(remedies: pd.DataFrame) -> list[str]:
         interval = f"{row.difference_low:+.2f} to {row.difference_high:+.2f}"
         sentences.append(
             f"{row.remedy}, {row.error_class} ({row.patients}): {row.n_before} before, {row.n_after} after, "
-            f"{row.difference:+.2f} a patient ({interval}, p {row.p:.2g}). {_verdict(row)}"
+            f"{row.difference:+.2f} a patient ({interval}, {p_words(row.p_holm)}). {_verdict(row)}"
         )
     return sentences
 
@@ -67,9 +68,7 @@ def conclude_remedies(remedies: pd.DataFrame) -> list[str]:
 def _verdict(row) -> str:
     if row.n_before == row.n_after == 0:
         return "There was nothing to mend."
-    if pd.isna(row.p) or row.p >= SIGNIFICANT or row.difference_low <= 0 <= row.difference_high:
-        return "No difference is shown."
-    return "It helps here." if row.difference < 0 else "It harms here."
+    return {-1: "It helps here.", 1: "It harms here.", 0: "No difference is shown."}[verdict(row)]
 
 
 def conclude_edges(found: pd.DataFrame) -> str:

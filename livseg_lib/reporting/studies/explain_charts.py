@@ -176,8 +176,8 @@ def conclude_pointing(pointing: pd.DataFrame) -> list[str]:
         f"The maps of {', '.join(above)} ({len(above)} of {len(table)} networks) lie in the true {name} more "
         "than random weights, edges and a map that is the same everywhere do (lower end of the interval)."
         if above
-        else f"No network's map is shown to lie in the true {name} more than random weights, edges and a "
-        "map that is the same everywhere do."
+        else f"No network's map lies in the true {name} more than random weights, edges and a map that is "
+        "the same everywhere do (lower end of the interval)."
     )
     best = table["as trained"].max()
     return [
@@ -206,6 +206,6 @@ def conclude_warnings(summary: pd.DataFrame) -> list[str]:
         words = ", ".join(f"{each.measure} of {each.source}" for each in more.itertuples())
         said.append(
             f"The nearness to the outline alone, which needs no second answer, has {row.roc_auc:.3f}. "
-            + (f"Shown to lie above it: {words}." if words else "No uncertainty is shown to lie above it.")
+            + (f"Intervals above it: {words}." if words else "No uncertainty has its interval above it.")
         )
     return said

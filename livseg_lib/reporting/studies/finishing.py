@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from livseg_lib.evaluation.statistics.paired import SIGNIFICANT
+from livseg_lib.evaluation.statistics.paired import verdict
 from livseg_lib.postprocessing.finishing import finish_title
 from livseg_lib.reporting.style import (
     BLACK,
@@ -19,6 +19,7 @@ from livseg_lib.reporting.style import (
     structure_name,
     styled,
 )
+from livseg_lib.reporting.wording import p_words
 
 WORTH_DICE = 0.005
 """What a variant has to gain at least in the Dice of a structure: it multiplies the time of a prediction."""
@@ -116,11 +117,9 @@ def _worth(rows: pd.DataFrame) -> str:
 
 
 def _verdict(row) -> str:
-    """A difference is shown where its interval leaves zero out and p is small."""
     if row.difference_low == row.difference_high == 0:
         return "Nothing changed."
     if pd.isna(row.difference_low):
         return "One patient has no interval."
-    if row.difference_low <= 0 <= row.difference_high or row.p >= SIGNIFICANT:
-        return f"No difference is shown (p {row.p:.2g})."
-    return "It helps." if row.difference > 0 else "It harms."
+    none = f"No difference is shown ({p_words(row.p_holm)})."
+    return {1: "It helps.", -1: "It harms.", 0: none}[verdict(row)]

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from livseg_lib.evaluation.statistics.groups import FEWEST_PATIENTS
-from livseg_lib.evaluation.statistics.paired import SIGNIFICANT
+from livseg_lib.evaluation.statistics.paired import SIGNIFICANT, verdict
 from livseg_lib.reporting.style import BLACK, BLUE, GREY, ORANGE, WIDTH, new_figure, structure_name, styled
 
 
@@ -75,8 +75,7 @@ def conclude_groups(structure: str, differences: pd.DataFrame) -> str:
     name = structure_name(structure).capitalize()
     if differences.empty:
         return f"{name}: no two groups have {FEWEST_PATIENTS} patients each; nothing can be compared."
-    leaves_zero_out = (differences.difference_low > 0) | (differences.difference_high < 0)
-    shown = differences[(differences.p_holm < SIGNIFICANT) & leaves_zero_out]
+    shown = differences[verdict(differences) != 0]
     if len(shown):
         found = [
             f"{row.first} minus {row.second} ({row.factor.replace('_', ' ').replace('tumor', 'tumour')}) "

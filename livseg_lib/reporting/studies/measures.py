@@ -7,7 +7,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from livseg_lib.evaluation.statistics.paired import verdict
 from livseg_lib.reporting.style import BLACK, BLUE, GREY, SKY_BLUE, WIDTH, new_figure, styled
+from livseg_lib.reporting.wording import p_words
 
 MEASURES = {
     "liver_ml": ("Liver volume", "ml"),
@@ -82,10 +84,11 @@ def _sentence(row) -> str:
     def told(value: float) -> str:
         return f"{value:+.1f} {unit}" if unit else f"{value:+.3f}"
 
-    bias_shown = row.bias_low > 0 or row.bias_high < 0
-    verdict = f"it measures too {'much' if row.bias > 0 else 'little'}" if bias_shown else "no bias is shown"
+    bias = pd.Series({"difference_low": row.bias_low, "difference_high": row.bias_high, "p_holm": row.p_holm})
+    said = {1: "it measures too much", -1: "it measures too little", 0: "no bias is shown"}[verdict(bias)]
     return (
-        f"{what}: bias {told(row.bias)} ({told(row.bias_low)} to {told(row.bias_high)}), {verdict}; "
+        f"{what}: bias {told(row.bias)} ({told(row.bias_low)} to {told(row.bias_high)}, "
+        f"{p_words(row.p_holm)}), {said}; "
         f"95 % of differences between {told(row.lower_limit)} and {told(row.upper_limit)} "
         f"({row.n} patients{_left_out(row.n_undefined)}); concordance {row.concordance:.2f}."
     )

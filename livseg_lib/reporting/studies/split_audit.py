@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from livseg_lib.evaluation.statistics.paired import verdict
 from livseg_lib.reporting.curves import metric_name
 from livseg_lib.reporting.style import (
     BLACK,
@@ -23,6 +24,7 @@ from livseg_lib.reporting.style import (
     new_figure,
     styled,
 )
+from livseg_lib.reporting.wording import p_words
 
 BY_SLICE, BY_PATIENT = (VERMILLION, ORANGE), (BLUE, SKY_BLUE)
 """Colours of protocols: positive slices only, all slices."""
@@ -117,11 +119,11 @@ def inflation_sentence(row: Mapping) -> str:
     difference, low, high = (_signed(row[column], row["unit"]) for column in ("difference", "low", "high"))
     unit = " points" if row["unit"] == "points" else ""
     better = (row["difference"] > 0) == (row["unit"] == "points")  # a lower loss is better
-    if row["low"] <= 0 <= row["high"]:
-        verdict = "the interval includes zero: no difference is shown, and one beyond it is unlikely"
-    else:
-        verdict = f"the first looks {'better' if better else 'worse'}"
-    return f"{name}: {difference}{unit} (95 % interval {low} to {high}, {number} patients); {verdict}."
+    said = f"the first is {'better' if better else 'worse'}"
+    if not verdict(pd.Series(row).rename({"low": "difference_low", "high": "difference_high"})):
+        said = "no difference is shown, and one beyond the interval is unlikely"
+    p = p_words(row["p_holm"])
+    return f"{name}: {difference}{unit} (95 % interval {low} to {high}, {p}, {number} patients); {said}."
 
 
 def _signed(value: float, unit: str) -> str:

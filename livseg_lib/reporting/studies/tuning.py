@@ -10,8 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
+from livseg_lib.evaluation.statistics.paired import verdict
 from livseg_lib.reporting.charts import Intervals, dice_by_patient
 from livseg_lib.reporting.style import BLACK, BLUE, GREY, LIGHT_GREY, VERMILLION, WIDTH, new_figure, styled
+from livseg_lib.reporting.wording import p_words
 
 PARAMETER_NAMES = {
     "learning_rate": "learning rate",
@@ -46,7 +48,7 @@ def conclude_tuning(comparison: pd.DataFrame, trials: pd.DataFrame) -> str:
     """What a search has shown and how sure that is, in sentences made from its results alone.
 
     `comparison` has a row for "searched" and, unless the search used all folds, one for "fresh" folds (column
-    `folds`), with `n_patients`, `difference`, `difference_low`, `difference_high`, `p`; `trials` as for
+    `folds`), with `n_patients`, `difference`, `difference_low`, `difference_high`, `p_holm`; `trials` as for
     `tuning_picture`.
     """
     tried = trials[trials["state"].isin(("complete", "pruned"))]
@@ -69,17 +71,17 @@ def conclude_tuning(comparison: pd.DataFrame, trials: pd.DataFrame) -> str:
     interval = f"{fresh.difference_low:+.3f} to {fresh.difference_high:+.3f}"
     return (
         f"{text} On the {fresh.n_patients:.0f} patients of the other folds the difference is "
-        f"{fresh.difference:+.3f} (95 % interval {interval}, p = {fresh.p:.2g}): "
-        f"{_meaning(fresh.difference_low, fresh.difference_high)}"
+        f"{fresh.difference:+.3f} (95 % interval {interval}, {p_words(fresh.p_holm)}): "
+        f"{MEANING[verdict(fresh)]}"
     )
 
 
-def _meaning(low: float, high: float) -> str:
-    if low > 0:
-        return "the gain holds on patients who had no part in the choice."
-    if high < 0:
-        return "there it is worse; the gain was a matter of chance, and the start stands."
-    return "the interval holds zero, so that these patients cannot tell the two apart."
+MEANING = {
+    1: "the gain holds on patients who had no part in the choice.",
+    -1: "there it is worse; the gain was a matter of chance, and the start stands.",
+    0: "no difference is shown: these patients cannot tell the two apart.",
+}
+"""What each `verdict` on patients of other folds means for the search."""
 
 
 @styled

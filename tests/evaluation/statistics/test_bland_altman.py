@@ -107,7 +107,7 @@ def test_a_row_a_system_and_measure_over_the_patients_that_both_have():
         }
     )
     table = compare_with_reference(patients, ["liver_ml", "longest_diameter_mm"])
-    assert list(table) == ["system", "measure", *AGREEMENT_COLUMNS]
+    assert list(table) == ["system", "measure", *AGREEMENT_COLUMNS, "p_holm"]
     assert list(table.measure) == ["liver_ml", "longest_diameter_mm"] and (table.system == "net").all()
     np.testing.assert_allclose(table.bias, [1.0, 0.5])  # the two scans of patient 3 count as one
     assert list(table.n) == [3, 2] and list(table.n_undefined) == [0, 1]

@@ -97,3 +97,9 @@ def test_false_alarms_are_as_rare_as_they_should_be():
     facts = pd.DataFrame({"site": list("AAAAABBBBB")}, index=range(10))
     tries = [group_differences(pd.Series(rng.random(10)), facts).p.iloc[0] for _ in range(60)]
     assert np.mean(np.array(tries) < 0.05) < 0.13
+
+
+def test_patients_are_matched_whatever_type_their_names_have():
+    scores = pd.DataFrame({"net": [0.1, 0.2, 0.3, 0.7]}, index=[1, 2, 3, 4])
+    facts = pd.DataFrame({"site": ["A", "A", "A", "B"]}, index=["1", "2", "3", "4"])
+    assert group_means(scores, facts).set_index("group").n_patients.to_dict() == {"A": 3, "B": 1}

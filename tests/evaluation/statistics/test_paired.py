@@ -21,6 +21,7 @@ from livseg_lib.evaluation.statistics.paired import (
     patient_scores,
     sign_flip_test,
     smallest_p,
+    verdict,
 )
 
 DIFFERENCES = st.lists(st.floats(-1, 1).map(lambda value: round(value, 2)), min_size=2, max_size=7)
@@ -168,3 +169,30 @@ def test_without_a_baseline_or_a_second_system_there_is_less_to_say():
 def test_an_unknown_system_is_refused():
     with pytest.raises(InputError, match="no scores"):
         compare_pairs(patient_scores(rows(a=[0.1, 0.2])), [("a", "nobody")])
+
+
+@pytest.mark.parametrize(
+    ("p_holm", "low", "high", "shown"),
+    [
+        (0.049, 0.01, 0.2, 1),
+        (0.049, -0.2, -0.01, -1),
+        (0.05, 0.01, 0.2, 0),  # p at the level is not below it
+        (0.001, 0.0, 0.2, 0),  # an interval that ends at zero holds it
+        (0.001, -0.2, 0.0, 0),
+        (0.001, -0.1, 0.2, 0),
+        (0.2, 0.01, 0.2, 0),
+        (np.nan, 0.01, 0.2, 0),
+        (0.001, np.nan, np.nan, 0),
+    ],
+)
+def test_a_difference_is_shown_by_corrected_p_and_interval(p_holm, low, high, shown):
+    row = {"p": 0.001, "p_holm": p_holm, "difference_low": low, "difference_high": high}
+    table = pd.DataFrame([row, row])
+    assert verdict(table.iloc[0]) == shown and verdict(table).tolist() == [shown, shown]
+    assert verdict(table.astype(object)).tolist() == [shown, shown]
+    assert verdict(next(table.itertuples())) == shown
+
+
+def test_no_pairs_make_an_empty_table_of_which_nothing_is_shown():
+    table = compare_pairs(patient_scores(rows(a=[0.1, 0.2])), [])
+    assert tuple(table) == COLUMNS[2:] and verdict(table).empty

@@ -61,6 +61,8 @@ def test_differences_are_paired_over_patients_who_have_the_score():
     assert (alarms.difference_low, alarms.difference_high, alarms.n_patients) == (-1, -1, 3)
     of_tumors = table.loc["found"]
     assert (of_tumors.before, of_tumors.after, of_tumors.n_patients) == (1, 0.75, 2)
+    # Three equal differences: p is 2 / 2^3, and five measures make it 1.
+    assert alarms.p == 0.25 and (table.p_holm >= table.p).all() and alarms.p_holm == 1
     assert of_tumors.n_undefined == 1 and table.difference["dice"] > 0
 
 

@@ -48,9 +48,14 @@ def test_every_variant_is_asked_and_the_plain_one_comes_first():
 
 @pytest.mark.parametrize(
     ("gains", "verdict"),
-    [((0.1, 0.2, 0.1), "better"), ((-0.1, -0.2, -0.1), "worse"), ((0.1, -0.1, 0.0), "no difference shown")],
+    [
+        ((0.1, 0.2, 0.1) * 2, "better"),
+        ((-0.1, -0.2, -0.1) * 2, "worse"),
+        ((0.1, -0.1, 0.0) * 2, "no difference shown"),
+        ((0.1, 0.2, 0.1), "no difference shown"),  # an interval above zero, but p is 2 / 2^3
+    ],
 )
-def test_verdicts_follow_the_interval(gains, verdict):
+def test_verdicts_follow_p_and_interval(gains, verdict):
     rows = [
         {
             "patient": str(n),
@@ -63,5 +68,6 @@ def test_verdicts_follow_the_interval(gains, verdict):
         for n, gain in enumerate(gains)
         for variant in ("none", "zoom")
     ]
-    [_, zoomed] = summarize_variants(pd.DataFrame(rows), seed=1).to_dict("records")
-    assert zoomed["verdict"] == verdict and zoomed["times"] == 3 and zoomed["n_patients"] == 3
+    [plain, zoomed] = summarize_variants(pd.DataFrame(rows), seed=1).to_dict("records")
+    assert plain["verdict"] == "" and np.isnan(plain["p_holm"]) and zoomed["p_holm"] == zoomed["p"]
+    assert zoomed["verdict"] == verdict and zoomed["times"] == 3 and zoomed["n_patients"] == len(gains)

@@ -33,11 +33,8 @@ def summary(**patient) -> pd.DataFrame:
 
 
 def differences(p: float, bound: float = 0.01) -> pd.DataFrame:
-    rows = [
-        {"structure": structure, "second": "unet", "difference": -0.1, "p_holm": p, "smallest_p_holm": bound}
-        for structure in ("liver", "tumor")
-    ]
-    return pd.DataFrame(rows)
+    rows = pd.DataFrame({"structure": ["liver", "tumor"], "second": "unet", "difference": -0.1, "p_holm": p})
+    return rows.assign(difference_low=-0.2, difference_high=-0.01, smallest_p_holm=bound)
 
 
 def test_patients_with_a_defined_score_and_all_tumours_are_drawn():

@@ -17,7 +17,7 @@ from livseg_lib.reporting.studies.candidates import (
 
 
 def summary(low: float = -3.0, high: float = -0.5, **columns) -> pd.DataFrame:
-    row = {"before": 3.0, "after": 1.0, "difference": (low + high) / 2, "n_patients": 2, "p": 0.01}
+    row = {"before": 3.0, "after": 1.0, "difference": (low + high) / 2, "n_patients": 2, "p_holm": 0.01}
     rows = [row | {"measure": each, "difference_low": low, "difference_high": high} for each in MEASURES]
     return pd.DataFrame(rows).assign(**columns)
 
@@ -79,7 +79,7 @@ def test_fewer_false_alarms_help_and_less_dice_harms(low, high, first, last):
 
 
 def test_few_patients_show_nothing_whatever_their_interval():
-    assert "No difference is shown" in conclude_filter(summary(-3.0, -0.5, p=0.25))[0]
+    assert "No difference is shown" in conclude_filter(summary(-3.0, -0.5, p_holm=0.25))[0]
 
 
 def test_nothing_is_said_of_what_is_undefined():

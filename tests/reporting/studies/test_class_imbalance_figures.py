@@ -32,6 +32,7 @@ SUMMARY = pd.DataFrame(
 def differences(p_missed: float, smallest: float, n_patients: int = 12) -> pd.DataFrame:
     rows = [("low_contrast_missed", -0.9, p_missed), ("false_alarms", 2.5, 0.01), ("dice", -0.02, 0.6)]
     table = pd.DataFrame(rows, columns=["measure", "difference", "p_holm"])
+    table = table.assign(difference_low=table.difference - 0.01, difference_high=table.difference + 0.01)
     return table.assign(first="bold", second="plain", n_patients=n_patients, smallest_p_holm=smallest)
 
 

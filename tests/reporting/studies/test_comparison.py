@@ -91,6 +91,8 @@ def test_a_forest_has_a_line_a_pair_and_colours_what_is_shown():
     assert {line.get_color() for line in drawn} == {BLUE}
     among = [line for line in figure.axes[3].lines if len(line.get_xdata()) == 2][1:]
     assert {line.get_color() for line in among} == {GREY}
+    unsure = paired_differences(table.assign(difference_low=-0.5)).axes[1]  # p alone shows nothing
+    assert {line.get_color() for line in unsure.lines if len(line.get_xdata()) == 2} == {GREY}
     assert any("1 left out" in text for text in texts(figure.axes[0]))
     figure.draw_without_rendering()
 

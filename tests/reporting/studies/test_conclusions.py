@@ -49,3 +49,12 @@ def test_what_is_not_shown_is_left_open():
     worse = scores(10, good=0.9, bad=0.1, threshold=0.4)
     against = conclude(compare_systems(worse, "threshold"))[0]
     assert against == "Tumour: better than threshold after correction: good; not shown for bad."
+
+
+def test_a_small_p_does_not_stand_for_an_interval_that_holds_zero():
+    table = compare_systems(scores(9, good=0.8, poor=0.5, threshold=0.1), "threshold")
+    wide = table.assign(difference_low=-0.01)
+    assert conclude(wide) == [
+        "Tumour: better than threshold after correction: no system; not shown for good, poor.",
+        "Tumour: no difference is shown; nothing can be said about 1 comparison on 9 patients.",
+    ]

@@ -85,7 +85,7 @@ def test_sentences_on_the_classes_name_the_systems_that_have_them():
 )
 def test_a_remedy_helps_only_where_p_and_interval_say_so(difference, low, high, p, verdict):
     row = {"remedy": "filter", "error_class": "low contrast", "patients": "test", "n_before": 5, "n_after": 2}
-    row |= {"difference": difference, "difference_low": low, "difference_high": high, "p": p}
+    row |= {"difference": difference, "difference_low": low, "difference_high": high, "p_holm": p}
     [sentence] = conclusions.conclude_remedies(pd.DataFrame([row]))
     assert sentence.endswith(verdict)
     [nothing] = conclusions.conclude_remedies(pd.DataFrame([row | {"n_before": 0, "n_after": 0}]))

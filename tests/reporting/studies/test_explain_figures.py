@@ -107,7 +107,7 @@ def pointing(low: float = 0.1) -> pd.DataFrame:
 def test_only_intervals_above_all_rivals_count_as_shown():
     said = conclude_pointing(pointing())
     assert "maps of unet (1 of 1 networks)" in said[0] and "At most 20%" in said[1] and "50%" in said[1]
-    assert conclude_pointing(pointing(low=0.049))[0].startswith("No network's map is shown")
+    assert conclude_pointing(pointing(low=0.049))[0].startswith("No network's map lies")
     rare = pointing()
     rare.loc[rare.kind == "random weights", ["energy_share", "n_undefined"]] = 0.9, 5
     assert "maps of unet" in conclude_pointing(rare)[0]  # of one picture out of six
@@ -122,8 +122,8 @@ def warnings(low: float) -> pd.DataFrame:
 
 
 def test_uncertainty_has_to_beat_the_nearness_to_the_outline():
-    assert "Shown to lie above it: entropy of variants." in conclude_warnings(warnings(0.86))[1]
-    assert "No uncertainty is shown to lie above it." in conclude_warnings(warnings(0.84))[1]
+    assert "Intervals above it: entropy of variants." in conclude_warnings(warnings(0.86))[1]
+    assert "No uncertainty has its interval above it." in conclude_warnings(warnings(0.84))[1]
     assert "undefined" in conclude_warnings(warnings(0.86).assign(roc_auc=np.nan))[0]
 
 

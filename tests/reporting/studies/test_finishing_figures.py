@@ -59,15 +59,15 @@ def test_what_is_kept_and_why_is_said_of_each_system():
     [
         (0.001, 0.003, 0.01, "It helps."),
         (-0.003, -0.001, 0.01, "It harms."),
-        (-0.001, 0.003, 0.04, "No difference is shown (p 0.04)."),
-        (0.001, 0.003, 0.078, "No difference is shown (p 0.078)."),
+        (-0.001, 0.003, 0.04, "No difference is shown (p 0.04 after correction)."),
+        (0.001, 0.003, 0.078, "No difference is shown (p 0.078 after correction)."),
         (0.0, 0.0, 1.0, "Nothing changed."),
         (float("nan"), float("nan"), float("nan"), "One patient has no interval."),
     ],
 )
 def test_test_patients_are_judged_by_interval_and_p(low, high, p, verdict):
     row = {"system": "unet", "structure": "tumor", "n_patients": 8, "dice_before": 0.5, "dice_after": 0.502}
-    row |= {"difference": (low + high) / 2, "difference_low": low, "difference_high": high, "p": p}
+    row |= {"difference": (low + high) / 2, "difference_low": low, "difference_high": high, "p_holm": p}
     [sentence] = conclude_test(pd.DataFrame([row]))
     assert sentence.startswith("unet, tumour: Dice 0.5000 before, 0.5020 after") and sentence.endswith(
         verdict

@@ -56,9 +56,12 @@ def test_each_patient_is_a_point_and_the_bias_a_line():
 
 
 def test_bias_is_only_claimed_where_it_is_shown():
-    liver, burden, diameter = conclude_agreement_with_truth(compare_with_reference(PATIENTS, MEASURED))
-    assert "bias -95.0 ml" in liver and "measures too little" in liver and "4 patients" in liver
+    few, burden, diameter = conclude_agreement_with_truth(compare_with_reference(PATIENTS, MEASURED))
+    assert "bias -95.0 ml" in few and "no bias is shown" in few and "4 patients" in few  # p is 2 / 2^4
     assert "no bias is shown" in burden
+    six = pd.concat([PATIENTS, PATIENTS.assign(patient=PATIENTS.patient + 4)])
+    [liver] = conclude_agreement_with_truth(compare_with_reference(six, ["liver_ml"]))
+    assert "p 0.0078 after correction), it measures too little" in liver and "8 patients" in liver
     assert "too few to compare" in diameter
 
 

@@ -58,17 +58,18 @@ def test_sentences_on_calibration():
 def test_sentences_on_thresholds():
     table = pd.DataFrame(
         {
-            "system": ["unet", "manet"],
+            "system": ["unet", "manet", "unet++"],
             "structure": "tumor",
-            "threshold": [0.3, 0.5],
-            "gain_low": [0.01, 0.0],
-            "gain_high": [0.05, 0.0],
-            "regret": [0.0, 0.02],
-            "hindsight_threshold": [0.3, 0.6],
+            "threshold": [0.3, 0.5, 0.4],
+            "gain_low": [0.01, 0.0, 0.01],
+            "gain_high": [0.05, 0.0, 0.05],
+            "p_holm": [0.01, 1.0, 0.06],
+            "regret": [0.0, 0.02, 0.0],
+            "hindsight_threshold": [0.3, 0.6, 0.4],
         }
     )
     (said,) = conclude_thresholds(table)
-    assert "better than 0.5 for 1 of 2 networks and worse for 0" in said
+    assert "better than 0.5 for 1 of 3 networks and worse for 0" in said
     assert "at most 0.020 Dice (manet: 0.5 chosen, 0.6 best" in said
 
 

@@ -74,13 +74,14 @@ def comparison(low: float, high: float) -> pd.DataFrame:
             "difference": [0.1, (low + high) / 2],
             "difference_low": [0.05, low],
             "difference_high": [0.15, high],
-            "p": [0.01, 0.04],
+            "p_holm": [0.01, 0.04],
         }
     )
 
 
 @pytest.mark.parametrize(
-    "low, high, meaning", [(0.01, 0.05, "gain holds"), (-0.02, 0.04, "holds zero"), (-0.05, -0.01, "worse")]
+    "low, high, meaning",
+    [(0.01, 0.05, "gain holds"), (-0.02, 0.04, "no difference is shown"), (-0.05, -0.01, "worse")],
 )
 def test_the_conclusion_says_what_the_fresh_patients_say(low, high, meaning):
     text = conclude_tuning(comparison(low, high), trials())
