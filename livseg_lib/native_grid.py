@@ -13,6 +13,9 @@ from livseg_lib.orientation import Orientation
 SAME_PLACE_VOXELS = 0.5
 """Two geometries agree if no corner of the grid moves by more than this share of the smallest voxel side."""
 
+RIGHT_ANGLE_DEGREES = 0.1
+"""Axes that are off a right angle by less than this are rounded, not sheared."""
+
 GEOMETRY_FIELDS = (
     *("dim", "datatype", "bitpix", "pixdim", "xyzt_units", "qform_code", "sform_code"),
     *("quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z"),
@@ -41,9 +44,29 @@ class NativeGrid:
 
     @property
     def spacing_mm(self) -> tuple[float, float, float]:
-        """Distance of voxel centres along D, H, W."""
-        sides = np.linalg.norm(self.affine[:3, :3], axis=0)
-        return tuple(float(sides[axis]) for axis in self.orientation.axes)
+        """Distance between planes (D), between the rows of a plane (H), and along a row (W).
+
+        Their product is the volume of a voxel, sheared or not. On a sheared grid (a tilted gantry) distances
+        across planes are approximate: voxels of neighbouring planes do not lie straight above each other.
+        """
+        depth, height, width = (self.affine[:3, axis] for axis in self.orientation.axes)
+        if self.shear_degrees < RIGHT_ANGLE_DEGREES:
+            return tuple(float(np.linalg.norm(axis)) for axis in (depth, height, width))
+        plane, row = np.linalg.norm(np.cross(height, width)), np.linalg.norm(width)
+        volume = abs(np.linalg.det(self.affine[:3, :3]))
+        return float(volume / plane), float(plane / row), float(row)
+
+    @property
+    def stored_spacing_mm(self) -> tuple[float, float, float]:
+        """The same in the order of the stored axes i, j, k."""
+        return tuple(self.spacing_mm[axis] for axis in np.argsort(self.orientation.axes))
+
+    @property
+    def shear_degrees(self) -> float:
+        """How far the axes are from right angles, at most."""
+        axes = self.affine[:3, :3] / np.linalg.norm(self.affine[:3, :3], axis=0)
+        cosines = np.abs(np.triu(axes.T @ axes, 1))
+        return float(np.degrees(np.arcsin(min(cosines.max(), 1.0))))
 
     @property
     def lps_shape(self) -> tuple[int, int, int]:

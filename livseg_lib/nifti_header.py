@@ -12,7 +12,13 @@ from nibabel.nifti2 import Nifti2Header
 from nibabel.spatialimages import HeaderDataError
 
 from livseg_lib.errors import InputError
-from livseg_lib.native_grid import SAME_PLACE_VOXELS, NativeGrid, clean_header, corner_distance_mm
+from livseg_lib.native_grid import (
+    RIGHT_ANGLE_DEGREES,
+    SAME_PLACE_VOXELS,
+    NativeGrid,
+    clean_header,
+    corner_distance_mm,
+)
 
 HEADER_KINDS = {348: Nifti1Header, 540: Nifti2Header}
 """By their length in bytes, which is the first thing that a header says."""
@@ -20,6 +26,10 @@ SIZE_TOLERANCE = 0.01
 """Voxel sizes in pixdim and in the sform may differ by this share."""
 LEAST_DETERMINANT = 1e-6
 """An affine is singular below this share of the volume that axes at right angles would span."""
+MOST_SHEAR_DEGREES = 45.0
+"""A gantry tilts by up to 30."""
+LONGEST_QUATERNION = 1.001
+"""Its part b, c, d is at most 1 long; by so much it is rounded, not wrong."""
 EXPORT_AGAIN = "Export it again from its source."
 
 
@@ -61,9 +71,9 @@ def parse_header(block: bytes, byte_order: str, path: Path) -> NiftiHeader:
         )
     shape, dtype = _shape(header, path), _dtype(header, path)
     _check_units(header, path)
-    affine = _affine(header, path)
-    _check_geometry_agrees(header, affine, shape, path)
-    grid = NativeGrid(shape, affine, dtype, clean_header(header))
+    _complete(header)
+    grid = NativeGrid(shape, _affine(header, path), dtype, clean_header(header))
+    _check_geometry_agrees(header, grid, path)
     return NiftiHeader(grid, _voxel_offset(header, path), _scaling(header, path))
 
 
@@ -100,12 +110,26 @@ def _check_units(header: Nifti1Header, path: Path) -> None:
         raise InputError(path, f"The voxel size is given in {name}.", "Save it in millimetres.")
 
 
+def _complete(header: Nifti1Header) -> None:
+    """Fill in what the standard, or the sform, says of fields that writers leave out or round."""
+    if header["pixdim"][0] == 0:
+        header["pixdim"][0] = 1  # qfac, by the standard
+    if header["sform_code"] > 0:
+        sides, given = np.linalg.norm(header.get_sform()[:3, :3], axis=0), np.abs(header["pixdim"][1:4])
+        header["pixdim"][1:4] = np.where(given > 0, given, sides)  # NaN is not above 0 either
+    turn = np.array([header[f"quatern_{axis}"] for axis in "bcd"], dtype=float)
+    if 1 < (length := np.linalg.norm(turn)) <= LONGEST_QUATERNION and header["qform_code"] > 0:
+        for axis, value in zip("bcd", turn / max(length, 1.0), strict=True):
+            header[f"quatern_{axis}"] = value
+
+
 def _affine(header: Nifti1Header, path: Path) -> np.ndarray:
     """To RAS+ mm: the sform, else the qform, else voxel sizes alone (nibabel's order)."""
     try:
-        affine = np.asarray(header.get_best_affine(), dtype=float)
+        with np.errstate(all="ignore"):  # what is not finite is refused below
+            affine = np.asarray(header.get_best_affine(), dtype=float)
     except (ValueError, HeaderDataError) as error:
-        raise InputError(path, f"The qform is impossible ({error}).", EXPORT_AGAIN) from error
+        raise InputError(path, "The qform is impossible.", EXPORT_AGAIN) from error
     box = np.prod(np.linalg.norm(affine[:3, :3], axis=0))
     volume = abs(np.linalg.det(affine[:3, :3])) if np.isfinite(affine).all() else 0.0
     if not volume > LEAST_DETERMINANT * box:
@@ -115,21 +139,27 @@ def _affine(header: Nifti1Header, path: Path) -> np.ndarray:
     return affine
 
 
-def _check_geometry_agrees(header: Nifti1Header, affine: np.ndarray, shape: tuple, path: Path) -> None:
+def _check_geometry_agrees(header: Nifti1Header, grid: NativeGrid, path: Path) -> None:
     """sform against pixdim by voxel size, and against the qform by the place of the corners."""
     remedy = "Find out which is right and write it to sform, qform and pixdim."
-    sides, pixdim = (
-        np.linalg.norm(affine[:3, :3], axis=0),
-        np.abs(np.asarray(header["pixdim"][1:4], dtype=float)),
-    )
-    if not np.allclose(sides, pixdim, rtol=SIZE_TOLERANCE, atol=0.0):
+    sides, pixdim = np.linalg.norm(grid.affine[:3, :3], axis=0), np.abs(header["pixdim"][1:4].astype(float))
+    sheared = grid.shear_degrees
+    if sheared > MOST_SHEAR_DEGREES:
+        problem = (
+            f"The axes of the grid are {sheared:.0f} degrees off a right angle: no tilt shears a scan so."
+        )
+        raise InputError(path, problem, EXPORT_AGAIN)
+    told = (sides, grid.stored_spacing_mm) if sheared > RIGHT_ANGLE_DEGREES else (sides,)
+    if not any(np.allclose(mm, pixdim, rtol=SIZE_TOLERANCE, atol=0.0) for mm in told):
         problem = f"The affine gives voxels of {_millimetres(sides)}, pixdim {_millimetres(pixdim)}."
         raise InputError(path, problem, remedy)
-    if header["sform_code"] > 0 and header["qform_code"] > 0:
+    if header["sform_code"] > 0 and header["qform_code"] > 0 and len(told) == 1:  # a qform cannot shear
         try:
-            apart_mm = corner_distance_mm(affine, np.asarray(header.get_qform(), dtype=float), shape)
-        except ValueError as error:
-            raise InputError(path, f"The qform is impossible ({error}).", remedy) from error
+            apart_mm = corner_distance_mm(
+                grid.affine, np.asarray(header.get_qform(), dtype=float), grid.shape
+            )
+        except (ValueError, HeaderDataError) as error:
+            raise InputError(path, "The qform is impossible.", remedy) from error
         if not apart_mm <= SAME_PLACE_VOXELS * sides.min():
             raise InputError(path, f"sform and qform place voxels up to {apart_mm:.3g} mm apart.", remedy)
 
@@ -151,5 +181,5 @@ def _scaling(header: Nifti1Header, path: Path) -> tuple[float, float] | None:
     try:
         slope, intercept = header.get_slope_inter()
     except HeaderDataError as error:
-        raise InputError(path, f"Slope and intercept are impossible ({error}).", EXPORT_AGAIN) from error
+        raise InputError(path, "Slope and intercept are impossible.", EXPORT_AGAIN) from error
     return None if slope is None or (slope, intercept) == (1.0, 0.0) else (slope, intercept)

@@ -29,6 +29,9 @@ __all__ = [
 MAX_VOLUME_BYTES = 4 * 1024**3
 """Most bytes that the voxels of one file may take, stored or as int16: 512 x 512 x 8192 int16."""
 INT16 = np.iinfo(np.int16)
+MOST_ROUNDING = (0.02, 0.1)
+"""Labels this far from a whole number are one: writers that store floats as integers with a slope miss it.
+By half a slope, but at least the first and at most the second."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,13 +41,13 @@ class Volume:
     voxels: np.ndarray
     """int16 HU, (D, H, W) in LPS, C-contiguous."""
     spacing_mm: tuple[float, float, float]
-    """Distance of voxel centres along D, H, W; NaN for a stack of pictures."""
+    """Distance of voxel centres along D, H, W (see `NativeGrid.spacing_mm`); NaN for a stack of pictures."""
     native: NativeGrid | None = None
     """The grid to save on; None for a stack of pictures."""
 
     @property
     def voxel_volume_ml(self) -> float:
-        """Volume of one voxel in millilitres (of a box: a sheared grid's voxels are smaller)."""
+        """Volume of one voxel in millilitres."""
         return prod(self.spacing_mm) / 1000.0
 
 
@@ -163,16 +166,18 @@ def _to_hounsfield(header: NiftiHeader, stored: np.ndarray, path: Path) -> np.nd
 
 
 def _to_labels(header: NiftiHeader, volume: np.ndarray, path: Path) -> np.ndarray:
+    rounding = np.clip(abs(header.scaling[0]) / 2 if header.scaling else 0.0, *MOST_ROUNDING)
     labels = np.empty(volume.shape, np.int16)
     for k, plane in enumerate(_scaled_planes(header, volume)):
-        broken = plane[~np.isfinite(plane) | (plane != np.rint(plane))] if plane.dtype.kind == "f" else ()
+        whole = np.nan_to_num(np.rint(plane)) if plane.dtype.kind == "f" else plane
+        broken = () if whole is plane else plane[~(np.abs(plane - whole) <= rounding)]
         if len(broken):
             problem = f"Slice {k} has labels that are not integers, such as {broken[0]:g}."
             raise InputError(path, problem, "Save labels as uint8.", code="non-integer-labels")
-        if plane.min() < INT16.min or plane.max() > INT16.max:
-            problem = f"Slice {k} has labels from {plane.min():g} to {plane.max():g}, beyond int16."
+        if whole.min() < INT16.min or whole.max() > INT16.max:
+            problem = f"Slice {k} has labels from {whole.min():g} to {whole.max():g}, beyond int16."
             raise InputError(path, problem, "This does not look like a segmentation.", code="label-values")
-        labels[k] = plane
+        labels[k] = whole
     return labels
 
 

@@ -9,7 +9,7 @@ import pytest
 from nifti_files import axis_affine, ct_like, write_nifti
 
 from livseg_lib.errors import InputError
-from livseg_lib.volumes import load_volume
+from livseg_lib.volumes import load_volume, save_segmentation
 
 
 def test_a_tiny_file_that_claims_terabytes_is_refused_at_once(tmp_path):
@@ -109,6 +109,62 @@ def test_an_offset_of_zero_means_right_behind_the_header(tmp_path):
 def test_one_form_is_enough(tmp_path, codes):
     path = write_nifti(tmp_path / "ct.nii.gz", ct_like(), sform_code=codes[0], qform_code=codes[1])
     np.testing.assert_allclose(load_volume(path).native.affine, axis_affine(), atol=1e-6)
+
+
+def assert_read_as(path, affine, tmp_path):
+    """With the voxels and the place of another's hand, and what is saved on it can be read by everyone."""
+    volume = load_volume(path)
+    np.testing.assert_array_equal(volume.voxels, ct_like().transpose(2, 1, 0))
+    np.testing.assert_allclose(volume.native.affine, affine, atol=1e-6)
+    saved = nibabel.load(save_segmentation(volume.voxels * 0, volume, tmp_path / "s.nii"))
+    np.testing.assert_allclose(saved.affine, affine, atol=1e-6)
+    np.testing.assert_allclose(saved.header.get_qform(), affine, atol=2e-3)
+    assert saved.header.get_zooms() == pytest.approx((0.75, 0.5, 2.5))
+
+
+@pytest.mark.parametrize("sform_code", [0, 1])
+@pytest.mark.parametrize("fields", [{"pixdim": [0, 0.75, 0.5, 2.5, 0, 0, 0, 0]}, {"quatern_d": 1.0004}])
+def test_a_qfac_of_zero_and_a_rounded_quaternion_are_what_the_standard_says(tmp_path, sform_code, fields):
+    path = write_nifti(tmp_path / "ct.nii.gz", ct_like(), sform_code=sform_code, **fields)
+    assert_read_as(path, axis_affine(), tmp_path)
+
+
+@pytest.mark.parametrize(
+    "pixdim", [(0, 0, 0), (0.75, 0.5, 0), (np.nan, 0.5, 2.5), (np.nan,) * 3, (-0.75, 0.5, -2.5)]
+)
+@pytest.mark.parametrize("qform_code", [0, 1])
+def test_voxel_sizes_that_are_not_given_are_those_of_the_sform(tmp_path, pixdim, qform_code):
+    fields = {"pixdim": [1, *pixdim, 0, 0, 0, 0], "qform_code": qform_code}
+    assert_read_as(write_nifti(tmp_path / "ct.nii", ct_like(), **fields), axis_affine(), tmp_path)
+
+
+@pytest.mark.parametrize("qfac", [7.0, np.nan, np.inf, 0.5])
+def test_a_handedness_that_is_no_sign_is_not_guessed(tmp_path, qfac):
+    path = write_nifti(
+        tmp_path / "ct.nii", ct_like(), pixdim=[qfac, 0.75, 0.5, 2.5, 0, 0, 0, 0], sform_code=0
+    )
+    with pytest.raises(InputError, match="qform is impossible"):
+        load_volume(path)
+
+
+@pytest.mark.parametrize("pixdim", [(0, 0.5, 2.5), (np.nan, 0.5, 2.5), (-0.75, 0.5, 2.5), (np.inf, 0.5, 2.5)])
+def test_voxel_sizes_that_nothing_else_tells_are_not_guessed(tmp_path, pixdim):
+    path = write_nifti(tmp_path / "ct.nii", ct_like(), pixdim=[1, *pixdim, 0, 0, 0, 0], sform_code=0)
+    with pytest.raises(InputError, match=r"impossible|singular"):
+        load_volume(path)
+
+
+@pytest.mark.parametrize("field", ["descrip", "db_name", "aux_file", "intent_name", "data_type"])
+def test_no_text_of_a_header_is_ever_quoted(tmp_path, field):
+    for damage in (
+        {"datatype": 12345},
+        {"dim": [3, 0, 1, 1, 1, 1, 1, 1]},
+        {"quatern_b": 0.9, "quatern_c": 0.9},
+    ):
+        path = write_nifti(tmp_path / "ct.nii", ct_like(), **{field: b"DOE^JANE"}, **damage)
+        with pytest.raises(InputError) as caught:
+            load_volume(path)
+        assert "DOE" not in str(caught.value)
 
 
 def test_geometry_within_the_tolerance_is_read(tmp_path):

@@ -164,13 +164,85 @@ def test_other_labels_are_refused_by_name_and_number_but_can_be_read_raw(tmp_pat
     np.testing.assert_array_equal(read_label_array(path, volume), stored.transpose(2, 1, 0))
 
 
-@pytest.mark.parametrize("value", [1.5, 0.001, np.nan, np.inf])
+@pytest.mark.parametrize("value", [1.5, 0.03, 0.97, -0.5, np.nan, np.inf, -np.inf])
 def test_labels_that_are_not_integers_are_refused(tmp_path, value):
     volume = load_volume(write_nifti(tmp_path / "ct.nii.gz", ct_like()))
     stored = np.ones((7, 6, 5), np.float32)
     stored[2, 2, 2] = value
     with pytest.raises(InputError, match=f"not integers, such as {value:g}"):
         load_segmentation(write_nifti(tmp_path / "s.nii.gz", stored), volume)
+
+
+def scaled(labels: np.ndarray, stored_as: type, highest: int) -> np.ndarray:
+    """As nibabel stores floats in an integer type: `highest` becomes its largest value."""
+    slope = highest / np.iinfo(stored_as).max
+    return np.round(labels / slope).astype(stored_as), slope
+
+
+@pytest.mark.parametrize("stored_as", [np.uint8, np.int16, np.uint16, np.int8])
+@pytest.mark.parametrize("highest", [2, 7, 13])
+def test_labels_that_a_slope_moved_are_whole_again(tmp_path, stored_as, highest):
+    volume = load_volume(write_nifti(tmp_path / "ct.nii.gz", ct_like()))
+    labels = np.random.default_rng(2).integers(0, highest + 1, (7, 6, 5))
+    stored, slope = scaled(labels, stored_as, highest)
+    path = write_nifti(tmp_path / "s.nii.gz", stored, scl_slope=slope)
+    assert np.any(nibabel.load(path).get_fdata() != labels)
+    np.testing.assert_array_equal(read_label_array(path, volume), labels.transpose(2, 1, 0))
+
+
+@pytest.mark.parametrize("off", [0.996, 1.00002, 0.98001, 1.0199])
+def test_labels_stored_as_floats_a_hundredth_off_are_whole_again(tmp_path, off):
+    volume = load_volume(write_nifti(tmp_path / "ct.nii.gz", ct_like()))
+    stored = np.zeros((7, 6, 5), np.float32)
+    stored[2:4], stored[4] = off, 2 + (off - 1)
+    labels = load_segmentation(write_nifti(tmp_path / "s.nii.gz", stored), volume)
+    assert np.bincount(labels.ravel()).tolist() == [120, 60, 30]
+
+
+def test_probabilities_stored_with_a_slope_are_no_labels(tmp_path):
+    volume = load_volume(write_nifti(tmp_path / "ct.nii.gz", ct_like()))
+    stored = np.arange(210).astype(np.uint8).reshape(7, 6, 5)
+    with pytest.raises(InputError, match="not integers"):
+        load_segmentation(write_nifti(tmp_path / "s.nii.gz", stored, scl_slope=1 / 255), volume)
+
+
+def sheared_affine(axes: tuple = (0, 1, 2), signs: tuple = (-1, -1, 1), degrees: float = 20.0) -> np.ndarray:
+    """Voxels of 3 x 3 mm in planes 5 mm apart (as stored axes i, j, k of a head-first scan), tilted."""
+    affine = axis_affine(axes, signs, tuple((3.0, 3.0, 5.0)[axis] for axis in axes))
+    along_z = axes.index(2)
+    affine[1, along_z] = 5 * np.tan(np.radians(degrees))
+    return affine
+
+
+@pytest.mark.parametrize(("axes", "signs"), ORIENTATIONS[::5])
+def test_planes_of_a_tilted_scan_are_as_far_apart_as_they_are(tmp_path, axes, signs):
+    stored, affine = ct_like(), sheared_affine(axes, signs)
+    path = tmp_path / "ct.nii.gz"
+    nibabel.save(nibabel.Nifti1Image(stored, affine), path)
+    volume = load_volume(path)
+    assert volume.spacing_mm == pytest.approx((5.0, 3.0, 3.0), rel=1e-6)  # not 5.32 along the slope
+    assert volume.voxel_volume_ml == pytest.approx(0.045, rel=1e-6)
+    assert volume.voxel_volume_ml == pytest.approx(abs(np.linalg.det(affine[:3, :3])) / 1000, rel=1e-6)
+    assert volume.native.shear_degrees == pytest.approx(20.0, abs=1e-4)
+    saved = save_segmentation(labels_like(volume), volume, tmp_path / "s.nii.gz")
+    np.testing.assert_allclose(nibabel.load(saved).affine, affine, atol=1e-5)
+    np.testing.assert_array_equal(load_segmentation(saved, volume), labels_like(volume))
+
+
+def test_pixdim_of_a_tilted_scan_may_tell_the_distance_of_planes_and_its_qform_cannot_tell(tmp_path):
+    image = nibabel.Nifti1Image(ct_like(), sheared_affine())
+    image.header.set_zooms((3, 3, 5))
+    image.header["qform_code"], image.header["quatern_d"] = 1, 1.0
+    nibabel.save(image, tmp_path / "ct.nii")
+    assert load_volume(tmp_path / "ct.nii").spacing_mm == pytest.approx((5.0, 3.0, 3.0), rel=1e-6)
+
+
+def test_a_shear_that_no_gantry_makes_is_refused_and_rounding_is_none(tmp_path):
+    nibabel.save(nibabel.Nifti1Image(ct_like(), sheared_affine(degrees=50)), tmp_path / "ct.nii")
+    with pytest.raises(InputError, match="shears"):
+        load_volume(tmp_path / "ct.nii")
+    nibabel.save(nibabel.Nifti1Image(ct_like(), sheared_affine(degrees=0.05)), tmp_path / "ct.nii")
+    assert load_volume(tmp_path / "ct.nii").voxel_volume_ml == pytest.approx(0.045, rel=1e-6)
 
 
 def test_labels_beyond_int16_do_not_wrap(tmp_path):

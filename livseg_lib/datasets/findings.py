@@ -9,6 +9,7 @@ import numpy as np
 from scipy import ndimage
 
 from livseg_lib.labels import LIVER, TUMOR, structure_mask
+from livseg_lib.native_grid import RIGHT_ANGLE_DEGREES
 from livseg_lib.volumes import Volume
 
 PLAUSIBLE_HU = (-4096, 20000)
@@ -52,6 +53,13 @@ def spacing_findings(volume: Volume) -> Iterator[Verdict]:
     elif not all(low <= mm <= high for mm in volume.spacing_mm):
         yield Verdict(
             "warning", "suspicious-spacing", f"The spacing is {spacing} mm, outside {low} to {high} mm."
+        )
+    if volume.native is not None and (shear := volume.native.shear_degrees) > RIGHT_ANGLE_DEGREES:
+        yield Verdict(
+            "warning",
+            "sheared-grid",
+            f"The grid is sheared by {shear:.1f} degrees (gantry tilt): volumes are right, distances across "
+            "planes and shapes in 3D approximate. Convert the scan with tilt correction.",
         )
 
 

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from nibabel.affines import voxel_sizes
 
 from livseg_lib.atomic import write_json
 from livseg_lib.errors import InputError
@@ -80,7 +79,7 @@ def _score_files(
     lesions.insert(0, "case", names["case"])
     # In the order of the file: "lits_asis" confuses ids, and these are given in that order.
     truth, found = (np.ascontiguousarray(volume.native.orientation.to_stored(a)) for a in (truth, found))
-    scores = score_case(found, truth, tuple(voxel_sizes(volume.native.affine)), mode, tolerance_mm)
+    scores = score_case(found, truth, volume.native.stored_spacing_mm, mode, tolerance_mm)
     return names | scores, lesions
 
 

@@ -193,6 +193,19 @@ def test_warning_keeps_the_case(case, name):
     assert len(check(case).usable(find_cases(case)).cases) == 1
 
 
+def test_a_tilted_gantry_is_told_and_volumes_are_those_of_its_voxels(case):
+    tilted = np.array(
+        [[-3.0, 0, 0, 95], [0, -3, 5 * np.tan(np.radians(20)), 90], [0, 0, 5, -60], [0, 0, 0, 1]]
+    )
+    with_affine(case, tilted)
+    finding, usable = only_finding(case)
+    assert (finding["severity"], finding["code"], usable) == ("warning", "sheared-grid", True)
+    assert "20.0 degrees" in finding["message"] and "tilt" in finding["message"]
+    row = check(case).cases.iloc[0]
+    assert row["spacing_mm"] == pytest.approx((5.0, 3.0, 3.0), rel=1e-6)
+    assert (row["liver_ml"], row["tumor_ml"]) == pytest.approx((480 * 0.045, 32 * 0.045), rel=1e-6)
+
+
 def test_segmentation_without_volume(case):
     shutil.copy(case / SEGMENTATION, case / "segmentation-9.nii.gz")
     report = check(case)

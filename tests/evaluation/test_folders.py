@@ -128,6 +128,17 @@ def test_another_affine_is_refused_unless_told_otherwise(tmp_path):
     assert scores["summary"]["tumor"]["dice_per_case"] == 1
 
 
+def test_tumours_of_a_tilted_scan_have_the_volume_of_their_voxels(tmp_path):
+    tilted = np.array(
+        [[-3.0, 0, 0, 95], [0, -3, 5 * np.tan(np.radians(20)), 90], [0, 0, 5, -60], [0, 0, 0, 1]]
+    )
+    paths = [tmp_path / name for name in ("truth.nii", "found.nii")]
+    for path in paths:
+        nib.save(nib.Nifti1Image(labels(TUMOR), tilted), path)
+    [row, _] = folders.evaluate_folders(*paths)["lesions"]
+    assert row["volume_ml"] == pytest.approx(5 * 4 * 4 * 0.045, rel=1e-6)
+
+
 def test_scans_beside_their_segmentations_are_not_taken_for_labels(tmp_path, three_cases):
     reference, prediction = three_cases
     write(reference / "volume-2.nii.gz", np.zeros((16, 15, 10), np.int16))
