@@ -13,10 +13,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain, pairwise
 from typing import NamedTuple
 
 import numpy as np
 from scipy.ndimage import find_objects
+from scipy.sparse import coo_array, csr_array
 
 from livseg_lib.errors import InputError
 from livseg_lib.evaluation.arrays import foreground_box, require_label_volumes
@@ -48,9 +50,13 @@ class LesionOverlap:
     prediction_components: np.ndarray
     """(D, H, W) ids 1..n of the predicted tumours, 0 elsewhere."""
     reference_components: np.ndarray
-    table: np.ndarray
+    table: csr_array
     """int64 (n_prediction + 1, n_reference + 1): common voxels of each two ids; row and column 0 are
-    the outside, so that a whole row sums to the size of a prediction, a column to that of a reference."""
+    the outside, so that a whole row sums to the size of a prediction, a column to that of a reference.
+    Sparse: of thousands of specks on either side hardly any two meet."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "table", csr_array(self.table))
 
     @property
     def n_prediction(self) -> int:
@@ -63,18 +69,40 @@ class LesionOverlap:
         return self.table.shape[1] - 1
 
     @cached_property
+    def prediction_voxels(self) -> np.ndarray:
+        """Size of each predicted tumour by its id, int64 (n_prediction + 1,)."""
+        return self.table.sum(axis=1)
+
+    @cached_property
+    def reference_voxels(self) -> np.ndarray:
+        """Size of each reference tumour by its id, int64 (n_reference + 1,)."""
+        return self.table.sum(axis=0)
+
+    @cached_property
     def pairs(self) -> list[LesionPair]:
         """Every matched pair that touches at all, in the order of its predictions."""
-        return _match(self.table)
+        return _match(self.table[1:, 1:].tocoo())
 
     def common_voxels(self, pair: LesionPair) -> int:
         """|P and G| of a pair."""
-        return int(self.table[np.ix_(pair.prediction_ids, pair.reference_ids)].sum())
+        references = set(pair.reference_ids)
+        shared = chain.from_iterable(self._shared[prediction] for prediction in pair.prediction_ids)
+        return sum(voxels for reference, voxels in shared if reference in references)
 
     def union_voxels(self, pair: LesionPair) -> int:
         """|P or G| of a pair."""
-        predicted = self.table[list(pair.prediction_ids)].sum()
-        return int(predicted + self.table[:, list(pair.reference_ids)].sum() - self.common_voxels(pair))
+        predicted = self.prediction_voxels[list(pair.prediction_ids)].sum()
+        return int(predicted + self.reference_voxels[list(pair.reference_ids)].sum()) - self.common_voxels(
+            pair
+        )
+
+    @cached_property
+    def _shared(self) -> list[list[tuple[int, int]]]:
+        """Of each predicted id the reference ids that it meets, with their common voxels."""
+        ids, voxels, ends = (
+            part.tolist() for part in (self.table.indices, self.table.data, self.table.indptr)
+        )
+        return [list(zip(ids[start:end], voxels[start:end], strict=True)) for start, end in pairwise(ends)]
 
     def masks(self, pair: LesionPair) -> tuple[np.ndarray, np.ndarray]:
         """Boolean masks of a pair's prediction and reference, cropped to the box around both."""
@@ -98,11 +126,9 @@ def lesion_overlap(prediction: np.ndarray, reference: np.ndarray) -> LesionOverl
     prediction_components, n_prediction = label_components(prediction)
     reference_components, n_reference = label_components(reference)
     somewhere = prediction | reference
-    crossed = prediction_components[somewhere].astype(np.int64) * (n_reference + 1)
-    crossed += reference_components[somewhere]
-    # One bincount is the whole table: asking each pair of objects in turn took an hour on one LiTS case.
-    table = np.bincount(crossed, minlength=(n_prediction + 1) * (n_reference + 1))
-    table = table.reshape(n_prediction + 1, n_reference + 1)
+    met = prediction_components[somewhere], reference_components[somewhere]
+    ones = np.ones(len(met[0]), np.int64)
+    table = coo_array((ones, met), shape=(n_prediction + 1, n_reference + 1))  # csr adds them up
     return LesionOverlap(prediction_components, reference_components, table)
 
 
@@ -118,22 +144,34 @@ def tumor_overlap(prediction: np.ndarray, reference: np.ndarray) -> LesionOverla
     return lesion_overlap(*(mask[box] for mask in masks))
 
 
-def _match(table: np.ndarray) -> list[LesionPair]:
-    """Merge and pair the objects of an overlap table; among equal overlaps the lowest id wins."""
-    objects = table[1:, 1:]
-    references_of: dict[int, list[int]] = {}  # by best prediction, in the order of each group's lowest id
-    for reference in np.flatnonzero(objects.any(axis=0)):
-        references_of.setdefault(int(objects[:, reference].argmax()), []).append(int(reference))
-    groups = list(references_of.values())
-    if not groups:
-        return []
-    merged = np.stack([objects[:, group].sum(axis=1) for group in groups], axis=1)
-    pairs = []
-    for k, group in enumerate(groups):
-        members = np.flatnonzero((merged.argmax(axis=1) == k) & (merged[:, k] > 0))
-        if members.size:
-            pairs.append(LesionPair(tuple(int(p) + 1 for p in members), tuple(g + 1 for g in group)))
-    return sorted(pairs)
+def _match(common: coo_array) -> list[LesionPair]:
+    """Merge and pair objects by common voxels (n_prediction, n_reference); of equals the lowest id wins.
+
+    A group is all references of one best prediction, numbered in the order of each group's lowest reference.
+    """
+    references, best = _largest(common.col, common.row, common.data)
+    group_of = {prediction: group for group, prediction in enumerate(dict.fromkeys(best))}
+    group_of_reference = np.zeros(common.shape[1], int)
+    group_of_reference[references] = [group_of[prediction] for prediction in best]
+    merged = csr_array(
+        (common.data, (common.row, group_of_reference[common.col])), (common.shape[0], len(best))
+    )
+    merged = merged.tocoo()
+    predictions, chosen = _largest(merged.row, merged.col, merged.data)
+    members: dict[int, tuple[list[int], list[int]]] = {group: ([], []) for group in chosen}
+    for prediction, group in zip(predictions, chosen, strict=True):
+        members[group][0].append(prediction + 1)
+    for reference, prediction in zip(references, best, strict=True):
+        if (group := group_of[prediction]) in members:
+            members[group][1].append(reference + 1)
+    return sorted(LesionPair(*map(tuple, each)) for each in members.values())
+
+
+def _largest(rows: np.ndarray, columns: np.ndarray, values: np.ndarray) -> tuple[list[int], list[int]]:
+    """Each of `rows` once, ascending, and the column of its largest value, of equals the lowest."""
+    order = np.lexsort((columns, -values, rows))
+    once, first = np.unique(rows[order], return_index=True)
+    return once.tolist(), columns[order][first].tolist()
 
 
 def detected_pairs(
@@ -159,7 +197,7 @@ def _detected_as_shipped(lesions: LesionOverlap, overlap: float) -> tuple[list[L
     true_positives = len(kept)
     for pair in lesions.pairs:
         mistaken = kept.get(pair.prediction_ids[0])
-        union = lesions.table[:, list(pair.reference_ids)].sum()
+        union = lesions.reference_voxels[list(pair.reference_ids)].sum()
         if mistaken is not None:
             mixed = LesionPair(mistaken.prediction_ids, pair.reference_ids)
             union = lesions.union_voxels(mixed)

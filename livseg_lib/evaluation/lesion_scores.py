@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from scipy.sparse import csr_array
 
 from livseg_lib.evaluation.detection import LesionOverlap
 
@@ -44,7 +45,7 @@ def panoptic_quality(lesions: LesionOverlap) -> PanopticQuality:
     Tumours match one to one and unmerged: of several no two can share more than half of their union with
     the same. Segmentation quality is NaN where none matches.
     """
-    iou = pairwise_iou(lesions)
+    iou = pairwise_iou(lesions).data
     matched = iou[iou > 0.5]
     return pool_panoptic(len(matched), matched.sum(), lesions.n_prediction, lesions.n_reference)
 
@@ -60,8 +61,10 @@ def pool_panoptic(matched: int, iou_sum: float, n_prediction: int, n_reference: 
     )
 
 
-def pairwise_iou(lesions: LesionOverlap) -> np.ndarray:
-    """IoU of each predicted tumour with each reference one, float64 (n_prediction, n_reference)."""
-    predicted, present = lesions.table.sum(axis=1)[1:, None], lesions.table.sum(axis=0)[None, 1:]
-    common = lesions.table[1:, 1:]
-    return common / (predicted + present - common)
+def pairwise_iou(lesions: LesionOverlap) -> csr_array:
+    """IoU of predicted and reference tumours that meet, float64 (n_prediction, n_reference)."""
+    common = lesions.table[1:, 1:].tocoo()
+    either = (
+        lesions.prediction_voxels[1:][common.row] + lesions.reference_voxels[1:][common.col] - common.data
+    )
+    return csr_array((common.data / either, (common.row, common.col)), common.shape)

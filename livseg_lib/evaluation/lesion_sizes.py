@@ -6,11 +6,12 @@ doi:10.1016/j.ejca.2008.10.026), up to 20, up to 50 and above.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 from scipy.ndimage import find_objects
+from scipy.sparse import csr_array
 
 from livseg_lib.evaluation.detection import tumor_overlap
 from livseg_lib.evaluation.statistics.bootstrap import share_with_interval
@@ -58,16 +59,16 @@ def lesion_rows(prediction: np.ndarray, reference: np.ndarray, spacing_mm: Seque
     return table[["kind", *table.columns.drop("kind")]]
 
 
-def _sizes(components: np.ndarray, table: np.ndarray, spacing_mm: Sequence[float]) -> pd.DataFrame:
+def _sizes(components: np.ndarray, table: csr_array, spacing_mm: Sequence[float]) -> pd.DataFrame:
     """What one side's tumours measure; row i + 1 of `table` sums to the voxels of tumour i + 1."""
-    boxes = find_objects(components) if len(table) > 1 else []  # without a tumour the array may be empty
+    boxes = find_objects(components) if table.shape[0] > 1 else []  # without a tumour the array may be empty
     diameters_mm = [
         axial_diameters(components[box] == lesion, spacing_mm).longest_mm
         for lesion, box in enumerate(boxes, start=1)
     ]
     return pd.DataFrame(
         {
-            "lesion": np.arange(1, len(table)),
+            "lesion": np.arange(1, table.shape[0]),
             "volume_ml": table[1:].sum(axis=1) * float(np.prod(spacing_mm)) / 1000.0,
             "longest_diameter_mm": np.array(diameters_mm, float),
             "size_class": np.array([size_class(each) for each in diameters_mm], object),
@@ -75,17 +76,30 @@ def _sizes(components: np.ndarray, table: np.ndarray, spacing_mm: Sequence[float
     )
 
 
-def _matches(table: np.ndarray, pairs: Iterable[MeasuredPair]) -> pd.DataFrame:
+def _matches(table: csr_array, pairs: Sequence[MeasuredPair]) -> pd.DataFrame:
     """What the other side has of one side's tumours: those are the rows of `table`."""
-    iou, detected = np.zeros(len(table) - 1), np.zeros(len(table) - 1, bool)
-    for own, others in pairs:
-        shared = table[np.ix_(own, others)].sum(axis=1)
-        union = table[list(own)].sum() + table[:, list(others)].sum() - shared.sum()
-        members = np.array(own) - 1
-        iou[members] = shared.sum() / union
-        detected[members[shared.argmax()]] = shared.sum() / union > 0.5
-    touched = table[1:, 1:].any(axis=1)
+    common = table[1:, 1:].tocoo()
+    own, other = (_pair_of([each[side] for each in pairs], common.shape[side]) for side in (0, 1))
+    inside = (own[common.row] == other[common.col]) & (own[common.row] >= 0)
+    shared = np.bincount(common.row[inside], common.data[inside], len(own))
+    members, others = own >= 0, other >= 0
+    of_pair = np.bincount(own[members], shared[members], len(pairs))
+    union = np.bincount(own[members], table.sum(axis=1)[1:][members], len(pairs)) - of_pair
+    union += np.bincount(other[others], table.sum(axis=0)[1:][others], len(pairs))
+    iou = np.where(members, np.append(of_pair / union, 0.0)[own], 0.0)
+    ranked = np.lexsort((-shared, own))  # of equals the first, as sorting keeps their order
+    first = ranked[np.unique(own[ranked], return_index=True)[1]]
+    detected = np.isin(np.arange(len(own)), first) & (iou > 0.5)
+    touched = np.diff(common.tocsr().indptr) > 0
     return pd.DataFrame({"detected": detected, "touched": touched, "iou": iou, "dice": 2 * iou / (1 + iou)})
+
+
+def _pair_of(members: Sequence[tuple[int, ...]], count: int) -> np.ndarray:
+    """The number of the pair that each of the tumours 1 to `count` belongs to, int (count,); -1 of none."""
+    numbers = np.full(count, -1)
+    for number, ids in enumerate(members):
+        numbers[np.array(ids) - 1] = number
+    return numbers
 
 
 def summarize_sizes(lesions: pd.DataFrame, patient: str = "patient", seed: int = 0) -> pd.DataFrame:

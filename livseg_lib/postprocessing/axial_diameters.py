@@ -7,6 +7,7 @@ handbook (1979, ISBN 92-4-170048-3) multiplies them by the longest perpendicular
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +18,9 @@ REACH = 0.25
 """How far a pixel reaches beyond its centre, of its side. The centres inside an ellipse end half a pixel
 too early on average, and the pixels' edges as much too late. Midway the longest diameter has hardly a bias,
 and is never more than half a pixel (of the larger side) too long."""
+
+SPECK = 512
+"""Voxels of a mask up to which others may well look the same."""
 
 FOUR_SIDES = REACH * np.array([[1, 0], [-1, 0], [0, 1], [0, -1]])
 
@@ -40,7 +44,16 @@ def axial_diameters(mask: np.ndarray, spacing_mm: Sequence[float]) -> AxialDiame
     is the longest chord across it of the slice's convex hull. A row of n pixels is n - 1/2 pixels long.
     `spacing_mm` (D, H, W) may be NaN: then pixels are taken as squares, to find the slice and the ends.
     """
-    sides = np.asarray(spacing_mm, float)[1:]
+    sides = tuple(float(side) for side in spacing_mm[1:])
+    # Specks look alike by the thousand: those are measured once.
+    measure = _measured if mask.size <= SPECK else _measured.__wrapped__
+    return measure(mask.shape, mask.tobytes(), sides)
+
+
+@lru_cache(maxsize=4096)
+def _measured(shape: tuple[int, ...], content: bytes, sides_mm: tuple[float, float]) -> AxialDiameters:
+    """`axial_diameters` of a boolean mask of that shape, given as bytes; its arrays are for reading only."""
+    mask, sides = np.frombuffer(content, bool).reshape(shape), np.array(sides_mm)
     known = np.isfinite(sides).all()
     assumed = sides if known else np.ones(2)
     nowhere = np.full((2, 2), np.nan)
@@ -50,6 +63,8 @@ def axial_diameters(mask: np.ndarray, spacing_mm: Sequence[float]) -> AxialDiame
         if bounds[index] > longest.longest_mm:
             found = _diameters_of_slice(int(index), mask[index], assumed)
             longest = max(longest, found, key=lambda diameters: diameters.longest_mm)
+    for ends in (longest.longest_ends, longest.perpendicular_ends):
+        ends.setflags(write=False)
     if known and longest.slice is not None:
         return longest
     return longest._replace(longest_mm=np.nan, perpendicular_mm=np.nan)

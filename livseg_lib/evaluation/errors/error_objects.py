@@ -140,7 +140,7 @@ def find_errors(prediction: np.ndarray, case: TrueCase) -> CaseErrors:
 def _fused(lesions: LesionOverlap) -> np.ndarray:
     """Of each true tumour whether a prediction covers it and another one too."""
     touched = lesions.table[1:, 1:] > 0
-    return touched[touched.sum(axis=1) > 1].any(axis=0)
+    return touched[touched.sum(axis=1) > 1].sum(axis=0) > 0
 
 
 def _joined(tables: list[pd.DataFrame]) -> pd.DataFrame:

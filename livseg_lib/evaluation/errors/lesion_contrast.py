@@ -99,7 +99,7 @@ def lesion_hits(lesions: LesionOverlap) -> pd.DataFrame:
     `found_share` of its voxels are predicted, 0 to 1; it is `hit` where that is more than nothing, and
     `detected` where it belongs to a pair of IoU > 0.5 (as `detect_lesions` counts, system K).
     """
-    found = lesions.table[1:, 1:].sum(axis=0) / lesions.table[:, 1:].sum(axis=0)
+    found = lesions.table[1:, 1:].sum(axis=0) / lesions.reference_voxels[1:]
     pairs, _ = detected_pairs(lesions)
     detected = [lesion for pair in pairs for lesion in pair.reference_ids]
     ids = np.arange(1, lesions.n_reference + 1)

@@ -24,6 +24,8 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
+from scipy.sparse import block_array, csr_array
+from scipy.sparse.csgraph import connected_components
 
 from livseg_lib.errors import InputError
 from livseg_lib.evaluation.detection import LesionOverlap, lesion_overlap
@@ -77,11 +79,31 @@ def find_candidates(
     levels = probabilities * np.uint8(255) if probabilities.dtype == bool else quantize(probabilities)
     overlap = lesion_overlap(is_predicted(levels, lowest), tumors)
     sure = _mean_levels(levels, overlap)
-    iou = pairwise_iou(overlap)
-    enough = np.where(iou > MIN_OVERLAP, iou, 0.0)
-    pairs = [pair for pair in zip(*linear_sum_assignment(-enough), strict=True) if enough[pair]]
-    found = np.array([sure[candidate] for candidate, _ in pairs], np.uint8)
-    return Candidates(found, sure[~enough.any(axis=1)], overlap.n_reference)
+    enough = pairwise_iou(overlap)
+    enough.data[enough.data <= MIN_OVERLAP] = 0.0
+    enough.eliminate_zeros()
+    return Candidates(sure[_matched(enough)], sure[np.diff(enough.indptr) == 0], overlap.n_reference)
+
+
+def _matched(worth: csr_array) -> list[int]:
+    """Rows, ascending, of the pairs of rows and columns that are worth most all in all, each in one at most.
+
+    Rows and columns that hang together are paired by themselves: all at once would take the square of
+    thousands of specks in memory, and its third power in time.
+    """
+    edges = worth.tocoo()
+    together = connected_components(block_array([[None, worth], [worth.T, None]]), directed=False)[1]
+    order = np.argsort(together[edges.row], kind="stable")
+    groups = np.split(order, np.flatnonzero(np.diff(together[edges.row][order])) + 1)
+    matched = []
+    for group in groups:
+        rows, row = np.unique(edges.row[group], return_inverse=True)
+        columns, column = np.unique(edges.col[group], return_inverse=True)
+        gain = np.zeros((len(rows), len(columns)))
+        gain[row, column] = edges.data[group]
+        chosen = linear_sum_assignment(gain, maximize=True)
+        matched += rows[chosen[0][gain[chosen] > 0]].tolist()
+    return sorted(matched)
 
 
 def _mean_levels(levels: np.ndarray, overlap: LesionOverlap) -> np.ndarray:
@@ -89,7 +111,7 @@ def _mean_levels(levels: np.ndarray, overlap: LesionOverlap) -> np.ndarray:
     inside = overlap.prediction_components > 0
     ids = overlap.prediction_components[inside]
     sums = np.bincount(ids, levels[inside], minlength=overlap.n_prediction + 1)[1:]
-    return np.rint(sums / overlap.table[1:].sum(axis=1)).astype(np.uint8)
+    return np.rint(sums / overlap.prediction_voxels[1:]).astype(np.uint8)
 
 
 def froc_curve(patients: Sequence[Candidates]) -> FrocCurve:
