@@ -13,8 +13,6 @@ RUN ?= $(DATASET)$(if $(filter mr,$(MODALITY)),-mr)-$(PROFILE)
 ONLY ?=
 SCAN ?=
 LIVER ?=
-SYSTEMS := unet resnet50_unet unet++ manet deeplabv3+ attention_unet unet_mse slice_sorter \
-	unet3d cascade_25d cascade_cdnn cascade_forest cascade_superpixels
 PYTHON ?= python3
 
 # notebooks/NAME.ipynb -> reports/RUN/NAME.ipynb, each with the rooms of the library that it uses
@@ -43,7 +41,7 @@ help:  ## print this help
 	@echo "                 [TARGET=tumor|liver|both] [MODALITY=ct|mr] [RUN=name] [ONLY=system]"
 	@echo "                 [SCAN=path] [LIVER=model] outline a scan of yours, too; LIVER: whose liver to take"
 	@echo "                 [ACCEPT_AFFINE_MISMATCH=1] take labels voxel by voxel where their affine is another"
-	@echo "                 results: reports/RUN/index.html; ONLY trains and scores one system: $(SYSTEMS)"
+	@echo "                 results: reports/RUN/index.html; ONLY trains and scores one system (livseg train --help)"
 
 setup: .venv/ready  ## install everything into .venv (done by the other targets when needed)
 

@@ -77,7 +77,8 @@ def _add_extract(command: argparse.ArgumentParser) -> None:
 
 
 def _add_train(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--system", choices=sorted(TRAINING_NOTEBOOKS), default="unet")
+    words = f"any network of pictures (livseg networks), or {', '.join(TRAINING_NOTEBOOKS)}"
+    command.add_argument("--system", default="unet", help=words)
     _add_run(command)
 
 

@@ -15,10 +15,6 @@ if TYPE_CHECKING:  # only named in signatures: help must not wait for TensorFlow
 TRAINING_NOTEBOOKS = {
     "unet": ["03_train_unet", "05_evaluate"],
     "resnet50_unet": ["04_train_resnet50", "05_evaluate"],
-    "unet++": ["10_train_networks"],
-    "manet": ["10_train_networks"],
-    "deeplabv3+": ["10_train_networks"],
-    "attention_unet": ["10_train_networks"],
     "unet_mse": ["11_detect_tumors"],
     "slice_sorter": ["12_sort_slices"],
     "unet3d": ["13_segment_volumes"],
@@ -27,7 +23,9 @@ TRAINING_NOTEBOOKS = {
     "cascade_forest": ["03_train_unet", "15_filter_candidates"],
     "cascade_superpixels": ["13_segment_volumes", "16_classify_superpixels"],
 }
-"""System -> the notebooks that train and score it, after the data are prepared."""
+"""System -> the notebooks that train and score it, after the data are prepared; see `training_notebooks`."""
+
+NOTEBOOK_OF_NETWORKS = ["10_train_networks"]
 
 MOST_PICTURES = 48
 """On one contact sheet."""
@@ -88,9 +86,25 @@ def extract(arguments: argparse.Namespace) -> int:
 def train(arguments: argparse.Namespace) -> int:
     """Prepare the data, train one system and evaluate it: the notebooks, without make."""
     stems = ["00_prepare_data", "01_extract_slices", "02_classify_masks"]
-    stems += TRAINING_NOTEBOOKS[arguments.system]
-    of_notebook_10 = "10_train_networks" in TRAINING_NOTEBOOKS[arguments.system]
-    return _run_notebooks(stems, arguments, {"systems": [arguments.system]} if of_notebook_10 else {})
+    own = training_notebooks(arguments.system)
+    return _run_notebooks(
+        stems + own, arguments, {"systems": [arguments.system]} if own == NOTEBOOK_OF_NETWORKS else {}
+    )
+
+
+def training_notebooks(system: str) -> list[str]:
+    """TRAINING_NOTEBOOKS of `system`; notebook 10 trains every other network of pictures in the catalogue.
+
+    Raises InputError for an unknown one.
+    """
+    if system in TRAINING_NOTEBOOKS:
+        return TRAINING_NOTEBOOKS[system]
+    from livseg_lib.models import MODELS, VOLUME_MODELS  # takes seconds, which --help must not
+
+    if system in set(MODELS) - VOLUME_MODELS:
+        return NOTEBOOK_OF_NETWORKS
+    known = ", ".join(sorted({*TRAINING_NOTEBOOKS, *set(MODELS) - VOLUME_MODELS}))
+    raise InputError(f"system {system}", "is not one that a notebook trains.", f"Choose from {known}.")
 
 
 def reproduce(arguments: argparse.Namespace) -> int:

@@ -10,6 +10,9 @@ import nibabel
 import numpy as np
 import pytest
 
+from livseg_lib.cli import main
+from livseg_lib.commands import TRAINING_NOTEBOOKS, training_notebooks
+
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*(ROOT / "docs").glob("*.md"), *ROOT.glob("*.md")])
 
@@ -32,6 +35,24 @@ def test_the_example_network_joins_the_catalogue(monkeypatch):
     maps = np.asarray(network(np.random.default_rng(0).random((2, 32, 32, 3), np.float32)))
     assert maps.shape == (2, 32, 32, 2)
     assert maps.min() >= 0 and maps.max() <= 1
+
+    planned = []
+    monkeypatch.setattr("livseg_lib.notebooks.run_all", lambda *given: planned.append(given) or Path("page"))
+    for system in ("linknet", "unet"):
+        assert main(["train", "--system", system]) == 0
+    (stems, _, _, given, _), (of_unet, _, _, not_given, _) = planned
+    assert stems[3:] == ["10_train_networks"] and given["systems"] == ["linknet"]
+    assert of_unet[3:] == ["03_train_unet", "05_evaluate"] and "systems" not in not_given
+
+
+def test_every_network_of_pictures_is_a_system_by_itself(capsys):
+    from livseg_lib.models import MODELS, VOLUME_MODELS
+
+    stems = {path.stem for path in (ROOT / "notebooks").glob("*.ipynb")}
+    for system in {*TRAINING_NOTEBOOKS, *set(MODELS) - VOLUME_MODELS}:
+        assert stems.issuperset(training_notebooks(system))
+    assert main(["train", "--system", "u-net"]) == 2
+    assert "Choose from attention_unet" in capsys.readouterr().err
 
 
 def test_the_example_data_set_is_found_and_read(tmp_path, monkeypatch):

@@ -23,8 +23,9 @@ def try_gate(sorter: TrainedSorter, trained: TrainedModel, case: Case) -> dict:
     """Segment `case` with the gate and without it: pictures in all and spared, seconds, what was lost.
 
     `gated_seconds` include the sorter's. For each structure: `<structure>_voxels` of the truth, those
-    `_found` without the gate and `_gated_found` with it, and `_dice`, `_gated_dice`, NaN where truth and
-    prediction are both empty. Let both networks run once before: else the first case takes longer.
+    `<structure>_found` without the gate and `<structure>_gated_found` with it, and the Dice in the same way,
+    NaN where truth and prediction are both empty. Let both networks run once before: else the first case
+    takes longer.
     """
     volume = case.read_volume()
     reference, gate = case.read_labels(volume), SorterGate(sorter, trained.recipe)

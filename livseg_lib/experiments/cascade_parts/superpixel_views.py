@@ -26,7 +26,7 @@ FIELD_MARGIN_MM = 15.0
 
 
 def superpixel_view(recipe: CandidateRecipe, case: Case, trained: TrainedClassifier | None = None) -> dict:
-    """What `reporting.superpixels.superpixel_scales` draws: the slice with most tumour, or else most liver.
+    """What `reporting.studies.superpixels.superpixel_scales` draws: the slice with most tumour, or liver.
 
     Candidates have the value 1, or the probability that `trained` gives them.
     """

@@ -25,7 +25,7 @@ from livseg_lib.reporting.style import (
 def agreement_against_errors(patients: pd.DataFrame, lesions: pd.DataFrame) -> Figure:
     """Left: each patient's pairwise tumour Dice against that of the vote. Right: each tumour of the vote.
 
-    `patients` and `lesions` as `experiments.agreement_study` gives them. Hollow: a patient without tumours.
+    `patients` and `lesions` as `experiments.finishing.agreement_study` gives them. Hollow: no tumours.
     """
     fig = new_figure(WIDTH, 3.8)
     left, right = fig.subplots(1, 2)

@@ -32,7 +32,7 @@ MEASURES = {
     "detected": "Tumours detected at IoU 0.5",
     "dice": "Tumour Dice",
 }
-"""Of `experiments.filter_effect` in words. Shares and Dice are 0 to 1, the others counts."""
+"""Of `experiments.cascade_parts.filter_effect` in words. Shares and Dice are 0 to 1, the others counts."""
 COUNTS = ("false_alarms", "false_positives")
 
 
@@ -88,7 +88,7 @@ def filter_effect(scores: pd.DataFrame, summary: pd.DataFrame) -> Figure:
     """Each test patient before and after the filter, a panel a measure; the mean is drawn bold.
 
     `scores`: system (two, the unfiltered one first), patient and a column a measure. `summary` as
-    `experiments.filter_effect.compare_filter` gives it; the intervals are those of the mean difference.
+    `experiments.cascade_parts.filter_effect.compare_filter` gives it; intervals are those of the difference.
     """
     fig = new_figure(WIDTH, 3.6)
     panels = fig.subplots(1, len(summary), squeeze=False)[0]

@@ -14,7 +14,7 @@ from livseg_lib.reporting.wording import p_words
 def conclude_classes(classes: pd.DataFrame, missed: pd.DataFrame) -> list[str]:
     """System B's two classes over all systems, a sentence each.
 
-    `classes` as `evaluation.error_causes.count_classes` gives it, `missed` as `missed_by_contrast`.
+    `classes` as `evaluation.errors.error_causes.count_classes` gives it, `missed` as `missed_by_contrast`.
     """
     invented = classes[classes.error_class == BRIGHT_TEXTURE]
     some = invented[invented.n > 0].system

@@ -18,9 +18,9 @@ from livseg_lib.reporting.style import BLACK, BLUE, GREY, ORANGE, WIDTH, new_fig
 def group_chart(means: pd.DataFrame, mean_of_all: str, names: Mapping[str, str]) -> Figure:
     """A panel a structure, a line a group of patients: the mean of all systems with its interval, and each.
 
-    `means`: structure and the columns of `evaluation.groups.group_means`, with the row `mean_of_all` among
-    the systems. `names` are the factors in words. Groups of fewer patients than an interval asks for are
-    hollow.
+    `means`: structure and the columns of `evaluation.statistics.groups.group_means`, with the row
+    `mean_of_all` among the systems. `names` are the factors in words. Groups of fewer patients than an
+    interval asks for are hollow.
     """
     structures = list(means.structure.unique())
     lines = _lines(means)
