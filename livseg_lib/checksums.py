@@ -1,4 +1,4 @@
-"""SHA-256 of files: what says that two are the same."""
+"""SHA-256 and sizes of files: what says that two are the same, and that none is missing."""
 
 from __future__ import annotations
 
@@ -26,3 +26,15 @@ def files_checksum(paths: Iterable[Path]) -> str:
 def text_checksum(text: str) -> str:
     """SHA-256 of `text` in UTF-8."""
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def file_sizes(folder: Path) -> dict[str, int]:
+    """Bytes of every file below `folder`, by its path in there, in order of name."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.stat().st_size for path in files}
+
+
+def holds_files(folder: Path, sizes: dict[str, int]) -> bool:
+    """Whether `folder` has every file of `sizes`, as long as it is said to be; others may lie beside them."""
+    present = file_sizes(folder)
+    return bool(sizes) and all(present.get(name) == size for name, size in sizes.items())

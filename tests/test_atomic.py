@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
-from concurrent.futures import ProcessPoolExecutor
+import os
+import time
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import suppress
+from fnmatch import fnmatch
 from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
 
-from livseg_lib.atomic import folder_written_aside, locked, write_json, written_aside
+from livseg_lib import atomic
+from livseg_lib.atomic import folder_written_aside, locked, sole_writer, write_json, written_aside
+from livseg_lib.errors import InputError
 
 
 def _count(path: str) -> None:
@@ -58,13 +64,123 @@ def test_a_folder_that_fails_leaves_the_old_one(tmp_path):
     assert [str(path.relative_to(tmp_path)) for path in sorted(tmp_path.rglob("*"))] == ["case", "case/old"]
 
 
-def test_what_a_killed_process_left_is_cleared_away(tmp_path):
-    for state in ("partial", "old"):
-        (tmp_path / f".case.{state}").mkdir()
-        (tmp_path / f".case.{state}" / "half").write_text("half")
-    with folder_written_aside(tmp_path / "case") as partial:
-        assert not any(partial.iterdir())
-    assert [path.name for path in tmp_path.iterdir()] == ["case"]
+DEAD = 2**22 + 1
+"""No process of Linux has a greater number than 2**22."""
+
+
+def _write_for_ever(path: str, started: str) -> None:
+    writer = folder_written_aside if path.endswith("case") else written_aside
+    with writer(path) as partial:
+        if partial.is_dir():
+            (partial / "half").write_text("half")
+        else:
+            partial.write_text("half")
+        Path(started).touch()
+        time.sleep(60)
+
+
+@pytest.mark.parametrize("name", ["case", "table.csv", "x" * 240 + ".nii.gz", "Mr. Doe 1.2.840.csv"])
+def test_what_a_killed_process_left_is_swept_by_the_next_writer(tmp_path, name):
+    process = get_context("spawn").Process(
+        target=_write_for_ever, args=(str(tmp_path / name), str(tmp_path / "started"))
+    )
+    process.start()
+    while process.is_alive() and not (tmp_path / "started").exists():
+        time.sleep(0.01)
+    (tmp_path / "started").unlink()
+    writer = folder_written_aside if name == "case" else written_aside
+    with writer(tmp_path / name) as partial:
+        partial.touch()
+        assert len(list(tmp_path.iterdir())) == 2  # another's work is no leftover while it lives
+    process.kill()
+    process.join()
+    with writer(tmp_path / name) as partial:
+        partial.touch()
+        assert [path for path in tmp_path.iterdir() if path.name != name] == [partial]
+        assert fnmatch(partial.name, "*.partial*")
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_a_result_moved_aside_by_a_killed_process_is_put_back(tmp_path, monkeypatch):
+    folder = tmp_path / "case"
+    monkeypatch.setattr(atomic.os, "getpid", lambda: DEAD)
+    aside = atomic._beside(folder, "old")
+    monkeypatch.undo()
+    aside.mkdir()
+    (aside / "mask").write_text("whole")
+    with pytest.raises(ZeroDivisionError), folder_written_aside(folder):
+        raise ZeroDivisionError
+    assert (folder / "mask").read_text() == "whole" and list(tmp_path.iterdir()) == [folder]
+
+
+@pytest.mark.parametrize("renames", [0, 1, 2])
+def test_an_interrupt_between_the_renames_loses_nothing(tmp_path, monkeypatch, renames):
+    folder, rename, count = tmp_path / "case", Path.rename, iter(range(9))
+    with folder_written_aside(folder) as partial:
+        (partial / "old").touch()
+
+    def interrupted(self, target):
+        if next(count) == renames:
+            raise KeyboardInterrupt
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", interrupted)
+    with suppress(KeyboardInterrupt), folder_written_aside(folder) as partial:
+        (partial / "new").touch()
+    assert [path.name for path in folder.iterdir()] == ["new" if renames == 2 else "old"]
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def _put_folder(folder: str) -> None:
+    for number in range(40):
+        with folder_written_aside(folder) as partial:
+            for name in "ab":
+                (partial / name).write_text(f"{os.getpid()} {number}")
+
+
+def test_writers_of_one_folder_leave_a_whole_one(tmp_path):
+    with ProcessPoolExecutor(3, get_context("spawn")) as pool:
+        list(pool.map(_put_folder, [str(tmp_path / "case")] * 3))
+    assert list(tmp_path.iterdir()) == [tmp_path / "case"]
+    assert len({(tmp_path / "case" / name).read_text() for name in "ab"}) == 1
+
+
+def test_names_that_are_too_long_are_cut_and_stay_apart():
+    long = ["é" * 100 + end for end in "ab"]
+    short = [atomic.short_name(name) for name in (*long, "case")]
+    assert short[2] == "case" and len(set(short)) == 3
+    assert all(len(name.encode()) <= atomic.MOST_NAME_BYTES for name in short)
+
+
+def test_who_must_wait_says_so(tmp_path, capfd, monkeypatch):
+    monkeypatch.setattr(atomic, "PATIENCE_SECONDS", 0.05)
+    path = tmp_path / "count.txt"
+    path.write_text("0")
+    with ThreadPoolExecutor(1) as pool:
+        with locked(path):
+            waiting = pool.submit(_count, str(path))
+            while not waiting.done() and "waiting for another process" not in capfd.readouterr().err:
+                time.sleep(0.01)
+            assert path.read_text() == "0"
+        waiting.result()
+    assert path.read_text() == "50"
+
+
+@pytest.mark.parametrize(
+    ("out", "is_file", "said"),
+    [
+        ("file", False, "file: cannot be written"),
+        ("file/below", False, "cannot be written"),
+        ("file/below.json", True, "cannot be written"),
+        ("folder", True, "folder: is a folder. Give --out the name of a file."),
+        ("/proc/livseg", False, "cannot be written"),
+    ],
+)
+def test_what_cannot_be_written_is_refused_before_any_work(tmp_path, out, is_file, said):
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(InputError, match=said), sole_writer(tmp_path / out, is_file):
+        pytest.fail("never begun")
 
 
 def test_json_has_null_for_what_is_no_number(tmp_path):

@@ -284,7 +284,7 @@ def test_saving_is_atomic_and_leaves_nothing_behind(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "replace", die)
     with pytest.raises(KeyboardInterrupt):
         save_segmentation(labels_like(volume, seed=2), volume, target)
-    assert seen[0][0].endswith(".s.partial.nii.gz") and seen[0][1] == str(target)
+    assert ".s.partial-" in seen[0][0] and seen[0][0].endswith(".nii.gz") and seen[0][1] == str(target)
     assert target.read_bytes() == first
     assert os.listdir(target.parent) == ["s.nii.gz"]
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +12,8 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from livseg_lib.atomic import write_atomically
+from livseg_lib.atomic import folder_written_aside, write_atomically
+from livseg_lib.checksums import file_sizes, holds_files
 from livseg_lib.errors import InputError
 from livseg_lib.labels import structure_mask
 from livseg_lib.preprocessing.geometry import fit_labels, resample_label_slice, working_grid
@@ -88,34 +87,32 @@ def extraction_request(case: Case, recipe: Recipe, write_png: bool) -> dict:
 
 
 def is_extracted(folder: Path, request: dict) -> bool:
-    """Whether the case folder exists and was made by the same request."""
+    """Whether the case folder was made by the same request, and holds every file that its record names."""
     try:
-        return json.loads((folder / "case.json").read_text(encoding="utf-8"))["request"] == request
-    except (OSError, ValueError, KeyError):
+        record = json.loads((folder / "case.json").read_text(encoding="utf-8"))
+        return record["request"] == request and holds_files(folder, record["bytes"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
 
 
 def write_case(case: Case, recipe: Recipe, folder: Path, write_png: bool) -> None:
-    """Read the case and write its folder, named `<case_id>.partial` until it is complete."""
+    """Read the case and write its folder: whole, or not at all."""
     request = extraction_request(case, recipe, write_png)
     volume, labels, numbers = _read_case(case, recipe)
-    partial = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    pixels = {}
-    if labels is not None:
-        pixels = _write_labels(labels, volume, recipe, partial, numbers, write_png)
-    _write_images(volume, recipe, partial, numbers, write_png)
-    write_slices(_rows(case, volume, recipe, numbers, pixels, write_png), partial / "slices.csv")
-    record = {
-        "request": request,
-        "native_shape": volume.voxels.shape,
-        "native_spacing_mm": [float(step) if np.isfinite(step) else None for step in volume.spacing_mm],
-        "versions": {"numpy": np.__version__, "opencv": cv2.__version__},
-    }
-    (partial / "case.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(partial, folder)
+    with folder_written_aside(folder) as partial:
+        pixels = {}
+        if labels is not None:
+            pixels = _write_labels(labels, volume, recipe, partial, numbers, write_png)
+        _write_images(volume, recipe, partial, numbers, write_png)
+        write_slices(_rows(case, volume, recipe, numbers, pixels, write_png), partial / "slices.csv")
+        record = {
+            "request": request,
+            "native_shape": volume.voxels.shape,
+            "native_spacing_mm": [float(step) if np.isfinite(step) else None for step in volume.spacing_mm],
+            "versions": {"numpy": np.__version__, "opencv": cv2.__version__},
+            "bytes": file_sizes(partial),
+        }
+        (partial / "case.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
 
 
 def _read_case(case: Case, recipe: Recipe) -> tuple[Volume, np.ndarray | None, list[int]]:

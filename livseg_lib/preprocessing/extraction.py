@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 from tqdm import tqdm
 
+from livseg_lib.atomic import locked
 from livseg_lib.errors import InputError
 from livseg_lib.preprocessing.case_folder import (
     extraction_request,
@@ -61,25 +62,33 @@ def extract_dataset(
     """
     folder = Path(folder)
     _check_ids(cases)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "slices.csv").unlink(missing_ok=True)
-    job = partial(_attempt, recipe=recipe, folder=folder, write_png=write_png)
-    missing = [case for case in cases if not _is_kept(case, recipe, folder, write_png)]
-    try:
-        outcomes = tqdm(
-            in_processes(job, missing, workers), "extract", len(missing), unit="case", disable=not progress
+    with locked(folder / "slices.csv"):
+        (folder / "slices.csv").unlink(missing_ok=True)
+        job = partial(_attempt, recipe=recipe, folder=folder, write_png=write_png)
+        missing = [case for case in cases if not _is_kept(case, recipe, folder, write_png)]
+        try:
+            outcomes = tqdm(
+                in_processes(job, missing, workers),
+                "extract",
+                len(missing),
+                unit="case",
+                disable=not progress,
+            )
+            failures = [error for error in outcomes if error]
+        except OSError as error:
+            remedy = "Make room on the disk and start again; finished cases are kept."
+            raise InputError(folder, f"Slices cannot be written ({error.strerror}).", remedy) from error
+        if failures:
+            listed = "\n".join(f"- {error}" for error in failures)
+            problem = f"{len(failures)} of {len(cases)} cases could not be extracted:\n{listed}\n"
+            raise InputError(
+                folder, problem, "Repair or remove them and start again; finished cases are kept."
+            )
+        rows = pd.concat(
+            [read_slices(folder / case.case_id / "slices.csv") for case in cases], ignore_index=True
         )
-        failures = [error for error in outcomes if error]
-    except OSError as error:
-        remedy = "Make room on the disk and start again; finished cases are kept."
-        raise InputError(folder, f"Slices cannot be written ({error.strerror}).", remedy) from error
-    if failures:
-        listed = "\n".join(f"- {error}" for error in failures)
-        problem = f"{len(failures)} of {len(cases)} cases could not be extracted:\n{listed}\n"
-        raise InputError(folder, problem, "Repair or remove them and start again; finished cases are kept.")
-    rows = pd.concat([read_slices(folder / case.case_id / "slices.csv") for case in cases], ignore_index=True)
-    write_slices(rows, folder / "slices.csv")
-    return rows
+        write_slices(rows, folder / "slices.csv")
+        return rows
 
 
 def _check_ids(cases: Sequence[Case]) -> None:

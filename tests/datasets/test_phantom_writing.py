@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from livseg_lib import atomic
 from livseg_lib.datasets.phantom import PhantomPatient, make_phantom_patient, write_phantom, writing
 from livseg_lib.datasets.phantom.sites import SITES
 from livseg_lib.errors import InputError
@@ -123,7 +124,8 @@ def test_a_killed_run_goes_on_where_it_stopped(written, tmp_path, monkeypatch):
     assert made == [0]
     assert not (folder / "patients.csv").exists()  # nothing looks finished
     (folder / "volume-1.nii.gz").write_bytes(b"half")  # what a kill between the two files leaves
-    (folder / ".segmentation-1.partial.nii.gz").write_bytes(b"half")
+    left = f".segmentation-1.partial-{atomic._HERE}-{2**22 + 1}-00000000.nii.gz"  # of no process that runs
+    (folder / left).write_bytes(b"half")
     made.clear()
     monkeypatch.setattr(
         writing, "make_phantom_patient", lambda *a: made.append(a[1]) or make_phantom_patient(*a)

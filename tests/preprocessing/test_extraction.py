@@ -151,7 +151,7 @@ def test_workers_give_the_same_files_as_one_process(make_case, tmp_path):
             assert first.read_bytes() == second.read_bytes()
 
 
-@pytest.mark.parametrize("change", ["nothing", "recipe", "source", "png", "damage"])
+@pytest.mark.parametrize("change", ["nothing", "recipe", "source", "png", "damage", "lost"])
 def test_only_what_changed_is_extracted_again(make_case, tmp_path, change):
     case, out = make_case(1), tmp_path / "out"
     extract_dataset([case], RECIPE, out, workers=1, progress=False)
@@ -160,11 +160,13 @@ def test_only_what_changed_is_extracted_again(make_case, tmp_path, change):
         case.files[0].write_bytes(b"other")
     if change == "damage":
         (out / "ct-1/case.json").write_text('{"request":')
+    if change == "lost":
+        next((out / "ct-1/png").iterdir()).unlink()
     recipe = Recipe(size=130) if change == "recipe" else RECIPE
     extract_dataset([case], recipe, out, workers=1, write_png=change != "png", progress=False)
     assert ((out / "ct-1/images.npy").stat().st_ino == before) == (change == "nothing")
     assert np.load(out / "ct-1/images.npy").shape[1] == recipe.size
-    assert sorted(path.name for path in out.iterdir()) == ["ct-1", "slices.csv"]
+    assert sorted(path.name for path in out.glob("[!.]*")) == ["ct-1", "slices.csv"]
 
 
 def test_an_interrupted_case_never_looks_finished(make_case, tmp_path, monkeypatch):
@@ -177,9 +179,9 @@ def test_an_interrupted_case_never_looks_finished(make_case, tmp_path, monkeypat
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(case_folder, "prepare_slices", stop_halfway)
         extract_dataset(cases, RECIPE, out, workers=1, progress=False)
-    assert sorted(path.name for path in out.iterdir()) == ["ct-1", "ct-2.partial"]
+    assert sorted(path.name for path in out.glob("[!.]*")) == ["ct-1"]
     extract_dataset(cases, RECIPE, out, workers=1, progress=False)
-    assert sorted(path.name for path in out.iterdir()) == ["ct-1", "ct-2", "slices.csv"]
+    assert sorted(path.name for path in out.glob("[!.]*")) == ["ct-1", "ct-2", "slices.csv"]
     assert np.load(out / "ct-2/images.npy").shape == (4, 128, 128, 3)
 
 
@@ -197,7 +199,7 @@ def test_a_killed_run_goes_on_where_it_was(make_case, tmp_path):
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
     command = [sys.executable, "-c", script, str(out), *(str(case.files[0]) for case in cases)]
     assert subprocess.run(command, env=environment).returncode == -signal.SIGKILL
-    assert sorted(path.name for path in out.iterdir()) == ["ct-1"]
+    assert sorted(path.name for path in out.glob("[!.]*")) == ["ct-1"]
     kept = (out / "ct-1/images.npy").stat().st_ino
     rows = extract_dataset(cases, RECIPE, out, workers=1, progress=False)
     assert (out / "ct-1/images.npy").stat().st_ino == kept and rows["case"].nunique() == 2
