@@ -11,6 +11,7 @@ from solids import ball, box, scan
 
 from livseg_lib.errors import InputError
 from livseg_lib.postprocessing.candidate_shape import principal_lengths_mm, sphericity
+from livseg_lib.postprocessing.candidate_texture import texture_features
 from livseg_lib.postprocessing.candidates import FEATURES, candidate_features, match_candidates
 
 SPACING_MM = (3.0, 1.0, 0.5)
@@ -199,3 +200,19 @@ def test_hundreds_of_candidates_in_a_whole_scan_take_seconds():
     began = time.process_time()
     table, _ = candidate_features(tumor, liver, scan(liver, tumor, noise_hu=20), spacing_mm)
     assert len(table) > 60 and time.process_time() - began < 20
+
+
+@pytest.mark.parametrize(
+    ("pixel_mm", "contrast"),
+    # 8 columns of 0 and 100 HU by turns (levels 2 and 8 of 18.75 HU): pairs that differ, of all pairs.
+    [
+        (1.0, 36 * 98 / (48 + 48 + 98)),  # 2 pixels along rows: the same column; diagonals of 1 pixel differ
+        (2.0, 36 * (56 + 98) / (56 + 56 + 98)),  # the next pixel
+        (5.0, 36 * (56 + 98) / (56 + 56 + 98)),  # pixels are never less than one apart
+        (0.5, 36 * 50 / (32 + 32 + 50)),  # 4 pixels; diagonals of 3
+    ],
+)
+def test_texture_compares_pixels_2_mm_apart(pixel_mm, contrast):
+    hu = np.tile(np.array([0, 100], np.int16), (1, 8, 4))
+    found = texture_features(hu, np.ones(hu.shape, bool), np.array([5.0, pixel_mm, pixel_mm]))
+    assert found["texture_contrast"] == pytest.approx(contrast)

@@ -126,3 +126,14 @@ def test_threshold_means_the_same_for_both_types():
 def test_planes_of_another_recipe_are_refused():
     with pytest.raises(ValueError, match="recipe makes"):
         restore_masks(np.zeros((3, 128, 128), np.uint8), (4, 99, 99), SPACING_MM, Recipe(size=128))
+
+
+@pytest.mark.parametrize(
+    ("planes", "threshold"),
+    [(np.uint8(51), 0.2), (np.uint8(128), 128 / 255), (np.float32(0.5), 0.5), (np.uint8(0), 0.0)],
+)
+def test_what_just_reaches_the_threshold_belongs_to_the_mask(planes, threshold):
+    shape, recipe = (2, 128, 128), Recipe(size=128)
+    filled = np.full(shape, planes)
+    assert restore_masks(filled, shape, SPACING_MM, recipe, threshold).all()
+    assert not restore_masks(filled, shape, SPACING_MM, recipe, threshold + 0.003).any()  # a level is 0.0039

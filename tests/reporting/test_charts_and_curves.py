@@ -65,6 +65,14 @@ def test_class_balance_shares():
     widths = [bar.get_width() for bar in ax.patches]
     np.testing.assert_allclose(widths[:3], [0.5, 0.25, 0.25])
     np.testing.assert_allclose(sum(widths[3:]), 1)
+    ends = [bar.get_x() for bar in ax.patches]  # each begins where the one before ends
+    np.testing.assert_allclose(ends, [0, 0.5, 0.75, 0, 19777 / 29356, 26725 / 29356])
+    assert [round(bar.get_y() + bar.get_height() / 2, 6) for bar in ax.patches] == [0, 0, 0, 1, 1, 1]
+    assert {(text.get_position()[0], text.get_text()) for text in ax.texts[:3]} == {
+        (0.25, "50\n50%"),
+        (0.625, "25\n25%"),
+        (0.875, "25\n25%"),
+    }
     assert [t.get_text() for t in ax.get_yticklabels()][1] == "system C\n29 356 slices"
     class_balance({}, {}).canvas.draw()
 

@@ -96,3 +96,12 @@ def test_without_a_liver_or_spacing_nothing_can_be_laid_over():
         match_tumors(liver(), SPACING, np.zeros((3, 3, 3), np.uint8), SPACING)
     with pytest.raises(InputError, match="spacing"):
         match_tumors(liver(), SPACING, liver(), (np.nan,) * 3)
+
+
+def test_a_part_of_the_smaller_tumour_counts_whichever_scan_it_is_in():
+    small, large = box(10, 20, 20, 1, 2, 5), box(10, 21, 20, 4, 4, 10)  # 10 and 160 voxels, 5 in common
+    for before, after in ((small, large), (large, small)):
+        found = kinds(liver(before), liver(after), shared=0.5, nearby_mm=0.0)
+        assert found == [("matched", (1,), (1,))]  # 5 of 10, though a 32nd of the larger
+        apart = kinds(liver(before), liver(after), shared=0.51, nearby_mm=0.0)
+        assert [kind for kind, *_ in apart] == ["vanished", "new"]

@@ -225,6 +225,8 @@ def test_a_card_says_what_was_reached_without_a_network(n_networks, foot):
 def test_cohort_sentence():
     table = pd.DataFrame([system("a", 0.5), system("b", 0.5, n_test_patients=6)])
     assert cohort_sentence(table) == "2 systems, trained on 9 patients and tested on 4 to 6 others."
+    one = pd.DataFrame([system("a", 0.5), system("a", 0.9, target="liver")])  # a row a target
+    assert cohort_sentence(one) == "1 system, trained on 9 patients and tested on 4 others."
     assert cohort_sentence(pd.DataFrame({"system": ["a"]})) == ""
 
 

@@ -59,3 +59,17 @@ def test_the_report_links_them_and_every_link_resolves(report):
     write_table(scores(), report / "tables" / "patients.csv")
     page = write_report(report)
     assert 'href="patients/volume-10.html"' in page.read_text() and broken_links(page) == []
+
+
+@pytest.mark.parametrize(
+    ("dice", "words"),
+    [
+        ([0.2, np.nan, 0.6], "0.200 to 0.600, 2 systems"),
+        ([0.2, np.nan], ""),
+        ([0.5, 0.5], "0.500 to 0.500, 2 systems"),
+    ],
+)
+def test_only_systems_with_a_score_are_counted(report, dice, words):
+    rows = [("volume-2", name, "tumor", value, 5.0) for name, value in zip("abc", dice, strict=False)]
+    view = patient_list(report, pd.DataFrame(rows, columns=list(scores())))
+    assert view.rows[0][1].small == words
