@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from livseg_lib.datasets.case import Case, Dataset
+from livseg_lib.datasets.case import Case, Dataset, Note
 from livseg_lib.datasets.files import numbered_files
-from livseg_lib.datasets.mask_levels import decode_mask
-from livseg_lib.datasets.pictures import read_grey
+from livseg_lib.datasets.mask_levels import MaskLevels, decide_levels
+from livseg_lib.datasets.pictures import read_grey, read_picture
 from livseg_lib.errors import InputError
 from livseg_lib.volumes import Volume
 
@@ -35,8 +35,10 @@ def find(folder: Path) -> Dataset:
     """
     pictures, masks = _by_volume(folder, PICTURE), _by_volume(folder, MASK)
     unpaired = [path for n in masks for k, path in masks[n].items() if k not in pictures.get(n, {})]
-    cases = [_case(number, pictures[number], masks.get(number, {})) for number in pictures]
-    return Dataset("kaggle", folder, tuple(cases), tuple(unpaired))
+    levels = decide_levels([path for n in masks if n in pictures for path in masks[n].values()])
+    cases = [_case(number, pictures[number], masks.get(number, {}), levels) for number in pictures]
+    notes = tuple(Note(folder, "mask-levels", decision) for decision in levels.decisions)
+    return Dataset("kaggle", folder, tuple(cases), tuple(unpaired), notes)
 
 
 def _by_volume(folder: Path, pattern: str) -> dict[int, Slices]:
@@ -46,7 +48,7 @@ def _by_volume(folder: Path, pattern: str) -> dict[int, Slices]:
     return dict(volumes)
 
 
-def _case(number: int, pictures: Slices, masks: Slices) -> Case:
+def _case(number: int, pictures: Slices, masks: Slices, levels: MaskLevels) -> Case:
     numbers = tuple(k for k in pictures if k in masks) or tuple(pictures)
     picture_files = tuple(pictures[k] for k in numbers)
     mask_files = tuple(masks[k] for k in numbers if k in masks)
@@ -55,7 +57,7 @@ def _case(number: int, pictures: Slices, masks: Slices) -> Case:
         patient=str(number),
         files=picture_files + mask_files,
         read_volume=partial(_read_volume, picture_files),
-        read_labels=partial(_read_labels, mask_files) if mask_files else None,
+        read_labels=partial(_read_labels, mask_files, levels) if mask_files else None,
         slice_numbers=numbers,
         unmasked=tuple(path for k, path in pictures.items() if k not in numbers),
     )
@@ -69,12 +71,12 @@ def _read_volume(files: tuple[Path, ...]) -> Volume:
     return Volume(np.stack(slices).astype(np.int16), spacing_mm=(np.nan, np.nan, np.nan))
 
 
-def _read_labels(files: tuple[Path, ...], volume: Volume) -> np.ndarray:
+def _read_labels(files: tuple[Path, ...], levels: MaskLevels, volume: Volume) -> np.ndarray:
     labels = np.empty(volume.voxels.shape, np.uint8)
     for index, path in enumerate(files):
-        grey = read_grey(path)
-        _require_shape(path, grey, labels.shape[1:], "its slice")
-        labels[index] = decode_mask(grey)
+        picture = read_picture(path, sixteen_bit=True)
+        _require_shape(path, picture.grey, labels.shape[1:], "its slice")
+        labels[index] = levels.decode(path, picture)
     return labels
 
 

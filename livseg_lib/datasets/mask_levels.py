@@ -1,17 +1,38 @@
-"""Labels from 8-bit mask pictures, whose grey levels were stretched picture by picture (system C)."""
+"""What the grey levels of mask pictures mean, decided once for a whole set, and labels 0/1/2 from them."""
 
 from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import cv2
 import numpy as np
 
-RAW_LABEL_MAX = 2
+from livseg_lib.datasets.label_map import FILE, LabelMap
+from livseg_lib.datasets.pictures import Picture, read_picture
+from livseg_lib.errors import InputError
+from livseg_lib.labels import BACKGROUND, LIVER, TUMOR
+
+MOST_MASKS = 500
+"""So many masks of a set are looked at, chosen by a fixed draw: one to three seconds, whatever its size.
+A level that shows up in another mask alone is refused when that is read."""
+MOST_LEVELS = 8
+"""A lossless picture of more values was smeared, by resizing or by JPEG before it."""
+NEARLY_FLAT = 6
+"""Grey levels within 3 x 3 pixels that JPEG leaves of a plateau."""
+PLATEAU = 16
+"""Grey levels to either side of a plateau that belong to it where JPEG smeared it."""
+LEAST_PLATEAU = 9
+"""Flat pixels of it in a set."""
+PLATEAU_SHARE = 0.002
+"""Of all flat pixels but the background's, those that the least plateau of a set holds."""
 CONSTANT_CONTRAST = 8
 """Grey levels between the darkest and the brightest pixel that JPEG alone can make of a constant picture."""
 
 LIVER_ABOVE, TUMOR_ABOVE = 64, 191
 """Halfway between the plateaus 0, 127 and 255 of a picture that shows liver and tumour."""
-
 STRETCHED_MAX = 224
 """A stretched picture reaches 255, of which JPEG leaves at least this even of a tumour of two pixels."""
 MID_PLATEAU = (112, 142)
@@ -19,31 +40,259 @@ MID_PLATEAU = (112, 142)
 PATCH = np.ones((3, 3), np.uint8)
 SMEAR_PIXELS = 2
 """JPEG and resizing turn the border between 0 and 255 into mid greys for about this many pixels."""
+OUTER_SHARE = 2 / 3
+"""Of two structures of which one lies within the other, the outer one has this share of the rim at least."""
+
+RAW = {0: BACKGROUND, 1: LIVER, 2: TUMOR}
+PNG_ADVICE = "Export masks as grey PNG, without resizing."
+DESCRIBE = f'Say in {FILE} in its folder which levels mean what: {{"liver": 100, "tumor": 200}}.'
 
 
-def decode_mask(grey: np.ndarray) -> np.ndarray:
-    """Labels 0/1/2, uint8 (H, W), of the uint8 (H, W) picture `grey`.
+@dataclass(frozen=True)
+class MaskLevels:
+    """What was decided for a set."""
 
-    - A constant picture of any level is empty: such exports write "nothing" as 0 or as mid-grey.
+    meaning: tuple[tuple[int, int], ...] = ()
+    """Each level and its label, from dark to bright."""
+    smeared: bool = False
+    """Whether some masks hold other greys than these, by JPEG or resizing."""
+    stretched: bool = False
+    """Each picture reaches the brightest level: that is liver where a picture shows nothing else."""
+    problem: str = ""
+    """Why nothing can be read from such masks; "" where it can."""
+    decisions: tuple[str, ...] = ()
+    """What a reader should know of it, sentences; nothing of a set as exports usually write it."""
+
+    def decode(self, path: Path, picture: Picture) -> np.ndarray:
+        """Labels 0/1/2, uint8 (H, W). Raises InputError where they are not certain.
+
+        A constant picture of any level is empty: such exports write "nothing" as 0 or as mid-grey.
+        Stretching loses information, and two pictures stay ambiguous: a tumour without any liver around
+        it in its slice, and, where it was smeared, one whose liver is a rim of four pixels or less. Both
+        are read as liver only.
+        """
+        values, levels = _values(picture.grey), [level for level, _ in self.meaning]
+        if len(values) == 1:
+            return np.zeros(picture.grey.shape, np.uint8)
+        if self.problem:
+            raise _uncertain(path, self.problem)
+        if picture.colors is not None and not picture.lossless:
+            raise _uncertain(path, "Colours cannot be told apart in a JPEG.", PNG_ADVICE)
+        if self._is_new(picture, values, levels):
+            mine, others = _listed(values[:MOST_LEVELS]), _listed(levels) or "none"
+            raise _uncertain(path, f"Its levels {mine} are not those of the other masks: {others}.")
+        if set(values) <= set(levels):
+            labels = self._exact(picture.grey, values)
+        else:
+            labels = self._smeared(path, picture.grey, levels)
+        _refuse_inverted(path, labels)
+        return labels
+
+    def _is_new(self, picture: Picture, values: list[int], levels: list[int]) -> bool:
+        """Whether the picture has a plateau that is none of the set's."""
+        if set(values) <= set(levels) or not levels:
+            return not levels
+        flat = _flat_pixels(picture, values)
+        if values[-1] - values[0] < CONSTANT_CONTRAST:
+            return picture.lossless and np.count_nonzero(flat) > 1
+        clean = _is_clean(picture, values)
+        distance = np.abs(np.subtract.outer(np.arange(256), levels)).min(axis=1)
+        far = flat[distance > (0 if clean and not self.smeared else PLATEAU)].sum()
+        least = 1 if clean else max(LEAST_PLATEAU, 0.05 * flat[levels[0] + PLATEAU :].sum())
+        beyond = (
+            0 if clean and not self.smeared else max(PLATEAU, 0.75 * (levels[-1] - levels[0]))
+        )  # JPEG overshoots
+        return bool(far >= least or values[-1] > levels[-1] + beyond)
+
+    def _exact(self, grey: np.ndarray, values: list[int]) -> np.ndarray:
+        table = np.zeros(256, np.uint8)
+        for level, label in self.meaning:
+            table[level] = label
+        if self.stretched and len(values) == 2:
+            table[values[-1]] = LIVER
+        return table[grey]
+
+    def _smeared(self, path: Path, grey: np.ndarray, levels: list[int]) -> np.ndarray:
+        labels = [np.uint8(label) for _, label in self.meaning]
+        if labels != sorted(labels) or len(levels) > 3:
+            raise _uncertain(
+                path, f"It is smeared, and levels {_listed(levels)} run into one another.", PNG_ADVICE
+            )
+        if len(levels) == 1:
+            return np.zeros(grey.shape, np.uint8)
+        if len(levels) == 2:
+            return (grey > sum(levels) / 2) * labels[1]
+        scaled = _scaled(grey, levels)
+        has_mid, has_top = _shows(grey, levels)
+        if has_mid and has_top:
+            return np.select([scaled > TUMOR_ABOVE, scaled > LIVER_ABOVE], labels[:0:-1], np.uint8(0))
+        if has_top:
+            return (scaled > 127) * labels[1 if self.stretched else 2]
+        return (scaled > LIVER_ABOVE) * labels[1]
+
+
+def decide_levels(paths: Sequence[Path], label_map: LabelMap | None = None) -> MaskLevels:
+    """What the levels of the masks `paths` mean, by those that stand in MOST_MASKS of them.
+
     - Levels up to 2 are labels as they stand.
-    - Two plateaus {0, x} are liver only, whatever x is: stretching makes 255 of a lone liver.
-    - Three plateaus {0, about 127, about 255} are liver and tumour.
+    - Two levels are background and liver.
+    - Of three, the darkest is background; of the others, that which lies around the other is the liver;
+      where that is not clear, the darker one, but of colours neither.
+      Levels 0, about 127 and 255 may be stretched picture by picture: then 255 alone is a liver.
+    - Anything else is a `problem`; `label_map` (a labels.json) settles it.
 
-    Stretching loses information, and two pictures stay ambiguous: a tumour without any liver around
-    it in its slice, and a tumour whose liver is a rim of four pixels or less (which smear looks like).
-    Both are read as liver only.
+    Masks that cannot be read are told where their case is read.
     """
-    darkest, brightest = int(grey.min()), int(grey.max())
-    if darkest == brightest:
-        return np.zeros(grey.shape, np.uint8)
-    if brightest <= RAW_LABEL_MAX:
-        return grey.astype(np.uint8)
-    if brightest - darkest < CONSTANT_CONTRAST:
-        return np.zeros(grey.shape, np.uint8)
-    if brightest >= STRETCHED_MAX and _has_mid_plateau(grey):
-        return (grey > LIVER_ABOVE).astype(np.uint8) + (grey > TUMOR_ABOVE)
-    plateau = np.median(grey[grey > brightest / 2])  # the brightest pixel itself is often JPEG's overshoot
-    return (grey > plateau / 2).astype(np.uint8)
+    if len(paths) > MOST_MASKS:
+        draw = np.random.default_rng(0).choice(len(paths), MOST_MASKS, replace=False)
+        paths = [paths[index] for index in sorted(draw)]
+    levels, smeared, alpha, problem = _survey(paths)
+    told = [f"The outlines were read from the alpha channel ({alpha} masks)."] if alpha else []
+    if label_map is not None:
+        named = {level for level in (*label_map.liver, *label_map.tumor) if level < 256}
+        apart = PLATEAU if smeared else 0
+        known = sorted(named | {v for v in levels if all(abs(v - level) > apart for level in named)})
+        meaning = tuple(zip(known, label_map(np.array(known)).tolist(), strict=True))
+        return MaskLevels(meaning, smeared, decisions=tuple(told))
+    if problem or not levels:
+        return MaskLevels(problem=problem)
+    if set(levels) <= set(RAW):
+        return MaskLevels(tuple((level, RAW[level]) for level in levels), smeared, decisions=tuple(told))
+    if len(levels) == 3:
+        return _three(levels, smeared, paths, told)
+    if len(levels) > 3:
+        return MaskLevels(problem=f"The masks of this set have levels {_listed(levels)}: which is which?")
+    if len(levels) == 2 and levels[1] < STRETCHED_MAX:
+        told.append(f"Levels {_listed(levels)} were taken for background and liver.")
+    return MaskLevels(tuple(zip(levels, (BACKGROUND, LIVER), strict=False)), smeared, decisions=tuple(told))
+
+
+def _three(levels: list[int], smeared: bool, paths: Sequence[Path], told: list[str]) -> MaskLevels:
+    shown, rims, listed, in_color = Counter(), np.zeros(2), _listed(levels), False
+    for picture in _readable(paths):
+        in_color |= picture.colors is not None
+        shown[_shows(picture.grey, levels)] += 1
+        rims += _rims(picture.grey, levels)
+    if not shown[True, True] or not rims.any():
+        return MaskLevels(
+            problem=f"The set has levels {listed}, and no mask shows liver and tumour together."
+        )
+    share = rims[0] / rims.sum()
+    if in_color and 1 - OUTER_SHARE < share < OUTER_SHARE:
+        return MaskLevels(problem=f"Of levels {listed}, which is the liver around the other is not clear.")
+    dark, liver, tumor = levels if share > 1 - OUTER_SHARE else (levels[0], levels[2], levels[1])
+    half = (liver - dark) * 255 / (tumor - dark) if tumor > liver else 0
+    only_liver, only_tumor = shown[True, False], shown[False, True]
+    stretchable = tumor >= STRETCHED_MAX and MID_PLATEAU[0] <= half <= MID_PLATEAU[1]
+    if stretchable and only_tumor >= only_liver > 0:
+        problem = f"{only_tumor} masks show {tumor} alone and {only_liver} show {liver} alone:"
+        return MaskLevels(problem=f"{problem} only some seem to be stretched to full contrast.")
+    stretched = stretchable and not only_liver
+    if not stretched:
+        told.append(f"Levels {dark}, {liver}, {tumor} were taken for background, liver, tumour.")
+    labels = {dark: BACKGROUND, liver: LIVER, tumor: TUMOR}
+    return MaskLevels(tuple(sorted(labels.items())), smeared, stretched, decisions=tuple(told))
+
+
+def _survey(paths: Sequence[Path]) -> tuple[list[int], bool, int, str]:
+    """Levels of a set, whether some of it is smeared, how many masks lie in alpha, and what is wrong."""
+    exact, near, tops, colors = np.zeros(256), np.zeros(256), {0}, {}
+    alpha = faint = 0
+    for picture in _readable(paths):
+        values = _values(picture.grey)
+        alpha += picture.has_alpha
+        if len(values) == 1:
+            continue
+        if _is_clean(picture, values):
+            exact += _flat_pixels(picture, values)
+            tops |= {values[-1]} if len(values) <= 3 else set()
+            if not _one_color_a_level(picture, colors):
+                return [], False, 0, "Two of the colours in these masks are equally bright."
+        elif values[-1] - values[0] < CONSTANT_CONTRAST:
+            faint += 1
+        else:
+            near += _flat_pixels(picture, values)
+    levels = set(np.flatnonzero(exact).tolist())
+    if levels and max(tops) > max(levels):
+        levels.add(max(tops))  # tumours may all be specks; a dark grey without any patch is smear
+    levels |= {level for level in _peaks(near) if all(abs(level - other) > PLATEAU for other in levels)}
+    too_faint = "The levels of these masks are too close together for JPEG." if faint and not levels else ""
+    return sorted(levels), bool(near.any()), alpha, too_faint
+
+
+def _one_color_a_level(picture: Picture, colors: dict[int, int]) -> bool:
+    """Whether each grey of a clean picture is one colour, in it and in those whose `colors` came before."""
+    if picture.colors is None:
+        return True
+    packed = picture.colors.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32)
+    pairs = np.unique(np.stack([picture.grey.ravel(), packed.ravel()]), axis=1)
+    return all(colors.setdefault(level, color) == color for level, color in pairs.T.tolist())
+
+
+def _peaks(flat: np.ndarray) -> list[int]:
+    """The levels around which flat pixels gather, of which JPEG makes a few greys each."""
+    flat, found = flat.copy(), []
+    while flat.any():
+        peak = int(np.convolve(flat, np.ones(9), "same").argmax())
+        low, high = max(peak - PLATEAU, 0), peak + PLATEAU + 1
+        share = flat[low:high].cumsum()
+        found.append((share[-1], low + int(np.searchsorted(share, share[-1] / 2))))
+        flat[low:high] = 0
+    foreground = sum(pixels for pixels, _ in sorted(found)[:-1])
+    least = max(LEAST_PLATEAU, PLATEAU_SHARE * foreground)
+    return [level for pixels, level in found if pixels >= least]
+
+
+def _readable(paths: Sequence[Path]) -> Iterator[Picture]:
+    for path in paths:
+        try:
+            yield read_picture(path, sixteen_bit=True)
+        except InputError:
+            continue  # told where its case is read
+
+
+def _values(grey: np.ndarray) -> list[int]:
+    return np.flatnonzero(np.bincount(grey.ravel(), minlength=256)).tolist()
+
+
+def _is_clean(picture: Picture, values: list[int]) -> bool:
+    return picture.lossless and len(values) <= MOST_LEVELS
+
+
+def _flat_pixels(picture: Picture, values: list[int]) -> np.ndarray:
+    """By grey level, how many pixels lie amid 3 x 3 of one level (JPEG: of nearly one)."""
+    contrast = cv2.dilate(picture.grey, PATCH) - cv2.erode(picture.grey, PATCH)
+    flat = contrast <= (0 if _is_clean(picture, values) else NEARLY_FLAT)
+    return np.bincount(picture.grey[flat], minlength=256)
+
+
+def _scaled(grey: np.ndarray, levels: list[int]) -> np.ndarray:
+    """Three `levels` of `grey` brought to 0, 127 and 255."""
+    return np.rint(np.interp(np.arange(256), levels, [0, 127, 255])).astype(np.uint8)[grey]
+
+
+def _shows(grey: np.ndarray, levels: list[int]) -> tuple[bool, bool]:
+    """Whether a picture shows the middle and the brightest of three `levels`."""
+    values = set(_values(grey))
+    if len(values) == 1:
+        return False, False
+    if values <= set(levels):
+        return levels[1] in values, levels[2] in values
+    scaled = _scaled(grey, levels)
+    if scaled.max() < STRETCHED_MAX:
+        return bool((scaled > LIVER_ABOVE).any()), False
+    return _has_mid_plateau(scaled), True
+
+
+def _rims(grey: np.ndarray, levels: list[int]) -> np.ndarray:
+    """Pixels of the middle and the brightest of three `levels` beside background, in a picture of both."""
+    if not all(_shows(grey, levels)):
+        return np.zeros(2)
+    smear = 0 if set(_values(grey)) <= set(levels) else SMEAR_PIXELS
+    third = np.digitize(_scaled(grey, levels), [LIVER_ABOVE, TUMOR_ABOVE], right=True)
+    near = cv2.dilate((third == 0).astype(np.uint8), np.ones((2 * smear + 3,) * 2, np.uint8)) > 0
+    smeared = cv2.dilate((third == 2).astype(np.uint8), np.ones((2 * smear + 1,) * 2, np.uint8)) > 0
+    return np.array([((third == 1) & ~smeared & near).sum(), ((third == 2) & near).sum()])
 
 
 def _has_mid_plateau(grey: np.ndarray) -> bool:
@@ -60,3 +309,18 @@ def _has_mid_plateau(grey: np.ndarray) -> bool:
         return False
     low, high = MID_PLATEAU
     return bool(low <= np.median(grey[mid]) <= high)
+
+
+def _refuse_inverted(path: Path, labels: np.ndarray) -> None:
+    edge = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
+    if (edge > 0).mean() > 0.5 and (labels > 0).mean() > 0.5:
+        problem = "Most of the picture and of its edge would be liver: black and white are exchanged."
+        raise _uncertain(path, problem, "Invert the masks, so that the background is black.")
+
+
+def _uncertain(path: Path, problem: str, remedy: str = DESCRIBE) -> InputError:
+    return InputError(path, problem, remedy, code="mask-levels")
+
+
+def _listed(levels: Sequence[int]) -> str:
+    return ", ".join(map(str, levels))

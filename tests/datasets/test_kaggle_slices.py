@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import pickle
+import struct
+import zlib
 
+import cv2
 import numpy as np
 import pytest
 from layouts import stretched, write_kaggle_case, write_picture
 from PIL import Image
 
-from livseg_lib.datasets import find_cases, kaggle_slices
-from livseg_lib.datasets.pictures import read_grey
+from livseg_lib.datasets import check_dataset, find_cases, kaggle_slices
+from livseg_lib.datasets.pictures import read_grey, read_picture
 from livseg_lib.errors import InputError
 
 
@@ -112,6 +115,73 @@ def test_sixteen_bit_and_giant_pictures_are_refused(tmp_path):
     Image.new("1", (8192, 8192)).save(tmp_path / "giant.png")
     with pytest.raises(InputError, match="8192 x 8192"):
         read_grey(tmp_path / "giant.png")
+
+
+def png_that_claims(width: int, height: int) -> bytes:
+    chunks = [
+        (b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)),
+        (b"IDAT", zlib.compress(bytes(99))),
+    ]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+        for kind, content in (*chunks, (b"IEND", b""))
+    )
+
+
+@pytest.mark.parametrize("side", [5000, 12000, 20000, 2**31 - 1])
+def test_a_picture_that_claims_too_much_excludes_its_volume_alone(tmp_path, side):
+    for volume in (1, 2, 3):
+        write_kaggle_case(tmp_path, volume, suffix=".png")
+    (tmp_path / "train_images" / "volume-2_slice_3.png").write_bytes(png_that_claims(side, side))
+    (tmp_path / "train_masks" / "volume-3_slice_3_mask.png").write_bytes(png_that_claims(side, side))
+    report = check_dataset(find_cases(tmp_path), progress=False)
+    assert report.cases["usable"].tolist() == [True, False, False]
+    assert "4096 x 4096" in report.findings["message"].iloc[1]
+
+
+def test_one_changed_bit_of_a_png_is_told(tmp_path):
+    rng = np.random.default_rng(1)
+    path = write_picture(tmp_path / "noise.png", rng.integers(0, 256, (40, 40), dtype=np.uint8))
+    whole = path.read_bytes()
+    for place in range(60, len(whole) - 20, 97):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
+        with pytest.raises(InputError, match=r"noise\.png"):
+            read_grey(path)
+
+
+def test_animations_and_other_formats_are_refused(tmp_path):
+    frames = [Image.fromarray(np.full((9, 9), level, np.uint8)) for level in (0, 90)]
+    frames[0].save(tmp_path / "moves.png", save_all=True, append_images=frames[1:])
+    with pytest.raises(InputError, match="2 pictures"):
+        read_grey(tmp_path / "moves.png")
+    for kind in ("GIF", "TIFF", "BMP", "EPS"):
+        frames[0].save(tmp_path / "other.png", kind)
+        with pytest.raises(InputError, match="as PNG or JPEG"):
+            read_grey(tmp_path / "other.png")
+
+
+def test_sixteen_bits_a_colour_are_refused(tmp_path):
+    """Pillow would drop the lower byte of each, and labels 1 and 2 with it."""
+    cv2.imwrite(str(tmp_path / "deep.png"), np.full((8, 8, 3), 2, np.uint16))
+    with pytest.raises(InputError, match="16 bits"):
+        read_picture(tmp_path / "deep.png", sixteen_bit=True)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("suffix", [".png", ".jpg"])
+def test_pictures_and_masks_lie_as_a_viewer_shows_them(tmp_path, orientation, suffix):
+    grey, labels = np.zeros((32, 48), np.uint8), np.zeros((32, 48), np.uint8)
+    grey[:8, :16], labels[8:24, 8:40] = 200, 255
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    for name, picture in (("volume-1_slice_1", grey), ("volume-1_slice_1_mask", labels)):
+        Image.fromarray(picture).save(tmp_path / f"{name}{suffix}", exif=exif)
+    as_shown = cv2.imread(str(tmp_path / f"volume-1_slice_1{suffix}"), cv2.IMREAD_GRAYSCALE)
+    (case,) = find_cases(tmp_path).cases
+    volume = case.read_volume()
+    np.testing.assert_array_equal(volume.voxels[0] > 100, as_shown > 100)
+    shown_mask = cv2.imread(str(tmp_path / f"volume-1_slice_1_mask{suffix}"), cv2.IMREAD_GRAYSCALE)
+    np.testing.assert_array_equal(case.read_labels(volume)[0], shown_mask > 127)
 
 
 def test_colour_of_equal_channels_is_grey(tmp_path):

@@ -2,18 +2,36 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from layouts import stretched
+from PIL import Image
 
-from livseg_lib.datasets.mask_levels import decode_mask
+from livseg_lib.datasets.label_map import LabelMap
+from livseg_lib.datasets.mask_levels import MaskLevels, decide_levels
+from livseg_lib.datasets.pictures import Picture, read_picture
+from livseg_lib.errors import InputError
 from livseg_lib.labels import slice_class
 
 QUALITIES = st.integers(50, 95)
 SEEDS = st.integers(0, 2**32 - 1)
+
+
+PATH = Path("mask.png")
+STRETCHED = MaskLevels(((0, 0), (127, 1), (255, 2)), smeared=True, stretched=True)
+
+
+def decode_stretched(grey: np.ndarray) -> np.ndarray:
+    return STRETCHED.decode(PATH, Picture(grey, lossless=False))
+
+
+def decode_binary(grey: np.ndarray, level: int = 255, lossless: bool = False) -> np.ndarray:
+    return MaskLevels(((0, 0), (level, 1)), smeared=not lossless).decode(PATH, Picture(grey, lossless))
 
 
 def jpeg(picture: np.ndarray, quality: int) -> np.ndarray:
@@ -28,12 +46,13 @@ def blob(rng: np.random.Generator, size: int, share: float, smoothness: float) -
 
 
 def dice(first: np.ndarray, second: np.ndarray) -> float:
-    return 2 * (first & second).sum() / (first.sum() + second.sum())
+    return 2 * (first & second).sum() / max(first.sum() + second.sum(), 1)
 
 
 @pytest.mark.parametrize("level", [0, 1, 2, 3, 127, 128, 255])
-def test_constant_picture_is_empty_whatever_its_level(level):
-    labels = decode_mask(np.full((32, 32), level, np.uint8))
+@pytest.mark.parametrize("decode", [decode_stretched, decode_binary])
+def test_constant_picture_is_empty_whatever_its_level(level, decode):
+    labels = decode(np.full((32, 32), level, np.uint8))
     assert labels.dtype == np.uint8
     assert not labels.any()
 
@@ -42,25 +61,7 @@ def test_constant_picture_is_empty_whatever_its_level(level):
 @pytest.mark.parametrize("quality", [50, 75, 95])
 def test_constant_jpeg_is_empty(level, quality):
     grey = jpeg(np.full((50, 70), level, np.uint8), quality)
-    assert not decode_mask(grey).any()
-
-
-def test_levels_up_to_two_are_labels():
-    labels = np.array([[0, 1, 2], [2, 1, 0]], np.uint8)
-    np.testing.assert_array_equal(decode_mask(labels), labels)
-
-
-@pytest.mark.parametrize("level", [20, 64, 100, 127, 128, 191, 192, 254, 255])
-def test_two_plateaus_are_liver_only_whatever_the_level(level):
-    mask = np.zeros((40, 40), bool)
-    mask[10:30, 5:20] = True
-    np.testing.assert_array_equal(decode_mask((mask * level).astype(np.uint8)), mask.astype(np.uint8))
-
-
-def test_three_plateaus_are_liver_and_tumor():
-    labels = np.zeros((40, 40), np.uint8)
-    labels[5:35, 5:35], labels[12:20, 12:20] = 1, 2
-    np.testing.assert_array_equal(decode_mask(stretched(labels)), labels)
+    assert not decode_stretched(grey).any()
 
 
 @pytest.mark.parametrize("times", [2, 3, 4])
@@ -69,7 +70,7 @@ def test_a_thin_mid_ring_is_smear_and_not_a_liver(times):
     cv2.circle(mask, (32, 32), 15, 255, -1)
     enlarged = cv2.resize(mask, None, fx=times, fy=times, interpolation=cv2.INTER_LINEAR)
     assert ((enlarged > 64) & (enlarged < 191)).sum() > 50, "the ring that this test is about"
-    assert slice_class(decode_mask(enlarged)) == 1
+    assert slice_class(decode_binary(enlarged)) == 1
 
 
 def test_a_resized_speck_is_not_a_liver():
@@ -77,7 +78,7 @@ def test_a_resized_speck_is_not_a_liver():
     grey = np.zeros((64, 64), np.uint8)
     cv2.circle(grey, (24, 24), 12, 255, -1)
     grey[50:52, 50:52] = 137
-    assert slice_class(decode_mask(grey)) == 1
+    assert slice_class(decode_binary(grey)) == 1
 
 
 @settings(max_examples=60, deadline=None)
@@ -86,7 +87,7 @@ def test_a_resized_speck_is_not_a_liver():
 @example(0, 50, 0.25, 1.0, 157)
 def test_jpeg_of_liver_only(seed, quality, share, smoothness, level):
     liver = blob(np.random.default_rng(seed), 128, share, smoothness)
-    labels = decode_mask(jpeg((liver * level).astype(np.uint8), quality))
+    labels = decode_binary(jpeg((liver * level).astype(np.uint8), quality), level)
     assert slice_class(labels) == 1
     if smoothness >= 3:  # finer shapes are mostly border, where JPEG has lost the truth
         assert dice(labels >= 1, liver) > 0.97
@@ -104,7 +105,7 @@ def test_jpeg_of_liver_and_tumor(seed, quality, share, smoothness, radius):
     labels[(disc == 1) & liver] = 2
     if (labels == 2).sum() < 16 or (labels == 1).sum() < 200:
         return  # a few pixels cannot survive JPEG
-    decoded = decode_mask(jpeg(stretched(labels), quality))
+    decoded = decode_stretched(jpeg(stretched(labels), quality))
     assert slice_class(decoded) == 2
     assert dice(decoded >= 1, liver) > 0.97
     assert dice(decoded == 2, labels == 2) > 0.75
@@ -113,6 +114,225 @@ def test_jpeg_of_liver_and_tumor(seed, quality, share, smoothness, radius):
 def test_real_lits_masks_are_all_liver_only(real_ct):
     files = sorted((real_ct / "lits_slices" / "train_masks").iterdir())
     assert len(files) == 511
+    levels = decide_levels(files)
+    assert levels.decisions == ()
     for path in files:
         grey = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
-        np.testing.assert_array_equal(decode_mask(grey), grey > 127, err_msg=path.name)
+        labels = levels.decode(path, read_picture(path))
+        np.testing.assert_array_equal(labels, grey > 127, err_msg=path.name)
+
+
+def test_real_raw_labels_are_read_as_they_stand(real_ct):
+    files = sorted((real_ct / "lits_slices_tumor" / "train_masks").iterdir())
+    levels = decide_levels(files)
+    assert levels == MaskLevels(((0, 0), (1, 1), (2, 2)))
+    for path in files[::10]:
+        grey = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        np.testing.assert_array_equal(levels.decode(path, read_picture(path)), grey, err_msg=path.name)
+
+
+def ellipse(center: tuple[int, int], axes: tuple[int, int], size: int = 96) -> np.ndarray:
+    return cv2.ellipse(np.zeros((size, size), np.uint8), (center, (2 * axes[0], 2 * axes[1]), 0), 1, -1)
+
+
+def slices() -> dict[str, np.ndarray]:
+    """Labels of slices that show nothing, liver, both, and a tumour with no liver around it."""
+    liver, tumor = ellipse((44, 50), (30, 22)), ellipse((50, 52), (9, 8))
+    both = liver + (tumor & liver)
+    return {
+        "empty": 0 * liver,
+        "liver": liver,
+        "more_liver": ellipse((40, 44), (26, 20)),
+        "both": both,
+        "tumor": 2 * ellipse((40, 40), (8, 9)),
+    }
+
+
+def write_masks(folder: Path, encode, suffix: str = ".png", names: str = "", **saving) -> list[Path]:
+    """One mask a slice; `encode` makes a picture (an array or a PIL image) of labels."""
+    paths = []
+    for name, labels in slices().items():
+        if names and name not in names.split():
+            continue
+        picture = encode(labels)
+        paths.append(folder / f"{name}{suffix}")
+        (picture if isinstance(picture, Image.Image) else Image.fromarray(picture)).save(paths[-1], **saving)
+    return paths
+
+
+def levels_of(*levels):
+    """An encoder: levels, or colours, of labels 0, 1, 2."""
+    return lambda labels: np.array(levels, np.uint8)[labels]
+
+
+def assert_read_exactly(paths: list[Path], levels: MaskLevels | None = None) -> MaskLevels:
+    levels = levels or decide_levels(paths)
+    for path in paths:
+        decoded = levels.decode(path, read_picture(path, sixteen_bit=True))
+        np.testing.assert_array_equal(decoded, slices()[path.stem], err_msg=path.name)
+    return levels
+
+
+@pytest.mark.parametrize(
+    "encode",
+    [
+        *(levels_of(0, 100, 200), levels_of(0, 85, 170), levels_of(0, 50, 100), levels_of(0, 206, 210)),
+        *(levels_of(0, 1, 2), levels_of(1, 2, 3), levels_of(0, 1, 255), levels_of(0, 128, 254)),
+        levels_of(0, 200, 100),  # told by what lies within the other
+        levels_of((0, 0, 0), (255, 0, 0), (0, 255, 0)),
+        levels_of((0, 0, 0), (0, 255, 0), (255, 0, 0)),
+        levels_of((0, 0, 0, 0), (255, 0, 0, 255), (0, 255, 0, 255)),
+        levels_of((255, 255, 255, 0), (255, 255, 255, 100), (255, 255, 255, 200)),
+        levels_of((0, 0, 0, 255), (90, 90, 90, 255), (180, 180, 180, 255)),
+        lambda labels: Image.fromarray((labels * 100).astype(np.uint16)),
+        lambda labels: Image.fromarray(np.array([0, 32767, 65535], np.uint16)[labels]),
+        lambda labels: palette(labels, [0, 0, 0, 128, 0, 0, 0, 128, 0]),
+        lambda labels: palette(2 - labels, [255, 255, 255, 127, 127, 127, 0, 0, 0]),
+    ],
+)
+def test_three_levels_are_told_by_the_whole_set(tmp_path, encode):
+    levels = assert_read_exactly(write_masks(tmp_path, encode))
+    assert sorted(label for _, label in levels.meaning) == [0, 1, 2]
+    raw = [level for level, _ in levels.meaning] == [0, 1, 2]
+    assert raw or "background, liver, tumour" in levels.decisions[-1]
+
+
+def palette(indices: np.ndarray, colors: list[int]) -> Image.Image:
+    picture = Image.fromarray(indices.astype(np.uint8), mode="P")
+    picture.putpalette(colors)
+    return picture
+
+
+@pytest.mark.parametrize("quality", [60, 75, 95])
+@pytest.mark.parametrize("levels", [(0, 100, 200), (0, 85, 170), (0, 60, 120), (0, 127, 255), (40, 120, 200)])
+def test_three_levels_smeared_by_jpeg(tmp_path, quality, levels):
+    paths = write_masks(tmp_path, levels_of(*levels), ".jpg", quality=quality)
+    decided = decide_levels(paths)
+    for path in paths:
+        truth = slices()[path.stem]
+        decoded = decided.decode(path, read_picture(path))
+        for label in {1, 2} & set(np.unique(truth).tolist()):
+            assert dice(decoded == label, truth == label) > 0.85, path.name
+        assert slice_class(decoded) == slice_class(truth), path.name
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg"])
+def test_stretched_sets_take_a_lone_255_for_liver(tmp_path, suffix):
+    paths = write_masks(tmp_path, stretched, suffix, names="empty liver more_liver both", quality=90)
+    levels = decide_levels(paths)
+    assert levels.stretched and not levels.decisions
+    for path in paths:
+        decoded = levels.decode(path, read_picture(path))
+        assert slice_class(decoded) == slice_class(slices()[path.stem])
+        assert dice(decoded >= 1, slices()[path.stem] >= 1) > 0.97 or path.stem == "empty"
+
+
+@pytest.mark.parametrize(
+    "encode",
+    [
+        *(levels_of(0, 1, 1), levels_of(0, 255, 255), levels_of(0, 76, 76), levels_of(40, 90, 90)),
+        *(levels_of((0, 0, 0), (200, 0, 0), (200, 0, 0)), levels_of((10, 40), (240, 40), (240, 40))),
+        levels_of((255, 255, 255, 0), (255, 255, 255, 255), (255, 255, 255, 255)),
+        levels_of((0, 0, 0, 0), (0, 0, 0, 255), (0, 0, 0, 255)),
+        levels_of((0, 0, 0, 90), (255, 0, 0, 90), (255, 0, 0, 90)),
+        lambda labels: Image.fromarray(labels > 0),
+        lambda labels: Image.fromarray((labels > 0).astype(np.uint16) * 65535),
+        lambda labels: palette(labels > 0, [0, 0, 0, 250, 10, 10]),
+    ],
+)
+def test_two_levels_are_liver(tmp_path, encode):
+    paths = write_masks(tmp_path, encode)
+    levels = decide_levels(paths)
+    for path in paths:
+        decoded = levels.decode(path, read_picture(path, sixteen_bit=True))
+        np.testing.assert_array_equal(decoded, slices()[path.stem] > 0, err_msg=path.name)
+
+
+def test_smoothly_resized_masks_are_read_at_half(tmp_path):
+    def encode(labels):
+        small = cv2.resize((labels > 0).astype(np.uint8) * 255, (80, 80), interpolation=cv2.INTER_AREA)
+        return cv2.resize(small, (96, 96), interpolation=cv2.INTER_LINEAR)
+
+    levels = decide_levels(paths := write_masks(tmp_path, encode))
+    assert levels.meaning == ((0, 0), (255, 1)) and levels.smeared
+    for path in paths:
+        decoded = levels.decode(path, read_picture(path))
+        assert set(np.unique(decoded)) <= {0, 1}
+        assert path.stem == "empty" or dice(decoded > 0, slices()[path.stem] > 0) > 0.97
+
+
+def test_inverted_masks_are_refused(tmp_path):
+    for encode in (levels_of(255, 0, 0), levels_of(255, 127, 0), levels_of(1, 0, 0)):
+        levels = decide_levels(paths := write_masks(tmp_path, encode, names="liver more_liver both"))
+        for path in paths:
+            with pytest.raises(InputError, match="Invert"):
+                levels.decode(path, read_picture(path))
+
+
+@pytest.mark.parametrize(
+    "encode, names, words",
+    [
+        (
+            lambda labels: levels_of(0, 85, 170, 255)(labels + (labels == 2) * np.eye(96, dtype=int)),
+            "",
+            "170",
+        ),
+        (levels_of(0, 100, 200), "empty liver tumor", "no mask shows"),
+        (levels_of((0, 0, 0), (255, 0, 0), (0, 130, 0)), "", "equally bright"),
+        (levels_of((255, 255, 255, 0), (0, 0, 0, 255), (90, 90, 90, 255)), "liver both", "transparent|none"),
+    ],
+)
+def test_what_stays_uncertain_is_refused(tmp_path, encode, names, words):
+    paths = write_masks(tmp_path, encode, names=names)
+    with pytest.raises(InputError, match=words):
+        assert_read_exactly([path for path in paths if path.stem != "empty"], decide_levels(paths))
+
+
+def test_stretched_and_fixed_levels_in_one_set_are_refused(tmp_path):
+    (tmp_path / "a").mkdir(), (tmp_path / "b").mkdir()
+    paths = write_masks(tmp_path / "a", stretched, names="liver both more_liver")
+    paths += write_masks(tmp_path / "b", levels_of(0, 127, 255), names="liver both")
+    assert "stretched" in decide_levels(paths).problem
+
+
+def test_colours_in_jpeg_are_refused(tmp_path):
+    paths = write_masks(tmp_path, levels_of((0, 0, 0), (255, 0, 0), (0, 128, 0)), ".jpg")
+    levels = decide_levels(paths)
+    with pytest.raises(InputError, match=r"both\.jpg"):
+        levels.decode(paths[3], read_picture(paths[3]))
+
+
+def test_raw_labels_in_jpeg_are_refused(tmp_path):
+    paths = write_masks(tmp_path, levels_of(0, 2, 5), ".jpg", quality=95)
+    with pytest.raises(InputError, match="too close"):
+        decide_levels(paths).decode(paths[3], read_picture(paths[3]))
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg"])
+def test_a_level_of_one_mask_alone_is_refused_where_it_is_read(tmp_path, suffix):
+    """Masks that were not among those looked at may hold more."""
+    paths = write_masks(tmp_path, levels_of(0, 80, 200), suffix)
+    levels = decide_levels(paths[:3])
+    assert levels.meaning == ((0, 0), (80, 1))
+    for path in paths[3:]:
+        with pytest.raises(InputError, match=rf"{path.name}.*other masks: 0, 80"):
+            levels.decode(path, read_picture(path))
+
+
+def test_labels_json_settles_what_is_uncertain(tmp_path):
+    encode = levels_of(0, 85, 170, 255)
+    for labels, name in ((slices()["both"], "both"), (slices()["liver"], "liver")):
+        vessel = np.where(labels == 1, 1 + 2 * ellipse((30, 50), (4, 4)), labels)
+        Image.fromarray(encode(vessel)).save(tmp_path / f"{name}.png")
+    paths = sorted(tmp_path.iterdir())
+    assert "85, 170, 255" in decide_levels(paths).problem
+    assert_read_exactly(paths, decide_levels(paths, LabelMap(liver=(85, 255), tumor=(170,))))
+
+
+def test_specks_of_tumour_are_a_level(tmp_path):
+    labels = slices()["liver"]
+    labels[50:52, 40:42] = 2
+    paths = write_masks(tmp_path, levels_of(0, 100, 200), names="liver more_liver")
+    Image.fromarray(levels_of(0, 100, 200)(labels)).save(tmp_path / "speck.png")
+    levels = decide_levels([*paths, tmp_path / "speck.png"])
+    np.testing.assert_array_equal(levels.decode(PATH, read_picture(tmp_path / "speck.png")), labels)
