@@ -8,27 +8,38 @@ from __future__ import annotations
 
 import gzip
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
 from livseg_lib.atomic import written_aside
 from livseg_lib.errors import InputError
-from livseg_lib.gzip_reading import most_bytes_inside, open_checked, read_array, read_to_end, skip
+from livseg_lib.gzip_reading import (
+    CHUNK_BYTES,
+    most_bytes_inside,
+    open_checked,
+    read_array,
+    read_to_end,
+    skip,
+)
 from livseg_lib.labels import BACKGROUND, LIVER, TUMOR
 from livseg_lib.native_grid import NativeGrid
 from livseg_lib.nifti_header import NiftiHeader, header_length, parse_header
 
 __all__ = [
     *("MAX_VOLUME_BYTES", "NativeGrid", "Volume"),
-    *("load_segmentation", "load_volume", "read_label_array", "save_segmentation"),
+    *("label_values", "load_segmentation", "load_volume", "read_label_array", "save_segmentation"),
 ]
 
 MAX_VOLUME_BYTES = 4 * 1024**3
 """Most bytes that the voxels of one file may take, stored or as int16: 512 x 512 x 8192 int16."""
 INT16 = np.iinfo(np.int16)
+FEW_LABELS, MANY_LABELS = 8, 128
+"""No scan has so few grey levels; a map of all organs has up to the second, in areas of one value."""
 MOST_ROUNDING = (0.02, 0.1)
 """Labels this far from a whole number are one: writers that store floats as integers with a slope miss it.
 By half a slope, but at least the first and at most the second."""
@@ -121,8 +132,36 @@ def save_segmentation(labels: np.ndarray, like: Volume, path: Path | str) -> Pat
     return path
 
 
-def _read_nifti(path: Path, limit_bytes: int) -> tuple[NiftiHeader, np.ndarray]:
-    """Header and stored array (i, j, k), the stream read to its end."""
+def label_values(path: Path | str) -> tuple[int, ...]:
+    """The labels of a label map, or () for a scan.
+
+    In a label map all voxels are whole numbers from 0 to 255, of few kinds or mostly as their neighbours are.
+
+    A CT is told by its first voxels, since air is below 0 HU; a label map is read to its end. Raises
+    InputError for a file that cannot be read.
+    """
+    found = np.zeros(256, np.int64)
+    inside = alike = 0
+    with _voxels_ahead(Path(path), MAX_VOLUME_BYTES) as (header, stream):
+        for start in range(0, header.voxel_count, CHUNK_BYTES):
+            count = min(CHUNK_BYTES, header.voxel_count - start)
+            (values,) = _scaled_planes(header, read_array(stream, count, header.grid.dtype)[np.newaxis])
+            if not (
+                values.min() > -0.5 and values.max() < 255.5 and np.allclose(values, np.rint(values), 0, 0.1)
+            ):
+                return ()
+            whole = np.rint(values).astype(np.uint8)
+            found += np.bincount(whole, minlength=256)
+            inside += np.count_nonzero(whole[1:])
+            alike += np.count_nonzero((whole[1:] == whole[:-1]) & (whole[1:] > 0))
+    labels = tuple(np.flatnonzero(found).tolist())
+    in_areas = len(labels) <= MANY_LABELS and 2 * alike > inside
+    return labels if len(labels) <= FEW_LABELS or in_areas else ()
+
+
+@contextmanager
+def _voxels_ahead(path: Path, limit_bytes: int) -> Iterator[tuple[NiftiHeader, BinaryIO]]:
+    """A checked header, and the stream before the first voxel."""
     with open_checked(path) as stream:
         start = read_array(stream, 4, np.dtype(np.uint8)).tobytes()
         length, byte_order = header_length(start, path)
@@ -130,6 +169,12 @@ def _read_nifti(path: Path, limit_bytes: int) -> tuple[NiftiHeader, np.ndarray]:
         header = parse_header(block, byte_order, path)
         _check_claim(header, limit_bytes, path)
         skip(stream, header.voxel_offset - length)
+        yield header, stream
+
+
+def _read_nifti(path: Path, limit_bytes: int) -> tuple[NiftiHeader, np.ndarray]:
+    """Header and stored array (i, j, k), the stream read to its end."""
+    with _voxels_ahead(path, limit_bytes) as (header, stream):
         voxels = read_array(stream, header.voxel_count, header.grid.dtype)
         read_to_end(stream, path)
     return header, voxels.reshape(header.grid.shape, order="F")

@@ -9,7 +9,14 @@ import pytest
 from nifti_files import ORIENTATIONS, SIDES_MM, axis_affine, ct_like, write_nifti
 
 from livseg_lib.errors import InputError
-from livseg_lib.volumes import Volume, load_segmentation, load_volume, read_label_array, save_segmentation
+from livseg_lib.volumes import (
+    Volume,
+    label_values,
+    load_segmentation,
+    load_volume,
+    read_label_array,
+    save_segmentation,
+)
 
 GEOMETRY = ("dim", "pixdim", "xyzt_units", "qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d")
 GEOMETRY += ("qoffset_x", "qoffset_y", "qoffset_z", "srow_x", "srow_y", "srow_z", "datatype", "bitpix")
@@ -334,3 +341,43 @@ def test_real_ct_and_its_masks(real_ct):
     assert liver.nonzero()[2].mean() < 256  # the liver is on the left of the picture
     top = volume.voxels[100] > 300  # bone: the spine is at the bottom
     assert top.nonzero()[0].mean() > 256
+
+
+LABEL_BOX = np.zeros((30, 20, 10), np.uint8)
+LABEL_BOX[4:20, 3:15, 2:8], LABEL_BOX[8:12, 5:9, 3:6] = 1, 2
+ORGANS = np.repeat(np.arange(104, dtype=np.uint8), 60).reshape(60, 26, 4, order="F")
+MAPS = {
+    "labels": (LABEL_BOX, True),
+    "nothing": (LABEL_BOX * 0, True),
+    "floats with a slope": ((LABEL_BOX * 127.5).astype(np.uint8), True),
+    "all organs": (ORGANS, True),
+    "255 for liver": (LABEL_BOX // 2 * 255, True),
+    "a ct": (ct_like((30, 20, 10)), False),
+    "a ct stored from 0": (ct_like((30, 20, 10)).clip(-1000, 1000).astype(np.uint16) + 1000, False),
+    "grey levels": (np.random.default_rng(0).integers(0, 256, (30, 20, 10), dtype=np.uint8), False),
+    "noise of few levels": (np.random.default_rng(0).integers(0, 40, (30, 20, 10), dtype=np.uint8), False),
+    "probabilities": (np.random.default_rng(0).random((30, 20, 10), np.float32), False),
+    "not a number": (np.where(LABEL_BOX, np.nan, 0).astype(np.float32), False),
+    "label -1": (LABEL_BOX.astype(np.int8) - 1, False),
+}
+
+
+@pytest.mark.parametrize("name", MAPS)
+def test_a_label_map_is_told_from_a_scan_by_its_voxels(tmp_path, name):
+    stored, expected = MAPS[name]
+    fields = {"scl_slope": 2 / 255} if "slope" in name else {}
+    found = label_values(write_nifti(tmp_path / "x.nii.gz", stored, **fields))
+    slope = fields.get("scl_slope", 1)
+    assert found == (tuple(np.unique(np.rint(stored * slope)).astype(int).tolist()) if expected else ())
+
+
+def test_a_map_longer_than_one_piece_is_read_to_its_end(tmp_path):
+    stored = np.zeros((128, 128, 80), np.uint8)
+    path = write_nifti(tmp_path / "x.nii.gz", stored)
+    assert label_values(path) == (0,)
+    stored = stored.astype(np.int16)
+    stored[-1, -1, -1] = -1000
+    assert not label_values(write_nifti(tmp_path / "x.nii.gz", stored))
+    path.write_bytes(path.read_bytes()[:-30])
+    with pytest.raises(InputError, match="truncated"):
+        label_values(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import replace
 from functools import partial
 from inspect import signature
@@ -9,7 +10,8 @@ from pathlib import Path
 from types import ModuleType
 
 from livseg_lib.datasets import dicom_series, ircadb, kaggle_slices, lits, msd, nifti
-from livseg_lib.datasets.case import Case, Dataset
+from livseg_lib.datasets.case import Case, Dataset, Note
+from livseg_lib.datasets.files import data_kind, files_of, printable, regular_files
 from livseg_lib.errors import InputError
 
 ADAPTERS: dict[str, ModuleType] = {
@@ -40,6 +42,7 @@ def find_cases(source: Path | str, dataset: str = "auto", accept_affine_mismatch
         _recognising(source) if dataset == "auto" else _named("lits" if dataset == "phantom" else dataset)
     )
     found = adapter.find(source)
+    found = replace(found, notes=(*found.notes, *_unread(source, found)))
     if not found.cases:
         raise InputError(
             source, f'There is no case of "{found.name}" in it.', f"Looked for {adapter.LOOKS_FOR}."
@@ -67,7 +70,30 @@ def _named(name: str) -> ModuleType:
 
 def _recognising(source: Path) -> ModuleType:
     for adapter in ADAPTERS.values():
-        if adapter.recognises(source):
+        if adapter.recognises(source) and (adapter is not nifti or nifti.find(source).cases):
             return adapter
+    if nifti.find(source).cases:  # in folders below
+        return nifti
     looked_for = "; ".join(f"{name}: {adapter.LOOKS_FOR}" for name, adapter in ADAPTERS.items())
     raise InputError(source, "There is no data set in it that livseg knows.", f"Looked for {looked_for}.")
+
+
+def _unread(source: Path, found: Dataset) -> list[Note]:
+    """What looks like data but belongs to no case: one note a kind and folder."""
+    listing = regular_files(source)
+    known = {Path(note.where) for note in found.notes}
+    for case in found.cases:
+        known.update((*case.files, *case.unmasked, *(Path(note.where) for note in case.notes)))
+    for path in found.unpaired:
+        known.update(files_of(path), (path,))
+    notes = [note for note in listing.notes if note.where not in known]
+    groups: dict[tuple[Path, str], list[Path]] = defaultdict(list)
+    for path in listing.files:
+        if path not in known and (kind := data_kind(path)):
+            groups[path.parent, kind].append(path)
+    for (folder, kind), paths in groups.items():
+        names = ", ".join(printable(path.name) for path in paths[:3]) + (", ..." if len(paths) > 3 else "")
+        where = f"{len(paths)} {kind} file(s) in {printable(folder)}"
+        message = f'{where} belong to no case of "{found.name}" and were passed over: {names}.'
+        notes.append(Note(paths[0], "passed-over", message))
+    return notes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import stat
@@ -11,8 +12,16 @@ from typing import NamedTuple
 
 from livseg_lib.datasets.case import Note
 from livseg_lib.errors import InputError
+from livseg_lib.volumes import load_volume
 
 NIFTI_SUFFIX = r"\.nii(?:\.gz)?"
+DATA_SUFFIXES = {
+    **dict.fromkeys((".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"), "picture"),
+    **dict.fromkeys((".zip", ".tar", ".tgz", ".7z", ".rar"), "archive"),
+    **dict.fromkeys((".nrrd", ".mha", ".mhd", ".img", ".hdr", ".npy", ".npz", ".mgz"), "volume"),
+    **dict.fromkeys((".dcm", ".dicom", ".ima"), "DICOM"),
+}
+"""Kinds of data by the end of the name; NIfTI has a longer one."""
 OF_NO_USER = ("__MACOSX", "Thumbs.db", "desktop.ini")
 """What systems leave in folders, beside hidden files."""
 
@@ -23,7 +32,8 @@ class Found(NamedTuple):
     files: tuple[Path, ...]
     """Regular files, links to such included, in order of name."""
     notes: tuple[Note, ...]
-    """Errors: links to nothing and folders that cannot be listed. Warnings: pipes, sockets, devices."""
+    """Errors: links to nothing that may have been data, and folders that cannot be listed. Warnings: pipes,
+    sockets, devices."""
     dangling: tuple[Path, ...] = ()
     """Links to nothing: a data set that was moved, or whose content was not fetched."""
 
@@ -74,7 +84,8 @@ def _sorted_by_kind(paths: Iterable[Path]) -> Found:
             message = (
                 "The link leads to nothing. Fetch its content (git annex get, datalad get) or mend the link."
             )
-            notes.append(Note(path, "unreadable", message, "error"))
+            of_data = nifti_stem(path) or path.suffix.lower() in DATA_SUFFIXES or not path.suffix
+            notes.append(Note(path, "unreadable", message, "error" if of_data else "warning"))
             continue
         if regular:
             files.append(path)
@@ -106,17 +117,48 @@ def files_by_number(folder: Path, pattern: str) -> dict[tuple[int, ...], list[Pa
     return dict(sorted(found.items()))
 
 
-def nifti_files(folder: Path) -> dict[str, Path]:
-    """NIfTI files directly in `folder` by their name without suffix, in natural order."""
+def nifti_files(folder: Path) -> dict[str, list[Path]]:
+    """NIfTI files in `folder` by their name without suffix, in natural order.
+
+    A file may lie in a folder that bears its name (x.nii/x.nii), and several may bear one name.
+    """
     found = {}
-    for path in sorted(folder.glob("*"), key=lambda path: natural_key(path.name)):
-        stem = nifti_stem(path)
-        if stem is None or not path.is_file():
-            continue
-        if stem in found:
-            raise InputError(path, f"The file has the same name as {found[stem]}.", "Keep one of the two.")
-        found[stem] = path
-    return found
+    for path in regular_files(folder).named:
+        in_own_folder = path.parent.parent == folder and nifti_stem(path.parent)
+        if (stem := nifti_stem(path)) and (path.parent == folder or in_own_folder):
+            found.setdefault(stem, []).append(path)
+    return dict(sorted(found.items(), key=lambda item: natural_key(item[0])))
+
+
+def one_copy(copies: list[Path]) -> tuple[Path, tuple[Note, ...]]:
+    """The NIfTI file to read where several have one name, and what was decided.
+
+    One that can be read goes before one that cannot. Where several can be read and differ, the note is an
+    error: nobody knows which is right. Where there is one file, nothing is opened.
+    """
+    if len(copies) == 1:
+        return copies[0], ()
+    contents = {path: content for path in copies if (content := _content(path))}
+    chosen = next(iter(contents), copies[0])
+    others = [path for path in copies if path != chosen]
+    if len(set(contents.values())) > 1:
+        names = ", ".join(printable(path) for path in others)
+        message = f"There are other files of this name, and they differ: {names}. Keep one."
+        return chosen, (Note(chosen, "several-copies", message, "error"),)
+    equal, broken = "It holds the same as {} and is not read.", "It cannot be read; {} is read in its place."
+    return chosen, tuple(
+        Note(path, "several-copies", (equal if path in contents else broken).format(printable(chosen)))
+        for path in others
+    )
+
+
+def _content(path: Path) -> str:
+    """Digest of voxels and affine; "" where the file cannot be read."""
+    try:
+        volume = load_volume(path)
+    except InputError:
+        return ""
+    return hashlib.sha256(volume.voxels.tobytes() + volume.native.affine.tobytes()).hexdigest()
 
 
 def files_of(source: Path) -> tuple[Path, ...]:
@@ -136,6 +178,19 @@ def nifti_stem(path: Path) -> str | None:
 def printable(name: Path | str) -> str:
     """`name` fit for tables and screens, whatever bytes it is made of."""
     return str(name).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def data_kind(path: Path) -> str | None:
+    """The kind of a regular file that may hold scans or labels, by its name or first bytes; else None."""
+    if nifti_stem(path):
+        return "NIfTI"
+    if kind := DATA_SUFFIXES.get(path.suffix.lower()):
+        return kind
+    try:
+        with path.open("rb") as file:
+            return "DICOM" if file.read(132)[128:] == b"DICM" else None
+    except OSError:
+        return None
 
 
 def natural_key(name: str) -> list[tuple[int, str]]:

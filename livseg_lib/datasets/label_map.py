@@ -14,9 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
+from livseg_lib.datasets.case import Case
+from livseg_lib.datasets.files import one_copy
 from livseg_lib.errors import InputError
 from livseg_lib.labels import LIVER, STRUCTURES, TUMOR
-from livseg_lib.volumes import Volume, load_segmentation, read_label_array
+from livseg_lib.volumes import Volume, load_segmentation, load_volume, read_label_array
 
 FILE = "labels.json"
 
@@ -53,6 +55,22 @@ def find_label_map(folder: Path) -> LabelMap | None:
         remedy = f'Name "liver", and "tumor" if there is one; what is neither is {LIVER - 1}, background.'
         raise InputError(path, problem, remedy)
     return LabelMap(**values, source=path)
+
+
+def scan_and_labels(
+    case_id: str, patient: str, scans: list[Path], labels: list[Path] | None, label_map: LabelMap | None
+) -> Case:
+    """The case of a NIfTI scan and perhaps its labels, of each the copy that can be read."""
+    scan, notes = one_copy(scans)
+    truth, more = one_copy(labels) if labels else (None, ())
+    return Case(
+        case_id=case_id,
+        patient=patient,
+        files=(scan, *label_files(truth, label_map)),
+        read_volume=partial(load_volume, scan),
+        read_labels=label_reader(truth, label_map),
+        notes=notes + more,
+    )
 
 
 def label_reader(path: Path | None, label_map: LabelMap | None) -> Callable[[Volume], np.ndarray] | None:

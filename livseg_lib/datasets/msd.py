@@ -7,17 +7,17 @@ AMOS: dataset.json names every label, and the liver may be any of them.
 from __future__ import annotations
 
 import json
-from functools import partial
+import re
 from pathlib import Path
 
-from livseg_lib.datasets.case import Case, Dataset
-from livseg_lib.datasets.files import nifti_files
-from livseg_lib.datasets.label_map import FILE, LabelMap, find_label_map, label_files, label_reader
+from livseg_lib.datasets.case import Dataset
+from livseg_lib.datasets.files import nifti_files, nifti_stem, regular_files
+from livseg_lib.datasets.label_map import FILE, LabelMap, find_label_map, scan_and_labels
 from livseg_lib.errors import InputError
 from livseg_lib.labels import LIVER, TUMOR
-from livseg_lib.volumes import load_volume
 
 LOOKS_FOR = "imagesTr/*.nii.gz, with labelsTr/*.nii.gz and perhaps dataset.json"
+CHANNEL = re.compile(r"(.+)_(\d{4})")
 TUMOR_WORDS = ("cancer", "tumor", "tumour", "lesion")
 VESSEL_WORDS = ("vessel", "vein")
 """What of the liver has a name of its own, and is not the liver."""
@@ -37,25 +37,37 @@ def find(folder: Path) -> Dataset:
             folder, "There are no NIfTI files in a folder imagesTr.", "Give the folder that holds it."
         )
     label_map = find_label_map(root) or _named_labels(root / "dataset.json")
-    images, labels = nifti_files(root / "imagesTr"), nifti_files(root / "labelsTr")
-    cases = [_case(name, path, labels.get(name), label_map) for name, path in images.items()]
-    unpaired = [path for name, path in labels.items() if name not in images]
+    labels = nifti_files(root / "labelsTr")
+    images = _first_channels(nifti_files(root / "imagesTr"), labels)
+    cases = [
+        scan_and_labels(name, name, copies, labels.get(name), label_map) for name, copies in images.items()
+    ]
+    unpaired = [path for name, copies in labels.items() if name not in images for path in copies]
     return Dataset("msd", folder, tuple(cases), tuple(unpaired))
 
 
 def _root(folder: Path) -> Path | None:
-    parents = (path.parent for path in sorted(folder.rglob("imagesTr")) if nifti_files(path))
-    return next(parents, None)
+    roots = {
+        parent.parent
+        for path in regular_files(folder).named
+        if nifti_stem(path)
+        for parent in (path.parent, path.parent.parent)
+        if parent.name == "imagesTr"
+    }
+    return min(roots, default=None)
 
 
-def _case(name: str, image: Path, label: Path | None, label_map: LabelMap | None) -> Case:
-    return Case(
-        case_id=name,
-        patient=name,
-        files=(image, *label_files(label, label_map)),
-        read_volume=partial(load_volume, image),
-        read_labels=label_reader(label, label_map),
-    )
+def _first_channels(images: dict[str, list[Path]], labels: dict[str, list[Path]]) -> dict[str, list[Path]]:
+    """By the names of their labels: nnU-Net's x_0000.nii.gz is the first channel of x; x_0001 is no case."""
+    first = {name.removesuffix("_0000") for name in images if name.endswith("_0000")}
+    cases = {}
+    for name, copies in images.items():
+        channel = CHANNEL.fullmatch(name)
+        if name in labels or not channel or channel[1] not in first or channel[1] in images:
+            cases[name] = copies
+        elif channel[2] == "0000":
+            cases[channel[1]] = copies
+    return cases
 
 
 def _named_labels(path: Path) -> LabelMap | None:

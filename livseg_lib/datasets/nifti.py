@@ -1,33 +1,142 @@
-"""NIfTI files without labels: one file, or a folder of them."""
+"""NIfTI files: one, a folder of them, or a folder a patient, with the label maps that lie beside them.
+
+A label map is told by its name (seg, label, mask, ...) or by its voxels. It belongs to the scan of the same
+name but for such words ("pat1.nii.gz", "pat1_seg.nii.gz"), or to the one scan of its folder.
+"""
 
 from __future__ import annotations
 
+import re
+from collections import Counter, defaultdict
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from livseg_lib.datasets.case import Case, Dataset
-from livseg_lib.datasets.files import nifti_files, nifti_stem
-from livseg_lib.volumes import load_volume
+from livseg_lib.datasets.case import Case, Dataset, Note
+from livseg_lib.datasets.files import natural_key, nifti_stem, one_copy, printable, regular_files
+from livseg_lib.datasets.label_map import LabelMap, find_label_map, label_files, label_reader
+from livseg_lib.errors import InputError
+from livseg_lib.labels import TUMOR
+from livseg_lib.volumes import label_values, load_volume
 
-LOOKS_FOR = "a .nii or .nii.gz file, or a folder of them"
+LOOKS_FOR = "a .nii or .nii.gz file, a folder of them, or a folder a patient"
+LABEL_WORDS = frozenset(
+    ("seg", "segs", "segmentation", "segmentations", "label", "labels", "mask", "masks", "gt", "truth")
+)
+SCAN_WORDS = frozenset(("ct", "mr", "mri", "scan", "volume", "vol", "image", "img", "orig", "0000"))
+MOST_SCANS_OF_A_PATIENT = 3
+"""Folders that hold more on average are batches, not patients."""
+
+
+@dataclass(frozen=True)
+class _File:
+    path: Path
+    folder: Path
+    """A folder that is named like a file (x.nii/x.nii) does not count."""
+    stem: str
+    notes: tuple[Note, ...]
+    labels: tuple[int, ...] = ()
+    """Of a label map."""
+    says_labels: bool = False
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """Of the name, without those that every scan or label map may bear."""
+        words = re.split(r"[-_. ]+", self.stem.lower())
+        numbered = (str(int(word)) if word.isdecimal() and word not in SCAN_WORDS else word for word in words)
+        return tuple(word for word in numbered if word not in LABEL_WORDS | SCAN_WORDS)
 
 
 def recognises(source: Path) -> bool:
-    """Whether `source` is a NIfTI file or has some directly in it."""
-    return bool(_volumes(source))
+    """Whether `source` is a NIfTI file, or has some directly in it."""
+    return any(file.folder in (source, source.parent) for file in _files(source))
 
 
 def find(source: Path) -> Dataset:
-    """One unlabelled case a file."""
-    cases = (
-        Case(case_id=name, patient=name, files=(path,), read_volume=partial(load_volume, path))
-        for name, path in _volumes(source).items()
+    """One case a scan, with labels where a label map is its own."""
+    if not source.is_dir():
+        return Dataset("nifti", source.parent, tuple(_case(file, file.stem) for file in _files(source)))
+    files = [_looked_into(file) for file in _files(source)]
+    label_maps = [file for file in files if file.labels or file.says_labels]
+    scans = [file for file in files if file not in label_maps]
+    label_map = find_label_map(source)
+    names, patients, notes = _names(scans, source)
+    cases = [
+        replace(_with_labels(_case(scan, name), scan, scans, label_maps, label_map), patient=patient)
+        for scan, name, patient in zip(scans, names, patients, strict=True)
+    ]
+    return Dataset(
+        "nifti", source, tuple(sorted(cases, key=lambda case: natural_key(case.case_id))), (), notes
     )
-    return Dataset("nifti", source if source.is_dir() else source.parent, tuple(cases))
 
 
-def _volumes(source: Path) -> dict[str, Path]:
-    if source.is_dir():
-        return nifti_files(source)
-    name = nifti_stem(source)
-    return {name: source} if name else {}
+def _files(source: Path) -> list[_File]:
+    """Every NIfTI file at or below `source`, one of each name in a folder."""
+    copies: dict[tuple[Path, str], list[Path]] = defaultdict(list)
+    for path in regular_files(source).named:
+        if stem := nifti_stem(path):
+            folder = path.parent.parent if nifti_stem(path.parent) and path.parent != source else path.parent
+            copies[folder, stem].append(path)
+    return [_File(path, *key, notes) for key, paths in copies.items() for path, notes in [one_copy(paths)]]
+
+
+def _looked_into(file: _File) -> _File:
+    says = not LABEL_WORDS.isdisjoint(re.split(r"[-_. ]+", file.stem.lower()))
+    try:
+        return replace(file, labels=label_values(file.path), says_labels=says)
+    except InputError:  # named when it is read
+        return replace(file, says_labels=says)
+
+
+def _case(file: _File, name: str) -> Case:
+    return Case(name, name, (file.path,), partial(load_volume, file.path), notes=file.notes)
+
+
+def _with_labels(
+    case: Case, scan: _File, scans: list[_File], label_maps: list[_File], label_map: LabelMap | None
+) -> Case:
+    """`case` with the label map that belongs to it, if that is plain; else with a note that says why not."""
+    here = [file for file in label_maps if file.folder == scan.folder]
+    choices = [file for file in here if file.words == scan.words]
+    if not choices and sum(other.folder == scan.folder for other in scans) == 1:
+        choices = here
+    if not here and sum(other.words == scan.words for other in scans) == 1:  # images/x.nii, labels/x.nii
+        scanned = {other.folder for other in scans}
+        choices = [f for f in label_maps if f.words == scan.words and f.folder not in scanned]
+    if not choices:
+        return case
+    own = choices[0]
+    if len(choices) > 1:
+        names = ", ".join(file.path.name for file in choices)
+        message = (
+            f"It may belong to any of {names}: none is read. Name its own like the scan, with _seg behind."
+        )
+        return replace(case, notes=(*case.notes, Note(own.path, "ambiguous-labels", printable(message))))
+    if label_map is None and own.labels and max(own.labels) > TUMOR:
+        message = f"Its labels go up to {max(own.labels)}: say in labels.json which are liver and tumour."
+        return replace(case, notes=(*case.notes, Note(own.path, "label-values", message)))
+    return replace(
+        case,
+        files=(*case.files, *label_files(own.path, label_map)),
+        read_labels=label_reader(own.path, label_map),
+        notes=(*case.notes, *own.notes),
+    )
+
+
+def _names(scans: list[_File], source: Path) -> tuple[list[str], list[str], tuple[Note, ...]]:
+    """Of each scan its case id and its patient, and what was decided about patients."""
+    stems, in_folder = Counter(scan.stem for scan in scans), Counter(scan.folder for scan in scans)
+    paths = ["_".join((*scan.folder.relative_to(source).parts, scan.stem)) for scan in scans]
+    of_patients = len(in_folder) > 1 and len(scans) <= MOST_SCANS_OF_A_PATIENT * len(in_folder)
+    if not of_patients:
+        unique = all(count == 1 for count in stems.values())
+        names = [printable(scan.stem if unique else path) for scan, path in zip(scans, paths, strict=True)]
+        return names, names, ()
+    names, patients = [], []
+    for scan, path in zip(scans, paths, strict=True):
+        parts = scan.folder.relative_to(source).parts
+        names.append(printable("_".join(parts) if parts and in_folder[scan.folder] == 1 else path))
+        patients.append(printable(parts[0]) if parts else names[-1])
+    message = "Scans that lie in one folder count as one patient's: no split separates them."
+    several = max(Counter(patients).values()) > 1
+    return names, patients, (Note(source, "patients", message),) if several else ()

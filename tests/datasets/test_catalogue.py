@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 from layouts import (
@@ -13,6 +15,7 @@ from layouts import (
     write_lits_case,
     write_msd,
     write_nifti,
+    write_picture,
 )
 
 from livseg_lib.datasets import ADAPTERS, find_cases
@@ -38,8 +41,50 @@ def test_every_layout_is_recognised(tmp_path, name):
 
 def test_a_name_forces_the_adapter(tmp_path):
     write_lits_case(tmp_path, 1)
-    cases = find_cases(tmp_path, dataset="nifti").cases
-    assert [case.case_id for case in cases] == ["segmentation-1", "volume-1"]
+    assert find_cases(tmp_path).name == "lits"
+    found = find_cases(tmp_path, dataset="nifti")
+    assert (found.name, [case.case_id for case in found.cases]) == ("nifti", ["volume-1"])
+
+
+def test_a_label_map_alone_is_no_scan_and_what_lies_beside_is_told(tmp_path):
+    write_dicom_series(tmp_path / "dicom", small_ct()[0])
+    write_nifti(tmp_path / "example_seg.nii.gz", small_ct()[1])
+    for k in range(5):
+        write_picture(tmp_path / "masks" / f"{k}.png", np.zeros((9, 9), np.uint8))
+    (tmp_path / "notes.txt").write_text("no data")
+    dataset = find_cases(tmp_path)
+    assert dataset.name == "dicom"
+    (case,) = dataset.cases
+    np.testing.assert_array_equal(case.read_volume().voxels, small_ct()[0])
+    told = {note.where.name: (note.code, note.severity, note.message) for note in dataset.notes}
+    assert set(told) == {"example_seg.nii.gz", "0.png"}
+    assert "1 NIfTI file(s)" in told["example_seg.nii.gz"][2] and "5 picture file(s)" in told["0.png"][2]
+    assert {each[:2] for each in told.values()} == {("passed-over", "warning")}
+
+
+@pytest.mark.parametrize("name", ["lits", "msd", "nifti", "kaggle"])
+def test_dicom_that_another_layout_leaves_is_told_and_so_are_zips_and_pipes(tmp_path, name):
+    WRITERS[name](tmp_path)
+    assert find_cases(tmp_path).notes == ()
+    write_dicom_series(tmp_path / "series", small_ct()[0])
+    replace_by_zip(write_dicom_series(tmp_path / "other", small_ct()[0]))
+    os.mkfifo(tmp_path / "pipe.nii")
+    (tmp_path / "lost.nii.gz").symlink_to("nowhere")
+    (tmp_path / "lost.txt").symlink_to("nowhere")
+    (tmp_path / "._twin.nii.gz").write_bytes(b"Mac OS X")
+    dataset = find_cases(tmp_path)
+    assert dataset.name == name
+    severities = {note.where.name: note.severity for note in dataset.notes}
+    lost = {} if name == "nifti" else {"lost.nii.gz": "error"}  # there it is a case, and its reading fails
+    expected = {"image_0": "warning", "other.zip": "warning", "pipe.nii": "warning", "lost.txt": "warning"}
+    assert severities == expected | lost
+    assert name != "nifti" or "lost" in [case.case_id for case in dataset.cases]
+
+
+def test_label_maps_alone_are_no_data_set(tmp_path):
+    write_nifti(tmp_path / "seg.nii.gz", small_ct()[1])
+    with pytest.raises(InputError, match="no data set in it"):
+        find_cases(tmp_path)
 
 
 def test_single_files(tmp_path):

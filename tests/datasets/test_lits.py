@@ -10,7 +10,7 @@ import pytest
 from layouts import SPACING_MM, small_ct, write_lits_case
 
 from livseg_lib.datasets import find_cases, lits
-from livseg_lib.errors import InputError
+from livseg_lib.datasets.check import check_dataset
 
 
 def test_pairs_in_any_folders_in_natural_order(tmp_path):
@@ -67,8 +67,48 @@ def test_other_names_are_no_volumes(tmp_path):
     assert [case.case_id for case in find_cases(tmp_path).cases] == ["volume-3"]
 
 
-def test_one_number_twice_is_refused(tmp_path):
+def test_equal_copies_of_a_file_are_one_case_and_told(tmp_path):
     write_lits_case(tmp_path / "a", 3)
     write_lits_case(tmp_path / "b", 3)
-    with pytest.raises(InputError, match="same number"):
-        find_cases(tmp_path)
+    dataset = find_cases(tmp_path)
+    (case,) = dataset.cases
+    assert case.files == (tmp_path / "a" / "volume-3.nii.gz", tmp_path / "a" / "segmentation-3.nii.gz")
+    assert [(note.where.parent.name, note.severity) for note in case.notes] == [("b", "warning")] * 2
+    assert dataset.notes == ()  # told once
+
+
+@pytest.mark.parametrize("index", [0, 1])
+@pytest.mark.parametrize("broken", ["volume-3.nii", "volume-3.nii.gz"])
+def test_a_good_copy_of_a_broken_file_is_read(tmp_path, broken, index):
+    path = write_lits_case(tmp_path, 3)[index]
+    path.with_suffix("").write_bytes(gzip.decompress(path.read_bytes()))
+    worse = tmp_path / broken.replace("volume", ("volume", "segmentation")[index])
+    worse.write_bytes(worse.read_bytes()[:-200])
+    write_lits_case(tmp_path, 4)
+    case, other = find_cases(tmp_path).cases
+    np.testing.assert_array_equal(case.read_labels(case.read_volume()), small_ct(3)[1])
+    (note,) = case.notes
+    assert note.where == worse and "in its place" in note.message and other.notes == ()
+
+
+def test_copies_that_differ_are_an_error_of_their_case_alone(tmp_path):
+    write_lits_case(tmp_path / "a", 3)
+    write_lits_case(tmp_path / "b", 3, seed=9)
+    write_lits_case(tmp_path, 4)
+    report = check_dataset(find_cases(tmp_path), progress=False)
+    assert report.cases["usable"].tolist() == [False, True]
+    errors = report.findings[report.findings["severity"] == "error"]
+    assert set(errors["case"]) == {"volume-3"} and errors["message"].str.contains("they differ").all()
+
+
+def test_folders_named_like_files_and_names_in_capitals(tmp_path):
+    for path in write_lits_case(tmp_path / "x", 1):
+        inner = tmp_path / path.stem / path.stem
+        inner.parent.mkdir()
+        inner.write_bytes(gzip.decompress(path.read_bytes()))
+        path.unlink()
+    for path in write_lits_case(tmp_path / "x", 2):
+        path.rename(path.with_name(path.name.upper()))
+    cases = find_cases(tmp_path).cases
+    assert [case.case_id for case in cases] == ["volume-1", "volume-2"]
+    assert all(case.read_labels(case.read_volume()).max() == 2 for case in cases)

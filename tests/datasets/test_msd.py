@@ -101,3 +101,33 @@ def test_broken_dataset_json_is_told(tmp_path, text):
     (tmp_path / "dataset.json").write_text(text)
     with pytest.raises(InputError, match=r"dataset\.json"):
         find_cases(tmp_path)
+
+
+def test_names_of_nnunet_meet_their_labels_and_other_channels_are_told(tmp_path):
+    write_msd(tmp_path, (1, 2, 3))
+    for number in (1, 2):
+        image = tmp_path / "imagesTr" / f"liver_{number}.nii.gz"
+        image.with_name(f"liver_{number}_0001.nii.gz").write_bytes(image.read_bytes())
+        image.rename(image.with_name(f"liver_{number}_0000.nii.gz"))
+    write_nifti(tmp_path / "imagesTr" / "case_0003.nii.gz", small_ct()[0])  # a number, not a channel
+    dataset = find_cases(tmp_path)
+    assert [(case.case_id, case.read_labels is not None) for case in dataset.cases] == [
+        ("case_0003", False),
+        ("liver_1", True),
+        ("liver_2", True),
+        ("liver_3", True),
+    ]
+    assert dataset.unpaired == ()
+    (note,) = dataset.notes
+    assert note.code == "passed-over" and "liver_1_0001.nii.gz, liver_2_0001.nii.gz" in note.message
+
+
+def test_folders_named_like_files_are_looked_into(tmp_path):
+    write_msd(tmp_path, (1,))
+    for path in (*(tmp_path / "imagesTr").iterdir(), *(tmp_path / "labelsTr").iterdir()):
+        content = path.read_bytes()
+        path.unlink()
+        path.mkdir()
+        (path / path.name).write_bytes(content)
+    (case,) = find_cases(tmp_path).cases
+    assert (case.case_id, case.read_labels(case.read_volume()).max()) == ("liver_1", 2)

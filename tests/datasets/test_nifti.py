@@ -1,0 +1,116 @@
+"""NIfTI files in folders of any shape, and which label map belongs to which scan."""
+
+from __future__ import annotations
+
+import gzip
+
+import numpy as np
+import pytest
+from layouts import small_ct, write_nifti
+
+from livseg_lib.datasets import check_dataset, find_cases
+
+CT, LABELS = small_ct()
+ORGANS = np.where(LABELS == 2, 5, LABELS)
+
+
+def write(folder, *names):
+    """A scan for each name, a label map where the name says so."""
+    for number, name in enumerate(names):
+        said = any(word in name for word in ("seg", "mask", "label", "liver"))
+        write_nifti(folder / name, LABELS if said else small_ct(number)[0])
+
+
+def summary(folder):
+    return [
+        (
+            case.case_id,
+            case.patient,
+            case.files[-1].relative_to(folder).as_posix() if case.read_labels else None,
+        )
+        for case in find_cases(folder).cases
+    ]
+
+
+def test_a_label_map_beside_its_scan_is_its_label(tmp_path):
+    write(tmp_path, "pat1.nii.gz", "pat1_seg.nii.gz", "pat2_ct.nii", "pat2_mask.nii.gz", "pat3.nii.gz")
+    assert summary(tmp_path) == [
+        ("pat1", "pat1", "pat1_seg.nii.gz"),
+        ("pat2_ct", "pat2_ct", "pat2_mask.nii.gz"),
+        ("pat3", "pat3", None),
+    ]
+    case = find_cases(tmp_path).cases[0]
+    np.testing.assert_array_equal(case.read_labels(case.read_volume()), LABELS)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [("ct.nii.gz", "seg.nii.gz"), ("CT.NII.GZ", "liver.nii"), ("scan.nii/scan.nii", "mask.nii/mask.nii")],
+)
+def test_a_folder_a_patient(tmp_path, names):
+    for patient in ("anna", "bela"):
+        for name, array in zip(names, (CT, LABELS), strict=True):
+            path = write_nifti(tmp_path / patient / name.lower(), array)
+            path.rename(tmp_path / patient / name)
+    assert [row[:2] for row in summary(tmp_path)] == [("anna", "anna"), ("bela", "bela")]
+    for case in find_cases(tmp_path).cases:
+        np.testing.assert_array_equal(case.read_labels(case.read_volume()), LABELS)
+
+
+def test_several_scans_of_a_patient_are_never_separated(tmp_path):
+    write(tmp_path / "anna", "arterial.nii", "portal.nii", "arterial_seg.nii")
+    write(tmp_path / "bela" / "2020", "portal.nii")
+    assert summary(tmp_path) == [
+        ("anna_arterial", "anna", "anna/arterial_seg.nii"),
+        ("anna_portal", "anna", None),
+        ("bela_2020", "bela", None),
+    ]
+    (note,) = find_cases(tmp_path).notes
+    assert note.code == "patients"
+
+
+def test_folders_of_many_scans_are_no_patients_and_labels_may_lie_in_their_own(tmp_path):
+    write(tmp_path / "images", *(f"case_{n}.nii" for n in range(5)))
+    for n in range(5):
+        write_nifti(tmp_path / "truth" / f"case_{n}.nii.gz", LABELS)
+    assert summary(tmp_path) == [(f"case_{n}", f"case_{n}", f"truth/case_{n}.nii.gz") for n in range(5)]
+
+
+def test_which_of_several_label_maps_is_meant_is_not_guessed(tmp_path):
+    write(tmp_path, "scan_ct.nii", "mask_a.nii", "mask_b.nii")
+    dataset = find_cases(tmp_path)
+    (case,) = dataset.cases
+    assert case.read_labels is None
+    (note,) = case.notes
+    assert note.code == "ambiguous-labels" and "mask_a.nii, mask_b.nii" in note.message
+
+
+def test_labels_of_all_organs_are_not_taken_for_liver_and_tumour_unless_a_file_says_which(tmp_path):
+    write_nifti(tmp_path / "scan.nii", CT)
+    write_nifti(tmp_path / "scan_seg.nii", ORGANS)
+    report = check_dataset(find_cases(tmp_path), progress=False)
+    assert report.cases["usable"].tolist() == [True]
+    assert report.findings["code"].tolist() == ["label-values", "unlabelled"]
+    (tmp_path / "labels.json").write_text('{"liver": [1], "tumor": 5}')
+    (case,) = find_cases(tmp_path).cases
+    np.testing.assert_array_equal(case.read_labels(case.read_volume()), LABELS)
+
+
+def test_labels_that_cannot_be_read_stay_labels_by_their_name(tmp_path):
+    write(tmp_path, "pat1.nii.gz", "pat1_seg.nii.gz")
+    path = tmp_path / "pat1_seg.nii.gz"
+    path.write_bytes(path.read_bytes()[:-40])
+    report = check_dataset(find_cases(tmp_path), progress=False)
+    assert report.cases[["case", "usable"]].values.tolist() == [["pat1", False]]
+
+
+def test_a_good_copy_is_read_in_place_of_a_broken_one(tmp_path):
+    path = write_nifti(tmp_path / "scan.nii.gz", CT)
+    (tmp_path / "scan.nii").write_bytes(gzip.decompress(path.read_bytes())[:-50])
+    (case,) = find_cases(tmp_path).cases
+    assert case.files == (path,) and "in its place" in case.notes[0].message
+
+
+def test_one_file_is_a_case_whatever_it_holds(tmp_path):
+    (case,) = find_cases(write_nifti(tmp_path / "seg.nii.gz", LABELS)).cases
+    assert case.case_id == "seg"
