@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import warnings
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pydicom
-from pydicom.uid import CTImageStorage, generate_uid
+from pydicom.uid import CTImageStorage, MRImageStorage, generate_uid
 
 from livseg_lib.application.scan import Scan
-from livseg_lib.datasets.dicom import read_series, survey
-from livseg_lib.datasets.dicom_headers import Series, SliceHeader, damage_named
+from livseg_lib.datasets.dicom import Series, read_chosen, read_series, series_notes, skipped_notes, survey
+from livseg_lib.datasets.dicom_headers import SliceHeader, damage_named, digits_only, read_whole
 from livseg_lib.datasets.file_trees import open_tree
 from livseg_lib.datasets.slice_stack import order_slices
 from livseg_lib.errors import InputError
@@ -37,13 +36,16 @@ def read_dicom(source: Path, wanted: str | None = None, keep_identity: bool = Fa
 
     Raises InputError as `read_series` does, and where several series could be meant.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # pydicom's quote what stands in headers
-        found = survey(source).series
-        chosen, note = choose_series(found, wanted, source) if found else (None, "")
-        volume = read_series(source, chosen.uid if chosen else None)  # says why where there is none
-        headers = _headers(source, order_slices(chosen.slices, source), keep_identity)
-    return Scan(volume, headers=headers, notes=(note,) if note else ())
+    found = survey(source)
+    if not found.series:
+        read_series(source)  # says why there is none
+    of_ct = [one for one in found.series if one.modality == "ct"]
+    among = found.series if wanted is not None else of_ct or found.series
+    chosen, note = choose_series(among, wanted, source)
+    volume = read_chosen(source, chosen)
+    headers = _headers(source, order_slices(chosen.slices, source), keep_identity)
+    decided = [each.message for each in (*series_notes(chosen, source), *skipped_notes(found, source))]
+    return Scan(volume, headers=headers, notes=tuple(filter(None, (note, *decided))))
 
 
 def choose_series(series: Sequence[Series], wanted: str | None, source: Path) -> tuple[Series, str]:
@@ -89,17 +91,22 @@ def _headers(source: Path, slices: Sequence[SliceHeader], keep_identity: bool) -
     """One a slice: place, size and UIDs, and what all of them share."""
     tags = [*PLACE, *(IDENTITY if keep_identity else ())]
     where = f"{source}/{slices[0].name}"
-    with damage_named(where), open_tree(source) as tree, tree.open_file(slices[0].name) as file:
-        first = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=tags)
-    shared = {keyword: first.get(keyword) or generate_uid() for keyword in PLACE}
+    with damage_named(where), open_tree(source) as tree:
+        first = read_whole(tree, slices[0].name, tags)
+    shared = {keyword: digits_only(first.get(keyword)) or generate_uid() for keyword in PLACE}
     shared |= {keyword: first.get(keyword, "") for keyword in tags[len(PLACE) :]}
-    return tuple(_header(one, shared) for one in slices)
+    own: dict[str, SliceHeader] = {}
+    for one in slices:  # emptied and shared UIDs, and those of frames, cannot tell slices apart
+        uid = one.instance_uid if one.instance_uid not in ("", *own) else generate_uid()
+        own[uid] = one
+    return tuple(_header(one, uid, shared) for uid, one in own.items())
 
 
-def _header(one: SliceHeader, shared: dict) -> pydicom.Dataset:
+def _header(one: SliceHeader, instance_uid: str, shared: dict) -> pydicom.Dataset:
     header = pydicom.Dataset()
-    header.SOPClassUID, header.Modality = CTImageStorage, "CT"
-    header.SOPInstanceUID, header.SeriesInstanceUID = one.instance_uid, one.series_uid
+    header.SOPClassUID = CTImageStorage if one.modality == "ct" else MRImageStorage
+    header.Modality = one.modality.upper()
+    header.SOPInstanceUID, header.SeriesInstanceUID = instance_uid, one.series_uid
     header.Rows, header.Columns = one.shape
     header.ImagePositionPatient = _decimals(one.position_mm)
     header.ImageOrientationPatient = _decimals(one.directions.ravel())

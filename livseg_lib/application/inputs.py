@@ -8,8 +8,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-import pydicom
-
 from livseg_lib.application.dicom_input import read_dicom
 from livseg_lib.application.picture_input import (
     PICTURE_SUFFIXES,
@@ -19,7 +17,7 @@ from livseg_lib.application.picture_input import (
 )
 from livseg_lib.application.scan import PatientInput, Scan
 from livseg_lib.datasets import ADAPTERS, Case, find_cases
-from livseg_lib.datasets.dicom_series import MAGIC, PREAMBLE_BYTES
+from livseg_lib.datasets.dicom_headers import begins_like_dicom, study_uid
 from livseg_lib.datasets.files import files_of, natural_key, nifti_stem
 from livseg_lib.errors import InputError
 from livseg_lib.volumes import load_volume
@@ -104,7 +102,7 @@ def _entries(path: Path) -> list[Path]:
     if path.is_file() or _holds_dicom(path, directly=True):
         return [path]
     entries = _visible(path)
-    studies = [_study_uid(entry) for entry in entries if entry.is_dir() and _holds_dicom(entry)]
+    studies = [study_uid(first) for entry in entries if entry.is_dir() and (first := _first_dicom(entry))]
     one_study = len(set(studies)) == 1 and studies[0] is not None
     return [path] if one_study and len(studies) == len(entries) else entries
 
@@ -121,7 +119,7 @@ def _of_entry(entry: Path, reading: Reading) -> list[PatientInput]:
         return [PatientInput(entry.stem, "picture", (entry,), read, {"picture_hu": reading.picture_hu})]
     if entry.suffix.lower() == ".zip":
         return [_dicom(entry.stem, entry, reading)]
-    if _is_dicom(entry):
+    if begins_like_dicom(entry):
         problem = "is a single DICOM file: what lies beside it is unknown."
         raise InputError(entry, problem, "Give the folder or the zip of its series.")
     return []
@@ -168,24 +166,4 @@ def _holds_dicom(folder: Path, directly: bool = False) -> bool:
 
 def _first_dicom(folder: Path, directly: bool = False) -> Path | None:
     files = folder.glob("*") if directly else folder.rglob("*")
-    return next((path for path in files if path.is_file() and _is_dicom(path)), None)
-
-
-def _is_dicom(path: Path) -> bool:
-    try:
-        with path.open("rb") as file:
-            file.seek(PREAMBLE_BYTES)
-            return file.read(len(MAGIC)) == MAGIC
-    except OSError:  # listed as passed over
-        return False
-
-
-def _study_uid(folder: Path) -> str | None:
-    """Of the first DICOM file in or below `folder`; None where it has none or cannot be read."""
-    try:
-        found = pydicom.dcmread(
-            _first_dicom(folder), stop_before_pixels=True, specific_tags=["StudyInstanceUID"]
-        )
-        return str(found.StudyInstanceUID)
-    except Exception:  # a damaged file is named when its series is read
-        return None
+    return next((path for path in files if path.is_file() and begins_like_dicom(path)), None)

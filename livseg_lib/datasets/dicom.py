@@ -1,18 +1,27 @@
-"""CT series in DICOM, from a folder or a zip, as volumes."""
+"""CT and MR series in DICOM, from a folder or a zip, as volumes."""
 
 from __future__ import annotations
 
-from collections import Counter
+import os
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pydicom
-from pydicom.pixels import get_decoder
+from pydicom.pixels import get_decoder, pixel_array
 from pydicom.uid import UID
 
-from livseg_lib.datasets.dicom_headers import Series, SliceHeader, Survey, damage_named, survey_tree
+from livseg_lib.datasets.case import Note
+from livseg_lib.datasets.dicom_headers import SliceHeader, damage_named, digits_only, read_slices, read_whole
 from livseg_lib.datasets.file_trees import FileTree, open_tree
-from livseg_lib.datasets.slice_stack import order_slices, stack_affine
+from livseg_lib.datasets.slice_stack import (
+    jitter_note,
+    order_slices,
+    same_grid,
+    slices_at_one_place,
+    stack_affine,
+)
 from livseg_lib.errors import InputError
 from livseg_lib.native_grid import new_grid
 from livseg_lib.volumes import MAX_VOLUME_BYTES, Volume
@@ -20,32 +29,101 @@ from livseg_lib.volumes import MAX_VOLUME_BYTES, Volume
 INT16 = np.iinfo(np.int16)
 MASK_VALUES = (0, 1, 255)
 """3D-IRCADb-01 stores masks as 0 and 255."""
+FEWEST_ALIKE = 3
+"""Series of one slice that may be one scan whose slices were given a series each."""
+PIXELS = (
+    *("Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated"),
+    *("BitsStored", "HighBit", "PixelRepresentation", "PixelData", "PlanarConfiguration"),
+    *("ExtendedOffsetTable", "ExtendedOffsetTableLengths", "FloatPixelData", "DoubleFloatPixelData"),
+)
+LISTED = 3
+"""Files named in a message."""
+
+
+@dataclass(frozen=True)
+class Series:
+    """The slices of one series, in order of file name."""
+
+    uid: str
+    number: int | None
+    slices: tuple[SliceHeader, ...]
+    broken: tuple[InputError, ...] = ()
+    """Of files that belong, or may belong, to the series but cannot be read: it is not whole."""
+    merged_from: int = 1
+    """Series that these slices were given, where each had one of its own."""
+
+    def __str__(self) -> str:
+        number = "without a number" if self.number is None else self.number
+        return f"series {number} of {len(self.slices)} slices ({self.uid})"
+
+    @property
+    def modality(self) -> str:
+        """ "ct" or "mr"."""
+        return self.slices[0].modality
+
+
+@dataclass(frozen=True)
+class Survey:
+    """Everything found in a folder or zip."""
+
+    series: tuple[Series, ...]
+    """Largest first."""
+    skipped: tuple[tuple[str, str], ...]
+    """File and reason, for all that is no slice: other objects, localizers, what cannot be read."""
 
 
 def survey(source: Path | str) -> Survey:
-    """All CT series below `source` (a folder, a zip or a folder in a zip) and the files passed over."""
+    """All series below `source` (a folder, a zip or a folder in a zip) and the files passed over."""
     with open_tree(source) as tree:
         return survey_tree(tree, source)
 
 
 def list_series(source: Path | str) -> list[Series]:
-    """The CT series below `source`, the one with most slices first."""
+    """The series below `source`, the one with most slices first."""
     return list(survey(source).series)
 
 
-def read_series(source: Path | str, series_uid: str | None = None) -> Volume:
-    """Read the one CT series below `source`, or the one of several that `series_uid` names.
+def survey_tree(tree: FileTree, source: object) -> Survey:
+    """Read every header, each file by itself."""
+    by_series: dict[str, list[SliceHeader]] = defaultdict(list)
+    skipped, broken = list(tree.passed_over), []
+    for name in tree.names:
+        try:
+            found = read_slices(tree, name, f"{source}/{name}")
+        except InputError as error:
+            broken.append((name, getattr(error, "series_uid", None), error))
+            continue
+        if isinstance(found, str):
+            skipped.append((name, found))
+        else:
+            by_series[found[0].series_uid] += found
+    series = _merged([_series(uid, slices, broken) for uid, slices in by_series.items()])
+    series.sort(key=lambda one: (-len(one.slices), one.uid))
+    belonging = {id(error) for one in series for error in one.broken}
+    skipped += [(name, error.problem) for name, _, error in broken if id(error) not in belonging]
+    return Survey(tuple(series), tuple(skipped))
 
-    Slices are ordered by their position along the slice normal, never by name or number.
-    Raises InputError if there is no series or several, if slices are missing, coincide or differ in
-    grid, if the stack is uneven or tilted, and if a file is damaged or in a compression that no
-    installed decoder reads.
+
+def read_series(source: Path | str, series_uid: str | None = None) -> Volume:
+    """Read the one series below `source`, or the one of several that `series_uid` names.
+
+    Slices are ordered by their position along the slice normal, never by name or number; those sent twice
+    with equal pixels are read once. Raises InputError if there is no series or several, if slices are
+    missing, differ at one place, or differ in grid, if the stack is uneven or tilted, and if a file is
+    damaged or in a compression that no installed decoder reads.
     """
+    return read_chosen(source, _choose(survey(source), series_uid, source))
+
+
+def read_chosen(source: Path | str, series: Series) -> Volume:
+    """Read one of the series that `survey(source)` found. Raises InputError as `read_series` does."""
+    if series.broken:
+        raise series.broken[0]
+    order = order_slices(series.slices, source)
+    copies = {place[0]: place[1:] for place in slices_at_one_place(series.slices, source)}
+    affine = stack_affine(order, source)
     with open_tree(source) as tree:
-        series = _choose(survey_tree(tree, source), series_uid, source)
-        slices = order_slices(series.slices, source)
-        affine = stack_affine(slices, source)
-        stack = _read_stack(tree, slices, source)
+        stack = _read_stack(tree, order, copies, source)
     stored = stack.transpose(2, 1, 0)  # (slice, row, column) -> (i, j, k) of NIfTI
     grid = new_grid(stored.shape, affine, np.dtype(np.int16))
     return Volume(np.ascontiguousarray(grid.orientation.to_lps(stored)), grid.spacing_mm, grid)
@@ -69,11 +147,106 @@ def read_mask_series(source: Path | str, like: Volume) -> np.ndarray:
     return mask.voxels > 0
 
 
+def series_notes(series: Series, source: Path | str) -> list[Note]:
+    """What was decided in reading the headers of `series`."""
+    slices, found = series.slices, []
+    if series.merged_from > 1:
+        message = f"{series.merged_from} series of one slice each lie as one scan, and are read as one."
+        found.append(("merged-series", message))
+    remarks = Counter(remark for one in slices for remark in one.remarks)
+    found += [(code, f"{n} of {len(slices)} slices {text}.") for (code, text), n in remarks.items()]
+    uids = [(one.instance_uid, one.frame) for one in slices]
+    if (own := len(set(uids))) < len(slices) or not all(uid for uid, _ in uids):
+        message = f"{len(slices)} slices have {own} SOPInstanceUID(s) in all: they are told by their places."
+        found.append(("shared-uid", message))
+    if series.modality == "mr":
+        found.append(("mr-series", "This is an MR series: its values are no HU. Read it with --modality mr."))
+    try:
+        places = slices_at_one_place(slices, source)
+        if twice := len(slices) - len(places):
+            message = f"{twice} slice(s) were sent twice: they are read once, where their pixels are equal."
+            found.append(("sent-twice", message))
+        if jitter := jitter_note(order_slices(slices, source)):
+            found.append(("uneven", jitter))
+    except InputError:  # reading says so
+        pass
+    return [Note(source, code, message) for code, message in found]
+
+
+def skipped_notes(found: Survey, source: Path | str) -> list[Note]:
+    """The files passed over, one note a reason."""
+    notes = []
+    for reason, names in _by_reason(found.skipped).items():
+        listed = ", ".join(names[:LISTED]) + (", ..." if len(names) > LISTED else "")
+        message = f"{len(names)} file(s) passed over: {reason.rstrip('.')} ({listed})."
+        notes.append(Note(Path(source, names[0]), "passed-over", message))
+    return notes
+
+
+def _by_reason(skipped: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
+    names = defaultdict(list)
+    for name, reason in skipped:
+        names[reason].append(name)
+    return names
+
+
+def _series(uid: str, slices: list[SliceHeader], broken: Sequence[tuple[str, str | None, InputError]]):
+    """With the broken files that name it as theirs, or that name none and lie beside its slices."""
+    folders = {os.path.dirname(one.name) for one in slices}
+    own = [
+        error
+        for name, owner, error in broken
+        if owner == uid or (owner is None and os.path.dirname(name) in folders)
+    ]
+    return Series(uid, slices[0].series_number, tuple(slices), tuple(own))
+
+
+def _merged(series: list[Series]) -> list[Series]:
+    """With series of one slice each that form one even stack as one: an anonymiser gave each its own UID."""
+    alone = [one for one in series if len(one.slices) == 1]
+    merged = [one for one in series if len(one.slices) > 1]
+    for alike in _alike(alone):
+        slices = tuple(one.slices[0] for one in alike)
+        try:
+            if len(alike) < FEWEST_ALIKE or len(order_slices(slices, "")) < len(slices):
+                raise InputError("", "These are scans of their own.")
+            stack_affine(order_slices(slices, ""), "")
+        except InputError:
+            merged += alike
+        else:
+            broken = {id(error): error for one in alike for error in one.broken}
+            uid = digits_only("", "\0".join(sorted(one.uid for one in alike)))
+            merged.append(Series(uid, alike[0].number, slices, tuple(broken.values()), len(alike)))
+    return merged
+
+
+def _alike(alone: list[Series]) -> list[list[Series]]:
+    """Groups of one grid, modality and, where several share one, study and frame of reference."""
+    studies = Counter(_study(one) for one in alone)
+    groups: list[list[Series]] = []
+    for one in alone:
+        study = _study(one) if studies[_study(one)] > 1 else None
+        for group in groups:
+            theirs = _study(group[0]) if studies[_study(group[0])] > 1 else None
+            if study == theirs and same_grid(one.slices[0], group[0].slices[0]):
+                group.append(one)
+                break
+        else:
+            groups.append([one])
+    return groups
+
+
+def _study(one: Series) -> tuple[str, str, str]:
+    first = one.slices[0]
+    return first.modality, first.study_uid, first.frame_of_reference
+
+
 def _choose(found: Survey, series_uid: str | None, source: Path | str) -> Series:
     if not found.series:
-        reasons = Counter(reason for _, reason in found.skipped).most_common(3)
-        seen = "; ".join(f"{count} files: {reason}" for reason, count in reasons) or "no files"
-        raise InputError(source, f"There is no CT series here ({seen}).", "Give the folder of the CT slices.")
+        reasons = sorted(_by_reason(found.skipped).items(), key=lambda item: -len(item[1]))
+        seen = "; ".join(f"{len(names)} files: {reason.rstrip('.')}" for reason, names in reasons[:LISTED])
+        problem = f"There is no CT series here ({seen or 'no files'})."
+        raise InputError(source, problem, "Give the folder of the CT slices.")
     wanted = [one for one in found.series if series_uid in (None, one.uid)]
     if len(wanted) == 1:
         return wanted[0]
@@ -83,31 +256,59 @@ def _choose(found: Survey, series_uid: str | None, source: Path | str) -> Series
     raise InputError(source, f"There is no series {series_uid}, but {listing}.", "Name one of these.")
 
 
-def _read_stack(tree: FileTree, slices: list[SliceHeader], source: Path | str) -> np.ndarray:
+def _read_stack(
+    tree: FileTree, order: list[SliceHeader], copies: dict[SliceHeader, list[SliceHeader]], source: object
+) -> np.ndarray:
     """int16 HU (slice, row, column)."""
-    shape = (len(slices), *slices[0].shape)
+    shape = (len(order), *order[0].shape)
     if np.prod(shape, dtype=float) * INT16.dtype.itemsize > MAX_VOLUME_BYTES:
         raise InputError(source, f"The series has {shape} voxels, too many to read.", "Give one scan.")
     stack = np.empty(shape, np.int16)
-    for k, one in enumerate(slices):
-        stack[k] = _read_hounsfield(tree, one, f"{source}/{one.name}")
+    pixels = _Pixels(tree, source)
+    for k, one in enumerate(order):
+        stack[k] = pixels.hounsfield(one)
+        for copy in copies[one]:
+            if not np.array_equal(pixels.hounsfield(copy), stack[k]):
+                problem = f"{one.name} and {copy.name} lie at the same place, and show different things."
+                raise InputError(source, problem, "Keep one phase and one reconstruction a series.")
     return stack
 
 
-def _read_hounsfield(tree: FileTree, one: SliceHeader, where: str) -> np.ndarray:
-    """Slope * stored + intercept, rounded and clipped to int16, (rows, columns)."""
-    with damage_named(where), tree.open_file(one.name) as file:
-        dataset = pydicom.dcmread(file)
-        _check_decoder(dataset.file_meta.TransferSyntaxUID, where)
-        slope, intercept = float(dataset.get("RescaleSlope", 1)), float(dataset.get("RescaleIntercept", 0))
-        hounsfield = dataset.pixel_array * slope + intercept
-    return np.clip(np.rint(hounsfield), INT16.min, INT16.max)
+class _Pixels:
+    """Reads slices, and keeps the last file: a multi-frame object holds many."""
+
+    def __init__(self, tree: FileTree, source: object) -> None:
+        self._tree, self._source, self._name, self._dataset = tree, source, None, None
+
+    def hounsfield(self, one: SliceHeader) -> np.ndarray:
+        """Slope * stored + intercept, rounded to int16, (rows, columns)."""
+        where = f"{self._source}/{one.name}"
+        with damage_named(where):
+            if self._name != one.name:
+                self._dataset = read_whole(self._tree, one.name, list(PIXELS))
+                self._name = one.name
+            _check_decoder(self._dataset.file_meta.TransferSyntaxUID, where)
+            values = _rescaled(pixel_array(self._dataset, index=one.frame), one)
+        if values.shape != one.shape:
+            raise InputError(where, "The pixels have another size than the header says.", "Export it again.")
+        low, high = values.min(), values.max()
+        if not (INT16.min <= low and high <= INT16.max):
+            problem = f"By RescaleSlope and RescaleIntercept values run from {low:g} to {high:g}: no HU."
+            raise InputError(where, problem, "Export the series again.")
+        return values
+
+
+def _rescaled(stored: np.ndarray, one: SliceHeader) -> np.ndarray:
+    if one.slope == 1 and one.intercept.is_integer() and stored.dtype.itemsize <= 2:
+        return stored.astype(np.int64) + int(one.intercept)
+    return np.rint(stored * one.slope + one.intercept)
 
 
 def _check_decoder(syntax: UID, where: str) -> None:
     if syntax.is_compressed and not _has_decoder(syntax):
-        remedy = "Install pylibjpeg with pylibjpeg-libjpeg, or decompress the series (gdcmconv --raw)."
-        raise InputError(where, f"No decoder is installed for pixels stored as {syntax.name}.", remedy)
+        name = syntax.name if syntax.name != syntax else "a syntax unknown here"
+        remedy = "Install python-gdcm, or decompress the series (gdcmconv --raw)."
+        raise InputError(where, f"No decoder is installed for pixels stored as {name}.", remedy)
 
 
 def _has_decoder(syntax: UID) -> bool:

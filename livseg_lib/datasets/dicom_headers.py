@@ -1,33 +1,80 @@
-"""What a DICOM folder holds, from the headers alone: CT series and their slices, and what was passed over."""
+"""What one DICOM file holds, from its header alone: the slices of a scan, or why it is none.
+
+Nothing that a header says is ever repeated in a message, but sizes, and numbers and UIDs of series where they
+are made of digits: names, dates and descriptions are not even read.
+"""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterator
+import hashlib
+import re
+import struct
+import warnings
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 import numpy as np
 import pydicom
 from pydicom.errors import InvalidDicomError
 from pydicom.filereader import read_dataset, read_preamble
-from pydicom.uid import UID, CTImageStorage, DeflatedExplicitVRLittleEndian
+from pydicom.uid import (
+    UID,
+    CTImageStorage,
+    DeflatedExplicitVRLittleEndian,
+    EnhancedCTImageStorage,
+    EnhancedMRImageStorage,
+    LegacyConvertedEnhancedCTImageStorage,
+    LegacyConvertedEnhancedMRImageStorage,
+    MRImageStorage,
+)
+from pydicom.valuerep import VR
 
 from livseg_lib.datasets.file_trees import FileTree
 from livseg_lib.errors import InputError
 
+MODALITIES = {
+    CTImageStorage: "ct",
+    EnhancedCTImageStorage: "ct",
+    LegacyConvertedEnhancedCTImageStorage: "ct",
+    MRImageStorage: "mr",
+    EnhancedMRImageStorage: "mr",
+    LegacyConvertedEnhancedMRImageStorage: "mr",
+}
+"""Kinds of object that hold slices of a scan."""
+
+PLACE = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness")
+OF_A_FRAME = (*PLACE, "RescaleSlope", "RescaleIntercept", "RescaleType", "FrameType")
+MACROS = (
+    *("PlanePositionSequence", "PlaneOrientationSequence", "PixelMeasuresSequence"),
+    *("PixelValueTransformationSequence", "CTImageFrameTypeSequence", "MRImageFrameTypeSequence"),
+)
+"""Where a multi-frame object holds them (DICOM PS3.3 C.7.6.16)."""
 WANTED = (
-    *("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "SeriesNumber", "ImageType", "Rows", "Columns"),
-    *("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness"),
-    *("PhotometricInterpretation", "SamplesPerPixel"),
+    *("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID"),
+    *("SeriesNumber", "ImageType", "Modality", "Rows", "Columns", "NumberOfFrames", "BitsAllocated"),
+    *("PhotometricInterpretation", "SamplesPerPixel", "SpacingBetweenSlices", "ModalityLUTSequence"),
+    *OF_A_FRAME,
+    *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
 )
 """Nothing that names a patient is ever read from a header."""
+
+PREAMBLE_BYTES, MAGIC = 128, b"DICM"
+AGAIN = "Export or copy it again, or remove it if it is no slice."
+NO_DICOM = "not a DICOM file"
+NEVER_TOO_LARGE_BYTES = 64 * 1024**2
+"""Above this, a file may hold at most twice what its voxels take."""
+UNSKEWED = 1e-3
+"""Largest error of the length and of the right angle of the two directions of a slice."""
+FARTHEST_MM = 1e9
 
 
 @dataclass(frozen=True, eq=False)
 class SliceHeader:
-    """One CT slice. Directions and positions are DICOM's: LPS, mm."""
+    """One slice. Directions and positions are DICOM's: LPS, mm."""
 
     name: str
     instance_uid: str
@@ -42,107 +89,290 @@ class SliceHeader:
     pixel_spacing_mm: tuple[float, float]
     """Between rows, between columns."""
     thickness_mm: float | None
+    frame: int = 0
+    """Index in a multi-frame object; 0 in others."""
+    slope: float = 1.0
+    intercept: float = 0.0
+    modality: str = "ct"
+    """ "ct" or "mr"."""
+    study_uid: str = ""
+    frame_of_reference: str = ""
+    declared_step_mm: float | None = None
+    """SpacingBetweenSlices."""
+    remarks: tuple[tuple[str, str], ...] = ()
+    """Code and sentence of what is odd in its header but can be read."""
 
 
-@dataclass(frozen=True)
-class Series:
-    """The slices of one CT series, in order of file name."""
+def read_slices(tree: FileTree, name: str, where: str) -> list[SliceHeader] | str:
+    """The slices in the file `name`: one, or one a frame; or why it is no part of a scan.
 
-    uid: str
-    number: int | None
-    slices: tuple[SliceHeader, ...]
+    Raises InputError, which knows the series as `series_uid` where that could be read, for a file that should
+    be a slice but is damaged, lacks its place, or has impossible values.
+    """
+    with damage_named(where), tree.open_file(name) as file:
+        dataset = _read_header(file, tree.sizes[name], where)
+        if dataset is None:
+            return NO_DICOM
+        modality = _modality(dataset)
+        if reason := _not_a_slice(dataset, modality, where):
+            return reason
+        values = {keyword: dataset.get(keyword) for keyword in WANTED if "Functional" not in keyword}
+        values["Modality"] = modality
+        series_uid = _series_uid(dataset, name)
+        try:
+            frames = list(_frames(dataset, values, where))
+            _check_size(values, len(frames), tree.sizes[name], where)
+            kept = [
+                (k, frame) for k, frame in enumerate(frames) if "LOCALIZER" not in (frame["FrameType"] or ())
+            ]
+            return [_slice(frame, k, name, series_uid, where) for k, frame in kept] or "a localizer"
+        except Exception as error:
+            error.series_uid = series_uid if dataset.get("SeriesInstanceUID") else None
+            raise
 
-    def __str__(self) -> str:
-        number = "without a number" if self.number is None else self.number
-        return f"series {number} of {len(self.slices)} slices ({self.uid})"
+
+def begins_like_dicom(path: Path) -> bool:
+    """Whether the first bytes of a file are those of DICOM, with its preamble or without."""
+    try:
+        with path.open("rb") as file:
+            return _is_dicom(file.read(PREAMBLE_BYTES + len(MAGIC)))
+    except OSError:  # named when its turn comes
+        return False
 
 
-@dataclass(frozen=True)
-class Survey:
-    """Everything found in a folder or zip."""
-
-    series: tuple[Series, ...]
-    """Largest first."""
-    skipped: tuple[tuple[str, str], ...]
-    """File and reason, for all that is no CT slice: other objects, localizers, second copies."""
-
-
-def survey_tree(tree: FileTree, source: object) -> Survey:
-    """Read every header. Raises InputError for a DICOM file that is damaged or lacks its geometry."""
-    by_series: dict[str, list[SliceHeader]] = defaultdict(list)
-    skipped, seen = [], set()
-    for name in tree.names:
-        found = _read_header(tree, name, f"{source}/{name}")
-        if isinstance(found, str):
-            skipped.append((name, found))
-        elif found.instance_uid in seen:
-            skipped.append((name, "a second copy of another file"))
-        else:
-            seen.add(found.instance_uid)
-            by_series[found.series_uid].append(found)
-    series = [Series(uid, slices[0].series_number, tuple(slices)) for uid, slices in by_series.items()]
-    series.sort(key=lambda one: (-len(one.slices), one.uid))
-    return Survey(tuple(series), tuple(skipped))
+def study_uid(path: Path) -> str | None:
+    """Of the DICOM file `path`; None where it names none or cannot be read."""
+    tree = FileTree()
+    tree.add(path.name, path.stat().st_size, partial(path.open, "rb"))
+    try:
+        with damage_named(str(path)):
+            return digits_only(read_whole(tree, path.name, ["StudyInstanceUID"]).get("StudyInstanceUID"))
+    except InputError:  # said when its series is read
+        return None
 
 
 @contextmanager
 def damage_named(where: str) -> Iterator[None]:
-    """Turn whatever pydicom and zipfile raise for a damaged file into an InputError that names it."""
+    """Turn whatever pydicom and zipfile raise for a damaged file into an InputError that names it.
+
+    Their words and warnings quote what stands in headers, and are dropped.
+    """
     try:
-        yield
-    except (InputError, InvalidDicomError, MemoryError):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except (InputError, MemoryError):
         raise
     except Exception as error:  # damage shows as AttributeError, ValueError, zlib.error and a dozen others
-        problem = f"The DICOM file is damaged or truncated ({type(error).__name__}: {error})."
-        raise InputError(where, problem, "Export or copy the series again.") from error
+        problem = f"The DICOM file is damaged or truncated ({type(error).__name__})."
+        damaged = InputError(where, problem, AGAIN)
+        damaged.series_uid = getattr(error, "series_uid", None)
+        raise damaged from None
 
 
-def _read_header(tree: FileTree, name: str, where: str) -> SliceHeader | str:
-    """The header of a CT slice, or why the file is none."""
+def read_whole(tree: FileTree, name: str, keywords: list[str]) -> pydicom.Dataset:
+    """The elements of the file `name`, pixels included, and how they are stored."""
+    with tree.open_file(name) as file:
+        dataset = pydicom.dcmread(_Bounded(file, tree.sizes[name]), force=True, specific_tags=keywords)
+    if "TransferSyntaxUID" not in dataset.file_meta:  # without a preamble: pydicom has found out
+        implicit, little = dataset.original_encoding
+        dataset.file_meta.TransferSyntaxUID = pydicom.uid.ImplicitVRLittleEndian
+        if not implicit:
+            dataset.file_meta.TransferSyntaxUID = (
+                pydicom.uid.ExplicitVRLittleEndian if little else pydicom.uid.ExplicitVRBigEndian
+            )
+    return dataset
+
+
+def digits_only(uid: object, key: str = "") -> str:
+    """`uid` where it is one, else a number in its stead: emptied or replaced UIDs hold anything.
+
+    The same number for the same content of `uid`, or of `key` where `uid` is empty; "" where both are.
+    """
+    text = str(uid or "").strip("\0 ")
+    if re.fullmatch(r"[0-9.]{1,64}", text):
+        return text
+    content = text or key
+    return f"2.25.{int.from_bytes(hashlib.sha256(content.encode()).digest()[:15], 'big')}" if content else ""
+
+
+class _Bounded:
+    """A file of `size` bytes of which no more is asked for than it has, whatever a length field claims."""
+
+    def __init__(self, file: BinaryIO, size: int) -> None:
+        self._file, self._size, self.seek, self.tell = file, size, file.seek, file.tell
+
+    def read(self, count: int = -1) -> bytes:
+        return self._file.read(count if 0 <= count <= self._size else self._size)
+
+
+def _is_dicom(head: bytes) -> bool:
+    """A file of Part 10, or a bare data set: its first element is of group 2 or 8, with a sensible length."""
+    if head[PREAMBLE_BYTES:] == MAGIC:
+        return True
+    if len(head) < PREAMBLE_BYTES or head[:2] not in (b"\x02\0", b"\x08\0") or head[3] > 0x20:
+        return False
+    named = head[4:6].decode("latin-1") in VR.__members__
+    return named or 0 < struct.unpack("<I", head[4:8])[0] <= PREAMBLE_BYTES
+
+
+def _read_header(file: BinaryIO, size: int, where: str) -> pydicom.Dataset | None:
+    """The wanted elements; None where this is no DICOM."""
+    if size == 0:
+        raise InputError(where, "The file is empty.", AGAIN)
+    if not _is_dicom(file.read(PREAMBLE_BYTES + len(MAGIC))):
+        return None
+    bounded = _Bounded(file, size)
+    file.seek(0)
+    if _transfer_syntax(bounded) == DeflatedExplicitVRLittleEndian:  # could expand without limit
+        name = DeflatedExplicitVRLittleEndian.name
+        raise InputError(where, f"The file is stored as {name}.", "Save it uncompressed.")
+    file.seek(0)
     try:
-        with damage_named(where), tree.open_file(name) as file:
-            if not file.read(1):
-                raise InputError(where, "The file is empty.", "Export or copy the series again.")
-            file.seek(0)
-            syntax = _transfer_syntax(file)
-            if syntax == DeflatedExplicitVRLittleEndian:  # could expand without limit
-                raise InputError(where, f"The file is stored as {syntax.name}.", "Save it uncompressed.")
-            file.seek(0)
-            dataset = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=list(WANTED))
-            return _not_a_slice(dataset) or _slice_header(dataset, name, where)
+        return pydicom.dcmread(bounded, stop_before_pixels=True, specific_tags=list(WANTED), force=True)
     except InvalidDicomError:
-        return "not a DICOM file"
+        return None
 
 
-def _transfer_syntax(file: BinaryIO) -> UID:
+def _transfer_syntax(file: _Bounded) -> str | None:
     """From the file meta information, without touching what follows it."""
-    read_preamble(file, force=False)
+    read_preamble(file, force=True)
     meta = read_dataset(file, False, True, stop_when=lambda tag, vr, length: tag.group != 2)
-    return UID(meta.TransferSyntaxUID)
+    return meta.get("TransferSyntaxUID")
 
 
-def _not_a_slice(dataset: pydicom.Dataset) -> str | None:
-    if dataset.SOPClassUID != CTImageStorage:
-        return f"not a CT slice but {UID(dataset.SOPClassUID).name}"
+def _modality(dataset: pydicom.Dataset) -> str | None:
+    kind = _kind(dataset)
+    named = {"CT": "ct", "MR": "mr"}.get(dataset.get("Modality")) if not kind and "Rows" in dataset else None
+    return MODALITIES.get(kind, named)
+
+
+def _kind(dataset: pydicom.Dataset) -> str:
+    return str(dataset.get("SOPClassUID") or dataset.file_meta.get("MediaStorageSOPClassUID") or "")
+
+
+def _not_a_slice(dataset: pydicom.Dataset, modality: str | None, where: str) -> str | None:
+    if modality is None:
+        kind = UID(_kind(dataset))
+        if not kind and dataset.preamble:
+            raise InputError(where, "The DICOM file is damaged or truncated: it is of no kind.", AGAIN)
+        name = kind.name if kind.name != kind else "an object of another kind"
+        return f"not a CT slice but {name}" if kind else NO_DICOM
     if "LOCALIZER" in (dataset.get("ImageType") or ()):
         return "a localizer"
-    if dataset.PhotometricInterpretation != "MONOCHROME2" or dataset.SamplesPerPixel != 1:
-        return f"no HU: its pixels are {dataset.PhotometricInterpretation}, not MONOCHROME2"
-    return None
+    grey = str(dataset.get("PhotometricInterpretation") or "MONOCHROME2").startswith("MONOCHROME")
+    return None if grey and (dataset.get("SamplesPerPixel") or 1) == 1 else "no HU: its pixels are colours"
 
 
-def _slice_header(dataset: pydicom.Dataset, name: str, where: str) -> SliceHeader:
-    for keyword, length in (("ImagePositionPatient", 3), ("ImageOrientationPatient", 6), ("PixelSpacing", 2)):
-        if len(dataset.get(keyword) or ()) != length:
-            raise InputError(where, f"The slice has no {keyword}: its place is unknown.", "Export it again.")
+def _series_uid(dataset: pydicom.Dataset, name: str) -> str:
+    """The series that the file says it belongs to. Emptied: the files of a folder with the same number."""
+    key = [str(PurePosixPath(name).parent)]
+    key += [str(dataset.get(keyword)) for keyword in ("SeriesNumber", "Rows", "Columns", *PLACE[1:])]
+    return digits_only(dataset.get("SeriesInstanceUID"), "\0".join(key))
+
+
+def _frames(dataset: pydicom.Dataset, values: dict, where: str) -> Iterator[dict]:
+    """What holds for each frame; for the only one in a classic object."""
+    frames = dataset.get("PerFrameFunctionalGroupsSequence")
+    if not frames:
+        if int(values["NumberOfFrames"] or 1) > 1:
+            raise _unusable(where, "PerFrameFunctionalGroupsSequence", "is missing: no frame has a place")
+        yield values
+        return
+    if len(frames) != int(values["NumberOfFrames"] or 0):
+        raise _unusable(where, "NumberOfFrames", "is not the number of frames that are described")
+    shared = list(dataset.get("SharedFunctionalGroupsSequence") or ())
+    for frame in frames:
+        found = dict(values)
+        for group in (*shared, frame):
+            for item in (item for macro in MACROS for item in group.get(macro) or ()):
+                found |= {key: item.get(key) for key in OF_A_FRAME if key in item}
+        yield found
+
+
+def _check_size(values: Mapping, frames: int, size: int, where: str) -> None:
+    if size > NEVER_TOO_LARGE_BYTES:
+        voxels = frames * int(values["Rows"]) * int(values["Columns"])
+        if size > 2 * voxels * int(values["BitsAllocated"] or 16) / 8:
+            problem = f"The file has {size:,} bytes, far more than its voxels take."
+            raise InputError(where, problem, AGAIN)
+
+
+def _slice(values: Mapping, frame: int, name: str, series_uid: str, where: str) -> SliceHeader:
+    rows, columns = (int(_numbers(values, keyword, 1, where)[0]) for keyword in ("Rows", "Columns"))
+    if not (0 < rows <= 65535 and 0 < columns <= 65535):
+        raise _unusable(where, "Rows or Columns", "is not positive")
+    position = _numbers(values, "ImagePositionPatient", 3, where)
+    if np.abs(position).max() > FARTHEST_MM:
+        raise _unusable(where, "ImagePositionPatient", "lies nowhere near a scanner")
+    directions = _numbers(values, "ImageOrientationPatient", 6, where).reshape(2, 3)
+    if np.abs(directions @ directions.T - np.eye(2)).max() > 2 * UNSKEWED:
+        raise _unusable(where, "ImageOrientationPatient", "holds no two unit vectors at a right angle")
+    spacing = _numbers(values, "PixelSpacing", 2, where)
+    if spacing.min() <= 0:
+        raise _unusable(where, "PixelSpacing", "is not positive")
+    slope, intercept, remarks = _rescale(values, where)
+    if values["PhotometricInterpretation"] == "MONOCHROME1":
+        remarks.append(("monochrome1", "are to be shown inverted (MONOCHROME1): values are read as stored"))
+    number = values["SeriesNumber"]
     return SliceHeader(
         name=name,
-        instance_uid=str(dataset.SOPInstanceUID),
-        series_uid=str(dataset.SeriesInstanceUID),
-        series_number=None if dataset.get("SeriesNumber") is None else int(dataset.SeriesNumber),
-        shape=(int(dataset.Rows), int(dataset.Columns)),
-        position_mm=np.array(dataset.ImagePositionPatient, dtype=float),
-        directions=np.array(dataset.ImageOrientationPatient, dtype=float).reshape(2, 3),
-        pixel_spacing_mm=tuple(float(side) for side in dataset.PixelSpacing),
-        thickness_mm=float(dataset.SliceThickness) if dataset.get("SliceThickness") else None,
+        instance_uid=digits_only(values["SOPInstanceUID"]),
+        series_uid=series_uid,
+        series_number=int(number) if isinstance(number, int | str) and str(number).strip() else None,
+        shape=(rows, columns),
+        position_mm=position,
+        directions=directions,
+        pixel_spacing_mm=(float(spacing[0]), float(spacing[1])),
+        thickness_mm=_length_mm(values, "SliceThickness"),
+        frame=frame,
+        slope=slope,
+        intercept=intercept,
+        modality=values["Modality"],
+        study_uid=digits_only(values["StudyInstanceUID"]),
+        frame_of_reference=digits_only(values["FrameOfReferenceUID"]),
+        declared_step_mm=_length_mm(values, "SpacingBetweenSlices"),
+        remarks=tuple(remarks),
     )
+
+
+def _rescale(values: Mapping, where: str) -> tuple[float, float, list[tuple[str, str]]]:
+    """Slope, intercept and what is to be said of them."""
+    given, remarks = [], []
+    for keyword, neutral in (("RescaleSlope", 1.0), ("RescaleIntercept", 0.0)):
+        missing = values[keyword] is None or values[keyword] == ""
+        given.append(neutral if missing else float(_numbers(values, keyword, 1, where)[0]))
+        if missing and values["Modality"] == "ct":
+            remarks.append(("no-rescale", f"have no rescale tag {keyword}: read with {neutral:g}"))
+    if given[0] == 0:
+        raise _unusable(where, "RescaleSlope", "is 0")
+    if values["ModalityLUTSequence"]:
+        raise _unusable(where, "ModalityLUTSequence", "is not read: values would be no HU")
+    if values["Modality"] == "ct" and (values["RescaleType"] or "HU") not in ("HU", "HU_MOD", "US"):
+        remarks.append(("rescale-type", "have a RescaleType other than HU: their values may be none"))
+    return *given, remarks
+
+
+def _numbers(values: Mapping, keyword: str, count: int, where: str) -> np.ndarray:
+    found = values[keyword]
+    found = [] if found is None or found == "" else [found] if np.ndim(found) == 0 else list(found)
+    if len(found) != count or any(each is None or each == "" for each in found):
+        problem = f"The slice has no {keyword}: its place is unknown."
+        raise InputError(where, problem, AGAIN)
+    numbers = np.array([float(each) for each in found])
+    if not np.isfinite(numbers).all():
+        raise _unusable(where, keyword, "is not finite")
+    return numbers
+
+
+def _length_mm(values: Mapping, keyword: str) -> float | None:
+    """A length that helps, where it is one."""
+    try:
+        length = float(values[keyword])
+    except (TypeError, ValueError):
+        return None
+    return length if 0 < length < FARTHEST_MM else None
+
+
+def _unusable(where: str, keyword: str, problem: str) -> InputError:
+    return InputError(where, f"{keyword} {problem}.", AGAIN)

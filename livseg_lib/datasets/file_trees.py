@@ -1,58 +1,90 @@
 """The files of a folder or of a zip, read where they lie: nothing is ever unpacked to disk.
 
-A path may lead into a zip as if it were a folder: `MASKS_DICOM.zip/MASKS_DICOM/liver`.
+A path may lead into a zip as if it were a folder: `MASKS_DICOM.zip/MASKS_DICOM/liver`. So may a path into
+a zip that lies in a zip.
 """
 
 from __future__ import annotations
 
+import io
+import stat
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
+from livseg_lib.datasets.files import is_visible, regular_files
 from livseg_lib.errors import InputError
 
 MOST_FILES = 20_000
-MOST_BYTES_PER_FILE = 64 * 1024**2
-"""A CT slice of 512 x 512 takes half a megabyte."""
 MOST_BYTES_IN_ZIP = 8 * 1024**3
-"""Of all its files together, unpacked."""
-DAMAGED = (EOFError, OSError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError)
+"""Of all files of a zip together, unpacked, those of zips in it included."""
+DEEPEST_ZIP = 3
+"""A zip in a zip in a zip."""
+MOST_BYTES_OF_INNER_ZIPS = 256 * 1024**2
+"""Zips in a zip are held in memory."""
+DAMAGED = (EOFError, OSError, ValueError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError)
 """What `zipfile` raises for damaged, encrypted and oddly compressed members."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class FileTree:
     """Files below a folder, in order of name."""
 
-    names: tuple[str, ...]
-    """Relative to the folder, with forward slashes."""
-    open_file: Callable[[str], BinaryIO]
+    sizes: dict[str, int] = field(default_factory=dict)
+    """Bytes by name: relative to the folder, with forward slashes."""
+    passed_over: list[tuple[str, str]] = field(default_factory=list)
+    """Name and reason, of what is no file or cannot be opened."""
+    openers: dict[str, Callable[[], BinaryIO]] = field(default_factory=dict)
+    inner_bytes: int = 0
+    """Of zips in zips, held in memory."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """In order."""
+        return tuple(sorted(self.sizes))
+
+    def open_file(self, name: str) -> BinaryIO:
+        """The file `name`, to be closed by the caller."""
+        return self.openers[name]()
+
+    def add(self, name: str, size: int, opener: Callable[[], BinaryIO]) -> None:
+        """Take a file in. A second member of one name in a zip gets a name of its own."""
+        while name in self.sizes:
+            name += "~"
+        self.sizes[name], self.openers[name] = size, opener
 
 
 @contextmanager
 def open_tree(source: Path | str) -> Iterator[FileTree]:
-    """All files below `source`, a folder, a zip or a folder in a zip.
+    """All files below `source`, a folder, a zip, a folder in a zip, or one file; zips are folders too.
 
-    Hidden files and those that systems leave behind (`__MACOSX`, `Thumbs.db`) do not count.
-    Raises InputError if there is no such place, if it is too large, or if the zip is damaged.
+    Hidden files and those that systems leave behind (`__MACOSX`, `Thumbs.db`) do not count. Pipes, devices,
+    links to nothing, encrypted members and zips that cannot be read are passed over, with the reason.
+    Raises InputError if there is no such place, if it is too large, or if `source` is a zip and damaged.
     """
     source = Path(source)
-    if source.is_dir():
-        yield _folder_tree(source)
-        return
-    archive_path, inside = _split_at_zip(source)
-    try:
-        archive = zipfile.ZipFile(archive_path)
-    except DAMAGED as error:
-        raise InputError(
-            archive_path, f"The zip cannot be read ({error}).", "Copy or download it again."
-        ) from error
-    with archive:
-        yield _zip_tree(archive, inside, source)
+    with ExitStack() as archives:
+        tree = FileTree()
+        if source.is_dir():
+            _add_folder(tree, source, archives)
+        else:
+            outer, inside = _split_at_zip(source)
+            if zipfile.is_zipfile(outer):
+                try:
+                    _add_zip(tree, outer, "", 1, archives)
+                except DAMAGED as error:
+                    problem = f"The zip cannot be read ({type(error).__name__})."
+                    raise InputError(outer, problem, "Copy or download it again.") from error
+                tree = _below(tree, inside)
+            else:
+                tree.add(outer.name, outer.stat().st_size, partial(outer.open, "rb"))
+        _check_limits(tree, source)
+        yield tree
 
 
 def list_folders(source: Path | str) -> list[Path]:
@@ -61,52 +93,89 @@ def list_folders(source: Path | str) -> list[Path]:
         return sorted({Path(source) / PurePosixPath(name).parent for name in tree.names})
 
 
-def _folder_tree(folder: Path) -> FileTree:
-    files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
-    sizes = {name: path.stat().st_size for name, path in files.items() if _counts(name)}
-    _check_limits(folder, sizes)
-    return FileTree(tuple(sorted(sizes)), lambda name: files[name].open("rb"))
+def file_on_disk(path: Path) -> Path:
+    """`path` itself, or the zip that it leads into."""
+    return next((place for place in (path, *path.parents) if place.is_file()), path)
+
+
+def _add_folder(tree: FileTree, folder: Path, archives: ExitStack) -> None:
+    found = regular_files(folder)
+    tree.passed_over += [(_relative(Path(note.where), folder), note.message) for note in found.notes]
+    for path in found.files:
+        name = _relative(path, folder)
+        try:
+            if path.suffix.lower() == ".zip":
+                _add_zip(tree, path, f"{name}/", 1, archives)
+            else:
+                tree.add(name, path.stat().st_size, partial(path.open, "rb"))
+        except DAMAGED as error:
+            tree.passed_over.append((name, f"it cannot be read ({type(error).__name__})"))
+
+
+def _relative(path: Path, folder: Path) -> str:
+    return path.relative_to(folder).as_posix()
 
 
 def _split_at_zip(source: Path) -> tuple[Path, str]:
+    """The file that `source` leads to or into, and the way on inside it."""
     for path in (source, *source.parents):
-        if path.is_file() and zipfile.is_zipfile(path):
+        if path.is_file() and (path == source or zipfile.is_zipfile(path)):
             inside = source.relative_to(path).as_posix()
             return path, "" if inside == "." else inside + "/"
     problem = "This is neither a folder nor a zip." if source.exists() else "No such folder or zip."
     raise InputError(source, problem, "Give a folder or a .zip of DICOM files.")
 
 
-def _zip_tree(archive: zipfile.ZipFile, inside: str, source: Path) -> FileTree:
-    members = [member for member in archive.infolist() if not member.is_dir()]
-    by_name = {
-        member.filename.removeprefix(inside): member
-        for member in members
-        if member.filename.startswith(inside) and _counts(member.filename)
-    }
-    if not by_name:
-        raise InputError(source, "There are no files here.", "Check the path inside the zip.")
-    _check_limits(source, {name: member.file_size for name, member in by_name.items()})
-    if sum(member.file_size for member in by_name.values()) > MOST_BYTES_IN_ZIP:
-        raise InputError(
-            source, f"The zip unpacks to more than {MOST_BYTES_IN_ZIP:,} bytes.", "Split it by patient."
-        )
-    return FileTree(tuple(sorted(by_name)), lambda name: archive.open(by_name[name]))
+def _add_zip(tree: FileTree, file: Path | BinaryIO, prefix: str, depth: int, archives: ExitStack) -> None:
+    archive = archives.enter_context(zipfile.ZipFile(file))
+    for member in archive.infolist():
+        parts = PurePosixPath(member.filename).parts
+        if member.is_dir() or not parts or not all(map(is_visible, parts)) or parts[0] == "/":
+            continue  # "." also begins "..", which leads out of a zip
+        name = prefix + "/".join(parts)
+        if len(tree.sizes) > MOST_FILES:
+            return  # `_check_limits` says so
+        if member.flag_bits & 1:
+            tree.passed_over.append((name, "it is encrypted: unpack the zip with its password"))
+        elif stat.S_ISLNK(member.external_attr >> 16):
+            tree.passed_over.append((name, "it is a link in a zip"))
+        elif name.lower().endswith(".zip"):
+            _add_inner_zip(tree, archive, member, name, depth, archives)
+        else:
+            tree.add(name, member.file_size, partial(archive.open, member))
 
 
-def _counts(name: str) -> bool:
-    parts = PurePosixPath(name).parts  # "." also begins "..", which leads out of a zip
-    return not any(part.startswith(".") or part in ("__MACOSX", "Thumbs.db") for part in parts)
+def _add_inner_zip(tree, archive, member, name: str, depth: int, archives: ExitStack) -> None:
+    tree.inner_bytes += member.file_size
+    if depth == DEEPEST_ZIP or tree.inner_bytes > MOST_BYTES_OF_INNER_ZIPS:
+        tree.passed_over.append((name, "it is a zip too deep or too large in another: unpack that"))
+        tree.inner_bytes -= member.file_size
+        return
+    try:
+        _add_zip(tree, io.BytesIO(archive.read(member)), f"{name}/", depth + 1, archives)
+    except DAMAGED as error:
+        tree.passed_over.append((name, f"it cannot be read ({type(error).__name__})"))
 
 
-def _check_limits(source: Path, sizes: dict[str, int]) -> None:
-    if len(sizes) > MOST_FILES:
-        raise InputError(
-            source, f"There are {len(sizes):,} files, more than {MOST_FILES:,}.", "Give one patient."
-        )
-    for name, size in sizes.items():
-        if size > MOST_BYTES_PER_FILE:
-            problem = (
-                f"The file has {size:,} bytes, more than {MOST_BYTES_PER_FILE:,}: it is no single CT slice."
-            )
-            raise InputError(f"{source}/{name}", problem, "Remove it, or convert the scan to NIfTI.")
+def _below(tree: FileTree, inside: str) -> FileTree:
+    """What lies in the folder `inside` of a zip."""
+    kept = {name: name.removeprefix(inside) for name in tree.sizes if name.startswith(inside)}
+    return FileTree(
+        {short: tree.sizes[name] for name, short in kept.items()},
+        [(name.removeprefix(inside), why) for name, why in tree.passed_over if name.startswith(inside)],
+        {short: tree.openers[name] for name, short in kept.items()},
+    )
+
+
+def _check_limits(tree: FileTree, source: Path) -> None:
+    if not source.is_dir() and not tree.sizes:
+        reasons = "; ".join(sorted({reason for _, reason in tree.passed_over}))
+        problem = "There are no files here" + (f" that can be read: {reasons}." if reasons else ".")
+        raise InputError(source, problem, "Check the path inside the zip.")
+    if len(tree.sizes) > MOST_FILES:
+        problem = f"There are {len(tree.sizes):,} files, more than {MOST_FILES:,}."
+        raise InputError(source, problem, "Give one patient.")
+    zipped = sum(size for name, size in tree.sizes.items() if not source.is_dir() or ".zip/" in name.lower())
+    if zipped > MOST_BYTES_IN_ZIP:
+        problem = f"The zip unpacks to more than {MOST_BYTES_IN_ZIP:,} bytes."
+        raise InputError(source, problem, "Split it by patient.")

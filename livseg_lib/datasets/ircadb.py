@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from livseg_lib.datasets.case import Case, Dataset
-from livseg_lib.datasets.dicom import read_mask_series, read_series
+from livseg_lib.datasets.case import Case, Dataset, Note
+from livseg_lib.datasets.dicom import read_mask_series, read_series, series_notes, skipped_notes, survey
 from livseg_lib.datasets.file_trees import list_folders
 from livseg_lib.datasets.files import files_of, natural_key
 from livseg_lib.errors import InputError
@@ -64,7 +64,18 @@ def _case(name: str, patient: Path, masks: Path | None) -> Case:
         files=files_of(patient) + (files_of(masks) if masks else ()),
         read_volume=partial(read_series, patient),
         read_labels=partial(_read_labels, masks) if masks else None,
+        notes=_notes(patient),
     )
+
+
+def _notes(patient: Path) -> tuple[Note, ...]:
+    """What was passed over beside the slices, and what was decided."""
+    try:
+        found = survey(patient)
+    except InputError:  # reading says so
+        return ()
+    decided = [note for one in found.series for note in series_notes(one, patient)]
+    return (*decided, *skipped_notes(found, patient))
 
 
 def _read_labels(masks: Path, volume: Volume) -> np.ndarray:

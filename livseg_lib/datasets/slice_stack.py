@@ -15,42 +15,71 @@ SAME_DIRECTION = 1e-3
 SAME_POSITION_MM = 0.01
 UNEVEN_STEPS = 0.25
 """A slice may lie this share of a step away from its place in an even stack."""
+JITTER = 0.05
+"""From this share of a step on, it is said."""
 LARGEST_TILT_DEGREES = 1.0
 """Between the way from slice to slice and the normal of the slices; more is gantry tilt."""
+FEWEST_ROUNDED = 3
+"""Steps of each of two lengths that make rounding more likely than a lost slice."""
+LISTED = 3
+"""Places named in a message."""
 
 
-def missing_slices(positions_mm: Sequence[float]) -> list[float]:
-    """Where slices are missing: positions in mm along the normal, in rising order.
+def gaps(positions_mm: Sequence[float]) -> np.ndarray:
+    """Steps between neighbours in units of the median step, which is taken for the true one. (n - 1,)."""
+    steps = np.diff(np.sort(np.asarray(positions_mm, dtype=float)))
+    return steps / np.sort(steps)[(len(steps) - 1) // 2] if len(steps) else steps
 
-    The smallest step between neighbours is taken for the true one; a gap of n steps lacks n - 1 slices.
-    Slices missing at either end leave no gap and cannot be told.
+
+def slices_at_one_place(slices: Sequence[SliceHeader], source: object) -> list[list[SliceHeader]]:
+    """The slices along their normal, those at one place together, each place in order of name.
+
+    Raises InputError if they differ in grid, or lie beside each other at one height.
     """
-    positions = np.sort(np.asarray(positions_mm, dtype=float))
-    steps = np.diff(positions)
-    if len(steps) == 0 or steps.min() <= SAME_POSITION_MM:
-        return []
-    gaps = zip(positions, steps, np.rint(steps / steps.min()).astype(int), strict=False)
-    return [float(start + step * n / count) for start, step, count in gaps for n in range(1, count)]
+    first = slices[0]
+    for one in slices[1:]:
+        if not same_grid(one, first):
+            problem = f"Slices {first.name} and {one.name} differ in size, spacing or direction."
+            raise InputError(source, problem, "Keep one scan a series.")
+    places: list[list[SliceHeader]] = []
+    for one in sorted(slices, key=lambda one: (_height(one, first), one.name, one.frame)):
+        if not places or _height(one, first) - _height(places[-1][0], first) > SAME_POSITION_MM:
+            places.append([one])
+        elif np.abs(one.position_mm - places[-1][0].position_mm).max() <= SAME_POSITION_MM:
+            places[-1].append(one)
+        else:
+            problem = f"Slices {places[-1][0].name} and {one.name} lie beside each other at one height."
+            raise InputError(source, problem, "Keep one reconstruction a series.")
+    return places
 
 
 def order_slices(slices: Sequence[SliceHeader], source: object) -> list[SliceHeader]:
-    """Sort along the slice normal. Raises InputError if slices differ in grid, coincide or are missing."""
-    first = slices[0]
-    for one in slices[1:]:
-        if not _same_grid(one, first):
-            problem = f"Slices {first.name} and {one.name} differ in size, spacing or direction."
-            raise InputError(source, problem, "Keep one scan a series.")
-    height = {one.name: float(one.position_mm @ _normal(first)) for one in slices}
-    ordered = sorted(slices, key=lambda one: height[one.name])
-    for lower, upper in pairwise(ordered):
-        if height[upper.name] - height[lower.name] <= SAME_POSITION_MM:
-            problem = f"Slices {lower.name} and {upper.name} lie at the same place."
-            raise InputError(source, problem, "Keep one phase and one reconstruction a series.")
-    if missing := missing_slices(list(height.values())):
-        places = ", ".join(f"{place:.1f}" for place in missing[:5]) + (", ..." if len(missing) > 5 else "")
-        problem = f"{len(missing)} of {len(slices) + len(missing)} slices are missing, at {places} mm."
+    """One slice a place, sorted along the normal.
+
+    Raises InputError if slices differ in grid, are missing or uneven, saying where.
+    """
+    ordered = [place[0] for place in slices_at_one_place(slices, source)]
+    heights = np.array([_height(one, ordered[0]) for one in ordered])
+    relative = gaps(heights)
+    odd = np.flatnonzero(np.abs(relative - 1) > UNEVEN_STEPS)
+    if len(odd) == 0 or _rounded_step_mm(ordered) is not None:
+        return ordered
+    if relative.max() > len(ordered) + 1:
+        k = int(relative.argmax())
+        problem = (
+            f"{ordered[k].name} and {ordered[k + 1].name} lie {heights[k + 1] - heights[k]:.6g} mm apart, "
+            f"other slices {_usual_mm(heights, relative):.4g} mm: a position is wrong, or most are missing."
+        )
         raise InputError(source, problem, "Export or copy the whole series again.", code="missing-slices")
-    return ordered
+    counts = np.rint(relative).astype(int)
+    if counts.min() < 1 or np.abs(relative - counts).max() > UNEVEN_STEPS:
+        raise _uneven(ordered, heights, odd, source)
+    lost = int(counts.sum()) - len(counts)
+    usual = _usual_mm(heights, relative)
+    places = [heights[k] + usual * n for k in odd[: LISTED + 1] for n in range(1, counts[k])]
+    listed = ", ".join(f"{place:.1f}" for place in places[:LISTED]) + (", ..." if lost > LISTED else "")
+    problem = f"{lost} of {len(ordered) + lost} slices are missing, at {listed} mm."
+    raise InputError(source, problem, "Export or copy the whole series again.", code="missing-slices")
 
 
 def stack_affine(ordered: Sequence[SliceHeader], source: object) -> np.ndarray:
@@ -71,6 +100,25 @@ def stack_affine(ordered: Sequence[SliceHeader], source: object) -> np.ndarray:
     return affine
 
 
+def jitter_note(ordered: Sequence[SliceHeader]) -> str:
+    """What is to be said of slices that lie next to their places in an even stack; else nothing."""
+    if len(ordered) < 3:
+        return ""
+    if (step := _rounded_step_mm(ordered)) is not None and _jitter(ordered)[1] > JITTER:
+        return f"Positions are rounded to whole mm: read as slices every {step:.4g} mm."
+    far, share = _jitter(ordered)
+    return f"Slices lie up to {far:.2f} mm from an even stack: read as even." if share > JITTER else ""
+
+
+def same_grid(one: SliceHeader, other: SliceHeader) -> bool:
+    """Whether both have one size, spacing and direction."""
+    return (
+        one.shape == other.shape
+        and np.allclose(one.directions, other.directions, rtol=0, atol=SAME_DIRECTION)
+        and np.allclose(one.pixel_spacing_mm, other.pixel_spacing_mm, rtol=SAME_DIRECTION, atol=0)
+    )
+
+
 def _step_mm(ordered: Sequence[SliceHeader], source: object) -> np.ndarray:
     """Vector from each slice to the next."""
     normal = _normal(ordered[0])
@@ -80,26 +128,74 @@ def _step_mm(ordered: Sequence[SliceHeader], source: object) -> np.ndarray:
                 source, "A single slice without a thickness has no volume.", "Give the whole series."
             )
         return normal * ordered[0].thickness_mm
-    positions = np.array([one.position_mm for one in ordered])
-    step = (positions[-1] - positions[0]) / (len(ordered) - 1)
+    step = (ordered[-1].position_mm - ordered[0].position_mm) / (len(ordered) - 1)
     length_mm = np.linalg.norm(step)
     tilt = np.degrees(np.arccos(np.clip(step @ normal / length_mm, -1.0, 1.0)))
     if tilt > LARGEST_TILT_DEGREES:
         problem = f"The slices are tilted by {tilt:.1f} degrees against the table (gantry tilt)."
         raise InputError(source, problem, "Convert the series with dcm2niix, which straightens it.")
-    even = positions[0] + step * np.arange(len(ordered))[:, None]
-    if np.linalg.norm(positions - even, axis=1).max() > UNEVEN_STEPS * length_mm:
-        raise InputError(source, "The slices are not evenly spaced.", "Reconstruct or resample them evenly.")
+    if (rounded := _rounded_step_mm(ordered)) is not None:
+        return step / length_mm * rounded
+    if _jitter(ordered)[1] > UNEVEN_STEPS:
+        heights = np.array([_height(one, ordered[0]) for one in ordered])
+        odd = np.argsort(-np.abs(np.diff(heights) - length_mm), kind="stable")[:LISTED]
+        raise _uneven(ordered, heights, np.sort(odd), source)
     return step
+
+
+def _rounded_step_mm(ordered: Sequence[SliceHeader]) -> float | None:
+    """The even step whose places, rounded to whole mm, are those of the slices; None where there is none.
+
+    A step that the header declares comes first. Where none fits, both lengths of step must be frequent: one
+    longer step is a lost slice.
+    """
+    heights = np.array([_height(one, ordered[0]) for one in ordered])
+    whole = np.rint(heights)
+    steps = np.diff(whole)
+    if len(steps) < 2 or np.abs(heights - whole).max() > SAME_POSITION_MM or np.ptp(steps) != 1:
+        return None
+    places = np.arange(len(whole))
+    declared = [mm for mm in (ordered[0].declared_step_mm, ordered[0].thickness_mm) if mm is not None]
+    for step in declared:
+        if np.ptp(whole - step * places) < 1 - 1e-6:
+            return step
+    if any(np.isclose(step, steps.min()) for step in declared):
+        return None
+    frequent = np.unique(steps, return_counts=True)[1].min() >= FEWEST_ROUNDED
+    step, start = np.polyfit(places, whole, 1)
+    fits = np.abs(whole - (start + step * places)).max() <= 0.5 + JITTER
+    return float(step) if frequent and fits else None
+
+
+def _jitter(ordered: Sequence[SliceHeader]) -> tuple[float, float]:
+    """Farthest that a slice lies from its place in an even stack: in mm, and as a share of the step."""
+    positions = np.array([one.position_mm for one in ordered])
+    step = (positions[-1] - positions[0]) / (len(ordered) - 1)
+    even = positions[0] + step * np.arange(len(ordered))[:, None]
+    far = float(np.linalg.norm(positions - even, axis=1).max())
+    return far, far / float(np.linalg.norm(step))
+
+
+def _uneven(ordered: Sequence[SliceHeader], heights: np.ndarray, odd: np.ndarray, source: object):
+    pairs = list(pairwise(ordered))
+    places = "; ".join(
+        f"{heights[k + 1] - heights[k]:.4g} mm between {pairs[k][0].name} and {pairs[k][1].name}"
+        for k in odd[:LISTED]
+    ) + ("; ..." if len(odd) > LISTED else "")
+    usual = _usual_mm(heights, gaps(heights))
+    problem = f"The slices are not evenly spaced: {usual:.4g} mm apart, but {places}."
+    return InputError(source, problem, "Reconstruct or resample them evenly, or remove what is of another.")
+
+
+def _usual_mm(heights: np.ndarray, relative: np.ndarray) -> float:
+    """The median step."""
+    return float((heights[-1] - heights[0]) / relative.sum())
+
+
+def _height(one: SliceHeader, first: SliceHeader) -> float:
+    """Place along the normal of `first`, mm."""
+    return float(one.position_mm @ _normal(first))
 
 
 def _normal(one: SliceHeader) -> np.ndarray:
     return np.cross(*one.directions)
-
-
-def _same_grid(one: SliceHeader, other: SliceHeader) -> bool:
-    return (
-        one.shape == other.shape
-        and np.allclose(one.directions, other.directions, rtol=0, atol=SAME_DIRECTION)
-        and np.allclose(one.pixel_spacing_mm, other.pixel_spacing_mm, rtol=SAME_DIRECTION, atol=0)
-    )

@@ -107,25 +107,22 @@ def test_several_series_must_be_told_apart(tmp_path):
 
 def test_what_is_no_ct_slice_is_passed_over_and_listed(tmp_path):
     folder = write_series(tmp_path / "ct")
-    copy = folder / "z_copy"
-    copy.write_bytes(one_file(folder).read_bytes())
     ct_slice(STORED[0], (0, 0, 0), ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"]).save_as(
         folder / "scout", enforce_file_format=True
     )
     ct_slice(STORED[0], (0, 0, 0), SOPClassUID=SegmentationStorage).save_as(
         folder / "seg", enforce_file_format=True
     )
-    ct_slice(STORED[0], (0, 0, 0), PhotometricInterpretation="MONOCHROME1").save_as(
-        folder / "inverted", enforce_file_format=True
+    ct_slice(STORED[0], (0, 0, 0), PhotometricInterpretation="RGB").save_as(
+        folder / "colours", enforce_file_format=True
     )
     (folder / "readme.txt").write_text("hello")
     (folder / ".DS_Store").write_text("hidden")
     found = survey(folder)
     assert dict(found.skipped) == {
-        "z_copy": "a second copy of another file",
         "scout": "a localizer",
         "seg": "not a CT slice but Segmentation Storage",
-        "inverted": "no HU: its pixels are MONOCHROME1, not MONOCHROME2",
+        "colours": "no HU: its pixels are colours",
         "readme.txt": "not a DICOM file",
     }
     np.testing.assert_array_equal(read_series(folder).voxels, STORED - 1024)
