@@ -43,6 +43,8 @@ class Case:
     """Pictures of the case that were left out of it because they have no mask."""
     notes: tuple[Note, ...] = ()
     """On this case alone."""
+    inspect: Callable[[Volume], Iterable[Note]] | None = None
+    """Gives what else only reading its files can tell; `check_dataset` asks for it, nothing else does."""
 
 
 @dataclass(frozen=True)

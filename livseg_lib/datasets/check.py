@@ -107,6 +107,8 @@ def check_case(case: Case, modality: str = "ct") -> CaseCheck:
         _note_volume(check, case, volume, modality)
         if case.read_labels is not None:
             _note_labels(check, case, volume, _read_labels(check, case, volume), modality)
+        if case.inspect is not None:
+            check.findings += [Finding(case.case_id, *_of_note(note)) for note in case.inspect(volume)]
     except InputError as error:
         check.add("error", error.code, f"{error.problem} {error.remedy}".strip(), error.where)
     except Exception as error:  # one odd case never ends the check of all others

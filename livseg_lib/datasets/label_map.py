@@ -13,8 +13,9 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+from scipy import ndimage
 
-from livseg_lib.datasets.case import Case
+from livseg_lib.datasets.case import Case, Note
 from livseg_lib.datasets.files import one_copy
 from livseg_lib.errors import InputError
 from livseg_lib.labels import LIVER, STRUCTURES, TUMOR
@@ -31,6 +32,8 @@ class LabelMap:
     tumor: tuple[int, ...] = ()
     source: Path | None = None
     """The description: a case hangs on it as on its scan."""
+    names: tuple[tuple[int, str], ...] = ()
+    """What the description calls labels, these and others."""
 
     def __call__(self, values: np.ndarray) -> np.ndarray:
         """Labels 0/1/2, uint8, of integer `values` of any shape."""
@@ -45,9 +48,9 @@ def find_label_map(folder: Path) -> LabelMap | None:
     if not path.is_file():
         return None
     try:
-        described = json.loads(path.read_text(encoding="utf-8"))
+        described = json.loads(path.read_text(encoding="utf-8-sig"))
         values = {name: _values(described[name]) for name in described}
-    except (ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         problem = f"is not a list of labels ({error})."
         raise InputError(path, problem, 'Write for example {"liver": [5], "tumor": [7]}.') from error
     if "liver" not in values or set(values) - set(STRUCTURES):
@@ -70,6 +73,7 @@ def scan_and_labels(
         read_volume=partial(load_volume, scan),
         read_labels=label_reader(truth, label_map),
         notes=notes + more,
+        inspect=partial(lost_labels, truth, label_map) if truth and label_map else None,
     )
 
 
@@ -92,6 +96,40 @@ def load_mapped(
 ) -> np.ndarray:
     """Labels 0/1/2, uint8 (D, H, W), of a file with other values, on the grid of `like`."""
     return label_map(read_label_array(path, like, accept_affine_mismatch))
+
+
+def lost_labels(path: Path, label_map: LabelMap, like: Volume) -> list[Note]:
+    """A warning for each value of the file that means nothing to the map and yet lies within the liver.
+
+    That is: more than half of its voxels' faces towards others are faces towards liver or tumour.
+    """
+    stored, notes = read_label_array(path, like, accept_affine_mismatch=True), []
+    labels, names = label_map(stored), dict(label_map.names)
+    unknown = np.where(labels > 0, 0, np.maximum(stored, 0))
+    for value, box in enumerate(ndimage.find_objects(unknown), start=1):
+        if box is None:
+            continue
+        wider = tuple(slice(max(part.start - 1, 0), part.stop + 1) for part in box)
+        mine, liver = stored[wider] == value, labels[wider] > 0
+        touching, faces = 0, 0
+        for axis in range(3):
+            (one, other), (liver_one, liver_other) = _neighbours(mine, axis), _neighbours(liver, axis)
+            faces += int((one != other).sum())
+            touching += int((one & liver_other).sum() + (other & liver_one).sum())
+        if touching > faces / 2:
+            called = f"Label {value}" + (f" ({names[value]})" if value in names else "")
+            message = (
+                f"{called}, {int(mine.sum()):,} voxels, lies within the liver and was taken for background. "
+                f"Say in {FILE} whether it is liver or tumour."
+            )
+            notes.append(Note(path, "label-lost-in-liver", message))
+    return notes
+
+
+def _neighbours(mask: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
+    """Each voxel but the last along `axis`, and the next one."""
+    mask = np.moveaxis(mask, axis, 0)
+    return mask[:-1], mask[1:]
 
 
 def _values(given: int | list[int]) -> tuple[int, ...]:

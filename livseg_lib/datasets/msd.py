@@ -8,19 +8,29 @@ from __future__ import annotations
 
 import json
 import re
+from collections import defaultdict
 from pathlib import Path
 
-from livseg_lib.datasets.case import Dataset
+import numpy as np
+
+from livseg_lib.datasets.case import Dataset, Note
 from livseg_lib.datasets.files import nifti_files, nifti_stem, regular_files
 from livseg_lib.datasets.label_map import FILE, LabelMap, find_label_map, scan_and_labels
 from livseg_lib.errors import InputError
-from livseg_lib.labels import LIVER, TUMOR
+from livseg_lib.labels import BACKGROUND, LIVER, TUMOR
 
 LOOKS_FOR = "imagesTr/*.nii.gz, with labelsTr/*.nii.gz and perhaps dataset.json"
 CHANNEL = re.compile(r"(.+)_(\d{4})")
-TUMOR_WORDS = ("cancer", "tumor", "tumour", "lesion")
-VESSEL_WORDS = ("vessel", "vein")
+TUMOR_WORDS = (
+    r"cancer|tumou?r|lesion|metasta|nodul|carcinom|neoplas|malignan|hepatoma|blastom|\bmass|\bgtv"
+    r"|\bhcc|\bicc\b|\bcrlm"
+)
+LIVERS_OWN = r"liver|\bhepat|\bhcc|\bicc\b|\bcrlm|cholangioc"
+"""In the name of a tumour: it is the liver's."""
+VESSEL_WORDS = r"vessel|vein|arter|aorta|cava|portal|duct"
 """What of the liver has a name of its own, and is not the liver."""
+NO_ORGAN = VESSEL_WORDS + r"|background|ignore|cyst|necro|ablat"
+"""What has no tumours of its own."""
 USUAL = {"liver": (LIVER,), "tumor": (TUMOR,)}
 
 
@@ -43,7 +53,7 @@ def find(folder: Path) -> Dataset:
         scan_and_labels(name, name, copies, labels.get(name), label_map) for name, copies in images.items()
     ]
     unpaired = [path for name, copies in labels.items() if name not in images for path in copies]
-    return Dataset("msd", folder, tuple(cases), tuple(unpaired))
+    return Dataset("msd", folder, tuple(cases), tuple(unpaired), _decision(label_map))
 
 
 def _root(folder: Path) -> Path | None:
@@ -70,6 +80,19 @@ def _first_channels(images: dict[str, list[Path]], labels: dict[str, list[Path]]
     return cases
 
 
+def _decision(label_map: LabelMap | None) -> tuple[Note, ...]:
+    """What the names in dataset.json were taken for."""
+    if label_map is None or not label_map.names:
+        return ()
+    taken = {LIVER: [], TUMOR: [], BACKGROUND: []}
+    for label, name in label_map.names:
+        taken[int(label_map(np.array([label]))[0])].append(f"{label} ({name})")
+    words = zip(("liver", "tumour", "background"), taken.values(), strict=True)
+    said = "; ".join(f"{', '.join(labels)} as {word}" for word, labels in words if labels)
+    message = f"Its labels are read by their names: {said}. If that is wrong, say so in {FILE} beside it."
+    return (Note(label_map.source, "label-names", message),)
+
+
 def _named_labels(path: Path) -> LabelMap | None:
     """Which labels dataset.json calls liver and tumour; None where they are 1 and 2, or where it is missing.
 
@@ -78,37 +101,38 @@ def _named_labels(path: Path) -> LabelMap | None:
     if not path.is_file():
         return None
     names = _label_names(path)
-    hepatic = {label for label, name in names.items() if "liver" in name and not _has(name, VESSEL_WORDS)}
-    tumors = {label for label, name in names.items() if _has(name, TUMOR_WORDS)}
-    others = {label for label in names if label} - hepatic - tumors
-    found = {
-        "liver": tuple(sorted(hepatic - tumors)),
-        "tumor": tuple(sorted(tumors & hepatic if others else tumors)),
-    }
+    vessels = {label for label, name in names.items() if re.search(VESSEL_WORDS, name)}
+    tumors = {label for label, name in names.items() if re.search(TUMOR_WORDS, name)} - vessels
+    liver = {label for label, name in names.items() if "liver" in name} - vessels - tumors
+    organs = {label for label, name in names.items() if not re.search(NO_ORGAN, name)} - liver - tumors
+    own = {label for label in tumors if not organs or re.search(LIVERS_OWN, names[label])}
+    found = {"liver": tuple(sorted(liver)), "tumor": tuple(sorted(own))}
     if not found["liver"]:
         listed = ", ".join(f"{label} {name}" for label, name in sorted(names.items()))
         raise InputError(
             path, f"No label is called liver: {listed}.", f"Say in {FILE} beside it which label is the liver."
         )
-    return None if found == USUAL and not others else LabelMap(**found, source=path)
-
-
-def _has(name: str, words: tuple[str, ...]) -> bool:
-    return any(word in name for word in words)
+    usual = found == USUAL and set(names) <= {LIVER, TUMOR}
+    return None if usual else LabelMap(**found, source=path, names=tuple(sorted(names.items())))
 
 
 def _label_names(path: Path) -> dict[int, str]:
-    """Name of each label, from {"1": "liver"} (Decathlon) or {"liver": 1} (its successors)."""
+    """Names of each label but 0, in lower case, from {"1": "liver"} (Decathlon) or {"liver": 1} (later ones).
+
+    A label of several regions, as in {"liver": [1, 2], "tumor": 2}, has all of their names.
+    """
     try:
-        labels = json.loads(path.read_text(encoding="utf-8"))["labels"]
-        return dict(_label_and_name(key, value) for key, value in labels.items())
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        names: dict[int, list[str]] = defaultdict(list)
+        for key, value in json.loads(path.read_text(encoding="utf-8-sig"))["labels"].items():
+            name, labels = (value, key) if key.isdecimal() else (key, value)
+            for label in labels if isinstance(labels, list) else [labels]:
+                if isinstance(label, bool | float):
+                    raise ValueError(f"{label} is no whole number")
+                names[int(label)].append(str(name).lower().replace("_", " "))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(
             path,
-            "The file holds no readable list of labels.",
-            "Repair it, or remove it if the labels are 0, 1, 2.",
+            f"The file holds no readable list of labels ({type(error).__name__}).",
+            'Write for example {"labels": {"background": 0, "liver": 1, "tumor": 2}}.',
         ) from error
-
-
-def _label_and_name(key: str, value: str | int) -> tuple[int, str]:
-    return (int(key), str(value).lower()) if key.isdigit() else (int(value), key.lower())
+    return {label: ", ".join(words) for label, words in names.items() if label}

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from layouts import small_ct, write_msd, write_nifti
 
-from livseg_lib.datasets import find_cases, msd
+from livseg_lib.datasets import check_dataset, find_cases, msd
 from livseg_lib.errors import InputError
 
 LIVER_JSON = {"labels": {"0": "background", "1": "liver", "2": "cancer"}}
@@ -59,6 +59,26 @@ def test_lists_without_a_liver_are_refused(tmp_path, labels):
         ({"background": 0, "tumor": 1, "liver": 2}, (2,), (1,)),
         ({"background": 0, "spleen": 1, "liver": 6, "liver_tumor": 7, "hepatic vessel": 9}, (6,), (7,)),
         ({"background": 0, "liver": 5, "pancreas": 7, "cancer": 8}, (5,), ()),
+        (
+            {"0": "background", "1": "Liver", "2": "Mass", "3": "Portal vein", "4": "Abdominal aorta"},
+            (1,),
+            (2,),
+        ),
+        ({"liver": [1, 2], "liver tumor": 2, "spleen": 3}, (1,), (2,)),
+        ({"whole liver": [1, 2, 4], "lesion": [2, 4], "necrosis": 4}, (1,), (2, 4)),
+        ({"liver": "1", "tumor": "2", "portal vein": "3"}, (1,), (2,)),
+        (
+            {"0": "background", "1": "liver", "2": "HCC", "3": "ICC", "4": "Metastases", "5": "spleen"},
+            (1,),
+            (2, 3),
+        ),
+        (
+            {"0": "background", "3": "liver", "4": "hepatic nodule", "5": "kidney tumor", "6": "kidney"},
+            (3,),
+            (4,),
+        ),
+        ({"background": 0, "liver_segment_1": 1, "liver_segment_2": 2, "liver_tumour": 3}, (1, 2), (3,)),
+        ({"0": "background", "1": "liver", "2": "cyst", "3": "neoplasm", "4": "liver vessels"}, (1,), (3,)),
     ],
 )
 def test_the_liver_is_where_the_list_says(tmp_path, labels, liver, tumor):
@@ -81,6 +101,16 @@ def test_a_usual_list_leaves_other_labels_an_error(tmp_path):
         case.read_labels(case.read_volume())
 
 
+@pytest.mark.parametrize("tumor", [2, [2], "2"])
+def test_a_liver_of_regions_is_the_usual_one(tmp_path, tumor):
+    write_msd(tmp_path, (1,))
+    (tmp_path / "dataset.json").write_text(json.dumps({"labels": {"liver": [1, 2], "tumor": tumor}}))
+    dataset = find_cases(tmp_path)
+    volume = dataset.cases[0].read_volume()
+    np.testing.assert_array_equal(dataset.cases[0].read_labels(volume), small_ct(1)[1])
+    assert dataset.notes == ()
+
+
 def test_labels_json_overrules_the_list(tmp_path):
     write_msd(tmp_path, (1,))
     (tmp_path / "dataset.json").write_text(json.dumps({"labels": {"1": "organ", "2": "lesion"}}))
@@ -95,7 +125,20 @@ def test_newer_label_list_is_understood(tmp_path):
     assert len(find_cases(tmp_path).cases) == 1
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"labels": 3}', '{"labels": {"liver": "one"}}', "\ufffd"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("{", "[]", '{"labels": 3}', '{"labels": {"liver": "one"}}', "\ufffd", "[" * 100_000),
+        *('{"labels": {"liver": 1.5}}', '{"labels": {"liver": true}}', '{"labels": {"liver": [1, null]}}'),
+        *(
+            '{"labels": ["liver"]}',
+            '{"labels": {"liver": {"value": 1}}}',
+            '{"label": {"liver": 1}}',
+            "null",
+            "",
+        ),
+    ],
+)
 def test_broken_dataset_json_is_told(tmp_path, text):
     write_msd(tmp_path, (1,))
     (tmp_path / "dataset.json").write_text(text)
@@ -131,3 +174,40 @@ def test_folders_named_like_files_are_looked_into(tmp_path):
         (path / path.name).write_bytes(content)
     (case,) = find_cases(tmp_path).cases
     assert (case.case_id, case.read_labels(case.read_volume()).max()) == ("liver_1", 2)
+
+
+def test_a_byte_order_mark_is_no_fault(tmp_path):
+    write_msd(tmp_path, (1,))
+    (tmp_path / "dataset.json").write_text(json.dumps(LIVER_JSON), encoding="utf-8-sig")
+    assert len(find_cases(tmp_path).cases) == 1
+    (tmp_path / "labels.json").write_text('{"liver": 1, "tumor": 2}', encoding="utf-8-sig")
+    assert len(find_cases(tmp_path).cases) == 1
+
+
+@pytest.mark.parametrize(
+    "name, told",
+    [("mystery", "2 (mystery)"), ("portal vein", "2 (portal vein)"), ("mass", "tumour")],
+)
+def test_no_label_becomes_background_within_the_liver_without_a_word(tmp_path, name, told):
+    write_msd(tmp_path, (1,))
+    labels = small_ct(1)[1]
+    labels[:2, -2:] = 3  # outside of it
+    write_nifti(tmp_path / "labelsTr" / "liver_1.nii.gz", labels)
+    (tmp_path / "dataset.json").write_text(
+        json.dumps({"labels": {"background": 0, "liver": 1, name: 2, "cava": 3}})
+    )
+    report = check_dataset(find_cases(tmp_path), progress=False)
+    findings = report.findings.set_index("code")["message"]
+    assert told in findings["label-names"]
+    lost = findings.get("label-lost-in-liver", "")
+    assert ("32 voxels" in lost and told in lost) != (name == "mass")
+    assert "cava" not in lost
+    assert report.cases["tumor_voxels"].tolist() == [32 if name == "mass" else 0]
+    assert report.exit_code == 0
+
+
+def test_labels_json_is_asked_the_same(tmp_path):
+    write_msd(tmp_path, (1,))
+    (tmp_path / "labels.json").write_text('{"liver": 1}')
+    report = check_dataset(find_cases(tmp_path), progress=False)
+    assert report.findings["code"].tolist() == ["label-lost-in-liver"]
