@@ -15,6 +15,15 @@ SCAN ?=
 LIVER ?=
 PYTHON ?= python3
 
+# Paths as they were typed, for recipes to take from the environment: in a recipe itself make would expand
+# their $ and the shell their quotes. A make below this one has them already.
+ifndef TYPED_PATHS
+export TYPED_PATHS := yes
+export TYPED_DATA := $(value DATA)
+export TYPED_SCAN := $(value SCAN)
+export TYPED_LIVER := $(value LIVER)
+endif
+
 # notebooks/NAME.ipynb -> reports/RUN/NAME.ipynb, each with the rooms of the library that it uses
 REPORT := reports/$(RUN)
 NOTEBOOKS := $(wildcard notebooks/*.ipynb)
@@ -61,7 +70,7 @@ reproduce: .venv/ready  ## run the notebooks that are out of date and build the 
 results: $(REPORT)/17_finish_predictions.ipynb $(RESULTS)
 else
 reproduce: .venv/ready
-	@$(PY) -m livseg_lib train --system $(ONLY) --dataset $(DATASET) --data "$(DATA)" \
+	@$(PY) -m livseg_lib train --system $(ONLY) --dataset $(DATASET) --data="$$TYPED_DATA" \
 		--profile $(PROFILE) --target $(or $(TARGET),both) --run-name $(RUN) \
 		--set "modality=$(MODALITY)" $(if $(ACCEPT_AFFINE_MISMATCH),--accept-affine-mismatch)
 endif
@@ -69,8 +78,8 @@ endif
 # Parameter files change only when a value does, and each notebook looks at its own.
 configure: .venv/ready
 	@$(PY) -m livseg_lib.notebooks --run-name $(RUN) configure --profile notebooks/params/$(PROFILE).yaml \
-		--set "dataset=$(DATASET)" --set "data=$(DATA)" --set "target=$(TARGET)" --set "modality=$(MODALITY)" \
-		--set "scan=$(SCAN)" --set "liver_model=$(LIVER)" \
+		--set "dataset=$(DATASET)" --set "data=$$TYPED_DATA" --set "target=$(TARGET)" --set "modality=$(MODALITY)" \
+		--set "scan=$$TYPED_SCAN" --set "liver_model=$$TYPED_LIVER" \
 		--set "accept_affine_mismatch=$(if $(ACCEPT_AFFINE_MISMATCH),true)" $(NOTEBOOKS)
 
 $(REPORT)/parameters/%.json: configure ;

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 from livseg_lib import commands as run
 from livseg_lib.application import compare_command, export_command, follow_up_command
+from livseg_lib.atomic import sole_writer
 from livseg_lib.commands import TRAINING_NOTEBOOKS, WARNING
-from livseg_lib.errors import InputError
+from livseg_lib.errors import exit_code_of
 from livseg_lib.labels import MODALITIES
+
+WRITE_A_FILE = ("evaluate", "networks")
+"""Commands whose --out is a file; that of the others is a folder."""
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -157,10 +160,15 @@ def _add_export(command: argparse.ArgumentParser) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command; input that cannot be used is one clear line and exit code 2."""
+    """Run one command; whatever ends it is one clear line and an exit code of its own (`exit_code_of`)."""
     arguments = _parser().parse_args(argv)
-    try:
+    return exit_code_of(lambda: _run(arguments), arguments.command)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    """The command, alone with its results: where they cannot be written, nothing is begun."""
+    out = getattr(arguments, "out", None)
+    if out is None:
         return arguments.function(arguments)
-    except InputError as error:
-        print(f"livseg: {error}", file=sys.stderr)
-        return 2
+    with sole_writer(out, is_file=arguments.command in WRITE_A_FILE):
+        return arguments.function(arguments)

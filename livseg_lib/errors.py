@@ -1,8 +1,19 @@
-"""One error for every input that livseg cannot use."""
+"""One error for every input that livseg cannot use, and one line for whatever ends a command."""
 
 from __future__ import annotations
 
+import os
+import signal
+import sys
+import tempfile
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+UNUSABLE, INTERRUPTED, UNHEARD = 2, 130, 141
+"""Exit codes: of input that cannot be used and of faults; of Ctrl-C and of a closed pipe, as in shells."""
 
 
 class InputError(ValueError):
@@ -18,3 +29,96 @@ class InputError(ValueError):
 
     def __reduce__(self):  # exceptions cross process borders by their arguments
         return type(self), (self.where, self.problem, self.remedy, self.code)
+
+
+def reason_of(error: BaseException) -> str:
+    """Why something failed, without paths and without what another library quotes from a file.
+
+    What is no InputError is named by its type and the place in the code, for whoever mends it.
+    """
+    if isinstance(error, InputError):
+        quoted = f": {error.__cause__}" if str(error.__cause__ or "") else ""
+        subject = "" if Path(error.where).is_absolute() or os.path.exists(error.where) else f"{error.where} "
+        return f"{subject}{error.problem} {error.remedy}".strip().replace(quoted, "")
+    if isinstance(error, MemoryError):
+        return "MemoryError: there is too little memory for this case."
+    if isinstance(error, OSError):
+        return f"{type(error).__name__}: {error.strerror or 'a file cannot be read'}."
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = [frame for frame in frames if "livseg_lib" in Path(frame.filename).parts] or frames
+    return f"{type(error).__name__} in {Path(ours[-1].filename).name}, line {ours[-1].lineno}."
+
+
+def exit_code_of(command: Callable[[], int], name: str) -> int:
+    """Runs `command`, called `name`, and gives its exit code; whatever ends it is one line on stderr.
+
+    An InputError is told as it stands. Anything else is told by its kind and the file it is about, and its
+    traceback goes to a log file, readable by this user alone, that the line names.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # names of files may be no text
+    try:
+        with _ended_by_signals():
+            code = command()
+            sys.stdout.flush()  # a pipe that was closed shows here, not after the last line
+            return code
+    except InputError as error:
+        return _say(str(error), UNUSABLE)
+    except KeyboardInterrupt:
+        return _say("interrupted. What is finished is kept.", INTERRUPTED)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # nothing is left to be flushed to who is gone
+        return UNHEARD
+    except Exception as error:
+        return _say(_sentence(error, name), UNUSABLE)
+
+
+def _sentence(error: Exception, name: str) -> str:
+    where, about = name, getattr(error, "filename", None)
+    if isinstance(error, MemoryError):
+        remedy = "Close other programs, or take fewer workers or a smaller scan."
+    elif isinstance(error, OSError):
+        where = os.fsdecode(about) if isinstance(about, str | bytes) else name
+        remedy = "Check that it is there, that there is room, and that you may read and write it."
+    else:
+        remedy = "A fault of livseg, or a file of a kind that it does not know: leave that file out."
+    return f"{where}: {reason_of(error)} {remedy} Details, which may quote files: {_log(error)}"
+
+
+def _log(error: Exception) -> str:
+    """Where the traceback was written to: a file of its own, of mode 600."""
+    try:
+        handle, path = tempfile.mkstemp(prefix="livseg-", suffix=".log")
+        with open(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
+            traceback.print_exception(error, file=file)
+        return path
+    except OSError:
+        return "not written, as there is no room for temporary files"
+
+
+def _say(line: str, code: int) -> int:
+    print(f"livseg: {line}", file=sys.stderr)
+    return code
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """SIGTERM and a closed terminal end the block as an error would: what it began is cleared away."""
+
+    def end(number: int, frame: object) -> None:
+        print("livseg: ended from outside. What is finished is kept.", file=sys.stderr)
+        sys.exit(128 + number)
+
+    names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]  # Windows has no SIGHUP
+    numbers = [getattr(signal, name) for name in names]
+    if threading.current_thread() is not threading.main_thread():  # only that one may change signals
+        numbers = []
+    changed = [number for number in numbers if signal.getsignal(number) == signal.SIG_DFL]
+    for number in changed:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in changed:
+            signal.signal(number, signal.SIG_DFL)

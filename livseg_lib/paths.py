@@ -6,6 +6,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from livseg_lib.errors import InputError
+
 
 def project_root() -> Path:
     """The repository: LIVSEG_ROOT if set, else the nearest folder upwards that holds notebooks/.
@@ -24,6 +26,11 @@ class RunFolders:
 
     root: Path
     name: str
+
+    def __post_init__(self) -> None:
+        """Raises InputError for a name that is not that of a folder."""
+        if Path(self.name).name != self.name or self.name in ("", "..") or set(self.name) & set("{}\0"):
+            raise InputError("run name", f"{self.name!r} names no folder.", "Write such as phantom-quick.")
 
     @property
     def raw(self) -> Path:

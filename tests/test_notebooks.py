@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -12,7 +13,9 @@ import pytest
 import yaml
 
 from livseg_lib import notebooks
+from livseg_lib.cli import main
 from livseg_lib.errors import InputError
+from livseg_lib.paths import RunFolders
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
 ALL = sorted(FOLDER.glob("*.ipynb"))
@@ -86,6 +89,124 @@ def test_a_misspelt_parameter_is_refused(tmp_path):
         notebooks.execute(ALL[0], tmp_path, {"nonsense": 1})
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(
+            "/scans/LiTS",
+            "/scans/CT #2",
+            "2024-01-05",
+            "2024_01",
+            "007",
+            "1e3",
+            "yes",
+            "null",
+            "~/ct",
+            "a: b",
+        ),
+        *("[2024] scans", "[a]", "{x}", "'q' \"r\"", "$HOME `id` \\n", "x\ny", "é ✓", " blank ", "- x", "*"),
+    ],
+)
+def test_text_is_the_text_given(text):
+    profile = FOLDER / "params" / "quick.yaml"
+    chosen = notebooks.choose_parameters(ALL, profile, {}, [f"data={text}"])
+    assert chosen["00_prepare_data"]["data"] == text
+
+
+@pytest.mark.parametrize(
+    ("text", "default", "value"),
+    [
+        *[
+            ("3", 5, 3),
+            ("1e3", 5, 1000),
+            ("-1", 5, -1),
+            ("none", 5, None),
+            ("3", 0.5, 3),
+            ("1e-3", 0.5, 0.001),
+        ],
+        *[("true", False, True), ("no", True, False), ("0", True, False)],
+        *[("None", None, None), ("4", None, 4), ("0.5", None, 0.5), ("unet", None, "unet")],
+        *[("[unet, '007']", None, ["unet", 7]), ("[unet, manet]", "all", ["unet", "manet"])],
+        *[
+            ("[0.6, 1e-1]", [0.5], [0.6, 0.1]),
+            ("[007, yes]", ["word"], ["007", "yes"]),
+            ("[1, 2]", [3], [1, 2]),
+        ],
+        ("[[1, 2], [3, 4]]", [[0, 0]], [[1, 2], [3, 4]]),
+    ],
+)
+def test_a_value_has_the_type_of_the_default(text, default, value):
+    found = notebooks.read_value("x", text, default)
+    assert found == value and isinstance(found, bool) == isinstance(value, bool)
+
+
+@pytest.mark.parametrize(
+    ("text", "default"),
+    [
+        *[("many", 5), ("0.5", 5), ("nan", 5), ("inf", 0.5), ("maybe", True), ("2", True)],
+        *[("3", [1]), ("[1", [1]), ("[a]", [1]), ("{a: b}", [1]), ("\udcff", "")],
+    ],
+)
+def test_a_value_of_another_type_is_refused(text, default):
+    with pytest.raises(InputError, match=r"^x: is"):
+        notebooks.read_value("x", text, default)
+
+
+@pytest.mark.parametrize("pair", ["foo", "=3", "", "a b=3", "foo=3", "run_name=other"])
+def test_what_sets_nothing_is_refused(pair):
+    with pytest.raises(InputError, match="--set"):
+        notebooks.choose_parameters(ALL, FOLDER / "params" / "quick.yaml", {}, [pair])
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"unet_epochs: [", b"\tunet_epochs: 3", b"- a", b"7", b"a\x00b", b"\xff\xfe", b"1: 2", b"data: 007"],
+)
+def test_a_profile_that_is_no_list_of_parameters_is_named(tmp_path, content):
+    (tmp_path / "p.yaml").write_bytes(content)
+    with pytest.raises(InputError, match=r"p\.yaml"):
+        notebooks.choose_parameters(ALL, tmp_path / "p.yaml", {})
+
+
+def test_outside_the_repository_training_says_where_to_go(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for command in ("train", "reproduce"):
+        assert main([command]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert "not the repository of livseg" in line
+
+
+@pytest.mark.parametrize("name", ["..", "../x", "a/b", "", "{x}"])
+def test_a_run_name_that_is_no_folder_is_refused(name):
+    with pytest.raises(InputError, match="run name"):
+        RunFolders(Path(), name)
+
+
+@pytest.mark.parametrize("given", ["/scans/CT #2", "a$b $(shell echo x) $$", 'it\'s "q" `id` \\n', "é  x"])
+def test_make_hands_a_path_on_as_it_was_typed(tmp_path, given):
+    """Make itself, with programs in the place of Python that print what they are given."""
+    shutil.copy(FOLDER.parent / "Makefile", tmp_path)
+    (tmp_path / "requirements.txt").touch()
+    (tmp_path / "pyproject.toml").touch()
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    program = tmp_path / ".venv" / "bin" / "python"
+    program.write_text("#!/bin/sh\nprintf '<%s>' \"$@\"\n")
+    program.chmod(0o755)
+    (tmp_path / "notebooks").mkdir()
+    for name in ("17_finish_predictions", "00_prepare_data"):
+        shutil.copy(FOLDER / f"{name}.ipynb", tmp_path / "notebooks")
+    (tmp_path / ".venv" / "ready").touch()
+    handed = {
+        "configure": ["<data={}>", "<scan={}>", "<liver_model={}>"],
+        "reproduce ONLY=unet": ["<--data={}>"],
+        "reproduce": ["<data={}>"],  # by the make below it
+    }
+    for target, places in handed.items():
+        command = ["make", *target.split(), f"DATA={given}", f"SCAN={given}", f"LIVER={given}"]
+        said = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True).stdout
+        assert all(place.format(given) in said for place in places), said
+
+
 def test_parameter_files_are_touched_only_when_a_value_changes(tmp_path):
     profile = FOLDER / "params" / "quick.yaml"
     notebooks.configure(ALL, profile, {"run_name": "x", "unet_epochs": 3}, tmp_path)
@@ -116,7 +237,7 @@ def test_a_notebook_that_fails_never_looks_finished(tmp_path, monkeypatch):
     failing = small_notebook(tmp_path / "10_fails.ipynb", "assert value == 1, 'as planned'")
     with pytest.raises(Exception, match="as planned"):
         notebooks.execute(failing, report, {"value": 2})
-    assert [p.name for p in report.iterdir()] == ["10_fails.partial.ipynb"]
+    assert [p.name for p in report.glob("[!.]*")] == ["10_fails.partial.ipynb"]
     done = notebooks.execute(failing, report, {"value": 1})
     assert done.exists() and done.with_suffix(".html").exists() and (report / "index.html").exists()
     assert json.loads(done.read_text())["metadata"]["papermill"]["parameters"] == {"value": 1}

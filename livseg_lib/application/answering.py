@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from livseg_lib.application.batch import reason_of
 from livseg_lib.application.inputs import Reading, find_inputs
 from livseg_lib.application.patient import PatientResult, predict_case
 from livseg_lib.application.predictor import Predictor, load_predictor
 from livseg_lib.application.results import RECORD, write_result
-from livseg_lib.errors import InputError
+from livseg_lib.errors import InputError, reason_of
 
 LOADED_AT_ONCE = 2
 """Systems kept in memory."""

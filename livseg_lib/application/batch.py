@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from livseg_lib.application.record import identify_request
 from livseg_lib.application.results import RECORD, require_result_or_nothing, write_result
 from livseg_lib.application.scan import PatientInput
 from livseg_lib.durations import format_duration
-from livseg_lib.errors import InputError
+from livseg_lib.errors import InputError, reason_of
 from livseg_lib.reporting.tables import write_table
 
 MEASURES = ("liver_ml", "tumor_ml", "n_tumors")
@@ -69,24 +68,6 @@ def describe_case(row: dict) -> str:
     measured = "".join(f"{name} {ml:.1f} ml, " for name, ml in amounts.items() if ml is not None)
     took = f"{format_duration(row['seconds'])}, {row['peak_memory_mb']} MB"
     return f"{row['case']}: {measured}tumour {found}{sure}; {took}"
-
-
-def reason_of(error: Exception) -> str:
-    """Why a case failed, without paths and without what another library quotes from a file.
-
-    What is no InputError is named by its type and the place in the code, for whoever mends it.
-    """
-    if isinstance(error, InputError):
-        quoted = f": {error.__cause__}" if str(error.__cause__ or "") else ""
-        subject = "" if Path(error.where).is_absolute() or Path(error.where).exists() else f"{error.where} "
-        return f"{subject}{error.problem} {error.remedy}".strip().replace(quoted, "")
-    if isinstance(error, MemoryError):
-        return "MemoryError: there is too little memory for this case."
-    if isinstance(error, OSError):
-        return f"{type(error).__name__}: {error.strerror or 'a file cannot be read'}."
-    frames = traceback.extract_tb(error.__traceback__)
-    ours = [frame for frame in frames if "livseg_lib" in Path(frame.filename).parts][-1]
-    return f"{type(error).__name__} in {Path(ours.filename).name}, line {ours.lineno}."
 
 
 def _treat(patient: PatientInput, predictor: Predictor, out: Path, on_step: Callable[[str], None]) -> dict:
