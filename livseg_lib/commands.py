@@ -191,7 +191,7 @@ def _each_case(arguments: argparse.Namespace, treat: Callable[[Case], None]) -> 
 
 
 def evaluate(arguments: argparse.Namespace) -> int:
-    """Score label volumes against reference ones by the rules of the LiTS benchmark, and by tumour size."""
+    """Score label volumes by the rules of LiTS, and by tumour size. Exit code 1 if any could not be used."""
     import pandas as pd
 
     from livseg_lib.evaluation.folders import evaluate_folders, write_scores
@@ -205,7 +205,9 @@ def evaluate(arguments: argparse.Namespace) -> int:
         write_table(pd.DataFrame(scores[name]), path.with_name(f"{path.stem}_{name}.csv"))
     print(*summary_lines(scores), sep="\n")
     print(f"\nwithout a prediction: {', '.join(scores['missed']) or 'none'}; scores in {path} and beside it")
-    return 0
+    for problem in scores["problems"]:
+        print(f"{problem['case']}: {problem['file']}: {problem['problem']}", file=sys.stderr)
+    return int(bool(scores["problems"] or scores["missed"]))
 
 
 def app(arguments: argparse.Namespace) -> int:

@@ -7,12 +7,16 @@ Files are paired by name, or else by the number that ends the name, so that `seg
 from __future__ import annotations
 
 import re
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from livseg_lib.atomic import write_json
+from livseg_lib.datasets.files import nifti_stem, printable, regular_files
 from livseg_lib.errors import InputError
 from livseg_lib.evaluation.case_scores import score_case
 from livseg_lib.evaluation.detection import MODES
@@ -21,7 +25,6 @@ from livseg_lib.evaluation.summary import summarize_cases
 from livseg_lib.evaluation.surface import SURFACE_TOLERANCE_MM
 from livseg_lib.volumes import load_segmentation, load_volume
 
-SUFFIXES = (".nii.gz", ".nii")
 PREDICTED_MASK = "mask.nii.gz"
 """`livseg predict` writes one into the folder of each case."""
 LABEL_WORDS = re.compile("seg|label|mask|pred", re.IGNORECASE)
@@ -37,19 +40,31 @@ def evaluate_folders(
 ) -> dict:
     """Score every NIfTI label file under `reference` (a folder, or one file) against its prediction.
 
-    Returns `mode`, `surface_tolerance_mm`, `summary` (see `summarize_cases`), `missed` (cases without a
-    prediction: scored as an empty one), `without_reference` (prediction files that nothing was compared
-    with), `cases`, a mapping of `score_case` each with the `case` it belongs to and the two files, `lesions`,
-    the rows of `lesion_rows` with their `case`, and `lesions_by_size`, those of `summarize_sizes`. Spacing is
-    the reference's. Single tumours are matched by their true IoU in either mode.
+    Every reference that can be read is scored: where no prediction can be used for it (there is none, several
+    fit, it cannot be read, it lies on another grid), as if an empty one had been given, so that no miss
+    leaves a mean. Two single files are a pair whatever their names, and must both be good.
 
-    Raises InputError for unreadable files, labels other than 0, 1 and 2, ambiguous names, and grids
-    that differ in shape or, unless `accept_affine_mismatch`, in affine.
+    Returns `mode`, `surface_tolerance_mm`, `summary` (see `summarize_cases`), `missed` (cases
+    without a usable prediction), `problems` (each a `case`, `file`, `code` and `problem`: what was not used),
+    `without_reference` (prediction files that nothing was compared with), `cases`, a mapping of `score_case`
+    each with the `case` it belongs to and the two files, `lesions`, the rows of `lesion_rows` with their
+    `case`, and `lesions_by_size`, those of `summarize_sizes`. Spacing is the reference's. Single tumours are
+    matched by their true IoU in either mode.
+
+    Raises InputError where nothing can be scored, and for a `mode` that does not exist.
     """
     if mode not in MODES:
         raise InputError("mode", f"is {mode!r}.", f"Choose one of {MODES}.")
-    pairs, without_reference = pair_files(Path(reference), Path(prediction))
-    scored = [_score_files(*pair, mode, accept_affine_mismatch, tolerance_mm) for pair in pairs]
+    reference, prediction = Path(reference), Path(prediction)
+    pairs, without_reference = pair_files(reference, prediction)
+    problems, scored = [*_pipes(reference), *_pipes(prediction)], []
+    for pair in pairs:
+        found = _score_pair(pair, mode, accept_affine_mismatch, tolerance_mm, problems)
+        if problems and not reference.is_dir() and not prediction.is_dir():
+            raise problems[0][1]
+        scored += [found] if found else []
+    if not scored:
+        raise problems[0][1]
     cases = [case for case, _ in scored]
     lesions = pd.concat([rows for _, rows in scored], ignore_index=True)
     return {
@@ -57,6 +72,15 @@ def evaluate_folders(
         "surface_tolerance_mm": tolerance_mm,
         "summary": summarize_cases(cases, mode),
         "missed": [case["case"] for case in cases if case["prediction_file"] is None],
+        "problems": [
+            {
+                "case": case,
+                "file": error.where,
+                "code": error.code,
+                "problem": f"{error.problem} {error.remedy}",
+            }
+            for case, error in problems
+        ],
         "without_reference": [str(path) for path in without_reference],
         "cases": cases,
         "lesions": lesions.to_dict("records"),
@@ -64,53 +88,85 @@ def evaluate_folders(
     }
 
 
-def _score_files(
-    reference: Path, prediction: Path | None, mode: str, accept_affine_mismatch: bool, tolerance_mm: float
-) -> tuple[dict, pd.DataFrame]:
-    """Scores of one pair of files, and of each tumour; without a prediction, those of an empty one."""
-    volume = load_volume(reference)
-    truth = load_segmentation(reference, like=volume)
-    found = np.zeros_like(truth)
-    if prediction is not None:
-        found = load_segmentation(prediction, like=volume, accept_affine_mismatch=accept_affine_mismatch)
-    names = {"case": _stem(reference), "reference_file": str(reference)}
-    names["prediction_file"] = None if prediction is None else str(prediction)
+def _pipes(where: Path) -> Iterator[tuple[str, InputError]]:
+    """What is named like a label file and is none."""
+    for note in regular_files(where).notes:
+        if note.code == "passed-over" and (name := nifti_stem(Path(note.where))):
+            yield name, InputError(note.where, note.message, code=note.code)
+
+
+class Pair(NamedTuple):
+    """Files to be compared."""
+
+    reference: Path
+    prediction: Path | None
+    problem: InputError | None = None
+    """Why there is no prediction, where it is not just missing."""
+
+
+def _score_pair(
+    pair: Pair,
+    mode: str,
+    accept_affine_mismatch: bool,
+    tolerance_mm: float,
+    problems: list[tuple[str, InputError]],
+) -> tuple[dict, pd.DataFrame] | None:
+    """Scores of one pair of files, and of each tumour; None where the reference cannot be read.
+
+    What cannot be used is added to `problems`, under the name of the case.
+    """
+    case = _stem(pair.reference)
+    problems += [(case, pair.problem)] if pair.problem else []
+    try:
+        volume = load_volume(pair.reference)
+        truth = load_segmentation(pair.reference, like=volume)
+    except InputError as error:
+        problems.append((case, error))
+        return None
+    used, found = None, np.zeros_like(truth)
+    if pair.prediction is not None:
+        try:
+            found = load_segmentation(pair.prediction, volume, accept_affine_mismatch)
+            used = str(pair.prediction)
+        except InputError as error:
+            problems.append((case, error))
+    names = {"case": case, "reference_file": str(pair.reference), "prediction_file": used}
     lesions = lesion_rows(found, truth, volume.spacing_mm)
-    lesions.insert(0, "case", names["case"])
+    lesions.insert(0, "case", case)
     # In the order of the file: "lits_asis" confuses ids, and these are given in that order.
     truth, found = (np.ascontiguousarray(volume.native.orientation.to_stored(a)) for a in (truth, found))
-    scores = score_case(found, truth, volume.native.stored_spacing_mm, mode, tolerance_mm)
-    return names | scores, lesions
+    return names | score_case(found, truth, volume.native.stored_spacing_mm, mode, tolerance_mm), lesions
 
 
-def pair_files(reference: Path, prediction: Path) -> tuple[list[tuple[Path, Path | None]], list[Path]]:
+def pair_files(reference: Path, prediction: Path) -> tuple[list[Pair], list[Path]]:
     """Each reference file with its prediction file or None, in natural order; and the predictions left over.
 
-    Two files are a pair whatever their names. Raises InputError where a name fits more than one file.
+    Two files are a pair whatever their names. No prediction is taken where a name fits more than one file.
     """
     references, predictions = label_files(reference), label_files(prediction)
-    if reference.is_file() and prediction.is_file():
-        return [(references[0], predictions[0])], []
-    pairs = [(path, _partner(path, predictions)) for path in references]
-    used = [found for _, found in pairs if found is not None]
-    for found in used:
-        if used.count(found) > 1:
-            raise InputError(
+    if not reference.is_dir() and not prediction.is_dir():
+        return [Pair(references[0], predictions[0])], []
+    pairs = [_paired(path, predictions) for path in references]
+    used = Counter(pair.prediction for pair in pairs)
+    for n, (path, found, _) in enumerate(pairs):
+        if found is not None and used[found] > 1:
+            problem = InputError(
                 found, "is the prediction of several references.", "Give every case its own number."
             )
+            pairs[n] = Pair(path, None, problem)
     return pairs, [path for path in predictions if path not in used]
 
 
 def label_files(where: Path) -> list[Path]:
     """The NIfTI label files of a folder and its subfolders, by case number and name, or the one file.
 
-    A file is left out as a scan where another of its number says seg, label, mask or pred in its path
-    below the folder, and it does not. Raises InputError where there is no file.
+    Links to nothing are among them. A file is left out as a scan where another of its number says seg,
+    label, mask or pred in its path below the folder, and it does not. Raises InputError for no file.
     """
-    if where.is_file():
+    if not where.is_dir() and (where.exists() or where.is_symlink()):
         return [where]
-    paths = [p for p in where.rglob("*") if p.name.lower().endswith(SUFFIXES) and p.is_file()]
-    if not paths:
+    paths = [path for path in regular_files(where).named if nifti_stem(path)]
+    if not where.exists() or not paths:
         raise InputError(
             where, "holds no .nii or .nii.gz file.", "Name a folder of label volumes, or one file."
         )
@@ -123,8 +179,8 @@ def label_files(where: Path) -> list[Path]:
 def _stem(path: Path) -> str:
     """File name without .nii or .nii.gz; that of its folder for a mask of `livseg predict`."""
     if path.name == PREDICTED_MASK:
-        return path.parent.name
-    return re.sub(r"\.nii(\.gz)?$", "", path.name, flags=re.IGNORECASE)
+        return printable(path.parent.name)
+    return nifti_stem(path) or printable(path.name)
 
 
 def _case_number(path: Path) -> int | None:
@@ -133,15 +189,16 @@ def _case_number(path: Path) -> int | None:
     return int(found.group(1)) if found else None
 
 
-def _partner(reference: Path, predictions: list[Path]) -> Path | None:
-    """The prediction of the same name, else of the same case number; None where there is none."""
+def _paired(reference: Path, predictions: list[Path]) -> Pair:
+    """With the prediction of the same name, else of the same case number."""
     same_name = [p for p in predictions if _stem(p) == _stem(reference)]
     number = _case_number(reference)
     fitting = same_name or [p for p in predictions if number is not None and _case_number(p) == number]
     if len(fitting) > 1:
-        names = ", ".join(str(path) for path in fitting)
-        raise InputError(reference, f"fits several predictions: {names}.", "Keep one file a case.")
-    return fitting[0] if fitting else None
+        names = ", ".join(printable(path) for path in fitting)
+        problem = InputError(reference, f"fits several predictions: {names}.", "Keep one file a case.")
+        return Pair(reference, None, problem)
+    return Pair(reference, fitting[0] if fitting else None)
 
 
 def write_scores(scores: dict, path: Path | str) -> Path:

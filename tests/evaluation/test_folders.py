@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import json
+import os
 
 import nibabel as nib
 import numpy as np
 import pytest
 
+from livseg_lib.cli import main
 from livseg_lib.errors import InputError
 from livseg_lib.evaluation import folders, score_case
 
@@ -147,15 +149,96 @@ def test_scans_beside_their_segmentations_are_not_taken_for_labels(tmp_path, thr
     assert len(folders.evaluate_folders(reference, prediction)["cases"]) == 4
 
 
-def test_ambiguous_names_are_refused(tmp_path, three_cases):
+def test_ambiguous_names_are_told_and_nothing_is_guessed(tmp_path, three_cases):
     reference, prediction = three_cases
     extra = write(prediction / "again" / "case_10.nii.gz", labels())
-    with pytest.raises(InputError, match="several predictions"):
-        folders.evaluate_folders(reference, prediction)
+    scores = folders.evaluate_folders(reference, prediction)
+    assert [
+        (problem["case"], "several predictions" in problem["problem"]) for problem in scores["problems"]
+    ] == [("segmentation-10", True)]
+    assert scores["missed"] == ["segmentation-10", "segmentation-11"]
     extra.unlink()
     write(reference / "other_segmentation-2.nii.gz", labels())
-    with pytest.raises(InputError, match="several references"):
-        folders.pair_files(reference, prediction)
+    scores = folders.evaluate_folders(reference, prediction)
+    assert {problem["case"] for problem in scores["problems"]} == {"segmentation-2", "other_segmentation-2"}
+    assert all("several references" in problem["problem"] for problem in scores["problems"])
+    assert len(scores["cases"]) == 4
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-40])
+
+
+def link_to_nothing(path):
+    path.unlink()
+    path.symlink_to("../.git/annex/objects/aa/bb/0.nii.gz")
+
+
+UNUSABLE = {
+    "truncated": (cut, "unreadable"),
+    "no nifti": (lambda path: path.write_bytes(b"Mac OS X" * 100), "unreadable"),
+    "link to nothing": (link_to_nothing, "unreadable"),
+    "another shape": (lambda path: write(path, labels()[1:]), "shape-mismatch"),
+    "another affine": (lambda path: write(path, labels(), AFFINE + np.eye(4, k=3) * 30), "affine-mismatch"),
+    "label 7": (lambda path: write(path, labels() * 7), "label-values"),
+}
+
+
+@pytest.mark.parametrize("name", UNUSABLE)
+def test_a_prediction_that_cannot_be_used_counts_as_a_missing_one_and_is_told(three_cases, name):
+    prediction = three_cases[1]
+    (prediction / "volume-2.nii.gz").unlink()
+    missing = folders.evaluate_folders(*three_cases)
+    write(prediction / "volume-2.nii.gz", labels(TUMOR))
+    UNUSABLE[name][0](prediction / "volume-2.nii.gz")
+    scores = folders.evaluate_folders(*three_cases)
+    (problem,) = scores["problems"]
+    assert (problem["case"], problem["code"]) == ("segmentation-2", UNUSABLE[name][1])
+    assert problem["file"] == str(prediction / "volume-2.nii.gz")
+    assert str(scores["summary"]) == str(missing["summary"]) and scores["missed"] == missing["missed"]
+    assert missing["problems"] == []
+
+
+@pytest.mark.parametrize("name", ["truncated", "no nifti", "link to nothing", "label 7"])
+def test_a_reference_that_cannot_be_read_is_told_and_the_others_are_scored(three_cases, name):
+    UNUSABLE[name][0](three_cases[0] / "segmentation-2.nii.gz")
+    scores = folders.evaluate_folders(*three_cases)
+    assert [case["case"] for case in scores["cases"]] == ["segmentation-10", "segmentation-11"]
+    assert [(problem["case"], problem["code"]) for problem in scores["problems"]] == [
+        ("segmentation-2", UNUSABLE[name][1])
+    ]
+    for other in ("batch 2/segmentation-10.nii", "segmentation-11.nii.gz"):
+        cut(three_cases[0] / other)
+    with pytest.raises(InputError, match="segmentation-2"):
+        folders.evaluate_folders(*three_cases)
+
+
+def test_twins_of_a_mac_are_left_out_capitals_are_read_and_pipes_told(three_cases):
+    reference, prediction = three_cases
+    for folder in three_cases:
+        for path in list(folder.glob("*.nii.gz")):
+            path.with_name(f"._{path.name}").write_bytes(b"Mac OS X")
+            path.rename(path.with_name(path.name.upper()))
+    os.mkfifo(prediction / "volume-11.nii")
+    scores = folders.evaluate_folders(reference, prediction)
+    assert [case["case"] for case in scores["cases"]] == [
+        "SEGMENTATION-2",
+        "segmentation-10",
+        "SEGMENTATION-11",
+    ]
+    assert scores["summary"]["tumor"]["dice_per_case"] == pytest.approx((1 + 2 * 2 / (2 + 82) + 0) / 3)
+    assert [(problem["case"], problem["code"]) for problem in scores["problems"]] == [
+        ("volume-11", "passed-over")
+    ]
+
+
+def test_the_command_says_what_it_could_not_use(three_cases, tmp_path, capsys):
+    cut(three_cases[1] / "volume-10.nii.gz")
+    out = tmp_path / "scores.json"
+    given = ["--reference", str(three_cases[0]), "--prediction", str(three_cases[1]), "--out", str(out)]
+    assert main(["evaluate", *given]) == 1
+    assert "segmentation-10: " in capsys.readouterr().err
+    assert json.loads(out.read_text())["problems"][0]["case"] == "segmentation-10"
 
 
 def test_bad_input_is_refused(tmp_path, three_cases):
