@@ -95,21 +95,11 @@ def _sorted_by_kind(paths: Iterable[Path]) -> Found:
     return Found(tuple(files), tuple(notes), tuple(dangling))
 
 
-def numbered_files(folder: Path, pattern: str) -> dict[tuple[int, ...], Path]:
+def files_by_number(folder: Path, pattern: str) -> dict[tuple[int, ...], list[Path]]:
     """Files anywhere below `folder` whose whole name matches `pattern`, by the numbers in its groups.
 
-    In the order of the numbers. Raises InputError where two files carry the same numbers.
+    In the order of the numbers; several where they bear the same.
     """
-    found = {}
-    for numbers, paths in files_by_number(folder, pattern).items():
-        if len(paths) > 1:
-            raise InputError(paths[1], f"The file has the same number as {paths[0]}.", "Keep one of the two.")
-        found[numbers] = paths[0]
-    return found
-
-
-def files_by_number(folder: Path, pattern: str) -> dict[tuple[int, ...], list[Path]]:
-    """As `numbered_files`, with all files of the same numbers."""
     name, found = re.compile(pattern, re.IGNORECASE), {}
     for path in regular_files(folder).named:
         if match := name.fullmatch(path.name):

@@ -1,66 +1,154 @@
-"""LiTS as slices: train_images/volume-N_slice_K.jpg with train_masks/volume-N_slice_K_mask.jpg (or PNG)."""
+"""Slices as pictures with mask pictures, such as train_images/volume-N_slice_K.jpg of LiTS.
+
+A mask says so in its name (volume-N_slice_K_mask.jpg, beside the pictures or in train_masks) or, where no
+name does, by its folder (images/x.png and masks/x.png). `labels.json` in the folder says which grey levels
+mean liver and tumour where `decide_levels` cannot know.
+"""
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from livseg_lib.datasets.case import Case, Dataset, Note
-from livseg_lib.datasets.files import numbered_files
+from livseg_lib.datasets.files import natural_key, printable, regular_files
+from livseg_lib.datasets.label_map import find_label_map
 from livseg_lib.datasets.mask_levels import MaskLevels, decide_levels
 from livseg_lib.datasets.pictures import read_grey, read_picture
 from livseg_lib.errors import InputError
 from livseg_lib.volumes import Volume
 
-LOOKS_FOR = "volume-N_slice_K.jpg or .png, with volume-N_slice_K_mask.jpg or .png"
-PICTURE = r"volume-(\d+)_slice_(\d+)\.(?:jpe?g|png)"
-MASK = r"volume-(\d+)_slice_(\d+)_mask\.(?:jpe?g|png)"
+LOOKS_FOR = (
+    "volume-N_slice_K.jpg or .png with volume-N_slice_K_mask.jpg or .png, or pictures of one name in folders "
+    "images and masks"
+)
+SUFFIXES = (".png", ".jpg", ".jpeg")
+VOLUME = re.compile(r"volume-(\d+)_slice_(\d+)", re.IGNORECASE)
+MASKS, PICTURES = r"masks?|labels?|seg(?:mentation)?s?|gt|ground_?truths?", r"images?|imgs?|slices?|pictures?"
+MASK_WORD = re.compile(rf"(?:^|[ _.-])(?:{MASKS})(?=$|[ _.-])", re.IGNORECASE)
+PICTURE_WORD = re.compile(rf"(?:^|[ _.-])(?:{PICTURES})(?=$|[ _.-])", re.IGNORECASE)
+MASK_FOLDER = re.compile(rf"(?:.*[ _.-])?(?:{MASKS})", re.IGNORECASE)
+NO_PATIENT = re.compile(
+    rf"(?:.*[ _.-])?(?:{MASKS}|{PICTURES})|train(?:ing)?|val(?:idation)?|test", re.IGNORECASE
+)
+"""Folders that say what lies in them, not whose it is."""
 
-Slices = dict[int, Path]
-"""Pictures of one volume by slice number."""
+Slices = dict[str, dict[int, list[Path]]]
+"""Files by case and slice number; several where they bear one number."""
 
 
 def recognises(folder: Path) -> bool:
-    """Whether any picture below `folder` is named like a slice of a volume."""
-    return bool(numbered_files(folder, PICTURE))
+    """Whether a picture below `folder` is named like a slice of a volume, or has a mask of its name."""
+    pictures, masks = _by_case(folder)
+    named = any(VOLUME.fullmatch(path.stem) for path in _paths(pictures))
+    return named or any(masks[name].keys() & pictures.get(name, {}).keys() for name in masks)
 
 
 def find(folder: Path) -> Dataset:
-    """One case a volume number. A slice without mask is left out of its case and listed in `unmasked`.
+    """One case a volume number, or a patient by folder and name up to the last number, the slice's.
 
-    A volume none of whose slices has a mask is an unlabelled case with all of its slices.
+    A slice without mask is left out of its case and listed in `unmasked`; a volume none of whose slices
+    has a mask is an unlabelled case with all of its slices.
     """
-    pictures, masks = _by_volume(folder, PICTURE), _by_volume(folder, MASK)
-    unpaired = [path for n in masks for k, path in masks[n].items() if k not in pictures.get(n, {})]
-    levels = decide_levels([path for n in masks if n in pictures for path in masks[n].values()])
-    cases = [_case(number, pictures[number], masks.get(number, {}), levels) for number in pictures]
+    pictures, masks = _by_case(folder)
+    unpaired = [
+        path
+        for name, slices in masks.items()
+        for k, copies in slices.items()
+        if k not in pictures.get(name, {})
+        for path in copies
+    ]
+    label_map = find_label_map(folder)
+    levels = decide_levels(sorted(set(_paths(masks)) - set(unpaired)), label_map)
+    described = (label_map.source,) if label_map else ()
+    cases = [_case(name, slices, masks.get(name, {}), levels, described) for name, slices in pictures.items()]
     notes = tuple(Note(folder, "mask-levels", decision) for decision in levels.decisions)
     return Dataset("kaggle", folder, tuple(cases), tuple(unpaired), notes)
 
 
-def _by_volume(folder: Path, pattern: str) -> dict[int, Slices]:
-    volumes: dict[int, Slices] = defaultdict(dict)
-    for (volume, slice_number), path in numbered_files(folder, pattern).items():
-        volumes[volume][slice_number] = path
-    return dict(volumes)
+def _by_case(folder: Path) -> tuple[Slices, Slices]:
+    """Pictures and masks below `folder`, in natural order."""
+    paths = [path for path in regular_files(folder).named if path.suffix.lower() in SUFFIXES]
+    in_names = any(MASK_WORD.search(path.stem) for path in paths)
+    pictures, masks = defaultdict(lambda: defaultdict(list)), defaultdict(lambda: defaultdict(list))
+    for path in sorted(paths, key=lambda path: natural_key(path.name)):
+        parents = path.relative_to(folder).parts[:-1] if path != folder else ()
+        is_mask = bool(
+            MASK_WORD.search(path.stem) if in_names else any(map(MASK_FOLDER.fullmatch, parents[-2:]))
+        )
+        name, number = _case_and_slice(MASK_WORD.sub("", path.stem), parents)
+        (masks if is_mask else pictures)[name][number].append(path)
+    return tuple(
+        {name: dict(sorted(found[name].items())) for name in sorted(found, key=natural_key)}
+        for found in (pictures, masks)
+    )
 
 
-def _case(number: int, pictures: Slices, masks: Slices, levels: MaskLevels) -> Case:
+def _case_and_slice(stem: str, parents: Iterable[str]) -> tuple[str, int]:
+    if named := VOLUME.fullmatch(stem):
+        return f"volume-{int(named[1])}", int(named[2])
+    whose = [part for part in parents if not NO_PATIENT.fullmatch(part)]
+    name, number = re.fullmatch(r"(.*?)[ _.-]*(\d{1,9})?", PICTURE_WORD.sub("", stem)).groups()
+    words = "-".join([*whose, name] if name else whose)
+    return re.sub(r"[^\w.-]+", "_", printable(words)) or "pictures", int(number or 0)
+
+
+def _paths(slices: Slices) -> Iterator[Path]:
+    for copies in slices.values():
+        for paths in copies.values():
+            yield from paths
+
+
+def _case(
+    name: str,
+    pictures: dict[int, list[Path]],
+    masks: dict[int, list[Path]],
+    levels: MaskLevels,
+    described: tuple[Path, ...],
+) -> Case:
     numbers = tuple(k for k in pictures if k in masks) or tuple(pictures)
-    picture_files = tuple(pictures[k] for k in numbers)
-    mask_files = tuple(masks[k] for k in numbers if k in masks)
+    picture_files = tuple(pictures[k][0] for k in numbers)
+    mask_files = tuple(masks[k][0] for k in numbers if k in masks)
+    notes = tuple(
+        Note(copy, "several-copies", f"It has the same number as {printable(first)}. Keep one.", "error")
+        for slices in (pictures, masks)
+        for first, *others in slices.values()
+        for copy in others
+    )
     return Case(
-        case_id=f"volume-{number}",
-        patient=str(number),
-        files=picture_files + mask_files,
+        case_id=name,
+        patient=name.removeprefix("volume-"),
+        files=picture_files + (described if mask_files else ()) + mask_files,
         read_volume=partial(_read_volume, picture_files),
         read_labels=partial(_read_labels, mask_files, levels) if mask_files else None,
         slice_numbers=numbers,
-        unmasked=tuple(path for k, path in pictures.items() if k not in numbers),
+        unmasked=tuple(path for k, (path, *_) in pictures.items() if k not in numbers),
+        notes=notes,
+        inspect=partial(_inspect, picture_files, mask_files),
     )
+
+
+def _inspect(picture_files: tuple[Path, ...], mask_files: tuple[Path, ...], volume: Volume) -> Iterator[Note]:
+    pictures = [read_picture(path)._replace(grey=None) for path in picture_files]
+    if in_color := [p for p, one in zip(picture_files, pictures, strict=True) if one.colors is not None]:
+        message = (
+            f"{len(in_color)} picture(s) in colour were read as grey. Is an outline or text drawn on them?"
+        )
+        yield Note(in_color[0], "in-colour", message)
+    for path, one, mask in zip(picture_files, pictures, mask_files, strict=bool(mask_files)):
+        turned = read_picture(mask, sixteen_bit=True).orientation
+        if turned != one.orientation:
+            message = (
+                f"{path.name} is turned by its EXIF orientation {one.orientation}, its mask by {turned}: "
+                "both are read as a viewer shows them. Look whether they fit."
+            )
+            yield Note(mask, "orientation", message)
+            return
 
 
 def _read_volume(files: tuple[Path, ...]) -> Volume:

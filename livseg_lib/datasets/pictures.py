@@ -53,11 +53,11 @@ def read_picture(path: Path, sixteen_bit: bool = False) -> Picture:
     try:
         with Image.open(path, formats=FORMATS) as picture:
             _require_slice(picture, path, sixteen_bit)
-            picture.verify()  # PNG's checksums: reading alone does not look at them
+            if picture.format == "JPEG":
+                return _upright(picture, path)._replace(lossless=False)
+            picture.verify()  # the checksums: reading alone does not look at them
         with Image.open(path, formats=FORMATS) as picture:
-            orientation = picture.getexif().get(Base.Orientation, 1)
-            upright = ImageOps.exif_transpose(picture) if orientation != 1 else picture
-            return _decoded(upright, path)._replace(lossless=picture.format == "PNG", orientation=orientation)
+            return _upright(picture, path)
     except InputError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -83,6 +83,12 @@ def _require_slice(picture: Image.Image, path: Path, sixteen_bit: bool) -> None:
 
 def _too_large(path: Path, pixels: str) -> InputError:
     return InputError(path, f"The picture claims {pixels} pixels.", "Give slices of at most 4096 x 4096.")
+
+
+def _upright(picture: Image.Image, path: Path) -> Picture:
+    orientation = picture.getexif().get(Base.Orientation, 1)
+    turned = ImageOps.exif_transpose(picture) if orientation != 1 else picture
+    return _decoded(turned, path)._replace(orientation=orientation)
 
 
 def _decoded(picture: Image.Image, path: Path) -> Picture:

@@ -87,11 +87,83 @@ def test_another_size_is_refused_by_name(tmp_path, which):
     assert caught.value.code == "shape-mismatch"
 
 
-def test_jpeg_and_png_of_one_slice_are_refused(tmp_path):
+def test_jpeg_and_png_of_one_slice_exclude_its_volume_alone(tmp_path):
     write_kaggle_case(tmp_path, 1, suffix=".jpg")
+    write_kaggle_case(tmp_path, 2, suffix=".jpg")
     write_kaggle_case(tmp_path, 1, suffix=".png")
-    with pytest.raises(InputError, match="same number"):
-        find_cases(tmp_path)
+    report = check_dataset(find_cases(tmp_path), progress=False)
+    assert report.cases["usable"].tolist() == [False, True]
+    assert "same number" in report.findings["message"].iloc[0]
+
+
+GREY, LABELS = np.zeros((20, 30), np.uint8), np.zeros((20, 30), np.uint8)
+GREY[3:17, 4:26] = 120
+LABELS[6:12, 8:20] = 1
+
+
+@pytest.mark.parametrize(
+    "names, cases",
+    [
+        ({"images/a_1.png": "masks/a_1.png", "images/a_02.PNG": "masks/a_02.PNG"}, {"a": (1, 2)}),
+        (
+            {"images/a_1.png": "masks/a_1_mask.png", "images/b_1.png": "masks/b_1_mask.png"},
+            {"a": (1,), "b": (1,)},
+        ),
+        (
+            {"train/images/7.png": "train/masks/7.png", "test/images/8.JPG": "test/masks/8.png"},
+            {"pictures": (7, 8)},
+        ),
+        (
+            {"anna/images/3.png": "anna/masks/3.png", "bert/images/3.png": "bert/masks/3.png"},
+            {"anna": (3,), "bert": (3,)},
+        ),
+        ({"anna/slice_3.png": "anna/slice_3_mask.png"}, {"anna": (3,)}),
+        ({"anna/img_3.png": "anna/mask_3.png"}, {"anna": (3,)}),
+        ({"CT_images/volume-2_slice_5.png": "CT_labels/volume-2_slice_5.png"}, {"volume-2": (5,)}),
+        ({"my_masks/images/p.png": "my_masks/p_mask.png"}, {"p": (0,)}),
+    ],
+)
+def test_pairs_are_told_by_names_or_by_folders(tmp_path, names, cases):
+    for number, (picture, mask) in enumerate(names.items()):
+        write_picture(tmp_path / picture, GREY + number)
+        write_picture(tmp_path / mask, LABELS)
+        for path in (picture, mask):  # a Mac's twins
+            (tmp_path / path).with_name("._" + (tmp_path / path).name).write_bytes(b"\0\5\x16\7")
+    dataset = find_cases(tmp_path)
+    assert {case.case_id: case.slice_numbers for case in dataset.cases} == cases
+    assert dataset.name == "kaggle" and not dataset.unpaired and not dataset.notes
+    for case in dataset.cases:
+        volume = case.read_volume()
+        assert abs(volume.voxels[:, 10, 10].astype(int) - 120).max() < 4
+        np.testing.assert_array_equal(case.read_labels(volume), [LABELS] * len(case.slice_numbers))
+
+
+def test_pictures_without_any_mask_are_no_set_of_slices(tmp_path):
+    write_picture(tmp_path / "images" / "a_1.png", GREY)
+    write_picture(tmp_path / "masks" / "b_1.png", LABELS)
+    assert not kaggle_slices.recognises(tmp_path)
+
+
+def test_labels_json_says_what_levels_mean(tmp_path):
+    write_picture(tmp_path / "images" / "a_1.png", GREY)
+    write_picture(
+        tmp_path / "masks" / "a_1.png",
+        np.array([0, 90, 180, 250], np.uint8)[LABELS * 3 - (GREY > 0) * LABELS],
+    )
+    (tmp_path / "labels.json").write_text('{"liver": 180}')
+    (case,) = find_cases(tmp_path).cases
+    assert tmp_path / "labels.json" in case.files
+    np.testing.assert_array_equal(case.read_labels(case.read_volume())[0], LABELS)
+
+
+def test_a_mask_turned_otherwise_than_its_picture_and_colours_are_told(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    Image.fromarray(np.dstack([GREY, GREY, 0 * GREY])).save(tmp_path / "volume-1_slice_1.png", exif=exif)
+    write_picture(tmp_path / "volume-1_slice_1_mask.png", LABELS)
+    report = check_dataset(find_cases(tmp_path), progress=False)
+    assert report.findings["code"].tolist() == ["in-colour", "orientation"]
+    assert "orientation 3, its mask by 1" in report.findings["message"].iloc[1]
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png"])
