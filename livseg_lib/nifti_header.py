@@ -22,6 +22,10 @@ from livseg_lib.native_grid import (
 
 HEADER_KINDS = {348: Nifti1Header, 540: Nifti2Header}
 """By their length in bytes, which is the first thing that a header says."""
+EOL_CHECKS = ((13, 10, 26, 10), (0, 0, 0, 0))
+"""Of NIfTI-2: as it should be, and left out."""
+FORM_CODES = range(6)
+"""From unknown (0: not there) to a template (5)."""
 SIZE_TOLERANCE = 0.01
 """Voxel sizes in pixdim and in the sform may differ by this share."""
 LEAST_DETERMINANT = 1e-6
@@ -69,12 +73,24 @@ def parse_header(block: bytes, byte_order: str, path: Path) -> NiftiHeader:
         raise InputError(
             path, "The header is not that of a single NIfTI file.", "Convert .hdr/.img pairs to .nii.gz."
         )
+    _check_codes(header, path)
     shape, dtype = _shape(header, path), _dtype(header, path)
     _check_units(header, path)
     _complete(header)
     grid = NativeGrid(shape, _affine(header, path), dtype, clean_header(header))
     _check_geometry_agrees(header, grid, path)
     return NiftiHeader(grid, _voxel_offset(header, path), _scaling(header, path))
+
+
+def _check_codes(header: Nifti1Header, path: Path) -> None:
+    """What says whether the rest can be trusted, and which geometry counts."""
+    if header["sizeof_hdr"] == 540 and tuple(header["eol_check"]) not in EOL_CHECKS:
+        raise InputError(
+            path, "The file was changed by a conversion of line ends.", "Copy it again as it is."
+        )
+    for form in ("sform", "qform"):
+        if int(header[f"{form}_code"]) not in FORM_CODES:
+            raise InputError(path, f"The {form} has a code that does not exist.", EXPORT_AGAIN)
 
 
 def _shape(header: Nifti1Header, path: Path) -> tuple[int, int, int]:

@@ -88,6 +88,22 @@ def test_a_header_that_cannot_be_true_is_refused(tmp_path, fields, words):
     assert caught.value.remedy
 
 
+@pytest.mark.parametrize("code", [6, -1, 127, 32767])
+@pytest.mark.parametrize("form", ["sform_code", "qform_code"])
+def test_a_code_that_does_not_exist_does_not_choose_the_geometry(tmp_path, form, code):
+    with pytest.raises(InputError, match="code that does not exist"):
+        load_volume(write_nifti(tmp_path / "ct.nii", ct_like(), **{form: code}))
+
+
+def test_a_file_changed_by_a_conversion_of_line_ends_is_refused(tmp_path):
+    path = tmp_path / "ct.nii"
+    write_nifti(path, ct_like(), kind=nibabel.Nifti2Image, eol_check=[0, 0, 0, 0])
+    np.testing.assert_array_equal(load_volume(path).voxels, ct_like().transpose(2, 1, 0))
+    write_nifti(path, ct_like(), kind=nibabel.Nifti2Image, eol_check=[10, 26, 10, 0])
+    with pytest.raises(InputError, match="line ends"):
+        load_volume(path)
+
+
 @pytest.mark.parametrize("dtype", [np.complex64, np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")])])
 def test_complex_and_colour_are_refused(tmp_path, dtype):
     with pytest.raises(InputError, match="not plain numbers"):
