@@ -146,13 +146,14 @@ def predict(arguments: argparse.Namespace) -> int:
         print(f"passed over, not a scan: {name}", file=sys.stderr)
 
     def show(row: dict) -> None:
-        print(describe_case(row), file=sys.stderr if row["state"] == "failed" else sys.stdout)
+        print(describe_case(row), file=sys.stdout if row["state"] == "done" else sys.stderr)
 
     cases = predict_batch(patients, predictor, arguments.out, show)
-    failed = int((cases.state == "failed").sum())
-    print(f"{len(cases) - failed} of {len(cases)} cases done; see {arguments.out / 'cases.csv'}")
+    count = cases.state.value_counts().reindex(["done", "failed", "passed over"], fill_value=0)
+    no_scans = f", {count['passed over']} no scans" if count["passed over"] else ""
+    print(f"{count.done} of {len(cases)} cases done{no_scans}; see {arguments.out / 'cases.csv'}")
     print(WARNING)
-    return int(failed > 0)
+    return int(count.failed > 0 or count.done == 0)
 
 
 def sort(arguments: argparse.Namespace) -> int:

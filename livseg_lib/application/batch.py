@@ -9,11 +9,13 @@ from pathlib import Path
 import pandas as pd
 from tqdm import tqdm
 
+from livseg_lib.application.inputs import LABELS
 from livseg_lib.application.patient import predict_case
 from livseg_lib.application.predictor import Predictor
 from livseg_lib.application.record import identify_request
 from livseg_lib.application.results import RECORD, require_result_or_nothing, write_result
 from livseg_lib.application.scan import PatientInput
+from livseg_lib.checksums import holds_files
 from livseg_lib.durations import format_duration
 from livseg_lib.errors import InputError, reason_of
 from livseg_lib.reporting.tables import write_table
@@ -23,7 +25,7 @@ COLUMNS = (
     *("case", "state", "reason", "kind", "tumor_suspected", "tumor_probability"),
     *(*MEASURES, "cautions", "seconds", "peak_memory_mb"),
 )
-"""Of cases.csv. `state` is "done" or "failed"; `cautions` counts them."""
+"""Of cases.csv. `state` is "done", "failed" or "passed over" (labels, no scan); `cautions` counts them."""
 
 
 def predict_batch(
@@ -57,8 +59,8 @@ def predict_batch(
 
 def describe_case(row: dict) -> str:
     """One line on a row of `predict_batch`."""
-    if row["state"] == "failed":
-        return f"{row['case']}: failed: {row['reason']}"
+    if row["state"] != "done":
+        return f"{row['case']}: {row['state']}: {row['reason']}"
     if row["resumed"]:
         return f"{row['case']}: done before"
     found = {True: "suspected", False: "not suspected", None: "not looked for"}[row["tumor_suspected"]]
@@ -74,11 +76,12 @@ def _treat(patient: PatientInput, predictor: Predictor, out: Path, on_step: Call
     """The row of one case. Raises InputError only where results cannot be written."""
     folder = out / patient.case_id
     try:
-        if record := _finished_record(folder, patient, predictor):
-            return _row(record, resumed=True)
+        if row := _finished_row(folder, patient, predictor):
+            return row
         result = predict_case(patient, predictor, on_step)
     except Exception as error:  # whatever it is, the next case may be good
-        return {"state": "failed", "reason": reason_of(error)}
+        state = "passed over" if getattr(error, "code", "") == LABELS else "failed"
+        return {"state": state, "reason": reason_of(error)}
     try:
         write_result(result, folder)
         return _row(json.loads((folder / RECORD).read_text()), resumed=False)
@@ -88,13 +91,14 @@ def _treat(patient: PatientInput, predictor: Predictor, out: Path, on_step: Call
         return {"state": "failed", "reason": reason_of(error)}
 
 
-def _finished_record(folder: Path, patient: PatientInput, predictor: Predictor) -> dict | None:
-    """The record in `folder`, if it is of this very request."""
+def _finished_row(folder: Path, patient: PatientInput, predictor: Predictor) -> dict | None:
+    """That of the result in `folder`, if it is of this very request and whole."""
     try:
         record = json.loads((folder / RECORD).read_text())
-        asked = identify_request(patient, predictor).request_sha256
-        return record if record["request_sha256"] == asked else None
-    except (FileNotFoundError, ValueError, KeyError):
+        if record["request_sha256"] != identify_request(patient, predictor).request_sha256:
+            return None
+        return _row(record, resumed=True) if holds_files(folder, record["bytes"]) else None
+    except (FileNotFoundError, NotADirectoryError, ValueError, LookupError, TypeError, AttributeError):
         return None
 
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+
+import numpy as np
 
 from livseg_lib.application.dicom_input import read_dicom
 from livseg_lib.application.picture_input import (
@@ -16,15 +20,30 @@ from livseg_lib.application.picture_input import (
     read_pictures,
 )
 from livseg_lib.application.scan import PatientInput, Scan
-from livseg_lib.datasets import ADAPTERS, Case, find_cases
+from livseg_lib.atomic import short_name
+from livseg_lib.datasets import ADAPTERS, Case, Dataset, find_cases
 from livseg_lib.datasets.dicom_headers import begins_like_dicom, study_uid
-from livseg_lib.datasets.files import files_of, natural_key, nifti_stem
+from livseg_lib.datasets.files import (
+    files_of,
+    is_visible,
+    natural_key,
+    nifti_stem,
+    printable,
+    regular_files,
+)
 from livseg_lib.errors import InputError
-from livseg_lib.volumes import load_volume
+from livseg_lib.volumes import Volume, load_volume
 
 LOOKS_FOR = "a NIfTI file, a folder or zip of a DICOM series, a PNG or JPEG slice, or a folder of these"
 LAYOUTS = ("kaggle", "lits", "msd", "ircadb")
 """Data sets told by their names: what in them is a segmentation is no scan."""
+
+FEW_LEVELS, FEW_CHANGES = 10, 0.1
+"""Different values, and the share of neighbouring voxels that differ, up to which voxels are labels."""
+LABELS = "label-map"
+"""Code of the error for them."""
+RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
+"""No file of Windows may be called so."""
 
 
 @dataclass(frozen=True)
@@ -49,39 +68,64 @@ def find_inputs(
 
     A folder of DICOM is one case; where its subfolders hold different studies, each is one. Pictures are
     a case each, or a case a volume where they are named like the public LiTS slices. `dataset` names a
-    layout (`ADAPTERS`); "auto" looks. Cases are called by their file names; `numbered` calls them
-    case-001, case-002, ... Raises InputError where there is nothing to read.
+    layout (`ADAPTERS`); "auto" looks, and takes volumes that lie beside a layout as well. Cases are called
+    by their file names (`file_name`); `numbered` calls them case-001, case-002, ... Raises InputError where
+    there is nothing to read.
     """
     path, reading = Path(path), reading or Reading()
     if not path.exists():
         raise InputError(path, "There is no such file or folder.", "Check the path.")
-    patients = _of_layout(path, dataset, reading)
-    if patients is None:
+    if begins_like_dicom(path) and not nifti_stem(path):
+        problem = "is a single DICOM file: what lies beside it is unknown."
+        raise InputError(path, problem, "Give the folder or the zip of its series.")
+    layout = _layout(path, dataset)
+    if layout is None:
         patients = [patient for entry in _entries(path) for patient in _of_entry(entry, reading)]
+    else:
+        patients = [_of_case(case, reading) for case in layout.cases]
+        patients += _beside(path, layout, reading) if dataset == "auto" else []
     if not patients:
         raise InputError(path, "There is no scan that livseg can read.", f"Give {LOOKS_FOR}.")
     return _named(patients, numbered)
 
 
 def passed_over(path: Path | str, patients: Iterable[PatientInput]) -> list[str]:
-    """Names in the folder `path` of which nothing belongs to a case; none where `path` is a file."""
+    """What in the folder `path` belongs to no case: files, and folders of which nothing does.
+
+    With the reason where it is no file of data. None where `path` is a file.
+    """
     path = Path(path)
     if not path.is_dir():
         return []
-    used = {file.relative_to(path).parts[0] for one in patients for file in one.files}
-    return [entry.name for entry in _visible(path) if entry.name not in used]
+    found = regular_files(path)
+    used = {file for one in patients for file in one.files}
+    entered = {file.relative_to(path).parts[0] for file in used}
+    reasons = {Path(note.where): f": {note.message}" for note in found.notes}
+    names = {}
+    for file in sorted({*found.files, *reasons} - used, key=lambda file: natural_key(str(file))):
+        inside = file.relative_to(path)
+        whole = inside.parts[0] not in entered and len(inside.parts) > 1
+        name = printable(inside.parts[0] if whole else inside)
+        names.setdefault(name, "" if whole else reasons.get(file, ""))
+    return [f"{name}{reason}" for name, reason in names.items()]
 
 
-def _of_layout(path: Path, dataset: str, reading: Reading) -> list[PatientInput] | None:
-    """Cases of a named or recognised data set; None where each entry is to be looked at."""
+def _layout(path: Path, dataset: str) -> Dataset | None:
+    """The named or recognised data set; None where each entry is to be looked at."""
     if dataset == "auto":
         names = [name for name in LAYOUTS if path.is_dir() and ADAPTERS[name].recognises(path)]
         if not names:
             return None
         dataset = names[0]
-    if dataset == "dicom":
-        return None
-    return [_of_case(case, reading) for case in find_cases(path, dataset).cases]
+    return None if dataset == "dicom" else find_cases(path, dataset)
+
+
+def _beside(path: Path, layout: Dataset, reading: Reading) -> list[PatientInput]:
+    """Volumes in `path` that are no part of its layout. (Pictures would be its masks.)"""
+    known = {file for case in layout.cases for file in (*case.files, *case.unmasked)} | set(layout.unpaired)
+    entered = {file.relative_to(path).parts[0] for file in known}
+    entries = [entry for entry in _visible(path) if entry.name not in entered]
+    return [one for entry in entries for one in _of_entry(entry, reading) if one.kind != "picture"]
 
 
 def _of_case(case: Case, reading: Reading) -> PatientInput:
@@ -93,7 +137,7 @@ def _of_case(case: Case, reading: Reading) -> PatientInput:
         return PatientInput(case.case_id, "picture", files, read, {"picture_hu": reading.picture_hu})
     source = case.read_volume.args[0]  # readers are partials of module functions
     if nifti_stem(source):
-        return PatientInput(case.case_id, "NIfTI", (source,), partial(_read_volume, case))
+        return PatientInput(case.case_id, "NIfTI", (source,), partial(_read_case, case))
     return _dicom(case.case_id, source, reading)
 
 
@@ -119,9 +163,6 @@ def _of_entry(entry: Path, reading: Reading) -> list[PatientInput]:
         return [PatientInput(entry.stem, "picture", (entry,), read, {"picture_hu": reading.picture_hu})]
     if entry.suffix.lower() == ".zip":
         return [_dicom(entry.stem, entry, reading)]
-    if begins_like_dicom(entry):
-        problem = "is a single DICOM file: what lies beside it is unknown."
-        raise InputError(entry, problem, "Give the folder or the zip of its series.")
     return []
 
 
@@ -132,32 +173,70 @@ def _dicom(case_id: str, source: Path, reading: Reading) -> PatientInput:
 
 
 def _read_nifti(path: Path) -> Scan:
-    return Scan(load_volume(path))
+    return Scan(_refuse_labels(load_volume(path), path))
 
 
-def _read_volume(case: Case) -> Scan:
-    return Scan(case.read_volume())
+def _read_case(case: Case) -> Scan:
+    if errors := [note for note in case.notes if note.severity == "error"]:
+        raise InputError(errors[0].where, errors[0].message, code=errors[0].code)
+    return Scan(_refuse_labels(case.read_volume(), case.case_id))
+
+
+def _refuse_labels(volume: Volume, where: Path | str) -> Volume:
+    """Refuse a label map: from 0 up, with few levels, or with neighbours alike wherever it is not 0.
+
+    A scan has noise, and a CT has air below 0.
+    """
+    voxels = volume.voxels
+    if voxels.min() >= 0:
+        inside = (voxels[..., 1:] > 0) & (voxels[..., :-1] > 0)
+        changes = (voxels[..., 1:] != voxels[..., :-1])[inside]
+        n_levels = len(np.unique(voxels))
+        if n_levels <= FEW_LEVELS or not changes.any() or changes.mean() < FEW_CHANGES:
+            problem = (
+                f"It holds {n_levels} whole numbers from 0 to {voxels.max()}, in patches: labels, no scan."
+            )
+            raise InputError(where, problem, "Give the scan that they belong to.", LABELS)
+    return volume
+
+
+def file_name(text: str) -> str:
+    """`text` as a folder may be called anywhere: not hidden, reserved or too long, and text throughout."""
+    name = re.sub(r'[\x00-\x1f\x7f/\\:*?"<>|\ufffd]', "_", printable(text)).strip(". ")
+    if not name or RESERVED.fullmatch(name):
+        name = f"case-{name}".strip("-")
+    return short_name(name)
 
 
 def _named(patients: list[PatientInput], numbered: bool) -> list[PatientInput]:
-    """With ids that are unique: the second "scan" is called "scan-2"."""
+    """With ids that are unique, also where capitals do not count: the second "scan" is called "scan-2"."""
     if numbered:
         return [replace(one, case_id=f"case-{n:03d}") for n, one in enumerate(patients, start=1)]
-    taken: set[str] = set()
+    taken = {"cases.csv"}  # lies beside the cases
     for index, one in enumerate(patients):
-        name, count = one.case_id, 1
-        while name in taken:
+        first = name = file_name(one.case_id)
+        count = 1
+        while (known := unicodedata.normalize("NFC", name).casefold()) in taken:
             count += 1
-            name = f"{one.case_id}-{count}"
-        taken.add(name)
+            name = f"{first}-{count}"
+        taken.add(known)
         patients[index] = replace(one, case_id=name)
     return patients
 
 
 def _visible(folder: Path) -> list[Path]:
-    """What lies in it, in natural order, without hidden files."""
-    entries = (entry for entry in folder.iterdir() if not entry.name.startswith((".", "__MACOSX")))
-    return sorted(entries, key=lambda entry: natural_key(entry.name))
+    """Files and folders in it that may hold scans, in natural order: no results of `livseg predict`."""
+    entries = [entry for entry in folder.iterdir() if is_visible(entry.name)]
+    kept = [entry for entry in entries if (_may_hold_scans if entry.is_dir() else Path.is_file)(entry)]
+    return sorted(kept, key=lambda entry: natural_key(entry.name))
+
+
+def _may_hold_scans(folder: Path) -> bool:
+    try:
+        names = set(filter(is_visible, os.listdir(folder)))
+    except OSError:  # listed as passed over
+        return False
+    return bool(names) and not names & {"cases.csv", "record.json"}
 
 
 def _holds_dicom(folder: Path, directly: bool = False) -> bool:

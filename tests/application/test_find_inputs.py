@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import unicodedata
+from pathlib import Path
+
 import numpy as np
 import pytest
 from dicom_files import STORED, write_series, zip_folder
@@ -85,6 +90,84 @@ def test_pictures_named_as_slices_of_a_volume_are_one_stack(tmp_path):
     scan = case.read()
     assert scan.slice_numbers == (4, 11, 30) and scan.is_picture
     assert scan.volume.voxels[:, 0, 0].tolist() == [8, 22, 60]
+
+
+ODD = ["..scan", "a. ", "x" * 240, "é" * 120, "1²3", "cases.csv", "a:b*?", "con", "-x", "%41#", "日本 1"]
+
+
+def test_odd_names_are_read_and_give_names_for_folders(tmp_path):
+    names = [f"{name}.nii.gz" for name in ODD] + ["Scan.nii.gz", "scan.nii.gz", "e\u0301.nii", "\u00e9.nii"]
+    for name in [*names, os.fsdecode(b"\xff\xfe.nii.gz")]:
+        write_toy_nifti(tmp_path / name, toy_voxels())
+    cases = [one.case_id for one in find_inputs(tmp_path)]
+    assert len({unicodedata.normalize("NFC", case).casefold() for case in cases}) == len(ODD) - 1 + 5
+    for case in cases:
+        assert (
+            len(case.encode()) < 130
+            and case == Path(case).name
+            and case[0] not in "."
+            and case[-1] not in ". "
+        )
+        assert case not in ("con", "cases.csv")
+        (tmp_path / "out" / case).mkdir(parents=True)
+
+
+def test_names_that_cannot_be_told_apart_everywhere_are_numbered(tmp_path):
+    for name in ("scan.nii.gz", "SCAN.nii", "cases.csv.nii.gz", "Cases.CSV.nii"):
+        write_toy_nifti(tmp_path / name, toy_voxels())
+    found = {one.files[0].name: one.case_id for one in find_inputs(tmp_path)}
+    assert sorted(found.values()) == ["Cases.CSV-2", "SCAN", "cases.csv-3", "scan-2"]
+
+
+@pytest.mark.parametrize(
+    ("voxels", "is_scan"),
+    [
+        (lambda noise: toy_voxels(), True),
+        (lambda noise: (toy_voxels() > 0) * 2, False),
+        (lambda noise: np.zeros((4, 20, 20)), False),
+        (lambda noise: np.arange(4 * 400).reshape(4, 20, 20) // 40, False),  # 40 labels
+        (lambda noise: noise, True),  # grey levels 0 to 255, as of MR
+        (lambda noise: noise * 4, True),  # unsigned, with air at 0
+        (lambda noise: (noise > 128) * 1000, False),
+    ],
+    ids=["CT", "labels", "nothing", "many labels", "grey", "offset", "mask"],
+)
+def test_labels_are_no_scan(tmp_path, voxels, is_scan):
+    noise = np.random.default_rng(0).integers(0, 256, (4, 20, 20))
+    (case,) = find_inputs(write_toy_nifti(tmp_path / "a_seg.nii", voxels(noise).astype(np.int16)))
+    if is_scan:
+        assert case.read().volume.voxels.shape == voxels(noise).shape
+    else:
+        with pytest.raises(InputError, match="labels, no scan") as refused:
+            case.read()
+        assert refused.value.code == "label-map"
+
+
+def test_all_that_is_not_read_is_told(tmp_path):
+    (tmp_path / "lits").mkdir()
+    write_lits_case(tmp_path, 3)
+    write_toy_nifti(tmp_path / "other.nii", toy_voxels())
+    write_series(tmp_path / "series")
+    picture(tmp_path / "slice.png")
+    (tmp_path / "series" / "read_me").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "deep" / "er").mkdir(parents=True)
+    (tmp_path / "deep" / "er" / "notes.txt").write_text("not a scan")
+    os.mkfifo(tmp_path / "pipe.nii")
+    patients = find_inputs(tmp_path)
+    assert names_and_kinds(patients) == {"volume-3": "NIfTI", "other": "NIfTI", "series": "DICOM"}
+    told = [line.split(":")[0] for line in passed_over(tmp_path, patients)]
+    assert told == ["deep", "pipe.nii", "segmentation-3.nii.gz", "series/read_me", "slice.png"]
+
+
+def test_a_stray_slice_in_a_folder_ends_nothing_and_is_told(tmp_path):
+    write_toy_nifti(tmp_path / "scan.nii", toy_voxels())
+    single = next(write_series(tmp_path / "series", keep=[0]).iterdir())
+    shutil.copytree(write_series(tmp_path / "b" / "series"), tmp_path / "results" / "case")
+    (tmp_path / "results" / "cases.csv").touch()
+    single.rename(tmp_path / "b" / "z.nii.dcm")
+    patients = find_inputs(tmp_path)
+    assert names_and_kinds(patients) == {"b": "DICOM", "scan": "NIfTI"}
+    assert passed_over(tmp_path, patients) == ["results"]
 
 
 def test_what_cannot_be_used_is_said(tmp_path):

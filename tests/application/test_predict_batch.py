@@ -6,6 +6,7 @@ import errno
 import json
 import os
 
+import numpy as np
 import pandas as pd
 import pytest
 from toy_system import toy_part, toy_predictor, toy_voxels, write_toy_nifti
@@ -106,6 +107,45 @@ def test_another_model_another_file_or_another_way_of_reading_is_another_questio
     run(scans, second, out)
     assert toy_part(second).calls == 4
     assert pd.read_csv(out / "cases.csv").n_tumors.tolist() == [1, 1, 1]
+
+
+def test_a_result_without_one_of_its_files_is_none(scans, tmp_path):
+    out, predictor = tmp_path / "out", toy_predictor()
+    run(scans, predictor, out)
+    whole = {
+        path: path.read_bytes()
+        for path in out.rglob("*")
+        if path.name not in (".", "record.json", "cases.csv") and path.is_file()
+    }
+    (out / "a" / "mask.nii.gz").unlink()
+    (out / "b" / "tumors.csv").write_text("cut")
+    (out / "c" / "my notes.txt").write_text("mine")
+    run(scans, predictor, out)
+    assert toy_part(predictor).calls == 5 and (out / "c" / "my notes.txt").exists()
+    assert all(path.read_bytes() == content for path, content in whole.items())
+
+
+@pytest.mark.parametrize("record", ["[]", "{}", "null", "7", "", '{"request_sha256": 3}', "\x00"])
+def test_a_record_of_anything_else_is_none(scans, tmp_path, record):
+    out, predictor = tmp_path / "out", toy_predictor()
+    run(scans / "a.nii.gz", predictor, out)
+    (out / "a" / "record.json").write_text(record)
+    assert run(scans / "a.nii.gz", predictor, out) == {"a": "done"} and toy_part(predictor).calls == 2
+
+
+def test_labels_beside_scans_are_passed_over_and_listed(scans, tmp_path):
+    write_toy_nifti(scans / "a_seg.nii.gz", (toy_voxels() > 0) * np.int16(1))
+    states = run(scans, toy_predictor(), tmp_path / "out")
+    assert states == {"a": "done", "a_seg": "passed over", "b": "done", "c": "done"}
+    assert "labels, no scan" in pd.read_csv(tmp_path / "out" / "cases.csv").set_index("case").reason["a_seg"]
+
+
+def test_a_name_that_no_folder_may_have_is_no_end(scans, tmp_path):
+    for name in (b"\xff.nii.gz", b"x" * 240 + b".nii.gz", b"cases.csv.nii.gz"):
+        write_toy_nifti(scans / os.fsdecode(name), toy_voxels())
+    states = run(scans, toy_predictor(), tmp_path / "out")
+    assert set(states.values()) == {"done"} and len(states) == 6
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {*states, "cases.csv"}
 
 
 def test_half_a_record_is_none(scans, tmp_path):
