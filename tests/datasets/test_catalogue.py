@@ -56,10 +56,9 @@ def test_a_label_map_alone_is_no_scan_and_what_lies_beside_is_told(tmp_path):
     assert dataset.name == "dicom"
     (case,) = dataset.cases
     np.testing.assert_array_equal(case.read_volume().voxels, small_ct()[0])
-    told = {note.where.name: (note.code, note.severity, note.message) for note in dataset.notes}
-    assert set(told) == {"example_seg.nii.gz", "0.png"}
-    assert "1 NIfTI file(s)" in told["example_seg.nii.gz"][2] and "5 picture file(s)" in told["0.png"][2]
-    assert {each[:2] for each in told.values()} == {("passed-over", "warning")}
+    told = " ".join(note.message for note in dataset.notes)
+    assert "example_seg.nii.gz" in told and "5 picture file(s)" in told
+    assert {(note.code, note.severity) for note in dataset.notes} == {("passed-over", "warning")}
 
 
 @pytest.mark.parametrize("name", ["lits", "msd", "nifti", "kaggle"])
