@@ -1,3 +1,4 @@
+import cv2
 import numpy as np
 import pytest
 
@@ -43,3 +44,9 @@ def test_clahe_raises_local_contrast_but_less_than_global(noisy):
     picture = np.clip(noisy / 4 + 100, 0, 255).astype(np.uint8)
     deviations = [float(equalize(picture, name).std()) for name in ("none", "clahe", "global")]
     assert deviations == sorted(deviations) and deviations[0] * 1.3 < deviations[1] < deviations[2] * 0.9
+
+
+def test_clahe_is_opencv_with_its_contrast_limited_to_2():
+    picture = np.random.default_rng(0).normal(120, 8, (256, 256)).astype(np.uint8)
+    limited = cv2.createCLAHE(clipLimit=2.0, tileGridSize=(8, 8)).apply(picture)
+    np.testing.assert_array_equal(equalize(picture, "clahe"), limited)

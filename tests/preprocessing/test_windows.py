@@ -125,3 +125,8 @@ def test_the_modality_chooses_the_windows_and_refuses_hu_for_mr():
 def test_a_recipe_knows_what_it_is_for():
     assert Recipe(windows=("mr", "mr_wide")).modality == "mr"
     assert Recipe().modality == Recipe(windows=("z_score",)).modality == "ct"
+
+
+def test_the_body_is_brighter_than_half_the_mean():
+    voxels = np.array([[[0, 0, 2, 14]]], np.int16)  # mean 4: the 2 is no body
+    assert window_bounds("mr_wide", voxels) == (14, 15)

@@ -59,6 +59,7 @@ def test_covering_blocks_leave_no_liver_out(case, overlap):
 
 def test_by_hand():
     assert choose_block(range(40, 60), 100, 64) == 18  # both centred on slice 50
+    assert choose_block(range(10, 13), 100, 4) == 9  # of 9 and 10, each as central, the lower
     assert choose_block(range(10, 90), 100, 64) == 18  # longer than the block: its middle
     assert block_starts(range(10, 90), 100, 64) == range(10, 27)
     assert block_starts(range(0, 20), 100, 64) == range(0, 1)
@@ -96,6 +97,7 @@ def test_a_stray_slice_does_not_stretch_a_guessed_liver_nor_a_doubtful_one_cut_i
     assert liver_range(probability >= 0.5) == range(3, 45)
     assert likely_liver(probability, 0.99) == range(0)
     assert likely_liver(np.zeros(0)) == range(0)
+    assert likely_liver(np.array([0.0, 1.0, 0.0, 1.0, 0.0])) == range(1, 4)  # as sure as either slice alone
 
 
 @given(st.lists(st.integers(0, 10).map(lambda tenth: tenth / 8 - 0.125), min_size=1, max_size=30))

@@ -16,7 +16,7 @@ def test_choice_takes_the_class_and_all_above(choice, count):
     assert chosen["class"].min() == {"tumor": 2, "liver": 1, "all": 0}[choice]
 
 
-@pytest.mark.parametrize(("ratio", "negatives"), [(0.5, 3), (1, 6), (2, 12), (99, 24)])
+@pytest.mark.parametrize(("ratio", "negatives"), [(0.5, 3), (0.3, 2), (0.2, 1), (1, 6), (2, 12), (99, 24)])
 def test_negatives_are_drawn_without_replacement_as_far_as_there_are_any(ratio, negatives):
     chosen = select_slices(SLICES, "tumor", ratio, seed=1)
     assert (chosen["class"] == 2).sum() == 6

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from livseg_lib.errors import InputError
-from livseg_lib.sampling.targets import encode_target
+from livseg_lib.sampling.targets import decode_target, encode_target
 
 LABELS = np.array([[0, 1], [2, 1]], np.uint8)
 
@@ -26,3 +26,8 @@ def test_one_map_a_structure_by_hand(target, maps):
 def test_unknown_target_is_refused():
     with pytest.raises(InputError, match="liver, tumor, both"):
         encode_target(LABELS, "spleen")
+
+
+def test_a_map_of_just_a_half_is_the_structure():
+    maps = np.array([[0.5, 0.5], [0.5, 0.49], [0.49, 0.0]], np.float32)
+    assert decode_target(maps, "both").tolist() == [2, 1, 0]
