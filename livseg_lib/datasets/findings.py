@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import ndimage
 
-from livseg_lib.labels import LIVER, TUMOR, structure_mask
+from livseg_lib.labels import BACKGROUND, LIVER, TUMOR, structure_mask
 from livseg_lib.native_grid import RIGHT_ANGLE_DEGREES
 from livseg_lib.volumes import Volume
 
@@ -106,6 +106,21 @@ def label_findings(labels: np.ndarray, pictures: bool) -> Iterator[Verdict]:
             "tumor-outside-liver",
             f"{components} tumour component(s), {voxels} voxels, touch no voxel labelled liver.",
         )
+    labels = labels[wider(bounding_box(labels))]
+    liver, tumor = labels == LIVER, labels == TUMOR
+    rims = [shared_faces(mask, labels == BACKGROUND, axes=(1, 2)) for mask in (liver, tumor)]
+    if tumor.sum() > liver.sum() > 0 and rims[1] > 2 * rims[0]:
+        message = "The tumour lies around the liver and is larger. Were the two labels exchanged?"
+        yield Verdict("warning", "labels-exchanged", message)
+
+
+def shared_faces(one: np.ndarray, other: np.ndarray, axes: tuple[int, ...] = (0, 1, 2)) -> int:
+    """Number of voxel faces, across `axes`, that have one mask before them and the other behind."""
+    faces = 0
+    for axis in axes:
+        first, second = np.moveaxis(one, axis, 0), np.moveaxis(other, axis, 0)
+        faces += np.count_nonzero(first[:-1] & second[1:]) + np.count_nonzero(second[:-1] & first[1:])
+    return faces
 
 
 def tumor_outside_liver(labels: np.ndarray, pictures: bool) -> tuple[int, int]:
@@ -136,3 +151,8 @@ def bounding_box(mask: np.ndarray) -> tuple[slice, ...]:
     """Slices around everything that is not 0; the whole array where nothing is."""
     box = ndimage.find_objects((mask != 0).astype(np.uint8))
     return box[0] if box else (slice(None),) * mask.ndim
+
+
+def wider(box: tuple[slice, ...]) -> tuple[slice, ...]:
+    """`box` and one voxel more on every side."""
+    return tuple(slice(max(part.start - 1, 0), part.stop + 1) for part in box)

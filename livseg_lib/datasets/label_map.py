@@ -17,6 +17,7 @@ from scipy import ndimage
 
 from livseg_lib.datasets.case import Case, Note
 from livseg_lib.datasets.files import one_copy
+from livseg_lib.datasets.findings import shared_faces, wider
 from livseg_lib.errors import InputError
 from livseg_lib.labels import LIVER, STRUCTURES, TUMOR
 from livseg_lib.volumes import Volume, load_segmentation, load_volume, read_label_array
@@ -109,14 +110,8 @@ def lost_labels(path: Path, label_map: LabelMap, like: Volume) -> list[Note]:
     for value, box in enumerate(ndimage.find_objects(unknown), start=1):
         if box is None:
             continue
-        wider = tuple(slice(max(part.start - 1, 0), part.stop + 1) for part in box)
-        mine, liver = stored[wider] == value, labels[wider] > 0
-        touching, faces = 0, 0
-        for axis in range(3):
-            (one, other), (liver_one, liver_other) = _neighbours(mine, axis), _neighbours(liver, axis)
-            faces += int((one != other).sum())
-            touching += int((one & liver_other).sum() + (other & liver_one).sum())
-        if touching > faces / 2:
+        mine, liver = stored[wider(box)] == value, labels[wider(box)] > 0
+        if shared_faces(mine, liver) > shared_faces(mine, ~mine) / 2:
             called = f"Label {value}" + (f" ({names[value]})" if value in names else "")
             message = (
                 f"{called}, {int(mine.sum()):,} voxels, lies within the liver and was taken for background. "
@@ -124,12 +119,6 @@ def lost_labels(path: Path, label_map: LabelMap, like: Volume) -> list[Note]:
             )
             notes.append(Note(path, "label-lost-in-liver", message))
     return notes
-
-
-def _neighbours(mask: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
-    """Each voxel but the last along `axis`, and the next one."""
-    mask = np.moveaxis(mask, axis, 0)
-    return mask[:-1], mask[1:]
 
 
 def _values(given: int | list[int]) -> tuple[int, ...]:

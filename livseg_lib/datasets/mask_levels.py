@@ -20,7 +20,7 @@ MOST_MASKS = 500
 A level that shows up in another mask alone is refused when that is read."""
 MOST_LEVELS = 8
 """A lossless picture of more values was smeared, by resizing or by JPEG before it."""
-NEARLY_FLAT = 6
+NEARLY_FLAT = 12
 """Grey levels within 3 x 3 pixels that JPEG leaves of a plateau."""
 PLATEAU = 16
 """Grey levels to either side of a plateau that belong to it where JPEG smeared it."""
@@ -40,6 +40,8 @@ MID_PLATEAU = (112, 142)
 PATCH = np.ones((3, 3), np.uint8)
 SMEAR_PIXELS = 2
 """JPEG and resizing turn the border between 0 and 255 into mid greys for about this many pixels."""
+HALFWAY = (0.3, 0.62)
+"""Where the middle one of three smeared levels must lie: JPEG overshoots an edge by 0.4 of its height."""
 OUTER_SHARE = 2 / 3
 """Of two structures of which one lies within the other, the outer one has this share of the rim at least."""
 
@@ -121,6 +123,10 @@ class MaskLevels:
         if len(levels) == 1:
             return np.zeros(grey.shape, np.uint8)
         if len(levels) == 2:
+            if _has_mid_plateau(_scaled(grey, [levels[0], round(sum(levels) / 2), levels[1]])):
+                raise _uncertain(
+                    path, f"Between the levels of the other masks, {_listed(levels)}, it has a third."
+                )
             return (grey > sum(levels) / 2) * labels[1]
         scaled = _scaled(grey, levels)
         has_mid, has_top = _shows(grey, levels)
@@ -169,6 +175,8 @@ def decide_levels(paths: Sequence[Path], label_map: LabelMap | None = None) -> M
 
 def _three(levels: list[int], smeared: bool, paths: Sequence[Path], told: list[str]) -> MaskLevels:
     shown, rims, listed, in_color = Counter(), np.zeros(2), _listed(levels), False
+    if smeared and not HALFWAY[0] <= (levels[1] - levels[0]) / (levels[2] - levels[0]) <= HALFWAY[1]:
+        return MaskLevels(problem=f"Levels {listed} are too close together for masks that are smeared.")
     for picture in _readable(paths):
         in_color |= picture.colors is not None
         shown[_shows(picture.grey, levels)] += 1

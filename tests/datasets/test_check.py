@@ -304,6 +304,15 @@ def test_tumor_beside_a_liver_of_another_picture_is_outside(tmp_path):
     assert only_finding(tmp_path)[0]["code"] == "tumor-outside-liver"
 
 
+def test_exchanged_labels_are_suspected(tmp_path):
+    liver = np.zeros((40, 40), np.uint8)
+    liver[5:35, 5:35] = 2
+    liver[12:20, 12:20] = 1
+    write_picture(tmp_path / "volume-0_slice_0.png", liver)
+    write_picture(tmp_path / "volume-0_slice_0_mask.png", liver)
+    assert only_finding(tmp_path)[0]["code"] == "labels-exchanged"
+
+
 def test_truncated_and_odd_sized_pictures(tmp_path):
     for volume in (1, 2):
         write_kaggle_case(tmp_path, volume)

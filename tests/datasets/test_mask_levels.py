@@ -336,3 +336,18 @@ def test_specks_of_tumour_are_a_level(tmp_path):
     Image.fromarray(levels_of(0, 100, 200)(labels)).save(tmp_path / "speck.png")
     levels = decide_levels([*paths, tmp_path / "speck.png"])
     np.testing.assert_array_equal(levels.decode(PATH, read_picture(tmp_path / "speck.png")), labels)
+
+
+def test_a_hole_of_a_third_grey_in_a_smeared_binary_set_is_refused(tmp_path):
+    """Tumours of 100 within a liver of 200 may all be too small to be a plateau of the set."""
+    labels = slices()["liver"] - ellipse((46, 50), (5, 5)) * np.uint8(3)  # wraps around to 254
+    grey = np.where(labels == 254, 100, labels * 200).astype(np.uint8)
+    Image.fromarray(grey).save(tmp_path / "hole.jpg", quality=76)
+    with pytest.raises(InputError, match="third"):
+        MaskLevels(((0, 0), (200, 1)), smeared=True).decode(PATH, read_picture(tmp_path / "hole.jpg"))
+
+
+def test_levels_close_to_each_other_are_refused_in_jpeg(tmp_path):
+    paths = write_masks(tmp_path, levels_of(0, 170, 240), ".jpg", quality=80)
+    with pytest.raises(InputError, match="too close"):
+        decide_levels(paths).decode(paths[3], read_picture(paths[3]))
