@@ -12,7 +12,7 @@ import pytest
 LIBRARY = Path(__file__).parents[1] / "livseg_lib"
 ROOMS = [
     (
-        *("errors", "labels", "paths", "atomic", "checksums", "durations", "orientation"),
+        *("errors", "labels", "paths", "atomic", "checksums", "durations", "orientation", "provenance"),
         *("quiet_tensorflow", "platforms", "processes"),
     ),
     ("gzip_reading", "native_grid", "nifti_header"),

@@ -12,7 +12,7 @@ import numpy as np
 from livseg_lib.checksums import file_checksum, files_checksum
 from livseg_lib.errors import InputError
 from livseg_lib.labels import STRUCTURES
-from livseg_lib.preprocessing.windows import WINDOWS
+from livseg_lib.preprocessing.windows import ChannelWindow
 
 if TYPE_CHECKING:  # a folder of results can be looked at without TensorFlow
     from livseg_lib.inference.systems import System
@@ -90,7 +90,7 @@ def describe_expectations(system: System) -> list[str]:
     """What the networks of `system` expect of a scan, and what is done to every case: a sentence each."""
     described: dict[str, list[str]] = {}
     for trained in networks_of(system):
-        cuts = [_describe_window(name) for name in trained.recipe.windows]
+        cuts = [_describe_window(window) for window in trained.recipe.windows]
         size = trained.recipe.size
         what = f"HU cut to {', '.join(cuts)}, in pictures of {size} x {size} pixels"
         described.setdefault(what, []).append(trained.system)
@@ -102,17 +102,17 @@ def describe_expectations(system: System) -> list[str]:
 
 def hu_seen(system: System) -> tuple[float, float]:
     """The lowest and the highest HU that the networks of `system` tell apart, as far as they are fixed."""
-    names = {name for trained in networks_of(system) for name in trained.recipe.windows}
-    windows = [WINDOWS[name] for name in names if name in WINDOWS]
+    windows = [window for trained in networks_of(system) for window in trained.recipe.windows]
+    fixed = [window for window in windows if window.lower_hu is not None]
     return (
-        min((window.lower for window in windows), default=np.inf),
-        max((window.upper for window in windows), default=-np.inf),
+        min((window.lower_hu for window in fixed), default=np.inf),
+        max((window.upper_hu for window in fixed), default=-np.inf),
     )
 
 
-def _describe_window(name: str) -> str:
-    window = WINDOWS.get(name)
-    return f"{window.lower:g} to {window.upper:g}" if window else f"the {name} range of the scan"
+def _describe_window(window: ChannelWindow) -> str:
+    name, lower, upper = window
+    return f"the {name} range of the scan" if lower is None else f"{lower:g} to {upper:g}"
 
 
 def networks_of(system: System) -> list[TrainedModel]:

@@ -8,8 +8,11 @@ from pathlib import Path
 import pandas as pd
 
 from livseg_lib.labels import TARGETS
+from livseg_lib.models import MODELS
 from livseg_lib.preprocessing.network_input import OWN_PICTURE, NetworkInput
+from livseg_lib.provenance import code_of
 from livseg_lib.runs import derived_seed
+from livseg_lib.sampling.augmentation import AUGMENTATIONS
 from livseg_lib.sampling.batches import SliceBatches
 from livseg_lib.sampling.block_batches import BlockBatches
 from livseg_lib.sampling.selection import (
@@ -18,7 +21,11 @@ from livseg_lib.sampling.selection import (
     resolve_choice,
     select_slices,
 )
-from livseg_lib.training.fit import FitSettings, Stage
+from livseg_lib.training.fit import FitSettings, Stage, fit
+from livseg_lib.training.losses import CLASS_LOSSES, LOSSES, loss_options
+
+REGISTRIES = (MODELS, LOSSES, CLASS_LOSSES, AUGMENTATIONS)
+"""Where names are looked up: a new entry changes none of the others."""
 
 
 @dataclass(frozen=True)
@@ -95,3 +102,13 @@ class TrainingPlan:
     def description(self) -> dict:
         """JSON-ready: tells one training from another."""
         return asdict(self)
+
+    def code(self) -> dict[str, str]:
+        """Digests of the code that trains by this plan."""
+        loss_options(self.loss)  # refuses an unknown name
+        return {
+            "network": code_of(MODELS[self.architecture]),
+            "loss": code_of(LOSSES[self.loss]),
+            "augmentation": code_of(AUGMENTATIONS[self.augmentation]),
+            "training": code_of(fit, type(self), SliceBatches, BlockBatches, apart=REGISTRIES),
+        }

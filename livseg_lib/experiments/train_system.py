@@ -43,7 +43,6 @@ def train_network(
     training = plan.training_batches(training_slices, folder)
     validation = None if validation_slices is None else plan.validation_batches(validation_slices, folder)
     network = network or build_untrained(plan, training.input_shape)
-    description = {"plan": plan.description(), "batches": training.description()}
     history = fit(
         network,
         training,
@@ -51,7 +50,7 @@ def train_network(
         lambda: dice_metrics(plan.structures),
         plan.fit_settings,
         checkpoints,
-        description,
+        plan.description(),
     )
     return network, history
 
@@ -106,4 +105,5 @@ def training_facts(plan: TrainingPlan, chosen: pd.DataFrame, history: pd.DataFra
         "peak_memory_mb": int(history.memory_mb.max()),
         "loss": plan.loss,
         "loss_options": plan.loss_options,
+        "made_by": history.attrs["made_by"],
     }

@@ -25,7 +25,6 @@ from livseg_lib.checksums import file_checksum
 from livseg_lib.errors import InputError
 from livseg_lib.inference.cascade_folder import LEARNT, StepPlan
 from livseg_lib.inference.sample_inputs import Trained, sample_inputs
-from livseg_lib.preprocessing.windows import WINDOWS
 from livseg_lib.quiet_tensorflow import silent_stderr
 from livseg_lib.training.classifier_folder import load_classifier
 from livseg_lib.training.model_folder import load_model
@@ -227,7 +226,7 @@ def _record(name: str, trained: Trained, made: Sequence[Exported], out: Path) ->
         "folder": name,
         "input": {"name": INPUT, "shape": ["batch", *trained.network.input_shape[1:]], "type": "float32"},
         "input_scale": "grey levels 0 to 255, divided by 255",
-        "windows_hu": {key: [WINDOWS[key].lower, WINDOWS[key].upper] for key in windows if key in WINDOWS},
+        "windows_hu": {name: [lower, upper] for name, lower, upper in windows if lower is not None},
         "output": {"name": OUTPUT, "shape": ["batch", *trained.network.output_shape[1:]], "type": "float32"},
         "largest_difference": {str(each.path.relative_to(out)): each.most_apart for each in made},
         "compared_inputs": made[0].n_inputs,

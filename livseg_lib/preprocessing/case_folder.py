@@ -19,13 +19,17 @@ from livseg_lib.labels import structure_mask
 from livseg_lib.preprocessing.geometry import fit_labels, resample_label_slice, working_grid
 from livseg_lib.preprocessing.prepare import prepare_slices
 from livseg_lib.preprocessing.recipe import Recipe
+from livseg_lib.preprocessing.windows import WINDOWS
+from livseg_lib.provenance import changes, code_of, made_with
 from livseg_lib.volumes import Volume
 
 if TYPE_CHECKING:  # only named in signatures: no need to load every reader
     from livseg_lib.datasets.case import Case
 
-FORMAT = 1
-"""Raise it when the same recipe would give other files: then every case is extracted anew."""
+READERS = ("nibabel", "isal", "pydicom", "pillow")
+"""Packages that read what is extracted."""
+
+NOT_THERE = "not extracted before"
 
 MASK_GREY = np.array([0, 127, 255], np.uint8)
 """Grey of labels 0, 1, 2 in mask PNGs, so that they can be seen. Training reads masks.npy (0/1/2)."""
@@ -74,7 +78,11 @@ def extraction_request(case: Case, recipe: Recipe, write_png: bool) -> dict:
     """Everything that decides what the files of a case contain; equal requests need no second extraction."""
     sources = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in case.files]
     request = {
-        "format": FORMAT,
+        "code": {
+            "reading": code_of(case.read_volume, case.read_labels),
+            "extraction": code_of(write_case, apart=[WINDOWS]),  # their bounds stand in the recipe
+        },
+        "libraries": made_with("numpy", "opencv-python-headless", "opencv-python", *READERS),
         "case": case.case_id,
         "patient": case.patient,
         "slice_numbers": case.slice_numbers,
@@ -86,13 +94,15 @@ def extraction_request(case: Case, recipe: Recipe, write_png: bool) -> dict:
     return json.loads(json.dumps(request))  # tuples become lists, as in a request that was read back
 
 
-def is_extracted(folder: Path, request: dict) -> bool:
-    """Whether the case folder was made by the same request, and holds every file that its record names."""
+def why_extract(folder: Path, request: dict) -> list[str]:
+    """What speaks against keeping the case folder: nothing if the same request made it and no file is gone."""
     try:
         record = json.loads((folder / "case.json").read_text(encoding="utf-8"))
-        return record["request"] == request and holds_files(folder, record["bytes"])
+        if not holds_files(folder, record["bytes"]):
+            return ["its files"]
+        return changes(record["request"], request)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return False
+        return [NOT_THERE]
 
 
 def write_case(case: Case, recipe: Recipe, folder: Path, write_png: bool) -> None:
@@ -109,7 +119,6 @@ def write_case(case: Case, recipe: Recipe, folder: Path, write_png: bool) -> Non
             "request": request,
             "native_shape": volume.voxels.shape,
             "native_spacing_mm": [float(step) if np.isfinite(step) else None for step in volume.spacing_mm],
-            "versions": {"numpy": np.__version__, "opencv": cv2.__version__},
             "bytes": file_sizes(partial),
         }
         (partial / "case.json").write_text(json.dumps(record, indent=1), encoding="utf-8")

@@ -17,9 +17,10 @@ from tqdm import tqdm
 from livseg_lib.atomic import locked
 from livseg_lib.errors import InputError
 from livseg_lib.preprocessing.case_folder import (
+    NOT_THERE,
     extraction_request,
-    is_extracted,
     read_slices,
+    why_extract,
     write_case,
     write_slices,
 )
@@ -38,10 +39,10 @@ def extract_case(case: Case, recipe: Recipe, folder: Path, write_png: bool = Tru
     png/         slice_000.png and slice_000_mask.png (greys 0/127/255), for people and other tools
     case.json    recipe, source files, native shape and spacing, versions
 
-    A case that was extracted before from the same files by the same recipe is kept.
+    A case that was extracted before from the same files, by the same recipe and the same code is kept.
     """
     target = Path(folder) / case.case_id
-    if not is_extracted(target, extraction_request(case, recipe, write_png)):
+    if why_extract(target, extraction_request(case, recipe, write_png)):
         write_case(case, recipe, target, write_png)
     return read_slices(target / "slices.csv")
 
@@ -57,15 +58,16 @@ def extract_dataset(
     """Extract every case as `extract_case` does and write `folder`/slices.csv, rows in the order of `cases`.
 
     Each of the `workers` processes holds one volume; 1 works in this process. Killed and started again it
-    goes on with the cases that are missing. Where cases fail, the others are finished first; then one
-    InputError names all that failed, and there is no slices.csv.
+    goes on with the cases that are missing; what is kept, what is done again and why is printed. Where
+    cases fail, the others are finished first; then one InputError names all that failed, and there is no
+    slices.csv.
     """
     folder = Path(folder)
     _check_ids(cases)
     with locked(folder / "slices.csv"):
         (folder / "slices.csv").unlink(missing_ok=True)
         job = partial(_attempt, recipe=recipe, folder=folder, write_png=write_png)
-        missing = [case for case in cases if not _is_kept(case, recipe, folder, write_png)]
+        missing = _outdated(cases, recipe, folder, write_png)
         try:
             outcomes = tqdm(
                 in_processes(job, missing, workers),
@@ -99,11 +101,22 @@ def _check_ids(cases: Sequence[Case]) -> None:
         raise InputError(repeated[0], "Two cases have this name.", "Rename the files of one of them.")
 
 
-def _is_kept(case: Case, recipe: Recipe, folder: Path, write_png: bool) -> bool:
+def _outdated(cases: Sequence[Case], recipe: Recipe, folder: Path, write_png: bool) -> list[Case]:
+    """The cases that have to be extracted; says why, and how many are kept."""
+    reasons = {case.case_id: _why(case, recipe, folder, write_png) for case in cases}
+    counts = Counter("; ".join(found) for found in reasons.values() if found and found != [NOT_THERE])
+    for reason, count in counts.items():
+        print(f"{count} of {len(cases)} cases are extracted again, changed since: {reason}")
+    if kept := sum(not found for found in reasons.values()):
+        print(f"{kept} of {len(cases)} cases are kept: nothing that makes them has changed")
+    return [case for case in cases if reasons[case.case_id]]
+
+
+def _why(case: Case, recipe: Recipe, folder: Path, write_png: bool) -> list[str]:
     try:
-        return is_extracted(folder / case.case_id, extraction_request(case, recipe, write_png))
+        return why_extract(folder / case.case_id, extraction_request(case, recipe, write_png))
     except OSError:  # a source file is gone: the attempt to read it will say so
-        return False
+        return [NOT_THERE]
 
 
 def _attempt(case: Case, recipe: Recipe, folder: Path, write_png: bool) -> InputError | None:

@@ -29,7 +29,7 @@ def channel_windows(voxels: np.ndarray, recipe: Recipe) -> tuple[Window, ...]:
     """The recipe's windows for this volume, one a channel; adaptive ones are measured on all its voxels."""
     if not recipe.windows:
         raise InputError("windows", "The list is empty.", "Name at least one window.")
-    return tuple(Window.between(*window_bounds(name, voxels)) for name in recipe.windows)
+    return tuple(Window.between(*window_bounds(window, voxels)) for window in recipe.windows)
 
 
 def prepare_slice(hu: np.ndarray, windows: Sequence[Window], recipe: Recipe) -> np.ndarray:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from livseg_lib.errors import InputError
-from livseg_lib.preprocessing.windows import MR_WINDOWS
+from livseg_lib.preprocessing.windows import LIVER_WINDOWS, MR_WINDOWS, ChannelWindow, as_channel
 
 NOISE_FILTERS = ("none", "median", "gaussian")
 EQUALIZATIONS = ("none", "global", "clahe")
@@ -17,8 +17,9 @@ EQUALIZATIONS = ("none", "global", "clahe")
 class Recipe:
     """Steps in the order they are applied. Written to `model.json`, so that prediction repeats them."""
 
-    windows: tuple[str, ...] = ("liver", "liver_narrow", "liver_wide")
-    """One channel each; names of `windows.WINDOWS` or `windows.ADAPTIVE_WINDOWS` (system B)."""
+    windows: tuple[ChannelWindow, ...] = LIVER_WINDOWS
+    """One channel each (system B). Given as `windows.as_channel` takes them, such as "liver" or (-100, 200),
+    and kept by their bounds: what a trained model is shown does not change with the table of names."""
     noise_filter: str = "none"
     """Applied in HU before windowing: none, median (3 x 3) or gaussian (system E)."""
     equalization: str = "none"
@@ -29,6 +30,8 @@ class Recipe:
     """Pictures are size x size pixels, 32 to 512; systems B and C use 256."""
 
     def __post_init__(self) -> None:
+        windows = [self.windows] if isinstance(self.windows, str) else self.windows
+        object.__setattr__(self, "windows", tuple(map(as_channel, windows)))
         for name, allowed in (("noise_filter", NOISE_FILTERS), ("equalization", EQUALIZATIONS)):
             if getattr(self, name) not in allowed:
                 raise InputError(name, f"is {getattr(self, name)!r}.", f"Choose one of {allowed}.")
@@ -43,7 +46,7 @@ class Recipe:
     @property
     def modality(self) -> str:
         """ "mr" where a channel is a range of an MR scan's percentiles, else "ct"."""
-        return "mr" if set(self.windows) & set(MR_WINDOWS) else "ct"
+        return "mr" if any(window.name in MR_WINDOWS for window in self.windows) else "ct"
 
     def to_dict(self) -> dict:
         """JSON-ready mapping; `Recipe.from_dict` reads it back."""

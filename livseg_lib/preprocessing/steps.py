@@ -23,8 +23,8 @@ def show_steps(volume: Volume, recipe: Recipe, k: int) -> dict[str, np.ndarray]:
     shape, _ = working_grid(volume.voxels.shape, volume.spacing_mm, recipe.voxel_size_mm)
     hu = resample_slice(volume.voxels, shape, k)
     windows = channel_windows(volume.voxels, recipe)
-    named = list(zip(recipe.windows, windows, strict=True))
-    first, first_name = windows[0], recipe.windows[0]
+    named = [(window.name, bounds) for window, bounds in zip(recipe.windows, windows, strict=True)]
+    first_name, first = named[0]
 
     unit, whole = ("HU ", EVERYTHING) if recipe.modality == "ct" else ("", _whole_range(volume))
     steps = {f"scan, {unit}{whole.lower:.0f} to {whole.upper:.0f}": apply_window(hu, whole)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 
@@ -59,24 +60,60 @@ WINDOWS: dict[str, Window] = {
 LIVER_WINDOWS = ("liver", "liver_narrow", "liver_wide")
 
 
-def choose_windows(names: str | Sequence[str], of_pictures: bool, modality: str = "ct") -> tuple[str, ...]:
-    """`names` as they are; for "auto" the liver windows, or the stored greys of a set of pictures.
+class ChannelWindow(NamedTuple):
+    """A window as recipes and model.json keep it: by its bounds, so that a name may change its meaning."""
 
-    Scans of the `modality` "mr" get MR_WINDOWS. Raises InputError for another modality, and for HU windows
-    of MR scans, whose intensities have no unit.
+    name: str
+    lower_hu: float | None
+    """HU shown as 0; None: measured on each volume, as `ADAPTIVE_WINDOWS` says."""
+    upper_hu: float | None
+    """HU shown as 255, or None."""
+
+
+Choice = str | Sequence
+"""A window: a name, (low, high) in HU, or (name, low, high) as `ChannelWindow` is stored in JSON."""
+
+
+def as_channel(choice: Choice) -> ChannelWindow:
+    """The window that `choice` means today. Raises InputError for an unknown name and impossible bounds."""
+    if isinstance(choice, str):
+        if choice in ADAPTIVE_WINDOWS:
+            return ChannelWindow(choice, None, None)
+        if choice not in WINDOWS:
+            known = ", ".join([*WINDOWS, *ADAPTIVE_WINDOWS])
+            raise InputError(
+                "windows",
+                f"There is no window {choice!r}.",
+                f"Choose from: {known}, or give [low, high] in HU.",
+            )
+        return ChannelWindow(choice, WINDOWS[choice].lower, WINDOWS[choice].upper)
+    name, *bounds = choice if len(choice) == 3 else (None, *choice)
+    if bounds == [None, None] and name in ADAPTIVE_WINDOWS:
+        return ChannelWindow(name, None, None)
+    try:
+        lower, upper = (float(bound) for bound in bounds)
+        possible = -(2**15) <= lower < upper <= 2**15
+    except (TypeError, ValueError):
+        possible = False
+    if not possible or not isinstance(name, str | None):
+        raise InputError("windows", f"{choice!r} is no window.", "Give [low, high] in HU, low below high.")
+    return ChannelWindow(name or f"{lower:g}..{upper:g}", lower, upper)
+
+
+def choose_windows(
+    choices: str | Sequence[Choice], of_pictures: bool, modality: str = "ct"
+) -> tuple[Choice, ...]:
+    """`choices` as they are; for "auto" the liver windows, or the stored greys of a set of pictures.
+
+    Scans of the `modality` "mr" get MR_WINDOWS. Raises InputError for another modality, for what
+    `as_channel` refuses, and for HU windows of MR scans, whose intensities have no unit.
     """
-    if require_modality(modality) == "mr" and not of_pictures:
-        return _windows_without_hu(names)
-    if names == "auto":
-        return ("stored",) if of_pictures else LIVER_WINDOWS
-    return (names,) if isinstance(names, str) else tuple(names)
-
-
-def _windows_without_hu(names: str | Sequence[str]) -> tuple[str, ...]:
-    if names == "auto":
-        return tuple(MR_WINDOWS)
-    chosen = (names,) if isinstance(names, str) else tuple(names)
-    if in_hu := [name for name in chosen if name in WINDOWS]:
+    is_mr = require_modality(modality) == "mr" and not of_pictures
+    if choices == "auto":
+        choices = tuple(MR_WINDOWS) if is_mr else ("stored",) if of_pictures else LIVER_WINDOWS
+    chosen = (choices,) if isinstance(choices, str) else tuple(choices)
+    windows = map(as_channel, chosen)
+    if is_mr and (in_hu := [window.name for window in windows if window.lower_hu is not None]):
         problem = f"{', '.join(in_hu)}: bounds in HU, which MR scans do not have."
         raise InputError("windows", problem, f"Choose from: {', '.join([*MR_WINDOWS, *ADAPTIVE_WINDOWS])}.")
     return chosen
@@ -145,19 +182,17 @@ def _histogram(voxels: np.ndarray) -> np.ndarray:
     return counts
 
 
-def window_bounds(name: str, voxels: np.ndarray) -> tuple[float, float]:
-    """HU shown as 0 and as 255 by window `name` on the volume `voxels` (int16, (D, H, W)).
+def window_bounds(window: Choice, voxels: np.ndarray) -> tuple[float, float]:
+    """HU shown as 0 and as 255 by `window` (see `as_channel`) on the volume `voxels` (int16, (D, H, W)).
 
     Fixed windows never look at the voxels; adaptive ones read them once. A volume of one single value
-    gets a window 1 HU wide. Raises InputError for an unknown name.
+    gets a window 1 HU wide.
     """
-    if name in WINDOWS:
-        return WINDOWS[name].lower, WINDOWS[name].upper
-    if name not in ADAPTIVE_WINDOWS:
-        known = ", ".join([*WINDOWS, *ADAPTIVE_WINDOWS])
-        raise InputError("windows", f"There is no window {name!r}.", f"Choose from: {known}.")
-    lower, upper = ADAPTIVE_WINDOWS[name](_histogram(voxels))
-    return lower, max(upper, lower + 1)
+    name, lower, upper = as_channel(window)
+    if lower is None:
+        lower, upper = ADAPTIVE_WINDOWS[name](_histogram(voxels))
+        upper = max(upper, lower + 1)
+    return lower, upper
 
 
 def apply_window(hu: np.ndarray, window: Window) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pandas as pd
 from livseg_lib.errors import InputError
 from livseg_lib.labels import structure_mask
 from livseg_lib.preprocessing.network_input import OWN_PICTURE, NetworkInput, with_liver
+from livseg_lib.provenance import code_of, digest
 from livseg_lib.sampling.augmentation import AUGMENTATIONS, augment_batch
 from livseg_lib.sampling.targets import encode_target
 
@@ -22,6 +24,15 @@ OPEN_FILES = 64
 _ORDER, _AUGMENTATION = 0, 1  # keep the two kinds of draws from one seed apart
 
 _EXTRACT_AGAIN = "Extract the slices again (notebook 01)."
+
+
+def arrays_checksum(folder: Path, arrays: Iterable[str]) -> str:
+    """Of all pictures and masks below `folder` that `arrays` names: they may have been extracted anew."""
+    total = 0
+    for array in sorted(set(map(str, arrays))):
+        for name in ("images.npy", "masks.npy"):
+            total = zlib.crc32(np.ascontiguousarray(_open_array(Path(folder) / array / name)), total)
+    return f"{total:08x}"
 
 
 class PictureBatches(keras.utils.PyDataset):
@@ -70,18 +81,17 @@ class PictureBatches(keras.utils.PyDataset):
 
     def description(self) -> dict:
         """What defines the batches, JSON-ready: a resumed training must see the same ones."""
-        rows = pd.util.hash_pandas_object(pd.DataFrame({"a": self._arrays, "i": self._indices}), index=False)
-        names = ("batch_size", "augmentation", "seed")
+        names = ("batch_size", "augmentation", "seed", "shuffle")
         return {name: getattr(self, name) for name in names} | {
-            "slices": int(rows.sum() % 2**32),
-            "pictures": self._checksum(),
+            "slices": digest([self._arrays.tolist(), self._indices]),
+            "pictures": arrays_checksum(self.folder, self._arrays),
             "an_epoch": self._epoch_length,
         }
 
-    def _checksum(self) -> int:
-        """Of the first, middle and last picture: the same rows may have been extracted anew, otherwise."""
-        rows = np.array([0, len(self._arrays) // 2, len(self._arrays) - 1])
-        return zlib.crc32(self._read(rows, "images.npy").tobytes())
+    def code(self) -> dict[str, str]:
+        """Digests of the code that makes the batches."""
+        steps = AUGMENTATIONS[self.augmentation]
+        return {"batches": code_of(type(self), apart=[AUGMENTATIONS]), "augmentation": code_of(steps)}
 
     def __len__(self) -> int:
         """Batches an epoch."""

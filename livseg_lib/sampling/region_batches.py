@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from livseg_lib.errors import InputError
+from livseg_lib.provenance import digest
 from livseg_lib.sampling.batches import PictureBatches
 
 
@@ -25,9 +26,8 @@ class RegionBatches(PictureBatches):
         super().__init__(slices, folder, *args, **settings)
 
     def description(self) -> dict:
-        """As of `PictureBatches`, with the regions and how many slices show each."""
-        counts = self._one_hot.sum(axis=0).astype(int).tolist()
-        return {"regions": dict(zip(self.regions, counts, strict=True))} | super().description()
+        """As of `PictureBatches`, with the regions and which slice shows which."""
+        return {"regions": list(self.regions), "truth": digest(self._one_hot)} | super().description()
 
     def _truth(self, rows: np.ndarray, masks: np.ndarray) -> np.ndarray:
         return self._one_hot[rows]

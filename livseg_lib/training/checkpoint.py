@@ -16,6 +16,8 @@ import keras
 import psutil
 
 from livseg_lib.errors import InputError
+from livseg_lib.provenance import changes
+from livseg_lib.runs import git_revision
 from livseg_lib.training.weights_file import assign_arrays, load_arrays, save_variables
 
 COUNTERS = ("best", "wait", "cooldown_counter", "stopped_epoch", "best_epoch")
@@ -26,8 +28,10 @@ COUNTERS = ("best", "wait", "cooldown_counter", "stopped_epoch", "best_epoch")
 class Progress:
     """How far a training has come; travels inside the checkpoint as JSON."""
 
-    signature: str = ""
-    """Hash of all that defines the training: another one must not go on from here."""
+    made_by: dict = field(default_factory=dict)
+    """All that defines the training: another one must not go on from here."""
+    revision: str = ""
+    """Of the repository when the training began."""
     stage: int = 0
     stage_start: int = 0
     """Epochs done when the stage began."""
@@ -47,15 +51,20 @@ class Checkpoint(keras.callbacks.Callback):
     callback the last place in the list, so that it restores them after that.
     """
 
-    def __init__(self, folder: Path, monitor: str, signature: str) -> None:
+    def __init__(self, folder: Path, monitor: str, made_by: dict) -> None:
         super().__init__()
         self.last_path, self.best_path = folder / "last.safetensors", folder / "best.safetensors"
         self.monitor, self.companions = monitor, []
-        self.progress, self.arrays = Progress(signature), None
+        self.progress, self.arrays, self.state = Progress(made_by, git_revision()), None, "training begins"
         if self.last_path.exists():
             arrays, record = load_arrays(self.last_path)
-            if record["signature"] == signature:
+            if reasons := changes(record.get("made_by", {}), made_by):
+                self.state = f"trained anew, changed since: {', '.join(reasons)}"
+                for stale in (self.last_path, self.best_path):
+                    stale.unlink(missing_ok=True)
+            else:
                 self.progress, self.arrays = Progress(**record), arrays
+                self.state = f"unchanged since, goes on from epoch {self.epochs_done}"
 
     @property
     def epochs_done(self) -> int:
@@ -88,8 +97,8 @@ class Checkpoint(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs=None) -> None:
         """Record the epoch, keep the best weights, then the state to go on from."""
         values = {name: float(value) for name, value in (logs or {}).items()}
-        if not math.isfinite(values["loss"]):
-            problem = f"diverged in epoch {epoch + 1}: the loss is {values['loss']}."
+        if diverged := [name for name in ("loss", self.monitor) if not math.isfinite(values[name])]:
+            problem = f"diverged in epoch {epoch + 1}: the {diverged[0]} is {values[diverged[0]]}."
             raise InputError("training", problem, "Lower the learning rate.")
         row = {"epoch": epoch + 1, "stage": self.progress.stage, **values}
         cost = {"seconds": round(time.monotonic() - self.epoch_began, 2), "memory_mb": _memory_mb()}

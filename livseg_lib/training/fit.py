@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -12,9 +10,10 @@ import keras
 import pandas as pd
 
 from livseg_lib.atomic import written_aside
+from livseg_lib.provenance import code_of, digest, made_with
 from livseg_lib.training.checkpoint import Checkpoint
 from livseg_lib.training.deep_supervision import on_every_head, training_twin
-from livseg_lib.training.losses import get_loss
+from livseg_lib.training.losses import CLASS_LOSSES, LOSSES, get_loss, loss_options
 from livseg_lib.training.progress import ProgressLines
 from livseg_lib.training.schedules import schedule_callbacks
 from livseg_lib.training.weights_file import assign_arrays, load_arrays
@@ -74,22 +73,91 @@ def fit(
 ) -> pd.DataFrame:
     """Train `model` and leave it with the weights of its best epoch. Returns a row an epoch.
 
-    `training.start_epoch(n)` must make the batches a function of the epoch. Without `validation` the
-    training loss tells which epoch is best. Killed and called again with the same arguments it goes on
-    after the last whole epoch; `description` (JSON-ready: network, data, sampling) tells whether it is
-    the same training. Writes last.safetensors, best.safetensors, history.csv and TensorBoard logs into
-    `folder`. A network with deep supervision is trained on each of its heads.
+    `training.start_epoch(n)` must make the batches a function of the epoch; where batches have
+    `description()` and `code()`, as those of `sampling.batches`, these tell what they are made of. Without
+    `validation` the training loss tells which epoch is best.
+
+    Killed and called again with the same arguments it goes on after the last whole epoch, or keeps what is
+    finished. Where anything that makes the result has changed since (the code of the network, loss, batches
+    or this loop, the pictures, a setting, a library) it trains anew and says why; `description` (JSON-ready)
+    adds what else tells one training from another. `attrs["made_by"]` of the returned rows says by what they
+    were made, and at which revision.
+
+    Writes last.safetensors, best.safetensors, history.csv and TensorBoard logs into `folder`. A network with
+    deep supervision is trained on each of its heads.
     """
     folder.mkdir(parents=True, exist_ok=True)
     settings = settings if validation is not None else replace(settings, monitor="loss")
-    checkpoint = Checkpoint(folder, settings.monitor, _signature(settings, description or {}))
+    made_by = describe_training(model, training, validation, metrics, settings, description or {})
+    checkpoint = Checkpoint(folder, settings.monitor, made_by)
+    print(f"{model.name}: {checkpoint.state}", flush=True)
     twin = training_twin(model)
     for number, stage in enumerate(settings.stages):
         current = checkpoint.progress.stage
         if number > current or (number == current and not _is_over(checkpoint, stage)):
             _fit_stage(twin, training, validation, metrics, settings, number, checkpoint, folder)
     assign_arrays(model.weights, load_arrays(checkpoint.best_path)[0], checkpoint.best_path)
-    return pd.DataFrame(checkpoint.progress.history)
+    history = pd.DataFrame(checkpoint.progress.history)
+    history.attrs["made_by"] = {
+        "revision": checkpoint.progress.revision,
+        **{part: made_by[part] for part in ("code", "libraries")},
+    }
+    return history
+
+
+def describe_training(model, training, validation, metrics, settings, description) -> dict:
+    """All that decides about the result of `fit`, JSON-ready; code as digests."""
+    loss_options(settings.loss)  # refuses an unknown name
+    loss = (LOSSES | CLASS_LOSSES)[settings.loss]
+    return {
+        "code": {
+            "network": describe_network(model),
+            "loss": code_of(loss),
+            **(training.code() if hasattr(training, "code") else {"batches": code_of(type(training))}),
+            "metrics": digest([(code_of(type(metric)), metric.get_config()) for metric in metrics()]),
+            "training loop": code_of(fit, apart=(LOSSES, CLASS_LOSSES)),
+        },
+        "settings": asdict(settings),
+        "training": description,
+        "training data": getattr(training, "description", dict)(),
+        "validation data": getattr(validation, "description", dict)(),
+        "libraries": made_with("keras", "tensorflow", "jax", "torch", "numpy", "imgaug"),
+    }
+
+
+def describe_network(model: keras.Model) -> str:
+    """Digest of a network's layers, their wiring and weights' shapes, and of the code of layers of ours.
+
+    Keras numbers what has no name by what was built before in the process: here it goes by its order.
+    """
+    config = model.get_config()
+    order = {name: f"node {number}" for number, name in enumerate(_node_names(config))}
+    return digest(
+        [
+            _renamed(config, order),
+            [tuple(weight.shape) for weight in model.weights],
+            sorted(code_of(type(layer)) for layer in model._flatten_layers()),
+        ]
+    )
+
+
+def _node_names(config: object) -> Iterator[str]:
+    """Names of all nodes of a configuration, nested networks included, in their order."""
+    if isinstance(config, dict):
+        if "inbound_nodes" in config:
+            yield config["name"]
+        config = list(config.values())
+    if isinstance(config, list | tuple):
+        for item in config:
+            yield from _node_names(item)
+
+
+def _renamed(config: object, order: dict[str, str]) -> object:
+    if isinstance(config, dict):
+        return {key: _renamed(item, order) for key, item in config.items()}
+    if isinstance(config, list | tuple):
+        return [_renamed(item, order) for item in config]
+    return order.get(config, config) if isinstance(config, str) else config
 
 
 def _is_over(checkpoint: Checkpoint, stage: Stage) -> bool:
@@ -157,8 +225,3 @@ class HistoryFile(keras.callbacks.Callback):
         """Write the epochs so far."""
         with written_aside(self.path) as partial:
             pd.DataFrame(self.checkpoint.progress.history).to_csv(partial, index=False)
-
-
-def _signature(settings: FitSettings, description: dict) -> str:
-    everything = {"settings": asdict(settings), **description}
-    return hashlib.sha256(json.dumps(everything, sort_keys=True, default=str).encode()).hexdigest()

@@ -21,8 +21,9 @@ from livseg_lib.errors import InputError
 from livseg_lib.training.onnx_network import FILE, read_onnx_network
 from livseg_lib.training.weights_file import assign_arrays, load_arrays, save_variables
 
-FORMAT = 2
-"""Raise it whenever the same weights would answer otherwise: 2 unfolds without a ReLU."""
+FORMAT = 3
+"""Raise it whenever the same weights would answer otherwise: 2 unfolds without a ReLU, 3 holds windows by
+their bounds."""
 
 WARNING = "Research only. Not for clinical use."
 ONNX_SHA256 = "onnx_sha256"

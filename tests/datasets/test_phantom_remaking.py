@@ -56,5 +56,5 @@ def test_what_is_no_phantom_cannot_be_made_again(folder, tmp_path):
         with pytest.raises(InputError, match="no case"):
             remake_organs(folder, name)
     (tmp_path / "phantom.json").write_text(json.dumps({"phantom": 0, "seed": 1, "site": None}))
-    with pytest.raises(InputError, match="version 0"):
+    with pytest.raises(InputError, match="changed since: the phantom"):
         remake_organs(tmp_path, "volume-0")

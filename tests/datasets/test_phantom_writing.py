@@ -9,9 +9,10 @@ import nibabel
 import numpy as np
 import pandas as pd
 import pytest
+from isal import igzip
 
 from livseg_lib import atomic
-from livseg_lib.datasets.phantom import PhantomPatient, make_phantom_patient, write_phantom, writing
+from livseg_lib.datasets.phantom import PhantomPatient, lesions, make_phantom_patient, write_phantom, writing
 from livseg_lib.datasets.phantom.sites import SITES
 from livseg_lib.errors import InputError
 from livseg_lib.volumes import load_segmentation, load_volume
@@ -110,28 +111,35 @@ def test_workers_do_not_change_a_byte(written, tmp_path):
 
 
 def test_a_killed_run_goes_on_where_it_stopped(written, tmp_path, monkeypatch):
-    folder, made = tmp_path / "phantom", []
+    folder, compress, files = tmp_path / "phantom", igzip.compress, []
 
-    def make_and_die(seed, index, site):
-        if index == 1:
+    def compress_and_die(content, **options):
+        if len(files) == 2:
             raise KeyboardInterrupt
-        made.append(index)
-        return make_phantom_patient(seed, index, site)
+        files.append(len(content))
+        return compress(content, **options)
 
-    monkeypatch.setattr(writing, "make_phantom_patient", make_and_die)
-    with pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(igzip, "compress", compress_and_die)
         write(folder)
-    assert made == [0]
+    first = (folder / "volume-0.nii.gz").stat().st_mtime_ns
     assert not (folder / "patients.csv").exists()  # nothing looks finished
     (folder / "volume-1.nii.gz").write_bytes(b"half")  # what a kill between the two files leaves
     left = f".segmentation-1.partial-{atomic._HERE}-{2**22 + 1}-00000000.nii.gz"  # of no process that runs
     (folder / left).write_bytes(b"half")
-    made.clear()
-    monkeypatch.setattr(
-        writing, "make_phantom_patient", lambda *a: made.append(a[1]) or make_phantom_patient(*a)
-    )
     assert contents(write(folder)) == contents(written)
-    assert made == [1]
+    assert (folder / "volume-0.nii.gz").stat().st_mtime_ns == first
+
+
+def test_a_phantom_of_other_code_is_made_anew_and_the_reason_is_said(tmp_path, monkeypatch, capsys):
+    before = contents(write(tmp_path))
+    write(tmp_path)
+    assert "anew" not in capsys.readouterr().out
+    monkeypatch.setattr(lesions, "FIRST_TUMOR_MM", 30.0)
+    assert contents(write(tmp_path)) != before
+    assert "made anew, changed since: the phantom" in capsys.readouterr().out
+    monkeypatch.undo()
+    assert contents(write(tmp_path)) == before
 
 
 def test_finished_cases_are_kept_and_more_can_be_added(written, tmp_path):

@@ -14,7 +14,6 @@ import pandas as pd
 import pytest
 
 from livseg_lib.errors import InputError
-from livseg_lib.preprocessing import case_folder
 from livseg_lib.preprocessing.case_folder import SLICE_COLUMNS, read_slices
 from livseg_lib.preprocessing.extraction import extract_case, extract_dataset
 from livseg_lib.preprocessing.prepare import prepare_labels, prepare_volume
@@ -170,14 +169,17 @@ def test_only_what_changed_is_extracted_again(make_case, tmp_path, change):
 
 
 def test_an_interrupted_case_never_looks_finished(make_case, tmp_path, monkeypatch):
-    def stop_halfway(volume, recipe):
-        yield from list(prepare_volume(volume, recipe))[:2]
-        raise KeyboardInterrupt
+    calls, encode = iter(range(3)), cv2.imencode
+
+    def stop_halfway(*arguments):
+        if next(calls, None) is None:
+            raise KeyboardInterrupt
+        return encode(*arguments)
 
     out, cases = tmp_path / "out", [make_case(1), make_case(2)]
     extract_dataset(cases[:1], RECIPE, out, workers=1, progress=False)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(case_folder, "prepare_slices", stop_halfway)
+        patch.setattr(cv2, "imencode", stop_halfway)
         extract_dataset(cases, RECIPE, out, workers=1, progress=False)
     assert sorted(path.name for path in out.glob("[!.]*")) == ["ct-1"]
     extract_dataset(cases, RECIPE, out, workers=1, progress=False)

@@ -36,8 +36,8 @@ def test_channels_are_the_windows_in_order(volume):
     recipe = Recipe(windows=("bone", "liver"), size=200)
     pictures = prepare_volume(square, recipe)
     assert pictures.shape == (7, 200, 200, 2) and pictures.dtype == np.uint8
-    for channel, name in enumerate(recipe.windows):
-        assert np.array_equal(pictures[..., channel], apply_window(square.voxels, WINDOWS[name]))
+    for channel, window in enumerate(recipe.windows):
+        assert np.array_equal(pictures[..., channel], apply_window(square.voxels, WINDOWS[window.name]))
 
 
 @pytest.mark.parametrize("noise_filter", NOISE_FILTERS)

@@ -10,7 +10,7 @@ def test_steps_end_with_what_the_recipe_makes():
     recipe = Recipe(noise_filter="median", equalization="clahe", size=128)
     steps = show_steps(volume, recipe, 1)
     *titles, last = steps
-    assert len(titles) == 1 + 3 + 2 + 2 and all(name in " ".join(titles) for name in recipe.windows)
+    assert len(titles) == 1 + 3 + 2 + 2 and all(window.name in " ".join(titles) for window in recipe.windows)
     assert all(steps[title].shape == (90, 80) and steps[title].dtype == np.uint8 for title in titles)
     assert np.array_equal(steps[last], prepare_volume(volume, recipe)[1])
     assert len({steps[title].tobytes() for title in titles}) == len(titles)  # every step does something

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,10 +11,13 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+import resumable_run
 from resumable_run import SMALL, run
 
 from livseg_lib.errors import InputError
 from livseg_lib.models import build_model
+from livseg_lib.training import losses
+from livseg_lib.training.fit import describe_network
 from livseg_lib.training.weights_file import load_arrays, save_variables
 
 TOLERANCE = 1e-6
@@ -111,3 +116,61 @@ def test_a_damaged_checkpoint_is_named(tmp_path):
     path.write_bytes(content[: len(content) // 2])
     with pytest.raises(InputError, match="readable weights file"):
         load_arrays(path)
+
+
+def weighted_twice(truth, probability):
+    return 2.0 * losses.LOSSES["bce"](truth, probability)
+
+
+def wider(monkeypatch):
+    monkeypatch.setattr(resumable_run, "SMALL", {"filters": 5, "levels": 2})
+
+
+CHANGED = {
+    "the loss": lambda patch: patch.setitem(losses.LOSSES, "bce_dice", weighted_twice),
+    "the network": wider,
+    "the batches": lambda patch: patch.setattr(resumable_run.RandomBatches, "__len__", lambda self: 3),
+    "the metrics": lambda patch: patch.setattr(resumable_run, "dice_metrics", lambda structures: []),
+    "the training loop": lambda patch: patch.setattr(
+        "livseg_lib.training.fit.HistoryFile.on_epoch_end", print
+    ),
+    "keras": lambda patch: patch.setattr("livseg_lib.provenance.metadata.version", lambda name: "0.1"),
+}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("trained")
+    return folder, run(folder, None, "frozen")[0].get_weights()
+
+
+def test_unchanged_code_keeps_what_it_trained_and_says_so(trained, tmp_path, capsys):
+    shutil.copytree(trained[0], tmp_path / "copy")
+    network, history = run(tmp_path / "copy", None, "frozen")
+    assert "unchanged since, goes on from epoch 1" in capsys.readouterr().out
+    assert all(np.array_equal(a, b) for a, b in zip(trained[1], network.get_weights(), strict=True))
+    assert set(history.attrs["made_by"]) == {"revision", "code", "libraries"}
+
+
+@pytest.mark.parametrize("part", CHANGED)
+def test_changed_code_trains_anew_and_says_which(trained, tmp_path, monkeypatch, capsys, part):
+    shutil.copytree(trained[0], tmp_path / "copy")
+    CHANGED[part](monkeypatch)
+    anew, _ = run(tmp_path / "copy", None, "frozen")
+    assert re.search(f"trained anew, changed since: .*{part}", capsys.readouterr().out)
+    if part in ("the loss", "the batches"):  # others change nothing that one epoch would show
+        assert not np.array_equal(trained[1][-2], anew.get_weights()[-2])
+
+
+def test_a_network_has_one_digest_however_much_was_built_before():
+    digests = []
+    for _ in range(2):
+        digests.append(
+            [describe_network(build_model(name, (32, 32, 1), 1, **SMALL)) for name in ("unet", "unet++")]
+        )
+    assert digests[0] == digests[1] and len(set(digests[0])) == 2
+    inputs = keras.Input((8, 8, 1))
+    for activation in ("relu", "elu"):
+        x = keras.layers.Conv2D(2, 3, activation=activation)(inputs)
+        digests.append(describe_network(keras.Model(inputs, x + x)))
+    assert digests[2] != digests[3]

@@ -13,8 +13,9 @@ import numpy as np
 import pandas as pd
 
 from livseg_lib.datasets.phantom.patient import make_phantom_organs
-from livseg_lib.datasets.phantom.writing import GENERATOR
+from livseg_lib.datasets.phantom.writing import phantom_made_by
 from livseg_lib.errors import InputError
+from livseg_lib.provenance import changes
 
 
 def is_phantom(folder: Path | str) -> bool:
@@ -40,8 +41,9 @@ def phantom_numbers(folder: Path | str, case_id: str) -> tuple[int, int, str | N
     if not is_phantom(folder):
         raise InputError(folder, "holds no phantom (phantom.json).", "Only a phantom can be made again.")
     settings = json.loads((folder / "phantom.json").read_text())
-    if settings.get("phantom") != GENERATOR:
-        problem = f"was made by version {settings.get('phantom')} of the phantom, this is {GENERATOR}."
+    made_by = phantom_made_by()
+    if reasons := changes({key: settings.get(key, {}) for key in made_by}, made_by):
+        problem = f"was made by another phantom, changed since: {', '.join(reasons)}."
         raise InputError(folder, problem, "Delete the folder and run 00_prepare_data again.")
     number = re.fullmatch(r"volume-(\d+)", case_id)
     if number is None or not (folder / f"case-{number[1]}.json").exists():

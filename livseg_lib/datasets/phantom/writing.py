@@ -21,9 +21,7 @@ from livseg_lib.datasets.phantom.tissues import LIVER_ORGANS, Organ
 from livseg_lib.errors import InputError
 from livseg_lib.labels import LIVER, TUMOR
 from livseg_lib.processes import in_processes
-
-GENERATOR = 1
-"""Raise it whenever the same seed gives other scans than before."""
+from livseg_lib.provenance import changes, code_of, made_with
 
 ORGAN_LABELS = {"liver": [int(organ) for organ in LIVER_ORGANS], "tumor": int(Organ.TUMOR)}
 """What labels.json says of the codes in `PhantomPatient.organs`."""
@@ -36,14 +34,15 @@ def write_phantom(
 
     Writes `volume-N.nii.gz`, `segmentation-N.nii.gz` (uint8), `case-N.json` (what is known of the case;
     written last, so it marks the case as finished), `patients.csv` and `lesions.csv`. Finished cases are
-    kept, so a killed run goes on where it stopped, and a larger `n_patients` adds to a smaller one.
+    kept, so a killed run goes on where it stopped, and a larger `n_patients` adds to a smaller one; where
+    the phantom's code or a library that it uses has changed since, all are made anew, and that is said.
     `site` (a key of SITES) scans everybody at one site; where it stores organs, `segmentation-N.nii.gz` holds
     codes of `Organ`, and labels.json says which of them are liver and tumour. Returns `folder`.
 
     Raises InputError if the folder holds a phantom made with other settings, or more patients.
     """
     folder = Path(folder)
-    _agree_on_settings(folder, {"phantom": GENERATOR, "seed": seed, "site": site}, n_patients)
+    _agree_on_settings(folder, {"seed": seed, "site": site}, n_patients)
     if site is not None and SITES[site].stores_organs:
         write_atomically(folder / "labels.json", _json(ORGAN_LABELS))
     missing = [index for index in range(n_patients) if not _record_path(folder, index).exists()]
@@ -56,16 +55,30 @@ def write_phantom(
     return folder
 
 
+def phantom_made_by() -> dict:
+    """What a phantom depends on besides seed, index and site; another one gives other scans."""
+    return {
+        "code": {"phantom": code_of(_write_case)},
+        "libraries": made_with(
+            "numpy", "scipy", "opencv-python-headless", "opencv-python", "nibabel", "isal"
+        ),
+    }
+
+
 def _agree_on_settings(folder: Path, settings: dict, n_patients: int) -> None:
-    path = folder / "phantom.json"
+    path, made_by = folder / "phantom.json", phantom_made_by()
     if not path.exists():
-        write_atomically(path, _json(settings))
+        write_atomically(path, _json(settings | made_by))
     found = json.loads(path.read_text())
     remedy = "Choose another folder, or delete this one to make it anew."
-    if found != settings:
-        raise InputError(
-            folder, f"It holds a phantom with settings {found}, not {settings}.", remedy, "settings"
-        )
+    if wrong := {key: found.get(key) for key in settings if found.get(key, ...) != settings[key]}:
+        problem = f"It holds a phantom with settings {wrong}, not {settings}."
+        raise InputError(folder, problem, remedy, "settings")
+    if reasons := changes({key: found.get(key, {}) for key in made_by}, made_by):
+        print(f"The phantom is made anew, changed since: {', '.join(reasons)}", flush=True)
+        for record in folder.glob("case-*.json"):
+            record.unlink()
+        write_atomically(path, _json(settings | made_by))
     extra = [path for path in folder.glob("case-*.json") if int(path.stem.split("-")[1]) >= n_patients]
     if extra:
         problem = f"It holds {len(extra)} patients beyond the {n_patients} asked for."

@@ -114,7 +114,7 @@ def train_classifier(
         lambda: [ClassAccuracy(name="accuracy")],
         FitSettings(plan.stages, "cross_entropy", schedule=plan.schedule),
         checkpoints,
-        {"plan": asdict(plan), "batches": training.description()},
+        asdict(plan),
     )
     facts = {
         "run": run_name,
@@ -124,6 +124,7 @@ def train_classifier(
         "epochs": len(history),
         "seconds": float(history.seconds.sum()),
         "peak_memory_mb": int(history.memory_mb.max()),
+        "made_by": history.attrs["made_by"],
     }
     what = (PART, plan.architecture, plan.options, network, plan.candidates, plan.patch)
     return TrainedClassifier(*what, threshold=0.5, training=facts), history

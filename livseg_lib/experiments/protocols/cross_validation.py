@@ -8,8 +8,6 @@ the focal one, is judged with that shift.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -22,12 +20,14 @@ from livseg_lib.errors import InputError
 from livseg_lib.evaluation.probabilities.probability_histogram import ProbabilityHistogram
 from livseg_lib.evaluation.probabilities.thresholds import dice_by_threshold
 from livseg_lib.evaluation.statistics.bootstrap import bootstrap_interval
-from livseg_lib.experiments.plan import TrainingPlan
+from livseg_lib.experiments.plan import REGISTRIES, TrainingPlan
 from livseg_lib.experiments.train_system import train_network
 from livseg_lib.inference import stored_labels, stored_pictures
 from livseg_lib.inference.planes import predict_planes
 from livseg_lib.labels import structure_mask
+from livseg_lib.provenance import code_of, digest, keep_or_make, made_with
 from livseg_lib.reporting import write_table
+from livseg_lib.sampling.batches import arrays_checksum
 from livseg_lib.sampling.splits import NO_FOLD, assert_no_leak
 
 THRESHOLD = 0.5
@@ -52,7 +52,8 @@ def validate_fold(
     system K has it), n_train_patients, training_loss (of the last epoch), seconds (of the training).
 
     Killed and called again it goes on after the last whole epoch. The scores stay in `checkpoints`, under
-    a name of plan, slices and fold, and are read back next time; the weights go once they are scored.
+    a name of plan and fold, and are read back next time if code, slices, pictures and libraries are still
+    the same; the weights go once they are scored.
     Raises InputError for a fold without patients, and for patients in two folds or in test and a fold.
     """
     development = development_slices(slices)
@@ -60,9 +61,10 @@ def validate_fold(
     if held_out.empty:
         numbers = ", ".join(str(number) for number in list_folds(slices))
         raise InputError(f"fold {fold}", "has no patients.", f"Choose of {numbers}.")
-    name = signature(plan=plan.description(), slices=describe_slices(slices), fold=int(fold))
+    name = digest([plan.description(), int(fold)])
     scores = checkpoints / f"{name}.csv"
-    if not scores.exists():
+
+    def score() -> None:
         seen = plan.choose(development[development.fold != fold])
         assert not set(seen.patient) & set(held_out.patient)
         network, history = train_network(plan, seen, None, folder, checkpoints / name)
@@ -71,6 +73,8 @@ def validate_fold(
         rows["n_train_patients"] = seen.patient.nunique()
         rows["training_loss"], rows["seconds"] = history.loss.iloc[-1], history.seconds.sum()
         write_table(rows, scores)
+
+    keep_or_make(scores, made_by(plan.code(), slices, folder), score, f"{plan.system}, fold {fold}")
     shutil.rmtree(checkpoints / name, ignore_errors=True)
     return pd.read_csv(scores, dtype={"patient": str}, float_precision="round_trip")
 
@@ -150,13 +154,17 @@ def summarize_folds(scores: pd.DataFrame, seed: int) -> pd.DataFrame:
 
 
 def describe_slices(slices: pd.DataFrame) -> str:
-    """A name of what cross-validation reads: which slices, of whom, in which fold, showing how much."""
+    """Digest of what cross-validation reads: which slices, of whom, in which fold, showing how much."""
     columns = ["patient", "case", "array", "array_index", "class", "liver_pixels", "tumor_pixels", "fold"]
     rows = development_slices(slices)[columns].astype(str).sort_values(columns)
-    return hashlib.sha256(rows.to_csv(index=False).encode()).hexdigest()[:16]
+    return digest(rows.to_csv(index=False))
 
 
-def signature(**parts: object) -> str:
-    """A short name of JSON-ready `parts`: equal parts, equal names."""
-    text = json.dumps(parts, sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+def made_by(code: dict[str, str], slices: pd.DataFrame, folder: Path) -> dict:
+    """What decides about the scores of `validate_fold` besides plan and fold: code, data, libraries."""
+    return {
+        "code": {**code, "validation": code_of(validate_fold, apart=REGISTRIES)},
+        "slices": describe_slices(slices),
+        "pictures": arrays_checksum(folder, development_slices(slices)["array"]),
+        "libraries": made_with("keras", "tensorflow", "jax", "torch", "numpy", "imgaug"),
+    }

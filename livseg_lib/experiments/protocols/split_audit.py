@@ -6,8 +6,6 @@ to the scores is then the difference on the very same slices, paired by patient.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
@@ -20,13 +18,14 @@ import pandas as pd
 from livseg_lib.evaluation.published import published_rows
 from livseg_lib.evaluation.statistics.bootstrap import bootstrap_interval
 from livseg_lib.evaluation.statistics.inflation import patient_table, score_held_out
-from livseg_lib.experiments.plan import TrainingPlan
+from livseg_lib.experiments.plan import REGISTRIES, TrainingPlan
 from livseg_lib.experiments.train_system import build_untrained, train_network
 from livseg_lib.inference import stored_labels, stored_pictures
 from livseg_lib.inference.planes import predict_planes
 from livseg_lib.labels import STRUCTURES, structure_mask
+from livseg_lib.provenance import code_of, digest, keep_or_make, made_with
 from livseg_lib.reporting import read_table, write_table
-from livseg_lib.sampling.batches import OPEN_FILES
+from livseg_lib.sampling.batches import OPEN_FILES, arrays_checksum
 from livseg_lib.sampling.protocols import Fold, Protocol, nearest_training_slice
 from livseg_lib.sampling.selection import require_structures, select_slices
 
@@ -53,6 +52,10 @@ class NetworkPredictor:
     def description(self) -> dict:
         """The plan's."""
         return self.plan.description()
+
+    def code(self) -> dict[str, str]:
+        """The plan's; what has no such method is known by its class."""
+        return self.plan.code()
 
     def __call__(self, fold: Fold, checkpoints: Path) -> np.ndarray:
         """As `Predictor` says; a training that was killed goes on from `checkpoints`."""
@@ -93,21 +96,38 @@ def run_audit(
     Returns a row a protocol and slice: protocol, fold, patient, case, slice, is_positive, distance (slices
     to the nearest of the same case in training, NaN: none), distance_mm, and the columns of
     `score_held_out`. Killed and called again it goes on: finished folds are kept below `checkpoints`, a
-    CSV each, which counts only for the same predictor, slices and folds.
+    CSV each, which counts only for the same predictor, slices, pictures, folds, code and libraries.
     """
     parts = []
     for protocol, folds in dealt.items():
         for number, fold in enumerate(folds):
             place = fold_folder(checkpoints, protocol, number)
             kept = place / f"scores-{fold_signature(fold, predict, structure)}.csv"
-            if not kept.exists():
-                print(f"{protocol}: fold {number + 1} of {len(folds)}", flush=True)
-                write_table(score_fold(fold, predict, structure, folder, place), kept)
-                for weights in place.glob("*.safetensors"):  # those of a full run would fill the disk
-                    weights.unlink()
+            score = partial(_score, fold, predict, structure, folder, kept)
+            name = f"{protocol}, fold {number + 1} of {len(folds)}"
+            keep_or_make(kept, made_by(fold, predict, folder), score, name)
             scores = read_table(kept).astype({"patient": str, "case": str})
             parts.append(scores.assign(protocol=protocol, fold=number))
     return pd.concat(parts, ignore_index=True)
+
+
+def _score(fold: Fold, predict: Predictor, structure: str, folder: Path, kept: Path) -> None:
+    write_table(score_fold(fold, predict, structure, folder, kept.parent), kept)
+    for weights in kept.parent.glob("*.safetensors"):  # those of a full run would fill the disk
+        weights.unlink()
+
+
+def made_by(fold: Fold, predict: Predictor, folder: Path) -> dict:
+    """What decides about a fold's scores besides predictor, selection and seed (`fold_signature`)."""
+    arrays = [*fold.training["array"], *fold.held_out["array"]]
+    return {
+        "code": {
+            **getattr(predict, "code", dict)(),
+            "audit": code_of(score_fold, type(predict), apart=REGISTRIES),
+        },
+        "pictures": arrays_checksum(folder, arrays),
+        "libraries": made_with("keras", "tensorflow", "jax", "torch", "numpy", "imgaug", "scikit-learn"),
+    }
 
 
 def fold_folder(checkpoints: Path, protocol: str, number: int) -> Path:
@@ -148,8 +168,7 @@ def _distances(fold: Fold) -> pd.DataFrame:
 def fold_signature(fold: Fold, predict: Predictor, structure: str) -> str:
     """Tells scores of this fold from those of another predictor, selection or seed."""
     slices = [part[["array", "array_index"]].to_csv(index=False) for part in (fold.training, fold.held_out)]
-    everything = [predict.description(), structure, THRESHOLD, *slices]
-    return hashlib.sha256(json.dumps(everything, sort_keys=True, default=str).encode()).hexdigest()[:12]
+    return digest([predict.description(), structure, THRESHOLD, *slices])[:12]
 
 
 def own_slices(scores: pd.DataFrame, protocols: Sequence[Protocol]) -> pd.DataFrame:

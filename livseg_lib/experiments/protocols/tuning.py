@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +24,8 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from livseg_lib.errors import InputError
 from livseg_lib.evaluation.statistics.paired import compare_pairs, patient_scores
 from livseg_lib.experiments.plan import TrainingPlan
-from livseg_lib.experiments.protocols.cross_validation import mean_dice, signature
+from livseg_lib.experiments.protocols.cross_validation import mean_dice
+from livseg_lib.provenance import changes, code_of, digest
 from livseg_lib.runs import derived_seed
 from livseg_lib.sampling.splits import NO_FOLD
 from livseg_lib.training.losses import LOSSES, loss_options
@@ -71,6 +72,10 @@ class SearchSpace:
             )
         return values
 
+    def code(self) -> dict[str, str]:
+        """Digests of the losses that may be tried."""
+        return {f"loss {name}": code_of(LOSSES[name]) for name in self.loss}
+
     def require(self, values: dict) -> None:
         """Raise InputError unless `values` lie in this space."""
         for name, value in values.items():
@@ -89,13 +94,18 @@ class TuningPlan:
     """Gives everything that is not searched; its own values are the first trial."""
     space: SearchSpace
     folds: tuple[int, ...]
-    slices: str
-    """Name of the data (`describe_slices`)."""
+    made_by: dict
+    """What else decides about a trial's scores: code, data, libraries (`cross_validation.made_by`)."""
+
+    @property
+    def question(self) -> str:
+        """Another budget, space or start is another question."""
+        return f"{self.start.system}-{digest([self.start, self.space, self.folds])}"
 
     @property
     def study_name(self) -> str:
-        """Another budget, space, start or data is another study."""
-        return f"{self.start.system}-{signature(**asdict(self))}"
+        """A study of the same question by other code or on other data is another study."""
+        return f"{self.question}-{digest(self.made_by)}"
 
 
 def values_of(plan: TrainingPlan) -> dict:
@@ -135,7 +145,7 @@ def tune(tuning: TuningPlan, evaluate: Evaluate, n_trials: int, database: Path) 
     if NO_FOLD in tuning.folds:
         raise InputError(f"fold {NO_FOLD}", "is that of the test patients.", "Tune on other folds.")
     tuning.space.require(values_of(tuning.start))
-    study = open_study(database, tuning.study_name)
+    study = open_study(database, tuning)
     while (done := len(study.get_trials(states=FINISHED))) < n_trials:
         if not done and not study.get_trials(states=(TrialState.WAITING,)):
             study.enqueue_trial(values_of(tuning.start))
@@ -145,18 +155,28 @@ def tune(tuning: TuningPlan, evaluate: Evaluate, n_trials: int, database: Path) 
     return study
 
 
-def open_study(database: Path, name: str) -> optuna.Study:
-    """The study called `name`, new where there is none; trials that a killed session left are failed."""
+def open_study(database: Path, tuning: TuningPlan) -> optuna.Study:
+    """The study of `tuning`, new where there is none; trials that a killed session left are failed.
+
+    Says why it is new where the same question was studied before by other code or on other data.
+    """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     database.parent.mkdir(parents=True, exist_ok=True)
     pruner = optuna.pruners.MedianPruner(n_startup_trials=PRUNING_NEEDS)
+    storage = f"sqlite:///{database}"
+    known = {each.study_name: each.user_attrs for each in optuna.get_all_study_summaries(storage)}
+    earlier = [attributes for name, attributes in known.items() if name.startswith(f"{tuning.question}-")]
+    if tuning.study_name not in known and earlier:
+        reasons = changes(earlier[-1].get("made_by", {}), tuning.made_by)
+        print(f"tuning begins anew, changed since: {', '.join(reasons)}", flush=True)
     study = optuna.create_study(
-        storage=f"sqlite:///{database}",
-        study_name=name,
+        storage=storage,
+        study_name=tuning.study_name,
         direction="maximize",
         pruner=pruner,
         load_if_exists=True,
     )
+    study.set_user_attr("made_by", tuning.made_by)
     for trial in study.get_trials(states=(TrialState.RUNNING,)):
         study.tell(trial.number, state=TrialState.FAIL)
     return study

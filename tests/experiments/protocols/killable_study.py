@@ -23,7 +23,7 @@ SPACE = SearchSpace(
     loss=("bce_dice", "focal", "weighted_bce_dice"),
     positive_weight=(1.0, 20.0),
 )
-TUNING = TuningPlan(START, SPACE, folds=(0, 1), slices="made up")
+TUNING = TuningPlan(START, SPACE, folds=(0, 1), made_by={"slices": "made up"})
 
 
 class MadeUpScore:

@@ -110,7 +110,7 @@ def test_other_options_of_a_loss_stay_with_it():
 def test_another_budget_space_start_or_data_is_another_study():
     others = [
         replace(TUNING, folds=(0, 2)),
-        replace(TUNING, slices="others"),
+        replace(TUNING, made_by={"slices": "others"}),
         replace(TUNING, space=replace(SPACE, loss=("bce_dice",))),
         replace(TUNING, start=replace(START, slices_per_epoch=64)),
         replace(TUNING, start=replace(START, seed=8)),
@@ -144,7 +144,7 @@ def test_divergence_prunes_and_says_so_while_other_errors_stop_and_are_made_good
         tune(TUNING, broken, 2, tmp_path / "study.db")
     study = tune(TUNING, MadeUpScore(), 2, tmp_path / "study.db")
     assert trials_table(study).state.tolist() == ["complete", "stopped", "complete"]
-    study = tune(replace(TUNING, slices="others"), diverging, 2, tmp_path / "study.db")
+    study = tune(replace(TUNING, made_by={"slices": "others"}), diverging, 2, tmp_path / "study.db")
     last = trials_table(study).iloc[-1]
     assert last.state == "pruned" and np.isnan(last.dice) and "diverged" in last.reason
     assert "diverged" in describe_trial(study.trials[-1])

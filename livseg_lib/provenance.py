@@ -1,0 +1,236 @@
+"""What a result was made by: a digest of the code that made it and of every value, so that nothing is stale.
+
+Names do not tell whether a loss, a network or a window is still the one that made a result. The code
+itself does: `code_of` follows a function to every function, class and constant of ours that it can reach,
+as they are now in memory, and hashes what Python runs (so comments, docstrings and layout do not count).
+Libraries count by their versions (`library_versions`). A result is done again where its record differs
+(`changes` says in which part), and is kept where it does not.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import hashlib
+import importlib
+import inspect
+import json
+import platform
+import sys
+import sysconfig
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from importlib import metadata
+from pathlib import Path
+from types import CodeType, FunctionType, ModuleType
+
+import numpy as np
+
+from livseg_lib.atomic import write_json
+
+WITHOUT_EFFECT = (
+    *("livseg_lib.errors", "livseg_lib.atomic", "livseg_lib.durations", "livseg_lib.checksums"),
+    *("livseg_lib.provenance", "livseg_lib.processes", "livseg_lib.quiet_tensorflow"),
+    "livseg_lib.training.progress",
+)
+"""Modules of ours that no result depends on: how errors are said, how files are written, progress lines."""
+
+_STANDARD_LIBRARY = Path(sysconfig.get_path("stdlib")).resolve()
+
+
+def code_of(*things: object, apart: Iterable[object] = ()) -> str:
+    """Digest (16 hexadecimal digits) of the code behind `things` and of all that it reaches.
+
+    `things` are functions, classes, partials or plain values. What they use is found by name in their
+    modules, in notebooks too. Not followed: installed libraries, `WITHOUT_EFFECT`, and the objects
+    `apart`, such as a registry of which one entry matters (give that entry as a thing of its own).
+    """
+    reached = _Reached({id(each) for each in apart})
+    for thing in things:
+        reached.content(thing)
+    return _hash(sorted(reached.digests.values()), [reached.content(thing) for thing in things])
+
+
+def digest(value: object) -> str:
+    """Digest (16 hexadecimal digits) of a plain value: numbers, texts, arrays, and what holds such."""
+    return _hash(_Reached(set()).content(value))
+
+
+def library_versions(*names: str) -> dict[str, str]:
+    """Versions of those of the named packages that are installed."""
+    found = {}
+    for name in names:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def made_with(*names: str) -> dict[str, str]:
+    """Python and the named packages that are installed, with their versions: a part of a record."""
+    return {"python": ".".join(platform.python_version_tuple()[:2]), **library_versions(*names)}
+
+
+def changes(before: Mapping, now: Mapping) -> list[str]:
+    """What differs between two records (nested mappings of plain values), a phrase each.
+
+    Entries of "code" are digests and are named alone: ["the loss", "keras 3.14.0 -> 3.15.0"]. Code in
+    memory differs with Python's version as well, so then that is the whole reason.
+    """
+    before, now = (json.loads(json.dumps(record, default=str)) for record in (before, now))
+    pythons = [record.get("libraries", {}).get("python") for record in (before, now)]
+    if all(pythons) and pythons[0] != pythons[1]:
+        return [f"python {pythons[0]} -> {pythons[1]}"]
+    return list(_differences(before, now))
+
+
+def keep_or_make(path: Path, made_by: Mapping, make: Callable[[], object], name: str) -> None:
+    """Call `make`, which writes the file `path`, unless it is there and was made by the same.
+
+    `made_by` is kept beside it as `path` with the suffix .json, which is written last. Says what was done,
+    and why. `name` is what the result is called in that sentence.
+    """
+    record, before = path.with_suffix(".json"), None
+    if path.exists() and record.exists():
+        before = json.loads(record.read_text(encoding="utf-8"))
+        if not (reasons := changes(before, made_by)):
+            print(f"{name}: kept, nothing that makes it has changed")
+            return
+        print(f"{name}: done again, changed since: {', '.join(reasons)}", flush=True)
+    record.unlink(missing_ok=True)
+    make()
+    write_json(record, dict(made_by))
+
+
+def _differences(before: dict, now: dict, name: str = ""):
+    for key in dict.fromkeys([*before, *now]):
+        old, new = before.get(key), now.get(key)
+        if old == new:
+            continue
+        said = f"{name} {key}".strip()
+        if isinstance(old, dict) and isinstance(new, dict):
+            yield from _differences(old, new, "" if key in ("libraries", "settings") else said)
+        elif name == "code":
+            yield f"the {key}"
+        elif len(f"{old}{new}") <= 80 and not isinstance(old or new, dict):
+            yield f"{said} {old} -> {new}"
+        else:
+            yield said
+
+
+def _hash(*parts: object) -> str:
+    return hashlib.sha256(repr(parts).encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+class _Reached:
+    """All code of ours reached so far: id -> (name, digest)."""
+
+    def __init__(self, apart: set[int]) -> None:
+        self.apart, self.digests, self.held = apart, {}, []
+
+    def content(self, value: object) -> object:
+        """`value` as something whose repr tells it from others, the same in every process."""
+        if id(value) in self.apart:
+            return "apart"
+        if isinstance(value, enum.Enum):
+            return (_name(type(value)), value.name, self.content(value.value))
+        if value is None or isinstance(value, bool | int | float | complex | str | bytes):
+            return value
+        if isinstance(value, np.ndarray):
+            return (value.dtype.str, value.shape, hashlib.sha256(np.ascontiguousarray(value)).hexdigest())
+        if isinstance(value, Mapping):
+            return [(self.content(key), self.content(item)) for key, item in value.items()]
+        if isinstance(value, set | frozenset):
+            return sorted(repr(self.content(item)) for item in value)
+        if isinstance(value, list | tuple):
+            return [self.content(item) for item in value]
+        if isinstance(value, CodeType):
+            return self._code(value)
+        if isinstance(value, partial):
+            return ("partial", *map(self.content, (value.func, value.args, value.keywords)))
+        if isinstance(value, ModuleType):
+            return value.__name__
+        if isinstance(value, property):
+            return [self.content(each) for each in (value.fget, value.fset)]
+        if isinstance(value, classmethod | staticmethod):
+            return self.content(value.__func__)
+        if inspect.ismethod(value):
+            return (self.content(value.__func__), self.content(value.__self__))
+        value = inspect.unwrap(value) if callable(value) else value
+        if isinstance(value, FunctionType | type):
+            return self._reach(value)
+        if dataclasses.is_dataclass(value):
+            fields = {each.name: getattr(value, each.name) for each in dataclasses.fields(value)}
+            return (self._reach(type(value)), self.content(fields))
+        shown = repr(value)
+        return (_name(type(value)), None if " at 0x" in shown else shown)
+
+    def _reach(self, thing: FunctionType | type) -> str:
+        name = _name(thing)
+        if not _is_ours(thing.__module__) or id(thing) in self.digests:
+            return name
+        self.held.append(thing)  # or its id could go to another
+        self.digests[id(thing)] = (name, "")  # so that a circle ends here
+        parts = self._function(thing) if isinstance(thing, FunctionType) else self._class(thing)
+        self.digests[id(thing)] = (name, _hash(parts))
+        return name
+
+    def _function(self, function: FunctionType) -> list:
+        code, cells = function.__code__, [_held(cell) for cell in function.__closure__ or ()]
+        values = (function.__defaults__, function.__kwdefaults__, cells)
+        return [self._code(code), [self.content(each) for each in values], self._globals(function)]
+
+    def _class(self, cls: type) -> list:
+        if issubclass(cls, enum.Enum):
+            return [(member.name, self.content(member.value)) for member in cls]
+        skipped = ("__module__", "__doc__", "__dict__", "__weakref__", "__annotations__", "__qualname__")
+        own = [(key, item) for key, item in vars(cls).items() if key not in skipped and key[:4] != "_abc"]
+        kept = [(key, item) for key, item in own if not key.startswith("__") or callable(item)]
+        return [[self.content(base) for base in cls.__bases__], [(k, self.content(v)) for k, v in kept]]
+
+    def _code(self, code: CodeType) -> list:
+        constants = [self.content(each) for each in code.co_consts]
+        if constants and isinstance(constants[0], str):
+            constants[0] = None  # a docstring, in most functions that begin with a text
+        return [code.co_code, constants, code.co_names, code.co_freevars]
+
+    def _globals(self, function: FunctionType) -> list:
+        """What the names in a function stand for: its module's, and those of modules of ours it uses."""
+        space, names = function.__globals__, set(_names(function.__code__))
+        found = [(name, space[name]) for name in sorted(names) if name in space]
+        imported = [importlib.import_module(name) for name in sorted(names) if name.startswith("livseg_lib")]
+        for module in [each for _, each in found if isinstance(each, ModuleType)] + imported:
+            if _is_ours(module.__name__):
+                found += [(name, getattr(module, name)) for name in sorted(names) if hasattr(module, name)]
+        return [(name, self.content(value)) for name, value in found]
+
+
+def _names(code: CodeType):
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _names(constant)
+
+
+def _held(cell: object) -> object:
+    try:
+        return cell.cell_contents
+    except ValueError:  # a name that has no value yet
+        return None
+
+
+def _name(thing: object) -> str:
+    return f"{getattr(thing, '__module__', None)}.{getattr(thing, '__qualname__', repr(type(thing)))}"
+
+
+def _is_ours(module: str | None) -> bool:
+    """Whether code in `module` can change: our library, a notebook, a file beside it."""
+    if not module or module in WITHOUT_EFFECT:
+        return False
+    if module.partition(".")[0] in ("livseg_lib", "__main__"):
+        return True
+    path = getattr(sys.modules.get(module), "__file__", None)
+    if path is None or {"site-packages", "dist-packages"} & set(Path(path).parts):
+        return False
+    return _STANDARD_LIBRARY not in Path(path).resolve().parents

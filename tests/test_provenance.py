@@ -1,0 +1,159 @@
+"""Digests of code: what they see, what they leave out, and that they are the same in every process."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from functools import partial
+
+import numpy as np
+import pytest
+
+from livseg_lib.provenance import changes, code_of, digest, keep_or_make
+
+LEAST = 3
+
+
+def _half(x):
+    return x / 2
+
+
+def summed(x, scale=1.0):
+    """Uses a helper and a constant."""
+    return scale * _half(x) + LEAST
+
+
+def imported(x):
+    from livseg_lib.labels import structure_mask
+
+    return structure_mask(x, "liver")
+
+
+class Twice:
+    def __call__(self, x):
+        return 2 * self.halved(x)
+
+    def halved(self, x):
+        return _half(x)
+
+
+def by_table(name):
+    return TABLE[name]
+
+
+TABLE = {"sum": summed, "twice": Twice}
+
+CHANGES = {
+    "a helper": ("_half", lambda x: x / 3),
+    "a constant": ("LEAST", 4),
+    "an entry of a table": ("TABLE", {"sum": summed}),
+}
+
+
+@pytest.mark.parametrize("name, value", CHANGES.values(), ids=CHANGES)
+def test_what_a_function_reaches_counts(monkeypatch, name, value):
+    before = code_of(by_table)
+    monkeypatch.setitem(globals(), name, value)
+    assert code_of(by_table) != before
+    monkeypatch.undo()
+    assert code_of(by_table) == before
+
+
+def test_names_imported_in_a_body_and_defaults_and_bound_values_count(monkeypatch):
+    before, bound = code_of(imported), code_of(partial(summed, scale=2.0))
+    monkeypatch.setattr("livseg_lib.labels.TUMOR", 7)
+    assert code_of(imported) != before
+    assert bound != code_of(partial(summed, scale=3.0)) and bound != code_of(summed)
+
+
+def test_comments_docstrings_and_layout_do_not_count_but_the_code_does():
+    def defined(text):
+        space = {"__name__": "__main__"}
+        exec(text, space)
+        return code_of(space["f"])
+
+    plain = defined("def f(x):\n    return x + 1\n")
+    assert plain == defined('def f(x):\n    "Adds one."\n\n    # to x\n    return (x\n        + 1)\n')
+    assert plain != defined("def f(x):\n    return x + 2\n") and plain != defined(
+        "def f(x):\n    return x - 1\n"
+    )
+
+
+def test_what_is_apart_and_what_is_installed_is_left_out(monkeypatch):
+    before, apart = code_of(by_table), code_of(by_table, apart=[TABLE])
+    monkeypatch.setitem(TABLE, "new", print)
+    assert code_of(by_table) != before and code_of(by_table, apart=[TABLE]) == apart
+    installed = code_of(np.mean)
+    monkeypatch.setattr(np, "mean", np.median)
+    assert code_of(np.mean) != installed  # by its name alone
+
+
+def test_a_digest_is_the_same_in_another_process_whatever_its_hash_seed():
+    program = (
+        "from livseg_lib.provenance import code_of\n"
+        "from livseg_lib.preprocessing.case_folder import write_case\n"
+        "from livseg_lib.datasets.phantom.writing import phantom_made_by\n"
+        "print(code_of(write_case), phantom_made_by())"
+    )
+    outputs = {
+        subprocess.run(
+            [sys.executable, "-c", program],
+            env={**__import__("os").environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2")
+    }
+    assert len(outputs) == 1 and len(outputs.pop()) > 40
+
+
+def test_digests_of_values_tell_types_orders_and_arrays_apart():
+    values = [1, 1.5, "1", [1, 2], [2, 1], {"a": 1}, {"a": 2}, None, np.arange(3), np.arange(3.0), b"1"]
+    assert len({digest(value) for value in values}) == len(values)
+    assert digest({1, 2, 3}) == digest({3, 2, 1})
+
+
+def test_changes_name_the_part_that_changed():
+    before = {
+        "code": {"loss": "aa", "network": "bb"},
+        "settings": {"batch_size": 8},
+        "windows": [["liver", -50.0, 200.0]],
+        "libraries": {"python": "3.11", "keras": "3.14.0"},
+    }
+    assert changes(before, before) == []
+    now = {
+        "code": {"loss": "cc", "network": "bb"},
+        "settings": {"batch_size": 4},
+        "windows": [["liver", -40.0, 200.0]],
+        "libraries": {"python": "3.11", "keras": "3.15.0"},
+    }
+    assert changes(before, now) == [
+        "the loss",
+        "batch_size 8 -> 4",
+        "windows [['liver', -50.0, 200.0]] -> [['liver', -40.0, 200.0]]",
+        "keras 3.14.0 -> 3.15.0",
+    ]
+    other_python = {**now, "libraries": {"python": "3.12", "keras": "3.15.0"}}
+    assert changes(before, other_python) == ["python 3.11 -> 3.12"]
+
+
+def test_a_result_is_made_once_and_again_when_its_record_differs(tmp_path, capsys):
+    path, made = tmp_path / "scores.csv", []
+
+    def make(text):
+        made.append(text)
+        path.write_text(text)
+
+    for version, text in ((1, "first"), (1, "never"), (2, "second"), (2, "never")):
+        keep_or_make(path, {"code": {"loss": version}}, partial(make, text), "fold 1")
+    assert made == ["first", "second"] and path.read_text() == "second"
+    said = capsys.readouterr().out.splitlines()
+    assert said == [
+        "fold 1: kept, nothing that makes it has changed",
+        "fold 1: done again, changed since: the loss",
+        "fold 1: kept, nothing that makes it has changed",
+    ]
+    path.unlink()
+    keep_or_make(path, {"code": {"loss": 2}}, partial(make, "third"), "fold 1")
+    assert made[-1] == "third"
