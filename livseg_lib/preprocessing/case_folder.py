@@ -95,7 +95,7 @@ def extraction_request(case: Case, recipe: Recipe, write_png: bool) -> dict:
 
 
 def why_extract(folder: Path, request: dict) -> list[str]:
-    """What speaks against keeping the case folder: nothing if the same request made it and no file is gone."""
+    """Why not to keep the case folder: nothing if the same request made it and no file is gone."""
     try:
         record = json.loads((folder / "case.json").read_text(encoding="utf-8"))
         if not holds_files(folder, record["bytes"]):
