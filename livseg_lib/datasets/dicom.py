@@ -153,6 +153,8 @@ def series_notes(series: Series, source: Path | str) -> list[Note]:
     if series.merged_from > 1:
         message = f"{series.merged_from} series of one slice each lie as one scan, and are read as one."
         found.append(("merged-series", message))
+    if len(slices) == 1:
+        found.append(("one-slice", "This is a series of one slice. Does it belong to another series?"))
     remarks = Counter(remark for one in slices for remark in one.remarks)
     found += [(code, f"{n} of {len(slices)} slices {text}.") for (code, text), n in remarks.items()]
     uids = [(one.instance_uid, one.frame) for one in slices]
@@ -269,7 +271,7 @@ def _read_stack(
         stack[k] = pixels.hounsfield(one)
         for copy in copies[one]:
             if not np.array_equal(pixels.hounsfield(copy), stack[k]):
-                problem = f"{one.name} and {copy.name} lie at the same place, and show different things."
+                problem = f"{one} and {copy} lie at the same place, and show different things."
                 raise InputError(source, problem, "Keep one phase and one reconstruction a series.")
     return stack
 

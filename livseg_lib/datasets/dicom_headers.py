@@ -64,6 +64,7 @@ WANTED = (
 
 PREAMBLE_BYTES, MAGIC = 128, b"DICM"
 AGAIN = "Export or copy it again, or remove it if it is no slice."
+COLOURS = ("RGB", "YBR_", "PALETTE COLOR")
 NO_DICOM = "not a DICOM file"
 NEVER_TOO_LARGE_BYTES = 64 * 1024**2
 """Above this, a file may hold at most twice what its voxels take."""
@@ -102,6 +103,9 @@ class SliceHeader:
     remarks: tuple[tuple[str, str], ...] = ()
     """Code and sentence of what is odd in its header but can be read."""
 
+    def __str__(self) -> str:
+        return f"{self.name} (frame {self.frame + 1})" if self.frame else self.name
+
 
 def read_slices(tree: FileTree, name: str, where: str) -> list[SliceHeader] | str:
     """The slices in the file `name`: one, or one a frame; or why it is no part of a scan.
@@ -114,7 +118,7 @@ def read_slices(tree: FileTree, name: str, where: str) -> list[SliceHeader] | st
         if dataset is None:
             return NO_DICOM
         modality = _modality(dataset)
-        if reason := _not_a_slice(dataset, modality, where):
+        if reason := _not_a_slice(dataset, modality):
             return reason
         values = {keyword: dataset.get(keyword) for keyword in WANTED if "Functional" not in keyword}
         values["Modality"] = modality
@@ -220,8 +224,11 @@ def _read_header(file: BinaryIO, size: int, where: str) -> pydicom.Dataset | Non
     """The wanted elements; None where this is no DICOM."""
     if size == 0:
         raise InputError(where, "The file is empty.", AGAIN)
-    if not _is_dicom(file.read(PREAMBLE_BYTES + len(MAGIC))):
-        return None
+    head = file.read(PREAMBLE_BYTES + len(MAGIC))
+    if not _is_dicom(head):
+        if head[:PREAMBLE_BYTES].strip(b"\0") and MAGIC not in head:
+            return None
+        raise InputError(where, "The file begins like DICOM, and is damaged or truncated.", AGAIN)
     bounded = _Bounded(file, size)
     file.seek(0)
     if _transfer_syntax(bounded) == DeflatedExplicitVRLittleEndian:  # could expand without limit
@@ -251,17 +258,16 @@ def _kind(dataset: pydicom.Dataset) -> str:
     return str(dataset.get("SOPClassUID") or dataset.file_meta.get("MediaStorageSOPClassUID") or "")
 
 
-def _not_a_slice(dataset: pydicom.Dataset, modality: str | None, where: str) -> str | None:
+def _not_a_slice(dataset: pydicom.Dataset, modality: str | None) -> str | None:
+    """Why a whole file is no slice; None too for what cannot be one by damage, which `_frames` refuses."""
+    kind = UID(_kind(dataset))
     if modality is None:
-        kind = UID(_kind(dataset))
-        if not kind and dataset.preamble:
-            raise InputError(where, "The DICOM file is damaged or truncated: it is of no kind.", AGAIN)
-        name = kind.name if kind.name != kind else "an object of another kind"
-        return f"not a CT slice but {name}" if kind else NO_DICOM
-    if "LOCALIZER" in (dataset.get("ImageType") or ()):
-        return "a localizer"
-    grey = str(dataset.get("PhotometricInterpretation") or "MONOCHROME2").startswith("MONOCHROME")
-    return None if grey and (dataset.get("SamplesPerPixel") or 1) == 1 else "no HU: its pixels are colours"
+        if kind.name != kind:
+            return f"not a CT slice but {kind.name}"
+        return None if dataset.preamble else NO_DICOM
+    if str(dataset.get("PhotometricInterpretation")).startswith(COLOURS):
+        return "no HU: its pixels are colours"
+    return "a localizer" if "LOCALIZER" in (dataset.get("ImageType") or ()) else None
 
 
 def _series_uid(dataset: pydicom.Dataset, name: str) -> str:
@@ -273,6 +279,10 @@ def _series_uid(dataset: pydicom.Dataset, name: str) -> str:
 
 def _frames(dataset: pydicom.Dataset, values: dict, where: str) -> Iterator[dict]:
     """What holds for each frame; for the only one in a classic object."""
+    if values["Modality"] is None:
+        raise _unusable(where, "SOPClassUID", "names no kind of object that is known")
+    if not str(values["PhotometricInterpretation"] or "MONOCHROME2").startswith("MONOCHROME"):
+        raise _unusable(where, "PhotometricInterpretation", "is not MONOCHROME1 or MONOCHROME2")
     frames = dataset.get("PerFrameFunctionalGroupsSequence")
     if not frames:
         if int(values["NumberOfFrames"] or 1) > 1:

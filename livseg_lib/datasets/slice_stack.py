@@ -39,7 +39,7 @@ def slices_at_one_place(slices: Sequence[SliceHeader], source: object) -> list[l
     first = slices[0]
     for one in slices[1:]:
         if not same_grid(one, first):
-            problem = f"Slices {first.name} and {one.name} differ in size, spacing or direction."
+            problem = f"Slices {first} and {one} differ in size, spacing or direction."
             raise InputError(source, problem, "Keep one scan a series.")
     places: list[list[SliceHeader]] = []
     for one in sorted(slices, key=lambda one: (_height(one, first), one.name, one.frame)):
@@ -48,7 +48,7 @@ def slices_at_one_place(slices: Sequence[SliceHeader], source: object) -> list[l
         elif np.abs(one.position_mm - places[-1][0].position_mm).max() <= SAME_POSITION_MM:
             places[-1].append(one)
         else:
-            problem = f"Slices {places[-1][0].name} and {one.name} lie beside each other at one height."
+            problem = f"Slices {places[-1][0]} and {one} lie beside each other at one height."
             raise InputError(source, problem, "Keep one reconstruction a series.")
     return places
 
@@ -67,7 +67,7 @@ def order_slices(slices: Sequence[SliceHeader], source: object) -> list[SliceHea
     if relative.max() > len(ordered) + 1:
         k = int(relative.argmax())
         problem = (
-            f"{ordered[k].name} and {ordered[k + 1].name} lie {heights[k + 1] - heights[k]:.6g} mm apart, "
+            f"{ordered[k]} and {ordered[k + 1]} lie {heights[k + 1] - heights[k]:.6g} mm apart, "
             f"other slices {_usual_mm(heights, relative):.4g} mm: a position is wrong, or most are missing."
         )
         raise InputError(source, problem, "Export or copy the whole series again.", code="missing-slices")
@@ -179,8 +179,7 @@ def _jitter(ordered: Sequence[SliceHeader]) -> tuple[float, float]:
 def _uneven(ordered: Sequence[SliceHeader], heights: np.ndarray, odd: np.ndarray, source: object):
     pairs = list(pairwise(ordered))
     places = "; ".join(
-        f"{heights[k + 1] - heights[k]:.4g} mm between {pairs[k][0].name} and {pairs[k][1].name}"
-        for k in odd[:LISTED]
+        f"{heights[k + 1] - heights[k]:.4g} mm between {pairs[k][0]} and {pairs[k][1]}" for k in odd[:LISTED]
     ) + ("; ..." if len(odd) > LISTED else "")
     usual = _usual_mm(heights, gaps(heights))
     problem = f"The slices are not evenly spaced: {usual:.4g} mm apart, but {places}."
