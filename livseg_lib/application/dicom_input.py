@@ -12,7 +12,13 @@ from pydicom.uid import CTImageStorage, MRImageStorage, generate_uid
 
 from livseg_lib.application.scan import Scan
 from livseg_lib.datasets.dicom import Series, read_chosen, read_series, series_notes, skipped_notes, survey
-from livseg_lib.datasets.dicom_headers import SliceHeader, damage_named, digits_only, read_whole
+from livseg_lib.datasets.dicom_headers import (
+    SliceHeader,
+    begins_like_dicom,
+    damage_named,
+    digits_only,
+    read_whole,
+)
 from livseg_lib.datasets.file_trees import open_tree
 from livseg_lib.datasets.slice_stack import order_slices
 from livseg_lib.errors import InputError
@@ -46,6 +52,11 @@ def read_dicom(source: Path, wanted: str | None = None, keep_identity: bool = Fa
     headers = _headers(source, order_slices(chosen.slices, source), keep_identity)
     decided = [each.message for each in (*series_notes(chosen, source), *skipped_notes(found, source))]
     return Scan(volume, headers=headers, notes=tuple(filter(None, (note, *decided))))
+
+
+def holds_frames(path: Path) -> bool:
+    """Whether the file `path` is a DICOM object of many slices, a scan by itself."""
+    return begins_like_dicom(path) and any(len(one.slices) > 1 for one in survey(path).series)
 
 
 def choose_series(series: Sequence[Series], wanted: str | None, source: Path) -> tuple[Series, str]:

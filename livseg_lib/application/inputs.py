@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from livseg_lib.application.dicom_input import read_dicom
+from livseg_lib.application.dicom_input import holds_frames, read_dicom
 from livseg_lib.application.picture_input import (
     PICTURE_SUFFIXES,
     STORED_HU,
@@ -75,7 +75,7 @@ def find_inputs(
     path, reading = Path(path), reading or Reading()
     if not path.exists():
         raise InputError(path, "There is no such file or folder.", "Check the path.")
-    if begins_like_dicom(path) and not nifti_stem(path):
+    if begins_like_dicom(path) and not nifti_stem(path) and not holds_frames(path):
         problem = "is a single DICOM file: what lies beside it is unknown."
         raise InputError(path, problem, "Give the folder or the zip of its series.")
     layout = _layout(path, dataset)
@@ -161,7 +161,7 @@ def _of_entry(entry: Path, reading: Reading) -> list[PatientInput]:
     if entry.suffix.lower() in PICTURE_SUFFIXES:
         read = partial(read_pictures, partial(read_one_picture, entry), None, reading.picture_hu)
         return [PatientInput(entry.stem, "picture", (entry,), read, {"picture_hu": reading.picture_hu})]
-    if entry.suffix.lower() == ".zip":
+    if entry.suffix.lower() == ".zip" or holds_frames(entry):
         return [_dicom(entry.stem, entry, reading)]
     return []
 

@@ -18,6 +18,7 @@ from livseg_lib.application.presence import (
 )
 from livseg_lib.application.record import StepClock, describe_run, identify_request
 from livseg_lib.application.scan import PatientInput, Scan
+from livseg_lib.errors import InputError
 from livseg_lib.labels import structure_mask
 from livseg_lib.postprocessing.tumor_measures import measure_liver, measure_tumors
 
@@ -62,6 +63,7 @@ def predict_case(
     with clock.step("read"):
         request = identify_request(patient, predictor)
         scan = patient.read()
+        _require_modality(scan, predictor.modality, patient)
     with clock.step("predict"):
         labels, presence = _outline(predictor, scan)
     with clock.step("measure"):
@@ -88,6 +90,15 @@ def predict_case(
         record,
         clock,
     )
+
+
+def _require_modality(scan: Scan, modality: str, patient: PatientInput) -> None:
+    """Raises InputError where the headers of a scan say that it is not of the kind that a system knows."""
+    if scan.headers and scan.headers[0].Modality != modality.upper():
+        problem = (
+            f"This is a series of {scan.headers[0].Modality}; the system was made for {modality.upper()}."
+        )
+        raise InputError(patient.case_id, problem, "Choose the series with --series, or another system.")
 
 
 def _outline(predictor: Predictor, scan: Scan) -> tuple[np.ndarray, TumorPresence]:

@@ -89,7 +89,8 @@ def _unread(source: Path, found: Dataset) -> list[Note]:
     notes = [note for note in listing.notes if note.where not in known]
     groups: dict[tuple[Path, str], list[Path]] = defaultdict(list)
     for path in listing.files:
-        if path not in known and (kind := data_kind(path)):
+        kind = data_kind(path)
+        if path not in known and kind and (kind, found.name) != ("DICOM", "dicom"):  # which tells its own
             groups[path.parent, kind].append(path)
     for (folder, kind), paths in groups.items():
         names = ", ".join(printable(path.name) for path in paths[:3]) + (", ..." if len(paths) > 3 else "")

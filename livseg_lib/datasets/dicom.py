@@ -47,8 +47,8 @@ class Series:
     uid: str
     number: int | None
     slices: tuple[SliceHeader, ...]
-    broken: tuple[InputError, ...] = ()
-    """Of files that belong, or may belong, to the series but cannot be read: it is not whole."""
+    broken: tuple[tuple[str, InputError], ...] = ()
+    """Files that belong, or may belong, to the series but cannot be read, and why: it is not whole."""
     merged_from: int = 1
     """Series that these slices were given, where each had one of its own."""
 
@@ -99,8 +99,8 @@ def survey_tree(tree: FileTree, source: object) -> Survey:
             by_series[found[0].series_uid] += found
     series = _merged([_series(uid, slices, broken) for uid, slices in by_series.items()])
     series.sort(key=lambda one: (-len(one.slices), one.uid))
-    belonging = {id(error) for one in series for error in one.broken}
-    skipped += [(name, error.problem) for name, _, error in broken if id(error) not in belonging]
+    belonging = {name for one in series for name, _ in one.broken}
+    skipped += [(name, error.problem) for name, _, error in broken if name not in belonging]
     return Survey(tuple(series), tuple(skipped))
 
 
@@ -118,7 +118,7 @@ def read_series(source: Path | str, series_uid: str | None = None) -> Volume:
 def read_chosen(source: Path | str, series: Series) -> Volume:
     """Read one of the series that `survey(source)` found. Raises InputError as `read_series` does."""
     if series.broken:
-        raise series.broken[0]
+        raise series.broken[0][1]
     order = order_slices(series.slices, source)
     copies = {place[0]: place[1:] for place in slices_at_one_place(series.slices, source)}
     affine = stack_affine(order, source)
@@ -196,7 +196,7 @@ def _series(uid: str, slices: list[SliceHeader], broken: Sequence[tuple[str, str
     """With the broken files that name it as theirs, or that name none and lie beside its slices."""
     folders = {os.path.dirname(one.name) for one in slices}
     own = [
-        error
+        (name, error)
         for name, owner, error in broken
         if owner == uid or (owner is None and os.path.dirname(name) in folders)
     ]
@@ -216,9 +216,9 @@ def _merged(series: list[Series]) -> list[Series]:
         except InputError:
             merged += alike
         else:
-            broken = {id(error): error for one in alike for error in one.broken}
+            broken = dict(broken for one in alike for broken in one.broken)
             uid = digits_only("", "\0".join(sorted(one.uid for one in alike)))
-            merged.append(Series(uid, alike[0].number, slices, tuple(broken.values()), len(alike)))
+            merged.append(Series(uid, alike[0].number, slices, tuple(broken.items()), len(alike)))
     return merged
 
 

@@ -150,7 +150,8 @@ def study_uid(path: Path) -> str | None:
     tree.add(path.name, path.stat().st_size, partial(path.open, "rb"))
     try:
         with damage_named(str(path)):
-            return digits_only(read_whole(tree, path.name, ["StudyInstanceUID"]).get("StudyInstanceUID"))
+            found = read_whole(tree, path.name, ["StudyInstanceUID"])
+            return digits_only(found.get("StudyInstanceUID")) or None
     except InputError:  # said when its series is read
         return None
 

@@ -27,7 +27,7 @@ def find(source: Path) -> Dataset:
     All series of one folder or zip count as one patient: whose they are is never read. Where the folders and
     zips in `source` hold different studies, each is a patient.
     """
-    cases, notes, names = [], list(_of_no_file(source)), set()
+    cases, notes, names = [], [], set()
     for patient in _patients(source):
         stem = patient.resolve().name
         stem = name = stem[:-4] if stem.lower().endswith(".zip") else stem
@@ -38,10 +38,6 @@ def find(source: Path) -> Dataset:
         cases += found
         notes += said
     return Dataset("dicom", source if source.is_dir() else source.parent, tuple(cases), notes=tuple(notes))
-
-
-def _of_no_file(source: Path) -> tuple[Note, ...]:
-    return regular_files(source).notes if len(_patients(source)) > 1 else ()
 
 
 def _patients(source: Path) -> list[Path]:
@@ -93,5 +89,5 @@ def _cases(patient: Path, name: str) -> tuple[list[Case], list[Note]]:
 def _files(patient: Path, series: Series) -> tuple[Path, ...]:
     if patient.is_file():
         return (patient,)
-    names = dict.fromkeys(one.name for one in series.slices)
+    names = dict.fromkeys([one.name for one in series.slices] + [name for name, _ in series.broken])
     return tuple(dict.fromkeys(file_on_disk(patient / name) for name in names))

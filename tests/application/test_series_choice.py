@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from dicom_files import ORIGIN_MM, SPACING_MM, STORED, ct_slice, write_series
+from dicom_files import ORIGIN_MM, SPACING_MM, STORED, ct_slice, multi_frame, write_series
+from pydicom.uid import EnhancedCTImageStorage, MRImageStorage
+from toy_system import toy_predictor
 
 from livseg_lib.application.dicom_input import ENOUGH_SLICES, read_dicom
+from livseg_lib.application.inputs import find_inputs
+from livseg_lib.application.patient import predict_case
 from livseg_lib.errors import InputError
 
 MANY = np.repeat(STORED, 5, axis=0)
@@ -69,3 +73,16 @@ def test_headers_lie_in_the_order_of_space_and_hold_an_identity_only_where_asked
     assert {(str(one.PatientName), one.PatientID, one.StudyDate) for one in named} == {
         ("DOE^JOHN", "4711", "20200101")
     }
+
+
+def test_a_multi_frame_object_is_a_scan_by_itself(tmp_path):
+    (patient,) = find_inputs(multi_frame(tmp_path, EnhancedCTImageStorage, True) / "frames")
+    assert (patient.case_id, patient.kind) == ("frames", "DICOM")
+    np.testing.assert_array_equal(patient.read().volume.voxels, STORED - 1024)
+
+
+def test_a_series_of_another_modality_than_the_system_is_refused(tmp_path):
+    mr = {"SOPClassUID": MRImageStorage, "Modality": "MR", "RescaleIntercept": None}
+    (patient,) = find_inputs(write_series(tmp_path / "mr", **mr))
+    with pytest.raises(InputError, match="a series of MR; the system was made for CT"):
+        predict_case(patient, toy_predictor())

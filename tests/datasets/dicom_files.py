@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +53,38 @@ def write_series(folder: Path, stored: np.ndarray = STORED, keep=None, **element
         position = (*ORIGIN_MM[:2], ORIGIN_MM[2] + k * SPACING_MM[0])
         name = f"image_{(k * 7 + 3) % 11}_{k}"
         ct_slice(stored[k], position, **elements).save_as(folder / name, enforce_file_format=True)
+    return folder
+
+
+def multi_frame(folder: Path, kind: str, shared: bool, order=(3, 0, 4, 1, 2), intercepts=None) -> Path:
+    """The series of `write_series` as one object, its frames in `order`."""
+    dataset = ct_slice(STORED[0], (0, 0, 0), SOPClassUID=kind)
+    for keyword in (
+        *("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness"),
+        *("RescaleSlope", "RescaleIntercept"),
+    ):
+        delattr(dataset, keyword)
+    for_all = pydicom.Dataset()
+    for_all.PlaneOrientationSequence = [pydicom.Dataset()]
+    for_all.PlaneOrientationSequence[0].ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
+    for_all.PixelMeasuresSequence = [pydicom.Dataset()]
+    for_all.PixelMeasuresSequence[0].PixelSpacing = list(SPACING_MM[1:])
+    for_all.PixelMeasuresSequence[0].SliceThickness = SPACING_MM[0]
+    frames = []
+    for k in order:
+        frame = pydicom.Dataset() if shared else deepcopy(for_all)
+        frame.PlanePositionSequence = [pydicom.Dataset()]
+        frame.PlanePositionSequence[0].ImagePositionPatient = [-120.0, -90.0, 300.0 + k * SPACING_MM[0]]
+        frame.PixelValueTransformationSequence = [pydicom.Dataset()]
+        frame.PixelValueTransformationSequence[0].RescaleSlope = 1
+        frame.PixelValueTransformationSequence[0].RescaleIntercept = (intercepts or [-1024] * 5)[k]
+        frames.append(frame)
+    dataset.SharedFunctionalGroupsSequence = [for_all if shared else pydicom.Dataset()]
+    dataset.PerFrameFunctionalGroupsSequence = frames
+    dataset.NumberOfFrames = len(order)
+    dataset.PixelData = STORED[list(order)].tobytes()
+    folder.mkdir(parents=True, exist_ok=True)
+    dataset.save_as(folder / "frames", enforce_file_format=True)
     return folder
 
 
