@@ -249,3 +249,11 @@ def test_who_reads_labels_can_be_told_to_accept_a_foreign_affine(path):
     of_the_data = [call for call in calls if "dataset" in call]
     assert all(call.endswith(", dataset, accept_affine_mismatch") for call in of_the_data)
     assert bool(of_the_data) == ("accept_affine_mismatch" in notebooks.declared_parameters(path))
+
+
+@pytest.mark.parametrize(("typed", "accepted"), [("true", True), ("", None)])
+def test_make_passes_on_that_a_foreign_affine_is_accepted(typed, accepted):
+    profile = Path("notebooks/params/quick.yaml")
+    chosen = notebooks.choose_parameters(ALL, profile, {}, [f"accept_affine_mismatch={typed}"])
+    assert chosen["01_extract_slices"].get("accept_affine_mismatch") is accepted
+    assert '"accept_affine_mismatch=$(if $(ACCEPT_AFFINE_MISMATCH),true)"' in Path("Makefile").read_text()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from inspect import signature
@@ -28,12 +29,16 @@ The layouts with labels come first: LiTS holds NIfTI files, and 3D-IRCADb holds 
 """
 
 
+MOST_TOLD = 5
+"""Notes in one error."""
+
+
 def find_cases(source: Path | str, dataset: str = "auto", accept_affine_mismatch: bool = False) -> Dataset:
     """The cases in `source`, read by the adapter `dataset`, or by the first that recognises it.
 
     "phantom" is read as "lits". `accept_affine_mismatch`: labels of the shape of their scan are taken voxel
-    by voxel, whatever their affine says. No voxel is read. Raises InputError where the source is missing
-    or holds no case, and for an unknown adapter.
+    by voxel, whatever their affine says. Voxels are read only to tell label maps from scans and copies from
+    each other. Raises InputError where the source is missing or holds no case, and for an unknown adapter.
     """
     source = Path(source)
     if not source.exists():
@@ -44,9 +49,8 @@ def find_cases(source: Path | str, dataset: str = "auto", accept_affine_mismatch
     found = adapter.find(source)
     found = replace(found, notes=(*found.notes, *_unread(source, found)))
     if not found.cases:
-        raise InputError(
-            source, f'There is no case of "{found.name}" in it.', f"Looked for {adapter.LOOKS_FOR}."
-        )
+        problem = f'There is no case of "{found.name}" in it. {_told(found.notes)}'
+        raise InputError(source, problem.strip(), f"Looked for {adapter.LOOKS_FOR}.")
     return replace(found, cases=tuple(map(_accepting, found.cases))) if accept_affine_mismatch else found
 
 
@@ -75,7 +79,15 @@ def _recognising(source: Path) -> ModuleType:
     if nifti.find(source).cases:  # in folders below
         return nifti
     looked_for = "; ".join(f"{name}: {adapter.LOOKS_FOR}" for name, adapter in ADAPTERS.items())
-    raise InputError(source, "There is no data set in it that livseg knows.", f"Looked for {looked_for}.")
+    problem = (
+        f"There is no data set in it that livseg knows. {_told(_unread(source, Dataset('any', source, ())))}"
+    )
+    raise InputError(source, problem.strip(), f"Looked for {looked_for}.")
+
+
+def _told(notes: Sequence[Note]) -> str:
+    """What was seen instead of cases."""
+    return " ".join([*(note.message for note in notes[:MOST_TOLD]), *(["..."] if notes[MOST_TOLD:] else [])])
 
 
 def _unread(source: Path, found: Dataset) -> list[Note]:
@@ -96,5 +108,6 @@ def _unread(source: Path, found: Dataset) -> list[Note]:
         names = ", ".join(printable(path.name) for path in paths[:3]) + (", ..." if len(paths) > 3 else "")
         where = f"{len(paths)} {kind} file(s) in {printable(folder)}"
         message = f'{where} belong to no case of "{found.name}" and were passed over: {names}.'
+        message += " A label map without its scan is no case." if kind == "NIfTI" else ""
         notes.append(Note(paths[0], "passed-over", message))
     return notes

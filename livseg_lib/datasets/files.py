@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from livseg_lib.datasets.case import Note
-from livseg_lib.errors import InputError
 from livseg_lib.volumes import load_volume
 
 NIFTI_SUFFIX = r"\.nii(?:\.gz)?"
@@ -146,7 +145,7 @@ def _content(path: Path) -> str:
     """Digest of voxels and affine; "" where the file cannot be read."""
     try:
         volume = load_volume(path)
-    except InputError:
+    except Exception:  # one odd file ends nothing; it is named when it is read
         return ""
     return hashlib.sha256(volume.voxels.tobytes() + volume.native.affine.tobytes()).hexdigest()
 

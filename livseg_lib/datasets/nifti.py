@@ -15,7 +15,6 @@ from pathlib import Path
 from livseg_lib.datasets.case import Case, Dataset, Note
 from livseg_lib.datasets.files import natural_key, nifti_stem, one_copy, printable, regular_files
 from livseg_lib.datasets.label_map import LabelMap, find_label_map, label_files, label_reader
-from livseg_lib.errors import InputError
 from livseg_lib.labels import TUMOR
 from livseg_lib.volumes import label_values, load_volume
 
@@ -84,7 +83,7 @@ def _looked_into(file: _File) -> _File:
     says = not LABEL_WORDS.isdisjoint(re.split(r"[-_. ]+", file.stem.lower()))
     try:
         return replace(file, labels=label_values(file.path), says_labels=says)
-    except InputError:  # named when it is read
+    except Exception:  # one odd file ends nothing; it is named when it is read
         return replace(file, says_labels=says)
 
 

@@ -82,7 +82,15 @@ def test_dicom_that_another_layout_leaves_is_told_and_so_are_zips_and_pipes(tmp_
 
 def test_label_maps_alone_are_no_data_set(tmp_path):
     write_nifti(tmp_path / "seg.nii.gz", small_ct()[1])
-    with pytest.raises(InputError, match="no data set in it"):
+    for name, words in (("auto", "no data set in it"), ("nifti", "no case")):
+        with pytest.raises(InputError, match=rf"{words}.*seg.nii.gz.*label map without its scan"):
+            find_cases(tmp_path, name)
+
+
+def test_what_was_seen_instead_of_cases_is_told(tmp_path):
+    os.mkfifo(tmp_path / "pipe.nii")
+    (tmp_path / "lost").symlink_to("nowhere")
+    with pytest.raises(InputError, match=r"leads to nothing.*a pipe"):
         find_cases(tmp_path)
 
 

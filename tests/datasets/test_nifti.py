@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from layouts import small_ct, write_nifti
 
-from livseg_lib.datasets import check_dataset, find_cases
+from livseg_lib.datasets import check_dataset, find_cases, nifti
 
 CT, LABELS = small_ct()
 ORGANS = np.where(LABELS == 2, 5, LABELS)
@@ -114,3 +114,13 @@ def test_a_good_copy_is_read_in_place_of_a_broken_one(tmp_path):
 def test_one_file_is_a_case_whatever_it_holds(tmp_path):
     (case,) = find_cases(write_nifti(tmp_path / "seg.nii.gz", LABELS)).cases
     assert case.case_id == "seg"
+
+
+def test_a_file_that_breaks_the_reader_ends_nothing(tmp_path, monkeypatch):
+    write(tmp_path, "pat1.nii.gz", "pat2.nii.gz")
+
+    def break_down(path):
+        raise ZeroDivisionError(path)
+
+    monkeypatch.setattr(nifti, "label_values", break_down)
+    assert [case.case_id for case in find_cases(tmp_path).cases] == ["pat1", "pat2"]
