@@ -43,6 +43,8 @@ class Case:
     """Pictures of the case that were left out of it because they have no mask."""
     notes: tuple[Note, ...] = ()
     """On this case alone."""
+    decided: str = ""
+    """What was decided by the whole set and changes what is read: a result hangs on it as on the files."""
     inspect: Callable[[Volume], Iterable[Note]] | None = None
     """Gives what else only reading its files can tell; `check_dataset` asks for it, nothing else does."""
 

@@ -76,7 +76,7 @@ def _by_case(folder: Path) -> tuple[Slices, Slices]:
     paths = [path for path in regular_files(folder).named if path.suffix.lower() in SUFFIXES]
     in_names = any(MASK_WORD.search(path.stem) for path in paths)
     pictures, masks = defaultdict(lambda: defaultdict(list)), defaultdict(lambda: defaultdict(list))
-    for path in sorted(paths, key=lambda path: natural_key(path.name)):
+    for path in paths:
         parents = path.relative_to(folder).parts[:-1] if path != folder else ()
         is_mask = bool(
             MASK_WORD.search(path.stem) if in_names else any(map(MASK_FOLDER.fullmatch, parents[-2:]))
@@ -129,6 +129,7 @@ def _case(
         slice_numbers=numbers,
         unmasked=tuple(path for k, (path, *_) in pictures.items() if k not in numbers),
         notes=notes,
+        decided=str((*levels.meaning, levels.stretched)) if mask_files else "",
         inspect=partial(_inspect, picture_files, mask_files),
     )
 

@@ -87,6 +87,7 @@ def extraction_request(case: Case, recipe: Recipe, write_png: bool) -> dict:
         "patient": case.patient,
         "slice_numbers": case.slice_numbers,
         "has_labels": case.read_labels is not None,
+        "decided": case.decided,
         "recipe": recipe.to_dict(),
         "write_png": write_png,
         "sources": [dict(zip(("file", "bytes", "modified_ns"), source, strict=True)) for source in sources],

@@ -15,6 +15,8 @@ from PIL import Image
 from livseg_lib.datasets import check_dataset, find_cases, kaggle_slices
 from livseg_lib.datasets.pictures import read_grey, read_picture
 from livseg_lib.errors import InputError
+from livseg_lib.preprocessing import Recipe
+from livseg_lib.preprocessing.case_folder import extraction_request
 
 
 def test_volumes_and_slices_in_numeric_order(tmp_path):
@@ -154,6 +156,19 @@ def test_labels_json_says_what_levels_mean(tmp_path):
     (case,) = find_cases(tmp_path).cases
     assert tmp_path / "labels.json" in case.files
     np.testing.assert_array_equal(case.read_labels(case.read_volume())[0], LABELS)
+
+
+def test_another_meaning_of_levels_is_another_extraction(tmp_path):
+    """Masks that come later may show what the levels of the earlier ones mean."""
+    requests = []
+    for number, levels in ((1, (0, 100, 100)), (2, (0, 100, 200))):
+        write_picture(tmp_path / f"volume-{number}_slice_1.png", GREY)
+        labels = LABELS.copy()
+        labels[8:10, 12:15] = 2
+        write_picture(tmp_path / f"volume-{number}_slice_1_mask.png", np.array(levels, np.uint8)[labels])
+        cases = find_cases(tmp_path).cases
+        requests.append(extraction_request(cases[0], Recipe(), write_png=False))
+    assert requests[0] != requests[1]
 
 
 def test_a_mask_turned_otherwise_than_its_picture_and_colours_are_told(tmp_path):
