@@ -177,3 +177,11 @@ def test_a_network_is_compiled_once_and_its_blocks_see_their_neighbours():
     inner = (pictures[:-2].astype(float) + pictures[1:-1] + pictures[2:]) / 3
     # Near the ends of a block its zero padding shows; the window lets little of that through.
     assert np.abs(planes[1:-1] - inner).max() < 30 and np.abs(planes[1:-1] - inner).mean() < 4
+
+
+def test_blocks_share_a_quarter_where_nothing_else_is_asked():
+    network = StandIn(lambda images: images)
+    predict_blocks(network, numbered(14), 14)
+    assert len(network.shapes) == 2  # 8 and 8 slices with 2 in common
+    predict_blocks(network, numbered(15), 15)
+    assert len(network.shapes) == 2 + 3

@@ -52,6 +52,10 @@ def test_fill_tumors_fills_with_tumour():
 def test_drop_small_tumors_leaves_liver_in_their_place():
     before, after, differs = changed("drop_small_tumors")
     assert differs.sum() == 3 and (before[differs] == 2).all() and (after[differs] == 1).all()
+    edge = np.ones((3, 4, 12), np.uint8)
+    edge[1, 1, 1:6], edge[1, 3, 1:5] = 2, 2  # 0.1 ml is kept, 0.08 ml is not
+    kept = FINISHES["drop_small_tumors"](edge, SPACING_MM)
+    assert np.argwhere(kept != edge).tolist() == [[1, 3, column] for column in range(1, 5)]
     with pytest.raises(InputError, match="without a size in mm"):
         FINISHES["drop_small_tumors"](before, (np.nan,) * 3)
 

@@ -65,6 +65,8 @@ def test_tumours_beside_themselves_are_paired_with_the_nearest():
     after = liver(box(10, 23, 21, 1, 2, 2), box(10, 23, 27, 1, 2, 2))
     assert kinds(before, after) == [("matched", (1,), (1,)), ("matched", (2,), (2,))]
     assert [kind for kind, *_ in kinds(before, after, nearby_mm=3.0)] == ["vanished"] * 2 + ["new"] * 2
+    straight = liver(box(10, 23, 20, 1, 2, 2), box(10, 23, 26, 1, 2, 2))
+    assert [kind for kind, *_ in kinds(before, straight, nearby_mm=3.0)] == ["matched"] * 2  # 3 mm is near
 
 
 @settings(max_examples=25, deadline=None)
