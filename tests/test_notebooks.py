@@ -253,7 +253,7 @@ def test_who_reads_labels_can_be_told_to_accept_a_foreign_affine(path):
 
 @pytest.mark.parametrize(("typed", "accepted"), [("true", True), ("", None)])
 def test_make_passes_on_that_a_foreign_affine_is_accepted(typed, accepted):
-    profile = Path("notebooks/params/quick.yaml")
+    profile = FOLDER / "params" / "quick.yaml"
     chosen = notebooks.choose_parameters(ALL, profile, {}, [f"accept_affine_mismatch={typed}"])
     assert chosen["01_extract_slices"].get("accept_affine_mismatch") is accepted
-    assert '"accept_affine_mismatch=$(if $(ACCEPT_AFFINE_MISMATCH),true)"' in Path("Makefile").read_text()
+    assert '"accept_affine_mismatch=$(if $(ACCEPT_AFFINE_MISMATCH),true)"' in (FOLDER.parent / "Makefile").read_text()
