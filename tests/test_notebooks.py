@@ -256,4 +256,5 @@ def test_make_passes_on_that_a_foreign_affine_is_accepted(typed, accepted):
     profile = FOLDER / "params" / "quick.yaml"
     chosen = notebooks.choose_parameters(ALL, profile, {}, [f"accept_affine_mismatch={typed}"])
     assert chosen["01_extract_slices"].get("accept_affine_mismatch") is accepted
-    assert '"accept_affine_mismatch=$(if $(ACCEPT_AFFINE_MISMATCH),true)"' in (FOLDER.parent / "Makefile").read_text()
+    rule = '"accept_affine_mismatch=$(if $(ACCEPT_AFFINE_MISMATCH),true)"'
+    assert rule in (FOLDER.parent / "Makefile").read_text()
