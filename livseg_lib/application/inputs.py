@@ -70,17 +70,21 @@ def find_inputs(
     a case each, or a case a volume where they are named like the public LiTS slices. `dataset` names a
     layout (`ADAPTERS`); "auto" looks, and takes volumes that lie beside a layout as well. Cases are called
     by their file names (`file_name`); `numbered` calls them case-001, case-002, ... Raises InputError where
-    there is nothing to read.
+    there is nothing to read, and for a pipe or a device.
     """
     path, reading = Path(path), reading or Reading()
     if not path.exists():
         raise InputError(path, "There is no such file or folder.", "Check the path.")
+    if not path.is_dir() and not path.is_file():
+        raise InputError(path, "This is no file but a pipe, a socket or a device.", f"Give {LOOKS_FOR}.")
     if begins_like_dicom(path) and not nifti_stem(path) and not holds_frames(path):
         problem = "is a single DICOM file: what lies beside it is unknown."
         raise InputError(path, problem, "Give the folder or the zip of its series.")
     layout = _layout(path, dataset)
     if layout is None:
         patients = [patient for entry in _entries(path) for patient in _of_entry(entry, reading)]
+        if not patients and path.is_dir():  # a folder a patient, with NIfTI files
+            patients = [_of_case(case, reading) for case in ADAPTERS["nifti"].find(path).cases]
     else:
         patients = [_of_case(case, reading) for case in layout.cases]
         patients += _beside(path, layout, reading) if dataset == "auto" else []

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from dicom_files import STORED, write_series, zip_folder
-from layouts import small_ct, write_lits_case
+from layouts import small_ct, write_lits_case, write_nifti
 from PIL import Image
 from toy_system import toy_voxels, write_toy_nifti
 
@@ -168,6 +168,24 @@ def test_a_stray_slice_in_a_folder_ends_nothing_and_is_told(tmp_path):
     patients = find_inputs(tmp_path)
     assert names_and_kinds(patients) == {"b": "DICOM", "scan": "NIfTI"}
     assert passed_over(tmp_path, patients) == ["results"]
+
+
+def test_a_folder_a_patient_of_nifti_files_is_read_without_its_label_maps(tmp_path):
+    for patient in ("anna", "bela"):
+        (tmp_path / patient).mkdir()
+        write_nifti(tmp_path / patient / "ct.nii.gz", small_ct()[0])
+        write_nifti(tmp_path / patient / "seg.nii.gz", small_ct()[1])
+    patients = find_inputs(tmp_path)
+    assert names_and_kinds(patients) == {"anna": "NIfTI", "bela": "NIfTI"}
+    assert [path.name for one in patients for path in one.files] == ["ct.nii.gz"] * 2
+    assert passed_over(tmp_path, patients) == ["anna/seg.nii.gz", "bela/seg.nii.gz"]
+
+
+def test_a_pipe_and_a_device_are_never_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path("/dev/zero")):
+        with pytest.raises(InputError, match="a pipe, a socket or a device"):
+            find_inputs(path)
 
 
 def test_what_cannot_be_used_is_said(tmp_path):
