@@ -1,4 +1,4 @@
-"""SHA-256 and sizes of files: what says that two are the same, and that none is missing."""
+"""SHA-256 of files: what says that two are the same, and that a folder is whole."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ def text_checksum(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def file_sizes(folder: Path) -> dict[str, int]:
-    """Bytes of every file below `folder`, by its path in there, in order of name."""
+def folder_checksums(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file below `folder`, by its path in there, in order of name."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {path.relative_to(folder).as_posix(): path.stat().st_size for path in files}
+    return {path.relative_to(folder).as_posix(): file_checksum(path) for path in files}
 
 
-def holds_files(folder: Path, sizes: dict[str, int]) -> bool:
-    """Whether `folder` has every file of `sizes`, as long as it is said to be; others may lie beside them."""
-    present = file_sizes(folder)
-    return bool(sizes) and all(present.get(name) == size for name, size in sizes.items())
+def holds_files(folder: Path, checksums: dict[str, str]) -> bool:
+    """Whether `folder` has every file of `checksums`, unchanged; others may lie beside them."""
+    paths = {folder / name: checksum for name, checksum in checksums.items()}
+    return bool(paths) and all(path.is_file() and file_checksum(path) == paths[path] for path in paths)

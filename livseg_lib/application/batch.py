@@ -97,7 +97,7 @@ def _finished_row(folder: Path, patient: PatientInput, predictor: Predictor) -> 
         record = json.loads((folder / RECORD).read_text())
         if record["request_sha256"] != identify_request(patient, predictor).request_sha256:
             return None
-        return _row(record, resumed=True) if holds_files(folder, record["bytes"]) else None
+        return _row(record, resumed=True) if holds_files(folder, record["files"]) else None
     except (FileNotFoundError, NotADirectoryError, ValueError, LookupError, TypeError, AttributeError):
         return None
 

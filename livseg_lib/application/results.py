@@ -13,7 +13,7 @@ from PIL import Image
 from livseg_lib.application.patient import PatientResult
 from livseg_lib.application.record import WARNING, finished
 from livseg_lib.atomic import folder_written_aside, write_json
-from livseg_lib.checksums import file_sizes
+from livseg_lib.checksums import folder_checksums
 from livseg_lib.errors import InputError
 from livseg_lib.preprocessing.intensities import as_hu
 from livseg_lib.preprocessing.overview import display_window
@@ -44,7 +44,7 @@ def write_result(result: PatientResult, folder: Path | str) -> Path:
             _write_measures(result, partial)
             _write_overlay(result, partial)
             _write_page(result, partial)
-        record = finished(result.record, result.clock) | {"bytes": file_sizes(partial)}
+        record = finished(result.record, result.clock) | {"files": folder_checksums(partial)}
         write_json(partial / RECORD, record)
     return folder
 

@@ -1,6 +1,5 @@
 """Volume -> picture: windows, cleaning, geometry, extraction. One `Recipe` for training and prediction."""
 
-from livseg_lib.preprocessing.case_folder import SLICE_COLUMNS, read_classified, read_slices
 from livseg_lib.preprocessing.cleaning import equalize, filter_noise
 from livseg_lib.preprocessing.diagnosis import class_counts, diagnose_slices
 from livseg_lib.preprocessing.extraction import extract_case, extract_dataset
@@ -13,6 +12,7 @@ from livseg_lib.preprocessing.prepare import (
     restore_planes,
 )
 from livseg_lib.preprocessing.recipe import EQUALIZATIONS, NOISE_FILTERS, Recipe
+from livseg_lib.preprocessing.slice_table import SLICE_COLUMNS, read_classified, read_slices
 from livseg_lib.preprocessing.steps import show_steps
 from livseg_lib.preprocessing.windows import (
     ADAPTIVE_WINDOWS,

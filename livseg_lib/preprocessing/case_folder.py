@@ -12,13 +12,14 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from livseg_lib.atomic import folder_written_aside, write_atomically
-from livseg_lib.checksums import file_sizes, holds_files
+from livseg_lib.atomic import folder_written_aside
+from livseg_lib.checksums import folder_checksums, holds_files
 from livseg_lib.errors import InputError
 from livseg_lib.labels import structure_mask
 from livseg_lib.preprocessing.geometry import fit_labels, resample_label_slice, working_grid
 from livseg_lib.preprocessing.prepare import prepare_slices
 from livseg_lib.preprocessing.recipe import Recipe
+from livseg_lib.preprocessing.slice_table import SLICE_COLUMNS, write_slices
 from livseg_lib.preprocessing.windows import WINDOWS
 from livseg_lib.provenance import changes, code_of, made_with
 from livseg_lib.volumes import Volume
@@ -33,45 +34,6 @@ NOT_THERE = "not extracted before"
 
 MASK_GREY = np.array([0, 127, 255], np.uint8)
 """Grey of labels 0, 1, 2 in mask PNGs, so that they can be seen. Training reads masks.npy (0/1/2)."""
-
-SLICE_COLUMNS = {
-    "patient": "string",
-    "case": "string",
-    "slice": "Int64",
-    "array_index": "Int64",
-    "image": "string",
-    "mask": "string",
-    "array": "string",
-    "spacing_z_mm": "float64",
-    "spacing_y_mm": "float64",
-    "spacing_x_mm": "float64",
-    "liver_pixels": "Int64",
-    "tumor_pixels": "Int64",
-    "liver_area_mm2": "float64",
-    "tumor_area_mm2": "float64",
-}
-"""Columns of slices.csv and their pandas types. Empty: no such file, or not known.
-
-`slice` is the picture's original number, `array_index` its place in images.npy and masks.npy of folder
-`array`; paths are relative to slices.csv. Pixels and areas are counted before the picture is resized, on
-the scan's own grid or on the one it was resampled to.
-"""
-
-
-def read_slices(path: Path | str) -> pd.DataFrame:
-    """slices.csv with the types of `SLICE_COLUMNS` (an id such as "007" stays text)."""
-    return pd.read_csv(path, dtype=SLICE_COLUMNS, keep_default_na=False, na_values=[""])
-
-
-def read_classified(path: Path | str) -> pd.DataFrame:
-    """slices.csv with the class, split and fold that notebook 02 adds."""
-    added = {"class": "Int64", "split": "string", "fold": "Int64"}
-    return pd.read_csv(path, dtype=SLICE_COLUMNS | added, keep_default_na=False, na_values=[""])
-
-
-def write_slices(rows: pd.DataFrame, path: Path) -> None:
-    """Write slices.csv; it appears complete or not at all."""
-    write_atomically(path, rows.to_csv(index=False).encode())
 
 
 def extraction_request(case: Case, recipe: Recipe, write_png: bool) -> dict:
@@ -99,7 +61,7 @@ def why_extract(folder: Path, request: dict) -> list[str]:
     """Why not to keep the case folder: nothing if the same request made it and no file is gone."""
     try:
         record = json.loads((folder / "case.json").read_text(encoding="utf-8"))
-        if not holds_files(folder, record["bytes"]):
+        if not holds_files(folder, record["files"]):
             return ["its files"]
         return changes(record["request"], request)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
@@ -120,7 +82,7 @@ def write_case(case: Case, recipe: Recipe, folder: Path, write_png: bool) -> Non
             "request": request,
             "native_shape": volume.voxels.shape,
             "native_spacing_mm": [float(step) if np.isfinite(step) else None for step in volume.spacing_mm],
-            "bytes": file_sizes(partial),
+            "files": folder_checksums(partial),
         }
         (partial / "case.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
 

@@ -19,12 +19,11 @@ from livseg_lib.errors import InputError
 from livseg_lib.preprocessing.case_folder import (
     NOT_THERE,
     extraction_request,
-    read_slices,
     why_extract,
     write_case,
-    write_slices,
 )
 from livseg_lib.preprocessing.recipe import Recipe
+from livseg_lib.preprocessing.slice_table import read_slices, write_slices
 from livseg_lib.processes import in_processes
 
 if TYPE_CHECKING:  # only named in signatures: no need to load every reader

@@ -13,6 +13,7 @@ import pandas as pd
 
 from livseg_lib.atomic import write_atomically
 from livseg_lib.errors import InputError
+from livseg_lib.preprocessing.slice_table import read_text_table
 
 SPLITS = ("train", "validation", "test")
 NO_FOLD = -1
@@ -176,13 +177,7 @@ def _read_splits(path: Path, patients: pd.DataFrame, folds: int, seed: int) -> p
 
 def _read_table(path: Path) -> pd.DataFrame:
     """`patient, split` and, where there is one, `fold`, all text."""
-    try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
-        raise InputError(path, f"cannot be read as a table ({error}).", _DEAL_ANEW) from error
-    if not {"patient", "split"} <= set(table.columns):
-        problem = f"has the columns {', '.join(table.columns)}, but patient and split are needed."
-        raise InputError(path, problem, "Separate columns by commas, and name them in the first line.")
+    table = read_text_table(path, ("patient", "split"), _DEAL_ANEW)
     table = table[[column for column in ("patient", "split", "fold") if column in table]]
     return table.apply(lambda column: column.str.strip())
 
@@ -198,7 +193,7 @@ def _findings(table: pd.DataFrame, known: set[str]) -> list[str]:
         ([name for name in SPLITS if not (split == name).any()], "empty: give some patients to {}."),
     ]
     if "fold" in table:
-        whole = table["fold"].str.fullmatch(r"-1|\d+")
+        whole = table["fold"].isin([str(fold) for fold in range(NO_FOLD, len(table))])
         agrees = (table["fold"] == str(NO_FOLD)) == (split == "test")
         remedy = "in test with a fold other than -1, or elsewhere without a fold (0, 1, ...): mend {}, or "
         checks.append((patient[~(whole & agrees)], remedy + "delete the whole column fold."))

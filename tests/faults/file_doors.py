@@ -33,7 +33,7 @@ from livseg_lib.datasets import check_dataset, find_cases
 from livseg_lib.notebooks import configure, declared_parameters
 from livseg_lib.paths import project_root
 from livseg_lib.preprocessing import Recipe, extract_dataset
-from livseg_lib.preprocessing.case_folder import SLICE_COLUMNS, read_slices
+from livseg_lib.preprocessing.slice_table import SLICE_COLUMNS, read_slices
 from livseg_lib.sampling.splits import load_or_create_splits, split_patients
 
 PATIENTS = pd.DataFrame(

@@ -14,10 +14,10 @@ import pandas as pd
 import pytest
 
 from livseg_lib.errors import InputError
-from livseg_lib.preprocessing.case_folder import SLICE_COLUMNS, read_slices
 from livseg_lib.preprocessing.extraction import extract_case, extract_dataset
 from livseg_lib.preprocessing.prepare import prepare_labels, prepare_volume
 from livseg_lib.preprocessing.recipe import Recipe
+from livseg_lib.preprocessing.slice_table import SLICE_COLUMNS, read_slices
 from livseg_lib.volumes import Volume
 
 SHAPE, SPACING_MM = (4, 60, 73), (2.5, 0.5, 0.8)
