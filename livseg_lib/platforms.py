@@ -13,6 +13,7 @@ from importlib.util import find_spec
 NEEDED = {
     "nibabel": "nibabel",
     "isal": "isal",
+    "jsonschema": "jsonschema",
     "pydicom": "pydicom",
     "safetensors": "safetensors",
     "cc3d": "connected-components-3d",

@@ -13,7 +13,7 @@ LIBRARY = Path(__file__).parents[1] / "livseg_lib"
 ROOMS = [
     (
         *("errors", "labels", "paths", "atomic", "checksums", "durations", "orientation", "provenance"),
-        *("quiet_tensorflow", "platforms", "processes"),
+        *("quiet_tensorflow", "platforms", "processes", "descriptions"),
     ),
     ("gzip_reading", "native_grid", "nifti_header"),
     ("volumes",),

@@ -12,9 +12,10 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from livseg_lib.atomic import written_aside
+from livseg_lib.descriptions import list_of, one_of, read_description, record, require, require_equal
 from livseg_lib.errors import InputError
 from livseg_lib.inference.cascade import Cascade
-from livseg_lib.inference.cascade_folder import StepPlan, load_cascade
+from livseg_lib.inference.cascade_folder import KIND, REMEDY, StepPlan, load_cascade, read_plans
 from livseg_lib.postprocessing.finishing import FINISHES, finish_title
 
 
@@ -52,10 +53,12 @@ def _own_steps(steps: Sequence, finishes: Sequence[str]) -> list:
 
 
 def _read(folder: Path) -> dict:
-    try:
-        description = json.loads((folder / "model.json").read_text())
-    except (OSError, ValueError) as error:
-        raise InputError(folder, f"has no model.json to read ({error}).", "Train it again.") from error
+    description = read_description(folder / "model.json", KIND, "Train it again.")
     if description.get("kind") != "cascade":
         raise InputError(folder, "is not a cascade, and has no steps.", "Finish the labels of cascades.")
+    chosen = record({}, {"finishes": list_of(one_of(list(FINISHES)), 0, 64)})
+    require(description, chosen, folder, KIND, REMEDY)
+    plans, finishes = read_plans(folder, description), description.get("finishes", [])
+    last = [plan.using for plan in plans][len(plans) - len(finishes) :]
+    require_equal(last, finishes, "the last steps are", folder)
     return description

@@ -7,18 +7,32 @@ coarse_liver/, residual/ ...  model folders and forests, as they are saved by th
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from livseg_lib.atomic import written_aside
+from livseg_lib.descriptions import (
+    NAME,
+    between,
+    inside,
+    list_of,
+    of_type,
+    one_of,
+    read_description,
+    record,
+    require,
+)
 from livseg_lib.errors import InputError
 from livseg_lib.inference.cascade import Cascade, Part, Step
 from livseg_lib.inference.parts import ContourPart, FinishPart, ForestPart, NetworkPart
 from livseg_lib.inference.superpixel_part import SuperpixelPart
 from livseg_lib.labels import STRUCTURES
+from livseg_lib.postprocessing.finishing import FINISHES
 from livseg_lib.postprocessing.forest_file import load_forest
+from livseg_lib.preprocessing.region import REGIONS
 from livseg_lib.training.classifier_folder import load_classifier
 from livseg_lib.training.model_folder import load_model
 from livseg_lib.training.network_folder import FORMAT, WARNING
@@ -44,6 +58,9 @@ def _network(folder: Path, using: str) -> Part:
 
 def _forest(folder: Path, using: str) -> Part:
     forest, description = load_forest(folder / using)
+    require(
+        description, record({"threshold": between(0.0, 1.0)}), folder / using, "a forest of a cascade", REMEDY
+    )
     return ForestPart(forest, float(description["threshold"]))
 
 
@@ -52,10 +69,14 @@ def _superpixels(folder: Path, using: str) -> Part:
 
 
 def _finish(folder: Path, using: str) -> Part:
+    if using not in FINISHES:
+        raise InputError(using, "is no way to finish labels.", f"Choose of {', '.join(FINISHES)}.")
     return FinishPart(using)
 
 
 def _contour(folder: Path, using: str) -> Part:
+    if not re.fullmatch(r"\d{1,3}(\.\d{1,6})?", using):
+        raise InputError(using, "is no reach of contours in mm.", "Give a number such as 3.0.")
     return ContourPart(reach_mm=float(using))
 
 
@@ -70,6 +91,19 @@ PARTS: dict[str, Callable[[Path, str], Part]] = {
 
 LEARNT = ("network", "forest", "superpixels")
 """Kinds whose `using` is a folder."""
+
+KIND, REMEDY = "a livseg cascade", "Name a folder with model.json and a folder for each part."
+STEP = {
+    **record(
+        {
+            "name": of_type("string", maxLength=200),
+            "part": of_type("string"),
+            "using": of_type("string", maxLength=200),
+        },
+        {"region": one_of(list(REGIONS)), "margin_mm": between(0.0, 1000.0)},
+    ),
+    "additionalProperties": False,
+}
 
 
 def save_cascade(
@@ -99,17 +133,19 @@ def save_cascade(
 
 def load_cascade(folder: Path) -> Cascade:
     """The cascade that `save_cascade` wrote. Raises InputError where the folder is not whole."""
-    try:
-        description = json.loads((folder / "model.json").read_text())
-        plans = [StepPlan(**plan) for plan in description["steps"]]
-        return build_cascade(folder, description["system"], plans, description["training"])
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        problem = f"is not a livseg cascade ({type(error).__name__}: {error})."
-        raise InputError(
-            folder, problem, "Name a folder with model.json and a folder for each part."
-        ) from error
+    description = read_description(folder / "model.json", KIND, REMEDY)
+    plans = read_plans(folder, description)
+    require(description, record({"system": NAME, "training": record({})}), folder, KIND, REMEDY)
+    return build_cascade(folder, description["system"], plans, description["training"])
+
+
+def read_plans(folder: Path, description: dict) -> list[StepPlan]:
+    """The steps of a cascade. Raises InputError for those that are none, or whose part lies elsewhere."""
+    require(description, record({"steps": list_of(STEP, 1, 64)}), folder, KIND, REMEDY)
+    plans = [StepPlan(**step) for step in description["steps"]]
+    for plan in plans:
+        inside(folder, plan.using)
+    return plans
 
 
 def build_cascade(folder: Path, system: str, plans: Sequence[StepPlan], training: dict) -> Cascade:
@@ -118,8 +154,7 @@ def build_cascade(folder: Path, system: str, plans: Sequence[StepPlan], training
     for plan in plans:
         if plan.part not in PARTS:
             raise InputError(plan.part, "is not a part of cascades.", f"Choose one of {', '.join(PARTS)}.")
-        if Path(plan.using).name != plan.using:
-            raise InputError(plan.using, "is not the name of a folder.", "Use the cascade as it was saved.")
+        inside(folder, plan.using)
         if (plan.part, plan.using) not in parts:
             parts[plan.part, plan.using] = PARTS[plan.part](folder, plan.using)
     steps = [Step(plan.name, parts[plan.part, plan.using], plan.region, plan.margin_mm) for plan in plans]

@@ -20,10 +20,11 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from livseg_lib.atomic import write_atomically, written_aside
+from livseg_lib.atomic import folder_written_aside, write_atomically, written_aside
 from livseg_lib.checksums import file_checksum
+from livseg_lib.descriptions import read_description
 from livseg_lib.errors import InputError
-from livseg_lib.inference.cascade_folder import LEARNT, StepPlan
+from livseg_lib.inference.cascade_folder import LEARNT, StepPlan, read_plans
 from livseg_lib.inference.sample_inputs import Trained, sample_inputs
 from livseg_lib.quiet_tensorflow import silent_stderr
 from livseg_lib.training.classifier_folder import load_classifier
@@ -133,11 +134,11 @@ def write_onnx(network: keras.Model, folder: Path) -> Path:
         network.export(
             str(partial), format="onnx", verbose=False, input_signature=signature, opset_version=OPSET
         )
-        graph = onnx.load(partial)
-        _name_plainly(graph.graph)
-        onnx.helper.set_model_props(graph, {"warning": WARNING})
-        onnx.checker.check_model(graph, full_check=True)
-        onnx.save(graph, partial)
+        model = onnx.load(partial)
+        _name_plainly(model.graph)
+        onnx.helper.set_model_props(model, {"warning": WARNING})
+        onnx.checker.check_model(model, full_check=True)
+        partial.write_bytes(model.SerializeToString(deterministic=True))
     return path
 
 
@@ -147,14 +148,23 @@ def read_onnx(path: Path) -> Predict:
 
 
 def write_savedmodel(network: keras.Model, folder: Path) -> Path:
-    """`folder`/savedmodel: TensorFlow's own format, with one endpoint, "serve"."""
-    path, partial = folder / "savedmodel", folder / ".savedmodel.partial"
-    shutil.rmtree(partial, ignore_errors=True)
-    with silent_stderr():
-        network.export(str(partial), format="tf_saved_model", verbose=False)
-    shutil.rmtree(path, ignore_errors=True)
-    partial.rename(path)
-    return path
+    """`folder`/savedmodel: TensorFlow's own format, with one endpoint, "serve".
+
+    Keras' own export lists variables in an order that is another one in each process.
+    """
+    import tensorflow as tf
+
+    signature = tf.TensorSpec((None, *network.input_shape[1:]), tf.float32, name=network.inputs[0].name)
+    module = tf.Module()
+    module.variables_in_order = [variable.value for variable in network.weights]
+    module.serve = tf.function(
+        lambda inputs: network(inputs, training=False), input_signature=[signature], autograph=False
+    )
+    endpoints = {"serve": module.serve, "serving_default": module.serve}
+    with folder_written_aside(folder / "savedmodel") as partial, silent_stderr():
+        tf.saved_model.save(module, str(partial), signatures=endpoints)
+        (partial / "fingerprint.pb").unlink()  # holds a random number
+    return folder / "savedmodel"
 
 
 def read_savedmodel(path: Path) -> Predict:
@@ -170,36 +180,51 @@ WRITERS = {"savedmodel": (write_savedmodel, read_savedmodel), "onnx": (write_onn
 
 
 def _name_plainly(graph) -> None:
-    """Our names for the output and for the number of inputs, instead of the converter's."""
-    (output,) = graph.output
-    for node in graph.node:
-        for names in (node.input, node.output):
-            names[:] = [OUTPUT if name == output.name else name for name in names]
-    output.name = OUTPUT
-    for value in (graph.input[0], output):
+    """Plain names for all there is, in the order in which the output needs it.
+
+    The converter's names and their order come from counters and hashes of the process: the same network
+    would be another file each time.
+    """
+    made_by = {name: node for node in graph.node for name in node.output}
+    stored = {tensor.name: tensor for tensor in graph.initializer}
+    names, nodes, tensors = {"": "", graph.input[0].name: INPUT}, [], []
+    waiting = [graph.output[0].name]
+    while waiting:
+        name = waiting[-1]
+        if name in names:
+            waiting.pop()
+        elif name in stored:
+            names[name] = f"weights_{len(tensors)}"
+            tensors.append(stored[name])
+        elif missing := [each for each in made_by[name].input if each not in names]:
+            waiting += reversed(missing)
+        else:
+            node = made_by[name]
+            node.name = f"{node.op_type}_{len(nodes)}"
+            names |= {each: f"{node.name}_{k}" for k, each in enumerate(node.output) if each}
+            nodes.append(node)
+    names[graph.output[0].name] = OUTPUT
+    for node in nodes:
+        node.input[:], node.output[:] = ([names[each] for each in side] for side in (node.input, node.output))
+    for tensor in tensors:
+        tensor.name = names[tensor.name]
+    for field, ordered in ((graph.node, nodes), (graph.initializer, tensors), (graph.value_info, [])):
+        copies = [type(each).FromString(each.SerializeToString()) for each in ordered]
+        del field[:]
+        field.extend(copies)
+    graph.name, graph.doc_string = "network", ""
+    for value, name in ((graph.input[0], INPUT), (graph.output[0], OUTPUT)):
+        value.name = name
         value.type.tensor_type.shape.dim[0].dim_param = "batch"
 
 
 def _description(folder: Path) -> dict:
-    try:
-        description = json.loads((folder / "model.json").read_text())
-    except (OSError, ValueError) as error:
-        raise InputError(folder, f"has no model.json to read ({error}).", "Name a model's folder.") from error
-    if not isinstance(description, dict):
-        raise InputError(folder, "has a model.json that describes nothing.", "Name a model's folder.")
-    return description
+    return read_description(folder / "model.json", "a livseg model", "Name a model's folder.")
 
 
 def _plans(folder: Path, description: dict) -> list[StepPlan]:
     """The steps of a cascade; none for a single network."""
-    try:
-        plans = [StepPlan(**step) for step in description.get("steps", ())]
-    except TypeError as error:
-        raise InputError(folder, f"is not a livseg cascade ({error}).", "Train it again.") from error
-    for plan in plans:
-        if Path(plan.using).name != plan.using:
-            raise InputError(plan.using, "is not the name of a folder.", "Use the cascade as it was saved.")
-    return plans
+    return read_plans(folder, description) if "steps" in description else []
 
 
 def _copy_descriptions(folder: Path, out: Path, names: Iterable[str], formats: Sequence[str]) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from livseg_lib.descriptions import read_description
 from livseg_lib.inference.augmented import AugmentedNetwork
 from livseg_lib.inference.cascade import Cascade, run_cascade, with_tumors
 from livseg_lib.inference.cascade_folder import load_cascade
@@ -17,6 +17,7 @@ from livseg_lib.inference.volume import predict_volume
 from livseg_lib.labels import structure_mask
 from livseg_lib.postprocessing.components import largest_component
 from livseg_lib.training.model_folder import TrainedModel, load_model
+from livseg_lib.training.network_folder import REMEDY
 from livseg_lib.volumes import Volume
 
 System = TrainedModel | Cascade
@@ -24,11 +25,8 @@ System = TrainedModel | Cascade
 
 def load_system(folder: Path) -> System:
     """What lies in a model folder. Raises InputError where it is not whole."""
-    try:
-        is_cascade = json.loads((folder / "model.json").read_text()).get("kind") == "cascade"
-    except (OSError, ValueError, AttributeError):
-        is_cascade = False  # load_model says what is wrong
-    return load_cascade(folder) if is_cascade else load_model(folder)
+    description = read_description(folder / "model.json", "a livseg model", REMEDY)
+    return load_cascade(folder) if description.get("kind") == "cascade" else load_model(folder)
 
 
 def outline(system: System, volume: Volume, liver: np.ndarray | None = None) -> np.ndarray:

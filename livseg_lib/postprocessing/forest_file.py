@@ -11,11 +11,34 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from livseg_lib.atomic import write_atomically
+from livseg_lib.descriptions import (
+    NAME,
+    SHA256,
+    between,
+    inside,
+    list_of,
+    read_description,
+    record,
+    require,
+    require_equal,
+)
 from livseg_lib.errors import InputError
 from livseg_lib.postprocessing.forest import Forest
 
 FORMAT = 1
 KIND = "livseg candidate forest"
+REMEDY = "Name a folder with forest.json and forest.safetensors."
+COUNT = between(1, 2**31 - 1, "integer")
+SCHEMA = record(
+    {
+        "kind": {"const": KIND},
+        "format": {"const": FORMAT},
+        "features": {**list_of(NAME, 1, 1000), "uniqueItems": True},
+        "trees": COUNT,
+        "nodes": COUNT,
+        "arrays_sha256": SHA256,
+    }
+)
 DTYPES = {
     "roots": np.int32,
     "left": np.int32,
@@ -53,29 +76,30 @@ def load_forest(folder: Path) -> tuple[Forest, dict]:
     Raises InputError where a file is missing, damaged or of another kind, and for arrays that are no trees
     (which could otherwise send a prediction round in circles).
     """
-    path = folder / "forest.safetensors"
+    path = inside(folder, "forest.safetensors")
+    description = read_description(folder / "forest.json", f"a {KIND}", REMEDY)
+    require(description, SCHEMA, folder, f"a {KIND}", REMEDY)
     try:
-        description = json.loads((folder / "forest.json").read_text())
-        if (description["kind"], description["format"]) != (KIND, FORMAT):
-            raise ValueError(f"kind {description['kind']!r}, format {description['format']!r}")
-        names, digest = tuple(description["features"]), description["arrays_sha256"]
+        if not path.is_file():  # pipes and devices have no end
+            raise FileNotFoundError("there is no forest.safetensors")
         content = path.read_bytes()
-        if hashlib.sha256(content).hexdigest() != digest:
+        if hashlib.sha256(content).hexdigest() != description["arrays_sha256"]:
             raise InputError(path, "is not the file that forest.json describes.", "Copy both anew.")
-        forest = Forest(names, **load(content))
-    except (OSError, KeyError, TypeError, AttributeError, SafetensorError) as error:
-        raise _refusal(folder, error) from error
-    except ValueError as error:
-        if isinstance(error, InputError):
-            raise
-        raise _refusal(folder, error) from error
+        arrays = load(content)
+        if set(arrays) != set(DTYPES):
+            raise KeyError(f"its arrays are {', '.join(sorted(arrays))[:200]}")
+        forest = Forest(tuple(description["features"]), **arrays)
+    except (OSError, LookupError, TypeError, SafetensorError) as error:
+        problem = f"is not a {KIND} ({type(error).__name__}: {error})."
+        raise InputError(folder, problem, REMEDY) from error
     _require_trees(forest, path)
+    require_equal(
+        (len(forest.roots), len(forest.left)),
+        (description["trees"], description["nodes"]),
+        "trees and nodes:",
+        folder,
+    )
     return forest, description
-
-
-def _refusal(folder: Path, error: Exception) -> InputError:
-    problem = f"is not a {KIND} ({type(error).__name__}: {error})."
-    return InputError(folder, problem, "Name a folder with forest.json and forest.safetensors.")
 
 
 def _require_trees(forest: Forest, path: Path) -> None:
@@ -83,7 +107,6 @@ def _require_trees(forest: Forest, path: Path) -> None:
     arrays = {name: getattr(forest, name) for name in DTYPES}
     nodes = len(forest.left)
     own = np.arange(nodes)
-    is_leaf = forest.left == own
     is_sound = (
         all(array.dtype == DTYPES[name] and array.ndim == 1 for name, array in arrays.items())
         and all(len(array) == nodes for name, array in arrays.items() if name != "roots")
@@ -91,8 +114,13 @@ def _require_trees(forest: Forest, path: Path) -> None:
         and _all_within(forest.roots, nodes)
         and _all_within(forest.feature, len(forest.feature_names))
         and all(_all_within(child, nodes) for child in (forest.left, forest.right))
-        and bool(np.where(is_leaf, forest.right == own, np.minimum(forest.left, forest.right) > own).all())
+        and bool(
+            np.where(
+                forest.left == own, forest.right == own, np.minimum(forest.left, forest.right) > own
+            ).all()
+        )
         and _all_within(forest.probability, 1 + 1e-9)
+        and not np.isnan(forest.threshold).any()
     )
     if not is_sound:
         raise InputError(path, "holds arrays that are no decision trees.", "Train the forest again.")

@@ -7,11 +7,37 @@ from pathlib import Path
 
 import keras
 
+from livseg_lib.descriptions import between, list_of, record, require_equal
 from livseg_lib.models.classifiers import build_classifier
 from livseg_lib.postprocessing.superpixel_candidates import CandidateRecipe
 from livseg_lib.preprocessing.patches import PatchRecipe
 from livseg_lib.sampling.patch_batches import KINDS
-from livseg_lib.training.network_folder import COMMON, TrainedNetwork, read_network, write_network
+from livseg_lib.training.network_folder import (
+    COMMON,
+    MM,
+    SHARE,
+    TrainedNetwork,
+    read_network,
+    write_network,
+)
+
+SCHEMA = record(
+    {
+        "kinds": {"const": list(KINDS)},
+        "threshold": SHARE,
+        "candidates": record(
+            {"scales_mm": list_of(MM, 1, 16)},
+            {"least_contrast_hu": between(-4096, 4096), "most_a_scale": between(1, 100000, "integer")},
+        ),
+        "patch": record(
+            {
+                "size_mm": list_of(MM, 3, 3),
+                "voxels": list_of(between(1, 256, "integer"), 3, 3),
+                "widths_hu": list_of(between(1, 65536), 1, 16),
+            }
+        ),
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -41,7 +67,11 @@ def save_classifier(trained: TrainedClassifier, folder: Path) -> Path:
 
 def load_classifier(folder: Path) -> TrainedClassifier:
     """Rebuild what `save_classifier` wrote. Raises InputError where the folder is not whole."""
-    return read_network(folder, _build, _describe, "a livseg classifier of superpixels")
+    trained = read_network(folder, SCHEMA, _build, _describe, "a livseg classifier of superpixels")
+    shape = (*trained.patch.voxels, trained.patch.channels)
+    require_equal(tuple(trained.network.input_shape[1:]), shape, "patches of", folder)
+    require_equal(trained.network.output_shape[-1], len(KINDS), "kinds:", folder)
+    return trained
 
 
 def _build(description: dict) -> keras.Model:

@@ -7,11 +7,33 @@ from pathlib import Path
 
 import keras
 
-from livseg_lib.labels import TARGETS
+from livseg_lib.descriptions import between, of_type, one_of, record, require_equal
+from livseg_lib.labels import STRUCTURES, TARGETS
 from livseg_lib.models import build_model
 from livseg_lib.preprocessing.network_input import OWN_PICTURE, NetworkInput
 from livseg_lib.preprocessing.recipe import Recipe
-from livseg_lib.training.network_folder import COMMON, TrainedNetwork, read_network, write_network
+from livseg_lib.training.network_folder import (
+    COMMON,
+    RECIPE,
+    TrainedNetwork,
+    read_network,
+    write_network,
+)
+
+THRESHOLD = of_type("number", exclusiveMinimum=0.0, maximum=1.0)
+INPUTS = {
+    "neighbours": between(0, 16, "integer"),
+    "sees_liver": of_type("boolean"),
+    "block_overlap": {"anyOf": [of_type("null"), between(0, 512, "integer")]},
+}
+SCHEMA = record(
+    {
+        "target": one_of(list(TARGETS)),
+        "thresholds": record({}, dict.fromkeys(STRUCTURES, THRESHOLD)),
+        "recipe": RECIPE,
+    },
+    {"inputs": record({}, INPUTS)},
+)
 
 
 @dataclass(frozen=True)
@@ -49,7 +71,13 @@ def save_model(trained: TrainedModel, folder: Path) -> Path:
 
 def load_model(folder: Path) -> TrainedModel:
     """Rebuild the network that `save_model` wrote. Raises InputError where the folder is not whole."""
-    return read_network(folder, _build, _describe, "a livseg model")
+    trained = read_network(folder, SCHEMA, _build, _describe, "a livseg model")
+    require_equal(sorted(trained.structures), sorted(trained.thresholds), "thresholds of", folder)
+    size, channels = trained.recipe.size, trained.inputs.channels(len(trained.recipe.windows))
+    *_, height, width, depth = trained.network.input_shape
+    require_equal((height, width, depth), (size, size, channels), "pictures of", folder)
+    require_equal(trained.network.output_shape[-1], len(trained.structures), "maps:", folder)
+    return trained
 
 
 def _build(description: dict) -> keras.Model:

@@ -1,11 +1,13 @@
 """An exported network in use: ONNX Runtime answers in the place of Keras, sooner on a processor.
 
-How much sooner is printed by `make bench`.
+How much sooner is printed by `make bench`. A file may come from anyone, so only what our own exports consist
+of is computed.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 from pathlib import Path
 
 import numpy as np
@@ -15,25 +17,54 @@ from livseg_lib.errors import InputError
 FILE, INPUT, OUTPUT = "network.onnx", "pictures", "probabilities"
 """The file in a model folder, and the names in it."""
 
+OPERATORS = {
+    *("Add", "AveragePool", "Cast", "Concat", "Conv", "ConvTranspose", "Gather", "GlobalAveragePool"),
+    *(
+        "GlobalMaxPool",
+        "Identity",
+        "MatMul",
+        "MaxPool",
+        "Mul",
+        "Neg",
+        "PRelu",
+        "Pad",
+        "ReduceMax",
+        "ReduceMean",
+    ),
+    *("Relu", "Reshape", "Resize", "Shape", "Sigmoid", "Slice", "Softmax", "Squeeze", "Sub", "Tile"),
+    *("Transpose", "Unsqueeze"),
+}
+"""Of the networks in our catalogues. None loops, branches, or reads a file."""
+MOST_NUMBERS = 2**28
+"""Between two operators, for one input: 1 GB. The largest of ours, 512 x 512 with 64 channels, has 2**24."""
+
 
 class OnnxNetwork:
     """Stands in for the Keras network that was exported: prediction asks no more of it than this."""
 
-    def __init__(self, content: bytes, parameters: int = 0) -> None:
+    def __init__(self, content: bytes, parameters: int = 0, where: str | Path = FILE) -> None:
         """From the bytes of a file, so that one with its numbers in other files finds none of them.
 
-        `parameters`: numbers in the weights.
+        `parameters`: numbers in the weights. Raises InputError, naming `where` they are from, for bytes that
+        are no network of ours.
         """
         import onnxruntime
 
-        self._session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+        _require_ours(content, where)
+        try:
+            self._session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+        except Exception as error:  # of its own types, which derive from nothing in common
+            raise _refusal(where, str(error)) from error
         (given,), (answered,) = self._session.get_inputs(), self._session.get_outputs()
         self.input_shape, self.output_shape = (None, *given.shape[1:]), (None, *answered.shape[1:])
-        self._parameters = parameters
+        self._parameters, self._where = parameters, where
 
     def predict_on_batch(self, inputs: np.ndarray) -> np.ndarray:
         """Inputs float32 (b, ...) in [0, 1] -> probabilities float32 (b, ...)."""
-        return self._session.run([OUTPUT], {INPUT: inputs})[0]
+        try:
+            return self._session.run([OUTPUT], {INPUT: inputs})[0]
+        except Exception as error:
+            raise _refusal(self._where, str(error)) from error
 
     def count_params(self) -> int:
         """Those of the network that was exported."""
@@ -43,11 +74,71 @@ class OnnxNetwork:
 def read_onnx_network(path: Path, sha256: str, parameters: int = 0) -> OnnxNetwork:
     """The network in the file `path`. Raises InputError unless it is the one with that SHA-256."""
     try:
+        if not path.is_file():  # pipes and devices have no end
+            raise FileNotFoundError(2, "there is no such file")
         content = path.read_bytes()
         if hashlib.sha256(content).hexdigest() != sha256:
             raise InputError(path, "is not the file that model.json describes.", "Export it anew.")
-        return OnnxNetwork(content, parameters)
+        return OnnxNetwork(content, parameters, path)
     except ImportError as error:
-        raise InputError(path, "needs ONNX Runtime.", "Run: pip install onnxruntime") from error
+        remedy = "Run: pip install onnx onnxruntime"
+        raise InputError(path, "needs ONNX and ONNX Runtime.", remedy) from error
     except OSError as error:
         raise InputError(path, f"cannot be read ({error.strerror}).", "Export it anew.") from error
+
+
+def _refusal(where: str | Path, why: str) -> InputError:
+    return InputError(where, f"is not a network that livseg exported ({why[:200]}).", "Export it anew.")
+
+
+def _require_ours(content: bytes, where: str | Path) -> None:
+    """Raise InputError unless the graph is sound, and consists of our operators, inputs and outputs alone."""
+    import onnx
+
+    try:
+        model = onnx.load_model_from_string(content)
+        onnx.checker.check_model(model, full_check=True)
+        graph = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
+    except Exception as error:  # of protobuf, of ONNX, or of what they are written in
+        raise _refusal(where, str(error)) from error
+    stored = list(graph.initializer)
+    shapes = {
+        value.name: value.type.tensor_type for value in (*graph.input, *graph.output, *graph.value_info)
+    }
+    operators = {(node.domain, node.op_type) for node in graph.node}
+    foreign = sorted(name for domain, name in operators if domain or name not in OPERATORS)
+    fixed = [_sides(shape) for shape in shapes.values()]
+    refusals = {
+        f"it computes {', '.join(foreign)}": foreign or model.functions or graph.sparse_initializer,
+        "its numbers lie in other files": any(each.external_data or each.data_location for each in stored),
+        f"it does not go from {INPUT} to {OUTPUT}": (
+            [value.name for value in graph.input] != [INPUT]
+            or [value.name for value in graph.output] != [OUTPUT]
+            or any(
+                shapes[name].elem_type != onnx.TensorProto.FLOAT
+                or len(shapes[name].shape.dim) < 2
+                or min(_sides(shapes[name])[1:]) < 1
+                for name in (INPUT, OUTPUT)
+                if name in shapes
+            )
+        ),
+        "it needs more memory than any of ours": any(
+            math.prod(max(1, n) for n in s) > MOST_NUMBERS for s in fixed
+        ),
+        "it holds numbers that are not finite": not all(map(_is_finite, stored)),
+    }
+    for why, is_so in refusals.items():
+        if is_so:
+            raise _refusal(where, why)
+
+
+def _sides(shape) -> list[int]:
+    """Sizes along each axis; 0 where that is not fixed, as the number of inputs."""
+    return [each.dim_value for each in shape.shape.dim]
+
+
+def _is_finite(tensor) -> bool:
+    import onnx
+
+    values = onnx.numpy_helper.to_array(tensor)
+    return values.dtype.kind != "f" or bool(np.isfinite(values).all())

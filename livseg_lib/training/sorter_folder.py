@@ -7,9 +7,26 @@ from pathlib import Path
 
 import keras
 
+from livseg_lib.descriptions import list_of, one_of, record, require_equal
 from livseg_lib.models.classifiers import build_classifier
 from livseg_lib.preprocessing.recipe import Recipe
-from livseg_lib.training.network_folder import COMMON, TrainedNetwork, read_network, write_network
+from livseg_lib.sampling.slice_regions import REGIONS
+from livseg_lib.training.network_folder import (
+    COMMON,
+    RECIPE,
+    SHARE,
+    TrainedNetwork,
+    read_network,
+    write_network,
+)
+
+SCHEMA = record(
+    {
+        "regions": {**list_of(one_of(REGIONS), 1, len(REGIONS)), "uniqueItems": True},
+        "gate": SHARE,
+        "recipe": RECIPE,
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -38,7 +55,11 @@ def save_sorter(trained: TrainedSorter, folder: Path) -> Path:
 
 def load_sorter(folder: Path) -> TrainedSorter:
     """Rebuild the sorter that `save_sorter` wrote. Raises InputError where the folder is not whole."""
-    return read_network(folder, _build, _describe, "a livseg slice sorter")
+    trained = read_network(folder, SCHEMA, _build, _describe, "a livseg slice sorter")
+    shape = (trained.recipe.size, trained.recipe.size, len(trained.recipe.windows))
+    require_equal(tuple(trained.network.input_shape[1:]), shape, "pictures of", folder)
+    require_equal(trained.network.output_shape[-1], len(trained.regions), "regions:", folder)
+    return trained
 
 
 def _build(description: dict) -> keras.Model:

@@ -22,6 +22,7 @@ from livseg_lib.models import MODELS, SMALL_OPTIONS, VOLUME_MODELS, build_model
 from livseg_lib.models.classifiers import build_classifier
 from livseg_lib.preprocessing import Recipe
 from livseg_lib.preprocessing.network_input import NetworkInput
+from livseg_lib.sampling.slice_regions import REGIONS
 from livseg_lib.training.model_folder import TrainedModel, save_model
 from livseg_lib.training.onnx_network import OnnxNetwork
 from livseg_lib.training.sorter_folder import TrainedSorter, save_sorter
@@ -179,7 +180,7 @@ def test_a_sorter_is_exported_too(tmp_path):
     network = build_classifier("slice_sorter", (32, 32, 1), 3, filters=2, levels=2)
     recipe = Recipe(windows=("liver",), size=32)
     options = {"filters": 2, "levels": 2}
-    sorter = TrainedSorter("slice_sorter", "slice_sorter", options, network, recipe, ("a", "b", "c"), 0.1)
+    sorter = TrainedSorter("slice_sorter", "slice_sorter", options, network, recipe, REGIONS[:3], 0.1)
     folder = save_sorter(sorter, tmp_path / "sorter")
     assert isinstance(load_network(folder), TrainedSorter)
     (made,) = export_network(load_network(folder), tmp_path / "out", scan(), ("onnx",))

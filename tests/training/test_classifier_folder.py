@@ -41,10 +41,11 @@ def test_changed_weights_and_other_models_are_refused(tmp_path):
     with pytest.raises(InputError, match=r"is not a livseg slice sorter .*regions"):
         load_sorter(folder)
     description = json.loads((folder / "model.json").read_text())
-    del description["patch"]
-    (folder / "model.json").write_text(json.dumps(description))
+    without = {key: value for key, value in description.items() if key != "patch"}
+    (folder / "model.json").write_text(json.dumps(without))
     with pytest.raises(InputError, match=r"not a livseg classifier of superpixels .*patch"):
         load_classifier(folder)
+    (folder / "model.json").write_text(json.dumps(description))
     (folder / "weights.safetensors").write_bytes(b"other")
     with pytest.raises(InputError, match=r"not the file that model\.json describes"):
         load_classifier(folder)

@@ -1,0 +1,146 @@
+"""Only what our exports consist of is computed; all else that calls itself ONNX is refused in words."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from livseg_lib.errors import InputError
+from livseg_lib.training.onnx_network import INPUT, OUTPUT, OnnxNetwork, read_onnx_network
+
+SHAPE = ["batch", 4, 4, 1]
+
+
+def value(name: str, shape=SHAPE, kind: int = TensorProto.FLOAT):
+    return helper.make_tensor_value_info(name, kind, shape)
+
+
+def model(nodes=None, given=None, answered=None, stored=None, opsets=(("", 18),), **more) -> onnx.ModelProto:
+    """One that multiplies pictures by a half, with changes."""
+    nodes = nodes or [helper.make_node("Mul", [INPUT, "half"], [OUTPUT])]
+    stored = [numpy_helper.from_array(np.array(0.5, np.float32), "half")] if stored is None else stored
+    given, answered = given or [value(INPUT)], answered or [value(OUTPUT)]
+    graph = helper.make_graph(nodes, "network", given, answered, stored)
+    ids = [helper.make_opsetid(*each) for each in opsets]
+    return helper.make_model(graph, opset_imports=ids, ir_version=10, **more)
+
+
+def read(tmp_path, content: bytes) -> OnnxNetwork:
+    """With a checksum that fits."""
+    path = tmp_path / "network.onnx"
+    path.write_bytes(content)
+    return read_onnx_network(path, hashlib.sha256(content).hexdigest())
+
+
+def test_a_plain_network_answers(tmp_path):
+    network = read(tmp_path, model().SerializeToString())
+    pictures = np.random.default_rng(0).random((3, 4, 4, 1), np.float32)
+    np.testing.assert_array_equal(network.predict_on_batch(pictures), pictures / 2)
+    assert network.input_shape == network.output_shape == (None, 4, 4, 1)
+
+
+def test_inputs_of_another_shape_are_told(tmp_path):
+    with pytest.raises(InputError, match="Export it anew"):
+        read(tmp_path, model().SerializeToString()).predict_on_batch(np.zeros((1, 9, 9, 1), np.float32))
+
+
+def loop() -> onnx.ModelProto:
+    body = helper.make_graph(
+        [helper.make_node("Identity", ["on"], ["on_out"])],
+        "body",
+        [value("i", [], TensorProto.INT64), value("on", [], TensorProto.BOOL)],
+        [value("on_out", [], TensorProto.BOOL)],
+    )
+    for_ever = numpy_helper.from_array(np.array(2**62), "often")
+    true = numpy_helper.from_array(np.array(True), "true")
+    half = numpy_helper.from_array(np.array(0.5, np.float32), "half")
+    nodes = [helper.make_node("Loop", ["often", "true"], [], body=body)]
+    nodes += [helper.make_node("Mul", [INPUT, "half"], [OUTPUT])]
+    return model(nodes, stored=[for_ever, true, half])
+
+
+def elsewhere() -> onnx.ModelProto:
+    outside = numpy_helper.from_array(np.array(0.5, np.float32), "half")
+    outside.ClearField("raw_data")
+    outside.data_location = TensorProto.EXTERNAL
+    outside.external_data.add(key="location", value="../../etc/passwd")
+    return model(stored=[outside])
+
+
+def huge() -> onnx.ModelProto:
+    often = numpy_helper.from_array(np.array([1, 10**5, 10**5, 1]), "often")
+    back = numpy_helper.from_array(np.array([0.00001, 0.00001], np.float32), "half")
+    nodes = [helper.make_node("Tile", [INPUT, "often"], ["large"])]
+    nodes += [helper.make_node("ReduceMax", ["large"], ["one"], keepdims=1)]
+    nodes += [helper.make_node("Add", [INPUT, "one"], [OUTPUT])]
+    return model(nodes, stored=[often, back])
+
+
+def not_a_number() -> onnx.ModelProto:
+    return model(stored=[numpy_helper.from_array(np.array(np.nan, np.float32), "half")])
+
+
+def custom() -> onnx.ModelProto:
+    nodes = [helper.make_node("Evil", [INPUT], [OUTPUT], domain="com.evil")]
+    return model(nodes, stored=[], opsets=(("", 18), ("com.evil", 1)))
+
+
+FOREIGN = {
+    "loop": loop,
+    "numbers in another file": elsewhere,
+    "huge": huge,
+    "not a number": not_a_number,
+    "custom operator": custom,
+    "other input": lambda: model(
+        [helper.make_node("Mul", ["image", "half"], [OUTPUT])], given=[value("image")]
+    ),
+    "other output": lambda: model(
+        [helper.make_node("Mul", [INPUT, "half"], ["mask"])], answered=[value("mask")]
+    ),
+    "two inputs": lambda: model(given=[value(INPUT), value("more")]),
+    "two outputs": lambda: model(answered=[value(OUTPUT), value(OUTPUT)]),
+    "input of unknown size": lambda: model(given=[value(INPUT, ["batch", "h", "w", 1])]),
+    "input that is no picture": lambda: model(given=[value(INPUT, [])], answered=[value(OUTPUT, [])]),
+    "double numbers": lambda: model(
+        given=[value(INPUT, kind=TensorProto.DOUBLE)], answered=[value(OUTPUT, kind=TensorProto.DOUBLE)]
+    ),
+    "unknown operator": lambda: model([helper.make_node("Nothing", [INPUT], [OUTPUT])]),
+    "edge from nowhere": lambda: model([helper.make_node("Mul", [INPUT, "nowhere"], [OUTPUT])]),
+    "graph without nodes": lambda: model(
+        [helper.make_node("Identity", [INPUT], [OUTPUT])], answered=[value("x")]
+    ),
+}
+
+
+@pytest.mark.parametrize("make", FOREIGN.values(), ids=FOREIGN)
+def test_foreign_networks_are_refused_though_their_checksum_fits(tmp_path, make):
+    with pytest.raises(InputError, match="not a network that livseg exported"):
+        read(tmp_path, make().SerializeToString())
+
+
+@pytest.mark.parametrize("content", [b"", b"x", b"\0" * 1000, b"\xff" * 1000, b"PK\x03\x04" * 50])
+def test_other_bytes_are_refused(tmp_path, content):
+    with pytest.raises(InputError, match="not a network that livseg exported"):
+        read(tmp_path, content)
+
+
+def test_no_damage_ends_in_anything_but_a_refusal(tmp_path):
+    whole = model().SerializeToString()
+    for place in range(len(whole)):
+        damaged = bytes([*whole[:place], whole[place] ^ 0x55, *whole[place + 1 :]])
+        for content in (damaged, whole[:place]):
+            try:
+                read(tmp_path, content)
+            except InputError as error:
+                assert "not a network that livseg exported" in str(error)
+
+
+def test_what_is_no_file_is_refused(tmp_path):
+    (tmp_path / "network.onnx").symlink_to("/dev/zero")
+    for path in (tmp_path / "network.onnx", tmp_path / "missing.onnx", tmp_path):
+        with pytest.raises(InputError, match="Export it anew"):
+            read_onnx_network(path, "0" * 64)
