@@ -82,7 +82,11 @@ LIES = [
     *(("recipe.size", value) for value in (31, 64, 513, "32", 32.0, None)),
     *(("recipe.noise_filter", value) for value in ("os.system", None, 1)),
     *(("recipe.voxel_size_mm", value) for value in ([1, 1], [0, 1, 1], [1, 1, 1e9], 1, "x")),
-    *(("recipe.windows", value) for value in ([], "liver", ["liver"] * 17, ["liver", "liver"])),
+    *(("recipe.windows", value) for value in ([], "liver", ["liver"] * 17, ["liver", "liver"], ["x"])),
+    *(
+        ("recipe.windows", [value])
+        for value in (None, 3, [], ["x", None, None], ["x", 200, -50], ["x", 0, 1e999])
+    ),
     ("recipe.surprise", 1),
     *(("inputs.neighbours", value) for value in (1, -1, 1.0, 10**9)),
     *(("inputs.sees_liver", value) for value in (True, 0, "no")),

@@ -57,7 +57,8 @@ def test_the_description_warns_and_names_what_it_expects(tmp_path):
     description = json.loads((save_model(trained("unet"), tmp_path) / "model.json").read_text())
     assert "Not for clinical use" in description["warning"]
     assert description["input_shape"] == [128, 128, 3]
-    assert description["recipe"]["windows"] == ["liver", "liver_narrow", "liver_wide"]
+    windows = [["liver", -50, 200], ["liver_narrow", 0, 150], ["liver_wide", -200, 250]]
+    assert description["recipe"]["windows"] == windows
     assert len(description["weights_sha256"]) == 64
 
 
