@@ -94,10 +94,10 @@ class MaskLevels:
         """Whether the picture has a plateau that is none of the set's."""
         if set(values) <= set(levels) or not levels:
             return not levels
-        flat = _flat_pixels(picture, values)
         if values[-1] - values[0] < CONSTANT_CONTRAST:
-            return picture.lossless and np.count_nonzero(flat) > 1
+            return np.count_nonzero(_flat_pixels(picture.grey, 0) >= LEAST_PLATEAU) > 1
         clean = _is_clean(picture, values)
+        flat = _flat_pixels(picture.grey, 0 if clean else NEARLY_FLAT)
         distance = np.abs(np.subtract.outer(np.arange(256), levels)).min(axis=1)
         far = flat[distance > (0 if clean and not self.smeared else PLATEAU)].sum()
         least = 1 if clean else max(LEAST_PLATEAU, 0.05 * flat[levels[0] + PLATEAU :].sum())
@@ -212,14 +212,14 @@ def _survey(paths: Sequence[Path]) -> tuple[list[int], bool, int, str]:
         if len(values) == 1:
             continue
         if _is_clean(picture, values):
-            exact += _flat_pixels(picture, values)
+            exact += _flat_pixels(picture.grey, 0)
             tops |= {values[-1]} if len(values) <= 3 else set()
             if not _one_color_a_level(picture, colors):
                 return [], False, 0, "Two of the colours in these masks are equally bright."
         elif values[-1] - values[0] < CONSTANT_CONTRAST:
             faint += 1
         else:
-            near += _flat_pixels(picture, values)
+            near += _flat_pixels(picture.grey, NEARLY_FLAT)
     levels = set(np.flatnonzero(exact).tolist())
     if levels and max(tops) > max(levels):
         levels.add(max(tops))  # tumours may all be specks; a dark grey without any patch is smear
@@ -267,11 +267,10 @@ def _is_clean(picture: Picture, values: list[int]) -> bool:
     return picture.lossless and len(values) <= MOST_LEVELS
 
 
-def _flat_pixels(picture: Picture, values: list[int]) -> np.ndarray:
-    """By grey level, how many pixels lie amid 3 x 3 of one level (JPEG: of nearly one)."""
-    contrast = cv2.dilate(picture.grey, PATCH) - cv2.erode(picture.grey, PATCH)
-    flat = contrast <= (0 if _is_clean(picture, values) else NEARLY_FLAT)
-    return np.bincount(picture.grey[flat], minlength=256)
+def _flat_pixels(grey: np.ndarray, contrast: int) -> np.ndarray:
+    """By grey level, how many pixels lie amid 3 x 3 of one level, or of some within `contrast`."""
+    flat = cv2.dilate(grey, PATCH) - cv2.erode(grey, PATCH) <= contrast
+    return np.bincount(grey[flat], minlength=256)
 
 
 def _scaled(grey: np.ndarray, levels: list[int]) -> np.ndarray:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.ExifTags import Base
 
 from livseg_lib.errors import InputError
@@ -62,6 +62,9 @@ def read_picture(path: Path, sixteen_bit: bool = False) -> Picture:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise _too_large(path, "more than 80 million") from error
+    except UnidentifiedImageError as error:  # its own words hold the whole path
+        problem = "This is no PNG or JPEG picture."
+        raise InputError(path, problem, "Export or download it again, as PNG or JPEG.") from error
     except Exception as error:  # a damaged file trips Pillow's readers in many ways
         problem = f"The picture cannot be read: {str(error) or type(error).__name__}."
         raise InputError(path, problem, "Export or download it again, as PNG or JPEG.") from error

@@ -309,6 +309,16 @@ def test_raw_labels_in_jpeg_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg"])
+def test_raw_labels_in_a_smeared_set_are_not_taken_for_nothing(tmp_path, suffix):
+    paths = write_masks(tmp_path, levels_of(0, 255, 255), ".jpg", names="liver more_liver")
+    (tmp_path / "raw").mkdir()
+    raw = write_masks(tmp_path / "raw", levels_of(0, 2, 2), suffix, names="both", quality=95)
+    levels = decide_levels(paths)
+    with pytest.raises(InputError, match="not those of the other masks"):
+        levels.decode(raw[0], read_picture(raw[0]))
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg"])
 def test_a_level_of_one_mask_alone_is_refused_where_it_is_read(tmp_path, suffix):
     """Masks that were not among those looked at may hold more."""
     paths = write_masks(tmp_path, levels_of(0, 80, 200), suffix)
