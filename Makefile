@@ -84,6 +84,9 @@ configure: .venv/ready
 
 $(REPORT)/parameters/%.json: configure ;
 
+# What each notebook imported when it last ran: it runs again when one of these changes.
+-include $(wildcard $(REPORT)/parameters/*.d)
+
 define run_notebook
 	@$(PY) -m livseg_lib.notebooks --run-name $(RUN) run notebooks/$(notdir $@)
 endef

@@ -91,10 +91,13 @@ def keep_or_make(path: Path, made_by: Mapping, make: Callable[[], object], name:
     `made_by` is kept beside it as `path` with the suffix .json, which is written last. Says what was done,
     and why. `name` is what the result is called in that sentence.
     """
-    record, before = path.with_suffix(".json"), None
-    if path.exists() and record.exists():
-        before = json.loads(record.read_text(encoding="utf-8"))
-        if not (reasons := changes(before, made_by)):
+    record = path.with_suffix(".json")
+    if path.exists():
+        try:
+            reasons = changes(json.loads(record.read_text(encoding="utf-8")), made_by)
+        except (OSError, ValueError, AttributeError):  # killed before it was written, or damaged
+            reasons = ["its record"]
+        if not reasons:
             print(f"{name}: kept, nothing that makes it has changed")
             return
         print(f"{name}: done again, changed since: {', '.join(reasons)}", flush=True)
@@ -113,10 +116,18 @@ def _differences(before: dict, now: dict, name: str = ""):
             yield from _differences(old, new, "" if key in ("libraries", "settings") else said)
         elif name == "code":
             yield f"the {key}"
+        elif _holds_lists(old) and _holds_lists(new) and len(old) == len(new):
+            yield from (
+                f"{said} {one} -> {other}" for one, other in zip(old, new, strict=True) if one != other
+            )
         elif len(f"{old}{new}") <= 80 and not isinstance(old or new, dict):
             yield f"{said} {old} -> {new}"
         else:
             yield said
+
+
+def _holds_lists(value: object) -> bool:
+    return isinstance(value, list) and bool(value) and isinstance(value[0], list)
 
 
 def _hash(*parts: object) -> str:

@@ -13,13 +13,13 @@ import sys
 import time
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from importlib import metadata
 from pathlib import Path
 
 import numpy as np
 
-from livseg_lib.atomic import locked, written_aside
+from livseg_lib.atomic import locked, write_atomically, written_aside
 from livseg_lib.paths import RunFolders, project_root
+from livseg_lib.provenance import library_versions
 
 PACKAGES = (
     "tensorflow",
@@ -59,13 +59,26 @@ class NotebookRun:
         """Write the manifest entry and print what the notebook took."""
         entry = {
             "parameters": self.parameters,
+            "git_revision": git_revision(),
             "seconds": round(time.monotonic() - self.started, 1),
             "peak_memory_mb": peak_memory_mb(),
             "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             "notes": self.notes,
         }
         update_manifest(self.folders.report / "manifest.json", self.notebook, entry, self.facts)
+        write_sources(self.folders, self.notebook)
         print(f"{self.notebook}: {entry['seconds']} s, peak memory {entry['peak_memory_mb']} MB")
+
+
+def write_sources(folders: RunFolders, notebook: str) -> None:
+    """parameters/NOTEBOOK.d, a rule for make: the notebook runs again when a module that it used changes."""
+    library = Path(__file__).resolve().parent
+    files = [getattr(module, "__file__", None) for module in list(sys.modules.values())]
+    used = sorted({Path(file) for file in files if file and library in Path(file).parents})
+    names = [path.relative_to(library.parent).as_posix() for path in used]
+    rules = [f"reports/{folders.name}/{notebook}.ipynb: {' '.join(names)}"]
+    rules += [f"{name}:" for name in names]  # without these, a module that was removed would be an error
+    write_atomically(folders.report / "parameters" / f"{notebook}.d", "\n".join([*rules, ""]).encode())
 
 
 def begin_run(notebook: str, namespace: dict) -> NotebookRun:
@@ -141,14 +154,7 @@ def git_revision() -> str:
 
 def package_versions() -> dict[str, str]:
     """Versions of the packages that decide about results, those that are installed."""
-    return {name: metadata.version(name) for name in PACKAGES if _is_installed(name)}
-
-
-def _is_installed(name: str) -> bool:
-    try:
-        return bool(metadata.version(name))
-    except metadata.PackageNotFoundError:
-        return False
+    return library_versions(*PACKAGES)
 
 
 def describe_device() -> str:

@@ -49,6 +49,8 @@ def test_a_run_records_parameters_time_memory_and_notes(tmp_path, monkeypatch):
     assert manifest["data_checksum"] == "abc" and manifest["dataset"] == "phantom"
     assert manifest["packages"]["numpy"] == np.__version__
     assert manifest["device"] and manifest["platform"]
+    rule, _, *_ = (tmp_path / "reports/r/parameters/00_prepare_data.d").read_text().splitlines()
+    assert rule.startswith("reports/r/00_prepare_data.ipynb: ") and " livseg_lib/runs.py" in rule
 
 
 def test_seeds_for_different_purposes_differ_and_repeat():

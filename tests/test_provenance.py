@@ -118,20 +118,20 @@ def test_changes_name_the_part_that_changed():
     before = {
         "code": {"loss": "aa", "network": "bb"},
         "settings": {"batch_size": 8},
-        "windows": [["liver", -50.0, 200.0]],
+        "windows": [["liver", -50.0, 200.0], ["bone", -500.0, 1300.0]],
         "libraries": {"python": "3.11", "keras": "3.14.0"},
     }
     assert changes(before, before) == []
     now = {
         "code": {"loss": "cc", "network": "bb"},
         "settings": {"batch_size": 4},
-        "windows": [["liver", -40.0, 200.0]],
+        "windows": [["liver", -40.0, 200.0], ["bone", -500.0, 1300.0]],
         "libraries": {"python": "3.11", "keras": "3.15.0"},
     }
     assert changes(before, now) == [
         "the loss",
         "batch_size 8 -> 4",
-        "windows [['liver', -50.0, 200.0]] -> [['liver', -40.0, 200.0]]",
+        "windows ['liver', -50.0, 200.0] -> ['liver', -40.0, 200.0]",
         "keras 3.14.0 -> 3.15.0",
     ]
     other_python = {**now, "libraries": {"python": "3.12", "keras": "3.15.0"}}

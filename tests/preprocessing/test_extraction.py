@@ -1,3 +1,4 @@
+import contextlib
 import errno
 import json
 import os
@@ -14,6 +15,7 @@ import pandas as pd
 import pytest
 
 from livseg_lib.errors import InputError
+from livseg_lib.preprocessing import prepare, windows
 from livseg_lib.preprocessing.extraction import extract_case, extract_dataset
 from livseg_lib.preprocessing.prepare import prepare_labels, prepare_volume
 from livseg_lib.preprocessing.recipe import Recipe
@@ -166,6 +168,27 @@ def test_only_what_changed_is_extracted_again(make_case, tmp_path, change):
     assert ((out / "ct-1/images.npy").stat().st_ino == before) == (change == "nothing")
     assert np.load(out / "ct-1/images.npy").shape[1] == recipe.size
     assert sorted(path.name for path in out.glob("[!.]*")) == ["ct-1", "slices.csv"]
+
+
+CHANGES = {
+    "recipe windows": lambda patch: patch.setitem(windows.WINDOWS, "liver", windows.Window.between(-40, 200)),
+    "the extraction": lambda patch: patch.setattr(
+        prepare, "fit_picture", lambda picture, size: picture[:size]
+    ),
+    "the reading": lambda patch: patch.setitem(globals(), "SHAPE", (5, 60, 73)),
+}
+
+
+@pytest.mark.parametrize("part", CHANGES)
+def test_what_a_name_stands_for_counts_and_the_reason_is_said(make_case, tmp_path, monkeypatch, capsys, part):
+    case, out = make_case(1), tmp_path / "out"
+    extract_dataset([case], Recipe(), out, workers=1, progress=False)
+    extract_dataset([case], Recipe(), out, workers=1, progress=False)
+    assert "1 of 1 cases are kept" in capsys.readouterr().out
+    CHANGES[part](monkeypatch)
+    with contextlib.suppress(InputError):
+        extract_dataset([case], Recipe(), out, workers=1, progress=False)
+    assert f"1 of 1 cases are extracted again, changed since: {part}" in capsys.readouterr().out
 
 
 def test_an_interrupted_case_never_looks_finished(make_case, tmp_path, monkeypatch):

@@ -9,8 +9,11 @@ import pytest
 
 from livseg_lib.errors import InputError
 from livseg_lib.models import build_model
+from livseg_lib.preprocessing.prepare import prepare_volume
 from livseg_lib.preprocessing.recipe import Recipe
+from livseg_lib.preprocessing.windows import WINDOWS, Window
 from livseg_lib.training.model_folder import TrainedModel, load_model, save_model
+from livseg_lib.volumes import Volume
 
 OPTIONS = {"unet": {"filters": 4, "levels": 3}, "resnet50_unet": {"decoder_filters": (8, 8, 8, 4, 4)}}
 
@@ -60,6 +63,15 @@ def test_the_description_warns_and_names_what_it_expects(tmp_path):
     windows = [["liver", -50, 200], ["liver_narrow", 0, 150], ["liver_wide", -200, 250]]
     assert description["recipe"]["windows"] == windows
     assert len(description["weights_sha256"]) == 64
+
+
+def test_a_model_keeps_its_own_window_when_the_table_changes(tmp_path, monkeypatch):
+    folder = save_model(trained("unet"), tmp_path)
+    volume = Volume(np.full((1, 140, 140), 75, np.int16), (1.0, 1.0, 1.0), native=None)
+    monkeypatch.setitem(WINDOWS, "liver", Window.between(0, 100))
+    own, of_today = load_model(folder).recipe, Recipe()
+    assert prepare_volume(volume, own)[0, 64, 64, 0] == 128  # 75 HU is the middle of -50 to 200
+    assert prepare_volume(volume, of_today)[0, 64, 64, 0] == 191
 
 
 def test_a_model_whose_weights_mean_something_else_today_is_refused(tmp_path):
