@@ -40,9 +40,9 @@ MAX_VOLUME_BYTES = 4 * 1024**3
 INT16 = np.iinfo(np.int16)
 FEW_LABELS, MANY_LABELS = 8, 128
 """No scan has so few grey levels; a map of all organs has up to the second, in areas of one value."""
-MOST_ROUNDING = (0.02, 0.1)
-"""Labels this far from a whole number are one: writers that store floats as integers with a slope miss it.
-By half a slope, but at least the first and at most the second."""
+ROUNDING, LARGEST_SLOPE = 0.01, 0.2
+"""Labels so far from a whole number are one. Floats that a writer stored as integers with a slope (up to the
+second, or whole numbers run into each other) are off by up to half a slope."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -211,7 +211,8 @@ def _to_hounsfield(header: NiftiHeader, stored: np.ndarray, path: Path) -> np.nd
 
 
 def _to_labels(header: NiftiHeader, volume: np.ndarray, path: Path) -> np.ndarray:
-    rounding = np.clip(abs(header.scaling[0]) / 2 if header.scaling else 0.0, *MOST_ROUNDING)
+    slope = abs(header.scaling[0]) if header.scaling else 1.0
+    rounding = max(ROUNDING, 0.51 * slope) if slope <= LARGEST_SLOPE else ROUNDING
     labels = np.empty(volume.shape, np.int16)
     for k, plane in enumerate(_scaled_planes(header, volume)):
         whole = np.nan_to_num(np.rint(plane)) if plane.dtype.kind == "f" else plane

@@ -171,7 +171,7 @@ def test_other_labels_are_refused_by_name_and_number_but_can_be_read_raw(tmp_pat
     np.testing.assert_array_equal(read_label_array(path, volume), stored.transpose(2, 1, 0))
 
 
-@pytest.mark.parametrize("value", [1.5, 0.03, 0.97, -0.5, np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("value", [1.5, 0.02, 0.98, -0.5, np.nan, np.inf, -np.inf])
 def test_labels_that_are_not_integers_are_refused(tmp_path, value):
     volume = load_volume(write_nifti(tmp_path / "ct.nii.gz", ct_like()))
     stored = np.ones((7, 6, 5), np.float32)
@@ -197,13 +197,21 @@ def test_labels_that_a_slope_moved_are_whole_again(tmp_path, stored_as, highest)
     np.testing.assert_array_equal(read_label_array(path, volume), labels.transpose(2, 1, 0))
 
 
-@pytest.mark.parametrize("off", [0.996, 1.00002, 0.98001, 1.0199])
+@pytest.mark.parametrize("off", [0.996, 1.00002, 0.9901, 1.0099])
 def test_labels_stored_as_floats_a_hundredth_off_are_whole_again(tmp_path, off):
     volume = load_volume(write_nifti(tmp_path / "ct.nii.gz", ct_like()))
     stored = np.zeros((7, 6, 5), np.float32)
     stored[2:4], stored[4] = off, 2 + (off - 1)
     labels = load_segmentation(write_nifti(tmp_path / "s.nii.gz", stored), volume)
     assert np.bincount(labels.ravel()).tolist() == [120, 60, 30]
+
+
+@pytest.mark.parametrize("slope", [1.0078125, 0.992, 0.6, -1.0078125])
+def test_a_slope_that_no_labels_bring_is_not_rounded_away(tmp_path, slope):
+    volume = load_volume(write_nifti(tmp_path / "ct.nii.gz", ct_like()))
+    stored = np.full((7, 6, 5), 2, np.uint8)
+    with pytest.raises(InputError, match="not integers"):
+        load_segmentation(write_nifti(tmp_path / "s.nii.gz", stored, scl_slope=slope), volume)
 
 
 def test_probabilities_stored_with_a_slope_are_no_labels(tmp_path):

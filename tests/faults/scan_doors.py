@@ -72,6 +72,10 @@ def nibabel_reads(content: bytes) -> tuple[np.ndarray, np.ndarray]:
             content = gzip.decompress(content)
         length = int.from_bytes(content[:4], "little"), int.from_bytes(content[:4], "big")
         kind = next(HEADERS[n] for n in length if n in HEADERS)
+        header = _header(content)
+        if header["vox_offset"] == 0:  # nibabel would take the header for voxels
+            header["vox_offset"] = header.single_vox_offset
+            content = header.binaryblock + content[len(header.binaryblock) :]
         image = nibabel.as_closest_canonical(kind.from_bytes(content))
         array = np.asarray(image.get_fdata(dtype=np.float64))
         while array.ndim > 3:
