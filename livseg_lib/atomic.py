@@ -159,8 +159,11 @@ def short_name(name: str) -> str:
 
 
 @contextmanager
-def locked(path: Path | str) -> Iterator[None]:
-    """One process at a time reads and rewrites `path`; others wait, and say so. One that dies lets go."""
+def locked(path: Path | str, within: Path | str = "") -> Iterator[None]:
+    """One process at a time reads and rewrites `path`; others wait, and say so. One that dies lets go.
+
+    `within`: what is said to be waited for, where `path` only stands for it.
+    """
     from filelock import FileLock, Timeout
 
     path = Path(path)
@@ -171,7 +174,11 @@ def locked(path: Path | str) -> Iterator[None]:
     try:
         lock.acquire(timeout=PATIENCE_SECONDS)
     except Timeout:
-        print(f"livseg: waiting for another process to be done with {path}", file=sys.stderr, flush=True)
+        print(
+            f"livseg: waiting for another process to be done with {within or path}",
+            file=sys.stderr,
+            flush=True,
+        )
         lock.acquire()
     try:
         yield
@@ -189,7 +196,7 @@ def sole_writer(out: Path, is_file: bool = False) -> Iterator[None]:
         raise InputError(out, "is a folder.", "Give --out the name of a file.", "unwritable")
     with ExitStack() as stack:
         try:
-            stack.enter_context(locked(out if is_file else out / "livseg"))
+            stack.enter_context(locked(out if is_file else out / "livseg", out))
         except OSError as error:
             problem = f"cannot be written ({error.strerror or type(error).__name__})."
             raise InputError(

@@ -7,6 +7,7 @@ reference, its series and its slices, without which a viewer could not lay the o
 
 from __future__ import annotations
 
+import hashlib
 import warnings
 from collections.abc import Sequence
 from copy import deepcopy
@@ -18,6 +19,7 @@ from highdicom.color import CIELabColor
 from highdicom.seg import SegmentAlgorithmTypeValues, Segmentation, SegmentationTypeValues, SegmentDescription
 from pydicom import Dataset
 from pydicom.sr.codedict import codes
+from pydicom.uid import generate_uid
 
 from livseg_lib.application.dicom_input import IDENTITY
 from livseg_lib.application.record import WARNING
@@ -69,19 +71,22 @@ def write_dicom_seg(
 def _segmentation(
     masks: np.ndarray, headers: Sequence[Dataset], structures: Sequence[str], algorithm: tuple[str, str]
 ) -> Segmentation:
-    """masks: uint8 0/1, (slice, row, column, structure)."""
+    """masks: uint8 0/1, (slice, row, column, structure). Equal content has equal UIDs, whenever made."""
     name, version = algorithm
+    content = [*(str(one.SOPInstanceUID) for one in headers), *structures, *algorithm]
+    content.append(hashlib.sha256(masks.tobytes()).hexdigest())
+    series, instance, dimensions = (generate_uid(entropy_srcs=[*content, use]) for use in "sid")
     identity = AlgorithmIdentificationSequence(
         name=f"livseg {name}", version=version, family=codes.DCM.ArtificialIntelligence, source="livseg"
     )
-    return Segmentation(
+    made = Segmentation(
         source_images=headers,
         pixel_array=masks,
         segmentation_type=SegmentationTypeValues.BINARY,
         segment_descriptions=[_segment(n, each, identity) for n, each in enumerate(structures, start=1)],
-        series_instance_uid=UID(),
+        series_instance_uid=UID(series),
         series_number=SERIES_NUMBER,
-        sop_instance_uid=UID(),
+        sop_instance_uid=UID(instance),
         instance_number=1,
         manufacturer="livseg",
         manufacturer_model_name=name,
@@ -92,6 +97,9 @@ def _segmentation(
         content_creator_name="livseg^",
         series_description=f"livseg {name}. {WARNING}",
     )
+    for item in (*made.DimensionOrganizationSequence, *made.DimensionIndexSequence):
+        item.DimensionOrganizationUID = dimensions  # highdicom draws one
+    return made
 
 
 def _anonymous(header: Dataset) -> Dataset:

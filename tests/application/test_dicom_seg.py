@@ -28,6 +28,19 @@ def write(source, folder, keep_identity: bool = False, structures=STRUCTURES, em
     return scan, labels, pydicom.dcmread(path)
 
 
+def test_the_same_outlines_of_the_same_scan_are_the_same_file_but_for_times(tmp_path):
+    source = write_series(tmp_path / "series")
+
+    def written(empty=False):
+        _, _, file = write(source, tmp_path, empty=empty)
+        file.walk(lambda _, one: setattr(one, "value", "") if one.VR in ("DA", "TM", "DT") else None)
+        return file
+
+    first, again, other = written(), written(), written(empty=True)
+    assert first.to_json() == again.to_json() and first.file_meta == again.file_meta
+    assert first.SOPInstanceUID != other.SOPInstanceUID != first.SeriesInstanceUID
+
+
 def points_mm(segmentation: pydicom.Dataset) -> dict[int, set]:
     """Segment -> places (LPS, mm, rounded) of its voxels, by PS3.3 C.7.6.2.1.1 and nothing of ours."""
     shared = segmentation.SharedFunctionalGroupsSequence[0]
