@@ -42,6 +42,8 @@ SMEAR_PIXELS = 2
 """JPEG and resizing turn the border between 0 and 255 into mid greys for about this many pixels."""
 HALFWAY = (0.3, 0.62)
 """Where the middle one of three smeared levels must lie: JPEG overshoots an edge by 0.4 of its height."""
+OVERSHOOT = 0.75
+"""What lies above a level by more than this share of its height was not made of it by JPEG."""
 OUTER_SHARE = 2 / 3
 """Of two structures of which one lies within the other, the outer one has this share of the rim at least."""
 
@@ -102,7 +104,7 @@ class MaskLevels:
         far = flat[distance > (0 if clean and not self.smeared else PLATEAU)].sum()
         least = 1 if clean else max(LEAST_PLATEAU, 0.05 * flat[levels[0] + PLATEAU :].sum())
         beyond = (
-            0 if clean and not self.smeared else max(PLATEAU, 0.75 * (levels[-1] - levels[0]))
+            0 if clean and not self.smeared else max(PLATEAU, OVERSHOOT * (levels[-1] - levels[0]))
         )  # JPEG overshoots
         return bool(far >= least or values[-1] > levels[-1] + beyond)
 
@@ -205,7 +207,7 @@ def _three(levels: list[int], smeared: bool, paths: Sequence[Path], told: list[s
 def _survey(paths: Sequence[Path]) -> tuple[list[int], bool, int, str]:
     """Levels of a set, whether some of it is smeared, how many masks lie in alpha, and what is wrong."""
     exact, near, tops, colors = np.zeros(256), np.zeros(256), {0}, {}
-    alpha = faint = 0
+    alpha = faint = brightest = 0
     for picture in _readable(paths):
         values = _values(picture.grey)
         alpha += picture.has_alpha
@@ -220,10 +222,16 @@ def _survey(paths: Sequence[Path]) -> tuple[list[int], bool, int, str]:
             faint += 1
         else:
             near += _flat_pixels(picture.grey, NEARLY_FLAT)
+            brightest = max(brightest, values[-1])
     levels = set(np.flatnonzero(exact).tolist())
     if levels and max(tops) > max(levels):
         levels.add(max(tops))  # tumours may all be specks; a dark grey without any patch is smear
     levels |= {level for level in _peaks(near) if all(abs(level - other) > PLATEAU for other in levels)}
+    if len(levels) == 2 and near.any():
+        dark, liver = sorted(levels)
+        half = liver - dark
+        if OVERSHOOT * half < brightest - liver <= 1.35 * half:  # all tumours are specks
+            levels.add(min(liver + half, 255))
     too_faint = "The levels of these masks are too close together for JPEG." if faint and not levels else ""
     return sorted(levels), bool(near.any()), alpha, too_faint
 

@@ -361,3 +361,15 @@ def test_levels_close_to_each_other_are_refused_in_jpeg(tmp_path):
     paths = write_masks(tmp_path, levels_of(0, 170, 240), ".jpg", quality=80)
     with pytest.raises(InputError, match="too close"):
         decide_levels(paths).decode(paths[3], read_picture(paths[3]))
+
+
+@pytest.mark.parametrize("levels", [(0, 127, 255), (0, 100, 200), (0, 60, 120)])
+def test_small_tumours_alone_are_a_level_of_a_smeared_set_too(tmp_path, levels):
+    liver = slices()["liver"]
+    both = liver + ellipse((50, 52), (2, 2))
+    for name, labels in (("liver", liver), ("both", both)):
+        Image.fromarray(levels_of(*levels)(labels)).save(tmp_path / f"{name}.jpg", quality=90)
+    decided = decide_levels([tmp_path / "liver.jpg", tmp_path / "both.jpg"])
+    decoded = decided.decode(PATH, read_picture(tmp_path / "both.jpg"))
+    assert dice(decoded == 2, both == 2) > 0.8
+    assert not (decided.decode(PATH, read_picture(tmp_path / "liver.jpg")) == 2).any()
