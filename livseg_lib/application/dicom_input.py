@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Sequence
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +21,7 @@ from livseg_lib.datasets.dicom_headers import (
     digits_only,
     read_whole,
 )
-from livseg_lib.datasets.file_trees import open_tree
+from livseg_lib.datasets.file_trees import FileTree, open_tree
 from livseg_lib.datasets.slice_stack import order_slices
 from livseg_lib.errors import InputError
 
@@ -103,14 +105,25 @@ def _headers(source: Path, slices: Sequence[SliceHeader], keep_identity: bool) -
     tags = [*PLACE, *(IDENTITY if keep_identity else ())]
     where = f"{source}/{slices[0].name}"
     with damage_named(where), open_tree(source) as tree:
-        first = read_whole(tree, slices[0].name, tags)
-    shared = {keyword: digits_only(first.get(keyword)) or generate_uid() for keyword in PLACE}
+        first, digest = read_whole(tree, slices[0].name, tags), cache(partial(_digest, tree))
+        shared = {
+            keyword: digits_only(first.get(keyword))
+            or generate_uid(entropy_srcs=[digest(slices[0].name), keyword])
+            for keyword in PLACE
+        }
+        own: dict[str, SliceHeader] = {}
+        for one in slices:  # emptied and shared UIDs, and those of frames, cannot tell slices apart
+            known = one.instance_uid not in ("", *own)
+            made = "" if known else generate_uid(entropy_srcs=[digest(one.name), str(len(own))])
+            own[made or one.instance_uid] = one
     shared |= {keyword: first.get(keyword, "") for keyword in tags[len(PLACE) :]}
-    own: dict[str, SliceHeader] = {}
-    for one in slices:  # emptied and shared UIDs, and those of frames, cannot tell slices apart
-        uid = one.instance_uid if one.instance_uid not in ("", *own) else generate_uid()
-        own[uid] = one
     return tuple(_header(one, uid, shared) for uid, one in own.items())
+
+
+def _digest(tree: FileTree, name: str) -> str:
+    """Of a file, to make UIDs of that are missing: the same ones at each reading."""
+    with tree.open_file(name) as file:
+        return hashlib.sha256(file.read()).hexdigest()
 
 
 def _header(one: SliceHeader, instance_uid: str, shared: dict) -> pydicom.Dataset:
