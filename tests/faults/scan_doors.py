@@ -234,6 +234,7 @@ def dicom_series(rng: np.random.Generator) -> list[pydicom.Dataset]:
     for k, plane in enumerate(hu):
         stored = ((plane.astype(np.int32) + 1024) // slope).astype(pixel_type)
         one = ct_slice(stored, step * k, "1.2.3", RescaleSlope=slope, InstanceNumber=k + 1)
+        one["PixelData"].VR = "OW"
         one.ImageOrientationPatient, one.PixelSpacing, one.SliceThickness = across, [0.8, 0.7], 2.5
         series.append(one)
     return series

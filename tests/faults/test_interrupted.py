@@ -20,6 +20,7 @@ import pytest
 from application.toy_system import toy_voxels, write_toy_nifti
 from layouts import write_lits_case
 from model_doors import networks
+from safetensors import safe_open
 
 REPOSITORY = Path(__file__).parents[2]
 LIVSEG = [sys.executable, "-m", "livseg_lib"]
@@ -37,10 +38,10 @@ SHARES = {
 APP_SHARE = 0.1
 KILLS_A_RUN = 4
 """Then the command is left alone, and must end as if nothing had been."""
-TIMES = {"seconds", "peak_memory_mb", "finished", "started", "seconds_per_epoch", "last_run", "platform"}
+TIMES = {"seconds", "peak_memory_mb", "memory_mb", "finished", "started", "seconds_per_epoch", "last_run", "platform"}
 """What no two runs share: left out of the comparison, in JSON and in tables."""
-NO_RESULT = (".lock", ".log", ".ipynb", ".html")
-"""Notebooks and pages show times."""
+NO_RESULT = (".lock", ".log", ".ipynb", ".html", ".v2")
+"""Notebooks, pages and TensorBoard events show times."""
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +117,7 @@ def run_to_the_end(name: str, home: Path, folder: Path) -> None:
     assert start(name, home, folder).wait(timeout=300) == 0, (folder / "said.log").read_text()[-3000:]
 
 
-def results(folder: Path) -> dict[str, bytes | dict | str]:
+def results(folder: Path) -> dict[str, object]:
     """What was written, by name, without times; a partial file would be one more name."""
     found = {}
     for path in sorted(path for path in folder.rglob("*") if path.is_file() and not path.is_symlink()):
@@ -127,6 +128,10 @@ def results(folder: Path) -> dict[str, bytes | dict | str]:
             content = _without_times(json.loads(content))
         elif path.suffix == ".csv":
             content = _table_without_times(content.decode())
+        elif path.suffix == ".safetensors":
+            with safe_open(path, framework="numpy") as file:
+                arrays = {name: file.get_tensor(name).tobytes() for name in file.keys()}  # noqa: SIM118
+                content = arrays, _without_times(json.loads((file.metadata() or {}).get("record", "0")))
         found[str(path.relative_to(folder))] = content
     return found
 
