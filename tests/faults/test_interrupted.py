@@ -38,7 +38,7 @@ SHARES = {
 APP_SHARE = 0.1
 KILLS_A_RUN = 4
 """Then the command is left alone, and must end as if nothing had been."""
-TIMES = {"seconds", "peak_memory_mb", "memory_mb", "finished", "started", "seconds_per_epoch", "last_run", "platform"}
+TIMES = {"seconds", "peak_memory_mb", "memory_mb", "finished", "started", "revision"}
 """What no two runs share: left out of the comparison, in JSON and in tables."""
 NO_RESULT = (".lock", ".log", ".ipynb", ".html", ".v2")
 """Notebooks, pages and TensorBoard events show times."""
