@@ -42,6 +42,11 @@ def in_processes(job: Callable[[Item], Result], items: Sequence[Item], workers: 
             raise
 
 
+def one_apart() -> ProcessPoolExecutor:
+    """One process, started at the first job, for work that may crash it; to be used in a `with`."""
+    return ProcessPoolExecutor(1, _Context(), _start_worker)
+
+
 class _Worker(SpawnProcess):
     """A fresh process: forking one that has threads (TensorFlow, OpenCV) can hang."""
 

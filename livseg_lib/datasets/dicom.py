@@ -3,17 +3,39 @@
 from __future__ import annotations
 
 import os
+import struct
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pydicom
+from pydicom.encaps import encapsulate, generate_fragments, get_frame
 from pydicom.pixels import get_decoder, pixel_array
-from pydicom.uid import UID
+from pydicom.uid import (
+    JPEG2000,
+    UID,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    JPEGExtended12Bit,
+    JPEGLossless,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    JPEGLSNearLossless,
+    RLELossless,
+)
 
 from livseg_lib.datasets.case import Note
-from livseg_lib.datasets.dicom_headers import SliceHeader, damage_named, digits_only, read_slices, read_whole
+from livseg_lib.datasets.dicom_headers import (
+    AGAIN,
+    SliceHeader,
+    damage_named,
+    digits_only,
+    read_slices,
+    read_whole,
+)
 from livseg_lib.datasets.file_trees import FileTree, open_tree
 from livseg_lib.datasets.slice_stack import (
     jitter_note,
@@ -24,6 +46,7 @@ from livseg_lib.datasets.slice_stack import (
 )
 from livseg_lib.errors import InputError
 from livseg_lib.native_grid import new_grid
+from livseg_lib.processes import one_apart
 from livseg_lib.volumes import MAX_VOLUME_BYTES, Volume
 
 INT16 = np.iinfo(np.int16)
@@ -31,11 +54,23 @@ MASK_VALUES = (0, 1, 255)
 """3D-IRCADb-01 stores masks as 0 and 255."""
 FEWEST_ALIKE = 3
 """Series of one slice that may be one scan whose slices were given a series each."""
+DESCRIBING = (
+    *("Rows", "Columns", "SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated"),
+    *("BitsStored", "HighBit", "PixelRepresentation"),
+)
 PIXELS = (
-    *("Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated"),
-    *("BitsStored", "HighBit", "PixelRepresentation", "PixelData", "PlanarConfiguration"),
+    *(*DESCRIBING, "NumberOfFrames", "PixelData", "PlanarConfiguration"),
     *("ExtendedOffsetTable", "ExtendedOffsetTableLengths", "FloatPixelData", "DoubleFloatPixelData"),
 )
+DECODERS = {
+    **dict.fromkeys((JPEGLossless, JPEGLosslessSV1), "gdcm"),
+    **dict.fromkeys((JPEGBaseline8Bit, JPEGExtended12Bit, JPEG2000Lossless, JPEG2000), "pillow"),
+    **dict.fromkeys((JPEGLSLossless, JPEGLSNearLossless), "pyjpegls"),
+}
+"""GDCM only where nobody else reads it, in a process of its own: damaged pixels end that (so do those of
+libjpeg-turbo and liblj92)."""
+APART = "gdcm"
+FRAME_MARKERS = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}
 LISTED = 3
 """Files named in a message."""
 
@@ -266,21 +301,22 @@ def _read_stack(
     if np.prod(shape, dtype=float) * INT16.dtype.itemsize > MAX_VOLUME_BYTES:
         raise InputError(source, f"The series has {shape} voxels, too many to read.", "Give one scan.")
     stack = np.empty(shape, np.int16)
-    pixels = _Pixels(tree, source)
-    for k, one in enumerate(order):
-        stack[k] = pixels.hounsfield(one)
-        for copy in copies[one]:
-            if not np.array_equal(pixels.hounsfield(copy), stack[k]):
-                problem = f"{one} and {copy} lie at the same place, and show different things."
-                raise InputError(source, problem, "Keep one phase and one reconstruction a series.")
+    with one_apart() as apart:
+        pixels = _Pixels(tree, source, apart)
+        for k, one in enumerate(order):
+            stack[k] = pixels.hounsfield(one)
+            for copy in copies[one]:
+                if not np.array_equal(pixels.hounsfield(copy), stack[k]):
+                    problem = f"{one} and {copy} lie at the same place, and show different things."
+                    raise InputError(source, problem, "Keep one phase and one reconstruction a series.")
     return stack
 
 
 class _Pixels:
     """Reads slices, and keeps the last file: a multi-frame object holds many."""
 
-    def __init__(self, tree: FileTree, source: object) -> None:
-        self._tree, self._source, self._name, self._dataset = tree, source, None, None
+    def __init__(self, tree: FileTree, source: object, apart: Executor) -> None:
+        self._tree, self._source, self._apart, self._name, self._dataset = tree, source, apart, None, None
 
     def hounsfield(self, one: SliceHeader) -> np.ndarray:
         """Slope * stored + intercept, rounded to int16, (rows, columns)."""
@@ -289,8 +325,7 @@ class _Pixels:
             if self._name != one.name:
                 self._dataset = read_whole(self._tree, one.name, list(PIXELS))
                 self._name = one.name
-            _check_decoder(self._dataset.file_meta.TransferSyntaxUID, where)
-            values = _rescaled(pixel_array(self._dataset, index=one.frame), one)
+            values = _rescaled(_decoded(self._dataset, one.frame, where, self._apart), one)
         if values.shape != one.shape:
             raise InputError(where, "The pixels have another size than the header says.", "Export it again.")
         low, high = values.min(), values.max()
@@ -306,15 +341,53 @@ def _rescaled(stored: np.ndarray, one: SliceHeader) -> np.ndarray:
     return np.rint(stored * one.slope + one.intercept)
 
 
-def _check_decoder(syntax: UID, where: str) -> None:
-    if syntax.is_compressed and not _has_decoder(syntax):
+def _decoded(dataset: pydicom.Dataset, frame: int, where: str, apart: Executor) -> np.ndarray:
+    """The stored values of a frame, (rows, columns)."""
+    syntax = dataset.file_meta.TransferSyntaxUID
+    if not syntax.is_compressed or syntax == RLELossless:
+        return pixel_array(dataset, index=frame)
+    decoder = DECODERS.get(syntax, "")
+    if not decoder or decoder not in get_decoder(syntax).available_plugins:
         name = syntax.name if syntax.name != syntax else "a syntax unknown here"
         remedy = "Install python-gdcm, or decompress the series (gdcmconv --raw)."
         raise InputError(where, f"No decoder is installed for pixels stored as {name}.", remedy)
+    frames = int(dataset.get("NumberOfFrames") or 1)
+    if frames == 1:
+        encoded = b"".join(generate_fragments(dataset.PixelData))
+    else:
+        encoded = get_frame(dataset.PixelData, frame, number_of_frames=frames)
+    if _encoded_shape(encoded) != (dataset.Rows, dataset.Columns):
+        raise InputError(where, "The compressed pixels have another size than the header says.", AGAIN)
+    if decoder != APART:
+        return pixel_array(dataset, index=frame, decoding_plugin=decoder)
+    elements = {keyword: dataset.get(keyword) for keyword in DESCRIBING if keyword in dataset}
+    return apart.submit(_decode_apart, str(syntax), elements, encoded).result()
 
 
-def _has_decoder(syntax: UID) -> bool:
-    try:
-        return get_decoder(syntax).is_available
-    except NotImplementedError:  # a syntax that pydicom does not know at all
-        return False
+def _decode_apart(syntax: str, elements: dict, encoded: bytes) -> np.ndarray:
+    """The stored values of one encoded frame."""
+    dataset = pydicom.Dataset()
+    dataset.file_meta = pydicom.dataset.FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = UID(syntax)
+    for keyword, value in elements.items():
+        setattr(dataset, keyword, value)
+    dataset.PixelData = encapsulate([encoded])
+    dataset["PixelData"].VR = "OB"
+    return pixel_array(dataset, index=0, decoding_plugin=APART)
+
+
+def _encoded_shape(encoded: bytes) -> tuple[int, int] | None:
+    """Rows and columns that a JPEG, JPEG-LS or JPEG 2000 stream claims; None where it claims none.
+
+    Decoders take the claim's word: a damaged one would cost minutes and gigabytes.
+    """
+    if (start := encoded.find(b"\xff\x4f\xff\x51", 0, 200)) >= 0:  # the SIZ segment of JPEG 2000
+        width, height, left, top = struct.unpack_from(">4I", encoded, start + 8)
+        return height - top, width - left
+    place = 2
+    while place + 9 <= len(encoded) and encoded[place] == 0xFF:
+        marker, length = encoded[place + 1], int.from_bytes(encoded[place + 2 : place + 4], "big")
+        if marker in FRAME_MARKERS:
+            return struct.unpack_from(">2H", encoded, place + 5)
+        place += 2 + length if marker != 0xFF else 1
+    return None

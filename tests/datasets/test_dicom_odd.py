@@ -54,6 +54,25 @@ def codes(folder: Path) -> set[str]:
     return {note.code for note in series_notes(series, folder)}
 
 
+def compress(folder: Path, syntax: str) -> Path:
+    """Have the pixels of every file encoded by GDCM."""
+    for path in folder.iterdir():
+        reader = gdcm.ImageReader()
+        reader.SetFileName(str(path))
+        assert reader.Read()
+        changed = gdcm.ImageChangeTransferSyntax()
+        changed.SetTransferSyntax(gdcm.TransferSyntax(SYNTAXES[syntax]))
+        changed.SetInput(reader.GetImage())
+        assert changed.Change()
+        writer = gdcm.ImageWriter()
+        writer.SetFileName(str(path))
+        writer.SetFile(reader.GetFile())
+        writer.SetImage(changed.GetOutput())
+        assert writer.Write()
+        assert pydicom.dcmread(path).file_meta.TransferSyntaxUID == syntax
+    return folder
+
+
 # --- what identifies slices
 
 
@@ -223,7 +242,7 @@ def test_files_without_a_preamble_are_read(tmp_path, meta, implicit):
 
 
 @pytest.mark.parametrize("syntax", SYNTAXES)
-@pytest.mark.parametrize("stored", [(0, 16), (1, 16), (0, 12), (1, 12)])
+@pytest.mark.parametrize("stored", [(0, 16), (1, 12)])
 def test_compressed_series_equal_their_originals(tmp_path, syntax, stored):
     signed, bits = stored
     low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1)) if signed else (0, 2**bits)
@@ -234,21 +253,34 @@ def test_compressed_series_equal_their_originals(tmp_path, syntax, stored):
     folder = write_series(tmp_path / "ct", values, **depth)
     expected = read_series(folder).voxels
     np.testing.assert_array_equal(expected, values)
-    for path in folder.iterdir():
-        reader = gdcm.ImageReader()
-        reader.SetFileName(str(path))
-        assert reader.Read()
-        changed = gdcm.ImageChangeTransferSyntax()
-        changed.SetTransferSyntax(gdcm.TransferSyntax(SYNTAXES[syntax]))
-        changed.SetInput(reader.GetImage())
-        assert changed.Change()
-        writer = gdcm.ImageWriter()
-        writer.SetFileName(str(path))
-        writer.SetFile(reader.GetFile())
-        writer.SetImage(changed.GetOutput())
-        assert writer.Write()
-        assert pydicom.dcmread(path).file_meta.TransferSyntaxUID == syntax
+    compress(folder, syntax)
     np.testing.assert_array_equal(read_series(folder).voxels, expected)
+
+
+@pytest.mark.parametrize("syntax", [JPEGLosslessSV1, JPEG2000Lossless, JPEGLSLossless])
+def test_a_stream_that_claims_a_huge_size_costs_nothing(tmp_path, syntax):
+    folder = compress(write_series(tmp_path / "ct", np.tile(STORED[:2], (1, 5, 5))), syntax)
+    victim = sorted(folder.iterdir())[0]
+    content = bytearray(victim.read_bytes())
+    if syntax == JPEG2000Lossless:
+        place = content.index(b"\xff\x51") + 6
+        content[place : place + 8] = (30000).to_bytes(4, "big") * 2
+    else:
+        place = content.index(b"\xff\xc3" if syntax == JPEGLosslessSV1 else b"\xff\xf7") + 5
+        content[place : place + 4] = (40000).to_bytes(2, "big") * 2
+    victim.write_bytes(content)
+    with pytest.raises(InputError, match="another size than the header says"):
+        read_series(folder)
+
+
+def test_pixels_that_end_their_decoder_end_no_more_than_that(tmp_path):
+    folder = compress(write_series(tmp_path / "ct", STORED[:2]), JPEGLosslessSV1)
+    victim = sorted(folder.iterdir())[0]
+    content = bytearray(victim.read_bytes())
+    content[content.index(b"\xff\xc3") + 4] = 0x93  # bits a value: GDCM ends its process
+    victim.write_bytes(content)
+    with pytest.raises(InputError, match="damaged"):
+        read_series(folder)
 
 
 @pytest.mark.parametrize("signed", [False, True])
