@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 import keras
+import numpy as np
 import psutil
 
+from livseg_lib.checksums import file_checksum
+from livseg_lib.descriptions import SHA256, Validator, between, list_of, of_type, record
 from livseg_lib.errors import InputError
 from livseg_lib.provenance import changes
 from livseg_lib.runs import git_revision
@@ -37,10 +40,28 @@ class Progress:
     """Epochs done when the stage began."""
     stage_done: bool = False
     best: float = float("inf")
+    best_sha256: str = ""
+    """Of the file with the weights of the best epoch."""
     history: list[dict] = field(default_factory=list)
     """A row an epoch, over all stages."""
     counters: list[dict] = field(default_factory=list)
     """Those of the companions, in their order."""
+
+
+RECORD = record(
+    {
+        "made_by": record({}),
+        "revision": of_type("string"),
+        "stage": between(0, 1e6, "integer"),
+        "stage_start": between(0, 1e9, "integer"),
+        "stage_done": of_type("boolean"),
+        "best": of_type("number"),
+        "best_sha256": SHA256,
+        "history": list_of(record({"epoch": between(1, 1e9, "integer")}), 1, 10**6),
+        "counters": list_of(record({}), 0, 10),
+    }
+)
+"""What a checkpoint says of itself."""
 
 
 class Checkpoint(keras.callbacks.Callback):
@@ -56,15 +77,35 @@ class Checkpoint(keras.callbacks.Callback):
         self.last_path, self.best_path = folder / "last.safetensors", folder / "best.safetensors"
         self.monitor, self.companions = monitor, []
         self.progress, self.arrays, self.state = Progress(made_by, git_revision()), None, "training begins"
-        if self.last_path.exists():
-            arrays, record = load_arrays(self.last_path)
-            if reasons := changes(record.get("made_by", {}), made_by):
-                self.state = f"trained anew, changed since: {', '.join(reasons)}"
-                for stale in (self.last_path, self.best_path):
-                    stale.unlink(missing_ok=True)
-            else:
-                self.progress, self.arrays = Progress(**record), arrays
-                self.state = f"unchanged since, goes on from epoch {self.epochs_done}"
+        if not self.last_path.exists():
+            return
+        try:
+            arrays, found = self._read()
+        except InputError as error:
+            reasons = [f"the checkpoint cannot be used: {error.problem}"]
+        else:
+            reasons = changes(found.made_by, made_by)
+        if reasons:
+            self.state = f"trained anew, changed since: {', '.join(reasons)}"
+            for stale in (self.last_path, self.best_path):
+                stale.unlink(missing_ok=True)
+        else:
+            self.progress, self.arrays = found, arrays
+            self.state = f"unchanged since, goes on from epoch {self.epochs_done}"
+
+    def _read(self) -> tuple[dict[str, np.ndarray], Progress]:
+        """What the last epoch left. Raises InputError where that, or the best weights, is not whole."""
+        arrays, values = load_arrays(self.last_path)
+        if not Validator(RECORD).is_valid(values) or set(values) - {each.name for each in fields(Progress)}:
+            raise InputError(
+                self.last_path, f"{self.last_path.name} has a record that is none of a training."
+            )
+        progress = Progress(**values)
+        best = load_arrays(self.best_path)[1].get("epoch")
+        # A kill between the two files leaves the weights of an epoch that comes again.
+        if best != len(progress.history) + 1 and file_checksum(self.best_path) != progress.best_sha256:
+            raise InputError(self.best_path, f"{self.best_path.name} is of another training.")
+        return arrays, progress
 
     @property
     def epochs_done(self) -> int:
@@ -82,7 +123,9 @@ class Checkpoint(keras.callbacks.Callback):
         )  # now: built inside fit, its variables bear other names
         if self.arrays is not None:  # just loaded: weights always, the optimizer within its own stage
             variables = _variables(model) if self.epochs_done > self.progress.stage_start else model.weights
-            assign_arrays(variables, self.arrays, self.last_path)
+            own = {variable.path for variable in variables}
+            arrays = {path: array for path, array in self.arrays.items() if path in own}
+            assign_arrays(variables, arrays, self.last_path)
             self.arrays = None
 
     def on_train_begin(self, logs=None) -> None:
@@ -106,6 +149,7 @@ class Checkpoint(keras.callbacks.Callback):
         if values[self.monitor] < self.progress.best:
             self.progress.best = values[self.monitor]
             save_variables(self.best_path, self.model.weights, {"epoch": epoch + 1})
+            self.progress.best_sha256 = file_checksum(self.best_path)
         self.progress.stage_done = bool(self.model.stop_training)
         self.progress.counters = [_counters(companion) for companion in self.companions]
         save_variables(self.last_path, _variables(self.model), asdict(self.progress))

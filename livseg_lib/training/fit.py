@@ -9,7 +9,7 @@ from pathlib import Path
 import keras
 import pandas as pd
 
-from livseg_lib.atomic import written_aside
+from livseg_lib.atomic import locked, written_aside
 from livseg_lib.provenance import code_of, digest, made_with
 from livseg_lib.training.checkpoint import Checkpoint
 from livseg_lib.training.deep_supervision import on_every_head, training_twin
@@ -89,14 +89,15 @@ def fit(
     folder.mkdir(parents=True, exist_ok=True)
     settings = settings if validation is not None else replace(settings, monitor="loss")
     made_by = describe_training(model, training, validation, metrics, settings, description or {})
-    checkpoint = Checkpoint(folder, settings.monitor, made_by)
-    print(f"{model.name}: {checkpoint.state}", flush=True)
-    twin = training_twin(model)
-    for number, stage in enumerate(settings.stages):
-        current = checkpoint.progress.stage
-        if number > current or (number == current and not _is_over(checkpoint, stage)):
-            _fit_stage(twin, training, validation, metrics, settings, number, checkpoint, folder)
-    assign_arrays(model.weights, load_arrays(checkpoint.best_path)[0], checkpoint.best_path)
+    with locked(folder / "training"):  # of two at once the second finds what the first has done
+        checkpoint = Checkpoint(folder, settings.monitor, made_by)
+        print(f"{model.name}: {checkpoint.state}", flush=True)
+        twin = training_twin(model)
+        for number, stage in enumerate(settings.stages):
+            current = checkpoint.progress.stage
+            if number > current or (number == current and not _is_over(checkpoint, stage)):
+                _fit_stage(twin, training, validation, metrics, settings, number, checkpoint, folder)
+        assign_arrays(model.weights, load_arrays(checkpoint.best_path)[0], checkpoint.best_path)
     history = pd.DataFrame(checkpoint.progress.history)
     history.attrs["made_by"] = {
         "revision": checkpoint.progress.revision,
