@@ -11,6 +11,7 @@ from livseg_lib.errors import InputError
 from livseg_lib.training import fit as fitting
 from livseg_lib.training.fit import FitSettings, Stage, fit
 from livseg_lib.training.metrics import dice_metrics
+from livseg_lib.training.weights_file import load_arrays
 
 
 class Grey(keras.utils.PyDataset):
@@ -59,6 +60,11 @@ def test_the_best_epoch_is_that_of_the_validation_and_its_weights_are_kept(tmp_p
     # Adam moves by its rate a step while the gradient keeps its sign: two steps to the end of epoch 1.
     assert weight(network) == pytest.approx(0.2, rel=0.01)
     assert training.epochs == list(range(6))
+
+
+def test_of_equal_epochs_the_first_is_best(tmp_path):
+    train(tmp_path, stages=(Stage(2, 0.0),))
+    assert load_arrays(tmp_path / "best.safetensors")[1]["epoch"] == 1
 
 
 def test_without_validation_the_training_loss_decides(tmp_path):
