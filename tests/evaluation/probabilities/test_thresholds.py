@@ -58,3 +58,11 @@ def test_grid_and_refusal():
     assert (THRESHOLDS[0], THRESHOLDS[4], THRESHOLDS[-1], len(THRESHOLDS)) == (0.1, 0.3, 0.9, 17)
     with pytest.raises(InputError, match="no validation patient"):
         choose_threshold([])
+
+
+def test_a_little_better_is_better_however_far_from_a_half():
+    found = ProbabilityHistogram()
+    levels = np.array([255] * 999 + [230], np.uint8)  # all in the structure, one of them at 0.9
+    found.add(levels, np.ones(1000, bool))
+    found.add(np.array([130], np.uint8), np.zeros(1, bool))  # at 0.51: predicted at a half, not at 0.6
+    assert choose_threshold([found], grid=(0.5, 0.6)) == 0.6  # Dice 1 against 2000 / 2001
