@@ -212,3 +212,9 @@ def test_a_step_cannot_point_out_of_its_folder(tmp_path):
     (tmp_path / "model.json").write_text(json.dumps({"kind": "cascade", "steps": [step]}))
     with pytest.raises(InputError, match="not the name of a folder"):
         export_system(tmp_path, tmp_path / "out", scan())
+
+
+def test_the_same_network_is_the_same_onnx_file_whatever_was_exported_before(tmp_path):
+    network = shuffled(build_model("attention_unet", (32, 32, 1), 1, filters=2, levels=3))
+    files = [write_onnx(network, tmp_path / name).read_bytes() for name in ("first", "second")]
+    assert files[0] == files[1]
