@@ -15,6 +15,7 @@ NEEDED = {
     "isal": "isal",
     "jsonschema": "jsonschema",
     "pydicom": "pydicom",
+    "filelock": "filelock",
     "safetensors": "safetensors",
     "cc3d": "connected-components-3d",
     "edt": "edt",
