@@ -149,6 +149,9 @@ def _add_app(command: argparse.ArgumentParser) -> None:
     command.add_argument("--reports", type=Path, default=Path("reports"), help="where trained systems lie")
     command.add_argument("--port", type=int, help="of the page (default: the first free one from 7860 on)")
     command.add_argument("--share", action="store_true", help="a public link, for everyone who knows it")
+    command.add_argument(
+        "--host", action="append", default=[], metavar="NAME", help="a further name of it, as of a proxy"
+    )
 
 
 def _add_export(command: argparse.ArgumentParser) -> None:

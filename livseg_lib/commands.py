@@ -213,9 +213,12 @@ def evaluate(arguments: argparse.Namespace) -> int:
 
 def app(arguments: argparse.Namespace) -> int:
     """A page in the browser: drop a scan or a slice, see what is found in it, take it away."""
-    from livseg_lib.application.web_app import launch
+    from livseg_lib.application.visits import kept_until_stopped
 
-    launch(arguments.reports, arguments.port, arguments.share)
+    with kept_until_stopped() as visits:  # first: Gradio makes temporary folders while it is imported
+        from livseg_lib.application.web_app import launch
+
+        launch(arguments.reports, visits, arguments.port, arguments.share, arguments.host)
     return 0
 
 

@@ -19,6 +19,19 @@ TUMOR_TITLES = {
 }
 
 
+STEPS = {
+    "load": "Loading the system",
+    "read": "Reading the scan",
+    "predict": "Outlining",
+    "measure": "Measuring",
+}
+
+
+def at_work(step: str) -> str:
+    """What is being done, as HTML."""
+    return f'<p role="status">{STEPS.get(step, "Writing the result")} ...</p>'
+
+
 def refusal(sentence: str) -> str:
     """Why there is no answer, as HTML."""
     return f'<div class="verdict" role="alert">That did not work</div><p>{html.escape(sentence)}</p>'
@@ -26,23 +39,26 @@ def refusal(sentence: str) -> str:
 
 def verdict(given: Answer) -> str:
     """Whether a tumour is suspected, and how that is known, as HTML."""
-    presence = given.result.presence
+    presence = given.record["tumor_presence"]
     kind, text = {
         True: ("suspected", "Tumour suspected"),
         False: ("clear", "No tumour suspected"),
         None: ("", "Tumours were not looked for"),
-    }[presence.suspected]
-    sure = f" (probability {presence.probability:.2f})" if pd.notna(presence.probability) else ""
-    return f'<div class="verdict {kind}" role="status">{text}{sure}</div><p>{html.escape(presence.how)}</p>'
+    }[presence["suspected"]]
+    probability = presence["probability"]
+    sure = "" if probability is None else f" (probability {probability:.2f})"
+    return (
+        f'<div class="verdict {kind}" role="status">{text}{sure}</div><p>{html.escape(presence["how"])}</p>'
+    )
 
 
 def sentences(given: Answer) -> list[str]:
     """Measures of the liver, then what the reader should know of this case."""
-    liver = given.result.liver
+    liver = given.record["measures"]
     amounts = [
         f"{title} {liver[name]:.{digits}f} ml"
         for name, title, digits in (("liver_ml", "liver", 0), ("tumor_ml", "tumours", 1))
-        if pd.notna(liver.get(name))
+        if liver.get(name) is not None
     ]
     measured = [", ".join(amounts).capitalize() + "."] if amounts else []
     return [*measured, *filter(None, [given.note]), *given.record["notes"], *given.record["cautions"]]

@@ -1,22 +1,37 @@
-"""One upload from the browser or over HTTP to one answer; whatever goes wrong becomes a sentence."""
+"""One upload to one answer, in a process that can be stopped; whatever goes wrong becomes a sentence."""
 
 from __future__ import annotations
 
 import json
+import multiprocessing
+import os
 import shutil
-from collections.abc import Callable, Sequence
+import signal
+import threading
+import time
+from collections.abc import Callable, Generator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+import pandas as pd
+
 from livseg_lib.application.inputs import Reading, find_inputs
-from livseg_lib.application.patient import PatientResult, predict_case
+from livseg_lib.application.patient import predict_case
 from livseg_lib.application.predictor import Predictor, load_predictor
 from livseg_lib.application.results import RECORD, write_result
+from livseg_lib.application.shown_scan import keep_scan
 from livseg_lib.errors import InputError, reason_of
 
 LOADED_AT_ONCE = 2
 """Systems kept in memory."""
+LONGEST_SECONDS = 1200.0
+"""Of work on one upload, loading the system included: others wait in line."""
+TOO_LONG = (
+    f"This took more than {LONGEST_SECONDS / 60:.0f} minutes and was stopped. Use livseg predict for it."
+)
+ENDED = "The work on this file ended all at once: there may be too little memory for it."
 
 
 class Refused(Exception):
@@ -25,15 +40,20 @@ class Refused(Exception):
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """One case, treated and written."""
+    """What is told of one case; its scan and masks lie in the folder of the visit."""
 
-    result: PatientResult
     record: dict
     """As in record.json."""
+    tumors: pd.DataFrame
+    """A row a tumour (`measure_tumors`)."""
     archive: Path
     """Zip of all that `livseg predict` writes of a case."""
     note: str
     """A sentence where the upload held more than one case; else empty."""
+    depth: int
+    """Slices."""
+    start: int
+    """The slice to begin at."""
 
 
 def answer(
@@ -41,6 +61,7 @@ def answer(
     model: Path,
     folder: Path,
     series: str = "",
+    load: Callable[[Path], Predictor] = load_predictor,
     on_step: Callable[[str], None] = lambda step: None,
 ) -> Answer:
     """Treat the first case of the uploaded files with the system in `model`; everything is kept in `folder`.
@@ -50,19 +71,104 @@ def answer(
     """
     try:
         patients = find_inputs(_one_source(uploads, folder), reading=Reading(series or None), numbered=True)
-        result = predict_case(patients[0], loaded(model), on_step)
+        result = predict_case(patients[0], load(model), on_step)
         written = write_result(result, folder / "result")
         archive = Path(shutil.make_archive(str(folder / "livseg-result"), "zip", written))
+        start = keep_scan(result, folder / "shown")
+        record = json.loads((written / RECORD).read_text())
     except Exception as error:  # the next visitor is to be served whatever this upload did
         raise Refused(reason_of(error)) from error
     more = f"The upload holds {len(patients)} cases; this is the first." if len(patients) > 1 else ""
-    return Answer(result, json.loads((written / RECORD).read_text()), archive, more)
+    return Answer(record, result.tumors, archive, more, len(result.labels), start)
 
 
-@lru_cache(maxsize=LOADED_AT_ONCE)
-def loaded(model: Path) -> Predictor:
-    """The system in a model folder; the last ones asked for stay in memory."""
-    return load_predictor(model)
+class Worker:
+    """The process that answers, one upload after the other; what stops or ends it ends nobody else.
+
+    It is started when it is needed, and anew after it was stopped. When the app is gone, however that came
+    about, it deletes `root`, the folder with all that visitors left, and ends.
+    """
+
+    def __init__(self, root: Path, load: Callable[[Path], Predictor] = load_predictor) -> None:
+        self._root, self._load = root, load
+        self._busy = threading.Lock()
+        self._process: multiprocessing.process.BaseProcess | None = None
+        self._closed = False
+
+    def start(self, model: Path | None = None) -> None:
+        """Have the process there, with the system in `model` loaded, so that no visitor waits for that."""
+        if self._closed or (self._process is not None and self._process.is_alive()):
+            return
+        context = multiprocessing.get_context("spawn")
+        self._connection, theirs = context.Pipe()
+        arguments = (theirs, self._load, model, self._root)
+        self._process = context.Process(target=_work, args=arguments, daemon=True)
+        self._process.start()
+        theirs.close()  # so that the end of the process is the end of the connection
+
+    def ask(
+        self, uploads: Sequence[Path | str], model: Path, folder: Path, series: str = ""
+    ) -> Generator[str, None, Answer]:
+        """Gives the step that it is at about once a second, and returns what `answer` does.
+
+        Who stops listening stops the work. Raises Refused where there is no answer, or none in time.
+        """
+        with self._busy:
+            began, step, ended = time.monotonic(), "load", False
+            try:
+                self.start()
+                self._connection.send((uploads, model, folder, series))
+                while not ended:
+                    if time.monotonic() - began > LONGEST_SECONDS:
+                        raise Refused(TOO_LONG)
+                    yield step
+                    if self._connection.poll(1.0):
+                        step = self._connection.recv()
+                        ended = not isinstance(step, str)
+            except (EOFError, OSError) as error:
+                raise Refused(ENDED) from error
+            finally:
+                if not ended:
+                    self.stop()
+                    self.start()
+        if isinstance(step, Refused):
+            raise step
+        return step
+
+    def stop(self) -> None:
+        """End the process, whatever it is at."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.join()
+
+    def close(self) -> None:
+        """As `stop`, for good."""
+        self._closed = True
+        self.stop()
+
+
+def _work(connection, load: Callable[[Path], Predictor], model: Path | None, root: Path) -> None:
+    """The process of a Worker: takes questions until nobody is left to ask any."""
+    for number in (signal.SIGINT, signal.SIGHUP):  # a terminal sends them to the app, too, which ends this
+        signal.signal(number, signal.SIG_IGN)
+    threading.Thread(target=_end_with_the_app, args=[root], daemon=True).start()
+    loaded = lru_cache(LOADED_AT_ONCE)(load)
+    if model is not None:
+        with suppress(Exception):  # whoever asks for it is told
+            loaded(model)
+    with suppress(EOFError, OSError):
+        while True:
+            uploads, model, folder, series = connection.recv()
+            try:
+                connection.send(answer(uploads, model, folder, series, loaded, connection.send))
+            except Refused as error:
+                connection.send(Refused(str(error)))
+
+
+def _end_with_the_app(root: Path) -> None:
+    multiprocessing.parent_process().join()
+    shutil.rmtree(root, ignore_errors=True)
+    os._exit(1)
 
 
 def _one_source(uploads: Sequence[Path | str], folder: Path) -> Path:

@@ -54,10 +54,10 @@ class ShownScan:
         return cv2.resize(rgb, (rgb.shape[1], height), interpolation=cv2.INTER_LINEAR)
 
 
-def keep_scan(result: PatientResult, folder: Path) -> tuple[ShownScan, int]:
-    """Put a result's scan and labels into `folder`; returns it with the slice to begin at."""
+def keep_scan(result: PatientResult, folder: Path) -> int:
+    """Put a result's scan and labels into `folder`, for a ShownScan; returns the slice to begin at."""
     folder.mkdir(parents=True, exist_ok=True)
     np.save(folder / "voxels.npy", as_hu(result.scan.volume, result.modality).voxels)
     np.save(folder / "labels.npy", result.labels)
     np.save(folder / "spacing_mm.npy", np.asarray(result.scan.volume.spacing_mm, float))
-    return ShownScan(folder), slice_to_show(result.labels)
+    return slice_to_show(result.labels)

@@ -8,110 +8,70 @@ link exists only where it was asked for.
 from __future__ import annotations
 
 import os
+import shutil
 import threading
-from collections.abc import Iterator
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
 from pathlib import Path
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read while gradio is imported
 
 import gradio as gr
+from starlette.middleware import Middleware
 
-from livseg_lib.application.answer_texts import refusal, sentences, tumor_table, verdict
-from livseg_lib.application.answering import Answer, Refused, answer, loaded
+from livseg_lib.application.answer_texts import at_work, refusal, sentences, tumor_table, verdict
+from livseg_lib.application.answering import Answer, Refused, Worker
+from livseg_lib.application.guard import LARGEST_UPLOAD_BYTES, Guard
 from livseg_lib.application.page_parts import CSS, THEME, asking, showing
-from livseg_lib.application.quick_training import train_quickly
+from livseg_lib.application.quick_training import QuickTraining
 from livseg_lib.application.shelf import find_shelved, shelved_systems
-from livseg_lib.application.shown_scan import FOUND, ShownScan, keep_scan
-from livseg_lib.application.visits import FORGET_AFTER_SECONDS, Visits
+from livseg_lib.application.shown_scan import FOUND, ShownScan
+from livseg_lib.application.visits import Visits
 from livseg_lib.datasets.phantom import write_phantom
 from livseg_lib.errors import InputError
 from livseg_lib.reporting.surface_view import surface_figure
 
 WARNING = "Research only. Not for clinical use."
-LARGEST_UPLOAD = "2gb"
 LONGEST_QUEUE = 16
-SWEEP_SECONDS = 300.0
 PHANTOM_SEED = 7
 """Of nobody that a system has learnt from."""
-PROGRESS = gr.Progress()
+RESULT_PARTS = ("verdict", "cautions", "controls", "slice", "picture", "tumors", "archive", "more", "record")
+"""What `_outline` updates, in this order."""
 
 
-def launch(reports: Path, port: int | None = None, share: bool = False) -> None:
-    """Serve the page until it is stopped; on this machine alone unless `share` asks for a public link."""
-    visits = Visits()
-    os.environ["GRADIO_TEMP_DIR"] = str(visits.root / "gradio")  # where it keeps uploads and downloads
-    threading.Thread(target=_warm_up, args=[reports], daemon=True).start()
-    try:
-        build_app(reports, visits).launch(
-            server_port=port,
-            share=share,
-            max_file_size=LARGEST_UPLOAD,
-            theme=THEME,
-            css=CSS,
-            footer_links=["api"],
-            show_error=True,
-        )
-    finally:
-        visits.close()
+def launch(
+    reports: Path, visits: Visits, port: int | None = None, share: bool = False, hosts: Sequence[str] = ()
+) -> None:
+    """Serve the page until it is stopped; on this machine alone unless `share` asks for a public link.
+
+    `hosts` are further names under which a browser finds it, as those of a proxy.
+    """
+    with closing(Desk(reports, visits, Worker(visits.root))) as desk:
+        for shelved in shelved_systems(reports)[:1]:
+            desk.worker.start(shelved.folder)
+        page = open_page(desk, hosts, server_port=port, share=share)
+        try:
+            threading.Event().wait()
+        finally:
+            desk.close()
+            page.close(verbose=False)
 
 
-def build_app(reports: Path, visits: Visits) -> gr.Blocks:
-    """The page, for the trained systems below `reports`."""
-    forget = (int(SWEEP_SECONDS), int(FORGET_AFTER_SECONDS - SWEEP_SECONDS))
-    with gr.Blocks(title="livseg", analytics_enabled=False, delete_cache=forget) as page:
-        gr.HTML(f'<div class="warning">{WARNING} Nothing you drop here leaves this machine.</div>')
-        gr.Markdown("# livseg\nDrop a CT scan or a slice: liver and tumours are outlined and measured.")
-        with gr.Row():
-            with gr.Column(scale=2, min_width=300):
-                asked = asking(shelved_systems(reports))
-            with gr.Column(scale=5, min_width=320):
-                shown = showing()
-        _connect(page, reports, visits, asked, shown)
-        _serve_over_http(visits, reports)
-    return page.queue(max_size=LONGEST_QUEUE, default_concurrency_limit=1)
+@dataclass(frozen=True)
+class Desk:
+    """What the page works with."""
 
+    reports: Path
+    visits: Visits
+    worker: Worker
+    training: QuickTraining = field(default_factory=QuickTraining)
 
-def _warm_up(reports: Path) -> None:
-    """The first visitor shall not wait for TensorFlow."""
-    for shelved in shelved_systems(reports)[:1]:
-        with suppress(InputError):  # whoever asks for it is told
-            loaded(shelved.folder)
-
-
-def _connect(page: gr.Blocks, reports: Path, visits: Visits, asked: dict, shown: dict) -> None:
-    """What happens when."""
-    private = {"api_visibility": "private"}
-
-    def outline(files, model, series, request: gr.Request, progress=PROGRESS):
-        return _outline(visits, reports, _Question(files, model, series, request.session_hash), progress)
-
-    def picture(index, window, request: gr.Request):
-        return _picture(visits, request.session_hash, index, window)
-
-    def surface(request: gr.Request):
-        return _surface(visits, request.session_hash)
-
-    def forget(request: gr.Request):
-        visits.forget(request.session_hash)
-
-    inputs = [asked["files"], asked["model"], asked["series"]]
-    names = ["verdict", "cautions", "controls", "slice", "picture", "tumors", "archive", "more", "record"]
-    done = asked["go"].click(
-        outline, inputs, [shown[name] for name in names], concurrency_id="predict", **private
-    )
-    done.success(surface, None, shown["surface"], **private)
-    drawn = [shown["slice"], shown["window"]]
-    for control in drawn:
-        control.change(
-            picture, drawn, shown["picture"], show_progress="hidden", concurrency_limit=4, **private
-        )
-    asked["phantom"].click(lambda: _phantom(visits), None, asked["files"], **private)
-    fields = [asked[name] for name in ("log", "model", "go", "phantom", "untrained")]
-    asked["train"].click(lambda: (yield from _train(reports)), None, fields, **private)
-    page.load(lambda: _offer(reports), None, fields[1:], show_progress="hidden", **private)
-    page.unload(forget)
+    def close(self) -> None:
+        """End all work and delete all that was kept."""
+        self.worker.close()
+        self.training.stop()
+        self.visits.close()
 
 
 @dataclass(frozen=True)
@@ -124,38 +84,119 @@ class _Question:
     visit: str
 
 
-def _outline(visits: Visits, reports: Path, question: _Question, progress: gr.Progress) -> tuple:
-    """Updates of what is shown."""
+def open_page(desk: Desk, hosts: Sequence[str] = (), **options: object) -> gr.Blocks:
+    """Serve the page in a thread; `options` are those of `gradio.Blocks.launch`."""
+    page = _build_page(desk)
+    guard = Middleware(Guard, page=page, uploads=desk.visits.uploads, hosts=tuple(hosts))
+    fixed = {
+        "prevent_thread_lock": True,
+        "app_kwargs": {"middleware": [guard]},
+        "max_file_size": LARGEST_UPLOAD_BYTES,
+        "theme": THEME,
+        "css": CSS,
+        "footer_links": ["api"],
+        "run_history": False,  # it would keep results in the browser
+        "enable_monitoring": False,
+        "ssr_mode": False,  # no server beside the guarded one
+        "num_workers": 0,
+        "mcp_server": False,
+    }
+    page.launch(**fixed | options)
+    page.share = False  # the page for public links loads its script from elsewhere; this one suits them, too
+    return page
+
+
+def _build_page(desk: Desk) -> gr.Blocks:
+    with gr.Blocks(title="livseg", analytics_enabled=False) as page:
+        gr.HTML(f'<div class="warning">{WARNING} Nothing you drop here leaves this machine.</div>')
+        gr.Markdown("# livseg\nDrop a CT scan or a slice: liver and tumours are outlined and measured.")
+        with gr.Row():
+            with gr.Column(scale=2, min_width=300):
+                asked = asking(shelved_systems(desk.reports))
+            with gr.Column(scale=5, min_width=320):
+                shown = showing()
+        _connect(page, desk, asked, shown)
+        _serve_over_http(desk)
+    return page.queue(max_size=LONGEST_QUEUE, default_concurrency_limit=1, api_open=False)
+
+
+def _connect(page: gr.Blocks, desk: Desk, asked: dict, shown: dict) -> None:
+    """What happens when."""
+    private = {"api_visibility": "private"}
+
+    def outline(files, model, series, request: gr.Request):
+        yield from _outline(desk, _Question(files, model, series, request.session_hash))
+
+    def picture(index, window, request: gr.Request):
+        return _picture(desk.visits, request.session_hash, index, window)
+
+    def surface(request: gr.Request):
+        return _surface(desk.visits, request.session_hash)
+
+    def forget(request: gr.Request):
+        desk.visits.forget(request.session_hash)
+
+    inputs = [asked["files"], asked["model"], asked["series"]]
+    results = [shown[name] for name in RESULT_PARTS]
+    done = asked["go"].click(outline, inputs, results, concurrency_id="predict", **private)
+    done.success(surface, None, shown["surface"], **private)
+    drawn = [shown["slice"], shown["window"]]
+    for control in drawn:
+        control.change(
+            picture, drawn, shown["picture"], show_progress="hidden", concurrency_limit=4, **private
+        )
+    asked["phantom"].click(lambda: _phantom(desk.visits), None, asked["files"], **private)
+    fields = [asked[name] for name in ("log", "model", "go", "phantom", "untrained")]
+    asked["train"].click(lambda: (yield from _train(desk)), None, fields, concurrency_limit=4, **private)
+    page.load(lambda: _offer(desk.reports), None, fields[1:], show_progress="hidden", **private)
+    page.unload(forget)
+
+
+def _outline(desk: Desk, question: _Question) -> Iterator[tuple]:
+    """Updates of RESULT_PARTS: what is being done, again and again, then the answer."""
+    hidden = [gr.update(visible=False)] * 7
+    working = _answer(desk, question)
     try:
-        given = _answer(visits, reports, question, lambda step: progress(0, desc=step))
+        while True:
+            yield at_work(next(working)), "", *hidden
+    except StopIteration as ended:
+        given = ended.value
     except Refused as error:
-        return refusal(str(error)), "", *[gr.update(visible=False)] * 7
-    scan, start = keep_scan(given.result, visits.folder(question.visit) / "shown")
-    depth = len(given.result.labels)
-    return (
+        yield refusal(str(error)), "", *hidden
+        return
+    finally:
+        working.close()
+    scan = ShownScan(desk.visits.folder(question.visit) / "shown")
+    depth, start = given.depth, given.start
+    yield (
         verdict(given),
         "\n".join(f"- {sentence}" for sentence in sentences(given)),
         gr.update(visible=True),
         gr.update(maximum=max(1, depth - 1), value=start, interactive=depth > 1, visible=True),
         gr.update(value=scan.picture(start, "liver"), visible=True),
-        gr.update(value=tumor_table(given.result.tumors), visible=True),
+        gr.update(value=tumor_table(given.tumors), visible=True),
         gr.update(value=str(given.archive), visible=True),
         gr.update(visible=True),
         gr.update(value=given.record, visible=True),
     )
 
 
-def _answer(visits: Visits, reports: Path, question: _Question, on_step=lambda step: None) -> Answer:
-    """Raises Refused with a sentence for the visitor."""
+def _answer(desk: Desk, question: _Question) -> Generator[str, None, Answer]:
+    """As `Worker.ask`. What was begun for a visitor who does not stay for the answer is deleted."""
     try:
-        model = find_shelved(reports, question.model).folder
-        folder = visits.begin(question.visit)
-        return answer(question.files or [], model, folder, (question.series or "").strip(), on_step)
+        model = find_shelved(desk.reports, question.model).folder
     except InputError as error:
         raise Refused(f"{error.problem} {error.remedy}") from error
-    except Refused:
-        visits.forget(question.visit)
-        raise
+    folder, given = desk.visits.begin(question.visit), None
+    try:
+        given = yield from desk.worker.ask(
+            question.files or [], model, folder, (question.series or "").strip()
+        )
+    finally:
+        if given is None:
+            desk.visits.forget(question.visit)
+            shutil.rmtree(folder, ignore_errors=True)  # where its tab was closed, it was forgotten before
+    return given
 
 
 def _picture(visits: Visits, visit: str, index: int, window: str):
@@ -183,11 +224,15 @@ def _phantom(visits: Visits) -> list[str]:
     return [str(folder / "volume-0.nii.gz")]
 
 
-def _train(reports: Path) -> Iterator[tuple]:
-    """Lines of the training as they come; at the end the system is there to be used."""
-    for text in train_quickly():
-        yield gr.update(value=text, visible=True), *[gr.update()] * 4
-    yield gr.update(), *_offer(reports)
+def _train(desk: Desk) -> Iterator[tuple]:
+    """Lines of the training as they come; at the end the system is there to be used.
+
+    There is none where a system can be used already, whoever asks: the button is not offered then.
+    """
+    if not shelved_systems(desk.reports):
+        for text in desk.training.run():
+            yield gr.update(value=text, visible=True), *[gr.update()] * 4
+    yield gr.update(), *_offer(desk.reports)
 
 
 def _offer(reports: Path) -> tuple:
@@ -202,16 +247,23 @@ def _offer(reports: Path) -> tuple:
     return model, ready, ready, gr.update(visible=not systems)
 
 
-def _serve_over_http(visits: Visits, reports: Path) -> None:
+def _serve_over_http(desk: Desk) -> None:
     """The endpoint /predict: the record of one case, and a zip of its mask, measures, page and record."""
 
     def predict(files, system, series, request: gr.Request):
         visit = request.session_hash or os.urandom(16).hex()
+        working = _answer(desk, _Question(files, system, series, visit))
         try:
-            given = _answer(visits, reports, _Question(files, system, series, visit))
+            while True:
+                next(working)
+                yield gr.skip(), gr.skip()
+        except StopIteration as ended:
+            given = ended.value
         except Refused as error:
             raise gr.Error(str(error), print_exception=False) from None
-        return given.record, str(given.archive)
+        finally:
+            working.close()
+        yield given.record, str(given.archive)
 
     with gr.Group(visible=False):  # components without a face: they check and carry what is sent
         inputs = [gr.File(file_count="multiple", label="files")]

@@ -8,10 +8,11 @@ from contextlib import closing
 import pytest
 from application.test_shelf import make_run
 from application.test_web_app import served  # noqa: F401
-from application.toy_system import toy_voxels, write_toy_nifti
+from application.toy_system import load_toy, toy_voxels, write_toy_nifti
 
-from livseg_lib.application import web_app
+from livseg_lib.application.answering import Worker
 from livseg_lib.application.visits import Visits
+from livseg_lib.application.web_app import Desk, open_page
 
 WAIT = 30_000
 
@@ -77,10 +78,10 @@ def test_the_slider_draws_another_slice_and_the_zip_comes_down(visit, tmp_path):
 
 def test_what_was_trained_while_the_page_was_up_is_offered_to_the_next_visitor(browser, tmp_path):
     visits = Visits()
-    page = web_app.build_app(tmp_path, visits)
-    _, address, _ = page.launch(prevent_thread_lock=True, quiet=True)
-    with closing(page), closing(visits), closing(browser.new_context()) as context:
-        anna = context.new_page()
+    desk = Desk(tmp_path, visits, Worker(visits.root, load_toy))
+    page = open_page(desk, quiet=True)
+    with closing(page), closing(desk), closing(browser.new_context()) as context:
+        anna, address = context.new_page(), page.local_url
         anna.goto(address)
         anna.wait_for_selector("button:has-text('Train the quick system')", timeout=WAIT)
         make_run(tmp_path, "run", 0, [("toy", "liver", "patient", 0.9)], ["toy"])

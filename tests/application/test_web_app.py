@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import tempfile
+import time
 import zipfile
+from contextlib import closing
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 from application.test_shelf import make_run
-from application.toy_system import toy_predictor, toy_voxels, write_toy_nifti
+from application.toy_system import load_toy, toy_voxels, write_toy_nifti
 from PIL import Image
 
 gradio_client = pytest.importorskip("gradio_client")
@@ -17,23 +22,31 @@ pytest.importorskip("gradio")
 
 from livseg_lib.application import answering, web_app  # noqa: E402
 from livseg_lib.application.answer_texts import verdict  # noqa: E402
+from livseg_lib.application.answering import Refused, Worker, answer  # noqa: E402
 from livseg_lib.application.visits import Visits  # noqa: E402
+from livseg_lib.application.web_app import Desk, open_page  # noqa: E402
 
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory):
-    """(address, visits) of an app whose only system is the toy."""
-    patch = pytest.MonkeyPatch()
-    patch.setattr(answering, "loaded", lambda model: toy_predictor())
+    """(address, visits) of an app whose systems are the toy and one that never answers."""
     reports = tmp_path_factory.mktemp("reports")
-    make_run(reports, "run", 0, [("toy", "liver", "patient", 0.9), ("toy", "tumor", "patient", 0.5)], ["toy"])
+    rows = [
+        ("toy", "liver", "patient", 0.9),
+        ("toy", "tumor", "patient", 0.5),
+        ("slow", "liver", "patient", 0.1),
+    ]
+    make_run(reports, "run", 0, rows, ["toy", "slow"])
     visits = Visits()
-    page = web_app.build_app(reports, visits)
-    _, address, _ = page.launch(prevent_thread_lock=True, quiet=True, max_file_size="1mb")
-    yield address, visits
-    page.close()
-    visits.close()
-    patch.undo()
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        closing(Desk(reports, visits, Worker(visits.root, load_toy))) as desk,
+    ):
+        patch.setenv("GRADIO_TEMP_DIR", str(visits.uploads))
+        patch.setattr(tempfile, "tempdir", str(visits.scratch))
+        page = open_page(desk, quiet=True, max_file_size="1mb")
+        yield page.local_url, visits
+        page.close()
 
 
 def ask(client, *files: Path, system: str = "run/toy"):
@@ -76,11 +89,11 @@ def refusal(client, *files: Path, **options) -> str:
 def test_a_wrong_file_is_refused_in_words_without_a_path(client, served, tmp_path):
     (tmp_path / "letter.nii.gz").write_text("dear doctor")
     (tmp_path / "letter.zip").write_text("dear doctor")
-    before = sorted(served[1].root.iterdir())
+    before = sorted(served[1].results.iterdir())
     for name in ("letter.nii.gz", "letter.zip"):
         message = refusal(client, tmp_path / name)
         assert message.strip() and "/" not in message.replace("and/or", "")
-    assert sorted(served[1].root.iterdir()) == before
+    assert sorted(served[1].results.iterdir()) == before
 
 
 def test_an_unknown_system_or_a_path_is_refused(client, tmp_path):
@@ -113,25 +126,98 @@ def test_a_slice_of_a_visit_is_drawn_and_of_no_other(served, tmp_path):
     client = gradio_client.Client(address, verbose=False, download_files=str(tmp_path))
     ask(client, write_toy_nifti(tmp_path / "scan.nii.gz", toy_voxels()))
     folder = visits.folder(client.session_hash)
-    given = answering.answer([tmp_path / "scan.nii.gz"], Path("toy"), visits.begin("other"))
-    _, start = web_app.keep_scan(given.result, visits.folder("other") / "shown")
-    assert start in (2, 3)
-    picture = web_app._picture(visits, "other", start, "liver")
+    other = visits.begin("other")
+    given = answer([tmp_path / "scan.nii.gz"], Path("toy"), other, load=load_toy)
+    assert given.start in (2, 3) and given.depth == 6
+    picture = web_app._picture(visits, "other", given.start, "liver")
     assert picture.dtype == np.uint8 and picture.shape[2] == 3
     assert "suspected" in verdict(given)
     visits.forget("other")
-    assert not isinstance(web_app._picture(visits, "other", start, "liver"), np.ndarray)
+    assert not isinstance(web_app._picture(visits, "other", given.start, "liver"), np.ndarray)
     assert folder.exists()
 
 
-def test_a_training_ends_with_a_system_to_use(tmp_path, monkeypatch):
-    def train():
-        yield "epoch 1 of 5"
-        make_run(tmp_path, "run", 0, [("toy", "liver", "patient", 0.9)], ["toy"])
-        yield "Trained."
+def test_the_work_of_a_visitor_who_leaves_is_stopped_and_the_next_one_is_served(served, client, tmp_path):
+    address, visits = served
+    scan = write_toy_nifti(tmp_path / "scan.nii.gz", toy_voxels())
+    leaving = gradio_client.Client(address, verbose=False, download_files=str(tmp_path))
+    job = leaving.submit([gradio_client.handle_file(scan)], "run/slow", "", api_name="/predict")
+    while visits.folder(leaving.session_hash) is None:
+        time.sleep(0.05)
+    job.cancel()
+    (tmp_path / "letter.zip").write_text("dear doctor")
+    assert "zip" in refusal(client, tmp_path / "letter.zip")  # in the same line, so after the other
+    assert visits.folder(leaving.session_hash) is None
 
-    monkeypatch.setattr(web_app, "train_quickly", train)
-    *told, (_, model, go, phantom, untrained) = web_app._train(tmp_path)
+
+def test_work_has_a_limit(tmp_path, monkeypatch):
+    monkeypatch.setattr(answering, "LONGEST_SECONDS", 0.5)
+    with closing(Worker(tmp_path / "root", load_toy)) as worker:
+        asked = worker.ask([write_toy_nifti(tmp_path / "a.nii.gz", toy_voxels())], Path("slow"), tmp_path)
+        with pytest.raises(Refused, match="was stopped"):
+            list(asked)
+
+
+def test_a_process_that_ends_all_at_once_is_a_sentence_and_the_next_one_answers(tmp_path):
+    scan = write_toy_nifti(tmp_path / "a.nii.gz", toy_voxels())
+    with closing(Worker(tmp_path / "root", load_toy)) as worker:
+        asked = worker.ask([scan], Path("slow"), tmp_path)
+        next(asked)
+        worker._process.kill()  # as the system does where memory runs out
+        with pytest.raises(Refused, match="too little memory"):
+            list(asked)
+        assert worker._process.is_alive()
+
+
+def test_an_address_or_a_file_of_the_app_is_no_upload(served, tmp_path):
+    for path in ("http://127.0.0.1:1/scan.png", "https://example.org/scan.png", "/etc/passwd", str(tmp_path)):
+        data = [[{"path": path, "meta": {"_type": "gradio.FileData"}}], "", ""]
+        told = httpx.post(f"{served[0]}gradio_api/call/predict", json={"data": data})
+        assert (told.status_code, told.text) == (400, "Upload the file first.")
+
+
+def test_only_what_the_page_needs_is_served_and_never_kept(served):
+    address = served[0]
+    for path in (
+        "monitoring",
+        "gradio_api/runs",
+        "gradio_api/file=http://127.0.0.1/",
+        "?deep_link=a",
+        "login",
+    ):
+        assert httpx.get(address + path).status_code == 404
+    told = httpx.get(address)
+    assert told.status_code == 200 and told.headers["cache-control"] == "no-store"
+    assert "connect-src 'self'" in told.headers["content-security-policy"]
+    outside = httpx.get(f"{address}gradio_api/file={Path(__file__)}")
+    assert outside.status_code == 403
+
+
+def test_what_goes_wrong_within_names_no_path(served):
+    """A slider far off, a window that there is none of: whatever a visitor may send."""
+    functions = httpx.get(f"{served[0]}config").json()["dependencies"]
+    for number, data in itertools.product(
+        range(len(functions)), ([], [None] * 3, ["x", {}, -1], [1e300, "liver"])
+    ):
+        question = {"fn_index": number, "session_hash": "stranger", "data": data}
+        told = httpx.post(f"{served[0]}gradio_api/queue/join", json=question)
+        assert str(served[1].root.parent) not in told.text
+    with httpx.stream("GET", f"{served[0]}gradio_api/queue/data?session_hash=stranger", timeout=60) as told:
+        events = "".join(told.iter_text())
+    assert str(served[1].root.parent) not in events and "livseg_lib" not in events
+
+
+def test_a_training_ends_with_a_system_to_use(tmp_path):
+    class Training:
+        def run(self):
+            yield "epoch 1 of 5"
+            make_run(tmp_path, "run", 0, [("toy", "liver", "patient", 0.9)], ["toy"])
+            yield "Trained."
+
+    desk = Desk(tmp_path, None, None, Training())
+    *told, (_, model, go, phantom, untrained) = web_app._train(desk)
     assert [log["value"] for log, *_ in told] == ["epoch 1 of 5", "Trained."]
     assert model["value"] == "run/toy" and go["visible"] and phantom["visible"]
     assert not untrained["visible"]
+    (only,) = web_app._train(desk)  # whoever asks without the button
+    assert only[1]["value"] == "run/toy"
