@@ -29,8 +29,9 @@ ASKED = re.compile(rf"{API}/(queue/join|call/(v2/)?\w+/?|cancel|reset/?|upload)"
 """All that the page and a client need. Gradio serves more: proxies, logins, monitoring, deep links."""
 HEADERS = {
     "Content-Security-Policy": (
-        "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; "
-        "img-src 'self' data: blob:; font-src 'self' data:; media-src 'self' data: blob:; "
+        "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; "
+        "style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; font-src 'self' data:; "
+        "media-src 'self' data: blob:; "
         "worker-src 'self' blob:; connect-src 'self'; object-src 'none'; base-uri 'self'; "
         "form-action 'self'; frame-ancestors 'self'"
     ),
@@ -40,7 +41,8 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
 }
-"""Sent with every answer. Gradio's page has scripts and styles in it; none is fetched from elsewhere."""
+"""Sent with every answer. Gradio's page has scripts in it and compiles templates: what the rules
+prevent is that anything is fetched from, sent to or framed by another site."""
 
 
 class Guard:

@@ -14,7 +14,8 @@ import httpx
 import numpy as np
 import pytest
 from application.test_shelf import make_run
-from application.toy_system import load_toy, toy_voxels, write_toy_nifti
+from application.toy_loading import load_toy
+from application.toy_system import toy_voxels, write_toy_nifti
 from PIL import Image
 
 gradio_client = pytest.importorskip("gradio_client")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, field
 
 import nibabel
@@ -43,13 +42,6 @@ def toy_predictor(version: str = "1", structures: tuple[str, ...] = ("liver", "t
     part = ToyPart(structures)
     identity = {"system": "toy", "model": {"weights_sha256": version}}
     return Predictor(Cascade("toy", structures, (Step("toy", part),), 0), identity)
-
-
-def load_toy(model) -> Predictor:
-    """Instead of `load_predictor`, in the process of an app's Worker; "slow" loads for ever."""
-    if model.name == "slow":
-        time.sleep(600)
-    return toy_predictor()
 
 
 def toy_part(predictor: Predictor) -> ToyPart:
