@@ -163,6 +163,7 @@ def _work(connection, load: Callable[[Path], Predictor], model: Path | None, roo
                 connection.send(answer(uploads, model, folder, series, loaded, connection.send))
             except Refused as error:
                 connection.send(Refused(str(error)))
+    _end_with_the_app(root)
 
 
 def _end_with_the_app(root: Path) -> None:

@@ -35,11 +35,13 @@ def kept_until_stopped() -> Iterator[Visits]:
     visits = Visits()
     atexit.register(visits.close)  # once more, when the last thread that may write has ended
     os.environ["GRADIO_TEMP_DIR"] = str(visits.uploads)
-    os.environ["TMPDIR"] = tempfile.tempdir = str(visits.scratch)
+    before, tempfile.tempdir = tempfile.tempdir, str(visits.scratch)
+    os.environ["TMPDIR"] = str(visits.scratch)
     try:
         yield visits
     finally:
         visits.close()
+        tempfile.tempdir = before
 
 
 def _stop(number: int, frame: object) -> None:

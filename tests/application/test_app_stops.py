@@ -74,9 +74,8 @@ def test_nothing_is_left_by_any_signal(number, tmp_path):
     with subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL) as app:
         try:
             client = connected(f"http://127.0.0.1:{port}", app)
-            nibabel.save(
-                nibabel.Nifti1Image(np.zeros((8, 8, 4), np.int16), np.eye(4)), tmp_path / "scan.nii.gz"
-            )
+            voxels = np.random.default_rng(0).normal(size=(8, 8, 4)) * 100
+            nibabel.save(nibabel.Nifti1Image(voxels.astype(np.int16), np.eye(4)), tmp_path / "scan.nii.gz")
             scan = gradio_client.handle_file(tmp_path / "scan.nii.gz")
             client.predict([scan], "run/toy", "", api_name="/predict")
             client.submit([scan], "run/slow", "", api_name="/predict")

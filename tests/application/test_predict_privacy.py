@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import shutil
 import warnings
+import zipfile
 
 import nibabel
 import numpy as np
@@ -15,10 +17,11 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from pydicom.datadict import DicomDictionary
 from pydicom.uid import generate_uid
-from toy_system import toy_predictor, toy_voxels
+from toy_system import toy_labels, toy_predictor, toy_voxels
 
 from livseg_lib.application.batch import describe_case, predict_batch
 from livseg_lib.application.inputs import Reading, find_inputs
+from livseg_lib.cli import main
 
 NAME, BIRTH_DATE = "ZQXPLANTED", "19331122"
 """In no file of the world but those of this test."""
@@ -53,9 +56,10 @@ def planted_series(tmp_path_factory):
     return folder
 
 
-def write_planted_nifti(path):
+def write_planted_nifti(path, labels=False):
+    voxels = toy_labels(toy_voxels()) if labels else toy_voxels()
     fields = {"descrip": NAME, "db_name": NAME, "aux_file": NAME, "intent_name": NAME}
-    write_nifti(path, toy_voxels().transpose(2, 1, 0), **fields)
+    write_nifti(path, voxels.transpose(2, 1, 0), **fields)
     image = nibabel.load(path)
     image.header.extensions.append(nibabel.nifti1.Nifti1Extension("comment", NAME.encode()))
     nibabel.save(image, path)
@@ -137,3 +141,32 @@ def test_a_kept_identity_is_in_the_dicom_seg_alone(planted_series, tmp_path, cap
         *("PatientName", "PatientID", "PatientSex"),
         *("StudyID", "AccessionNumber", "ReferringPhysicianName"),
     }
+
+
+def test_check_extract_and_evaluate_name_nobody(planted_series, tmp_path, capfd, caplog):
+    """A good case, a damaged one, pictures and a series; a zip with a comment."""
+    labels, rooms = tmp_path / "labels", {name: tmp_path / name for name in ("lits", "pictures", "dicom")}
+    for folder in (labels, *rooms.values()):
+        folder.mkdir()
+    for number in (0, 1):
+        for kind in ("volume", "segmentation"):
+            write_planted_nifti(rooms["lits"] / f"{kind}-{number}.nii.gz", labels=kind == "segmentation")
+        shutil.copy(rooms["lits"] / f"segmentation-{number}.nii.gz", labels / f"case-{number}.nii.gz")
+    cut = rooms["lits"] / "volume-1.nii.gz"
+    cut.write_bytes(cut.read_bytes()[:-30])
+    for folder, name in (("train_images", "1.png"), ("train_masks", "1.png")):
+        (rooms["pictures"] / folder).mkdir()
+        write_planted_picture(rooms["pictures"] / folder / name)
+    with zipfile.ZipFile(rooms["dicom"] / "series.zip", "w") as archive:
+        archive.comment = NAME.encode()
+        for path in planted_series.iterdir():
+            archive.write(path, path.name)
+    for name, folder in rooms.items():
+        main(["check", str(folder), "--out", str(tmp_path / "out" / f"check-{name}")])
+        main(["extract", str(folder), "--out", str(tmp_path / "out" / f"slices-{name}"), "--workers", "1"])
+    scores = tmp_path / "out" / "scores.json"
+    main(["evaluate", "--reference", str(labels), "--prediction", str(labels), "--out", str(scores)])
+    printed = capfd.readouterr()
+    assert scores.exists() and (tmp_path / "out" / "check-lits" / "findings.csv").exists()
+    assert places_of([NAME, BIRTH_DATE], tmp_path / "out") == []
+    assert NAME not in printed.out + printed.err + caplog.text
