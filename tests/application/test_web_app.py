@@ -147,7 +147,7 @@ def test_the_work_of_a_visitor_who_leaves_is_stopped_and_the_next_one_is_served(
         time.sleep(0.05)
     job.cancel()
     (tmp_path / "letter.zip").write_text("dear doctor")
-    assert "zip" in refusal(client, tmp_path / "letter.zip")  # in the same line, so after the other
+    assert "DICOM" in refusal(client, tmp_path / "letter.zip")  # in the same line, so after the other
     assert visits.folder(leaving.session_hash) is None
 
 
