@@ -98,7 +98,7 @@ def sorter(tmp_path):
     """An untrained slice sorter whose gate lets nothing through."""
     options = {"filters": 4, "levels": 2, "pixels": 32}
     network = build_classifier("slice_sorter", (128, 128, 3), len(REGIONS), **options)
-    trained = TrainedSorter("slice_sorter", "slice_sorter", options, network, Recipe(), REGIONS, gate=1.1)
+    trained = TrainedSorter("slice_sorter", "slice_sorter", options, network, Recipe(), REGIONS, gate=1.0)
     return save_sorter(trained, tmp_path / "sorter")
 
 

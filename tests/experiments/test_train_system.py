@@ -15,7 +15,7 @@ from livseg_lib.preprocessing import Recipe
 from livseg_lib.training.fit import Stage
 from livseg_lib.training.model_folder import load_model, save_model
 
-RECIPE = Recipe(windows=("liver",), size=128)
+RECIPE = Recipe(windows=("liver",), size=32)
 
 PLAN = TrainingPlan(
     system="tiny",
@@ -31,13 +31,13 @@ PLAN = TrainingPlan(
 
 @pytest.fixture
 def extracted(tmp_path):
-    """Six patients of six 16-pixel slices, two of them with a bright liver and a dark tumour in it."""
+    """Six patients of six 32-pixel slices, two of them with a bright liver and a dark tumour in it."""
     generator, rows = np.random.default_rng(0), []
     for patient in range(6):
         case = f"volume-{patient}"
-        masks = np.zeros((6, 16, 16), np.uint8)
-        masks[2:4, 4:12, 4:12], masks[3, 6:9, 6:9] = 1, 2
-        images = generator.integers(0, 60, (6, 16, 16, 1)) + np.array([0, 150, 80])[masks][..., None]
+        masks = np.zeros((6, 32, 32), np.uint8)
+        masks[2:4, 8:24, 8:24], masks[3, 12:18, 12:18] = 1, 2
+        images = generator.integers(0, 60, (6, 32, 32, 1)) + np.array([0, 150, 80])[masks][..., None]
         (tmp_path / case).mkdir()
         np.save(tmp_path / case / "images.npy", images.astype(np.uint8))
         np.save(tmp_path / case / "masks.npy", masks)
@@ -66,7 +66,7 @@ def test_a_system_is_trained_saved_and_tells_what_it_cost(extracted, tmp_path):
     assert facts["seconds"] > 0 and facts["peak_memory_mb"] > 0
     assert set(system.trained.thresholds) == {"liver", "tumor"} and system.trained.recipe == RECIPE
     again = load_model(save_model(system.trained, tmp_path / "model"))
-    pictures = np.random.default_rng(1).random((2, 16, 16, 1), np.float32)
+    pictures = np.random.default_rng(1).random((2, 32, 32, 1), np.float32)
     expected = system.trained.network.predict_on_batch(pictures)
     np.testing.assert_array_equal(again.network.predict_on_batch(pictures), expected)
 

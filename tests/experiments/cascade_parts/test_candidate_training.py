@@ -227,9 +227,9 @@ def test_the_cascade_without_its_forest_and_with_it(cohort, tmp_path):
     slices, cases, folder = cohort
     folders = RunFolders(tmp_path, "run")
     lesions = train_system(PLAN, slices, folder, tmp_path / "training", "run").trained
-    save_model(at_probability(lesions, 0.0), folders.model("unet_lesions"))
+    save_model(at_probability(lesions, 1e-9), folders.model("unet_lesions"))
     options = {"filters": 2, "levels": 2, "patch": 4}
-    network, both = build_model("unet", (128, 128, 1), 2, **options), {"liver": 0.0, "tumor": 1.1}
+    network, both = build_model("unet", (128, 128, 1), 2, **options), {"liver": 1e-9, "tumor": 1.0}
     training = {"n_train_patients": 3, "seconds": 1.0}
     liver = TrainedModel("unet", "unet", options, network, RECIPE, "both", both, training)
     save_model(liver, folders.model("unet"))
