@@ -334,7 +334,7 @@ def own_results() -> tuple[Path, list, list]:
 
 
 def _spoil_one_file(rng: np.random.Generator, folder: Path) -> None:
-    """A file below is lost, emptied, or damaged if it is JSON or a table."""
+    """A file below is lost or cut in half, or, if it is JSON or a table, damaged."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     path = files[rng.integers(len(files))]
     if path.suffix in (".json", ".csv") and rng.random() < 0.7:

@@ -27,7 +27,6 @@ FEW, MANY = 200, int(os.environ.get("LIVSEG_FAULTS", "2000"))
 AGAIN, _, SEED = os.environ.get("LIVSEG_FAULT", "").partition(":")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in DOORS if name not in WITH_TENSORFLOW])
 def test_a_few_damaged_inputs(name, tmp_path):
     draw(name, FEW, tmp_path)
