@@ -16,7 +16,7 @@ from livseg_lib.preprocessing.recipe import Recipe
 from livseg_lib.training.model_folder import TrainedModel, load_model, save_model
 
 OPTIONS = {"filters": 2, "levels": 3}
-ABSENT = object()
+ABSENT = "left out"
 
 
 @pytest.fixture(scope="module")
