@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,19 @@ ON_ANY_MACHINE = {"deadline": None, "suppress_health_check": [HealthCheck.too_sl
 settings.register_profile("fixed", derandomize=True, database=None, **ON_ANY_MACHINE)
 settings.register_profile("explore", **ON_ANY_MACHINE)
 settings.load_profile("fixed")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--order 1` shuffles the files and the tests within each by that seed: no test may hang on another."""
+    parser.addoption("--order", type=int, help="seed by which the tests are shuffled")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Files stay together: tests of one share what is costly."""
+    if (seed := config.getoption("--order")) is not None:
+        draw = random.Random(seed)
+        place = {path: draw.random() for path in sorted({item.path for item in items})}
+        items.sort(key=lambda item: (place[item.path], draw.random()))
 
 
 def pytest_configure(config: pytest.Config) -> None:
