@@ -30,6 +30,9 @@ after an alignment that is a few mm off do not."""
 NEARBY_MM = 10.0
 """Tumours that share nothing with any other are the same where their centres lie at most so far apart."""
 
+MOST_TUMORS = 2000
+"""In one scan: matching takes seconds for so many, and its time grows with the cube of their number."""
+
 KINDS = ("matched", "merged", "split", "regrouped", "vanished", "new")
 
 
@@ -74,7 +77,7 @@ def match_tumors(
 
     Ids are those of `components.label_components`. Tumours that overlap by `shared` of the smaller one
     belong together, and so do groups of them; of those left over the nearest within `nearby_mm` are pairs.
-    Raises InputError where a volume shows no liver, or its spacing is unknown.
+    Raises InputError where a volume shows no liver or more than MOST_TUMORS, or its spacing is unknown.
     """
     require_volumes(before=before)
     require_volumes(after=after)
@@ -84,6 +87,9 @@ def match_tumors(
     ids, counts = zip(
         *(label_components(structure_mask(each, "tumor")) for each in (before, after)), strict=True
     )
+    if max(counts) > MOST_TUMORS:
+        problem = f"show {max(counts):,} separate tumours in one scan; {MOST_TUMORS:,} can be matched."
+        raise InputError("the labels", problem, "Remove the specks first; no liver has so many tumours.")
     links = _overlapping(ids[0], _taken(ids[1], places), counts, shared)
     _link_nearest(
         links,

@@ -107,3 +107,10 @@ def test_a_part_of_the_smaller_tumour_counts_whichever_scan_it_is_in():
         assert found == [("matched", (1,), (1,))]  # 5 of 10, though a 32nd of the larger
         apart = kinds(liver(before), liver(after), shared=0.51, nearby_mm=0.0)
         assert [kind for kind, *_ in apart] == ["vanished", "new"]
+
+
+def test_thousands_of_specks_are_refused_at_once():
+    labels = np.ones((20, 60, 60), np.uint8)
+    labels[::2, ::2, ::2] = 2  # 9,000 of one voxel each
+    with pytest.raises(InputError, match="9,000 separate tumours"):
+        match_tumors(labels, (1, 1, 1), labels, (1, 1, 1))
