@@ -23,7 +23,7 @@ from livseg_lib.datasets import Case, Dataset, check_dataset, find_cases
 from livseg_lib.errors import InputError
 
 SHAPE = (6, 16, 20)
-COMMANDS = 0.03
+COMMANDS = 0.01
 """Share of the inputs that `livseg check` or `livseg extract` meets too."""
 HEADERS = {348: nibabel.Nifti1Image, 540: nibabel.Nifti2Image}
 
