@@ -6,10 +6,11 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from livseg_lib.application.predictor import Predictor, hu_seen, training_runs
+from livseg_lib.application.predictor import Predictor, hu_seen, networks_of, training_runs
 from livseg_lib.application.scan import Scan
 from livseg_lib.datasets.findings import liver_hu_findings, volume_findings
 from livseg_lib.postprocessing.tumor_measures import mean_liver_hu
+from livseg_lib.preprocessing.prepare import picture_code
 
 LITS_PIXEL_MM, LITS_STEP_MM = (0.56, 1.0), (0.45, 6.0)
 """Spacing within and between slices in the LiTS benchmark (system K: Bilic et al. 2023,
@@ -23,7 +24,7 @@ WHOLE_LIVER_SLICES = 16
 
 def cautions(scan: Scan, labels: np.ndarray, predictor: Predictor) -> list[str]:
     """What speaks for caution with the `labels` (D, H, W) that `predictor` found in this scan."""
-    found = [_about_training(training_runs(predictor.system))]
+    found = [_about_training(training_runs(predictor.system)), _about_pictures(predictor)]
     if scan.is_picture:
         found += [_about_picture(scan, hu_seen(predictor.system))]
     else:
@@ -45,6 +46,18 @@ def _about_training(runs: Sequence[str]) -> str:
         f"The system was trained on synthetic phantoms (run {', '.join(phantoms)}): "
         "on a real scan it shows how the program works, and nothing more."
     )
+
+
+def _about_pictures(predictor: Predictor) -> str:
+    today = picture_code()
+    others = [
+        trained.system
+        for trained in networks_of(predictor.system)
+        if trained.training.get("picture_code", today) != today
+    ]
+    if not others:
+        return ""
+    return f"The code that makes pictures of scans is not the one that {', '.join(others)} was trained with."
 
 
 def _about_picture(scan: Scan, seen_hu: tuple[float, float]) -> str:

@@ -21,7 +21,8 @@ from livseg_lib.preprocessing.geometry import (
     working_grid,
 )
 from livseg_lib.preprocessing.recipe import Recipe
-from livseg_lib.preprocessing.windows import Window, apply_window, window_bounds
+from livseg_lib.preprocessing.windows import WINDOWS, Window, apply_window, window_bounds
+from livseg_lib.provenance import code_of
 from livseg_lib.volumes import Volume
 
 
@@ -49,6 +50,11 @@ def prepare_slices(volume: Volume, recipe: Recipe) -> Iterator[np.ndarray]:
     windows = channel_windows(volume.voxels, recipe)
     for index in range(shape[0]):
         yield prepare_slice(resample_slice(volume.voxels, shape, index), windows, recipe)
+
+
+def picture_code() -> str:
+    """Digest of the code that makes pictures of volumes. Windows do not count: recipes hold their own."""
+    return code_of(prepare_slices, apart=[WINDOWS])
 
 
 def prepare_volume(volume: Volume, recipe: Recipe) -> np.ndarray:

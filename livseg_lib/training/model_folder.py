@@ -11,6 +11,7 @@ from livseg_lib.descriptions import between, of_type, one_of, record, require_eq
 from livseg_lib.labels import STRUCTURES, TARGETS
 from livseg_lib.models import build_model
 from livseg_lib.preprocessing.network_input import OWN_PICTURE, NetworkInput
+from livseg_lib.preprocessing.prepare import picture_code
 from livseg_lib.preprocessing.recipe import Recipe
 from livseg_lib.training.network_folder import (
     COMMON,
@@ -64,6 +65,7 @@ def save_model(trained: TrainedModel, folder: Path) -> Path:
         "labels": {"0": "background", "1": "liver", "2": "tumor"},
         "thresholds": trained.thresholds,
         "recipe": trained.recipe.to_dict(),
+        "training": {"picture_code": picture_code(), **trained.training},
         "inputs": trained.inputs.to_dict(),
     }
     return write_network(folder, trained, own)

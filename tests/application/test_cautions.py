@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from toy_system import toy_predictor
 from livseg_lib.application.cautions import cautions
 from livseg_lib.application.scan import Scan
 from livseg_lib.native_grid import new_grid
+from livseg_lib.preprocessing.prepare import picture_code
 from livseg_lib.volumes import Volume
 
 
@@ -63,3 +65,11 @@ def test_pixels_of_the_benchmark_s_own_bounds_are_usual():
     for side in (0.56, 1.0):
         scan, labels = scan_of(spacing_mm=(2.0, side, side))
         assert cautions(replace(scan), labels, toy_predictor()) == []
+
+
+@pytest.mark.parametrize("code, told", [(picture_code(), False), ("0" * 16, True)])
+def test_a_system_whose_pictures_were_made_by_other_code_says_so(monkeypatch, code, told):
+    trained = SimpleNamespace(system="unet", training={"picture_code": code})
+    monkeypatch.setattr("livseg_lib.application.cautions.networks_of", lambda system: [trained])
+    found = cautions(*scan_of(), toy_predictor())
+    assert bool(found) == told and all("unet was trained with" in each for each in found)

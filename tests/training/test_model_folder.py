@@ -9,7 +9,7 @@ import pytest
 
 from livseg_lib.errors import InputError
 from livseg_lib.models import build_model
-from livseg_lib.preprocessing.prepare import prepare_volume
+from livseg_lib.preprocessing.prepare import picture_code, prepare_volume
 from livseg_lib.preprocessing.recipe import Recipe
 from livseg_lib.preprocessing.windows import WINDOWS, Window
 from livseg_lib.training.model_folder import TrainedModel, load_model, save_model
@@ -63,6 +63,7 @@ def test_the_description_warns_and_names_what_it_expects(tmp_path):
     windows = [["liver", -50, 200], ["liver_narrow", 0, 150], ["liver_wide", -200, 250]]
     assert description["recipe"]["windows"] == windows
     assert len(description["weights_sha256"]) == 64
+    assert description["training"]["picture_code"] == picture_code()
 
 
 def test_a_model_keeps_its_own_window_when_the_table_changes(tmp_path, monkeypatch):
