@@ -186,12 +186,7 @@ def damage(rng: np.random.Generator, content: bytes) -> bytes:
     """Bits turned over, an end cut off, a stretch of zeros, of noise, doubled or left out, bytes behind."""
     a, b = sorted(rng.integers(0, len(content) + 1, 2))
     b = min(b, a + int(rng.integers(1, 200)))
-    middle = {
-        "zeros": bytes(b - a),
-        "noise": rng.bytes(b - a),
-        "doubled": content[a:b] * 2,
-        "out": b"",
-    }
+    middle = {"zeros": bytes(b - a), "noise": rng.bytes(b - a), "doubled": content[a:b] * 2, "out": b""}
     how = rng.choice(["flip", "flip", "flip", "cut", "behind", "empty", *middle])
     if how == "flip":
         return flip_bits(rng, content)

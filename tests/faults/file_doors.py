@@ -40,22 +40,8 @@ PATIENTS = pd.DataFrame(
     {"patient": [f"{n:03d}" for n in range(8)], "has_tumor": [n % 2 == 0 for n in range(8)]}
 )
 CELLS = (
-    "",
-    "nan",
-    "-1",
-    "0",
-    "1",
-    "0.5",
-    "1e9",
-    "abc",
-    '"',
-    "007",
-    " 1",
-    "inf",
-    "99999999999999999999",
-    "test",
-    "Ä",
-    "1,2",
+    *("", "nan", "-1", "0", "1", "0.5", "1e9", "abc"),
+    *('"', "007", " 1", "inf", "99999999999999999999", "test", "Ä", "1,2"),
 )
 
 
@@ -118,31 +104,12 @@ def same_value(text: str, value: object) -> bool:
 @cache
 def slices_table() -> pd.DataFrame:
     """Two cases of three slices, as extraction writes them."""
+    names = [(f"00{n}", f"volume-{n}", k) for n in (1, 2) for k in range(3)]
     rows = [
-        {
-            "patient": f"00{n}",
-            "case": f"volume-{n}",
-            "slice": k,
-            "array_index": k,
-            "image": f"volume-{n}/png/slice_00{k}.png",
-        }
-        | {
-            "mask": f"volume-{n}/png/slice_00{k}_mask.png",
-            "array": f"volume-{n}",
-            "spacing_z_mm": 2.5,
-            "spacing_y_mm": 0.8,
-        }
-        | {
-            "spacing_x_mm": 0.7,
-            "liver_pixels": 30 * k,
-            "tumor_pixels": k,
-            "liver_area_mm2": 16.8 * k,
-            "tumor_area_mm2": 0.56 * k,
-        }
-        for n in (1, 2)
-        for k in range(3)
+        (patient, case, k, k, f"{case}/{k}.png", f"{case}/{k}_mask.png", case, 2.5, 0.8, 0.7, 30 * k, k, k, k)
+        for patient, case, k in names
     ]
-    return pd.DataFrame(rows)[list(SLICE_COLUMNS)]
+    return pd.DataFrame(rows, columns=list(SLICE_COLUMNS))
 
 
 def slices_csv(rng: np.random.Generator, folder: Path) -> None:
@@ -172,28 +139,18 @@ def splits_csv(rng: np.random.Generator, folder: Path) -> None:
 
 def scores_json(rng: np.random.Generator, folder: Path) -> None:
     """Two files of scores compared by the command."""
-    for name in "ab":
-        cases = [
-            {
-                "case": f"volume-{n}",
-                "liver_dice": float(np.round(rng.random(), 3)),
-                "tumor_dice": None if n == 2 else 0.5,
-            }
-            for n in range(6)
-        ]
-        (folder / f"{name}.json").write_text(json.dumps({"mode": "intended", "cases": cases}))
-    damage_json(rng, folder / "b.json")
-    said = run_command(["compare", str(folder / "a.json"), str(folder / "b.json")])
-    first, second = (
-        {one["case"]: one for one in json.loads((folder / f"{n}.json").read_bytes())["cases"]} for n in "ab"
-    )
-    values = [
+    paths = [folder / "a.json", folder / "b.json"]
+    for path in paths:
+        dice = [float(np.round(rng.random(), 3)) for _ in range(6)]
+        cases = [{"case": f"volume-{n}", "liver_dice": dice[n], "tumor_dice": None} for n in range(6)]
+        path.write_text(json.dumps({"mode": "intended", "cases": cases}))
+    damage_json(rng, paths[1])
+    said = run_command(["compare", *map(str, paths)])
+    first, second = ({c["case"]: c for c in json.loads(path.read_bytes())["cases"]} for path in paths)
+    pairs = [
         (first[case].get("liver_dice"), second[case].get("liver_dice")) for case in first if case in second
     ]
-    pairs = [
-        pair for pair in values if all(isinstance(value, float) and np.isfinite(value) for value in pair)
-    ]
-    if pairs and len(pairs) == len(values):
+    if pairs and all(isinstance(value, float) and np.isfinite(value) for pair in pairs for value in pair):
         mean = np.mean([a - b for a, b in pairs])
         require(any(f"{sign * mean:+.4f}" in said for sign in (1, -1)), f"{mean:+.4f} is not in: {said}")
 
@@ -242,16 +199,11 @@ def params_yaml(rng: np.random.Generator, folder: Path) -> None:
 
 def settings(rng: np.random.Generator, folder: Path) -> None:
     """`--set NAME=VALUE` of a command, before any notebook runs."""
-    value = (
-        str(HOSTILE[rng.integers(len(HOSTILE))])[:200]
-        if rng.random() < 0.5
-        else damage(rng, b"[liver, 3.5]").decode("latin-1")
-    )
-    text = (
-        str(rng.choice(["", "learning_rate", "unet_epochs", "nonsense", " "]))
-        + str(rng.choice(["=", "=", "==", ""]))
-        + value
-    )
+    value = damage(rng, b"[liver, 3.5]").decode("latin-1")
+    if rng.random() < 0.5:
+        value = str(HOSTILE[rng.integers(len(HOSTILE))])[:200]
+    name = rng.choice(["", "learning_rate", "unet_epochs", "nonsense", " "])
+    text = f"{name}{rng.choice(['=', '=', '==', ''])}{value}"
     (folder / "none.yaml").write_text("nobody_declares_this: 1\n")  # so that nothing is run whatever is given
     run_command(["train", "--profile", str(folder / "none.yaml"), f"--set={text}"])
     raise Fault("a notebook was run")
