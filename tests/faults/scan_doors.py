@@ -353,13 +353,13 @@ LEVELS = ((0, 127, 255), (0, 100, 200), (0, 85, 170), (0, 50, 100), (0, 1, 2), (
 def picture_bytes(rng: np.random.Generator, grey: np.ndarray, end: str) -> bytes:
     """Encoded as it may come: grey, colour, with alpha, by a palette, turned by EXIF, 16 bits."""
     picture, options = Image.fromarray(grey), {}
-    how = rng.choice(["plain", "RGB", "RGBA", "P", "LA", "exif", "I;16", "CMYK", "1"])
+    how = rng.choice(["plain", "RGB", "RGBA", "P", "LA", "exif", "I;16", "CMYK", "plain"])
     if how == "exif":
         options["exif"] = Image.Exif()
         options["exif"][274] = int(rng.integers(1, 9))
     elif how == "I;16" and end == "png":
         picture = Image.fromarray(grey.astype(np.uint16) * 257)
-    elif how in {"png": ("RGB", "RGBA", "P", "LA", "1"), "jpg": ("RGB", "CMYK")}[end]:
+    elif how in {"png": ("RGB", "RGBA", "P", "LA"), "jpg": ("RGB", "CMYK")}[end]:
         picture = picture.convert(how)
     buffer = io.BytesIO()
     picture.save(buffer, {"png": "PNG", "jpg": "JPEG"}[end], **options)
