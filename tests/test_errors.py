@@ -74,6 +74,7 @@ def test_a_disk_without_room_for_a_log_is_no_second_fault(capsys, monkeypatch):
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_signal_ends_a_command_as_an_error_would(capsys, number, code):
+    signal.signal(number, signal.SIG_DFL)  # nohup would have it ignored, and that is respected
     cleared = []
 
     def command():

@@ -70,6 +70,7 @@ def workers_of(process: psutil.Process) -> list[psutil.Process]:
 def parent(tmp_path):
     """A process of its own group with two busy workers."""
     program = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # not so in a background
         f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
         "from pathlib import Path\n"
         "from test_processes import in_processes, tell_and_sleep\n"

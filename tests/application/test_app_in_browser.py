@@ -15,7 +15,7 @@ from livseg_lib.application.answering import Worker
 from livseg_lib.application.visits import Visits
 from livseg_lib.application.web_app import Desk, open_page
 
-WAIT = 30_000
+WAIT = 90_000
 
 
 @pytest.fixture

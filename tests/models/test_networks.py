@@ -150,7 +150,8 @@ def test_saved_and_loaded_it_gives_equal_outputs(name, tmp_path):
     for weight in network.weights:  # as if trained: moving averages too
         factors = random.uniform(0.5, 1.5, weight.shape)
         weight.assign(weight * factors + 0.01 * factors)
-    trained = TrainedModel(name, name, SMALL[name], network, Recipe(), "both", {"liver": 0.5, "tumor": 0.5})
+    recipe, thresholds = Recipe(size=32), {"liver": 0.5, "tumor": 0.5}
+    trained = TrainedModel(name, name, SMALL[name], network, recipe, "both", thresholds)
     loaded = load_model(save_model(trained, tmp_path)).network
     pictures, _ = bright_squares(name)
     maps = loaded(pictures, training=False).numpy()
