@@ -69,7 +69,7 @@ def header_length(first_bytes: bytes, path: Path) -> tuple[int, str]:
 def parse_header(block: bytes, byte_order: str, path: Path) -> NiftiHeader:
     """Check and translate a whole header. Raises InputError naming the first thing that is wrong."""
     header = HEADER_KINDS[len(block)](block, endianness=byte_order, check=False)
-    if bytes(header["magic"])[:3] not in (b"n+1", b"n+2"):
+    if bytes(header["magic"]) not in (b"n+1\0", b"n+2\0"):
         raise InputError(
             path, "The header is not that of a single NIfTI file.", "Convert .hdr/.img pairs to .nii.gz."
         )

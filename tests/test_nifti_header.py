@@ -63,6 +63,7 @@ def test_only_3d_is_read(tmp_path, shape):
         ({"dim": [3, 7, -6, 5, 1, 1, 1, 1]}, "impossible shape"),
         ({"dim": [3, 7, 0, 5, 1, 1, 1, 1]}, "impossible shape"),
         ({"magic": b"ni1"}, "single NIfTI file"),
+        ({"magic": b"n+1\x01"}, "single NIfTI file"),
         ({"datatype": 12345}, "unknown data type"),
         ({"bitpix": 8}, "8 bits a voxel"),
         ({"vox_offset": 100.0}, "at byte 100"),

@@ -14,6 +14,7 @@ import numpy as np
 import pydicom
 from pydicom.encaps import encapsulate, generate_fragments, get_frame
 from pydicom.pixels import get_decoder, pixel_array
+from pydicom.pixels.utils import get_expected_length
 from pydicom.uid import (
     JPEG2000,
     UID,
@@ -341,9 +342,22 @@ def _rescaled(stored: np.ndarray, one: SliceHeader) -> np.ndarray:
     return np.rint(stored * one.slope + one.intercept)
 
 
+def _refuse_more_pixels(dataset: pydicom.Dataset, where: str) -> None:
+    """Raise InputError for a row or more beyond what the header speaks of: the picture has another size.
+
+    What is shorter than a row is padding.
+    """
+    more = len(dataset.PixelData) - get_expected_length(dataset)
+    if more >= int(dataset.Columns) * int(dataset.BitsAllocated) / 8:
+        problem = f"There are {more:,} bytes of pixels more than Rows, Columns and NumberOfFrames speak of."
+        raise InputError(where, problem, "Export the series again.")
+
+
 def _decoded(dataset: pydicom.Dataset, frame: int, where: str, apart: Executor) -> np.ndarray:
     """The stored values of a frame, (rows, columns)."""
     syntax = dataset.file_meta.TransferSyntaxUID
+    if not syntax.is_compressed:
+        _refuse_more_pixels(dataset, where)
     if not syntax.is_compressed or syntax == RLELossless:
         return pixel_array(dataset, index=frame)
     decoder = DECODERS.get(syntax, "")

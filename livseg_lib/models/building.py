@@ -21,4 +21,5 @@ def build_from(
     try:
         return catalogue[name](tuple(input_shape), num_classes, **options)
     except TypeError as error:
-        raise InputError(name, f"cannot be built with {options}: {error}.") from error
+        remedy = "Give options that its function takes, or use the model folder as it was saved."
+        raise InputError(name, f"cannot be built with {options}: {error}.", remedy) from error

@@ -143,6 +143,21 @@ def test_a_truncated_slice_is_an_error_that_names_it(tmp_path, share, as_zip):
         read_series(zip_folder(folder) if as_zip else folder)
 
 
+@pytest.mark.parametrize("elements", [{"Rows": 2}, {"Rows": 5}, {"Columns": 6}, {"Rows": 3, "Columns": 7}])
+def test_more_pixels_than_the_header_speaks_of_are_an_error(tmp_path, elements):
+    """STORED has 6 x 7 pixels a slice: the first rows alone would be a picture too, and a wrong one."""
+    with pytest.raises(InputError, match="bytes of pixels more than Rows, Columns"):
+        read_series(write_series(tmp_path, **elements))
+
+
+@pytest.mark.parametrize("padding", [1, 2, 13])
+def test_less_than_a_row_behind_the_pixels_is_padding(tmp_path, padding):
+    for k, plane in enumerate(STORED):
+        one = ct_slice(plane, (0, 0, 2.5 * k), PixelData=plane.tobytes() + bytes(padding))
+        one.save_as(tmp_path / f"{k}", enforce_file_format=True)
+    np.testing.assert_array_equal(read_series(tmp_path).voxels, STORED - 1024)
+
+
 def test_a_damaged_zip_is_an_error(tmp_path):
     noise = np.random.default_rng(0).integers(0, 2000, (3, 64, 64), dtype=np.int16)
     archive = zip_folder(write_series(tmp_path / "ct", noise))
