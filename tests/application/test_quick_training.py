@@ -20,13 +20,13 @@ def test_a_failure_is_said():
     assert "no room on disk" in last and last.splitlines()[-1].startswith("It did not work")
 
 
-def test_a_training_ends_with_its_listener(tmp_path):
-    mark = tmp_path / "still running"
-    code = f"import time; print('on', flush=True); time.sleep(3); open({str(mark)!r}, 'w')"
+def test_a_training_ends_with_its_listener():
+    code = "import os, time; print(os.getpid(), flush=True); time.sleep(600)"
     lines = QuickTraining([sys.executable, "-c", code]).run()
-    assert next(lines) == "on"
+    process = psutil.Process(int(next(lines)))
     lines.close()
-    assert not mark.exists()
+    psutil.wait_procs([process], timeout=20)
+    assert not process.is_running()
 
 
 def test_only_one_runs_at_a_time():
