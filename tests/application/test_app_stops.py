@@ -78,6 +78,8 @@ def test_nothing_is_left_by_any_signal(number, tmp_path):
     environment = os.environ | {"TMPDIR": str(temporary), "PYTHONPATH": f"{here}:{here.parent}"}
     port = free_port()
     command = [sys.executable, "app.py", "reports", str(port)]
+    if number != signal.SIGKILL and signal.getsignal(number) == signal.SIG_IGN:
+        signal.signal(number, signal.SIG_DFL)  # a background job or nohup ignores it, and so would the app
     with subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL) as app:
         try:
             client = connected(f"http://127.0.0.1:{port}", app)
