@@ -16,12 +16,12 @@ LIVER ?=
 PYTHON ?= python3
 
 # Paths as they were typed, for recipes to take from the environment: in a recipe itself make would expand
-# their $ and the shell their quotes. A make below this one has them already.
+# their $ and the shell their quotes. The make below `reproduce` has them already, no other program gets them.
 ifndef TYPED_PATHS
-export TYPED_PATHS := yes
-export TYPED_DATA := $(value DATA)
-export TYPED_SCAN := $(value SCAN)
-export TYPED_LIVER := $(value LIVER)
+reproduce configure: export TYPED_PATHS := yes
+reproduce configure: export TYPED_DATA := $(value DATA)
+reproduce configure: export TYPED_SCAN := $(value SCAN)
+reproduce configure: export TYPED_LIVER := $(value LIVER)
 endif
 
 # notebooks/NAME.ipynb -> reports/RUN/NAME.ipynb, each with the rooms of the library that it uses

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -190,7 +191,8 @@ def test_make_hands_a_path_on_as_it_was_typed(tmp_path, given):
     (tmp_path / "pyproject.toml").touch()
     (tmp_path / ".venv" / "bin").mkdir(parents=True)
     program = tmp_path / ".venv" / "bin" / "python"
-    program.write_text("#!/bin/sh\nprintf '<%s>' \"$@\"\n")
+    terminal = 'test "$2" = jupyter && exec make configure DATA="$GIVEN" SCAN="$GIVEN" LIVER="$GIVEN"'
+    program.write_text(f"#!/bin/sh\n{terminal}\nprintf '<%s>' \"$@\"\n")
     program.chmod(0o755)
     (tmp_path / "notebooks").mkdir()
     for name in ("17_finish_predictions", "00_prepare_data"):
@@ -200,10 +202,13 @@ def test_make_hands_a_path_on_as_it_was_typed(tmp_path, given):
         "configure": ["<data={}>", "<scan={}>", "<liver_model={}>"],
         "reproduce ONLY=unet": ["<--data={}>"],
         "reproduce": ["<data={}>"],  # by the make below it
+        "lab": ["<data={}>", "<scan={}>"],  # in a terminal of JupyterLab that make had started
     }
     for target, places in handed.items():
-        command = ["make", *target.split(), f"DATA={given}", f"SCAN={given}", f"LIVER={given}"]
-        said = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True).stdout
+        command = ["make", *target.split()]
+        command += [] if target == "lab" else [f"DATA={given}", f"SCAN={given}", f"LIVER={given}"]
+        environment = {**os.environ, "GIVEN": given}
+        said = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True).stdout
         assert all(place.format(given) in said for place in places), said
 
 
