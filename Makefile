@@ -29,11 +29,6 @@ REPORT := reports/$(RUN)
 NOTEBOOKS := $(wildcard notebooks/*.ipynb)
 RESULTS := $(NOTEBOOKS:notebooks/%=$(REPORT)/%)
 PY := .venv/bin/python
-CORE := $(wildcard livseg_lib/*.py)
-room = $(wildcard livseg_lib/$(1)/*.py livseg_lib/$(1)/*/*.py)
-LEARNING := $(foreach name,sampling models training,$(call room,$(name)))
-SCORING := $(foreach name,inference evaluation postprocessing,$(call room,$(name)))
-WHOLE := $(addprefix livseg_lib/experiments/,plan.py train_system.py records.py pictures.py)
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 # glibc: keep the large buffers of a training step in place of mapping them anew at each (a third of its CPU time).
 export MALLOC_MMAP_MAX_ ?= 0
@@ -94,47 +89,43 @@ define run_notebook
 	@$(PY) -m livseg_lib.notebooks --run-name $(RUN) run notebooks/$(notdir $@)
 endef
 
-$(REPORT)/00_prepare_data.ipynb: notebooks/00_prepare_data.ipynb $(REPORT)/parameters/00_prepare_data.json \
-		$(call room,datasets)
+$(REPORT)/00_prepare_data.ipynb: notebooks/00_prepare_data.ipynb $(REPORT)/parameters/00_prepare_data.json
 	$(run_notebook)
 
 $(REPORT)/01_extract_slices.ipynb: notebooks/01_extract_slices.ipynb $(REPORT)/parameters/01_extract_slices.json \
-		$(REPORT)/00_prepare_data.ipynb $(call room,preprocessing)
+		$(REPORT)/00_prepare_data.ipynb
 	$(run_notebook)
 
 $(REPORT)/02_classify_masks.ipynb: notebooks/02_classify_masks.ipynb $(REPORT)/parameters/02_classify_masks.json \
-		$(REPORT)/01_extract_slices.ipynb livseg_lib/sampling/splits.py $(wildcard data/processed/$(RUN)/splits.csv)
+		$(REPORT)/01_extract_slices.ipynb $(wildcard data/processed/$(RUN)/splits.csv)
 	$(run_notebook)
 
 $(REPORT)/03_train_unet.ipynb: notebooks/03_train_unet.ipynb $(REPORT)/parameters/03_train_unet.json \
-		$(REPORT)/02_classify_masks.ipynb $(LEARNING)
+		$(REPORT)/02_classify_masks.ipynb
 	$(run_notebook)
 
 $(REPORT)/04_train_resnet50.ipynb: notebooks/04_train_resnet50.ipynb $(REPORT)/parameters/04_train_resnet50.json \
-		$(REPORT)/02_classify_masks.ipynb $(LEARNING) $(WHOLE)
+		$(REPORT)/02_classify_masks.ipynb
 	$(run_notebook)
 
 $(REPORT)/05_evaluate.ipynb: notebooks/05_evaluate.ipynb $(REPORT)/parameters/05_evaluate.json \
-		$(REPORT)/03_train_unet.ipynb $(REPORT)/04_train_resnet50.ipynb $(SCORING) $(WHOLE) \
-		livseg_lib/experiments/baseline.py
+		$(REPORT)/03_train_unet.ipynb $(REPORT)/04_train_resnet50.ipynb
 	$(run_notebook)
 
 $(REPORT)/10_train_networks.ipynb: notebooks/10_train_networks.ipynb $(REPORT)/parameters/10_train_networks.json \
-		$(REPORT)/02_classify_masks.ipynb $(LEARNING) $(SCORING) $(WHOLE)
+		$(REPORT)/02_classify_masks.ipynb
 	$(run_notebook)
 
 $(REPORT)/11_detect_tumors.ipynb: notebooks/11_detect_tumors.ipynb $(REPORT)/parameters/11_detect_tumors.json \
-		$(REPORT)/02_classify_masks.ipynb $(LEARNING) $(SCORING) $(WHOLE) livseg_lib/experiments/detection.py
+		$(REPORT)/02_classify_masks.ipynb
 	$(run_notebook)
 
 $(REPORT)/12_sort_slices.ipynb: notebooks/12_sort_slices.ipynb $(REPORT)/parameters/12_sort_slices.json \
-		$(REPORT)/03_train_unet.ipynb $(LEARNING) $(SCORING)
+		$(REPORT)/03_train_unet.ipynb
 	$(run_notebook)
 
-CASCADE := $(addprefix livseg_lib/experiments/cascade_parts/,cascades.py around_liver.py)
-
-$(REPORT)/13_segment_volumes.ipynb: notebooks/13_segment_volumes.ipynb $(REPORT)/parameters/13_segment_volumes.json \
-		$(REPORT)/02_classify_masks.ipynb $(LEARNING) $(SCORING) $(WHOLE) $(CASCADE)
+$(REPORT)/13_segment_volumes.ipynb: notebooks/13_segment_volumes.ipynb \
+		$(REPORT)/parameters/13_segment_volumes.json $(REPORT)/02_classify_masks.ipynb
 	$(run_notebook)
 
 $(REPORT)/14_train_cascades.ipynb: notebooks/14_train_cascades.ipynb $(REPORT)/parameters/14_train_cascades.json \
@@ -142,75 +133,57 @@ $(REPORT)/14_train_cascades.ipynb: notebooks/14_train_cascades.ipynb $(REPORT)/p
 	$(run_notebook)
 
 $(REPORT)/15_filter_candidates.ipynb: notebooks/15_filter_candidates.ipynb \
-		$(REPORT)/parameters/15_filter_candidates.json $(REPORT)/03_train_unet.ipynb $(REPORT)/14_train_cascades.ipynb \
-		livseg_lib/experiments/cascade_parts/candidate_training.py livseg_lib/experiments/cascade_parts/filter_effect.py
+		$(REPORT)/parameters/15_filter_candidates.json $(REPORT)/03_train_unet.ipynb $(REPORT)/14_train_cascades.ipynb
 	$(run_notebook)
 
 $(REPORT)/16_classify_superpixels.ipynb: notebooks/16_classify_superpixels.ipynb \
-		$(REPORT)/parameters/16_classify_superpixels.json $(REPORT)/13_segment_volumes.ipynb \
-		livseg_lib/experiments/cascade_parts/superpixel_training.py
+		$(REPORT)/parameters/16_classify_superpixels.json $(REPORT)/13_segment_volumes.ipynb
 	$(run_notebook)
 
 $(REPORT)/17_finish_predictions.ipynb: notebooks/17_finish_predictions.ipynb \
-		$(REPORT)/parameters/17_finish_predictions.json \
-		$(REPORT)/14_train_cascades.ipynb $(REPORT)/15_filter_candidates.ipynb $(REPORT)/16_classify_superpixels.ipynb \
-		$(REPORT)/05_evaluate.ipynb $(REPORT)/10_train_networks.ipynb $(REPORT)/11_detect_tumors.ipynb \
-		$(call room,experiments/finishing)
+		$(REPORT)/parameters/17_finish_predictions.json $(REPORT)/14_train_cascades.ipynb \
+		$(REPORT)/15_filter_candidates.ipynb $(REPORT)/16_classify_superpixels.ipynb $(REPORT)/05_evaluate.ipynb \
+		$(REPORT)/10_train_networks.ipynb $(REPORT)/11_detect_tumors.ipynb
 	$(run_notebook)
 
-$(REPORT)/20_compare_systems.ipynb: notebooks/20_compare_systems.ipynb $(REPORT)/parameters/20_compare_systems.json \
-		$(REPORT)/17_finish_predictions.ipynb \
-		livseg_lib/evaluation/statistics/paired.py livseg_lib/experiments/budgets.py livseg_lib/experiments/pooled_scores.py
+$(REPORT)/20_compare_systems.ipynb: notebooks/20_compare_systems.ipynb \
+		$(REPORT)/parameters/20_compare_systems.json $(REPORT)/17_finish_predictions.ipynb
 	$(run_notebook)
 
 $(REPORT)/21_audit_split.ipynb: notebooks/21_audit_split.ipynb $(REPORT)/parameters/21_audit_split.json \
-		$(REPORT)/02_classify_masks.ipynb $(LEARNING) $(SCORING) $(WHOLE) \
-		livseg_lib/experiments/protocols/split_audit.py livseg_lib/experiments/protocols/copyist.py
+		$(REPORT)/02_classify_masks.ipynb
 	$(run_notebook)
 
 $(REPORT)/22_tune.ipynb: notebooks/22_tune.ipynb $(REPORT)/parameters/22_tune.json \
-		$(REPORT)/02_classify_masks.ipynb $(LEARNING) $(WHOLE) \
-		livseg_lib/experiments/protocols/cross_validation.py livseg_lib/experiments/protocols/tuning.py
+		$(REPORT)/02_classify_masks.ipynb
 	$(run_notebook)
 
 $(REPORT)/23_weigh_classes.ipynb: notebooks/23_weigh_classes.ipynb $(REPORT)/parameters/23_weigh_classes.json \
-		$(REPORT)/02_classify_masks.ipynb $(LEARNING) $(SCORING) $(WHOLE) \
-		livseg_lib/experiments/errors/class_imbalance.py livseg_lib/experiments/errors/missed_tumors.py
+		$(REPORT)/02_classify_masks.ipynb
 	$(run_notebook)
 
 $(REPORT)/24_apply_to_scan.ipynb: notebooks/24_apply_to_scan.ipynb $(REPORT)/parameters/24_apply_to_scan.json \
-		$(REPORT)/17_finish_predictions.ipynb livseg_lib/experiments/applied.py
+		$(REPORT)/17_finish_predictions.ipynb
 	$(run_notebook)
 
 $(REPORT)/25_check_scores.ipynb: notebooks/25_check_scores.ipynb $(REPORT)/parameters/25_check_scores.json \
-		$(REPORT)/17_finish_predictions.ipynb \
-		$(call room,evaluation/probabilities) livseg_lib/evaluation/statistics/groups.py \
-		$(addprefix livseg_lib/experiments/,score_checks.py score_tables.py patients/patient_facts.py)
+		$(REPORT)/17_finish_predictions.ipynb
 	$(run_notebook)
 
 $(REPORT)/30_analyse_errors.ipynb: notebooks/30_analyse_errors.ipynb $(REPORT)/parameters/30_analyse_errors.json \
-		$(REPORT)/17_finish_predictions.ipynb $(REPORT)/23_weigh_classes.ipynb \
-		$(call room,evaluation/errors) \
-		$(addprefix livseg_lib/experiments/errors/,error_analysis.py error_pictures.py error_remedies.py)
+		$(REPORT)/17_finish_predictions.ipynb $(REPORT)/23_weigh_classes.ipynb
 	$(run_notebook)
 
 $(REPORT)/31_explain_predictions.ipynb: notebooks/31_explain_predictions.ipynb \
-		$(REPORT)/parameters/31_explain_predictions.json $(REPORT)/17_finish_predictions.ipynb \
-		livseg_lib/evaluation/probabilities/saliency.py $(call room,inference/explain) \
-		$(call room,experiments/explanations)
+		$(REPORT)/parameters/31_explain_predictions.json $(REPORT)/17_finish_predictions.ipynb
 	$(run_notebook)
 
 $(REPORT)/32_measure_patients.ipynb: notebooks/32_measure_patients.ipynb \
-		$(REPORT)/parameters/32_measure_patients.json $(REPORT)/17_finish_predictions.ipynb \
-		$(call room,evaluation/over_time) $(addprefix livseg_lib/evaluation/statistics/,bland_altman.py cohort.py) \
-		$(addprefix livseg_lib/experiments/patients/,clinic_measures.py follow_up_study.py)
+		$(REPORT)/parameters/32_measure_patients.json $(REPORT)/17_finish_predictions.ipynb
 	$(run_notebook)
 
 $(REPORT)/33_patient_pages.ipynb: notebooks/33_patient_pages.ipynb $(REPORT)/parameters/33_patient_pages.json \
-		$(REPORT)/17_finish_predictions.ipynb livseg_lib/experiments/patients/patient_pages.py \
-		livseg_lib/reporting/surface_view.py \
-		$(addprefix livseg_lib/reporting/pages/,patient_page.py slice_pictures.py outline_paths.py) \
-		$(wildcard livseg_lib/reporting/pages/templates/patient.*)
+		$(REPORT)/17_finish_predictions.ipynb
 	$(run_notebook)
 
 REFERENCE_TABLES := systems patients lits_scores slices_summary class_counts splits_summary baseline comparison \

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from livseg_lib import commands as run
 from livseg_lib.application import compare_command, export_command, follow_up_command
-from livseg_lib.atomic import sole_writer
 from livseg_lib.commands import TRAINING_NOTEBOOKS, WARNING
 from livseg_lib.errors import exit_code_of
+from livseg_lib.files import sole_writer
 from livseg_lib.labels import MODALITIES
 
 WRITE_A_FILE = ("evaluate", "networks")

@@ -38,9 +38,12 @@ WARNING = "Research only. Not for clinical use."
 
 def check(arguments: argparse.Namespace) -> int:
     """List every case with its findings; exit code 1 if any is an error."""
-    from livseg_lib.datasets import check_dataset, find_cases
-    from livseg_lib.preprocessing import case_picture
-    from livseg_lib.reporting import contact_sheet, save_figure, write_table
+    from livseg_lib.datasets.catalogue import find_cases
+    from livseg_lib.datasets.check import check_dataset
+    from livseg_lib.preprocessing.recipe import case_picture
+    from livseg_lib.reporting.pictures import contact_sheet
+    from livseg_lib.reporting.style import save_figure
+    from livseg_lib.reporting.tables import write_table
 
     dataset = find_cases(arguments.data, arguments.dataset, arguments.accept_affine_mismatch)
     print(f"{arguments.data}: {len(dataset.cases)} cases, read as {dataset.name}")
@@ -61,8 +64,11 @@ def check(arguments: argparse.Namespace) -> int:
 
 def extract(arguments: argparse.Namespace) -> int:
     """Volumes to pictures, arrays and slices.csv; cases with errors are listed and left out."""
-    from livseg_lib.datasets import check_dataset, find_cases
-    from livseg_lib.preprocessing import Recipe, choose_windows, extract_dataset
+    from livseg_lib.datasets.catalogue import find_cases
+    from livseg_lib.datasets.check import check_dataset
+    from livseg_lib.preprocessing.extraction import extract_dataset
+    from livseg_lib.preprocessing.recipe import Recipe
+    from livseg_lib.preprocessing.windows import choose_windows
 
     dataset = find_cases(arguments.data, arguments.dataset, arguments.accept_affine_mismatch)
     report = check_dataset(dataset, arguments.workers, modality=arguments.modality)
@@ -99,7 +105,7 @@ def training_notebooks(system: str) -> list[str]:
     """
     if system in TRAINING_NOTEBOOKS:
         return TRAINING_NOTEBOOKS[system]
-    from livseg_lib.models import MODELS, VOLUME_MODELS  # takes seconds, which --help must not
+    from livseg_lib.models import MODELS, VOLUME_MODELS
 
     if system in set(MODELS) - VOLUME_MODELS:
         return NOTEBOOK_OF_NETWORKS
@@ -109,8 +115,7 @@ def training_notebooks(system: str) -> list[str]:
 
 def reproduce(arguments: argparse.Namespace) -> int:
     """Run every notebook in order, as `make reproduce` does, with the Python and packages that are there."""
-    from livseg_lib.paths import project_root
-    from livseg_lib.platforms import install_missing_packages
+    from livseg_lib.runs import install_missing_packages, project_root
 
     install_missing_packages()
     stems = sorted(path.stem for path in (project_root() / "notebooks").glob("*.ipynb"))
@@ -130,10 +135,10 @@ def _run_notebooks(stems: list[str], arguments: argparse.Namespace, given: dict)
 
 def predict(arguments: argparse.Namespace) -> int:
     """Outline liver and tumours in scans and measure them, a folder a case. Exit code 1 if any failed."""
-    from livseg_lib.application.batch import describe_case, predict_batch
     from livseg_lib.application.inputs import Reading, find_inputs, passed_over
-    from livseg_lib.application.picture_input import parse_hu_range
     from livseg_lib.application.predictor import describe_expectations, load_predictor
+    from livseg_lib.application.results import describe_case, predict_batch
+    from livseg_lib.application.scan import parse_hu_range
 
     reading = Reading(arguments.series, parse_hu_range(arguments.picture_hu), arguments.keep_identity)
     numbered = arguments.case_names == "numbered"
@@ -159,9 +164,11 @@ def predict(arguments: argparse.Namespace) -> int:
 def sort(arguments: argparse.Namespace) -> int:
     """Put the slices of scans into reading order, likely tumours first. Exit code 1 if any case failed."""
     from livseg_lib.inference.sorting import reading_table, sort_volume
-    from livseg_lib.reporting import contact_sheet, save_figure, write_table
+    from livseg_lib.reporting.pictures import contact_sheet
     from livseg_lib.reporting.studies.sorting import reading_tiles
-    from livseg_lib.training.sorter_folder import load_sorter
+    from livseg_lib.reporting.style import save_figure
+    from livseg_lib.reporting.tables import write_table
+    from livseg_lib.training.model_folder import load_sorter
 
     sorter = load_sorter(arguments.model)
 
@@ -178,7 +185,7 @@ def sort(arguments: argparse.Namespace) -> int:
 
 def _each_case(arguments: argparse.Namespace, treat: Callable[[Case], None]) -> int:
     """Treat the cases of `arguments.input` one by one; one that fails is named and ends nothing."""
-    from livseg_lib.datasets import find_cases
+    from livseg_lib.datasets.catalogue import find_cases
 
     failed = 0
     for case in find_cases(arguments.input, arguments.dataset).cases:
@@ -195,9 +202,8 @@ def evaluate(arguments: argparse.Namespace) -> int:
     """Score label volumes by the rules of LiTS, and by tumour size. Exit code 1 if any could not be used."""
     import pandas as pd
 
-    from livseg_lib.evaluation.folders import evaluate_folders, write_scores
-    from livseg_lib.evaluation.summary_text import summary_lines
-    from livseg_lib.reporting import write_table
+    from livseg_lib.evaluation.folders import evaluate_folders, summary_lines, write_scores
+    from livseg_lib.reporting.tables import write_table
 
     accept, tolerance_mm = arguments.accept_affine_mismatch, arguments.tolerance_mm
     scores = evaluate_folders(arguments.reference, arguments.prediction, arguments.mode, accept, tolerance_mm)
@@ -224,7 +230,7 @@ def app(arguments: argparse.Namespace) -> int:
 
 def networks(arguments: argparse.Namespace) -> int:
     """What every network of the catalogue costs: parameters, GFLOPs, milliseconds an input."""
-    from livseg_lib.atomic import write_atomically
+    from livseg_lib.files import write_atomically
     from livseg_lib.models import SMALL_OPTIONS
     from livseg_lib.models.cost import cost_table
     from livseg_lib.reporting.pages.network_page import network_page

@@ -1,4 +1,9 @@
-"""One error for every input that livseg cannot use, and one line for whatever ends a command."""
+"""What is said to the user: errors of input, exit codes, times.
+
+One error for every input that livseg cannot use, and one line for whatever ends a command.
+
+Seconds as people say them.
+"""
 
 from __future__ import annotations
 
@@ -122,3 +127,12 @@ def _ended_by_signals() -> Iterator[None]:
     finally:
         for number in changed:
             signal.signal(number, signal.SIG_DFL)
+
+
+def format_duration(seconds: float) -> str:
+    """Such as "38 s", "5 min 12 s" or "2 h 05 min"."""
+    if seconds < 60:
+        return f"{seconds:.0f} s" if seconds >= 1 else f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes_left = divmod(minutes, 60)
+    return f"{hours} h {minutes_left:02d} min" if hours else f"{minutes} min {rest:02d} s"

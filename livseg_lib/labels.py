@@ -1,8 +1,14 @@
-"""What a label means: 0 background, 1 liver, 2 tumour (LiTS). A tumour is liver too."""
+"""What a label means: 0 background, 1 liver, 2 tumour (LiTS). A tumour is liver too.
+
+What a label means: 0 background, 1 liver, 2 tumour (LiTS). A tumour is liver too.
+
+System C's diagnosis of every slice: empty, liver only, liver and tumour.
+"""
 
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 
 from livseg_lib.errors import InputError
 
@@ -40,3 +46,44 @@ def slice_class(labels: np.ndarray) -> int:
     if (labels == TUMOR).any():
         return 2
     return int((labels == LIVER).any())
+
+
+SYSTEM_C_SLICES = {0: 19_777, 1: 6_948, 2: 2_631}
+"""Published counts by class, 29 356 in all, of LiTS's 130 scans."""
+
+
+def diagnose_slices(slices: pd.DataFrame) -> pd.DataFrame:
+    """`slices` with `class`: 2 where a slice has tumour pixels, else 1 where it has liver, else 0.
+
+    Judges `liver_pixels` and `tumor_pixels` of the label arrays, which the readers have freed of JPEG
+    smear and constant grey. Raises InputError where a count is missing.
+    """
+    counts = ["liver_pixels", "tumor_pixels"]
+    if not set(counts) <= set(slices.columns):
+        raise InputError("slices", f"lack the columns {' and '.join(counts)}.", "Extract the slices again.")
+    unlabelled = slices[counts].isna().any(axis=1)
+    if unlabelled.any():
+        problem = f"{int(unlabelled.sum())} of {len(slices)} have no truth to judge."
+        raise InputError("slices", problem, "Leave out the cases without labels.")
+    liver_pixels, tumor_pixels = (slices[count].to_numpy(dtype=np.int64) for count in counts)
+    return slices.assign(**{"class": np.select([tumor_pixels > 0, liver_pixels > 0], [2, 1], 0)})
+
+
+def class_counts(slices: pd.DataFrame) -> pd.DataFrame:
+    """Diagnosed slices counted beside system C's, a row a class and one for all.
+
+    Columns `slices, share, system_c_slices, system_c_share`; shares are 0 to 1, NaN of no slices.
+    """
+    found = slices["class"].value_counts().reindex(list(SLICE_CLASSES), fill_value=0)
+    table = pd.DataFrame({"slices": found, "system_c_slices": pd.Series(SYSTEM_C_SLICES)})
+    table.index = pd.Index(SLICE_CLASSES.values(), name="diagnosis")
+    table.loc["all"] = table.sum()
+    shares = table / table.loc["all"]
+    return pd.DataFrame(
+        {
+            "slices": table["slices"],
+            "share": shares["slices"],
+            "system_c_slices": table["system_c_slices"],
+            "system_c_share": shares["system_c_slices"],
+        }
+    )

@@ -15,9 +15,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from livseg_lib.atomic import locked, written_aside
 from livseg_lib.errors import InputError, exit_code_of
-from livseg_lib.paths import RunFolders, project_root
+from livseg_lib.files import locked, written_aside
+from livseg_lib.runs import RunFolders, project_root
 
 EXPECTED_ENDS = ("InputError", "SystemExit")
 """What a notebook raises to tell its user something; all else is told with its type."""
@@ -156,7 +156,8 @@ def execute(notebook: Path, report: Path, parameters: dict[str, object]) -> Path
     The cells' output is shown as it comes; another process that runs the same notebook into `report` is
     waited for. Raises InputError where a cell fails, leaving `<name>.partial.ipynb` to look at.
     """
-    from livseg_lib.reporting import notebook_to_html, write_report
+    from livseg_lib.reporting.pages.notebooks import notebook_to_html
+    from livseg_lib.reporting.pages.page import write_report
 
     if unknown := sorted(set(parameters) - set(declared_parameters(notebook))):
         raise InputError(notebook, f"has no parameter {', '.join(unknown)}.", "Mend the name.")

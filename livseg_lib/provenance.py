@@ -26,14 +26,13 @@ from types import CodeType, FunctionType, ModuleType
 
 import numpy as np
 
-from livseg_lib.atomic import write_json
+from livseg_lib.files import write_json
 
 WITHOUT_EFFECT = (
-    *("livseg_lib.errors", "livseg_lib.atomic", "livseg_lib.durations", "livseg_lib.checksums"),
-    *("livseg_lib.provenance", "livseg_lib.processes", "livseg_lib.quiet_tensorflow"),
-    "livseg_lib.training.progress",
+    *("livseg_lib.errors", "livseg_lib.files", "livseg_lib.provenance", "livseg_lib.processes"),
+    *("livseg_lib.quiet_tensorflow", "livseg_lib.training.fit.ProgressLines"),
 )
-"""Modules of ours that no result depends on: how errors are said, how files are written, progress lines."""
+"""Ours, but no result depends on it: how errors are said, how files are written, progress lines."""
 
 _STANDARD_LIBRARY = Path(sysconfig.get_path("stdlib")).resolve()
 
@@ -179,7 +178,7 @@ class _Reached:
 
     def _reach(self, thing: FunctionType | type) -> str:
         name = _name(thing)
-        if not _is_ours(thing.__module__) or id(thing) in self.digests:
+        if not _is_ours(thing.__module__) or name in WITHOUT_EFFECT or id(thing) in self.digests:
             return name
         self.held.append(thing)  # or its id could go to another
         self.digests[id(thing)] = (name, "")  # so that a circle ends here

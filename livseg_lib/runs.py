@@ -1,4 +1,14 @@
-"""The record of a run: what was executed on which data, with what, how long and with how much memory."""
+"""Where a run keeps what it makes, on which machine, and its manifest.
+
+Where things lie: one run has one place for its data and one for its report.
+
+Colab and Kaggle: add what livseg needs and the platform lacks, and touch nothing that is there.
+
+Packages are installed without their dependencies, so neither NumPy nor TensorFlow is ever replaced:
+notebooks of a platform break when they are.
+
+The record of a run: what was executed on which data, with what, how long and with how much memory.
+"""
 
 from __future__ import annotations
 
@@ -13,13 +23,134 @@ import sys
 import time
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 
-from livseg_lib.atomic import locked, write_atomically, written_aside
-from livseg_lib.paths import RunFolders, project_root
+from livseg_lib.errors import InputError
+from livseg_lib.files import locked, write_atomically, written_aside
 from livseg_lib.provenance import library_versions
+
+
+def project_root() -> Path:
+    """The repository: LIVSEG_ROOT if set, else the nearest folder upwards that holds notebooks/.
+
+    A notebook finds it from notebooks/ (JupyterLab) as well as from the repository (make, Colab).
+    """
+    if os.environ.get("LIVSEG_ROOT"):
+        return Path(os.environ["LIVSEG_ROOT"]).resolve()
+    here = Path.cwd().resolve()
+    return next((folder for folder in (here, *here.parents) if (folder / "notebooks").is_dir()), here)
+
+
+@dataclass(frozen=True)
+class RunFolders:
+    """The stations of a run called `name`, such as "phantom-quick"."""
+
+    root: Path
+    name: str
+
+    def __post_init__(self) -> None:
+        """Raises InputError for a name that is not that of a folder."""
+        if Path(self.name).name != self.name or self.name in ("", "..") or set(self.name) & set("{}\0"):
+            raise InputError("run name", f"{self.name!r} names no folder.", "Write such as phantom-quick.")
+
+    @property
+    def raw(self) -> Path:
+        """Generated scans (phantom). Scans of yours stay where they are and are only read."""
+        return self.root / "data" / "raw" / self.name
+
+    def source(self, dataset: str, data: str) -> Path:
+        """Where the scans of `dataset` lie: our own phantom, or `data` (relative to the repository)."""
+        return self.raw if dataset == "phantom" else self.root / Path(data).expanduser()
+
+    @property
+    def slices(self) -> Path:
+        """Extracted slices, a folder a case, and slices.csv."""
+        return self.root / "data" / "interim" / self.name
+
+    @property
+    def splits_csv(self) -> Path:
+        """Which patient serves for what; may be edited."""
+        return self.root / "data" / "processed" / self.name / "splits.csv"
+
+    @property
+    def classified_csv(self) -> Path:
+        """slices.csv with class, split and fold."""
+        return self.splits_csv.with_name("slices.csv")
+
+    def training(self, system: str) -> Path:
+        """Checkpoints and TensorBoard logs of a training under way."""
+        return self.splits_csv.parent / "training" / system
+
+    @property
+    def report(self) -> Path:
+        """Everything that a reader wants."""
+        return self.root / "reports" / self.name
+
+    @property
+    def figures(self) -> Path:
+        """PNG pictures of the report."""
+        return self.report / "figures"
+
+    @property
+    def tables(self) -> Path:
+        """CSV tables of the report."""
+        return self.report / "tables"
+
+    def model(self, system: str) -> Path:
+        """The trained model of a system."""
+        return self.report / "models" / system
+
+    def predictions(self, system: str) -> Path:
+        """Predicted label volumes of the test patients."""
+        return self.report / "predictions" / system
+
+
+NEEDED = {
+    "nibabel": "nibabel",
+    "isal": "isal",
+    "jsonschema": "jsonschema",
+    "pydicom": "pydicom",
+    "filelock": "filelock",
+    "safetensors": "safetensors",
+    "cc3d": "connected-components-3d",
+    "edt": "edt",
+    "imgaug": "imgaug==0.4.0",
+    "tqdm": "tqdm",
+    "jinja2": "jinja2",
+    "optuna": "optuna>=5,<6",
+    "alembic": "alembic",
+    "sqlalchemy": "sqlalchemy",
+    "colorlog": "colorlog",
+    "mako": "Mako",
+    "papermill": "papermill>=2.7",
+    "tenacity": "tenacity",
+    "entrypoints": "entrypoints",
+    "plotly": "plotly",
+    "narwhals": "narwhals",
+}
+"""Module -> requirement, of those that a platform with NumPy, TensorFlow and OpenCV may lack."""
+
+
+def missing_packages() -> list[str]:
+    """Requirements whose module cannot be found."""
+    return [requirement for module, requirement in NEEDED.items() if find_spec(module) is None]
+
+
+def install_command(requirements: list[str]) -> list[str]:
+    """The pip command for this Python; --no-deps keeps the platform's own packages as they are."""
+    return [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", *requirements]
+
+
+def install_missing_packages() -> None:
+    """Install what is missing; does nothing where everything is there."""
+    missing = missing_packages()
+    if missing:
+        print("installing", *missing)
+        subprocess.run(install_command(missing), check=True)
+
 
 PACKAGES = (
     "tensorflow",

@@ -1,7 +1,11 @@
-"""CT volumes in memory, and the way in and out of NIfTI files.
+"""Volumes and label maps: read into (D, H, W), written on the scan's own grid.
+
+CT volumes in memory, and the way in and out of NIfTI files.
 
 In memory every volume is (D, H, W) in LPS: D runs from feet to head, H from front to back, W from the
 patient's right to left, so that `volume[k]` shows as radiologists expect. In files it lies as it did.
+
+Predicted labels on disk, on the grid of the scan that they belong to.
 """
 
 from __future__ import annotations
@@ -16,19 +20,21 @@ from typing import BinaryIO
 
 import numpy as np
 
-from livseg_lib.atomic import written_aside
 from livseg_lib.errors import InputError
-from livseg_lib.gzip_reading import (
+from livseg_lib.files import written_aside
+from livseg_lib.labels import BACKGROUND, LIVER, TUMOR
+from livseg_lib.nifti import (
     CHUNK_BYTES,
+    NativeGrid,
+    NiftiHeader,
+    header_length,
     most_bytes_inside,
     open_checked,
+    parse_header,
     read_array,
     read_to_end,
     skip,
 )
-from livseg_lib.labels import BACKGROUND, LIVER, TUMOR
-from livseg_lib.native_grid import NativeGrid
-from livseg_lib.nifti_header import NiftiHeader, header_length, parse_header
 
 __all__ = [
     *("MAX_VOLUME_BYTES", "NativeGrid", "Volume"),
@@ -272,3 +278,21 @@ def _file_pieces(labels: np.ndarray, grid: NativeGrid) -> Iterator[bytes]:
     yield grid.header + bytes(4)
     for plane in np.moveaxis(grid.orientation.to_stored(labels), 2, 0):
         yield plane.astype(grid.dtype).tobytes(order="F")
+
+
+def keep_prediction(labels: np.ndarray, volume: Volume, folder: Path, case_id: str) -> Path:
+    """Write labels (D, H, W): NIfTI in the scan's own geometry; .npy for pictures, which have none."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if volume.native is not None:
+        return save_segmentation(labels, like=volume, path=folder / f"{case_id}.nii.gz")
+    path = folder / f"{case_id}.npy"
+    with written_aside(path) as partial:
+        np.save(partial, labels, allow_pickle=False)
+    return path
+
+
+def load_prediction(volume: Volume, folder: Path, case_id: str) -> np.ndarray:
+    """Labels uint8 (D, H, W) that `keep_prediction` wrote."""
+    if volume.native is not None:
+        return load_segmentation(folder / f"{case_id}.nii.gz", like=volume)
+    return np.load(folder / f"{case_id}.npy", allow_pickle=False)

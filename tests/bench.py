@@ -16,11 +16,11 @@ import nibabel
 import numpy as np
 
 from livseg_lib.datasets.phantom import write_phantom
-from livseg_lib.evaluation import overlap, surface
+from livseg_lib.evaluation import masks
 from livseg_lib.inference.export import write_onnx
-from livseg_lib.inference.planes import BATCH, predict_planes
+from livseg_lib.inference.predict import BATCH, predict_planes
 from livseg_lib.models import SMALL_OPTIONS, build_model
-from livseg_lib.preprocessing import Recipe, prepare_volume
+from livseg_lib.preprocessing.recipe import Recipe, prepare_volume
 from livseg_lib.training.onnx_network import OnnxNetwork
 from livseg_lib.volumes import load_volume
 
@@ -118,9 +118,9 @@ def bench_scores() -> None:
     ]
 
     def ours() -> list[float]:
-        distances = surface.surface_distances(*pair, spacing)
-        dice = overlap.dice(overlap.overlap_counts(*pair))
-        return [dice, surface.assd(distances), surface.hd95(distances)]
+        distances = masks.surface_distances(*pair, spacing)
+        dice = masks.dice(masks.overlap_counts(*pair))
+        return [dice, masks.assd(distances), masks.hd95(distances)]
 
     def peer() -> list[float]:
         return [medpy.dc(*pair), *(score(*pair, spacing, 2) for score in (medpy.assd, medpy.hd95))]

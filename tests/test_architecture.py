@@ -11,13 +11,9 @@ import pytest
 
 LIBRARY = Path(__file__).parents[1] / "livseg_lib"
 ROOMS = [
-    (
-        *("errors", "labels", "paths", "atomic", "checksums", "durations", "orientation", "provenance"),
-        *("quiet_tensorflow", "platforms", "processes", "descriptions"),
-    ),
-    ("gzip_reading", "native_grid", "nifti_header"),
-    ("volumes",),
-    ("predictions", "runs"),
+    ("errors", "labels", "files", "provenance", "quiet_tensorflow", "processes", "descriptions"),
+    ("nifti",),
+    ("volumes", "runs"),
     ("datasets",),
     ("preprocessing",),
     ("sampling",),
@@ -27,7 +23,7 @@ ROOMS = [
     ("training",),
     ("inference",),
     ("reporting",),
-    ("experiments",),
+    ("studies",),
     ("application",),
     ("notebooks",),
     ("commands",),

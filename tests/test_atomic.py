@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from livseg_lib import atomic
-from livseg_lib.atomic import folder_written_aside, locked, sole_writer, write_json, written_aside
+from livseg_lib import files
 from livseg_lib.errors import InputError
+from livseg_lib.files import folder_written_aside, locked, sole_writer, write_json, written_aside
 
 
 def _count(path: str) -> None:
@@ -103,8 +103,8 @@ def test_what_a_killed_process_left_is_swept_by_the_next_writer(tmp_path, name):
 
 def test_a_result_moved_aside_by_a_killed_process_is_put_back(tmp_path, monkeypatch):
     folder = tmp_path / "case"
-    monkeypatch.setattr(atomic.os, "getpid", lambda: DEAD)
-    aside = atomic._beside(folder, "old")
+    monkeypatch.setattr(files.os, "getpid", lambda: DEAD)
+    aside = files._beside(folder, "old")
     monkeypatch.undo()
     aside.mkdir()
     (aside / "mask").write_text("whole")
@@ -147,13 +147,13 @@ def test_writers_of_one_folder_leave_a_whole_one(tmp_path):
 
 def test_names_that_are_too_long_are_cut_and_stay_apart():
     long = ["é" * 100 + end for end in "ab"]
-    short = [atomic.short_name(name) for name in (*long, "case")]
+    short = [files.short_name(name) for name in (*long, "case")]
     assert short[2] == "case" and len(set(short)) == 3
-    assert all(len(name.encode()) <= atomic.MOST_NAME_BYTES for name in short)
+    assert all(len(name.encode()) <= files.MOST_NAME_BYTES for name in short)
 
 
 def test_who_must_wait_says_so(tmp_path, capfd, monkeypatch):
-    monkeypatch.setattr(atomic, "PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr(files, "PATIENCE_SECONDS", 0.05)
     path = tmp_path / "count.txt"
     path.write_text("0")
     with ThreadPoolExecutor(1) as pool:

@@ -4,13 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
-from livseg_lib.checksums import (
-    file_checksum,
-    files_checksum,
-    folder_checksums,
-    holds_files,
-    text_checksum,
-)
+from livseg_lib.files import file_checksum, files_checksum, folder_checksums, holds_files, text_checksum
 
 
 def test_a_file_has_the_sum_of_its_content_however_long_it_is(tmp_path):

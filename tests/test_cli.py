@@ -10,13 +10,12 @@ import pandas as pd
 import pytest
 
 from livseg_lib.cli import _parser, main
-from livseg_lib.evaluation.surface import SURFACE_TOLERANCE_MM
+from livseg_lib.evaluation.masks import SURFACE_TOLERANCE_MM
 from livseg_lib.models import build_model
 from livseg_lib.models.classifiers import build_classifier
-from livseg_lib.preprocessing import Recipe
-from livseg_lib.sampling.slice_regions import REGIONS
-from livseg_lib.training.model_folder import TrainedModel, save_model
-from livseg_lib.training.sorter_folder import TrainedSorter, save_sorter
+from livseg_lib.preprocessing.recipe import Recipe
+from livseg_lib.sampling.batches import REGIONS
+from livseg_lib.training.model_folder import TrainedModel, TrainedSorter, save_model, save_sorter
 
 
 @pytest.fixture

@@ -56,7 +56,8 @@ def test_every_network_of_pictures_is_a_system_by_itself(capsys):
 
 
 def test_the_example_data_set_is_found_and_read(tmp_path, monkeypatch):
-    from livseg_lib.datasets import catalogue, find_cases
+    from livseg_lib.datasets import catalogue
+    from livseg_lib.datasets.catalogue import find_cases
 
     monkeypatch.setattr(catalogue, "ADAPTERS", dict(catalogue.ADAPTERS))
     text = (ROOT / "docs" / "add_a_dataset.md").read_text()

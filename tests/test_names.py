@@ -87,5 +87,5 @@ def test_what_is_mentioned_exists(path):
 
 
 def test_what_does_not_exist_is_noticed():
-    assert leads_somewhere("statistics.paired.verdict") and leads_somewhere("livseg_lib.models.build_model")
-    assert not leads_somewhere("evaluation.paired") and not leads_somewhere("statistics.paired.verdicts")
+    assert leads_somewhere("statistics.verdict") and leads_somewhere("livseg_lib.models.build_model")
+    assert not leads_somewhere("evaluation.statistic") and not leads_somewhere("statistics.verdicts")

@@ -16,7 +16,7 @@ import yaml
 from livseg_lib import notebooks
 from livseg_lib.cli import main
 from livseg_lib.errors import InputError
-from livseg_lib.paths import RunFolders
+from livseg_lib.runs import RunFolders
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
 ALL = sorted(FOLDER.glob("*.ipynb"))

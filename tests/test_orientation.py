@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from nifti_files import ORIENTATIONS, axis_affine
 
-from livseg_lib.orientation import Orientation
+from livseg_lib.nifti import Orientation
 
 STORED = np.arange(2 * 3 * 4).reshape(2, 3, 4)
 

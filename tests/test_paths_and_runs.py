@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 
 from livseg_lib import runs
-from livseg_lib.atomic import written_aside
-from livseg_lib.paths import RunFolders, project_root
-from livseg_lib.platforms import install_command, missing_packages
+from livseg_lib.files import written_aside
+from livseg_lib.runs import RunFolders, install_command, missing_packages, project_root
 
 
 def test_the_root_is_found_from_inside_notebooks(tmp_path, monkeypatch):

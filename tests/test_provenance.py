@@ -91,7 +91,7 @@ def test_what_is_apart_and_what_is_installed_is_left_out(monkeypatch):
 def test_a_digest_is_the_same_in_another_process_whatever_its_hash_seed():
     program = (
         "from livseg_lib.provenance import code_of\n"
-        "from livseg_lib.preprocessing.case_folder import write_case\n"
+        "from livseg_lib.preprocessing.extraction import write_case\n"
         "from livseg_lib.datasets.phantom.writing import phantom_made_by\n"
         "print(code_of(write_case), phantom_made_by())"
     )

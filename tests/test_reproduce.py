@@ -12,7 +12,8 @@ import pytest
 
 from livseg_lib.cli import main
 from livseg_lib.notebooks import run_all
-from livseg_lib.reporting import SYSTEMS_COLUMNS, broken_links, external_resources
+from livseg_lib.reporting.pages.links import broken_links, external_resources
+from livseg_lib.reporting.tables import SYSTEMS_COLUMNS
 
 REPOSITORY = Path(__file__).parents[1]
 TINY = [

@@ -1,7 +1,13 @@
-"""One upload to one answer, in a process that can be stopped; whatever goes wrong becomes a sentence."""
+"""Answers to who drops a scan or asks by HTTP.
+
+One upload to one answer, in a process that can be stopped; whatever goes wrong becomes a sentence.
+
+An answer in the words of the app's page.
+"""
 
 from __future__ import annotations
 
+import html
 import json
 import multiprocessing
 import os
@@ -21,7 +27,7 @@ from livseg_lib.application.inputs import Reading, find_inputs
 from livseg_lib.application.patient import predict_case
 from livseg_lib.application.predictor import Predictor, load_predictor
 from livseg_lib.application.results import RECORD, write_result
-from livseg_lib.application.shown_scan import keep_scan
+from livseg_lib.application.visits import keep_scan
 from livseg_lib.errors import InputError, reason_of
 
 LOADED_AT_ONCE = 2
@@ -184,3 +190,64 @@ def _one_source(uploads: Sequence[Path | str], folder: Path) -> Path:
     for number, path in enumerate(paths):
         (together / f"{number:04d}{path.suffix.lower()}").symlink_to(path)
     return together
+
+
+TUMOR_TITLES = {
+    "tumor": "Tumour",
+    "slice": "Slice",
+    "volume_ml": "Volume (ml)",
+    "longest_diameter_mm": "Longest diameter (mm)",
+    "perpendicular_diameter_mm": "Perpendicular (mm)",
+    "position": "Position in the liver",
+    "mean_hu": "Mean HU",
+}
+
+
+STEPS = {
+    "load": "Loading the system",
+    "read": "Reading the scan",
+    "predict": "Outlining",
+    "measure": "Measuring",
+}
+
+
+def at_work(step: str) -> str:
+    """What is being done, as HTML."""
+    return f'<p role="status">{STEPS.get(step, "Writing the result")} ...</p>'
+
+
+def refusal(sentence: str) -> str:
+    """Why there is no answer, as HTML."""
+    return f'<div class="verdict" role="alert">That did not work</div><p>{html.escape(sentence)}</p>'
+
+
+def verdict(given: Answer) -> str:
+    """Whether a tumour is suspected, and how that is known, as HTML."""
+    presence = given.record["tumor_presence"]
+    kind, text = {
+        True: ("suspected", "Tumour suspected"),
+        False: ("clear", "No tumour suspected"),
+        None: ("", "Tumours were not looked for"),
+    }[presence["suspected"]]
+    probability = presence["probability"]
+    sure = "" if probability is None else f" (probability {probability:.2f})"
+    return (
+        f'<div class="verdict {kind}" role="status">{text}{sure}</div><p>{html.escape(presence["how"])}</p>'
+    )
+
+
+def sentences(given: Answer) -> list[str]:
+    """Measures of the liver, then what the reader should know of this case."""
+    liver = given.record["measures"]
+    amounts = [
+        f"{title} {liver[name]:.{digits}f} ml"
+        for name, title, digits in (("liver_ml", "liver", 0), ("tumor_ml", "tumours", 1))
+        if liver.get(name) is not None
+    ]
+    measured = [", ".join(amounts).capitalize() + "."] if amounts else []
+    return [*measured, *filter(None, [given.note]), *given.record["notes"], *given.record["cautions"]]
+
+
+def tumor_table(tumors: pd.DataFrame) -> pd.DataFrame:
+    columns = [name for name in TUMOR_TITLES if name in tumors]
+    return tumors[columns].round(1).rename(columns=TUMOR_TITLES)

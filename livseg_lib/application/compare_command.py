@@ -18,7 +18,7 @@ def compare(arguments: argparse.Namespace) -> int:
     """Paired differences between two outputs of `livseg evaluate` on the same cases, one case a patient."""
     import pandas as pd
 
-    from livseg_lib.evaluation.statistics.paired import compare_pairs
+    from livseg_lib.evaluation.statistics import compare_pairs
     from livseg_lib.labels import STRUCTURES
 
     names = _names(arguments.first, arguments.second)

@@ -17,7 +17,7 @@ PHANTOM_SEED = 2026
 def export(arguments: argparse.Namespace) -> int:
     """Networks as SavedModel and ONNX, compared with Keras on a scan; exit code 1 where they disagree."""
     from livseg_lib.inference.export import FORMATS, MOST_APART, export_system
-    from livseg_lib.training.network_folder import WARNING
+    from livseg_lib.training.model_folder import WARNING
 
     formats = FORMATS if arguments.format == "both" else (arguments.format,)
     volume, name = _volume(arguments)
@@ -36,7 +36,7 @@ def export(arguments: argparse.Namespace) -> int:
 
 def _volume(arguments: argparse.Namespace) -> tuple[Volume, str]:
     """The scan to compare on, and what to call it: one of the phantom's where none is given."""
-    from livseg_lib.datasets import find_cases
+    from livseg_lib.datasets.catalogue import find_cases
     from livseg_lib.datasets.phantom import make_phantom_patient
     from livseg_lib.volumes import Volume
 

@@ -12,19 +12,20 @@ from livseg_lib.errors import InputError
 if TYPE_CHECKING:  # only named in signatures: help must come at once
     from pathlib import Path
 
-    from livseg_lib.evaluation.over_time.follow_up import FollowUp, TimePoint
+    from livseg_lib.evaluation.follow_up import FollowUp, TimePoint
 
 
 def follow_up(arguments: argparse.Namespace) -> int:
     """Two outlined scans of a patient: tumours matched, growth, and the size arithmetic of RECIST 1.1."""
-    from livseg_lib.atomic import write_atomically
-    from livseg_lib.evaluation.over_time.follow_up import compare_scans
-    from livseg_lib.reporting import save_figure, write_table
+    from livseg_lib.evaluation.follow_up import compare_scans
+    from livseg_lib.files import write_atomically
     from livseg_lib.reporting.studies.follow_up import (
         NOT_AN_ASSESSMENT,
         conclude_follow_up,
         follow_up_changes,
     )
+    from livseg_lib.reporting.style import save_figure
+    from livseg_lib.reporting.tables import write_table
 
     if arguments.days is not None and not arguments.days > 0:
         raise InputError(
@@ -58,7 +59,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 
 def _read(path: Path) -> TimePoint:
     """Labels of a NIfTI file, with the file's own spacing."""
-    from livseg_lib.evaluation.over_time.follow_up import TimePoint
+    from livseg_lib.evaluation.follow_up import TimePoint
     from livseg_lib.volumes import load_segmentation, load_volume
 
     grid = load_volume(path)

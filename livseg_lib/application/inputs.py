@@ -12,26 +12,22 @@ from pathlib import Path
 
 import numpy as np
 
-from livseg_lib.application.dicom_input import holds_frames, read_dicom
-from livseg_lib.application.picture_input import (
+from livseg_lib.application.scan import (
     PICTURE_SUFFIXES,
     STORED_HU,
+    PatientInput,
+    Scan,
+    holds_frames,
+    read_dicom,
     read_one_picture,
     read_pictures,
 )
-from livseg_lib.application.scan import PatientInput, Scan
-from livseg_lib.atomic import short_name
-from livseg_lib.datasets import ADAPTERS, Case, Dataset, find_cases
+from livseg_lib.datasets.case import Case, Dataset
+from livseg_lib.datasets.catalogue import ADAPTERS, find_cases
 from livseg_lib.datasets.dicom_headers import begins_like_dicom, study_uid
-from livseg_lib.datasets.files import (
-    files_of,
-    is_visible,
-    natural_key,
-    nifti_stem,
-    printable,
-    regular_files,
-)
+from livseg_lib.datasets.files import files_of, is_visible, natural_key, nifti_stem, printable, regular_files
 from livseg_lib.errors import InputError
+from livseg_lib.files import short_name
 from livseg_lib.volumes import Volume, load_volume
 
 LOOKS_FOR = "a NIfTI file, a folder or zip of a DICOM series, a PNG or JPEG slice, or a folder of these"

@@ -1,23 +1,40 @@
-"""What is asked: a system from its folder, with the models that may help it, and what identifies them."""
+"""A trained system, loaded, and the record of what it did.
+
+What is asked: a system from its folder, with the models that may help it, and what identifies them.
+
+Tumour or not, for a whole scan (system A's question), and how that answer came about.
+
+The record of a case: with which model, on what, by which versions, how long, with how much memory.
+
+Nothing in it comes from a patient's header, and no path stands in it: only checksums, sizes and spacing.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from livseg_lib.checksums import file_checksum, files_checksum
+from livseg_lib import __version__
+from livseg_lib.application.scan import PatientInput, Scan
 from livseg_lib.errors import InputError
-from livseg_lib.labels import STRUCTURES
+from livseg_lib.evaluation.probabilities import is_predicted, presence_levels
+from livseg_lib.files import file_checksum, files_checksum, text_checksum
+from livseg_lib.labels import STRUCTURES, structure_mask
 from livseg_lib.preprocessing.windows import ChannelWindow
+from livseg_lib.runs import describe_device, describe_platform, git_revision, package_versions, peak_memory_mb
 
-if TYPE_CHECKING:  # a folder of results can be looked at without TensorFlow
+if TYPE_CHECKING:  # only named in signatures
     from livseg_lib.inference.systems import System
-    from livseg_lib.training.model_folder import TrainedModel
-    from livseg_lib.training.sorter_folder import TrainedSorter
+    from livseg_lib.training.model_folder import TrainedModel, TrainedSorter
 
 WEIGHTS, DESCRIPTIONS = ("*.safetensors", "*.onnx"), ("model.json", "forest.json")
 
@@ -58,8 +75,7 @@ def load_predictor(
     """
     from livseg_lib.inference.cascade import Cascade
     from livseg_lib.inference.systems import augmented, load_system
-    from livseg_lib.training.model_folder import load_model
-    from livseg_lib.training.sorter_folder import load_sorter
+    from livseg_lib.training.model_folder import load_model, load_sorter
 
     system = load_system(Path(model))
     if sorter and isinstance(system, Cascade):
@@ -117,8 +133,7 @@ def _describe_window(window: ChannelWindow) -> str:
 
 def networks_of(system: System) -> list[TrainedModel]:
     """The segmentation networks in a system, in the order of their work."""
-    from livseg_lib.inference.cascade import Cascade
-    from livseg_lib.inference.parts import NetworkPart
+    from livseg_lib.inference.cascade import Cascade, NetworkPart
 
     if not isinstance(system, Cascade):
         return [system]
@@ -129,3 +144,136 @@ def training_runs(system: System) -> list[str]:
     """Names of the runs that trained its networks, such as "phantom-quick"; unknown ones are left out."""
     runs = (trained.training.get("run", "") for trained in networks_of(system))
     return list(dict.fromkeys(filter(None, runs)))
+
+
+SMALLEST_SHARE = 1 / 2048
+"""Of a picture that has to look like tumour: a disc of 10 mm in a field of 400 mm."""
+
+
+@dataclass(frozen=True)
+class TumorPresence:
+    """The answer for one scan."""
+
+    suspected: bool | None
+    """None where the system does not look for tumours."""
+    probability: float
+    """A network's own, 0 to 1, not calibrated; NaN where there is none."""
+    how: str
+    """A sentence on where the two come from."""
+
+
+NOT_ASKED = TumorPresence(None, np.nan, "The system was trained to find the liver alone.")
+
+
+def presence_from_planes(
+    planes: np.ndarray, thresholds: Mapping[str, float], liver: np.ndarray | None = None
+) -> TumorPresence:
+    """The answer of a network, from its planes uint8 (N, h, w, K) and the K thresholds in their order.
+
+    A picture shows a tumour where at least SMALLEST_SHARE of it reaches the threshold, which is to say
+    that its n-th largest probability does: that one is the picture's score, and the highest of all
+    pictures the scan's. Only pixels in the liver count: in `liver`, bool (N, h, w), or else in what the
+    network itself takes for liver, if it looks for it.
+    """
+    names = list(thresholds)
+    if "tumor" not in names:
+        return NOT_ASKED
+    tumor = planes[..., names.index("tumor")]
+    if liver is None and "liver" in names:
+        liver = is_predicted(planes[..., names.index("liver")], thresholds["liver"])
+    area = max(1, round(tumor[0].size * SMALLEST_SHARE))
+    levels = presence_levels(tumor if liver is None else tumor * liver, [area])[:, 0]
+    where = "" if liver is None else " inside the liver"
+    how = (
+        f"In some slice at least {area} of the network's {tumor[0].size} pixels{where} reach this "
+        f"probability of tumour. From {thresholds['tumor']:g} on, chosen on validation patients, a tumour is "
+        "suspected. The probability is the network's own and not calibrated."
+    )
+    suspected = bool(is_predicted(levels, thresholds["tumor"]).any())
+    return TumorPresence(suspected, float(levels.max()) / 255, how)
+
+
+def presence_from_labels(labels: np.ndarray) -> TumorPresence:
+    """The answer of a system of several steps, which gives labels (D, H, W) and no probability."""
+    how = "A tumour is suspected where any voxel is outlined as one; this system gives no probability."
+    return TumorPresence(bool(structure_mask(labels, "tumor").any()), np.nan, how)
+
+
+WARNING = "Research only. Not for clinical use."
+
+
+class StepClock:
+    """Seconds by step."""
+
+    def __init__(self, on_step: Callable[[str], None] = lambda step: None) -> None:
+        self.seconds: dict[str, float] = {}
+        self.on_step = on_step
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        """Counts the block for the step `name`."""
+        self.on_step(name)
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = round(time.perf_counter() - began, 2)
+
+
+class Request(NamedTuple):
+    """What decides about a result, in two checksums."""
+
+    input_sha256: str
+    """Over the contents of the case's files."""
+    request_sha256: str
+    """Over these, the options of reading and the models."""
+
+
+def identify_request(patient: PatientInput, predictor: Predictor) -> Request:
+    """Reads all files of the case once."""
+    content = files_checksum(patient.files)
+    asked = [content, patient.options, predictor.identity]
+    return Request(content, text_checksum(json.dumps(asked, sort_keys=True)))
+
+
+def describe_run(patient: PatientInput, scan: Scan, predictor: Predictor, request: Request) -> dict:
+    """What is known before anything is written, JSON-ready."""
+    return {
+        "warning": WARNING,
+        "request_sha256": request.request_sha256,
+        "input": {
+            "kind": patient.kind,
+            "files": len(patient.files),
+            "sha256": request.input_sha256,
+            "shape": list(scan.volume.voxels.shape),
+            "spacing_mm": [round(float(side), 6) for side in scan.volume.spacing_mm],
+        },
+        "system": {
+            **predictor.identity,
+            "structures": list(predictor.structures),
+            "expects": describe_expectations(predictor.system),
+            "trained_in": training_runs(predictor.system),
+        },
+        **_software(),
+    }
+
+
+@cache
+def _software() -> dict:
+    """Asked once a process: git takes its time."""
+    return {
+        "livseg": __version__,
+        "git_revision": git_revision(),
+        "packages": package_versions(),
+        "device": describe_device(),
+        "platform": describe_platform(),
+    }
+
+
+def finished(record: dict, clock: StepClock) -> dict:
+    """The record with what is known when all else is written. Memory is the most of the process so far."""
+    return record | {
+        "seconds": clock.seconds | {"in_all": round(sum(clock.seconds.values()), 2)},
+        "peak_memory_mb": peak_memory_mb(),
+        "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    }

@@ -1,28 +1,150 @@
-"""The result of a case as a folder: masks, measures, pictures, a page, and the record last of all."""
+"""What is written of an outlined case, and of a folder of them.
+
+Labels as a DICOM-SEG that lies on its scan in any viewer, and names nobody unless asked to.
+
+DICOM wants a patient in every object. Unless the scan's headers carry an identity (`--keep-identity`), the
+patient is called ANONYMOUS, and of the scan only UIDs are repeated: those of its study, its frame of
+reference, its series and its slices, without which a viewer could not lay the one over the other.
+
+The result of a case as a folder: masks, measures, pictures, a page, and the record last of all.
+
+Case after case: one that fails is listed and ends nothing, one that is done is not done again.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import json
+import warnings
+from collections.abc import Callable, Sequence
+from copy import deepcopy
 from html import escape
 from pathlib import Path
 from urllib.parse import quote
 
 import numpy as np
 import pandas as pd
+from highdicom import UID, AlgorithmIdentificationSequence
+from highdicom.color import CIELabColor
+from highdicom.seg import SegmentAlgorithmTypeValues, Segmentation, SegmentationTypeValues, SegmentDescription
 from PIL import Image
+from pydicom import Dataset
+from pydicom.sr.codedict import codes
+from pydicom.uid import generate_uid
+from tqdm import tqdm
 
-from livseg_lib.application.patient import PatientResult
-from livseg_lib.application.record import WARNING, finished
-from livseg_lib.atomic import folder_written_aside, write_json
-from livseg_lib.checksums import folder_checksums
-from livseg_lib.errors import InputError
-from livseg_lib.preprocessing.intensities import as_hu
-from livseg_lib.preprocessing.overview import display_window
-from livseg_lib.preprocessing.windows import apply_window
-from livseg_lib.reporting.figure_files import save_figure
-from livseg_lib.reporting.outlined_slice import outlined_slice, slice_to_show
+from livseg_lib.application.inputs import LABELS
+from livseg_lib.application.patient import PatientResult, predict_case
+from livseg_lib.application.predictor import WARNING, Predictor, finished, identify_request
+from livseg_lib.application.scan import IDENTITY, PatientInput
+from livseg_lib.errors import InputError, format_duration, reason_of
+from livseg_lib.files import folder_checksums, folder_written_aside, holds_files, write_json
+from livseg_lib.labels import structure_mask
+from livseg_lib.preprocessing.recipe import display_window
+from livseg_lib.preprocessing.windows import apply_window, as_hu
 from livseg_lib.reporting.pages.patient_page import PatientView, write_patient_page
+from livseg_lib.reporting.pictures import outlined_slice, slice_to_show
+from livseg_lib.reporting.style import save_figure
 from livseg_lib.reporting.tables import write_table
-from livseg_lib.volumes import save_segmentation
+from livseg_lib.volumes import Volume, save_segmentation
+
+ANONYMOUS = {"PatientName": "ANONYMOUS^", "PatientID": "ANONYMOUS"}
+SERIES_NUMBER = 9000
+"""Far from the numbers of scanners."""
+
+SEGMENTS = {
+    "liver": ("Liver with its tumours", codes.SCT.AnatomicalStructure, codes.SCT.Liver),
+    "tumor": ("Liver tumours", codes.SCT.MorphologicallyAbnormalStructure, codes.SCT.Neoplasm),
+}
+"""Structure -> label, category and type (SNOMED CT)."""
+
+SEGMENT_COLOURS = {"liver": (86, 180, 233), "tumor": (230, 159, 0)}
+"""Red, green, blue of `reporting.style`."""
+
+
+def write_dicom_seg(
+    labels: np.ndarray,
+    volume: Volume,
+    headers: Sequence[Dataset],
+    structures: Sequence[str],
+    algorithm: tuple[str, str],
+    path: Path,
+) -> Path:
+    """Write labels 0/1/2 (D, H, W) on the grid of `volume`, a binary segment a structure.
+
+    `headers`: one a slice of the scan, in the order of its stored slices (`application.scan`). `algorithm` is
+    name and version. Slices that show nothing are left out, as the standard allows.
+    """
+    stored = volume.native.orientation.to_stored(labels).transpose(2, 1, 0)  # slice, row, column
+    masks = np.stack([structure_mask(stored, name) for name in structures], axis=-1).view(np.uint8)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # they quote names
+        segmentation = _segmentation(masks, [_anonymous(one) for one in headers], structures, algorithm)
+        for keyword in IDENTITY:
+            if keyword in headers[0]:
+                setattr(segmentation, keyword, headers[0][keyword].value)
+    if "PatientID" not in headers[0]:
+        segmentation.PatientIdentityRemoved = "YES"
+        segmentation.DeidentificationMethod = "livseg repeats UIDs of the scan and nothing else"
+    segmentation.save_as(path)
+    return path
+
+
+def _segmentation(
+    masks: np.ndarray, headers: Sequence[Dataset], structures: Sequence[str], algorithm: tuple[str, str]
+) -> Segmentation:
+    """masks: uint8 0/1, (slice, row, column, structure). Equal content has equal UIDs, whenever made."""
+    name, version = algorithm
+    content = [*(str(one.SOPInstanceUID) for one in headers), *structures, *algorithm]
+    content.append(hashlib.sha256(masks.tobytes()).hexdigest())
+    series, instance, dimensions = (generate_uid(entropy_srcs=[*content, use]) for use in "sid")
+    identity = AlgorithmIdentificationSequence(
+        name=f"livseg {name}", version=version, family=codes.DCM.ArtificialIntelligence, source="livseg"
+    )
+    made = Segmentation(
+        source_images=headers,
+        pixel_array=masks,
+        segmentation_type=SegmentationTypeValues.BINARY,
+        segment_descriptions=[_segment(n, each, identity) for n, each in enumerate(structures, start=1)],
+        series_instance_uid=UID(series),
+        series_number=SERIES_NUMBER,
+        sop_instance_uid=UID(instance),
+        instance_number=1,
+        manufacturer="livseg",
+        manufacturer_model_name=name,
+        software_versions=version,
+        device_serial_number="none",
+        content_label="LIVER_TUMOURS",
+        content_description=WARNING,
+        content_creator_name="livseg^",
+        series_description=f"livseg {name}. {WARNING}",
+    )
+    for item in (*made.DimensionOrganizationSequence, *made.DimensionIndexSequence):
+        item.DimensionOrganizationUID = dimensions  # highdicom draws one
+    return made
+
+
+def _anonymous(header: Dataset) -> Dataset:
+    """The header with a patient, whom the standard asks for, who is nobody."""
+    anonymous = deepcopy(header)
+    for keyword in IDENTITY:
+        setattr(anonymous, keyword, ANONYMOUS.get(keyword, ""))
+    return anonymous
+
+
+def _segment(number: int, structure: str, identity: AlgorithmIdentificationSequence) -> SegmentDescription:
+    label, category, kind = SEGMENTS[structure]
+    return SegmentDescription(
+        segment_number=number,
+        segment_label=label,
+        segmented_property_category=category,
+        segmented_property_type=kind,
+        algorithm_type=SegmentAlgorithmTypeValues.AUTOMATIC,
+        algorithm_identification=identity,
+        anatomic_regions=[codes.SCT.Liver] if structure == "tumor" else None,
+        display_color=CIELabColor.from_rgb(*SEGMENT_COLOURS[structure]),
+    )
+
 
 RECORD = "record.json"
 MASK_GREYS = np.array([0, 127, 255], np.uint8)
@@ -65,8 +187,6 @@ def write_masks(result: PatientResult, folder: Path) -> list[Path]:
         return [_write_mask_picture(mask, folder / name) for mask, name in zip(labels, names, strict=True)]
     paths = [save_segmentation(labels, scan.volume, folder / "mask.nii.gz")]
     if scan.headers:
-        from livseg_lib.application.dicom_seg import write_dicom_seg  # takes its time to import
-
         algorithm = (result.record["system"]["system"], _version(result.record))
         paths.append(
             write_dicom_seg(
@@ -136,3 +256,106 @@ def _write_page(result: PatientResult, folder: Path) -> None:
 
 def _is_empty(folder: Path) -> bool:
     return folder.is_dir() and not any(folder.iterdir())
+
+
+MEASURES = ("liver_ml", "tumor_ml", "n_tumors")
+COLUMNS = (
+    *("case", "state", "reason", "kind", "tumor_suspected", "tumor_probability"),
+    *(*MEASURES, "cautions", "seconds", "peak_memory_mb"),
+)
+"""Of cases.csv. `state` is "done", "failed" or "passed over" (labels, no scan); `cautions` counts them."""
+
+
+def predict_batch(
+    patients: Sequence[PatientInput],
+    predictor: Predictor,
+    out: Path | str,
+    on_case: Callable[[dict], None] = lambda row: None,
+) -> pd.DataFrame:
+    """Treat every case, each into the folder `out`/<case>; gives and writes `out`/cases.csv (COLUMNS).
+
+    A case whose folder holds the record of the same files, options and models stays as it is. `on_case`
+    hears each row as it comes, with `resumed` (bool). Raises InputError before any work where a folder
+    would be overwritten that is no result, and in the middle where nothing can be written any more: what
+    is done then stays done.
+    """
+    out, rows = Path(out), []
+    for patient in patients:
+        require_result_or_nothing(out / patient.case_id)
+    bar = tqdm(patients, "predicting", unit="case", disable=None)  # None: no bar where no one watches
+    for patient in bar:
+        row = _treat(patient, predictor, out, lambda step: bar.set_postfix_str(step))
+        rows.append({"case": patient.case_id, "kind": patient.kind, **row})
+        table = pd.DataFrame(rows).reindex(columns=COLUMNS)
+        try:
+            write_table(table, out / "cases.csv")
+        except OSError as error:
+            raise _unwritable(out, error) from error
+        on_case(rows[-1])
+    return table
+
+
+def describe_case(row: dict) -> str:
+    """One line on a row of `predict_batch`."""
+    if row["state"] != "done":
+        return f"{row['case']}: {row['state']}: {row['reason']}"
+    if row["resumed"]:
+        return f"{row['case']}: done before"
+    found = {True: "suspected", False: "not suspected", None: "not looked for"}[row["tumor_suspected"]]
+    probability = row["tumor_probability"]
+    sure = "" if probability is None else f" (probability {probability:.2f})"
+    amounts = {"liver": row["liver_ml"], "tumour": row["tumor_ml"]}
+    measured = "".join(f"{name} {ml:.1f} ml, " for name, ml in amounts.items() if ml is not None)
+    took = f"{format_duration(row['seconds'])}, {row['peak_memory_mb']} MB"
+    return f"{row['case']}: {measured}tumour {found}{sure}; {took}"
+
+
+def _treat(patient: PatientInput, predictor: Predictor, out: Path, on_step: Callable[[str], None]) -> dict:
+    """The row of one case. Raises InputError only where results cannot be written."""
+    folder = out / patient.case_id
+    try:
+        if row := _finished_row(folder, patient, predictor):
+            return row
+        result = predict_case(patient, predictor, on_step)
+    except Exception as error:  # whatever it is, the next case may be good
+        state = "passed over" if getattr(error, "code", "") == LABELS else "failed"
+        return {"state": state, "reason": reason_of(error)}
+    try:
+        write_result(result, folder)
+        return _row(json.loads((folder / RECORD).read_text()), resumed=False)
+    except OSError as error:
+        raise _unwritable(out, error) from error
+    except Exception as error:
+        return {"state": "failed", "reason": reason_of(error)}
+
+
+def _finished_row(folder: Path, patient: PatientInput, predictor: Predictor) -> dict | None:
+    """That of the result in `folder`, if it is of this very request and whole."""
+    try:
+        record = json.loads((folder / RECORD).read_text())
+        if record["request_sha256"] != identify_request(patient, predictor).request_sha256:
+            return None
+        return _row(record, resumed=True) if holds_files(folder, record["files"]) else None
+    except (FileNotFoundError, NotADirectoryError, ValueError, LookupError, TypeError, AttributeError):
+        return None
+
+
+def _row(record: dict, resumed: bool) -> dict:
+    presence = record["tumor_presence"]
+    return {
+        "state": "done",
+        "tumor_suspected": presence["suspected"],
+        "tumor_probability": presence["probability"],
+        **{name: record["measures"][name] for name in MEASURES},
+        "cautions": len(record["cautions"]),
+        "seconds": record["seconds"]["in_all"],
+        "peak_memory_mb": record["peak_memory_mb"],
+        "resumed": resumed,
+    }
+
+
+def _unwritable(out: Path, error: OSError) -> InputError:
+    problem = f"Results cannot be written ({error.strerror or type(error).__name__})."
+    return InputError(
+        out, problem, "Make room or choose another --out and run it again: finished cases stay."
+    )

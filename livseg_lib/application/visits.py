@@ -1,19 +1,46 @@
-"""What the app keeps of its visitors: one private folder, in it one a browser tab, for an hour at most."""
+"""A visitor of the page: a folder of their own, what they see, and its end.
+
+What the app keeps of its visitors: one private folder, in it one a browser tab, for an hour at most.
+
+The trained systems that lie in reports/: what the app offers.
+
+A result that lies in a folder, to be looked at slice by slice: memory holds one slice at a time.
+
+The quick system trained on phantoms, in a process of its own, told line by line.
+"""
 
 from __future__ import annotations
 
 import atexit
 import fcntl
+import json
 import os
 import shutil
 import signal
 import stat
+import subprocess
+import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from time import time
+
+import cv2
+import numpy as np
+import pandas as pd
+import psutil
+
+from livseg_lib.application.patient import PatientResult
+from livseg_lib.errors import InputError
+from livseg_lib.labels import STRUCTURES
+from livseg_lib.preprocessing.windows import WINDOWS, as_hu
+from livseg_lib.reporting.pictures import VIEW_WINDOWS, screen_slice, slice_to_show
+from livseg_lib.reporting.tables import read_table
+from livseg_lib.runs import project_root
 
 FORGET_AFTER_SECONDS = 3600.0
 LOOK_EVERY_SECONDS = 60.0
@@ -134,3 +161,174 @@ def _delete_left() -> None:
                 shutil.rmtree(root, ignore_errors=True)
         except OSError:  # its app lives, or another start deletes it just now
             continue
+
+
+@dataclass(frozen=True)
+class Shelved:
+    """One trained system of one run."""
+
+    run: str
+    system: str
+    folder: Path
+    dice: dict[str, float]
+    """Mean Dice over the run's test patients, a structure that it outlines; NaN where undefined."""
+    dataset: str
+    """What it has learnt from, such as "phantom"; empty where the run does not say."""
+
+    @property
+    def name(self) -> str:
+        """How it is asked for, over HTTP too: "run/system"."""
+        return f"{self.run}/{self.system}"
+
+    @property
+    def title(self) -> str:
+        """Its line in a list: what it scored, and where."""
+        named = {"liver": "liver", "tumor": "tumour"}
+        scores = ", ".join(f"{named[name]} {value:.2f}" for name, value in self.dice.items())
+        return f"{self.system}: {scores or 'not scored'} ({self.run})"
+
+
+def shelved_systems(reports: Path) -> list[Shelved]:
+    """Every trained system below `reports`: the newest run first, in it the best outlines of tumours first.
+
+    A run whose tables cannot be read is named on stderr and left out.
+    """
+    runs = sorted(reports.glob("*/tables/systems.csv"), key=lambda path: -path.stat().st_mtime)
+    return [shelved for table in runs for shelved in _systems_of_run(table)]
+
+
+def find_shelved(reports: Path, name: str | None) -> Shelved:
+    """The system called "run/system", or the first of the shelf for no name; never a path from outside.
+
+    Raises InputError where there is none.
+    """
+    systems = shelved_systems(reports)
+    found = [one for one in systems if not name or name == one.name]
+    if not found:
+        known = ", ".join(one.name for one in systems) or "none yet"
+        raise InputError("system", "There is no trained system of this name.", f"Known: {known}.")
+    return found[0]
+
+
+def _systems_of_run(path: Path) -> list[Shelved]:
+    report = path.parents[1]
+    try:
+        table = read_table(path)
+        rows = table[table.target.isin(STRUCTURES) & (table.split_by == "patient")]
+        dataset = _dataset(report)
+    except (InputError, AttributeError, OSError, ValueError) as error:
+        print(f"left out: {report.name}: its tables cannot be read ({error}).", file=sys.stderr)
+        return []
+    systems = [
+        Shelved(report.name, str(name), report / "models" / str(name), _scores(group), dataset)
+        for name, group in rows.groupby("system", sort=False)
+    ]
+    usable = [shelved for shelved in systems if (shelved.folder / "model.json").exists()]
+    return sorted(usable, key=lambda shelved: -np.nan_to_num(shelved.dice.get("tumor", -1.0), nan=-1.0))
+
+
+def _scores(rows: pd.DataFrame) -> dict[str, float]:
+    return {row.target: float(row.dice_per_case) for row in rows.itertuples()}
+
+
+def _dataset(report: Path) -> str:
+    manifest = report / "manifest.json"
+    return str(json.loads(manifest.read_text()).get("dataset", "")) if manifest.exists() else ""
+
+
+FOUND = "found"
+"""What the app calls the outline; there is no truth beside it."""
+
+
+@dataclass(frozen=True)
+class ShownScan:
+    """A scan and its outlines on disk."""
+
+    folder: Path
+
+    @property
+    def voxels(self) -> np.ndarray:
+        """int16 HU (D, H, W), an MR scan stretched like HU; read where it is looked at."""
+        return np.load(self.folder / "voxels.npy", mmap_mode="r", allow_pickle=False)
+
+    @property
+    def labels(self) -> np.ndarray:
+        """uint8 0/1/2 (D, H, W)."""
+        return np.load(self.folder / "labels.npy", mmap_mode="r", allow_pickle=False)
+
+    @property
+    def spacing_mm(self) -> tuple[float, float, float]:
+        """(D, H, W); NaN for pictures."""
+        return tuple(np.load(self.folder / "spacing_mm.npy", allow_pickle=False).tolist())
+
+    def picture(self, index: int, window: str) -> np.ndarray:
+        """RGB uint8 of one slice in a window of `VIEW_WINDOWS`, in the body's proportions.
+
+        Pictures that were windowed before are shown as they are.
+        """
+        index = int(np.clip(index, 0, len(self.labels) - 1))
+        _, row_mm, column_mm = self.spacing_mm
+        shown = VIEW_WINDOWS[window] if np.isfinite(row_mm) else WINDOWS["stored"]
+        rgb = screen_slice(self.voxels[index], shown, {FOUND: self.labels[index]})
+        if not np.isfinite(row_mm) or np.isclose(row_mm, column_mm):
+            return rgb
+        height = round(rgb.shape[0] * row_mm / column_mm)
+        return cv2.resize(rgb, (rgb.shape[1], height), interpolation=cv2.INTER_LINEAR)
+
+
+def keep_scan(result: PatientResult, folder: Path) -> int:
+    """Put a result's scan and labels into `folder`, for a ShownScan; returns the slice to begin at."""
+    folder.mkdir(parents=True, exist_ok=True)
+    np.save(folder / "voxels.npy", as_hu(result.scan.volume, result.modality).voxels)
+    np.save(folder / "labels.npy", result.labels)
+    np.save(folder / "spacing_mm.npy", np.asarray(result.scan.volume.spacing_mm, float))
+    return slice_to_show(result.labels)
+
+
+LINES_SHOWN = 12
+COMMAND = (sys.executable, "-u", "-m", "livseg_lib", "train", "--system", "unet")
+
+
+class QuickTraining:
+    """`livseg train`, at most once at a time."""
+
+    def __init__(self, command: Sequence[str] = COMMAND) -> None:
+        self._command = command
+        self._running = threading.Lock()
+        self._process: subprocess.Popen | None = None
+
+    def run(self) -> Iterator[str]:
+        """The last lines that it printed, again and again until it ends; it ends with its listener, too.
+
+        The last text says how it ended. A training that is stopped goes on where it was the next time.
+        """
+        if not self._running.acquire(blocking=False):
+            yield "Another visitor's training is running. Load this page again when it has ended."
+            return
+        lines: deque[str] = deque(maxlen=LINES_SHOWN)
+        try:
+            self._process = subprocess.Popen(
+                self._command,
+                cwd=project_root(),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                errors="replace",
+            )
+            for line in self._process.stdout:  # text mode makes a line of every progress update, too
+                lines.append(line.rstrip())
+                yield "\n".join(lines)
+            failed = self._process.wait() != 0
+        finally:
+            self.stop()
+            self._running.release()
+        lines.append("It did not work; see the lines above." if failed else "Trained.")
+        yield "\n".join(lines)
+
+    def stop(self) -> None:
+        """End the training with all processes that it started."""
+        if self._process is None or self._process.poll() is not None:
+            return
+        for process in [*psutil.Process(self._process.pid).children(recursive=True), self._process]:
+            process.kill()
+        self._process.wait()

@@ -1,4 +1,8 @@
-"""The page in the browser: drop a scan or a slice, see what was found, take it away (system A's wish).
+"""The page in the browser.
+
+What stands on the app's page, and how it looks; nothing in it is fetched from elsewhere.
+
+The page in the browser: drop a scan or a slice, see what was found, take it away (system A's wish).
 
 Everything stays on this machine: no analytics, no fonts or scripts from elsewhere. A result is deleted when
 its tab is closed or the next one comes, all else within the hour, and everything when the app ends. A public
@@ -15,22 +19,95 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
-os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read while gradio is imported
-
 import gradio as gr
 from starlette.middleware import Middleware
 
-from livseg_lib.application.answer_texts import at_work, refusal, sentences, tumor_table, verdict
-from livseg_lib.application.answering import Answer, Refused, Worker
+from livseg_lib.application.answering import (
+    Answer,
+    Refused,
+    Worker,
+    at_work,
+    refusal,
+    sentences,
+    tumor_table,
+    verdict,
+)
 from livseg_lib.application.guard import LARGEST_UPLOAD_BYTES, Guard
-from livseg_lib.application.page_parts import CSS, THEME, asking, showing
-from livseg_lib.application.quick_training import QuickTraining
-from livseg_lib.application.shelf import find_shelved, shelved_systems
-from livseg_lib.application.shown_scan import FOUND, ShownScan
-from livseg_lib.application.visits import Visits
+from livseg_lib.application.visits import (
+    FOUND,
+    QuickTraining,
+    Shelved,
+    ShownScan,
+    Visits,
+    find_shelved,
+    shelved_systems,
+)
 from livseg_lib.datasets.phantom import write_phantom
 from livseg_lib.errors import InputError
+from livseg_lib.reporting.pictures import VIEW_WINDOWS
 from livseg_lib.reporting.surface_view import surface_figure
+
+FILE_TYPES = [".nii", ".gz", ".zip", ".dcm", ".png", ".jpg", ".jpeg"]
+CSS = """
+.warning {position: sticky; top: 0; z-index: 50; padding: 8px 14px; border-radius: 6px;
+          background: #fff4d6; color: #5b3b00; border: 1px solid #e69f00; font-weight: 600}
+.verdict {font-size: 1.25rem; font-weight: 600; padding: 10px 14px; border-radius: 6px; color: #1b1f24;
+          border-left: 8px solid #6b7280; background: #f3f4f6}
+.verdict.suspected {border-color: #d55e00; background: #fdece2}
+.verdict.clear {border-color: #0072b2; background: #e6f1f8}
+"""
+THEME = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
+
+
+def asking(systems: Sequence[Shelved]) -> dict[str, gr.components.Component]:
+    """What the visitor gives; an offer to train where there is no system yet."""
+    asked = {
+        "files": gr.File(
+            label="NIfTI, zip of a DICOM series (or its files), PNG or JPEG",
+            file_count="multiple",
+            file_types=FILE_TYPES,
+        ),
+        "model": gr.Dropdown(
+            label="System",
+            info="Dice on the test patients of its run, in brackets the run",
+            choices=[(one.title, one.name) for one in systems],
+            value=systems[0].name if systems else None,
+            visible=bool(systems),
+        ),
+        "go": gr.Button("Outline", variant="primary", visible=bool(systems)),
+    }
+    asked["phantom"] = gr.Button("No scan at hand? Take a phantom", visible=bool(systems))
+    with gr.Accordion("More", open=False):
+        asked["series"] = gr.Textbox(
+            label="DICOM series", info="Number or UID, where a file holds several", max_lines=1
+        )
+    with gr.Column(visible=not systems) as asked["untrained"]:
+        gr.Markdown(
+            "There is no trained system yet. The quick one learns from phantoms, synthetic scans: enough to "
+            "see how everything works, not to find real tumours. It takes some minutes on two cores."
+        )
+        asked["train"] = gr.Button("Train the quick system", variant="primary")
+        asked["log"] = gr.Textbox(label="Progress", lines=8, autoscroll=True, visible=False)
+    return asked
+
+
+def showing() -> dict[str, gr.components.Component]:
+    """What is answered."""
+    shown: dict = {"verdict": gr.HTML(), "cautions": gr.Markdown()}
+    with gr.Row(visible=False) as shown["controls"]:
+        shown["slice"] = gr.Slider(0, 1, step=1, label="Slice, from feet to head", scale=3)
+        shown["window"] = gr.Radio(list(VIEW_WINDOWS), value="liver", label="Window", scale=2)
+    shown["picture"] = gr.Image(show_label=False, visible=False, format="png", buttons=["fullscreen"])
+    shown["tumors"] = gr.Dataframe(label="Tumours", visible=False, interactive=False)
+    shown["surface"] = gr.Plot(label="In 3D", visible=False)
+    shown["archive"] = gr.File(label="Masks, measures, page and record (zip)", visible=False)
+    with gr.Accordion("Record of this answer", open=False, visible=False) as shown["more"]:
+        shown["record"] = gr.JSON(show_label=False)
+    return shown
+
+
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read while gradio is imported
+
 
 WARNING = "Research only. Not for clinical use."
 LONGEST_QUEUE = 16

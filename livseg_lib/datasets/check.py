@@ -15,11 +15,11 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from livseg_lib.checksums import file_checksum
 from livseg_lib.datasets import findings as rules
 from livseg_lib.datasets.case import Case, Dataset, Note
 from livseg_lib.datasets.files import files_of, printable
 from livseg_lib.errors import InputError
+from livseg_lib.files import file_checksum
 from livseg_lib.labels import STRUCTURES, require_modality, structure_mask
 from livseg_lib.processes import in_processes
 from livseg_lib.volumes import Volume

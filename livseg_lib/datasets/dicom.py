@@ -46,7 +46,7 @@ from livseg_lib.datasets.slice_stack import (
     stack_affine,
 )
 from livseg_lib.errors import InputError
-from livseg_lib.native_grid import new_grid
+from livseg_lib.nifti import new_grid
 from livseg_lib.processes import one_apart
 from livseg_lib.volumes import MAX_VOLUME_BYTES, Volume
 

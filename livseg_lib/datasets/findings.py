@@ -9,7 +9,7 @@ import numpy as np
 from scipy import ndimage
 
 from livseg_lib.labels import BACKGROUND, LIVER, TUMOR, structure_mask
-from livseg_lib.native_grid import RIGHT_ANGLE_DEGREES
+from livseg_lib.nifti import RIGHT_ANGLE_DEGREES
 from livseg_lib.volumes import Volume
 
 PLAUSIBLE_HU = (-4096, 20000)

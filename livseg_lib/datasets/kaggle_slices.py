@@ -16,8 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from livseg_lib.datasets.case import Case, Dataset, Note
-from livseg_lib.datasets.files import natural_key, printable, regular_files
-from livseg_lib.datasets.label_map import find_label_map
+from livseg_lib.datasets.files import find_label_map, natural_key, printable, regular_files
 from livseg_lib.datasets.mask_levels import MaskLevels, decide_levels
 from livseg_lib.datasets.pictures import read_grey, read_picture
 from livseg_lib.errors import InputError

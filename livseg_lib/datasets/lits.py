@@ -8,8 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from livseg_lib.datasets.case import Dataset
-from livseg_lib.datasets.files import NIFTI_SUFFIX, files_by_number
-from livseg_lib.datasets.label_map import find_label_map, scan_and_labels
+from livseg_lib.datasets.files import NIFTI_SUFFIX, files_by_number, find_label_map, scan_and_labels
 
 LOOKS_FOR = "volume-N.nii or .nii.gz, with segmentation-N.nii or .nii.gz"
 VOLUME = r"volume-(\d+)" + NIFTI_SUFFIX

@@ -10,7 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from livseg_lib.datasets.label_map import FILE, LabelMap
+from livseg_lib.datasets.files import FILE, LabelMap
 from livseg_lib.datasets.pictures import Picture, read_picture
 from livseg_lib.errors import InputError
 from livseg_lib.labels import BACKGROUND, LIVER, TUMOR

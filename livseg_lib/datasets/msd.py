@@ -14,8 +14,15 @@ from pathlib import Path
 import numpy as np
 
 from livseg_lib.datasets.case import Dataset, Note
-from livseg_lib.datasets.files import nifti_files, nifti_stem, regular_files
-from livseg_lib.datasets.label_map import FILE, LabelMap, find_label_map, scan_and_labels
+from livseg_lib.datasets.files import (
+    FILE,
+    LabelMap,
+    find_label_map,
+    nifti_files,
+    nifti_stem,
+    regular_files,
+    scan_and_labels,
+)
 from livseg_lib.errors import InputError
 from livseg_lib.labels import BACKGROUND, LIVER, TUMOR
 

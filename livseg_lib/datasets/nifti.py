@@ -13,8 +13,17 @@ from functools import partial
 from pathlib import Path
 
 from livseg_lib.datasets.case import Case, Dataset, Note
-from livseg_lib.datasets.files import natural_key, nifti_stem, one_copy, printable, regular_files
-from livseg_lib.datasets.label_map import LabelMap, find_label_map, label_files, label_reader
+from livseg_lib.datasets.files import (
+    LabelMap,
+    find_label_map,
+    label_files,
+    label_reader,
+    natural_key,
+    nifti_stem,
+    one_copy,
+    printable,
+    regular_files,
+)
 from livseg_lib.labels import TUMOR
 from livseg_lib.volumes import label_values, load_volume
 

@@ -1,19 +1,73 @@
-"""Coarse, region, fine, paste back: a cascade is a list of steps, each of which looks where the liver is.
+"""Systems of several steps, each looking where the last one pointed.
+
+Coarse, region, fine, paste back: a cascade is a list of steps, each of which looks where the liver is.
 
 The one mechanism behind systems E, G, H, I and J.
+
+The step of a cascade that classifies superpixels: liver in, tumours out (system J).
+
+What the steps of a cascade do: networks, finishing, and what tells tumours from false alarms.
+
+Each is a `cascade.Part`: (volume of the region, labels so far) -> labels from now on. `structures` are those
+it finds by itself, `parameters` the numbers that were learnt.
+
+A cascade on disk: model.json lists its steps, a folder beside it holds what each network learnt.
+
+model.json                    {"kind": "cascade", "system": ..., "steps": [{"name": ..., "part": ...}, ...]}
+coarse_liver/, residual/ ...  model folders and forests, as they are saved by themselves
+
+Finishes that validation patients have chosen, as the last steps of a cascade on disk.
+
+model.json names them under "finishes" too, so that they can be told from the cascade's own steps, and taken
+back before others are chosen.
 """
 
 from __future__ import annotations
 
+import json
+import re
+import shutil
 from collections import deque
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 
 from livseg_lib.datasets.case import Case
-from livseg_lib.labels import LIVER, TUMOR, structure_mask
-from livseg_lib.preprocessing.region import REGIONS, crop_volume, paste
+from livseg_lib.descriptions import (
+    NAME,
+    between,
+    inside,
+    list_of,
+    of_type,
+    one_of,
+    read_description,
+    record,
+    require,
+    require_equal,
+)
+from livseg_lib.errors import InputError
+from livseg_lib.evaluation.probabilities import is_predicted, quantize
+from livseg_lib.files import written_aside
+from livseg_lib.inference.predict import predict_batches, predict_volume
+from livseg_lib.labels import LIVER, STRUCTURES, TUMOR, structure_mask
+from livseg_lib.postprocessing.active_contour import refine_outlines
+from livseg_lib.postprocessing.candidates import candidate_features, filter_candidates
+from livseg_lib.postprocessing.components import FINISHES, finish_title
+from livseg_lib.postprocessing.forest import Forest, load_forest
+from livseg_lib.postprocessing.superpixels import Candidates, candidate_patches, find_candidates, paint
+from livseg_lib.preprocessing.geometry import REGIONS, crop_volume, paste
+from livseg_lib.preprocessing.patches import with_masks
+from livseg_lib.sampling.blocks import KINDS
+from livseg_lib.training.model_folder import (
+    FORMAT,
+    WARNING,
+    TrainedClassifier,
+    TrainedModel,
+    load_classifier,
+    load_model,
+)
 from livseg_lib.volumes import Volume
 
 Part = Callable[[Volume, np.ndarray], np.ndarray]
@@ -28,7 +82,7 @@ class Step:
     """Of the stage in figures, such as "coarse liver"."""
     part: Part
     region: str = "scan"
-    """One of `preprocessing.region.REGIONS`, around the liver so far."""
+    """One of `preprocessing.geometry.REGIONS`, around the liver so far."""
     margin_mm: float = 0.0
 
 
@@ -79,3 +133,302 @@ def with_tumors(liver: np.ndarray, tumor: np.ndarray) -> np.ndarray:
     labels = liver * np.uint8(LIVER)
     labels[liver & tumor] = TUMOR
     return labels
+
+
+@dataclass(frozen=True)
+class SuperpixelPart:
+    """Tumours are where superpixels of the liver look like them; those found before are forgotten."""
+
+    trained: TrainedClassifier
+    structures: tuple[str, ...] = ("tumor",)
+
+    @property
+    def parameters(self) -> int:
+        """Numbers in its weights."""
+        return self.trained.parameters
+
+    def __call__(self, volume: Volume, labels: np.ndarray) -> np.ndarray:
+        """See `cascade.Part`."""
+        liver = structure_mask(labels, "liver")
+        levels = tumor_levels(self.trained, volume, liver)
+        return with_tumors(liver, is_predicted(levels, self.trained.threshold))
+
+
+def tumor_levels(trained: TrainedClassifier, volume: Volume, liver: np.ndarray) -> np.ndarray:
+    """Probability of tumour times 255, uint8 (D, H, W); `liver` is bool on the grid of `volume`.
+
+    Patches stream through the network: memory holds superpixels and a batch. Raises InputError for an
+    unknown spacing.
+    """
+    candidates = find_candidates(volume, liver, trained.candidates)
+    return paint_levels(candidates, tumor_probabilities(trained, volume, liver, candidates), liver.shape)
+
+
+def tumor_probabilities(
+    trained: TrainedClassifier, volume: Volume, liver: np.ndarray, candidates: Candidates
+) -> np.ndarray:
+    """Probability that each of the candidates is a tumour, float32 (n,)."""
+    rows = range(len(candidates.table))
+    patches = candidate_patches(volume, liver, candidates, rows, trained.patch)
+    pictures = (with_masks(greys, labels) for greys, labels in patches)
+    answers = [found[:, KINDS.index("tumor")] for found in predict_batches(trained.network, pictures)]
+    return np.concatenate(answers).clip(0.0, 1.0) if answers else np.zeros(0, np.float32)
+
+
+def paint_levels(candidates: Candidates, probabilities: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Probabilities (n,) of candidates times 255, uint8 of `shape`: the mean over a voxel's superpixels.
+
+    It has one of each scale; those that are no candidates count 0, as all outside the liver does.
+    """
+    levels = np.zeros(shape, np.uint8)
+    if candidates.superpixels:
+        table = candidates.table.assign(probability=probabilities)
+        painted = paint(candidates.superpixels, table, "probability")
+        levels[candidates.superpixels[0].box] = quantize(painted)
+    return levels
+
+
+@dataclass(frozen=True)
+class NetworkPart:
+    """A segmentation network: one that knows livers replaces what was found before, one that knows
+    tumours alone adds them to the liver, inside it."""
+
+    trained: TrainedModel
+
+    @property
+    def structures(self) -> tuple[str, ...]:
+        """What it finds."""
+        return self.trained.structures
+
+    @property
+    def parameters(self) -> int:
+        """Numbers in its weights."""
+        return self.trained.parameters
+
+    def __call__(self, volume: Volume, labels: np.ndarray) -> np.ndarray:
+        """See `cascade.Part`."""
+        liver = structure_mask(labels, "liver")
+        found = predict_volume(self.trained, volume, liver=liver)
+        if "liver" in self.trained.structures:
+            return found
+        return with_tumors(liver, structure_mask(found, "tumor"))
+
+
+@dataclass(frozen=True)
+class FinishPart:
+    """One of the finishing functions, by name."""
+
+    name: str
+    structures: tuple[str, ...] = ()
+    parameters: int = 0
+
+    def __call__(self, volume: Volume, labels: np.ndarray) -> np.ndarray:
+        """See `cascade.Part`."""
+        return FINISHES[self.name](labels, volume.spacing_mm)
+
+
+@dataclass(frozen=True)
+class ForestPart:
+    """Drops the tumour candidates that a random forest takes for false alarms (system H)."""
+
+    forest: Forest
+    threshold: float
+    structures: tuple[str, ...] = ()
+
+    @property
+    def parameters(self) -> int:
+        """Thresholds in its trees."""
+        return int((self.forest.left != np.arange(len(self.forest.left))).sum())
+
+    def __call__(self, volume: Volume, labels: np.ndarray) -> np.ndarray:
+        """See `cascade.Part`."""
+        liver, tumor = (structure_mask(labels, structure) for structure in ("liver", "tumor"))
+        features, ids = candidate_features(tumor, liver, volume.voxels, volume.spacing_mm)
+        return with_tumors(liver, filter_candidates(ids, self.forest.predict(features), self.threshold))
+
+
+@dataclass(frozen=True)
+class ContourPart:
+    """Draws the outlines of tumours to the edges in the image (system J)."""
+
+    reach_mm: float
+    structures: tuple[str, ...] = ()
+    parameters: int = 0
+
+    def __call__(self, volume: Volume, labels: np.ndarray) -> np.ndarray:
+        """See `cascade.Part`."""
+        liver, tumor = (structure_mask(labels, structure) for structure in ("liver", "tumor"))
+        return with_tumors(
+            liver, refine_outlines(tumor, liver, volume.voxels, volume.spacing_mm, self.reach_mm)
+        )
+
+
+@dataclass(frozen=True)
+class StepPlan:
+    """A step by name: what a new cascade is written in."""
+
+    name: str
+    """Of the stage in figures."""
+    part: str
+    """One of `PARTS`."""
+    using: str
+    """The model's folder, the function's name, or the number that the part works with."""
+    region: str = "scan"
+    margin_mm: float = 0.0
+
+
+def _network(folder: Path, using: str) -> Part:
+    return NetworkPart(load_model(folder / using))
+
+
+def _forest(folder: Path, using: str) -> Part:
+    forest, description = load_forest(folder / using)
+    require(
+        description, record({"threshold": between(0.0, 1.0)}), folder / using, "a forest of a cascade", REMEDY
+    )
+    return ForestPart(forest, float(description["threshold"]))
+
+
+def _superpixels(folder: Path, using: str) -> Part:
+    return SuperpixelPart(load_classifier(folder / using))
+
+
+def _finish(folder: Path, using: str) -> Part:
+    if using not in FINISHES:
+        raise InputError(using, "is no way to finish labels.", f"Choose of {', '.join(FINISHES)}.")
+    return FinishPart(using)
+
+
+def _contour(folder: Path, using: str) -> Part:
+    if not re.fullmatch(r"\d{1,3}(\.\d{1,6})?", using):
+        raise InputError(using, "is no reach of contours in mm.", "Give a number such as 3.0.")
+    return ContourPart(reach_mm=float(using))
+
+
+PARTS: dict[str, Callable[[Path, str], Part]] = {
+    "network": _network,
+    "forest": _forest,
+    "superpixels": _superpixels,
+    "finish": _finish,
+    "contour": _contour,
+}
+"""Kind of part -> what builds it from the cascade's folder and `StepPlan.using`."""
+
+LEARNT = ("network", "forest", "superpixels")
+"""Kinds whose `using` is a folder."""
+
+KIND, REMEDY = "a livseg cascade", "Name a folder with model.json and a folder for each part."
+STEP = {
+    **record(
+        {
+            "name": of_type("string", maxLength=200),
+            "part": of_type("string"),
+            "using": of_type("string", maxLength=200),
+        },
+        {"region": one_of(list(REGIONS)), "margin_mm": between(0.0, 1000.0)},
+    ),
+    "additionalProperties": False,
+}
+
+
+def save_cascade(
+    folder: Path, system: str, plans: Sequence[StepPlan], sources: Mapping[str, Path], training: dict
+) -> Path:
+    """Write the folder: each learnt part is copied from `sources[using]`; model.json comes last.
+
+    `training` is JSON-ready: patients, seconds, what it was trained on.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "model.json").unlink(missing_ok=True)
+    for using in {plan.using for plan in plans if plan.part in LEARNT}:
+        shutil.rmtree(folder / using, ignore_errors=True)
+        shutil.copytree(sources[using], folder / using)
+    description = {
+        "format": FORMAT,
+        "warning": WARNING,
+        "kind": "cascade",
+        "system": system,
+        "steps": [asdict(plan) for plan in plans],
+        "training": training,
+    }
+    with written_aside(folder / "model.json") as partial:
+        partial.write_text(json.dumps(description, indent=2) + "\n")
+    return folder
+
+
+def load_cascade(folder: Path) -> Cascade:
+    """The cascade that `save_cascade` wrote. Raises InputError where the folder is not whole."""
+    description = read_description(folder / "model.json", KIND, REMEDY)
+    plans = read_plans(folder, description)
+    require(description, record({"system": NAME, "training": record({})}), folder, KIND, REMEDY)
+    return build_cascade(folder, description["system"], plans, description["training"])
+
+
+def read_plans(folder: Path, description: dict) -> list[StepPlan]:
+    """The steps of a cascade. Raises InputError for those that are none, or whose part lies elsewhere."""
+    require(description, record({"steps": list_of(STEP, 1, 64)}), folder, KIND, REMEDY)
+    plans = [StepPlan(**step) for step in description["steps"]]
+    for plan in plans:
+        inside(folder, plan.using)
+    return plans
+
+
+def build_cascade(folder: Path, system: str, plans: Sequence[StepPlan], training: dict) -> Cascade:
+    """The cascade of those steps, its learnt parts read from folders in `folder`."""
+    parts = {}
+    for plan in plans:
+        if plan.part not in PARTS:
+            raise InputError(plan.part, "is not a part of cascades.", f"Choose one of {', '.join(PARTS)}.")
+        inside(folder, plan.using)
+        if (plan.part, plan.using) not in parts:
+            parts[plan.part, plan.using] = PARTS[plan.part](folder, plan.using)
+    steps = [Step(plan.name, parts[plan.part, plan.using], plan.region, plan.margin_mm) for plan in plans]
+    parameters = sum(part.parameters for part in parts.values())
+    finds_tumors = any("tumor" in part.structures for part in parts.values())
+    structures = STRUCTURES if finds_tumors else ("liver",)
+    return Cascade(system, structures, tuple(steps), parameters, training)
+
+
+def chosen_finishes(folder: Path) -> tuple[str, ...]:
+    """Names of the finishes that `set_finishes` has put behind the steps of the cascade in `folder`."""
+    return tuple(_read(folder).get("finishes", ()))
+
+
+def set_finishes(folder: Path, names: Sequence[str]) -> Path:
+    """The cascade in `folder` ends with the finishes `names` from now on, instead of those chosen before.
+
+    model.json is either the old one or the new one, whole. Raises InputError for a name that is not in
+    `FINISHES`, and for a folder without a cascade.
+    """
+    if unknown := [name for name in names if name not in FINISHES]:
+        problem = "are no ways to finish labels."
+        raise InputError(", ".join(unknown), problem, f"Choose of {', '.join(FINISHES)}.")
+    description = _read(folder)
+    own = _own_steps(description["steps"], description.get("finishes", ()))
+    plans = [StepPlan(finish_title(name), "finish", name) for name in names]
+    description |= {"steps": [*own, *map(asdict, plans)], "finishes": list(names)}
+    with written_aside(folder / "model.json") as partial:
+        partial.write_text(json.dumps(description, indent=2) + "\n")
+    return folder
+
+
+def load_unfinished(folder: Path) -> Cascade:
+    """The cascade in `folder` with its own steps alone."""
+    cascade = load_cascade(folder)
+    return replace(cascade, steps=tuple(_own_steps(cascade.steps, chosen_finishes(folder))))
+
+
+def _own_steps(steps: Sequence, finishes: Sequence[str]) -> list:
+    return list(steps[: len(steps) - len(finishes)])
+
+
+def _read(folder: Path) -> dict:
+    description = read_description(folder / "model.json", KIND, "Train it again.")
+    if description.get("kind") != "cascade":
+        raise InputError(folder, "is not a cascade, and has no steps.", "Finish the labels of cascades.")
+    chosen = record({}, {"finishes": list_of(one_of(list(FINISHES)), 0, 64)})
+    require(description, chosen, folder, KIND, REMEDY)
+    plans, finishes = read_plans(folder, description), description.get("finishes", [])
+    last = [plan.using for plan in plans][len(plans) - len(finishes) :]
+    require_equal(last, finishes, "the last steps are", folder)
+    return description

@@ -9,15 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from livseg_lib.descriptions import read_description
-from livseg_lib.inference.augmented import AugmentedNetwork
-from livseg_lib.inference.cascade import Cascade, run_cascade, with_tumors
-from livseg_lib.inference.cascade_folder import load_cascade
-from livseg_lib.inference.parts import NetworkPart
-from livseg_lib.inference.volume import predict_volume
+from livseg_lib.inference.cascade import Cascade, NetworkPart, load_cascade, run_cascade, with_tumors
+from livseg_lib.inference.predict import predict_volume
+from livseg_lib.inference.variants import AugmentedNetwork
 from livseg_lib.labels import structure_mask
 from livseg_lib.postprocessing.components import largest_component
-from livseg_lib.training.model_folder import TrainedModel, load_model
-from livseg_lib.training.network_folder import REMEDY
+from livseg_lib.training.model_folder import REMEDY, TrainedModel, load_model
 from livseg_lib.volumes import Volume
 
 System = TrainedModel | Cascade

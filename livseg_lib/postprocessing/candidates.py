@@ -1,7 +1,21 @@
-"""Tumour candidates: the connected components of a predicted tumour mask, each described by a row of numbers.
+"""Tumour candidates and what a forest is told of them (system H).
+
+The shape of one object in mm, whatever the voxels' sides: size, roundness, how far it is stretched.
+
+All functions take a boolean mask (D, H, W) of one object, not empty, and `spacing_mm` (D, H, W), float64.
+Voxels are little boxes, not points, so that one voxel alone has a shape too.
+
+What the HU say about one object: how bright it is, how even, and how sharp its border is.
+
+Masks are boolean (D, H, W), HU int16 of the same shape, `spacing_mm` (D, H, W) float64. A feature that a
+small object cannot have is NaN, as each function says.
+
+Tumour candidates: the connected components of a predicted tumour mask, each described by a row of numbers.
 
 System H (Chlebus et al. 2017, arXiv:1706.00842; 2018, doi:10.1038/s41598-018-33860-7) tells true tumours
 from false alarms by such features with a random forest (`forest`). `FEATURES` says what each one means.
+
+Which candidates stay: a threshold chosen on validation patients, the mask without the rest (system H).
 """
 
 from __future__ import annotations
@@ -12,14 +26,118 @@ from typing import NamedTuple
 import edt
 import numpy as np
 import pandas as pd
-from scipy.ndimage import find_objects
+from scipy.ndimage import binary_erosion, find_objects, gaussian_filter, generate_binary_structure
+from skimage.feature import graycomatrix, graycoprops
+from skimage.measure import marching_cubes, mesh_surface_area
 
 from livseg_lib.errors import InputError
-from livseg_lib.postprocessing.boxes import known_spacing, require_volumes, widened
-from livseg_lib.postprocessing.candidate_shape import shape_features
-from livseg_lib.postprocessing.candidate_texture import border_gradient, intensity_features, texture_features
-from livseg_lib.postprocessing.components import label_components
-from livseg_lib.preprocessing.region import box_around
+from livseg_lib.postprocessing.components import known_spacing, label_components, require_volumes, widened
+from livseg_lib.preprocessing.geometry import box_around
+
+
+def shape_features(inside: np.ndarray, spacing_mm: np.ndarray) -> dict[str, float]:
+    """The "shape" features of `candidates.FEATURES` that the mask alone tells."""
+    volume_ml = int(inside.sum()) * float(spacing_mm.prod()) / 1000.0
+    lengths = principal_lengths_mm(inside, spacing_mm)
+    return {
+        "volume_ml": volume_ml,
+        "diameter_mm": (6000.0 * volume_ml / np.pi) ** (1 / 3),
+        "longest_axis_mm": float(lengths[0]),
+        "elongation": float(lengths[1] / lengths[0]),
+        "flatness": float(lengths[2] / lengths[0]),
+        "extent": float(inside.sum() / np.prod(np.ptp(np.argwhere(inside), axis=0) + 1)),
+        "sphericity": sphericity(inside, spacing_mm),
+    }
+
+
+def principal_lengths_mm(inside: np.ndarray, spacing_mm: np.ndarray) -> np.ndarray:
+    """Axes, longest first, of the ellipsoid whose second moments are those of the object; float64 (3,).
+
+    The diameter, three times, for a ball; sqrt(5 / 3) times the sides for a box along the axes.
+    """
+    points_mm = np.argwhere(inside) * spacing_mm
+    moments = np.cov(points_mm, rowvar=False, bias=True).reshape(3, 3) + np.diag(spacing_mm**2 / 12)
+    return 2 * np.sqrt(5 * np.linalg.eigvalsh(moments)[::-1])
+
+
+def sphericity(inside: np.ndarray, spacing_mm: np.ndarray) -> float:
+    """Surface of the ball of the object's volume over its own surface, both of one triangle mesh: 0 to 1.
+
+    (IBSI, doi:10.1148/radiol.2020191145.) The steps of a mask's surface make it rough: balls of more than
+    a few voxels score 0.85 to 0.9.
+    """
+    vertices, faces, *_ = marching_cubes(np.pad(inside, 1).astype(np.float32), 0.5, spacing=tuple(spacing_mm))
+    corners = vertices[faces] - vertices.mean(axis=0)
+    volume_mm3 = abs(np.einsum("ni,ni->", corners[:, 0], np.cross(corners[:, 1], corners[:, 2]))) / 6
+    return float((36 * np.pi * volume_mm3**2) ** (1 / 3) / mesh_surface_area(vertices, faces))
+
+
+LOWEST_HU, HIGHEST_HU = -50, 250
+"""HU are cut here for textures and gradients, or lung and bone beside the liver would rule them."""
+GREY_LEVELS = 16
+"""Of about 19 HU each: about the noise of one voxel."""
+TEXTURE_STEP_MM = 2.0
+"""Distance of the two pixels that a co-occurrence compares."""
+EDGE_SMOOTHING_MM = 1.0
+"""Standard deviation of the Gaussian filter before the gradient."""
+FACES = generate_binary_structure(3, 1)
+
+
+def intensity_features(hu: np.ndarray, inside: np.ndarray) -> dict[str, float]:
+    """Mean, standard deviation and percentiles of an object's HU."""
+    values = hu[inside].astype(np.float64)
+    low, middle, high = np.percentile(values, (10, 50, 90))
+    return {
+        "mean_hu": float(values.mean()),
+        "std_hu": float(values.std()),
+        "p10_hu": float(low),
+        "median_hu": float(middle),
+        "p90_hu": float(high),
+    }
+
+
+def border_gradient(hu: np.ndarray, inside: np.ndarray, spacing_mm: np.ndarray) -> float:
+    """Mean size of the HU gradient, in HU per mm, over an object's voxels with a face outside it.
+
+    `hu` should reach some mm beyond the object. Axes of one voxel have no gradient. The mask's own faces on
+    the volume's edge are no border; NaN where an object has no other.
+    """
+    border = inside & ~binary_erosion(inside, FACES, border_value=1)
+    if not border.any():
+        return float("nan")
+    clipped = np.clip(hu, LOWEST_HU, HIGHEST_HU).astype(np.float32)
+    smooth = gaussian_filter(clipped, EDGE_SMOOTHING_MM / spacing_mm, mode="nearest")
+    slopes = [np.gradient(smooth, spacing_mm[axis], axis=axis) for axis in range(3) if hu.shape[axis] > 1]
+    if not slopes:
+        return float("nan")
+    return float(np.sqrt(sum(np.square(slope[border], dtype=np.float64) for slope in slopes)).mean())
+
+
+def texture_features(hu: np.ndarray, inside: np.ndarray, spacing_mm: np.ndarray) -> dict[str, float]:
+    """Grey-level co-occurrence (Haralick 1973, doi:10.1109/TSMC.1973.4309314) of an object's largest slice.
+
+    Pairs of its own pixels `TEXTURE_STEP_MM` apart, in four directions together. All NaN where it has no
+    such pair.
+    """
+    names = ("contrast", "homogeneity", "energy", "correlation")
+    pairs = _pairs_of_levels(hu, inside, spacing_mm)
+    if not pairs.any():
+        return {f"texture_{name}": float("nan") for name in names}
+    shares = (pairs / pairs.sum())[:, :, None, None]
+    return {f"texture_{name}": float(graycoprops(shares, name)[0, 0]) for name in names}
+
+
+def _pairs_of_levels(hu: np.ndarray, inside: np.ndarray, spacing_mm: np.ndarray) -> np.ndarray:
+    """How often two levels stand beside each other, float64 (GREY_LEVELS, GREY_LEVELS)."""
+    largest = int(inside.sum(axis=(1, 2)).argmax())
+    share = (np.clip(hu[largest], LOWEST_HU, HIGHEST_HU) - LOWEST_HU) / (HIGHEST_HU - LOWEST_HU)
+    levels = 1 + np.minimum(share * GREY_LEVELS, GREY_LEVELS - 1).astype(np.uint8)
+    levels[~inside[largest]] = 0  # an extra level for the outside, whose pairs are then left out
+    step = max(1, round(TEXTURE_STEP_MM / float(spacing_mm[1:].mean())))
+    angles = np.arange(4) * np.pi / 4
+    counts = graycomatrix(levels, [step], angles, levels=GREY_LEVELS + 1, symmetric=True)
+    return counts[1:, 1:].sum(axis=(2, 3)).astype(np.float64)
+
 
 RIM_MM = 5.0
 """Liver within this distance of a candidate is what it is compared with."""
@@ -130,3 +248,61 @@ def _describe(
         **texture_features(hu[tight], inside[tight], spacing_mm),
         "border_gradient": border_gradient(hu, inside, spacing_mm),
     }
+
+
+LEAST_RECALL = 0.95
+
+
+class ForestThreshold(NamedTuple):
+    """A threshold and what it did to the candidates it was chosen on. A recall without true ones is NaN."""
+
+    threshold: float
+    """Candidates of at least this probability stay; 0 keeps all."""
+    recall: float
+    """Share of the true candidates that stay."""
+    true_candidates: int
+    false_before: int
+    false_after: int
+    """False alarms among all candidates, and among those that stay."""
+    note: str
+    """Why no choice was possible; empty where there was one."""
+
+
+def choose_forest_threshold(
+    probability: np.ndarray, is_tumor: np.ndarray, least_recall: float = LEAST_RECALL
+) -> ForestThreshold:
+    """The threshold with fewest false alarms that keeps at least `least_recall` of the true candidates.
+
+    `probability` float (n,) and `is_tumor` bool (n,) of validation candidates; 0 < `least_recall` <= 1. Of
+    the thresholds that do the same, the one midway to the next lower candidate. Without candidates, or
+    without true ones, nothing can be chosen: threshold 0, which keeps all, and a note that says so.
+    """
+    truth = np.asarray(is_tumor, bool)
+    if not 0 < least_recall <= 1:
+        raise InputError("least_recall", f"is {least_recall}.", "Give a share above 0, at most 1.")
+    true_count, false_count = int(truth.sum()), int((~truth).sum())
+    if not true_count:
+        what = f"no true tumour among {false_count} candidates" if false_count else "no candidate"
+        note = f"There was {what} to choose a threshold on, so every candidate stays."
+        return ForestThreshold(0.0, np.nan, 0, false_count, false_count, note)
+    ranked = np.sort(probability[truth])[::-1]
+    needed = int(np.ceil(least_recall * true_count - 1e-9))
+    lowest_kept = float(ranked[needed - 1])
+    lower = probability[probability < lowest_kept]
+    threshold = (lowest_kept + float(lower.max())) / 2 if lower.size else 0.0
+    stays = probability >= threshold
+    note = "" if false_count else "No candidate was a false alarm, so that there was nothing to filter."
+    recall = float(stays[truth].mean())
+    return ForestThreshold(threshold, recall, true_count, false_count, int(stays[~truth].sum()), note)
+
+
+def filter_candidates(ids: np.ndarray, probability: np.ndarray, threshold: float) -> np.ndarray:
+    """Boolean mask (D, H, W) of the candidates of at least `threshold`.
+
+    `ids` (D, H, W) holds 1..n and 0 outside, `probability` (n,) one value for each. Raises InputError where
+    there are more ids than probabilities.
+    """
+    if ids.max(initial=0) > len(probability):
+        problem = f"has candidates up to {ids.max()}, but there are {len(probability)} probabilities."
+        raise InputError("ids", problem, "Predict on the table that came with these ids.")
+    return np.concatenate([[False], np.asarray(probability) >= threshold])[ids]

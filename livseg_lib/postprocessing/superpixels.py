@@ -1,24 +1,40 @@
-"""Tumour candidates without a network: superpixels of a liver at several scales (system J, Bai et al. 2019).
+"""Superpixels of the liver, the patches around them (system J).
+
+Tumour candidates without a network: superpixels of a liver at several scales (system J, Bai et al. 2019).
 
 SLIC (Achanta et al. 2012, doi:10.1109/TPAMI.2012.120; scikit-image) in 3D, on a grid coarse enough that a
 superpixel is a few voxels wide. Every liver voxel belongs to one superpixel of each scale; a table says how
 large and how dark each is, and `darkest` which of them are worth a classifier's time.
+
+Superpixels that are worth a classifier's time, and the patches that it judges them by (system J).
+
+Superpixels of patients whose truth is known -> patches on disk to learn from (system J).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
 
+import edt
 import numpy as np
 import pandas as pd
 from scipy.ndimage import distance_transform_edt
 from skimage.segmentation import slic
+from tqdm import tqdm
 
+from livseg_lib.datasets.case import Case
 from livseg_lib.errors import InputError
-from livseg_lib.postprocessing.boxes import Box, known_spacing, require_volumes
-from livseg_lib.preprocessing.geometry import resize
-from livseg_lib.preprocessing.region import box_around
+from livseg_lib.files import written_aside
+from livseg_lib.labels import LIVER, TUMOR, structure_mask
+from livseg_lib.postprocessing.components import Box, known_spacing, require_volumes
+from livseg_lib.preprocessing.geometry import box_around, resize
+from livseg_lib.preprocessing.patches import PatchRecipe, grey_channels, place_patch
+from livseg_lib.processes import in_processes
+from livseg_lib.runs import derived_seed
+from livseg_lib.volumes import Volume
 
 SCALES_MM = (10.0, 16.0, 24.0)
 """Sides of the cubes that superpixels start from: small, middling and large tumours."""
@@ -192,3 +208,160 @@ def _describe(superpixels: Superpixels, hu: np.ndarray) -> pd.DataFrame:
         mean_hu=mean_hu,
         contrast_hu=np.median(values) - mean_hu,
     )
+
+
+@dataclass(frozen=True)
+class CandidateRecipe:
+    """Which superpixels are candidates. Saved with the classifier, so that its use follows it too."""
+
+    scales_mm: tuple[float, ...] = SCALES_MM
+    least_contrast_hu: float = 5.0
+    """Darker than the liver's median by so much; brighter tumours are missed."""
+    most_a_scale: int = 400
+    """The darkest of each scale: in one list the many small ones, whose means are noisy, would oust large,
+    faint tumours."""
+
+    def to_dict(self) -> dict:
+        """JSON-ready mapping; `CandidateRecipe.from_dict` reads it back."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict) -> CandidateRecipe:
+        """Inverse of `to_dict`."""
+        return cls(**{**values, "scales_mm": tuple(values["scales_mm"])})
+
+
+@dataclass(frozen=True, eq=False)
+class Candidates:
+    """Superpixels of a liver and a row for each candidate among them."""
+
+    superpixels: list[Superpixels]
+    """One a scale; none where the liver is empty."""
+    table: pd.DataFrame
+    """Columns of `describe_superpixels`; index from 0."""
+
+
+def find_candidates(volume: Volume, liver: np.ndarray, recipe: CandidateRecipe) -> Candidates:
+    """Candidates inside `liver`, bool (D, H, W) on the grid of `volume`.
+
+    Raises InputError for an unknown spacing.
+    """
+    superpixels = find_superpixels(liver, volume.voxels, volume.spacing_mm, recipe.scales_mm)
+    table = describe_superpixels(superpixels, volume.voxels)
+    by_scale = [rows for _, rows in table.groupby("scale_mm")] or [table]
+    chosen = [darkest(rows, recipe.least_contrast_hu, recipe.most_a_scale) for rows in by_scale]
+    return Candidates(superpixels, pd.concat(chosen, ignore_index=True))
+
+
+def tumor_shares(candidates: Candidates, tumor: np.ndarray) -> np.ndarray:
+    """The share of each candidate that is `tumor`, bool (D, H, W): float64 (n,), a row of the table each."""
+    shares = np.zeros(len(candidates.table))
+    for each in candidates.superpixels:
+        rows = np.flatnonzero(candidates.table["scale_mm"] == each.scale_mm)
+        voxels = np.bincount(each.ids.ravel())
+        common = np.bincount(each.ids[tumor[each.box]], minlength=len(voxels))
+        ids = candidates.table["superpixel"].to_numpy(int)[rows]
+        shares[rows] = common[ids] / voxels[ids]
+    return shares
+
+
+def candidate_patches(
+    volume: Volume, liver: np.ndarray, candidates: Candidates, rows: Sequence[int], recipe: PatchRecipe
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """A patch around each of the candidates `rows` of the table, one at a time.
+
+    Greys uint8 (d, h, w, C), mid-grey being the median HU of the liver, and labels uint8 (d, h, w): 0 outside
+    the liver, 1 inside, 2 the superpixel itself, where at least half of the patch's voxel is. Its voxels have
+    to be smaller than the superpixels, then.
+    """
+    if not len(rows):
+        return
+    middle_hu = float(np.median(volume.voxels[liver]))
+    by_scale = {each.scale_mm: each for each in candidates.superpixels}
+    for row in candidates.table.iloc[rows].itertuples():
+        each = by_scale[row.scale_mm]
+        place = place_patch((row.center_d, row.center_h, row.center_w), volume.spacing_mm, recipe)
+        near_liver = place.crop(liver)
+        # Beyond the superpixels' box its outermost ids come again: there is no liver, so they do not count.
+        ids = place.crop(each.ids, [side.start for side in each.box])
+        labels = np.zeros(recipe.voxels, np.uint8)
+        labels[place.average(near_liver) >= 0.5] = LIVER
+        labels[place.average(near_liver & (ids == row.superpixel)) >= 0.5] = TUMOR
+        hu = place.average(place.crop(volume.voxels))
+        yield grey_channels(hu, middle_hu, recipe), labels
+
+
+TUMOR_SHARE = 0.5
+"""A superpixel is a tumour where at least this share of its voxels is."""
+
+
+@dataclass(frozen=True)
+class PatchExtraction:
+    """Which patches are cut from a patient."""
+
+    candidates: CandidateRecipe
+    patch: PatchRecipe
+    most_of_a_kind: int = 100
+    """Of tumour, and of liver, drawn by `seed`: one patient full of tumours must not outweigh the others."""
+    most_growth_mm: float = 3.0
+    """Each liver is grown by a random amount up to this: what networks find is never the true outline, and
+    the fat beside a liver is dark."""
+    seed: int = 0
+
+
+def extract_patches(
+    cases: Sequence[Case], extraction: PatchExtraction, folder: Path, workers: int = 2
+) -> pd.DataFrame:
+    """Patches of the candidates inside the (grown) true liver of each case; returns a row a patch.
+
+    Writes `folder`/<case_id>/images.npy, uint8 (n * d, h, w, C), the n patches one behind another, and
+    masks.npy (`candidate_patches`); d, h, w as `extraction.patch.voxels`. Columns: patient, case, array,
+    array_index (of the patch's first slice), region ("tumor" or "liver"), class (2 or 1, as a slice's),
+    tumor_share and the columns of `describe_superpixels`. Each of the `workers` processes holds one volume. A
+    case without candidates has no row. Raises InputError for an unknown spacing.
+    """
+    job = partial(extract_case_patches, extraction=extraction, folder=Path(folder))
+    tables = list(tqdm(in_processes(job, cases, workers), "superpixels", len(cases), unit="case"))
+    if not any(len(table) for table in tables):
+        raise InputError("superpixels", "of all cases are no candidates.", "Choose a lower least contrast.")
+    return pd.concat([table for table in tables if len(table)], ignore_index=True)
+
+
+def extract_case_patches(case: Case, extraction: PatchExtraction, folder: Path) -> pd.DataFrame:
+    """The rows of one case, its arrays written."""
+    volume = case.read_volume()
+    truth = case.read_labels(volume)
+    seed = derived_seed(extraction.seed, case.case_id)
+    growth_mm = np.random.default_rng(seed).uniform(0.0, extraction.most_growth_mm)
+    liver = grown(structure_mask(truth, "liver"), volume.spacing_mm, growth_mm)
+    candidates = find_candidates(volume, liver, extraction.candidates)
+    shares = tumor_shares(candidates, structure_mask(truth, "tumor"))
+    rows = draw_kinds(shares >= TUMOR_SHARE, extraction.most_of_a_kind, seed)
+    patches = list(candidate_patches(volume, liver, candidates, rows, extraction.patch))
+    if patches:
+        for name, arrays in zip(("images", "masks"), zip(*patches, strict=True), strict=True):
+            with written_aside(folder / case.case_id / f"{name}.npy") as partial_path:
+                np.save(partial_path, np.concatenate(arrays))
+    is_tumor = shares[rows] >= TUMOR_SHARE
+    return candidates.table.iloc[rows].assign(
+        patient=case.patient,
+        case=case.case_id,
+        array=case.case_id,
+        array_index=np.arange(len(rows)) * extraction.patch.voxels[0],
+        region=np.where(is_tumor, "tumor", "liver"),
+        tumor_share=shares[rows],
+        **{"class": np.where(is_tumor, TUMOR, LIVER)},
+    )
+
+
+def grown(mask: np.ndarray, spacing_mm: Sequence[float], by_mm: float) -> np.ndarray:
+    """`mask` (D, H, W) and all within so many mm of it."""
+    return edt.edt(~mask, anisotropy=tuple(spacing_mm)) <= by_mm
+
+
+def draw_kinds(is_tumor: np.ndarray, most: int, seed: int) -> np.ndarray:
+    """Indices, ascending: at most so many of those that are True, and of those that are not."""
+    generator = np.random.default_rng(seed)
+    kinds = (np.flatnonzero(is_tumor), np.flatnonzero(~is_tumor))
+    drawn = [generator.choice(kind, min(most, len(kind)), replace=False) for kind in kinds]
+    return np.sort(np.concatenate(drawn))

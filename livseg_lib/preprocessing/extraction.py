@@ -1,33 +1,179 @@
-"""Cases -> folders of pictures and slices.csv: in parallel, one volume in memory a worker, resumable."""
+"""Scans -> folders of slices that training reads.
+
+What extraction leaves on disk for one case: arrays for training, PNGs for people, rows for slices.csv.
+
+Cases -> folders of pictures and slices.csv: in parallel, one volume in memory a worker, resumable.
+"""
 
 from __future__ import annotations
 
 import errno
+import json
 import sys
 import traceback
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import cv2
+import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from livseg_lib.atomic import locked
 from livseg_lib.errors import InputError
-from livseg_lib.preprocessing.case_folder import (
-    NOT_THERE,
-    extraction_request,
-    why_extract,
-    write_case,
-)
-from livseg_lib.preprocessing.recipe import Recipe
-from livseg_lib.preprocessing.slice_table import read_slices, write_slices
+from livseg_lib.files import folder_checksums, folder_written_aside, holds_files, locked
+from livseg_lib.labels import structure_mask
+from livseg_lib.preprocessing.geometry import fit_labels, resample_label_slice, working_grid
+from livseg_lib.preprocessing.recipe import Recipe, prepare_slices
+from livseg_lib.preprocessing.slice_table import SLICE_COLUMNS, read_slices, write_slices
+from livseg_lib.preprocessing.windows import WINDOWS
 from livseg_lib.processes import in_processes
+from livseg_lib.provenance import changes, code_of, made_with
+from livseg_lib.volumes import Volume
 
-if TYPE_CHECKING:  # only named in signatures: no need to load every reader
+if TYPE_CHECKING:  # only named in signatures
     from livseg_lib.datasets.case import Case
+
+READERS = ("nibabel", "isal", "pydicom", "pillow")
+"""Packages that read what is extracted."""
+
+NOT_THERE = "not extracted before"
+
+MASK_GREY = np.array([0, 127, 255], np.uint8)
+"""Grey of labels 0, 1, 2 in mask PNGs, so that they can be seen. Training reads masks.npy (0/1/2)."""
+
+
+def extraction_request(case: Case, recipe: Recipe, write_png: bool) -> dict:
+    """Everything that decides what the files of a case contain; equal requests need no second extraction."""
+    sources = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in case.files]
+    request = {
+        "code": {
+            "reading": code_of(case.read_volume, case.read_labels),
+            "extraction": code_of(write_case, apart=[WINDOWS]),  # their bounds stand in the recipe
+        },
+        "libraries": made_with("numpy", "opencv-python-headless", "opencv-python", *READERS),
+        "case": case.case_id,
+        "patient": case.patient,
+        "slice_numbers": case.slice_numbers,
+        "has_labels": case.read_labels is not None,
+        "decided": case.decided,
+        "recipe": recipe.to_dict(),
+        "write_png": write_png,
+        "sources": [dict(zip(("file", "bytes", "modified_ns"), source, strict=True)) for source in sources],
+    }
+    return json.loads(json.dumps(request))  # tuples become lists, as in a request that was read back
+
+
+def why_extract(folder: Path, request: dict) -> list[str]:
+    """Why not to keep the case folder: nothing if the same request made it and no file is gone."""
+    try:
+        record = json.loads((folder / "case.json").read_text(encoding="utf-8"))
+        if not holds_files(folder, record["files"]):
+            return ["its files"]
+        return changes(record["request"], request)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return [NOT_THERE]
+
+
+def write_case(case: Case, recipe: Recipe, folder: Path, write_png: bool) -> None:
+    """Read the case and write its folder: whole, or not at all."""
+    request = extraction_request(case, recipe, write_png)
+    volume, labels, numbers = _read_case(case, recipe)
+    with folder_written_aside(folder) as partial:
+        pixels = {}
+        if labels is not None:
+            pixels = _write_labels(labels, volume, recipe, partial, numbers, write_png)
+        _write_images(volume, recipe, partial, numbers, write_png)
+        write_slices(_rows(case, volume, recipe, numbers, pixels, write_png), partial / "slices.csv")
+        record = {
+            "request": request,
+            "native_shape": volume.voxels.shape,
+            "native_spacing_mm": [float(step) if np.isfinite(step) else None for step in volume.spacing_mm],
+            "files": folder_checksums(partial),
+        }
+        (partial / "case.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
+
+
+def _read_case(case: Case, recipe: Recipe) -> tuple[Volume, np.ndarray | None, list[int]]:
+    volume = case.read_volume()
+    labels = case.read_labels(volume) if case.read_labels else None
+    if labels is not None and labels.shape != volume.voxels.shape:
+        problem = f"The labels are {labels.shape}, the volume is {volume.voxels.shape}."
+        raise InputError(case.case_id, problem, "Give each volume its own segmentation.")
+    shape, _ = working_grid(volume.voxels.shape, volume.spacing_mm, recipe.voxel_size_mm)
+    numbers = list(case.slice_numbers or range(shape[0]))
+    if len(numbers) != shape[0]:
+        problem = f"It names {len(numbers)} slices, the volume gives {shape[0]}."
+        raise InputError(case.case_id, problem, "Check the files of this case.")
+    return volume, labels, numbers
+
+
+@contextmanager
+def _array_file(path: Path, shape: tuple[int, ...]) -> Iterator:
+    """A .npy file of uint8 `shape` to write slice by slice (a memory map would crash on a full disk)."""
+    with path.open("wb") as file:
+        header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, header)
+        yield file
+
+
+def _write_images(volume: Volume, recipe: Recipe, folder: Path, numbers: list[int], write_png: bool) -> None:
+    shape = (len(numbers), recipe.size, recipe.size, len(recipe.windows))
+    with _array_file(folder / "images.npy", shape) as file:
+        for number, picture in zip(numbers, prepare_slices(volume, recipe), strict=True):
+            file.write(picture.tobytes())
+            if write_png:
+                _write_png(folder / _png_name(number), picture)
+
+
+def _write_labels(
+    labels: np.ndarray, volume: Volume, recipe: Recipe, folder: Path, numbers: list[int], write_png: bool
+) -> dict[str, list[int]]:
+    grid, _ = working_grid(labels.shape, volume.spacing_mm, recipe.voxel_size_mm)
+    pixels = {"liver": [], "tumor": []}
+    with _array_file(folder / "masks.npy", (len(numbers), recipe.size, recipe.size)) as file:
+        for index, number in enumerate(numbers):
+            plane = resample_label_slice(labels, grid, index)
+            for structure, counts in pixels.items():
+                counts.append(int(structure_mask(plane, structure).sum()))
+            mask = fit_labels(plane, recipe.size)
+            file.write(mask.tobytes())
+            if write_png:
+                _write_png(folder / _png_name(number, "_mask"), MASK_GREY[mask])
+    return pixels
+
+
+def _png_name(number: int, suffix: str = "") -> str:
+    return f"png/slice_{number:03d}{suffix}.png"
+
+
+def _write_png(path: Path, picture: np.ndarray) -> None:
+    """Three channels become red, green, blue in window order; any other number shows the first."""
+    if picture.ndim == 3:
+        picture = picture[..., ::-1] if picture.shape[-1] == 3 else picture[..., 0]  # OpenCV writes BGR
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(cv2.imencode(".png", picture, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes())
+
+
+def _rows(
+    case: Case, volume: Volume, recipe: Recipe, numbers: list[int], pixels: dict, write_png: bool
+) -> pd.DataFrame:
+    _, spacing_mm = working_grid(volume.voxels.shape, volume.spacing_mm, recipe.voxel_size_mm)
+    rows = pd.DataFrame(index=range(len(numbers)), columns=list(SLICE_COLUMNS))
+    rows["patient"], rows["case"], rows["array"] = case.patient, case.case_id, case.case_id
+    rows["slice"], rows["array_index"] = numbers, range(len(numbers))
+    if write_png:
+        rows["image"] = [f"{case.case_id}/{_png_name(number)}" for number in numbers]
+        if pixels:
+            rows["mask"] = [f"{case.case_id}/{_png_name(number, '_mask')}" for number in numbers]
+    rows[["spacing_z_mm", "spacing_y_mm", "spacing_x_mm"]] = spacing_mm
+    for structure, counts in pixels.items():
+        rows[f"{structure}_pixels"] = counts
+        rows[f"{structure}_area_mm2"] = np.array(counts) * (spacing_mm[1] * spacing_mm[2])
+    return rows.astype(SLICE_COLUMNS)
 
 
 def extract_case(case: Case, recipe: Recipe, folder: Path, write_png: bool = True) -> pd.DataFrame:

@@ -13,7 +13,7 @@ import numpy as np
 
 from livseg_lib.errors import InputError
 from livseg_lib.labels import STRUCTURES, structure_mask
-from livseg_lib.preprocessing.network_input import with_liver
+from livseg_lib.preprocessing.recipe import with_liver
 from livseg_lib.preprocessing.windows import Window, apply_window
 
 

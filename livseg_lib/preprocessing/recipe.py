@@ -1,13 +1,90 @@
-"""How a volume becomes pictures: the one record that extraction and prediction both follow."""
+"""From a volume to what a network is shown: one `Recipe` for training and prediction.
+
+What is done to the grey values of one slice beside windowing: less noise, more contrast.
+
+How a volume becomes pictures: the one record that extraction and prediction both follow.
+
+What a network sees of a scan besides the picture itself: its neighbours, and the liver found before.
+
+The recipe carried out: volume -> pictures for a network, and its answers -> mask on the volume's grid.
+
+One slice after each step that a recipe can take, to look at.
+
+One case as one picture, for a contact sheet.
+"""
 
 from __future__ import annotations
 
 import json
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
 
 from livseg_lib.errors import InputError
-from livseg_lib.preprocessing.windows import LIVER_WINDOWS, MR_WINDOWS, ChannelWindow, as_channel
+from livseg_lib.labels import structure_mask
+from livseg_lib.preprocessing.geometry import (
+    Shape,
+    Spacing,
+    blend,
+    fit_labels,
+    fit_picture,
+    resample_label_slice,
+    resample_slice,
+    resize,
+    restore_plane,
+    working_grid,
+)
+from livseg_lib.preprocessing.windows import (
+    LIVER_WINDOWS,
+    MR_WINDOWS,
+    WINDOWS,
+    ChannelWindow,
+    Window,
+    apply_window,
+    as_channel,
+    window_bounds,
+)
+from livseg_lib.provenance import code_of
+from livseg_lib.volumes import Volume
+
+if TYPE_CHECKING:  # only named in signatures
+    from livseg_lib.datasets.case import Case
+
+GAUSSIAN_SIGMA_PIXELS = 1.0
+CLAHE_CLIP_LIMIT = 2.0
+CLAHE_TILES = (8, 8)
+
+
+def filter_noise(hu: np.ndarray, noise_filter: str) -> np.ndarray:
+    """Slice (H, W) int16 without some of its noise, same shape and type (system E).
+
+    "median" takes the 3 x 3 median, "gaussian" blurs with a sigma of one pixel, "none" returns `hu`.
+    In plane only: slices lie up to 5 mm apart, so a neighbour above is other anatomy.
+    """
+    if noise_filter == "median":
+        return cv2.medianBlur(hu, 3)
+    if noise_filter == "gaussian":
+        return cv2.GaussianBlur(hu, (0, 0), GAUSSIAN_SIGMA_PIXELS)
+    return hu
+
+
+def equalize(picture: np.ndarray, equalization: str) -> np.ndarray:
+    """Windowed slice (H, W) uint8 with its histogram spread, same shape and type (system B).
+
+    "global" uses one histogram, "clahe" one of each of 8 x 8 tiles with contrast limited to 2, "none"
+    returns `picture`.
+    """
+    if equalization == "global":
+        return cv2.equalizeHist(picture)
+    if equalization == "clahe":
+        return cv2.createCLAHE(CLAHE_CLIP_LIMIT, CLAHE_TILES).apply(picture)
+    return picture
+
 
 NOISE_FILTERS = ("none", "median", "gaussian")
 EQUALIZATIONS = ("none", "global", "clahe")
@@ -56,3 +133,202 @@ class Recipe:
     def from_dict(cls, values: dict) -> Recipe:
         """Inverse of `to_dict` (lists become tuples)."""
         return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+
+
+@dataclass(frozen=True)
+class NetworkInput:
+    """Which channels stand beside those of a slice's own picture. The default: none."""
+
+    neighbours: int = 0
+    """Slices on either side, feet first (system G): 2 gives 2.5D pictures of five slices."""
+    sees_liver: bool = False
+    """Whether the mask of the liver is the last channel (system I)."""
+    block_overlap: int | None = None
+    """Slices that neighbouring blocks share in prediction (system E); None is a quarter of a block."""
+
+    def channels(self, of_picture: int) -> int:
+        """How many there are in all, where a picture has `of_picture`."""
+        return of_picture * (2 * self.neighbours + 1) + self.sees_liver
+
+    def compose(
+        self, pictures: Iterable[np.ndarray], liver: Iterable[np.ndarray] | None = None
+    ) -> Iterator[np.ndarray]:
+        """Pictures uint8 (s, s, C) from feet to head -> the network's, uint8 (s, s, channels).
+
+        A stream: memory holds the neighbours alone. `liver` gives a mask, bool (s, s), for each picture.
+        Raises InputError where the network sees the liver and none is given.
+        """
+        pictures = with_neighbours(pictures, self.neighbours)
+        if not self.sees_liver:
+            return iter(pictures)
+        if liver is None:
+            problem = "sees the liver as a channel, and no liver was found before."
+            raise InputError("network", problem, "Use it as a later step of a cascade.")
+        return map(with_liver, pictures, liver)
+
+    def to_dict(self) -> dict:
+        """JSON-ready."""
+        return asdict(self)
+
+
+OWN_PICTURE = NetworkInput()
+"""A slice's own picture and nothing else."""
+
+
+def with_neighbours(pictures: Iterable[np.ndarray], count: int) -> Iterator[np.ndarray]:
+    """Each picture (s, s, C) joined with `count` on either side: (s, s, C * (2 * count + 1)).
+
+    Beyond the first and the last picture these come again.
+    """
+    window: deque[np.ndarray] = deque(maxlen=2 * count + 1)
+    for picture in pictures:
+        window.extend([picture] * (1 if window else count + 1))
+        if len(window) == 2 * count + 1:
+            yield np.concatenate(window, axis=-1)
+    missing = 2 * count + 1 - len(window)
+    for _ in range(count if window else 0):
+        window.append(window[-1])
+        missing -= 1
+        if missing <= 0:
+            yield np.concatenate(window, axis=-1)
+
+
+def with_liver(picture: np.ndarray, liver: np.ndarray) -> np.ndarray:
+    """Picture(s) uint8 (..., C) with the mask, bool (...), as a last channel of 0 and 255."""
+    return np.concatenate([picture, (liver * np.uint8(255))[..., np.newaxis]], axis=-1)
+
+
+def channel_windows(voxels: np.ndarray, recipe: Recipe) -> tuple[Window, ...]:
+    """The recipe's windows for this volume, one a channel; adaptive ones are measured on all its voxels."""
+    if not recipe.windows:
+        raise InputError("windows", "The list is empty.", "Name at least one window.")
+    return tuple(Window.between(*window_bounds(window, voxels)) for window in recipe.windows)
+
+
+def prepare_slice(hu: np.ndarray, windows: Sequence[Window], recipe: Recipe) -> np.ndarray:
+    """One slice (H, W) int16 HU -> picture (size, size, C) uint8."""
+    filtered = filter_noise(hu, recipe.noise_filter)
+    # Equalized before padding: the padding would count as tissue in the histogram.
+    pictures = (equalize(apply_window(filtered, window), recipe.equalization) for window in windows)
+    return np.stack([fit_picture(picture, recipe.size) for picture in pictures], axis=-1)
+
+
+def prepare_slices(volume: Volume, recipe: Recipe) -> Iterator[np.ndarray]:
+    """Pictures (size, size, C) uint8 from feet to head, one at a time: memory holds one slice.
+
+    There are as many as the volume has slices, or as `working_grid` says where the recipe resamples.
+    """
+    shape, _ = working_grid(volume.voxels.shape, volume.spacing_mm, recipe.voxel_size_mm)
+    windows = channel_windows(volume.voxels, recipe)
+    for index in range(shape[0]):
+        yield prepare_slice(resample_slice(volume.voxels, shape, index), windows, recipe)
+
+
+def picture_code() -> str:
+    """Digest of the code that makes pictures of volumes. Windows do not count: recipes hold their own."""
+    return code_of(prepare_slices, apart=[WINDOWS])
+
+
+def prepare_volume(volume: Volume, recipe: Recipe) -> np.ndarray:
+    """All pictures of a volume, uint8 (D, size, size, C)."""
+    return np.stack(list(prepare_slices(volume, recipe)))
+
+
+def prepare_labels(labels: np.ndarray, spacing_mm: Spacing, recipe: Recipe) -> np.ndarray:
+    """Labels 0/1/2 (D, H, W) as the truth for those pictures, uint8 (D, size, size)."""
+    shape, _ = working_grid(labels.shape, spacing_mm, recipe.voxel_size_mm)
+    slices = (resample_label_slice(labels, shape, index) for index in range(shape[0]))
+    return np.stack([fit_labels(plane, recipe.size) for plane in slices])
+
+
+def restore_planes(
+    planes: np.ndarray, shape: Shape, spacing_mm: Spacing, recipe: Recipe
+) -> Iterator[np.ndarray]:
+    """Inverse of `prepare_slices` for what a network answers, one slice of the volume at a time.
+
+    planes: (D', size, size), one for each picture; uint8 0..255 or float32 0..1.
+    shape, spacing_mm: of the volume, (D, H, W). Yields D arrays (H, W) on the scale of `planes`,
+    linearly interpolated.
+    """
+    (depth, height, width), _ = working_grid(shape, spacing_mm, recipe.voxel_size_mm)
+    if planes.shape != (depth, recipe.size, recipe.size):
+        raise ValueError(f"planes are {planes.shape}, the recipe makes {(depth, recipe.size, recipe.size)}")
+    for index in range(shape[0]):
+        plane = restore_plane(blend(planes, index, shape[0]), (height, width))
+        yield resize(plane, shape[1:])
+
+
+def restore_masks(
+    planes: np.ndarray, shape: Shape, spacing_mm: Spacing, recipe: Recipe, threshold: float = 0.5
+) -> np.ndarray:
+    """Mask bool (D, H, W) on the volume's own grid, where the restored planes reach `threshold` (0..1).
+
+    Takes what `restore_planes` takes. Each slice is thresholded at once: full-size probabilities of a
+    whole volume never exist.
+    """
+    scale = 255 if planes.dtype == np.uint8 else 1
+    mask = np.empty(shape, bool)
+    for index, plane in enumerate(restore_planes(planes, shape, spacing_mm, recipe)):
+        np.greater_equal(plane, threshold * scale, out=mask[index])
+    return mask
+
+
+EVERYTHING = Window.between(-1024, 1024)
+
+
+def show_steps(volume: Volume, recipe: Recipe, k: int) -> dict[str, np.ndarray]:
+    """Title -> uint8 picture of slice `k`, in the order of the steps; the last is what the recipe makes.
+
+    Noise filters and equalizations are all shown, whichever the recipe takes, each on the first window.
+    Pictures are (H, W) grey, but for the last: (size, size, C), or (size, size) of its one channel.
+    """
+    shape, _ = working_grid(volume.voxels.shape, volume.spacing_mm, recipe.voxel_size_mm)
+    hu = resample_slice(volume.voxels, shape, k)
+    windows = channel_windows(volume.voxels, recipe)
+    named = [(window.name, bounds) for window, bounds in zip(recipe.windows, windows, strict=True)]
+    first_name, first = named[0]
+
+    unit, whole = ("HU ", EVERYTHING) if recipe.modality == "ct" else ("", _whole_range(volume))
+    steps = {f"scan, {unit}{whole.lower:.0f} to {whole.upper:.0f}": apply_window(hu, whole)}
+    for name, window in named:
+        title = f"{name}, {unit}{window.lower:.0f} to {window.upper:.0f}"
+        steps[title] = apply_window(hu, window)
+    for name in NOISE_FILTERS[1:]:
+        steps[f"{first_name}, noise filter {name}"] = apply_window(filter_noise(hu, name), first)
+    cleaned = apply_window(filter_noise(hu, recipe.noise_filter), first)
+    for name in EQUALIZATIONS[1:]:
+        steps[f"{first_name}, equalization {name}"] = equalize(cleaned, name)
+    prepared = prepare_slice(hu, windows, recipe)
+    steps[f"prepared: {len(windows)} channels, {recipe.size} px"] = (
+        prepared.squeeze(-1) if len(windows) == 1 else prepared
+    )
+    return steps
+
+
+def _whole_range(volume: Volume) -> Window:
+    return Window.between(*window_bounds("min_max", volume.voxels))
+
+
+def case_picture(case: Case, modality: str = "ct") -> tuple[np.ndarray, np.ndarray | None, str]:
+    """(grey uint8 (H, W), labels (H, W) or None, case id): the slice with most tumour, else most liver.
+
+    A scan without labels shows its middle slice.
+    """
+    volume = case.read_volume()
+    labels = case.read_labels(volume) if case.read_labels else None
+    index = len(volume.voxels) // 2 if labels is None else _fullest_slice(labels)
+    grey = apply_window(volume.voxels[index], display_window(volume, modality))
+    return grey, None if labels is None else labels[index], case.case_id
+
+
+def display_window(volume: Volume, modality: str = "ct") -> Window:
+    """The liver window; for pictures, which are windowed already, their greys as they are."""
+    if volume.native is None:
+        return WINDOWS["stored"]
+    return Window.between(*window_bounds("mr" if modality == "mr" else "liver", volume.voxels))
+
+
+def _fullest_slice(labels: np.ndarray) -> int:
+    tumor = structure_mask(labels, "tumor").sum(axis=(1, 2))
+    area = tumor if tumor.any() else structure_mask(labels, "liver").sum(axis=(1, 2))
+    return int(area.argmax())

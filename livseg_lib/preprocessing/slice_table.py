@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from livseg_lib.atomic import write_atomically
 from livseg_lib.errors import InputError
+from livseg_lib.files import write_atomically
 
 SLICE_COLUMNS = {
     "patient": "string",

@@ -8,7 +8,7 @@ from numbers import Integral, Real
 
 import pandas as pd
 
-from livseg_lib.durations import format_duration
+from livseg_lib.errors import format_duration
 from livseg_lib.labels import STRUCTURES
 from livseg_lib.reporting.wording import column_title
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from livseg_lib.evaluation.statistics.paired import RULE
+from livseg_lib.evaluation.statistics import RULE
 
 STUDIES = {
     "comparison": (

@@ -1,21 +1,40 @@
-"""Pictures of slices: cases at a glance, steps of preprocessing, outlines of truth and prediction."""
+"""Pictures of slices with outlines.
+
+Pictures of slices: cases at a glance, steps of preprocessing, outlines of truth and prediction.
+
+One tumour as one picture: near enough to judge whether a reader could have seen it.
+
+What was outlined in a scan that has no truth: the slice that shows most of it, whole and enlarged.
+
+One slice as a picture for a screen, drawn in milliseconds: for viewers with a slider.
+
+A predicted patient as one picture: the slice that shows most of a structure.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 import pandas as pd
 from matplotlib import patheffects
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from livseg_lib.datasets.case import Case
 from livseg_lib.labels import STRUCTURES, structure_mask
+from livseg_lib.postprocessing.components import label_components
+from livseg_lib.preprocessing.recipe import Recipe, channel_windows, display_window
+from livseg_lib.preprocessing.windows import WINDOWS, Window, apply_window
 from livseg_lib.reporting.cells import format_number
 from livseg_lib.reporting.style import STRUCTURE_COLOURS, WIDTH, YELLOW, new_figure, structure_name, styled
+from livseg_lib.volumes import load_prediction
 
 SOLID, DASHED = "solid", (0, (2.4, 1.6))
 PREDICTION_COLOURS = {"liver": "#ffffff", "tumor": YELLOW}
@@ -191,3 +210,124 @@ def legend(fig: Figure, keys: list[Line2D]) -> None:
     """Keys below the figure; none where there are none."""
     if keys:
         fig.legend(handles=keys, loc="outside lower left", ncols=len(keys), handlelength=2.6)
+
+
+FIELD_MM = 90.0
+"""Width of the square shown."""
+
+
+def lesion_picture(
+    case: Case, lesion: int, title: str, field_mm: float = FIELD_MM
+) -> tuple[np.ndarray, np.ndarray, str]:
+    """(grey uint8, labels 0/1/2, title), both (h, w): the slice with most of the tumour, cut out around it.
+
+    `lesion` counts the face-connected tumours of the case from 1, as `describe_lesions` does. The cut is
+    `field_mm` wide, less where the scan ends; without a known spacing it is the whole slice.
+    """
+    volume = case.read_volume()
+    labels = case.read_labels(volume)
+    tumor = label_components(structure_mask(labels, "tumor"))[0] == lesion
+    index = int(tumor.sum(axis=(1, 2)).argmax())
+    cut = tuple(
+        _around(places.mean(), size, field_mm / spacing / 2)
+        for places, size, spacing in zip(
+            np.nonzero(tumor[index]), tumor[index].shape, volume.spacing_mm[1:], strict=True
+        )
+    )
+    grey = apply_window(volume.voxels[index][cut], display_window(volume))
+    return grey, labels[index][cut], title
+
+
+def _around(center: float, size: int, half: float) -> slice:
+    """`half` pixels to either side of `center`, within 0 to `size`; all where `half` is NaN."""
+    if np.isnan(half):
+        return slice(0, size)
+    return slice(max(0, int(center - half)), min(size, int(center + half) + 1))
+
+
+@styled
+def outlined_slice(
+    grey: np.ndarray,
+    labels: np.ndarray,
+    title: str,
+    note: str,
+    pixel_sides_mm: tuple[float, float] = (1.0, 1.0),
+) -> Figure:
+    """One slice, uint8 (H, W), with outlined labels 0/1/2 (H, W); a second, enlarged picture of these.
+
+    `note` stands below. `pixel_sides_mm` (H, W) keeps bodies in their proportions; NaN counts as square.
+    """
+    tiles = 2 if labels.any() else 1
+    fig = new_figure(WIDTH * tiles / 2, WIDTH / 2 + 0.8)
+    aspect = pixel_sides_mm[0] / pixel_sides_mm[1]
+    for number, ax in enumerate(fig.subplots(1, tiles, squeeze=False)[0]):
+        overlay(grey, None, labels, ax, legend=False)
+        ax.set_aspect(aspect if np.isfinite(aspect) else 1.0)
+        if number:
+            zoom(ax, labels)
+    fig.axes[0].set_title(title)
+    fig.supxlabel(note, x=0.99, ha="right", fontsize=9)
+    legend(fig, overlay_keys(None, labels))
+    return fig
+
+
+def slice_to_show(labels: np.ndarray) -> int:
+    """The slice of labels (D, H, W) with most tumour, else with most liver, else the middle one."""
+    for structure in ("tumor", "liver"):
+        area = structure_mask(labels, structure).sum(axis=(1, 2))
+        if area.any():
+            return int(area.argmax())
+    return len(labels) // 2
+
+
+TRUTH = "truth"
+VIEW_WINDOWS = {
+    "liver": WINDOWS["liver"],
+    "soft tissue": WINDOWS["abdomen"],
+    "narrow": WINDOWS["liver_narrow"],
+    "wide": WINDOWS["liver_wide"],
+}
+"""Presets of a viewer."""
+
+SHORTEST_SIDE_PIXELS = 512
+"""Smaller slices are enlarged, so that an outline is thinner than what it outlines."""
+
+
+def screen_slice(hu: np.ndarray, window: Window, outlines: Mapping[str, np.ndarray]) -> np.ndarray:
+    """RGB uint8 (H', W', 3) of one slice, int16 (H, W), with the outlines of labels 0/1/2 (H, W) by name.
+
+    "truth" is drawn in the colours of truth in all figures, everything else in those of predictions.
+    """
+    factor = max(1, -(-SHORTEST_SIDE_PIXELS // min(hu.shape)))
+    grey = _enlarged(apply_window(hu, window), factor, cv2.INTER_CUBIC)
+    picture = np.repeat(grey[..., None], 3, axis=2)
+    for name, labels in outlines.items():
+        colours = STRUCTURE_COLOURS if name == TRUTH else PREDICTION_COLOURS
+        for structure in STRUCTURES:
+            mask = structure_mask(labels, structure).astype(np.uint8)
+            found, _ = cv2.findContours(
+                _enlarged(mask, factor, cv2.INTER_NEAREST), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE
+            )
+            cv2.drawContours(picture, found, -1, _rgb(colours[structure]), min(factor, 2), cv2.LINE_AA)
+    return picture
+
+
+def _enlarged(picture: np.ndarray, factor: int, interpolation: int) -> np.ndarray:
+    return cv2.resize(picture, None, fx=factor, fy=factor, interpolation=interpolation)
+
+
+def _rgb(colour: str) -> tuple[int, int, int]:
+    return tuple(round(255 * part) for part in to_rgb(colour))
+
+
+def patient_slice(
+    rank: str, case: Case, structure: str, dice: float, predictions: Path, recipe: Recipe
+) -> PatientSlice:
+    """The slice with most of `structure` in the truth, or else in the prediction, or else with most liver."""
+    volume = case.read_volume()
+    reference, prediction = case.read_labels(volume), load_prediction(volume, predictions, case.case_id)
+    candidates = [structure_mask(reference, structure), structure_mask(prediction, structure)]
+    shown = next((mask for mask in candidates if mask.any()), structure_mask(reference, "liver"))
+    index = int(shown.sum(axis=(1, 2)).argmax())
+    grey = apply_window(volume.voxels[index], channel_windows(volume.voxels, recipe)[0])
+    return PatientSlice(rank, case.case_id, grey, reference[index], prediction[index], dice)

@@ -1,14 +1,80 @@
-"""How every figure looks: one palette, one set of sizes, no screen needed.
+"""How figures look, how labels stand beside their lines, how files are kept.
+
+Figures as files: a PNG that carries its own caption.
+
+How every figure looks: one palette, one set of sizes, no screen needed.
 
 Colours are those of Okabe and Ito (2008), which stay apart for colour-blind readers.
+
+Names beside lines and marks, so that no reader has to look up a colour.
 """
 
 from __future__ import annotations
 
-import matplotlib
-from matplotlib.figure import Figure
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
-from livseg_lib.reporting.figure_files import figure_png
+import matplotlib
+import numpy as np
+from matplotlib import pyplot
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from livseg_lib.files import write_atomically
+
+MAX_FIGURE_BYTES = 150_000
+GREYS, COLOURS = 32, 96
+"""Of the palette: noise hides the steps of CT, and a third of the bytes is saved."""
+RESOLUTIONS_DPI = (160, 140, 120, 105, 90, 70, 50, 30)
+
+
+def save_figure(fig: Figure, folder: Path | str, name: str, caption: str = "") -> Path:
+    """Write `folder/name.png`, at most 150 kB, and close the figure.
+
+    The caption travels inside the file (PNG text "Description"), where `read_caption` and the report
+    page find it. Colours are cut to a palette, which neither grey CT nor charts miss; a figure
+    still too large is drawn at a lower resolution.
+    """
+    for dpi in RESOLUTIONS_DPI:
+        content = figure_png(fig, dpi, caption)
+        if len(content) <= MAX_FIGURE_BYTES:
+            break
+    pyplot.close(fig)
+    return write_atomically(Path(folder) / f"{name}.png", content)
+
+
+def read_caption(path: Path | str) -> str:
+    """The caption that `save_figure` put into the PNG at `path`; "" if it has none."""
+    with Image.open(path) as image:
+        return str(image.info.get("Description", ""))
+
+
+def figure_png(fig: Figure, dpi: int, caption: str = "") -> bytes:
+    """The figure as a PNG of few colours with its caption inside."""
+    drawn, small = io.BytesIO(), io.BytesIO()
+    fig.savefig(drawn, format="png", dpi=dpi)
+    information = PngInfo()
+    information.add_text("Description", caption)
+    with Image.open(drawn) as image:
+        _to_palette(image.convert("RGB")).save(small, format="png", optimize=True, pnginfo=information)
+    return small.getvalue()
+
+
+def _to_palette(image: Image.Image) -> Image.Image:
+    """GREYS, so that CT stays neutral, and COLOURS for all else."""
+    rgb = np.asarray(image)
+    is_grey = np.ptp(rgb, axis=-1) <= 2
+    coarse = np.where(is_grey[..., None], 0, (rgb & 0xF8) | 4)  # choosing among millions would take minutes
+    coloured = Image.fromarray(coarse).quantize(COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    index = np.where(is_grey, rgb[..., 1] // (256 // GREYS), GREYS + np.asarray(coloured))
+    small = Image.fromarray(index.astype(np.uint8))
+    greys = np.linspace(0, 255, GREYS).round().astype(int).repeat(3)
+    small.putpalette([*greys.tolist(), *coloured.getpalette()])
+    return small
+
 
 BLACK, GREY, LIGHT_GREY = "#1b1f24", "#6b7280", "#d9dde3"
 ORANGE, SKY_BLUE, GREEN, YELLOW = "#E69F00", "#56B4E9", "#009E73", "#F0E442"
@@ -76,3 +142,57 @@ def new_figure(width: float, height: float) -> Figure:
 def structure_name(structure: str) -> str:
     """The word for people: "tumor" reads "tumour"."""
     return STRUCTURE_NAMES.get(structure, structure)
+
+
+DASHES, MARKS = ("solid", "dashed", "dotted"), ("o", "s", "D")
+"""Of the first seven systems, the next seven, and so on: colours repeat."""
+
+
+def system_look(number: int) -> dict:
+    """Colour, dashes and marker of the system with this number, from 0."""
+    turn = number // len(SERIES)
+    return {
+        "color": SERIES[number % len(SERIES)],
+        "linestyle": DASHES[turn % len(DASHES)],
+        "marker": MARKS[turn % len(MARKS)],
+        "linewidth": 1.6,
+    }
+
+
+def spread(positions: Sequence[float], gap: float, low: float = -np.inf, high: float = np.inf) -> np.ndarray:
+    """Positions moved as little as need be until neighbours are `gap` apart, in the same order.
+
+    Labels of lines that nearly meet would hide each other. All stay between `low` and `high` if they fit.
+    """
+
+    def bottom(total: float, count: int) -> float:
+        return max(low, min(total / count - gap * (count - 1) / 2, high - gap * (count - 1)))
+
+    order = np.argsort(np.asarray(positions, float), kind="stable")
+    clusters: list[tuple[float, int]] = []  # sum of the positions, and how many stand around their mean
+    for index in order:
+        clusters.append((float(positions[index]), 1))
+        while len(clusters) > 1 and bottom(*clusters[-2]) + gap * clusters[-2][1] > bottom(*clusters[-1]):
+            (total, count), (above, more) = clusters[-2:]
+            clusters[-2:] = [(total + above, count + more)]
+    moved = np.empty(len(order))
+    moved[order] = [bottom(*cluster) + gap * step for cluster in clusters for step in range(cluster[1])]
+    return moved
+
+
+def name_lines(ax: Axes, ends: Mapping[str, tuple[float, float, str]]) -> None:
+    """Names at the right edge of `ax`, each joined to its point (x, y, colour) by a thin line."""
+    low, high = ax.get_ylim()
+    heights = spread([y for _, y, _ in ends.values()], 0.07 * (high - low), low, high)
+    for (name, (x, y, colour)), height in zip(ends.items(), heights, strict=True):
+        ax.annotate(
+            name,
+            (x, y),
+            (1.05, height),
+            textcoords=ax.get_yaxis_transform(),
+            color=colour,
+            fontsize=9,
+            va="center",
+            annotation_clip=False,
+            arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.6, "alpha": 0.6},
+        )

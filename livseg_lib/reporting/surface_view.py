@@ -10,8 +10,7 @@ from scipy.ndimage import find_objects
 from skimage.measure import block_reduce, marching_cubes
 
 from livseg_lib.labels import structure_mask
-from livseg_lib.postprocessing.boxes import Box, known_spacing
-from livseg_lib.postprocessing.components import label_components
+from livseg_lib.postprocessing.components import Box, known_spacing, label_components
 from livseg_lib.reporting.style import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY_BLUE
 
 TRUTH = "truth"

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from livseg_lib.atomic import locked, write_atomically
 from livseg_lib.errors import InputError
+from livseg_lib.files import locked, write_atomically
 
 SYSTEMS_COLUMNS = (
     "system",

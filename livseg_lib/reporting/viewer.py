@@ -11,9 +11,16 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from livseg_lib.preprocessing.windows import apply_window
-from livseg_lib.reporting.outlined_slice import slice_to_show
-from livseg_lib.reporting.pictures import grid_of_tiles, legend, overlay, overlay_keys
-from livseg_lib.reporting.screen_slice import TRUTH, VIEW_WINDOWS, screen_slice
+from livseg_lib.reporting.pictures import (
+    TRUTH,
+    VIEW_WINDOWS,
+    grid_of_tiles,
+    legend,
+    overlay,
+    overlay_keys,
+    screen_slice,
+    slice_to_show,
+)
 from livseg_lib.reporting.style import styled
 
 if TYPE_CHECKING:

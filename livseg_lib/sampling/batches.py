@@ -1,9 +1,23 @@
-"""Batches for Keras, read from the memory-mapped slices of an extraction."""
+"""Batches of slices, and what a network is to answer for them.
+
+Labels as the maps that a network is trained to give.
+
+Batches for Keras, read from the memory-mapped slices of an extraction.
+
+Batches for a network that sorts slices: a picture, and which region it shows.
+
+Which part of the body an axial slice shows, as far as labels of liver and tumour can tell.
+
+System F (Kaur et al. 2021) sorts slices into organ regions (liver, lungs, bone, ...) that people named in
+63 503 slices of its own data, with an accuracy of 0.931 on test and 0.991 on validation slices. Labels of
+liver and tumour name no lung and no bone: what they tell is liver, liver with tumour, and on which side of
+the liver a slice without any lies.
+"""
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -12,11 +26,30 @@ import numpy as np
 import pandas as pd
 
 from livseg_lib.errors import InputError
-from livseg_lib.labels import structure_mask
-from livseg_lib.preprocessing.network_input import OWN_PICTURE, NetworkInput, with_liver
+from livseg_lib.labels import STRUCTURE_LABELS, TARGETS, structure_mask
+from livseg_lib.preprocessing.recipe import OWN_PICTURE, NetworkInput, with_liver
 from livseg_lib.provenance import code_of, digest
 from livseg_lib.sampling.augmentation import AUGMENTATIONS, augment_batch
-from livseg_lib.sampling.targets import encode_target
+
+
+def encode_target(labels: np.ndarray, target: str) -> np.ndarray:
+    """Labels 0/1/2, any shape (...), as float32 0/1 maps (..., K), one a structure of `TARGETS[target]`.
+
+    K is 1 for "liver" and "tumor" and 2 for "both": liver (label >= 1), then tumour (label == 2), which
+    overlap as a tumour is liver too. Raises InputError for an unknown target.
+    """
+    if target not in TARGETS:
+        raise InputError("target", f"is {target!r}.", f"Choose one of {', '.join(TARGETS)}.")
+    return np.stack([structure_mask(labels, name) for name in TARGETS[target]], axis=-1).astype(np.float32)
+
+
+def decode_target(maps: np.ndarray, target: str) -> np.ndarray:
+    """Inverse of `encode_target`: maps (..., K) from 0.5 up -> labels 0/1/2, uint8 (...)."""
+    labels = np.zeros(maps.shape[:-1], np.uint8)
+    for channel, structure in enumerate(TARGETS[target]):
+        labels[maps[..., channel] >= 0.5] = STRUCTURE_LABELS[structure]
+    return labels
+
 
 OPEN_FILES = 64
 """Arrays kept open at a time: some systems allow a process 256 files. Opening one takes 0.1 ms."""
@@ -240,3 +273,71 @@ def _check_pair(path: Path, images: np.ndarray, masks: np.ndarray, first: int, l
     if first < 0 or last >= len(images):
         problem = f"has {len(images)} slices, but slices.csv names {first} to {last} (counted from 0)."
         raise InputError(path, problem, _EXTRACT_AGAIN)
+
+
+class RegionBatches(PictureBatches):
+    """Images float32 (B, s, s, C) in [0, 1] and regions float32 (B, K), one-hot in the order of `regions`.
+
+    `slices` has a column `region` besides those of `PictureBatches`. Raises InputError for a region that
+    is not one of `regions`.
+    """
+
+    def __init__(self, slices: pd.DataFrame, folder: Path, regions: Sequence[str], *args, **settings) -> None:
+        self.regions = tuple(regions)
+        self._one_hot = encode_regions(slices["region"], self.regions)
+        super().__init__(slices, folder, *args, **settings)
+
+    def description(self) -> dict:
+        """As of `PictureBatches`, with the regions and which slice shows which."""
+        return {"regions": list(self.regions), "truth": digest(self._one_hot)} | super().description()
+
+    def _truth(self, rows: np.ndarray, masks: np.ndarray) -> np.ndarray:
+        return self._one_hot[rows]
+
+
+def encode_regions(names: Sequence[str], regions: Sequence[str]) -> np.ndarray:
+    """Names (N,) as float32 (N, K), 1 where a name is that of column K. InputError for any other name."""
+    one_hot = np.asarray(names, dtype=str)[:, np.newaxis] == np.asarray(regions, dtype=str)
+    if not one_hot.any(axis=1).all():
+        stranger = np.asarray(names, dtype=str)[~one_hot.any(axis=1)][0]
+        problem = f"{str(stranger)!r} is none of {', '.join(regions)}."
+        raise InputError("region", problem, "Leave out slices without a region.")
+    return one_hot.astype(np.float32)
+
+
+REGIONS = ("below_liver", "liver", "liver_with_tumor", "above_liver")
+"""From feet to head; below the liver lie lower abdomen and pelvis, above it the chest."""
+
+LIVER_REGIONS = ("liver", "liver_with_tumor")
+"""Those that a segmentation of the liver cannot do without."""
+
+NO_REGION = ""
+
+
+def attach_regions(slices: pd.DataFrame) -> pd.DataFrame:
+    """`slices` (with `class`, `case`, `array_index`) with `region`: a name of REGIONS, or NO_REGION.
+
+    A slice without liver has no region where its case shows no liver at all, or where liver lies on both
+    sides of it. Sides follow `array_index`, which runs from feet to head in volumes; a set of pictures
+    does not say which end is the feet: there "below" means lower slice numbers.
+    """
+    shows, index = slices["class"].to_numpy(dtype=int), slices["array_index"].to_numpy(dtype=float)
+    with_liver = pd.Series(np.where(shows > 0, index, np.nan)).groupby(slices["case"].astype(str).to_numpy())
+    lowest, highest = (with_liver.transform(end).to_numpy() for end in ("min", "max"))
+    found = [shows == 2, shows == 1, index < lowest, index > highest]
+    names = ["liver_with_tumor", "liver", "below_liver", "above_liver"]
+    return slices.assign(region=np.select(found, names, NO_REGION))
+
+
+def regions_in(slices: pd.DataFrame) -> tuple[str, ...]:
+    """The regions that occur, in the order of REGIONS."""
+    return tuple(region for region in REGIONS if (slices["region"] == region).any())
+
+
+def without_region(slices: pd.DataFrame) -> pd.DataFrame:
+    """The slices that no region can be named for, counted: columns `patient, case, slices, reason`."""
+    nameless = slices[slices["region"] == NO_REGION]
+    counts = nameless.groupby(["patient", "case"], sort=False).size().rename("slices").reset_index()
+    has_liver = set(slices.loc[slices["class"] > 0, "case"])
+    reasons = ["liver on both sides" if case in has_liver else "no liver at all" for case in counts["case"]]
+    return counts.assign(reason=reasons)

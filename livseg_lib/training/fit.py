@@ -1,22 +1,195 @@
-"""Training by stages, resumable. Knows batches and losses, not which network it trains."""
+"""A training that can be killed and goes on: `fit`, its rates, progress, metrics.
+
+How the learning rate moves during a stage.
+
+One printed line an epoch, with the time left: reads the same in a notebook, a terminal and a log.
+
+Training a network on each of its heads, while it is used by their mean.
+
+A network with deep supervision has layers "head1", "head2", ... that each give whole probability maps,
+and its output is their mean (the accurate mode of UNet++, Zhou et al. 2018, arXiv:1807.10165).
+
+Dice as a Keras metric: counts are gathered over the whole epoch, never averaged over batches.
+
+Training by stages, resumable. Knows batches and losses, not which network it trains.
+"""
 
 from __future__ import annotations
 
+import math
+import re
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import keras
 import pandas as pd
+from keras import ops
 
-from livseg_lib.atomic import locked, written_aside
+from livseg_lib.errors import InputError, format_duration
+from livseg_lib.files import locked, written_aside
 from livseg_lib.provenance import code_of, digest, made_with
-from livseg_lib.training.checkpoint import Checkpoint
-from livseg_lib.training.deep_supervision import on_every_head, training_twin
+from livseg_lib.training.checkpoint import Checkpoint, assign_arrays, load_arrays
 from livseg_lib.training.losses import CLASS_LOSSES, LOSSES, get_loss, loss_options
-from livseg_lib.training.progress import ProgressLines
-from livseg_lib.training.schedules import schedule_callbacks
-from livseg_lib.training.weights_file import assign_arrays, load_arrays
+
+WARM_UP_BATCHES = 50
+
+
+class CosineSchedule(keras.callbacks.Callback):
+    """Batch by batch from `learning_rate` down to zero along half a cosine, after a short warm-up.
+
+    The rate is a function of (epoch, batch) alone, so a resumed training meets the same rates.
+    """
+
+    def __init__(self, learning_rate: float, first_epoch: int, epochs: int, batches_per_epoch: int) -> None:
+        super().__init__()
+        self.learning_rate, self.first_epoch = learning_rate, first_epoch
+        self.batches_per_epoch, self.batches = batches_per_epoch, epochs * batches_per_epoch
+        self.done = 0
+
+    def on_epoch_begin(self, epoch: int, logs=None) -> None:
+        """Note how many batches lie behind."""
+        self.done = (epoch - self.first_epoch) * self.batches_per_epoch
+
+    def on_train_batch_begin(self, batch: int, logs=None) -> None:
+        """Set the rate of this batch."""
+        step = self.done + batch
+        cosine = 0.5 * (1.0 + math.cos(math.pi * min(step / self.batches, 1.0)))
+        self.model.optimizer.learning_rate = (
+            self.learning_rate * cosine * min(1.0, (step + 1) / WARM_UP_BATCHES)
+        )
+
+
+class StepSchedule(keras.callbacks.Callback):
+    """Multiplies the rate by `factor` once, after `epochs_before` epochs of the stage (system C: 30, 0.1)."""
+
+    def __init__(self, first_epoch: int, epochs_before: int = 30, factor: float = 0.1) -> None:
+        super().__init__()
+        self.epoch, self.factor = first_epoch + epochs_before, factor
+
+    def on_epoch_begin(self, epoch: int, logs=None) -> None:
+        """Drop the rate when its epoch comes."""
+        if epoch == self.epoch:
+            self.model.optimizer.learning_rate = float(self.model.optimizer.learning_rate) * self.factor
+
+
+SCHEDULES = ("constant", "step", "cosine")
+
+
+def schedule_callbacks(
+    name: str, learning_rate: float, first_epoch: int, epochs: int, batches_per_epoch: int
+) -> list[keras.callbacks.Callback]:
+    """Callbacks of the schedule called `name` for a stage of `epochs` epochs from `first_epoch` on."""
+    if name == "constant":
+        return []
+    if name == "step":
+        return [StepSchedule(first_epoch)]
+    if name == "cosine":
+        return [CosineSchedule(learning_rate, first_epoch, epochs, batches_per_epoch)]
+    raise InputError(name, "is not a schedule.", f"Choose one of {', '.join(SCHEDULES)}.")
+
+
+FIRST_GUESS_AFTER_BATCHES = 20
+
+
+class ProgressLines(keras.callbacks.Callback):
+    """Prints losses and Dice after each epoch, and a first guess of the duration early in the first."""
+
+    def __init__(self, title: str, first_epoch: int, last_epoch: int) -> None:
+        super().__init__()
+        self.title, self.first_epoch, self.last_epoch = title, first_epoch, last_epoch
+        self.epoch, self.started = first_epoch, 0.0
+
+    def on_epoch_begin(self, epoch: int, logs=None) -> None:
+        """Note which epoch it is."""
+        self.epoch = epoch
+
+    def on_train_batch_end(self, batch: int, logs=None) -> None:
+        """Start the clock after the first batch, which compiles; soon after, say how long all will take."""
+        if self.epoch != self.first_epoch:
+            return
+        if batch == 0:
+            self.started = time.monotonic()
+        elif batch == FIRST_GUESS_AFTER_BATCHES:
+            epochs = self.last_epoch - self.first_epoch
+            seconds = (time.monotonic() - self.started) / batch * self.params["steps"] * epochs
+            print(f"{self.title}: {epochs} epochs, about {format_duration(seconds)}", flush=True)
+
+    def on_epoch_end(self, epoch: int, logs=None) -> None:
+        """The epoch's line."""
+        seconds_an_epoch = (time.monotonic() - self.started) / (epoch + 1 - self.first_epoch)
+        left = format_duration(seconds_an_epoch * (self.last_epoch - epoch - 1))
+        values = "  ".join(f"{name} {value:.3g}" for name, value in (logs or {}).items())
+        print(f"{self.title}: epoch {epoch + 1}/{self.last_epoch}  {values}  {left} left", flush=True)
+
+
+def training_twin(model: keras.Model) -> keras.Model:
+    """`model` itself, or of one with heads a twin on the same weights that gives them all.
+
+    The twin's output is (B, ..., K, N): the maps of the N heads, one after another in the last axis.
+    """
+    heads = [layer.output for layer in model.layers if re.fullmatch(r"head\d+", layer.name)]
+    if not heads:
+        return model
+    return keras.Model(model.inputs, ops.stack(heads, axis=-1), name=model.name)
+
+
+def on_every_head(loss):
+    """`loss` for outputs as they are, (B, ..., K); for (B, ..., K, N) its mean over the N heads."""
+
+    def mean_loss(truth, maps):
+        if len(maps.shape) == len(truth.shape):
+            return loss(truth, maps)
+        losses = [loss(truth, maps[..., head]) for head in range(maps.shape[-1])]
+        return sum(losses) / len(losses)
+
+    mean_loss.__name__ = getattr(loss, "__name__", "loss")  # Keras labels a loss by this
+    return mean_loss
+
+
+def mean_of_heads(truth, maps):
+    """Maps as they are, or their mean over the last axis where they have one more than `truth`."""
+    return maps if len(maps.shape) == len(truth.shape) else ops.mean(maps, axis=-1)
+
+
+class RegionDice(keras.metrics.Metric):
+    """2 TP / (2 TP + FP + FN) of one channel over all pixels seen since the epoch began.
+
+    Probabilities count from `threshold` up. No structure in truth nor prediction gives 1.
+    """
+
+    def __init__(self, channel: int, name: str, threshold: float = 0.5) -> None:
+        super().__init__(name=name, dtype="float32")
+        self.channel, self.threshold = channel, threshold
+        self.overlap = self.add_weight(name="overlap", initializer="zeros")
+        self.total = self.add_weight(name="total", initializer="zeros")
+
+    def update_state(self, truth, probability, sample_weight=None) -> None:
+        """Add one batch, both (B, ..., K); of several heads (B, ..., K, N) the mean counts."""
+        probability = mean_of_heads(truth, probability)
+        reference = ops.cast(truth[..., self.channel] >= 0.5, "float32")
+        prediction = ops.cast(probability[..., self.channel] >= self.threshold, "float32")
+        self.overlap.assign_add(ops.sum(reference * prediction))
+        self.total.assign_add(ops.sum(reference) + ops.sum(prediction))
+
+    def result(self):
+        """Dice so far, 0 to 1."""
+        return ops.where(self.total > 0, 2.0 * self.overlap / ops.maximum(self.total, 1.0), 1.0)
+
+
+class ClassAccuracy(keras.metrics.CategoricalAccuracy):
+    """Share of inputs whose likeliest class is the right one; both (B, K)."""
+
+    def update_state(self, truth, probability, sample_weight=None) -> None:
+        """Add one batch; of several heads (B, K, N) the mean counts."""
+        super().update_state(truth, mean_of_heads(truth, probability), sample_weight)
+
+
+def dice_metrics(structures: tuple[str, ...]) -> list[RegionDice]:
+    """One metric a structure, named "liver_dice", "tumor_dice"."""
+    return [RegionDice(channel, f"{structure}_dice") for channel, structure in enumerate(structures)]
+
 
 Metrics = Callable[[], list[keras.metrics.Metric]]
 """Makes fresh metrics: each stage compiles anew."""

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from toy_system import toy_predictor
 
-from livseg_lib.application.cautions import cautions
+from livseg_lib.application.patient import cautions
 from livseg_lib.application.scan import Scan
-from livseg_lib.native_grid import new_grid
-from livseg_lib.preprocessing.prepare import picture_code
+from livseg_lib.nifti import new_grid
+from livseg_lib.preprocessing.recipe import picture_code
 from livseg_lib.volumes import Volume
 
 
@@ -56,7 +56,7 @@ def test_an_empty_mask_is_told():
 
 
 def test_systems_trained_on_phantoms_say_so(monkeypatch):
-    monkeypatch.setattr("livseg_lib.application.cautions.training_runs", lambda system: ["phantom-quick"])
+    monkeypatch.setattr("livseg_lib.application.patient.training_runs", lambda system: ["phantom-quick"])
     (found,) = cautions(*scan_of(), toy_predictor())
     assert "synthetic phantoms (run phantom-quick)" in found
 
@@ -70,6 +70,6 @@ def test_pixels_of_the_benchmark_s_own_bounds_are_usual():
 @pytest.mark.parametrize("code, told", [(picture_code(), False), ("0" * 16, True)])
 def test_a_system_whose_pictures_were_made_by_other_code_says_so(monkeypatch, code, told):
     trained = SimpleNamespace(system="unet", training={"picture_code": code})
-    monkeypatch.setattr("livseg_lib.application.cautions.networks_of", lambda system: [trained])
+    monkeypatch.setattr("livseg_lib.application.patient.networks_of", lambda system: [trained])
     found = cautions(*scan_of(), toy_predictor())
     assert bool(found) == told and all("unet was trained with" in each for each in found)

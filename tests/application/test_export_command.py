@@ -10,7 +10,7 @@ import pytest
 from livseg_lib.application.export_command import export
 from livseg_lib.inference import export as exporting
 from livseg_lib.models import build_model
-from livseg_lib.preprocessing import Recipe
+from livseg_lib.preprocessing.recipe import Recipe
 from livseg_lib.training.model_folder import TrainedModel, save_model
 
 OPTIONS = {"filters": 2, "levels": 2}

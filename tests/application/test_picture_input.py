@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from livseg_lib.application.picture_input import parse_hu_range, read_one_picture, read_pictures
+from livseg_lib.application.scan import parse_hu_range, read_one_picture, read_pictures
 from livseg_lib.errors import InputError
 
 

@@ -12,8 +12,8 @@ import pytest
 from toy_system import toy_part, toy_predictor, toy_voxels, write_toy_nifti
 
 from livseg_lib.application import results
-from livseg_lib.application.batch import describe_case, predict_batch
 from livseg_lib.application.inputs import find_inputs
+from livseg_lib.application.results import describe_case, predict_batch
 from livseg_lib.errors import InputError, reason_of
 
 

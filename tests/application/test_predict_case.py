@@ -19,7 +19,7 @@ from livseg_lib.application.results import write_result
 from livseg_lib.errors import InputError
 from livseg_lib.inference.cascade import Cascade
 from livseg_lib.models import build_model
-from livseg_lib.preprocessing import Recipe
+from livseg_lib.preprocessing.recipe import Recipe
 from livseg_lib.training.model_folder import TrainedModel
 
 VOXEL_ML = float(np.prod(SPACING_MM)) / 1000

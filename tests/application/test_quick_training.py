@@ -6,7 +6,7 @@ import sys
 
 import psutil
 
-from livseg_lib.application.quick_training import LINES_SHOWN, QuickTraining
+from livseg_lib.application.visits import LINES_SHOWN, QuickTraining
 
 
 def test_the_last_lines_are_told_and_how_it_ended():

@@ -8,9 +8,9 @@ from dicom_files import ORIGIN_MM, SPACING_MM, STORED, ct_slice, multi_frame, wr
 from pydicom.uid import EnhancedCTImageStorage, MRImageStorage
 from toy_system import toy_predictor
 
-from livseg_lib.application.dicom_input import ENOUGH_SLICES, read_dicom
 from livseg_lib.application.inputs import find_inputs
 from livseg_lib.application.patient import predict_case
+from livseg_lib.application.scan import ENOUGH_SLICES, read_dicom
 from livseg_lib.errors import InputError
 
 MANY = np.repeat(STORED, 5, axis=0)

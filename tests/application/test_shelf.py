@@ -7,7 +7,7 @@ import os
 
 import pandas as pd
 
-from livseg_lib.application.shelf import shelved_systems
+from livseg_lib.application.visits import shelved_systems
 
 
 def make_run(reports, name, age_seconds, rows, trained):

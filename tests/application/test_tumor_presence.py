@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from livseg_lib.application.presence import SMALLEST_SHARE, presence_from_labels, presence_from_planes
+from livseg_lib.application.predictor import SMALLEST_SHARE, presence_from_labels, presence_from_planes
 
 SIZE = 64
 AREA = round(SIZE * SIZE * SMALLEST_SHARE)

@@ -22,8 +22,7 @@ gradio_client = pytest.importorskip("gradio_client")
 pytest.importorskip("gradio")
 
 from livseg_lib.application import answering, web_app  # noqa: E402
-from livseg_lib.application.answer_texts import verdict  # noqa: E402
-from livseg_lib.application.answering import Refused, Worker, answer  # noqa: E402
+from livseg_lib.application.answering import Refused, Worker, answer, verdict  # noqa: E402
 from livseg_lib.application.visits import Visits  # noqa: E402
 from livseg_lib.application.web_app import Desk, open_page  # noqa: E402
 

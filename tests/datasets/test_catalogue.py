@@ -18,7 +18,7 @@ from layouts import (
     write_picture,
 )
 
-from livseg_lib.datasets import ADAPTERS, find_cases
+from livseg_lib.datasets.catalogue import ADAPTERS, find_cases
 from livseg_lib.errors import InputError
 
 WRITERS = {

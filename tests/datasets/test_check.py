@@ -26,7 +26,8 @@ from layouts import (
 from nibabel.spatialimages import HeaderDataError
 from PIL.Image import DecompressionBombError
 
-from livseg_lib.datasets import Case, Dataset, find_cases
+from livseg_lib.datasets.case import Case, Dataset
+from livseg_lib.datasets.catalogue import find_cases
 from livseg_lib.datasets.check import CASE_COLUMNS, check_dataset, data_checksum
 from livseg_lib.errors import InputError
 from livseg_lib.volumes import Volume

@@ -22,8 +22,9 @@ from pydicom.uid import (
     SecondaryCaptureImageStorage,
 )
 
-from livseg_lib.application.dicom_input import read_dicom
-from livseg_lib.datasets import dicom_series, find_cases
+from livseg_lib.application.scan import read_dicom
+from livseg_lib.datasets import dicom_series
+from livseg_lib.datasets.catalogue import find_cases
 from livseg_lib.datasets.check import check_dataset
 from livseg_lib.datasets.dicom import list_series, read_series, series_notes, survey
 from livseg_lib.errors import InputError

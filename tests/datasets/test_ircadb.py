@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from layouts import SPACING_MM, replace_by_zip, small_ct, write_ircadb_case
 
-from livseg_lib.datasets import find_cases, ircadb
+from livseg_lib.datasets import ircadb
+from livseg_lib.datasets.catalogue import find_cases
 from livseg_lib.errors import InputError
 
 

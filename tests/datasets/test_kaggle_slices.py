@@ -12,11 +12,13 @@ import pytest
 from layouts import stretched, write_kaggle_case, write_picture
 from PIL import Image
 
-from livseg_lib.datasets import check_dataset, find_cases, kaggle_slices
+from livseg_lib.datasets import kaggle_slices
+from livseg_lib.datasets.catalogue import find_cases
+from livseg_lib.datasets.check import check_dataset
 from livseg_lib.datasets.pictures import read_grey, read_picture
 from livseg_lib.errors import InputError
-from livseg_lib.preprocessing import Recipe
-from livseg_lib.preprocessing.case_folder import extraction_request
+from livseg_lib.preprocessing.extraction import extraction_request
+from livseg_lib.preprocessing.recipe import Recipe
 
 
 def test_volumes_and_slices_in_numeric_order(tmp_path):

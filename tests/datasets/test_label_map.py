@@ -12,11 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from layouts import small_ct, write_lits_case, write_nifti
 
-from livseg_lib.datasets import check_dataset, find_cases
-from livseg_lib.datasets.label_map import LabelMap, find_label_map
+from livseg_lib.datasets.catalogue import find_cases
+from livseg_lib.datasets.check import check_dataset
+from livseg_lib.datasets.files import LabelMap, find_label_map
 from livseg_lib.errors import InputError
-from livseg_lib.preprocessing import Recipe
-from livseg_lib.preprocessing.case_folder import extraction_request
+from livseg_lib.preprocessing.extraction import extraction_request
+from livseg_lib.preprocessing.recipe import Recipe
 
 values = st.sets(st.integers(1, 30), max_size=5)
 

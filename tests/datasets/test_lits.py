@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from layouts import SPACING_MM, small_ct, write_lits_case
 
-from livseg_lib.datasets import find_cases, lits
+from livseg_lib.datasets import lits
+from livseg_lib.datasets.catalogue import find_cases
 from livseg_lib.datasets.check import check_dataset
 
 

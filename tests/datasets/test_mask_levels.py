@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from layouts import stretched
 from PIL import Image
 
-from livseg_lib.datasets.label_map import LabelMap
+from livseg_lib.datasets.files import LabelMap
 from livseg_lib.datasets.mask_levels import MaskLevels, decide_levels
 from livseg_lib.datasets.pictures import Picture, read_picture
 from livseg_lib.errors import InputError

@@ -9,11 +9,13 @@ import nibabel
 import numpy as np
 import pytest
 
-from livseg_lib.datasets import check_dataset, find_cases
+from livseg_lib.datasets.catalogue import find_cases
+from livseg_lib.datasets.check import check_dataset
 from livseg_lib.datasets.phantom import Organ, make_phantom_patient, write_phantom
-from livseg_lib.datasets.phantom.magnet import mean_signal
-from livseg_lib.datasets.phantom.tissues import CODE
-from livseg_lib.preprocessing import Recipe, choose_windows, prepare_volume
+from livseg_lib.datasets.phantom.body import CODE
+from livseg_lib.datasets.phantom.scanner import mean_signal
+from livseg_lib.preprocessing.recipe import Recipe, prepare_volume
+from livseg_lib.preprocessing.windows import choose_windows
 from livseg_lib.volumes import Volume
 
 SEED = 5

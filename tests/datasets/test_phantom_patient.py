@@ -8,10 +8,10 @@ from scipy import ndimage
 
 from livseg_lib.datasets.phantom import PHASES, SITES, Organ, make_phantom_patient
 from livseg_lib.datasets.phantom.anatomy import Anatomy, Grid
+from livseg_lib.datasets.phantom.body import CODE, TISSUES, labels_of_organs
 from livseg_lib.datasets.phantom.lesions import Lesion, draw_lesions, paint_lesions
 from livseg_lib.datasets.phantom.patient import WITHOUT_TUMOR, _spread
-from livseg_lib.datasets.phantom.sites import site_of
-from livseg_lib.datasets.phantom.tissues import CODE, TISSUES, labels_of_organs
+from livseg_lib.datasets.phantom.scanner import site_of
 from livseg_lib.errors import InputError
 
 SEED = 2026

@@ -10,7 +10,7 @@ import pytest
 from scipy import ndimage
 
 from livseg_lib.datasets.phantom import Organ, make_phantom_patient
-from livseg_lib.datasets.phantom.tissues import MEASURED
+from livseg_lib.datasets.phantom.body import MEASURED
 
 SEED = 2026
 INDICES = (3, 4, 7, 8, 9)

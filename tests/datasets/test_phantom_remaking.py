@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from livseg_lib.datasets import find_cases
+from livseg_lib.datasets.catalogue import find_cases
 from livseg_lib.datasets.phantom import (
     Organ,
     is_phantom,
@@ -16,7 +16,7 @@ from livseg_lib.datasets.phantom import (
     remake_organs,
     write_phantom,
 )
-from livseg_lib.datasets.phantom.tissues import labels_of_organs
+from livseg_lib.datasets.phantom.body import labels_of_organs
 from livseg_lib.errors import InputError
 
 

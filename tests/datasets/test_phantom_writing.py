@@ -11,9 +11,9 @@ import pandas as pd
 import pytest
 from isal import igzip
 
-from livseg_lib import atomic
+from livseg_lib import files as atomic
 from livseg_lib.datasets.phantom import PhantomPatient, lesions, make_phantom_patient, write_phantom, writing
-from livseg_lib.datasets.phantom.sites import SITES
+from livseg_lib.datasets.phantom.scanner import SITES
 from livseg_lib.errors import InputError
 from livseg_lib.volumes import load_segmentation, load_volume
 

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from livseg_lib.evaluation.arrays import foreground_box
+from livseg_lib.evaluation.masks import foreground_box
 
 
 @settings(max_examples=80, deadline=None)

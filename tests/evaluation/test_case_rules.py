@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from livseg_lib.evaluation import score_case
-from livseg_lib.evaluation.summary import summarize_cases
+from livseg_lib.evaluation.cases import score_case, summarize_cases
 
 SPACING, UNKNOWN = (2.0, 0.8, 0.7), (np.nan,) * 3
 LIVER, TUMOR, ELSEWHERE = np.s_[1:9, 1:11, 1:11], np.s_[2:5, 2:6, 2:6], np.s_[6:8, 7:10, 7:10]

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from livseg_lib.errors import InputError
-from livseg_lib.evaluation import detect_lesions, score_case
-from livseg_lib.evaluation.lesion_sizes import lesion_rows
-from livseg_lib.evaluation.surface import assd, msd, rmsd, surface_distances
+from livseg_lib.evaluation.cases import score_case
+from livseg_lib.evaluation.lesions import detect_lesions, lesion_rows
+from livseg_lib.evaluation.masks import assd, msd, rmsd, surface_distances
 
 SHAPE = (16, 30, 30)
 SPACING = (2.0, 0.8, 0.7)

@@ -8,13 +8,7 @@ from hypothesis import strategies as st
 from sklearn import metrics
 
 from livseg_lib.errors import InputError
-from livseg_lib.evaluation.classification import (
-    MACRO,
-    accuracy,
-    class_scores,
-    confusion_matrix,
-    threshold_for_recall,
-)
+from livseg_lib.evaluation.slices import MACRO, accuracy, class_scores, confusion_matrix, threshold_for_recall
 
 CLASSES = ("chest", "liver", "pelvis")
 names = st.lists(st.tuples(st.sampled_from(CLASSES), st.sampled_from(CLASSES)), min_size=1, max_size=30)

@@ -7,11 +7,11 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from livseg_lib.errors import InputError
-from livseg_lib.evaluation import detect_lesions
-from livseg_lib.evaluation.detection import (
+from livseg_lib.evaluation.lesions import (
     LesionOverlap,
     LesionPair,
     count_detections,
+    detect_lesions,
     detected_pairs,
     lesion_overlap,
 )

@@ -9,7 +9,8 @@ import pytest
 
 from livseg_lib.cli import main
 from livseg_lib.errors import InputError
-from livseg_lib.evaluation import folders, score_case
+from livseg_lib.evaluation import folders
+from livseg_lib.evaluation.cases import score_case
 
 AFFINE = np.array([[-0.7, 0, 0, 90], [0, 0.8, 0, -100], [0, 0, 2.5, 40], [0, 0, 0, 1]])
 TUMOR, SPECK = np.s_[4:9, 5:9, 3:7], np.s_[14, 12:14, 8]

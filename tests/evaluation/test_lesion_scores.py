@@ -8,8 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from skimage.measure import label
 
-from livseg_lib.evaluation.detection import LesionOverlap, lesion_overlap
-from livseg_lib.evaluation.lesion_scores import lesion_dice, panoptic_quality, pool_panoptic
+from livseg_lib.evaluation.lesions import (
+    LesionOverlap,
+    lesion_dice,
+    lesion_overlap,
+    panoptic_quality,
+    pool_panoptic,
+)
 
 SHAPE = (10, 20, 30)
 NEAR, FAR = np.s_[1:5, 2:8, 2:8], np.s_[2:8, 10:18, 15:25]  # 144 and 480 voxels

@@ -10,10 +10,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from livseg_lib.evaluation import detect_lesions
-from livseg_lib.evaluation.lesion_sizes import SIZE_CLASSES, lesion_rows, size_class, summarize_sizes
-from livseg_lib.postprocessing.axial_diameters import axial_diameters
+from livseg_lib.evaluation.lesions import (
+    SIZE_CLASSES,
+    detect_lesions,
+    lesion_rows,
+    size_class,
+    summarize_sizes,
+)
 from livseg_lib.postprocessing.components import label_components
+from livseg_lib.postprocessing.measures import axial_diameters
 
 SPACING = (5.0, 2.0, 1.0)
 NEAR, FAR = np.s_[1:3, 2:5, 2:6], np.s_[4:8, 8:18, 10:30]

@@ -8,7 +8,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from sklearn import metrics
 
 from livseg_lib.errors import InputError
-from livseg_lib.evaluation import overlap as o
+from livseg_lib.evaluation import masks as o
 
 SCORES = (o.dice, o.jaccard, o.voe, o.rvd, o.precision, o.recall, o.pixel_accuracy)
 mask_pairs = array_shapes(min_dims=3, max_dims=3, max_side=5).flatmap(

@@ -8,8 +8,9 @@ from evaluation.mask_pairs import random_pair
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from livseg_lib.evaluation import overlap, score_case
-from livseg_lib.evaluation.surface import assd, hd95, msd, surface_dice, surface_distances, surface_voxels
+from livseg_lib.evaluation import masks
+from livseg_lib.evaluation.cases import score_case
+from livseg_lib.evaluation.masks import assd, hd95, msd, surface_dice, surface_distances, surface_voxels
 
 SPACING = (2.5, 0.7, 0.9)
 FLOAT32 = 1e-6
@@ -31,12 +32,12 @@ seeds = given(st.integers(0, 2**32 - 1))
 def test_overlap_and_distances_are_those_of_medpy(seed):
     medpy = pytest.importorskip("medpy.metric.binary", reason="MedPy is not installed")
     prediction, reference = random_pair(seed, overlapping=True)
-    counts = overlap.overlap_counts(prediction, reference)
-    assert overlap.dice(counts) == pytest.approx(medpy.dc(prediction, reference))
-    assert overlap.jaccard(counts) == pytest.approx(medpy.jc(prediction, reference))
-    assert overlap.precision(counts) == pytest.approx(medpy.precision(prediction, reference))
-    assert overlap.recall(counts) == pytest.approx(medpy.recall(prediction, reference))
-    assert overlap.specificity(counts) == pytest.approx(medpy.specificity(prediction, reference))
+    counts = masks.overlap_counts(prediction, reference)
+    assert masks.dice(counts) == pytest.approx(medpy.dc(prediction, reference))
+    assert masks.jaccard(counts) == pytest.approx(medpy.jc(prediction, reference))
+    assert masks.precision(counts) == pytest.approx(medpy.precision(prediction, reference))
+    assert masks.recall(counts) == pytest.approx(medpy.recall(prediction, reference))
+    assert masks.specificity(counts) == pytest.approx(medpy.specificity(prediction, reference))
     distances = surface_distances(prediction, reference, SPACING)
     for ours, theirs in ((assd, medpy.assd), (msd, medpy.hd), (hd95, medpy.hd95)):
         expected = theirs(prediction, reference, SPACING, WITH_EDGES)
@@ -46,7 +47,7 @@ def test_overlap_and_distances_are_those_of_medpy(seed):
 def test_volume_difference_is_that_of_medpy_with_the_prediction_first():
     medpy = pytest.importorskip("medpy.metric.binary", reason="MedPy is not installed")
     prediction, reference = ball(8, (30, 25, 27)), ball(10, (30, 25, 27))
-    ours = overlap.rvd(overlap.overlap_counts(prediction, reference))
+    ours = masks.rvd(masks.overlap_counts(prediction, reference))
     assert ours < 0  # too little was predicted
     assert ours == pytest.approx(medpy.ravd(prediction, reference))
     assert ours != pytest.approx(medpy.ravd(reference, prediction), abs=0.1)  # the order of other versions

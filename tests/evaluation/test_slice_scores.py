@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from livseg_lib.errors import InputError
-from livseg_lib.evaluation.slice_scores import score_slices, summarize_slices
+from livseg_lib.evaluation.slices import score_slices, summarize_slices
 
 PROBABILITIES = np.array(
     [

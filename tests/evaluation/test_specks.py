@@ -5,11 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from livseg_lib.evaluation.case_scores import score_case
-from livseg_lib.evaluation.detection import tumor_overlap
-from livseg_lib.evaluation.lesion_sizes import lesion_rows
-from livseg_lib.evaluation.probabilities.froc import find_candidates
-from livseg_lib.postprocessing.tumor_measures import measure_tumors
+from livseg_lib.evaluation.cases import score_case
+from livseg_lib.evaluation.froc import find_candidates
+from livseg_lib.evaluation.lesions import lesion_rows, tumor_overlap
+from livseg_lib.postprocessing.measures import measure_tumors
 
 SPACING_MM = (2.0, 1.0, 1.0)
 

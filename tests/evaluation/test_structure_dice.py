@@ -8,8 +8,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from livseg_lib.evaluation import score_case
-from livseg_lib.evaluation.structure_dice import structure_dice
+from livseg_lib.evaluation.cases import score_case
+from livseg_lib.evaluation.masks import structure_dice
 
 pairs = arrays(np.uint8, (2, 2, 3, 3), elements=st.integers(0, 2))
 

@@ -5,8 +5,7 @@ import pandas as pd
 import pytest
 
 from livseg_lib.errors import InputError
-from livseg_lib.evaluation import score_case
-from livseg_lib.evaluation.summary import summarize_cases
+from livseg_lib.evaluation.cases import score_case, summarize_cases
 
 SPACING = (2.0, 1.0, 1.0)
 SMALL, LARGE = np.s_[1:3, 1:4, 1:4], np.s_[4:8, 6:12, 6:12]  # 18 and 144 voxels

@@ -5,10 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from livseg_lib.evaluation import score_case
-from livseg_lib.evaluation.lesion_sizes import lesion_rows, summarize_sizes
-from livseg_lib.evaluation.summary import summarize_cases
-from livseg_lib.evaluation.summary_text import ROWS, summary_lines
+from livseg_lib.evaluation.cases import score_case, summarize_cases
+from livseg_lib.evaluation.folders import ROWS, summary_lines
+from livseg_lib.evaluation.lesions import lesion_rows, summarize_sizes
 
 SPACING = (2.0, 1.0, 1.0)
 TUMOR = np.s_[2:6, 4:18, 4:18]

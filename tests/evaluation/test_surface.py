@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy.ndimage import distance_transform_edt
 
 from livseg_lib.errors import InputError
-from livseg_lib.evaluation import surface as s
+from livseg_lib.evaluation import masks as s
 
 SHAPE = (12, 14, 16)
 SPACING = (2.5, 0.7, 0.9)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from livseg_lib.errors import InputError
-from livseg_lib.evaluation.surface import hd95, msd, surface_dice, surface_distances
+from livseg_lib.evaluation.masks import hd95, msd, surface_dice, surface_distances
 
 SPACING = (2.5, 0.7, 0.9)
 

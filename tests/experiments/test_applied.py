@@ -6,10 +6,9 @@ import numpy as np
 import pandas as pd
 
 from livseg_lib.datasets.case import Case
-from livseg_lib.experiments.applied import apply_systems, describe_labels, systems_of_run
 from livseg_lib.inference.cascade import Cascade, Step
-from livseg_lib.predictions import load_prediction
-from livseg_lib.volumes import Volume
+from livseg_lib.studies.applied import apply_systems, describe_labels, systems_of_run
+from livseg_lib.volumes import Volume, load_prediction
 
 SPACING = (10.0, 1.0, 1.0)  # a voxel is a hundredth of a millilitre
 

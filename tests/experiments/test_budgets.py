@@ -7,7 +7,7 @@ import json
 import pytest
 
 from livseg_lib.errors import InputError
-from livseg_lib.experiments.budgets import BUDGET, COST, budget_remarks, training_facts_table
+from livseg_lib.studies.training import BUDGET, COST, budget_remarks, training_facts_table
 
 FACTS = {"n_train_patients": 18, "n_slices": 404, "slices_seen": 4800, "batch_size": 8, "loss": "bce_dice"}
 

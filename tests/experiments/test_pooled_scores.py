@@ -11,14 +11,12 @@ import pytest
 from sklearn.metrics import accuracy_score, jaccard_score, precision_score, recall_score
 
 from livseg_lib.errors import InputError
-from livseg_lib.experiments.pooled_scores import METRICS, pooled_scores, published_scores, scores_as_published
 from livseg_lib.labels import TARGETS
 from livseg_lib.models import build_model
-from livseg_lib.preprocessing import Recipe
-from livseg_lib.sampling.batches import SliceBatches
-from livseg_lib.sampling.targets import encode_target
-from livseg_lib.training.fit import FitSettings, Stage, fit
-from livseg_lib.training.metrics import dice_metrics
+from livseg_lib.preprocessing.recipe import Recipe
+from livseg_lib.sampling.batches import SliceBatches, encode_target
+from livseg_lib.studies.score_checks import METRICS, pooled_scores, published_scores, scores_as_published
+from livseg_lib.training.fit import FitSettings, Stage, dice_metrics, fit
 from livseg_lib.training.model_folder import TrainedModel
 
 RECIPE = Recipe(windows=("liver",), size=128)

@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 
 from livseg_lib.datasets.case import Case
-from livseg_lib.experiments import record_evaluations
-from livseg_lib.inference import evaluate_labels
-from livseg_lib.paths import RunFolders
+from livseg_lib.inference.evaluate import evaluate_labels
+from livseg_lib.runs import RunFolders
+from livseg_lib.studies.records import record_evaluations
 from livseg_lib.volumes import Volume
 
 COLUMNS = ["system", "patient", "case", "kind", "lesion", "volume_ml", "longest_diameter_mm", "size_class"]

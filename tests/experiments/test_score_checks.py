@@ -11,13 +11,12 @@ import pandas as pd
 import pytest
 
 from livseg_lib.datasets.case import Case
-from livseg_lib.evaluation.probabilities.froc import Candidates
-from livseg_lib.experiments import score_checks, score_tables
-from livseg_lib.paths import RunFolders
-from livseg_lib.predictions import keep_prediction
-from livseg_lib.preprocessing import Recipe
-from livseg_lib.preprocessing.network_input import OWN_PICTURE
-from livseg_lib.volumes import Volume
+from livseg_lib.evaluation.froc import Candidates
+from livseg_lib.preprocessing.recipe import OWN_PICTURE, Recipe
+from livseg_lib.runs import RunFolders
+from livseg_lib.studies import score_checks
+from livseg_lib.studies import score_checks as score_tables
+from livseg_lib.volumes import Volume, keep_prediction
 
 SIZE = 32
 SPLITS = {"v0": "validation", "v1": "validation", "t0": "test", "t1": "test", "t2": "test", "l0": "train"}

@@ -8,12 +8,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from livseg_lib.datasets import Case
+from livseg_lib.datasets.case import Case
 from livseg_lib.errors import InputError
-from livseg_lib.experiments import record_evaluations
-from livseg_lib.experiments.baseline import Baseline, compare_with_baseline, fit_baseline
-from livseg_lib.inference import evaluate_labels
-from livseg_lib.paths import RunFolders
+from livseg_lib.inference.evaluate import evaluate_labels
+from livseg_lib.runs import RunFolders
+from livseg_lib.studies.records import record_evaluations
+from livseg_lib.studies.threshold_baseline import Baseline, compare_with_baseline, fit_baseline
 from livseg_lib.volumes import Volume
 
 

@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 
 from livseg_lib.errors import InputError
-from livseg_lib.experiments import TrainingPlan, train_network, train_system
-from livseg_lib.preprocessing import Recipe
+from livseg_lib.preprocessing.recipe import Recipe
+from livseg_lib.studies.training import TrainingPlan, train_network, train_system
 from livseg_lib.training.fit import Stage
 from livseg_lib.training.model_folder import load_model, save_model
 

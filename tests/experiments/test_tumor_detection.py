@@ -11,8 +11,9 @@ import pytest
 from keras import layers
 
 from livseg_lib.errors import InputError
-from livseg_lib.evaluation.probabilities.presence import PresenceRule
-from livseg_lib.experiments.detection import (
+from livseg_lib.evaluation.probabilities import PresenceRule
+from livseg_lib.preprocessing.recipe import Recipe
+from livseg_lib.studies.detection import (
     AREAS,
     candidate_areas,
     choose_detector,
@@ -20,7 +21,6 @@ from livseg_lib.experiments.detection import (
     detection_row,
     examples,
 )
-from livseg_lib.preprocessing import Recipe
 from livseg_lib.training.model_folder import TrainedModel
 
 RECIPE = Recipe(windows=("stored",), size=128)

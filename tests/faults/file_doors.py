@@ -27,13 +27,15 @@ from faulty_inputs import (
 )
 from layouts import small_ct, write_lits_case, write_nifti
 
-from livseg_lib.application.batch import predict_batch
 from livseg_lib.application.inputs import find_inputs
-from livseg_lib.datasets import check_dataset, find_cases
+from livseg_lib.application.results import predict_batch
+from livseg_lib.datasets.catalogue import find_cases
+from livseg_lib.datasets.check import check_dataset
 from livseg_lib.notebooks import configure, declared_parameters
-from livseg_lib.paths import project_root
-from livseg_lib.preprocessing import Recipe, extract_dataset
+from livseg_lib.preprocessing.extraction import extract_dataset
+from livseg_lib.preprocessing.recipe import Recipe
 from livseg_lib.preprocessing.slice_table import SLICE_COLUMNS, read_slices
+from livseg_lib.runs import project_root
 from livseg_lib.sampling.splits import load_or_create_splits, split_patients
 
 PATIENTS = pd.DataFrame(

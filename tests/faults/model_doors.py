@@ -17,8 +17,7 @@ from safetensors import numpy as safetensors
 from scan_doors import damaged_nifti, nibabel_reads, nifti_pair
 
 from livseg_lib.errors import InputError
-from livseg_lib.postprocessing.forest import fit_forest
-from livseg_lib.postprocessing.forest_file import DTYPES, load_forest, save_forest
+from livseg_lib.postprocessing.forest import DTYPES, fit_forest, load_forest, save_forest
 from livseg_lib.volumes import Volume
 
 OPTIONS = {"filters": 2, "levels": 2}
@@ -35,7 +34,7 @@ def networks() -> dict[str, Path]:
     """A small U-Net as Keras and as ONNX."""
     from livseg_lib.inference.export import export_system
     from livseg_lib.models import build_model
-    from livseg_lib.preprocessing import Recipe
+    from livseg_lib.preprocessing.recipe import Recipe
     from livseg_lib.training.model_folder import TrainedModel, save_model
 
     home = Path(tempfile.mkdtemp(prefix="livseg-faults-"))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from livseg_lib.errors import InputError
-from livseg_lib.inference.agreement import (
+from livseg_lib.inference.variants import (
     LESION_COLUMNS,
     disagreement,
     lesion_agreement,

@@ -8,7 +8,8 @@ import pytest
 from scipy import ndimage
 
 from livseg_lib.errors import InputError
-from livseg_lib.inference.augmented import (
+from livseg_lib.inference.predict import predict_blocks, predict_planes
+from livseg_lib.inference.variants import (
     VARIANTS,
     AugmentedNetwork,
     Variant,
@@ -16,8 +17,6 @@ from livseg_lib.inference.augmented import (
     predict_augmented,
     predict_variants,
 )
-from livseg_lib.inference.blocks import predict_blocks
-from livseg_lib.inference.planes import predict_planes
 
 SIZE = 48
 MOVED = [name for name in VARIANTS if name not in ("none", "grey")]

@@ -11,8 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from livseg_lib.errors import InputError
-from livseg_lib.inference.blocks import blend_blocks, blend_window, predict_blocks, stream_blocks
-from livseg_lib.inference.planes import predict_planes
+from livseg_lib.inference.predict import (
+    blend_blocks,
+    blend_window,
+    predict_blocks,
+    predict_planes,
+    stream_blocks,
+)
 from livseg_lib.sampling.blocks import cover_blocks
 
 DEPTH, SIZE = 8, 4

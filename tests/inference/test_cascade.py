@@ -10,11 +10,9 @@ from keras import layers
 from nifti_files import ORIENTATIONS, axis_affine, write_nifti
 
 from livseg_lib.errors import InputError
-from livseg_lib.inference.cascade import Cascade, Step, run_cascade, stages, with_tumors
-from livseg_lib.inference.parts import NetworkPart
+from livseg_lib.inference.cascade import Cascade, NetworkPart, Step, run_cascade, stages, with_tumors
 from livseg_lib.inference.systems import augmented, outline
-from livseg_lib.preprocessing import Recipe
-from livseg_lib.preprocessing.network_input import OWN_PICTURE, NetworkInput
+from livseg_lib.preprocessing.recipe import OWN_PICTURE, NetworkInput, Recipe
 from livseg_lib.training.model_folder import TrainedModel
 from livseg_lib.volumes import Volume, load_volume, save_segmentation
 

@@ -8,9 +8,15 @@ import numpy as np
 import pytest
 
 from livseg_lib.errors import InputError
-from livseg_lib.inference import cascade_finishes
-from livseg_lib.inference.cascade_finishes import chosen_finishes, load_unfinished, set_finishes
-from livseg_lib.inference.cascade_folder import StepPlan, load_cascade, save_cascade
+from livseg_lib.inference import cascade as cascade_finishes
+from livseg_lib.inference.cascade import (
+    StepPlan,
+    chosen_finishes,
+    load_cascade,
+    load_unfinished,
+    save_cascade,
+    set_finishes,
+)
 
 OWN = (StepPlan("largest piece", "finish", "keep_largest_liver"), StepPlan("contour", "contour", "3"))
 

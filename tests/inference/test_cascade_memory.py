@@ -10,10 +10,10 @@ import pytest
 PROGRAM = """
 import keras, numpy as np
 from livseg_lib.inference.cascade import Step, run_cascade, with_tumors
-from livseg_lib.inference.parts import ContourPart, FinishPart, NetworkPart
+from livseg_lib.inference.cascade import ContourPart, FinishPart, NetworkPart
 from livseg_lib.models import build_model
 from livseg_lib.preprocessing import Recipe
-from livseg_lib.preprocessing.network_input import NetworkInput
+from livseg_lib.preprocessing.recipe import NetworkInput
 from livseg_lib.runs import peak_memory_mb
 from livseg_lib.training.model_folder import TrainedModel
 from livseg_lib.volumes import Volume

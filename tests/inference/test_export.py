@@ -14,18 +14,16 @@ import pytest
 
 from livseg_lib.errors import InputError
 from livseg_lib.inference import export
-from livseg_lib.inference.cascade_folder import StepPlan, save_cascade
+from livseg_lib.inference.cascade import StepPlan, save_cascade
 from livseg_lib.inference.export import Exported, export_network, export_system, load_network, write_onnx
+from livseg_lib.inference.predict import volume_planes
 from livseg_lib.inference.systems import load_system, outline
-from livseg_lib.inference.volume import volume_planes
 from livseg_lib.models import MODELS, SMALL_OPTIONS, VOLUME_MODELS, build_model
 from livseg_lib.models.classifiers import build_classifier
-from livseg_lib.preprocessing import Recipe
-from livseg_lib.preprocessing.network_input import NetworkInput
-from livseg_lib.sampling.slice_regions import REGIONS
-from livseg_lib.training.model_folder import TrainedModel, save_model
+from livseg_lib.preprocessing.recipe import NetworkInput, Recipe
+from livseg_lib.sampling.batches import REGIONS
+from livseg_lib.training.model_folder import TrainedModel, TrainedSorter, save_model, save_sorter
 from livseg_lib.training.onnx_network import OnnxNetwork
-from livseg_lib.training.sorter_folder import TrainedSorter, save_sorter
 from livseg_lib.volumes import Volume
 
 UNET = {"filters": 2, "levels": 2}

@@ -10,22 +10,14 @@ import pandas as pd
 import pytest
 from keras import layers
 
-from livseg_lib.datasets import Case
-from livseg_lib.inference import (
-    choose_thresholds,
-    evaluate_labels,
-    evaluate_system,
-    lits_rows,
-    predict_volume,
-    systems_rows,
-)
-from livseg_lib.inference.planes import predict_planes
-from livseg_lib.inference.volume import labels_from_planes
-from livseg_lib.predictions import load_prediction
-from livseg_lib.preprocessing import Recipe, extract_dataset
-from livseg_lib.reporting import SYSTEMS_COLUMNS
+from livseg_lib.datasets.case import Case
+from livseg_lib.inference.evaluate import evaluate_labels, evaluate_system, lits_rows, systems_rows
+from livseg_lib.inference.predict import choose_thresholds, labels_from_planes, predict_planes, predict_volume
+from livseg_lib.preprocessing.extraction import extract_dataset
+from livseg_lib.preprocessing.recipe import Recipe
+from livseg_lib.reporting.tables import SYSTEMS_COLUMNS
 from livseg_lib.training.model_folder import TrainedModel
-from livseg_lib.volumes import Volume
+from livseg_lib.volumes import Volume, load_prediction
 
 RECIPE = Recipe(windows=("stored",), size=128)
 LIVER_GREY, TUMOR_GREY = 120, 220

@@ -7,10 +7,9 @@ import numpy as np
 import pytest
 
 from livseg_lib.errors import InputError
-from livseg_lib.inference.sample_inputs import sample_inputs
+from livseg_lib.inference.export import sample_inputs
 from livseg_lib.models import build_model
-from livseg_lib.preprocessing import Recipe, prepare_volume
-from livseg_lib.preprocessing.network_input import NetworkInput
+from livseg_lib.preprocessing.recipe import NetworkInput, Recipe, prepare_volume
 from livseg_lib.training.model_folder import TrainedModel
 from livseg_lib.volumes import Volume
 
@@ -57,9 +56,9 @@ def test_blocks_are_as_deep_as_the_network(depth):
 
 def test_a_scan_that_shows_a_classifier_nothing_is_refused():
     from livseg_lib.models.classifiers import build_classifier
-    from livseg_lib.postprocessing.superpixel_candidates import CandidateRecipe
+    from livseg_lib.postprocessing.superpixels import CandidateRecipe
     from livseg_lib.preprocessing.patches import PatchRecipe
-    from livseg_lib.training.classifier_folder import TrainedClassifier
+    from livseg_lib.training.model_folder import TrainedClassifier
 
     network = build_classifier("fractal3d", (8, 16, 16, 4), 2, filters=2, columns=2, stages=2)
     patch = PatchRecipe(voxels=(8, 16, 16))

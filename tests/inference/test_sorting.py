@@ -8,10 +8,9 @@ import pandas as pd
 import pytest
 from keras import layers
 
-from livseg_lib.datasets import Case
+from livseg_lib.datasets.case import Case
 from livseg_lib.errors import InputError
-from livseg_lib.inference import predict_volume
-from livseg_lib.inference.gate_trial import summarize_gate, try_gate
+from livseg_lib.inference.predict import predict_volume
 from livseg_lib.inference.sorting import (
     SorterGate,
     choose_gate,
@@ -22,11 +21,12 @@ from livseg_lib.inference.sorting import (
     sort_pictures,
     sort_stored,
     sort_volume,
+    summarize_gate,
+    try_gate,
 )
-from livseg_lib.preprocessing import Recipe
-from livseg_lib.sampling.slice_regions import REGIONS
-from livseg_lib.training.model_folder import TrainedModel
-from livseg_lib.training.sorter_folder import TrainedSorter
+from livseg_lib.preprocessing.recipe import Recipe
+from livseg_lib.sampling.batches import REGIONS
+from livseg_lib.training.model_folder import TrainedModel, TrainedSorter
 from livseg_lib.volumes import Volume
 
 RECIPE = Recipe(windows=("stored",), size=128)

@@ -6,15 +6,21 @@ import numpy as np
 import pytest
 
 from livseg_lib.errors import InputError
-from livseg_lib.evaluation.overlap import dice, overlap_counts
-from livseg_lib.inference.cascade import Step, run_cascade
-from livseg_lib.inference.cascade_folder import StepPlan, load_cascade, save_cascade
-from livseg_lib.inference.parts import ContourPart
-from livseg_lib.inference.superpixel_part import SuperpixelPart, tumor_levels
+from livseg_lib.evaluation.masks import dice, overlap_counts
+from livseg_lib.inference.cascade import (
+    ContourPart,
+    Step,
+    StepPlan,
+    SuperpixelPart,
+    load_cascade,
+    run_cascade,
+    save_cascade,
+    tumor_levels,
+)
 from livseg_lib.models.classifiers import build_classifier
-from livseg_lib.postprocessing.superpixel_candidates import CandidateRecipe
+from livseg_lib.postprocessing.superpixels import CandidateRecipe
 from livseg_lib.preprocessing.patches import PatchRecipe
-from livseg_lib.training.classifier_folder import TrainedClassifier, save_classifier
+from livseg_lib.training.model_folder import TrainedClassifier, save_classifier
 from livseg_lib.volumes import Volume
 
 SPACING, SHAPE = (3.0, 1.5, 1.5), (30, 64, 60)

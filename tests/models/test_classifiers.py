@@ -6,8 +6,8 @@ import pytest
 
 from livseg_lib.errors import InputError
 from livseg_lib.models.classifiers import CLASSIFIERS, build_classifier
+from livseg_lib.training.checkpoint import assign_arrays, load_arrays, save_variables
 from livseg_lib.training.losses import CLASS_LOSSES, LOSSES, get_loss
-from livseg_lib.training.weights_file import assign_arrays, load_arrays, save_variables
 
 SMALL = {
     "slice_sorter": {"filters": 4, "levels": 2, "pixels": 16, "dropout": 0.0},

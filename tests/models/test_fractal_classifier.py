@@ -9,11 +9,9 @@ from keras import layers
 from network_graph import path_lengths, sources
 
 from livseg_lib.errors import InputError
-from livseg_lib.models.classifiers import build_classifier
-from livseg_lib.models.fractal_classifier import fractal_columns, fractal_residual
-from livseg_lib.training.deep_supervision import on_every_head, training_twin
+from livseg_lib.models.classifiers import build_classifier, fractal_columns, fractal_residual
+from livseg_lib.training.fit import ClassAccuracy, on_every_head, training_twin
 from livseg_lib.training.losses import get_loss
-from livseg_lib.training.metrics import ClassAccuracy
 
 SHAPE = (8, 16, 16, 2)
 

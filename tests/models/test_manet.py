@@ -9,12 +9,7 @@ import tensorflow as tf
 from keras import layers
 
 from livseg_lib.models import blocks
-from livseg_lib.models.manet import (
-    channel_attention,
-    fusion_attention,
-    manet,
-    position_attention,
-)
+from livseg_lib.models.manet import channel_attention, fusion_attention, manet, position_attention
 
 SMALL = {"filters": 4, "levels": 3, "attention_channels": 4, "patch": 2}
 

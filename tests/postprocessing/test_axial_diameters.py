@@ -9,7 +9,7 @@ from scipy.spatial.distance import pdist
 from scipy.spatial.transform import Rotation
 from skimage.measure import find_contours
 
-from livseg_lib.postprocessing.axial_diameters import REACH, axial_diameters
+from livseg_lib.postprocessing.measures import REACH, axial_diameters
 
 masks = arrays(bool, st.tuples(st.integers(1, 4), st.integers(1, 8), st.integers(1, 8)))
 spacings = st.tuples(*[st.sampled_from([0.5, 0.7, 1.0, 2.5])] * 3)

@@ -5,7 +5,7 @@ import time
 import numpy as np
 import pytest
 
-from livseg_lib.postprocessing import baseline as b
+from livseg_lib.postprocessing import threshold as b
 from livseg_lib.volumes import Volume
 
 LIVER, TUMOR = b.LiverRule(80, 120, 8), b.TumorRule(-30, 4)

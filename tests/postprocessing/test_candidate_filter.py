@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from livseg_lib.errors import InputError
-from livseg_lib.postprocessing.candidate_filter import choose_forest_threshold, filter_candidates
+from livseg_lib.postprocessing.candidates import choose_forest_threshold, filter_candidates
 
 PROBABILITY = np.array([0.9, 0.8, 0.7, 0.6, 0.5, 0.3])
 TRUTH = np.array([True, False, True, False, True, False])

@@ -10,9 +10,14 @@ from scipy.ndimage import gaussian_filter
 from solids import ball, box, scan
 
 from livseg_lib.errors import InputError
-from livseg_lib.postprocessing.candidate_shape import principal_lengths_mm, sphericity
-from livseg_lib.postprocessing.candidate_texture import texture_features
-from livseg_lib.postprocessing.candidates import FEATURES, candidate_features, match_candidates
+from livseg_lib.postprocessing.candidates import (
+    FEATURES,
+    candidate_features,
+    match_candidates,
+    principal_lengths_mm,
+    sphericity,
+    texture_features,
+)
 
 SPACING_MM = (3.0, 1.0, 0.5)
 SHAPE = (20, 60, 100)

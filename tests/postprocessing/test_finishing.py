@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from livseg_lib.errors import InputError
-from livseg_lib.postprocessing.finishing import FINISHES, finish_labels
+from livseg_lib.postprocessing.components import FINISHES, finish_labels
 
 SPACING_MM = (5.0, 2.0, 2.0)  # 0.02 ml a voxel: 0.1 ml are five
 label_volumes = arrays(np.uint8, st.tuples(*[st.integers(1, 6)] * 3), elements=st.integers(0, 2))

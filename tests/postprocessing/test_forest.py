@@ -12,8 +12,13 @@ from safetensors.numpy import load_file, save_file
 from sklearn.ensemble import RandomForestClassifier
 
 from livseg_lib.errors import InputError
-from livseg_lib.postprocessing.forest import LEAST_LEAF, fit_forest, permutation_importance
-from livseg_lib.postprocessing.forest_file import load_forest, save_forest
+from livseg_lib.postprocessing.forest import (
+    LEAST_LEAF,
+    fit_forest,
+    load_forest,
+    permutation_importance,
+    save_forest,
+)
 
 NAMES = ("volume_ml", "mean_hu", "noise", "sphericity")
 

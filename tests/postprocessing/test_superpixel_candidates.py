@@ -7,7 +7,7 @@ import pytest
 from solids import ball, box, scan
 
 from livseg_lib.errors import InputError
-from livseg_lib.postprocessing.superpixel_candidates import (
+from livseg_lib.postprocessing.superpixels import (
     CandidateRecipe,
     candidate_patches,
     find_candidates,

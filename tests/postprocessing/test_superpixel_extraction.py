@@ -10,8 +10,8 @@ from solids import ball, scan
 
 from livseg_lib.datasets.case import Case
 from livseg_lib.errors import InputError
-from livseg_lib.postprocessing.superpixel_candidates import CandidateRecipe
-from livseg_lib.postprocessing.superpixel_extraction import (
+from livseg_lib.postprocessing.superpixels import (
+    CandidateRecipe,
     PatchExtraction,
     draw_kinds,
     extract_patches,

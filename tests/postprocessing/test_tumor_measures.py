@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from livseg_lib.errors import InputError
-from livseg_lib.postprocessing.tumor_measures import TUMOR_COLUMNS, measure_liver, measure_tumors
+from livseg_lib.postprocessing.measures import TUMOR_COLUMNS, measure_liver, measure_tumors
 
 SPACING = (2.0, 0.5, 1.0)
 label_volumes = arrays(np.uint8, st.tuples(*[st.integers(2, 6)] * 3), elements=st.integers(0, 2))

@@ -2,7 +2,7 @@ import cv2
 import numpy as np
 import pytest
 
-from livseg_lib.preprocessing.cleaning import equalize, filter_noise
+from livseg_lib.preprocessing.recipe import equalize, filter_noise
 
 
 @pytest.fixture

@@ -5,8 +5,7 @@ import pandas as pd
 import pytest
 
 from livseg_lib.errors import InputError
-from livseg_lib.labels import slice_class
-from livseg_lib.preprocessing.diagnosis import class_counts, diagnose_slices
+from livseg_lib.labels import class_counts, diagnose_slices, slice_class
 
 
 def slices_of(liver_pixels: list, tumor_pixels: list) -> pd.DataFrame:

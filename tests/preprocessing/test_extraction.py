@@ -15,10 +15,10 @@ import pandas as pd
 import pytest
 
 from livseg_lib.errors import InputError
-from livseg_lib.preprocessing import prepare, windows
+from livseg_lib.preprocessing import recipe as prepare
+from livseg_lib.preprocessing import windows
 from livseg_lib.preprocessing.extraction import extract_case, extract_dataset
-from livseg_lib.preprocessing.prepare import prepare_labels, prepare_volume
-from livseg_lib.preprocessing.recipe import Recipe
+from livseg_lib.preprocessing.recipe import Recipe, prepare_labels, prepare_volume
 from livseg_lib.preprocessing.slice_table import SLICE_COLUMNS, read_slices
 from livseg_lib.volumes import Volume
 
@@ -294,7 +294,7 @@ def test_only_one_volume_is_alive_at_a_time(make_case, tmp_path):
 
 @pytest.mark.slow
 def test_a_real_scan_gives_its_stated_voxel_counts(real_ct, tmp_path):
-    from livseg_lib.datasets import find_cases
+    from livseg_lib.datasets.catalogue import find_cases
 
     rows = extract_dataset(find_cases(real_ct / "ircadb17").cases, RECIPE, tmp_path, 1, False, False)
     assert (len(rows), rows["liver_pixels"].sum(), rows["tumor_pixels"].sum()) == (119, 2_106_497, 185_990)

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from livseg_lib.errors import InputError
-from livseg_lib.preprocessing.intensities import as_hu
-from livseg_lib.preprocessing.windows import window_bounds
+from livseg_lib.preprocessing.windows import as_hu, window_bounds
 from livseg_lib.volumes import Volume
 
 

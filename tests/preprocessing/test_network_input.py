@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from livseg_lib.errors import InputError
-from livseg_lib.preprocessing.network_input import NetworkInput, with_neighbours
+from livseg_lib.preprocessing.recipe import NetworkInput, with_neighbours
 
 
 def pictures(count: int, channels: int = 1) -> list[np.ndarray]:

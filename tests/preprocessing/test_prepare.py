@@ -2,14 +2,16 @@ import numpy as np
 import pytest
 
 from livseg_lib.errors import InputError
-from livseg_lib.preprocessing.prepare import (
+from livseg_lib.preprocessing.recipe import (
+    EQUALIZATIONS,
+    NOISE_FILTERS,
+    Recipe,
     prepare_labels,
     prepare_slices,
     prepare_volume,
     restore_masks,
     restore_planes,
 )
-from livseg_lib.preprocessing.recipe import EQUALIZATIONS, NOISE_FILTERS, Recipe
 from livseg_lib.preprocessing.windows import WINDOWS, apply_window
 from livseg_lib.volumes import Volume
 

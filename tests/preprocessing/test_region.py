@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from livseg_lib.datasets.case import Case
 from livseg_lib.errors import InputError
-from livseg_lib.preprocessing.region import (
+from livseg_lib.preprocessing.geometry import (
     REGIONS,
     box_around,
     case_around_liver,

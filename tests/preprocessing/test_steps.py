@@ -1,6 +1,6 @@
 import numpy as np
 
-from livseg_lib.preprocessing import Recipe, prepare_volume, show_steps
+from livseg_lib.preprocessing.recipe import Recipe, prepare_volume, show_steps
 from livseg_lib.volumes import Volume
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from livseg_lib.durations import format_duration
+from livseg_lib.errors import format_duration
 from livseg_lib.reporting.cells import MAX_ROWS, format_cell, format_text, table_view
 from livseg_lib.reporting.wording import column_title, figure_section
 

@@ -5,8 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from livseg_lib.reporting.charts import class_balance, dice_by_patient, split_overview
-from livseg_lib.reporting.curves import best_epoch, roc_curves, training_curves
+from livseg_lib.reporting.charts import (
+    best_epoch,
+    class_balance,
+    dice_by_patient,
+    roc_curves,
+    split_overview,
+    training_curves,
+)
 
 
 def history(epochs: int = 4) -> pd.DataFrame:

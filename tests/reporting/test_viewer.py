@@ -8,7 +8,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from livseg_lib.preprocessing.windows import WINDOWS
-from livseg_lib.reporting.screen_slice import screen_slice
+from livseg_lib.reporting.pictures import screen_slice
 from livseg_lib.reporting.viewer import HEADLESS, slice_viewer
 
 BOX = np.zeros((64, 64), np.uint8)

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from livseg_lib.errors import InputError
-from livseg_lib.preprocessing.network_input import NetworkInput
+from livseg_lib.preprocessing.recipe import NetworkInput
 from livseg_lib.sampling.batches import SliceBatches
 
 SIZE = 16

@@ -8,9 +8,8 @@ import pandas as pd
 import pytest
 
 from livseg_lib.errors import InputError
-from livseg_lib.sampling.block_batches import BlockBatches, possible_blocks
-from livseg_lib.training.fit import FitSettings, Stage, fit
-from livseg_lib.training.metrics import dice_metrics
+from livseg_lib.sampling.blocks import BlockBatches, possible_blocks
+from livseg_lib.training.fit import FitSettings, Stage, dice_metrics, fit
 
 SIZE, DEPTH = 16, 6
 LIVERS = {"short": (20, range(8, 11)), "long": (30, range(5, 25)), "thin": (4, range(1, 3))}

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from livseg_lib.errors import InputError
-from livseg_lib.sampling.patch_batches import KINDS, PatchBatches
+from livseg_lib.sampling.blocks import KINDS, PatchBatches
 
 DEPTH, SIZE, COUNT = 3, 8, 6
 

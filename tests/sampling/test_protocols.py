@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from livseg_lib.errors import InputError
-from livseg_lib.sampling.protocols import (
+from livseg_lib.sampling.splits import (
     audit_protocols,
     deal_protocols,
     deal_to_folds,

@@ -5,8 +5,7 @@ import pandas as pd
 import pytest
 
 from livseg_lib.errors import InputError
-from livseg_lib.sampling.region_batches import RegionBatches, encode_regions
-from livseg_lib.sampling.slice_regions import REGIONS
+from livseg_lib.sampling.batches import REGIONS, RegionBatches, encode_regions
 
 SIZE = 16
 

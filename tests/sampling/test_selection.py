@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from livseg_lib.errors import InputError
-from livseg_lib.sampling.selection import cases_without_liver, resolve_choice, select_slices
+from livseg_lib.sampling.splits import cases_without_liver, resolve_choice, select_slices
 
 SLICES = pd.DataFrame({"array_index": range(30), "class": ([0] * 3 + [1] * 5 + [2] * 2) * 3})
 

@@ -5,13 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from livseg_lib.sampling.slice_regions import (
-    NO_REGION,
-    REGIONS,
-    attach_regions,
-    regions_in,
-    without_region,
-)
+from livseg_lib.sampling.batches import NO_REGION, REGIONS, attach_regions, regions_in, without_region
 
 
 def table(**classes: list[int]) -> pd.DataFrame:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from livseg_lib.errors import InputError
-from livseg_lib.sampling.targets import decode_target, encode_target
+from livseg_lib.sampling.batches import decode_target, encode_target
 
 LABELS = np.array([[0, 1], [2, 1]], np.uint8)
 

@@ -11,8 +11,7 @@ import keras
 import numpy as np
 
 from livseg_lib.models import build_model
-from livseg_lib.training.fit import FitSettings, Stage, fit
-from livseg_lib.training.metrics import dice_metrics
+from livseg_lib.training.fit import FitSettings, Stage, dice_metrics, fit
 
 SMALL = {"filters": 4, "levels": 2}
 

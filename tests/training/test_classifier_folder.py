@@ -9,10 +9,9 @@ import pytest
 
 from livseg_lib.errors import InputError
 from livseg_lib.models.classifiers import build_classifier
-from livseg_lib.postprocessing.superpixel_candidates import CandidateRecipe
+from livseg_lib.postprocessing.superpixels import CandidateRecipe
 from livseg_lib.preprocessing.patches import PatchRecipe
-from livseg_lib.training.classifier_folder import TrainedClassifier, load_classifier, save_classifier
-from livseg_lib.training.sorter_folder import load_sorter
+from livseg_lib.training.model_folder import TrainedClassifier, load_classifier, load_sorter, save_classifier
 
 OPTIONS = {"filters": 2, "columns": 2, "stages": 2}
 PATCH = PatchRecipe((40.0, 48.0, 48.0), (4, 8, 8), (120.0,))

@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 from keras import layers
 
-from livseg_lib.training.deep_supervision import mean_of_heads, on_every_head, training_twin
+from livseg_lib.training.fit import ClassAccuracy, dice_metrics, mean_of_heads, on_every_head, training_twin
 from livseg_lib.training.losses import get_loss
-from livseg_lib.training.metrics import ClassAccuracy, dice_metrics
 
 
 def network_with_heads(count: int) -> keras.Model:

@@ -17,8 +17,8 @@ from resumable_run import SMALL, run
 from livseg_lib.errors import InputError
 from livseg_lib.models import build_model
 from livseg_lib.training import losses
+from livseg_lib.training.checkpoint import load_arrays, save_variables
 from livseg_lib.training.fit import describe_network
-from livseg_lib.training.weights_file import load_arrays, save_variables
 
 TOLERANCE = 1e-6
 """Relative; on one machine the two runs were equal to the last bit when this was written."""

@@ -9,9 +9,8 @@ from keras import layers
 
 from livseg_lib.errors import InputError
 from livseg_lib.training import fit as fitting
-from livseg_lib.training.fit import FitSettings, Stage, fit
-from livseg_lib.training.metrics import dice_metrics
-from livseg_lib.training.weights_file import load_arrays
+from livseg_lib.training.checkpoint import load_arrays
+from livseg_lib.training.fit import FitSettings, Stage, dice_metrics, fit
 
 
 class Grey(keras.utils.PyDataset):

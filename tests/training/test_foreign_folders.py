@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from livseg_lib.checksums import file_checksum
 from livseg_lib.errors import InputError
+from livseg_lib.files import file_checksum
 from livseg_lib.models import build_model
 from livseg_lib.preprocessing.recipe import Recipe
 from livseg_lib.training.model_folder import TrainedModel, load_model, save_model

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from livseg_lib.training.metrics import RegionDice, dice_metrics
+from livseg_lib.training.fit import RegionDice, dice_metrics
 
 
 def maps(*channels: list[float]) -> np.ndarray:

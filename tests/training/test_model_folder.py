@@ -9,8 +9,7 @@ import pytest
 
 from livseg_lib.errors import InputError
 from livseg_lib.models import build_model
-from livseg_lib.preprocessing.prepare import picture_code, prepare_volume
-from livseg_lib.preprocessing.recipe import Recipe
+from livseg_lib.preprocessing.recipe import Recipe, picture_code, prepare_volume
 from livseg_lib.preprocessing.windows import WINDOWS, Window
 from livseg_lib.training.model_folder import TrainedModel, load_model, save_model
 from livseg_lib.volumes import Volume

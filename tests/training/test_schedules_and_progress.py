@@ -9,8 +9,8 @@ import keras
 import pytest
 
 from livseg_lib.errors import InputError
-from livseg_lib.training import progress
-from livseg_lib.training.schedules import CosineSchedule, StepSchedule, schedule_callbacks
+from livseg_lib.training import fit
+from livseg_lib.training.fit import CosineSchedule, StepSchedule, schedule_callbacks
 
 
 def with_rate(callback: keras.callbacks.Callback, rate: float = 0.1) -> SimpleNamespace:
@@ -64,13 +64,13 @@ def test_schedules_by_name():
 def clock(monkeypatch):
     """Seconds that a test sets."""
     now = SimpleNamespace(seconds=0.0)
-    monkeypatch.setattr(progress.time, "monotonic", lambda: now.seconds)
+    monkeypatch.setattr(fit.time, "monotonic", lambda: now.seconds)
     return now
 
 
 @pytest.mark.parametrize("first", [0, 4])  # from the beginning, and resumed
 def test_lines_say_how_much_time_is_left(clock, capsys, first):
-    lines = progress.ProgressLines("unet", first, first + 3)
+    lines = fit.ProgressLines("unet", first, first + 3)
     lines.set_params({"steps": 40})
     lines.on_epoch_begin(first)
     clock.seconds = 1000.0  # compiling is not counted
@@ -90,7 +90,7 @@ def test_lines_say_how_much_time_is_left(clock, capsys, first):
 
 
 def test_a_short_epoch_needs_no_first_guess(clock, capsys):
-    lines = progress.ProgressLines("unet", 0, 1)
+    lines = fit.ProgressLines("unet", 0, 1)
     lines.set_params({"steps": 20})
     lines.on_epoch_begin(0)
     for batch in range(20):

@@ -11,9 +11,8 @@ import pytest
 from livseg_lib.errors import InputError
 from livseg_lib.models.classifiers import build_classifier
 from livseg_lib.preprocessing.recipe import Recipe
-from livseg_lib.sampling.slice_regions import REGIONS
-from livseg_lib.training.model_folder import load_model
-from livseg_lib.training.sorter_folder import TrainedSorter, load_sorter, save_sorter
+from livseg_lib.sampling.batches import REGIONS
+from livseg_lib.training.model_folder import TrainedSorter, load_model, load_sorter, save_sorter
 
 OPTIONS = {"filters": 2, "levels": 2}
 

@@ -1,4 +1,13 @@
-"""One patient's tissues on a voxel grid: fields on a coarse grid, painted at full resolution."""
+"""All organs of the phantom, laid into its body.
+
+The trunk: skin, fat, muscle, bones, lungs, heart and the great vessels.
+
+The organs of the belly other than the liver.
+
+One patient's tissues on a voxel grid: fields on a coarse grid, painted at full resolution.
+
+The vessels inside the liver: trees of tubes from the porta and from the vena cava.
+"""
 
 from __future__ import annotations
 
@@ -8,19 +17,244 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from livseg_lib.datasets.phantom.body import REACH_MM, Body, shell
-from livseg_lib.datasets.phantom.fields import SmoothNoise, ellipsoid
-from livseg_lib.datasets.phantom.liver import GALLBLADDER_RADII, LiverShape, liver_field
-from livseg_lib.datasets.phantom.tissues import CODE
-from livseg_lib.datasets.phantom.trunk import (
-    chest_parts,
-    rib_parts,
-    spine_parts,
-    table_part,
-    vessel_parts,
-    wall_parts,
+from livseg_lib.datasets.phantom.body import (
+    CODE,
+    GALLBLADDER_RADII,
+    HEPATIC_CONFLUENCE,
+    KIDNEY_RADII,
+    KIDNEYS,
+    PORTA,
+    PORTAL_TRUNK,
+    REACH_MM,
+    VENA_CAVA,
+    VENA_CAVA_RADII,
+    Body,
+    LiverShape,
+    Shell,
+    liver_field,
+    shell,
 )
-from livseg_lib.datasets.phantom.viscera import bowel_parts, solid_parts, stomach_parts
+from livseg_lib.datasets.phantom.fields import (
+    Coordinates,
+    Point,
+    SmoothNoise,
+    ellipsoid,
+    segment_distance,
+    smooth_max,
+    smooth_min,
+    tube,
+)
+
+RIB_PITCH_MM, RIB_HALF_HEIGHT_MM, RIB_HALF_THICKNESS_MM, RIB_DEPTH_MM = 27.0, 6.0, 3.6, 5.5
+RIB_SLOPE_MM = 50.0
+"""A rib falls this much per radian on its way from the back to the front."""
+
+VERTEBRA_PITCH_MM, DISC_HALF_MM = 35.0, 4.5
+TABLE_GAP_MM = 8.0
+COMPACT_MM = 1.8
+"""Thickness of compact bone around marrow."""
+
+Parts = Iterator[tuple[str, np.ndarray]]
+
+
+def table_part(walls: Shell, y_mm: np.ndarray, x_mm: np.ndarray) -> Parts:
+    """The thin shell of the patient table, just below the back; axes in mm, 1D."""
+    back = y_mm[(walls.skin_mm > 0).any((0, 2))][-1]
+    rise = x_mm[None] ** 2 / 1500
+    shell = 1.8 - np.abs(y_mm[:, None] - back - TABLE_GAP_MM + rise)
+    yield "table", np.broadcast_to(shell, walls.skin_mm.shape)
+
+
+def wall_parts(walls: Shell, at: Coordinates, grain: np.ndarray) -> Parts:
+    """Skin, fat under it, the muscle wall with its streaks of fat, and the fat of the cavity."""
+    yield "skin", walls.skin_mm
+    yield "fat", walls.skin_mm - 2
+    muscle = walls.wall_mm - walls.outside_mm
+    erector = (1 - np.hypot((np.abs(at.x) - 37) / 40, (at.y - 91) / 20)) * 20
+    yield "muscle", smooth_max(muscle, np.minimum(erector, walls.skin_mm - 4), 4)
+    yield "muscle streak", np.minimum(erector - 2, 4 * (0.16 - np.abs(grain - 0.4)))
+    for depth in (0.38, 0.7):
+        layer = np.minimum(0.9 - np.abs(walls.outside_mm - depth * walls.wall_mm), -at.z - 20)
+        yield "muscle streak", np.where(walls.back_angle > 0.9, layer, -1)
+    yield "fat", np.minimum(walls.cavity_mm, -walls.diaphragm_mm)
+
+
+def chest_parts(walls: Shell, at: Coordinates, grain: np.ndarray, dome_mm: float) -> Parts:
+    """Lungs above the diaphragm, the heart upon it, the diaphragm itself."""
+    above = np.minimum(walls.cavity_mm, walls.diaphragm_mm)
+    mediastinum = np.minimum(12 - np.abs(at.x - 2), at.y + 30)
+    yield "lung", above
+    yield "lung vessel", np.minimum(above - 6, 2.5 * (grain - 2.0))
+    yield "fat", np.minimum(above, mediastinum)
+    heart = ellipsoid(at, Point(20, -34, dome_mm + 26), Point(62, 46, 46))
+    yield "fat", np.minimum(above, heart + 7)
+    yield "heart muscle", np.minimum(above - 2, heart)
+    for x, y, radii in (
+        (34, -46, Point(28, 20, 36)),
+        (-2, -44, Point(24, 24, 38)),
+        (8, -8, Point(32, 15, 34)),
+    ):
+        yield "heart chamber", np.minimum(above - 2, ellipsoid(at, Point(x, y, dome_mm + 28), radii))
+    yield "diaphragm", np.minimum(walls.cavity_mm, 1.3 - np.abs(walls.diaphragm_mm - 0.4))
+
+
+def spine_parts(walls: Shell, at: Coordinates) -> Parts:
+    """Muscles beside the spine, vertebrae with discs, arches, processes and canal."""
+    size = np.clip((-at.z + 5) * 0.22, 0, 21)
+    psoas = size - np.hypot(np.abs(at.x) - 26 - 0.5 * size, at.y - 56)
+    yield "muscle", np.where(size > 2, psoas, -1)
+    yield "muscle", tube(at, [Point(-6, 28, -70), Point(-9, 24, 20), Point(-6, 16, 60)], [5, 6, 5])
+    yield "muscle", tube(at, [Point(20, 34, -50), Point(24, 26, 20), Point(18, 14, 60)], [4, 6, 5])
+    level = np.abs(np.mod(at.z + 12, VERTEBRA_PITCH_MM) - VERTEBRA_PITCH_MM / 2)
+    waist = 1 - 0.1 * np.cos(level * 2 * np.pi / VERTEBRA_PITCH_MM)
+    vertebra = (1 - np.hypot(at.x / 23, (at.y - 49) / 17.5) / waist) * 18
+    yield "cartilage", vertebra
+    body = np.minimum(vertebra, VERTEBRA_PITCH_MM / 2 - DISC_HALF_MM - level)
+    yield from _bone(body)
+    canal = np.hypot(at.x * 0.8, at.y - 75)
+    arch = np.minimum(4.5 - np.abs(canal - 12.5), 13 - level)
+    x = np.abs(at.x)
+    spinous = np.minimum(2.8 - x, np.minimum(13 - np.abs(at.y - 95), 8 - level))
+    transverse = np.minimum(
+        4.2 - np.abs(at.y - 74 - 0.2 * (x - 14)), np.minimum(38 - x, np.minimum(x - 12, 8 - level))
+    )
+    yield from _bone(np.maximum(np.maximum(arch, spinous), transverse))
+    yield "spinal canal", 8.5 - canal
+
+
+def rib_parts(walls: Shell, at: Coordinates) -> Parts:
+    """Ribs that fall from the back to the front, where they turn into cartilage; the sternum's tip."""
+    phase = (
+        np.mod(at.z + RIB_SLOPE_MM * walls.back_angle + 5 * np.sign(at.x), RIB_PITCH_MM) - RIB_PITCH_MM / 2
+    )
+    rib = np.minimum(
+        RIB_HALF_HEIGHT_MM - np.abs(phase),
+        RIB_HALF_THICKNESS_MM - np.abs(walls.outside_mm - RIB_DEPTH_MM),
+    )
+    margin = -78 + 120 * np.clip((walls.back_angle - 1.2) / 1.5, 0, 1) ** 1.3
+    rib = np.where((at.z > margin) & (walls.back_angle > 0.34), rib, -9)
+    front = walls.back_angle > 2.15
+    yield "cartilage", np.where(front, rib + 1.2, -9)
+    yield from _bone(np.where(front, -9, rib))
+    sternum = np.minimum(5 - np.abs(walls.outside_mm - 6), np.minimum(15 - np.abs(at.x), at.z - 62))
+    yield from _bone(np.where(walls.back_angle > 2.4, sternum, -1))
+
+
+def _bone(field: np.ndarray) -> Parts:
+    yield "compact bone", field
+    yield "marrow", field - COMPACT_MM
+
+
+def vessel_parts(at: Coordinates) -> Parts:
+    """Aorta with its upper branches, inferior vena cava, oesophagus."""
+    yield "oesophagus", tube(at, [Point(14, -2, 140), Point(18, -6, 62), Point(30, -16, 48)], [8, 8, 8])
+    yield "vena cava", tube(at, VENA_CAVA, VENA_CAVA_RADII)
+    aorta = [Point(6, 22, -150), Point(8, 20, -30), Point(13, 20, 40), Point(20, 34, 140)]
+    yield "aorta", tube(at, aorta, [8.5, 10, 11.5, 12])
+    yield "aorta", tube(at, [Point(9, 14, 4), Point(6, -2, -12), Point(4, -8, -90)], [4.5, 4, 3.5])
+    yield (
+        "aorta",
+        tube(at, [Point(10, 14, 12), Point(8, 0, 14), Point(40, 14, 22), Point(80, 30, 30)], [4, 4, 3, 3]),
+    )
+    yield "vena cava", tube(at, [Point(-20, 22, -30), Point(8, 6, -28), Point(46, 38, -32)], [5, 5, 5])
+    yield "vena cava", tube(at, [Point(-20, 22, -42), Point(-44, 38, -46)], [5, 5])
+
+
+CORTEX_MM, STOMACH_WALL_MM, BOWEL_WALL_MM = 7.0, 4.0, 2.5
+COLON = (
+    [
+        Point(-98, 12, -140),
+        Point(-96, 8, -95),
+        Point(-82, -18, -72),
+        Point(-50, -62, -74),
+        Point(0, -72, -84),
+    ],
+    [Point(0, -72, -84), Point(48, -66, -62), Point(88, -38, -20), Point(104, 10, 2)],
+    [Point(104, 10, 2), Point(110, 30, -40), Point(108, 30, -140)],
+)
+
+
+def bowel_parts(rng: np.random.Generator, walls: Shell, at: Coordinates, grain: np.ndarray) -> Parts:
+    """Colon with faeces and gas, loops of small bowel, and the vessels between them."""
+    inside = np.minimum(walls.cavity_mm - 3, -walls.diaphragm_mm - 4)
+    for path in (_loop(rng) for _ in range(24)):
+        loop = np.minimum(inside, tube(at, path, [rng.uniform(10, 15)] * len(path)) + grain)
+        yield "bowel wall", loop
+        yield "bowel content", loop - BOWEL_WALL_MM
+        yield "bowel gas", np.minimum(loop - BOWEL_WALL_MM - 1, 3 * (grain - 2.2))
+    for path in COLON:
+        path = [_jitter(rng, point, 7) for point in path]
+        colon = np.minimum(inside, tube(at, path, [rng.uniform(14, 21)] * len(path)) + 1.5 * grain)
+        yield "bowel wall", colon
+        yield "faeces", colon - 2
+        yield "bowel gas", np.minimum(colon - 3, 4 * (grain - rng.uniform(0.2, 1.1)))
+    for _ in range(32):
+        start = Point(rng.uniform(-50, 90), rng.uniform(-60, 20), rng.uniform(-120, 20))
+        path = [start, _jitter(rng, start, 14), _jitter(rng, start, 26)]
+        yield "mesenteric vessel", np.minimum(inside, tube(at, path, [rng.uniform(1.6, 2.8)] * 3))
+
+
+def _loop(rng: np.random.Generator) -> list[Point]:
+    """A wandering path in the left and middle of the lower belly."""
+    path = [Point(rng.uniform(-70, 95), rng.uniform(-75, 10), rng.uniform(-140, -30))]
+    for _ in range(5):
+        last = _jitter(rng, path[-1], 22)
+        path.append(Point(np.clip(last.x, -75, 100), np.clip(last.y, -78, 12), np.clip(last.z, -150, -25)))
+    return path
+
+
+def _jitter(rng: np.random.Generator, point: Point, sd_mm: float) -> Point:
+    return Point(*(np.asarray(point) + rng.normal(0, sd_mm, 3)))
+
+
+def stomach_parts(rng: np.random.Generator, walls: Shell, at: Coordinates) -> Parts:
+    """The stomach from the left dome to the pylorus; its gas lies in front of its fluid."""
+    size = rng.uniform(0.75, 1.15)
+    path = [
+        Point(70, 14, 48),
+        Point(72, -14, 26),
+        Point(54, -44, -2),
+        Point(12, -46, -24),
+        Point(-18, -28, -22),
+    ]
+    path = [_jitter(rng, point, 5) for point in path]
+    inside = np.minimum(walls.cavity_mm - 3, -walls.diaphragm_mm - 4)
+    stomach = smooth_min(inside, tube(at, path, [34 * size, 32 * size, 25 * size, 18 * size, 9], 20), 4)
+    lumen = stomach - STOMACH_WALL_MM
+    yield "stomach wall", stomach
+    yield "stomach fluid", lumen
+    yield "stomach gas", np.minimum(lumen, rng.uniform(-62, -25) - at.y)
+
+
+def solid_parts(rng: np.random.Generator, walls: Shell, at: Coordinates, ripple: np.ndarray) -> Parts:
+    """Pancreas, spleen, kidneys, portal vein."""
+    path = [Point(-30, 2, -42), Point(-18, -4, -22), Point(14, -10, -8), Point(48, 8, 4), Point(80, 28, 14)]
+    yield "pancreas", tube(at, path, [13, 12, 9, 9, 7]) + 1.5 * ripple
+    yield from _spleen(rng, walls, at, ripple)
+    for centre in KIDNEYS:
+        yield from _kidney(_jitter(rng, centre, 2), at)
+    yield "portal vein", tube(at, [Point(4, -6, -110), *PORTAL_TRUNK], [5, 6.5, 7, 7])
+    yield "portal vein", tube(at, [PORTAL_TRUNK[0], Point(40, 16, -2), Point(84, 34, 18)], [5, 4.5, 4])
+
+
+def _spleen(rng: np.random.Generator, walls: Shell, at: Coordinates, ripple: np.ndarray) -> Parts:
+    """A cap against the wall and the diaphragm at the left back, hollow towards the stomach."""
+    size = rng.uniform(0.85, 1.2)
+    outer = ellipsoid(at, Point(100, 36, 18), Point(46 * size, 52 * size, 58 * size))
+    hollow = ellipsoid(at, Point(46, -6, 18), Point(50, 54, 95))
+    spleen = smooth_min(smooth_min(outer, -hollow, 6), walls.cavity_mm - 1.5, 4)
+    yield "spleen", smooth_min(spleen, -walls.diaphragm_mm - 4, 4) + ripple
+
+
+def _kidney(centre: Point, at: Coordinates) -> Parts:
+    """Cortex, medulla, and the fat of the sinus that opens towards the spine."""
+    side = np.sign(centre.x)
+    lean = Coordinates(at.x + side * 0.15 * (at.z - centre.z), at.y, at.z)
+    kidney = ellipsoid(lean, centre, KIDNEY_RADII)
+    sinus = ellipsoid(lean, Point(centre.x - side * 16, centre.y - 7, centre.z), Point(15, 5.5, 24))
+    yield "kidney cortex", smooth_min(kidney, -sinus, 3)
+    yield "kidney medulla", smooth_min(kidney - CORTEX_MM, -sinus - 2, 3)
+
 
 COARSE_MATRIX = 112
 """Fields have about this many points along rows and columns; every 2.5 to 3.5 mm one."""
@@ -112,3 +346,87 @@ def _extent(flags: np.ndarray) -> slice:
     """Range of the true flags and one more on each side, so that edges interpolate to the outside."""
     found = np.flatnonzero(flags)
     return slice(max(int(found[0]) - 1, 0), int(found[-1]) + 2) if found.size else slice(0, 0)
+
+
+THINNEST_MM, THINNEST_PIXELS = 0.9, 0.6
+"""Vessels end at this radius: thinner ones do not show."""
+
+BRANCHES, NARROWING, SHORTENING = 3, 0.72, 0.76
+"""How many branches a branch ends in; their radius and length relative to it."""
+
+TRUNKS = (
+    # tissue, root, where the trunk heads, its length and first radius in mm
+    ("portal branch", PORTA, Point(-90, 10, 8), 36, 5.2),
+    ("portal branch", PORTA, Point(-85, -20, 40), 40, 4.5),
+    ("portal branch", PORTA, Point(-95, 20, -60), 42, 4.5),
+    ("portal branch", PORTA, Point(20, -50, 30), 42, 4.5),
+    ("hepatic vein", HEPATIC_CONFLUENCE, Point(-105, 30, 20), 46, 4.6),
+    ("hepatic vein", HEPATIC_CONFLUENCE, Point(-55, -50, 10), 46, 4.6),
+    ("hepatic vein", HEPATIC_CONFLUENCE, Point(40, -55, 40), 44, 4.3),
+)
+
+
+@dataclass(frozen=True)
+class Vessel:
+    """One straight piece; ends are (x, y, z) in mm."""
+
+    start: np.ndarray
+    end: np.ndarray
+    radii_mm: tuple[float, float]
+
+
+def paint_vessels(rng: np.random.Generator, body: Body, grid: Grid, tissues: np.ndarray) -> None:
+    """Write the vessel trees into `tissues`, only where it is liver."""
+    thinnest = max(THINNEST_MM, THINNEST_PIXELS * grid.pixel_mm)
+    for tissue, root, target, length_mm, radius_mm in TRUNKS:
+        heading = np.subtract(target, root)
+        tree = _grow(rng, np.asarray(root, float), heading, length_mm, radius_mm, thinnest)
+        starts, ends = (
+            body.to_patient(np.array([getattr(v, side) for v in tree])) for side in ("start", "end")
+        )
+        for vessel, start, end in zip(tree, starts, ends, strict=True):
+            _paint_vessel(Vessel(start, end, vessel.radii_mm), CODE[tissue], grid, tissues)
+
+
+def _grow(
+    rng: np.random.Generator,
+    start: np.ndarray,
+    heading: np.ndarray,
+    length_mm: float,
+    radius_mm: float,
+    thinnest_mm: float,
+) -> list[Vessel]:
+    """A branch of two bent pieces that ends in thinner branches, and so on."""
+    if radius_mm < thinnest_mm:
+        return []
+    pieces = []
+    for first, last in ((radius_mm, 0.88 * radius_mm), (0.88 * radius_mm, 0.76 * radius_mm)):
+        heading = _bend(rng, heading, 0.25)
+        end = start + heading * length_mm / 2
+        pieces.append(Vessel(start, end, (first, last)))
+        start = end
+    for _ in range(BRANCHES):
+        length = SHORTENING * length_mm * rng.uniform(0.8, 1.2)
+        turned = _bend(rng, heading, 0.6)
+        pieces += _grow(rng, start, turned, length, NARROWING * radius_mm, thinnest_mm)
+    return pieces
+
+
+def _bend(rng: np.random.Generator, heading: np.ndarray, angle: float) -> np.ndarray:
+    """A unit vector about `angle` radians off `heading`."""
+    turned = heading / np.sqrt(heading @ heading) + rng.normal(0, angle / np.sqrt(2), 3)
+    return turned / np.sqrt(turned @ turned)
+
+
+def _paint_vessel(vessel: Vessel, code: int, grid: Grid, tissues: np.ndarray) -> None:
+    margin = max(vessel.radii_mm) + 1
+    axes = grid.axes()
+    limits = np.sort([vessel.start[::-1], vessel.end[::-1]], axis=0) + np.array([[-margin], [margin]])
+    box = tuple(slice(*np.searchsorted(axis, ends)) for axis, ends in zip(axes, limits.T, strict=True))
+    if not (tissues[box] == CODE["liver"]).any():
+        return
+    z, y, x = np.ix_(*(axis[part].astype(np.float32) for axis, part in zip(axes, box, strict=True)))
+    distance, along = segment_distance(Coordinates(x, y, z), vessel.start, vessel.end)
+    first, last = vessel.radii_mm
+    inside = distance < first + (last - first) * along
+    np.copyto(tissues[box], np.uint8(code), where=inside & (tissues[box] == CODE["liver"]))

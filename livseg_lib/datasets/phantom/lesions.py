@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from livseg_lib.datasets.phantom.anatomy import Anatomy, Grid
+from livseg_lib.datasets.phantom.body import CODE, LIVER_ORGANS, ORGAN_OF_TISSUE, Organ
 from livseg_lib.datasets.phantom.fields import SmoothNoise
-from livseg_lib.datasets.phantom.tissues import CODE, LIVER_ORGANS, ORGAN_OF_TISSUE, Organ
 
 FIRST_TUMOR_MM = 12.0
 """No tumour patient has only tumours smaller than this: they would be in the data by name only."""

@@ -1,15 +1,77 @@
-"""From tissues to HU: brightness, texture, blur and correlated noise."""
+"""The machines that see the phantom: CT of several sites, MR.
+
+The hospitals of the phantom: each scans, reconstructs and stores in its own way.
+
+From tissues to HU: brightness, texture, blur and correlated noise.
+
+From tissues to a T1-weighted MR scan: contrast, a field that is not even, Rician noise, any scale.
+
+The same bodies as in CT, seen by another machine. Lesions keep their sign: what is darker than the liver in
+CT is darker here.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
 from livseg_lib.datasets.phantom.anatomy import Anatomy, Grid
-from livseg_lib.datasets.phantom.sites import Site
-from livseg_lib.datasets.phantom.tissues import CODE, TEXTURE_SD_HU, mean_hu
+from livseg_lib.datasets.phantom.body import CODE, REACH_MM, TEXTURE_SD_HU, TISSUES, mean_hu
+from livseg_lib.datasets.phantom.fields import SmoothNoise
+
+
+@dataclass(frozen=True)
+class Site:
+    """A scanner and its protocol; ranges are (low, high)."""
+
+    name: str
+    matrix: int
+    """Rows and columns of a slice."""
+    pixel_mm: tuple[float, float]
+    slice_mm: tuple[float, float]
+    noise_hu: tuple[float, float]
+    """Standard deviation in the liver."""
+    kernel_mm: float
+    """Gaussian sigma of the point spread in the slice."""
+    noise_grain_pixels: float
+    """Gaussian sigma of the noise's correlation in the slice."""
+    sharpness: float
+    """0 for a soft kernel; above, the noise loses its coarse part as edge-enhancing kernels make it."""
+    slice_overlap: float
+    """Weight of each neighbouring slice in a slice's profile."""
+    orientation: str
+    """Axis codes of the stored file, as nibabel names them."""
+    modality: str = "ct"
+    """"ct" or "mr"; a magnet has noise of its own (`magnet.NOISE`)."""
+    stores_organs: bool = False
+    """Whether its label files hold codes of `Organ`, with a labels.json, instead of 0/1/2."""
+
+
+SITES = {
+    "A": Site("A", 512, (0.6, 0.9), (4.0, 5.0), (9, 13), 0.8, 0.58, 0.0, 0.10, "LPS"),
+    "B": Site("B", 448, (0.6, 0.9), (2.5, 4.0), (12, 17), 0.7, 0.55, 0.0, 0.12, "RAS"),
+    "C": Site("C", 448, (0.6, 0.9), (1.25, 2.0), (16, 20), 0.5, 0.55, 0.4, 0.15, "LAS"),
+    "tiny": Site("tiny", 128, (2.0, 3.6), (8.0, 10.0), (4, 6), 1.5, 0.5, 0.0, 0.05, "RAS"),
+    "mr": Site("mr", 320, (1.0, 1.5), (3.0, 5.0), (0, 0), 1.0, 0.5, 0.0, 0.08, "LAS", "mr", True),
+    "tiny mr": Site("tiny mr", 128, (2.0, 3.6), (8.0, 10.0), (0, 0), 1.5, 0.5, 0.0, 0.05, "LAS", "mr", True),
+}
+"""Voxels, noise and stored orientation differ as between the centres of LiTS (there 0.6-1.0 mm in the
+slice, 0.45-5 mm between slices). Liver noise measured in real CT: 18-20 HU (1.6-2 mm slices), 19-30 HU
+in LiTS slices; the correlation of neighbours in real CT is 0.25-0.40, at two pixels -0.13 to 0.08.
+Nobody scans like "tiny": it is for tests that need whole patients in a moment. "mr" stands for sets with many
+organs in their label files, such as AMOS and TotalSegmentator's."""
+
+ROTATION = "ABABABAC"
+"""Sites of patients 0, 1, 2, ...: thin slices are rare, as they weigh most."""
+
+
+def site_of(index: int) -> Site:
+    """The site of patient number `index`."""
+    return SITES[ROTATION[index % len(ROTATION)]]
+
 
 LIVER_TISSUES = [CODE[name] for name in ("liver", "cyst", "tumor")]
 PADDING_HU = -1024
@@ -96,3 +158,90 @@ def _noise_map(grid: Grid) -> np.ndarray:
 def _outside_field_of_view(grid: Grid) -> np.ndarray:
     from_middle = np.arange(grid.matrix) + 0.5 - grid.matrix / 2
     return np.hypot(from_middle[:, None], from_middle[None]) > grid.matrix / 2
+
+
+REPETITION_MS, FLIP_DEGREES = 150.0, 70.0
+"""Of a T1-weighted gradient echo in one breath-hold."""
+LIVER_SIGNAL = 1000.0
+"""Signals are counted so until the scan gets its own scale."""
+PER_HU = 7.0
+"""Signal that a lesion adds for each HU that it adds in CT: 30 HU darker is a fifth of the liver's signal."""
+BIAS, BIAS_PITCH_MM = 0.15, 180.0
+"""Standard deviation of the field's logarithm, and over which distance it varies: surface coils."""
+NOISE = (25.0, 60.0)
+"""Standard deviation of each of the two channels, whose magnitude is stored."""
+LIVER_STORED = (150.0, 3000.0)
+"""What the liver comes to in the file: the scale of MR means nothing and differs from scan to scan."""
+
+FLUID, GAS = (2800.0, 1.0), (1000.0, 0.0)
+SIGNAL: dict[str, tuple[float, float]] = {
+    # tissue: T1 in ms at 1.5 T, protons relative to the liver's
+    "fat": (343, 0.95),
+    "skin": (850, 0.7),
+    "muscle": (856, 0.95),
+    "muscle streak": (500, 0.95),
+    "compact bone": (800, 0.08),
+    "marrow": (549, 0.8),
+    "cartilage": (1000, 0.6),
+    "spinal canal": FLUID,
+    "lung": (1000, 0.1),
+    "lung vessel": (1400, 0.7),
+    "heart muscle": (1000, 1.0),
+    "heart chamber": (1441, 1.0),
+    "diaphragm": (856, 0.95),
+    "aorta": (1441, 1.0),
+    "vena cava": (1441, 1.0),
+    "mesenteric vessel": (1441, 1.0),
+    "portal vein": (1441, 1.0),
+    "liver": (586, 1.0),
+    "hepatic vein": (1441, 1.0),
+    "portal branch": (1441, 1.0),
+    "cyst": (586, 1.0),  # as the liver: the lesion adds its own contrast
+    "tumor": (586, 1.0),
+    "spleen": (1057, 1.05),
+    "kidney cortex": (966, 1.0),
+    "kidney medulla": (1412, 1.05),
+    "stomach wall": (900, 0.95),
+    "stomach fluid": FLUID,
+    "stomach gas": GAS,
+    "gallbladder": FLUID,
+    "pancreas": (584, 1.0),
+    "bowel wall": (900, 0.95),
+    "bowel content": (1500, 0.9),
+    "faeces": (700, 0.6),
+    "bowel gas": GAS,
+    "oesophagus": (900, 0.95),
+}
+"""T1 of liver, spleen, kidney, pancreas, muscle, marrow and fat as de Bazelaire et al. 2004 measured them
+(doi 10.1148/radiol.2303021331), of blood as Stanisz et al. 2005 (doi 10.1002/mrm.20605); the others and all
+protons are rough values of ours. What is not named gives no signal: air, and the table."""
+
+
+def mean_signal() -> np.ndarray:
+    """Signal of each tissue code, float32, the liver's being LIVER_SIGNAL: Ernst's equation."""
+    t1, protons = np.array([SIGNAL.get(name, GAS) for name in TISSUES]).T
+    decay, angle = np.exp(-REPETITION_MS / t1), np.deg2rad(FLIP_DEGREES)
+    signal = protons * np.sin(angle) * (1 - decay) / (1 - np.cos(angle) * decay)
+    return (LIVER_SIGNAL * signal / signal[list(TISSUES).index("liver")]).astype(np.float32)
+
+
+def scan_mr(
+    rng: np.random.Generator, site: Site, anatomy: Anatomy, grid: Grid, hu: np.ndarray, added: np.ndarray
+) -> np.ndarray:
+    """The scan that `site` makes, int16 (D, H, W) of no unit; `added` is what lesions add in HU a voxel.
+
+    Takes what `scanner.scan` takes; `hu` means nothing to a magnet.
+    """
+    signal = mean_signal() * rng.normal(1.0, 0.04, len(TISSUES)).astype(np.float32)
+    scale = np.exp(rng.uniform(*np.log(LIVER_STORED))) / LIVER_SIGNAL
+    noise = rng.uniform(*NOISE)
+    bias = SmoothNoise.draw(rng, BIAS_PITCH_MM, REACH_MM)(*grid.axes(grid.coarsening))
+    lesions = np.rint(added * np.float32(PER_HU)).astype(np.int16)
+    voxels = np.empty(anatomy.tissues.shape, np.int16)
+    slices = overlapping(clean_slices(site, anatomy, grid, signal, lesions), site.slice_overlap)
+    for k, clean in enumerate(slices):
+        field = cv2.resize(np.exp(BIAS * bias[k]), clean.shape[::-1], interpolation=cv2.INTER_LINEAR)
+        real, imaginary = noise * rng.standard_normal((2, *clean.shape), dtype=np.float32)
+        magnitude = np.hypot(np.maximum(clean, 0) * field + real, imaginary)
+        voxels[k] = np.clip(np.rint(scale * magnitude), 0, np.iinfo(np.int16).max)
+    return voxels

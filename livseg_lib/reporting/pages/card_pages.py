@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import quote
 
-from livseg_lib.atomic import write_atomically
+from livseg_lib.files import write_atomically
 from livseg_lib.reporting.pages.card_wording import MISSING
 from livseg_lib.reporting.pages.cards import BY_SYSTEM, model_card
 from livseg_lib.reporting.pages.data_card import data_card

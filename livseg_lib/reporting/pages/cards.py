@@ -12,7 +12,7 @@ from dataclasses import replace
 import pandas as pd
 from markupsafe import Markup
 
-from livseg_lib.durations import format_duration
+from livseg_lib.errors import format_duration
 from livseg_lib.reporting.cells import Cell, TableView, format_cell, format_text, is_missing, table_view
 from livseg_lib.reporting.pages import card_wording as words
 from livseg_lib.reporting.pages.card_sections import CardSection, Tables, facts_of, linked

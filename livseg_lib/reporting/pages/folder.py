@@ -14,8 +14,8 @@ import pandas as pd
 from PIL import Image
 
 from livseg_lib.errors import InputError
-from livseg_lib.reporting.figure_files import read_caption
 from livseg_lib.reporting.pages.notebooks import notebook_title
+from livseg_lib.reporting.style import read_caption
 from livseg_lib.reporting.tables import read_table
 from livseg_lib.reporting.wording import figure_section
 

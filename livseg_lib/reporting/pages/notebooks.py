@@ -7,8 +7,8 @@ from pathlib import Path
 import nbformat
 from nbconvert import HTMLExporter
 
-from livseg_lib.atomic import write_atomically
 from livseg_lib.errors import InputError
+from livseg_lib.files import write_atomically
 
 OFFLINE_TEMPLATE = """
 {%- extends 'lab/index.html.j2' -%}

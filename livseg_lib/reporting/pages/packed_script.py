@@ -9,7 +9,7 @@ import base64
 import gzip
 from pathlib import Path
 
-from livseg_lib.atomic import write_atomically
+from livseg_lib.files import write_atomically
 
 FILE = 'livseg.take("{name}", "{packed}");\n'
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from livseg_lib.atomic import locked, write_atomically
-from livseg_lib.durations import format_duration
+from livseg_lib.errors import format_duration
+from livseg_lib.files import locked, write_atomically
 from livseg_lib.reporting.cells import TableView, format_text, table_view
 from livseg_lib.reporting.chapters import STUDIES
 from livseg_lib.reporting.pages import systems as systems_table

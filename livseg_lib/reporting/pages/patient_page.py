@@ -14,10 +14,10 @@ import numpy as np
 import pandas as pd
 import plotly
 
-from livseg_lib.atomic import folder_written_aside, write_atomically
 from livseg_lib.errors import InputError
+from livseg_lib.files import folder_written_aside, write_atomically
 from livseg_lib.labels import STRUCTURES, structure_mask
-from livseg_lib.postprocessing.boxes import Box, require_volumes
+from livseg_lib.postprocessing.components import Box, require_volumes
 from livseg_lib.preprocessing.windows import WINDOWS
 from livseg_lib.reporting.cells import table_view
 from livseg_lib.reporting.pages.outline_paths import outline_paths

@@ -13,7 +13,7 @@ from matplotlib.colors import to_rgb
 from PIL import Image
 
 from livseg_lib.labels import STRUCTURES, structure_mask
-from livseg_lib.postprocessing.boxes import Box
+from livseg_lib.postprocessing.components import Box
 from livseg_lib.preprocessing.windows import WINDOWS, Window, apply_window
 from livseg_lib.reporting.style import STRUCTURE_COLOURS
 

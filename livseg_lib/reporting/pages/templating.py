@@ -7,7 +7,7 @@ from functools import cache
 import jinja2
 from markupsafe import Markup
 
-from livseg_lib.durations import format_duration
+from livseg_lib.errors import format_duration
 from livseg_lib.reporting.cells import MISSING, format_text, is_missing
 
 INCLUDED = ("page.css", "page.js", "patient.css", "patient.js", "card.css")

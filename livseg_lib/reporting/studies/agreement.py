@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from livseg_lib.evaluation.statistics.paired import SIGNIFICANT, verdict
+from livseg_lib.evaluation.statistics import SIGNIFICANT, verdict
 from livseg_lib.reporting.pictures import draw_outlines, legend, overlay, overlay_keys, zoom
 from livseg_lib.reporting.style import (
     BLACK,
@@ -25,7 +25,7 @@ from livseg_lib.reporting.style import (
 def agreement_against_errors(patients: pd.DataFrame, lesions: pd.DataFrame) -> Figure:
     """Left: each patient's pairwise tumour Dice against that of the vote. Right: each tumour of the vote.
 
-    `patients` and `lesions` as `experiments.finishing.agreement_study` gives them. Hollow: no tumours.
+    `patients` and `lesions` as `studies.agreement` gives them. Hollow: no tumours.
     """
     fig = new_figure(WIDTH, 3.8)
     left, right = fig.subplots(1, 2)

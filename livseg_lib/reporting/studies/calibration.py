@@ -10,8 +10,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from livseg_lib.evaluation.probabilities.calibration import BINS, ReliabilityCurve
-from livseg_lib.evaluation.statistics.paired import verdict
+from livseg_lib.evaluation.probabilities import BINS, ReliabilityCurve
+from livseg_lib.evaluation.statistics import verdict
 from livseg_lib.reporting.style import BLACK, BLUE, GREY, WIDTH, new_figure, structure_name, styled
 
 PANELS_A_ROW = 4

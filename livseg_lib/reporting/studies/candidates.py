@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from livseg_lib.evaluation.statistics.paired import verdict
+from livseg_lib.evaluation.statistics import verdict
 from livseg_lib.postprocessing.candidates import FEATURES
 from livseg_lib.reporting.style import (
     BLACK,
@@ -32,7 +32,7 @@ MEASURES = {
     "detected": "Tumours detected at IoU 0.5",
     "dice": "Tumour Dice",
 }
-"""Of `experiments.cascade_parts.filter_effect` in words. Shares and Dice are 0 to 1, the others counts."""
+"""Of `studies.cascades` in words. Shares and Dice are 0 to 1, the others counts."""
 COUNTS = ("false_alarms", "false_positives")
 
 
@@ -88,7 +88,7 @@ def filter_effect(scores: pd.DataFrame, summary: pd.DataFrame) -> Figure:
     """Each test patient before and after the filter, a panel a measure; the mean is drawn bold.
 
     `scores`: system (two, the unfiltered one first), patient and a column a measure. `summary` as
-    `experiments.cascade_parts.filter_effect.compare_filter` gives it; intervals are those of the difference.
+    `studies.cascades.compare_filter` gives it; intervals are those of the difference.
     """
     fig = new_figure(WIDTH, 3.6)
     panels = fig.subplots(1, len(summary), squeeze=False)[0]

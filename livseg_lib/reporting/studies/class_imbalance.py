@@ -1,6 +1,6 @@
 """A study of losses in pictures and sentences: which tumours each finds, and what it invents.
 
-Takes the tables of `livseg_lib.experiments.errors.missed_tumors`. Losses are drawn in the order they are
+Takes the tables of `livseg_lib.studies.losses`. Losses are drawn in the order they are
 met, each in one colour throughout.
 """
 
@@ -12,9 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from livseg_lib.evaluation.statistics.paired import SIGNIFICANT, verdict
-from livseg_lib.reporting.direct_labels import system_look
-from livseg_lib.reporting.style import BLACK, GREY, LIGHT_GREY, WIDTH, new_figure, styled
+from livseg_lib.evaluation.statistics import SIGNIFICANT, verdict
+from livseg_lib.reporting.style import BLACK, GREY, LIGHT_GREY, WIDTH, new_figure, styled, system_look
 from livseg_lib.reporting.wording import p_words
 
 BAR = {"color": BLACK, "linewidth": 1.6, "solid_capstyle": "butt"}

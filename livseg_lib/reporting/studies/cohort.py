@@ -9,9 +9,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from livseg_lib.reporting.direct_labels import system_look
 from livseg_lib.reporting.studies.measures import MEASURES
-from livseg_lib.reporting.style import BLACK, GREY, WIDTH, new_figure, styled
+from livseg_lib.reporting.style import BLACK, GREY, WIDTH, new_figure, styled, system_look
 
 LOGARITHMIC = ("tumor_ml", "largest_tumor_ml", "volume_ml")
 """A few large tumours would press all others against the axis."""

@@ -10,17 +10,18 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from livseg_lib.evaluation.statistics.paired import verdict
-from livseg_lib.reporting.direct_labels import name_lines, system_look
+from livseg_lib.evaluation.statistics import verdict
 from livseg_lib.reporting.style import (
     BLACK,
     BLUE,
     GREY,
     VERMILLION,
     WIDTH,
+    name_lines,
     new_figure,
     structure_name,
     styled,
+    system_look,
 )
 
 DICE_BELOW_THE_ENDS = 0.3
@@ -60,7 +61,7 @@ def curves_of_systems(histories: Mapping[str, pd.DataFrame], structures: Sequenc
 def paired_differences(table: pd.DataFrame) -> Figure:
     """A forest of differences in Dice: a panel a family and structure, a line a pair, mean and 95 % interval.
 
-    `table` as `livseg_lib.evaluation.statistics.paired.compare_systems` gives it. Pairs that differ by
+    `table` as `livseg_lib.evaluation.statistics.compare_systems` gives it. Pairs that differ by
     `verdict` are drawn in colour.
     """
     structures, families = table["structure"].unique(), table["family"].unique()

@@ -6,13 +6,13 @@ from math import floor, log2
 
 import pandas as pd
 
-from livseg_lib.evaluation.statistics.paired import SIGNIFICANT, verdict
+from livseg_lib.evaluation.statistics import SIGNIFICANT, verdict
 from livseg_lib.reporting.style import structure_name
 
 
 def conclude(differences: pd.DataFrame) -> list[str]:
     """A few sentences a structure and family of the table of
-    `livseg_lib.evaluation.statistics.paired.compare_systems`.
+    `livseg_lib.evaluation.statistics.compare_systems`.
 
     They name the pairs that differ by `verdict` and those about which nothing can be said, and say where no
     result could have been shown with so few patients, and how many it would have taken.

@@ -13,8 +13,16 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from livseg_lib.reporting.cells import format_number
-from livseg_lib.reporting.direct_labels import spread, system_look
-from livseg_lib.reporting.style import BLACK, GREY, WIDTH, new_figure, structure_name, styled
+from livseg_lib.reporting.style import (
+    BLACK,
+    GREY,
+    WIDTH,
+    new_figure,
+    spread,
+    structure_name,
+    styled,
+    system_look,
+)
 
 TIMES = (1, 3, 10, 30, 60, 120, 180, 300, 600, 1200, 1800, 3600, 7200, 18000, 36000, 72000, 180000)
 """Seconds that read well on an axis."""

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import pandas as pd
 
-from livseg_lib.evaluation.errors.error_causes import BRIGHT_HU, BRIGHT_TEXTURE, TEXTURE_SD_HU
-from livseg_lib.evaluation.errors.error_objects import FALSE_NEGATIVE, FALSE_POSITIVE
-from livseg_lib.evaluation.errors.lesion_contrast import CONTRAST_EDGES_HU
-from livseg_lib.evaluation.statistics.paired import verdict
+from livseg_lib.evaluation.contrast import CONTRAST_EDGES_HU
+from livseg_lib.evaluation.error_causes import BRIGHT_HU, BRIGHT_TEXTURE, TEXTURE_SD_HU
+from livseg_lib.evaluation.errors import FALSE_NEGATIVE, FALSE_POSITIVE
+from livseg_lib.evaluation.statistics import verdict
 from livseg_lib.reporting.wording import p_words
 
 
 def conclude_classes(classes: pd.DataFrame, missed: pd.DataFrame) -> list[str]:
     """System B's two classes over all systems, a sentence each.
 
-    `classes` as `evaluation.errors.error_causes.count_classes` gives it, `missed` as `missed_by_contrast`.
+    `classes` as `evaluation.error_causes.count_classes` gives it, `missed` as `missed_by_contrast`.
     """
     invented = classes[classes.error_class == BRIGHT_TEXTURE]
     some = invented[invented.n > 0].system

@@ -9,8 +9,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from livseg_lib.evaluation.errors.error_objects import FALSE_NEGATIVE, FALSE_POSITIVE
-from livseg_lib.evaluation.errors.lesion_contrast import CONTRAST_CLASSES, CONTRAST_EDGES_HU
+from livseg_lib.evaluation.contrast import CONTRAST_CLASSES, CONTRAST_EDGES_HU
+from livseg_lib.evaluation.errors import FALSE_NEGATIVE, FALSE_POSITIVE
 from livseg_lib.reporting.style import (
     BLACK,
     BLUE,
@@ -44,7 +44,7 @@ MOST_ORGANS = 7
 def error_classes_chart(objects: pd.DataFrame, systems: Sequence[str]) -> Figure:
     """Shares of each of `systems`' false positives by look and of its misses by contrast, with counts.
 
-    `objects`: system, error and the columns of `evaluation.errors.error_causes.add_causes`.
+    `objects`: system, error and the columns of `evaluation.error_causes.add_causes`.
     """
     fig = new_figure(WIDTH, 1.6 + 0.32 * len(systems))
     left, right = fig.subplots(1, 2, sharey=True)
@@ -155,7 +155,7 @@ def missed_by_many(shared: pd.DataFrame) -> Figure:
 def edges_chart(found: pd.DataFrame) -> Figure:
     """Share of the volume found of diffuse and of sharp tumours that were hit, a line a system; bars: 95 %.
 
-    `found` as `evaluation.errors.error_causes.volume_found` gives it.
+    `found` as `evaluation.error_causes.volume_found` gives it.
     """
     systems = list(dict.fromkeys(found.system))
     fig = new_figure(0.8 * WIDTH, 1.3 + 0.36 * len(systems))

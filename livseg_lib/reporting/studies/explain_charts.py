@@ -7,7 +7,6 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from livseg_lib.reporting.direct_labels import name_lines, system_look
 from livseg_lib.reporting.style import (
     BLACK,
     BLUE,
@@ -17,9 +16,11 @@ from livseg_lib.reporting.style import (
     ORANGE,
     VERMILLION,
     WIDTH,
+    name_lines,
     new_figure,
     structure_name,
     styled,
+    system_look,
 )
 
 MAP_LOOKS = {

@@ -7,8 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from livseg_lib.evaluation.statistics.paired import verdict
-from livseg_lib.postprocessing.finishing import finish_title
+from livseg_lib.evaluation.statistics import verdict
+from livseg_lib.postprocessing.components import finish_title
 from livseg_lib.reporting.style import (
     BLACK,
     BLUE,

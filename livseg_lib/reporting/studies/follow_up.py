@@ -11,8 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from livseg_lib.evaluation.over_time.follow_up import FollowUp
-from livseg_lib.reporting.direct_labels import spread
+from livseg_lib.evaluation.follow_up import FollowUp
 from livseg_lib.reporting.pictures import legend, overlay, overlay_keys, zoom
 from livseg_lib.reporting.style import (
     BLACK,
@@ -22,6 +21,7 @@ from livseg_lib.reporting.style import (
     VERMILLION,
     WIDTH,
     new_figure,
+    spread,
     styled,
 )
 

@@ -11,9 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
-from livseg_lib.evaluation.probabilities.froc import FALSE_POSITIVE_RATES, FrocCurve
-from livseg_lib.reporting.direct_labels import name_lines, system_look
-from livseg_lib.reporting.style import BLACK, LIGHT_GREY, WIDTH, new_figure, styled
+from livseg_lib.evaluation.froc import FALSE_POSITIVE_RATES, FrocCurve
+from livseg_lib.reporting.style import BLACK, LIGHT_GREY, WIDTH, name_lines, new_figure, styled, system_look
 
 FEWEST = 1 / 16
 """False positives a patient at the left edge, where 0 is drawn too: a logarithm has no 0."""

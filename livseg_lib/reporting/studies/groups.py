@@ -9,8 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from livseg_lib.evaluation.statistics.groups import FEWEST_PATIENTS
-from livseg_lib.evaluation.statistics.paired import SIGNIFICANT, verdict
+from livseg_lib.evaluation.statistics import FEWEST_PATIENTS, SIGNIFICANT, verdict
 from livseg_lib.reporting.style import BLACK, BLUE, GREY, ORANGE, WIDTH, new_figure, structure_name, styled
 
 
@@ -18,7 +17,7 @@ from livseg_lib.reporting.style import BLACK, BLUE, GREY, ORANGE, WIDTH, new_fig
 def group_chart(means: pd.DataFrame, mean_of_all: str, names: Mapping[str, str]) -> Figure:
     """A panel a structure, a line a group of patients: the mean of all systems with its interval, and each.
 
-    `means`: structure and the columns of `evaluation.statistics.groups.group_means`, with the row
+    `means`: structure and the columns of `evaluation.statistics.group_means`, with the row
     `mean_of_all` among the systems. `names` are the factors in words. Groups of fewer patients than an
     interval asks for are hollow.
     """

@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from livseg_lib.evaluation.statistics.paired import verdict
+from livseg_lib.evaluation.statistics import verdict
 from livseg_lib.reporting.style import BLACK, BLUE, GREY, SKY_BLUE, WIDTH, new_figure, styled
 from livseg_lib.reporting.wording import p_words
 

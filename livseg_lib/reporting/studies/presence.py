@@ -7,8 +7,17 @@ from collections.abc import Mapping
 import numpy as np
 from matplotlib.figure import Figure
 
-from livseg_lib.reporting.direct_labels import name_lines
-from livseg_lib.reporting.style import BLACK, BLUE, GREEN, GREY, VERMILLION, WIDTH, new_figure, styled
+from livseg_lib.reporting.style import (
+    BLACK,
+    BLUE,
+    GREEN,
+    GREY,
+    VERMILLION,
+    WIDTH,
+    name_lines,
+    new_figure,
+    styled,
+)
 
 COLOURS = {"accuracy": BLACK, "sensitivity": VERMILLION, "specificity": BLUE, "balanced accuracy": GREEN}
 

@@ -12,7 +12,7 @@ from matplotlib.colors import LinearSegmentedColormap, ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from livseg_lib.preprocessing.overview import display_window
+from livseg_lib.preprocessing.recipe import display_window
 from livseg_lib.preprocessing.windows import apply_window
 from livseg_lib.reporting.style import (
     BLACK,

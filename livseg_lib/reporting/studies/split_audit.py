@@ -9,8 +9,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from livseg_lib.evaluation.statistics.paired import verdict
-from livseg_lib.reporting.curves import metric_name
+from livseg_lib.evaluation.statistics import verdict
+from livseg_lib.reporting.charts import metric_name
 from livseg_lib.reporting.style import (
     BLACK,
     BLUE,
@@ -34,7 +34,7 @@ BY_SLICE, BY_PATIENT = (VERMILLION, ORANGE), (BLUE, SKY_BLUE)
 def split_audit_scores(values: pd.DataFrame, published: Mapping[str, tuple[str, float]]) -> Figure:
     """Every metric under every protocol, mean over patients with its interval, the published figure beside.
 
-    `values` is from `evaluation.statistics.inflation.protocol_values`; `published` maps a metric to (source
+    `values` is from `evaluation.inflation.protocol_values`; `published` maps a metric to (source
     letter, value). The loss has an axis of its own.
     """
     colours = protocol_colours(list(values["protocol"].unique()))
@@ -58,7 +58,7 @@ def split_audit_inflation(inflation: Mapping[str, pd.DataFrame]) -> Figure:
     """Differences of protocols with their intervals, a panel a question; zero is where nothing is gained.
 
     Maps who was examined (the network, the copyist) to a table as
-    `evaluation.statistics.inflation.inflation_table` gives it. The loss, which has no points, is left to
+    `evaluation.inflation.inflation_table` gives it. The loss, which has no points, is left to
     the tables.
     """
     tables = {who: table[table["metric"] != "loss"] for who, table in inflation.items()}
@@ -84,7 +84,7 @@ def split_audit_why(shares: pd.DataFrame, distances: pd.DataFrame) -> Figure:
     """Why a split by slice flatters: the neighbours are in the training set, and they are what helps.
 
     `shares`: protocol, distance (slices), share of held-out slices with a training slice of the same
-    patient at most so far away. `distances` is from `evaluation.statistics.inflation.by_distance`.
+    patient at most so far away. `distances` is from `evaluation.inflation.by_distance`.
     """
     pairs = list(distances["pair"].unique())
     fig = new_figure(WIDTH, 3.9)

@@ -13,8 +13,7 @@ from matplotlib.patches import Patch
 from skimage.segmentation import find_boundaries
 
 from livseg_lib.labels import TUMOR
-from livseg_lib.postprocessing.superpixel_candidates import Candidates
-from livseg_lib.postprocessing.superpixels import Superpixels
+from livseg_lib.postprocessing.superpixels import Candidates, Superpixels
 from livseg_lib.reporting.pictures import SOLID, draw_outlines, grid_of_tiles, legend
 from livseg_lib.reporting.style import ORANGE, PURPLE, SKY_BLUE, YELLOW, styled
 

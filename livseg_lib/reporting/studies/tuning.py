@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
-from livseg_lib.evaluation.statistics.paired import verdict
+from livseg_lib.evaluation.statistics import verdict
 from livseg_lib.reporting.charts import Intervals, dice_by_patient
 from livseg_lib.reporting.style import BLACK, BLUE, GREY, LIGHT_GREY, VERMILLION, WIDTH, new_figure, styled
 from livseg_lib.reporting.wording import p_words

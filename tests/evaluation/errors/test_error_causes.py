@@ -6,8 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from livseg_lib.evaluation.detection import lesion_overlap
-from livseg_lib.evaluation.errors.error_causes import (
+from livseg_lib.evaluation.error_causes import (
     add_causes,
     count_bright_textures,
     count_causes,
@@ -16,7 +15,8 @@ from livseg_lib.evaluation.errors.error_causes import (
     missed_by_contrast,
     volume_found,
 )
-from livseg_lib.evaluation.errors.error_objects import FEATURES, TrueCase, find_errors
+from livseg_lib.evaluation.errors import FEATURES, TrueCase, find_errors
+from livseg_lib.evaluation.lesions import lesion_overlap
 
 DEFAULTS = {"is_beside_tumor": False, "is_really": "liver", "neighbour": "none", "outside_share": 0.0}
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from livseg_lib.errors import InputError
-from livseg_lib.evaluation import detect_lesions
-from livseg_lib.evaluation.errors.error_objects import FEATURES, TrueCase, find_errors
-from livseg_lib.evaluation.errors.lesion_contrast import describe_lesions
+from livseg_lib.evaluation.contrast import describe_lesions
+from livseg_lib.evaluation.errors import FEATURES, TrueCase, find_errors
+from livseg_lib.evaluation.lesions import detect_lesions
 
 SPACING_MM = (5.0, 1.0, 1.0)
 SHAPE = (10, 60, 60)

@@ -7,14 +7,8 @@ import pandas as pd
 import pytest
 
 from livseg_lib.errors import InputError
-from livseg_lib.evaluation import detect_lesions
-from livseg_lib.evaluation.detection import lesion_overlap
-from livseg_lib.evaluation.errors.lesion_contrast import (
-    contrast_class,
-    count_false_alarms,
-    describe_lesions,
-    lesion_hits,
-)
+from livseg_lib.evaluation.contrast import contrast_class, count_false_alarms, describe_lesions, lesion_hits
+from livseg_lib.evaluation.lesions import detect_lesions, lesion_overlap
 
 SPACING_MM = (5.0, 1.0, 1.0)
 SHAPE = (12, 60, 60)

@@ -6,9 +6,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from livseg_lib.evaluation.errors.error_objects import TrueCase, find_errors
-from livseg_lib.evaluation.errors.painted_tumors import match_painted
-from livseg_lib.evaluation.errors.shared_errors import shared_false_positives, shared_misses
+from livseg_lib.evaluation.errors import (
+    TrueCase,
+    find_errors,
+    match_painted,
+    shared_false_positives,
+    shared_misses,
+)
 from livseg_lib.postprocessing.components import label_components
 
 SHAPE, SPACING_MM = (6, 40, 40), (5.0, 1.0, 1.0)

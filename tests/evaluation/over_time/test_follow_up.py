@@ -8,11 +8,13 @@ from hypothesis import strategies as st
 
 from livseg_lib.datasets.phantom import Lesion, make_phantom_follow_up, make_phantom_patient
 from livseg_lib.errors import InputError
-from livseg_lib.evaluation.over_time.follow_up import CHANGE_COLUMNS, TimePoint, compare_scans
-from livseg_lib.evaluation.over_time.size_response import (
+from livseg_lib.evaluation.follow_up import (
+    CHANGE_COLUMNS,
     RESPONSES,
+    TimePoint,
     categorize,
     choose_targets,
+    compare_scans,
     doubling_days,
     measurable_mm,
 )

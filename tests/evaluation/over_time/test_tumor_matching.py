@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from livseg_lib.errors import InputError
-from livseg_lib.evaluation.over_time.tumor_matching import TumorGroup, match_tumors
+from livseg_lib.evaluation.follow_up import TumorGroup, match_tumors
 
 SPACING = (2.0, 1.0, 1.0)
 

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import brier_score_loss
 
-from livseg_lib.evaluation.probabilities.calibration import (
+from livseg_lib.evaluation.probabilities import (
     BINS,
+    ProbabilityHistogram,
     brier_score,
     brier_skill,
     calibration_region,
@@ -19,7 +20,6 @@ from livseg_lib.evaluation.probabilities.calibration import (
     overconfidence,
     reliability_curve,
 )
-from livseg_lib.evaluation.probabilities.probability_histogram import ProbabilityHistogram
 
 
 def histogram(levels, reference) -> ProbabilityHistogram:

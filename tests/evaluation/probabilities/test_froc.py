@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from livseg_lib.errors import InputError
-from livseg_lib.evaluation.probabilities.froc import (
+from livseg_lib.evaluation.froc import (
     FALSE_POSITIVE_RATES,
     Candidates,
     find_candidates,

@@ -8,9 +8,9 @@ from hypothesis.extra.numpy import arrays
 from sklearn import metrics
 
 from livseg_lib.errors import InputError
-from livseg_lib.evaluation.probabilities import presence as p
-from livseg_lib.evaluation.probabilities.probability_histogram import is_predicted
-from livseg_lib.evaluation.statistics.bootstrap import bootstrap_interval
+from livseg_lib.evaluation import probabilities as p
+from livseg_lib.evaluation.probabilities import is_predicted
+from livseg_lib.evaluation.statistics import bootstrap_interval
 
 answers = st.integers(1, 30).flatmap(lambda n: st.tuples(*[arrays(bool, n)] * 2))
 

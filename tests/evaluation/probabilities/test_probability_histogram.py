@@ -7,13 +7,8 @@ from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score, roc_curve
 
 from livseg_lib.errors import InputError
-from livseg_lib.evaluation.overlap import overlap_counts
-from livseg_lib.evaluation.probabilities.probability_histogram import (
-    ProbabilityHistogram,
-    is_predicted,
-    level_of,
-    quantize,
-)
+from livseg_lib.evaluation.masks import overlap_counts
+from livseg_lib.evaluation.probabilities import ProbabilityHistogram, is_predicted, level_of, quantize
 
 
 def planes(seed: int, levels: int = 256) -> tuple[np.ndarray, np.ndarray]:

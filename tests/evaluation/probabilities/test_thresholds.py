@@ -4,9 +4,14 @@ import numpy as np
 import pytest
 
 from livseg_lib.errors import InputError
-from livseg_lib.evaluation.overlap import dice, overlap_counts
-from livseg_lib.evaluation.probabilities.probability_histogram import ProbabilityHistogram, is_predicted
-from livseg_lib.evaluation.probabilities.thresholds import THRESHOLDS, choose_threshold, dice_by_threshold
+from livseg_lib.evaluation.masks import dice, overlap_counts
+from livseg_lib.evaluation.probabilities import (
+    THRESHOLDS,
+    ProbabilityHistogram,
+    choose_threshold,
+    dice_by_threshold,
+    is_predicted,
+)
 
 
 def histogram(probabilities, reference) -> ProbabilityHistogram:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.stats import pearsonr, ttest_1samp
 
-from livseg_lib.evaluation.statistics.bland_altman import (
+from livseg_lib.evaluation.bland_altman import (
     AGREEMENT_COLUMNS,
     agreement_row,
     bland_altman,

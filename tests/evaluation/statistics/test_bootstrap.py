@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from livseg_lib.evaluation.statistics.bootstrap import bootstrap_interval, share_with_interval
+from livseg_lib.evaluation.statistics import bootstrap_interval, share_with_interval
 
 
 def test_coverage_of_a_normal_mean():
@@ -79,7 +79,7 @@ def test_drawing_in_portions_changes_nothing(monkeypatch):
         return drawn.mean(axis=axis).mean(axis=-1)
 
     whole = bootstrap_interval(values, mean)
-    monkeypatch.setattr("livseg_lib.evaluation.statistics.bootstrap.NUMBERS_AT_ONCE", 1000)
+    monkeypatch.setattr("livseg_lib.evaluation.statistics.NUMBERS_AT_ONCE", 1000)
     assert bootstrap_interval(values, mean) == whole
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from livseg_lib.evaluation.statistics.cohort import COHORT_COLUMNS, describe_cohort
+from livseg_lib.evaluation.statistics import COHORT_COLUMNS, describe_cohort
 
 ROWS = pd.DataFrame(
     {

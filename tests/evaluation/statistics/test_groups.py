@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import permutation_test
 
-from livseg_lib.evaluation.statistics.groups import DIFFERENCE_COLUMNS, bands, group_differences, group_means
+from livseg_lib.evaluation.statistics import DIFFERENCE_COLUMNS, bands, group_differences, group_means
 
 PATIENTS = [f"p{number}" for number in range(9)]
 FACTS = pd.DataFrame({"site": list("AAAABBBCC")}, index=PATIENTS)

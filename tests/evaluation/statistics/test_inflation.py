@@ -7,8 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from livseg_lib.evaluation.overlap import dice, overlap_counts
-from livseg_lib.evaluation.statistics.inflation import (
+from livseg_lib.evaluation.inflation import (
     OVERLAPS,
     SLICE_METRICS,
     bce_dice_loss,
@@ -18,6 +17,7 @@ from livseg_lib.evaluation.statistics.inflation import (
     protocol_values,
     score_held_out,
 )
+from livseg_lib.evaluation.masks import dice, overlap_counts
 
 planes = arrays.arrays(np.uint8, (3, 4, 4), elements=st.integers(1, 254))
 masks = arrays.arrays(bool, (3, 4, 4))

@@ -8,16 +8,20 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from livseg_lib.evaluation.probabilities.calibration import calibration_scores
-from livseg_lib.evaluation.probabilities.froc import Candidates, froc_score, recall_with_interval
-from livseg_lib.evaluation.probabilities.presence import accuracy_interval
-from livseg_lib.evaluation.probabilities.probability_histogram import ProbabilityHistogram
-from livseg_lib.evaluation.statistics.bland_altman import compare_with_reference
-from livseg_lib.evaluation.statistics.bootstrap import bootstrap_interval, share_with_interval
-from livseg_lib.evaluation.statistics.cohort import describe_cohort
-from livseg_lib.evaluation.statistics.groups import group_differences, group_means
-from livseg_lib.evaluation.statistics.inflation import by_distance, inflation_table, protocol_values
-from livseg_lib.evaluation.statistics.paired import compare_systems, patient_scores, sign_flip_test
+from livseg_lib.evaluation.bland_altman import compare_with_reference
+from livseg_lib.evaluation.froc import Candidates, froc_score, recall_with_interval
+from livseg_lib.evaluation.inflation import by_distance, inflation_table, protocol_values
+from livseg_lib.evaluation.probabilities import ProbabilityHistogram, accuracy_interval, calibration_scores
+from livseg_lib.evaluation.statistics import (
+    bootstrap_interval,
+    compare_systems,
+    describe_cohort,
+    group_differences,
+    group_means,
+    patient_scores,
+    share_with_interval,
+    sign_flip_test,
+)
 
 N = 16
 """Patients: more than FLIPS has ways for, so that p values are drawn as well."""

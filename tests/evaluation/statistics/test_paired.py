@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy.stats import ttest_1samp, wilcoxon
 
 from livseg_lib.errors import InputError
-from livseg_lib.evaluation.statistics.paired import (
+from livseg_lib.evaluation.statistics import (
     COLUMNS,
     FLIPS,
     compare_pairs,

@@ -11,31 +11,28 @@ import pytest
 
 from livseg_lib.datasets.case import Case
 from livseg_lib.errors import InputError
-from livseg_lib.experiments.cascade_parts import candidate_training
-from livseg_lib.experiments.cascade_parts.around_liver import extract_around_liver
-from livseg_lib.experiments.cascade_parts.candidate_training import (
+from livseg_lib.inference.cascade import ForestPart, Step, run_cascade
+from livseg_lib.labels import structure_mask
+from livseg_lib.models import build_model
+from livseg_lib.postprocessing.candidates import FEATURES, candidate_features
+from livseg_lib.postprocessing.forest import load_forest, permutation_importance, save_forest
+from livseg_lib.preprocessing.recipe import Recipe
+from livseg_lib.runs import RunFolders
+from livseg_lib.studies import cascades
+from livseg_lib.studies.cascades import (
     UNFILTERED,
     OutOfFold,
+    assemble_cascade,
     at_probability,
     deal_parts,
     describe_candidates,
+    extract_around_liver,
     keep_all_forest,
     out_of_fold_candidates,
     train_forest,
     unfiltered_cascade,
 )
-from livseg_lib.experiments.cascade_parts.cascades import assemble_cascade
-from livseg_lib.experiments.plan import TrainingPlan
-from livseg_lib.experiments.train_system import TrainedSystem, train_system
-from livseg_lib.inference.cascade import Step, run_cascade
-from livseg_lib.inference.parts import ForestPart
-from livseg_lib.labels import structure_mask
-from livseg_lib.models import build_model
-from livseg_lib.paths import RunFolders
-from livseg_lib.postprocessing.candidates import FEATURES, candidate_features
-from livseg_lib.postprocessing.forest import permutation_importance
-from livseg_lib.postprocessing.forest_file import load_forest, save_forest
-from livseg_lib.preprocessing import Recipe
+from livseg_lib.studies.training import TrainedSystem, TrainingPlan, train_system
 from livseg_lib.training.fit import Stage
 from livseg_lib.training.model_folder import TrainedModel, save_model
 from livseg_lib.volumes import Volume
@@ -151,8 +148,8 @@ def test_no_candidate_comes_from_a_network_that_had_seen_its_patient(cohort, tmp
         rows = [{"patient": c.patient, "case": c.case_id, "is_tumor": True} for c in of_part]
         return pd.DataFrame(rows).assign(by=steps[0].part.trained.system)
 
-    monkeypatch.setattr(candidate_training, "train_system", train)
-    monkeypatch.setattr(candidate_training, "describe_candidates", find)
+    monkeypatch.setattr(cascades, "train_system", train)
+    monkeypatch.setattr(cascades, "describe_candidates", find)
     found = out_of_fold_candidates(PLAN, slices, cases, folder, tmp_path / "training", parts=2)
     assert sorted(found.candidates.case) == ["a", "b", "b2", "c", "d"]  # each case once, no v, no t
     for part, given in enumerate(seen.values()):

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from livseg_lib.evaluation import detect_lesions, score_case
-from livseg_lib.experiments.cascade_parts.filter_effect import MEASURES, compare_filter, filter_scores
-from livseg_lib.inference import Evaluation
+from livseg_lib.evaluation.cases import score_case
+from livseg_lib.evaluation.lesions import detect_lesions
+from livseg_lib.inference.evaluate import Evaluation
+from livseg_lib.studies.cascades import MEASURES, compare_filter, filter_scores
 
 SHAPE, SPACING_MM = (3, 40, 40), (3.0, 1.0, 1.0)
 

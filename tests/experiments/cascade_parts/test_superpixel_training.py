@@ -10,16 +10,16 @@ import pytest
 
 from livseg_lib.datasets.case import Case
 from livseg_lib.errors import InputError
-from livseg_lib.experiments.cascade_parts import superpixel_checks, superpixel_training, superpixel_views
-from livseg_lib.postprocessing.superpixel_candidates import CandidateRecipe
+from livseg_lib.postprocessing.superpixels import CandidateRecipe
 from livseg_lib.preprocessing.patches import PatchRecipe
 from livseg_lib.reporting.studies.superpixels import patch_sheet, superpixel_scales
-from livseg_lib.training.classifier_folder import TrainedClassifier
+from livseg_lib.studies import superpixels
 from livseg_lib.training.fit import Stage
+from livseg_lib.training.model_folder import TrainedClassifier
 from livseg_lib.volumes import Volume
 
 SPACING, SHAPE = (3.0, 2.0, 2.0), (26, 40, 40)
-PLAN = superpixel_training.ClassifierPlan(
+PLAN = superpixels.ClassifierPlan(
     stages=(Stage(1, 0.001),),
     options={"filters": 2, "columns": 2, "stages": 2},
     candidates=CandidateRecipe((12.0, 20.0), 2.0),
@@ -51,8 +51,8 @@ CASES = [case("a", 12), case("b", 10), case("c", 12), case("d", 12)]
 def trained(tmp_path_factory):
     """Patches, the folder they lie in, the classifier and its history."""
     folder = tmp_path_factory.mktemp("j")
-    patches = superpixel_training.extract_split(CASES, SPLIT, PLAN, folder, workers=1)
-    found = superpixel_training.train_classifier(PLAN, patches, folder, folder / "training", "run")
+    patches = superpixels.extract_split(CASES, SPLIT, PLAN, folder, workers=1)
+    found = superpixels.train_classifier(PLAN, patches, folder, folder / "training", "run")
     return patches, folder, *found
 
 
@@ -67,7 +67,7 @@ def test_a_training_is_balanced_and_goes_on_where_it_was(trained):
     facts = classifier.training
     assert facts["n_train_patients"] == 2 and facts["n_patches"] == 3 * facts["n_tumor_patches"]
     assert len(history) == 1 and {"accuracy", "val_loss", "val_accuracy"} <= set(history)
-    again, _ = superpixel_training.train_classifier(PLAN, patches, folder, folder / "training", "run")
+    again, _ = superpixels.train_classifier(PLAN, patches, folder, folder / "training", "run")
     for one, other in zip(classifier.network.get_weights(), again.network.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
 
@@ -76,7 +76,7 @@ def test_nothing_to_find_in_training_is_refused(trained):
     patches, folder, _, _ = trained
     with pytest.raises(InputError):
         none = patches[patches.region == "liver"]
-        superpixel_training.train_classifier(PLAN, none, folder, folder / "none", "run")
+        superpixels.train_classifier(PLAN, none, folder, folder / "none", "run")
 
 
 class DarkIsTumor:
@@ -93,8 +93,8 @@ SEER = TrainedClassifier("j", "none", {}, DarkIsTumor(), PLAN.candidates, PLAN.p
 
 
 def test_the_threshold_suits_the_validation_patients():
-    threshold = superpixel_checks.choose_superpixel_threshold(SEER, CASES[2:3])
-    [painted] = superpixel_checks.paint_cases(SEER, CASES[2:3])
+    threshold = superpixels.choose_superpixel_threshold(SEER, CASES[2:3])
+    [painted] = superpixels.paint_cases(SEER, CASES[2:3])
     tumor = painted.truth == 2
 
     def found(at: float) -> float:
@@ -105,8 +105,8 @@ def test_the_threshold_suits_the_validation_patients():
 
 
 def test_the_contours_effect_is_measured_beside_the_ceiling():
-    seer = replace(SEER, threshold=superpixel_checks.choose_superpixel_threshold(SEER, CASES[2:3]))
-    effect = superpixel_checks.contour_effect(seer, CASES[2:4])
+    seer = replace(SEER, threshold=superpixels.choose_superpixel_threshold(SEER, CASES[2:3]))
+    effect = superpixels.contour_effect(seer, CASES[2:4])
     assert effect.case.tolist() == ["c", "d"] and effect.patient.iloc[0] == "patient c"
     assert effect.tumor_ml.iloc[0] == pytest.approx((ball((39, 34, 44), 12)).sum() * 12 / 1000)
     assert (effect.dice_after > effect.dice_before).all() and (effect.faultless_dice > 0.5).all()
@@ -115,18 +115,18 @@ def test_the_contours_effect_is_measured_beside_the_ceiling():
 def test_pictures_of_it_can_be_drawn(trained):
     patches, folder, classifier, _ = trained
     for judged_by in (None, classifier):
-        view = superpixel_views.superpixel_view(PLAN.candidates, CASES[2], judged_by)
+        view = superpixels.superpixel_view(PLAN.candidates, CASES[2], judged_by)
         assert len(view["values"]) == len(view["candidates"].table) and (view["labels"] == 2).any()
         assert superpixel_scales(**view, meaning="Candidate").axes
-    pictures = superpixel_views.patch_pictures(patches, folder, 6, 2, seed=1)
+    pictures = superpixels.patch_pictures(patches, folder, 6, 2, seed=1)
     assert [picture.title.split(",")[0] for picture in pictures] == ["tumour"] * 2 + ["liver"] * 2
     assert all((picture.labels == 2).any() for picture in pictures) and patch_sheet(pictures).axes
 
 
 def test_a_tumour_is_shown_before_and_after_the_contour():
-    grey, truth, views = superpixel_views.contour_views(SEER, CASES[2])
+    grey, truth, views = superpixels.contour_views(SEER, CASES[2])
     assert list(views) == ["superpixels", "active contour"]
     assert {grey.shape, truth.shape, *(view.shape for view in views.values())} == {grey.shape}
     assert (truth == 2).any() and (views["superpixels"] == 2).any()
     with pytest.raises(InputError, match="no tumour"):
-        superpixel_views.contour_views(SEER, case("e", np.nan))
+        superpixels.contour_views(SEER, case("e", np.nan))

@@ -11,18 +11,17 @@ import pytest
 
 from livseg_lib.datasets.case import Case
 from livseg_lib.errors import InputError
-from livseg_lib.experiments import train_network
-from livseg_lib.experiments.errors import class_imbalance
-from livseg_lib.experiments.errors.class_imbalance import (
+from livseg_lib.labels import structure_mask
+from livseg_lib.preprocessing.recipe import Recipe
+from livseg_lib.studies import losses
+from livseg_lib.studies.losses import (
     LossStudy,
     chosen_thresholds,
     compare_losses,
     loss_plans,
     operating_points,
 )
-from livseg_lib.experiments.plan import TrainingPlan
-from livseg_lib.labels import structure_mask
-from livseg_lib.preprocessing import Recipe
+from livseg_lib.studies.training import TrainingPlan, train_network
 from livseg_lib.training.fit import Stage
 from livseg_lib.volumes import Volume
 
@@ -112,7 +111,7 @@ def oracles(monkeypatch):
         history = pd.DataFrame({"epoch": [1], "loss": [0.5], "tumor_dice": [0.1], "seconds": [1.0]})
         return {"bce": shy, "weighted_bce": bold}[plan.loss], history
 
-    monkeypatch.setattr(class_imbalance, "train_network", train)
+    monkeypatch.setattr(losses, "train_network", train)
     return seen
 
 

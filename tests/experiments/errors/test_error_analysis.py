@@ -8,17 +8,22 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from livseg_lib.datasets import find_cases
 from livseg_lib.datasets.case import Case
+from livseg_lib.datasets.catalogue import find_cases
 from livseg_lib.datasets.phantom import write_phantom
-from livseg_lib.evaluation.errors.error_objects import TrueCase, find_errors
-from livseg_lib.experiments.errors.error_analysis import least_sharing, study_errors, systems_with_predictions
-from livseg_lib.experiments.errors.error_pictures import systems_to_show, worst_cases
-from livseg_lib.experiments.errors.error_remedies import filter_remedy, loss_remedies
-from livseg_lib.paths import RunFolders
-from livseg_lib.predictions import keep_prediction
-from livseg_lib.reporting import write_table
-from livseg_lib.volumes import Volume
+from livseg_lib.evaluation.errors import TrueCase, find_errors
+from livseg_lib.reporting.tables import write_table
+from livseg_lib.runs import RunFolders
+from livseg_lib.studies.errors import (
+    filter_remedy,
+    least_sharing,
+    loss_remedies,
+    study_errors,
+    systems_to_show,
+    systems_with_predictions,
+    worst_cases,
+)
+from livseg_lib.volumes import Volume, keep_prediction
 
 
 def score(system: str, patient: str, dice: float, **others) -> dict:

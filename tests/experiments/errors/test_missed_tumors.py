@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from livseg_lib.experiments.errors.class_imbalance import LossStudy
-from livseg_lib.experiments.errors.missed_tumors import (
+from livseg_lib.studies.losses import (
+    LossStudy,
     differences_from,
     operating_curve,
     recall_by_contrast,

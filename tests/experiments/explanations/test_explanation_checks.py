@@ -11,25 +11,22 @@ import pytest
 from keras import layers
 
 from livseg_lib.datasets.case import Case
-from livseg_lib.experiments.explanations import explanation_checks
-from livseg_lib.experiments.explanations.explained_networks import (
+from livseg_lib.inference.cascade import StepPlan, save_cascade
+from livseg_lib.models import build_model
+from livseg_lib.preprocessing.recipe import Recipe
+from livseg_lib.runs import RunFolders
+from livseg_lib.studies import explain
+from livseg_lib.studies.explain import (
     ExplainedNetwork,
     choose_slices,
-    find_networks,
-)
-from livseg_lib.experiments.explanations.explanation_pictures import (
     explain_levels,
     explain_slice,
+    find_networks,
     occlude_slice,
     read_slice,
 )
-from livseg_lib.inference.cascade_folder import StepPlan, save_cascade
-from livseg_lib.models import build_model
-from livseg_lib.paths import RunFolders
-from livseg_lib.predictions import keep_prediction
-from livseg_lib.preprocessing import Recipe
 from livseg_lib.training.model_folder import TrainedModel, save_model
-from livseg_lib.volumes import Volume
+from livseg_lib.volumes import Volume, keep_prediction
 
 SHAPE, SPACING_MM = (4, 32, 32), (5.0, 2.0, 2.0)
 RECIPE = Recipe(windows=("stored",), size=32)
@@ -77,7 +74,7 @@ def folders(tmp_path) -> RunFolders:
 
 
 def test_each_patient_with_the_structure_gives_a_picture_and_its_own_outline(folders):
-    [asked] = explanation_checks.gather_pictures([bright_network()], CASES, "tumor", folders)
+    [asked] = explain.gather_pictures([bright_network()], CASES, "tumor", folders)
     assert asked.patients == ["1", "2"] and not asked.unseen and asked.channel == 1
     for truth, region, name in zip(asked.truths, asked.regions, ("volume-1", "volume-2"), strict=True):
         np.testing.assert_array_equal(truth, TRUTHS[name][1] == 2)
@@ -85,8 +82,8 @@ def test_each_patient_with_the_structure_gives_a_picture_and_its_own_outline(fol
 
 
 def test_a_map_that_is_the_picture_beats_its_rivals_and_random_weights_change_it(folders):
-    [asked] = explanation_checks.gather_pictures([bright_network()], CASES, "tumor", folders)
-    sanity, pointing = explanation_checks.check_network(asked, 2, seed=3)
+    [asked] = explain.gather_pictures([bright_network()], CASES, "tumor", folders)
+    sanity, pointing = explain.check_network(asked, 2, seed=3)
     assert sanity.randomized_layers.tolist() == [0, 1, 2] and (sanity.layers == 2).all()
     assert sanity.rank_correlation[0] == 1 and sanity.similarity[0] == 1
     assert (sanity.n_pictures == 2).all()
@@ -102,7 +99,7 @@ def test_a_slice_that_a_system_never_shows_is_listed(folders):
     network = ExplainedNetwork(bright_network().trained, "bright", "box", 0.0)
     blind = np.zeros(SHAPE, np.uint8)
     keep_prediction(blind, CASES[0].read_volume(), folders.predictions("bright"), "volume-1")
-    [asked] = explanation_checks.gather_pictures([network], CASES, "tumor", folders)
+    [asked] = explain.gather_pictures([network], CASES, "tumor", folders)
     assert asked.unseen == ["1"] and asked.patients == ["2"]
     assert asked.views[0].region.start == (0, 4, 4)
 

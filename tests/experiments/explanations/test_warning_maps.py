@@ -10,15 +10,9 @@ import pytest
 from keras import layers
 
 from livseg_lib.datasets.case import Case
-from livseg_lib.experiments.explanations.explained_networks import ExplainedNetwork
-from livseg_lib.experiments.explanations.warning_maps import (
-    WARNING_COLUMNS,
-    study_warnings,
-    summarize_warnings,
-    who_warns,
-)
-from livseg_lib.preprocessing import Recipe
-from livseg_lib.preprocessing.network_input import NetworkInput
+from livseg_lib.preprocessing.recipe import NetworkInput, Recipe
+from livseg_lib.studies.explain import ExplainedNetwork
+from livseg_lib.studies.warnings import WARNING_COLUMNS, study_warnings, summarize_warnings, who_warns
 from livseg_lib.training.model_folder import TrainedModel
 
 RECIPE = Recipe(windows=("liver",), size=32)

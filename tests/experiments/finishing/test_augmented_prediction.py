@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 from livseg_lib.datasets.case import Case
-from livseg_lib.experiments.finishing.augmented_prediction import score_variants, summarize_variants
-from livseg_lib.preprocessing import Recipe
+from livseg_lib.preprocessing.recipe import Recipe
+from livseg_lib.studies.finishing import score_variants, summarize_variants
 from livseg_lib.training.model_folder import TrainedModel
 from livseg_lib.volumes import Volume
 

@@ -10,21 +10,19 @@ import pandas as pd
 import pytest
 
 from livseg_lib.datasets.case import Case
-from livseg_lib.experiments.finishing import finished_systems
-from livseg_lib.experiments.finishing.finished_systems import (
+from livseg_lib.inference.cascade import PARTS, StepPlan, chosen_finishes, load_cascade, save_cascade
+from livseg_lib.inference.evaluate import evaluate_labels
+from livseg_lib.runs import RunFolders
+from livseg_lib.studies import finishing
+from livseg_lib.studies.finishing import (
     adopt_finishes,
     compare_finished,
     stored_scores,
     try_finishes,
     unfinished_cascade,
 )
-from livseg_lib.experiments.records import record_evaluations
-from livseg_lib.inference import evaluate_labels
-from livseg_lib.inference.cascade_finishes import chosen_finishes
-from livseg_lib.inference.cascade_folder import PARTS, StepPlan, load_cascade, save_cascade
-from livseg_lib.paths import RunFolders
-from livseg_lib.predictions import load_prediction
-from livseg_lib.volumes import Volume
+from livseg_lib.studies.records import record_evaluations
+from livseg_lib.volumes import Volume, load_prediction
 
 SPACING_MM = (5.0, 2.0, 2.0)
 NAME = "cascade_25d"
@@ -111,7 +109,7 @@ def test_a_second_study_starts_from_what_the_cascade_found_itself(folders):
 def test_a_kill_between_predictions_is_mended(folders, monkeypatch):
     found = stored(folders)
     with monkeypatch.context() as patched:
-        patched.setattr(finished_systems, "_record", lambda *_: 1 / 0)
+        patched.setattr(finishing, "_record", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             adopt_finishes(load_cascade(folders.model(NAME)), FINISHES, CASES, folders, seed=1)
     unfinished_cascade(NAME, folders, CASES, seed=1)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from livseg_lib.datasets.case import Case
-from livseg_lib.experiments.finishing import finishing_choice
-from livseg_lib.experiments.finishing.finishing_choice import Outlined, choose_finishes, outline_cases
+from livseg_lib.studies import finishing
+from livseg_lib.studies.finishing import Outlined, choose_finishes, outline_cases
 from livseg_lib.volumes import Volume
 
 SPACING_MM = (5.0, 2.0, 2.0)
@@ -85,7 +85,7 @@ def test_a_gain_of_next_to_nothing_is_none(monkeypatch, pixels, reason):
 
     broken = reference.copy()
     broken.ravel()[:400] = 0
-    monkeypatch.setattr(finishing_choice, "FINISHES", {"mend": mend})
+    monkeypatch.setattr(finishing, "FINISHES", {"mend": mend})
     kept, table = choose_finishes([outlined(broken, reference=reference)], ("liver",))
     assert table.reason.tolist() == [reason] and kept == (("mend",) if reason == "helps" else ())
 
@@ -94,7 +94,7 @@ def test_of_two_that_do_the_same_the_first_is_kept(monkeypatch):
     def first(labels, spacing_mm):
         return np.where(labels == 2, np.uint8(1), labels)
 
-    monkeypatch.setattr(finishing_choice, "FINISHES", {"first": first, "second": partial(first)})
+    monkeypatch.setattr(finishing, "FINISHES", {"first": first, "second": partial(first)})
     reference = np.where(truth() == 2, np.uint8(1), truth())
     kept, table = choose_finishes([outlined(truth(), reference=reference)], BOTH)
     assert kept == ("first",) and reasons(table) == {"first": "helps", "second": "changes nothing"}
@@ -113,7 +113,7 @@ class Finder:
 
 
 def test_cases_are_cut_to_what_matters_and_may_be_empty(monkeypatch):
-    monkeypatch.setattr(finishing_choice, "outline", lambda _, volume: (volume.voxels > 0).astype(np.uint8))
+    monkeypatch.setattr(finishing, "outline", lambda _, volume: (volume.voxels > 0).astype(np.uint8))
     voxels = np.zeros((6, 20, 20), np.int16)
     voxels[1:5, 2:14, 2:15] = 100
     cases = [

@@ -10,14 +10,19 @@ import pytest
 
 from livseg_lib.datasets.case import Case
 from livseg_lib.errors import InputError
-from livseg_lib.experiments import record_evaluations
-from livseg_lib.experiments.finishing.agreement_study import lesion_rows, study_agreement, summarize_agreement
-from livseg_lib.experiments.finishing.majority_vote import assemble_vote, evaluate_vote, find_members
-from livseg_lib.inference.agreement import majority_vote
-from livseg_lib.paths import RunFolders
-from livseg_lib.predictions import keep_prediction, load_prediction
-from livseg_lib.reporting import SYSTEMS_COLUMNS
-from livseg_lib.volumes import Volume
+from livseg_lib.inference.variants import majority_vote
+from livseg_lib.reporting.tables import SYSTEMS_COLUMNS
+from livseg_lib.runs import RunFolders
+from livseg_lib.studies.agreement import (
+    assemble_vote,
+    evaluate_vote,
+    find_members,
+    lesion_rows,
+    study_agreement,
+    summarize_agreement,
+)
+from livseg_lib.studies.records import record_evaluations
+from livseg_lib.volumes import Volume, keep_prediction, load_prediction
 
 SHAPE, SPACING_MM = (4, 20, 20), (5.0, 2.0, 2.0)  # 0.02 ml a voxel
 MEMBERS = ("unet", "manet", "unet3d")

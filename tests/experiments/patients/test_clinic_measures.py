@@ -8,18 +8,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from livseg_lib.datasets import find_cases
 from livseg_lib.datasets.case import Case
+from livseg_lib.datasets.catalogue import find_cases
 from livseg_lib.datasets.phantom import write_phantom
-from livseg_lib.experiments.patients.clinic_measures import (
+from livseg_lib.preprocessing.recipe import Recipe
+from livseg_lib.runs import RunFolders
+from livseg_lib.studies.patients import (
     PATIENT_COLUMNS,
     best_systems,
-    cohort_groups,
-    measure_cases,
-)
-from livseg_lib.experiments.patients.follow_up_study import (
     change_rows,
+    cohort_groups,
     compare_all,
+    measure_cases,
     most_tumors,
     outline_twice,
     plan_growth,
@@ -27,10 +27,7 @@ from livseg_lib.experiments.patients.follow_up_study import (
     scan_twice,
     slices_of_changes,
 )
-from livseg_lib.paths import RunFolders
-from livseg_lib.predictions import keep_prediction
-from livseg_lib.preprocessing import Recipe
-from livseg_lib.volumes import Volume
+from livseg_lib.volumes import Volume, keep_prediction
 
 SHAPE, SPACING = (6, 20, 24), (2.0, 1.0, 1.0)
 

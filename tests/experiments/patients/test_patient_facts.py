@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from livseg_lib.datasets.case import Case
-from livseg_lib.experiments.patients.patient_facts import FACTORS, NO_TUMOR, liver_brightness, patient_facts
+from livseg_lib.studies.patients import FACTORS, NO_TUMOR, liver_brightness, patient_facts
 from livseg_lib.volumes import NativeGrid, Volume
 
 CASES = pd.DataFrame(

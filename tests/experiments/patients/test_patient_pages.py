@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from livseg_lib.datasets.case import Case
-from livseg_lib.experiments.patients.patient_pages import missing_from, patient_view, systems_with_predictions
-from livseg_lib.paths import RunFolders
+from livseg_lib.runs import RunFolders
+from livseg_lib.studies.patients import missing_from, patient_view, systems_with_predictions
 from livseg_lib.volumes import Volume
 
 SHAPE = (6, 20, 20)

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from livseg_lib.experiments import TrainingPlan
-from livseg_lib.experiments.protocols.tuning import SearchSpace, TuningPlan, tune
+from livseg_lib.studies.training import TrainingPlan
+from livseg_lib.studies.tuning import SearchSpace, TuningPlan, tune
 from livseg_lib.training.fit import Stage
 
 START = TrainingPlan(

@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 
 from livseg_lib.errors import InputError
-from livseg_lib.experiments import TrainingPlan
-from livseg_lib.experiments.protocols import cross_validation
-from livseg_lib.experiments.protocols.cross_validation import (
+from livseg_lib.studies import tuning
+from livseg_lib.studies.training import TrainingPlan
+from livseg_lib.studies.tuning import (
     cross_validate,
     describe_slices,
     development_slices,
@@ -94,7 +94,7 @@ def trainings(monkeypatch):
         (checkpoints / "weights").mkdir(parents=True)
         return ThresholdNetwork(), pd.DataFrame({"loss": [0.9, 0.5], "seconds": [1.0, 2.0]})
 
-    monkeypatch.setattr(cross_validation, "train_network", train)
+    monkeypatch.setattr(tuning, "train_network", train)
     return recorder.calls
 
 
@@ -143,7 +143,7 @@ def test_a_scored_fold_is_not_trained_again_but_another_plan_is(extracted, train
 
 def test_a_fold_that_stopped_before_it_was_scored_goes_on_from_its_checkpoint(extracted, monkeypatch):
     folder, slices = extracted
-    monkeypatch.setattr(cross_validation, "score_patients", lambda *_: 1 / 0)
+    monkeypatch.setattr(tuning, "score_patients", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         validate_fold(PLAN, slices, 0, folder, folder / "checkpoints")
     (kept,) = (folder / "checkpoints").iterdir()

@@ -7,24 +7,25 @@ import pandas as pd
 import pytest
 
 from livseg_lib.errors import InputError
-from livseg_lib.evaluation.statistics.inflation import inflation_table
-from livseg_lib.experiments import TrainingPlan
-from livseg_lib.experiments.protocols.copyist import Copyist, resemblance_pictures
-from livseg_lib.experiments.protocols.split_audit import (
+from livseg_lib.evaluation.inflation import inflation_table
+from livseg_lib.labels import TUMOR
+from livseg_lib.reporting.pages.systems import headline_cards, is_by_patient
+from livseg_lib.reporting.tables import update_systems_table
+from livseg_lib.sampling.splits import audit_protocols, deal_protocols, mark_positives
+from livseg_lib.studies.split_audit import (
+    Copyist,
     NetworkPredictor,
     audit_questions,
     audit_systems_rows,
     choose_audit_slices,
     neighbour_shares,
     own_slices,
+    resemblance_pictures,
     run_audit,
     stored_rows,
     training_seconds,
 )
-from livseg_lib.labels import TUMOR
-from livseg_lib.reporting import update_systems_table
-from livseg_lib.reporting.pages.systems import headline_cards, is_by_patient
-from livseg_lib.sampling.protocols import audit_protocols, deal_protocols, mark_positives
+from livseg_lib.studies.training import TrainingPlan
 from livseg_lib.training.fit import Stage
 
 PATIENTS, DEPTH, SIZE, FOLDS = 6, 6, 16, 3

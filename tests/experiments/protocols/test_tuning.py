@@ -15,7 +15,7 @@ from killable_study import SPACE, START, TUNING, MadeUpScore
 from optuna.trial import TrialState
 
 from livseg_lib.errors import InputError
-from livseg_lib.experiments.protocols.tuning import (
+from livseg_lib.studies.tuning import (
     IMPORTANCE_NEEDS,
     PARAMETERS,
     best_against_start,

@@ -11,7 +11,7 @@ from network_graph import sources
 from thin_networks import thin
 
 from livseg_lib.errors import InputError
-from livseg_lib.inference.explain.map_layers import encoder_maps, find_map, layer_maps
+from livseg_lib.inference.explain import encoder_maps, find_map, layer_maps
 from livseg_lib.models import MODELS
 
 BOTTLENECKS = {

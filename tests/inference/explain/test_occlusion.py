@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from keras import layers
 
 from livseg_lib.errors import InputError
-from livseg_lib.inference.explain.occlusion import covered, occlusion_drops, patch_boxes, pixels_of
+from livseg_lib.inference.explain import covered, occlusion_drops, patch_boxes, pixels_of
 
 
 def same_as_picture(shape: tuple[int, ...]) -> keras.Model:

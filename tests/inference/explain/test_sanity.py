@@ -8,7 +8,7 @@ import pytest
 from keras import layers
 from thin_networks import thin
 
-from livseg_lib.inference.explain.sanity import count_layers, randomize_from_output
+from livseg_lib.inference.explain import count_layers, randomize_from_output
 from livseg_lib.models import MODELS
 
 

@@ -9,9 +9,7 @@ from keras import layers
 from thin_networks import thin
 
 from livseg_lib.errors import InputError
-from livseg_lib.inference.explain.map_layers import encoder_maps
-from livseg_lib.inference.explain.sanity import randomize_from_output
-from livseg_lib.inference.explain.seg_grad_cam import logits, seg_grad_cam
+from livseg_lib.inference.explain import encoder_maps, logits, randomize_from_output, seg_grad_cam
 from livseg_lib.models import MODELS
 
 

@@ -7,10 +7,9 @@ import numpy as np
 import pytest
 from keras import layers
 
-from livseg_lib.inference.explain.slice_view import SliceView, outlined, view_slice
-from livseg_lib.preprocessing import Recipe, prepare_labels, prepare_volume
-from livseg_lib.preprocessing.network_input import OWN_PICTURE, NetworkInput
-from livseg_lib.preprocessing.region import Region, crop_volume, whole_scan
+from livseg_lib.inference.explained_slice import SliceView, outlined, view_slice
+from livseg_lib.preprocessing.geometry import Region, crop_volume, whole_scan
+from livseg_lib.preprocessing.recipe import OWN_PICTURE, NetworkInput, Recipe, prepare_labels, prepare_volume
 from livseg_lib.training.model_folder import TrainedModel
 from livseg_lib.volumes import Volume
 

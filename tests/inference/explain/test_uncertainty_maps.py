@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from livseg_lib.errors import InputError
-from livseg_lib.inference.augmented import predict_augmented
-from livseg_lib.inference.explain.uncertainty import over_models, over_variants
+from livseg_lib.inference.explain import over_models, over_variants
+from livseg_lib.inference.variants import predict_augmented
 
 
 @pytest.fixture

@@ -14,12 +14,7 @@ import pytest
 
 from livseg_lib.errors import InputError
 from livseg_lib.reporting.pages.links import broken_links, external_resources
-from livseg_lib.reporting.pages.patient_page import (
-    PatientView,
-    page_bytes,
-    remove_pages,
-    write_patient_page,
-)
+from livseg_lib.reporting.pages.patient_page import PatientView, page_bytes, remove_pages, write_patient_page
 
 SHAPE, SPACING = (12, 60, 80), (4.0, 1.0, 1.0)
 HOSTILE = "</script><script>alert('x')</script>"

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from livseg_lib.datasets.case import Case
-from livseg_lib.reporting.lesion_pictures import lesion_picture
+from livseg_lib.reporting.pictures import lesion_picture
 from livseg_lib.reporting.studies.class_imbalance import (
     conclude_losses,
     operating_curves,

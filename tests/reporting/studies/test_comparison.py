@@ -9,11 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.text import Text
 
-from livseg_lib.evaluation.statistics.paired import compare_systems
-from livseg_lib.reporting.direct_labels import spread, system_look
+from livseg_lib.evaluation.statistics import compare_systems
 from livseg_lib.reporting.studies.comparison import curves_of_systems, paired_differences
 from livseg_lib.reporting.studies.cost import cost_against_dice
-from livseg_lib.reporting.style import BLUE, GREY
+from livseg_lib.reporting.style import BLUE, GREY, spread, system_look
 
 SYSTEMS = [f"system{number}" for number in range(10)]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from livseg_lib.evaluation.statistics.paired import compare_systems
+from livseg_lib.evaluation.statistics import compare_systems
 from livseg_lib.reporting.studies.conclusions import conclude
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from livseg_lib.reporting import recall_by_size
+from livseg_lib.reporting.studies.lesion_sizes import recall_by_size
 
 CLASSES = ("< 10 mm", "10 to 20 mm", "> 50 mm")
 

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from livseg_lib.evaluation.over_time.follow_up import TimePoint, compare_scans
-from livseg_lib.evaluation.statistics.bland_altman import compare_with_reference
-from livseg_lib.evaluation.statistics.cohort import describe_cohort
+from livseg_lib.evaluation.bland_altman import compare_with_reference
+from livseg_lib.evaluation.follow_up import TimePoint, compare_scans
+from livseg_lib.evaluation.statistics import describe_cohort
 from livseg_lib.reporting.studies.cohort import cohort_distributions, conclude_cohort
 from livseg_lib.reporting.studies.follow_up import (
     TwoScans,

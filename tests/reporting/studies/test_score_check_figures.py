@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from livseg_lib.evaluation.probabilities.calibration import ReliabilityCurve
-from livseg_lib.evaluation.probabilities.froc import Candidates, froc_curve
-from livseg_lib.evaluation.statistics.groups import group_differences, group_means
+from livseg_lib.evaluation.froc import Candidates, froc_curve
+from livseg_lib.evaluation.probabilities import ReliabilityCurve
+from livseg_lib.evaluation.statistics import group_differences, group_means
 from livseg_lib.reporting.studies.calibration import (
     Reliability,
     conclude_calibration,

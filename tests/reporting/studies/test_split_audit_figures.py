@@ -4,7 +4,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from livseg_lib.reporting import save_figure
 from livseg_lib.reporting.studies.split_audit import (
     inflation_sentence,
     protocol_colours,
@@ -12,6 +11,7 @@ from livseg_lib.reporting.studies.split_audit import (
     split_audit_scores,
     split_audit_why,
 )
+from livseg_lib.reporting.style import save_figure
 
 PROTOCOLS = ["slice, tumour only", "slice", "patient, tumour only", "patient"]
 METRICS = ["dice", "loss", "precision"]

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from livseg_lib.postprocessing.superpixel_candidates import Candidates
-from livseg_lib.postprocessing.superpixels import Superpixels
+from livseg_lib.postprocessing.superpixels import Candidates, Superpixels
 from livseg_lib.reporting.studies.superpixels import TINT, PatchPicture, patch_sheet, superpixel_scales
 
 

@@ -1,0 +1,323 @@
+"""All scores of a case, and of many cases.
+
+All scores of one patient's volume, in the terms of the LiTS benchmark (system K).
+
+Keys of the mapping that `score_case` returns, with `liver_` (label >= 1) and `tumor_` (label 2) before the
+first two groups:
+
+| key | meaning |
+| --- | --- |
+| dice, jaccard, voe, rvd | overlap of the whole structure; `rvd` is signed |
+| assd, rmsd, msd, hd95 | distances in mm; of tumours the mean over the `n_tumors_scored` detected ones |
+| surface_dice | share of the whole structure's surface within a tolerance in mm |
+| intersection_voxels, prediction_voxels, reference_voxels | what a data set's global Dice is summed from |
+| n_tumors_reference, n_tumors_prediction, n_tumors_scored | face-connected objects; pairs with IoU > 0.5 |
+| true_positives, false_positives, false_negatives, precision, recall | detection at IoU > 0.5 |
+| the same names with _greater_zero | detection at IoU > 0 |
+| lesion_dice | mean Dice of single tumours, 0 for each that is missed or surplus |
+| panoptic_quality, segmentation_quality, recognition_quality | of `n_tumors_matched` pairs, one to one |
+| tumor_burden_reference, tumor_burden_prediction, tumor_burden_error | tumour share of the liver, and R - P |
+
+Empty structures: both tumours empty is a Dice of 1, one empty 0. A prediction without any voxel of label 1
+has no liver (system K): its liver counts as empty with Dice 0, its tumour burden is undefined. Whatever
+divides by nothing, or measures to a surface that is not there, is NaN: every distance with an empty mask on
+either side, and of tumours where none is detected; `rvd` without a reference; surface Dice, lesion Dice
+and panoptic quality where both sides are empty (one empty side is a plain 0); segmentation quality where
+no pair matches. Only detection precision and recall are 0 where nothing is predicted or there is nothing
+to find, as LiTS defines them.
+
+HD95, surface Dice, lesion Dice and panoptic quality are no part of the benchmark. In mode "lits_asis" they
+keep to the true IoU and to the rules above; only the tumours' HD95 follows its kin to the tumours that the
+shipped scorer takes for detected.
+
+Scores of a data set from the scores of its cases, as the LiTS benchmark sums them up (system K).
+
+No mean stands alone: each comes with how many cases there were, in how many the reference is empty, how
+many were missed altogether (something to find, nothing predicted) and over how many it is defined.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+
+import numpy as np
+import pandas as pd
+
+from livseg_lib.errors import InputError
+from livseg_lib.evaluation import masks as overlap
+from livseg_lib.evaluation import masks as surface
+from livseg_lib.evaluation.lesions import (
+    Detection,
+    LesionOverlap,
+    count_detections,
+    detected_pairs,
+    lesion_dice,
+    lesion_overlap,
+    panoptic_quality,
+    pool_panoptic,
+)
+from livseg_lib.evaluation.masks import SURFACE_TOLERANCE_MM, foreground_box, require_label_volumes
+from livseg_lib.labels import LIVER, structure_mask
+
+SURFACE_SCORES = {"assd": surface.assd, "rmsd": surface.rmsd, "msd": surface.msd}
+"""Those of the benchmark."""
+DISTANCE_SCORES = SURFACE_SCORES | {"hd95": surface.hd95}
+SPECK = 512
+"""Voxels of the box around a pair of tumours up to which it may well look like another pair."""
+AS_SHIPPED_INFINITY = 9001.0
+"""What the shipped scorer writes for infinity."""
+AS_SHIPPED_DEFAULTS = {"dice": 0.0, "jaccard": 0.0, "voe": 1.0} | dict.fromkeys(
+    ("rvd", *SURFACE_SCORES), AS_SHIPPED_INFINITY
+)
+"""Its scores of an organ that was missed."""
+
+
+def score_case(
+    prediction: np.ndarray,
+    reference: np.ndarray,
+    spacing_mm: Sequence[float],
+    mode: str = "intended",
+    tolerance_mm: float = SURFACE_TOLERANCE_MM,
+) -> dict[str, float]:
+    """Score two integer label volumes (D, H, W) of one shape; the keys are explained above.
+
+    `spacing_mm` (D, H, W) is the reference's; where it is NaN the distances are NaN. Mode "lits_asis"
+    repeats the arithmetic of the shipped scorer: its detection, and its defaults for a missed liver.
+    `tolerance_mm` is that of the surface Dice. Raises InputError for arrays, spacings, modes or tolerances
+    that cannot be scored.
+    """
+    require_label_volumes(prediction, reference)
+    box = foreground_box(prediction, reference)
+    prediction, reference = prediction[box], reference[box]
+    liver = _liver_scores(prediction, reference, spacing_mm, tolerance_mm)
+    if mode == "lits_asis" and liver["prediction_voxels"] == 0:
+        liver |= AS_SHIPPED_DEFAULTS
+    predicted, present = structure_mask(prediction, "tumor"), structure_mask(reference, "tumor")
+    box = foreground_box(predicted, present)
+    predicted, present = predicted[box], present[box]
+    lesions = lesion_overlap(predicted, present)
+    tumor = _tumor_scores(predicted, present, spacing_mm, tolerance_mm)
+    tumor |= _mean_distances(lesions, spacing_mm, mode)
+    scores = {f"liver_{key}": value for key, value in liver.items()}
+    scores |= {f"tumor_{key}": value for key, value in tumor.items()}
+    return scores | _detection_scores(lesions, mode) | _lesion_scores(lesions) | _tumor_burden(scores, mode)
+
+
+def _liver_scores(
+    prediction: np.ndarray, reference: np.ndarray, spacing_mm: Sequence[float], tolerance_mm: float
+) -> dict:
+    """Overlap, surface distances and sizes of the liver."""
+    predicted, present = structure_mask(prediction, "liver"), structure_mask(reference, "liver")
+    if not (prediction == LIVER).any():
+        predicted = np.zeros_like(predicted)
+    counts = overlap.overlap_counts(predicted, present)
+    distances = surface.surface_distances(predicted, present, spacing_mm)
+    scores = _overlap_scores(counts, dice_of_two_empty=0.0)
+    scores |= {name: score(distances) for name, score in DISTANCE_SCORES.items()}
+    return scores | {"surface_dice": surface.surface_dice(distances, tolerance_mm)}
+
+
+def _tumor_scores(
+    prediction: np.ndarray, reference: np.ndarray, spacing_mm: Sequence[float], tolerance_mm: float
+) -> dict:
+    """Overlap, sizes and surface Dice of all tumours together."""
+    scores = _overlap_scores(overlap.overlap_counts(prediction, reference), dice_of_two_empty=1.0)
+    distances = surface.surface_distances(prediction, reference, spacing_mm)
+    return scores | {"surface_dice": surface.surface_dice(distances, tolerance_mm)}
+
+
+def _overlap_scores(counts: overlap.OverlapCounts, dice_of_two_empty: float) -> dict:
+    """Dice and what follows from it, with the benchmark's word on two empty masks, and the sizes."""
+    dice = overlap.dice(counts)
+    dice = dice_of_two_empty if np.isnan(dice) else float(dice)
+    jaccard = dice / (2 - dice)
+    return {
+        "dice": dice,
+        "jaccard": jaccard,
+        "voe": 1 - jaccard,
+        "rvd": float(overlap.rvd(counts)),
+        "intersection_voxels": int(counts.true_positives),
+        "prediction_voxels": int(counts.prediction),
+        "reference_voxels": int(counts.reference),
+    }
+
+
+def _mean_distances(lesions: LesionOverlap, spacing_mm: Sequence[float], mode: str) -> dict:
+    """Mean distances over the detected tumours of a case; NaN where none was detected."""
+    scores = []
+    for pair in detected_pairs(lesions, mode=mode)[0]:
+        masks = lesions.masks(pair)
+        content = (masks[0].shape, *(mask.tobytes() for mask in masks), tuple(spacing_mm))
+        # Specks look alike by the thousand: those are measured once.
+        measure = _distance_scores if masks[0].size <= SPECK else _distance_scores.__wrapped__
+        scores.append(measure(*content))
+    return (
+        {
+            name: float(np.mean(values))
+            for name, values in zip(DISTANCE_SCORES, zip(*scores, strict=True), strict=True)
+        }
+        if scores
+        else dict.fromkeys(DISTANCE_SCORES, np.nan)
+    )
+
+
+@lru_cache(maxsize=4096)
+def _distance_scores(
+    shape: tuple[int, ...], prediction: bytes, reference: bytes, spacing_mm: tuple[float, ...]
+) -> tuple[float, ...]:
+    """DISTANCE_SCORES of two boolean masks of that shape, given as bytes."""
+    masks = (np.frombuffer(content, bool).reshape(shape) for content in (prediction, reference))
+    distances = surface.surface_distances(*masks, spacing_mm)
+    return tuple(score(distances) for score in DISTANCE_SCORES.values())
+
+
+def _lesion_scores(lesions: LesionOverlap) -> dict:
+    """What single tumours score on average, missed and surplus ones included."""
+    found = panoptic_quality(lesions)
+    return {
+        "lesion_dice": lesion_dice(lesions),
+        "n_tumors_matched": found.matched,
+        "panoptic_quality": found.quality,
+        "segmentation_quality": found.segmentation,
+        "recognition_quality": found.recognition,
+    }
+
+
+def _detection_scores(lesions: LesionOverlap, mode: str) -> dict:
+    """Counted tumours, and precision and recall at both overlaps."""
+    scores = {
+        "n_tumors_reference": lesions.n_reference,
+        "n_tumors_prediction": lesions.n_prediction,
+        "n_tumors_scored": len(detected_pairs(lesions, mode=mode)[0]),
+    }
+    for threshold, suffix in ((0.5, ""), (0.0, "_greater_zero")):
+        found = count_detections(lesions, threshold, mode)
+        named = found._asdict() | detection_rates(found)
+        scores |= {name + suffix: value for name, value in named.items()}
+    return scores
+
+
+def detection_rates(found: Detection) -> dict[str, float]:
+    """Precision and recall of counted objects; 0 where nothing is predicted or there is nothing to find."""
+    predicted = found.true_positives + found.false_positives
+    present = found.true_positives + found.false_negatives
+    return {
+        "precision": found.true_positives / predicted if predicted else 0.0,
+        "recall": found.true_positives / present if present else 0.0,
+    }
+
+
+def _tumor_burden(scores: dict, mode: str) -> dict:
+    """Tumour share of the liver, 0 to 1, on both sides; NaN without liver (as shipped: 9001 if predicted)."""
+    reference = _share(scores["tumor_reference_voxels"], scores["liver_reference_voxels"])
+    prediction = _share(scores["tumor_prediction_voxels"], scores["liver_prediction_voxels"])
+    if mode == "lits_asis" and np.isnan(prediction):
+        prediction = AS_SHIPPED_INFINITY
+    return {
+        "tumor_burden_reference": reference,
+        "tumor_burden_prediction": prediction,
+        "tumor_burden_error": reference - prediction,
+    }
+
+
+def _share(part: int, whole: int) -> float:
+    """`part` of `whole`; NaN of nothing."""
+    return part / whole if whole else np.nan
+
+
+ONE_A_CASE = ("jaccard", "voe", "rvd", "surface_dice")
+
+
+def summarize_cases(case_scores: pd.DataFrame | Iterable[Mapping], mode: str = "intended") -> dict:
+    """Sum up the mappings of `score_case` (a row or an element each), all scored in the same `mode`.
+
+    Returns `n_cases`, one mapping for "liver" and "tumor" (dice_per_case, dice_global, means of the other
+    scores, n_cases, n_empty_reference, n_missed, and n_defined: cases, for tumour distances detected
+    tumours, behind each mean), "detection" (counts, precision and recall pooled over all cases, at IoU
+    > 0.5 and, with _greater_zero, > 0), "lesions" (the mean lesion_dice and over how many cases it is
+    defined; n_tumors_matched and panoptic, segmentation and recognition quality of all cases pooled, as
+    Kirillov et al. have it) and "tumor_burden" (rmse, max_error, n_defined). Undefined is NaN. Raises
+    InputError where there is no case.
+    """
+    cases = pd.DataFrame(case_scores)
+    if cases.empty:
+        raise InputError("case_scores", "holds no case.", "Score at least one patient.")
+    tumor = _structure_summary(cases, "tumor", surfaces=cases["n_tumors_scored"])
+    if mode == "lits_asis" and not cases["n_tumors_scored"].any():
+        tumor |= dict.fromkeys(SURFACE_SCORES, AS_SHIPPED_INFINITY)
+    return {
+        "mode": mode,
+        "n_cases": len(cases),
+        "liver": _structure_summary(cases, "liver", surfaces=pd.Series(1, cases.index)),
+        "tumor": tumor,
+        "detection": _pooled_detection(cases),
+        "lesions": _lesion_summary(cases),
+        "tumor_burden": _burden_errors(cases, mode),
+    }
+
+
+def _structure_summary(cases: pd.DataFrame, structure: str, surfaces: pd.Series) -> dict:
+    """Global Dice, the means over cases, and what stands beside them.
+
+    `surfaces`: of how many objects each case's surface scores are the mean, so that the mean over cases
+    weighs every object alike.
+    """
+    columns = cases.filter(regex=f"^{structure}_").rename(columns=lambda c: c.removeprefix(f"{structure}_"))
+    predicted, present = columns["prediction_voxels"], columns["reference_voxels"]
+    voxels = (predicted + present).sum()
+    one_a_case = pd.Series(1, cases.index)
+    means = {"dice_per_case": _weighted_mean(columns["dice"], one_a_case)}
+    means |= {name: _weighted_mean(columns[name], one_a_case) for name in ONE_A_CASE}
+    means |= {name: _weighted_mean(columns[name], surfaces) for name in DISTANCE_SCORES}
+    return {
+        "n_cases": len(cases),
+        "n_empty_reference": int((present == 0).sum()),
+        "n_missed": int(((present > 0) & (predicted == 0)).sum()),
+        "dice_global": float(2 * columns["intersection_voxels"].sum() / voxels) if voxels else np.nan,
+        **{name: mean for name, (mean, _) in means.items()},
+        "n_defined": {name: n for name, (_, n) in means.items()},
+    }
+
+
+def _weighted_mean(values: pd.Series, weights: pd.Series) -> tuple[float, int]:
+    """Mean of the values that are defined, and the sum of their weights; NaN where that is 0."""
+    weights = weights[values.notna()]
+    total = int(weights.sum())
+    return (float((values * weights).sum() / total) if total else np.nan), total
+
+
+def _pooled_detection(cases: pd.DataFrame) -> dict:
+    """Counts of all cases added up, then precision and recall of the sums."""
+    pooled = {}
+    for suffix in ("", "_greater_zero"):
+        found = Detection(*(int(cases[name + suffix].sum()) for name in Detection._fields))
+        pooled |= {name + suffix: value for name, value in (found._asdict() | detection_rates(found)).items()}
+    return pooled
+
+
+def _lesion_summary(cases: pd.DataFrame) -> dict:
+    """Lesion Dice a case, and panoptic quality of all cases as if they were one."""
+    matched = cases["n_tumors_matched"]
+    iou_sum = (cases["segmentation_quality"] * matched).sum()  # of a case without a match: NaN, left out
+    counts = (int(cases[f"n_tumors_{side}"].sum()) for side in ("prediction", "reference"))
+    pooled = pool_panoptic(int(matched.sum()), iou_sum, *counts)
+    return {
+        "lesion_dice": float(cases["lesion_dice"].mean()),
+        "n_defined_lesion_dice": int(cases["lesion_dice"].notna().sum()),
+        "n_tumors_matched": pooled.matched,
+        "panoptic_quality": pooled.quality,
+        "segmentation_quality": pooled.segmentation,
+        "recognition_quality": pooled.recognition,
+    }
+
+
+def _burden_errors(cases: pd.DataFrame, mode: str) -> dict:
+    """Root mean square and greatest error of the tumour burden; the shipped maximum is a signed one."""
+    errors = cases["tumor_burden_error"].dropna()
+    greatest = errors.max() if mode == "lits_asis" else errors.abs().max()
+    return {
+        "rmse": float(np.sqrt((errors**2).mean())),
+        "max_error": float(greatest),
+        "n_defined": len(errors),
+    }

@@ -1,0 +1,192 @@
+"""Why does it go wrong? Errors sorted by what may explain them, and system B's two classes counted.
+
+System B names two: false positives on bright textures, and false negatives on low-contrast tumours. Here
+they are measured: a *bright texture* is a false positive whose mean lies at least BRIGHT_HU above the
+patient's liver and whose voxels differ by more than TEXTURE_SD_HU; *low contrast* is a missed tumour whose
+mean lies within CONTRAST_EDGES_HU[0] of the liver around it. Errors of unknown brightness or contrast are
+"undefined", and counted.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from livseg_lib.evaluation.contrast import CONTRAST_EDGES_HU, RIM_MM, contrast_class
+from livseg_lib.evaluation.errors import ERRORS, FALSE_NEGATIVE, FALSE_POSITIVE
+from livseg_lib.evaluation.lesions import LesionOverlap, size_class
+from livseg_lib.evaluation.statistics import share_with_interval
+
+BRIGHT_HU = CONTRAST_EDGES_HU[0]
+"""One standard deviation of the noise in abdominal CT above the liver: clearly brighter, as is a vessel."""
+
+TEXTURE_SD_HU = 30.0
+"""Most noise measured inside livers (19 to 30 HU in LiTS, 18 to 20 in 3D-IRCADb and CHAOS; phantom.tissues):
+what varies more is no even tissue."""
+
+BRIGHT_TEXTURE, LOW_CONTRAST, OTHER, UNDEFINED = "bright texture", "low contrast", "other", "undefined"
+CLASS_OF_ERROR = {FALSE_POSITIVE: BRIGHT_TEXTURE, FALSE_NEGATIVE: LOW_CONTRAST}
+"""System B's class of each kind of error."""
+
+PLACES = ("deep in the liver", "at its border", "across its border", "outside it")
+"""Inside, farther than RIM_MM from the border; inside, nearer; up to half of it outside; more than half."""
+
+CAUSES = ("brightness", "texture", "contrast", "size", "place", "beside", "is_really", "neighbour")
+"""Columns of `add_causes` that sort errors."""
+
+
+def add_causes(objects: pd.DataFrame) -> pd.DataFrame:
+    """`objects` (columns `error` and those of `describe_objects`) with CAUSES and `error_class` in words.
+
+    None where a cause is undefined: without HU, spacing or knowledge of the organs.
+    """
+    is_bright = _where(objects.above_liver_hu, objects.above_liver_hu >= BRIGHT_HU)
+    is_textured = _where(objects.sd_hu, objects.sd_hu > TEXTURE_SD_HU)
+    table = objects.assign(
+        brightness=is_bright.map({True: "bright", False: "not bright"}),
+        texture=is_textured.map({True: "textured", False: "even"}),
+        contrast=contrast_class(objects.contrast_hu.astype(float)),
+        size=objects.longest_diameter_mm.astype(float).map(size_class).replace("", None),
+        place=_places(objects),
+        beside=objects.is_beside_tumor.map({True: "beside a true tumour", False: "by itself"}),
+    )
+    return table.assign(error_class=_error_classes(table))
+
+
+def _where(values: pd.Series, holds: pd.Series) -> pd.Series:
+    """`holds` where there is a value, else None."""
+    return holds.astype(object).where(values.notna(), None)
+
+
+def _places(objects: pd.DataFrame) -> pd.Series:
+    outside, distance = objects.outside_share.astype(float), objects.border_distance_mm.astype(float)
+    chosen = [outside > 0.5, outside > 0, distance <= RIM_MM, distance > RIM_MM]
+    names = [PLACES[3], PLACES[2], PLACES[1], PLACES[0]]
+    return pd.Series(np.select(chosen, names, ""), objects.index, dtype=object).replace("", None)
+
+
+def _error_classes(table: pd.DataFrame) -> pd.Series:
+    invented = table.error == FALSE_POSITIVE
+    classes = pd.Series(OTHER, table.index, dtype=object)
+    classes[invented & (table.brightness == "bright") & (table.texture == "textured")] = BRIGHT_TEXTURE
+    classes[~invented & (table.contrast == "low")] = LOW_CONTRAST
+    classes[(invented & table.brightness.isna()) | (~invented & table.contrast.isna())] = UNDEFINED
+    return classes
+
+
+def count_bright_textures(lesions: LesionOverlap, hu: np.ndarray, liver_hu: float) -> int:
+    """False positives of one comparison that are bright textures; `hu` on the same grid (D, H, W).
+
+    Counts what `add_causes` would of `describe_objects`, without describing each object.
+    """
+    inside = lesions.prediction_components > 0
+    ids, values = lesions.prediction_components[inside], hu[inside].astype(float)
+    sums = [np.bincount(ids, values**power, lesions.n_prediction + 1)[1:] for power in (0, 1, 2)]
+    mean = sums[1] / sums[0]
+    sd = np.sqrt(np.maximum(sums[2] / sums[0] - mean**2, 0))
+    invented = lesions.table[1:, 1:].sum(axis=1) == 0
+    return int((invented & (mean - liver_hu >= BRIGHT_HU) & (sd > TEXTURE_SD_HU)).sum())
+
+
+def count_classes(objects: pd.DataFrame, tumors: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """A row a system and kind of error: how much of it is system B's class.
+
+    `objects` (`add_causes`) and `tumors` (true ones with `contrast` and `hit`) have `system` and `patient`;
+    `tumors` names every system, with errors or not. Columns: system, error, error_class, n_errors (of both
+    kinds), n_of_kind, n (of the class), n_undefined, share_of_errors and share_of_kind (0 to 1, with _low
+    and _high, 95 % intervals over patients with such errors).
+    """
+    rows = []
+    for system in tumors.system.unique():
+        errors = objects[objects.system == system]
+        for kind, name in CLASS_OF_ERROR.items():
+            of_kind = errors[errors.error == kind]
+            row = {"system": system, "error": kind, "error_class": name, "n_errors": len(errors)}
+            row |= {"n_of_kind": len(of_kind), "n": int((of_kind.error_class == name).sum())}
+            row["n_undefined"] = int((of_kind.error_class == UNDEFINED).sum())
+            for share, group in (("share_of_errors", errors), ("share_of_kind", of_kind)):
+                row |= _share(share, group.error_class == name, group.patient, seed)
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def missed_by_contrast(tumors: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """A row a system: are faint tumours missed more often than others?
+
+    Columns: system, n_low_contrast, n_other, missed_low_contrast and missed_other (shares of those, with
+    _low and _high). Tumours of undefined contrast are left out and counted in n_undefined.
+    """
+    rows = []
+    for system, group in tumors.groupby("system", sort=False):
+        low, undefined = group.contrast == "low", group.contrast.isna()
+        row = {"system": system, "n_undefined": int(undefined.sum())}
+        for name, chosen in (("low_contrast", low), ("other", ~low & ~undefined)):
+            part = group[chosen]
+            row[f"n_{name}"] = len(part)
+            row |= _share(f"missed_{name}", ~part.hit.astype(bool), part.patient, seed)
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def count_causes(objects: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """A row a system, kind of error, cause (of CAUSES) and its value: n, n_of_kind, share, its interval.
+
+    Errors of an undefined cause are a value of their own, "undefined"; a cause that is undefined for all is
+    left out.
+    """
+    rows = []
+    for system, errors in objects.groupby("system", sort=False):
+        for kind in ERRORS:
+            group = errors[errors.error == kind]
+            for cause in (cause for cause in CAUSES if objects[cause].notna().any()):
+                values = group[cause].fillna(UNDEFINED)
+                for value, n in values.value_counts().items():
+                    row = {"system": system, "error": kind, "cause": cause, "value": value, "n": int(n)}
+                    row["n_of_kind"] = len(group)
+                    rows.append(row | _share("share", values == value, group.patient, seed))
+    columns = ["system", "error", "cause", "value", "n", "n_of_kind", "share", "share_low", "share_high"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def count_fusions(tumors: pd.DataFrame, patients: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """A row a system: do touching tumours fuse (system C)?
+
+    Columns: system, n_tumors, n_beside (another one within RIM_MM), n_fused (one predicted tumour covers it
+    and another one), fused_share of n_tumors with _low and _high, n_fusing (predicted tumours that do),
+    n_split (tumours that several predicted ones touch) and n_touching (painted on a phantom as several that
+    touch, one object in the labels; NaN elsewhere). `patients` has system and fusing, a count a case.
+    """
+    rows = []
+    for system, group in tumors.groupby("system", sort=False):
+        row = {"system": system, "n_tumors": len(group)}
+        row["n_beside"] = int((group.is_beside_tumor == True).sum())  # noqa: E712 (None where unknown)
+        row["n_fused"] = int(group.is_fused.sum())
+        row |= _share("fused_share", group.is_fused.astype(bool), group.patient, seed)
+        row["n_fusing"] = int(patients.fusing[patients.system == system].sum())
+        row["n_split"] = int((group.pieces > 1).sum())
+        row["n_touching"] = (group.painted > 1).sum() if group.painted.notna().any() else np.nan
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def volume_found(tumors: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """A row a system and kind of edge (diffuse, sharp): are diffuse edges under-segmented (system C)?
+
+    Columns: system, edge, n_tumors, n_hit, hit_rate, and volume_found, the mean share of the volume of those
+    hit that is found; both with intervals over patients (_low, _high). Tumours of mixed or unknown edges
+    are left out.
+    """
+    rows = []
+    for system, group in tumors.groupby("system", sort=False):
+        for edge in ("diffuse", "sharp"):
+            part = group[group.edge == edge]
+            hit = part[part.hit.astype(bool)]
+            row = {"system": system, "edge": edge, "n_tumors": len(part), "n_hit": len(hit)}
+            row |= _share("hit_rate", part.hit.astype(bool), part.patient, seed)
+            rows.append(row | _share("volume_found", hit.found_share, hit.patient, seed))
+    return pd.DataFrame(rows)
+
+
+def _share(name: str, happened: pd.Series, patient: pd.Series, seed: int) -> dict[str, float]:
+    share, (low, high) = share_with_interval(happened, patient, seed)
+    return {name: share, f"{name}_low": low, f"{name}_high": high}

@@ -1,0 +1,296 @@
+"""Objects of errors: missed and false tumours, and what several systems share.
+
+Every tumour that a system missed or invented, as an object with what may explain it.
+
+A *false negative* is a true tumour of which no voxel is predicted, a *false positive* a predicted one that
+shares no voxel with a true one (`detect_lesions` at overlap 0 counts the same way). Tumours are label 2,
+connected by voxel faces, numbered as in `detection`.
+
+Errors that systems have in common: what all of them miss, what many of them take for a tumour.
+
+An error of one network is that network's; an error of all is the picture's, or the truth's.
+
+Which true tumour holds which of a phantom's painted lesions: those that touch are one object in labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import edt
+import numpy as np
+import pandas as pd
+from scipy.ndimage import binary_erosion, find_objects
+
+from livseg_lib.evaluation.contrast import (
+    RIM_MM,
+    lesion_hits,
+    object_contrast,
+    object_size,
+    room_around,
+    within_reach,
+)
+from livseg_lib.evaluation.lesions import LesionOverlap, lesion_overlap
+from livseg_lib.evaluation.masks import Box, require_label_volumes
+from livseg_lib.labels import BACKGROUND, LIVER, TUMOR, structure_mask
+from livseg_lib.postprocessing.components import label_components
+from livseg_lib.postprocessing.measures import axial_diameters
+
+FALSE_POSITIVE, FALSE_NEGATIVE = "false positive", "false negative"
+ERRORS = (FALSE_POSITIVE, FALSE_NEGATIVE)
+FEATURES = (
+    "voxels",
+    "volume_ml",
+    "diameter_mm",
+    "longest_diameter_mm",
+    "mean_hu",
+    "sd_hu",
+    "above_liver_hu",
+    "rim_hu",
+    "contrast_hu",
+    "border_distance_mm",
+    "outside_share",
+    "is_beside_tumor",
+    "is_really",
+    "neighbour",
+)
+"""Of `describe_objects`, which tells what they are."""
+
+
+@dataclass(frozen=True, eq=False)
+class TrueCase:
+    """What predictions of one case are held against; all arrays (D, H, W) of one grid."""
+
+    labels: np.ndarray
+    """The truth, 0/1/2."""
+    spacing_mm: tuple[float, float, float]
+    """(D, H, W); NaN for pictures."""
+    voxels: np.ndarray | None = None
+    """int16 HU; None for pictures, whose greys are no HU."""
+    organs: np.ndarray | None = None
+    """What each voxel really is, uint8 codes; None where nobody knows."""
+    organ_names: Mapping[int, str] = field(default_factory=dict)
+    """Code -> name, for `organs`."""
+
+    @cached_property
+    def spacing(self) -> np.ndarray:
+        """`spacing_mm` as float64 (3,)."""
+        return np.asarray(self.spacing_mm, float)
+
+    @cached_property
+    def tumors(self) -> pd.DataFrame:
+        """`describe_objects` of the true tumours."""
+        return describe_objects(label_components(structure_mask(self.labels, "tumor"))[0], self)
+
+    @cached_property
+    def liver_hu(self) -> float:
+        """Median HU of the liver without its tumours; NaN without HU or such liver."""
+        liver = self.labels == LIVER
+        return float(np.median(self.voxels[liver])) if self.voxels is not None and liver.any() else np.nan
+
+    @cached_property
+    def border_mm(self) -> np.ndarray:
+        """Distance in mm to the nearest border voxel of the true liver, whose tumours are liver too; float32.
+
+        A border voxel is liver and has a face neighbour that is not; what lies beyond the scan is unknown and
+        makes no border. Infinite where there is no border, NaN without spacing.
+        """
+        liver = structure_mask(self.labels, "liver")
+        border = liver & ~binary_erosion(liver, border_value=1)
+        if np.isnan(self.spacing).any() or not border.any():
+            return np.full(liver.shape, np.nan if np.isnan(self.spacing).any() else np.inf, np.float32)
+        return edt.edt(~border, anisotropy=tuple(self.spacing))
+
+
+@dataclass(frozen=True, eq=False)
+class CaseErrors:
+    """What `find_errors` found in one case."""
+
+    objects: pd.DataFrame
+    """A row an error: error (of ERRORS), object (its number on its own side), then FEATURES."""
+    tumors: pd.DataFrame
+    """A row a true tumour: object and FEATURES, found_share, hit, detected (`lesion_hits`), is_fused (a
+    predicted tumour covers it and another one) and pieces (predicted tumours that touch it)."""
+    fusing: int
+    """Predicted tumours that cover parts of more than one true one."""
+    predicted: int
+    """Predicted tumours."""
+    false_positives: np.ndarray
+    """Mask (D, H, W) of all false positives."""
+
+
+def find_errors(prediction: np.ndarray, case: TrueCase) -> CaseErrors:
+    """Compare integer labels (D, H, W) with a case. Raises InputError for arrays of other kinds or shapes."""
+    require_label_volumes(prediction, case.labels)
+    lesions = lesion_overlap(structure_mask(prediction, "tumor"), structure_mask(case.labels, "tumor"))
+    invented = np.flatnonzero(lesions.table[1:, 1:].sum(axis=1) == 0) + 1
+    ids = np.zeros(lesions.n_prediction + 1, lesions.prediction_components.dtype)
+    ids[invented] = invented
+    components = ids[lesions.prediction_components]
+    tumors = case.tumors.merge(lesion_hits(lesions).rename(columns={"lesion": "object"}), on="object")
+    tumors = tumors.assign(is_fused=_fused(lesions), pieces=(lesions.table[1:, 1:] > 0).sum(axis=0))
+    missed = tumors.loc[~tumors.hit, ["object", *FEATURES]]
+    objects = [
+        table.assign(error=error)
+        for error, table in zip(ERRORS, (describe_objects(components, case), missed), strict=True)
+    ]
+    return CaseErrors(
+        objects=_joined(objects)[["error", "object", *FEATURES]],
+        tumors=tumors,
+        fusing=int(((lesions.table[1:, 1:] > 0).sum(axis=1) > 1).sum()),
+        predicted=lesions.n_prediction,
+        false_positives=components > 0,
+    )
+
+
+def _fused(lesions: LesionOverlap) -> np.ndarray:
+    """Of each true tumour whether a prediction covers it and another one too."""
+    touched = lesions.table[1:, 1:] > 0
+    return touched[touched.sum(axis=1) > 1].sum(axis=0) > 0
+
+
+def _joined(tables: list[pd.DataFrame]) -> pd.DataFrame:
+    """All rows; empty tables would only change the types of columns."""
+    return pd.concat([table for table in tables if len(table)] or tables[:1], ignore_index=True)
+
+
+def describe_objects(components: np.ndarray, case: TrueCase) -> pd.DataFrame:
+    """A row for each object of `components` (ids, 0 outside; (D, H, W) as the case): object, then FEATURES.
+
+    `diameter_mm` is that of the ball of the same volume, `longest_diameter_mm` that of `axial_diameters`.
+    `mean_hu` and `sd_hu` are over its voxels, `above_liver_hu` is the mean minus the median of the liver
+    without tumours: positive where it is brighter.
+    `rim_hu` is the mean of the liver (label 1) within RIM_MM of it, and `contrast_hu` is `rim_hu` minus
+    `mean_hu`: positive where it is darker, NaN where no such liver is near. `border_distance_mm` is the
+    shortest from one of its voxels to the liver's border, 0 where it holds a part of it. `outside_share` of
+    its voxels are not liver, 0 to 1. `is_beside_tumor`: a true tumour, another one, lies within RIM_MM.
+    With `organs`, `is_really` names what most of it is, and `neighbour` what most of that within RIM_MM of it
+    is, liver parenchyma left out ("none" if that is all); otherwise both are None. Without spacing or HU
+    what needs them is NaN.
+    """
+    rows = []
+    for number, box in enumerate(find_objects(components), start=1):
+        if box is not None:
+            around = room_around(box, case.labels.shape, case.spacing, RIM_MM)
+            inside = components[around] == number
+            near = within_reach(inside, case.spacing, RIM_MM) & ~inside
+            rows.append({"object": number, **object_size(inside, case.spacing)})
+            rows[-1]["longest_diameter_mm"] = axial_diameters(inside, case.spacing_mm).longest_mm
+            rows[-1] |= _brightness(inside, near, case, around) | _place(inside, near, case, around)
+            rows[-1] |= _nature(inside, near, case, around)
+    return pd.DataFrame(rows, columns=["object", *FEATURES])
+
+
+def _brightness(inside: np.ndarray, near: np.ndarray, case: TrueCase, box: Box) -> dict:
+    if case.voxels is None:
+        return {}
+    hu = case.voxels[box]
+    found = object_contrast(hu, inside, near & (case.labels[box] == LIVER))
+    mean = found.pop("tumor_hu")
+    values = {"mean_hu": mean, "sd_hu": float(hu[inside].std()), "above_liver_hu": mean - case.liver_hu}
+    return values | found
+
+
+def _place(inside: np.ndarray, near: np.ndarray, case: TrueCase, box: Box) -> dict:
+    labels, known = case.labels[box], not np.isnan(case.spacing).any()
+    return {
+        "border_distance_mm": float(case.border_mm[box][inside].min()),
+        "outside_share": float((labels[inside] == BACKGROUND).mean()),
+        "is_beside_tumor": bool((labels[near] == TUMOR).any()) if known else None,
+    }
+
+
+def _nature(inside: np.ndarray, near: np.ndarray, case: TrueCase, box: Box) -> dict:
+    if case.organs is None:
+        return {}
+    organs = case.organs[box]
+    liver = [code for code, name in case.organ_names.items() if name == "liver"]
+    around = organs[near]
+    return {
+        "is_really": _commonest(organs[inside], case.organ_names),
+        "neighbour": _commonest(around[~np.isin(around, liver)], case.organ_names),
+    }
+
+
+def _commonest(codes: np.ndarray, names: Mapping[int, str]) -> str:
+    """Name of the code that comes most often, "none" of none; of equals the lowest code."""
+    return names[int(np.bincount(codes).argmax())] if codes.size else "none"
+
+
+SHARED_COLUMNS = ("error", "object", "n_systems", "n_wrong", "wrong_systems", *FEATURES)
+
+
+def shared_misses(tumors: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """System -> `CaseErrors.tumors` of one case; a row a true tumour, SHARED_COLUMNS: how many missed it."""
+    tables = list(tumors.values())
+    missed = pd.DataFrame({system: ~table.hit.astype(bool) for system, table in tumors.items()})
+    return _with_systems(tables[0][["object", *FEATURES]], missed, FALSE_NEGATIVE)
+
+
+def shared_false_positives(masks: Mapping[str, np.ndarray], case: TrueCase, least: int) -> pd.DataFrame:
+    """System -> `CaseErrors.false_positives` of one case; a row a place, SHARED_COLUMNS.
+
+    A place is a connected region of voxels that at least `least` systems take for a tumour each, in false
+    positives; `n_wrong` systems mark a part of it. Features are those of the region.
+    """
+    votes = np.zeros(case.labels.shape, np.uint16)
+    for mask in masks.values():
+        votes += mask
+    places, count = label_components(votes >= least)
+    marked = {}
+    for system, mask in masks.items():
+        touched = np.zeros(count + 1, bool)
+        touched[places[mask]] = True
+        marked[system] = touched[1:]
+    return _with_systems(describe_objects(places, case), pd.DataFrame(marked), FALSE_POSITIVE)
+
+
+def _with_systems(objects: pd.DataFrame, wrong: pd.DataFrame, error: str) -> pd.DataFrame:
+    names = wrong.columns.to_numpy()
+    table = objects.reset_index(drop=True).assign(
+        error=error,
+        n_systems=wrong.shape[1],
+        n_wrong=wrong.to_numpy(bool).sum(axis=1),
+        wrong_systems=[", ".join(names[row]) for row in wrong.to_numpy(bool)],
+    )
+    return table[list(SHARED_COLUMNS)]
+
+
+EDGES = ("sharp", "diffuse", "mixed", "unknown")
+"""Of a true tumour: as its painted lesions are; "mixed" of both kinds, "unknown" of none."""
+
+
+def match_painted(
+    components: np.ndarray,
+    spacing_mm: Sequence[float],
+    painted: pd.DataFrame,
+    corner: Sequence[int] = (0, 0, 0),
+) -> pd.DataFrame:
+    """A row a true tumour: object (its id in `components`, (D, H, W)), painted (how many), edge (of EDGES).
+
+    `painted` are tumours of the phantom's lesions.csv: diameter_mm, diffuse, center_d_mm, center_h_mm,
+    center_w_mm from the first voxel of the scan, of which `components` begins at voxel `corner`. A lesion
+    belongs to the tumour at its centre, or else to the nearest one within its radius (a later lesion may have
+    been painted over its centre); to none if there is none.
+    """
+    places_mm = np.argwhere(components) * np.asarray(spacing_mm, float)
+    ids = components[components > 0]
+    centres = painted[["center_d_mm", "center_h_mm", "center_w_mm"]].to_numpy(float)
+    centres = centres - np.asarray(corner) * np.asarray(spacing_mm, float)
+    diffuse: dict[int, list[bool]] = {int(each): [] for each in np.unique(ids)}
+    for centre, lesion in zip(centres, painted.itertuples(), strict=True):
+        if len(ids) == 0:
+            break
+        distances = np.linalg.norm(places_mm - centre, axis=1)
+        if distances.min() <= lesion.diameter_mm / 2:
+            diffuse[int(ids[distances.argmin()])].append(bool(lesion.diffuse))
+    rows = [{"object": each, "painted": len(kinds), "edge": _edge(kinds)} for each, kinds in diffuse.items()]
+    return pd.DataFrame(rows, columns=["object", "painted", "edge"])
+
+
+def _edge(diffuse: list[bool]) -> str:
+    if not diffuse:
+        return "unknown"
+    return "mixed" if len(set(diffuse)) > 1 else ("diffuse" if diffuse[0] else "sharp")

@@ -1,1 +1,0 @@
-"""Missed and invented tumours as objects, and what may explain them."""

@@ -1,0 +1,371 @@
+"""Two scans of a patient: tumours matched, growth, the arithmetic of RECIST 1.1.
+
+How a patient's liver tumours changed in size, put into the words of RECIST 1.1: arithmetic, no assessment.
+
+RECIST 1.1 (Eisenhauer et al. 2009, doi:10.1016/j.ejca.2008.10.026) looks at the whole patient: up to five
+targets in all organs, other lesions, lymph nodes, and every earlier scan. Here are two scans and one organ:
+at most two targets, as the rules allow an organ, and the earlier scan stands for the smallest sum so far.
+
+Which tumours of two scans of a patient are the same: the livers are laid over each other by their centres.
+
+The later scan is shifted, never turned, stretched or bent: between two breath-holds a liver does all of
+that by some mm, so that small tumours may lie beside themselves. After a resection, a large swelling or
+where a scan cuts the liver off, its centre means nothing, and nothing here tells (`liver_dice` falls).
+
+Two scans of one patient: what became of each liver tumour, in ml and mm, and of all together.
+
+Where tumours merged, the diameter of what they became is set against the sum of theirs; where one fell
+apart, the diameters of its parts are added (RECIST 1.1, doi:10.1016/j.ejca.2008.10.026).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from scipy.ndimage import center_of_mass
+from scipy.optimize import linear_sum_assignment
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial.distance import cdist
+
+from livseg_lib.errors import InputError
+from livseg_lib.evaluation.masks import dice, overlap_counts
+from livseg_lib.labels import structure_mask
+from livseg_lib.postprocessing.components import known_spacing, label_components, require_volumes
+from livseg_lib.postprocessing.measures import measure_liver, measure_tumors
+
+MEASURABLE_MM = 10.0
+"""Longest diameter of a target at least, on slices of up to 5 mm; on thicker ones twice their thickness."""
+
+MOST_TARGETS = 2
+THICK_SLICE_MM = 5.0
+SHRUNK_TO, GROWN_TO, GROWN_BY_MM = 0.7, 1.2, 5.0
+"""Part of the earlier sum of diameters for a partial response (30 % less) and for progression (20 % more),
+which also needs some mm."""
+
+RESPONSES = (
+    "no tumour",
+    "complete response",
+    "partial response",
+    "stable disease",
+    "progressive disease",
+    "neither response nor progression",
+)
+
+
+class SizeResponse(NamedTuple):
+    """What the arithmetic says, and of what."""
+
+    category: str
+    """One of RESPONSES; the last where tumours remain of which none was a target."""
+    targets: tuple[int, ...]
+    """Earlier ids of the tumours that are added up, largest first."""
+    sum_before_mm: float
+    sum_after_mm: float
+    change: float
+    """Of the sum, relative to the earlier one; NaN without targets."""
+    n_new: int
+
+
+def measurable_mm(slice_spacing_mm: float) -> float:
+    """Smallest longest diameter of a target, by the slice spacing of the earlier scan."""
+    return 2 * slice_spacing_mm if slice_spacing_mm > THICK_SLICE_MM else MEASURABLE_MM
+
+
+def choose_targets(tumors: pd.DataFrame, smallest_mm: float = MEASURABLE_MM) -> tuple[int, ...]:
+    """Ids of the up to two tumours of the earlier `measure_tumors` that are longest, if long enough."""
+    large = tumors[tumors.longest_diameter_mm >= smallest_mm]
+    return tuple(large.sort_values("longest_diameter_mm", ascending=False).tumor.head(MOST_TARGETS).tolist())
+
+
+def categorize(
+    targets: tuple[int, ...], sum_before_mm: float, sum_after_mm: float, n_new: int, n_after: int
+) -> SizeResponse:
+    """The category of a sum of diameters before and after, of `n_new` new tumours and `n_after` in all."""
+    change = sum_after_mm / sum_before_mm - 1 if targets else math.nan
+    grown = sum_after_mm >= GROWN_TO * sum_before_mm and sum_after_mm - sum_before_mm >= GROWN_BY_MM
+    if n_new or (targets and grown):
+        category = "progressive disease"
+    elif n_after == 0:
+        category = "complete response"
+    elif not targets:
+        category = "neither response nor progression"
+    else:
+        category = "partial response" if sum_after_mm <= SHRUNK_TO * sum_before_mm else "stable disease"
+    return SizeResponse(category, targets, sum_before_mm, sum_after_mm, change, n_new)
+
+
+def doubling_days(volume_before: float, volume_after: float, days: float) -> float:
+    """Days in which a tumour doubles its volume, growing exponentially between two scans `days` apart.
+
+    Schwartz 1961, doi:10.1002/1097-0142(196111/12)14:6<1272::AID-CNCR2820140618>3.0.CO;2-H. NaN where it
+    did not grow, where it is new, and where `days` is unknown.
+    """
+    if not (0 < volume_before < volume_after and days > 0):
+        return math.nan
+    return days * math.log(2) / math.log(volume_after / volume_before)
+
+
+SHARED = 0.1
+"""Tumours are the same where they share at least this part of the smaller one: neighbours that just touch
+after an alignment that is a few mm off do not."""
+
+NEARBY_MM = 10.0
+"""Tumours that share nothing with any other are the same where their centres lie at most so far apart."""
+
+MOST_TUMORS = 2000
+"""In one scan: matching takes seconds for so many, and its time grows with the cube of their number."""
+
+KINDS = ("matched", "merged", "split", "regrouped", "vanished", "new")
+
+
+class TumorGroup(NamedTuple):
+    """Tumours, by their ids, that are the same lesion or lesions at both times."""
+
+    before: tuple[int, ...]
+    after: tuple[int, ...]
+
+    @property
+    def kind(self) -> str:
+        """One of KINDS: one to one, several to one, one to several, several each, to none, from none."""
+        if not self.before or not self.after:
+            return "vanished" if self.before else "new"
+        one_before, one_after = len(self.before) == 1, len(self.after) == 1
+        if one_before and one_after:
+            return "matched"
+        return "merged" if one_after else "split" if one_before else "regrouped"
+
+
+@dataclass(frozen=True)
+class Matching:
+    """Two scans laid over each other, and their tumours matched."""
+
+    groups: tuple[TumorGroup, ...]
+    """Every tumour of either scan is in just one; those with earlier tumours first, by their ids."""
+    shift_mm: tuple[float, float, float]
+    """How much farther along D, H, W the liver's centre lies in the later volume."""
+    liver_dice: float
+    """Of the two livers after the shift, 0 to 1: how well one fits the other."""
+
+
+def match_tumors(
+    before: np.ndarray,
+    before_spacing_mm: Sequence[float],
+    after: np.ndarray,
+    after_spacing_mm: Sequence[float],
+    shared: float = SHARED,
+    nearby_mm: float = NEARBY_MM,
+) -> Matching:
+    """Match the tumours of two label volumes, integer (D, H, W) each with its spacing in mm (D, H, W).
+
+    Ids are those of `components.label_components`. Tumours that overlap by `shared` of the smaller one
+    belong together, and so do groups of them; of those left over the nearest within `nearby_mm` are pairs.
+    Raises InputError where a volume shows no liver or more than MOST_TUMORS, or its spacing is unknown.
+    """
+    require_volumes(before=before)
+    require_volumes(after=after)
+    spacings = known_spacing(before_spacing_mm), known_spacing(after_spacing_mm)
+    centres = _liver_centre(before, "the earlier labels"), _liver_centre(after, "the later labels")
+    places = _same_places(before.shape, after.shape, spacings, centres)
+    ids, counts = zip(
+        *(label_components(structure_mask(each, "tumor")) for each in (before, after)), strict=True
+    )
+    if max(counts) > MOST_TUMORS:
+        problem = f"show {max(counts):,} separate tumours in one scan; {MOST_TUMORS:,} can be matched."
+        raise InputError("the labels", problem, "Remove the specks first; no liver has so many tumours.")
+    links = _overlapping(ids[0], _taken(ids[1], places), counts, shared)
+    _link_nearest(
+        links,
+        _centres_mm(ids[0], counts[0], centres[0], spacings[0]),
+        _centres_mm(ids[1], counts[1], centres[1], spacings[1]),
+        nearby_mm,
+    )
+    livers = structure_mask(before, "liver"), _taken(structure_mask(after, "liver"), places)
+    shift_mm = centres[1] * spacings[1] - centres[0] * spacings[0]
+    return Matching(_groups(links), tuple(shift_mm.tolist()), float(dice(overlap_counts(*livers))))
+
+
+def _liver_centre(labels: np.ndarray, where: str) -> np.ndarray:
+    """Mean index (D, H, W) of the liver with its tumours."""
+    liver = structure_mask(labels, "liver")
+    if not liver.any():
+        raise InputError(
+            where, "show no liver, so that the scans cannot be laid over each other.", "Outline it."
+        )
+    return np.array(center_of_mass(liver))
+
+
+Places = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+def _same_places(
+    before_shape: tuple[int, ...], after_shape: tuple[int, ...], spacings: Sequence, centres: Sequence
+) -> Places:
+    """For each index of the earlier volume, axis by axis, that of the same place in the later; -1 outside."""
+    places = []
+    for axis, (size, later_size) in enumerate(zip(before_shape, after_shape, strict=True)):
+        from_centre_mm = (np.arange(size) - centres[0][axis]) * spacings[0][axis]
+        index = np.rint(from_centre_mm / spacings[1][axis] + centres[1][axis]).astype(int)
+        places.append(np.where((index >= 0) & (index < later_size), index, -1))
+    return tuple(places)
+
+
+def _taken(array: np.ndarray, places: Places) -> np.ndarray:
+    """The values of the later volume at `places`, 0 outside: nearest neighbours on the earlier grid."""
+    return np.pad(array, ((0, 1),) * 3)[np.ix_(*places)]
+
+
+def _overlapping(before: np.ndarray, after: np.ndarray, counts: tuple[int, int], shared: float) -> np.ndarray:
+    """Which tumours share enough: bool (n_before, n_after), of two volumes of ids on one grid."""
+    shape = counts[0] + 1, counts[1] + 1
+    crossed = np.ravel_multi_index((before.ravel(), after.ravel()), shape)
+    common = np.bincount(crossed, minlength=shape[0] * shape[1]).reshape(shape)
+    smaller = np.minimum(common.sum(axis=1)[1:, None], common.sum(axis=0)[1:])
+    return common[1:, 1:] >= np.maximum(shared * smaller, 1)
+
+
+def _centres_mm(ids: np.ndarray, count: int, liver_centre: np.ndarray, spacing_mm: np.ndarray) -> np.ndarray:
+    """Centre of each tumour from the liver's, float64 (count, 3) in mm."""
+    centres = center_of_mass(ids > 0, ids, np.arange(1, count + 1))
+    return (np.reshape(centres, (count, 3)) - liver_centre) * spacing_mm
+
+
+def _link_nearest(links: np.ndarray, before_mm: np.ndarray, after_mm: np.ndarray, nearby_mm: float) -> None:
+    """Link, in place, tumours that have no link yet: pairs that lie nearest to each other, all in all."""
+    lonely = np.flatnonzero(~links.any(axis=1)), np.flatnonzero(~links.any(axis=0))
+    apart = cdist(before_mm[lonely[0]], after_mm[lonely[1]])
+    # Too far is as bad as farther: else one hopeless tumour would part two good pairs.
+    rows, columns = linear_sum_assignment(np.minimum(apart, 2 * nearby_mm))
+    near = apart[rows, columns] <= nearby_mm
+    links[lonely[0][rows[near]], lonely[1][columns[near]]] = True
+
+
+def _groups(links: np.ndarray) -> tuple[TumorGroup, ...]:
+    """Tumours that hang together by `links`, bool (n_before, n_after)."""
+    n_before, n_after = links.shape
+    graph = np.zeros((n_before + n_after,) * 2, bool)
+    graph[:n_before, n_before:] = links
+    n_groups, group = connected_components(graph, directed=False)
+    members = [np.flatnonzero(group == number) for number in range(n_groups)]
+    groups = [
+        TumorGroup(
+            tuple(int(i) + 1 for i in each if i < n_before),
+            tuple(int(i) - n_before + 1 for i in each if i >= n_before),
+        )
+        for each in members
+    ]
+    return tuple(sorted(groups, key=lambda each: (not each.before, each)))
+
+
+CHANGE_COLUMNS = (
+    "kind",
+    "tumors_before",
+    "tumors_after",
+    "position",
+    "volume_before_ml",
+    "volume_after_ml",
+    "growth_ml",
+    "growth_percent",
+    "doubling_days",
+    "diameter_before_mm",
+    "diameter_after_mm",
+    "diameter_change_mm",
+    "diameter_change_percent",
+    "is_target",
+)
+
+
+@dataclass(frozen=True)
+class TimePoint:
+    """The outlined liver and tumours of one scan."""
+
+    labels: np.ndarray
+    """Integers 0, 1, 2, (D, H, W)."""
+    spacing_mm: Sequence[float]
+
+
+@dataclass(frozen=True)
+class FollowUp:
+    """What changed between two scans."""
+
+    changes: pd.DataFrame
+    """A row a group of tumours that are the same, CHANGE_COLUMNS; `position` as in the earlier scan, of new
+    ones in the later."""
+    tumors: tuple[pd.DataFrame, pd.DataFrame]
+    """`measure_tumors` of the earlier and of the later scan."""
+    livers: pd.DataFrame
+    """A row a scan, "before" and "after": `measure_liver`."""
+    matching: Matching
+    response: SizeResponse
+    days: float
+
+
+def compare_scans(before: TimePoint, after: TimePoint, days: float = np.nan) -> FollowUp:
+    """Match the tumours of two scans of one patient and measure what became of them.
+
+    `days` lie between the scans (NaN: unknown). Ids of tumours are those of `measure_tumors`. Of a vanished
+    tumour volume and diameter are 0 afterwards, of a new one before; its relative growth is undefined, NaN.
+    Raises InputError for labels that cannot be measured, without a liver or without a known spacing, and
+    for days that are not positive.
+    """
+    if days <= 0:
+        raise InputError("days", f"is {days:g}.", "Give the days from the earlier to the later scan.")
+    scans = (before, after)
+    matching = match_tumors(before.labels, before.spacing_mm, after.labels, after.spacing_mm)
+    measured = tuple(measure_tumors(None, scan.labels, scan.spacing_mm) for scan in scans)
+    tumors = [table.set_index("tumor") for table in measured]
+    livers = [measure_liver(None, scan.labels, scan.spacing_mm) for scan in scans]
+    targets = choose_targets(measured[0], measurable_mm(before.spacing_mm[0]))
+    rows = [_change(group, *tumors, targets, days) for group in matching.groups]
+    changes = pd.DataFrame(rows, columns=list(CHANGE_COLUMNS))
+    return FollowUp(
+        changes=changes,
+        tumors=measured,
+        livers=pd.DataFrame(livers).drop(columns="liver_hu").assign(scan=("before", "after")),
+        matching=matching,
+        response=_response(changes, tumors, targets),
+        days=days,
+    )
+
+
+def _change(
+    group: TumorGroup, before: pd.DataFrame, after: pd.DataFrame, targets: tuple[int, ...], days: float
+) -> dict:
+    """A row of CHANGE_COLUMNS."""
+    earlier, later = before.loc[list(group.before)], after.loc[list(group.after)]
+    volumes = float(earlier.volume_ml.sum()), float(later.volume_ml.sum())
+    diameters = float(earlier.longest_diameter_mm.sum()), float(later.longest_diameter_mm.sum())
+    largest = max((earlier if len(earlier) else later).itertuples(), key=lambda row: row.volume_ml)
+    return {
+        "kind": group.kind,
+        "tumors_before": " + ".join(map(str, group.before)),
+        "tumors_after": " + ".join(map(str, group.after)),
+        "position": largest.position,
+        "volume_before_ml": volumes[0],
+        "volume_after_ml": volumes[1],
+        "growth_ml": volumes[1] - volumes[0],
+        "growth_percent": _percent(*volumes),
+        "doubling_days": doubling_days(*volumes, days),
+        "diameter_before_mm": diameters[0],
+        "diameter_after_mm": diameters[1],
+        "diameter_change_mm": diameters[1] - diameters[0],
+        "diameter_change_percent": _percent(*diameters),
+        "is_target": bool(set(group.before) & set(targets)),
+    }
+
+
+def _percent(before: float, after: float) -> float:
+    return 100 * (after / before - 1) if before else np.nan
+
+
+def _response(changes: pd.DataFrame, tumors: list[pd.DataFrame], targets: tuple[int, ...]) -> SizeResponse:
+    """The targets' own diameters before, and those of what their groups became."""
+    if tumors[0].empty and tumors[1].empty:
+        return SizeResponse("no tumour", (), 0.0, 0.0, np.nan, 0)
+    sum_before = float(tumors[0].longest_diameter_mm.loc[list(targets)].sum())
+    sum_after = float(changes.diameter_after_mm[changes.is_target].sum())
+    return categorize(targets, sum_before, sum_after, int((changes.kind == "new").sum()), len(tumors[1]))

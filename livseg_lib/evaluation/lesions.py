@@ -1,0 +1,419 @@
+"""Tumours found and missed, as LiTS counts them, and by size.
+
+Which tumours were found: the object-wise counting of the LiTS benchmark (system K).
+
+Predicted and reference tumours are numbered by face connectivity and crossed in one table of common
+voxels. Reference tumours that one prediction covers best are merged, then predictions that fall on the
+same (merged) tumour; a pair is detected where its IoU exceeds a threshold. Missed and surplus objects
+are counted unmerged, so one blob over two tumours leaves one of them missed.
+
+Mode "intended" uses the true IoU. Mode "lits_asis" repeats what the challenge's shipped scorer of 2017
+computes, so that its leaderboard can be reproduced.
+
+Two scores that ask of every tumour alike, be it large or small, whether it was found and how well.
+
+Both are NaN where neither side has a tumour, and 0 where only one has.
+
+Every tumour by itself, true and predicted, with its size; and what is found of each size.
+
+Sizes are those of readers: the longest diameter in an axial slice, below 10 mm (too small for RECIST 1.1,
+doi:10.1016/j.ejca.2008.10.026), up to 20, up to 50 and above.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain, pairwise
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from scipy.ndimage import find_objects
+from scipy.sparse import coo_array, csr_array
+
+from livseg_lib.errors import InputError
+from livseg_lib.evaluation.masks import foreground_box, require_label_volumes
+from livseg_lib.evaluation.statistics import share_with_interval
+from livseg_lib.labels import structure_mask
+from livseg_lib.postprocessing.components import label_components
+from livseg_lib.postprocessing.measures import axial_diameters
+
+MODES = ("intended", "lits_asis")
+
+
+class Detection(NamedTuple):
+    """Counted objects, not voxels. In "lits_asis" true positives can be negative."""
+
+    true_positives: int
+    false_positives: int
+    false_negatives: int
+
+
+class LesionPair(NamedTuple):
+    """Predicted tumours and the reference tumours that they are matched to; ids ascend from 1."""
+
+    prediction_ids: tuple[int, ...]
+    reference_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class LesionOverlap:
+    """The tumours of a prediction and of a reference, and how many voxels they share."""
+
+    prediction_components: np.ndarray
+    """(D, H, W) ids 1..n of the predicted tumours, 0 elsewhere."""
+    reference_components: np.ndarray
+    table: csr_array
+    """int64 (n_prediction + 1, n_reference + 1): common voxels of each two ids; row and column 0 are
+    the outside, so that a whole row sums to the size of a prediction, a column to that of a reference.
+    Sparse: of thousands of specks on either side hardly any two meet."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "table", csr_array(self.table))
+
+    @property
+    def n_prediction(self) -> int:
+        """Number of predicted tumours."""
+        return self.table.shape[0] - 1
+
+    @property
+    def n_reference(self) -> int:
+        """Number of reference tumours."""
+        return self.table.shape[1] - 1
+
+    @cached_property
+    def prediction_voxels(self) -> np.ndarray:
+        """Size of each predicted tumour by its id, int64 (n_prediction + 1,)."""
+        return self.table.sum(axis=1)
+
+    @cached_property
+    def reference_voxels(self) -> np.ndarray:
+        """Size of each reference tumour by its id, int64 (n_reference + 1,)."""
+        return self.table.sum(axis=0)
+
+    @cached_property
+    def pairs(self) -> list[LesionPair]:
+        """Every matched pair that touches at all, in the order of its predictions."""
+        return _match(self.table[1:, 1:].tocoo())
+
+    def common_voxels(self, pair: LesionPair) -> int:
+        """|P and G| of a pair."""
+        references = set(pair.reference_ids)
+        shared = chain.from_iterable(self._shared[prediction] for prediction in pair.prediction_ids)
+        return sum(voxels for reference, voxels in shared if reference in references)
+
+    def union_voxels(self, pair: LesionPair) -> int:
+        """|P or G| of a pair."""
+        predicted = self.prediction_voxels[list(pair.prediction_ids)].sum()
+        return int(predicted + self.reference_voxels[list(pair.reference_ids)].sum()) - self.common_voxels(
+            pair
+        )
+
+    @cached_property
+    def _shared(self) -> list[list[tuple[int, int]]]:
+        """Of each predicted id the reference ids that it meets, with their common voxels."""
+        ids, voxels, ends = (
+            part.tolist() for part in (self.table.indices, self.table.data, self.table.indptr)
+        )
+        return [list(zip(ids[start:end], voxels[start:end], strict=True)) for start, end in pairwise(ends)]
+
+    def masks(self, pair: LesionPair) -> tuple[np.ndarray, np.ndarray]:
+        """Boolean masks of a pair's prediction and reference, cropped to the box around both."""
+        corners = [self._boxes[0][i - 1] for i in pair.prediction_ids]
+        corners += [self._boxes[1][i - 1] for i in pair.reference_ids]
+        along_axes = zip(*corners, strict=True)
+        box = tuple(slice(min(s.start for s in axis), max(s.stop for s in axis)) for axis in along_axes)
+        return (
+            np.isin(self.prediction_components[box], pair.prediction_ids),
+            np.isin(self.reference_components[box], pair.reference_ids),
+        )
+
+    @cached_property
+    def _boxes(self) -> tuple[list, list]:
+        """The box of every predicted and of every reference tumour."""
+        return find_objects(self.prediction_components), find_objects(self.reference_components)
+
+
+def lesion_overlap(prediction: np.ndarray, reference: np.ndarray) -> LesionOverlap:
+    """Number the objects of two boolean volumes of one shape and count what they share."""
+    prediction_components, n_prediction = label_components(prediction)
+    reference_components, n_reference = label_components(reference)
+    somewhere = prediction | reference
+    met = prediction_components[somewhere], reference_components[somewhere]
+    ones = np.ones(len(met[0]), np.int64)
+    table = coo_array((ones, met), shape=(n_prediction + 1, n_reference + 1))  # csr adds them up
+    return LesionOverlap(prediction_components, reference_components, table)
+
+
+def tumor_overlap(prediction: np.ndarray, reference: np.ndarray) -> LesionOverlap:
+    """`lesion_overlap` of the tumours of two integer label volumes (D, H, W), in the box around them.
+
+    Raises InputError for arrays that cannot be compared.
+    """
+    require_label_volumes(prediction, reference)
+    box = foreground_box(prediction, reference)
+    masks = [structure_mask(labels[box], "tumor") for labels in (prediction, reference)]
+    box = foreground_box(*masks)
+    return lesion_overlap(*(mask[box] for mask in masks))
+
+
+def _match(common: coo_array) -> list[LesionPair]:
+    """Merge and pair objects by common voxels (n_prediction, n_reference); of equals the lowest id wins.
+
+    A group is all references of one best prediction, numbered in the order of each group's lowest reference.
+    """
+    references, best = _largest(common.col, common.row, common.data)
+    group_of = {prediction: group for group, prediction in enumerate(dict.fromkeys(best))}
+    group_of_reference = np.zeros(common.shape[1], int)
+    group_of_reference[references] = [group_of[prediction] for prediction in best]
+    merged = csr_array(
+        (common.data, (common.row, group_of_reference[common.col])), (common.shape[0], len(best))
+    )
+    merged = merged.tocoo()
+    predictions, chosen = _largest(merged.row, merged.col, merged.data)
+    members: dict[int, tuple[list[int], list[int]]] = {group: ([], []) for group in chosen}
+    for prediction, group in zip(predictions, chosen, strict=True):
+        members[group][0].append(prediction + 1)
+    for reference, prediction in zip(references, best, strict=True):
+        if (group := group_of[prediction]) in members:
+            members[group][1].append(reference + 1)
+    return sorted(LesionPair(*map(tuple, each)) for each in members.values())
+
+
+def _largest(rows: np.ndarray, columns: np.ndarray, values: np.ndarray) -> tuple[list[int], list[int]]:
+    """Each of `rows` once, ascending, and the column of its largest value, of equals the lowest."""
+    order = np.lexsort((columns, -values, rows))
+    once, first = np.unique(rows[order], return_index=True)
+    return once.tolist(), columns[order][first].tolist()
+
+
+def detected_pairs(
+    lesions: LesionOverlap, overlap: float = 0.5, mode: str = "intended"
+) -> tuple[list[LesionPair], int]:
+    """The pairs whose IoU exceeds `overlap`, and the number of true positives that the mode makes of them."""
+    if mode not in MODES:
+        raise InputError("mode", f"is {mode!r}.", f"Choose one of {MODES}.")
+    if mode == "lits_asis":
+        return _detected_as_shipped(lesions, overlap)
+    detected = [p for p in lesions.pairs if lesions.common_voxels(p) > overlap * lesions.union_voxels(p)]
+    return detected, len(detected)
+
+
+def _detected_as_shipped(lesions: LesionOverlap, overlap: float) -> tuple[list[LesionPair], int]:
+    """`detected_pairs` as the shipped scorer has it, with its two slips.
+
+    It renames each prediction to its reference's id, but then looks it up by its own id: the "union"
+    holds the voxels of whichever prediction now carries that id (often none). And a pair that fails takes
+    as many true positives away as it merged references.
+    """
+    kept = {pair.reference_ids[0]: pair for pair in lesions.pairs}
+    true_positives = len(kept)
+    for pair in lesions.pairs:
+        mistaken = kept.get(pair.prediction_ids[0])
+        union = lesions.reference_voxels[list(pair.reference_ids)].sum()
+        if mistaken is not None:
+            mixed = LesionPair(mistaken.prediction_ids, pair.reference_ids)
+            union = lesions.union_voxels(mixed)
+        if lesions.common_voxels(pair) <= overlap * union:
+            del kept[pair.reference_ids[0]]
+            true_positives -= len(pair.reference_ids)
+    return list(kept.values()), true_positives
+
+
+def count_detections(lesions: LesionOverlap, overlap: float = 0.5, mode: str = "intended") -> Detection:
+    """Tumours detected, surplus and missed, the latter two unmerged: (0, n_prediction, 0) if none is real."""
+    _, true_positives = detected_pairs(lesions, overlap, mode)
+    surplus, missed = lesions.n_prediction - true_positives, lesions.n_reference - true_positives
+    return Detection(true_positives, surplus, missed)
+
+
+def detect_lesions(
+    prediction: np.ndarray, reference: np.ndarray, overlap: float = 0.5, mode: str = "intended"
+) -> Detection:
+    """Count the tumours (label 2, face-connected) of two integer label volumes (D, H, W) of one shape.
+
+    A pair counts as detected where its IoU is greater than `overlap` (0 to 1; LiTS uses 0 and 0.5).
+    Raises InputError for other arrays or modes.
+    """
+    return count_detections(tumor_overlap(prediction, reference), overlap, mode)
+
+
+class PanopticQuality(NamedTuple):
+    """Pairs one to one with IoU > 0.5, their mean IoU (`segmentation`, SQ), F1 of finding them
+    (`recognition`, RQ), and `quality` (PQ), the product of the two."""
+
+    matched: int
+    segmentation: float
+    recognition: float
+    quality: float
+
+
+def lesion_dice(lesions: LesionOverlap) -> float:
+    """Lesion-wise Dice, 0 to 1: the Dice of each matched pair, summed, by (pairs + surplus + missed).
+
+    The mean of the BraTS challenge of 2023 (arXiv:2405.09787), in which a missed reference tumour counts 0
+    and so does a surplus predicted one. That challenge grows the reference before it numbers it and leaves
+    out small tumours; here pairs and surplus and missed tumours are those of `detection` at any overlap, so
+    that fragments of one tumour are joined before their Dice is taken, and all but one of them are surplus.
+    """
+    objects = lesions.n_prediction + lesions.n_reference - len(lesions.pairs)
+    if objects == 0:
+        return np.nan
+    common = np.array([lesions.common_voxels(pair) for pair in lesions.pairs], float)
+    union = np.array([lesions.union_voxels(pair) for pair in lesions.pairs], float)
+    return float((2 * common / (union + common)).sum() / objects)
+
+
+def panoptic_quality(lesions: LesionOverlap) -> PanopticQuality:
+    """Panoptic quality of the tumours of one case (Kirillov et al. 2019, arXiv:1801.00868).
+
+    Tumours match one to one and unmerged: of several no two can share more than half of their union with
+    the same. Segmentation quality is NaN where none matches.
+    """
+    iou = pairwise_iou(lesions).data
+    matched = iou[iou > 0.5]
+    return pool_panoptic(len(matched), matched.sum(), lesions.n_prediction, lesions.n_reference)
+
+
+def pool_panoptic(matched: int, iou_sum: float, n_prediction: int, n_reference: int) -> PanopticQuality:
+    """Panoptic quality from counts and the summed IoU of the matches, of one case or of many together."""
+    objects = n_prediction + n_reference
+    return PanopticQuality(
+        matched=int(matched),
+        segmentation=float(iou_sum / matched) if matched else np.nan,
+        recognition=float(2 * matched / objects) if objects else np.nan,
+        quality=float(2 * iou_sum / objects) if objects else np.nan,
+    )
+
+
+def pairwise_iou(lesions: LesionOverlap) -> csr_array:
+    """IoU of predicted and reference tumours that meet, float64 (n_prediction, n_reference)."""
+    common = lesions.table[1:, 1:].tocoo()
+    either = (
+        lesions.prediction_voxels[1:][common.row] + lesions.reference_voxels[1:][common.col] - common.data
+    )
+    return csr_array((common.data / either, (common.row, common.col)), common.shape)
+
+
+SIZE_CLASSES = ("< 10 mm", "10 to 20 mm", "20 to 50 mm", "> 50 mm")
+UNKNOWN_SIZE = "unknown size"
+"""Of tumours in volumes without spacing, in tables by size."""
+
+MeasuredPair = tuple[tuple[int, ...], tuple[int, ...]]
+"""Ids of the tumours of one side that make a pair, and those of the other side."""
+
+
+def size_class(longest_diameter_mm: float) -> str:
+    """The class of SIZE_CLASSES; 10 and 20 mm belong to the class above, 50 mm to that below; "" of NaN."""
+    if np.isnan(longest_diameter_mm):
+        return ""
+    above = (longest_diameter_mm >= 10, longest_diameter_mm >= 20, longest_diameter_mm > 50)
+    return SIZE_CLASSES[sum(above)]
+
+
+def lesion_rows(prediction: np.ndarray, reference: np.ndarray, spacing_mm: Sequence[float]) -> pd.DataFrame:
+    """A row a tumour of two integer label volumes (D, H, W), true ones first; `spacing_mm` (D, H, W).
+
+    Columns: `kind` ("reference" or "prediction"), `lesion` (the id that `label_components` gives it),
+    `volume_ml`, `longest_diameter_mm` (of `axial_diameters`), `size_class`; `detected`, `touched`, `iou` and
+    `dice`. The last two are those of the matched pair (`detection`) that it belongs to, 0 where to none.
+    It is `touched` where it shares a voxel with the other side, and `detected` where it stands for a pair
+    with IoU > 0.5: of tumours merged into one, that is the one which shares most voxels (of equals the
+    first), so that rows add up to the counts of `detect_lesions`. Sizes are NaN and the class is "" where
+    the spacing is NaN. Raises InputError for arrays that cannot be compared.
+    """
+    found = tumor_overlap(prediction, reference)
+    to_prediction = [(pair.reference_ids, pair.prediction_ids) for pair in found.pairs]
+    to_reference = [(pair.prediction_ids, pair.reference_ids) for pair in found.pairs]
+    sides = {
+        "reference": (found.reference_components, found.table.T, to_prediction),
+        "prediction": (found.prediction_components, found.table, to_reference),
+    }
+    rows = []
+    for kind, (components, table, pairs) in sides.items():
+        sizes, matches = _sizes(components, table, spacing_mm), _matches(table, pairs)
+        rows.append(pd.concat([sizes, matches], axis=1).assign(kind=kind))
+    table = pd.concat(rows, ignore_index=True)
+    return table[["kind", *table.columns.drop("kind")]]
+
+
+def _sizes(components: np.ndarray, table: csr_array, spacing_mm: Sequence[float]) -> pd.DataFrame:
+    """What one side's tumours measure; row i + 1 of `table` sums to the voxels of tumour i + 1."""
+    boxes = find_objects(components) if table.shape[0] > 1 else []  # without a tumour the array may be empty
+    diameters_mm = [
+        axial_diameters(components[box] == lesion, spacing_mm).longest_mm
+        for lesion, box in enumerate(boxes, start=1)
+    ]
+    return pd.DataFrame(
+        {
+            "lesion": np.arange(1, table.shape[0]),
+            "volume_ml": table[1:].sum(axis=1) * float(np.prod(spacing_mm)) / 1000.0,
+            "longest_diameter_mm": np.array(diameters_mm, float),
+            "size_class": np.array([size_class(each) for each in diameters_mm], object),
+        }
+    )
+
+
+def _matches(table: csr_array, pairs: Sequence[MeasuredPair]) -> pd.DataFrame:
+    """What the other side has of one side's tumours: those are the rows of `table`."""
+    common = table[1:, 1:].tocoo()
+    own, other = (_pair_of([each[side] for each in pairs], common.shape[side]) for side in (0, 1))
+    inside = (own[common.row] == other[common.col]) & (own[common.row] >= 0)
+    shared = np.bincount(common.row[inside], common.data[inside], len(own))
+    members, others = own >= 0, other >= 0
+    of_pair = np.bincount(own[members], shared[members], len(pairs))
+    union = np.bincount(own[members], table.sum(axis=1)[1:][members], len(pairs)) - of_pair
+    union += np.bincount(other[others], table.sum(axis=0)[1:][others], len(pairs))
+    iou = np.where(members, np.append(of_pair / union, 0.0)[own], 0.0)
+    ranked = np.lexsort((-shared, own))  # of equals the first, as sorting keeps their order
+    first = ranked[np.unique(own[ranked], return_index=True)[1]]
+    detected = np.isin(np.arange(len(own)), first) & (iou > 0.5)
+    touched = np.diff(common.tocsr().indptr) > 0
+    return pd.DataFrame({"detected": detected, "touched": touched, "iou": iou, "dice": 2 * iou / (1 + iou)})
+
+
+def _pair_of(members: Sequence[tuple[int, ...]], count: int) -> np.ndarray:
+    """The number of the pair that each of the tumours 1 to `count` belongs to, int (count,); -1 of none."""
+    numbers = np.full(count, -1)
+    for number, ids in enumerate(members):
+        numbers[np.array(ids) - 1] = number
+    return numbers
+
+
+def summarize_sizes(lesions: pd.DataFrame, patient: str = "patient", seed: int = 0) -> pd.DataFrame:
+    """A row a size class: how many tumours there are, how many were found, and shares of them.
+
+    `lesions` has the columns of `lesion_rows` and, under the name `patient`, whose tumour it is. Of the true
+    ones n_reference, n_reference_detected, n_reference_touched, `recall` (detected share) with its 95 %
+    interval by bootstrap over patients (recall_low, recall_high) and `recall_touched`; of the predicted ones
+    the same with n_prediction and `precision`, classed by their own size. Shares of no tumour are NaN, and
+    so are intervals of one patient; where all or none are found the bootstrap gives no width, which is no
+    certainty. All of SIZE_CLASSES have a row, tumours of unknown size one more where there are any.
+    """
+    size = lesions["size_class"].fillna("").replace("", UNKNOWN_SIZE)
+    classes = (*SIZE_CLASSES, UNKNOWN_SIZE) if (size == UNKNOWN_SIZE).any() else SIZE_CLASSES
+    rows = []
+    for each in classes:
+        row = {"size_class": each}
+        for kind, share in (("reference", "recall"), ("prediction", "precision")):
+            group = lesions[(size == each) & (lesions["kind"] == kind)]
+            row |= _found_of(group, f"n_{kind}", share, group[patient], seed)
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _found_of(group: pd.DataFrame, count: str, share: str, patient: pd.Series, seed: int) -> dict:
+    """Counts and shares of one class on one side."""
+    detected, touched = group["detected"].astype(bool), group["touched"].astype(bool)
+    value, (low, high) = share_with_interval(detected, patient, seed)
+    return {
+        count: len(group),
+        f"{count}_detected": int(detected.sum()),
+        f"{count}_touched": int(touched.sum()),
+        share: value,
+        f"{share}_low": low,
+        f"{share}_high": high,
+        f"{share}_touched": float(touched.mean()) if len(group) else np.nan,
+    }

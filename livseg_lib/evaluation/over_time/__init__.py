@@ -1,1 +1,0 @@
-"""Two scans of one patient."""

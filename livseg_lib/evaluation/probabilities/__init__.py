@@ -1,1 +1,0 @@
-"""What probabilities are worth before they become labels."""

@@ -1,0 +1,389 @@
+"""Means with intervals, paired differences, groups: patients are drawn, never slices.
+
+Intervals that say how far a score depends on which patients happened to be in the test set.
+
+Is one system better than another on the same patients? Differences, intervals, a paired test, Holm.
+
+The test flips the signs of the patients' differences (Fisher 1935, "The Design of Experiments", chapter 3):
+were two systems alike, each patient could as well have differed the other way round. It asks about the
+same mean that is reported, needs no normal distribution, and is exact for few patients and for patients on
+whom both score alike, where Wilcoxon's signed-rank test has to drop patients or to approximate.
+
+Few patients cannot say much. Of 2^n ways to flip n differences two are extreme, so that no p value lies
+below 2 / 2^n: 0.0078 for 8 patients, before any correction. The tables carry that bound.
+
+Is a system worse for some patients? Scores by group of patients, and differences between groups.
+
+What is grouped, averaged and drawn is a patient. A group of fewer than three patients has no interval, and no
+difference is asked of it: two patients show nothing but themselves.
+
+A cohort in numbers: how what was measured is spread over its patients, a patient counting once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from itertools import combinations, pairwise
+from math import comb
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+from scipy.stats import bootstrap, permutation_test
+
+from livseg_lib.errors import InputError
+
+SIGNIFICANT = 0.05
+"""The chance of a false alarm that is taken: intervals hold 95 %, and see `paired.verdict`."""
+
+NUMBERS_AT_ONCE = 2**23
+"""How many drawn numbers are in memory at a time, 64 MB: many patients with many numbers each are drawn
+in portions, to the same result."""
+
+
+def bootstrap_interval(
+    values: ArrayLike,
+    statistic: Callable[..., np.ndarray] = np.nanmean,
+    level: float = 1 - SIGNIFICANT,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Percentile bootstrap interval (Efron 1979) of a statistic over patients: (low, high).
+
+    `values`: one number a patient (n,), or several (n, k) for a statistic that pools them, such as
+    a global Dice. `statistic` reduces along the `axis` it is given. Patients with a NaN are left out
+    first; with fewer than two patients left both ends are NaN. So are draws for which the statistic is NaN,
+    as a recall is where only patients without tumours were drawn. Deterministic by `seed`, whatever order
+    the patients come in: they are sorted by their numbers, as names sort differently as text and as numbers
+    (by size before sign, so that differences the other way round have the same interval the other way round).
+    """
+    values = np.asarray(values, float)
+    values = values[~np.isnan(values).any(axis=tuple(range(1, values.ndim)))]
+    if len(values) < 2:
+        return np.nan, np.nan
+    numbers = values.reshape(len(values), -1).T
+    values = values[np.lexsort([*numbers, *np.abs(numbers)])]
+    chosen = np.random.default_rng(seed).integers(len(values), size=(resamples, len(values)))
+    portions = np.array_split(chosen, -(-chosen.size * values[0].size // NUMBERS_AT_ONCE))
+    found = np.concatenate([statistic(values[portion], axis=1) for portion in portions])
+    found = found[~np.isnan(found)]
+    if not len(found):
+        return np.nan, np.nan
+    low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def share_with_interval(
+    happened: pd.Series, patient: pd.Series, seed: int = 0
+) -> tuple[float, tuple[float, float]]:
+    """Share of things (tumours, errors) for which it happened, 0 to 1, and its (low, high) interval.
+
+    `happened` bool and `patient`, an element a thing each. What is resampled are the patients who have such
+    things, as those of one patient are alike; NaN of none.
+    """
+    counts = happened.groupby(patient).agg(["sum", "count"]).to_numpy(float).reshape(-1, 2)
+    interval = bootstrap_interval(counts, _pooled_share, seed=seed)
+    return (float(happened.mean()) if len(happened) else np.nan), interval
+
+
+def _pooled_share(counts: np.ndarray, axis: int) -> np.ndarray:
+    part, whole = np.moveaxis(counts.sum(axis=axis), -1, 0)
+    return part / whole
+
+
+FLIPS = 2**13
+"""Every way to flip up to 13 patients; of more patients as many ways drawn at random."""
+
+RULE = (
+    f"A difference counts as shown only where its corrected p is below {SIGNIFICANT} and its interval leaves "
+    "zero out."
+)
+"""`verdict` in words."""
+
+ALTERNATIVES = {"two-sided": 2, "greater": 1}
+"""How many of the extreme ways to flip count as evidence: both, or the one in which the first wins."""
+
+
+def sign_flip_test(differences: ArrayLike, alternative: str = "two-sided", seed: int = 0) -> float:
+    """p value of the mean of paired differences (n,), a number a patient; NaN below two patients.
+
+    `alternative` is "two-sided", or "greater" where only a positive mean was ever the question.
+    """
+    differences = np.sort(np.asarray(differences, float))  # the order of patients decides nothing
+    if len(differences) < 2:
+        return np.nan
+    rng = np.random.default_rng(seed)
+    found = permutation_test(
+        (differences,),
+        np.mean,
+        permutation_type="samples",
+        vectorized=True,
+        n_resamples=FLIPS,
+        alternative=alternative,
+        rng=rng,
+    )
+    return float(found.pvalue)
+
+
+def smallest_p(differences: ArrayLike, alternative: str = "two-sided") -> float:
+    """The p value that `sign_flip_test` gives where every patient differs the same way; NaN as there.
+
+    Patients on whom both score alike do not count: flipping nothing changes nothing.
+    """
+    differences = np.asarray(differences, float)
+    if len(differences) < 2:
+        return np.nan
+    ways = min(2.0 ** np.count_nonzero(differences), FLIPS + 1)
+    return min(1.0, ALTERNATIVES[alternative] / ways)
+
+
+def holm(p_values: ArrayLike) -> np.ndarray:
+    """p values (m,) adjusted for being m: the chance of even one false alarm stays below the level.
+
+    Holm 1979, "A simple sequentially rejective multiple test procedure", Scandinavian Journal of
+    Statistics 6. NaN stays NaN and is not counted.
+    """
+    p_values = np.asarray(p_values, float)
+    adjusted = np.full(len(p_values), np.nan)
+    order = np.argsort(p_values)[: np.count_nonzero(~np.isnan(p_values))]
+    steps = p_values[order] * np.arange(len(order), 0, -1)
+    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
+    return adjusted
+
+
+def verdict(rows: pd.DataFrame | pd.Series) -> pd.Series | int:
+    """What paired differences show by RULE: 1 that they are above zero, -1 below, 0 nothing.
+
+    `rows`: one row, or a table, with p_holm, difference_low and difference_high (see `compare_pairs`). A
+    difference with an undefined p or interval is not shown.
+    """
+    side = 1 * (rows.difference_low > 0) - 1 * (rows.difference_high < 0)
+    return side * (rows.p_holm < SIGNIFICANT)
+
+
+def patient_scores(rows: pd.DataFrame, metric: str = "dice") -> pd.DataFrame:
+    """A row a patient, a column a system, from rows with `patient`, `system` and the metric.
+
+    The cases of one patient are averaged first, so that nobody counts twice. NaN where a score is undefined.
+    """
+    means = rows.groupby(["patient", "system"], sort=False)[metric].mean()
+    return means.unstack("system")
+
+
+def compare_pairs(
+    scores: pd.DataFrame, pairs: Sequence[tuple[str, str]], alternative: str = "two-sided", seed: int = 0
+) -> pd.DataFrame:
+    """A row for each pair of columns of `scores` (`patient_scores`), corrected for their number.
+
+    Columns: first, second, n_patients, n_undefined (left out, as one of both has no score there),
+    difference (mean of first - second), difference_low and difference_high (95 % bootstrap interval over
+    patients, not corrected), alternative, p, p_holm, and smallest_p_holm: no p_holm of these pairs could
+    have been below it. Raises InputError for a system without scores.
+    """
+    for name in {name for pair in pairs for name in pair} - set(scores):
+        raise InputError(name, "has no scores to compare.", "Evaluate it on the test patients first.")
+    if not len(pairs):
+        return pd.DataFrame(columns=COLUMNS[2:])
+    table = pd.DataFrame([_compare(scores, *pair, alternative, seed) for pair in pairs])
+    table["p_holm"] = holm(table["p"])
+    bound = table["p"].notna().sum() * table.pop("smallest_p").min()
+    return table.assign(smallest_p_holm=min(1.0, bound) if pd.notna(bound) else np.nan)
+
+
+def compare_systems(patients: pd.DataFrame, baseline: str, seed: int = 0) -> pd.DataFrame:
+    """`compare_pairs` for each structure of patients.csv, in two families that answer two questions.
+
+    "baseline": is each system better than `baseline` (alternative "greater": asked before any result)?
+    "systems": does any system differ from any other (two-sided)? Within a pair the better mean comes first.
+    A baseline that was not scored has no family. Columns as `compare_pairs`, after structure and family.
+    """
+    parts = []
+    for structure, rows in patients.groupby("structure", sort=False):
+        scores = patient_scores(rows)
+        ranked = scores.drop(columns=baseline, errors="ignore").mean().sort_values(ascending=False).index
+        against = [(name, baseline) for name in ranked] if baseline in scores else []
+        families = {
+            "baseline": compare_pairs(scores, against, "greater", seed),
+            "systems": compare_pairs(scores, list(combinations(ranked, 2)), "two-sided", seed),
+        }
+        for family, table in families.items():
+            parts.append(table.assign(structure=structure, family=family))
+    table = pd.concat([part for part in parts if not part.empty] or [pd.DataFrame(columns=COLUMNS)])
+    return table[list(COLUMNS)].reset_index(drop=True)
+
+
+COLUMNS = (
+    "structure",
+    "family",
+    "first",
+    "second",
+    "n_patients",
+    "n_undefined",
+    "difference",
+    "difference_low",
+    "difference_high",
+    "alternative",
+    "p",
+    "p_holm",
+    "smallest_p_holm",
+)
+
+
+def _compare(scores: pd.DataFrame, first: str, second: str, alternative: str, seed: int) -> dict:
+    differences = scores[first] - scores[second]
+    defined = differences.dropna().to_numpy()
+    low, high = bootstrap_interval(defined, seed=seed)
+    return {
+        "first": first,
+        "second": second,
+        "n_patients": len(defined),
+        "n_undefined": len(differences) - len(defined),
+        "difference": defined.mean() if len(defined) else np.nan,
+        "difference_low": low,
+        "difference_high": high,
+        "alternative": alternative,
+        "p": sign_flip_test(defined, alternative, seed),
+        "smallest_p": smallest_p(defined, alternative),
+    }
+
+
+FEWEST_PATIENTS = 3
+"""That a group has an interval, and is compared with others."""
+
+DIFFERENCE_COLUMNS = ("factor", "first", "second", "n_first", "n_second", "difference")
+DIFFERENCE_COLUMNS += ("difference_low", "difference_high", "p", "p_holm", "smallest_p_holm")
+
+
+def bands(values: pd.Series, edges: Sequence[float], unit: str) -> pd.Series:
+    """The class of each number between ascending `edges`, such as "2.5 to 5 mm", in order; NaN of NaN.
+
+    A number on an edge belongs to the class below.
+    """
+    between = [f"{low:g} to {high:g} {unit}" for low, high in pairwise(edges)]
+    names = [f"up to {edges[0]:g} {unit}", *between, f"over {edges[-1]:g} {unit}"]
+    return pd.cut(values.astype(float), [-np.inf, *edges, np.inf], labels=names)
+
+
+def group_means(scores: pd.DataFrame, facts: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
+    """A row a factor, group and system.
+
+    `scores`: a row a patient, a column a system (`paired.patient_scores`). `facts`: a row a patient, a column
+    a factor, such as "site", with the group's name; NaN where it is unknown; patients 1 and "1" are one.
+    Columns: factor, group, system, n_patients, n_undefined (without a score), mean, low, high (95 % bootstrap
+    over patients, NaN below FEWEST_PATIENTS). Groups come in the order of a categorical column, others by
+    their names.
+    """
+    rows = []
+    for factor, group, members in _groups(scores, facts):
+        for system in scores:
+            values = scores.loc[members, system]
+            row = {"factor": factor, "group": group, "system": system}
+            rows.append(
+                row | _mean(values.dropna().to_numpy(), seed) | {"n_undefined": int(values.isna().sum())}
+            )
+    columns = ["factor", "group", "system", "n_patients", "n_undefined", "mean", "low", "high"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def group_differences(scores: pd.Series, facts: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
+    """A row (DIFFERENCE_COLUMNS) a pair of groups of one factor that have FEWEST_PATIENTS each.
+
+    `scores`: a number a patient; `facts` as in `group_means`. difference: mean of first - second, with its
+    95 % interval by drawing patients within either group (not corrected). p: two-sided, by dealing the
+    patients out to the two groups anew (exact for few), and Holm's correction for all pairs of all factors.
+    smallest_p_holm: none of them could have been below it.
+    """
+    scores = scores.dropna()
+    rows = []
+    for factor, groups in _by_factor(scores, facts).items():
+        large = {name: values for name, values in groups.items() if len(values) >= FEWEST_PATIENTS}
+        for pair in combinations(large, 2):
+            rows.append({"factor": factor} | _difference(pair, [large[name] for name in pair], seed))
+    table = pd.DataFrame(rows, columns=list(DIFFERENCE_COLUMNS))
+    table["p_holm"] = holm(table["p"])
+    table["smallest_p_holm"] = min(1.0, len(table) * table["smallest_p_holm"].min()) if len(table) else np.nan
+    return table
+
+
+def _by_factor(scores: pd.Series, facts: pd.DataFrame) -> dict[str, dict[str, np.ndarray]]:
+    found: dict[str, dict[str, np.ndarray]] = {}
+    for factor, group, members in _groups(scores, facts):
+        found.setdefault(factor, {})[group] = np.sort(scores[members].to_numpy())  # in no order of patients
+    return found
+
+
+def _groups(scores: pd.Series | pd.DataFrame, facts: pd.DataFrame) -> list[tuple[str, str, pd.Index]]:
+    """(factor, group, its patients), every group that has any."""
+    known = facts.set_axis(facts.index.map(str)).reindex(scores.index.map(str)).set_axis(scores.index)
+    known = known.astype("category")
+    return [
+        (factor, group, known.index[known[factor] == group])
+        for factor in known
+        for group in known[factor].cat.remove_unused_categories().cat.categories
+    ]
+
+
+def _mean(values: np.ndarray, seed: int) -> dict[str, float]:
+    low, high = bootstrap_interval(values, seed=seed) if len(values) >= FEWEST_PATIENTS else (np.nan, np.nan)
+    mean = float(values.mean()) if len(values) else np.nan
+    return {"n_patients": len(values), "mean": mean, "low": low, "high": high}
+
+
+def _difference(pair: tuple[str, str], values: Sequence[np.ndarray], seed: int) -> dict:
+    low, high = _interval(values, seed)
+    found = permutation_test(
+        values, _mean_difference, vectorized=True, n_resamples=FLIPS, rng=np.random.default_rng(seed)
+    )
+    ways = min(comb(len(values[0]) + len(values[1]), len(values[0])), FLIPS + 1)
+    return {
+        "first": pair[0],
+        "second": pair[1],
+        "n_first": len(values[0]),
+        "n_second": len(values[1]),
+        "difference": float(_mean_difference(*values)),
+        "difference_low": low,
+        "difference_high": high,
+        "p": float(found.pvalue),
+        "smallest_p_holm": 2 / ways,
+    }
+
+
+def _interval(values: Sequence[np.ndarray], seed: int) -> tuple[float, float]:
+    found = bootstrap(
+        values,
+        _mean_difference,
+        vectorized=True,
+        n_resamples=2000,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    )
+    return float(found.confidence_interval.low), float(found.confidence_interval.high)
+
+
+def _mean_difference(first: np.ndarray, second: np.ndarray, axis: int = -1) -> np.ndarray:
+    return first.mean(axis=axis) - second.mean(axis=axis)
+
+
+QUANTILES = {"lowest": 0.0, "lower_quartile": 0.25, "median": 0.5, "upper_quartile": 0.75, "highest": 1.0}
+COHORT_COLUMNS = ("group", "measure", "n", "n_undefined", "mean", "mean_low", "mean_high", *QUANTILES)
+
+
+def describe_cohort(
+    groups: Mapping[str, pd.DataFrame], measures: Sequence[str], seed: int = 0
+) -> pd.DataFrame:
+    """A row a group and measure: COHORT_COLUMNS.
+
+    `groups`: name -> rows with `patient` and a column a measure, a row a case; cases of a patient are
+    averaged. Patients without a value are left out and counted (`n_undefined`). The interval of the mean is
+    a 95 % bootstrap over patients. A measure that is true or false has its share as its mean.
+    """
+    rows = []
+    for group, cases in groups.items():
+        for measure in measures:
+            values = cases.astype({measure: float}).groupby("patient", sort=False)[measure].mean()
+            low, high = bootstrap_interval(values, seed=seed)
+            row = {"group": group, "measure": measure, "n": int(values.notna().sum())}
+            row |= {"n_undefined": int(values.isna().sum()), "mean": values.mean()}
+            row |= {"mean_low": low, "mean_high": high}
+            rows.append(row | {name: values.quantile(share) for name, share in QUANTILES.items()})
+    return pd.DataFrame(rows, columns=list(COHORT_COLUMNS))

@@ -1,1 +1,0 @@
-"""Chance: intervals, paired tests, agreement and groups, always over patients."""

@@ -1,1 +1,0 @@
-"""The cascades and how their learnt parts are trained (systems G to J)."""

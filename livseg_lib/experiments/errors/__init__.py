@@ -1,1 +1,0 @@
-"""Why systems err, and losses against it (system B)."""

@@ -1,1 +1,0 @@
-"""Saliency and uncertainty maps of trained networks, and what they are worth."""

@@ -1,1 +1,0 @@
-"""Patient by patient: facts, measures, follow-up and pages."""

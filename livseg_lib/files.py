@@ -1,0 +1,244 @@
+"""Files that are whole or not there: written aside and renamed, locked, known by their checksums.
+
+SHA-256 of files: what says that two are the same, and that a folder is whole.
+
+Nothing half-written looks finished: write aside, then rename. Who reads and rewrites takes turns.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import platform
+import re
+import secrets
+import shutil
+import sys
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+from livseg_lib.errors import InputError
+
+BLOCK_BYTES = 1024**2
+
+
+def file_checksum(path: Path) -> str:
+    """SHA-256 of the content of `path`, as 64 hexadecimal digits."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(BLOCK_BYTES):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def files_checksum(paths: Iterable[Path]) -> str:
+    """One SHA-256 for the contents of all `paths`, whatever these are called and in whichever order."""
+    return text_checksum("\n".join(sorted(map(file_checksum, paths))))
+
+
+def text_checksum(text: str) -> str:
+    """SHA-256 of `text` in UTF-8."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def folder_checksums(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file below `folder`, by its path in there, in order of name."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): file_checksum(path) for path in files}
+
+
+def holds_files(folder: Path, checksums: dict[str, str]) -> bool:
+    """Whether `folder` has every file of `checksums`, unchanged; others may lie beside them."""
+    paths = {folder / name: checksum for name, checksum in checksums.items()}
+    return bool(paths) and all(path.is_file() and file_checksum(path) == paths[path] for path in paths)
+
+
+MOST_NAME_BYTES = 120
+"""Of a name that others are made from: file systems take 255, and a hidden name beside it needs some."""
+
+PATIENCE_SECONDS = 1.0
+"""To wait for another process before saying so."""
+
+_HERE = f"{zlib.crc32(platform.node().encode()):08x}"
+_OWNER = re.compile(r"(?P<host>[0-9a-f]{8})-(?P<process>\d+)-[0-9a-f]{8}")
+
+
+@contextmanager
+def written_aside(path: Path | str) -> Iterator[Path]:
+    """Gives a hidden `.name.partial-...suffix` beside `path`, this writer's alone; renames it at a good end.
+
+    Makes the folder if it is missing. If the block fails, the old file stays and the partial one goes;
+    what a killed process left is swept by the next writer of that file.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    suffix = "".join(path.suffixes[-2:])[-20:]
+    stem = path.name.removesuffix(suffix)
+    for left in _left_behind(path.with_name(stem), "partial"):
+        left.unlink(missing_ok=True)
+    partial = _beside(path.with_name(stem), "partial", suffix)
+    try:
+        yield partial
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_atomically(path: Path | str, content: bytes) -> Path:
+    """Write `content` as the file `path`, whole or not at all."""
+    with written_aside(path) as partial:
+        partial.write_bytes(content)
+    return Path(path)
+
+
+def write_json(path: Path | str, content: dict) -> Path:
+    """Write `content` as JSON, whole or not at all. NaN becomes null: JSON has none."""
+    text = json.dumps(_finite(content), indent=2, allow_nan=False, ensure_ascii=False)
+    return write_atomically(path, f"{text}\n".encode(errors="backslashreplace"))
+
+
+def _finite(value: object) -> object:
+    """`value` with every float in it that is no finite number replaced by None."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+@contextmanager
+def folder_written_aside(folder: Path | str) -> Iterator[Path]:
+    """As `written_aside` for a folder: gives an empty, hidden folder beside `folder`, and puts it in its
+    place when the block ends well. Whatever `folder` held before is gone then, and not a moment earlier:
+    killed between the two renames, the old one is put back by the next writer.
+    """
+    folder = Path(os.path.realpath(folder))  # a link stays, and what it points to is replaced
+    if folder.is_file():
+        raise NotADirectoryError(20, "A file is in the way", str(folder))
+    recover_folder(folder)
+    partial, old = _beside(folder, "partial"), _beside(folder, "old")
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        _put_in_place(partial, folder, old)
+    finally:
+        if old.exists() and not folder.exists():
+            old.rename(folder)
+        for leftover in (partial, old):
+            shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _put_in_place(partial: Path, folder: Path, old: Path) -> None:
+    """Rename, again where another writer's folder came in between: the last one stays."""
+    while partial.exists():
+        shutil.rmtree(old, ignore_errors=True)
+        with suppress(FileNotFoundError):
+            folder.rename(old)
+        try:
+            partial.rename(folder)
+        except OSError:
+            if not folder.exists():
+                raise
+
+
+def recover_folder(folder: Path) -> None:
+    """Put back what a process had moved aside when it was killed; sweep what it left beside `folder`."""
+    for old in _left_behind(folder, "old"):
+        with suppress(OSError):  # another process was quicker
+            if not folder.exists():
+                old.rename(folder)
+        shutil.rmtree(old, ignore_errors=True)
+    for partial in _left_behind(folder, "partial"):
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _beside(path: Path, state: str, suffix: str = "") -> Path:
+    """A hidden name beside `path` that tells its owner: this computer, this process, a random number."""
+    owner = f"{_HERE}-{os.getpid()}-{secrets.token_hex(4)}"
+    return path.with_name(f".{short_name(path.name)}.{state}-{owner}{suffix}")
+
+
+def _left_behind(path: Path, state: str) -> list[Path]:
+    """What stands beside `path` in that state and belongs to a process of this computer that is gone."""
+    prefix = f".{short_name(path.name)}.{state}-"
+    try:
+        names = [name for name in os.listdir(path.parent) if name.startswith(prefix)]
+    except FileNotFoundError:
+        return []
+    owners = [(name, _OWNER.match(name.removeprefix(prefix))) for name in names]
+    return [
+        path.with_name(name)
+        for name, owner in owners
+        if owner and owner["host"] == _HERE and not _is_running(int(owner["process"]))
+    ]
+
+
+def _is_running(process: int) -> bool:
+    import psutil  # only where something was left behind
+
+    try:
+        return psutil.Process(process).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+    except psutil.AccessDenied:
+        return True
+
+
+def short_name(name: str) -> str:
+    """`name`, cut to MOST_NAME_BYTES where it is longer, with a checksum that keeps different ones apart."""
+    if len(os.fsencode(name)) <= MOST_NAME_BYTES:
+        return name
+    digest = hashlib.sha256(os.fsencode(name)).hexdigest()[:12]
+    kept = os.fsencode(name)[: MOST_NAME_BYTES - 13].decode(errors="ignore")
+    return f"{kept}-{digest}"
+
+
+@contextmanager
+def locked(path: Path | str, within: Path | str = "") -> Iterator[None]:
+    """One process at a time reads and rewrites `path`; others wait, and say so. One that dies lets go.
+
+    `within`: what is said to be waited for, where `path` only stands for it.
+    """
+    from filelock import FileLock, Timeout
+
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = path.with_name(f".{short_name(path.name)}.lock")
+    file.open("a").close()  # raises where nothing can be written: the lock itself would wait for ever
+    lock = FileLock(file)
+    try:
+        lock.acquire(timeout=PATIENCE_SECONDS)
+    except Timeout:
+        print(
+            f"livseg: waiting for another process to be done with {within or path}",
+            file=sys.stderr,
+            flush=True,
+        )
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def sole_writer(out: Path, is_file: bool = False) -> Iterator[None]:
+    """Keeps the results `out` (a folder, made here, or a file) to this process; others wait.
+
+    Raises InputError where it cannot be written.
+    """
+    if is_file and out.is_dir():
+        raise InputError(out, "is a folder.", "Give --out the name of a file.", "unwritable")
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locked(out if is_file else out / "livseg", out))
+        except OSError as error:
+            problem = f"cannot be written ({error.strerror or type(error).__name__})."
+            raise InputError(
+                out, problem, "Make room there, or choose another --out.", "unwritable"
+            ) from error
+        yield

@@ -1,0 +1,350 @@
+"""Why there? Maps of what an answer hangs on, and whether such maps can be trusted.
+
+The layers of a network whose maps in space can be explained, found by walking its graph.
+
+Seg-Grad-CAM: which places of a layer's map speak for a structure in a region of the picture.
+
+Vinogradova, Dibrov and Myers 2020 (arXiv:2002.11434), after Grad-CAM (Selvaraju et al. 2017,
+arXiv:1610.02391). What a place "speaks for" is a linear guess at the layer, not a proof: see `sanity`.
+
+Occlusion: what does the answer lose when a patch of the picture is covered?
+
+Zeiler and Fergus 2014 (arXiv:1311.2901). Unlike a gradient it really changes the picture, and shows the
+network one that no scanner makes: what it answers there need not be what it answers on patients.
+
+Do maps hang on what a network has learnt? Its weights are made random, layer by layer from the output.
+
+The cascading randomization of Adebayo et al. 2018 (arXiv:1810.03292): a map that hardly changes shows the
+picture, not the network. One that changes has passed a necessary test; it need not be faithful.
+
+How unsure an answer is: over variants of one picture, or over several networks.
+
+The spread of what was asked, not the chance of an error: what all networks have learnt wrongly they are sure
+of together (Gal and Ghahramani 2016, arXiv:1506.02142; Lakshminarayanan et al. 2017, arXiv:1612.01474;
+test-time augmentation: Wang et al. 2019, arXiv:1807.07356).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain, product
+from typing import NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+from scipy import ndimage
+
+from livseg_lib.errors import InputError
+from livseg_lib.inference.predict import predict_batches
+from livseg_lib.inference.variants import Predict, choose_variants, predict_variants, predictive_entropy
+from livseg_lib.runs import derived_seed
+
+
+class LayerMap(NamedTuple):
+    """What one layer of a network gives: a map in space, (B, H, W, C) or (B, D, H, W, C)."""
+
+    name: str
+    """The layer's; "encoder/conv5_block3_out" for one output of a network within the network."""
+    tensor: keras.KerasTensor
+
+    @property
+    def grid(self) -> tuple[int, ...]:
+        """Its positions along each axis in space."""
+        return tuple(self.tensor.shape[1:-1])
+
+    @property
+    def channels(self) -> int:
+        """How many features it has."""
+        return self.tensor.shape[-1]
+
+
+def layer_maps(network: keras.Model) -> list[LayerMap]:
+    """Every map in space between the picture and the answer, each behind those that it is computed from.
+
+    What a network within the network keeps to itself is not among them; its outputs are.
+    """
+    places = {layer.name: place for place, layer in enumerate(network.layers)}
+    inner = [
+        layer for layer in network.layers if not isinstance(layer, (keras.layers.InputLayer, keras.Model))
+    ]
+    found = {}
+    for tensor in keras.tree.flatten([layer.input for layer in inner]):
+        source, _, output = tensor._keras_history
+        is_picture = isinstance(source, keras.layers.InputLayer)
+        if len(tensor.shape) == len(network.input_shape) and not is_picture:
+            found[places[source.name], output] = LayerMap(_name(source, output), tensor)
+    return [found[key] for key in sorted(found)]
+
+
+def encoder_maps(network: keras.Model) -> list[LayerMap]:
+    """One map a level on the way down, finest first; the last one is the bottleneck.
+
+    The bottleneck is the widest map, of equally wide ones the last, on the coarsest grid that still has
+    several positions: maps of a single one are means over the picture. The levels before it are chosen in
+    the same way, on each finer grid, from the maps that it is computed from. Raises InputError where there
+    is nothing in space between the picture and the answer.
+    """
+    maps = [each for each in layer_maps(network) if math.prod(each.grid) > 1]
+    if not maps:
+        problem = "has no map in space between its picture and its answer."
+        raise InputError(network.name, problem, "Choose a network that outlines.")
+    coarsest = min((each.grid for each in maps), key=math.prod)
+    bottleneck = _widest([each for each in maps if each.grid == coarsest])
+    on_the_way = {layer.name for layer in keras.Model(network.inputs, bottleneck.tensor).layers}
+    levels: dict[tuple[int, ...], list[LayerMap]] = {}
+    for each in maps:
+        if each.name.split("/")[0] in on_the_way:
+            levels.setdefault(each.grid, []).append(each)
+    return [_widest(level) for level in levels.values()]
+
+
+def find_map(network: keras.Model, name: str | None) -> LayerMap:
+    """The map called `name`, or the bottleneck. Raises InputError where the network has no such map."""
+    if name is None:
+        return encoder_maps(network)[-1]
+    maps = {each.name: each for each in layer_maps(network)}
+    if name not in maps:
+        raise InputError(network.name, f"has no map called {name}.", f"It has {', '.join(maps)}.")
+    return maps[name]
+
+
+def _name(source: keras.layers.Layer, output: int) -> str:
+    if not isinstance(source, keras.Model):
+        return source.name
+    return f"{source.name}/{source.outputs[output]._keras_history.operation.name}"
+
+
+def _widest(maps: Sequence[LayerMap]) -> LayerMap:
+    return max(reversed(maps), key=lambda each: each.channels)
+
+
+CERTAIN = 1e-7
+"""Probabilities this near to 0 or 1 have no gradient in float32: those pixels do not count."""
+
+
+def seg_grad_cam(
+    network: keras.Model,
+    images: np.ndarray,
+    region: np.ndarray,
+    channel: int = 0,
+    layer: str | None = None,
+    signed: bool = False,
+) -> np.ndarray:
+    """Map float32 of the pictures' size, (B, H, W) or (B, D, H, W): 0 to 1, the highest in each picture 1.
+
+    images: float32 (B, H, W, C) in [0, 1], or blocks (B, D, H, W, C).
+    region: bool (B, H, W) or (B, D, H, W), the pixels asked about: those that the network outlines, or
+    any others.
+    channel: the structure, in the order of the network's output.
+    layer: one of `map_layers.layer_maps`; None is the bottleneck.
+    signed: keep what speaks against the structure; the map is then -1 to 1, the largest size 1.
+
+    The features of the layer are summed, each weighed by the mean gradient of the region's logits; what is
+    negative is cut off. 0 everywhere where the region is empty or nothing speaks for the structure.
+    Raises InputError for a layer that is not there, or a region of another size.
+    """
+    if region.shape != images.shape[:-1]:
+        problem = f"has the shape {region.shape}, and the pictures {images.shape}."
+        raise InputError("region", problem, "Give a mask of each picture, without its channels.")
+    twin = keras.Model(network.inputs, [find_map(network, layer).tensor, network.outputs[0]])
+    pixels = tf.constant(region, tf.float32)
+    with tf.GradientTape() as tape:
+        images = tf.constant(images, tf.float32)
+        tape.watch(images)
+        features, answer = twin(images, training=False)
+        score = tf.reduce_sum(pixels * logits(network, answer)[..., channel])
+    gradient = tape.gradient(score, features)
+    axes = list(range(1, len(images.shape) - 1))
+    weights = tf.reduce_mean(gradient, axes, keepdims=True)
+    maps = tf.reduce_sum(tf.cast(weights * features, tf.float32), -1).numpy()
+    return np.stack([_enlarged(each if signed else np.maximum(each, 0), region.shape[1:]) for each in maps])
+
+
+def logits(network: keras.Model, answer: tf.Tensor) -> tf.Tensor:
+    """What a network answers, before its sigmoid; as it is where the answer is linear.
+
+    By the inverse of the sigmoid, so that networks whose answer is a mean of several heads have logits too.
+    """
+    if getattr(network.layers[-1], "activation", None) is keras.activations.linear:
+        return answer
+    clipped = tf.clip_by_value(answer, CERTAIN, 1 - CERTAIN)
+    return tf.math.log(clipped) - tf.math.log(1 - clipped)
+
+
+def _enlarged(small: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """A map at another size, linearly, pixels being little areas; its largest size becomes 1."""
+    factors = np.divide(shape, small.shape)
+    large = ndimage.zoom(small, factors, order=1, mode="nearest", grid_mode=True)
+    highest = np.abs(large).max()
+    return large / highest if highest > 0 else large
+
+
+Box = tuple[slice, ...]
+
+
+def occlusion_drops(
+    network: keras.Model,
+    picture: np.ndarray,
+    region: np.ndarray,
+    patch: Sequence[int],
+    stride: Sequence[int],
+    channel: int = 0,
+    fill: np.ndarray | None = None,
+) -> np.ndarray:
+    """How far the mean probability in `region` falls when a place is covered: float32 (H, W), or (D, H, W).
+
+    picture: uint8 (H, W, C), or a block (D, H, W, C). region: bool without the channels.
+    patch, stride: pixels along each axis; `pixels_of` makes them from millimetres.
+    fill: grey of the patch, (C,) on the scale 0 to 255; None is the picture's mean.
+
+    A pixel has the mean over the patches that cover it, -1 to 1; below 0 the answer grows without it. NaN
+    where the region is empty. The network is asked once a patch, in batches. Raises InputError where
+    patches leave gaps.
+    """
+    if any(step > side for step, side in zip(stride, patch, strict=True)):
+        problem = f"of {stride} pixels leave gaps between patches of {patch}."
+        raise InputError("strides", problem, "Choose strides no larger than the patch.")
+    if not region.any():
+        return np.full(region.shape, np.nan, np.float32)
+    fill = picture.mean(axis=tuple(range(region.ndim))) if fill is None else fill
+    boxes = patch_boxes(region.shape, patch, stride)
+    shown = chain([picture], (covered(picture, box, fill) for box in boxes))
+    answers = chain.from_iterable(predict_batches(network, shown))
+    means = (float(answer[region, channel].mean()) for answer in answers)
+    whole = next(means)
+    total, count = np.zeros(region.shape), np.zeros(region.shape)
+    for box, mean in zip(boxes, means, strict=True):
+        total[box] += whole - mean
+        count[box] += 1
+    return (total / count).astype(np.float32)
+
+
+def patch_boxes(shape: Sequence[int], patch: Sequence[int], stride: Sequence[int]) -> list[Box]:
+    """Boxes of `patch` pixels, a step of `stride` apart, that cover all of `shape`; cut at its end."""
+    sides = [
+        [slice(start, min(start + size, side)) for start in range(0, max(1, side - size + step), step)]
+        for side, size, step in zip(shape, patch, stride, strict=True)
+    ]
+    return list(product(*sides))
+
+
+def covered(picture: np.ndarray, box: Box, fill: np.ndarray) -> np.ndarray:
+    """A copy of `picture` with `fill` in the box."""
+    changed = picture.copy()
+    changed[box] = np.rint(fill)
+    return changed
+
+
+def pixels_of(size_mm: float, pixel_mm: Sequence[float]) -> tuple[int, ...]:
+    """The whole pixels nearest to `size_mm` along each axis, at least one.
+
+    Raises InputError where a pixel's size is unknown (NaN).
+    """
+    if not np.isfinite(pixel_mm).all():
+        problem = "has no known size, and patches are millimetres."
+        raise InputError("picture", problem, "Give the patch in pixels.")
+    return tuple(max(1, round(size_mm / step)) for step in pixel_mm)
+
+
+class Randomized(NamedTuple):
+    """A network whose last layers are random."""
+
+    count: int
+    """How many of the layers with weights."""
+    layer: str
+    """The one randomized last; "" where none is."""
+    network: keras.Model
+    """A copy that the next step changes further."""
+
+
+def randomize_from_output(network: keras.Model, seed: int) -> Iterator[Randomized]:
+    """`network` as it is, then with its last layer random, its last two, ..., all of them.
+
+    Random are the weights that the layers would start a training with, moving averages included. `network`
+    keeps its own: what comes is one copy, changed from step to step.
+    """
+    copy = keras.models.clone_model(network)
+    copy.set_weights(network.get_weights())
+    fresh = _freshly_initialized(network, seed)
+    yield Randomized(0, "", copy)
+    for count, (layer, start) in enumerate(zip(_last_first(copy), _last_first(fresh), strict=True), 1):
+        layer.set_weights(start.get_weights())
+        yield Randomized(count, layer.name, copy)
+
+
+def count_layers(network: keras.Model) -> int:
+    """Layers with weights, those of a network within it one by one."""
+    return len(_last_first(network))
+
+
+def _last_first(network: keras.Model) -> list[keras.layers.Layer]:
+    layers = [
+        _last_first(layer)[::-1] if isinstance(layer, keras.Model) else [layer]
+        for layer in network.layers
+        if layer.weights
+    ]
+    return [layer for group in layers for layer in group][::-1]
+
+
+def _freshly_initialized(network: keras.Model, seed: int) -> keras.Model:
+    """A twin with the weights that a training would start from, by `seed` alone."""
+
+    def seeded(layer: keras.layers.Layer) -> keras.layers.Layer:
+        config = layer.get_config()
+        for key, value in config.items():
+            if key.endswith("_initializer") and "seed" in (value or {}).get("config", {}):
+                value["config"]["seed"] = derived_seed(seed, layer.name, key)
+        return type(layer).from_config(config)
+
+    return keras.models.clone_model(network, clone_function=seeded, recursive=True)
+
+
+@dataclass(frozen=True)
+class Uncertainty:
+    """Maps float32 of the answers' shape, (..., H, W, K)."""
+
+    mean: np.ndarray
+    """Probability, 0 to 1."""
+    deviation: np.ndarray
+    """Standard deviation of the answers, 0 to 0.5: 0 where all say the same."""
+
+    @property
+    def entropy(self) -> np.ndarray:
+        """Predictive entropy of the mean, in bits, 0 to 1: also where one answer by itself is undecided."""
+        return predictive_entropy(self.mean)
+
+
+def over_variants(predict: Predict, images: np.ndarray, names: Sequence[str]) -> Uncertainty:
+    """Spread over the variants called `names` and the picture as it is (`augmented.VARIANTS`).
+
+    images: float32 (..., H, W, C) in [0, 1]. At the border only those variants count that reach there.
+    Raises InputError for an unknown name.
+    """
+    return _spread(predict_variants(predict, images, choose_variants(names)))
+
+
+def over_models(answers: Iterable[np.ndarray]) -> Uncertainty:
+    """Spread over the answers of several networks to one picture, float (..., H, W, K); one at a time in
+    memory. What leaves 0 to 1 is clipped. Raises InputError where there is none."""
+    return _spread((np.clip(answer, 0, 1), np.ones((1, 1, 1), np.float32)) for answer in answers)
+
+
+def _spread(answers: Iterable[tuple[np.ndarray, np.ndarray]]) -> Uncertainty:
+    """Of (answer, weight): the answer is 0 where its weight is.
+
+    Deviations are summed around the first answer, so that no digits are lost where all are nearly equal.
+    """
+    first, total, squares, weights = None, 0.0, 0.0, 0.0
+    for answer, weight in answers:
+        first = answer if first is None else first
+        difference = answer - weight * first
+        total, weights = total + difference, weights + weight
+        squares = squares + np.divide(difference**2, weight, out=np.zeros_like(difference), where=weight > 0)
+    if first is None:
+        raise InputError("networks", "are none, so that nothing can be compared.", "Give at least one.")
+    shift = total / weights
+    variance = np.maximum(squares / weights - shift**2, 0)
+    return Uncertainty(np.float32(first + shift), np.sqrt(variance, dtype=np.float32))

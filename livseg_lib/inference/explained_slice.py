@@ -1,0 +1,146 @@
+"""One slice of a scan as a network sees it, be it in a picture, a stack or a block, and the way back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from livseg_lib.inference.predict import stream_blocks
+from livseg_lib.labels import STRUCTURE_LABELS
+from livseg_lib.preprocessing.geometry import (
+    Region,
+    Shape,
+    Spacing,
+    crop_volume,
+    resample_slice,
+    resize,
+    restore_plane,
+    working_grid,
+)
+from livseg_lib.preprocessing.recipe import channel_windows, prepare_labels, prepare_slice
+from livseg_lib.training.model_folder import TrainedModel
+from livseg_lib.volumes import Volume
+
+
+@dataclass(frozen=True)
+class SliceView:
+    """What a network is asked about a slice; `s` is the side of its pictures."""
+
+    trained: TrainedModel
+    pictures: np.ndarray
+    """uint8 (s, s, C), or the block (d, s, s, C) around the slice."""
+    place: int | None
+    """Of the slice in the block; None where there is no block."""
+    region: Region
+    """What of the scan is in the picture."""
+    slice_shape: tuple[int, int]
+    """Of the scan, (H, W)."""
+    spacing_mm: Spacing
+
+    @property
+    def images(self) -> np.ndarray:
+        """The network's input: float32 (1, s, s, C) or (1, d, s, s, C), 0 to 1."""
+        return self.pictures[np.newaxis] / np.float32(255)
+
+    @property
+    def pixel_mm(self) -> tuple[float, float]:
+        """Size of a pixel of the picture, down and across; NaN where the scan's is unknown."""
+        (_, height, width), (_, down, across) = self._grid()
+        shrunk = max(height, width) / self.trained.recipe.size
+        return down * shrunk, across * shrunk
+
+    def answer(self) -> np.ndarray:
+        """Probabilities of the slice, float32 (s, s, K)."""
+        return self.of_slice(np.asarray(self.trained.network(self.images, training=False))[0])
+
+    def of_slice(self, maps: np.ndarray) -> np.ndarray:
+        """The slice's own part of maps of its picture or block."""
+        return maps if self.place is None else maps[self.place]
+
+    def only_slice(self, mask: np.ndarray) -> np.ndarray:
+        """A mask bool (s, s) as one of the network's input, (s, s) or (d, s, s): other slices are False."""
+        if self.place is None:
+            return mask
+        block = np.zeros(self.pictures.shape[:-1], bool)
+        block[self.place] = mask
+        return block
+
+    def onto_picture(self, mask: np.ndarray) -> np.ndarray:
+        """A mask bool (H, W) of the scan's slice as it lies in the picture, bool (s, s)."""
+        cut = mask[self.region.slices[1:]][np.newaxis].astype(np.uint8)
+        return prepare_labels(cut, self.spacing_mm, self.trained.recipe)[0] > 0
+
+    def onto_scan(self, plane: np.ndarray) -> np.ndarray:
+        """A map float32 (s, s) of the picture on the scan's slice, (H, W): 0 where the picture ends."""
+        (_, height, width), _ = self._grid()
+        cut = [side.stop - side.start for side in self.region.slices[1:]]
+        whole = np.zeros(self.slice_shape, np.float32)
+        whole[self.region.slices[1:]] = resize(restore_plane(plane, (height, width)), tuple(cut))
+        return whole
+
+    def _grid(self) -> tuple[Shape, Spacing]:
+        """Shape and spacing of the region as the recipe resamples it."""
+        cut = tuple(side.stop - side.start for side in self.region.slices)
+        return working_grid(cut, self.spacing_mm, self.trained.recipe.voxel_size_mm)
+
+
+def view_slice(
+    trained: TrainedModel, volume: Volume, index: int, region: Region, liver: np.ndarray | None = None
+) -> SliceView:
+    """Slice `index` of `volume` for a network that looks at `region`, which holds it.
+
+    `liver`, bool (D, H, W), is for a network that sees it. A network of blocks gets the one with the slice
+    in its middle, as far as the region goes.
+    """
+    cut, inputs = crop_volume(volume, region), trained.inputs
+    shape, _ = working_grid(cut.voxels.shape, cut.spacing_mm, trained.recipe.voxel_size_mm)
+    place = int((index - region.start[0] + 0.5) * shape[0] / len(cut.voxels))
+    seen = _slices_seen(trained, place, shape[0])
+    windows = channel_windows(cut.voxels, trained.recipe)
+    pictures = (
+        prepare_slice(resample_slice(cut.voxels, shape, each), windows, trained.recipe) for each in seen
+    )
+    livers = None
+    if inputs.sees_liver and liver is not None:
+        livers = prepare_labels(liver[region.slices].astype(np.uint8), cut.spacing_mm, trained.recipe) > 0
+        livers = livers[seen.start : seen.stop]
+    stream = inputs.compose(pictures, livers)
+    facts = (region, volume.voxels.shape[1:], volume.spacing_mm)
+    if _is_of_blocks(trained):
+        [(_, block)] = stream_blocks(stream, [0], len(seen), trained.network.input_shape[1])
+        return SliceView(trained, block, place - seen.start, *facts)
+    return SliceView(trained, list(stream)[place - seen.start], None, *facts)
+
+
+def _is_of_blocks(trained: TrainedModel) -> bool:
+    return len(trained.network.input_shape) == 5
+
+
+def _slices_seen(trained: TrainedModel, place: int, count: int) -> range:
+    """Of `count` slices those in the block, or the stack of neighbours, in which `place` is seen."""
+    if _is_of_blocks(trained):
+        depth = trained.network.input_shape[1]
+        start = min(max(place - depth // 2, 0), max(count - depth, 0))
+        return range(start, min(start + depth, count))
+    return range(max(place - trained.inputs.neighbours, 0), min(place + trained.inputs.neighbours + 1, count))
+
+
+def outlined(trained: TrainedModel, answer: np.ndarray, structure: str) -> np.ndarray:
+    """What a network outlines, bool (...), by its thresholds: tumours in its own liver, where it has one.
+
+    answer: probabilities float (..., K).
+    """
+    masks = {
+        name: answer[..., channel] >= trained.thresholds[name]
+        for channel, name in enumerate(trained.structures)
+    }
+    return masks[structure] & masks.get("liver", True)
+
+
+def outlined_labels(trained: TrainedModel, answer: np.ndarray) -> np.ndarray:
+    """All that a network outlines, as labels 0/1/2, uint8 (...)."""
+    labels = np.zeros(answer.shape[:-1], np.uint8)
+    for structure in trained.structures:  # liver before tumour
+        labels[outlined(trained, answer, structure)] = STRUCTURE_LABELS[structure]
+    return labels

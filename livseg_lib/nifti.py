@@ -1,0 +1,442 @@
+"""NIfTI files: the header, the compressed bytes, the axes and the grid of the scan.
+
+Which axis of a stored array is which direction in the patient: stored (i, j, k) <-> LPS (D, H, W).
+
+The grid that a volume was stored in, kept so that what leaves the library lies on it again.
+
+Reading a file, gzipped or not, in bounded pieces and to its end, so that its checksum is checked.
+
+A gzip stream says only at its end whether all before it was right; whoever stops at the last voxel
+never learns of a flipped bit.
+
+A NIfTI header: parsed from bytes, and believed only after it was checked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import product
+from math import prod
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from isal import igzip, isal_zlib
+from nibabel.nifti1 import Nifti1Header
+from nibabel.nifti2 import Nifti2Header
+from nibabel.orientations import io_orientation
+from nibabel.spatialimages import HeaderDataError
+
+from livseg_lib.errors import InputError
+
+LPS_AXES = ((2, +1), (1, -1), (0, -1))
+"""Of D, H and W: the world axis (0 right, 1 to the front, 2 to the head) and the direction along it."""
+
+
+@dataclass(frozen=True)
+class Orientation:
+    """A permutation and flips of axes: one of 48. Both ways give views, never copies."""
+
+    axes: tuple[int, int, int]
+    """The stored axis that becomes D, H and W."""
+    flipped: tuple[bool, bool, bool]
+    """Whether D, H and W run against their stored axis."""
+
+    @classmethod
+    def of(cls, affine: np.ndarray) -> Orientation:
+        """The axes closest to LPS under a 4x4 `affine` from stored indices to RAS+ mm."""
+        world_axes, directions = io_orientation(affine).astype(int).T
+        axes = tuple(int(np.flatnonzero(world_axes == world)[0]) for world, _ in LPS_AXES)
+        flips = tuple(bool(directions[a] != d) for a, (_, d) in zip(axes, LPS_AXES, strict=True))
+        return cls(axes, flips)
+
+    @property
+    def _steps(self) -> tuple[slice, ...]:
+        return tuple(slice(None, None, -1 if flip else 1) for flip in self.flipped)
+
+    def to_lps(self, stored: np.ndarray) -> np.ndarray:
+        """View of a stored array (i, j, k) as (D, H, W)."""
+        return stored.transpose(self.axes)[self._steps]
+
+    def to_stored(self, volume: np.ndarray) -> np.ndarray:
+        """View of (D, H, W) as the stored array (i, j, k): the inverse of `to_lps`."""
+        return volume[self._steps].transpose(np.argsort(self.axes))
+
+    def lps_affine(self, affine: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
+        """4x4 from (D, H, W) indices to RAS+ mm, of a stored array of `shape` with `affine`."""
+        to_stored_index = np.eye(4)
+        to_stored_index[:3] = 0.0
+        for lps_axis, (axis, flip) in enumerate(zip(self.axes, self.flipped, strict=True)):
+            to_stored_index[axis, lps_axis] = -1.0 if flip else 1.0
+            to_stored_index[axis, 3] = shape[axis] - 1 if flip else 0.0
+        return affine @ to_stored_index
+
+
+SAME_PLACE_VOXELS = 0.5
+"""Two geometries agree if no corner of the grid moves by more than this share of the smallest voxel side."""
+
+RIGHT_ANGLE_DEGREES = 0.1
+"""Axes that are off a right angle by less than this are rounded, not sheared."""
+
+GEOMETRY_FIELDS = (
+    *("dim", "datatype", "bitpix", "pixdim", "xyzt_units", "qform_code", "sform_code"),
+    *("quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z"),
+    *("srow_x", "srow_y", "srow_z"),
+)
+"""All that is carried over from a header. None of it is text, so no name or description ever is."""
+
+
+@dataclass(frozen=True, eq=False)
+class NativeGrid:
+    """Where the voxels of a file lie, and how they are stored."""
+
+    shape: tuple[int, int, int]
+    """Stored axes i, j, k."""
+    affine: np.ndarray
+    """4x4 float64, from (i, j, k) to RAS+ mm."""
+    dtype: np.dtype
+    """Type of the stored voxels, byte order included."""
+    header: bytes
+    """NIfTI header to save with: the geometry of the file and nothing else (slope 1, intercept 0)."""
+
+    @property
+    def orientation(self) -> Orientation:
+        """How to get from the stored axes to (D, H, W) and back."""
+        return Orientation.of(self.affine)
+
+    @property
+    def spacing_mm(self) -> tuple[float, float, float]:
+        """Distance between planes (D), between the rows of a plane (H), and along a row (W).
+
+        Their product is the volume of a voxel, sheared or not. On a sheared grid (a tilted gantry) distances
+        across planes are approximate: voxels of neighbouring planes do not lie straight above each other.
+        """
+        depth, height, width = (self.affine[:3, axis] for axis in self.orientation.axes)
+        if self.shear_degrees < RIGHT_ANGLE_DEGREES:
+            return tuple(float(np.linalg.norm(axis)) for axis in (depth, height, width))
+        plane, row = np.linalg.norm(np.cross(height, width)), np.linalg.norm(width)
+        volume = abs(np.linalg.det(self.affine[:3, :3]))
+        return float(volume / plane), float(plane / row), float(row)
+
+    @property
+    def stored_spacing_mm(self) -> tuple[float, float, float]:
+        """The same in the order of the stored axes i, j, k."""
+        return tuple(self.spacing_mm[axis] for axis in np.argsort(self.orientation.axes))
+
+    @property
+    def shear_degrees(self) -> float:
+        """How far the axes are from right angles, at most."""
+        axes = self.affine[:3, :3] / np.linalg.norm(self.affine[:3, :3], axis=0)
+        cosines = np.abs(np.triu(axes.T @ axes, 1))
+        return float(np.degrees(np.arcsin(min(cosines.max(), 1.0))))
+
+    @property
+    def lps_shape(self) -> tuple[int, int, int]:
+        """Shape of the same grid as (D, H, W)."""
+        return tuple(self.shape[axis] for axis in self.orientation.axes)
+
+    def farthest_apart_mm(self, other: NativeGrid) -> float:
+        """Largest distance between corresponding corners, both grids taken as (D, H, W)."""
+        mine = self.orientation.lps_affine(self.affine, self.shape)
+        theirs = other.orientation.lps_affine(other.affine, other.shape)
+        return corner_distance_mm(mine, theirs, self.lps_shape)
+
+    def lies_on(self, other: NativeGrid) -> bool:
+        """Whether both hold the same voxels in space, whatever the order that they are stored in."""
+        tolerance_mm = SAME_PLACE_VOXELS * min(self.spacing_mm)
+        return self.lps_shape == other.lps_shape and self.farthest_apart_mm(other) <= tolerance_mm
+
+
+def corner_distance_mm(first: np.ndarray, second: np.ndarray, shape: tuple[int, int, int]) -> float:
+    """Largest distance between the eight corners of an array of `shape` under two affines."""
+    corners = np.array(list(product(*((0, size - 1) for size in shape), (1,))), dtype=float)
+    return float(np.linalg.norm((corners @ (first - second).T)[:, :3], axis=1).max())
+
+
+def clean_header(header: Nifti1Header) -> bytes:
+    """A header of the same kind and byte order with the geometry of `header` only, ready to be written."""
+    clean = type(header)(endianness=header.endianness)
+    for field in GEOMETRY_FIELDS:
+        clean[field] = header[field]
+    clean["scl_slope"], clean["scl_inter"] = 1, 0
+    clean["vox_offset"] = header.single_vox_offset
+    return clean.binaryblock
+
+
+def new_grid(shape: tuple[int, int, int], affine: np.ndarray, dtype: np.dtype) -> NativeGrid:
+    """Grid for voxels that come from elsewhere than NIfTI. `affine`: 4x4 to RAS+ mm, no shear."""
+    header = Nifti1Header(endianness="<")
+    header.set_data_shape(shape)
+    header.set_data_dtype(dtype)
+    header.set_xyzt_units("mm")
+    header.set_qform(affine, code=1)
+    header.set_sform(affine, code=1)
+    return NativeGrid(shape, np.asarray(affine, dtype=float), header.get_data_dtype(), clean_header(header))
+
+
+GZIP_MAGIC = b"\x1f\x8b"
+MOST_GZIP_EXPANSION = 1032
+"""Deflate cannot make more than this many bytes out of one."""
+CHUNK_BYTES = 1024**2
+TRAILING_BYTES_ALLOWED = CHUNK_BYTES
+"""Padding that may follow the voxels; a stream that goes on for longer is refused."""
+
+
+@contextmanager
+def open_checked(path: Path) -> Iterator[BinaryIO]:
+    """The bytes of `path`, decompressed where it is gzipped (told by its first bytes, not its name).
+
+    Raises InputError for a missing, empty, truncated or corrupt file, also while the block reads.
+    """
+    again = "Copy or download it again."
+    try:
+        if not path.is_file():
+            raise _no_file(path)
+        if path.stat().st_size == 0:
+            raise InputError(path, "The file is empty.", "Download or export it again.")
+        with igzip.open(path, "rb") if is_gzip(path) else path.open("rb") as stream:
+            yield stream
+    except EOFError as error:
+        raise InputError(path, "The file is truncated: it ends too early.", again) from error
+    except (igzip.BadGzipFile, isal_zlib.error) as error:
+        raise InputError(path, "The gzip data is corrupt.", again) from error
+    except OSError as error:
+        problem = f"The file cannot be read ({error.strerror or type(error).__name__})."
+        raise InputError(path, problem, "Check disk and rights.") from error
+
+
+def _no_file(path: Path) -> InputError:
+    if path.is_symlink() and not path.exists():
+        remedy = "Fetch its content (git annex get, datalad get) or mend the link."
+        return InputError(path, "The link leads to nothing.", remedy)
+    if path.exists():
+        return InputError(path, "This is a folder, pipe or device, not a file.", "Give a file.")
+    return InputError(path, "No such file.", "Check the path.")
+
+
+def is_gzip(path: Path) -> bool:
+    """Whether the file begins as gzip does."""
+    with path.open("rb") as stream:
+        return stream.read(2) == GZIP_MAGIC
+
+
+def most_bytes_inside(path: Path) -> int:
+    """No more bytes than these can come out of the file."""
+    return path.stat().st_size * (MOST_GZIP_EXPANSION if is_gzip(path) else 1)
+
+
+def read_array(stream: BinaryIO, count: int, dtype: np.dtype) -> np.ndarray:
+    """The next `count` values, 1D. Raises EOFError if there are fewer. Touches only memory that it fills."""
+    values = np.empty(count, dtype)
+    space, filled = memoryview(values.view(np.uint8)), 0
+    while filled < len(space):
+        arrived = stream.readinto(space[filled : filled + CHUNK_BYTES])
+        if not arrived:
+            raise EOFError
+        filled += arrived
+    return values
+
+
+def skip(stream: BinaryIO, count: int) -> None:
+    """Pass over `count` bytes. Raises EOFError if there are fewer."""
+    while count > 0:
+        arrived = len(stream.read(min(count, CHUNK_BYTES)))
+        if not arrived:
+            raise EOFError
+        count -= arrived
+
+
+def read_to_end(stream: BinaryIO, path: Path) -> None:
+    """Reach the end, where gzip's checksum is. Raises InputError if it is far away (a gzip bomb)."""
+    trailing = 0
+    while arrived := len(stream.read(CHUNK_BYTES)):
+        trailing += arrived
+        if trailing > TRAILING_BYTES_ALLOWED:
+            raise InputError(
+                path,
+                f"More than {TRAILING_BYTES_ALLOWED:,} bytes follow the voxels that the header speaks of.",
+                "Do not trust this file; export it again from its source.",
+            )
+
+
+HEADER_KINDS = {348: Nifti1Header, 540: Nifti2Header}
+"""By their length in bytes, which is the first thing that a header says."""
+EOL_CHECKS = ((13, 10, 26, 10), (0, 0, 0, 0))
+"""Of NIfTI-2: as it should be, and left out."""
+FORM_CODES = range(6)
+"""From unknown (0: not there) to a template (5)."""
+SIZE_TOLERANCE = 0.01
+"""Voxel sizes in pixdim and in the sform may differ by this share."""
+LEAST_DETERMINANT = 1e-6
+"""An affine is singular below this share of the volume that axes at right angles would span."""
+MOST_SHEAR_DEGREES = 45.0
+"""A gantry tilts by up to 30."""
+LONGEST_QUATERNION = 1.001
+"""Its part b, c, d is at most 1 long; by so much it is rounded, not wrong."""
+EXPORT_AGAIN = "Export it again from its source."
+
+
+@dataclass(frozen=True)
+class NiftiHeader:
+    """What is needed to read the voxels."""
+
+    grid: NativeGrid
+    voxel_offset: int
+    """Bytes from the start of the file to the first voxel."""
+    scaling: tuple[float, float] | None
+    """Slope and intercept, or None for values as they are stored."""
+
+    @property
+    def voxel_count(self) -> int:
+        """Voxels of the whole grid."""
+        return prod(self.grid.shape)
+
+
+def header_length(first_bytes: bytes, path: Path) -> tuple[int, str]:
+    """Bytes of the header and its byte order ("<" or ">"), from the first four. Raises InputError."""
+    for order in "<>":
+        length = int(np.frombuffer(first_bytes, f"{order}i4")[0])
+        if length in HEADER_KINDS:
+            return length, order
+    raise InputError(
+        path,
+        "This is not a NIfTI file.",
+        "Give a .nii or .nii.gz file (NIfTI-1 or NIfTI-2); a picture does not do.",
+    )
+
+
+def parse_header(block: bytes, byte_order: str, path: Path) -> NiftiHeader:
+    """Check and translate a whole header. Raises InputError naming the first thing that is wrong."""
+    header = HEADER_KINDS[len(block)](block, endianness=byte_order, check=False)
+    if bytes(header["magic"]) not in (b"n+1\0", b"n+2\0"):
+        raise InputError(
+            path, "The header is not that of a single NIfTI file.", "Convert .hdr/.img pairs to .nii.gz."
+        )
+    _check_codes(header, path)
+    shape, dtype = _shape(header, path), _dtype(header, path)
+    _check_units(header, path)
+    _complete(header)
+    grid = NativeGrid(shape, _affine(header, path), dtype, clean_header(header))
+    _check_geometry_agrees(header, grid, path)
+    return NiftiHeader(grid, _voxel_offset(header, path), _scaling(header, path))
+
+
+def _check_codes(header: Nifti1Header, path: Path) -> None:
+    """What says whether the rest can be trusted, and which geometry counts."""
+    if header["sizeof_hdr"] == 540 and tuple(header["eol_check"]) not in EOL_CHECKS:
+        raise InputError(
+            path, "The file was changed by a conversion of line ends.", "Copy it again as it is."
+        )
+    for form in ("sform", "qform"):
+        if int(header[f"{form}_code"]) not in FORM_CODES:
+            raise InputError(path, f"The {form} has a code that does not exist.", EXPORT_AGAIN)
+
+
+def _shape(header: Nifti1Header, path: Path) -> tuple[int, int, int]:
+    axes = int(header["dim"][0])
+    shape = [int(size) for size in header["dim"][1 : axes + 1]]
+    if not 1 <= axes <= 7 or min(shape) < 1:
+        raise InputError(path, f"The header gives an impossible shape ({shape}).", EXPORT_AGAIN)
+    if axes < 3 or prod(shape[3:]) != 1:
+        sizes = " x ".join(map(str, shape))
+        raise InputError(path, f"The image is {sizes}, not a 3D volume.", "Save one 3D volume a file.")
+    return tuple(shape[:3])
+
+
+def _dtype(header: Nifti1Header, path: Path) -> np.dtype:
+    try:
+        dtype = header.get_data_dtype()
+    except (HeaderDataError, KeyError) as error:
+        raise InputError(path, "The header gives an unknown data type.", EXPORT_AGAIN) from error
+    if dtype.kind not in "iuf" or dtype.itemsize > 8:
+        remedy = "Save CT as int16 or float32, labels as uint8."
+        raise InputError(
+            path, f"Voxels of type {header['datatype']} ({dtype}) are not plain numbers.", remedy
+        )
+    if dtype.itemsize * 8 != int(header["bitpix"]):
+        raise InputError(path, f"The header gives {header['bitpix']} bits a voxel for {dtype}.", EXPORT_AGAIN)
+    return dtype
+
+
+def _check_units(header: Nifti1Header, path: Path) -> None:
+    unit = int(header["xyzt_units"]) % 8
+    if unit not in (0, 2):  # unknown is taken for mm, as everywhere
+        name = {1: "metres", 3: "micrometres"}.get(unit, f"unit {unit}")
+        raise InputError(path, f"The voxel size is given in {name}.", "Save it in millimetres.")
+
+
+def _complete(header: Nifti1Header) -> None:
+    """Fill in what the standard, or the sform, says of fields that writers leave out or round."""
+    if header["pixdim"][0] == 0:
+        header["pixdim"][0] = 1  # qfac, by the standard
+    if header["sform_code"] > 0:
+        sides, given = np.linalg.norm(header.get_sform()[:3, :3], axis=0), np.abs(header["pixdim"][1:4])
+        header["pixdim"][1:4] = np.where(given > 0, given, sides)  # NaN is not above 0 either
+    turn = np.array([header[f"quatern_{axis}"] for axis in "bcd"], dtype=float)
+    if 1 < (length := np.linalg.norm(turn)) <= LONGEST_QUATERNION and header["qform_code"] > 0:
+        for axis, value in zip("bcd", turn / max(length, 1.0), strict=True):
+            header[f"quatern_{axis}"] = value
+
+
+def _affine(header: Nifti1Header, path: Path) -> np.ndarray:
+    """To RAS+ mm: the sform, else the qform, else voxel sizes alone (nibabel's order)."""
+    try:
+        with np.errstate(all="ignore"):  # what is not finite is refused below
+            affine = np.asarray(header.get_best_affine(), dtype=float)
+    except (ValueError, HeaderDataError) as error:
+        raise InputError(path, "The qform is impossible.", EXPORT_AGAIN) from error
+    box = np.prod(np.linalg.norm(affine[:3, :3], axis=0))
+    volume = abs(np.linalg.det(affine[:3, :3])) if np.isfinite(affine).all() else 0.0
+    if not volume > LEAST_DETERMINANT * box:
+        raise InputError(
+            path, "The affine is singular or not finite: voxels have no place in space.", EXPORT_AGAIN
+        )
+    return affine
+
+
+def _check_geometry_agrees(header: Nifti1Header, grid: NativeGrid, path: Path) -> None:
+    """sform against pixdim by voxel size, and against the qform by the place of the corners."""
+    remedy = "Find out which is right and write it to sform, qform and pixdim."
+    sides, pixdim = np.linalg.norm(grid.affine[:3, :3], axis=0), np.abs(header["pixdim"][1:4].astype(float))
+    sheared = grid.shear_degrees
+    if sheared > MOST_SHEAR_DEGREES:
+        problem = (
+            f"The axes of the grid are {sheared:.0f} degrees off a right angle: no tilt shears a scan so."
+        )
+        raise InputError(path, problem, EXPORT_AGAIN)
+    told = (sides, grid.stored_spacing_mm) if sheared > RIGHT_ANGLE_DEGREES else (sides,)
+    if not any(np.allclose(mm, pixdim, rtol=SIZE_TOLERANCE, atol=0.0) for mm in told):
+        problem = f"The affine gives voxels of {_millimetres(sides)}, pixdim {_millimetres(pixdim)}."
+        raise InputError(path, problem, remedy)
+    if header["sform_code"] > 0 and header["qform_code"] > 0 and len(told) == 1:  # a qform cannot shear
+        try:
+            apart_mm = corner_distance_mm(
+                grid.affine, np.asarray(header.get_qform(), dtype=float), grid.shape
+            )
+        except (ValueError, HeaderDataError) as error:
+            raise InputError(path, "The qform is impossible.", remedy) from error
+        if not apart_mm <= SAME_PLACE_VOXELS * sides.min():
+            raise InputError(path, f"sform and qform place voxels up to {apart_mm:.3g} mm apart.", remedy)
+
+
+def _millimetres(sides: np.ndarray) -> str:
+    return " x ".join(f"{side:.4g}" for side in sides) + " mm"
+
+
+def _voxel_offset(header: Nifti1Header, path: Path) -> int:
+    offset = float(header["vox_offset"])
+    if offset == 0:  # left out by some writers: voxels follow the header at once
+        return header.single_vox_offset
+    if not header.single_vox_offset <= offset < 2**31:
+        raise InputError(path, f"The header places the first voxel at byte {offset:g}.", EXPORT_AGAIN)
+    return int(offset)
+
+
+def _scaling(header: Nifti1Header, path: Path) -> tuple[float, float] | None:
+    try:
+        slope, intercept = header.get_slope_inter()
+    except HeaderDataError as error:
+        raise InputError(path, "Slope and intercept are impossible.", EXPORT_AGAIN) from error
+    return None if slope is None or (slope, intercept) == (1.0, 0.0) else (slope, intercept)

@@ -1,0 +1,262 @@
+"""Losses against the rarity of tumours.
+
+Does a loss that favours the rare class find more low-contrast tumours? System B proposes class weights
+and the focal loss; here the same network learns the same slices in the same order, and only the loss differs.
+
+Cross-validated, so that every development patient is scored by networks that never saw it; test patients
+are not touched. A loss also shifts how sure a network is, and any network finds more at a lower threshold.
+Every tumour is therefore looked for at several thresholds, and losses are compared at 0.5 and at the
+threshold that the *other* parts choose.
+
+Tables of a study of losses: tumours missed and invented, with intervals over patients.
+
+Whatever is resampled or paired is a patient, never a tumour: tumours of one patient look alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import keras
+import numpy as np
+import pandas as pd
+
+from livseg_lib.datasets.case import Case
+from livseg_lib.errors import InputError
+from livseg_lib.evaluation.contrast import (
+    CONTRAST_CLASSES,
+    contrast_class,
+    count_false_alarms,
+    describe_lesions,
+    lesion_hits,
+)
+from livseg_lib.evaluation.error_causes import count_bright_textures
+from livseg_lib.evaluation.errors import TrueCase
+from livseg_lib.evaluation.lesions import lesion_overlap
+from livseg_lib.evaluation.masks import dice, foreground_box, overlap_counts
+from livseg_lib.evaluation.statistics import (
+    bootstrap_interval,
+    compare_pairs,
+    patient_scores,
+    share_with_interval,
+)
+from livseg_lib.inference.predict import labels_from_planes, predict_planes, stored_pictures
+from livseg_lib.labels import structure_mask
+from livseg_lib.preprocessing.recipe import Recipe
+from livseg_lib.studies.training import TrainingPlan, train_network
+from livseg_lib.studies.tuning import development_slices
+from livseg_lib.training.losses import Weight, loss_options
+
+THRESHOLDS = (0.1, 0.3, 0.5, 0.7, 0.9)
+LIVER_THRESHOLD = 0.5
+"""Where a network outlines the liver too, tumours count inside it."""
+
+
+@dataclass(frozen=True)
+class LossStudy:
+    """What the networks of each loss found; the same columns whether at all thresholds or at one."""
+
+    lesions: pd.DataFrame
+    """A row a loss, threshold and true tumour: loss, part, patient, case, threshold, then the columns of
+    `describe_lesions`, contrast (its class) and those of `lesion_hits`."""
+    patients: pd.DataFrame
+    """A row a loss, threshold and case: loss, part, patient, case, threshold, dice, false_alarms, and
+    bright_false_alarms, how many of those are bright textures."""
+    histories: pd.DataFrame
+    """A row a loss, part and epoch; what the loss came to is `training_loss`."""
+
+
+def loss_plans(base: TrainingPlan, losses: Sequence[str], **options: Weight) -> dict[str, TrainingPlan]:
+    """Loss -> `base` with that loss and those of the options that it knows.
+
+    All keep the system's name, from which first weights and the order of slices are drawn.
+    """
+    return {
+        loss: replace(
+            base,
+            loss=loss,
+            loss_options={name: options[name] for name in loss_options(loss) if name in options},
+        )
+        for loss in losses
+    }
+
+
+def compare_losses(
+    plans: dict[str, TrainingPlan],
+    slices: pd.DataFrame,
+    cases: Iterable[Case],
+    folder: Path,
+    checkpoints: Path,
+    parts: int = 2,
+    thresholds: Sequence[float] = THRESHOLDS,
+) -> LossStudy:
+    """Train each plan once a part, on all other development patients, and score the patients left out.
+
+    `slices` are the classified ones; their folds are joined into `parts`. `folder` holds their arrays,
+    `cases` their scans. One volume is in memory at a time, scored on its own grid. Trainings resume from
+    `checkpoints`. Raises InputError for fewer than 2 parts, and where patients are on two sides.
+    """
+    if parts < 2:
+        raise InputError("parts", f"is {parts}.", "Give at least 2: one to learn from, one to score.")
+    development = development_slices(slices)
+    part = development.fold % parts
+    case_of = {case.case_id: case for case in cases}
+    lesions, patients, histories = [], [], []
+    for number in sorted(part.unique()):
+        networks = {}
+        for loss, plan in plans.items():
+            seen, place = plan.choose(development[part != number]), checkpoints / loss / f"part{number}"
+            networks[loss], history = train_network(plan, seen, None, folder, place)
+            history = history.rename(columns={"loss": "training_loss"})
+            histories.append(history.assign(loss=loss, part=number))
+        for case_id in development[part == number].case.unique():
+            found = _score_case(networks, plans, case_of[case_id], folder, thresholds)
+            for table, rows in zip((lesions, patients), found, strict=True):
+                table.append(rows.assign(part=number))
+    return LossStudy(*(pd.concat(tables, ignore_index=True) for tables in (lesions, patients, histories)))
+
+
+def _score_case(
+    networks: dict[str, keras.Model], plans: dict[str, TrainingPlan], case: Case, folder: Path, thresholds
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Rows of `LossStudy.lesions` and `.patients` for one case."""
+    volume = case.read_volume()
+    labels = case.read_labels(volume)
+    described = describe_lesions(volume.voxels, labels, volume.spacing_mm)
+    described["contrast"] = contrast_class(described.contrast_hu)
+    liver_hu = TrueCase(labels, volume.spacing_mm, volume.voxels).liver_hu
+    recipe, pictures = Recipe.of_case(folder / case.case_id), stored_pictures(folder, case.case_id)
+    lesions, patients = [], []
+    for loss, network in networks.items():
+        planes, structures = predict_planes(network, pictures), plans[loss].structures
+        for threshold in thresholds:
+            cut = {name: threshold if name == "tumor" else LIVER_THRESHOLD for name in structures}
+            prediction = labels_from_planes(planes, volume, recipe, cut)
+            hits, scores = _score_tumors(prediction, labels, volume.voxels, liver_hu)
+            who = {"loss": loss, "patient": case.patient, "case": case.case_id, "threshold": threshold}
+            lesions.append(described.merge(hits, on="lesion").assign(**who))
+            patients.append({**who, **scores})
+    return pd.concat(lesions, ignore_index=True), pd.DataFrame(patients)
+
+
+def _score_tumors(
+    prediction: np.ndarray, reference: np.ndarray, hu: np.ndarray, liver_hu: float
+) -> tuple[pd.DataFrame, dict]:
+    """`lesion_hits`, and Dice (two empty: 1, as system K has it) with the number of false alarms."""
+    box = foreground_box(prediction, reference)
+    predicted, present = structure_mask(prediction[box], "tumor"), structure_mask(reference[box], "tumor")
+    overlap = lesion_overlap(predicted, present)
+    score = float(np.nan_to_num(dice(overlap_counts(predicted, present)), nan=1.0))
+    bright = count_bright_textures(overlap, hu[box], liver_hu)
+    alarms = {"false_alarms": count_false_alarms(overlap), "bright_false_alarms": bright}
+    return lesion_hits(overlap), {"dice": score, **alarms}
+
+
+def chosen_thresholds(patients: pd.DataFrame) -> pd.DataFrame:
+    """loss, part, threshold: that with the best mean Dice over the patients of all *other* parts.
+
+    Among equals the one nearest 0.5. A patient's own scores have no say in its threshold (those of the
+    others do come from networks that learnt from it).
+    """
+    rows = []
+    for (loss, part), _ in patients.groupby(["loss", "part"], sort=False):
+        others = patients[(patients.loss == loss) & (patients.part != part)]
+        means = others.groupby("threshold").dice.mean()
+        nearest_first = sorted(means.index, key=lambda threshold: abs(threshold - 0.5))
+        rows.append({"loss": loss, "part": part, "threshold": means[nearest_first].idxmax()})
+    return pd.DataFrame(rows)
+
+
+def operating_points(study: LossStudy) -> Iterator[tuple[str, LossStudy]]:
+    """("0.5", the study at that threshold), where it was tried, and ("chosen", at the chosen ones)."""
+    if (study.patients.threshold == 0.5).any():
+        yield "0.5", _restricted(study, pd.DataFrame({"threshold": [0.5]}))
+    yield "chosen", _restricted(study, chosen_thresholds(study.patients))
+
+
+def _restricted(study: LossStudy, rows: pd.DataFrame) -> LossStudy:
+    """The study where its tables agree with a row of `rows`."""
+    return replace(study, lesions=study.lesions.merge(rows), patients=study.patients.merge(rows))
+
+
+MEASURES = ("low_contrast_missed", "false_alarms", "bright_false_alarms", "dice")
+"""A number a patient each: missed low-contrast tumours (of patients who have any), predicted tumours that
+touch no true one, those of them that are bright textures, and Dice of all tumours."""
+
+NAMES = {
+    "false_alarms": "false_alarms_per_patient",
+    "bright_false_alarms": "bright_false_alarms_per_patient",
+    "dice": "dice_per_case",
+}
+"""What the means over patients are called in tables."""
+
+
+def summarize_losses(study: LossStudy, seed: int) -> pd.DataFrame:
+    """A row a loss: counts, and three scores each with its 95 % bootstrap interval over patients.
+
+    Columns: loss, n_patients, n_tumors, n_without_contrast (no liver around them), n_low_contrast,
+    n_low_contrast_missed, false_negative_rate (missed share of those), false_alarms_per_patient,
+    bright_false_alarms_per_patient, dice_per_case; the intervals end in _low and _high.
+    """
+    rows = []
+    for loss, lesions in study.lesions.groupby("loss", sort=False):
+        patients = study.patients[study.patients.loss == loss].groupby("patient")
+        patients = patients.agg({"false_alarms": "sum", "bright_false_alarms": "sum", "dice": "mean"})
+        low = lesions[lesions.contrast == "low"]
+        row = {
+            "loss": loss,
+            "n_patients": len(patients),
+            "n_tumors": len(lesions),
+            "n_without_contrast": int(lesions.contrast_hu.isna().sum()),
+            "n_low_contrast": len(low),
+            "n_low_contrast_missed": int((~low.hit).sum()),
+            **_with_interval("false_negative_rate", *share_with_interval(~low.hit, low.patient, seed)),
+        }
+        for values, name in NAMES.items():
+            mean = float(patients[values].mean())
+            row |= _with_interval(name, mean, bootstrap_interval(patients[values], seed=seed))
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def recall_by_contrast(study: LossStudy, seed: int) -> pd.DataFrame:
+    """A row a loss and contrast class: loss, contrast, n_tumors, n_hit, recall, recall_low, recall_high."""
+    rows = []
+    for loss, lesions in study.lesions.groupby("loss", sort=False):
+        for contrast in CONTRAST_CLASSES:
+            group = lesions[lesions.contrast == contrast]
+            row = {"loss": loss, "contrast": contrast, "n_tumors": len(group), "n_hit": int(group.hit.sum())}
+            rows.append(row | _with_interval("recall", *share_with_interval(group.hit, group.patient, seed)))
+    return pd.DataFrame(rows)
+
+
+def operating_curve(study: LossStudy, contrast: str = "low") -> pd.DataFrame:
+    """loss, threshold, recall (of the tumours of that contrast), false_alarms (a patient), a row each."""
+    lesions = study.lesions[study.lesions.contrast == contrast]
+    keys, n_patients = ["loss", "threshold"], study.patients.patient.nunique()
+    false_alarms = study.patients.groupby(keys, sort=False).false_alarms.sum() / n_patients
+    recall = lesions.groupby(keys, sort=False).hit.mean()
+    return pd.DataFrame({"recall": recall, "false_alarms": false_alarms}).reset_index()
+
+
+def differences_from(baseline: str, study: LossStudy, seed: int) -> pd.DataFrame:
+    """`compare_pairs` of each other loss against `baseline`, once a measure of MEASURES (column `measure`).
+
+    p values are corrected for the number of losses, not for that of measures: the first is the question,
+    the others say what it cost.
+    """
+    low = study.lesions[study.lesions.contrast == "low"]
+    missed = (~low.hit).groupby([low.loss, low.patient]).sum().rename("low_contrast_missed").reset_index()
+    tables = []
+    for measure in MEASURES:
+        rows = missed if measure in missed else study.patients
+        scores = patient_scores(rows.rename(columns={"loss": "system"}), measure)
+        pairs = [(loss, baseline) for loss in study.patients.loss.unique() if loss != baseline]
+        tables.append(compare_pairs(scores, pairs, seed=seed).assign(measure=measure))
+    return pd.concat(tables, ignore_index=True)
+
+
+def _with_interval(name: str, value: float, interval: tuple[float, float]) -> dict[str, float]:
+    return {name: value, f"{name}_low": interval[0], f"{name}_high": interval[1]}

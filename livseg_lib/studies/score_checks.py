@@ -1,0 +1,352 @@
+"""Whether scores can be trusted: thresholds, calibration, groups.
+
+Loss, pixel accuracy, Jaccard, precision and recall over all pixels of a set of slices (system D).
+
+Pixels of all slices are counted together before any score is formed, as a training loop does that prints
+one number an epoch: a large liver weighs more than a small one, and easy pixels of the background carry
+the pixel accuracy. Scores of patients stand in patients.csv; these are here to be set beside D's.
+
+What a network's probabilities are worth: each is asked once about all validation and test patients, and
+only counts are kept. Pictures and truths are those that extraction stored.
+
+Tables of what `score_checks` has found: calibration, FROC, and where chosen thresholds land.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from livseg_lib.datasets.case import Case
+from livseg_lib.errors import InputError
+from livseg_lib.evaluation import masks
+from livseg_lib.evaluation.froc import (
+    Candidates,
+    find_candidates,
+    froc_score,
+    recall_at,
+    recall_with_interval,
+)
+from livseg_lib.evaluation.masks import OverlapCounts, overlap_counts
+from livseg_lib.evaluation.probabilities import (
+    THRESHOLDS,
+    ProbabilityHistogram,
+    calibration_region,
+    calibration_scores,
+    dice_by_threshold,
+    is_predicted,
+    reliability_curve,
+)
+from livseg_lib.evaluation.published import published_rows
+from livseg_lib.evaluation.statistics import bootstrap_interval, holm, sign_flip_test
+from livseg_lib.inference.evaluate import PUBLISHED
+from livseg_lib.inference.predict import predict_stack, stored_labels, stored_pictures
+from livseg_lib.labels import structure_mask
+from livseg_lib.preprocessing.recipe import Recipe, prepare_labels
+from livseg_lib.reporting.studies.calibration import Reliability
+from livseg_lib.runs import RunFolders
+from livseg_lib.sampling.batches import SliceBatches
+from livseg_lib.training.fit import mean_of_heads, on_every_head, training_twin
+from livseg_lib.training.losses import get_loss
+from livseg_lib.training.model_folder import TrainedModel
+from livseg_lib.volumes import load_prediction
+
+SCORES = {
+    "pixel_accuracy": masks.pixel_accuracy,
+    "iou": masks.jaccard,
+    "precision": masks.precision,
+    "recall": masks.recall,
+}
+METRICS = ("loss", *SCORES)
+"""In the order of D's table."""
+
+SETS = {"train": "training set", "validation": "validation set"}
+"""Side of the split -> how the protocol of D's published figures begins."""
+
+TOGETHER = "both"
+"""Liver and tumour counted together: the pixels of both channels, as D's figures are."""
+
+
+def pooled_scores(trained: TrainedModel, batches: SliceBatches) -> pd.DataFrame:
+    """A row a structure, and one for both together: structure, n_slices, loss, pixel_accuracy, iou,
+    precision, recall. Undefined (0/0) is NaN.
+
+    Pixels count from the system's own thresholds. The loss is the one that it was trained with, on batches
+    as they come, so that on the slices of a validation it is the `val_loss` that `fit` printed; it is one
+    number for all channels. One batch is in memory at a time. Raises InputError for pictures of another
+    size than the network's.
+    """
+    if trained.network.input_shape[1:] != batches.input_shape:
+        problem = f"takes pictures of {trained.network.input_shape[1:]}, not {batches.input_shape}."
+        raise InputError(trained.system, problem, "Extract slices as its recipe says.")
+    facts = trained.training
+    loss = on_every_head(get_loss(facts["loss"], **facts.get("loss_options", {})))
+    twin = training_twin(trained.network)
+    thresholds = np.array([trained.thresholds[name] for name in trained.structures])
+    losses, sizes, counts = [], [], []
+    for number in range(len(batches)):
+        pictures, truth = batches[number]
+        maps = twin.predict_on_batch(pictures)
+        losses.append(float(loss(truth, maps)))
+        sizes.append(len(pictures))
+        predicted = np.asarray(mean_of_heads(truth, maps)) >= thresholds
+        counts.append(overlap_counts(predicted, truth >= 0.5, axis=(0, 1, 2)))
+    pooled = OverlapCounts(*np.sum(counts, axis=0))  # (4, K)
+    mean_loss = float(np.average(losses, weights=sizes))
+    return _rows(trained.structures, pooled).assign(n_slices=sum(sizes), loss=mean_loss)
+
+
+def _rows(structures: tuple[str, ...], pooled: OverlapCounts) -> pd.DataFrame:
+    """Scores of each channel and, of several, of all their pixels together."""
+    names = list(structures)
+    if len(structures) > 1:
+        names.append(TOGETHER)
+        pooled = OverlapCounts(*(np.append(count, count.sum()) for count in pooled))
+    return pd.DataFrame({"structure": names} | {name: score(pooled) for name, score in SCORES.items()})
+
+
+def published_scores() -> pd.DataFrame:
+    """D's printed figures: columns system (its name here), set, structure, metric, value."""
+    systems = {published: ours for ours, (letter, published, _) in PUBLISHED.items() if letter == "D"}
+    rows = published_rows()
+    rows = rows[(rows["source"] == "D") & rows["metric"].isin(METRICS)]
+    rows = rows.assign(system=rows["system"].map(systems), structure=rows["target"])
+    for side, beginning in SETS.items():
+        rows.loc[rows["protocol"].str.startswith(beginning), "set"] = side
+    return rows[["system", "set", "structure", "metric", "value"]].dropna().reset_index(drop=True)
+
+
+def scores_as_published(scores: pd.DataFrame) -> pd.DataFrame:
+    """D's table: a row a set, structure and metric; a column a system, and `<system>_published` beside it.
+
+    `scores` has the columns of `pooled_scores`, `system` and `set` ("train", "validation").
+    """
+    ours = scores.melt(["system", "set", "structure"], list(METRICS), "metric", "value")
+    theirs = published_scores()
+    systems = list(dict.fromkeys([*ours["system"], *theirs["system"]]))
+    theirs = theirs.assign(system=theirs["system"] + "_published")
+    table = pd.concat([ours, theirs]).pivot(
+        index=["set", "structure", "metric"], columns="system", values="value"
+    )
+    columns = [name for system in systems for name in (system, f"{system}_published") if name in table]
+    places = [list(SETS), [*dict.fromkeys([*scores["structure"], TOGETHER])], list(METRICS)]
+    order = [row for row in pd.MultiIndex.from_product(places) if row in table.index]
+    return table.reindex(index=order, columns=columns).rename_axis(columns=None)
+
+
+REGIONS = {"picture": "all pixels", "near": "tumour: inside the liver; liver: the box around it"}
+"""Over which pixels calibration is asked."""
+
+Histograms = Mapping[str, ProbabilityHistogram]
+"""Patient -> all his pixels."""
+
+
+def _histograms() -> dict[str, ProbabilityHistogram]:
+    return defaultdict(ProbabilityHistogram)
+
+
+@dataclass
+class CheckedNetwork:
+    """What is kept of a network's answers."""
+
+    system: str
+    thresholds: dict[str, float]
+    """A structure, as validation patients chose it."""
+    histograms: dict[tuple[str, str, str], Histograms] = field(
+        default_factory=lambda: defaultdict(_histograms)
+    )
+    """(split, structure, region) -> a histogram a patient; of the validation patients only "picture"."""
+    candidates: dict[str, Candidates] = field(default_factory=dict)
+    """Test patient -> what its tumour map proposes, inside the liver that it finds."""
+    outlined: dict[str, Candidates] = field(default_factory=dict)
+    """Test patient -> the tumours that it outlines at its threshold."""
+
+    def of_split(self, split: str, structure: str, region: str = "picture") -> list[ProbabilityHistogram]:
+        """One histogram a patient."""
+        return list(self.histograms[split, structure, region].values())
+
+
+def extracted_for(trained: TrainedModel, folder: Path, case_id: str) -> Path | None:
+    """Where pictures lie as `trained` takes them: `folder`, or the one for its size; None if in neither."""
+    places = (folder, folder / f"size-{trained.recipe.size}")
+    extracted = (place for place in places if (place / case_id / "case.json").exists())
+    return next((place for place in extracted if Recipe.of_case(place / case_id) == trained.recipe), None)
+
+
+def check_network(
+    trained: TrainedModel, slices: pd.DataFrame, folder: Path, finds_lesions: bool
+) -> CheckedNetwork:
+    """Ask `trained` once about each validation and test case, one in memory at a time.
+
+    `slices` are classified slices, their arrays lie in `folder`. With `finds_lesions` its tumour map is
+    searched for candidates: pictures that are no volumes have no connected tumours.
+    """
+    checked = CheckedNetwork(trained.system, trained.thresholds)
+    cases = slices.loc[slices.split.isin(["validation", "test"]), ["split", "patient", "case"]]
+    for row in tqdm(list(cases.drop_duplicates().itertuples()), trained.system, unit="case"):
+        labels = np.asarray(stored_labels(folder, row.case))
+        pictures = trained.inputs.compose(stored_pictures(folder, row.case))
+        planes = predict_stack(trained.network, pictures, len(labels), trained.inputs.block_overlap)
+        maps = {name: planes[..., channel] for channel, name in enumerate(trained.structures)}
+        for structure, levels in maps.items():
+            _count(checked.histograms, row, structure, levels, labels)
+        if row.split == "test" and finds_lesions and "tumor" in maps:
+            _propose(checked, row.patient, maps, structure_mask(labels, "tumor"))
+    return checked
+
+
+def _count(histograms: dict, row, structure: str, levels: np.ndarray, labels: np.ndarray) -> None:
+    mask = structure_mask(labels, structure)
+    histograms[row.split, structure, "picture"][row.patient].add(levels, mask)
+    if row.split == "test":
+        near = calibration_region(labels, structure)
+        histograms[row.split, structure, "near"][row.patient].add(levels[near], mask[near])
+
+
+def _propose(
+    checked: CheckedNetwork, patient: str, maps: Mapping[str, np.ndarray], tumors: np.ndarray
+) -> None:
+    """As in `labels_from_planes`, a tumour counts inside the liver that the same network finds."""
+    levels = maps["tumor"]
+    if "liver" in maps:
+        levels = np.where(is_predicted(maps["liver"], checked.thresholds["liver"]), levels, np.uint8(0))
+    _put(checked.candidates, patient, find_candidates(levels, tumors))
+    outlined = is_predicted(levels, checked.thresholds["tumor"])
+    _put(checked.outlined, patient, find_candidates(outlined, tumors))
+
+
+def _put(found: dict[str, Candidates], patient: str, more: Candidates) -> None:
+    found[patient] = found[patient] + more if patient in found else more
+
+
+def outlined_tumors(
+    systems: Sequence[str], cases: Iterable[Case], folders: RunFolders
+) -> dict[str, dict[str, Candidates]]:
+    """System -> test patient -> the tumours of its stored labels, for systems that keep no probabilities.
+
+    Labels are brought to the pictures' grid, so that the same tumours are asked for as of the networks.
+    """
+    found: dict[str, dict[str, Candidates]] = {system: {} for system in systems}
+    for case in tqdm(list(cases), "stored labels", unit="case"):
+        recipe = Recipe.of_case(folders.slices / case.case_id)
+        tumors = structure_mask(np.asarray(stored_labels(folders.slices, case.case_id)), "tumor")
+        volume = case.read_volume()
+        for system in systems:
+            labels = load_prediction(volume, folders.predictions(system), case.case_id)
+            outlined = structure_mask(prepare_labels(labels, volume.spacing_mm, recipe), "tumor")
+            _put(found[system], case.patient, find_candidates(outlined, tumors))
+    return found
+
+
+def calibration_table(networks: Iterable[CheckedNetwork], seed: int) -> pd.DataFrame:
+    """A row a system, structure and region of the test patients: `calibration_scores`."""
+    return pd.DataFrame(
+        [
+            {"system": network.system, "structure": structure, "region": region}
+            | calibration_scores(network.of_split("test", structure, region), seed)
+            for network in networks
+            for structure in network.thresholds
+            for region in REGIONS
+        ]
+    )
+
+
+def reliabilities(
+    networks: Iterable[CheckedNetwork], calibration: pd.DataFrame, structure: str
+) -> dict[str, Reliability]:
+    """System -> what a reliability diagram shows of it, near the structure; `calibration`: the table."""
+    rows = calibration[(calibration.structure == structure) & (calibration.region == "near")]
+    errors = rows.set_index("system")[["ece", "ece_low", "ece_high"]]
+    found = {}
+    for network in networks:
+        if structure in network.thresholds:
+            patients = network.of_split("test", structure, "near")
+            together = reliability_curve(sum(patients, start=ProbabilityHistogram()))
+            curves = [reliability_curve(each) for each in patients]
+            found[network.system] = Reliability(together, curves, tuple(errors.loc[network.system]))
+    return found
+
+
+def froc_table(
+    networks: Iterable[CheckedNetwork], others: Mapping[str, Mapping[str, Candidates]], seed: int
+) -> pd.DataFrame:
+    """A row a system; those of `others`, without probabilities, have no curve.
+
+    Columns: system, n_patients, n_tumors, froc_score and recall_at_1 (at one false positive a patient) with
+    their 95 % bootstrap intervals over patients, highest_recall (of all candidates), and where the system's
+    own outlines lie: recall and false_positives a patient.
+    """
+    rows = [_froc_row(network.system, network.candidates, network.outlined, seed) for network in networks]
+    rows += [_froc_row(system, None, outlined, seed) for system, outlined in others.items()]
+    return pd.DataFrame([row for row in rows if row])
+
+
+def _froc_row(
+    system: str, candidates: Mapping[str, Candidates] | None, outlined: Mapping[str, Candidates], seed: int
+) -> dict:
+    """Empty where no tumour was looked for."""
+    if not outlined:
+        return {}
+    own = list(outlined.values())
+    row = {"system": system, "n_patients": len(own), "n_tumors": sum(each.n_tumors for each in own)}
+    curves = {"froc_score": froc_score, "recall_at_1": lambda each, seed: recall_with_interval(each, 1, seed)}
+    for name, score in curves.items():
+        found = score(list(candidates.values()), seed=seed) if candidates else [np.nan] * 3
+        row |= dict(zip((name, f"{name}_low", f"{name}_high"), found, strict=True))
+    every = recall_at(list(candidates.values()), [np.inf])[0] if candidates else np.nan
+    false_positives = sum(len(each.false_positives) for each in own) / len(own)
+    return row | {
+        "highest_recall": every,
+        "recall": recall_at(own, [np.inf])[0],
+        "false_positives": false_positives,
+    }
+
+
+def threshold_table(networks: Iterable[CheckedNetwork], seed: int) -> pd.DataFrame:
+    """A row a system and structure: where the threshold chosen on validation patients lands on test patients.
+
+    Mean Dice over patients, at picture size: of the validation patients, of the test patients, of these at
+    0.5 and at the threshold of the grid that hindsight would have taken. gain: over 0.5, with its 95 %
+    bootstrap interval over patients, its p (signs flipped) and p_holm (corrected for the number of a
+    structure's systems). regret: what hindsight would have added.
+    """
+    rows = [
+        _threshold_row(network, structure, threshold, seed)
+        for network in networks
+        for structure, threshold in network.thresholds.items()
+    ]
+    table = pd.DataFrame(rows)
+    return table.assign(p_holm=table.groupby("structure").p.transform(holm)) if rows else table
+
+
+def _threshold_row(network: CheckedNetwork, structure: str, threshold: float, seed: int) -> dict:
+    grid = (threshold, 0.5, *THRESHOLDS)
+    patients = {
+        split: np.array([dice_by_threshold(each, grid) for each in network.of_split(split, structure)])
+        for split in ("validation", "test")
+    }
+    test = patients["test"].mean(axis=0)
+    best = int(test.argmax())  # of equals the first, which is the chosen one
+    gains = patients["test"][:, 0] - patients["test"][:, 1]
+    low, high = bootstrap_interval(gains, seed=seed)
+    return {
+        "system": network.system,
+        "structure": structure,
+        "threshold": threshold,
+        "dice_validation": patients["validation"][:, 0].mean(),
+        "dice_test": test[0],
+        "dice_at_half": test[1],
+        "gain": test[0] - test[1],
+        "gain_low": low,
+        "gain_high": high,
+        "p": sign_flip_test(gains[~np.isnan(gains)], seed=seed),
+        "hindsight_threshold": grid[best],
+        "dice_hindsight": test[best],
+        "regret": test[best] - test[0],
+    }

@@ -1,0 +1,319 @@
+"""Whole trainings by name, with equal budgets.
+
+Everything that decides about one training, besides its patients.
+
+From slices to a trained system, in one call: what notebook 03 tells step by step.
+
+Did the compared systems learn under the same conditions? What their model.json says, side by side.
+
+Outlines of the best, the median and the worst test patient of a system, and a cascade's steps on one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import keras
+import pandas as pd
+from matplotlib.figure import Figure
+
+from livseg_lib.datasets.case import Case
+from livseg_lib.errors import InputError
+from livseg_lib.inference.cascade import Cascade, stages
+from livseg_lib.inference.evaluate import ScoredSystem
+from livseg_lib.inference.predict import choose_thresholds
+from livseg_lib.labels import TARGETS
+from livseg_lib.models import MODELS, build_model
+from livseg_lib.preprocessing.recipe import OWN_PICTURE, NetworkInput, Recipe, channel_windows
+from livseg_lib.preprocessing.windows import apply_window
+from livseg_lib.provenance import code_of
+from livseg_lib.reporting.pictures import best_median_worst, patient_slice, pick_best_median_worst
+from livseg_lib.reporting.studies.stages import cascade_stages
+from livseg_lib.reporting.style import save_figure
+from livseg_lib.runs import RunFolders, derived_seed
+from livseg_lib.sampling.augmentation import AUGMENTATIONS
+from livseg_lib.sampling.batches import SliceBatches
+from livseg_lib.sampling.blocks import BlockBatches
+from livseg_lib.sampling.splits import cases_without_liver, require_structures, resolve_choice, select_slices
+from livseg_lib.training.fit import FitSettings, Stage, dice_metrics, fit
+from livseg_lib.training.losses import CLASS_LOSSES, LOSSES, loss_options
+from livseg_lib.training.model_folder import TrainedModel
+
+REGISTRIES = (MODELS, LOSSES, CLASS_LOSSES, AUGMENTATIONS)
+"""Where names are looked up: a new entry changes none of the others."""
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """A network of the catalogue, what it learns from, and how. Two plans that differ only in the
+    network see the same slices for as long: that is what makes a comparison fair."""
+
+    system: str
+    """Its name in tables."""
+    architecture: str
+    """Its name in the catalogue `livseg_lib.models.MODELS`."""
+    target: str
+    """"liver", "tumor" or "both"."""
+    stages: tuple[Stage, ...]
+    options: dict = field(default_factory=dict)
+    """Of `build_model`."""
+    inputs: NetworkInput = OWN_PICTURE
+    """What it sees besides a slice's own picture."""
+    depth: int | None = None
+    """Slices of a block, for a network that sees blocks (system E); None: single slices."""
+    batch_size: int = 8
+    slices_per_epoch: int | None = None
+    """A smaller set comes round again; None takes each slice once. Blocks, where there is a depth."""
+    slice_choice: str = "auto"
+    negative_ratio: float = 1.0
+    augmentation: str = "light"
+    loss: str = "bce_dice"
+    loss_options: dict = field(default_factory=dict)
+    """Of `get_loss`."""
+    schedule: str = "cosine"
+    plateau_patience: int = 0
+    early_stopping_patience: int = 0
+    seed: int = 0
+    """Root seed of the run."""
+
+    @property
+    def structures(self) -> tuple[str, ...]:
+        """The channels of the network's output, in order."""
+        return TARGETS[self.target]
+
+    @property
+    def fit_settings(self) -> FitSettings:
+        """The part that `fit` follows."""
+        names = ("stages", "loss", "loss_options", "schedule", "plateau_patience", "early_stopping_patience")
+        return FitSettings(**{name: getattr(self, name) for name in names})
+
+    def choose(self, slices: pd.DataFrame, purpose: str = "selection") -> pd.DataFrame:
+        """Those of `slices` (with `class`) that a training takes; the same for every system of a run.
+
+        For blocks, every slice of the cases that show liver at all.
+        """
+        if self.depth:
+            without = cases_without_liver(slices).case
+            return slices[~slices.case.isin(without)].reset_index(drop=True)
+        choice = resolve_choice(self.slice_choice, self.target)
+        return select_slices(slices, choice, self.negative_ratio, derived_seed(self.seed, purpose))
+
+    def training_batches(self, slices: pd.DataFrame, folder: Path) -> SliceBatches:
+        """Augmented batches of chosen slices. Raises InputError where they never show the target."""
+        require_structures(slices, self.structures)
+        settings = {"augmentation": self.augmentation, "seed": derived_seed(self.seed, self.system)}
+        return self._batches(slices, folder, self.slices_per_epoch, **settings)
+
+    def validation_batches(self, slices: pd.DataFrame, folder: Path) -> SliceBatches:
+        """The same slices each epoch, as they are."""
+        return self._batches(slices, folder, None, shuffle=False)
+
+    def _batches(self, slices: pd.DataFrame, folder: Path, an_epoch: int | None, **settings) -> SliceBatches:
+        what = (slices, folder, self.target)
+        if self.depth:
+            return BlockBatches(*what, self.depth, self.batch_size, blocks_per_epoch=an_epoch, **settings)
+        return SliceBatches(*what, self.batch_size, inputs=self.inputs, slices_per_epoch=an_epoch, **settings)
+
+    def description(self) -> dict:
+        """JSON-ready: tells one training from another."""
+        return asdict(self)
+
+    def code(self) -> dict[str, str]:
+        """Digests of the code that trains by this plan."""
+        loss_options(self.loss)  # refuses an unknown name
+        return {
+            "network": code_of(MODELS[self.architecture]),
+            "loss": code_of(LOSSES[self.loss]),
+            "augmentation": code_of(AUGMENTATIONS[self.augmentation]),
+            "training": code_of(fit, type(self), SliceBatches, BlockBatches, apart=REGISTRIES),
+        }
+
+
+@dataclass(frozen=True)
+class TrainedSystem:
+    """A model with its threshold, and the row an epoch of its training."""
+
+    trained: TrainedModel
+    history: pd.DataFrame
+
+
+def train_network(
+    plan: TrainingPlan,
+    training_slices: pd.DataFrame,
+    validation_slices: pd.DataFrame | None,
+    folder: Path,
+    checkpoints: Path,
+    network: keras.Model | None = None,
+) -> tuple[keras.Model, pd.DataFrame]:
+    """Train the plan's network on exactly these slices; resumes from `checkpoints`.
+
+    `folder` holds their arrays. Returns the network of the best epoch (by validation loss; without
+    validation slices by training loss) and a row an epoch. `network` may bring weights of its own; else
+    it starts from random ones that depend on the root seed and the system's name alone.
+    """
+    training = plan.training_batches(training_slices, folder)
+    validation = None if validation_slices is None else plan.validation_batches(validation_slices, folder)
+    network = network or build_untrained(plan, training.input_shape)
+    history = fit(
+        network,
+        training,
+        validation,
+        lambda: dice_metrics(plan.structures),
+        plan.fit_settings,
+        checkpoints,
+        plan.description(),
+    )
+    return network, history
+
+
+def build_untrained(plan: TrainingPlan, input_shape: tuple[int, int, int]) -> keras.Model:
+    """The plan's network with random weights that other trainings before it do not change."""
+    keras.utils.set_random_seed(derived_seed(plan.seed, plan.system, "weights"))
+    return build_model(plan.architecture, input_shape, len(plan.structures), **plan.options)
+
+
+def train_system(
+    plan: TrainingPlan,
+    slices: pd.DataFrame,
+    folder: Path,
+    checkpoints: Path,
+    run_name: str,
+    network: keras.Model | None = None,
+) -> TrainedSystem:
+    """Train on the run's training patients, choose thresholds on its validation patients.
+
+    `slices` are the classified ones, with `split`; test patients are never looked at.
+    """
+    validation_slices = slices[slices.split == "validation"]
+    chosen = plan.choose(slices[slices.split == "train"])
+    checked = plan.choose(validation_slices, "validation")
+    network, history = train_network(plan, chosen, checked, folder, checkpoints, network)
+    checked_cases = validation_slices.case.unique()
+    thresholds = choose_thresholds(network, plan.structures, checked_cases, folder, plan.inputs)
+    trained = TrainedModel(
+        system=plan.system,
+        architecture=plan.architecture,
+        options=plan.options,
+        network=network,
+        recipe=Recipe.of_case(folder / chosen.case.iloc[0]),
+        target=plan.target,
+        inputs=plan.inputs,
+        thresholds=thresholds,
+        training={"run": run_name, **training_facts(plan, chosen, history)},
+    )
+    return TrainedSystem(trained, history)
+
+
+def training_facts(plan: TrainingPlan, chosen: pd.DataFrame, history: pd.DataFrame) -> dict:
+    """What model.json says about a training: patients, slices, epochs, seconds, memory."""
+    return {
+        "n_train_patients": int(chosen.patient.nunique()),
+        "n_slices": len(chosen),
+        "batch_size": plan.batch_size,
+        "slices_seen": len(history) * (plan.slices_per_epoch or len(chosen)),
+        "epochs": len(history),
+        "seconds": float(history.seconds.sum()),
+        "peak_memory_mb": int(history.memory_mb.max()),
+        "loss": plan.loss,
+        "loss_options": plan.loss_options,
+        "made_by": history.attrs["made_by"],
+    }
+
+
+BUDGET = ("target", "picture_size", "n_train_patients", "n_slices", "slices_seen", "batch_size", "loss")
+"""What has to agree for a difference in score to be one of the networks."""
+
+COST = ("epochs", "seconds", "peak_memory_mb")
+"""What a training took; may differ."""
+
+
+def training_facts_table(models: Iterable[Path]) -> pd.DataFrame:
+    """A row a model folder: system, architecture, parameters, and the facts of BUDGET and COST.
+
+    A fact that an older model.json does not hold is missing (NaN). Raises InputError for a folder without
+    a readable model.json.
+    """
+    columns = ["system", "architecture", "parameters", *BUDGET, *COST]
+    return pd.DataFrame([_facts(folder) for folder in models]).reindex(columns=columns)
+
+
+def _facts(folder: Path) -> dict:
+    path = folder / "model.json"
+    try:
+        model = json.loads(path.read_text())
+        who = {name: model[name] for name in ("system", "architecture", "parameters", "target")}
+        return {**model["training"], **who, "picture_size": model["recipe"]["size"]}
+    except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
+        problem = f"does not describe a model ({type(error).__name__}: {error})."
+        raise InputError(path, problem, "Train the system again.") from error
+
+
+def budget_remarks(facts: pd.DataFrame) -> pd.Series:
+    """For each row in what it departs from the others: "" or such as "slices_seen 1440, not 4800".
+
+    The measure is what most systems have; among equals the one that comes first. Missing reads "unknown".
+    """
+    usual = {name: _most_common(facts[name]) for name in BUDGET}
+    return pd.Series([_remark(row, usual) for row in facts.to_dict("records")], facts.index, dtype=str)
+
+
+def _most_common(values: pd.Series) -> object:
+    counts = values.value_counts(sort=False)
+    return counts.idxmax() if len(counts) else None
+
+
+def _remark(row: dict, usual: dict) -> str:
+    remarks = []
+    for name, expected in usual.items():
+        if expected is not None and pd.isna(row[name]):
+            remarks.append(f"{name} unknown")
+        elif expected is not None and row[name] != expected:
+            remarks.append(f"{name} {_as_text(row[name])}, not {_as_text(expected)}")
+    return "; ".join(remarks)
+
+
+def _as_text(value: object) -> str:
+    return f"{value:.0f}" if isinstance(value, float) else str(value)
+
+
+def best_median_worst_patients(
+    system: ScoredSystem, patients: pd.DataFrame, cases: Iterable[Case], folders: RunFolders, recipe: Recipe
+) -> Iterator[Figure]:
+    """A saved figure a structure, from the rows of patients.csv that have the structure at all.
+
+    `recipe` says in which window scans are shown. Each figure shows the slice with most of the structure;
+    truth solid, prediction dashed. A structure that no test patient has gives none.
+    """
+    by_id = {case.case_id: case for case in cases}
+    scores = patients[(patients.system == system.system) & ~patients.is_empty]
+    for structure in system.structures:
+        dice = scores[scores.structure == structure].set_index("case").dice
+        if dice.empty:
+            continue
+        masks = folders.predictions(system.system)
+        figure = best_median_worst(
+            [
+                patient_slice(rank, by_id[case], structure, dice[case], masks, recipe)
+                for rank, case in pick_best_median_worst(dice).items()
+            ]
+        )
+        caption = f"{system.system}, {structure}: best, median and worst test patient by Dice."
+        save_figure(figure, folders.figures, f"best_median_worst_{system.system}_{structure}", caption)
+        yield figure
+
+
+def stages_of_patient(cascade: Cascade, case: Case, folders: RunFolders, recipe: Recipe) -> Figure:
+    """A saved figure of what each step has found, on the slice with most tumour, or else most liver."""
+    volume = case.read_volume()
+    reference = case.read_labels(volume)
+    shown = reference == reference.max()
+    index = int(shown.sum(axis=(1, 2)).argmax())
+    found = {step.name: labels[index].copy() for step, labels in stages(volume, cascade.steps)}
+    grey = apply_window(volume.voxels[index], channel_windows(volume.voxels, recipe)[0])
+    figure = cascade_stages(grey, reference[index], found)
+    caption = f"{cascade.system}: what each step has found in {case.case_id}, slice {index}."
+    save_figure(figure, folders.figures, f"cascade_stages_{cascade.system}", caption)
+    return figure

@@ -1,0 +1,420 @@
+"""Cross-validation by patient, and the search for settings.
+
+Cross-validation by patient: each fold is scored by a network that saw none of its patients.
+
+This is where hyper-parameters are judged (system E); test patients lie in no fold and are never read.
+The fold held out decides nothing about the network that it scores: the budget is fixed beforehand, no
+epoch is chosen by it, and a pixel counts from probability 0.5. A loss that shifts probabilities, such as
+the focal one, is judged with that shift.
+
+Hyper-parameters searched with Optuna on validation folds (system E), in a study that survives a kill.
+
+Every trial trains on all folds but one and is judged on the patients of that one, fold after fold; a
+trial whose mean so far lies below the median of earlier ones is pruned. Test patients are in no fold.
+
+The study is an SQLite file, written by one process at a time. A suggestion depends on the trials that
+finished and on the root seed, on nothing else: a study that was killed in the middle of a trial suggests
+the same values again and goes on as if it had not been. Optuna: Akiba et al. 2019, arXiv:1907.10902; its
+sampler: Bergstra et al. 2011, "Algorithms for Hyper-Parameter Optimization" (TPE).
+"""
+
+from __future__ import annotations
+
+import inspect
+import shutil
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import keras
+import numpy as np
+import optuna
+import pandas as pd
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from livseg_lib.errors import InputError
+from livseg_lib.evaluation.probabilities import ProbabilityHistogram, dice_by_threshold
+from livseg_lib.evaluation.statistics import bootstrap_interval, compare_pairs, patient_scores
+from livseg_lib.inference.predict import predict_planes, stored_labels, stored_pictures
+from livseg_lib.labels import structure_mask
+from livseg_lib.provenance import changes, code_of, digest, keep_or_make, made_with
+from livseg_lib.reporting.tables import write_table
+from livseg_lib.runs import derived_seed
+from livseg_lib.sampling.batches import arrays_checksum
+from livseg_lib.sampling.splits import NO_FOLD, assert_no_leak
+from livseg_lib.studies.training import REGISTRIES, TrainingPlan, train_network
+from livseg_lib.training.losses import LOSSES, loss_options
+
+THRESHOLD = 0.5
+
+
+def cross_validate(
+    plan: TrainingPlan, slices: pd.DataFrame, folds: Iterable[int], folder: Path, checkpoints: Path
+) -> pd.DataFrame:
+    """`validate_fold` for each of `folds`, one below the other."""
+    return pd.concat(
+        [validate_fold(plan, slices, fold, folder, checkpoints) for fold in folds], ignore_index=True
+    )
+
+
+def validate_fold(
+    plan: TrainingPlan, slices: pd.DataFrame, fold: int, folder: Path, checkpoints: Path
+) -> pd.DataFrame:
+    """Train on all other folds, score the patients of `fold`: a row a patient and structure.
+
+    `slices` are the classified ones, with `split` and `fold`; `folder` holds their arrays. Columns: fold,
+    patient, structure, dice, is_empty (nothing to find: Dice is 1 where nothing is predicted, else 0, as
+    system K has it), n_train_patients, training_loss (of the last epoch), seconds (of the training).
+
+    Killed and called again it goes on after the last whole epoch. The scores stay in `checkpoints`, under
+    a name of plan and fold, and are read back next time if code, slices, pictures and libraries are still
+    the same; the weights go once they are scored.
+    Raises InputError for a fold without patients, and for patients in two folds or in test and a fold.
+    """
+    development = development_slices(slices)
+    held_out = development[development.fold == fold]
+    if held_out.empty:
+        numbers = ", ".join(str(number) for number in list_folds(slices))
+        raise InputError(f"fold {fold}", "has no patients.", f"Choose of {numbers}.")
+    name = digest([plan.description(), int(fold)])
+    scores = checkpoints / f"{name}.csv"
+
+    def score() -> None:
+        seen = plan.choose(development[development.fold != fold])
+        assert not set(seen.patient) & set(held_out.patient)
+        network, history = train_network(plan, seen, None, folder, checkpoints / name)
+        rows = score_patients(network, plan.structures, held_out, folder)
+        rows.insert(0, "fold", fold)
+        rows["n_train_patients"] = seen.patient.nunique()
+        rows["training_loss"], rows["seconds"] = history.loss.iloc[-1], history.seconds.sum()
+        write_table(rows, scores)
+
+    keep_or_make(scores, made_by(plan.code(), slices, folder), score, f"{plan.system}, fold {fold}")
+    shutil.rmtree(checkpoints / name, ignore_errors=True)
+    return pd.read_csv(scores, dtype={"patient": str}, float_precision="round_trip")
+
+
+def development_slices(slices: pd.DataFrame) -> pd.DataFrame:
+    """`slices` without those of test patients. Raises InputError where a patient stands on two sides."""
+    sides = slices[["patient"]].assign(split=slices.fold)
+    assert_no_leak(slices.drop(columns="split"), sides)
+    torn = slices.patient[(slices.split == "test") != (slices.fold == NO_FOLD)]
+    if len(torn):
+        problem = f"put patient {torn.iloc[0]} both into test and into a fold, or into neither."
+        raise InputError(
+            "splits", problem, "Mend splits.csv: test patients, and only they, have the fold -1."
+        )
+    return slices[slices.fold != NO_FOLD]
+
+
+def list_folds(slices: pd.DataFrame) -> list[int]:
+    """Numbers of the folds that have patients, in order."""
+    return sorted(int(fold) for fold in development_slices(slices).fold.unique())
+
+
+def score_patients(
+    network: keras.Model, structures: tuple[str, ...], slices: pd.DataFrame, folder: Path
+) -> pd.DataFrame:
+    """A row a patient and structure: patient, structure, dice, is_empty.
+
+    Counted at picture size over all slices of the patients in `slices`, all their cases together.
+    """
+    rows = []
+    for patient, cases in slices.groupby("patient", sort=True).case.unique().items():
+        histograms = {structure: ProbabilityHistogram() for structure in structures}
+        for case in cases:
+            planes, labels = (
+                predict_planes(network, stored_pictures(folder, case)),
+                stored_labels(folder, case),
+            )
+            for channel, (structure, histogram) in enumerate(histograms.items()):
+                histogram.add(planes[..., channel], structure_mask(labels, structure))
+        for structure, histogram in histograms.items():
+            dice = float(dice_by_threshold(histogram, (THRESHOLD,))[0])
+            is_empty = not histogram.foreground.any()
+            rows.append({"patient": patient, "structure": structure, "dice": dice, "is_empty": is_empty})
+    return pd.DataFrame(rows)
+
+
+def mean_dice(scores: pd.DataFrame) -> float:
+    """Mean over patients, each with the mean over its structures."""
+    return float(scores.groupby("patient").dice.mean().mean())
+
+
+def summarize_folds(scores: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """A row a structure: mean Dice over patients with its bootstrap interval, and the means of the folds.
+
+    Columns: structure, dice, dice_low, dice_high, n_patients, n_empty, lowest_fold, highest_fold, fold_sd.
+    The folds share most of their training patients, so that no such interval is exact: there is no unbiased
+    estimate of the variance of cross-validation (Bengio and Grandvalet 2004, JMLR 5:1089).
+    """
+    rows = []
+    for structure, group in scores.groupby("structure", sort=False):
+        low, high = bootstrap_interval(group.dice, seed=seed)
+        folds = group.groupby("fold").dice.mean()
+        rows.append(
+            {
+                "structure": structure,
+                "dice": group.dice.mean(),
+                "dice_low": low,
+                "dice_high": high,
+                "n_patients": len(group),
+                "n_empty": int(group.is_empty.sum()),
+                "lowest_fold": folds.min(),
+                "highest_fold": folds.max(),
+                "fold_sd": folds.std() if len(folds) > 1 else np.nan,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def describe_slices(slices: pd.DataFrame) -> str:
+    """Digest of what cross-validation reads: which slices, of whom, in which fold, showing how much."""
+    columns = ["patient", "case", "array", "array_index", "class", "liver_pixels", "tumor_pixels", "fold"]
+    rows = development_slices(slices)[columns].astype(str).sort_values(columns)
+    return digest(rows.to_csv(index=False))
+
+
+def made_by(code: dict[str, str], slices: pd.DataFrame, folder: Path) -> dict:
+    """What decides about the scores of `validate_fold` besides plan and fold: code, data, libraries."""
+    return {
+        "code": {**code, "validation": code_of(validate_fold, apart=REGISTRIES)},
+        "slices": describe_slices(slices),
+        "pictures": arrays_checksum(folder, development_slices(slices)["array"]),
+        "libraries": made_with("keras", "tensorflow", "jax", "torch", "numpy", "imgaug"),
+    }
+
+
+PRUNING_NEEDS = 2
+"""Trials that ran to their end before any other is pruned: their median is the bar."""
+IMPORTANCE_NEEDS = 10
+"""Complete trials below which an importance of parameters would be noise."""
+FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
+STATES = {
+    TrialState.COMPLETE: "complete",
+    TrialState.PRUNED: "pruned",
+    TrialState.FAIL: "stopped",
+    TrialState.RUNNING: "running",
+    TrialState.WAITING: "waiting",
+}
+RANGES = ("learning_rate", "positive_weight")
+PARAMETERS = ("learning_rate", "batch_size", "loss", "positive_weight")
+
+Evaluate = Callable[[TrainingPlan, int], pd.DataFrame]
+"""(plan, fold) -> rows with `patient` and `dice` of the fold's patients, as `validate_fold` gives them."""
+
+
+@dataclass(frozen=True)
+class SearchSpace:
+    """What a study may try. Ranges are searched on a logarithmic scale, both ends included."""
+
+    learning_rate: tuple[float, float]
+    batch_size: tuple[int, ...]
+    loss: tuple[str, ...]
+    positive_weight: tuple[float, float]
+    """Class weight: how often a structure's pixel counts, for the losses that have such a weight."""
+
+    def suggest(self, trial: Trial) -> dict:
+        """The trial's values by name."""
+        values = {
+            "learning_rate": trial.suggest_float("learning_rate", *self.learning_rate, log=True),
+            "batch_size": trial.suggest_categorical("batch_size", self.batch_size),
+            "loss": trial.suggest_categorical("loss", self.loss),
+        }
+        if "positive_weight" in loss_options(values["loss"]):
+            values["positive_weight"] = trial.suggest_float(
+                "positive_weight", *self.positive_weight, log=True
+            )
+        return values
+
+    def code(self) -> dict[str, str]:
+        """Digests of the losses that may be tried."""
+        return {f"loss {name}": code_of(LOSSES[name]) for name in self.loss}
+
+    def require(self, values: dict) -> None:
+        """Raise InputError unless `values` lie in this space."""
+        for name, value in values.items():
+            allowed = getattr(self, name)
+            is_within = name in RANGES and np.ndim(value) == 0 and allowed[0] <= value <= allowed[1]
+            if not (is_within or (name not in RANGES and value in allowed)):
+                problem = f"starts at {value}, outside the search space {list(allowed)}."
+                raise InputError(f"tuning of {name}", problem, "Widen the space or change the start.")
+
+
+@dataclass(frozen=True)
+class TuningPlan:
+    """All that defines a study: where it starts, what it may change, on which folds of which slices."""
+
+    start: TrainingPlan
+    """Gives everything that is not searched; its own values are the first trial."""
+    space: SearchSpace
+    folds: tuple[int, ...]
+    made_by: dict
+    """What else decides about a trial's scores: code, data, libraries (`cross_validation.made_by`)."""
+
+    @property
+    def question(self) -> str:
+        """Another budget, space or start is another question."""
+        return f"{self.start.system}-{digest([self.start, self.space, self.folds])}"
+
+    @property
+    def study_name(self) -> str:
+        """A study of the same question by other code or on other data is another study."""
+        return f"{self.question}-{digest(self.made_by)}"
+
+
+def values_of(plan: TrainingPlan) -> dict:
+    """What a plan has for the searched parameters."""
+    values = {
+        "learning_rate": plan.stages[-1].learning_rate,
+        "batch_size": plan.batch_size,
+        "loss": plan.loss,
+    }
+    if "positive_weight" in loss_options(plan.loss):
+        default = inspect.signature(LOSSES[plan.loss]).parameters["positive_weight"].default
+        values["positive_weight"] = plan.loss_options.get("positive_weight", default)
+    return values
+
+
+def with_values(plan: TrainingPlan, values: dict) -> TrainingPlan:
+    """`plan` with these values, as `SearchSpace.suggest` gives them; the rate is that of all stages."""
+    options = dict(plan.loss_options) if values["loss"] == plan.loss else {}
+    if "positive_weight" in values:
+        options["positive_weight"] = values["positive_weight"]
+    return replace(
+        plan,
+        stages=tuple(replace(stage, learning_rate=values["learning_rate"]) for stage in plan.stages),
+        batch_size=values["batch_size"],
+        loss=values["loss"],
+        loss_options=options,
+    )
+
+
+def tune(tuning: TuningPlan, evaluate: Evaluate, n_trials: int, database: Path) -> optuna.Study:
+    """Go on with the study of `tuning` in `database` until `n_trials` trials are complete or pruned.
+
+    Counted over all sessions. What a killed session was at is marked as failed and done again. A trial
+    whose training diverges counts as pruned and says why; any other error ends the study, which can go on
+    when it is mended. Raises InputError for test patients among the folds or a start outside the space.
+    """
+    if NO_FOLD in tuning.folds:
+        raise InputError(f"fold {NO_FOLD}", "is that of the test patients.", "Tune on other folds.")
+    tuning.space.require(values_of(tuning.start))
+    study = open_study(database, tuning)
+    while (done := len(study.get_trials(states=FINISHED))) < n_trials:
+        if not done and not study.get_trials(states=(TrialState.WAITING,)):
+            study.enqueue_trial(values_of(tuning.start))
+        study.sampler = optuna.samplers.TPESampler(seed=derived_seed(tuning.start.seed, "tuning", done))
+        study.optimize(lambda trial: _objective(trial, tuning, evaluate), n_trials=1)
+        print(f"{done + 1} of {n_trials} trials: {describe_trial(study.trials[-1])}", flush=True)
+    return study
+
+
+def open_study(database: Path, tuning: TuningPlan) -> optuna.Study:
+    """The study of `tuning`, new where there is none; trials that a killed session left are failed.
+
+    Says why it is new where the same question was studied before by other code or on other data.
+    """
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    database.parent.mkdir(parents=True, exist_ok=True)
+    pruner = optuna.pruners.MedianPruner(n_startup_trials=PRUNING_NEEDS)
+    storage = f"sqlite:///{database}"
+    known = {each.study_name: each.user_attrs for each in optuna.get_all_study_summaries(storage)}
+    earlier = [attributes for name, attributes in known.items() if name.startswith(f"{tuning.question}-")]
+    if tuning.study_name not in known and earlier:
+        reasons = changes(earlier[-1].get("made_by", {}), tuning.made_by)
+        print(f"tuning begins anew, changed since: {', '.join(reasons)}", flush=True)
+    study = optuna.create_study(
+        storage=storage,
+        study_name=tuning.study_name,
+        direction="maximize",
+        pruner=pruner,
+        load_if_exists=True,
+    )
+    study.set_user_attr("made_by", tuning.made_by)
+    for trial in study.get_trials(states=(TrialState.RUNNING,)):
+        study.tell(trial.number, state=TrialState.FAIL)
+    return study
+
+
+def _objective(trial: Trial, tuning: TuningPlan, evaluate: Evaluate) -> float:
+    """Mean Dice over the patients of all folds; reported, and perhaps pruned, after each fold."""
+    plan, scores = with_values(tuning.start, tuning.space.suggest(trial)), []
+    for done, fold in enumerate(tuning.folds, start=1):
+        try:
+            scores.append(evaluate(plan, fold))
+        except InputError as error:
+            if error.where != "training":  # where `fit` says that the loss has diverged
+                raise
+            trial.set_user_attr("reason", str(error))
+            raise optuna.TrialPruned from error
+        mean = mean_dice(pd.concat(scores))
+        trial.report(mean, done)
+        if done < len(tuning.folds) and trial.should_prune():
+            raise optuna.TrialPruned
+    return mean
+
+
+def trials_table(study: optuna.Study) -> pd.DataFrame:
+    """A row a trial, also those that a kill stopped: trial, state, dice, folds_done, seconds, the
+    values, is_start, reason.
+
+    `dice` is the mean over the folds done, all of them where the state is "complete"; NaN before the first.
+    """
+    return pd.DataFrame([_trial_row(trial) for trial in study.trials])
+
+
+def _trial_row(trial: FrozenTrial) -> dict:
+    reported = trial.intermediate_values
+    return {
+        "trial": trial.number,
+        "state": STATES[trial.state],
+        "dice": reported[max(reported)] if reported else np.nan,
+        "folds_done": len(reported),
+        "seconds": trial.duration.total_seconds() if trial.duration else np.nan,
+        **{name: trial.params.get(name, np.nan) for name in PARAMETERS},
+        "is_start": "fixed_params" in trial.system_attrs,
+        "reason": trial.user_attrs.get("reason", ""),
+    }
+
+
+def describe_trial(trial: FrozenTrial) -> str:
+    """One line: the values and what came of them."""
+    row = _trial_row(trial)
+    values = [
+        f"{name.replace('_', ' ')} " + (f"{value:.3g}" if isinstance(value, float) else str(value))
+        for name, value in trial.params.items()
+    ]
+    outcome = row["reason"] or f"Dice {row['dice']:.3f} over {row['folds_done']} fold(s), {row['state']}"
+    return f"{', '.join(values)}: {outcome}"
+
+
+def parameter_importances(study: optuna.Study) -> dict[str, float]:
+    """Shares with sum 1, the largest first (PED-ANOVA, Watanabe et al. 2023, arXiv:2304.10255).
+
+    Empty below IMPORTANCE_NEEDS complete trials.
+    """
+    if len(study.get_trials(states=(TrialState.COMPLETE,))) < IMPORTANCE_NEEDS:
+        return {}
+    return optuna.importance.get_param_importances(study)
+
+
+def best_against_start(
+    start: pd.DataFrame, best: pd.DataFrame, searched: Iterable[int], seed: int
+) -> pd.DataFrame:
+    """The best trial minus the start on the same patients: a row for each of two kinds of folds.
+
+    `start` and `best` are rows of `cross_validate`. "searched" are the folds that chose the best trial, and
+    so flatter it; "fresh" are the others. Columns: folds, n_patients, difference (of Dice, each patient with
+    the mean over its structures), difference_low, difference_high (95 %), p (two-sided, signs flipped) and
+    p_holm, which is p: either kind of folds has one comparison.
+    """
+    rows = pd.concat([start.assign(system="start"), best.assign(system="best")])
+    kinds = np.where(rows.fold.isin(list(searched)), "searched", "fresh")
+    parts = [
+        compare_pairs(patient_scores(rows[kinds == kind]), [("best", "start")], seed=seed).assign(folds=kind)
+        for kind in ("searched", "fresh")
+        if (kinds == kind).any()
+    ]
+    columns = ["folds", "n_patients", "difference", "difference_low", "difference_high", "p", "p_holm"]
+    return pd.concat(parts, ignore_index=True)[columns]
