@@ -3,7 +3,7 @@
 What the superpixel classifier of system J learns from (Bai et al. 2019).
 
 training     candidates inside their livers: the superpixels that are tumour, and some that are not
-validation   theirs tell the best epoch; `ask_all` asks the classifier about all of them
+validation   theirs tell the best epoch; `paint_cases` asks the classifier about all of them
 test         is not read here
 
 System J's classifier on validation patients: its threshold, its ceiling, and what the contour adds.
