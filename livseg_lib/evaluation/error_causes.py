@@ -15,7 +15,7 @@ import pandas as pd
 from livseg_lib.evaluation.contrast import CONTRAST_EDGES_HU, RIM_MM, contrast_class
 from livseg_lib.evaluation.errors import ERRORS, FALSE_NEGATIVE, FALSE_POSITIVE
 from livseg_lib.evaluation.lesions import LesionOverlap, size_class
-from livseg_lib.evaluation.statistics import share_with_interval
+from livseg_lib.evaluation.statistics import mean_with_interval
 
 BRIGHT_HU = CONTRAST_EDGES_HU[0]
 """One standard deviation of the noise in abdominal CT above the liver: clearly brighter, as is a vessel."""
@@ -188,5 +188,4 @@ def volume_found(tumors: pd.DataFrame, seed: int) -> pd.DataFrame:
 
 
 def _share(name: str, happened: pd.Series, patient: pd.Series, seed: int) -> dict[str, float]:
-    share, (low, high) = share_with_interval(happened, patient, seed)
-    return {name: share, f"{name}_low": low, f"{name}_high": high}
+    return mean_with_interval(name, happened, patient, pooled=True, seed=seed)

@@ -35,7 +35,7 @@ from scipy.sparse import coo_array, csr_array
 
 from livseg_lib.errors import InputError
 from livseg_lib.evaluation.masks import foreground_box, require_label_volumes
-from livseg_lib.evaluation.statistics import share_with_interval
+from livseg_lib.evaluation.statistics import mean_with_interval
 from livseg_lib.labels import structure_mask
 from livseg_lib.postprocessing.components import label_components
 from livseg_lib.postprocessing.measures import axial_diameters
@@ -407,13 +407,10 @@ def summarize_sizes(lesions: pd.DataFrame, patient: str = "patient", seed: int =
 def _found_of(group: pd.DataFrame, count: str, share: str, patient: pd.Series, seed: int) -> dict:
     """Counts and shares of one class on one side."""
     detected, touched = group["detected"].astype(bool), group["touched"].astype(bool)
-    value, (low, high) = share_with_interval(detected, patient, seed)
     return {
         count: len(group),
         f"{count}_detected": int(detected.sum()),
         f"{count}_touched": int(touched.sum()),
-        share: value,
-        f"{share}_low": low,
-        f"{share}_high": high,
+        **mean_with_interval(share, detected, patient, pooled=True, seed=seed),
         f"{share}_touched": float(touched.mean()) if len(group) else np.nan,
     }

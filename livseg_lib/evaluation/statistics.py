@@ -1,23 +1,11 @@
-"""Means with intervals, paired differences, groups: patients are drawn, never slices.
+"""Means with intervals, paired differences, groups: patients are drawn, never slices or tumours.
 
-Intervals that say how far a score depends on which patients happened to be in the test set.
-
-Is one system better than another on the same patients? Differences, intervals, a paired test, Holm.
-
-The test flips the signs of the patients' differences (Fisher 1935, "The Design of Experiments", chapter 3):
-were two systems alike, each patient could as well have differed the other way round. It asks about the
-same mean that is reported, needs no normal distribution, and is exact for few patients and for patients on
-whom both score alike, where Wilcoxon's signed-rank test has to drop patients or to approximate.
-
-Few patients cannot say much. Of 2^n ways to flip n differences two are extreme, so that no p value lies
-below 2 / 2^n: 0.0078 for 8 patients, before any correction. The tables carry that bound.
-
-Is a system worse for some patients? Scores by group of patients, and differences between groups.
-
-What is grouped, averaged and drawn is a patient. A group of fewer than three patients has no interval, and no
-difference is asked of it: two patients show nothing but themselves.
-
-A cohort in numbers: how what was measured is spread over its patients, a patient counting once.
+Paired differences are tested by flipping the signs of the patients' differences (Fisher 1935, "The Design of
+Experiments", chapter 3): were two systems alike, each patient could as well have differed the other way
+round. It asks about the same mean that is reported, needs no normal distribution, and is exact for few
+patients and for patients on whom both score alike, where Wilcoxon's signed-rank test has to drop patients or
+to approximate. Few patients cannot say much: of 2^n ways to flip n differences two are extreme, so that no p
+value lies below 2 / 2^n: 0.0078 for 8 patients, before any correction. The tables carry that bound.
 """
 
 from __future__ import annotations
@@ -34,7 +22,7 @@ from scipy.stats import bootstrap, permutation_test
 from livseg_lib.errors import InputError
 
 SIGNIFICANT = 0.05
-"""The chance of a false alarm that is taken: intervals hold 95 %, and see `paired.verdict`."""
+"""The chance of a false alarm that is taken: intervals hold 95 %, and see `verdict`."""
 
 NUMBERS_AT_ONCE = 2**23
 """How many drawn numbers are in memory at a time, 64 MB: many patients with many numbers each are drawn
@@ -73,22 +61,55 @@ def bootstrap_interval(
     return float(low), float(high)
 
 
-def share_with_interval(
-    happened: pd.Series, patient: pd.Series, seed: int = 0
-) -> tuple[float, tuple[float, float]]:
-    """Share of things (tumours, errors) for which it happened, 0 to 1, and its (low, high) interval.
+def mean_with_interval(
+    name: str, values: ArrayLike, units: ArrayLike, pooled: bool = False, fewest: int = 2, seed: int = 0
+) -> dict[str, float]:
+    """`name`, `name`_low and `name`_high: the mean of `values` (n,) and its 95 % bootstrap interval.
 
-    `happened` bool and `patient`, an element a thing each. What is resampled are the patients who have such
-    things, as those of one patient are alike; NaN of none.
+    `units` (n,) says whose each value is: a patient, say. Units are drawn, and each counts once, with the
+    mean of its values; with `pooled` each value counts once (the share of tumours that were found, 0 to 1),
+    and units are drawn with all they have, as those of one patient are alike. NaN values are left out; the
+    mean of none is NaN, and so is the interval of fewer than `fewest` units.
     """
-    counts = happened.groupby(patient).agg(["sum", "count"]).to_numpy(float).reshape(-1, 2)
-    interval = bootstrap_interval(counts, _pooled_share, seed=seed)
-    return (float(happened.mean()) if len(happened) else np.nan), interval
+    groups = pd.Series(np.asarray(values, float)).groupby(np.asarray(units), sort=False)
+    sums = groups.agg(["sum", "count"]).query("count > 0").to_numpy(float)
+    drawn, statistic = (sums, _pooled_mean) if pooled else (sums[:, 0] / sums[:, 1], np.mean)
+    mean = float(statistic(drawn, axis=0)) if len(sums) else np.nan
+    low, high = bootstrap_interval(drawn if len(sums) >= fewest else [], statistic, seed=seed)
+    return {name: mean, f"{name}_low": low, f"{name}_high": high}
 
 
-def _pooled_share(counts: np.ndarray, axis: int) -> np.ndarray:
-    part, whole = np.moveaxis(counts.sum(axis=axis), -1, 0)
-    return part / whole
+def _pooled_mean(sums: np.ndarray, axis: int) -> np.ndarray:
+    """Of (..., n, 2) sums and counts along the axis of n."""
+    total, count = np.moveaxis(sums.sum(axis=axis), -1, 0)
+    return total / count
+
+
+def summarize(
+    rows: pd.DataFrame,
+    by: str | Sequence[str],
+    values: str | Sequence[str],
+    unit: str = "patient",
+    pooled: bool = False,
+    fewest: int = 2,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """A row a group of `rows`, in their order: the columns `by`, then of each of `values` its mean, _low and
+    _high (`mean_with_interval`), then n_<unit>s and n_undefined.
+
+    n_<unit>s have all of `values`, n_undefined lack one. Groups without a row are not there. For a table with
+    a row a group *and* score, melt the scores first and group by their name too.
+    """
+    by, values = ([each] if isinstance(each, str) else list(each) for each in (by, values))
+    table = []
+    for group, part in rows.groupby(by, sort=False, observed=True):
+        row = dict(zip(by, group, strict=True))
+        for name in values:
+            row |= mean_with_interval(name, part[name], part[unit], pooled, fewest, seed)
+        defined = part[values].notna().groupby(part[unit]).any().all(axis=1)
+        table.append(row | {f"n_{unit}s": int(defined.sum()), "n_undefined": int((~defined).sum())})
+    columns = [*by, *(f"{name}{end}" for name in values for end in ("", "_low", "_high"))]
+    return pd.DataFrame(table, columns=[*columns, f"n_{unit}s", "n_undefined"])
 
 
 FLIPS = 2**13
@@ -161,13 +182,41 @@ def verdict(rows: pd.DataFrame | pd.Series) -> pd.Series | int:
     return side * (rows.p_holm < SIGNIFICANT)
 
 
-def patient_scores(rows: pd.DataFrame, metric: str = "dice") -> pd.DataFrame:
-    """A row a patient, a column a system, from rows with `patient`, `system` and the metric.
+def patient_scores(
+    rows: pd.DataFrame, value: str = "dice", between: str = "system", unit: str = "patient"
+) -> pd.DataFrame:
+    """A row a patient, a column a system, from rows with both and the value.
 
     The cases of one patient are averaged first, so that nobody counts twice. NaN where a score is undefined.
     """
-    means = rows.groupby(["patient", "system"], sort=False)[metric].mean()
-    return means.unstack("system")
+    return rows.groupby([unit, between], sort=False)[value].mean().unstack(between)
+
+
+def compare(
+    rows: pd.DataFrame,
+    pairs: str | Sequence[tuple[str, str]],
+    value: str = "dice",
+    by: Sequence[str] = (),
+    between: str = "system",
+    unit: str = "patient",
+    alternative: str = "two-sided",
+    seed: int = 0,
+) -> pd.DataFrame:
+    """`compare_pairs` of the `patient_scores` of `rows`, once a group by the columns `by`, which come first.
+
+    `pairs` are names in the column `between`, or one name with which all others are compared. p values are
+    corrected within a group; `holm` does it for others.
+    """
+    tables = []
+    for group, part in rows.groupby(list(by), sort=False, observed=True) if by else [((), rows)]:
+        scores = patient_scores(part, value, between, unit)
+        asked = [(name, pairs) for name in scores if name != pairs] if isinstance(pairs, str) else pairs
+        table = compare_pairs(scores, asked, alternative, seed)
+        for place, name in enumerate(by):
+            table.insert(place, name, group[place])
+        tables.append(table)
+    empty = pd.DataFrame(columns=[*by, *COLUMNS[2:]])
+    return pd.concat([table for table in tables if len(table)] or [empty], ignore_index=True)
 
 
 def compare_pairs(
@@ -267,22 +316,22 @@ def bands(values: pd.Series, edges: Sequence[float], unit: str) -> pd.Series:
 def group_means(scores: pd.DataFrame, facts: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     """A row a factor, group and system.
 
-    `scores`: a row a patient, a column a system (`paired.patient_scores`). `facts`: a row a patient, a column
+    `scores`: a row a patient, a column a system (`patient_scores`). `facts`: a row a patient, a column
     a factor, such as "site", with the group's name; NaN where it is unknown; patients 1 and "1" are one.
     Columns: factor, group, system, n_patients, n_undefined (without a score), mean, low, high (95 % bootstrap
     over patients, NaN below FEWEST_PATIENTS). Groups come in the order of a categorical column, others by
     their names.
     """
-    rows = []
-    for factor, group, members in _groups(scores, facts):
-        for system in scores:
-            values = scores.loc[members, system]
-            row = {"factor": factor, "group": group, "system": system}
-            rows.append(
-                row | _mean(values.dropna().to_numpy(), seed) | {"n_undefined": int(values.isna().sum())}
-            )
-    columns = ["factor", "group", "system", "n_patients", "n_undefined", "mean", "low", "high"]
-    return pd.DataFrame(rows, columns=columns)
+    columns = ["factor", "group", "system", "n_patients", "n_undefined", "mean", "mean_low", "mean_high"]
+    parts = {each[:2]: scores.loc[each[2]].stack() for each in _groups(scores, facts)}
+    if not parts:
+        return pd.DataFrame(columns=columns).rename(columns=_PLAIN_ENDS)
+    rows = pd.concat(parts, names=[*columns[:2], "patient", "system"]).rename("mean").reset_index()
+    table = summarize(rows, columns[:3], "mean", fewest=FEWEST_PATIENTS, seed=seed)
+    return table[columns].rename(columns=_PLAIN_ENDS)
+
+
+_PLAIN_ENDS = {"mean_low": "low", "mean_high": "high"}
 
 
 def group_differences(scores: pd.Series, facts: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
@@ -321,12 +370,6 @@ def _groups(scores: pd.Series | pd.DataFrame, facts: pd.DataFrame) -> list[tuple
         for factor in known
         for group in known[factor].cat.remove_unused_categories().cat.categories
     ]
-
-
-def _mean(values: np.ndarray, seed: int) -> dict[str, float]:
-    low, high = bootstrap_interval(values, seed=seed) if len(values) >= FEWEST_PATIENTS else (np.nan, np.nan)
-    mean = float(values.mean()) if len(values) else np.nan
-    return {"n_patients": len(values), "mean": mean, "low": low, "high": high}
 
 
 def _difference(pair: tuple[str, str], values: Sequence[np.ndarray], seed: int) -> dict:
@@ -381,9 +424,8 @@ def describe_cohort(
     for group, cases in groups.items():
         for measure in measures:
             values = cases.astype({measure: float}).groupby("patient", sort=False)[measure].mean()
-            low, high = bootstrap_interval(values, seed=seed)
             row = {"group": group, "measure": measure, "n": int(values.notna().sum())}
-            row |= {"n_undefined": int(values.isna().sum()), "mean": values.mean()}
-            row |= {"mean_low": low, "mean_high": high}
+            row |= {"n_undefined": int(values.isna().sum())}
+            row |= mean_with_interval("mean", values, values.index, seed=seed)
             rows.append(row | {name: values.quantile(share) for name, share in QUANTILES.items()})
     return pd.DataFrame(rows, columns=list(COHORT_COLUMNS))

@@ -37,10 +37,9 @@ from livseg_lib.evaluation.errors import TrueCase
 from livseg_lib.evaluation.lesions import lesion_overlap
 from livseg_lib.evaluation.masks import dice, foreground_box, overlap_counts
 from livseg_lib.evaluation.statistics import (
-    bootstrap_interval,
     compare_pairs,
+    mean_with_interval,
     patient_scores,
-    share_with_interval,
 )
 from livseg_lib.inference.predict import labels_from_planes, predict_planes, stored_pictures
 from livseg_lib.labels import structure_mask
@@ -212,11 +211,10 @@ def summarize_losses(study: LossStudy, seed: int) -> pd.DataFrame:
             "n_without_contrast": int(lesions.contrast_hu.isna().sum()),
             "n_low_contrast": len(low),
             "n_low_contrast_missed": int((~low.hit).sum()),
-            **_with_interval("false_negative_rate", *share_with_interval(~low.hit, low.patient, seed)),
+            **mean_with_interval("false_negative_rate", ~low.hit, low.patient, pooled=True, seed=seed),
         }
         for values, name in NAMES.items():
-            mean = float(patients[values].mean())
-            row |= _with_interval(name, mean, bootstrap_interval(patients[values], seed=seed))
+            row |= mean_with_interval(name, patients[values], patients.index, seed=seed)
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -228,7 +226,8 @@ def recall_by_contrast(study: LossStudy, seed: int) -> pd.DataFrame:
         for contrast in CONTRAST_CLASSES:
             group = lesions[lesions.contrast == contrast]
             row = {"loss": loss, "contrast": contrast, "n_tumors": len(group), "n_hit": int(group.hit.sum())}
-            rows.append(row | _with_interval("recall", *share_with_interval(group.hit, group.patient, seed)))
+            recall = mean_with_interval("recall", group.hit, group.patient, pooled=True, seed=seed)
+            rows.append(row | recall)
     return pd.DataFrame(rows)
 
 
@@ -256,7 +255,3 @@ def differences_from(baseline: str, study: LossStudy, seed: int) -> pd.DataFrame
         pairs = [(loss, baseline) for loss in study.patients.loss.unique() if loss != baseline]
         tables.append(compare_pairs(scores, pairs, seed=seed).assign(measure=measure))
     return pd.concat(tables, ignore_index=True)
-
-
-def _with_interval(name: str, value: float, interval: tuple[float, float]) -> dict[str, float]:
-    return {name: value, f"{name}_low": interval[0], f"{name}_high": interval[1]}

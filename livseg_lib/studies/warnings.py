@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from livseg_lib.datasets.case import Case
 from livseg_lib.evaluation.saliency import warning_auc
-from livseg_lib.evaluation.statistics import bootstrap_interval
+from livseg_lib.evaluation.statistics import summarize
 from livseg_lib.inference.explain import over_models, over_variants
 from livseg_lib.inference.explained_slice import outlined, outlined_labels
 from livseg_lib.inference.predict import predict_batches, predict_planes, stored_labels, stored_pictures
@@ -115,14 +115,7 @@ def summarize_warnings(rows: pd.DataFrame, seed: int) -> pd.DataFrame:
     Columns: source, measure, roc_auc, roc_auc_low, roc_auc_high, n_patients, n_undefined. Several cases of
     one patient count as their mean.
     """
-    summary = []
-    for (source, measure), group in rows.groupby(["source", "measure"], sort=False):
-        values = group.groupby("patient").roc_auc.mean()
-        low, high = bootstrap_interval(values, seed=seed)
-        counts = int(values.notna().sum()), int(values.isna().sum())
-        summary.append((source, measure, values.mean(), low, high, *counts))
-    ends = ["roc_auc", "roc_auc_low", "roc_auc_high", "n_patients", "n_undefined"]
-    return pd.DataFrame(summary, columns=["source", "measure", *ends])
+    return summarize(rows, ["source", "measure"], "roc_auc", seed=seed)
 
 
 def _warnings(

@@ -1,0 +1,590 @@
+"""Intervals, paired tests and groups: against scipy, by hand, and whatever order patients come in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import product
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import permutation_test, ttest_1samp, wilcoxon
+
+from livseg_lib.errors import InputError
+from livseg_lib.evaluation.bland_altman import compare_with_reference
+from livseg_lib.evaluation.froc import Candidates, froc_score, recall_with_interval
+from livseg_lib.evaluation.inflation import by_distance, inflation_table, protocol_values
+from livseg_lib.evaluation.probabilities import ProbabilityHistogram, accuracy_interval, calibration_scores
+from livseg_lib.evaluation.statistics import (
+    COHORT_COLUMNS,
+    COLUMNS,
+    DIFFERENCE_COLUMNS,
+    FLIPS,
+    bands,
+    bootstrap_interval,
+    compare,
+    compare_pairs,
+    compare_systems,
+    describe_cohort,
+    group_differences,
+    group_means,
+    holm,
+    mean_with_interval,
+    patient_scores,
+    sign_flip_test,
+    smallest_p,
+    summarize,
+    verdict,
+)
+
+
+def test_coverage_of_a_normal_mean():
+    rng = np.random.default_rng(0)
+    covered = 0
+    for seed in range(400):
+        low, high = bootstrap_interval(rng.normal(3, 2, 40), resamples=400, seed=seed)
+        covered += low <= 3 <= high
+    # A percentile interval of 40 patients covers a little less than its 95 %: 93 to 94 %, give or take 1.2.
+    assert 0.90 <= covered / 400 <= 0.975
+
+
+def test_width_is_that_of_the_standard_error():
+    values = np.random.default_rng(1).normal(0, 1, 400)
+    low, high = bootstrap_interval(values)
+    standard_error = values.std() / 20
+    assert high - low == pytest.approx(2 * 1.96 * standard_error, rel=0.06)
+    narrower = bootstrap_interval(values, level=0.5)
+    assert narrower[1] - narrower[0] == pytest.approx(2 * 0.6745 * standard_error, rel=0.1)
+
+
+def test_undefined_patients_are_left_out():
+    values = [0.8, 0.9, np.nan, 0.7, np.nan, 0.95]
+    assert bootstrap_interval(values) == bootstrap_interval([0.8, 0.9, 0.7, 0.95])
+
+
+@pytest.mark.parametrize("values", [[], [0.9], [0.9, np.nan], [np.nan, np.nan, np.nan]])
+def test_fewer_than_two_patients_have_no_interval(values):
+    assert np.isnan(bootstrap_interval(values)).all()
+
+
+def test_equal_patients_have_an_interval_of_no_width():
+    assert bootstrap_interval([0.5] * 5) == (0.5, 0.5)
+
+
+def test_same_seed_same_interval_other_seed_another():
+    values = np.random.default_rng(2).random(20)
+    assert bootstrap_interval(values, seed=5) == bootstrap_interval(values, seed=5)
+    assert bootstrap_interval(values, seed=5) != bootstrap_interval(values, seed=6)
+
+
+def test_other_statistics_and_pooled_ones():
+    values = np.arange(101.0)
+    low, high = bootstrap_interval(values, np.median)
+    assert 30 < low < 50 < high < 70
+    sizes = np.array([[1, 10], [9, 10], [500, 1000], [450, 1000]])  # intersection, sum of both sizes
+
+    def dice_global(drawn, axis):
+        totals = drawn.sum(axis=axis)
+        return 2 * totals[..., 0] / totals[..., 1]
+
+    low, high = bootstrap_interval(sizes, dice_global)
+    assert 0.2 <= low < 2 * 960 / 2020 < high <= 1.8
+
+
+def test_draws_without_a_statistic_are_left_out():
+    counts = np.array([[3, 4], [0, 0], [0, 0], [1, 2]])  # found, tumours: two patients have none
+
+    def recall(drawn, axis):
+        found, tumors = np.moveaxis(drawn.sum(axis=axis), -1, 0)
+        with np.errstate(invalid="ignore"):
+            return found / tumors
+
+    assert bootstrap_interval(counts, recall) == (0.5, 0.75)
+    assert np.isnan(bootstrap_interval(counts[1:3], recall)).all()
+
+
+def test_drawing_in_portions_changes_nothing(monkeypatch):
+    values = np.random.default_rng(3).random((30, 4))
+
+    def mean(drawn, axis):
+        return drawn.mean(axis=axis).mean(axis=-1)
+
+    whole = bootstrap_interval(values, mean)
+    monkeypatch.setattr("livseg_lib.evaluation.statistics.NUMBERS_AT_ONCE", 1000)
+    assert bootstrap_interval(values, mean) == whole
+
+
+def test_a_share_of_things_is_resampled_by_patient():
+    happened = np.array([True] * 10 + [False] * 10)
+    two = ["a"] * 10 + ["b"] * 10  # all of one patient, none of the other: as unsure as can be
+    found = mean_with_interval("share", happened, two, pooled=True)
+    assert found == {"share": 0.5, "share_low": 0, "share_high": 1}
+    alike = list("abcdefghij") * 2  # one of each: whoever is drawn, it is half
+    assert list(mean_with_interval("share", happened, alike, pooled=True).values()) == [0.5, 0.5, 0.5]
+    assert np.isnan(list(mean_with_interval("share", happened[:0], [], pooled=True).values())).all()
+    one = mean_with_interval("share", happened[:3], two[:3], pooled=True)
+    assert one["share"] == 1 and np.isnan([one["share_low"], one["share_high"]]).all()
+
+
+THINGS = pd.DataFrame(
+    {
+        "system": ["b"] * 5 + ["a"] * 2,
+        "patient": [1, 1, 1, 2, 3, 1, 2],
+        "dice": [0.0, 0.3, 0.6, 0.9, np.nan, np.nan, 0.5],
+        "found": [True, True, False, True, False, True, True],
+    }
+)
+
+
+def test_a_summary_counts_patients_and_what_is_undefined():
+    table = summarize(THINGS, "system", "dice", seed=3)
+    assert list(table) == ["system", "dice", "dice_low", "dice_high", "n_patients", "n_undefined"]
+    assert table.system.tolist() == ["b", "a"] and table[
+        ["n_patients", "n_undefined"]
+    ].to_numpy().tolist() == [
+        [2, 1],
+        [1, 1],
+    ]
+    assert table.dice.tolist() == pytest.approx([(0.3 + 0.9) / 2, 0.5])
+    assert tuple(table.iloc[0, 2:4]) == pytest.approx(bootstrap_interval([0.3, 0.9], seed=3))
+    assert table.iloc[1, 2:4].isna().all()
+
+
+def test_a_pooled_summary_counts_every_thing_and_draws_patients():
+    table = summarize(THINGS, ["system"], ["found", "dice"], pooled=True)
+    assert table.found.tolist() == pytest.approx([3 / 5, 1]) and table.dice[0] == pytest.approx(1.8 / 4)
+    assert table.n_patients.tolist() == [2, 1] and table.n_undefined.tolist() == [1, 1]
+    counts = [[2, 3], [1, 1], [0, 1]]
+    by_hand = bootstrap_interval(counts, lambda drawn, axis: np.divide(*drawn.sum(axis=axis).T))
+    assert (table.found_low[0], table.found_high[0]) == pytest.approx(by_hand)
+
+
+def test_too_few_units_have_no_interval_and_units_need_be_no_patients():
+    table = summarize(THINGS.assign(slice=range(7)), "system", "dice", unit="slice", fewest=5)
+    assert table.n_slices.tolist() == [4, 1] and table.dice[0] == pytest.approx(0.45)
+    assert np.isnan(table.dice_low[0])
+    assert np.isfinite(
+        summarize(THINGS.assign(slice=range(7)), "system", "dice", "slice", fewest=4).dice_low[0]
+    )
+    assert list(summarize(THINGS[:0], ["system"], "dice")) == list(summarize(THINGS, "system", "dice"))
+
+
+DIFFERENCES = st.lists(st.floats(-1, 1).map(lambda value: round(value, 2)), min_size=2, max_size=7)
+
+
+def by_hand(differences: list[float]) -> float:
+    """Two-sided p by counting every way to flip."""
+    means = [np.mean(np.multiply(differences, signs)) for signs in product((1, -1), repeat=len(differences))]
+    return float(np.mean(np.abs(means) >= abs(np.mean(differences)) - 1e-12))
+
+
+@settings(max_examples=40, deadline=None)
+@given(DIFFERENCES)
+def test_every_way_to_flip_is_counted(differences):
+    assert sign_flip_test(differences) == pytest.approx(by_hand(differences))
+
+
+@settings(max_examples=25, deadline=None)
+@given(DIFFERENCES)
+def test_the_question_may_be_put_the_other_way_round(differences):
+    assert sign_flip_test(differences) == pytest.approx(sign_flip_test(np.negative(differences)))
+    assert sign_flip_test(differences) >= smallest_p(differences) - 1e-12
+    assert sign_flip_test(differences, "greater") >= smallest_p(differences, "greater") - 1e-12
+
+
+@pytest.mark.parametrize("n", [2, 5, 8])
+def test_all_patients_better_reach_the_smallest_p_there_is(n):
+    differences = np.linspace(0.1, 0.2, n)
+    assert sign_flip_test(differences) == smallest_p(differences) == 2 / 2**n
+    assert sign_flip_test(differences, "greater") == smallest_p(differences, "greater") == 1 / 2**n
+    assert sign_flip_test(-differences, "greater") == 1
+    assert sign_flip_test(differences) == wilcoxon(differences).pvalue  # the extreme is the same in both
+
+
+def test_patients_on_whom_both_score_alike_say_nothing():
+    differences = [0.1, 0.2, 0.3, 0, 0, 0, 0, 0]
+    assert sign_flip_test(differences) == smallest_p(differences) == 2 / 2**3
+    assert sign_flip_test(np.zeros(8)) == smallest_p(np.zeros(8)) == 1
+
+
+def test_many_patients_are_flipped_at_random_and_agree_with_the_t_test():
+    differences = np.random.default_rng(0).normal(0.02, 0.06, 40)
+    p = sign_flip_test(differences)
+    assert p == pytest.approx(ttest_1samp(differences, 0).pvalue, abs=0.01)
+    assert p == sign_flip_test(differences)  # deterministic
+    assert sign_flip_test(np.full(40, 0.1)) == smallest_p(np.full(40, 0.1)) == pytest.approx(2 / (FLIPS + 1))
+
+
+def test_false_alarms_are_as_rare_as_they_should_be():
+    rng = np.random.default_rng(1)
+    alarms = [sign_flip_test(rng.normal(size=7)) <= 0.05 for _ in range(400)]
+    assert 0.01 <= np.mean(alarms) <= 0.075  # 3 of 64 levels of p lie at or below 0.05
+
+
+@pytest.mark.parametrize("differences", [[], [0.3]])
+def test_fewer_than_two_patients_have_no_p(differences):
+    assert np.isnan(sign_flip_test(differences)) and np.isnan(smallest_p(differences))
+
+
+def test_holm_by_hand():
+    np.testing.assert_allclose(holm([0.01, 0.04, 0.03, 0.005]), [0.03, 0.06, 0.06, 0.02])
+    np.testing.assert_allclose(holm([0.5, np.nan, 0.04]), [0.5, np.nan, 0.08])
+    assert holm([]).shape == (0,) and holm([0.9, 0.8]).tolist() == [1, 1]
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
+def test_holm_keeps_the_order_and_lies_between_none_and_bonferroni(p_values):
+    p_values, adjusted = np.array(p_values), holm(p_values)
+    assert (adjusted >= p_values).all() and (
+        adjusted <= np.minimum(1, len(p_values) * p_values) + 1e-12
+    ).all()
+    order = np.argsort(p_values)
+    assert (np.diff(adjusted[order]) >= 0).all()
+
+
+def rows(structure: str = "liver", **scores: list[float]) -> pd.DataFrame:
+    """A row a system and patient."""
+    return pd.DataFrame(
+        [
+            {"structure": structure, "system": system, "patient": patient, "case": patient, "dice": dice}
+            for system, values in scores.items()
+            for patient, dice in enumerate(values)
+        ]
+    )
+
+
+def test_cases_of_one_patient_are_averaged_first():
+    cases = rows(a=[0.2, 0.4, 0.9], b=[0.1, 0.1, 0.1]).assign(patient=["x", "x", "y"] * 2)
+    scores = patient_scores(cases)
+    assert scores.loc["x", "a"] == pytest.approx(0.3) and len(scores) == 2
+    assert compare_pairs(scores, [("a", "b")])["difference"][0] == pytest.approx((0.2 + 0.8) / 2)
+
+
+def test_undefined_scores_are_left_out_and_counted():
+    scores = patient_scores(rows(a=[0.5, np.nan, 0.7, 0.9], b=[0.4, 0.6, np.nan, 0.6]))
+    found = compare_pairs(scores, [("a", "b")]).iloc[0]
+    assert (found.n_patients, found.n_undefined) == (2, 2)
+    assert found.difference == pytest.approx(0.2)
+    nothing = compare_pairs(patient_scores(rows(a=[np.nan], b=[1.0])), [("a", "b")]).iloc[0]
+    assert nothing.n_patients == 0 and np.isnan([nothing.difference, nothing.p, nothing.p_holm]).all()
+    assert np.isnan(nothing.smallest_p_holm)
+
+
+def test_swapping_a_pair_swaps_signs_and_nothing_else():
+    rng = np.random.default_rng(2)
+    scores = patient_scores(rows(a=rng.random(9), b=rng.random(9)))
+    there, back = (compare_pairs(scores, [pair]).iloc[0] for pair in (("a", "b"), ("b", "a")))
+    assert there.difference == -back.difference and there.p == pytest.approx(back.p)
+    assert there.difference_low == pytest.approx(-back.difference_high, abs=0.02)
+
+
+def test_correction_counts_the_pairs():
+    scores = patient_scores(
+        rows(a=[0.9] * 8, b=list(np.linspace(0.5, 0.6, 8)), c=list(np.linspace(0.1, 0.3, 8)))
+    )
+    found = compare_pairs(scores, [("a", "b"), ("a", "c"), ("b", "c")])
+    np.testing.assert_allclose(found.p_holm, 3 * 2 / 2**8)
+    np.testing.assert_allclose(found.smallest_p_holm, 3 * 2 / 2**8)
+
+
+def test_a_comparison_asks_each_group_by_itself_and_may_name_who_is_compared_with():
+    parts = [rows(name, a=[0.9] * 8, b=[0.5, 0.6] * 4, c=[0.1, 0.3] * 4) for name in ("tumor", "liver")]
+    cases = pd.concat(parts).rename(columns={"system": "loss", "dice": "iou"})
+    table = compare(cases, "b", "iou", ["structure"], between="loss")
+    assert tuple(table) == ("structure", *COLUMNS[2:])
+    asked = table[["structure", "first", "second"]].agg(" ".join, axis=1).tolist()
+    assert asked == [f"{structure} {name} b" for structure in ("tumor", "liver") for name in "ac"]
+    np.testing.assert_allclose(table.p_holm, 2 * 2 / 2**8)
+    scores = patient_scores(parts[0])
+    pairs = [("a", "b"), ("c", "a")]
+    pd.testing.assert_frame_equal(compare(parts[0], pairs, seed=1), compare_pairs(scores, pairs, seed=1))
+    assert compare(parts[0], [], by=["structure"]).empty
+
+
+def test_two_families_answer_two_questions():
+    rng = np.random.default_rng(3)
+    parts = [
+        rows(name, weak=rng.random(8) * 0.2 + 0.5, none=[0.1] * 8, strong=rng.random(8) * 0.1 + 0.9)
+        for name in ("liver", "tumor")
+    ]
+    table = compare_systems(pd.concat(parts), baseline="none")
+    assert tuple(table) == COLUMNS and (table.difference > 0).all()
+    pairs = table[["structure", "family", "first", "second"]].agg(" ".join, axis=1).tolist()
+    assert pairs[:3] == [
+        "liver baseline strong none",
+        "liver baseline weak none",
+        "liver systems strong weak",
+    ]
+    assert table.alternative.tolist() == ["greater", "greater", "two-sided"] * 2
+    np.testing.assert_allclose(table.p_holm, [2 / 256, 2 / 256, 2 / 256] * 2)  # 2 x 1/256, and 1 x 2/256
+
+
+def test_without_a_baseline_or_a_second_system_there_is_less_to_say():
+    assert set(compare_systems(rows(a=[0.1, 0.2], b=[0.2, 0.4]), "none").family) == {"systems"}
+    alone = compare_systems(rows(a=[0.1, 0.2]), "none")
+    assert alone.empty and tuple(alone) == COLUMNS
+
+
+def test_an_unknown_system_is_refused():
+    with pytest.raises(InputError, match="no scores"):
+        compare_pairs(patient_scores(rows(a=[0.1, 0.2])), [("a", "nobody")])
+
+
+@pytest.mark.parametrize(
+    ("p_holm", "low", "high", "shown"),
+    [
+        (0.049, 0.01, 0.2, 1),
+        (0.049, -0.2, -0.01, -1),
+        (0.05, 0.01, 0.2, 0),  # p at the level is not below it
+        (0.001, 0.0, 0.2, 0),  # an interval that ends at zero holds it
+        (0.001, -0.2, 0.0, 0),
+        (0.001, -0.1, 0.2, 0),
+        (0.2, 0.01, 0.2, 0),
+        (np.nan, 0.01, 0.2, 0),
+        (0.001, np.nan, np.nan, 0),
+    ],
+)
+def test_a_difference_is_shown_by_corrected_p_and_interval(p_holm, low, high, shown):
+    row = {"p": 0.001, "p_holm": p_holm, "difference_low": low, "difference_high": high}
+    table = pd.DataFrame([row, row])
+    assert verdict(table.iloc[0]) == shown and verdict(table).tolist() == [shown, shown]
+    assert verdict(table.astype(object)).tolist() == [shown, shown]
+    assert verdict(next(table.itertuples())) == shown
+
+
+def test_no_pairs_make_an_empty_table_of_which_nothing_is_shown():
+    table = compare_pairs(patient_scores(rows(a=[0.1, 0.2])), [])
+    assert tuple(table) == COLUMNS[2:] and verdict(table).empty
+
+
+PATIENTS = [f"p{number}" for number in range(9)]
+FACTS = pd.DataFrame({"site": list("AAAABBBCC")}, index=PATIENTS)
+SCORES = pd.DataFrame(
+    {"unet": [0.9, 0.8, 0.85, 0.95, 0.5, 0.4, 0.45, 0.1, 0.2], "manet": [0.7] * 8 + [np.nan]}, index=PATIENTS
+)
+
+
+def test_bands_follow_their_numbers():
+    found = bands(pd.Series([1.0, 2.5, 2.6, 5.0, 7.0, np.nan]), (2.5, 5), "mm")
+    names = ["up to 2.5 mm", "2.5 to 5 mm", "over 5 mm"]
+    assert found.tolist()[:5] == [names[0], names[0], names[1], names[1], names[2]]
+    assert pd.isna(found.iloc[5]) and list(found.cat.categories) == names
+
+
+def test_means_by_hand():
+    table = group_means(SCORES, FACTS).set_index(["group", "system"])
+    assert table.loc[("A", "unet"), "mean"] == pytest.approx(0.875)
+    assert table.loc[("B", "unet"), ["n_patients", "mean"]].tolist() == pytest.approx([3, 0.45])
+    assert table.loc[("A", "unet"), "low"] < 0.875 < table.loc[("A", "unet"), "high"]
+    assert table.loc[("B", "manet"), ["low", "high"]].tolist() == pytest.approx([0.7, 0.7])
+    assert table.loc[("C", "manet"), ["n_patients", "n_undefined", "mean"]].tolist() == [1, 1, 0.7]
+
+
+def test_two_patients_have_a_mean_and_no_claim():
+    means = group_means(SCORES, FACTS).query("group == 'C' and system == 'unet'").iloc[0]
+    assert means["mean"] == pytest.approx(0.15) and np.isnan([means.low, means.high]).all()
+    table = group_differences(SCORES.unet, FACTS)
+    assert table[["first", "second"]].to_numpy().tolist() == [["A", "B"]]
+
+
+def test_differences_are_those_of_an_exact_permutation():
+    row = group_differences(SCORES.unet, FACTS).iloc[0]
+    first, second = SCORES.unet[:4].to_numpy(), SCORES.unet[4:7].to_numpy()
+    assert row.difference == pytest.approx(first.mean() - second.mean())
+    assert row.difference_low < row.difference < row.difference_high
+    by_means = permutation_test((first, second), lambda a, b: a.mean() - b.mean(), n_resamples=np.inf)
+    assert row.p == pytest.approx(by_means.pvalue) == pytest.approx(2 / 35)
+    assert row.p_holm == row.p == pytest.approx(row.smallest_p_holm), "the most extreme of 35 ways"
+
+
+def test_more_questions_cost_more():
+    facts = FACTS.assign(phase=["x", "y"] * 4 + ["x"])
+    table = group_differences(SCORES.unet, facts)
+    assert table.factor.tolist() == ["site", "phase"]
+    assert table.p_holm.iloc[0] == pytest.approx(2 * table.p.iloc[0])
+    assert (table.smallest_p_holm <= table.p_holm + 1e-12).all()
+
+
+def test_unknown_patients_belong_nowhere_and_groups_keep_their_order():
+    sizes = bands(pd.Series([40.0, 5.0, np.nan], PATIENTS[:3]), (10, 20), "mm")
+    table = group_means(SCORES, pd.DataFrame({"size": sizes}))
+    assert table.group.unique().tolist() == ["up to 10 mm", "over 20 mm"]
+    assert table.n_patients.max() == 1
+    strangers = pd.DataFrame({"site": ["A"]}, index=["nobody"])
+    assert group_means(SCORES, strangers).empty and group_differences(SCORES.unet, strangers).empty
+
+
+def test_nothing_known_gives_empty_tables_with_columns():
+    facts = pd.DataFrame(index=PATIENTS)
+    assert "mean" in group_means(SCORES, facts)
+    assert list(group_differences(SCORES.unet, facts)) == list(DIFFERENCE_COLUMNS)
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_neither_names_nor_order_matter(seed):
+    rng = np.random.default_rng(seed)
+    scores = pd.Series(rng.random(9), PATIENTS)
+    table = group_differences(scores, FACTS)
+    swapped = group_differences(scores, FACTS.replace({"A": "B", "B": "A"}))
+    assert swapped.difference.iloc[0] == pytest.approx(-table.difference.iloc[0])
+    assert swapped.p.iloc[0] == pytest.approx(table.p.iloc[0])
+    shuffled = FACTS.sample(frac=1, random_state=int(rng.integers(1000)))
+    pd.testing.assert_frame_equal(group_differences(scores, shuffled), table)
+    shifted = group_differences(scores + 3, FACTS)
+    np.testing.assert_allclose(shifted.difference, table.difference)
+    means = group_means(scores.to_frame("unet"), FACTS)
+    assert (means.n_patients * means["mean"]).sum() == pytest.approx(scores.sum())
+
+
+def test_groups_drawn_alike_seldom_differ():
+    """Groups drawn alike differ with p < 0.05 in about one of twenty tries."""
+    rng = np.random.default_rng(0)
+    facts = pd.DataFrame({"site": list("AAAAABBBBB")}, index=range(10))
+    tries = [group_differences(pd.Series(rng.random(10)), facts).p.iloc[0] for _ in range(60)]
+    assert np.mean(np.array(tries) < 0.05) < 0.13
+
+
+def test_patients_are_matched_whatever_type_their_names_have():
+    scores = pd.DataFrame({"net": [0.1, 0.2, 0.3, 0.7]}, index=[1, 2, 3, 4])
+    facts = pd.DataFrame({"site": ["A", "A", "A", "B"]}, index=["1", "2", "3", "4"])
+    assert group_means(scores, facts).set_index("group").n_patients.to_dict() == {"A": 3, "B": 1}
+
+
+ROWS = pd.DataFrame(
+    {
+        "outlined_by": ["truth"] * 5 + ["net"],
+        "patient": [1, 2, 3, 4, 4, 1],
+        "tumor_ml": [0.0, 10.0, np.nan, 20.0, 40.0, 7.0],
+        "has_tumor": [False, True, True, True, True, True],
+    }
+)
+GROUPS = dict(list(ROWS.groupby("outlined_by", sort=False)))
+
+
+def test_quartiles_means_and_what_is_undefined():
+    table = describe_cohort(GROUPS, ["tumor_ml", "has_tumor"])
+    assert list(table) == list(COHORT_COLUMNS) and len(table) == 4
+    truth = table.iloc[0]
+    assert (truth.group, truth.measure, truth.n, truth.n_undefined) == ("truth", "tumor_ml", 3, 1)
+    # Patients 1, 2 and 4 have 0, 10 and 30 ml: the two scans of the last are averaged.
+    assert (truth.lowest, truth["median"], truth.highest) == (0, 10, 30)
+    assert truth["mean"] == pytest.approx(40 / 3) and truth.lower_quartile == 5
+    assert truth.mean_low <= truth["mean"] <= truth.mean_high
+
+
+def test_a_share_of_patients_is_a_mean():
+    table = describe_cohort(GROUPS, ["has_tumor"]).set_index("group")
+    assert table["mean"]["truth"] == 0.75 and table.n["truth"] == 4
+    assert table["mean"]["net"] == 1 and np.isnan(table.mean_low["net"])  # one patient has no interval
+
+
+N = 16
+"""Patients: more than FLIPS has ways for, so that p values are drawn as well."""
+
+RNG = np.random.default_rng(5)
+NUMBERS = RNG.random((N, 2))
+LEVELS, TRUTH = RNG.integers(0, 256, (N, 9, 9)).astype(np.uint8), RNG.random((N, 9, 9)) < 0.3
+CANDIDATES = [Candidates(*RNG.integers(1, 255, (2, 3)).astype(np.uint8), 4) for _ in range(N)]
+
+NAMES = {
+    "numbers": list(range(1, N + 1)),
+    "numpy": list(np.arange(1, N + 1)),
+    "text": [str(number) for number in range(1, N + 1)],
+    "categories": pd.Categorical([str(number) for number in range(1, N + 1)]),
+    "padded text": [f"{number:03d}" for number in range(1, N + 1)],
+}
+
+
+def systems(names: list, order: np.ndarray) -> pd.DataFrame:
+    table = pd.DataFrame({"patient": names, "liver": NUMBERS[:, 0], "tumor": NUMBERS[:, 1]}).iloc[order]
+    table = table.melt("patient", var_name="system", value_name="dice")
+    return table.assign(structure="liver", case=table.patient)
+
+
+def slices(names: list, order: np.ndarray) -> pd.DataFrame:
+    table = systems(names, order).rename(columns={"system": "protocol"})
+    table = table.assign(slice=1, distance=1.0, n_reference=9, n_predicted=9, present_reference=True)
+    return table.assign(**dict.fromkeys(("iou", "loss", "pixel_accuracy", "precision", "recall"), table.dice))
+
+
+def paired(names: list, order: np.ndarray) -> pd.DataFrame:
+    return compare_systems(systems(names, order), "nobody")
+
+
+def of_groups(names: list, order: np.ndarray) -> list:
+    scores = patient_scores(systems(names, order))
+    facts = pd.DataFrame({"site": list("AB" * (N // 2))}, index=[str(name) for name in names])
+    return [group_means(scores, facts), group_differences(scores.tumor, facts)]
+
+
+def inflation(names: list, order: np.ndarray) -> list:
+    scores = slices(names, order).assign(presence_accuracy=1.0)
+    asked = {"?": ("liver", "tumor")}
+    return [protocol_values(scores), inflation_table(scores, asked), by_distance(scores, asked.values())]
+
+
+def agreement(names: list, order: np.ndarray) -> pd.DataFrame:
+    return compare_with_reference(
+        systems(names, order).rename(columns={"system": "outlined_by"}), ["dice"], "tumor"
+    )
+
+
+def cohort(names: list, order: np.ndarray) -> pd.DataFrame:
+    return describe_cohort({"all": systems(names, order)}, ["dice"])
+
+
+def shares(names: list, order: np.ndarray) -> list:
+    table = systems(names, order)
+    right = (table.dice > 0.5).to_numpy()
+    found = mean_with_interval("share", table.dice > 0.5, table.patient, pooled=True)
+    return [found, accuracy_interval(right, np.ones(len(right), bool), table.patient)]
+
+
+def probabilities(names: list, order: np.ndarray) -> list:
+    candidates = [CANDIDATES[place] for place in order]
+    histograms = [ProbabilityHistogram() for _ in order]
+    for histogram, place in zip(histograms, order, strict=True):
+        histogram.add(LEVELS[place], TRUTH[place])
+    scores = calibration_scores(histograms)
+    return [froc_score(candidates), recall_with_interval(candidates, 1), scores]
+
+
+def plain(names: list, order: np.ndarray) -> list:
+    differences = np.subtract(*NUMBERS[order].T)
+    ways = ("two-sided", "greater")
+    flipped = [sign_flip_test(differences, way) for way in ways]
+    return [bootstrap_interval(differences), bootstrap_interval(differences, np.median), flipped]
+
+
+def chances(found: object) -> list[float]:
+    """Every interval and p value in `found`, in order; means may round differently in another order."""
+    if isinstance(found, pd.DataFrame):
+        wanted = found.filter(regex=r"(^|_)(low|high|p|p_holm)$")
+        return wanted.to_numpy(float).ravel().tolist()
+    if isinstance(found, dict):
+        return [value for name, value in found.items() if name.endswith(("_low", "_high"))]
+    if isinstance(found, (list, tuple)):
+        return [value for each in found for value in chances(each)]
+    return [float(found)]
+
+
+@pytest.mark.parametrize(
+    "statistic", [paired, of_groups, inflation, agreement, cohort, shares, probabilities, plain]
+)
+@pytest.mark.parametrize("names", NAMES)
+def test_order_and_type_of_names_change_no_interval_and_no_p(statistic: Callable, names: str):
+    asked = chances(statistic(NAMES["numbers"], np.arange(N)))
+    assert np.isfinite(asked).any()
+    for order in (np.arange(N), np.arange(N)[::-1], np.random.default_rng(1).permutation(N)):
+        assert chances(statistic(NAMES[names], order)) == pytest.approx(asked, rel=0, abs=0, nan_ok=True)
+
+
+def test_eight_values_in_either_order_by_hand():
+    values = [0.1, 0.9, 0.3, 0.7, 0.5, 0.2, 0.8, 0.6]
+    rng = np.random.default_rng(0)
+    drawn = np.sort(values)[rng.integers(8, size=(2000, 8))].mean(axis=1)
+    expected = tuple(np.quantile(drawn, [0.025, 0.975]))
+    assert bootstrap_interval(values) == bootstrap_interval(values[::-1]) == pytest.approx(expected)
