@@ -42,10 +42,11 @@ from livseg_lib.files import folder_checksums, folder_written_aside, holds_files
 from livseg_lib.labels import structure_mask
 from livseg_lib.preprocessing.recipe import display_window
 from livseg_lib.preprocessing.windows import apply_window, as_hu
-from livseg_lib.reporting.pages.patient_page import PatientView, write_patient_page
-from livseg_lib.reporting.pictures import outlined_slice, slice_to_show
+from livseg_lib.reporting.patient_page import PatientView, write_patient_page
+from livseg_lib.reporting.pictures import outlined_slice
 from livseg_lib.reporting.style import save_figure
 from livseg_lib.reporting.tables import write_table
+from livseg_lib.reporting.viewer import slice_to_show
 from livseg_lib.volumes import Volume, save_segmentation
 
 ANONYMOUS = {"PatientName": "ANONYMOUS^", "PatientID": "ANONYMOUS"}
@@ -221,7 +222,7 @@ def _write_measures(result: PatientResult, folder: Path) -> None:
 
 
 def _write_overlay(result: PatientResult, folder: Path) -> None:
-    index = slice_to_show(result.labels)
+    _, index = slice_to_show([result.labels], len(result.labels))
     scan = result.scan
     window = scan.window or display_window(scan.volume, result.modality)
     grey = apply_window(scan.volume.voxels[index], window)

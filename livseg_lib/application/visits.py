@@ -38,8 +38,8 @@ from livseg_lib.application.patient import PatientResult
 from livseg_lib.errors import InputError
 from livseg_lib.labels import STRUCTURES
 from livseg_lib.preprocessing.windows import WINDOWS, as_hu
-from livseg_lib.reporting.pictures import VIEW_WINDOWS, screen_slice, slice_to_show
 from livseg_lib.reporting.tables import read_table
+from livseg_lib.reporting.viewer import VIEW_WINDOWS, screen_slice, slice_to_show
 from livseg_lib.runs import project_root
 
 FORGET_AFTER_SECONDS = 3600.0
@@ -282,7 +282,7 @@ def keep_scan(result: PatientResult, folder: Path) -> int:
     np.save(folder / "voxels.npy", as_hu(result.scan.volume, result.modality).voxels)
     np.save(folder / "labels.npy", result.labels)
     np.save(folder / "spacing_mm.npy", np.asarray(result.scan.volume.spacing_mm, float))
-    return slice_to_show(result.labels)
+    return slice_to_show([result.labels], len(result.labels))[1]
 
 
 LINES_SHOWN = 12

@@ -44,8 +44,8 @@ from livseg_lib.application.visits import (
 )
 from livseg_lib.datasets.phantom import write_phantom
 from livseg_lib.errors import InputError
-from livseg_lib.reporting.pictures import VIEW_WINDOWS
-from livseg_lib.reporting.surface_view import surface_figure
+from livseg_lib.reporting.patient_page import surface_figure
+from livseg_lib.reporting.viewer import VIEW_WINDOWS
 
 FILE_TYPES = [".nii", ".gz", ".zip", ".dcm", ".png", ".jpg", ".jpeg"]
 CSS = """

@@ -6,8 +6,6 @@ One tumour as one picture: near enough to judge whether a reader could have seen
 
 What was outlined in a scan that has no truth: the slice that shows most of it, whole and enlarged.
 
-One slice as a picture for a screen, drawn in milliseconds: for viewers with a slider.
-
 A predicted patient as one picture: the slice that shows most of a structure.
 """
 
@@ -18,12 +16,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 import pandas as pd
 from matplotlib import patheffects
 from matplotlib.axes import Axes
-from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -31,7 +27,7 @@ from livseg_lib.datasets.case import Case
 from livseg_lib.labels import STRUCTURES, structure_mask
 from livseg_lib.postprocessing.components import label_components
 from livseg_lib.preprocessing.recipe import Recipe, channel_windows, display_window
-from livseg_lib.preprocessing.windows import WINDOWS, Window, apply_window
+from livseg_lib.preprocessing.windows import apply_window
 from livseg_lib.reporting.cells import format_number
 from livseg_lib.reporting.style import STRUCTURE_COLOURS, WIDTH, YELLOW, new_figure, structure_name, styled
 from livseg_lib.volumes import load_prediction
@@ -269,55 +265,6 @@ def outlined_slice(
     fig.supxlabel(note, x=0.99, ha="right", fontsize=9)
     legend(fig, overlay_keys(None, labels))
     return fig
-
-
-def slice_to_show(labels: np.ndarray) -> int:
-    """The slice of labels (D, H, W) with most tumour, else with most liver, else the middle one."""
-    for structure in ("tumor", "liver"):
-        area = structure_mask(labels, structure).sum(axis=(1, 2))
-        if area.any():
-            return int(area.argmax())
-    return len(labels) // 2
-
-
-TRUTH = "truth"
-VIEW_WINDOWS = {
-    "liver": WINDOWS["liver"],
-    "soft tissue": WINDOWS["abdomen"],
-    "narrow": WINDOWS["liver_narrow"],
-    "wide": WINDOWS["liver_wide"],
-}
-"""Presets of a viewer."""
-
-SHORTEST_SIDE_PIXELS = 512
-"""Smaller slices are enlarged, so that an outline is thinner than what it outlines."""
-
-
-def screen_slice(hu: np.ndarray, window: Window, outlines: Mapping[str, np.ndarray]) -> np.ndarray:
-    """RGB uint8 (H', W', 3) of one slice, int16 (H, W), with the outlines of labels 0/1/2 (H, W) by name.
-
-    "truth" is drawn in the colours of truth in all figures, everything else in those of predictions.
-    """
-    factor = max(1, -(-SHORTEST_SIDE_PIXELS // min(hu.shape)))
-    grey = _enlarged(apply_window(hu, window), factor, cv2.INTER_CUBIC)
-    picture = np.repeat(grey[..., None], 3, axis=2)
-    for name, labels in outlines.items():
-        colours = STRUCTURE_COLOURS if name == TRUTH else PREDICTION_COLOURS
-        for structure in STRUCTURES:
-            mask = structure_mask(labels, structure).astype(np.uint8)
-            found, _ = cv2.findContours(
-                _enlarged(mask, factor, cv2.INTER_NEAREST), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE
-            )
-            cv2.drawContours(picture, found, -1, _rgb(colours[structure]), min(factor, 2), cv2.LINE_AA)
-    return picture
-
-
-def _enlarged(picture: np.ndarray, factor: int, interpolation: int) -> np.ndarray:
-    return cv2.resize(picture, None, fx=factor, fy=factor, interpolation=interpolation)
-
-
-def _rgb(colour: str) -> tuple[int, int, int]:
-    return tuple(round(255 * part) for part in to_rgb(colour))
 
 
 def patient_slice(

@@ -1,27 +1,20 @@
-"""A scan to leaf through in a notebook; a few slices side by side where nobody can move a slider."""
+"""A scan to leaf through: slices drawn in milliseconds for the app and, with a slider, for notebooks."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from livseg_lib.preprocessing.windows import apply_window
-from livseg_lib.reporting.pictures import (
-    TRUTH,
-    VIEW_WINDOWS,
-    grid_of_tiles,
-    legend,
-    overlay,
-    overlay_keys,
-    screen_slice,
-    slice_to_show,
-)
-from livseg_lib.reporting.style import styled
+from livseg_lib.labels import STRUCTURES, structure_mask
+from livseg_lib.preprocessing.windows import WINDOWS, Window, apply_window
+from livseg_lib.reporting.pictures import PREDICTION_COLOURS, grid_of_tiles, legend, overlay, overlay_keys
+from livseg_lib.reporting.style import STRUCTURE_COLOURS, styled
 
 if TYPE_CHECKING:
     from ipywidgets import Widget
@@ -30,6 +23,59 @@ HEADLESS = "LIVSEG_HEADLESS"
 """Set where notebooks are executed for a report (`livseg_lib.notebooks`)."""
 
 STATIC_SLICES = 5
+
+TRUTH = "truth"
+VIEW_WINDOWS = {
+    "liver": WINDOWS["liver"],
+    "soft tissue": WINDOWS["abdomen"],
+    "narrow": WINDOWS["liver_narrow"],
+    "wide": WINDOWS["liver_wide"],
+}
+"""What a reader may choose, in notebooks, in the app and on a patient page; the first at the start."""
+
+SHORTEST_SIDE_PIXELS = 512
+"""Smaller slices are enlarged, so that an outline is thinner than what it outlines."""
+
+
+def slice_to_show(outlines: Iterable[np.ndarray], depth: int) -> tuple[str, int]:
+    """The structure to look at first, and the slice that shows most of it.
+
+    Of labels 0/1/2 (D, H, W) it is "tumor" in the first with any, else "liver" in the first with any; ""
+    and the middle of `depth` slices where nothing is outlined.
+    """
+    outlines = list(outlines)
+    for structure in reversed(STRUCTURES):
+        for labels in outlines:
+            area = structure_mask(labels, structure).sum(axis=(1, 2))
+            if area.any():
+                return structure, int(area.argmax())
+    return "", depth // 2
+
+
+def screen_slice(hu: np.ndarray, window: Window, outlines: Mapping[str, np.ndarray]) -> np.ndarray:
+    """RGB uint8 (H', W', 3) of one slice, int16 (H, W), with the outlines of labels 0/1/2 (H, W) by name.
+
+    "truth" is drawn in the colours of truth in all figures, everything else in those of predictions.
+    """
+    factor = max(1, -(-SHORTEST_SIDE_PIXELS // min(hu.shape)))
+    grey = cv2.resize(apply_window(hu, window), None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC)
+    picture = np.repeat(grey[..., None], 3, axis=2)
+    for name, labels in outlines.items():
+        colours = STRUCTURE_COLOURS if name == TRUTH else PREDICTION_COLOURS
+        draw_outlined(picture, labels, colours, thickness=min(factor, 2))
+    return picture
+
+
+def draw_outlined(
+    picture: np.ndarray, labels: np.ndarray, colours: Mapping[str, str], thickness: int
+) -> None:
+    """Draw the borders of liver and tumours of labels 0/1/2 (H, W) into an RGB picture of any size."""
+    for structure in STRUCTURES:
+        mask = structure_mask(labels, structure).astype(np.float32)
+        share = cv2.resize(mask, picture.shape[1::-1], interpolation=cv2.INTER_AREA)
+        found, _ = cv2.findContours((share >= 0.5).astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+        colour = [round(255 * part) for part in to_rgb(colours[structure])]
+        cv2.drawContours(picture, found, -1, colour, thickness, cv2.LINE_AA)
 
 
 def slice_viewer(voxels: np.ndarray, outlines: Mapping[str, np.ndarray]) -> Widget | Figure:
@@ -68,7 +114,7 @@ def slices_side_by_side(voxels: np.ndarray, outlines: Mapping[str, np.ndarray]) 
 def _interactive(voxels: np.ndarray, outlines: Mapping[str, np.ndarray]) -> Widget:
     import ipywidgets as widgets
 
-    start = slice_to_show(next(iter(outlines.values()), np.zeros(voxels.shape, np.uint8)))
+    _, start = slice_to_show(outlines.values(), len(voxels))
     index = widgets.IntSlider(start, 0, len(voxels) - 1, description="slice", layout={"width": "480px"})
     window = widgets.Dropdown(options=list(VIEW_WINDOWS), description="window")
     switches = {name: widgets.Checkbox(True, description=name, indent=False) for name in outlines}

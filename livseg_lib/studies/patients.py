@@ -30,7 +30,7 @@ from livseg_lib.labels import STRUCTURES, structure_mask
 from livseg_lib.postprocessing.measures import TUMOR_COLUMNS, measure_liver, measure_tumors
 from livseg_lib.preprocessing.recipe import Recipe, channel_windows
 from livseg_lib.preprocessing.windows import apply_window, as_hu
-from livseg_lib.reporting.pages.patient_page import PatientView
+from livseg_lib.reporting.patient_page import PatientView
 from livseg_lib.reporting.studies.follow_up import TwoScans
 from livseg_lib.runs import RunFolders
 from livseg_lib.volumes import Volume, load_prediction

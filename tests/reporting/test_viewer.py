@@ -8,8 +8,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from livseg_lib.preprocessing.windows import WINDOWS
-from livseg_lib.reporting.pictures import screen_slice
-from livseg_lib.reporting.viewer import HEADLESS, slice_viewer
+from livseg_lib.reporting.viewer import HEADLESS, screen_slice, slice_to_show, slice_viewer
 
 BOX = np.zeros((64, 64), np.uint8)
 BOX[20:40, 10:30] = 1
@@ -66,3 +65,13 @@ def test_the_slider_draws_another_slice(monkeypatch):
 def test_headless_it_is_a_figure(monkeypatch, outlines):
     monkeypatch.setenv(HEADLESS, "1")
     assert isinstance(slice_viewer(np.zeros((9, 64, 64), np.int16), outlines), Figure)
+
+
+def test_a_viewer_begins_where_most_tumour_is_of_the_first_outline_with_any():
+    nothing, liver, tumors = (np.zeros((7, 4, 4), np.uint8) for _ in range(3))
+    liver[2:4, 0, 0] = liver[3, 1, 1] = 1
+    tumors[5, 0, :2] = tumors[1, 0, 0] = 2
+    assert slice_to_show([nothing, liver, tumors], 7) == ("tumor", 5)
+    assert slice_to_show([nothing, liver], 7) == ("liver", 3)
+    assert slice_to_show([nothing], 7) == slice_to_show([], 7) == ("", 3)
+    assert slice_to_show([tumors * 0 + 2, tumors], 7) == ("tumor", 0)  # of equals the lowest

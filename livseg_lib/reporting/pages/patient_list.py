@@ -11,7 +11,7 @@ import pandas as pd
 from livseg_lib.datasets.files import natural_key
 from livseg_lib.labels import STRUCTURES
 from livseg_lib.reporting.cells import MISSING, Cell, TableView, format_cell, format_number
-from livseg_lib.reporting.pages.slice_pictures import THUMBNAIL
+from livseg_lib.reporting.patient_page import THUMBNAIL
 from livseg_lib.reporting.style import structure_name
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from livseg_lib.reporting.pages.page import write_report
-from livseg_lib.reporting.pages.patient_page import PatientView, write_patient_page
+from livseg_lib.reporting.patient_page import PatientView, write_patient_page
 from livseg_lib.reporting.tables import update_systems_table, write_table
 
 SHAPE, SPACING = (30, 120, 150), (4.0, 1.0, 1.0)

@@ -1,0 +1,395 @@
+"""A page a patient: the slices with outlines, measures, and a view in 3D, all from a folder, offline."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import io
+import json
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import cycle
+from pathlib import Path
+from urllib.parse import quote
+
+import cv2
+import numpy as np
+import pandas as pd
+import plotly
+import plotly.graph_objects as go
+from contourpy import contour_generator
+from PIL import Image
+from scipy.ndimage import find_objects
+from skimage.measure import block_reduce, marching_cubes
+
+from livseg_lib.errors import InputError
+from livseg_lib.files import folder_written_aside, write_atomically
+from livseg_lib.labels import STRUCTURES, structure_mask
+from livseg_lib.postprocessing.components import (
+    Box,
+    known_spacing,
+    label_components,
+    require_volumes,
+    widened,
+)
+from livseg_lib.preprocessing.windows import WINDOWS, Window, apply_window
+from livseg_lib.reporting.cells import table_view
+from livseg_lib.reporting.pages.templating import environment
+from livseg_lib.reporting.style import (
+    BLACK,
+    BLUE,
+    GREEN,
+    ORANGE,
+    PURPLE,
+    SKY_BLUE,
+    STRUCTURE_COLOURS,
+    YELLOW,
+    structure_name,
+)
+from livseg_lib.reporting.viewer import TRUTH, VIEW_WINDOWS, draw_outlined, slice_to_show
+
+COLOURS, DASHES = (YELLOW, "#ffffff", PURPLE, GREEN), ("7 4", "2 3", "12 3 2 3", "5 9")
+"""Of outlines that are not the truth: every pair of both differs before one repeats."""
+
+MARGIN_MM, UNKNOWN_SPACING_MM = 12.0, (np.inf, 0.75, 0.75)
+"""Around everything outlined: 16 pixels within the slice, and no slice more, where the spacing is unknown."""
+
+MAX_SIDE_PIXELS, THUMBNAIL_PIXELS = 384, 144
+THUMBNAIL = "thumbnail.webp"
+"""In the folder of a patient page: the slice that it opens on, with the first outline."""
+
+QUALITY = 60
+"""Of WebP, which loses most where a picture is noise."""
+
+STORED_WINDOW = Window.between(-200, 300)
+"""HU kept in a picture, in steps of 2 HU: all that the windows of a liver page show."""
+
+HALF_VOXELS_OFF = 1.0
+"""By which an outline may be simplified."""
+
+SURFACE_COLOURS = (BLUE, PURPLE, GREEN, BLACK)
+"""Colours of what was predicted, in the order it is given."""
+
+LIVER_SIDE_MM, TUMOR_SIDE_MM = 8.0, 2.5
+"""Voxels are put together to about this size before surfaces are drawn."""
+
+MAX_TRIANGLES = 12_000
+"""Of one outline's liver, or of its tumours; beyond it they are drawn coarser."""
+
+MAX_TUMORS = 40
+"""Most tumours that are drawn of one outline, the largest; its entry in the legend says so."""
+
+AXES = {"x": "right to left (mm)", "y": "front to back (mm)", "z": "feet to head (mm)"}
+
+MAX_SURFACES = 4
+"""Outlines that the 3D view holds, the first ones: it would outweigh the rest of the page."""
+
+
+@dataclass(frozen=True, eq=False)
+class PatientView:
+    """What a patient page shows."""
+
+    case_id: str
+    """Names the files, too."""
+    voxels: np.ndarray
+    """int16 HU (D, H, W); grey levels 0 to 255 for pictures."""
+    spacing_mm: tuple[float, float, float]
+    """D, H, W; NaN for a stack of pictures, which then has no 3D view."""
+    outlines: Mapping[str, np.ndarray]
+    """Name -> labels 0/1/2 (D, H, W), in the order of the legend. One called "truth" is drawn solid, all
+    others dashed; the first two are switched on at the start."""
+    tables: list[tuple[str, pd.DataFrame]] = field(default_factory=list)
+    """(caption, table) each, below the slices."""
+    note: str = ""
+    """A sentence for the reader, such as that these are phantoms."""
+
+
+def write_patient_page(view: PatientView, folder: Path | str) -> Path:
+    """Write `folder/patients/<case>.html` and what it loads; returns the page.
+
+    Pictures, outlines and surfaces lie in `folder/patients/<case>/`, the 3D library once in
+    `folder/assets/`. The page works from file://, without a network, and stands only where all that it
+    loads is there. Raises InputError for a name that is no file name and for arrays of other shapes.
+    """
+    _check(view)
+    page = Path(folder) / "patients" / f"{view.case_id}.html"
+    page.unlink(missing_ok=True)  # it would point to files that are being replaced
+    with folder_written_aside(page.with_name(view.case_id)) as parts:
+        content = _write_parts(view, parts)
+    if content["has_surface"]:
+        _write_library(Path(folder) / "assets")
+    content["report"] = "../index.html" if (Path(folder) / "index.html").exists() else ""
+    return write_atomically(page, environment().get_template("patient.html").render(**content).encode())
+
+
+def page_bytes(page: Path) -> int:
+    """What a page and the files that it loads weigh, without the 3D library."""
+    return page.stat().st_size + sum(file.stat().st_size for file in page.with_suffix("").iterdir())
+
+
+def remove_pages(folder: Path | str) -> None:
+    """Remove all patient pages of `folder` with what they load: before those of another run are written."""
+    for page in (Path(folder) / "patients").glob("*.html"):
+        page.unlink()
+        shutil.rmtree(page.with_suffix(""), ignore_errors=True)
+
+
+def _check(view: PatientView) -> None:
+    if Path(view.case_id).name != view.case_id or view.case_id[:1] in ("", "."):
+        raise InputError(view.case_id, "This cannot name a file.", "Name the patient without a slash.")
+    require_volumes(voxels=view.voxels, **view.outlines)
+
+
+def _write_parts(view: PatientView, folder: Path) -> dict:
+    """Write pictures, outlines and surfaces into `folder`; returns what the template shows."""
+    box = view_box(view.outlines.values(), view.voxels.shape, view.spacing_mm)
+    window = stored_window(view.voxels)
+    surfaces = {name: labels[box] for name, labels in list(view.outlines.items())[:MAX_SURFACES]}
+    has_surface = bool(np.isfinite(view.spacing_mm).all()) and any(map(np.any, surfaces.values()))
+    if has_surface:
+        _write_packed(folder / "surface.js", surface_figure(surfaces, view.spacing_mm).to_json())
+    for number, labels in enumerate(view.outlines.values()):  # each is loaded when it is switched on
+        paths = json.dumps(outline_paths(labels[box]), separators=(",", ":"))
+        _write_packed(folder / f"outline-{number}.js", paths)
+    data = _slider_data(view, box, window)
+    start = data["first"] + data["start"], *box[1:]
+    first = [labels[start] for labels in view.outlines.values()][:1]
+    write_thumbnail(view.voxels[start], first, folder / THUMBNAIL)
+    return {
+        "view": view,
+        "data": data,
+        "tables": [(caption, table_view(table)) for caption, table in view.tables],
+        "step": window.width_hu / 255,
+        "error": write_slice_pictures(view.voxels[box], folder, window),
+        "has_surface": has_surface,
+        "without_surface": list(view.outlines)[MAX_SURFACES:],
+    }
+
+
+def _write_packed(path: Path, text: str) -> None:
+    """Write `path`, a .js file that calls livseg.take(its stem, base64 of gzip of UTF-8 `text`).
+
+    Browsers refuse to fetch files beside a page that was opened from disk, but load scripts from there.
+    """
+    packed = base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode()
+    write_atomically(path, f'livseg.take("{path.stem}", "{packed}");\n'.encode())
+
+
+def _styles(names: Iterable[str]) -> dict[str, dict[str, str]]:
+    """Dash and colours of each outline: the truth as in figures, every prediction its own."""
+    looks = ({"dash": dash, "liver": colour, "tumor": colour} for dash in DASHES for colour in COLOURS)
+    dashed = cycle(looks)
+    solid = {"dash": "", "liver": SKY_BLUE, "tumor": ORANGE}
+    return {name: solid if name == TRUTH else next(dashed) for name in names}
+
+
+def _slider_data(view: PatientView, box: Box, window: Window) -> dict:
+    """All that the page's script needs to know; sizes in voxels of the scan."""
+    depth, height, width = (side.stop - side.start for side in box)
+    fullest, start = slice_to_show([labels[box] for labels in view.outlines.values()], depth)
+    _, row_mm, column_mm = view.spacing_mm
+    windows = {name.capitalize(): each for name, each in VIEW_WINDOWS.items()}
+    inside = {t: w for t, w in windows.items() if window.lower <= w.lower and w.upper <= window.upper}
+    whole, grey = {"All stored": window}, has_grey_levels(view.voxels)
+    presets = whole | inside if grey else inside | whole  # the first is shown at the start
+    return {
+        "unit": "grey levels" if grey else "HU",
+        "has_spacing": bool(np.isfinite(view.spacing_mm).all()),
+        "case": view.case_id,
+        "files": quote(view.case_id),
+        "library": f"../assets/plotly-{plotly.__version__}.js",
+        "first": box[0].start,
+        "count": depth,
+        "fullest": structure_name(fullest),
+        "start": start,
+        "size": [width, height],
+        "aspect": width / height * (column_mm / row_mm if np.isfinite(column_mm / row_mm) else 1.0),
+        "stored": [window.lower, window.upper],
+        "presets": {title: [preset.lower, preset.upper] for title, preset in presets.items()},
+        "outlines": [
+            {"name": name, "style": style, "pixels": _pixels(view.outlines[name][box])}
+            for name, style in _styles(view.outlines).items()
+        ],
+    }
+
+
+def _pixels(labels: np.ndarray) -> dict[str, list[int]]:
+    """Structure -> how many pixels of it each slice of `labels` (D, H, W) has."""
+    return {each: structure_mask(labels, each).sum(axis=(1, 2)).tolist() for each in STRUCTURES}
+
+
+def _write_library(folder: Path) -> None:
+    """The 3D library from plotly's own package, once for all pages of a report."""
+    target = folder / f"plotly-{plotly.__version__}.js"
+    if not target.exists():
+        source = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
+        _write_packed(target, source.read_text(encoding="utf-8"))
+
+
+def view_box(outlines: Iterable[np.ndarray], shape: tuple[int, int, int], spacing_mm: Sequence[float]) -> Box:
+    """The box of all that any of `outlines` (labels (D, H, W)) marks, with MARGIN_MM more; all if nothing is.
+
+    Where `spacing_mm` (D, H, W) is NaN, UNKNOWN_SPACING_MM stands for it.
+    """
+    marked = np.zeros(shape, np.uint8)
+    for labels in outlines:
+        marked |= labels > 0
+    if not marked.any():
+        return tuple(slice(0, size) for size in shape)
+    spacing = np.where(np.isfinite(spacing_mm), spacing_mm, UNKNOWN_SPACING_MM)
+    return widened(find_objects(marked)[0], shape, spacing, MARGIN_MM)
+
+
+def has_grey_levels(voxels: np.ndarray) -> bool:
+    """Whether `voxels` look like those of pictures, 0 to 255, rather than HU, which go below 0."""
+    return bool(voxels.min() >= 0 and voxels.max() <= 255)
+
+
+def stored_window(voxels: np.ndarray) -> Window:
+    """What pictures of `voxels` keep: all of grey levels, STORED_WINDOW of HU."""
+    return WINDOWS["stored"] if has_grey_levels(voxels) else STORED_WINDOW
+
+
+def write_slice_pictures(voxels: np.ndarray, folder: Path, window: Window) -> float:
+    """Write `folder/000.webp` and on, `voxels` (int16 HU (D, H, W)) slice by slice, cut to `window`.
+
+    The longer side has at most MAX_SIDE_PIXELS. Returns what compressing cost, so that a page can say it:
+    HU, root mean square over all pixels of the reduced 8 bit pictures.
+    """
+    squares = 0.0
+    for index, hu in enumerate(voxels):
+        grey = _reduced(apply_window(hu, window), MAX_SIDE_PIXELS)
+        content = io.BytesIO()
+        Image.fromarray(grey).save(content, "webp", quality=QUALITY)
+        (folder / f"{index:03d}.webp").write_bytes(content.getvalue())
+        with Image.open(content) as kept:
+            squares += float(np.mean((np.asarray(kept.convert("L"), np.float32) - grey) ** 2))
+    return window.width_hu / 255 * (squares / len(voxels)) ** 0.5
+
+
+def write_thumbnail(hu: np.ndarray, outlines: Iterable[np.ndarray], path: Path) -> None:
+    """Write one slice, int16 (H, W), as a small WebP; liver and tumours of labels 0/1/2 (H, W) outlined."""
+    grey = _reduced(apply_window(hu, WINDOWS["liver"]), THUMBNAIL_PIXELS)
+    picture = np.repeat(grey[..., None], 3, axis=2)
+    for labels in outlines:
+        draw_outlined(picture, labels, STRUCTURE_COLOURS, thickness=1)
+    Image.fromarray(picture).save(path, "webp", quality=QUALITY)
+
+
+def _reduced(grey: np.ndarray, max_side: int) -> np.ndarray:
+    factor = max_side / max(grey.shape)
+    if factor >= 1:
+        return grey
+    height, width = (max(1, round(side * factor)) for side in grey.shape)
+    return cv2.resize(grey, (width, height), interpolation=cv2.INTER_AREA)
+
+
+def outline_path(mask: np.ndarray) -> str:
+    """Closed SVG path around the True pixels of `mask` (H, W), holes included; "" where there are none.
+
+    The unit is half a pixel with the origin at the picture's corner: a pixel in row r and column c covers
+    x from 2c to 2c + 2 and y from 2r to 2r + 2. Corners are cut at pixel borders' midpoints (marching
+    squares), and points are left out that move the line by less than half a voxel. Fill it by "evenodd".
+    """
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if len(rows) == 0:
+        return ""
+    top, left = rows[0], columns[0]
+    cut = np.pad(mask[top : rows[-1] + 1, left : columns[-1] + 1], 1)
+    contours = contour_generator(z=cut.astype(np.float32)).lines(0.5)
+    corner = np.array([2 * left - 1, 2 * top - 1])
+    return "".join(_closed_path(np.rint(2 * contour).astype(np.int32) + corner) for contour in contours)
+
+
+def outline_paths(labels: np.ndarray) -> dict[str, list[str]]:
+    """Structure -> a path a slice, for `labels` 0/1/2 (D, H, W); a structure without a voxel has no entry."""
+    masks = {structure: structure_mask(labels, structure) for structure in STRUCTURES}
+    return {name: [outline_path(plane) for plane in mask] for name, mask in masks.items() if mask.any()}
+
+
+def _closed_path(points: np.ndarray) -> str:
+    """`points` int (N, 2) as (x, y); the last equals the first."""
+    kept = cv2.approxPolyDP(points[:-1, None], HALF_VOXELS_OFF, True)[:, 0]
+    if len(kept) < 3:  # a speck stays as it is
+        kept = points[:-1]
+    steps = " ".join(f"{x} {y}" for x, y in np.diff(kept, axis=0).tolist())
+    return f"M{kept[0, 0]} {kept[0, 1]}l{steps}z".replace(" -", "-")
+
+
+def surface_figure(outlines: Mapping[str, np.ndarray], spacing_mm: Sequence[float]) -> go.Figure:
+    """Surfaces of `outlines`, name -> labels 0/1/2 (D, H, W), each switched on and off in the legend.
+
+    The first outline is drawn whole: a transparent liver with its tumours; of the second the tumours, too.
+    All else waits in the legend. x runs from the patient's right to left, y from front to back, z from
+    feet to head, in mm from the volume's corner. Surfaces are coarse and only for the eye: every tumour of
+    at most MAX_TUMORS stays visible, however small. Raises InputError for an unknown spacing.
+    """
+    spacing = known_spacing(spacing_mm)
+    figure = go.Figure()
+    for number, (name, labels) in enumerate(outlines.items()):
+        predicted = SURFACE_COLOURS[(number - 1) % len(SURFACE_COLOURS)]  # the truth comes before them
+        tumor_colour, liver_colour = (ORANGE, SKY_BLUE) if name == TRUTH else (predicted, predicted)
+        liver = {"color": liver_colour, "opacity": 0.12 if number else 0.18, "visible": number == 0}
+        tumors = {"color": tumor_colour, "opacity": 0.55 if number else 1.0, "visible": number <= 1}
+        mask = structure_mask(labels, "liver").view(np.uint8)
+        figure.add_traces(_meshes(f"Liver, {name}", mask, spacing, LIVER_SIDE_MM, liver))
+        components, _ = label_components(structure_mask(labels, "tumor"))
+        figure.add_traces(_meshes(f"Tumours, {name}", components, spacing, TUMOR_SIDE_MM, tumors))
+    return figure.update_layout(**_layout())
+
+
+def _meshes(
+    name: str, components: np.ndarray, spacing: np.ndarray, side_mm: float, look: dict
+) -> list[go.Mesh3d]:
+    """One trace of all `components` (int (D, H, W), from 1 on), none where there is no component.
+
+    Each is made by itself, so that none is smoothed away. One that is not "visible" waits in the legend.
+    """
+    boxes = find_objects(components)
+    if not boxes:
+        return []
+    sizes = np.bincount(components.ravel())[1:]
+    largest = np.argsort(-sizes, kind="stable")[:MAX_TUMORS].tolist()
+    pieces: list[tuple[np.ndarray, np.ndarray]] = []
+    while not pieces or sum(len(faces) for _, faces in pieces) > MAX_TRIANGLES:
+        pieces = [_surface(components[boxes[k]] == k + 1, boxes[k], spacing, side_mm) for k in largest]
+        side_mm *= 1.5
+    first = np.cumsum([0] + [len(vertices) for vertices, _ in pieces])
+    z, y, x = np.concatenate([vertices for vertices, _ in pieces]).T
+    faces = np.concatenate([faces + start for (_, faces), start in zip(pieces, first, strict=False)])
+    i, j, k = faces.T.astype(np.uint16 if len(x) < 2**16 else np.uint32)
+    left_out = f" (the {MAX_TUMORS} largest of {len(boxes)})" if len(boxes) > MAX_TUMORS else ""
+    look = {**look, "visible": True if look["visible"] else "legendonly"}
+    mesh = go.Mesh3d(
+        **{"x": x, "y": y, "z": z, "i": i, "j": j, "k": k, **look},
+        **{"name": name + left_out, "showlegend": True, "hoverinfo": "name", "flatshading": False},
+        lighting={"ambient": 0.55, "diffuse": 0.7, "specular": 0.1, "roughness": 0.9},
+        lightposition={"x": 1e4, "y": -1e5, "z": 1e5},
+    )
+    return [mesh]
+
+
+def _surface(cut: np.ndarray, box: Box, spacing: np.ndarray, side_mm: float) -> tuple[np.ndarray, np.ndarray]:
+    """Vertices float32 (N, 3) in mm along D, H, W and faces int (M, 3) of `cut`, a mask's part in `box`."""
+    block = np.maximum(1, np.rint(side_mm / spacing)).astype(int)
+    share = np.pad(block_reduce(cut.astype(np.float32), tuple(block), np.mean), 1)
+    # Half of the fullest block, so that what is thinner than a block keeps a surface.
+    vertices, faces, _, _ = marching_cubes(share, 0.5 * float(share.max()))
+    corner = [side.start for side in box] + block / 2  # centre of the first block
+    return (((vertices - 1) * block + corner) * spacing).astype(np.float32), faces
+
+
+def _layout() -> dict:
+    axes = {
+        f"{axis}axis": {"title": {"text": title}, "showspikes": False, "backgroundcolor": "#ffffff"}
+        for axis, title in AXES.items()
+    }
+    from_the_front = {"eye": {"x": 0.35, "y": -1.75, "z": 0.45}}
+    return {
+        "template": "none",
+        "scene": {**axes, "aspectmode": "data", "camera": from_the_front},
+        "legend": {"orientation": "h", "y": -0.02, "yanchor": "top"},
+        "margin": {"l": 0, "r": 0, "t": 0, "b": 0},
+        "uirevision": "keep",
+    }

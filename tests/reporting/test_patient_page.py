@@ -1,0 +1,417 @@
+"""A patient page: whole, offline, escaped, and true to what it was given."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+import re
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from livseg_lib.errors import InputError
+from livseg_lib.preprocessing.windows import WINDOWS, apply_window
+from livseg_lib.reporting.pages.links import broken_links, external_resources
+from livseg_lib.reporting.patient_page import (
+    MAX_SIDE_PIXELS,
+    MAX_TRIANGLES,
+    MAX_TUMORS,
+    STORED_WINDOW,
+    PatientView,
+    outline_path,
+    outline_paths,
+    page_bytes,
+    remove_pages,
+    stored_window,
+    surface_figure,
+    view_box,
+    write_patient_page,
+    write_slice_pictures,
+    write_thumbnail,
+)
+
+SHAPE, SPACING = (12, 60, 80), (4.0, 1.0, 1.0)
+HOSTILE = "</script><script>alert('x')</script>"
+
+
+def labels(shift: int = 0) -> np.ndarray:
+    found = np.zeros(SHAPE, np.uint8)
+    found[2:10, 15:45, 20 + shift : 60 + shift] = 1
+    found[5:8, 25:32, 30 + shift : 38 + shift] = 2
+    found[6, 24, 30 + shift] = 2  # most tumour in slice 6
+    return found
+
+
+def view(**changes) -> PatientView:
+    noise = np.random.default_rng(0).normal(0, 15, SHAPE)
+    voxels = (60 + 40 * (labels() == 1) + noise - 1000 * (np.arange(SHAPE[2]) < 3)).astype(np.int16)
+    table = pd.DataFrame({"system": ["unet", HOSTILE], "dice": [0.8123, np.nan]})
+    content = {"case_id": "volume-1", "voxels": voxels, "spacing_mm": SPACING}
+    content |= {
+        "outlines": {"truth": labels(), "unet": labels(2)},
+        "tables": [("Dice", table)],
+        "note": "A note.",
+    }
+    return PatientView(**content | changes)
+
+
+def page_data(page: Path) -> dict:
+    return json.loads(re.search(r'id="data">(.*?)</script>', page.read_text(), re.S)[1])
+
+
+def unpacked(script: Path) -> tuple[str, str]:
+    """The name and the text of a packed script."""
+    name, packed = re.fullmatch(r'livseg\.take\("([^"]+)", "([^"]+)"\);\n', script.read_text()).groups()
+    return name, gzip.decompress(base64.b64decode(packed)).decode()
+
+
+def test_page_and_files_are_there_and_resolve(tmp_path):
+    page = write_patient_page(view(), tmp_path)
+    assert page == tmp_path / "patients" / "volume-1.html"
+    assert broken_links(page) == [] and external_resources(page) == []
+    text = page.read_text()
+    assert "not for clinical use" in text and "A note." in text and "0.812" in text
+    data = page_data(page)
+    names = {file.name for file in (tmp_path / "patients" / "volume-1").iterdir()}
+    assert names == {
+        *(f"{k:03d}.webp" for k in range(data["count"])),
+        *("outline-0.js", "outline-1.js", "surface.js", "thumbnail.webp"),
+    }
+    assert (page.parent / data["library"]).exists()
+    assert not list(tmp_path.rglob("*.partial*"))
+
+
+def test_the_box_starts_where_it_says_and_the_page_opens_on_most_tumour(tmp_path):
+    data = page_data(write_patient_page(view(), tmp_path))
+    assert (data["first"], data["count"]) == (0, 12)  # 12 mm are three slices, more than there are
+    assert data["first"] + data["start"] == 6
+    truth = data["outlines"][0]
+    assert truth["name"] == "truth" and truth["style"]["dash"] == "" != data["outlines"][1]["style"]["dash"]
+    assert sum(truth["pixels"]["liver"]) == (labels() > 0).sum()
+
+
+def test_outlines_and_surfaces_are_packed_scripts_that_name_themselves(tmp_path):
+    folder = write_patient_page(view(), tmp_path).with_suffix("")
+    name, text = unpacked(folder / "outline-1.js")
+    paths = json.loads(text)
+    assert name == "outline-1" and list(paths) == ["liver", "tumor"] and len(paths["liver"]) == 12
+    name, text = unpacked(folder / "surface.js")
+    traces = [trace["name"] for trace in json.loads(text)["data"]]
+    assert name == "surface" and traces[:2] == ["Liver, truth", "Tumours, truth"]
+    (library,) = (tmp_path / "assets").iterdir()
+    assert "plotly.js" in unpacked(library)[1][:300]
+
+
+def test_windows_never_ask_for_more_than_pictures_hold(tmp_path):
+    data = page_data(write_patient_page(view(), tmp_path))
+    low, high = data["stored"]
+    assert all(low <= a < b <= high for a, b in data["presets"].values()) and len(data["presets"]) == 5
+
+
+def test_pictures_without_spacing_have_no_surface_and_the_page_says_why(tmp_path):
+    grey = np.clip(view().voxels, 0, 255)
+    page = write_patient_page(view(voxels=grey, spacing_mm=(np.nan,) * 3), tmp_path)
+    text = page.read_text()
+    assert "There is no 3D view" in text and "open-surface" not in re.sub(r"<script>.*", "", text, flags=re.S)
+    assert not (tmp_path / "assets").exists() and not (page.with_suffix("") / "surface.js").exists()
+    data = page_data(page)
+    assert data["unit"] == "grey levels" and data["stored"] == [0, 255] and "Liver" not in data["presets"]
+
+
+@pytest.mark.parametrize("outlines", [{}, {"unet": np.zeros(SHAPE, np.uint8)}, {"unet": labels()}])
+def test_without_truth_or_without_anything_found(tmp_path, outlines):
+    page = write_patient_page(view(outlines=outlines, tables=[]), tmp_path)
+    data = page_data(page)
+    assert len(data["outlines"]) == len(outlines) and 0 <= data["start"] < data["count"]
+    assert ("Open the 3D view" in page.read_text()) == any(each.any() for each in outlines.values())
+    assert all(outline["style"]["dash"] for outline in data["outlines"])  # dashed: nobody's truth
+
+
+def test_hostile_names_stay_text(tmp_path):
+    page = write_patient_page(view(outlines={"truth": labels(), HOSTILE: labels(1)}, note=HOSTILE), tmp_path)
+    text = page.read_text()
+    assert HOSTILE not in text and text.count("<script") == 3
+    assert page_data(page)["outlines"][1]["name"] == HOSTILE
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "..", ".hidden"])
+def test_names_that_are_no_file_names_are_refused(tmp_path, name):
+    with pytest.raises(InputError, match="cannot name a file"):
+        write_patient_page(view(case_id=name), tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_arrays_of_another_shape_are_refused(tmp_path):
+    with pytest.raises(InputError, match="not volumes of one shape"):
+        write_patient_page(view(outlines={"unet": labels()[1:]}), tmp_path)
+
+
+def test_a_page_never_stands_without_its_files(tmp_path, monkeypatch):
+    page = write_patient_page(view(), tmp_path)
+    monkeypatch.setattr("livseg_lib.reporting.patient_page.surface_figure", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        write_patient_page(view(), tmp_path)
+    assert not page.exists() and not list(tmp_path.rglob("*.partial*"))
+
+
+def test_writing_again_replaces_all_and_gives_the_same(tmp_path):
+    page = write_patient_page(view(), tmp_path)
+    first = {file.name: file.read_bytes() for file in page.with_suffix("").iterdir()}
+    (page.with_suffix("") / "old.webp").write_bytes(b"stale")
+    write_patient_page(view(), tmp_path)
+    assert {file.name: file.read_bytes() for file in page.with_suffix("").iterdir()} == first
+
+
+def test_a_link_back_only_where_there_is_a_report(tmp_path):
+    assert "../index.html" not in write_patient_page(view(), tmp_path).read_text()
+    (tmp_path / "index.html").write_text("report")
+    assert '<a href="../index.html">' in write_patient_page(view(), tmp_path).read_text()
+
+
+def test_weight_and_removal(tmp_path):
+    page = write_patient_page(view(), tmp_path)
+    assert page.stat().st_size < page_bytes(page) < 400_000
+    remove_pages(tmp_path)
+    assert list((tmp_path / "patients").iterdir()) == []
+    remove_pages(tmp_path / "nothing")
+
+
+# The box and the pictures
+
+SCAN = (20, 100, 120)
+
+
+def marked(*box: slice) -> np.ndarray:
+    labels = np.zeros(SCAN, np.uint8)
+    labels[box] = 1
+    return labels
+
+
+def test_the_box_holds_every_outline_with_a_margin_in_mm():
+    outlines = [
+        marked(slice(8, 10), slice(50, 60), slice(50, 60)),
+        marked(slice(9, 12), slice(70, 71), slice(40, 41)),
+    ]
+    box = view_box(outlines, SCAN, (10.0, 2.0, 1.0))  # 12 mm: 2 slices, 6 rows, 12 columns
+    assert box == (slice(6, 14), slice(44, 77), slice(28, 72))
+
+
+def test_the_box_stays_in_the_scan_and_is_all_of_it_without_outlines():
+    everything = tuple(slice(0, size) for size in SCAN)
+    assert view_box([marked(slice(None), slice(0, 3), slice(118, 120))], SCAN, (5, 1, 1))[0] == slice(0, 20)
+    assert view_box([np.zeros(SCAN, np.uint8)], SCAN, (5, 1, 1)) == everything
+    assert view_box([], SCAN, (5, 1, 1)) == everything
+
+
+def test_pictures_without_spacing_have_a_margin_within_the_slice_only():
+    box = view_box([marked(slice(3, 4), slice(50, 51), slice(50, 51))], SCAN, (np.nan,) * 3)
+    assert box == (slice(3, 4), slice(34, 67), slice(34, 67))
+
+
+def test_grey_levels_keep_their_range_and_hu_theirs():
+    assert stored_window(np.array([[0, 255]])) == WINDOWS["stored"]
+    assert stored_window(np.array([[-1000, 255]])) == STORED_WINDOW
+
+
+def test_pictures_are_numbered_reduced_and_true_to_what_they_say(tmp_path):
+    rng = np.random.default_rng(0)
+    voxels = (rng.normal(60, 20, (3, 500, 800)) + np.linspace(0, 100, 800)).astype(np.int16)
+    error_hu = write_slice_pictures(voxels, tmp_path, STORED_WINDOW)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["000.webp", "001.webp", "002.webp"]
+    with Image.open(tmp_path / "001.webp") as picture:
+        assert picture.size == (MAX_SIDE_PIXELS, 240)
+        grey = np.asarray(picture.convert("L"), float)
+    expected = apply_window(voxels[1], STORED_WINDOW).mean()
+    assert grey.mean() == pytest.approx(expected, abs=1)
+    squares = []
+    for number, hu in enumerate(voxels):
+        with Image.open(tmp_path / f"{number:03d}.webp") as picture:
+            kept = np.asarray(picture.convert("L"), float)
+        reduced = cv2.resize(apply_window(hu, STORED_WINDOW), picture.size, interpolation=cv2.INTER_AREA)
+        squares.append((kept - reduced) ** 2)
+    assert error_hu == pytest.approx(500 / 255 * np.mean(squares) ** 0.5, rel=1e-5) and 0 < error_hu < 20
+
+
+def test_what_has_no_noise_loses_next_to_nothing(tmp_path):
+    error_hu = write_slice_pictures(np.full((2, 64, 64), 100, np.int16), tmp_path, STORED_WINDOW)
+    assert error_hu <= 4
+
+
+def test_a_thumbnail_shows_the_outlines_in_colour(tmp_path):
+    labels = marked(slice(0, 1), slice(20, 80), slice(20, 80))[0]
+    write_thumbnail(np.full(SCAN[1:], 75, np.int16), [labels], tmp_path / "a.webp")
+    write_thumbnail(np.full(SCAN[1:], 75, np.int16), [], tmp_path / "b.webp")
+    spread = []
+    for name in ("a", "b"):
+        with Image.open(tmp_path / f"{name}.webp") as picture:
+            rgb = np.asarray(picture.convert("RGB"), int)
+        spread.append(np.ptp(rgb, axis=-1).max())
+    assert spread[0] > 40 > 10 > spread[1]
+
+
+# Outlines
+
+FINE = 8
+"""Pixels of the drawing for each unit of a path."""
+
+
+def polygons(path: str) -> list[np.ndarray]:
+    """Corners (N, 2), x and y in half voxels, of each closed part of a path "Mx ydx dy ..."."""
+    parts = []
+    for part in path.split("z")[:-1]:
+        start, steps = part.removeprefix("M").split("l")
+        numbers = [int(number) for number in re.findall(r"-?\d+", steps)]
+        corners = np.cumsum(
+            [[int(each) for each in start.split()], *zip(*[iter(numbers)] * 2, strict=True)], axis=0
+        )
+        parts.append(corners)
+    return parts
+
+
+def filled(path: str, shape: tuple[int, int]) -> np.ndarray:
+    """What the path encloses by "evenodd", drawn FINE times as large, in half voxels."""
+    canvas = np.zeros((2 * shape[0] * FINE, 2 * shape[1] * FINE), np.uint8)
+    for corners in polygons(path):
+        layer = np.zeros_like(canvas)
+        cv2.fillPoly(layer, [corners.astype(np.int32) * FINE], 1)
+        canvas ^= layer
+    return canvas
+
+
+def test_a_square_by_hand():
+    mask = np.zeros((4, 5), bool)
+    mask[1:3, 1:4] = True  # rows 1 and 2, columns 1 to 3: x from 2 to 8, y from 2 to 6 in half voxels
+    (corners,) = polygons(outline_path(mask))
+    assert corners.min(axis=0).tolist() == [2, 2] and corners.max(axis=0).tolist() == [8, 6]
+
+
+def test_an_empty_mask_has_no_path_and_a_single_voxel_has_one():
+    assert outline_path(np.zeros((3, 3), bool)) == ""
+    speck = np.zeros((3, 3), bool)
+    speck[1, 1] = True
+    (corners,) = polygons(outline_path(speck))
+    assert corners.mean(axis=0).tolist() == [3, 3]
+
+
+def test_a_mask_that_fills_the_picture_is_closed_at_its_border():
+    (corners,) = polygons(outline_path(np.ones((6, 9), bool)))
+    assert corners.min(axis=0).tolist() == [0, 0] and corners.max(axis=0).tolist() == [18, 12]
+
+
+def test_holes_stay_holes():
+    mask = np.ones((9, 9), bool)
+    mask[3:6, 3:6] = False
+    path = outline_path(mask)
+    assert len(polygons(path)) == 2
+    assert filled(path, mask.shape)[9 * FINE, 9 * FINE] == 0  # its centre
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 10_000), blur=st.floats(0.5, 4))
+def test_the_line_is_nowhere_farther_from_the_mask_than_it_says(seed, blur):
+    noise = np.random.default_rng(seed).normal(size=(24, 30)).astype(np.float32)
+    mask = cv2.GaussianBlur(noise, (0, 0), blur) > 0
+    drawn = filled(outline_path(mask), mask.shape).astype(bool)
+    truth = np.kron(mask, np.ones((2 * FINE, 2 * FINE), bool))
+    # One voxel from the border on, either way, nothing differs: half a voxel of a cut corner, half of
+    # simplification.
+    voxel = np.ones((2 * 2 * FINE + 1, 2 * 2 * FINE + 1), np.uint8)
+    inner = cv2.erode(truth.astype(np.uint8), voxel, borderValue=0).astype(bool)
+    outer = cv2.dilate(truth.astype(np.uint8), voxel).astype(bool)
+    assert (drawn | ~inner).all() and (outer | ~drawn).all()
+
+
+@pytest.mark.parametrize("scale", [(1, 1), (2, 1)])
+def test_the_area_of_a_ball_survives(scale):
+    rows, columns = np.mgrid[:60, :60]
+    mask = ((rows - 30) / scale[0]) ** 2 + ((columns - 30) / scale[1]) ** 2 < 14**2
+    area = filled(outline_path(mask), mask.shape).sum() / (2 * FINE) ** 2
+    assert area == pytest.approx(mask.sum(), rel=0.03)
+
+
+def test_structures_of_labels():
+    labels = np.zeros((2, 8, 8), np.uint8)
+    labels[0, 2:6, 2:6] = 1
+    labels[0, 3:5, 3:5] = 2
+    paths = outline_paths(labels)
+    assert list(paths) == ["liver", "tumor"] and [bool(path) for path in paths["tumor"]] == [True, False]
+    assert paths["liver"][0] == outline_path(labels[0] >= 1)  # a tumour is liver, too
+    assert outline_paths(np.zeros((2, 8, 8), np.uint8)) == {}
+
+
+# 3D
+
+BODY, VOXEL_MM = (40, 180, 200), (4.0, 0.8, 0.8)
+
+
+def ball(centre_mm: tuple[float, float, float], radius_mm: float) -> np.ndarray:
+    z, y, x = (
+        (np.arange(size) + 0.5) * step - middle
+        for size, step, middle in zip(BODY, VOXEL_MM, centre_mm, strict=True)
+    )
+    return z[:, None, None] ** 2 + y[None, :, None] ** 2 + x[None, None, :] ** 2 <= radius_mm**2
+
+
+def labels_with(*tumors: np.ndarray) -> np.ndarray:
+    labels = ball((80, 70, 80), 60).astype(np.uint8)
+    for tumor in tumors:
+        labels[tumor] = 2
+    return labels
+
+
+def volume_ml(trace) -> float:
+    """Of a closed surface, by the divergence theorem."""
+    points = np.stack([trace.x, trace.y, trace.z], axis=1).astype(float)
+    a, b, c = (points[np.asarray(trace[corner])] for corner in "ijk")
+    return abs(np.einsum("ij,ij->i", a, np.cross(b, c)).sum()) / 6000
+
+
+def test_a_ball_lies_where_it_is_and_is_as_large():
+    figure = surface_figure({"truth": labels_with(ball((90, 60, 100), 15))}, VOXEL_MM)
+    liver, tumors = figure.data
+    assert (liver.name, tumors.name) == ("Liver, truth", "Tumours, truth")
+    for axis, middle in zip("xyz", (100, 60, 90), strict=True):  # columns, rows, slices
+        assert np.mean([tumors[axis].min(), tumors[axis].max()]) == pytest.approx(middle, abs=2)
+        assert np.ptp(tumors[axis]) == pytest.approx(30, abs=4)
+    assert volume_ml(liver) == pytest.approx(4 / 3 * np.pi * 6**3, rel=0.06)
+    assert volume_ml(tumors) == pytest.approx(4 / 3 * np.pi * 1.5**3, rel=0.15)
+
+
+def test_the_smallest_tumour_keeps_a_surface():
+    speck = np.zeros(BODY, bool)
+    speck[20, 90, 100] = True
+    (_, tumors) = surface_figure({"truth": labels_with(speck)}, VOXEL_MM).data
+    assert tumors.x.mean() == pytest.approx(100.5 * 0.8, abs=1.5) and len(tumors.i) > 0
+
+
+def test_only_truth_and_the_first_prediction_are_on_and_the_rest_waits_in_the_legend():
+    one = labels_with(ball((90, 60, 100), 12))
+    figure = surface_figure({"truth": one, "a": one, "b": one}, VOXEL_MM)
+    shown = [trace.name for trace in figure.data if trace.visible is True]
+    assert shown == ["Liver, truth", "Tumours, truth", "Tumours, a"]
+    assert len(figure.data) == 6 and len({trace.color for trace in figure.data}) == 4
+
+
+def test_many_specks_are_cut_to_the_largest_and_that_is_said():
+    labels = labels_with()
+    labels[20, 60:120:4, 60:140:4] = 2
+    labels[20, 60:62, 60:62] = 2
+    (_, tumors) = surface_figure({"truth": labels}, VOXEL_MM).data
+    assert tumors.name.endswith(f"({MAX_TUMORS} largest of 300)".replace("(", "(the "))
+    assert len(tumors.i) <= MAX_TRIANGLES
+
+
+def test_nothing_outlined_gives_an_empty_figure():
+    assert not surface_figure({"truth": np.zeros(BODY, np.uint8)}, VOXEL_MM).data
+
+
+def test_pictures_without_spacing_are_refused():
+    with pytest.raises(InputError, match="spacing_mm"):
+        surface_figure({"truth": labels_with()}, (np.nan,) * 3)
