@@ -1,6 +1,4 @@
-"""All scores of a case, and of many cases.
-
-All scores of one patient's volume, in the terms of the LiTS benchmark (system K).
+"""All scores of a case, and of many cases, in the terms of the LiTS benchmark (system K).
 
 Keys of the mapping that `score_case` returns, with `liver_` (label >= 1) and `tumor_` (label 2) before the
 first two groups:
@@ -30,23 +28,21 @@ HD95, surface Dice, lesion Dice and panoptic quality are no part of the benchmar
 keep to the true IoU and to the rules above; only the tumours' HD95 follows its kin to the tumours that the
 shipped scorer takes for detected.
 
-Scores of a data set from the scores of its cases, as the LiTS benchmark sums them up (system K).
-
-No mean stands alone: each comes with how many cases there were, in how many the reference is empty, how
-many were missed altogether (something to find, nothing predicted) and over how many it is defined.
+No mean over cases stands alone: each comes with how many cases there were, in how many the reference is
+empty, how many were missed altogether (something to find, nothing predicted) and over how many it is defined.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
 
 import numpy as np
 import pandas as pd
 
 from livseg_lib.errors import InputError
-from livseg_lib.evaluation import masks as overlap
-from livseg_lib.evaluation import masks as surface
+from livseg_lib.evaluation import masks
 from livseg_lib.evaluation.lesions import (
     Detection,
     LesionOverlap,
@@ -57,12 +53,83 @@ from livseg_lib.evaluation.lesions import (
     panoptic_quality,
     pool_panoptic,
 )
-from livseg_lib.evaluation.masks import SURFACE_TOLERANCE_MM, foreground_box, require_label_volumes
-from livseg_lib.labels import LIVER, structure_mask
+from livseg_lib.evaluation.masks import (
+    SURFACE_TOLERANCE_MM,
+    OverlapCounts,
+    SurfaceDistances,
+    foreground_box,
+    predicted_mask,
+    require_label_volumes,
+)
+from livseg_lib.labels import structure_mask
 
-SURFACE_SCORES = {"assd": surface.assd, "rmsd": surface.rmsd, "msd": surface.msd}
-"""Those of the benchmark."""
-DISTANCE_SCORES = SURFACE_SCORES | {"hd95": surface.hd95}
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """What a score is asked about: a structure of a case, or one detected tumour, predicted and true."""
+
+    structure: str
+    """ "liver" or "tumor"."""
+    prediction: np.ndarray
+    """Bool (D, H, W), cropped to what is there."""
+    reference: np.ndarray
+    spacing_mm: Sequence[float]
+    """(D, H, W); NaN where it is unknown."""
+    tolerance_mm: float = SURFACE_TOLERANCE_MM
+    """Of the surface Dice."""
+
+    @cached_property
+    def counts(self) -> OverlapCounts:
+        """Voxels by agreement."""
+        return masks.overlap_counts(self.prediction, self.reference)
+
+    @cached_property
+    def distances(self) -> SurfaceDistances:
+        """From surface to surface."""
+        return masks.surface_distances(self.prediction, self.reference, self.spacing_mm)
+
+    @property
+    def dice(self) -> float:
+        """With the benchmark's word on two empty masks."""
+        return masks.defined_dice(self.counts, self.structure)
+
+    @property
+    def jaccard(self) -> float:
+        """What follows from that Dice."""
+        return self.dice / (2 - self.dice)
+
+
+@dataclass(frozen=True)
+class Score:
+    """A score of a structure: how it is measured, and what it is called."""
+
+    measure: Callable[[Comparison], float]
+    """NaN where it is undefined."""
+    title: str = ""
+    """In the table that `livseg evaluate` prints; without a title it is left out there."""
+    column: str = ""
+    """In patients.csv, where its name is no good for that."""
+    of_each_tumor: bool = False
+    """Of tumours the mean over the detected ones, not that of all together."""
+
+
+SCORES = {
+    "dice": Score(lambda pair: pair.dice),
+    "jaccard": Score(lambda pair: pair.jaccard, column="iou"),
+    "voe": Score(lambda pair: 1 - pair.jaccard, "VOE"),
+    "rvd": Score(lambda pair: masks.rvd(pair.counts), "RVD"),
+    "assd": Score(lambda pair: masks.assd(pair.distances), "ASSD (mm)", "assd_mm", True),
+    "rmsd": Score(lambda pair: masks.rmsd(pair.distances), "RMSD (mm)", "rmsd_mm", True),
+    "msd": Score(lambda pair: masks.msd(pair.distances), "MSD, Hausdorff (mm)", "msd_mm", True),
+    "hd95": Score(lambda pair: masks.hd95(pair.distances), "HD95 (mm)", "hd95_mm", True),
+    "surface_dice": Score(lambda pair: masks.surface_dice(pair.distances, pair.tolerance_mm), "surface Dice"),
+}
+"""Every score of liver and tumour, by its name. One more entry, and it stands in scores.json, in what
+`livseg evaluate` prints, in patients.csv and lits_scores.csv, and `livseg compare` knows it."""
+
+OVERLAPS = ("dice", "jaccard", "voe", "rvd")
+SURFACE_SCORES = ("assd", "rmsd", "msd")
+"""The benchmark's own, overlap and distance."""
 SPECK = 512
 """Voxels of the box around a pair of tumours up to which it may well look like another pair."""
 AS_SHIPPED_INFINITY = 9001.0
@@ -90,86 +157,70 @@ def score_case(
     require_label_volumes(prediction, reference)
     box = foreground_box(prediction, reference)
     prediction, reference = prediction[box], reference[box]
-    liver = _liver_scores(prediction, reference, spacing_mm, tolerance_mm)
+    livers = predicted_mask(prediction, "liver"), structure_mask(reference, "liver")
+    liver = _scores(Comparison("liver", *livers, spacing_mm, tolerance_mm), SCORES)
     if mode == "lits_asis" and liver["prediction_voxels"] == 0:
         liver |= AS_SHIPPED_DEFAULTS
     predicted, present = structure_mask(prediction, "tumor"), structure_mask(reference, "tumor")
     box = foreground_box(predicted, present)
     predicted, present = predicted[box], present[box]
     lesions = lesion_overlap(predicted, present)
-    tumor = _tumor_scores(predicted, present, spacing_mm, tolerance_mm)
-    tumor |= _mean_distances(lesions, spacing_mm, mode)
+    of_each = {name: score for name, score in SCORES.items() if score.of_each_tumor}
+    tumor = _scores(
+        Comparison("tumor", predicted, present, spacing_mm, tolerance_mm),
+        [name for name in SCORES if name not in of_each],
+    )
+    tumor |= _means_over_detected(lesions, of_each, spacing_mm, tolerance_mm, mode)
     scores = {f"liver_{key}": value for key, value in liver.items()}
     scores |= {f"tumor_{key}": value for key, value in tumor.items()}
     return scores | _detection_scores(lesions, mode) | _lesion_scores(lesions) | _tumor_burden(scores, mode)
 
 
-def _liver_scores(
-    prediction: np.ndarray, reference: np.ndarray, spacing_mm: Sequence[float], tolerance_mm: float
-) -> dict:
-    """Overlap, surface distances and sizes of the liver."""
-    predicted, present = structure_mask(prediction, "liver"), structure_mask(reference, "liver")
-    if not (prediction == LIVER).any():
-        predicted = np.zeros_like(predicted)
-    counts = overlap.overlap_counts(predicted, present)
-    distances = surface.surface_distances(predicted, present, spacing_mm)
-    scores = _overlap_scores(counts, dice_of_two_empty=0.0)
-    scores |= {name: score(distances) for name, score in DISTANCE_SCORES.items()}
-    return scores | {"surface_dice": surface.surface_dice(distances, tolerance_mm)}
-
-
-def _tumor_scores(
-    prediction: np.ndarray, reference: np.ndarray, spacing_mm: Sequence[float], tolerance_mm: float
-) -> dict:
-    """Overlap, sizes and surface Dice of all tumours together."""
-    scores = _overlap_scores(overlap.overlap_counts(prediction, reference), dice_of_two_empty=1.0)
-    distances = surface.surface_distances(prediction, reference, spacing_mm)
-    return scores | {"surface_dice": surface.surface_dice(distances, tolerance_mm)}
-
-
-def _overlap_scores(counts: overlap.OverlapCounts, dice_of_two_empty: float) -> dict:
-    """Dice and what follows from it, with the benchmark's word on two empty masks, and the sizes."""
-    dice = overlap.dice(counts)
-    dice = dice_of_two_empty if np.isnan(dice) else float(dice)
-    jaccard = dice / (2 - dice)
-    return {
-        "dice": dice,
-        "jaccard": jaccard,
-        "voe": 1 - jaccard,
-        "rvd": float(overlap.rvd(counts)),
-        "intersection_voxels": int(counts.true_positives),
-        "prediction_voxels": int(counts.prediction),
-        "reference_voxels": int(counts.reference),
+def _scores(pair: Comparison, names: Iterable[str]) -> dict[str, float]:
+    """Those of SCORES, and the sizes, in the order in which files of scores have always had them."""
+    found = {name: float(SCORES[name].measure(pair)) for name in names}
+    sizes = {
+        "intersection_voxels": int(pair.counts.true_positives),
+        "prediction_voxels": int(pair.counts.prediction),
+        "reference_voxels": int(pair.counts.reference),
     }
+    either = found | sizes
+    return {name: either[name] for name in (*OVERLAPS, *sizes, *found)}
 
 
-def _mean_distances(lesions: LesionOverlap, spacing_mm: Sequence[float], mode: str) -> dict:
-    """Mean distances over the detected tumours of a case; NaN where none was detected."""
-    scores = []
+def _means_over_detected(
+    lesions: LesionOverlap,
+    scores: Mapping[str, Score],
+    spacing_mm: Sequence[float],
+    tolerance_mm: float,
+    mode: str,
+) -> dict[str, float]:
+    """Means over the detected tumours of a case; NaN where none was detected."""
+    measures, rows = tuple(score.measure for score in scores.values()), []
     for pair in detected_pairs(lesions, mode=mode)[0]:
-        masks = lesions.masks(pair)
-        content = (masks[0].shape, *(mask.tobytes() for mask in masks), tuple(spacing_mm))
+        prediction, reference = lesions.masks(pair)
+        content = prediction.shape, prediction.tobytes(), reference.tobytes()
         # Specks look alike by the thousand: those are measured once.
-        measure = _distance_scores if masks[0].size <= SPECK else _distance_scores.__wrapped__
-        scores.append(measure(*content))
-    return (
-        {
-            name: float(np.mean(values))
-            for name, values in zip(DISTANCE_SCORES, zip(*scores, strict=True), strict=True)
-        }
-        if scores
-        else dict.fromkeys(DISTANCE_SCORES, np.nan)
-    )
+        measure = _measured if prediction.size <= SPECK else _measured.__wrapped__
+        rows.append(measure(measures, *content, tuple(spacing_mm), tolerance_mm))
+    if not rows:
+        return dict.fromkeys(scores, np.nan)
+    return {name: float(np.mean(each)) for name, each in zip(scores, zip(*rows, strict=True), strict=True)}
 
 
 @lru_cache(maxsize=4096)
-def _distance_scores(
-    shape: tuple[int, ...], prediction: bytes, reference: bytes, spacing_mm: tuple[float, ...]
-) -> tuple[float, ...]:
-    """DISTANCE_SCORES of two boolean masks of that shape, given as bytes."""
-    masks = (np.frombuffer(content, bool).reshape(shape) for content in (prediction, reference))
-    distances = surface.surface_distances(*masks, spacing_mm)
-    return tuple(score(distances) for score in DISTANCE_SCORES.values())
+def _measured(
+    measures: tuple[Callable[[Comparison], float], ...],
+    shape: tuple[int, ...],
+    prediction: bytes,
+    reference: bytes,
+    spacing_mm: tuple[float, ...],
+    tolerance_mm: float,
+) -> list[float]:
+    """Each of `measures` of one tumour, whose masks of that shape are given as bytes."""
+    pair = (np.frombuffer(content, bool).reshape(shape) for content in (prediction, reference))
+    comparison = Comparison("tumor", *pair, spacing_mm, tolerance_mm)
+    return [measure(comparison) for measure in measures]
 
 
 def _lesion_scores(lesions: LesionOverlap) -> dict:
@@ -226,9 +277,6 @@ def _share(part: int, whole: int) -> float:
     return part / whole if whole else np.nan
 
 
-ONE_A_CASE = ("jaccard", "voe", "rvd", "surface_dice")
-
-
 def summarize_cases(case_scores: pd.DataFrame | Iterable[Mapping], mode: str = "intended") -> dict:
     """Sum up the mappings of `score_case` (a row or an element each), all scored in the same `mode`.
 
@@ -268,8 +316,9 @@ def _structure_summary(cases: pd.DataFrame, structure: str, surfaces: pd.Series)
     voxels = (predicted + present).sum()
     one_a_case = pd.Series(1, cases.index)
     means = {"dice_per_case": _weighted_mean(columns["dice"], one_a_case)}
-    means |= {name: _weighted_mean(columns[name], one_a_case) for name in ONE_A_CASE}
-    means |= {name: _weighted_mean(columns[name], surfaces) for name in DISTANCE_SCORES}
+    for of_each_tumor, weights in ((False, one_a_case), (True, surfaces)):
+        names = [name for name, score in SCORES.items() if score.of_each_tumor == of_each_tumor]
+        means |= {name: _weighted_mean(columns[name], weights) for name in names if name != "dice"}
     return {
         "n_cases": len(cases),
         "n_empty_reference": int((present == 0).sum()),

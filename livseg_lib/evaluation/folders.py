@@ -1,8 +1,4 @@
-"""`livseg evaluate` and `livseg compare`: folders of label maps, files of scores.
-
-The scores of a data set as lines for people to read in a terminal.
-
-Score label files against label files: what `livseg evaluate` does.
+"""Label files scored against label files, and the scores as text: what `livseg evaluate` does.
 
 Files are paired by name, or else by the number that ends the name, so that `segmentation-12.nii` meets
 `volume-12.nii.gz`, `liver_12.nii.gz` or the folder `volume-12` of `livseg predict`.
@@ -21,25 +17,12 @@ import pandas as pd
 
 from livseg_lib.datasets.files import nifti_stem, printable, regular_files
 from livseg_lib.errors import InputError
-from livseg_lib.evaluation.cases import score_case, summarize_cases
+from livseg_lib.evaluation.cases import SCORES, score_case, summarize_cases
 from livseg_lib.evaluation.lesions import MODES, lesion_rows, summarize_sizes
 from livseg_lib.evaluation.masks import SURFACE_TOLERANCE_MM
 from livseg_lib.files import write_json
 from livseg_lib.labels import STRUCTURES
 from livseg_lib.volumes import load_segmentation, load_volume
-
-ROWS = {
-    "dice_per_case": "Dice per case",
-    "dice_global": "Dice global",
-    "voe": "VOE",
-    "rvd": "RVD",
-    "assd": "ASSD (mm)",
-    "rmsd": "RMSD (mm)",
-    "msd": "MSD, Hausdorff (mm)",
-    "hd95": "HD95 (mm)",
-    "surface_dice": "surface Dice",
-}
-"""Score of `summarize_cases` -> how it reads, in the order of the table."""
 
 
 def summary_lines(scores: dict) -> list[str]:
@@ -64,7 +47,9 @@ def summary_lines(scores: dict) -> list[str]:
 
 def _structures(summary: dict) -> list[str]:
     found = [summary[structure] for structure in STRUCTURES]
-    rows = {name: [_with_count(each, key) for each in found] for key, name in ROWS.items()}
+    titles = {"dice_per_case": "Dice per case", "dice_global": "Dice global"}
+    titles |= {name: score.title for name, score in SCORES.items() if score.title}
+    rows = {title: [_with_count(each, name) for each in found] for name, title in titles.items()}
     rows |= {
         "nothing to find": [str(each["n_empty_reference"]) for each in found],
         "missed altogether": [str(each["n_missed"]) for each in found],

@@ -1,9 +1,5 @@
-"""What a system is worth on test patients: predicted, scored, a row each.
-
-A system on the test patients: every score, from pixels of a slice to volumes in native geometry.
-
-An evaluation summed up: the rows of systems.csv, published figures beside ours.
-"""
+"""What a system is worth on test patients: every score, from pixels of a slice to volumes in native geometry,
+and the rows of tables that sum them up, published figures beside ours."""
 
 from __future__ import annotations
 
@@ -18,13 +14,13 @@ import pandas as pd
 from tqdm import tqdm
 
 from livseg_lib.datasets.case import Case
-from livseg_lib.evaluation.cases import DISTANCE_SCORES, score_case, summarize_cases
+from livseg_lib.evaluation.cases import SCORES, score_case, summarize_cases
 from livseg_lib.evaluation.lesions import lesion_rows
 from livseg_lib.evaluation.masks import SURFACE_TOLERANCE_MM
 from livseg_lib.evaluation.probabilities import ProbabilityHistogram
 from livseg_lib.evaluation.published import published_rows
 from livseg_lib.evaluation.slices import score_slices, summarize_slices
-from livseg_lib.evaluation.statistics import bootstrap_interval
+from livseg_lib.evaluation.statistics import mean_with_interval
 from livseg_lib.inference.predict import labels_from_planes, predict_stack, stored_labels, stored_pictures
 from livseg_lib.labels import structure_mask
 from livseg_lib.training.model_folder import TrainedModel
@@ -152,20 +148,16 @@ def _structure_row(scores: dict, structure: str, voxel_volume_ml: float) -> dict
     of_lesions = {
         name: scores[name] if structure == "tumor" else np.nan for name in ("lesion_dice", "panoptic_quality")
     }
-    found = {name: scores[f"{structure}_{name}"] for name in ("dice", "jaccard", "voe", "rvd")}
-    distances = {f"{name}_mm": scores[f"{structure}_{name}"] for name in DISTANCE_SCORES}
+    found = {each.column or name: scores[f"{structure}_{name}"] for name, each in SCORES.items()}
     hit, predicted, present = (
         scores[f"{structure}_{name}_voxels"] for name in ("intersection", "prediction", "reference")
     )
     return {
         "dice": found["dice"],
-        "iou": found["jaccard"],
+        "iou": found["iou"],
         "precision": hit / predicted if predicted else np.nan,
         "recall": hit / present if present else np.nan,
-        "voe": found["voe"],
-        "rvd": found["rvd"],
-        **distances,
-        "surface_dice": scores[f"{structure}_surface_dice"],
+        **found,
         **of_lesions,
         "reference_ml": present * voxel_volume_ml,
         "prediction_ml": predicted * voxel_volume_ml,
@@ -209,8 +201,8 @@ def systems_rows(system: ScoredSystem, evaluation: Evaluation, seed: int) -> lis
     rows = []
     for structure in system.structures:
         of_structure = patients[patients["structure"] == structure]
-        means = of_structure.groupby("patient")[["dice", "iou", "precision", "recall"]].mean()
-        low, high = bootstrap_interval(means["dice"], seed=seed)
+        means = of_structure.groupby("patient")[["iou", "precision", "recall"]].mean()
+        dice = mean_with_interval("dice_per_case", of_structure.dice, of_structure.patient, seed=seed)
         summary = summarize_slices(slices[slices["structure"] == structure])
         rows.append(
             {
@@ -219,11 +211,9 @@ def systems_rows(system: ScoredSystem, evaluation: Evaluation, seed: int) -> lis
                 "split_by": "patient",
                 "n_train_patients": system.training.get("n_train_patients"),
                 "n_test_patients": len(means),
-                "dice_per_case": means["dice"].mean(),
-                "dice_per_case_low": low,
-                "dice_per_case_high": high,
+                **dice,
                 "dice_global": _global_dice(evaluation, structure),
-                **means[["iou", "precision", "recall"]].mean().to_dict(),
+                **means.mean().to_dict(),
                 "roc_auc": _area_under_curve(evaluation, structure),
                 "presence_accuracy": summary["presence_accuracy"],
                 **_published(system.system, structure),

@@ -1,3 +1,5 @@
+"""Label files against label files: what is paired, what is told, and how it reads."""
+
 from __future__ import annotations
 
 import json
@@ -10,7 +12,9 @@ import pytest
 from livseg_lib.cli import main
 from livseg_lib.errors import InputError
 from livseg_lib.evaluation import folders
-from livseg_lib.evaluation.cases import score_case
+from livseg_lib.evaluation.cases import SCORES, Score, score_case, summarize_cases
+from livseg_lib.evaluation.folders import summary_lines
+from livseg_lib.evaluation.lesions import lesion_rows, summarize_sizes
 
 AFFINE = np.array([[-0.7, 0, 0, 90], [0, 0.8, 0, -100], [0, 0, 2.5, 40], [0, 0, 0, 1]])
 TUMOR, SPECK = np.s_[4:9, 5:9, 3:7], np.s_[14, 12:14, 8]
@@ -284,3 +288,68 @@ def test_every_tumour_and_its_size_class_are_told(three_cases, tmp_path):
     assert scores["surface_tolerance_mm"] == 1.5
     stored = json.loads(folders.write_scores(scores, tmp_path / "scores.json").read_text())
     assert len(stored["lesions"]) == 6 and stored["lesions_by_size"][1]["recall"] is None
+
+
+TEXT_SPACING = (2.0, 1.0, 1.0)
+TITLES = (
+    "Dice per case",
+    "Dice global",
+    "VOE",
+    "RVD",
+    "ASSD (mm)",
+    "RMSD (mm)",
+    "MSD, Hausdorff (mm)",
+    "HD95 (mm)",
+    "surface Dice",
+)
+LARGE_TUMOR = np.s_[2:6, 4:18, 4:18]
+
+
+def large_labels(*tumors) -> np.ndarray:
+    volume = np.ones((10, 24, 24), np.uint8)
+    for tumor in tumors:
+        volume[tumor] = 2
+    return volume
+
+
+def scores_of(pairs, mode) -> dict:
+    lesions = lesion_rows(*pairs[0], TEXT_SPACING).assign(case="a")
+    summary = summarize_cases([score_case(*pair, TEXT_SPACING, mode) for pair in pairs], mode)
+    sizes = summarize_sizes(lesions, patient="case").to_dict("records")
+    return {"mode": mode, "surface_tolerance_mm": 2.5, "summary": summary, "lesions_by_size": sizes}
+
+
+@pytest.mark.parametrize("mode", ["intended", "lits_asis"])
+def test_every_score_is_there_with_its_count(mode):
+    half = np.s_[2:6, 4:18, 4:14]
+    lines = summary_lines(
+        scores_of([(large_labels(half), large_labels(LARGE_TUMOR)), (large_labels(), large_labels())], mode)
+    )
+    text = "\n".join(lines)
+    assert f"2 cases, mode {mode}, surface Dice at 2.5 mm" in text
+    assert all(any(line.startswith(name) for line in lines) for name in TITLES)
+    dice = (2 * 10 / 24 + 1) / 2
+    [per_case] = [line for line in lines if line.startswith("Dice per case")]
+    assert per_case.split() == ["Dice", "per", "case", "1.000", "(2)", f"{dice:.3f}", "(2)"]
+    [hd95] = [line for line in lines if line.startswith("HD95")]
+    assert hd95.split()[-1] == "(1)"  # one tumour was detected
+    assert any(line.split()[-5:] == ["1.000", "1.000", "1", "0", "0"] for line in lines if "> 0.5" in line)
+    assert "lesion-wise Dice        0.833 (1)" in text and "panoptic quality        0.714 =" in text
+    [size] = [line for line in lines if "10 to 20 mm" in line]
+    assert size.split()[-8:] == ["1.000", "(1", "of", "1)", "1.000", "(1", "of", "1)"]
+
+
+def test_what_is_undefined_is_a_dash_and_counted():
+    lines = summary_lines(scores_of([(large_labels(), large_labels())], "intended"))
+    [rvd] = [line for line in lines if line.startswith("RVD")]
+    assert rvd.split() == ["RVD", "0.000", "(1)", "-", "(0)"]
+    assert any(line.split()[-4:] == ["-", "(0", "of", "0)"] for line in lines if "> 50 mm" in line)
+
+
+def test_a_new_score_has_a_line_of_its_own_where_it_has_a_title(monkeypatch):
+    monkeypatch.setitem(SCORES, "half", Score(lambda pair: 0.5, "half a score"))
+    monkeypatch.setitem(SCORES, "untold", Score(lambda pair: 0.25))
+    lines = summary_lines(scores_of([(large_labels(LARGE_TUMOR), large_labels())], "intended"))
+    [line] = [line for line in lines if line.startswith("half a score")]
+    assert line.split()[3:] == ["0.500", "(1)", "0.500", "(1)"]
+    assert not any("0.250" in line for line in lines)

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from livseg_lib.datasets.case import Case
+from livseg_lib.evaluation.cases import SCORES, Score
 from livseg_lib.inference.evaluate import evaluate_labels
 from livseg_lib.runs import RunFolders
 from livseg_lib.studies.records import record_evaluations
@@ -113,6 +114,16 @@ def test_new_scores_are_in_the_tables_of_patients_and_of_systems(folders):
     assert np.isnan(scores.panoptic_quality["liver"]) and scores.panoptic_quality["tumor"] == pytest.approx(
         0.6
     )
+
+
+def test_a_score_that_somebody_added_is_a_column_of_both_tables(folders, monkeypatch):
+    monkeypatch.setitem(
+        SCORES, "extra", Score(lambda pair: float(pair.counts.false_positives), column="extra_voxels")
+    )
+    record(folders, "half", [labels(SPECK)], [labels(TUMOR)])
+    patients = pd.read_csv(folders.tables / "patients.csv").set_index("structure")
+    assert patients.extra_voxels.to_dict() == {"liver": 0, "tumor": 1}
+    assert pd.read_csv(folders.tables / "lits_scores.csv").extra.tolist() == [0, 1]
 
 
 def test_pictures_without_spacing_have_matches_but_no_sizes(folders):
