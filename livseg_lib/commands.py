@@ -40,10 +40,10 @@ def check(arguments: argparse.Namespace) -> int:
     """List every case with its findings; exit code 1 if any is an error."""
     from livseg_lib.datasets.catalogue import find_cases
     from livseg_lib.datasets.check import check_dataset
+    from livseg_lib.figures import save_figure
     from livseg_lib.preprocessing.recipe import case_picture
     from livseg_lib.reporting.pictures import contact_sheet
-    from livseg_lib.reporting.style import save_figure
-    from livseg_lib.reporting.tables import write_table
+    from livseg_lib.tables import write_table
 
     dataset = find_cases(arguments.data, arguments.dataset, arguments.accept_affine_mismatch)
     print(f"{arguments.data}: {len(dataset.cases)} cases, read as {dataset.name}")
@@ -163,11 +163,11 @@ def predict(arguments: argparse.Namespace) -> int:
 
 def sort(arguments: argparse.Namespace) -> int:
     """Put the slices of scans into reading order, likely tumours first. Exit code 1 if any case failed."""
+    from livseg_lib.figures import save_figure
     from livseg_lib.inference.sorting import reading_table, sort_volume
     from livseg_lib.reporting.pictures import contact_sheet
     from livseg_lib.reporting.studies.sorting import reading_tiles
-    from livseg_lib.reporting.style import save_figure
-    from livseg_lib.reporting.tables import write_table
+    from livseg_lib.tables import write_table
     from livseg_lib.training.model_folder import load_sorter
 
     sorter = load_sorter(arguments.model)
@@ -203,7 +203,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
     import pandas as pd
 
     from livseg_lib.evaluation.folders import evaluate_folders, summary_lines, write_scores
-    from livseg_lib.reporting.tables import write_table
+    from livseg_lib.tables import write_table
 
     accept, tolerance_mm = arguments.accept_affine_mismatch, arguments.tolerance_mm
     scores = evaluate_folders(arguments.reference, arguments.prediction, arguments.mode, accept, tolerance_mm)

@@ -21,16 +21,23 @@ import resource
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from livseg_lib.errors import InputError
 from livseg_lib.files import locked, write_atomically, written_aside
 from livseg_lib.provenance import library_versions
+from livseg_lib.tables import read_table, write_table
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def project_root() -> Path:
@@ -178,6 +185,8 @@ class NotebookRun:
     parameters: dict
     started: float = field(default_factory=time.monotonic)
     notes: list[str] = field(default_factory=list)
+    results: list[dict] = field(default_factory=list)
+    """What the report shows of this notebook, in its order: tables, figures, conclusions."""
     facts: dict = field(default_factory=dict)
     """Facts on the whole run (dataset, data_checksum, target) that this notebook has learnt."""
 
@@ -185,6 +194,38 @@ class NotebookRun:
         """Say something that a reader of the report must know; printed and kept in the manifest."""
         self.notes.append(text)
         print(f"Note: {text}")
+
+    def table(self, name: str, frame: pd.DataFrame | None, caption: str = "") -> pd.DataFrame:
+        """Write tables/NAME.csv, show it in the report, and give it back.
+
+        None: the table is there already, where several notebooks have their rows in it.
+        """
+        path = self.folders.tables / f"{name}.csv"
+        if frame is not None:
+            write_table(frame, path)
+        self._show(table=name, caption=caption)
+        return read_table(path) if frame is None else frame
+
+    def figure(self, name: str, figure: Figure, caption: str = "") -> Figure:
+        """Write figures/NAME.png with its caption inside, show it in the report, and give the figure back."""
+        from livseg_lib.figures import save_figure
+
+        save_figure(figure, self.folders.figures, name, caption)
+        self._show(figure=name, caption=caption)
+        return figure
+
+    def conclude(self, sentences: Iterable[str]) -> None:
+        """Say what was found, below the table or figure that shows it: in the notebook and in the report."""
+        from IPython.display import Markdown, display
+
+        sentences = list(sentences)
+        self._show(conclusions=sentences)
+        display(Markdown("\n".join(f"- {sentence}" for sentence in sentences)))
+
+    def _show(self, **result) -> None:
+        """A cell that runs again replaces what it said before."""
+        names = {key: value for key, value in result.items() if key != "caption"}
+        self.results = [each for each in self.results if not names.items() <= each.items()] + [result]
 
     def finish(self) -> None:
         """Write the manifest entry and print what the notebook took."""
@@ -195,6 +236,7 @@ class NotebookRun:
             "peak_memory_mb": peak_memory_mb(),
             "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             "notes": self.notes,
+            "results": self.results,
         }
         update_manifest(self.folders.report / "manifest.json", self.notebook, entry, self.facts)
         write_sources(self.folders, self.notebook)

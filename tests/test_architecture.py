@@ -12,7 +12,7 @@ import pytest
 LIBRARY = Path(__file__).parents[1] / "livseg_lib"
 ROOMS = [
     ("errors", "labels", "files", "provenance", "quiet_tensorflow", "processes", "descriptions"),
-    ("nifti",),
+    ("nifti", "tables", "figures"),
     ("volumes", "runs"),
     ("datasets",),
     ("preprocessing",),

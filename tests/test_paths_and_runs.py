@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from livseg_lib import runs
+from livseg_lib.figures import read_caption
 from livseg_lib.files import written_aside
+from livseg_lib.reporting.style import new_figure
 from livseg_lib.runs import RunFolders, install_command, missing_packages, project_root
+from livseg_lib.tables import read_table, write_table
 
 
 def test_the_root_is_found_from_inside_notebooks(tmp_path, monkeypatch):
@@ -50,6 +54,31 @@ def test_a_run_records_parameters_time_memory_and_notes(tmp_path, monkeypatch):
     assert manifest["device"] and manifest["platform"]
     rule, _, *_ = (tmp_path / "reports/r/parameters/00_prepare_data.d").read_text().splitlines()
     assert rule.startswith("reports/r/00_prepare_data.ipynb: ") and " livseg_lib/runs.py" in rule
+
+
+def test_results_are_written_and_named_in_order_and_a_cell_may_run_twice(tmp_path, monkeypatch):
+    monkeypatch.setenv("LIVSEG_ROOT", str(tmp_path))
+    run = runs.begin_run("05_evaluate", {"run_name": "r"})
+    shared = pd.DataFrame({"system": ["unet"], "dice": [0.5]})
+    write_table(shared, run.folders.tables / "systems.csv")
+    frame = pd.DataFrame({"x": [1.25, np.nan]})
+    assert run.table("new", frame.assign(x=0.0), "Old words.") is not frame
+    assert run.table("systems", None, "All systems.").equals(shared)
+    figure = new_figure(2, 1)
+    assert run.figure("roc", figure, "Curves.") is figure
+    run.conclude(iter(["It helps."]))
+    assert run.table("new", frame, "New words.") is frame
+    run.finish()
+
+    assert read_table(run.folders.tables / "new.csv").equals(frame)
+    assert read_caption(run.folders.figures / "roc.png") == "Curves."
+    manifest = json.loads((run.folders.report / "manifest.json").read_text())
+    assert manifest["notebooks"]["05_evaluate"]["results"] == [
+        {"table": "systems", "caption": "All systems."},
+        {"figure": "roc", "caption": "Curves."},
+        {"conclusions": ["It helps."]},
+        {"table": "new", "caption": "New words."},
+    ]
 
 
 def test_seeds_for_different_purposes_differ_and_repeat():

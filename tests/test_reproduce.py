@@ -13,7 +13,7 @@ import pytest
 from livseg_lib.cli import main
 from livseg_lib.notebooks import run_all
 from livseg_lib.reporting.pages.links import broken_links, external_resources
-from livseg_lib.reporting.tables import SYSTEMS_COLUMNS
+from livseg_lib.tables import SYSTEMS_COLUMNS
 
 REPOSITORY = Path(__file__).parents[1]
 TINY = [

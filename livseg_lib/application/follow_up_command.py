@@ -18,14 +18,14 @@ if TYPE_CHECKING:  # only named in signatures: help must come at once
 def follow_up(arguments: argparse.Namespace) -> int:
     """Two outlined scans of a patient: tumours matched, growth, and the size arithmetic of RECIST 1.1."""
     from livseg_lib.evaluation.follow_up import compare_scans
+    from livseg_lib.figures import save_figure
     from livseg_lib.files import write_atomically
     from livseg_lib.reporting.studies.follow_up import (
         NOT_AN_ASSESSMENT,
         conclude_follow_up,
         follow_up_changes,
     )
-    from livseg_lib.reporting.style import save_figure
-    from livseg_lib.reporting.tables import write_table
+    from livseg_lib.tables import write_table
 
     if arguments.days is not None and not arguments.days > 0:
         raise InputError(

@@ -1,8 +1,7 @@
-"""Charts and curves.
+"""Charts from tables: five kinds that nearly every study needs, then those of scores, slices and trainings.
 
-Charts of patients and slices: scores, class balance, split.
-
-Lines: how a training went, and how well scores separate (ROC).
+The five take a table with one row a mark and names of its columns. Lines, panels and series come in the order
+in which the table has them; what else a chart needs is set on `figure.axes` afterwards.
 """
 
 from __future__ import annotations
@@ -12,11 +11,12 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
+from matplotlib.lines import Line2D
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 
-from livseg_lib.labels import SLICE_CLASSES
 from livseg_lib.reporting.cells import format_number
 from livseg_lib.reporting.style import (
     BLACK,
@@ -24,22 +24,339 @@ from livseg_lib.reporting.style import (
     GREY,
     LIGHT_GREY,
     ORANGE,
-    SERIES,
-    SKY_BLUE,
     VERMILLION,
     WIDTH,
+    name_lines,
     new_figure,
+    spread,
     structure_name,
     styled,
+    system_look,
 )
 
-SPLITS = ("train", "validation", "test")
-TILES_A_ROW = 40
+MOST_PANELS_A_ROW = 4
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+SHADES = LinearSegmentedColormap.from_list("shades", ["white", BLUE])
+HALO = withStroke(linewidth=2.5, foreground="white")
+
+
+@styled
+def interval_chart(
+    rows: pd.DataFrame,
+    value: str,
+    line: str,
+    panel: str | None = None,
+    series: str | None = None,
+    colours: Mapping[str, str] | None = None,
+    dots: pd.DataFrame | None = None,
+    stroke: str | None = None,
+    at: float | None = None,
+    xlabel: str = "",
+) -> Figure:
+    """Values with their intervals, a line for each value of column `line`, a panel for each of `panel`.
+
+    The interval is in columns `<value>_low` and `<value>_high`, if the table has them; NaN draws nothing.
+    Several `series` of one line stand below each other, in `colours` (series -> colour), with a legend.
+    `dots` has the same columns and is what a value sums up, such as patients: drawn pale, with the value as
+    a black bar. Column `stroke` is drawn as an upright stroke, such as the truth; `at` is a line across
+    the panels, such as 0. Optional columns: `beside` (text at the right), `hollow` (bool: an open mark).
+    """
+    looks = _looks(rows, series, colours)
+    parts = [column for column in (panel, line) if column]
+    is_several = series is not None and rows.groupby(parts)[series].nunique().max() > 1
+    step = 0.72 / len(looks) if is_several else 0.0
+    height = _line_height(
+        rows[line], 0.36 if dots is not None else 0.14 * len(looks) + 0.16 if step else 0.27
+    )
+    fig, axes = _panels(rows, panel, 0.6, line_height=height, line=line)
+    for title, ax in axes.items():
+        names = _name_the_lines(ax, _only(rows, panel, title)[line])
+        if at is not None:
+            ax.axvline(at, color=GREY, linewidth=1)
+        for number, (key, look) in enumerate(looks.items()):
+            look = look if is_several else look | {"marker": "o"}
+            own = _only(_only(rows, panel, title), series, key)
+            shift = step * (number - (len(looks) - 1) / 2)
+            places = np.array([names.index(name) for name in own[line]]) + shift
+            if dots is not None:
+                _dots(ax, _only(_only(dots, panel, title), series, key), value, line, names, shift, look)
+            _intervals(ax, own, value, places, look, as_bar=dots is not None)
+            if stroke:
+                ax.plot(own[stroke], places, "|", color=BLACK, markersize=13, markeredgewidth=2, zorder=4)
+            for place, text in zip(places, own.get("beside", []), strict=False):
+                _beside(ax, place, text, look["color"] if is_several else GREY)
+        ax.set_xlabel(xlabel)
+    _series_key(fig, looks if series else {})
+    return fig
+
+
+@styled
+def lines(
+    rows: pd.DataFrame,
+    x: str,
+    y: str,
+    series: str,
+    panel: str | None = None,
+    colours: Mapping[str, str] | None = None,
+    names: str = "ends",
+    columns: int | None = None,
+    xlabel: str = "",
+    ylabel: str = "",
+) -> Figure:
+    """A line for each value of column `series`, a panel for each of `panel`, `columns` panels in a row.
+
+    `names` says where the names of series stand: at the "ends" of the lines of the last panel in a row, in a
+    "legend" below, or "" for nowhere. Points of few are marked. Columns `<y>_low` and `<y>_high` are drawn
+    as upright bars, if the table has them.
+    """
+    looks = _looks(rows, series, colours)
+    fig, axes = _panels(rows, panel, 3.4, columns)
+    ends: dict[Axes, dict] = {ax: {} for ax in axes.values()}
+    for title, ax in axes.items():
+        for key, look in looks.items():
+            own = _only(_only(rows, panel, title), series, key).dropna(subset=[x, y])
+            if own.empty:
+                continue
+            if f"{y}_low" in own:
+                ax.vlines(own[x], own[f"{y}_low"], own[f"{y}_high"], color=look["color"], linewidth=1.6)
+            style = {name: look[name] for name in ("color", "linestyle")}
+            marker = look["marker"] if len(own) <= 20 else None
+            ax.plot(own[x], own[y], marker=marker, markersize=4, linewidth=1.7, **style)
+            ends[ax][structure_name(key)] = (own[x].iloc[-1], own[y].iloc[-1], look["color"])
+        ax.set_xlabel(xlabel)
+        if ax.get_subplotspec().is_first_col():
+            ax.set_ylabel(ylabel)
+    for ax in axes.values():
+        if names == "ends" and ends[ax] and (ax.get_subplotspec().is_last_col() or ax is fig.axes[-1]):
+            name_lines(ax, ends[ax])
+    _series_key(fig, looks if names == "legend" else {})
+    return fig
+
+
+@styled
+def scatter(
+    rows: pd.DataFrame,
+    x: str,
+    y: str,
+    series: str | None = None,
+    panel: str | None = None,
+    colours: Mapping[str, str] | None = None,
+    shade: str | None = None,
+    xlabel: str = "",
+    ylabel: str = "",
+) -> Figure:
+    """A mark a row, coloured by column `series`, or by `shade` (0 to 1, with a colour bar).
+
+    Columns `<y>_low` and `<y>_high` are drawn as upright bars. Optional columns: `hollow` (bool: an open
+    mark), `size` (points²), `name` (text beside the mark; names move where they would hide each other).
+    """
+    looks = _looks(rows, series, colours)
+    fig, axes = _panels(rows, panel, 3.6)
+    for title, ax in axes.items():
+        for key, look in looks.items():
+            own = _only(_only(rows, panel, title), series, key)
+            if f"{y}_low" in own:
+                bar = {"color": look["color"], "linewidth": 1.4, "alpha": 0.6}
+                ax.vlines(own[x], own[f"{y}_low"], own[f"{y}_high"], **bar)
+            style = {"s": own.get("size", 42), "marker": look["marker"], "linewidth": 1.4, "zorder": 3}
+            if shade:
+                style |= {"cmap": "cividis_r", "vmin": 0, "vmax": 1, "edgecolor": BLACK}
+                marks = ax.scatter(own[x], own[y], c=own[shade].astype(float), **style)
+            else:
+                style |= {"facecolor": _faces(own, look["color"]), "edgecolor": look["color"]}
+                ax.scatter(own[x], own[y], **style)
+        ax.set_xlabel(xlabel)
+        if "name" in rows:
+            _name_marks(ax, _only(rows, panel, title), x, y, looks, series)
+    fig.axes[0].set_ylabel(ylabel)
+    if shade:
+        fig.colorbar(marks, ax=list(axes.values()), label=shade.replace("_", " "))
+    _series_key(fig, looks if series and "name" not in rows else {})
+    return fig
+
+
+@styled
+def bars(
+    rows: pd.DataFrame,
+    value: str,
+    line: str,
+    part: str | None = None,
+    panel: str | None = None,
+    colours: Mapping[str, str] | None = None,
+    xlabel: str = "",
+) -> Figure:
+    """A bar for each value of column `line`; rows of one line, its parts, follow each other along the bar.
+
+    Columns `<value>_low` and `<value>_high` are drawn as a thin line. Optional columns: `text` (within
+    the part), `beside` (at the right; one text a line).
+    """
+    looks = _looks(rows, part, colours)
+    fig, axes = _panels(rows, panel, 0.6, line_height=_line_height(rows[line], 0.3), line=line)
+    for title, ax in axes.items():
+        names = _name_the_lines(ax, _only(rows, panel, title)[line])
+        left = np.zeros(len(names))
+        for key, look in looks.items():
+            own = _only(_only(rows, panel, title), part, key)
+            places = np.array([names.index(name) for name in own[line]], int)
+            edge = {"edgecolor": "white", "linewidth": 0.8}
+            ax.barh(places, own[value], left=left[places], height=0.7, color=look["color"], **edge)
+            if f"{value}_low" in own:
+                ax.hlines(places, own[f"{value}_low"], own[f"{value}_high"], color=BLACK, linewidth=1)
+            for place, length, text in zip(places, own[value], own.get("text", []), strict=False):
+                ax.text(left[place] + length / 2, place, text, ha="center", va="center")
+            for place, text in zip(places, own.get("beside", []), strict=False):
+                _beside(ax, place, text, GREY)
+            left[places] += own[value].fillna(0).to_numpy()
+        ax.set_xlabel(xlabel)
+    _series_key(fig, looks if part else {}, marker="s", markersize=9, linestyle="")
+    return fig
+
+
+@styled
+def matrix(panels: Mapping[str, pd.DataFrame], xlabel: str = "", ylabel: str = "") -> Figure:
+    """Counts in cells, a panel a table (title -> counts); index and columns are the names.
+
+    Shades are shares of a row, so that a rare row reads like a frequent one; an empty row stays white. Up to
+    four rows the shares are written below the counts.
+    """
+    size = max((len(counts) for counts in panels.values()), default=1)
+    fig = new_figure(WIDTH, 1.2 + (0.85 if size <= 4 else 0.4) * size)
+    axes = fig.subplots(1, max(1, len(panels)), squeeze=False, sharey=True)[0]
+    for ax, (title, counts) in zip(axes, panels.items(), strict=False):
+        shares = counts.div(counts.sum(axis=1).clip(lower=1), axis=0).to_numpy()
+        ax.imshow(shares, cmap=SHADES, vmin=0, vmax=1, aspect="auto")
+        for (row, column), count in np.ndenumerate(counts.to_numpy()):
+            share = shares[row, column]
+            text = f"{count}\n{share:.0%}" if size <= 4 else f"{count}"
+            colour = "white" if share > 0.6 else BLACK if count else GREY
+            ax.text(column, row, text if count else "·", ha="center", va="center", fontsize=9, color=colour)
+        ax.set_xticks(range(counts.shape[1]), counts.columns, color=BLACK, fontsize=8.5)
+        ax.set_yticks(range(len(counts)), counts.index, color=BLACK, fontsize=8.5)
+        ax.set(title=title, xlabel=xlabel)
+        ax.grid(visible=False)
+    axes[0].set_ylabel(ylabel)
+    return fig
+
+
+def _panels(
+    rows: pd.DataFrame,
+    panel: str | None,
+    height: float,
+    columns: int | None = None,
+    line_height: float = 0.0,
+    line: str | None = None,
+) -> tuple[Figure, dict[object, Axes]]:
+    """A figure and its panels by what column `panel` says.
+
+    A panel has `height` inches, and `line_height` more for each value of column `line`. Panels with the same
+    lines name them once.
+    """
+    titles = list(dict.fromkeys(rows[panel])) if panel else [""]
+    columns = columns or max(1, len(titles) if len(titles) <= MOST_PANELS_A_ROW else 3)
+    of_panels = [list(dict.fromkeys(_only(rows, panel, title)[line])) for title in titles] if line else []
+    most = max((len(names) for names in of_panels), default=0)
+    count = max(1, -(-len(titles) // columns))
+    fig = new_figure(WIDTH, 0.5 + (height + line_height * max(1, most)) * count)
+    is_shared = bool(of_panels) and all(names == of_panels[0] for names in of_panels)
+    axes = fig.subplots(count, columns, squeeze=False, sharey=is_shared).ravel()
+    for ax in axes[max(1, len(titles)) :]:
+        ax.remove()
+    for ax, title in zip(axes, titles, strict=False):
+        ax.set_title(structure_name(title))
+        if line:
+            ax.set_ylim(max(1, most) - 0.4, -0.6)
+            ax.grid(axis="y", visible=False)
+            ax.locator_params(axis="x", nbins=9 // min(len(titles), columns) + 1)
+    return fig, dict(zip(titles or [""], axes, strict=False))
+
+
+def _line_height(names: pd.Series, least: float) -> float:
+    """Inches a line, more where a name has two rows."""
+    return max(least, 0.6 if names.astype(str).str.contains("\n").any() else 0)
+
+
+def _name_the_lines(ax: Axes, names: pd.Series) -> list:
+    """Ticks with the names, from the top down; gives them in that order."""
+    found = list(dict.fromkeys(names))
+    ax.set_yticks(range(len(found)), [structure_name(name) for name in found], color=BLACK)
+    return found
+
+
+def _only(rows: pd.DataFrame, column: str | None, value: object) -> pd.DataFrame:
+    """The rows with this value; all of them where there is no such column to ask for."""
+    return rows[rows[column] == value] if column else rows
+
+
+def _looks(rows: pd.DataFrame, series: str | None, colours: Mapping[str, str] | None) -> dict[object, dict]:
+    """Colour, marker and dashes of each series that the table has; those of `colours` in its order."""
+    if not series:
+        return {None: {"color": BLUE, "marker": "o", "linestyle": "solid"}}
+    found = list(dict.fromkeys(rows[series]))
+    if colours is None:
+        return {
+            key: system_look(number) | {"marker": MARKERS[number % len(MARKERS)]}
+            for number, key in enumerate(found)
+        }
+    return {
+        key: {"color": colours[key], "marker": MARKERS[number % len(MARKERS)], "linestyle": "solid"}
+        for number, key in enumerate(key for key in colours if key in found)
+    }
+
+
+def _intervals(ax: Axes, rows: pd.DataFrame, value: str, lines: np.ndarray, look: dict, as_bar: bool) -> None:
+    colour = BLACK if as_bar else look["color"]
+    if f"{value}_low" in rows:
+        ends = rows[f"{value}_low"].to_numpy(float), rows[f"{value}_high"].to_numpy(float)
+        ax.hlines(lines, *ends, color=colour, linewidth=2.4 if as_bar else 1.8)
+    if as_bar:
+        ax.vlines(rows[value].to_numpy(float), lines - 0.33, lines + 0.33, color=colour, linewidth=2.4)
+        return
+    mark = {"marker": look["marker"], "s": 44, "linewidth": 1.8, "zorder": 3, "clip_on": False}
+    ax.scatter(rows[value], lines, facecolor=_faces(rows, colour), edgecolor=colour, **mark)
+
+
+def _dots(ax: Axes, dots: pd.DataFrame, value: str, line: str, names: list, shift: float, look: dict) -> None:
+    for name, own in dots.dropna(subset=value).groupby(line, sort=False):
+        offsets = 0.22 * np.sin(2.4 * np.arange(len(own)))  # spread, and the same in every run
+        place = names.index(name) + shift + offsets
+        ax.scatter(own[value], place, s=28, color=look["color"], alpha=0.55, linewidth=0, clip_on=False)
+
+
+def _faces(rows: pd.DataFrame, colour: str) -> np.ndarray | str:
+    return np.where(rows["hollow"].astype(bool), "white", colour) if "hollow" in rows else colour
+
+
+def _beside(ax: Axes, place: float, text: str, colour: str) -> None:
+    look = {"va": "center", "fontsize": 8.5, "color": colour, "clip_on": False}
+    ax.text(1.03, place, text, transform=ax.get_yaxis_transform(), **look)
+
+
+def _name_marks(
+    ax: Axes, rows: pd.DataFrame, x: str, y: str, looks: Mapping[object, dict], series: str | None
+) -> None:
+    """Names at the right of the marks, moved up or down where they would hide each other."""
+    rows = rows.dropna(subset=[x, y])
+    low, high = ax.get_ylim()
+    heights = spread(list(rows[y]), 0.05 * (high - low), low, high)
+    for row, height in zip(rows.to_dict("records"), heights, strict=True):
+        colour = looks[row[series] if series else None]["color"]
+        text = {"color": colour, "fontsize": 8.5, "va": "center", "zorder": 4, "path_effects": [HALO]}
+        ax.annotate(
+            row["name"], (row[x], height), (9, 0), textcoords="offset points", annotation_clip=False, **text
+        )
+
+
+def _series_key(fig: Figure, looks: Mapping[object, dict], **more) -> None:
+    """What the colours mean, below the figure; nothing for one series."""
+    if len(looks) < 2:
+        return
+    keys = [Line2D([], [], **look | more, label=structure_name(name)) for name, look in looks.items()]
+    fig.legend(handles=keys, loc="outside lower left", ncols=min(5, len(keys)), handlelength=1.4)
+
 
 Intervals = Mapping[tuple[str, str], tuple[float, float]]
 
 
-@styled
 def dice_by_patient(scores: pd.DataFrame, intervals: Intervals | None = None) -> Figure:
     """A dot for every patient and the mean, one line per system and structure.
 
@@ -48,118 +365,29 @@ def dice_by_patient(scores: pd.DataFrame, intervals: Intervals | None = None) ->
     the line, not drawn.
     """
     scores = scores.sort_values("structure", kind="stable")
-    groups = list(scores.groupby(["structure", "system"], sort=False)["dice"])
-    fig = new_figure(WIDTH, 1.1 + 0.62 * max(1, len(groups)))
-    ax = fig.subplots()
-    colours = {structure: (BLUE, ORANGE)[structure == "tumor"] for (structure, _), _ in groups}
-    for line, ((structure, system), dice) in enumerate(groups):
-        interval = (intervals or {}).get((system, structure))
-        _dots_and_mean(ax, line, dice.to_numpy(float), interval, colours[structure])
-    names = [f"{system}\n{structure_name(structure)}" for (structure, system), _ in groups]
-    ax.set_yticks(range(len(groups)), names, color=BLACK)
-    ax.set(xlim=(-0.01, 1.01), ylim=(len(groups) - 0.4, -0.6), xlabel="Dice of a test patient")
-    ax.grid(axis="y", visible=False)
+    scores = scores.assign(line=scores["system"] + "\n" + scores["structure"].map(structure_name))
+    rows = []
+    for (structure, system, line), dice in scores.groupby(["structure", "system", "line"], sort=False)[
+        "dice"
+    ]:
+        low, high = (intervals or {}).get((system, structure), (np.nan, np.nan))
+        undefined = f", {dice.isna().sum()} undefined" if dice.isna().any() else ""
+        mean = f"{dice.mean():.3f}   " if dice.count() else ""
+        row = {"line": line, "structure": structure, "dice": dice.mean(), "dice_low": low, "dice_high": high}
+        rows.append(row | {"beside": f"{mean}n = {dice.count()}{undefined}"})
+    drawn = pd.DataFrame(rows, columns=["line", "structure", "dice", "dice_low", "dice_high", "beside"])
+    colours = {"liver": BLUE, "tumor": ORANGE}
+    fig = interval_chart(
+        drawn, "dice", "line", None, "structure", colours, scores, xlabel="Dice of a test patient"
+    )
+    fig.axes[0].set_xlim(-0.01, 1.01)
     return fig
-
-
-@styled
-def class_balance(
-    counts: Mapping[int, int], published: Mapping[int, int], title: str = "Slices by content"
-) -> Figure:
-    """Share of empty, liver-only and liver-and-tumour slices, ours above those of system C.
-
-    Both map the slice classes 0, 1, 2 to numbers of slices.
-    """
-    fig = new_figure(WIDTH, 2.5)
-    ax = fig.subplots()
-    for line, numbers in enumerate((counts, published)):
-        _shares(ax, line, [int(numbers.get(each, 0)) for each in SLICE_CLASSES])
-    totals = [f"{sum(each.values()):,} slices".replace(",", " ") for each in (counts, published)]
-    ax.set_yticks([0, 1], [f"this data\n{totals[0]}", f"system C\n{totals[1]}"], color=BLACK)
-    ax.set(xlim=(0, 1), ylim=(1.5, -0.5), title=title)
-    ax.xaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
-    ax.grid(axis="y", visible=False)
-    _legend(fig, SLICE_CLASSES.values())
-    return fig
-
-
-@styled
-def split_overview(splits: pd.DataFrame) -> Figure:
-    """One tile a patient, in rows of train, validation and test; patients with tumour in orange.
-
-    `splits` has columns `patient` and `split`, and may have `has_tumor` (bool); several cases of one
-    patient make one tile.
-    """
-    patients = _patients(splits)
-    names = [s for s in SPLITS if s in set(patients["split"])] + sorted(set(patients["split"]) - set(SPLITS))
-    heights = [-(-int((patients["split"] == name).sum()) // TILES_A_ROW) for name in names]
-    fig = new_figure(WIDTH, 0.9 + 0.3 * sum(heights) + 0.25 * len(names))
-    axes = fig.subplots(max(1, len(names)), 1, squeeze=False, height_ratios=heights or None)[:, 0]
-    for ax, name in zip(axes, names, strict=False):
-        _tiles(ax, name, patients.loc[patients["split"] == name])
-    if "has_tumor" in patients:
-        _legend(fig, ("without tumour", "with tumour"), (SKY_BLUE, ORANGE))
-    return fig
-
-
-def _dots_and_mean(
-    ax: Axes, line: int, dice: np.ndarray, interval: tuple[float, float] | None, colour: str
-) -> None:
-    defined = dice[~np.isnan(dice)]
-    offsets = 0.22 * np.sin(2.4 * np.arange(len(defined)))  # spread, and the same in every run
-    ax.scatter(defined, line + offsets, s=30, color=colour, alpha=0.55, linewidth=0, clip_on=False)
-    undefined = f", {len(dice) - len(defined)} undefined" if len(defined) < len(dice) else ""
-    text = f"n = {len(defined)}{undefined}"
-    if len(defined):
-        mean = defined.mean()
-        ax.plot([mean, mean], [line - 0.33, line + 0.33], color=BLACK, linewidth=2.4)
-        text = f"{mean:.3f}   {text}"
-    if interval is not None and not np.isnan(interval).any():
-        ax.plot(interval, [line, line], color=BLACK, linewidth=2.4, solid_capstyle="butt")
-    ax.text(1.03, line, text, transform=ax.get_yaxis_transform(), va="center", fontsize=9, color=GREY)
-
-
-def _shares(ax: Axes, line: int, numbers: list[int]) -> None:
-    """One bar, cut into the three classes; shares too narrow for their number go without it."""
-    left, total = 0.0, max(1, sum(numbers))
-    for number, colour in zip(numbers, (LIGHT_GREY, SKY_BLUE, ORANGE), strict=True):
-        share = number / total
-        ax.barh(line, share, left=left, height=0.62, color=colour, edgecolor="white", linewidth=1.5)
-        if share > 0.06:
-            ax.text(
-                left + share / 2, line, f"{number:,}\n{share:.0%}".replace(",", " "), ha="center", va="center"
-            )
-        left += share
-
-
-def _patients(splits: pd.DataFrame) -> pd.DataFrame:
-    """One row a patient and split, those with tumour first."""
-    if "has_tumor" not in splits:
-        return splits[["patient", "split"]].drop_duplicates()
-    patients = splits.groupby(["patient", "split"], sort=False, as_index=False)["has_tumor"].max()
-    return patients.sort_values("has_tumor", ascending=False, kind="stable")
-
-
-def _tiles(ax: Axes, name: str, patients: pd.DataFrame) -> None:
-    number = np.arange(len(patients))
-    tumour = patients["has_tumor"].astype(bool) if "has_tumor" in patients else np.zeros(len(patients), bool)
-    colours = np.where(tumour, ORANGE, SKY_BLUE if "has_tumor" in patients else SERIES[0])
-    ax.scatter(number % TILES_A_ROW, number // TILES_A_ROW, s=130, marker="s", color=list(colours))
-    rows = -(-len(patients) // TILES_A_ROW)
-    ax.set(xlim=(-0.8, TILES_A_ROW - 0.2), ylim=(rows - 0.4, -0.6), title=f"{name}: {len(patients)} patients")
-    ax.set_axis_off()
-
-
-def _legend(fig: Figure, labels, colours=(LIGHT_GREY, SKY_BLUE, ORANGE)) -> None:
-    keys = [Patch(color=colour, label=label) for label, colour in zip(labels, colours, strict=True)]
-    fig.legend(handles=keys, loc="outside lower left", ncols=len(keys), handlelength=1)
 
 
 NOT_METRICS = ("epoch", "learning_rate", "memory_mb", "seconds", "stage")
 """Columns of a history that no panel of training against validation is drawn for."""
 
 
-@styled
 def training_curves(history: pd.DataFrame, title: str) -> Figure:
     """One panel a metric, training against validation, and one for the learning rate.
 
@@ -167,73 +395,53 @@ def training_curves(history: pd.DataFrame, title: str) -> Figure:
     twins, `learning_rate`. The vertical line marks the epoch with the lowest validation loss.
     """
     metrics = [c for c in history if c not in NOT_METRICS and not c.startswith("val_")]
-    panels = metrics + (["learning_rate"] if "learning_rate" in history else [])
-    fig = new_figure(WIDTH, 3.4)
-    fig.suptitle(title, x=0.01, ha="left", fontweight="bold")
-    for ax, name in zip(fig.subplots(1, max(1, len(panels)), squeeze=False)[0], panels, strict=False):
-        draw = _learning_rate if name == "learning_rate" else _training_against_validation
-        draw(ax, history, name)
-        ax.set_xlabel("epoch")
+    panels = [*metrics, *(["learning_rate"] if "learning_rate" in history else [])]
+    sides = {"training": BLUE, "validation": VERMILLION}
+    epochs = history["epoch"] if "epoch" in history else pd.Series(range(1, len(history) + 1), history.index)
+    rows = [
+        pd.DataFrame({"epoch": epochs, "value": history[column], "side": side, "metric": name})
+        for name in panels
+        for side, column in zip(sides, (name, f"val_{name}"), strict=True)
+        if column in history
+    ]
+    drawn = pd.concat(rows).assign(metric=lambda each: each["metric"].map(metric_name))
+    fig = lines(drawn, "epoch", "value", "side", "metric", sides, "legend", max(1, len(panels)), "epoch")
+    is_known = "val_loss" in history and history["val_loss"].notna().any()
+    best = epochs[history["val_loss"].idxmin()] if is_known else None
+    for ax, name in zip(fig.axes, panels, strict=False):
         ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        if name == "learning_rate":
+            ax.set_yscale("log")
+        elif is_known:
+            ax.axvline(best, color=GREY, linewidth=1, linestyle="dotted")
+    words = f"{title}   (dotted: best epoch, {best})" if is_known else title
+    fig.suptitle(words, x=0.01, ha="left", fontsize=10.5, fontweight="bold")
     return fig
 
 
-@styled
 def roc_curves(curves: Mapping[str, tuple[np.ndarray, np.ndarray, float]]) -> Figure:
     """Name -> (false-positive rate, true-positive rate, area under the curve), each from 0 to 1.
 
     The right panel enlarges the upper left corner, where good systems differ.
     """
-    fig = new_figure(WIDTH, 4.9)
-    whole, corner = fig.subplots(1, 2)
-    for ax in (whole, corner):
-        _draw_roc(ax, curves)
-    whole.set(xlim=(0, 1), ylim=(0, 1), title="ROC")
-    corner.set(xlim=(0, 0.2), ylim=(0.8, 1), title="upper left corner, enlarged")
-    corner.locator_params(nbins=5)
-    if curves:
-        whole.legend(loc="lower right")
+    rows = [
+        pd.DataFrame(
+            {"x": x, "y": y, "panel": panel, "name": f"{name}   AUC {format_number('roc_auc', area)}"}
+        )
+        for panel in ("ROC", "upper left corner, enlarged")
+        for name, (x, y, area) in curves.items()
+    ]
+    axes_names = {"xlabel": "false-positive rate", "ylabel": "true-positive rate"}
+    fig = lines(pd.concat(rows), "x", "y", "name", "panel", names="legend", **axes_names)
+    for ax, limits in zip(
+        fig.axes, ({"xlim": (0, 1), "ylim": (0, 1)}, {"xlim": (0, 0.2), "ylim": (0.8, 1)}), strict=True
+    ):
+        ax.plot([0, 1], [0, 1], color=LIGHT_GREY, linestyle="dashed", linewidth=1.4)
+        ax.set(aspect="equal", **limits)
+        ax.locator_params(nbins=5)
     return fig
-
-
-def _draw_roc(ax: Axes, curves: Mapping[str, tuple[np.ndarray, np.ndarray, float]]) -> None:
-    ax.plot([0, 1], [0, 1], color=LIGHT_GREY, linestyle="dashed", linewidth=1.4)
-    for number, (name, (false_positive_rate, true_positive_rate, area)) in enumerate(curves.items()):
-        colour, label = SERIES[number % len(SERIES)], f"{name}   AUC {format_number('roc_auc', area)}"
-        ax.plot(false_positive_rate, true_positive_rate, color=colour, label=label)
-    ax.set(xlabel="false-positive rate", ylabel="true-positive rate", aspect="equal")
-
-
-def best_epoch(history: pd.DataFrame) -> int | None:
-    """Epoch with the lowest `val_loss`; None without one."""
-    if "val_loss" not in history or history["val_loss"].isna().all():
-        return None
-    return int(_epochs(history)[history["val_loss"].idxmin()])
 
 
 def metric_name(column: str) -> str:
     """Words for a column of the history: "tumor_dice" reads "tumour Dice"."""
     return column.replace("_", " ").replace("tumor", "tumour").replace("dice", "Dice").replace("iou", "IoU")
-
-
-def _training_against_validation(ax: Axes, history: pd.DataFrame, name: str) -> None:
-    ax.set_title(metric_name(name))
-    for column, colour, label in ((name, BLUE, "training"), (f"val_{name}", VERMILLION, "validation")):
-        if column in history:
-            marker = "o" if len(history) < 3 else None  # a line of one epoch would not be seen
-            ax.plot(_epochs(history), history[column], color=colour, label=label, marker=marker)
-    best = best_epoch(history)
-    if best is not None:
-        ax.axvline(best, color=GREY, linewidth=1, linestyle="dotted", label=f"best, epoch {best}")
-    ax.legend(loc="best")
-
-
-def _learning_rate(ax: Axes, history: pd.DataFrame, name: str) -> None:
-    ax.set_title("learning rate")
-    ax.plot(_epochs(history), history[name], color=GREY, drawstyle="steps-mid")
-    ax.set_yscale("log")
-    ax.margins(y=0.3)
-
-
-def _epochs(history: pd.DataFrame) -> pd.Series:
-    return history["epoch"] if "epoch" in history else pd.Series(range(1, len(history) + 1), history.index)

@@ -19,7 +19,10 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from matplotlib import patheffects
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -35,6 +38,65 @@ from livseg_lib.volumes import load_prediction
 SOLID, DASHED = "solid", (0, (2.4, 1.6))
 PREDICTION_COLOURS = {"liver": "#ffffff", "tumor": YELLOW}
 """Predictions are dashed, and lighter than the truth that they may cover."""
+
+
+class Tile(NamedTuple):
+    """One picture of `tiles`; arrays (H, W)."""
+
+    picture: np.ndarray
+    """uint8 grey or RGB (H, W, 3); floats are drawn as heat, on a scale of their own."""
+    title: str = ""
+    truth: np.ndarray | None = None
+    """Labels 0/1/2, outlined solid."""
+    prediction: np.ndarray | None = None
+    """Labels 0/1/2, outlined dashed."""
+    heat: np.ndarray | None = None
+    """float over the picture, clear where it is low; or a layer of colours (H, W, 4)."""
+    around: np.ndarray | None = None
+    """(H, W): the square around everything that is not 0 is shown; None: the whole picture."""
+
+
+@styled
+def tiles(
+    pictures: Sequence[Tile],
+    columns: int | None = None,
+    limits: tuple[float, float] = (0.0, 1.0),
+    bar: str | None = None,
+    keys: Sequence[Artist] = (),
+) -> Figure:
+    """Pictures side by side, `columns` in a row, with a legend of what is outlined.
+
+    `limits` are those of heat: from 0 dark to bright, from below 0 purple to orange. `bar` is the label of
+    their colour bar, None for none. `keys` are further entries of the legend.
+    """
+    columns = columns or min(len(pictures), min(8, max(4, math.ceil(math.sqrt(1.5 * len(pictures))))))
+    fig, axes = grid_of_tiles(len(pictures), max(1, columns), footer=0.4)
+    colour_map = "PuOr_r" if limits[0] < 0 else "inferno"
+    shown: dict[str, Artist] = {}
+    for ax, tile in zip(axes, pictures, strict=True):
+        if tile.picture.dtype.kind == "f":
+            ax.imshow(tile.picture, cmap=colour_map)
+            ax.set_axis_off()
+        else:
+            _show(ax, tile.picture, "")
+        if tile.heat is not None and tile.heat.ndim == 3:
+            ax.imshow(tile.heat)
+        elif tile.heat is not None:
+            share = np.abs(np.nan_to_num(tile.heat)) / max(np.abs(limits))
+            opacity = np.clip(1.4 * share, 0, 0.7) if limits[0] >= 0 else 0.7 * np.sqrt(np.clip(share, 0, 1))
+            ax.imshow(tile.heat, cmap=colour_map, vmin=limits[0], vmax=limits[1], alpha=opacity)
+        for labels, line in ((tile.truth, SOLID), (tile.prediction, DASHED)):
+            if labels is not None:
+                draw_outlines(ax, labels, line)
+        ax.set_title(tile.title, fontsize=9 if columns <= 6 else 8)
+        if tile.around is not None:
+            zoom(ax, tile.around)
+        shown |= {key.get_label(): key for key in overlay_keys(tile.truth, tile.prediction)}
+    if bar is not None:
+        scale = ScalarMappable(Normalize(*limits), colour_map)
+        fig.colorbar(scale, ax=axes, label=bar, shrink=0.7, aspect=30, fraction=0.03, pad=0.01)
+    legend(fig, [*shown.values(), *keys])
+    return fig
 
 
 class PatientSlice(NamedTuple):

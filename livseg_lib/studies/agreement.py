@@ -23,9 +23,9 @@ from livseg_lib.inference.evaluate import Evaluation, evaluate_labels
 from livseg_lib.inference.variants import disagreement, majority_vote, volume_agreement
 from livseg_lib.labels import STRUCTURES, structure_mask
 from livseg_lib.postprocessing.components import label_components
-from livseg_lib.reporting.tables import read_table
 from livseg_lib.runs import RunFolders
 from livseg_lib.studies.finishing import prediction_seconds, set_seconds, stored_labels
+from livseg_lib.tables import read_table
 from livseg_lib.volumes import Volume
 
 SYSTEM = "majority_vote"

@@ -34,18 +34,19 @@ from livseg_lib.evaluation.errors import (
 )
 from livseg_lib.evaluation.masks import Box
 from livseg_lib.evaluation.statistics import compare_pairs, patient_scores
+from livseg_lib.figures import save_figure
 from livseg_lib.labels import structure_mask
 from livseg_lib.models import MODELS
 from livseg_lib.postprocessing.components import label_components
 from livseg_lib.preprocessing.recipe import Recipe, channel_windows
 from livseg_lib.preprocessing.windows import apply_window
 from livseg_lib.reporting.studies.error_strips import StripSlice, choose_slices, error_strip
-from livseg_lib.reporting.style import save_figure, structure_name
-from livseg_lib.reporting.tables import read_table
+from livseg_lib.reporting.style import structure_name
 from livseg_lib.runs import RunFolders
 from livseg_lib.studies.cascades import SYSTEM as FILTERED
 from livseg_lib.studies.cascades import UNFILTERED
 from livseg_lib.studies.finishing import stored_labels
+from livseg_lib.tables import read_table
 from livseg_lib.volumes import load_prediction
 
 ORGAN_NAMES = {organ.value: organ.name.lower().replace("_", " ") for organ in Organ}

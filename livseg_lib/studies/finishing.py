@@ -33,10 +33,10 @@ from livseg_lib.inference.predict import predict_volume
 from livseg_lib.inference.systems import System, outline
 from livseg_lib.inference.variants import AugmentedNetwork, choose_variants
 from livseg_lib.postprocessing.components import FINISHES, finish_labels
-from livseg_lib.reporting.tables import read_table, replace_systems
 from livseg_lib.runs import RunFolders
 from livseg_lib.studies.cascades import cascade_row
 from livseg_lib.studies.records import record_evaluations
+from livseg_lib.tables import read_table, replace_systems
 from livseg_lib.training.model_folder import TrainedModel
 from livseg_lib.volumes import Volume, load_prediction
 

@@ -10,8 +10,8 @@ import pandas as pd
 from livseg_lib.evaluation.lesions import summarize_sizes
 from livseg_lib.evaluation.slices import summarize_slices
 from livseg_lib.inference.evaluate import Evaluation, ScoredSystem, lits_rows, systems_rows
-from livseg_lib.reporting.tables import replace_systems, update_systems_table
 from livseg_lib.runs import RunFolders, derived_seed
+from livseg_lib.tables import replace_systems, update_systems_table
 
 
 def record_evaluations(

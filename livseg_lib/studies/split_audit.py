@@ -30,7 +30,6 @@ from livseg_lib.evaluation.statistics import bootstrap_interval
 from livseg_lib.inference.predict import predict_planes, stored_labels, stored_pictures
 from livseg_lib.labels import STRUCTURES, structure_mask
 from livseg_lib.provenance import code_of, digest, keep_or_make, made_with
-from livseg_lib.reporting.tables import read_table, write_table
 from livseg_lib.sampling.batches import OPEN_FILES, arrays_checksum
 from livseg_lib.sampling.splits import (
     Fold,
@@ -40,6 +39,7 @@ from livseg_lib.sampling.splits import (
     select_slices,
 )
 from livseg_lib.studies.training import REGISTRIES, TrainingPlan, build_untrained, train_network
+from livseg_lib.tables import read_table, write_table
 
 THRESHOLD = 0.5
 """Fixed: there are no validation slices that could choose one."""

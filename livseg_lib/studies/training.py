@@ -22,6 +22,7 @@ from matplotlib.figure import Figure
 
 from livseg_lib.datasets.case import Case
 from livseg_lib.errors import InputError
+from livseg_lib.figures import save_figure
 from livseg_lib.inference.cascade import Cascade, stages
 from livseg_lib.inference.evaluate import ScoredSystem
 from livseg_lib.inference.predict import choose_thresholds
@@ -32,7 +33,6 @@ from livseg_lib.preprocessing.windows import apply_window
 from livseg_lib.provenance import code_of
 from livseg_lib.reporting.pictures import best_median_worst, patient_slice, pick_best_median_worst
 from livseg_lib.reporting.studies.stages import cascade_stages
-from livseg_lib.reporting.style import save_figure
 from livseg_lib.runs import RunFolders, derived_seed
 from livseg_lib.sampling.augmentation import AUGMENTATIONS
 from livseg_lib.sampling.batches import SliceBatches

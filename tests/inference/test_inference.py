@@ -15,7 +15,7 @@ from livseg_lib.inference.evaluate import evaluate_labels, evaluate_system, lits
 from livseg_lib.inference.predict import choose_thresholds, labels_from_planes, predict_planes, predict_volume
 from livseg_lib.preprocessing.extraction import extract_dataset
 from livseg_lib.preprocessing.recipe import Recipe
-from livseg_lib.reporting.tables import SYSTEMS_COLUMNS
+from livseg_lib.tables import SYSTEMS_COLUMNS
 from livseg_lib.training.model_folder import TrainedModel
 from livseg_lib.volumes import Volume, load_prediction
 

@@ -14,10 +14,10 @@ import pandas as pd
 from PIL import Image
 
 from livseg_lib.errors import InputError
+from livseg_lib.figures import read_caption
 from livseg_lib.reporting.pages.notebooks import notebook_title
-from livseg_lib.reporting.style import read_caption
-from livseg_lib.reporting.tables import read_table
 from livseg_lib.reporting.wording import figure_section
+from livseg_lib.tables import read_table
 
 MAX_EMBEDDED_BYTES = 1_000_000
 """Of figures in one page, so that a report stays below 25 MB; those beyond are linked, not embedded."""

@@ -12,7 +12,6 @@ from livseg_lib.datasets.case import Case
 from livseg_lib.datasets.catalogue import find_cases
 from livseg_lib.datasets.phantom import write_phantom
 from livseg_lib.evaluation.errors import TrueCase, find_errors
-from livseg_lib.reporting.tables import write_table
 from livseg_lib.runs import RunFolders
 from livseg_lib.studies.errors import (
     filter_remedy,
@@ -23,6 +22,7 @@ from livseg_lib.studies.errors import (
     systems_with_predictions,
     worst_cases,
 )
+from livseg_lib.tables import write_table
 from livseg_lib.volumes import Volume, keep_prediction
 
 

@@ -11,7 +11,6 @@ import pytest
 from livseg_lib.datasets.case import Case
 from livseg_lib.errors import InputError
 from livseg_lib.inference.variants import majority_vote
-from livseg_lib.reporting.tables import SYSTEMS_COLUMNS
 from livseg_lib.runs import RunFolders
 from livseg_lib.studies.agreement import (
     assemble_vote,
@@ -22,6 +21,7 @@ from livseg_lib.studies.agreement import (
     summarize_agreement,
 )
 from livseg_lib.studies.records import record_evaluations
+from livseg_lib.tables import SYSTEMS_COLUMNS
 from livseg_lib.volumes import Volume, keep_prediction, load_prediction
 
 SHAPE, SPACING_MM = (4, 20, 20), (5.0, 2.0, 2.0)  # 0.02 ml a voxel

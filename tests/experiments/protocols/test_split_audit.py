@@ -10,7 +10,6 @@ from livseg_lib.errors import InputError
 from livseg_lib.evaluation.inflation import inflation_table
 from livseg_lib.labels import TUMOR
 from livseg_lib.reporting.pages.systems import headline_cards, is_by_patient
-from livseg_lib.reporting.tables import update_systems_table
 from livseg_lib.sampling.splits import audit_protocols, deal_protocols, mark_positives
 from livseg_lib.studies.split_audit import (
     Copyist,
@@ -26,6 +25,7 @@ from livseg_lib.studies.split_audit import (
     training_seconds,
 )
 from livseg_lib.studies.training import TrainingPlan
+from livseg_lib.tables import update_systems_table
 from livseg_lib.training.fit import Stage
 
 PATIENTS, DEPTH, SIZE, FOLDS = 6, 6, 16, 3

@@ -16,8 +16,8 @@ from livseg_lib.reporting.pages.data_card import data_card
 from livseg_lib.reporting.pages.folder import ReportFolder
 from livseg_lib.reporting.pages.links import broken_links, external_resources
 from livseg_lib.reporting.pages.page import write_report
-from livseg_lib.reporting.tables import update_systems_table, write_table
 from livseg_lib.reporting.wording import DATASETS
+from livseg_lib.tables import update_systems_table, write_table
 
 HOSTILE = "<script>alert('x')</script>"
 MANIFEST = {"dataset": "phantom", "seed": 7, "git_revision": "abc123", "device": "CPU", "n_cases": 5}

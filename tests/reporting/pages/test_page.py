@@ -12,13 +12,14 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from livseg_lib.errors import InputError
+from livseg_lib.figures import save_figure
 from livseg_lib.reporting.pages import folder as folder_module
 from livseg_lib.reporting.pages.folder import MAX_OPEN
 from livseg_lib.reporting.pages.links import broken_links, external_resources
 from livseg_lib.reporting.pages.page import write_report
 from livseg_lib.reporting.pages.systems import cohort_sentence, headline_cards, in_readers_order
-from livseg_lib.reporting.style import new_figure, save_figure
-from livseg_lib.reporting.tables import update_systems_table, write_table
+from livseg_lib.reporting.style import new_figure
+from livseg_lib.tables import update_systems_table, write_table
 
 HOSTILE = "<script>alert('x')</script>"
 

@@ -10,7 +10,7 @@ from livseg_lib.reporting.pages.links import broken_links
 from livseg_lib.reporting.pages.page import write_report
 from livseg_lib.reporting.pages.patient_list import patient_list
 from livseg_lib.reporting.patient_page import PatientView, write_patient_page
-from livseg_lib.reporting.tables import write_table
+from livseg_lib.tables import write_table
 
 SHAPE = (4, 30, 30)
 

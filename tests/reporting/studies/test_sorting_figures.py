@@ -12,7 +12,7 @@ from livseg_lib.reporting.studies.sorting import (
     reading_tiles,
     region_strips,
 )
-from livseg_lib.reporting.tables import update_systems_table
+from livseg_lib.tables import update_systems_table
 from livseg_lib.volumes import Volume
 
 REGIONS = ("below_liver", "liver", "liver_with_tumor", "above_liver")

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from livseg_lib.figures import save_figure
 from livseg_lib.reporting.studies.split_audit import (
     inflation_sentence,
     protocol_colours,
@@ -11,7 +12,6 @@ from livseg_lib.reporting.studies.split_audit import (
     split_audit_scores,
     split_audit_why,
 )
-from livseg_lib.reporting.style import save_figure
 
 PROTOCOLS = ["slice, tumour only", "slice", "patient, tumour only", "patient"]
 METRICS = ["dice", "loss", "precision"]
