@@ -1,21 +1,27 @@
 """Why does it go wrong? Errors sorted by what may explain them, and system B's two classes counted.
 
-System B names two: false positives on bright textures, and false negatives on low-contrast tumours. Here
-they are measured: a *bright texture* is a false positive whose mean lies at least BRIGHT_HU above the
+System B names two: a *bright texture* is a false positive whose mean lies at least BRIGHT_HU above the
 patient's liver and whose voxels differ by more than TEXTURE_SD_HU; *low contrast* is a missed tumour whose
 mean lies within CONTRAST_EDGES_HU[0] of the liver around it. Errors of unknown brightness or contrast are
-"undefined", and counted.
+"undefined", and counted. In tables every share stands with its 95 % interval over patients (_low, _high).
 """
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
 
-from livseg_lib.evaluation.contrast import CONTRAST_EDGES_HU, RIM_MM, contrast_class
-from livseg_lib.evaluation.errors import ERRORS, FALSE_NEGATIVE, FALSE_POSITIVE
+from livseg_lib.evaluation.errors import ERRORS, FALSE_NEGATIVE, FALSE_POSITIVE, RIM_MM
 from livseg_lib.evaluation.lesions import LesionOverlap, size_class
 from livseg_lib.evaluation.statistics import mean_with_interval
+
+CONTRAST_EDGES_HU = (20.0, 40.0)
+"""One and two standard deviations of the noise in abdominal CT, about 20 HU (18 to 20 in 3D-IRCADb and
+CHAOS, 19 to 30 in LiTS, measured): below the first a tumour's mean lies within the noise of one voxel."""
+
+CONTRAST_CLASSES = ("low", "middle", "high")
 
 BRIGHT_HU = CONTRAST_EDGES_HU[0]
 """One standard deviation of the noise in abdominal CT above the liver: clearly brighter, as is a vessel."""
@@ -33,6 +39,15 @@ PLACES = ("deep in the liver", "at its border", "across its border", "outside it
 
 CAUSES = ("brightness", "texture", "contrast", "size", "place", "beside", "is_really", "neighbour")
 """Columns of `add_causes` that sort errors."""
+
+
+def contrast_class(contrast_hu: pd.Series, edges_hu: tuple[float, float] = CONTRAST_EDGES_HU) -> pd.Series:
+    """ "low", "middle" or "high" by the size of the contrast, darker or brighter alike; NaN of NaN.
+
+    A contrast on an edge belongs to the upper class.
+    """
+    bins = [0.0, *edges_hu, np.inf]
+    return pd.cut(contrast_hu.abs(), bins, right=False, labels=list(CONTRAST_CLASSES)).astype(object)
 
 
 def add_causes(objects: pd.DataFrame) -> pd.DataFrame:
@@ -84,8 +99,7 @@ def count_bright_textures(lesions: LesionOverlap, hu: np.ndarray, liver_hu: floa
     sums = [np.bincount(ids, values**power, lesions.n_prediction + 1)[1:] for power in (0, 1, 2)]
     mean = sums[1] / sums[0]
     sd = np.sqrt(np.maximum(sums[2] / sums[0] - mean**2, 0))
-    invented = lesions.table[1:, 1:].sum(axis=1) == 0
-    return int((invented & (mean - liver_hu >= BRIGHT_HU) & (sd > TEXTURE_SD_HU)).sum())
+    return int((lesions.untouched & (mean - liver_hu >= BRIGHT_HU) & (sd > TEXTURE_SD_HU)).sum())
 
 
 def count_classes(objects: pd.DataFrame, tumors: pd.DataFrame, seed: int) -> pd.DataFrame:
@@ -93,37 +107,35 @@ def count_classes(objects: pd.DataFrame, tumors: pd.DataFrame, seed: int) -> pd.
 
     `objects` (`add_causes`) and `tumors` (true ones with `contrast` and `hit`) have `system` and `patient`;
     `tumors` names every system, with errors or not. Columns: system, error, error_class, n_errors (of both
-    kinds), n_of_kind, n (of the class), n_undefined, share_of_errors and share_of_kind (0 to 1, with _low
-    and _high, 95 % intervals over patients with such errors).
+    kinds), n_of_kind, n (of the class), n_undefined, share_of_errors and share_of_kind (0 to 1).
     """
-    rows = []
+    share, rows = partial(mean_with_interval, pooled=True, seed=seed), []
     for system in tumors.system.unique():
         errors = objects[objects.system == system]
         for kind, name in CLASS_OF_ERROR.items():
             of_kind = errors[errors.error == kind]
             row = {"system": system, "error": kind, "error_class": name, "n_errors": len(errors)}
             row |= {"n_of_kind": len(of_kind), "n": int((of_kind.error_class == name).sum())}
-            row["n_undefined"] = int((of_kind.error_class == UNDEFINED).sum())
-            for share, group in (("share_of_errors", errors), ("share_of_kind", of_kind)):
-                row |= _share(share, group.error_class == name, group.patient, seed)
-            rows.append(row)
+            row |= {"n_undefined": int((of_kind.error_class == UNDEFINED).sum())}
+            row |= share("share_of_errors", errors.error_class == name, errors.patient)
+            rows.append(row | share("share_of_kind", of_kind.error_class == name, of_kind.patient))
     return pd.DataFrame(rows)
 
 
 def missed_by_contrast(tumors: pd.DataFrame, seed: int) -> pd.DataFrame:
     """A row a system: are faint tumours missed more often than others?
 
-    Columns: system, n_low_contrast, n_other, missed_low_contrast and missed_other (shares of those, with
-    _low and _high). Tumours of undefined contrast are left out and counted in n_undefined.
+    Columns: system, n_undefined (tumours of undefined contrast, which are left out), n_low_contrast,
+    missed_low_contrast (share of those), n_other, missed_other.
     """
     rows = []
     for system, group in tumors.groupby("system", sort=False):
         low, undefined = group.contrast == "low", group.contrast.isna()
         row = {"system": system, "n_undefined": int(undefined.sum())}
-        for name, chosen in (("low_contrast", low), ("other", ~low & ~undefined)):
-            part = group[chosen]
+        for name, part in (("low_contrast", group[low]), ("other", group[~low & ~undefined])):
+            missed = ~part.hit.astype(bool)
             row[f"n_{name}"] = len(part)
-            row |= _share(f"missed_{name}", ~part.hit.astype(bool), part.patient, seed)
+            row |= mean_with_interval(f"missed_{name}", missed, part.patient, pooled=True, seed=seed)
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -135,15 +147,17 @@ def count_causes(objects: pd.DataFrame, seed: int) -> pd.DataFrame:
     left out.
     """
     rows = []
-    for system, errors in objects.groupby("system", sort=False):
-        for kind in ERRORS:
-            group = errors[errors.error == kind]
-            for cause in (cause for cause in CAUSES if objects[cause].notna().any()):
-                values = group[cause].fillna(UNDEFINED)
-                for value, n in values.value_counts().items():
-                    row = {"system": system, "error": kind, "cause": cause, "value": value, "n": int(n)}
-                    row["n_of_kind"] = len(group)
-                    rows.append(row | _share("share", values == value, group.patient, seed))
+    known = [cause for cause in CAUSES if objects[cause].notna().any()]
+    kinds = [(system, kind) for system in objects.system.unique() for kind in ERRORS]
+    for system, kind in kinds:
+        group = objects[(objects.system == system) & (objects.error == kind)]
+        for cause in known:
+            values = group[cause].fillna(UNDEFINED)
+            for value, n in values.value_counts().items():
+                row = {"system": system, "error": kind, "cause": cause, "value": value, "n": int(n)}
+                row["n_of_kind"] = len(group)
+                share = mean_with_interval("share", values == value, group.patient, pooled=True, seed=seed)
+                rows.append(row | share)
     columns = ["system", "error", "cause", "value", "n", "n_of_kind", "share", "share_low", "share_high"]
     return pd.DataFrame(rows, columns=columns)
 
@@ -152,16 +166,16 @@ def count_fusions(tumors: pd.DataFrame, patients: pd.DataFrame, seed: int) -> pd
     """A row a system: do touching tumours fuse (system C)?
 
     Columns: system, n_tumors, n_beside (another one within RIM_MM), n_fused (one predicted tumour covers it
-    and another one), fused_share of n_tumors with _low and _high, n_fusing (predicted tumours that do),
-    n_split (tumours that several predicted ones touch) and n_touching (painted on a phantom as several that
-    touch, one object in the labels; NaN elsewhere). `patients` has system and fusing, a count a case.
+    and another one), fused_share of n_tumors, n_fusing (predicted tumours that do), n_split (tumours that
+    several predicted ones touch) and n_touching (painted on a phantom as several that touch, one object in
+    the labels; NaN elsewhere). `patients` has system and fusing, a count a case.
     """
     rows = []
     for system, group in tumors.groupby("system", sort=False):
         row = {"system": system, "n_tumors": len(group)}
         row["n_beside"] = int((group.is_beside_tumor == True).sum())  # noqa: E712 (None where unknown)
         row["n_fused"] = int(group.is_fused.sum())
-        row |= _share("fused_share", group.is_fused.astype(bool), group.patient, seed)
+        row |= mean_with_interval("fused_share", group.is_fused, group.patient, pooled=True, seed=seed)
         row["n_fusing"] = int(patients.fusing[patients.system == system].sum())
         row["n_split"] = int((group.pieces > 1).sum())
         row["n_touching"] = (group.painted > 1).sum() if group.painted.notna().any() else np.nan
@@ -173,19 +187,14 @@ def volume_found(tumors: pd.DataFrame, seed: int) -> pd.DataFrame:
     """A row a system and kind of edge (diffuse, sharp): are diffuse edges under-segmented (system C)?
 
     Columns: system, edge, n_tumors, n_hit, hit_rate, and volume_found, the mean share of the volume of those
-    hit that is found; both with intervals over patients (_low, _high). Tumours of mixed or unknown edges
-    are left out.
+    hit that is found. Tumours of mixed or unknown edges are left out.
     """
-    rows = []
+    share, rows = partial(mean_with_interval, pooled=True, seed=seed), []
     for system, group in tumors.groupby("system", sort=False):
         for edge in ("diffuse", "sharp"):
             part = group[group.edge == edge]
             hit = part[part.hit.astype(bool)]
             row = {"system": system, "edge": edge, "n_tumors": len(part), "n_hit": len(hit)}
-            row |= _share("hit_rate", part.hit.astype(bool), part.patient, seed)
-            rows.append(row | _share("volume_found", hit.found_share, hit.patient, seed))
+            row |= share("hit_rate", part.hit, part.patient)
+            rows.append(row | share("volume_found", hit.found_share, hit.patient))
     return pd.DataFrame(rows)
-
-
-def _share(name: str, happened: pd.Series, patient: pd.Series, seed: int) -> dict[str, float]:
-    return mean_with_interval(name, happened, patient, pooled=True, seed=seed)

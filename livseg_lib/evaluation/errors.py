@@ -1,16 +1,8 @@
-"""Objects of errors: missed and false tumours, and what several systems share.
-
-Every tumour that a system missed or invented, as an object with what may explain it.
+"""Every tumour that a system missed or invented, with what may explain it, and what several systems share.
 
 A *false negative* is a true tumour of which no voxel is predicted, a *false positive* a predicted one that
 shares no voxel with a true one (`detect_lesions` at overlap 0 counts the same way). Tumours are label 2,
-connected by voxel faces, numbered as in `detection`.
-
-Errors that systems have in common: what all of them miss, what many of them take for a tumour.
-
-An error of one network is that network's; an error of all is the picture's, or the truth's.
-
-Which true tumour holds which of a phantom's painted lesions: those that touch are one object in labels.
+connected by voxel faces, numbered as in `lesions`.
 """
 
 from __future__ import annotations
@@ -24,39 +16,23 @@ import numpy as np
 import pandas as pd
 from scipy.ndimage import binary_erosion, find_objects
 
-from livseg_lib.evaluation.contrast import (
-    RIM_MM,
-    lesion_hits,
-    object_contrast,
-    object_size,
-    room_around,
-    within_reach,
-)
-from livseg_lib.evaluation.lesions import LesionOverlap, lesion_overlap
+from livseg_lib.evaluation.lesions import LesionOverlap, detected_pairs, lesion_overlap
 from livseg_lib.evaluation.masks import Box, require_label_volumes
 from livseg_lib.labels import BACKGROUND, LIVER, TUMOR, structure_mask
-from livseg_lib.postprocessing.components import label_components
+from livseg_lib.postprocessing.components import label_components, widened
 from livseg_lib.postprocessing.measures import axial_diameters
 
 FALSE_POSITIVE, FALSE_NEGATIVE = "false positive", "false negative"
 ERRORS = (FALSE_POSITIVE, FALSE_NEGATIVE)
 FEATURES = (
-    "voxels",
-    "volume_ml",
-    "diameter_mm",
-    "longest_diameter_mm",
-    "mean_hu",
-    "sd_hu",
-    "above_liver_hu",
-    "rim_hu",
-    "contrast_hu",
-    "border_distance_mm",
-    "outside_share",
-    "is_beside_tumor",
-    "is_really",
+    *("voxels", "volume_ml", "diameter_mm", "longest_diameter_mm", "mean_hu", "sd_hu", "above_liver_hu"),
+    *("rim_hu", "contrast_hu", "border_distance_mm", "outside_share", "is_beside_tumor", "is_really"),
     "neighbour",
 )
 """Of `describe_objects`, which tells what they are."""
+
+RIM_MM = 5.0
+"""Liver within this distance of a tumour is what a reader compares it with."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,19 +101,18 @@ def find_errors(prediction: np.ndarray, case: TrueCase) -> CaseErrors:
     """Compare integer labels (D, H, W) with a case. Raises InputError for arrays of other kinds or shapes."""
     require_label_volumes(prediction, case.labels)
     lesions = lesion_overlap(structure_mask(prediction, "tumor"), structure_mask(case.labels, "tumor"))
-    invented = np.flatnonzero(lesions.table[1:, 1:].sum(axis=1) == 0) + 1
+    invented = np.flatnonzero(lesions.untouched) + 1
     ids = np.zeros(lesions.n_prediction + 1, lesions.prediction_components.dtype)
     ids[invented] = invented
     components = ids[lesions.prediction_components]
     tumors = case.tumors.merge(lesion_hits(lesions).rename(columns={"lesion": "object"}), on="object")
     tumors = tumors.assign(is_fused=_fused(lesions), pieces=(lesions.table[1:, 1:] > 0).sum(axis=0))
     missed = tumors.loc[~tumors.hit, ["object", *FEATURES]]
-    objects = [
-        table.assign(error=error)
-        for error, table in zip(ERRORS, (describe_objects(components, case), missed), strict=True)
-    ]
+    sides = zip(ERRORS, (describe_objects(components, case), missed), strict=True)
+    tables = [table.assign(error=error) for error, table in sides]
+    filled = [table for table in tables if len(table)]  # empty ones would only change the types of columns
     return CaseErrors(
-        objects=_joined(objects)[["error", "object", *FEATURES]],
+        objects=pd.concat(filled or tables[:1], ignore_index=True)[["error", "object", *FEATURES]],
         tumors=tumors,
         fusing=int(((lesions.table[1:, 1:] > 0).sum(axis=1) > 1).sum()),
         predicted=lesions.n_prediction,
@@ -151,9 +126,19 @@ def _fused(lesions: LesionOverlap) -> np.ndarray:
     return touched[touched.sum(axis=1) > 1].sum(axis=0) > 0
 
 
-def _joined(tables: list[pd.DataFrame]) -> pd.DataFrame:
-    """All rows; empty tables would only change the types of columns."""
-    return pd.concat([table for table in tables if len(table)] or tables[:1], ignore_index=True)
+def lesion_hits(lesions: LesionOverlap) -> pd.DataFrame:
+    """A row a true tumour, in the order of its id: what a prediction found of it.
+
+    `found_share` of its voxels are predicted, 0 to 1; it is `hit` where that is more than nothing, and
+    `detected` where it belongs to a pair of IoU > 0.5 (as `detect_lesions` counts, system K).
+    """
+    found = lesions.table[1:, 1:].sum(axis=0) / lesions.reference_voxels[1:]
+    pairs, _ = detected_pairs(lesions)
+    detected = [lesion for pair in pairs for lesion in pair.reference_ids]
+    ids = np.arange(1, lesions.n_reference + 1)
+    return pd.DataFrame(
+        {"lesion": ids, "found_share": found, "hit": found > 0, "detected": np.isin(ids, detected)}
+    )
 
 
 def describe_objects(components: np.ndarray, case: TrueCase) -> pd.DataFrame:
@@ -176,21 +161,50 @@ def describe_objects(components: np.ndarray, case: TrueCase) -> pd.DataFrame:
             around = room_around(box, case.labels.shape, case.spacing, RIM_MM)
             inside = components[around] == number
             near = within_reach(inside, case.spacing, RIM_MM) & ~inside
-            rows.append({"object": number, **object_size(inside, case.spacing)})
-            rows[-1]["longest_diameter_mm"] = axial_diameters(inside, case.spacing_mm).longest_mm
-            rows[-1] |= _brightness(inside, near, case, around) | _place(inside, near, case, around)
-            rows[-1] |= _nature(inside, near, case, around)
+            row = {"object": number} | _size(inside, case) | _brightness(inside, near, case, around)
+            rows.append(row | _place(inside, near, case, around) | _nature(inside, near, case, around))
     return pd.DataFrame(rows, columns=["object", *FEATURES])
+
+
+def room_around(box: Box, shape: tuple[int, ...], spacing_mm: np.ndarray, reach_mm: float) -> Box:
+    """`box` with room for what lies within reach on every side; `box` itself where the spacing is unknown."""
+    return box if np.isnan(spacing_mm).any() else widened(box, shape, spacing_mm, reach_mm)
+
+
+def within_reach(inside: np.ndarray, spacing_mm: np.ndarray, reach_mm: float) -> np.ndarray:
+    """Mask of the voxels whose centres lie within `reach_mm` of one of an object's, its own among them.
+
+    Empty where the spacing is unknown (NaN).
+    """
+    if np.isnan(spacing_mm).any():
+        return np.zeros_like(inside)
+    return edt.edt(~inside, anisotropy=tuple(spacing_mm)) <= reach_mm
+
+
+def _size(inside: np.ndarray, case: TrueCase) -> dict:
+    voxels = int(inside.sum())
+    volume_ml = voxels * float(case.spacing.prod()) / 1000.0
+    return {
+        "voxels": voxels,
+        "volume_ml": volume_ml,
+        "diameter_mm": (6000.0 * volume_ml / np.pi) ** (1 / 3),
+        "longest_diameter_mm": axial_diameters(inside, case.spacing_mm).longest_mm,
+    }
 
 
 def _brightness(inside: np.ndarray, near: np.ndarray, case: TrueCase, box: Box) -> dict:
     if case.voxels is None:
         return {}
-    hu = case.voxels[box]
-    found = object_contrast(hu, inside, near & (case.labels[box] == LIVER))
-    mean = found.pop("tumor_hu")
-    values = {"mean_hu": mean, "sd_hu": float(hu[inside].std()), "above_liver_hu": mean - case.liver_hu}
-    return values | found
+    hu, rim = case.voxels[box], near & (case.labels[box] == LIVER)
+    mean_hu = float(hu[inside].mean())
+    rim_hu = float(hu[rim].mean()) if rim.any() else np.nan
+    return {
+        "mean_hu": mean_hu,
+        "sd_hu": float(hu[inside].std()),
+        "above_liver_hu": mean_hu - case.liver_hu,
+        "rim_hu": rim_hu,
+        "contrast_hu": rim_hu - mean_hu,
+    }
 
 
 def _place(inside: np.ndarray, near: np.ndarray, case: TrueCase, box: Box) -> dict:

@@ -94,6 +94,11 @@ class LesionOverlap:
         return self.table.sum(axis=0)
 
     @cached_property
+    def untouched(self) -> np.ndarray:
+        """Of each predicted tumour whether it shares no voxel with a reference one, bool (n_prediction,)."""
+        return self.table[1:, 1:].sum(axis=1) == 0
+
+    @cached_property
     def pairs(self) -> list[LesionPair]:
         """Every matched pair that touches at all, in the order of its predictions."""
         return _match(self.table[1:, 1:].tocoo())

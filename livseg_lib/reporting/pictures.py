@@ -279,7 +279,7 @@ def lesion_picture(
 ) -> tuple[np.ndarray, np.ndarray, str]:
     """(grey uint8, labels 0/1/2, title), both (h, w): the slice with most of the tumour, cut out around it.
 
-    `lesion` counts the face-connected tumours of the case from 1, as `describe_lesions` does. The cut is
+    `lesion` counts the face-connected tumours of the case from 1, as `lesion_hits` does. The cut is
     `field_mm` wide, less where the scan ends; without a known spacing it is the whole slice.
     """
     volume = case.read_volume()

@@ -20,7 +20,6 @@ from tqdm import tqdm
 
 from livseg_lib.datasets.case import Case
 from livseg_lib.datasets.phantom import Organ, is_phantom, painted_lesions, remake_organs
-from livseg_lib.evaluation.contrast import room_around
 from livseg_lib.evaluation.error_causes import BRIGHT_TEXTURE, LOW_CONTRAST, add_causes
 from livseg_lib.evaluation.errors import (
     FALSE_NEGATIVE,
@@ -29,6 +28,7 @@ from livseg_lib.evaluation.errors import (
     TrueCase,
     find_errors,
     match_painted,
+    room_around,
     shared_false_positives,
     shared_misses,
 )

@@ -25,15 +25,8 @@ import pandas as pd
 
 from livseg_lib.datasets.case import Case
 from livseg_lib.errors import InputError
-from livseg_lib.evaluation.contrast import (
-    CONTRAST_CLASSES,
-    contrast_class,
-    count_false_alarms,
-    describe_lesions,
-    lesion_hits,
-)
-from livseg_lib.evaluation.error_causes import count_bright_textures
-from livseg_lib.evaluation.errors import TrueCase
+from livseg_lib.evaluation.error_causes import CONTRAST_CLASSES, contrast_class, count_bright_textures
+from livseg_lib.evaluation.errors import TrueCase, lesion_hits
 from livseg_lib.evaluation.lesions import lesion_overlap
 from livseg_lib.evaluation.masks import dice, foreground_box, overlap_counts
 from livseg_lib.evaluation.statistics import (
@@ -58,8 +51,8 @@ class LossStudy:
     """What the networks of each loss found; the same columns whether at all thresholds or at one."""
 
     lesions: pd.DataFrame
-    """A row a loss, threshold and true tumour: loss, part, patient, case, threshold, then the columns of
-    `describe_lesions`, contrast (its class) and those of `lesion_hits`."""
+    """A row a loss, threshold and true tumour: loss, part, patient, case, threshold, volume_ml,
+    diameter_mm and contrast_hu of `describe_objects`, contrast (its class) and those of `lesion_hits`."""
     patients: pd.DataFrame
     """A row a loss, threshold and case: loss, part, patient, case, threshold, dice, false_alarms, and
     bright_false_alarms, how many of those are bright textures."""
@@ -123,9 +116,10 @@ def _score_case(
     """Rows of `LossStudy.lesions` and `.patients` for one case."""
     volume = case.read_volume()
     labels = case.read_labels(volume)
-    described = describe_lesions(volume.voxels, labels, volume.spacing_mm)
+    true = TrueCase(labels, volume.spacing_mm, volume.voxels)
+    described = true.tumors[["object", "voxels", "volume_ml", "diameter_mm", "contrast_hu"]].astype(float)
+    described = described.astype({"object": int, "voxels": int}).rename(columns={"object": "lesion"})
     described["contrast"] = contrast_class(described.contrast_hu)
-    liver_hu = TrueCase(labels, volume.spacing_mm, volume.voxels).liver_hu
     recipe, pictures = Recipe.of_case(folder / case.case_id), stored_pictures(folder, case.case_id)
     lesions, patients = [], []
     for loss, network in networks.items():
@@ -133,7 +127,7 @@ def _score_case(
         for threshold in thresholds:
             cut = {name: threshold if name == "tumor" else LIVER_THRESHOLD for name in structures}
             prediction = labels_from_planes(planes, volume, recipe, cut)
-            hits, scores = _score_tumors(prediction, labels, volume.voxels, liver_hu)
+            hits, scores = _score_tumors(prediction, labels, volume.voxels, true.liver_hu)
             who = {"loss": loss, "patient": case.patient, "case": case.case_id, "threshold": threshold}
             lesions.append(described.merge(hits, on="lesion").assign(**who))
             patients.append({**who, **scores})
@@ -149,7 +143,7 @@ def _score_tumors(
     overlap = lesion_overlap(predicted, present)
     score = float(np.nan_to_num(dice(overlap_counts(predicted, present)), nan=1.0))
     bright = count_bright_textures(overlap, hu[box], liver_hu)
-    alarms = {"false_alarms": count_false_alarms(overlap), "bright_false_alarms": bright}
+    alarms = {"false_alarms": int(overlap.untouched.sum()), "bright_false_alarms": bright}
     return lesion_hits(overlap), {"dice": score, **alarms}
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from livseg_lib.evaluation.contrast import CONTRAST_EDGES_HU
-from livseg_lib.evaluation.error_causes import BRIGHT_HU, BRIGHT_TEXTURE, TEXTURE_SD_HU
+from livseg_lib.evaluation.error_causes import BRIGHT_HU, BRIGHT_TEXTURE, CONTRAST_EDGES_HU, TEXTURE_SD_HU
 from livseg_lib.evaluation.errors import FALSE_NEGATIVE, FALSE_POSITIVE
 from livseg_lib.evaluation.statistics import verdict
 from livseg_lib.reporting.wording import p_words

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from livseg_lib.evaluation.contrast import CONTRAST_CLASSES, CONTRAST_EDGES_HU
+from livseg_lib.evaluation.error_causes import CONTRAST_CLASSES, CONTRAST_EDGES_HU
 from livseg_lib.evaluation.errors import FALSE_NEGATIVE, FALSE_POSITIVE
 from livseg_lib.reporting.style import (
     BLACK,

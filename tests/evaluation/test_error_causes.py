@@ -8,6 +8,7 @@ import pytest
 
 from livseg_lib.evaluation.error_causes import (
     add_causes,
+    contrast_class,
     count_bright_textures,
     count_causes,
     count_classes,
@@ -152,3 +153,9 @@ def test_the_fast_count_of_bright_textures_says_what_the_objects_say():
     assert count_bright_textures(overlap, hu, case.liver_hu) == slow == 1
     nothing = lesion_overlap(np.zeros(shape, bool), truth == 2)
     assert count_bright_textures(nothing, hu, case.liver_hu) == 0
+
+
+def test_contrast_classes_take_bright_and_dark_alike_and_edges_upwards():
+    contrast = pd.Series([0.0, -19.9, 20.0, -39.0, 40.0, -80.0, np.nan])
+    expected = ["low", "low", "middle", "middle", "high", "high"]
+    assert list(contrast_class(contrast)[:6]) == expected and pd.isna(contrast_class(contrast)[6])

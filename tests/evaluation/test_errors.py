@@ -1,0 +1,338 @@
+"""Errors and tumours one by one: what was planted comes back with features known by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from livseg_lib.errors import InputError
+from livseg_lib.evaluation.errors import (
+    FEATURES,
+    TrueCase,
+    find_errors,
+    lesion_hits,
+    match_painted,
+    shared_false_positives,
+    shared_misses,
+)
+from livseg_lib.evaluation.lesions import detect_lesions, lesion_overlap
+from livseg_lib.postprocessing.components import label_components
+
+SPACING_MM = (5.0, 1.0, 1.0)
+SHAPE = (10, 60, 60)
+NAMES = {0: "fat", 1: "liver", 2: "tumor", 3: "cyst", 4: "gallbladder"}
+
+DARK, FAINT, BESIDE = np.s_[2:4, 10:20, 10:20], np.s_[6:8, 40:46, 40:46], np.s_[2:4, 10:20, 23:26]
+CYST, OUTSIDE, ACROSS = np.s_[5:7, 12:16, 30:34], np.s_[4:5, 56:58, 20:30], np.s_[4:6, 30:34, 2:8]
+
+
+def labels_of(*boxes, value: int = 2) -> np.ndarray:
+    labels = np.zeros(SHAPE, np.uint8)
+    for each in boxes:
+        labels[each] = value
+    return labels
+
+
+@pytest.fixture
+def case() -> TrueCase:
+    """A liver of 100 HU (rows and columns 4 to 54) in fat of -100, three tumours, a cyst beside nothing."""
+    labels = np.zeros(SHAPE, np.uint8)
+    labels[1:9, 4:55, 4:55] = 1
+    hu = np.where(labels == 1, 100, -100).astype(np.int16)
+    organs = labels.copy()
+    for tumor, value in ((DARK, 60), (FAINT, 90), (BESIDE, 140)):
+        labels[tumor], organs[tumor], hu[tumor] = 2, 2, value
+    organs[CYST], hu[CYST] = 3, 10
+    organs[4:5, 55:60, 15:35] = 4
+    return TrueCase(labels, SPACING_MM, hu, organs, NAMES)
+
+
+def prediction_of(case: TrueCase) -> np.ndarray:
+    """DARK found by one voxel, the others missed; three inventions."""
+    found = np.where(case.labels > 0, 1, 0).astype(np.uint8)
+    found[2, 10, 10] = 2
+    return np.maximum(found, labels_of(CYST, OUTSIDE, ACROSS))
+
+
+def test_errors_are_those_that_share_no_voxel_at_all(case):
+    errors = find_errors(prediction_of(case), case)
+    counts = detect_lesions(prediction_of(case), case.labels, overlap=0)
+    assert errors.objects.error.value_counts().to_dict() == {"false positive": 3, "false negative": 2}
+    assert (counts.false_positives, counts.false_negatives) == (3, 2)
+    assert list(errors.objects.columns) == ["error", "object", *FEATURES]
+    assert (errors.false_positives == (labels_of(CYST, OUTSIDE, ACROSS) == 2)).all()
+    assert errors.predicted == 4 and list(errors.tumors.hit) == [True, False, False]
+    assert errors.tumors.found_share[0] == 1 / 200
+
+
+def test_brightness_is_measured_against_the_liver_and_against_the_rim(case):
+    objects = find_errors(prediction_of(case), case).objects.set_index("is_really")
+    cyst, outside = objects.loc["cyst"], objects.loc["gallbladder"]
+    assert (cyst.mean_hu, cyst.sd_hu, cyst.above_liver_hu) == (10, 0, -90)
+    assert (cyst.rim_hu, cyst.contrast_hu) == (100, 90)
+    assert outside.above_liver_hu == -200 and outside.rim_hu == 100  # two pixels beside the liver
+    across = objects.loc["liver"]
+    assert across.mean_hu == pytest.approx(100 * (4 - 2) / 6)  # four of its six columns are liver
+    assert across.sd_hu == pytest.approx(np.std([100] * 4 + [-100] * 2))
+
+
+def test_missed_tumours_have_the_contrast_of_tumours(case):
+    errors = find_errors(prediction_of(case), case)
+    assert list(errors.tumors.contrast_hu) == [40, -40, 10]
+    missed = errors.objects[errors.objects.error == "false negative"]
+    assert list(missed.contrast_hu) == [-40, 10] and list(missed.volume_ml) == [60 * 5 / 1000, 72 * 5 / 1000]
+
+
+def test_size_in_millimetres(case):
+    cyst = find_errors(prediction_of(case), case).objects.set_index("is_really").loc["cyst"]
+    assert cyst.voxels == 32 and cyst.volume_ml == pytest.approx(32 * 5 / 1000)
+    assert cyst.diameter_mm == pytest.approx((6 * 160 / np.pi) ** (1 / 3))
+    assert cyst.longest_diameter_mm == pytest.approx(np.hypot(4, 4), abs=1.5)  # 4 x 4 pixels of 1 mm
+
+
+def test_place_is_the_way_to_the_border_and_the_share_outside(case):
+    objects = find_errors(prediction_of(case), case).objects.set_index("is_really")
+    assert objects.loc["cyst"].outside_share == 0
+    # the border voxels above are those of row 4 and of slices 1 and 8: 8 mm to the row, 10 to a slice
+    assert objects.loc["cyst"].border_distance_mm == 8
+    assert (
+        objects.loc["gallbladder"].outside_share == 1 and objects.loc["gallbladder"].border_distance_mm == 2
+    )
+    assert objects.loc["liver"].outside_share == pytest.approx(2 / 6)
+    assert objects.loc["liver"].border_distance_mm == 0
+
+
+def test_the_end_of_the_scan_is_no_border():
+    labels = np.ones(SHAPE, np.uint8)
+    labels[:, 30:] = 0
+    case = TrueCase(labels, SPACING_MM, np.zeros(SHAPE, np.int16))
+    found = find_errors(labels_of(np.s_[0:1, 0:2, 0:2]), case).objects.iloc[0]
+    assert found.border_distance_mm == 28  # from row 1 to row 29
+
+
+def test_neighbours_are_what_most_of_the_rim_is_besides_liver(case):
+    errors = find_errors(prediction_of(case), case)
+    objects = errors.objects.set_index("is_really")
+    assert objects.loc["cyst"].neighbour == "none" and objects.loc["liver"].neighbour == "fat"
+    assert objects.loc["gallbladder"].neighbour in ("gallbladder", "fat")
+    tumors = errors.tumors
+    assert list(tumors.is_beside_tumor) == [True, True, False]  # 3 mm apart; FAINT is by itself
+    assert list(tumors.neighbour[:2]) == ["tumor", "tumor"] and (tumors.is_really == "tumor").all()
+
+
+def test_a_blob_over_two_tumours_fuses_them_and_two_blobs_split_one(case):
+    blob = labels_of(np.s_[2:4, 12:14, 12:26])
+    errors = find_errors(blob, case)
+    assert errors.fusing == 1 and list(errors.tumors.is_fused) == [True, True, False]
+    assert not (errors.objects.error == "false positive").any()
+    split = find_errors(labels_of(np.s_[2, 10:12, 10:20], np.s_[2, 15:17, 10:20]), case)
+    assert list(split.tumors.pieces) == [2, 0, 0]
+    assert split.fusing == 0 and not split.tumors.is_fused.any()
+
+
+def test_nothing_predicted_and_nothing_to_find(case):
+    nothing = find_errors(np.zeros(SHAPE, np.uint8), case)
+    assert list(nothing.objects.error) == ["false negative"] * 3 and nothing.predicted == 0
+    healthy = TrueCase(np.minimum(case.labels, 1), SPACING_MM, case.voxels)
+    assert find_errors(healthy.labels, healthy).objects.empty
+    invented = find_errors(labels_of(CYST), healthy)
+    assert list(invented.objects.error) == ["false positive"] and invented.tumors.empty
+    assert invented.objects.is_really.isna().all()  # nobody knows
+
+
+def test_pictures_have_neither_hu_nor_millimetres(case):
+    pictures = TrueCase(case.labels, (np.nan,) * 3)
+    objects = find_errors(prediction_of(case), pictures).objects
+    unknown = ["volume_ml", "diameter_mm", "longest_diameter_mm", "mean_hu", "contrast_hu", "above_liver_hu"]
+    assert objects[[*unknown, "border_distance_mm", "is_beside_tumor", "neighbour"]].isna().all(axis=None)
+    assert sorted(objects.outside_share) == [0, 0, 0, 2 / 6, 1] and (objects.voxels > 0).all()
+
+
+def test_without_a_liver_there_is_no_border(case):
+    bare = TrueCase(labels_of(DARK), SPACING_MM, case.voxels)
+    assert bare.border_mm[DARK].min() == 0  # a tumour is liver too
+    empty = TrueCase(np.zeros(SHAPE, np.uint8), SPACING_MM, case.voxels)
+    found = find_errors(labels_of(CYST), empty).objects.iloc[0]
+    assert np.isnan(found.above_liver_hu) and np.isnan(found.rim_hu) and found.outside_share == 1
+    assert found.border_distance_mm == np.inf
+
+
+def test_other_shapes_are_refused(case):
+    with pytest.raises(InputError, match="shape"):
+        find_errors(np.zeros((2, 3, 4), np.uint8), case)
+
+
+BALLS_SHAPE = (12, 60, 60)
+
+
+def ball(center_mm: tuple[float, float, float], radius_mm: float) -> np.ndarray:
+    """Mask of voxels whose centres lie within the radius, on the anisotropic grid."""
+    axes = np.meshgrid(
+        *(np.arange(n) * s for n, s in zip(BALLS_SHAPE, SPACING_MM, strict=True)), indexing="ij"
+    )
+    return sum((axis - c) ** 2 for axis, c in zip(axes, center_mm, strict=True)) <= radius_mm**2
+
+
+def described(hu: np.ndarray, labels: np.ndarray, spacing_mm) -> pd.DataFrame:
+    return TrueCase(labels, spacing_mm, hu).tumors
+
+
+@pytest.fixture
+def planted():
+    """A liver of 100 HU with a dark ball (70) and a bright one (115), beside a background of -100."""
+    labels, hu = np.zeros(BALLS_SHAPE, np.uint8), np.full(BALLS_SHAPE, -100, np.int16)
+    labels[:, 2:58, 2:58], hu[:, 2:58, 2:58] = 1, 100
+    for center, radius, value in (((25, 20, 20), 10, 70), ((25, 40, 42), 6, 115)):
+        mask = ball(center, radius)
+        labels[mask], hu[mask] = 2, value
+    return hu, labels
+
+
+def test_planted_balls_have_their_size_and_contrast(planted):
+    hu, labels = planted
+    found = described(hu, labels, SPACING_MM)
+    assert list(found.object) == [1, 2]
+    assert list(found.contrast_hu) == [100 - 70, 100 - 115]
+    assert list(found.rim_hu) == [100, 100] and list(found.mean_hu) == [70, 115]
+    voxels = int(ball((25, 20, 20), 10).sum())
+    assert found.voxels[0] == voxels and found.volume_ml[0] == pytest.approx(voxels * 5 / 1000)
+    assert found.diameter_mm[0] == pytest.approx(20, rel=0.05)  # of a ball drawn in 5 mm slices
+    assert found.diameter_mm[1] == pytest.approx(12, rel=0.08)
+
+
+def test_the_rim_is_measured_in_millimetres_along_each_axis():
+    labels, hu = np.ones((7, 21, 21), np.uint8), np.zeros((7, 21, 21), np.int16)
+    labels[3, 10, 10] = 2
+    hu[2, 10, 10], hu[1, 10, 10] = 300, 3000  # one slice away is 5 mm, two are 10
+    hu[3, 10, 15], hu[3, 10, 16] = 60, 3000  # five pixels away are 5 mm, six are 6
+    found = described(hu, labels, SPACING_MM).iloc[0]
+    in_plane = sum(0 < y * y + x * x <= 25 for y in range(-5, 6) for x in range(-5, 6))
+    assert found.rim_hu == pytest.approx(
+        (300 + 60) / (in_plane + 2)
+    )  # its slice, and one voxel on either side
+
+
+def test_other_tumours_and_what_is_no_liver_are_not_in_the_rim(planted):
+    hu, labels = planted
+    neighbour = ball((25, 20, 35), 3)
+    neighbour &= labels == 1
+    labels[neighbour], hu[neighbour] = 2, -500
+    assert described(hu, labels, SPACING_MM).contrast_hu.iloc[0] == 30
+    labels[:, :, :12] = 0  # the liver now ends at the tumour's side, beyond it are -100 HU
+    hu[:, :, :12][labels[:, :, :12] == 0] = -100
+    assert described(hu, labels, SPACING_MM).rim_hu.iloc[0] == 100
+
+
+def test_without_liver_or_spacing_the_contrast_is_undefined():
+    labels, hu = np.zeros((3, 9, 9), np.uint8), np.full((3, 9, 9), 50, np.int16)
+    labels[1, 4, 4] = 2
+    bare = described(hu, labels, SPACING_MM).iloc[0]
+    assert np.isnan(bare.rim_hu) and np.isnan(bare.contrast_hu) and bare.mean_hu == 50
+    labels[labels == 0] = 1
+    pictures = described(hu, labels, (np.nan, np.nan, np.nan)).iloc[0]
+    assert np.isnan([pictures.contrast_hu, pictures.volume_ml, pictures.diameter_mm]).all()
+    assert described(hu, np.ones_like(labels), SPACING_MM).empty
+
+
+def test_a_tumour_at_the_volumes_corner_is_described():
+    labels, hu = np.ones((4, 8, 8), np.uint8), np.full((4, 8, 8), 90, np.int16)
+    labels[0, 0, 0], hu[0, 0, 0] = 2, 40
+    assert described(hu, labels, SPACING_MM).contrast_hu.iloc[0] == 50
+
+
+def boxes(*given) -> np.ndarray:
+    labels = np.zeros((4, 20, 20), np.uint8)
+    for box in given:
+        labels[box] = 2
+    return labels
+
+
+def test_hits_and_false_alarms_against_hand_counts():
+    # three tumours of 8 voxels: one found whole, one touched at a quarter, one missed; one invented
+    reference = boxes(np.s_[1:3, 2:4, 2:4], np.s_[1:3, 2:4, 10:12], np.s_[1:3, 10:12, 2:4])
+    prediction = boxes(np.s_[1:3, 2:4, 2:4], np.s_[1:3, 2, 11:15], np.s_[1:3, 16:18, 16:18])
+    lesions = lesion_overlap(prediction == 2, reference == 2)
+    hits = lesion_hits(lesions)
+    assert list(hits.found_share) == [1, 0.25, 0]
+    assert list(hits.hit) == [True, True, False] and list(hits.detected) == [True, False, False]
+    assert lesions.untouched.sum() == 1
+    assert hits.detected.sum() == detect_lesions(prediction, reference).true_positives
+
+
+def test_hits_where_one_side_is_empty():
+    one = boxes(np.s_[1:3, 2:4, 2:4]) == 2
+    nothing = np.zeros_like(one)
+    missed = lesion_overlap(nothing, one)
+    assert not lesion_hits(missed).hit.any() and missed.untouched.sum() == 0
+    invented = lesion_overlap(one, nothing)
+    assert lesion_hits(invented).empty and invented.untouched.sum() == 1
+    assert lesion_hits(invented).hit.dtype == bool  # tables of several patients are joined
+
+
+SHARED_SHAPE = (6, 40, 40)
+FIRST, SECOND = np.s_[2:4, 4:8, 4:8], np.s_[2:4, 20:24, 20:24]
+HERE, THERE = np.s_[1:3, 30:36, 2:8], np.s_[1:3, 30:36, 20:26]
+
+
+def shared_labels(*boxes) -> np.ndarray:
+    found = np.ones(SHARED_SHAPE, np.uint8)
+    for each in boxes:
+        found[each] = 2
+    return found
+
+
+@pytest.fixture
+def errors():
+    """Three systems: all miss SECOND, two find FIRST; HERE is marked by all, THERE by one."""
+    case = TrueCase(shared_labels(FIRST, SECOND), SPACING_MM, np.zeros(SHARED_SHAPE, np.int16))
+    shifted = np.s_[1:3, 32:38, 2:8]
+    predictions = {
+        "a": shared_labels(FIRST, HERE, THERE),
+        "b": shared_labels(FIRST, HERE),
+        "c": shared_labels(shifted),
+    }
+    return case, {system: find_errors(each, case) for system, each in predictions.items()}
+
+
+def test_who_misses_what(errors):
+    _, found = errors
+    missed = shared_misses({system: each.tumors for system, each in found.items()}).set_index("object")
+    assert list(missed.n_wrong) == [1, 3] and list(missed.wrong_systems) == ["c", "a, b, c"]
+    assert (missed.n_systems == 3).all() and (missed.error == "false negative").all()
+
+
+def test_a_shared_place_is_where_enough_systems_agree_voxel_by_voxel(errors):
+    case, found = errors
+    masks = {system: each.false_positives for system, each in found.items()}
+    [place] = shared_false_positives(masks, case, least=2).itertuples()
+    assert (place.n_wrong, place.wrong_systems, place.voxels) == (3, "a, b, c", 2 * 6 * 6)
+    [core] = shared_false_positives(masks, case, least=3).itertuples()
+    assert core.voxels == 2 * 4 * 6
+    assert shared_false_positives(masks, case, least=4).empty
+    alone = shared_false_positives(masks, case, least=1)
+    assert sorted(alone.n_wrong) == [1, 3]
+
+
+def painted(*rows) -> pd.DataFrame:
+    names = ["diameter_mm", "diffuse", "center_d_mm", "center_h_mm", "center_w_mm"]
+    return pd.DataFrame(rows, columns=names)
+
+
+def test_painted_lesions_find_their_tumour():
+    components, _ = label_components(shared_labels(FIRST, SECOND) == 2)
+    rows = painted(
+        (4, True, 10.0, 5.5, 5.5),
+        (4, False, 10.0, 6.5, 6.5),
+        (6, False, 10.0, 25.0, 22.0),
+        (3, True, 0, 38, 38),
+    )
+    found = match_painted(components, SPACING_MM, rows).set_index("object")
+    assert list(found.painted) == [2, 1] and list(found.edge) == ["mixed", "sharp"]
+    box = components[1:, 2:, 3:]
+    pd.testing.assert_frame_equal(
+        match_painted(box, SPACING_MM, rows, corner=(1, 2, 3)).set_index("object"), found
+    )
+    none = match_painted(components, SPACING_MM, rows[:0])
+    assert list(none.edge) == ["unknown", "unknown"] and list(none.painted) == [0, 0]
+    assert match_painted(np.zeros(SHARED_SHAPE, int), SPACING_MM, rows).empty

@@ -1,0 +1,403 @@
+"""Overlap and surfaces of two masks: by hand, by properties, and against libraries that others wrote."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+from sklearn import metrics
+
+from livseg_lib.errors import InputError
+from livseg_lib.evaluation import masks
+from livseg_lib.evaluation.masks import (
+    assd,
+    foreground_box,
+    hd95,
+    msd,
+    surface_dice,
+    surface_distances,
+    surface_voxels,
+)
+
+
+def random_pair(seed: int, *, overlapping: bool = False) -> np.ndarray:
+    """Two masks, bool (2, 12, 13, 14), of some boxes each; `overlapping` ones share a box at least."""
+    rng = np.random.default_rng(seed)
+    pair = np.zeros((2, 12, 13, 14), bool)
+    pair[:, 4:6, 4:7, 4:8] = overlapping
+    for mask in pair:
+        for corner in rng.integers(0, 9, (rng.integers(1, 4), 3)):
+            mask[tuple(slice(a, a + n) for a, n in zip(corner, rng.integers(1, 6, 3), strict=True))] = True
+    return pair
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    array_shapes(min_dims=2, max_dims=3, max_side=6).flatmap(
+        lambda shape: st.tuples(*[arrays(np.uint8, shape, elements=st.integers(0, 1))] * 2)
+    )
+)
+def test_box_is_the_smallest_that_holds_both(pair):
+    points = np.argwhere(pair[0] | pair[1])
+    box = foreground_box(*pair)
+    if len(points) == 0:
+        assert pair[0][box].size == 0
+    else:
+        assert [(s.start, s.stop) for s in box] == list(zip(points.min(0), points.max(0) + 1, strict=True))
+
+
+OVERLAP_SCORES = (
+    masks.dice,
+    masks.jaccard,
+    masks.voe,
+    masks.rvd,
+    masks.precision,
+    masks.recall,
+    masks.pixel_accuracy,
+)
+mask_pairs = array_shapes(min_dims=3, max_dims=3, max_side=5).flatmap(
+    lambda shape: st.tuples(arrays(bool, shape), arrays(bool, shape))
+)
+
+
+def test_hand_values():
+    prediction, reference = np.zeros((2, 1, 1, 10), bool)
+    prediction[0, 0, :4], reference[0, 0, 1:7] = True, True  # 4 and 6 voxels, 3 in common, 3 in neither
+    counts = masks.overlap_counts(prediction, reference)
+    assert counts == (3, 1, 3, 3)
+    found = [score(counts) for score in OVERLAP_SCORES]
+    assert found == pytest.approx([6 / 10, 3 / 7, 4 / 7, -2 / 6, 3 / 4, 3 / 6, 6 / 10])
+    assert all(isinstance(value, float) for value in found)
+
+
+@settings(max_examples=60, deadline=None)
+@given(mask_pairs)
+def test_agrees_with_scikit_learn(pair):
+    prediction, reference = pair
+    counts = masks.overlap_counts(prediction, reference)
+    flat = reference.ravel(), prediction.ravel()
+    expected = {
+        masks.dice: metrics.f1_score(*flat, zero_division=np.nan),
+        masks.jaccard: metrics.jaccard_score(*flat, zero_division=0)
+        if counts.prediction + counts.reference
+        else np.nan,
+        masks.precision: metrics.precision_score(*flat, zero_division=np.nan),
+        masks.recall: metrics.recall_score(*flat, zero_division=np.nan),
+        masks.pixel_accuracy: metrics.accuracy_score(*flat),
+    }
+    for score, value in expected.items():
+        np.testing.assert_allclose(score(counts), value)
+
+
+@settings(max_examples=60, deadline=None)
+@given(mask_pairs)
+def test_exchange_and_flips(pair):
+    prediction, reference = pair
+    counts, exchanged = (
+        masks.overlap_counts(prediction, reference),
+        masks.overlap_counts(reference, prediction),
+    )
+    flipped = masks.overlap_counts(prediction[::-1, :, ::-1], reference[::-1, :, ::-1])
+    for symmetric in (masks.dice, masks.jaccard, masks.voe, masks.pixel_accuracy):
+        np.testing.assert_equal(symmetric(counts), symmetric(exchanged))
+    np.testing.assert_equal(masks.precision(counts), masks.recall(exchanged))
+    assert flipped == counts
+    np.testing.assert_allclose(masks.jaccard(counts), masks.dice(counts) / (2 - masks.dice(counts)))
+
+
+def test_undefined_is_nan():
+    empty, full = np.zeros((2, 2, 2), bool), np.ones((2, 2, 2), bool)
+    both_empty = masks.overlap_counts(empty, empty)
+    assert [np.isnan(score(both_empty)) for score in OVERLAP_SCORES] == [True] * 6 + [False]
+    surplus, missed = masks.overlap_counts(full, empty), masks.overlap_counts(empty, full)
+    assert np.isnan([masks.recall(surplus), masks.rvd(surplus), masks.precision(missed)]).all()
+    assert [
+        masks.dice(surplus),
+        masks.dice(missed),
+        masks.precision(surplus),
+        masks.recall(missed),
+        masks.rvd(missed),
+    ] == [
+        0,
+        0,
+        0,
+        0,
+        -1,
+    ]
+
+
+def test_counts_along_axes_are_those_of_each_plane():
+    rng = np.random.default_rng(0)
+    prediction, reference = rng.random((2, 5, 6, 7)) < 0.4
+    counts = masks.overlap_counts(prediction, reference, axis=(1, 2))
+    for k in range(5):
+        assert masks.overlap_counts(prediction[k], reference[k]) == tuple(c[k] for c in counts)
+        assert masks.dice(counts)[k] == masks.dice(masks.overlap_counts(prediction[k], reference[k]))
+
+
+@pytest.mark.parametrize(
+    ("prediction", "reference", "problem"),
+    [
+        (np.zeros((2, 2, 2), bool), np.zeros((2, 2, 3), bool), r"shape \(2, 2, 2\)"),
+        (np.zeros((2, 2, 2), np.uint8), np.zeros((2, 2, 2), bool), "uint8, not a boolean"),
+    ],
+)
+def test_other_arrays_are_refused(prediction, reference, problem):
+    with pytest.raises(InputError, match=problem):
+        masks.overlap_counts(prediction, reference)
+
+
+SHAPE = (12, 14, 16)
+SPACING = (2.5, 0.7, 0.9)
+SCORES = (masks.assd, masks.rmsd, masks.msd)
+
+
+def box(*slices) -> np.ndarray:
+    mask = np.zeros(SHAPE, bool)
+    mask[slices] = True
+    return mask
+
+
+def scores(prediction, reference, spacing=SPACING) -> list[float]:
+    distances = masks.surface_distances(prediction, reference, spacing)
+    return [score(distances) for score in SCORES]
+
+
+def test_surface_of_a_cube_is_its_shell():
+    cube = box(np.s_[2:7], np.s_[2:7], np.s_[2:7])
+    assert masks.surface_voxels(cube).sum() == 5**3 - 3**3
+    np.testing.assert_array_equal(cube ^ masks.surface_voxels(cube), box(np.s_[3:6], np.s_[3:6], np.s_[3:6]))
+
+
+def test_eighteen_neighbours_decide_what_is_surface():
+    block = np.ones((5, 5, 5), bool)
+    for hole, expected in (((1, 1, 1), False), ((1, 1, 2), True), ((1, 2, 2), True)):  # corner, edge, face
+        holed = block.copy()
+        holed[hole] = False
+        assert masks.surface_voxels(holed)[2, 2, 2] == expected
+
+
+def test_outside_the_volume_is_background():
+    assert masks.surface_voxels(np.ones((3, 3, 3), bool)).sum() == 26
+
+
+@pytest.mark.parametrize(("axis", "steps"), [(0, 1), (1, 2), (2, 3)])
+def test_two_voxels_apart_along_one_axis(axis, steps):
+    one, other = np.zeros((2, *SHAPE), bool)
+    one[5, 5, 5] = True
+    other[tuple(5 + steps * (a == axis) for a in range(3))] = True
+    assert scores(one, other) == pytest.approx([steps * SPACING[axis]] * 3)
+
+
+def test_hand_values_of_a_plate_with_a_bump():
+    plate = box(np.s_[3], np.s_[4:7], np.s_[4:7])  # 9 voxels, all surface
+    bumped = plate | box(np.s_[5], np.s_[5], np.s_[5])  # one more, two slices of 2.5 mm above the middle
+    # 10 + 9 surface voxels; the only distance is that of the bump, 5 mm.
+    assert scores(bumped, plate) == pytest.approx([5 / 19, np.sqrt(25 / 19), 5])
+
+
+def test_shifted_box_by_hand():
+    # A bar of one voxel's cross-section, 4 voxels of 0.9 mm long, shifted by 2: two voxels of each stick out.
+    bar, shifted = box(np.s_[1], np.s_[1], np.s_[2:6]), box(np.s_[1], np.s_[1], np.s_[4:8])
+    out = np.array([0.9, 1.8, 0.9, 1.8])
+    assert scores(bar, shifted) == pytest.approx([out.sum() / 8, np.sqrt((out**2).sum() / 8), 1.8])
+
+
+def brute_force(prediction, reference, spacing) -> list[float]:
+    """Every border voxel against every other; neighbours looked up one by one."""
+    points = []
+    for mask in (prediction, reference):
+        padded = np.pad(mask, 1)
+        offsets = [np.array(o) - 1 for o in np.ndindex(3, 3, 3) if np.abs(np.array(o) - 1).sum() <= 2]
+        points.append([v for v in np.argwhere(mask) if not all(padded[tuple(v + 1 + o)] for o in offsets)])
+    gaps = np.linalg.norm((np.array(points[0])[:, None] - np.array(points[1])[None]) * spacing, axis=-1)
+    nearest = np.concatenate([gaps.min(axis=1), gaps.min(axis=0)])
+    return [nearest.mean(), np.sqrt((nearest**2).mean()), nearest.max()]
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_agrees_with_brute_force(seed):
+    pair = random_pair(seed)
+    assert scores(*pair) == pytest.approx(brute_force(*pair, SPACING))
+
+
+def test_unknown_spacing_gives_nan_and_impossible_spacing_an_error():
+    cube = box(np.s_[2:7], np.s_[2:7], np.s_[2:7])
+    assert np.isnan(scores(cube, cube, (np.nan, 1, 1))).all()
+    for spacing in ((0, 1, 1), (1, 1), (1, -1, 1)):
+        with pytest.raises(InputError, match="spacing_mm"):
+            masks.surface_distances(cube, cube, spacing)
+
+
+def bar(start: int, length: int, size: int = 40) -> np.ndarray:
+    """A bar of one voxel's cross-section along the last axis."""
+    mask = np.zeros((3, 3, size), bool)
+    mask[1, 1, start : start + length] = True
+    return mask
+
+
+def test_surface_dice_of_a_shifted_bar_by_hand():
+    # Of 2 x 10 voxels, all surface, three of each stick out: by 0.9, 1.8 and 2.7 mm.
+    distances = surface_distances(bar(5, 10), bar(8, 10), SPACING)
+    for tolerance_mm, out in ((0.0, 3), (0.5, 3), (1.0, 2), (2.0, 1), (2.7, 0), (5.0, 0)):
+        assert surface_dice(distances, tolerance_mm) == pytest.approx((20 - 2 * out) / 20)
+
+
+def test_hd95_by_hand():
+    # 100 voxels against the same and 10 more, 0.9 to 9 mm away: with 210 distances rank 0.95 * 209 = 198.55.
+    distances = surface_distances(bar(5, 110, 130), bar(5, 100, 130), SPACING)
+    assert np.count_nonzero(distances.both) == 10
+    assert hd95(distances) == 0  # rank 199 of 210 is the last that is 0
+    shorter = surface_distances(bar(5, 110, 130), bar(5, 99, 130), SPACING)
+    assert 0 < hd95(shorter) < 0.9  # rank 197.6 of 209, between the last 0 and the first 0.9
+    assert msd(shorter) == pytest.approx(11 * 0.9)
+
+
+def test_a_distance_equal_to_the_tolerance_is_within_it():
+    for step_mm, steps in ((0.6, 4), (0.8, 3), (0.8, 6), (0.85, 4)):  # in float32 a little more than that
+        one, other = np.zeros((2, 1, 1, 30), bool)
+        one[..., 3], other[..., 3 + steps] = True, True
+        distances = surface_distances(one, other, (1.0, 1.0, step_mm))
+        assert surface_dice(distances, step_mm * steps) == 1
+        assert surface_dice(distances, step_mm * steps * 0.999) == 0
+
+
+@pytest.mark.parametrize(("predicted", "present"), [(0, 0), (0, 5), (5, 0), (5, 5)])
+@pytest.mark.parametrize("spacing", [SPACING, (np.nan, 1.0, 1.0)])
+def test_empty_masks_and_unknown_spacing(predicted, present, spacing):
+    distances = surface_distances(bar(3, predicted), bar(3, present), spacing)
+    is_known = not np.isnan(spacing[0])
+    both = predicted > 0 and present > 0
+    for score in (hd95, *SCORES):
+        np.testing.assert_equal(score(distances), 0.0 if both and is_known else np.nan)
+    one = (predicted > 0) != (present > 0)
+    np.testing.assert_equal(surface_dice(distances), 0.0 if one else 1.0 if both and is_known else np.nan)
+
+
+@pytest.mark.parametrize("tolerance_mm", [-1.0, np.nan])
+def test_a_tolerance_is_a_length(tolerance_mm):
+    with pytest.raises(InputError, match="tolerance_mm"):
+        surface_dice(surface_distances(bar(1, 3), bar(2, 3), SPACING), tolerance_mm)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(0, 4), st.permutations((0, 1, 2)), st.floats(0, 8))
+def test_exchange_translation_flip_and_axis_order_change_nothing(seed, shift, axes, tolerance_mm):
+    pair = random_pair(seed)
+
+    def found(pair, spacing=SPACING):
+        distances = surface_distances(*pair, spacing)
+        return [*scores(*pair, spacing), hd95(distances), surface_dice(distances, tolerance_mm)]
+
+    expected = pytest.approx(found(pair))
+    assert found(pair[::-1]) == expected
+    assert found(pair[:, ::-1, :, ::-1]) == expected
+    assert found(np.pad(pair, ((0, 0), (shift, 1), (0, shift), (2, 0)))) == expected
+    assert found([mask.transpose(axes) for mask in pair], [SPACING[axis] for axis in axes]) == expected
+    assert found([pair[0]] * 2) == [0, 0, 0, 0, 1]
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.floats(0, 6), st.floats(0, 6), st.floats(0.2, 5))
+def test_order_and_scale(seed, first_mm, second_mm, factor):
+    distances = surface_distances(*random_pair(seed), SPACING)
+    shares = [surface_dice(distances, mm) for mm in sorted((first_mm, second_mm))]
+    assert 0 <= shares[0] <= shares[1] <= 1 and surface_dice(distances, msd(distances)) == 1
+    assert 0 <= hd95(distances) <= msd(distances)
+    larger = surface_distances(*random_pair(seed), [factor * side for side in SPACING])
+    for score in (hd95, *SCORES):
+        assert score(larger) == pytest.approx(factor * score(distances))
+
+
+FLOAT32 = 1e-6
+WITH_EDGES = 2
+"""MedPy's word for a surface of 18 neighbours."""
+
+
+def ball(radius_mm: float, centre_mm, shape=(24, 70, 60), spacing=SPACING) -> np.ndarray:
+    grid = np.ogrid[tuple(slice(n) for n in shape)]
+    squares = (((g * s - c) / radius_mm) ** 2 for g, s, c in zip(grid, spacing, centre_mm, strict=True))
+    return sum(squares) <= 1
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_overlap_and_distances_are_those_of_medpy(seed):
+    medpy = pytest.importorskip("medpy.metric.binary", reason="MedPy is not installed")
+    prediction, reference = random_pair(seed, overlapping=True)
+    counts = masks.overlap_counts(prediction, reference)
+    assert masks.dice(counts) == pytest.approx(medpy.dc(prediction, reference))
+    assert masks.jaccard(counts) == pytest.approx(medpy.jc(prediction, reference))
+    assert masks.precision(counts) == pytest.approx(medpy.precision(prediction, reference))
+    assert masks.recall(counts) == pytest.approx(medpy.recall(prediction, reference))
+    assert masks.specificity(counts) == pytest.approx(medpy.specificity(prediction, reference))
+    distances = surface_distances(prediction, reference, SPACING)
+    for ours, theirs in ((assd, medpy.assd), (msd, medpy.hd), (hd95, medpy.hd95)):
+        expected = theirs(prediction, reference, SPACING, WITH_EDGES)
+        assert ours(distances) == pytest.approx(expected, rel=FLOAT32), theirs.__name__
+
+
+def test_volume_difference_is_that_of_medpy_with_the_prediction_first():
+    medpy = pytest.importorskip("medpy.metric.binary", reason="MedPy is not installed")
+    prediction, reference = ball(8, (30, 25, 27)), ball(10, (30, 25, 27))
+    ours = masks.rvd(masks.overlap_counts(prediction, reference))
+    assert ours < 0  # too little was predicted
+    assert ours == pytest.approx(medpy.ravd(prediction, reference))
+    assert ours != pytest.approx(medpy.ravd(reference, prediction), abs=0.1)  # the order of other versions
+
+
+def itk_surface(mask: np.ndarray) -> np.ndarray:
+    itk = pytest.importorskip("SimpleITK", reason="SimpleITK is not installed")
+    image = itk.GetImageFromArray(mask.astype(np.uint8))
+    eroded = itk.BinaryErode(image, [1, 1, 1], itk.sitkBall, 0.0, 1.0, False)  # that ball is 18 neighbours
+    return mask & (itk.GetArrayFromImage(eroded) == 0)
+
+
+def itk_nearest_mm(start: np.ndarray, target: np.ndarray) -> np.ndarray:
+    itk = pytest.importorskip("SimpleITK", reason="SimpleITK is not installed")
+    image = itk.GetImageFromArray(target.astype(np.uint8))
+    image.SetSpacing(SPACING[::-1])
+    squares = itk.SignedMaurerDistanceMap(
+        image, insideIsPositive=False, squaredDistance=True, useImageSpacing=True
+    )
+    return np.sqrt(np.abs(itk.GetArrayFromImage(squares)))[start]
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.sampled_from([0.5, 1.0, 2.0, 3.3]))
+def test_surface_dice_is_that_of_distance_maps_by_simpleitk(seed, tolerance_mm):
+    prediction, reference = random_pair(seed, overlapping=True)
+    surfaces = itk_surface(prediction), itk_surface(reference)
+    np.testing.assert_array_equal(surfaces[0], surface_voxels(prediction))
+    near = np.concatenate([itk_nearest_mm(*surfaces), itk_nearest_mm(*surfaces[::-1])]) <= tolerance_mm
+    found = surface_dice(surface_distances(prediction, reference, SPACING), tolerance_mm)
+    assert found == pytest.approx(near.mean())
+
+
+def shifted_balls(radius_mm: float, shift_mm: float, spacing, shape) -> list[np.ndarray]:
+    """A ball, and the same `shift_mm` further along the rows."""
+    centre = [side * size / 2 for side, size in zip(spacing, shape, strict=True)]
+    return [ball(radius_mm, (centre[0], centre[1] + s, centre[2]), shape, spacing) for s in (0, shift_mm)]
+
+
+@pytest.mark.parametrize(("shift_mm", "tolerance_mm"), [(1.5, 1.0), (3.0, 2.0), (5.0, 3.0)])
+def test_surface_dice_of_balls_is_near_that_weighted_by_area(shift_mm, tolerance_mm):
+    library = pytest.importorskip("surface_distance", reason="surface-distance is not installed")
+    spacing = (1.0, 0.8, 0.8)
+    pair = shifted_balls(15, shift_mm, spacing, (50, 60, 60))
+    by_area = library.compute_surface_distances(pair[1], pair[0], spacing)
+    expected = library.compute_surface_dice_at_tolerance(by_area, tolerance_mm)
+    found = surface_dice(surface_distances(*pair, spacing), tolerance_mm)
+    assert found == pytest.approx(expected, abs=0.05)  # ours counts voxels, theirs weighs by area
+
+
+def test_one_ball_around_another_is_everywhere_as_far_as_their_radii_differ():
+    spacing, shape = (1.0, 0.8, 0.7), (50, 60, 66)
+    outer, inner = (ball(radius, (24, 23, 22), shape, spacing) for radius in (18, 12))
+    distances = surface_distances(outer, inner, spacing)
+    for score in (assd, hd95, msd):
+        assert score(distances) == pytest.approx(6, abs=1.0)  # a voxel's side
+    assert (surface_dice(distances, 4.5), surface_dice(distances, 7.5)) == (0, 1)
