@@ -20,7 +20,7 @@ def follow_up(arguments: argparse.Namespace) -> int:
     from livseg_lib.evaluation.follow_up import compare_scans
     from livseg_lib.figures import save_figure
     from livseg_lib.files import write_atomically
-    from livseg_lib.reporting.studies.follow_up import (
+    from livseg_lib.reporting.follow_up import (
         NOT_AN_ASSESSMENT,
         conclude_follow_up,
         follow_up_changes,
@@ -68,7 +68,7 @@ def _read(path: Path) -> TimePoint:
 
 def _record(found: FollowUp, arguments: argparse.Namespace) -> dict:
     """follow_up.json: files, alignment, livers, response; what is undefined is null."""
-    from livseg_lib.reporting.studies.follow_up import NOT_AN_ASSESSMENT
+    from livseg_lib.reporting.follow_up import NOT_AN_ASSESSMENT
 
     return {
         "baseline": str(arguments.baseline),

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
 
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from livseg_lib.evaluation.follow_up import FollowUp
-from livseg_lib.reporting.pictures import legend, overlay, overlay_keys, zoom
+from livseg_lib.reporting.pictures import legend
 from livseg_lib.reporting.style import (
     BLACK,
     BLUE,
@@ -74,31 +72,6 @@ def _slopes(ax: Axes, changes: pd.DataFrame) -> None:
 
 def _percent(change: float) -> str:
     return f"{change:+.0f} %".replace("-", "−") if abs(change) >= 0.5 else "0 %"
-
-
-class TwoScans(NamedTuple):
-    """A row of `follow_up_slices`: the same place at both times, uint8 (H, W) with labels 0/1/2 (H, W)."""
-
-    title: str
-    before: tuple[np.ndarray, np.ndarray, np.ndarray | None]
-    """Grey, the labels that are drawn solid, and others that are drawn dashed or None."""
-    after: tuple[np.ndarray, np.ndarray, np.ndarray | None]
-
-
-@styled
-def follow_up_slices(rows: list[TwoScans]) -> Figure:
-    """Slices before and after, enlarged around the liver, a row a place."""
-    fig = new_figure(0.72 * WIDTH, 0.36 * WIDTH * len(rows) + 0.5)
-    axes = fig.subplots(len(rows), 2, squeeze=False)
-    keys: dict[str, Line2D] = {}
-    for line, row in zip(axes, rows, strict=True):
-        for ax, (grey, solid, dashed), when in zip(line, row[1:], ("before", "after"), strict=True):
-            overlay(grey, solid, dashed, ax, legend=False)
-            zoom(ax, solid)
-            ax.set_title(f"{row.title}, {when}", fontsize=9)
-            keys |= {key.get_label(): key for key in overlay_keys(solid, dashed)}
-    legend(fig, list(keys.values()))
-    return fig
 
 
 def conclude_follow_up(name: str, found: FollowUp) -> list[str]:
