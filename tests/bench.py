@@ -20,7 +20,7 @@ from livseg_lib.evaluation import masks
 from livseg_lib.inference.export import write_onnx
 from livseg_lib.inference.predict import BATCH, predict_planes
 from livseg_lib.models import SMALL_OPTIONS, build_model
-from livseg_lib.preprocessing.recipe import Recipe, prepare_volume
+from livseg_lib.preprocessing.recipe import Recipe, prepare_slices
 from livseg_lib.training.onnx_network import OnnxNetwork
 from livseg_lib.volumes import load_volume
 
@@ -54,7 +54,7 @@ def bench_reading(folder: Path) -> None:
 
 def bench_slices(folder: Path) -> None:
     """One slice for a training batch: from the memory map, against its PNG."""
-    pictures = prepare_volume(load_volume(folder / "volume-0.nii.gz"), Recipe(size=256))
+    pictures = np.stack(list(prepare_slices(load_volume(folder / "volume-0.nii.gz"), Recipe(size=256))))
     np.save(folder / "images.npy", pictures)
     names = [str(folder / f"{index}.png") for index in range(16)]
     for name, picture in zip(names, pictures, strict=False):

@@ -29,7 +29,7 @@ from livseg_lib.errors import InputError
 from livseg_lib.evaluation.probabilities import is_predicted, presence_levels
 from livseg_lib.files import file_checksum, files_checksum, text_checksum
 from livseg_lib.labels import STRUCTURES, structure_mask
-from livseg_lib.preprocessing.windows import ChannelWindow
+from livseg_lib.preprocessing.windows import Window
 from livseg_lib.runs import describe_device, describe_platform, git_revision, package_versions, peak_memory_mb
 
 if TYPE_CHECKING:  # only named in signatures
@@ -119,14 +119,14 @@ def describe_expectations(system: System) -> list[str]:
 def hu_seen(system: System) -> tuple[float, float]:
     """The lowest and the highest HU that the networks of `system` tell apart, as far as they are fixed."""
     windows = [window for trained in networks_of(system) for window in trained.recipe.windows]
-    fixed = [window for window in windows if window.lower_hu is not None]
+    fixed = [window for window in windows if window.lower is not None]
     return (
-        min((window.lower_hu for window in fixed), default=np.inf),
-        max((window.upper_hu for window in fixed), default=-np.inf),
+        min((window.lower for window in fixed), default=np.inf),
+        max((window.upper for window in fixed), default=-np.inf),
     )
 
 
-def _describe_window(window: ChannelWindow) -> str:
+def _describe_window(window: Window) -> str:
     name, lower, upper = window
     return f"the {name} range of the scan" if lower is None else f"{lower:g} to {upper:g}"
 

@@ -19,7 +19,8 @@ from scipy.ndimage import binary_erosion, find_objects
 from livseg_lib.evaluation.lesions import LesionOverlap, detected_pairs, lesion_overlap
 from livseg_lib.evaluation.masks import Box, require_label_volumes
 from livseg_lib.labels import BACKGROUND, LIVER, TUMOR, structure_mask
-from livseg_lib.postprocessing.components import label_components, widened
+from livseg_lib.postprocessing.components import label_components
+from livseg_lib.preprocessing.geometry import widened
 from livseg_lib.postprocessing.measures import axial_diameters
 
 FALSE_POSITIVE, FALSE_NEGATIVE = "false positive", "false negative"

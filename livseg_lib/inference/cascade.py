@@ -57,8 +57,8 @@ from livseg_lib.postprocessing.candidates import candidate_features, filter_cand
 from livseg_lib.postprocessing.components import FINISHES, finish_title
 from livseg_lib.postprocessing.forest import Forest, load_forest
 from livseg_lib.postprocessing.superpixels import Candidates, candidate_patches, find_candidates, paint
-from livseg_lib.preprocessing.geometry import REGIONS, crop_volume, paste
-from livseg_lib.preprocessing.patches import with_masks
+from livseg_lib.preprocessing.geometry import REGIONS, crop_volume
+from livseg_lib.preprocessing.recipe import with_masks
 from livseg_lib.sampling.blocks import KINDS
 from livseg_lib.training.model_folder import (
     FORMAT,
@@ -118,11 +118,12 @@ def stages(
     """
     labels = np.zeros(volume.voxels.shape, np.uint8) if liver is None else liver * np.uint8(LIVER)
     for step in steps:
-        region = REGIONS[step.region](structure_mask(labels, "liver"), volume.spacing_mm, step.margin_mm)
-        if region is None:
+        box = REGIONS[step.region](structure_mask(labels, "liver"), volume.spacing_mm, step.margin_mm)
+        if box is None:
             return
-        answer = step.part(crop_volume(volume, region), labels[region.slices])
-        labels = paste(answer, np.zeros_like(labels), region)
+        answer = step.part(crop_volume(volume, box), labels[box])
+        labels = np.zeros_like(labels)
+        labels[box] = answer
         if liver is not None:
             labels = with_tumors(liver, structure_mask(labels, "tumor"))
         yield step, labels

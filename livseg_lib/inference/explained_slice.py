@@ -9,7 +9,7 @@ import numpy as np
 from livseg_lib.inference.predict import stream_blocks
 from livseg_lib.labels import STRUCTURE_LABELS
 from livseg_lib.preprocessing.geometry import (
-    Region,
+    Box,
     Shape,
     Spacing,
     crop_volume,
@@ -32,7 +32,7 @@ class SliceView:
     """uint8 (s, s, C), or the block (d, s, s, C) around the slice."""
     place: int | None
     """Of the slice in the block; None where there is no block."""
-    region: Region
+    region: Box
     """What of the scan is in the picture."""
     slice_shape: tuple[int, int]
     """Of the scan, (H, W)."""
@@ -68,25 +68,25 @@ class SliceView:
 
     def onto_picture(self, mask: np.ndarray) -> np.ndarray:
         """A mask bool (H, W) of the scan's slice as it lies in the picture, bool (s, s)."""
-        cut = mask[self.region.slices[1:]][np.newaxis].astype(np.uint8)
+        cut = mask[self.region[1:]][np.newaxis].astype(np.uint8)
         return prepare_labels(cut, self.spacing_mm, self.trained.recipe)[0] > 0
 
     def onto_scan(self, plane: np.ndarray) -> np.ndarray:
         """A map float32 (s, s) of the picture on the scan's slice, (H, W): 0 where the picture ends."""
         (_, height, width), _ = self._grid()
-        cut = [side.stop - side.start for side in self.region.slices[1:]]
+        cut = [side.stop - side.start for side in self.region[1:]]
         whole = np.zeros(self.slice_shape, np.float32)
-        whole[self.region.slices[1:]] = resize(restore_plane(plane, (height, width)), tuple(cut))
+        whole[self.region[1:]] = resize(restore_plane(plane, (height, width)), tuple(cut))
         return whole
 
     def _grid(self) -> tuple[Shape, Spacing]:
         """Shape and spacing of the region as the recipe resamples it."""
-        cut = tuple(side.stop - side.start for side in self.region.slices)
+        cut = tuple(side.stop - side.start for side in self.region)
         return working_grid(cut, self.spacing_mm, self.trained.recipe.voxel_size_mm)
 
 
 def view_slice(
-    trained: TrainedModel, volume: Volume, index: int, region: Region, liver: np.ndarray | None = None
+    trained: TrainedModel, volume: Volume, index: int, region: Box, liver: np.ndarray | None = None
 ) -> SliceView:
     """Slice `index` of `volume` for a network that looks at `region`, which holds it.
 
@@ -95,7 +95,7 @@ def view_slice(
     """
     cut, inputs = crop_volume(volume, region), trained.inputs
     shape, _ = working_grid(cut.voxels.shape, cut.spacing_mm, trained.recipe.voxel_size_mm)
-    place = int((index - region.start[0] + 0.5) * shape[0] / len(cut.voxels))
+    place = int((index - region[0].start + 0.5) * shape[0] / len(cut.voxels))
     seen = _slices_seen(trained, place, shape[0])
     windows = channel_windows(cut.voxels, trained.recipe)
     pictures = (
@@ -103,7 +103,7 @@ def view_slice(
     )
     livers = None
     if inputs.sees_liver and liver is not None:
-        livers = prepare_labels(liver[region.slices].astype(np.uint8), cut.spacing_mm, trained.recipe) > 0
+        livers = prepare_labels(liver[region].astype(np.uint8), cut.spacing_mm, trained.recipe) > 0
         livers = livers[seen.start : seen.stop]
     stream = inputs.compose(pictures, livers)
     facts = (region, volume.voxels.shape[1:], volume.spacing_mm)

@@ -16,7 +16,8 @@ import numpy as np
 from scipy.ndimage import find_objects, gaussian_filter
 from skimage.segmentation import morphological_chan_vese
 
-from livseg_lib.postprocessing.components import known_spacing, label_components, require_volumes, widened
+from livseg_lib.postprocessing.components import known_spacing, label_components, require_volumes
+from livseg_lib.preprocessing.geometry import widened
 
 REACH_MM = 3.0
 LOWEST_HU, HIGHEST_HU = -100, 300

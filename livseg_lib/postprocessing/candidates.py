@@ -31,8 +31,8 @@ from skimage.feature import graycomatrix, graycoprops
 from skimage.measure import marching_cubes, mesh_surface_area
 
 from livseg_lib.errors import InputError
-from livseg_lib.postprocessing.components import known_spacing, label_components, require_volumes, widened
-from livseg_lib.preprocessing.geometry import box_around
+from livseg_lib.postprocessing.components import known_spacing, label_components, require_volumes
+from livseg_lib.preprocessing.geometry import box_around, widened
 
 
 def shape_features(inside: np.ndarray, spacing_mm: np.ndarray) -> dict[str, float]:
@@ -201,7 +201,7 @@ def candidate_features(
     index = pd.RangeIndex(1, count + 1, name="candidate")
     if not count:
         return pd.DataFrame(index=index, columns=list(FEATURES), dtype=float), ids
-    region = box_around(liver_mask | tumor_mask, spacing_mm, RIM_MM).slices
+    region = box_around(liver_mask | tumor_mask, spacing_mm, RIM_MM)
     near, liver, hu = ids[region], liver_mask[region], hu[region]
     depth_mm = edt.edt(liver, anisotropy=tuple(spacing))
     depth_mm[np.isinf(depth_mm)] = np.nan  # the liver fills the scan, so that its surface is not to be seen

@@ -65,14 +65,6 @@ def fill_holes(mask: np.ndarray) -> np.ndarray:
     return (outside != outside[0, 0, 0])[1:-1, 1:-1, 1:-1]
 
 
-def keep_inside(tumor: np.ndarray, liver: np.ndarray) -> np.ndarray:
-    """The voxels of `tumor` that lie in `liver` (which has to contain its tumours: fill its holes first)."""
-    return tumor & liver
-
-
-Box = tuple[slice, slice, slice]
-
-
 def known_spacing(spacing_mm: Sequence[float]) -> np.ndarray:
     """`spacing_mm` (D, H, W) as float64. Raises InputError where it is unknown (NaN) or not positive."""
     spacing = np.asarray(spacing_mm, float)
@@ -85,15 +77,6 @@ def known_spacing(spacing_mm: Sequence[float]) -> np.ndarray:
     return spacing
 
 
-def widened(box: Box, shape: Sequence[int], spacing_mm: np.ndarray, margin_mm: float) -> Box:
-    """`box` with at least `margin_mm` more on every side, as far as a volume of `shape` goes."""
-    margins = np.ceil(margin_mm / spacing_mm).astype(int)
-    return tuple(
-        slice(max(0, side.start - margin), min(size, side.stop + margin))
-        for side, margin, size in zip(box, margins.tolist(), shape, strict=True)
-    )
-
-
 def require_volumes(**arrays: np.ndarray) -> None:
     """Raise InputError unless all named `arrays` are volumes (D, H, W) of one shape."""
     shapes = {name: array.shape for name, array in arrays.items()}
@@ -102,8 +85,7 @@ def require_volumes(**arrays: np.ndarray) -> None:
         raise InputError(", ".join(arrays), f"are not volumes of one shape: {told}.", "Use one scan's grid.")
 
 
-Spacing = Sequence[float]
-Finish = Callable[[np.ndarray, Spacing], np.ndarray]
+Finish = Callable[[np.ndarray, Sequence[float]], np.ndarray]
 
 SMALLEST_TUMOR_ML = 0.1
 """A ball of 5.8 mm. What is smaller is not measured in the clinic (RECIST 1.1 starts at 10 mm)."""
@@ -113,7 +95,7 @@ def _where_labels_are(finish: Finish) -> Finish:
     """`finish` on the smallest box with all labels: the rest of a scan would cost most of the time."""
 
     @wraps(finish)
-    def on_box(labels: np.ndarray, spacing_mm: Spacing) -> np.ndarray:
+    def on_box(labels: np.ndarray, spacing_mm: Sequence[float]) -> np.ndarray:
         finished = labels.copy()
         [box] = find_objects((labels > BACKGROUND).view(np.uint8), max_label=1)
         if box is not None:
@@ -124,26 +106,26 @@ def _where_labels_are(finish: Finish) -> Finish:
 
 
 @_where_labels_are
-def keep_largest_liver(labels: np.ndarray, spacing_mm: Spacing) -> np.ndarray:
+def keep_largest_liver(labels: np.ndarray, spacing_mm: Sequence[float]) -> np.ndarray:
     """Only the largest component of the liver (its tumours included): a patient has one."""
     return np.where(largest_component(structure_mask(labels, "liver")), labels, np.uint8(BACKGROUND))
 
 
 @_where_labels_are
-def fill_liver(labels: np.ndarray, spacing_mm: Spacing) -> np.ndarray:
+def fill_liver(labels: np.ndarray, spacing_mm: Sequence[float]) -> np.ndarray:
     """Cavities of the liver become liver."""
     liver = structure_mask(labels, "liver")
     return np.where(fill_holes(liver) & ~liver, np.uint8(LIVER), labels)
 
 
 @_where_labels_are
-def fill_tumors(labels: np.ndarray, spacing_mm: Spacing) -> np.ndarray:
+def fill_tumors(labels: np.ndarray, spacing_mm: Sequence[float]) -> np.ndarray:
     """Cavities of tumours become tumour, whatever they were."""
     return np.where(fill_holes(structure_mask(labels, "tumor")), np.uint8(TUMOR), labels)
 
 
 @_where_labels_are
-def drop_small_tumors(labels: np.ndarray, spacing_mm: Spacing) -> np.ndarray:
+def drop_small_tumors(labels: np.ndarray, spacing_mm: Sequence[float]) -> np.ndarray:
     """Tumours of less than `SMALLEST_TUMOR_ML` become liver. Raises InputError for an unknown spacing."""
     voxel_volume_ml = float(known_spacing(spacing_mm).prod()) / 1000.0
     tumor = structure_mask(labels, "tumor")
@@ -152,7 +134,7 @@ def drop_small_tumors(labels: np.ndarray, spacing_mm: Spacing) -> np.ndarray:
 
 
 @_where_labels_are
-def keep_tumors_in_liver(labels: np.ndarray, spacing_mm: Spacing) -> np.ndarray:
+def keep_tumors_in_liver(labels: np.ndarray, spacing_mm: Sequence[float]) -> np.ndarray:
     """Tumours that touch no liver (label 1) by a face become background: nothing shows a liver there."""
     ids, count = label_components(structure_mask(labels, "tumor"))
     touches = np.zeros(count + 1, bool)
@@ -171,7 +153,7 @@ FINISHES: dict[str, Finish] = {
 """By name, in an order that makes sense: each may rely on those before it."""
 
 
-def finish_labels(labels: np.ndarray, spacing_mm: Spacing, names: Sequence[str]) -> np.ndarray:
+def finish_labels(labels: np.ndarray, spacing_mm: Sequence[float], names: Sequence[str]) -> np.ndarray:
     """`labels` after the finishes `names`, one after another in that order; a copy where there are none.
 
     Raises InputError for a name that is not in `FINISHES`.

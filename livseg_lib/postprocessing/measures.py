@@ -28,7 +28,8 @@ from scipy.spatial.distance import pdist, squareform
 
 from livseg_lib.errors import InputError
 from livseg_lib.labels import LIVER, structure_mask
-from livseg_lib.postprocessing.components import Box, label_components, require_volumes, widened
+from livseg_lib.postprocessing.components import label_components, require_volumes
+from livseg_lib.preprocessing.geometry import Box, widened
 
 REACH = 0.25
 """How far a pixel reaches beyond its centre, of its side. The centres inside an ellipse end half a pixel

@@ -29,8 +29,8 @@ from livseg_lib.datasets.case import Case
 from livseg_lib.errors import InputError
 from livseg_lib.files import written_aside
 from livseg_lib.labels import LIVER, TUMOR, structure_mask
-from livseg_lib.postprocessing.components import Box, known_spacing, require_volumes
-from livseg_lib.preprocessing.geometry import box_around, resize
+from livseg_lib.postprocessing.components import known_spacing, require_volumes
+from livseg_lib.preprocessing.geometry import Box, box_around, resize
 from livseg_lib.preprocessing.patches import PatchRecipe, grey_channels, place_patch
 from livseg_lib.processes import in_processes
 from livseg_lib.runs import derived_seed
@@ -81,10 +81,9 @@ def find_superpixels(
     spacing = known_spacing(spacing_mm)
     if not all(scale > 0 for scale in scales_mm):
         raise InputError("scales_mm", f"is {tuple(scales_mm)}.", "Give sides in mm, above 0.")
-    region = box_around(liver_mask, spacing_mm, margin_mm=0.0)
-    if region is None:
+    box = box_around(liver_mask, spacing_mm, margin_mm=0.0)
+    if box is None:
         return []
-    box = region.slices
     liver = liver_mask[box]
     ids = (_cluster(liver, hu[box], spacing, scale_mm) for scale_mm in scales_mm)
     return [

@@ -1,9 +1,4 @@
-"""Scans -> folders of slices that training reads.
-
-What extraction leaves on disk for one case: arrays for training, PNGs for people, rows for slices.csv.
-
-Cases -> folders of pictures and slices.csv: in parallel, one volume in memory a worker, resumable.
-"""
+"""Scans -> folders of slices for training, and slices.csv: in parallel, resumable, one volume a worker."""
 
 from __future__ import annotations
 
@@ -37,9 +32,6 @@ from livseg_lib.volumes import Volume
 if TYPE_CHECKING:  # only named in signatures
     from livseg_lib.datasets.case import Case
 
-READERS = ("nibabel", "isal", "pydicom", "pillow")
-"""Packages that read what is extracted."""
-
 NOT_THERE = "not extracted before"
 
 MASK_GREY = np.array([0, 127, 255], np.uint8)
@@ -54,7 +46,9 @@ def extraction_request(case: Case, recipe: Recipe, write_png: bool) -> dict:
             "reading": code_of(case.read_volume, case.read_labels),
             "extraction": code_of(write_case, apart=[WINDOWS]),  # their bounds stand in the recipe
         },
-        "libraries": made_with("numpy", "opencv-python-headless", "opencv-python", *READERS),
+        "libraries": made_with(
+            "numpy", "opencv-python-headless", "opencv-python", "nibabel", "isal", "pydicom", "pillow"
+        ),
         "case": case.case_id,
         "patient": case.patient,
         "slice_numbers": case.slice_numbers,
@@ -67,34 +61,34 @@ def extraction_request(case: Case, recipe: Recipe, write_png: bool) -> dict:
     return json.loads(json.dumps(request))  # tuples become lists, as in a request that was read back
 
 
-def why_extract(folder: Path, request: dict) -> list[str]:
-    """Why not to keep the case folder: nothing if the same request made it and no file is gone."""
+def why_extract(case: Case, recipe: Recipe, folder: Path, write_png: bool) -> list[str]:
+    """Why not to keep the case's `folder`: nothing if the same request made it and no file is gone."""
     try:
         record = json.loads((folder / "case.json").read_text(encoding="utf-8"))
         if not holds_files(folder, record["files"]):
             return ["its files"]
-        return changes(record["request"], request)
+        return changes(record["request"], extraction_request(case, recipe, write_png))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return [NOT_THERE]
+        return [NOT_THERE]  # also where a source file is gone: reading it will say so
 
 
 def write_case(case: Case, recipe: Recipe, folder: Path, write_png: bool) -> None:
     """Read the case and write its folder: whole, or not at all."""
     request = extraction_request(case, recipe, write_png)
     volume, labels, numbers = _read_case(case, recipe)
-    with folder_written_aside(folder) as partial:
-        pixels = {}
+    with folder_written_aside(folder) as aside:
+        pixels: dict[str, list[int]] = {}
         if labels is not None:
-            pixels = _write_labels(labels, volume, recipe, partial, numbers, write_png)
-        _write_images(volume, recipe, partial, numbers, write_png)
-        write_slices(_rows(case, volume, recipe, numbers, pixels, write_png), partial / "slices.csv")
+            pixels = _write_labels(labels, volume, recipe, aside, numbers, write_png)
+        _write_images(volume, recipe, aside, numbers, write_png)
+        write_slices(_rows(case, volume, recipe, numbers, pixels, write_png), aside / "slices.csv")
         record = {
             "request": request,
             "native_shape": volume.voxels.shape,
             "native_spacing_mm": [float(step) if np.isfinite(step) else None for step in volume.spacing_mm],
-            "files": folder_checksums(partial),
+            "files": folder_checksums(aside),
         }
-        (partial / "case.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
+        (aside / "case.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
 
 
 def _read_case(case: Case, recipe: Recipe) -> tuple[Volume, np.ndarray | None, list[int]]:
@@ -176,92 +170,58 @@ def _rows(
     return rows.astype(SLICE_COLUMNS)
 
 
-def extract_case(case: Case, recipe: Recipe, folder: Path, write_png: bool = True) -> pd.DataFrame:
-    """Extract one case into `folder`/<case_id>/ and return its rows of slices.csv (`SLICE_COLUMNS`).
+def extract_dataset(
+    cases: Sequence[Case], recipe: Recipe, folder: Path, workers: int = 2, write_png: bool = True
+) -> pd.DataFrame:
+    """Extract every case, and write and return `folder`/slices.csv (`SLICE_COLUMNS`), rows in their order.
 
+    A case becomes `folder`/<case_id>/ with
     images.npy   uint8 (D, size, size, C), feet to head: np.load(..., mmap_mode="r") costs no memory
     masks.npy    uint8 (D, size, size), labels 0/1/2; absent where there is no truth
     png/         slice_000.png and slice_000_mask.png (greys 0/127/255), for people and other tools
     case.json    recipe, source files, native shape and spacing, versions
 
-    A case that was extracted before from the same files, by the same recipe and the same code is kept.
-    """
-    target = Path(folder) / case.case_id
-    if why_extract(target, extraction_request(case, recipe, write_png)):
-        write_case(case, recipe, target, write_png)
-    return read_slices(target / "slices.csv")
-
-
-def extract_dataset(
-    cases: Sequence[Case],
-    recipe: Recipe,
-    folder: Path,
-    workers: int = 2,
-    write_png: bool = True,
-    progress: bool = True,
-) -> pd.DataFrame:
-    """Extract every case as `extract_case` does and write `folder`/slices.csv, rows in the order of `cases`.
-
-    Each of the `workers` processes holds one volume; 1 works in this process. Killed and started again it
-    goes on with the cases that are missing; what is kept, what is done again and why is printed. Where
-    cases fail, the others are finished first; then one InputError names all that failed, and there is no
-    slices.csv.
+    Each of the `workers` processes holds one volume; 1 works in this process. A case that was extracted
+    before from the same files, by the same recipe and the same code is kept, so that a killed run goes on;
+    what is kept, what is done again and why is printed. Where cases fail, the others are finished first;
+    then one InputError names all that failed, and there is no slices.csv.
     """
     folder = Path(folder)
-    _check_ids(cases)
+    if not cases:
+        raise InputError("extraction", "There is no case to extract.", "Check the data folder.")
+    case_id, count = Counter(case.case_id for case in cases).most_common(1)[0]
+    if count > 1:
+        raise InputError(case_id, "Two cases have this name.", "Rename the files of one of them.")
     with locked(folder / "slices.csv"):
         (folder / "slices.csv").unlink(missing_ok=True)
         job = partial(_attempt, recipe=recipe, folder=folder, write_png=write_png)
         missing = _outdated(cases, recipe, folder, write_png)
         try:
-            outcomes = tqdm(
-                in_processes(job, missing, workers),
-                "extract",
-                len(missing),
-                unit="case",
-                disable=not progress,
-            )
-            failures = [error for error in outcomes if error]
+            outcomes = in_processes(job, missing, workers)
+            failures = list(filter(None, tqdm(outcomes, "extract", len(missing), unit="case")))
         except OSError as error:
             remedy = "Make room on the disk and start again; finished cases are kept."
             raise InputError(folder, f"Slices cannot be written ({error.strerror}).", remedy) from error
         if failures:
             listed = "\n".join(f"- {error}" for error in failures)
             problem = f"{len(failures)} of {len(cases)} cases could not be extracted:\n{listed}\n"
-            raise InputError(
-                folder, problem, "Repair or remove them and start again; finished cases are kept."
-            )
-        rows = pd.concat(
-            [read_slices(folder / case.case_id / "slices.csv") for case in cases], ignore_index=True
-        )
+            remedy = "Repair or remove them and start again; finished cases are kept."
+            raise InputError(folder, problem, remedy)
+        tables = [read_slices(folder / case.case_id / "slices.csv") for case in cases]
+        rows = pd.concat(tables, ignore_index=True)
         write_slices(rows, folder / "slices.csv")
         return rows
 
 
-def _check_ids(cases: Sequence[Case]) -> None:
-    if not cases:
-        raise InputError("extraction", "There is no case to extract.", "Check the data folder.")
-    repeated = [case_id for case_id, count in Counter(case.case_id for case in cases).items() if count > 1]
-    if repeated:
-        raise InputError(repeated[0], "Two cases have this name.", "Rename the files of one of them.")
-
-
 def _outdated(cases: Sequence[Case], recipe: Recipe, folder: Path, write_png: bool) -> list[Case]:
     """The cases that have to be extracted; says why, and how many are kept."""
-    reasons = {case.case_id: _why(case, recipe, folder, write_png) for case in cases}
-    counts = Counter("; ".join(found) for found in reasons.values() if found and found != [NOT_THERE])
+    reasons = [why_extract(case, recipe, folder / case.case_id, write_png) for case in cases]
+    counts = Counter("; ".join(found) for found in reasons if found and found != [NOT_THERE])
     for reason, count in counts.items():
         print(f"{count} of {len(cases)} cases are extracted again, changed since: {reason}")
-    if kept := sum(not found for found in reasons.values()):
+    if kept := reasons.count([]):
         print(f"{kept} of {len(cases)} cases are kept: nothing that makes them has changed")
-    return [case for case in cases if reasons[case.case_id]]
-
-
-def _why(case: Case, recipe: Recipe, folder: Path, write_png: bool) -> list[str]:
-    try:
-        return why_extract(folder / case.case_id, extraction_request(case, recipe, write_png))
-    except OSError:  # a source file is gone: the attempt to read it will say so
-        return [NOT_THERE]
+    return [case for case, found in zip(cases, reasons, strict=True) if found]
 
 
 def _attempt(case: Case, recipe: Recipe, folder: Path, write_png: bool) -> InputError | None:
@@ -270,7 +230,7 @@ def _attempt(case: Case, recipe: Recipe, folder: Path, write_png: bool) -> Input
     A new one each time: the traceback of the raised one would keep the volume in memory.
     """
     try:
-        extract_case(case, recipe, folder, write_png)
+        write_case(case, recipe, folder / case.case_id, write_png)
     except (InputError, OSError) as error:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise  # not the fault of the case, and those after it would fare no better

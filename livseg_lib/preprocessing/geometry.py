@@ -1,19 +1,15 @@
-"""Sizes and places: resampling, boxes around the liver, spacing.
-
-From the grid of a scan to square pictures of one size, and back.
+"""Sizes and places: from the grid of a scan to square pictures of one size, and back; boxes around the liver.
 
 Pixels are little areas, not points: sample i of n covers i/n to (i + 1)/n of the extent, so nothing moves
 when the size changes. Larger becomes smaller by averaging the area, smaller larger by linear interpolation.
 Label values are never averaged: each structure's own 0/1 mask is resized, and a pixel belongs to it where
 it covers at least half.
-
-The box of a scan that a network looks at, cut out and pasted back voxel by voxel.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 import cv2
@@ -27,6 +23,8 @@ from livseg_lib.volumes import Volume
 
 Shape = tuple[int, int, int]
 Spacing = tuple[float, float, float]
+Box = tuple[slice, slice, slice]
+"""Part of a volume (D, H, W): `array[box]`."""
 
 _HALF = 0.5 - 1e-6  # a tie belongs to the structure, whatever the last digit of the sum says
 
@@ -126,25 +124,21 @@ def restore_plane(plane: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     return resize(plane, (max(shape),) * 2)[_place_in_square(shape)]
 
 
-@dataclass(frozen=True)
-class Region:
-    """A box of voxels, from `start` up to but without `stop`, along (D, H, W)."""
-
-    start: tuple[int, int, int]
-    stop: tuple[int, int, int]
-
-    @property
-    def slices(self) -> tuple[slice, slice, slice]:
-        """Index of the box: `array[region.slices]`."""
-        return tuple(slice(start, stop) for start, stop in zip(self.start, self.stop, strict=True))
+def widened(box: Box, shape: Shape, spacing_mm: Spacing, margin_mm: float) -> Box:
+    """`box` with at least `margin_mm` more on every side, as far as a volume of `shape` goes."""
+    margins = np.ceil(np.divide(margin_mm, spacing_mm)).astype(int)
+    return tuple(
+        slice(max(0, side.start - margin), min(size, side.stop + margin))
+        for side, margin, size in zip(box, margins.tolist(), shape, strict=True)
+    )
 
 
-def whole_scan(mask: np.ndarray, spacing_mm: Spacing, margin_mm: float = 0.0) -> Region:
+def whole_scan(mask: np.ndarray, spacing_mm: Spacing, margin_mm: float = 0.0) -> Box:
     """All of it, whatever `mask` (D, H, W) shows."""
-    return Region((0, 0, 0), mask.shape)
+    return tuple(slice(0, side) for side in mask.shape)
 
 
-def box_around(mask: np.ndarray, spacing_mm: Spacing, margin_mm: float) -> Region | None:
+def box_around(mask: np.ndarray, spacing_mm: Spacing, margin_mm: float) -> Box | None:
     """The smallest box that leaves `margin_mm` around `mask`, bool (D, H, W), cut at the scan's border.
 
     None where the mask is empty. Raises InputError for a stack of pictures, whose spacing is unknown (NaN).
@@ -152,39 +146,27 @@ def box_around(mask: np.ndarray, spacing_mm: Spacing, margin_mm: float) -> Regio
     if not np.isfinite(spacing_mm).all():
         problem = "are a stack of pictures without a known spacing, and margins are millimetres."
         raise InputError("pictures", problem, "Give whole scans, or take a system that sees single slices.")
-    found = find_objects(mask.view(np.uint8), max_label=1)[0]
-    if found is None:
-        return None
-    margins = [int(np.ceil(margin_mm / step)) for step in spacing_mm]
-    sides = list(zip(found, margins, mask.shape, strict=True))
-    start = tuple(max(part.start - margin, 0) for part, margin, _ in sides)
-    return Region(start, tuple(min(part.stop + margin, side) for part, margin, side in sides))
+    [tight] = find_objects(mask.view(np.uint8), max_label=1)
+    return tight and widened(tight, mask.shape, spacing_mm, margin_mm)
 
 
-def slices_around(mask: np.ndarray, spacing_mm: Spacing, margin_mm: float) -> Region | None:
+def slices_around(mask: np.ndarray, spacing_mm: Spacing, margin_mm: float) -> Box | None:
     """As `box_around` along D, but whole slices."""
     box = box_around(mask, spacing_mm, margin_mm)
-    return box and Region((box.start[0], 0, 0), (box.stop[0], *mask.shape[1:]))
+    return box and (box[0], *whole_scan(mask, spacing_mm, margin_mm)[1:])
 
 
 REGIONS = {"scan": whole_scan, "slices": slices_around, "box": box_around}
 """By name: (mask of the liver, spacing_mm, margin_mm) -> where to look next."""
 
 
-def crop_volume(volume: Volume, region: Region) -> Volume:
-    """The voxels of the region, copied; without a grid to save on, as it is not a scan of its own."""
-    return replace(volume, voxels=np.ascontiguousarray(volume.voxels[region.slices]), native=None)
-
-
-def paste(part: np.ndarray, whole: np.ndarray, region: Region) -> np.ndarray:
-    """A copy of `whole` (D, H, W) with `part` in the region, voxel by voxel."""
-    pasted = whole.copy()
-    pasted[region.slices] = part
-    return pasted
+def crop_volume(volume: Volume, box: Box) -> Volume:
+    """The voxels of the box, copied; without a grid to save on, as it is not a scan of its own."""
+    return replace(volume, voxels=np.ascontiguousarray(volume.voxels[box]), native=None)
 
 
 def case_around_liver(case: Case, kind: str, margin_mm: float) -> Case:
-    """`case` as a scan of nothing but the region around its true liver, to learn from.
+    """`case` as a scan of nothing but the box around its true liver, to learn from.
 
     `kind` is one of `REGIONS`. Reading it raises InputError where the case has no liver. Its labels ask
     for the scan a second time, so that the two readers stay independent.
@@ -201,10 +183,10 @@ def case_around_liver(case: Case, kind: str, margin_mm: float) -> Case:
 def _read_region(case: Case, kind: str, margin_mm: float) -> tuple[Volume, np.ndarray]:
     volume = case.read_volume()
     labels = case.read_labels(volume)
-    region = REGIONS[kind](structure_mask(labels, "liver"), volume.spacing_mm, margin_mm)
-    if region is None:
+    box = REGIONS[kind](structure_mask(labels, "liver"), volume.spacing_mm, margin_mm)
+    if box is None:
         raise InputError(case.case_id, "shows no liver.", "Leave it out of what is learnt from.")
-    return crop_volume(volume, region), labels[region.slices].copy()
+    return crop_volume(volume, box), labels[box].copy()
 
 
 def _first(read) -> Volume:

@@ -12,8 +12,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from livseg_lib.errors import InputError
-from livseg_lib.labels import STRUCTURES, structure_mask
-from livseg_lib.preprocessing.recipe import with_liver
+from livseg_lib.labels import STRUCTURES
 from livseg_lib.preprocessing.windows import Window, apply_window
 
 
@@ -90,12 +89,7 @@ def _cover(center: float, spacing_mm: float, size_mm: float, count: int) -> tupl
 
 def grey_channels(hu: np.ndarray, middle_hu: float, recipe: PatchRecipe) -> np.ndarray:
     """HU of a patch (D, H, W) as grey levels, uint8 (D, H, W, windows); `middle_hu` is mid-grey in each."""
-    windows = (Window(middle_hu, width_hu) for width_hu in recipe.widths_hu)
+    windows = (
+        Window.between(middle_hu - width_hu / 2, middle_hu + width_hu / 2) for width_hu in recipe.widths_hu
+    )
     return np.stack([apply_window(hu, window) for window in windows], axis=-1)
-
-
-def with_masks(greys: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Greys uint8 (..., C), then the masks of labels 0/1/2 (...), liver and object, as 0 and 255."""
-    for structure in STRUCTURES:
-        greys = with_liver(greys, structure_mask(labels, structure))
-    return greys

@@ -1,23 +1,10 @@
-"""From a volume to what a network is shown: one `Recipe` for training and prediction.
-
-What is done to the grey values of one slice beside windowing: less noise, more contrast.
-
-How a volume becomes pictures: the one record that extraction and prediction both follow.
-
-What a network sees of a scan besides the picture itself: its neighbours, and the liver found before.
-
-The recipe carried out: volume -> pictures for a network, and its answers -> mask on the volume's grid.
-
-One slice after each step that a recipe can take, to look at.
-
-One case as one picture, for a contact sheet.
-"""
+"""From a volume to what a network is shown: one `Recipe` for training and prediction."""
 
 from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,7 +13,7 @@ import cv2
 import numpy as np
 
 from livseg_lib.errors import InputError
-from livseg_lib.labels import structure_mask
+from livseg_lib.labels import STRUCTURES, structure_mask
 from livseg_lib.preprocessing.geometry import (
     Shape,
     Spacing,
@@ -43,11 +30,10 @@ from livseg_lib.preprocessing.windows import (
     LIVER_WINDOWS,
     MR_WINDOWS,
     WINDOWS,
-    ChannelWindow,
     Window,
     apply_window,
-    as_channel,
-    window_bounds,
+    as_window,
+    measured,
 )
 from livseg_lib.provenance import code_of
 from livseg_lib.volumes import Volume
@@ -55,47 +41,30 @@ from livseg_lib.volumes import Volume
 if TYPE_CHECKING:  # only named in signatures
     from livseg_lib.datasets.case import Case
 
-GAUSSIAN_SIGMA_PIXELS = 1.0
-CLAHE_CLIP_LIMIT = 2.0
-CLAHE_TILES = (8, 8)
+NOISE_FILTERS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "none": lambda hu: hu,
+    "median": lambda hu: cv2.medianBlur(hu, 3),
+    "gaussian": lambda hu: cv2.GaussianBlur(hu, (0, 0), 1.0),
+}
+"""Slice (H, W) int16 HU -> the same with less noise: median of 3 x 3 pixels, sigma of one pixel (system E).
 
+In plane only: slices lie up to 5 mm apart, so a neighbour above is other anatomy.
+"""
 
-def filter_noise(hu: np.ndarray, noise_filter: str) -> np.ndarray:
-    """Slice (H, W) int16 without some of its noise, same shape and type (system E).
-
-    "median" takes the 3 x 3 median, "gaussian" blurs with a sigma of one pixel, "none" returns `hu`.
-    In plane only: slices lie up to 5 mm apart, so a neighbour above is other anatomy.
-    """
-    if noise_filter == "median":
-        return cv2.medianBlur(hu, 3)
-    if noise_filter == "gaussian":
-        return cv2.GaussianBlur(hu, (0, 0), GAUSSIAN_SIGMA_PIXELS)
-    return hu
-
-
-def equalize(picture: np.ndarray, equalization: str) -> np.ndarray:
-    """Windowed slice (H, W) uint8 with its histogram spread, same shape and type (system B).
-
-    "global" uses one histogram, "clahe" one of each of 8 x 8 tiles with contrast limited to 2, "none"
-    returns `picture`.
-    """
-    if equalization == "global":
-        return cv2.equalizeHist(picture)
-    if equalization == "clahe":
-        return cv2.createCLAHE(CLAHE_CLIP_LIMIT, CLAHE_TILES).apply(picture)
-    return picture
-
-
-NOISE_FILTERS = ("none", "median", "gaussian")
-EQUALIZATIONS = ("none", "global", "clahe")
+EQUALIZATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "none": lambda picture: picture,
+    "global": cv2.equalizeHist,
+    "clahe": lambda picture: cv2.createCLAHE(clipLimit=2.0, tileGridSize=(8, 8)).apply(picture),
+}
+"""Windowed slice (H, W) uint8 -> the same with its histogram spread: one, or one of each tile (system B)."""
 
 
 @dataclass(frozen=True)
 class Recipe:
     """Steps in the order they are applied. Written to `model.json`, so that prediction repeats them."""
 
-    windows: tuple[ChannelWindow, ...] = LIVER_WINDOWS
-    """One channel each (system B). Given as `windows.as_channel` takes them, such as "liver" or (-100, 200),
+    windows: tuple[Window, ...] = LIVER_WINDOWS
+    """One channel each (system B). Given as `windows.as_window` takes them, such as "liver" or (-100, 200),
     and kept by their bounds: what a trained model is shown does not change with the table of names."""
     noise_filter: str = "none"
     """Applied in HU before windowing: none, median (3 x 3) or gaussian (system E)."""
@@ -108,10 +77,10 @@ class Recipe:
 
     def __post_init__(self) -> None:
         windows = [self.windows] if isinstance(self.windows, str) else self.windows
-        object.__setattr__(self, "windows", tuple(map(as_channel, windows)))
-        for name, allowed in (("noise_filter", NOISE_FILTERS), ("equalization", EQUALIZATIONS)):
+        object.__setattr__(self, "windows", tuple(map(as_window, windows)))
+        for name, allowed in (("noise_filter", [*NOISE_FILTERS]), ("equalization", [*EQUALIZATIONS])):
             if getattr(self, name) not in allowed:
-                raise InputError(name, f"is {getattr(self, name)!r}.", f"Choose one of {allowed}.")
+                raise InputError(name, f"is {getattr(self, name)!r}.", f"Choose one of {', '.join(allowed)}.")
         if not 32 <= self.size <= 512:
             raise InputError("size", f"is {self.size} pixels.", "Choose 32 to 512.")
 
@@ -183,13 +152,11 @@ def with_neighbours(pictures: Iterable[np.ndarray], count: int) -> Iterator[np.n
     window: deque[np.ndarray] = deque(maxlen=2 * count + 1)
     for picture in pictures:
         window.extend([picture] * (1 if window else count + 1))
-        if len(window) == 2 * count + 1:
+        if len(window) == window.maxlen:
             yield np.concatenate(window, axis=-1)
-    missing = 2 * count + 1 - len(window)
-    for _ in range(count if window else 0):
-        window.append(window[-1])
-        missing -= 1
-        if missing <= 0:
+    for last in [window[-1]] * count if window else []:
+        window.append(last)
+        if len(window) == window.maxlen:
             yield np.concatenate(window, axis=-1)
 
 
@@ -198,18 +165,26 @@ def with_liver(picture: np.ndarray, liver: np.ndarray) -> np.ndarray:
     return np.concatenate([picture, (liver * np.uint8(255))[..., np.newaxis]], axis=-1)
 
 
+def with_masks(greys: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Greys uint8 (..., C), then the masks of labels 0/1/2 (...), liver and tumour, as 0 and 255."""
+    for structure in STRUCTURES:
+        greys = with_liver(greys, structure_mask(labels, structure))
+    return greys
+
+
 def channel_windows(voxels: np.ndarray, recipe: Recipe) -> tuple[Window, ...]:
     """The recipe's windows for this volume, one a channel; adaptive ones are measured on all its voxels."""
     if not recipe.windows:
         raise InputError("windows", "The list is empty.", "Name at least one window.")
-    return tuple(Window.between(*window_bounds(window, voxels)) for window in recipe.windows)
+    return tuple(measured(window, voxels) for window in recipe.windows)
 
 
 def prepare_slice(hu: np.ndarray, windows: Sequence[Window], recipe: Recipe) -> np.ndarray:
     """One slice (H, W) int16 HU -> picture (size, size, C) uint8."""
-    filtered = filter_noise(hu, recipe.noise_filter)
+    filtered = NOISE_FILTERS[recipe.noise_filter](hu)
     # Equalized before padding: the padding would count as tissue in the histogram.
-    pictures = (equalize(apply_window(filtered, window), recipe.equalization) for window in windows)
+    equalize = EQUALIZATIONS[recipe.equalization]
+    pictures = [equalize(apply_window(filtered, window)) for window in windows]
     return np.stack([fit_picture(picture, recipe.size) for picture in pictures], axis=-1)
 
 
@@ -227,11 +202,6 @@ def prepare_slices(volume: Volume, recipe: Recipe) -> Iterator[np.ndarray]:
 def picture_code() -> str:
     """Digest of the code that makes pictures of volumes. Windows do not count: recipes hold their own."""
     return code_of(prepare_slices, apart=[WINDOWS])
-
-
-def prepare_volume(volume: Volume, recipe: Recipe) -> np.ndarray:
-    """All pictures of a volume, uint8 (D, size, size, C)."""
-    return np.stack(list(prepare_slices(volume, recipe)))
 
 
 def prepare_labels(labels: np.ndarray, spacing_mm: Spacing, recipe: Recipe) -> np.ndarray:
@@ -273,42 +243,6 @@ def restore_masks(
     return mask
 
 
-EVERYTHING = Window.between(-1024, 1024)
-
-
-def show_steps(volume: Volume, recipe: Recipe, k: int) -> dict[str, np.ndarray]:
-    """Title -> uint8 picture of slice `k`, in the order of the steps; the last is what the recipe makes.
-
-    Noise filters and equalizations are all shown, whichever the recipe takes, each on the first window.
-    Pictures are (H, W) grey, but for the last: (size, size, C), or (size, size) of its one channel.
-    """
-    shape, _ = working_grid(volume.voxels.shape, volume.spacing_mm, recipe.voxel_size_mm)
-    hu = resample_slice(volume.voxels, shape, k)
-    windows = channel_windows(volume.voxels, recipe)
-    named = [(window.name, bounds) for window, bounds in zip(recipe.windows, windows, strict=True)]
-    first_name, first = named[0]
-
-    unit, whole = ("HU ", EVERYTHING) if recipe.modality == "ct" else ("", _whole_range(volume))
-    steps = {f"scan, {unit}{whole.lower:.0f} to {whole.upper:.0f}": apply_window(hu, whole)}
-    for name, window in named:
-        title = f"{name}, {unit}{window.lower:.0f} to {window.upper:.0f}"
-        steps[title] = apply_window(hu, window)
-    for name in NOISE_FILTERS[1:]:
-        steps[f"{first_name}, noise filter {name}"] = apply_window(filter_noise(hu, name), first)
-    cleaned = apply_window(filter_noise(hu, recipe.noise_filter), first)
-    for name in EQUALIZATIONS[1:]:
-        steps[f"{first_name}, equalization {name}"] = equalize(cleaned, name)
-    prepared = prepare_slice(hu, windows, recipe)
-    steps[f"prepared: {len(windows)} channels, {recipe.size} px"] = (
-        prepared.squeeze(-1) if len(windows) == 1 else prepared
-    )
-    return steps
-
-
-def _whole_range(volume: Volume) -> Window:
-    return Window.between(*window_bounds("min_max", volume.voxels))
-
-
 def case_picture(case: Case, modality: str = "ct") -> tuple[np.ndarray, np.ndarray | None, str]:
     """(grey uint8 (H, W), labels (H, W) or None, case id): the slice with most tumour, else most liver.
 
@@ -325,7 +259,7 @@ def display_window(volume: Volume, modality: str = "ct") -> Window:
     """The liver window; for pictures, which are windowed already, their greys as they are."""
     if volume.native is None:
         return WINDOWS["stored"]
-    return Window.between(*window_bounds("mr" if modality == "mr" else "liver", volume.voxels))
+    return measured(as_window("mr" if modality == "mr" else "liver"), volume.voxels)
 
 
 def _fullest_slice(labels: np.ndarray) -> int:

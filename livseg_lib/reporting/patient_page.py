@@ -26,13 +26,8 @@ from skimage.measure import block_reduce, marching_cubes
 from livseg_lib.errors import InputError
 from livseg_lib.files import folder_written_aside, write_atomically
 from livseg_lib.labels import STRUCTURES, structure_mask
-from livseg_lib.postprocessing.components import (
-    Box,
-    known_spacing,
-    label_components,
-    require_volumes,
-    widened,
-)
+from livseg_lib.postprocessing.components import known_spacing, label_components, require_volumes, widened
+from livseg_lib.preprocessing.geometry import Box
 from livseg_lib.preprocessing.windows import WINDOWS, Window, apply_window
 from livseg_lib.reporting.cells import table_view
 from livseg_lib.reporting.pages.templating import environment
@@ -160,7 +155,7 @@ def _write_parts(view: PatientView, folder: Path) -> dict:
         "view": view,
         "data": data,
         "tables": [(caption, table_view(table)) for caption, table in view.tables],
-        "step": window.width_hu / 255,
+        "step": (window.upper - window.lower) / 255,
         "error": write_slice_pictures(view.voxels[box], folder, window),
         "has_surface": has_surface,
         "without_surface": list(view.outlines)[MAX_SURFACES:],
@@ -265,7 +260,7 @@ def write_slice_pictures(voxels: np.ndarray, folder: Path, window: Window) -> fl
         (folder / f"{index:03d}.webp").write_bytes(content.getvalue())
         with Image.open(content) as kept:
             squares += float(np.mean((np.asarray(kept.convert("L"), np.float32) - grey) ** 2))
-    return window.width_hu / 255 * (squares / len(voxels)) ** 0.5
+    return (window.upper - window.lower) / 255 * (squares / len(voxels)) ** 0.5
 
 
 def write_thumbnail(hu: np.ndarray, outlines: Iterable[np.ndarray], path: Path) -> None:

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from livseg_lib.errors import InputError
-from livseg_lib.preprocessing.patches import with_masks
+from livseg_lib.preprocessing.recipe import with_masks
 from livseg_lib.sampling.batches import RegionBatches, SliceBatches
 
 

@@ -94,8 +94,8 @@ MM = between(0.01, 1000.0)
 RECIPE = record(
     {"windows": list_of({}, 1, 16), "size": between(32, 512, "integer")},
     {
-        "noise_filter": one_of(NOISE_FILTERS),
-        "equalization": one_of(EQUALIZATIONS),
+        "noise_filter": one_of(list(NOISE_FILTERS)),
+        "equalization": one_of(list(EQUALIZATIONS)),
         "voxel_size_mm": {"anyOf": [of_type("null"), list_of(MM, 3, 3)]},
     },
 )

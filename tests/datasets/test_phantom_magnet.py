@@ -14,7 +14,7 @@ from livseg_lib.datasets.check import check_dataset
 from livseg_lib.datasets.phantom import Organ, make_phantom_patient, write_phantom
 from livseg_lib.datasets.phantom.body import CODE
 from livseg_lib.datasets.phantom.scanner import mean_signal
-from livseg_lib.preprocessing.recipe import Recipe, prepare_volume
+from livseg_lib.preprocessing.recipe import Recipe, prepare_slices
 from livseg_lib.preprocessing.windows import choose_windows
 from livseg_lib.volumes import Volume
 
@@ -103,7 +103,7 @@ def test_pictures_of_patients_with_other_scales_are_alike(patients):
     recipe = Recipe(windows=choose_windows("auto", of_pictures=False, modality="mr"), size=128)
     greys = []
     for patient in patients:
-        pictures = prepare_volume(Volume(patient.voxels, patient.spacing_mm), recipe)
+        pictures = np.stack(list(prepare_slices(Volume(patient.voxels, patient.spacing_mm), recipe)))
         greys.append(np.median(pictures[patient.labels == 1], axis=0))
     assert np.ptp(greys, axis=0).max() < 60, "of 255; what is left is the uneven field"
     assert np.min(greys) > 60 and np.max(greys) < 220

@@ -246,7 +246,7 @@ def label_names(rng: np.random.Generator, folder: Path) -> None:
     found = find_cases(folder, "msd")
     (case,) = found.cases
     read = case.read_labels(case.read_volume())
-    findings = check_dataset(found, workers=1, progress=False).findings
+    findings = check_dataset(found, workers=1).findings
     require_helpful(findings)
     try:
         said = json.loads((folder / name).read_bytes().decode("utf-8-sig"))
@@ -272,14 +272,7 @@ def own_results() -> tuple[Path, list, list]:
     home = Path(tempfile.mkdtemp(prefix="livseg-faults-"))
     write_lits_case(home / "data", 0)
     cases = find_cases(home / "data").cases
-    extract_dataset(
-        cases,
-        Recipe(windows=("liver",), size=32),
-        home / "slices",
-        workers=1,
-        write_png=False,
-        progress=False,
-    )
+    extract_dataset(cases, Recipe(windows=("liver",), size=32), home / "slices", workers=1, write_png=False)
     (home / "scans").mkdir()
     write_toy_nifti(home / "scans" / "one.nii.gz", toy_voxels())
     patients = find_inputs(home / "scans")
@@ -305,12 +298,7 @@ def extracted(rng: np.random.Generator, folder: Path) -> None:
     shutil.copytree(home / "slices", folder / "slices")
     _spoil_one_file(rng, folder / "slices")
     rows = extract_dataset(
-        cases,
-        Recipe(windows=("liver",), size=32),
-        folder / "slices",
-        workers=1,
-        write_png=False,
-        progress=False,
+        cases, Recipe(windows=("liver",), size=32), folder / "slices", workers=1, write_png=False
     )
     require(rows.equals(read_slices(home / "slices" / "slices.csv")), "other rows")
     for name in ("images.npy", "masks.npy", "slices.csv"):

@@ -103,7 +103,7 @@ def test_a_tumour_outside_the_liver_does_not_count():
 
 def test_a_right_network_scores_one_and_keeps_its_masks(tmp_path):
     patients = cases(True, True, False)
-    extract_dataset(patients, RECIPE, tmp_path / "slices", workers=1, progress=False)
+    extract_dataset(patients, RECIPE, tmp_path / "slices", workers=1)
     found = evaluate_system(trained(), patients, tmp_path / "slices", tmp_path / "predictions")
     rows = pd.DataFrame(found.patients)
     assert (rows.dice == 1).all()  # the tumour-free patient too: nothing there, nothing found
@@ -125,7 +125,7 @@ def test_a_right_network_scores_one_and_keeps_its_masks(tmp_path):
 
 def test_labels_without_probabilities_score_as_the_network_that_gave_them(tmp_path):
     patients, system = cases(True, False), trained()
-    extract_dataset(patients, RECIPE, tmp_path / "slices", workers=1, progress=False)
+    extract_dataset(patients, RECIPE, tmp_path / "slices", workers=1)
     network = evaluate_system(system, patients, tmp_path / "slices", tmp_path / "network")
     labels = evaluate_labels(
         system, lambda case, volume: predict_volume(system, volume), patients, tmp_path / "labels"
@@ -145,7 +145,7 @@ def test_labels_without_probabilities_score_as_the_network_that_gave_them(tmp_pa
 
 def test_a_blind_network_is_counted_as_having_missed_everybody(tmp_path):
     patients = cases(True, False)
-    extract_dataset(patients, RECIPE, tmp_path / "slices", workers=1, progress=False)
+    extract_dataset(patients, RECIPE, tmp_path / "slices", workers=1)
     found = evaluate_system(trained(seer(bias=-200)), patients, tmp_path / "slices", tmp_path / "p")
     summary = {row["structure"]: row for row in lits_rows(trained(), found)}
     assert summary["liver"]["dice_per_case"] == 0 and summary["liver"]["n_missed"] == 2
@@ -156,7 +156,7 @@ def test_a_blind_network_is_counted_as_having_missed_everybody(tmp_path):
 
 def test_the_threshold_is_the_one_that_suits_the_validation_patients(tmp_path):
     patients = cases(True, True)
-    extract_dataset(patients, RECIPE, tmp_path, workers=1, progress=False)
+    extract_dataset(patients, RECIPE, tmp_path, workers=1)
     shy = seer(bias=-20.0)  # a tumour has the probability 0.40, all else is near 0 or 1
     thresholds = choose_thresholds(shy, ("liver", "tumor"), ["case-0", "case-1"], tmp_path)
     assert thresholds["liver"] == 0.5 and 0.1 <= thresholds["tumor"] <= 0.4

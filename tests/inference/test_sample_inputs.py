@@ -9,7 +9,7 @@ import pytest
 from livseg_lib.errors import InputError
 from livseg_lib.inference.export import sample_inputs
 from livseg_lib.models import build_model
-from livseg_lib.preprocessing.recipe import NetworkInput, Recipe, prepare_volume
+from livseg_lib.preprocessing.recipe import NetworkInput, Recipe, prepare_slices
 from livseg_lib.training.model_folder import TrainedModel
 from livseg_lib.volumes import Volume
 
@@ -32,13 +32,15 @@ def trained(shape: tuple[int, ...], inputs: NetworkInput, name: str = "unet") ->
 def test_few_slices_are_all_there_as_the_recipe_makes_them():
     volume = scan(5)
     inputs = sample_inputs(trained((32, 32, 2), NetworkInput()), volume)
-    np.testing.assert_allclose(inputs * 255, prepare_volume(volume, RECIPE), atol=1e-4)
+    np.testing.assert_allclose(inputs * 255, np.stack(list(prepare_slices(volume, RECIPE))), atol=1e-4)
 
 
 def test_many_slices_are_thinned_from_the_first_to_the_last():
     volume = scan(21)
     inputs = sample_inputs(trained((32, 32, 2), NetworkInput()), volume, most=3)
-    np.testing.assert_allclose(inputs * 255, prepare_volume(volume, RECIPE)[[0, 10, 20]], atol=1e-4)
+    np.testing.assert_allclose(
+        inputs * 255, np.stack(list(prepare_slices(volume, RECIPE)))[[0, 10, 20]], atol=1e-4
+    )
 
 
 def test_neighbours_and_a_liver_stand_beside_the_slice():

@@ -67,17 +67,10 @@ def test_fill_holes_closes_a_cavity_but_not_a_tunnel_to_the_edge():
     np.testing.assert_array_equal(c.fill_holes(shell), shell)
 
 
-def test_keep_inside_cuts_the_tumour_at_the_liver():
-    tumor, liver = np.zeros((2, 1, 4, 4), bool)
-    tumor[0, 1, :], liver[0, :, :2] = True, True
-    np.testing.assert_array_equal(np.argwhere(c.keep_inside(tumor, liver)), [[0, 1, 0], [0, 1, 1]])
-
-
 STEPS = {
     "largest_component": c.largest_component,
     "remove_small_components": lambda mask: c.remove_small_components(mask, 0.5, 0.1),
     "fill_holes": c.fill_holes,
-    "keep_inside": lambda mask: c.keep_inside(mask, mask),
 }
 
 

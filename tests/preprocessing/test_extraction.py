@@ -17,8 +17,8 @@ import pytest
 from livseg_lib.errors import InputError
 from livseg_lib.preprocessing import recipe as prepare
 from livseg_lib.preprocessing import windows
-from livseg_lib.preprocessing.extraction import extract_case, extract_dataset
-from livseg_lib.preprocessing.recipe import Recipe, prepare_labels, prepare_volume
+from livseg_lib.preprocessing.extraction import extract_dataset
+from livseg_lib.preprocessing.recipe import Recipe, prepare_labels, prepare_slices
 from livseg_lib.preprocessing.slice_table import SLICE_COLUMNS, read_slices
 from livseg_lib.volumes import Volume
 
@@ -66,17 +66,17 @@ def make_case(tmp_path):
 
 
 def test_arrays_are_what_prepare_makes_and_map_into_memory(make_case, tmp_path):
-    extract_case(make_case(1), RECIPE, tmp_path / "out")
+    extract_dataset([make_case(1)], RECIPE, tmp_path / "out")
     images = np.load(tmp_path / "out/ct-1/images.npy", mmap_mode="r")
     masks = np.load(tmp_path / "out/ct-1/masks.npy", mmap_mode="r")
     volume = read_volume(1)
     assert isinstance(images, np.memmap) and isinstance(masks, np.memmap)
-    assert np.array_equal(images, prepare_volume(volume, RECIPE))
+    assert np.array_equal(images, list(prepare_slices(volume, RECIPE)))
     assert np.array_equal(masks, prepare_labels(read_labels(volume), SPACING_MM, RECIPE))
 
 
 def test_rows_state_place_spacing_and_native_areas(make_case, tmp_path):
-    rows = extract_case(make_case(1), RECIPE, tmp_path)
+    rows = extract_dataset([make_case(1)], RECIPE, tmp_path)
     assert list(rows.columns) == list(SLICE_COLUMNS)
     assert rows["slice"].tolist() == rows["array_index"].tolist() == [0, 1, 2, 3]
     assert set(rows["patient"]) == {"001"} and set(rows["case"]) == set(rows["array"]) == {"ct-1"}
@@ -87,27 +87,26 @@ def test_rows_state_place_spacing_and_native_areas(make_case, tmp_path):
     assert rows.loc[0, ["spacing_z_mm", "spacing_y_mm", "spacing_x_mm"]].tolist() == list(SPACING_MM)
 
 
-def test_png_shows_the_windows_as_red_green_blue_and_masks_for_the_eye(make_case, tmp_path):
-    rows = extract_case(make_case(1), RECIPE, tmp_path)
+@pytest.mark.parametrize(
+    "windows", [("liver",), ("liver", "bone"), ("liver", "liver_narrow", "bone")], ids=len
+)
+def test_png_shows_three_windows_as_red_green_blue_or_the_first_and_masks_for_the_eye(
+    make_case, tmp_path, windows
+):
+    rows = extract_dataset([make_case(1)], Recipe(windows, size=128), tmp_path)
     images = np.load(tmp_path / "ct-1/images.npy")
-    picture = cv2.imread(str(tmp_path / rows["image"][2]))[..., ::-1]
     assert rows["image"][2] == "ct-1/png/slice_002.png"
-    assert np.array_equal(picture, images[2])
+    picture = cv2.imread(str(tmp_path / rows["image"][2]), cv2.IMREAD_UNCHANGED)
+    expected = images[2, ..., ::-1] if len(windows) == 3 else images[2, ..., 0]  # OpenCV reads BGR
+    assert np.array_equal(picture, expected)
     mask = cv2.imread(str(tmp_path / rows["mask"][2]), cv2.IMREAD_UNCHANGED)
     assert np.array_equal(mask, np.load(tmp_path / "ct-1/masks.npy")[2] * 127.5 // 1)
-
-
-@pytest.mark.parametrize("windows", [("liver",), ("liver", "bone")])
-def test_png_of_other_channel_counts_is_the_first_in_grey(make_case, tmp_path, windows):
-    rows = extract_case(make_case(1), Recipe(windows, size=128), tmp_path)
-    picture = cv2.imread(str(tmp_path / rows["image"][0]), cv2.IMREAD_UNCHANGED)
-    assert np.array_equal(picture, np.load(tmp_path / "ct-1/images.npy")[0, ..., 0])
 
 
 def test_pictures_keep_their_slice_numbers_and_have_no_areas(make_case, tmp_path):
     unknown = partial(read_volume, 1, (np.nan,) * 3)
     case = make_case(1, read_volume=unknown, slice_numbers=(7, 8, 31, 340))
-    rows = extract_case(case, Recipe(("stored",), size=128), tmp_path)
+    rows = extract_dataset([case], Recipe(("stored",), size=128), tmp_path)
     assert rows["slice"].tolist() == [7, 8, 31, 340] and rows["array_index"].tolist() == [0, 1, 2, 3]
     assert rows["image"].iloc[-1] == "ct-1/png/slice_340.png"
     assert rows["liver_pixels"].tolist() == [0, 900, 900, 0]
@@ -117,34 +116,26 @@ def test_pictures_keep_their_slice_numbers_and_have_no_areas(make_case, tmp_path
 
 
 def test_resampled_cases_have_rows_of_the_resampled_grid(make_case, tmp_path):
-    rows = extract_case(make_case(1), Recipe(voxel_size_mm=(5, 1, 1), size=128), tmp_path)
+    rows = extract_dataset([make_case(1)], Recipe(voxel_size_mm=(5, 1, 1), size=128), tmp_path)
     assert len(rows) == 2 and rows["spacing_z_mm"][0] == 5
     assert rows["spacing_x_mm"][0] == pytest.approx(73 * 0.8 / 58)
     assert rows["liver_area_mm2"].sum() == pytest.approx(360 * 2, rel=0.15)
 
 
-def test_a_case_without_truth_has_no_mask_and_no_counts(make_case, tmp_path):
-    rows = extract_case(make_case(1, read_labels=None), RECIPE, tmp_path)
-    assert rows[["mask", "liver_pixels", "tumor_area_mm2"]].isna().all().all()
-    assert not (tmp_path / "ct-1/masks.npy").exists() and rows["image"].notna().all()
-
-
-def test_without_png_there_are_arrays_only(make_case, tmp_path):
-    rows = extract_case(make_case(1), RECIPE, tmp_path, write_png=False)
-    assert rows[["image", "mask"]].isna().all().all() and not (tmp_path / "ct-1/png").exists()
-
-
-def test_slices_csv_reads_back_as_it_was(make_case, tmp_path):
+def test_what_is_not_there_is_empty_and_slices_csv_reads_back_as_it_was(make_case, tmp_path):
     cases = [make_case(2), make_case(1, read_labels=None)]
-    rows = extract_dataset(cases, RECIPE, tmp_path / "out", workers=1, progress=False)
-    pd.testing.assert_frame_equal(read_slices(tmp_path / "out/slices.csv"), rows)
+    rows = extract_dataset(cases, RECIPE, tmp_path, workers=1, write_png=False)
+    pd.testing.assert_frame_equal(read_slices(tmp_path / "slices.csv"), rows)
     assert rows["case"].unique().tolist() == ["ct-2", "ct-1"]
+    assert rows[["image", "mask"]].isna().all().all() and not (tmp_path / "ct-2/png").exists()
+    assert rows[["liver_pixels", "tumor_area_mm2"]][rows["case"] == "ct-1"].isna().all().all()
+    assert (tmp_path / "ct-2/masks.npy").exists() and not (tmp_path / "ct-1/masks.npy").exists()
 
 
 def test_workers_give_the_same_files_as_one_process(make_case, tmp_path):
     cases = [make_case(number) for number in range(4)]
-    alone = extract_dataset(cases, RECIPE, tmp_path / "one", workers=1, progress=False)
-    together = extract_dataset(cases, RECIPE, tmp_path / "two", workers=2, progress=False)
+    alone = extract_dataset(cases, RECIPE, tmp_path / "one", workers=1)
+    together = extract_dataset(cases, RECIPE, tmp_path / "two", workers=2)
     pd.testing.assert_frame_equal(alone, together)
     for case in cases:
         for name in ("images.npy", "masks.npy", "png/slice_001.png"):
@@ -155,7 +146,7 @@ def test_workers_give_the_same_files_as_one_process(make_case, tmp_path):
 @pytest.mark.parametrize("change", ["nothing", "recipe", "source", "png", "damage", "lost"])
 def test_only_what_changed_is_extracted_again(make_case, tmp_path, change):
     case, out = make_case(1), tmp_path / "out"
-    extract_dataset([case], RECIPE, out, workers=1, progress=False)
+    extract_dataset([case], RECIPE, out, workers=1)
     before = (out / "ct-1/images.npy").stat().st_ino
     if change == "source":
         case.files[0].write_bytes(b"other")
@@ -164,7 +155,7 @@ def test_only_what_changed_is_extracted_again(make_case, tmp_path, change):
     if change == "lost":
         next((out / "ct-1/png").iterdir()).unlink()
     recipe = Recipe(size=130) if change == "recipe" else RECIPE
-    extract_dataset([case], recipe, out, workers=1, write_png=change != "png", progress=False)
+    extract_dataset([case], recipe, out, workers=1, write_png=change != "png")
     assert ((out / "ct-1/images.npy").stat().st_ino == before) == (change == "nothing")
     assert np.load(out / "ct-1/images.npy").shape[1] == recipe.size
     assert sorted(path.name for path in out.glob("[!.]*")) == ["ct-1", "slices.csv"]
@@ -182,12 +173,12 @@ CHANGES = {
 @pytest.mark.parametrize("part", CHANGES)
 def test_what_a_name_stands_for_counts_and_the_reason_is_said(make_case, tmp_path, monkeypatch, capsys, part):
     case, out = make_case(1), tmp_path / "out"
-    extract_dataset([case], Recipe(), out, workers=1, progress=False)
-    extract_dataset([case], Recipe(), out, workers=1, progress=False)
+    extract_dataset([case], Recipe(), out, workers=1)
+    extract_dataset([case], Recipe(), out, workers=1)
     assert "1 of 1 cases are kept" in capsys.readouterr().out
     CHANGES[part](monkeypatch)
     with contextlib.suppress(InputError):
-        extract_dataset([case], Recipe(), out, workers=1, progress=False)
+        extract_dataset([case], Recipe(), out, workers=1)
     assert f"1 of 1 cases are extracted again, changed since: {part}" in capsys.readouterr().out
 
 
@@ -200,12 +191,12 @@ def test_an_interrupted_case_never_looks_finished(make_case, tmp_path, monkeypat
         return encode(*arguments)
 
     out, cases = tmp_path / "out", [make_case(1), make_case(2)]
-    extract_dataset(cases[:1], RECIPE, out, workers=1, progress=False)
+    extract_dataset(cases[:1], RECIPE, out, workers=1)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(cv2, "imencode", stop_halfway)
-        extract_dataset(cases, RECIPE, out, workers=1, progress=False)
+        extract_dataset(cases, RECIPE, out, workers=1)
     assert sorted(path.name for path in out.glob("[!.]*")) == ["ct-1"]
-    extract_dataset(cases, RECIPE, out, workers=1, progress=False)
+    extract_dataset(cases, RECIPE, out, workers=1)
     assert sorted(path.name for path in out.glob("[!.]*")) == ["ct-1", "ct-2", "slices.csv"]
     assert np.load(out / "ct-2/images.npy").shape == (4, 128, 128, 3)
 
@@ -218,7 +209,7 @@ def test_a_killed_run_goes_on_where_it_was(make_case, tmp_path):
         "files = [(Path(f),) for f in sys.argv[2:]]\n"
         "readers = [partial(t.read_volume, 1), t.end_the_process]\n"
         "cases = [Case(f'ct-{i}', f'00{i}', files[i - 1], readers[i - 1], t.read_labels) for i in (1, 2)]\n"
-        "t.extract_dataset(cases, t.RECIPE, Path(sys.argv[1]), workers=1, progress=False)\n"
+        "t.extract_dataset(cases, t.RECIPE, Path(sys.argv[1]), workers=1)\n"
     )
     cases = [make_case(1), make_case(2)]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
@@ -226,7 +217,7 @@ def test_a_killed_run_goes_on_where_it_was(make_case, tmp_path):
     assert subprocess.run(command, env=environment).returncode == -signal.SIGKILL
     assert sorted(path.name for path in out.glob("[!.]*")) == ["ct-1"]
     kept = (out / "ct-1/images.npy").stat().st_ino
-    rows = extract_dataset(cases, RECIPE, out, workers=1, progress=False)
+    rows = extract_dataset(cases, RECIPE, out, workers=1)
     assert (out / "ct-1/images.npy").stat().st_ino == kept and rows["case"].nunique() == 2
 
 
@@ -234,12 +225,12 @@ def test_a_killed_run_goes_on_where_it_was(make_case, tmp_path):
 def test_failures_are_all_named_after_the_others_are_done(make_case, tmp_path, workers):
     out = tmp_path / "out"
     cases = [make_case(number) for number in range(4)]
-    extract_dataset(cases[:1], RECIPE, out, workers=1, progress=False)
+    extract_dataset(cases[:1], RECIPE, out, workers=1)
     cases[0] = make_case(0, read_volume=partial(fail_to_read, "It is cut short."))
     cases[0].files[0].write_bytes(b"changed")
     cases[1].files[0].unlink()
     with pytest.raises(InputError) as failure:
-        extract_dataset(cases, RECIPE, out, workers=workers, progress=False)
+        extract_dataset(cases, RECIPE, out, workers=workers)
     message = str(failure.value)
     assert "2 of 4 cases" in message and "cut short" in message and "ct-0" in message and "ct-1" in message
     assert (out / "ct-2/case.json").exists() and (out / "ct-3/case.json").exists()
@@ -250,24 +241,25 @@ def fill_the_disk():
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_a_full_disk_is_not_the_fault_of_a_case(make_case, tmp_path, workers):
-    cases = [make_case(1, read_volume=fill_the_disk), make_case(2)]
-    with pytest.raises(InputError, match=r"No space left on device.*Make room") as failure:
-        extract_dataset(cases, RECIPE, tmp_path / "out", workers=workers, progress=False)
+@pytest.mark.parametrize(
+    ("reader", "workers", "said"),
+    [
+        (fill_the_disk, 1, r"No space left on device.*Make room"),
+        (fill_the_disk, 2, r"No space left on device.*Make room"),
+        (end_the_process, 2, "fewer workers"),
+    ],
+)
+def test_what_is_not_the_fault_of_a_case_names_none(make_case, tmp_path, reader, workers, said):
+    cases = [make_case(1, read_volume=reader), make_case(2)]
+    with pytest.raises(InputError, match=said) as failure:
+        extract_dataset(cases, RECIPE, tmp_path / "out", workers=workers)
     assert "ct-1" not in str(failure.value) and not (tmp_path / "out/slices.csv").exists()
-
-
-def test_a_worker_ended_from_outside_is_explained(make_case, tmp_path):
-    cases = [make_case(1, read_volume=end_the_process), make_case(2)]
-    with pytest.raises(InputError, match="fewer workers"):
-        extract_dataset(cases, RECIPE, tmp_path / "out", workers=2, progress=False)
 
 
 def test_labels_on_another_grid_and_repeated_names_are_refused(make_case, tmp_path):
     flat = make_case(1, read_labels=lambda volume: np.zeros((1, 2, 3), np.uint8))
     with pytest.raises(InputError, match=r"labels are \(1, 2, 3\)"):
-        extract_case(flat, RECIPE, tmp_path)
+        extract_dataset([flat], RECIPE, tmp_path)
     with pytest.raises(InputError, match="ct-1"):
         extract_dataset([make_case(1), make_case(1)], RECIPE, tmp_path)
     with pytest.raises(InputError, match="no case"):
@@ -289,14 +281,14 @@ def test_only_one_volume_is_alive_at_a_time(make_case, tmp_path):
     cases = [make_case(number, read_volume=partial(read_alone, number)) for number in range(3)]
     cases[1] = make_case(1, read_volume=partial(read_alone, 1), read_labels=bad_labels)
     with pytest.raises(InputError, match="1 of 3"):
-        extract_dataset(cases, RECIPE, tmp_path / "out", workers=1, progress=False)
+        extract_dataset(cases, RECIPE, tmp_path / "out", workers=1)
 
 
 @pytest.mark.slow
 def test_a_real_scan_gives_its_stated_voxel_counts(real_ct, tmp_path):
     from livseg_lib.datasets.catalogue import find_cases
 
-    rows = extract_dataset(find_cases(real_ct / "ircadb17").cases, RECIPE, tmp_path, 1, False, False)
+    rows = extract_dataset(find_cases(real_ct / "ircadb17").cases, RECIPE, tmp_path, 1, False)
     assert (len(rows), rows["liver_pixels"].sum(), rows["tumor_pixels"].sum()) == (119, 2_106_497, 185_990)
     volume_ml = (rows["liver_area_mm2"] * rows["spacing_z_mm"]).sum() / 1000
     assert volume_ml == pytest.approx(1861, abs=1)

@@ -3,9 +3,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from livseg_lib.datasets.case import Case
 from livseg_lib.errors import InputError
 from livseg_lib.preprocessing.geometry import (
+    REGIONS,
     axis_weights,
+    box_around,
+    case_around_liver,
+    crop_volume,
     fit_labels,
     fit_picture,
     resample_label_slice,
@@ -14,6 +19,7 @@ from livseg_lib.preprocessing.geometry import (
     restore_plane,
     working_grid,
 )
+from livseg_lib.volumes import Volume
 
 SHAPES = [(101, 122), (122, 101), (57, 57), (512, 512), (255, 256), (1, 7)]
 
@@ -143,3 +149,64 @@ def test_reversed_views_of_a_volume_are_read_in_their_order():
     voxels = np.random.default_rng(1).integers(-1000, 1000, (3, 9, 8)).astype(np.int16)
     view = voxels[::-1, ::-1, ::-1]
     assert np.array_equal(resize(view[0], (5, 4)), resize(view[0].copy(), (5, 4)))
+
+
+SPACING, SHAPE = (5.0, 0.7, 0.9), (7, 40, 30)
+
+
+def filled(start, stop) -> np.ndarray:
+    mask = np.zeros(SHAPE, bool)
+    mask[tuple(map(slice, start, stop))] = True
+    return mask
+
+
+def volume() -> Volume:
+    return Volume(np.arange(np.prod(SHAPE), dtype=np.int16).reshape(SHAPE), SPACING)
+
+
+@pytest.mark.parametrize(
+    ("kind", "mask", "margin_mm", "expected"),
+    [
+        # ceil of 1.4, 10 and 7.8 voxels
+        ("box", ((3, 10, 12), (4, 20, 15)), 7.0, (slice(1, 6), slice(0, 30), slice(4, 23))),
+        ("box", ((0, 0, 25), (7, 3, 30)), 5.0, (slice(0, 7), slice(0, 11), slice(19, 30))),
+        ("slices", ((3, 10, 12), (4, 20, 15)), 5.0, (slice(2, 5), slice(0, 40), slice(0, 30))),
+        ("box", ((0, 0, 0), (0, 0, 0)), 5.0, None),
+        ("slices", ((0, 0, 0), (0, 0, 0)), 5.0, None),
+        ("scan", ((0, 0, 0), (0, 0, 0)), 5.0, (slice(0, 7), slice(0, 40), slice(0, 30))),
+    ],
+)
+def test_a_margin_is_counted_in_millimetres_and_ends_with_the_scan(kind, mask, margin_mm, expected):
+    assert REGIONS[kind](filled(*mask), SPACING, margin_mm) == expected
+
+
+def test_pictures_without_spacing_have_no_margin():
+    with pytest.raises(InputError, match="without a known spacing"):
+        box_around(filled((0, 0, 0), (1, 1, 1)), (np.nan,) * 3, 10.0)
+
+
+@given(st.data(), st.floats(0, 30))
+def test_the_box_holds_the_mask_with_its_margin(data, margin_mm):
+    start = [data.draw(st.integers(0, side - 1)) for side in SHAPE]
+    stop = [data.draw(st.integers(first + 1, side)) for first, side in zip(start, SHAPE, strict=True)]
+    box = box_around(filled(start, stop), SPACING, margin_mm)
+    for part, first, last, mm, side in zip(box, start, stop, SPACING, SHAPE, strict=True):
+        assert (first - part.start) * mm >= margin_mm or part.start == 0
+        assert (first - part.start - 1) * mm < margin_mm
+        assert (part.stop - last) * mm >= margin_mm or part.stop == side
+        assert (part.stop - last - 1) * mm < margin_mm
+    cut = crop_volume(volume(), box)
+    np.testing.assert_array_equal(cut.voxels, volume().voxels[box])
+    assert cut.spacing_mm == SPACING and cut.native is None
+
+
+def test_a_case_around_its_liver_reads_as_the_cut_out_part():
+    labels = filled((3, 10, 12), (5, 20, 15)).astype(np.uint8)
+    case = Case("a", "a", (), volume, lambda scan: labels, slice_numbers=tuple(range(7)))
+    small = case_around_liver(case, "box", 0.0)
+    scan = small.read_volume()
+    np.testing.assert_array_equal(scan.voxels, volume().voxels[3:5, 10:20, 12:15])
+    assert (small.read_labels(scan) == 1).all() and small.slice_numbers is None
+    empty = Case("a", "a", (), volume, lambda scan: np.zeros(SHAPE, np.uint8))
+    with pytest.raises(InputError, match=r"a: shows no liver"):
+        case_around_liver(empty, "box", 5.0).read_volume()

@@ -9,7 +9,7 @@ import pytest
 
 from livseg_lib.errors import InputError
 from livseg_lib.models import build_model
-from livseg_lib.preprocessing.recipe import Recipe, picture_code, prepare_volume
+from livseg_lib.preprocessing.recipe import Recipe, picture_code, prepare_slices
 from livseg_lib.preprocessing.windows import WINDOWS, Window
 from livseg_lib.training.model_folder import TrainedModel, load_model, save_model
 from livseg_lib.volumes import Volume
@@ -70,8 +70,10 @@ def test_a_model_keeps_its_own_window_when_the_table_changes(tmp_path, monkeypat
     volume = Volume(np.full((1, 140, 140), 75, np.int16), (1.0, 1.0, 1.0), native=None)
     monkeypatch.setitem(WINDOWS, "liver", Window.between(0, 100))
     own, of_today = load_model(folder).recipe, Recipe()
-    assert prepare_volume(volume, own)[0, 64, 64, 0] == 128  # 75 HU is the middle of -50 to 200
-    assert prepare_volume(volume, of_today)[0, 64, 64, 0] == 191
+    assert (
+        np.stack(list(prepare_slices(volume, own)))[0, 64, 64, 0] == 128
+    )  # 75 HU is the middle of -50 to 200
+    assert np.stack(list(prepare_slices(volume, of_today)))[0, 64, 64, 0] == 191
 
 
 def test_a_model_whose_weights_mean_something_else_today_is_refused(tmp_path):

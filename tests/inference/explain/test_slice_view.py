@@ -8,8 +8,8 @@ import pytest
 from keras import layers
 
 from livseg_lib.inference.explained_slice import SliceView, outlined, view_slice
-from livseg_lib.preprocessing.geometry import Region, crop_volume, whole_scan
-from livseg_lib.preprocessing.recipe import OWN_PICTURE, NetworkInput, Recipe, prepare_labels, prepare_volume
+from livseg_lib.preprocessing.geometry import crop_volume, whole_scan
+from livseg_lib.preprocessing.recipe import OWN_PICTURE, NetworkInput, Recipe, prepare_labels, prepare_slices
 from livseg_lib.training.model_folder import TrainedModel
 from livseg_lib.volumes import Volume
 
@@ -17,7 +17,7 @@ SPACING_MM = (5.0, 2.0, 1.0)
 VOXELS = np.random.default_rng(0).integers(-200, 300, (10, 40, 64), np.int16)
 SCAN = Volume(VOXELS, SPACING_MM)
 WHOLE = whole_scan(VOXELS, SPACING_MM)
-BOX = Region((2, 8, 16), (9, 32, 48))
+BOX = (slice(2, 9), slice(8, 32), slice(16, 48))
 
 
 def trained(inputs: NetworkInput = OWN_PICTURE, depth: int | None = None, **recipe) -> TrainedModel:
@@ -36,9 +36,9 @@ def trained(inputs: NetworkInput = OWN_PICTURE, depth: int | None = None, **reci
 @pytest.mark.parametrize("index", [2, 3, 5, 8])
 def test_pictures_are_those_of_prediction(region, neighbours, index):
     model = trained(NetworkInput(neighbours))
-    everything = list(model.inputs.compose(prepare_volume(crop_volume(SCAN, region), model.recipe)))
+    everything = list(model.inputs.compose(prepare_slices(crop_volume(SCAN, region), model.recipe)))
     view = view_slice(model, SCAN, index, region)
-    np.testing.assert_array_equal(view.pictures, everything[index - region.start[0]])
+    np.testing.assert_array_equal(view.pictures, everything[index - region[0].start])
     answer = np.asarray(model.network(view.images))[0]
     np.testing.assert_array_equal(view.answer(), answer)
     assert view.answer().shape == (32, 32, 2)
@@ -55,7 +55,7 @@ def test_a_network_that_sees_the_liver_gets_its_mask():
 @pytest.mark.parametrize("depth, index, place", [(4, 5, 2), (4, 2, 0), (4, 8, 3), (16, 6, 4)])
 def test_a_block_holds_the_slice_in_its_middle_as_far_as_it_can(depth, index, place):
     view = view_slice(trained(depth=depth), SCAN, index, BOX)
-    everything = prepare_volume(crop_volume(SCAN, BOX), view.trained.recipe)
+    everything = list(prepare_slices(crop_volume(SCAN, BOX), view.trained.recipe))
     assert view.place == place and len(view.pictures) == depth
     np.testing.assert_array_equal(view.of_slice(view.pictures), everything[index - 2])
     for beyond in view.pictures[7:]:  # the box holds seven slices
@@ -75,13 +75,13 @@ def test_masks_go_onto_the_picture_and_back(region, voxel_size_mm):
     assert np.count_nonzero((back >= 0.5) != mask) < 0.15 * mask.sum()
     everywhere = view.onto_scan(np.ones((32, 32), np.float32)) > 0
     inside = np.zeros((40, 64), bool)
-    inside[region.slices[1:]] = True
+    inside[region[1:]] = True
     np.testing.assert_array_equal(everywhere, inside)
 
 
 def test_a_resampled_slice_is_found_by_its_place():
     view = view_slice(trained(voxel_size_mm=(2.5, 1.0, 1.0)), SCAN, 5, WHOLE)
-    everything = prepare_volume(SCAN, view.trained.recipe)
+    everything = list(prepare_slices(SCAN, view.trained.recipe))
     assert len(everything) == 20
     np.testing.assert_array_equal(view.pictures, everything[11])
 
