@@ -26,8 +26,8 @@ from skimage.measure import block_reduce, marching_cubes
 from livseg_lib.errors import InputError
 from livseg_lib.files import folder_written_aside, write_atomically
 from livseg_lib.labels import STRUCTURES, structure_mask
-from livseg_lib.postprocessing.components import known_spacing, label_components, require_volumes, widened
-from livseg_lib.preprocessing.geometry import Box
+from livseg_lib.postprocessing.components import known_spacing, label_components, require_volumes
+from livseg_lib.preprocessing.geometry import Box, widened
 from livseg_lib.preprocessing.windows import WINDOWS, Window, apply_window
 from livseg_lib.reporting.cells import table_view
 from livseg_lib.reporting.pages.templating import environment

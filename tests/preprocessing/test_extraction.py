@@ -204,7 +204,7 @@ def test_an_interrupted_case_never_looks_finished(make_case, tmp_path, monkeypat
 def test_a_killed_run_goes_on_where_it_was(make_case, tmp_path):
     out = tmp_path / "out"
     script = (
-        "import sys; from pathlib import Path; from functools import partial; import test_extraction as t\n"
+        f"import sys; from pathlib import Path; from functools import partial; import {__name__} as t\n"
         "from livseg_lib.datasets.case import Case\n"
         "files = [(Path(f),) for f in sys.argv[2:]]\n"
         "readers = [partial(t.read_volume, 1), t.end_the_process]\n"
@@ -212,7 +212,7 @@ def test_a_killed_run_goes_on_where_it_was(make_case, tmp_path):
         "t.extract_dataset(cases, t.RECIPE, Path(sys.argv[1]), workers=1)\n"
     )
     cases = [make_case(1), make_case(2)]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), *sys.path])}
     command = [sys.executable, "-c", script, str(out), *(str(case.files[0]) for case in cases)]
     assert subprocess.run(command, env=environment).returncode == -signal.SIGKILL
     assert sorted(path.name for path in out.glob("[!.]*")) == ["ct-1"]

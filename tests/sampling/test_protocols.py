@@ -118,8 +118,3 @@ def test_the_nearest_training_slice_against_a_search_through_all(slices, seed):
             chosen = fold.training.iloc[place]
             assert chosen.case == row.case
             assert abs(chosen.slice - row.slice) == np.abs(own.slice - row.slice).min()
-
-
-def test_nothing_but_the_audit_deals_slices():
-    users = {path.name for path in LIBRARY.rglob("*.py") if "sampling.protocols" in path.read_text()}
-    assert users == {"split_audit.py", "copyist.py"}

@@ -48,7 +48,7 @@ def test_a_network_that_sees_the_liver_gets_its_mask():
     liver = np.zeros(VOXELS.shape, bool)
     liver[4:7, 10:30, 20:40] = True
     view = view_slice(trained(NetworkInput(sees_liver=True)), SCAN, 5, BOX, liver)
-    expected = prepare_labels(liver[BOX.slices].view(np.uint8), SPACING_MM, view.trained.recipe)[5 - 2] > 0
+    expected = prepare_labels(liver[BOX].view(np.uint8), SPACING_MM, view.trained.recipe)[5 - 2] > 0
     np.testing.assert_array_equal(view.pictures[..., -1], expected * 255)
 
 
