@@ -20,8 +20,8 @@ from livseg_lib.evaluation.lesions import LesionOverlap, detected_pairs, lesion_
 from livseg_lib.evaluation.masks import Box, require_label_volumes
 from livseg_lib.labels import BACKGROUND, LIVER, TUMOR, structure_mask
 from livseg_lib.postprocessing.components import label_components
-from livseg_lib.preprocessing.geometry import widened
 from livseg_lib.postprocessing.measures import axial_diameters
+from livseg_lib.preprocessing.geometry import widened
 
 FALSE_POSITIVE, FALSE_NEGATIVE = "false positive", "false negative"
 ERRORS = (FALSE_POSITIVE, FALSE_NEGATIVE)
