@@ -31,7 +31,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_check(add(run.check, data="folder or file with scans"))
     _add_extract(add(run.extract, data="folder or file with scans"))
     _add_train(add(run.train))
-    _add_run(add(run.reproduce))
+    _add_reproduce(add(run.reproduce))
     _add_predict(add(run.predict, input="NIfTI file, DICOM series (folder or zip), PNG or JPEG, or a folder"))
     _add_sort(add(run.sort, input="NIfTI file, DICOM series (folder or zip), or a folder of scans"))
     _add_evaluate(add(run.evaluate))
@@ -85,6 +85,19 @@ def _add_train(command: argparse.ArgumentParser) -> None:
     _add_run(command)
 
 
+def _add_reproduce(command: argparse.ArgumentParser) -> None:
+    _add_run(command)
+    command.set_defaults(target="")  # that of the profile
+    command.add_argument("--only", default="", metavar="SYSTEM", help="train and score this system alone")
+    command.add_argument("--scan", default="", help="a scan of yours, to be outlined by every system")
+    command.add_argument(
+        "--liver", dest="liver_model", default="", metavar="MODEL", help="whose liver to take for --scan"
+    )
+    command.add_argument(
+        "--jobs", type=int, default=0, help="notebooks at a time (default: 2, or 1 where there is a GPU)"
+    )
+
+
 def _add_run(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--dataset", default="phantom", help="phantom, or the layout of your data (auto: look)"
@@ -93,7 +106,9 @@ def _add_run(command: argparse.ArgumentParser) -> None:
     command.add_argument("--target", choices=["liver", "tumor", "both"], default="both")
     _add_modality(command)
     _add_acceptance(command)
-    command.add_argument("--run-name", default="", help="folder below reports/ (default: DATASET-PROFILE)")
+    command.add_argument(
+        "--run-name", default="", help="folder below reports/ (default: DATASET[-mr]-PROFILE)"
+    )
     command.add_argument("--profile", default="quick", help="quick, full, or a YAML file")
     command.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", help="a notebook parameter"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from livseg_lib.errors import InputError
@@ -89,13 +90,12 @@ def extract(arguments: argparse.Namespace) -> int:
     return report.exit_code
 
 
+PREPARATION = ["00_prepare_data", "01_extract_slices", "02_classify_masks"]
+
+
 def train(arguments: argparse.Namespace) -> int:
-    """Prepare the data, train one system and evaluate it: the notebooks, without make."""
-    stems = ["00_prepare_data", "01_extract_slices", "02_classify_masks"]
-    own = training_notebooks(arguments.system)
-    return _run_notebooks(
-        stems + own, arguments, {"systems": [arguments.system]} if own == NOTEBOOK_OF_NETWORKS else {}
-    )
+    """Prepare the data, train one system and evaluate it, whatever has been run before."""
+    return _run_notebooks(arguments, arguments.system, jobs=1, again=True)
 
 
 def training_notebooks(system: str) -> list[str]:
@@ -114,22 +114,28 @@ def training_notebooks(system: str) -> list[str]:
 
 
 def reproduce(arguments: argparse.Namespace) -> int:
-    """Run every notebook in order, as `make reproduce` does, with the Python and packages that are there."""
-    from livseg_lib.runs import install_missing_packages, project_root
+    """Run the notebooks that are out of date and build the report, as `make reproduce` does."""
+    from livseg_lib.runs import install_missing_packages
 
     install_missing_packages()
-    stems = sorted(path.stem for path in (project_root() / "notebooks").glob("*.ipynb"))
-    return _run_notebooks(stems, arguments, {})
+    return _run_notebooks(arguments, arguments.only, arguments.jobs, again=False)
 
 
-def _run_notebooks(stems: list[str], arguments: argparse.Namespace, given: dict) -> int:
-    """Execute notebooks one after the other with the data that the arguments name."""
-    from livseg_lib.notebooks import run_all
+def _run_notebooks(arguments: argparse.Namespace, system: str, jobs: int, again: bool) -> int:
+    """Run the notebooks of `system`, or all where it is "", with the data that the arguments name."""
+    from livseg_lib.runner import print_summary, run_notebooks
+    from livseg_lib.runs import project_root
 
-    given |= {name: getattr(arguments, name) for name in ("dataset", "data", "target", "modality")}
-    given |= {"accept_affine_mismatch": True} if arguments.accept_affine_mismatch else {}
-    index = run_all(stems, arguments.run_name, arguments.profile, given, arguments.set)
-    print(f"{WARNING} Open {index}")
+    own = training_notebooks(system) if system else []
+    stems = PREPARATION + own if own else [p.stem for p in (project_root() / "notebooks").glob("*.ipynb")]
+    given = {"systems": [system]} if own == NOTEBOOK_OF_NETWORKS else {}
+    names = ("dataset", "data", "target", "modality", "scan", "liver_model")
+    pairs = [f"{name}={getattr(arguments, name, '')}" for name in names]
+    pairs += ["accept_affine_mismatch=true"] * arguments.accept_affine_mismatch
+    of_mr = "-mr" if arguments.modality == "mr" else ""
+    run_name = arguments.run_name or f"{arguments.dataset}{of_mr}-{Path(arguments.profile).stem}"
+    report = run_notebooks(stems, run_name, arguments.profile, given, pairs + arguments.set, jobs, again)
+    print_summary(report)
     return 0
 
 

@@ -1,12 +1,8 @@
-"""Runs a notebook headlessly: `python -m livseg_lib.notebooks run NOTEBOOK --run-name ...`.
-
-Papermill executes into `<name>.partial.ipynb`; only a run that ended well is renamed, so a failed
-one never looks finished. Unknown parameters are refused (papermill would only warn).
-"""
+"""One notebook: its parameters and their values, a digest of its code, and a run of it without a browser."""
 
 from __future__ import annotations
 
-import argparse
+import ast
 import json
 import math
 import os
@@ -15,22 +11,27 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from livseg_lib.errors import InputError, exit_code_of
-from livseg_lib.files import locked, written_aside
-from livseg_lib.runs import RunFolders, project_root
+from livseg_lib.errors import InputError
+from livseg_lib.files import text_checksum
+from livseg_lib.runs import project_root
 
 EXPECTED_ENDS = ("InputError", "SystemExit")
 """What a notebook raises to tell its user something; all else is told with its type."""
 
 
 def declared_parameters(notebook: Path) -> dict[str, object]:
-    """Parameters of a notebook with their defaults, read from its `parameters` cell."""
-    import ast
+    """Parameters of a notebook with their defaults, read from the cell tagged `parameters`.
 
-    import papermill
-
-    found = papermill.inspect_notebook(str(notebook))
-    return {name: ast.literal_eval(entry["default"]) for name, entry in found.items()}
+    Raises InputError where that cell holds more than names and plain values.
+    """
+    cells = read_notebook(notebook)["cells"]
+    tagged = [cell["source"] for cell in cells if "parameters" in cell["metadata"].get("tags", ())]
+    try:
+        lines = ast.parse("".join(tagged[0]) if tagged else "").body
+        return {line.targets[0].id: ast.literal_eval(line.value) for line in lines}
+    except (SyntaxError, ValueError, AttributeError) as error:
+        problem = "holds more than NAME = VALUE in its cell of parameters."
+        raise InputError(notebook, problem, "Work such values out in another cell.") from error
 
 
 def choose_parameters(
@@ -136,25 +137,45 @@ def _read_yaml(path: Path) -> dict[str, object]:
     return found or {}
 
 
-def configure(
-    notebooks: list[Path], profile: Path, given: dict[str, object], report: Path, pairs: Sequence[str] = ()
-) -> None:
-    """Write `<report>/parameters/<notebook>.json`, touching only files whose content changes.
+def code_digest(notebook: Path) -> str:
+    """Digest of the cells' code: a change in texts, comments, layout or docstrings leaves it as it is.
 
-    Make compares their times: a notebook runs again when its own parameters change.
+    Raises InputError where the file is no notebook.
     """
-    for name, parameters in choose_parameters(notebooks, profile, given, pairs).items():
-        path, text = report / "parameters" / f"{name}.json", json.dumps(parameters, indent=2) + "\n"
-        if not path.exists() or path.read_text() != text:
-            with written_aside(path) as partial:
-                partial.write_text(text)
+    cells = read_notebook(notebook)["cells"]
+    sources = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    return text_checksum("\n".join(map(bare_code, sources)))
+
+
+def bare_code(source: str) -> str:
+    """What Python runs of `source`, without comments, layout and docstrings; itself where it is no Python."""
+    try:
+        tree = ast.parse(source)
+    except (SyntaxError, ValueError):  # a cell with an IPython magic
+        return source
+    for node in ast.walk(tree):
+        documented = isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+        if documented and ast.get_docstring(node, clean=False) is not None:
+            node.body = node.body[1:]
+    return ast.dump(tree)
+
+
+def read_notebook(path: Path) -> dict:
+    """The notebook as it stands in its file. Raises InputError where it is none."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if content["cells"] and content["metadata"] is not None:
+            return content
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(path, "cannot be read as a notebook.", "Take it from the repository.") from error
+    raise InputError(path, "holds no cells.", "Take it from the repository.")
 
 
 def execute(notebook: Path, report: Path, parameters: dict[str, object]) -> Path:
     """Run `notebook` with `parameters`; returns the executed copy in `report`, made with its HTML twin.
 
-    The cells' output is shown as it comes; another process that runs the same notebook into `report` is
-    waited for. Raises InputError where a cell fails, leaving `<name>.partial.ipynb` to look at.
+    The cells' output is shown as it comes. Raises InputError where a cell fails, leaving
+    `<name>.partial.ipynb` to look at.
     """
     from livseg_lib.reporting.pages.notebooks import notebook_to_html
     from livseg_lib.reporting.pages.page import write_report
@@ -162,10 +183,10 @@ def execute(notebook: Path, report: Path, parameters: dict[str, object]) -> Path
     if unknown := sorted(set(parameters) - set(declared_parameters(notebook))):
         raise InputError(notebook, f"has no parameter {', '.join(unknown)}.", "Mend the name.")
     partial, finished = report / f"{notebook.stem}.partial.ipynb", report / notebook.name
-    with locked(finished):
-        _run_cells(notebook, partial, parameters)
-        notebook_to_html(partial, finished.with_suffix(".html"))
-        os.replace(partial, finished)
+    report.mkdir(parents=True, exist_ok=True)
+    _run_cells(notebook, partial, parameters)
+    notebook_to_html(partial, finished.with_suffix(".html"))
+    os.replace(partial, finished)
     write_report(report)
     return finished
 
@@ -194,88 +215,3 @@ def _run_cells(notebook: Path, partial: Path, parameters: dict[str, object]) -> 
         kind = "" if error.ename in EXPECTED_ENDS else f"{error.ename}: "
         problem = f"stopped in cell {error.exec_count}: {kind}{error.evalue}"
         raise InputError(notebook.stem, problem, f"See {partial}.") from None
-
-
-SUMMARY_COLUMNS = ["system", "target", "n_test_patients", "dice_per_case", "dice_per_case_low"]
-SUMMARY_COLUMNS += ["dice_per_case_high", "published_value", "train_seconds"]
-
-
-def print_summary(report: Path) -> None:
-    """A small table of the systems, and the page to open."""
-    import pandas as pd
-
-    table = report / "tables" / "systems.csv"
-    if table.exists():
-        systems = pd.read_csv(table).query("split_by == 'patient' and target in ('liver', 'tumor')")
-        print(systems[SUMMARY_COLUMNS].round(3).to_string(index=False, na_rep="-"))
-        print("Dice: mean over test patients, 95 % interval; published figures: other data, other protocol.")
-    print(f"Research only, not for clinical use. Open {report / 'index.html'}")
-
-
-def run_all(stems: list[str], run_name: str, profile: str, given: dict, pairs: list[str]) -> Path:
-    """Run the notebooks called `stems` in order, whatever has been run before; returns the report page.
-
-    What can go on (phantom, extraction, training) goes on where it stopped.
-    """
-    folder = project_root() / "notebooks"
-    missing = [stem for stem in stems if not (folder / f"{stem}.ipynb").exists()]
-    if missing or not stems:
-        problem = f"holds no {missing[0] if missing else 'notebook'}: this is not the repository of livseg."
-        raise InputError(folder, problem, "Go there, or set LIVSEG_ROOT to it.")
-    chosen = Path(profile) if profile.endswith((".yaml", ".yml")) else folder / "params" / f"{profile}.yaml"
-    run_name = run_name or f"{given['dataset']}-{Path(profile).stem}"
-    report = RunFolders(project_root(), run_name).report
-    values = {**given, "run_name": run_name}
-    parameters = choose_parameters(sorted(folder.glob("*.ipynb")), chosen, values, pairs)
-    for stem in stems:
-        print(f"== {stem}", flush=True)
-        execute(folder / f"{stem}.ipynb", report, parameters[stem])
-    return report / "index.html"
-
-
-def _arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m livseg_lib.notebooks", description=__doc__.splitlines()[0]
-    )
-    parser.add_argument("--run-name", required=True, help="folder of the results below reports/")
-    commands = parser.add_subparsers(dest="command", required=True)
-    settings = commands.add_parser("configure", help="write the parameters of each notebook")
-    settings.add_argument("--profile", type=Path, required=True)
-    settings.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
-    settings.add_argument("notebooks", nargs="+", type=Path)
-    commands.add_parser("summary", help="print the table of systems and where the report lies")
-    run = commands.add_parser("run", help="execute one notebook")
-    run.add_argument("notebook", type=Path)
-    return parser.parse_args(argv)
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Entry point of make's rules; whatever ends it is one clear line (`exit_code_of`)."""
-    arguments = _arguments(argv)
-    return exit_code_of(lambda: _run_command(arguments), arguments.command)
-
-
-def _run_command(arguments: argparse.Namespace) -> int:
-    report = RunFolders(project_root(), arguments.run_name).report
-    if arguments.command == "configure":
-        configure(
-            arguments.notebooks, arguments.profile, {"run_name": arguments.run_name}, report, arguments.set
-        )
-        return 0
-    if arguments.command == "summary":
-        print_summary(report)
-        return 0
-    path = report / "parameters" / f"{arguments.notebook.stem}.json"
-    try:
-        parameters = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise InputError(
-            path, "cannot be read as parameters.", "Run make reproduce, which writes it."
-        ) from error
-    print(f"== {arguments.notebook.stem}", flush=True)
-    execute(arguments.notebook, report, parameters)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

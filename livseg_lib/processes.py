@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from multiprocessing import parent_process
 from multiprocessing.context import SpawnContext, SpawnProcess
 from typing import TypeVar
@@ -45,6 +46,21 @@ def in_processes(job: Callable[[Item], Result], items: Sequence[Item], workers: 
 def one_apart() -> ProcessPoolExecutor:
     """One process, started at the first job, for work that may crash it; to be used in a `with`."""
     return ProcessPoolExecutor(1, _Context(), _start_worker)
+
+
+def end_family(process_id: int) -> None:
+    """Kill a process with all that it started, and wait until they are gone."""
+    import psutil
+
+    try:
+        process = psutil.Process(process_id)
+        family = [process, *process.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return
+    for each in family:
+        with suppress(psutil.NoSuchProcess):
+            each.kill()
+    psutil.wait_procs(family, timeout=5)
 
 
 class _Worker(SpawnProcess):

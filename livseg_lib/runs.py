@@ -32,7 +32,7 @@ import numpy as np
 import pandas as pd
 
 from livseg_lib.errors import InputError
-from livseg_lib.files import locked, write_atomically, written_aside
+from livseg_lib.files import locked, write_json, written_aside
 from livseg_lib.provenance import library_versions
 from livseg_lib.tables import read_table, write_table
 
@@ -95,6 +95,10 @@ class RunFolders:
     def report(self) -> Path:
         """Everything that a reader wants."""
         return self.root / "reports" / self.name
+
+    def record(self, notebook: str) -> Path:
+        """What the result of a notebook was made by (`livseg_lib.runner`)."""
+        return self.report / "records" / f"{notebook}.json"
 
     @property
     def figures(self) -> Path:
@@ -239,29 +243,28 @@ class NotebookRun:
             "results": self.results,
         }
         update_manifest(self.folders.report / "manifest.json", self.notebook, entry, self.facts)
-        write_sources(self.folders, self.notebook)
+        write_json(self.folders.record(self.notebook), {"sources": imported_sources()})
         print(f"{self.notebook}: {entry['seconds']} s, peak memory {entry['peak_memory_mb']} MB")
 
 
-def write_sources(folders: RunFolders, notebook: str) -> None:
-    """parameters/NOTEBOOK.d, a rule for make: the notebook runs again when a module that it used changes."""
+def imported_sources() -> list[str]:
+    """Files of the library that this process has imported, such as livseg_lib/runs.py."""
     library = Path(__file__).resolve().parent
     files = [getattr(module, "__file__", None) for module in list(sys.modules.values())]
-    used = sorted({Path(file) for file in files if file and library in Path(file).parents})
-    names = [path.relative_to(library.parent).as_posix() for path in used]
-    rules = [f"reports/{folders.name}/{notebook}.ipynb: {' '.join(names)}"]
-    rules += [f"{name}:" for name in names]  # without these, a module that was removed would be an error
-    write_atomically(folders.report / "parameters" / f"{notebook}.d", "\n".join([*rules, ""]).encode())
+    used = {Path(file).resolve() for file in files if file}
+    return sorted(path.relative_to(library.parent).as_posix() for path in used if library in path.parents)
 
 
 def begin_run(notebook: str, namespace: dict) -> NotebookRun:
     """Call at the top of a notebook with `globals()`: every plain value in it is a parameter.
 
-    Seeds Python, NumPy and (where it is already imported) Keras from the parameter `seed`.
+    Seeds Python, NumPy and (where it is already imported) Keras from the parameter `seed`. The record of an
+    earlier run goes: what that one made is about to change.
     """
     parameters = {name: value for name, value in namespace.items() if _is_parameter(name, value)}
     seed_everything(parameters.get("seed", 0))
     folders = RunFolders(project_root(), parameters["run_name"])
+    folders.record(notebook).unlink(missing_ok=True)
     for folder in (folders.figures, folders.tables):
         folder.mkdir(parents=True, exist_ok=True)
     facts = {name: parameters[name] for name in ("dataset", "target", "seed") if name in parameters}

@@ -26,6 +26,7 @@ ROOMS = [
     ("studies",),
     ("application",),
     ("notebooks",),
+    ("runner",),
     ("commands",),
     ("cli",),
     ("__init__", "__main__"),

@@ -37,12 +37,16 @@ def test_the_example_network_joins_the_catalogue(monkeypatch):
     assert maps.min() >= 0 and maps.max() <= 1
 
     planned = []
-    monkeypatch.setattr("livseg_lib.notebooks.run_all", lambda *given: planned.append(given) or Path("page"))
+    plan = lambda *given: planned.append(given) or Path("report")  # noqa: E731
+    monkeypatch.setattr("livseg_lib.runner.run_notebooks", plan)
     for system in ("linknet", "unet"):
-        assert main(["train", "--system", system]) == 0
-    (stems, _, _, given, _), (of_unet, _, _, not_given, _) = planned
-    assert stems[3:] == ["10_train_networks"] and given["systems"] == ["linknet"]
-    assert of_unet[3:] == ["03_train_unet", "05_evaluate"] and "systems" not in not_given
+        assert main(["train", "--system", system]) == main(["reproduce", "--only", system]) == 0
+    for stems, _, _, given, *_ in planned:
+        assert stems[:3] == ["00_prepare_data", "01_extract_slices", "02_classify_masks"]
+        of_unet = stems[3:] == ["03_train_unet", "05_evaluate"] and given == {}
+        assert of_unet or (stems[3:] == ["10_train_networks"] and given == {"systems": ["linknet"]})
+    assert [again for *_, again in planned] == [True, False, True, False]
+    assert [stems[3] for stems, *_ in planned] == ["10_train_networks"] * 2 + ["03_train_unet"] * 2
 
 
 def test_every_network_of_pictures_is_a_system_by_itself(capsys):

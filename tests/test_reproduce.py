@@ -11,7 +11,6 @@ import pandas as pd
 import pytest
 
 from livseg_lib.cli import main
-from livseg_lib.notebooks import run_all
 from livseg_lib.reporting.pages.links import broken_links, external_resources
 from livseg_lib.tables import SYSTEMS_COLUMNS
 
@@ -85,7 +84,7 @@ def report(root):
         patch.setenv("LIVSEG_ROOT", str(root))
         pairs = [part for value in TINY for part in ("--set", value)]
         assert main(["train", "--system", "unet", "--run-name", "tiny", *pairs]) == 0
-        run_all(STORY[3:], "tiny", "quick", {"dataset": "phantom"}, TINY)
+        assert main(["reproduce", "--run-name", "tiny", *pairs]) == 0
     return root / "reports" / "tiny"
 
 

@@ -32,12 +32,12 @@ from time import time
 import cv2
 import numpy as np
 import pandas as pd
-import psutil
 
 from livseg_lib.application.patient import PatientResult
 from livseg_lib.errors import InputError
 from livseg_lib.labels import STRUCTURES
 from livseg_lib.preprocessing.windows import WINDOWS, as_hu
+from livseg_lib.processes import end_family
 from livseg_lib.reporting.viewer import VIEW_WINDOWS, screen_slice, slice_to_show
 from livseg_lib.runs import project_root
 from livseg_lib.tables import read_table
@@ -329,6 +329,5 @@ class QuickTraining:
         """End the training with all processes that it started."""
         if self._process is None or self._process.poll() is not None:
             return
-        for process in [*psutil.Process(self._process.pid).children(recursive=True), self._process]:
-            process.kill()
+        end_family(self._process.pid)
         self._process.wait()

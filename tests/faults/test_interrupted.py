@@ -38,7 +38,7 @@ SHARES = {
 APP_SHARE = 0.1
 KILLS_A_RUN = 4
 """Then the command is left alone, and must end as if nothing had been."""
-TIMES = {"seconds", "peak_memory_mb", "memory_mb", "finished", "started", "revision"}
+TIMES = {"seconds", "peak_memory_mb", "memory_mb", "finished", "started", "revision", "result"}
 """What no two runs share: left out of the comparison, in JSON and in tables."""
 NO_RESULT = (".lock", ".log", ".ipynb", ".html", ".v2")
 """Notebooks, pages and TensorBoard events show times."""
@@ -69,14 +69,7 @@ def command(name: str, home: Path, folder: Path) -> list[str]:
         "evaluate": [*LIVSEG, "evaluate", f"--reference={labels}", f"--prediction={labels}"],
         "train": [python, REPOSITORY / "tests" / "training" / "resumable_run.py", "plateau", out, "-1", "-1"],
         "predict": [*LIVSEG, "predict", home / "scans", "--model", home / "onnx", "--out", out],
-        "report": [
-            python,
-            "-m",
-            "livseg_lib.notebooks",
-            "--run-name=r",
-            "run",
-            f"notebooks/{NOTEBOOK}.ipynb",
-        ],
+        "report": [*LIVSEG, "reproduce", "--run-name=r", "--dataset=lits", f"--data={data}"],
         "export": [*LIVSEG, "export", home / "keras", "--out", out, "--format=onnx"],
     }
     words["evaluate"].append(f"--out={out / 'scores.json'}")
@@ -87,7 +80,7 @@ def start(name: str, home: Path, folder: Path) -> subprocess.Popen:
     """The command in a session of its own."""
     (folder / "out").mkdir(parents=True, exist_ok=True)
     if name == "report":
-        _make_root(home, folder)
+        _make_root(folder)
     environment = os.environ | {
         "PYTHONPATH": str(REPOSITORY),
         "LIVSEG_ROOT": str(folder),
@@ -104,13 +97,13 @@ def start(name: str, home: Path, folder: Path) -> subprocess.Popen:
         )
 
 
-def _make_root(home: Path, folder: Path) -> None:
+def _make_root(folder: Path) -> None:
+    """A repository with one notebook."""
     if not (folder / "notebooks").exists():
-        for name in ("notebooks", "livseg_lib"):
-            (folder / name).symlink_to(REPOSITORY / name)
-        (folder / "reports" / "r" / "parameters").mkdir(parents=True)
-        values = {"dataset": "lits", "data": str(home / "data"), "run_name": "r"}
-        (folder / "reports" / "r" / "parameters" / f"{NOTEBOOK}.json").write_text(json.dumps(values))
+        (folder / "livseg_lib").symlink_to(REPOSITORY / "livseg_lib")
+        (folder / "notebooks" / "params").mkdir(parents=True)
+        for name in (f"{NOTEBOOK}.ipynb", "params/quick.yaml"):
+            shutil.copy(REPOSITORY / "notebooks" / name, folder / "notebooks" / name)
 
 
 def run_to_the_end(name: str, home: Path, folder: Path) -> None:

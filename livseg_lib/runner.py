@@ -1,0 +1,317 @@
+"""Runs notebooks in the order of what they need, some at a time, and leaves out what is up to date.
+
+A notebook's metadata say under "livseg" which notebooks it `needs`, the `minutes` that it takes at quick
+sizes, and which `files` it reads besides. When it has run well, its record (reports/RUN/records/) is written
+last: digests of its code, of the library files that it imported, of its files and of the results that it
+needs, its parameters and the versions of packages. Where one of these differs, it runs again.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from functools import cache
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+from livseg_lib.errors import InputError, format_duration
+from livseg_lib.files import file_checksum, locked, text_checksum, write_json
+from livseg_lib.notebooks import bare_code, choose_parameters, code_digest, execute, read_notebook
+from livseg_lib.processes import end_family, one_apart
+from livseg_lib.provenance import changes, made_with
+from livseg_lib.runs import PACKAGES, RunFolders, project_root
+
+LIBRARY = Path(__file__).resolve().parent
+
+MOST_REASONS = 3
+"""Told of a notebook that is out of date."""
+
+ENVIRONMENT = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(8 * 1024**3)}
+"""Lets glibc keep the large buffers of a training step: mapping them anew takes a third of its CPU time."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One notebook of a run with the values that differ from its defaults; the rest is of its metadata."""
+
+    notebook: Path
+    parameters: dict[str, object]
+    needs: tuple[str, ...] = ()
+    minutes: float = 1.0
+    files: tuple[str, ...] = ()
+    """Relative to the repository, with parameters in braces. Of a folder, names, sizes and times count."""
+
+    @property
+    def stem(self) -> str:
+        """Name of the notebook."""
+        return self.notebook.stem
+
+
+def run_notebooks(
+    stems: list[str], run_name: str, profile: str, given: dict, pairs: list[str], jobs: int = 0, again=False
+) -> Path:
+    """Run those of the notebooks called `stems` that are out of date (all with `again`); returns the report.
+
+    `given` and `pairs` (NAME=VALUE texts) are parameters over those of `profile`, a name or a YAML file.
+    Runs `jobs` at a time; 0 is 2, or 1 where there is a GPU. Another process that makes the same run is
+    waited for. Raises InputError where one fails or cannot be configured.
+    """
+    folder = project_root() / "notebooks"
+    missing = [stem for stem in stems if not (folder / f"{stem}.ipynb").exists()]
+    if missing or not stems:
+        problem = f"holds no {missing[0] if missing else 'notebook'}: this is not the repository of livseg."
+        raise InputError(folder, problem, "Go there, or set LIVSEG_ROOT to it.")
+    if jobs < 0:
+        raise InputError("jobs", f"is {jobs}.", "Write 1 or more.")
+    jobs = jobs or (1 if Path("/dev/nvidia0").exists() else 2)
+    chosen = Path(profile) if profile.endswith((".yaml", ".yml")) else folder / "params" / f"{profile}.yaml"
+    folders = RunFolders(project_root(), run_name)
+    values = {**given, "run_name": run_name}
+    parameters = choose_parameters(sorted(folder.glob("*.ipynb")), chosen, values, pairs)
+    steps = {stem: read_step(folder / f"{stem}.ipynb", parameters[stem]) for stem in sorted(stems)}
+    with locked(folders.report / "run", folders.report):
+        reasons = dict.fromkeys(steps, "asked for") if again else reasons_to_run(steps, folders)
+        to_run = {stem: step for stem, step in steps.items() if reasons[stem]}
+        _print_plan(to_run, len(steps), reasons, jobs, chosen.stem == "quick")
+        run_steps(to_run, folders, jobs)
+    return folders.report
+
+
+def read_step(notebook: Path, parameters: dict[str, object]) -> Step:
+    """The step of `notebook`. Raises InputError where it needs one that is not beside it."""
+    facts = read_notebook(notebook)["metadata"].get("livseg", {})
+    for need in facts.get("needs", ()):
+        if not notebook.with_name(f"{need}.ipynb").exists():
+            raise InputError(notebook, f"needs {need}, which is not there.", "Mend its metadata.")
+    needs, files = tuple(facts.get("needs", ())), tuple(facts.get("files", ()))
+    return Step(notebook, parameters, needs, float(facts.get("minutes", 1)), files)
+
+
+def reasons_to_run(steps: Mapping[str, Step], folders: RunFolders) -> dict[str, str]:
+    """Why each notebook is out of date, and "" for those that are not, in an order in which they can run."""
+    reasons: dict[str, str] = {}
+    for stem in TopologicalSorter(_graph(steps)).static_order():
+        waits_for = [need for need in steps[stem].needs if reasons.get(need)]
+        reasons[stem] = f"after {', '.join(waits_for)}" if waits_for else _reason(steps[stem], folders)
+    return reasons
+
+
+def _reason(step: Step, folders: RunFolders) -> str:
+    record = _read_record(folders.record(step.stem))
+    if not record:
+        return "not run yet"
+    if "result" not in record:
+        return "run by hand since"
+    if record["result"] != digest_of(folders.report / step.notebook.name):
+        return "its result is gone or changed"
+    try:
+        before = {name: record[name] for name in ("settings", "libraries", "code")}
+        sources = [name for name in before["code"] if name.startswith(f"{LIBRARY.name}/")]
+        found = changes(before, made_by(step, folders, sources))
+    except (KeyError, TypeError, AttributeError):
+        return "its record cannot be read"
+    more = f" and {len(found) - MOST_REASONS} more" if len(found) > MOST_REASONS else ""
+    return "changed: " + ", ".join(found[:MOST_REASONS]) + more if found else ""
+
+
+def _read_record(path: Path) -> dict:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def made_by(step: Step, folders: RunFolders, sources: Iterable[str]) -> dict:
+    """All that makes the result of `step`, as it is now; `sources`: files of the library that count."""
+    values = defaultdict(str, step.parameters)
+    files = [name for name in (pattern.format_map(values) for pattern in step.files) if name]
+    code = {"code of the notebook": code_digest(step.notebook)}
+    code |= {f"result of {need}": digest_of(folders.report / f"{need}.ipynb") for need in step.needs}
+    code |= {name: digest_of(folders.root / Path(name).expanduser()) for name in files}
+    code |= {name: digest_of(LIBRARY.parent / name) for name in sources}
+    return {"settings": step.parameters, "libraries": made_with(*PACKAGES), "code": code}
+
+
+def digest_of(path: Path) -> str:
+    """SHA-256 of what `path` holds, of a .py file without comments; "" where there is nothing."""
+    if path.is_dir():
+        stats = [(each.relative_to(path), each.stat()) for each in sorted(path.rglob("*")) if each.is_file()]
+        return text_checksum(repr([(str(name), stat.st_size, int(stat.st_mtime)) for name, stat in stats]))
+    if not path.is_file():
+        return ""
+    return _file_digest(path, path.stat().st_mtime_ns, path.stat().st_size)
+
+
+@cache
+def _file_digest(path: Path, changed_ns: int, size: int) -> str:
+    return (
+        text_checksum(bare_code(path.read_text(encoding="utf-8")))
+        if path.suffix == ".py"
+        else file_checksum(path)
+    )
+
+
+def run_step(step: Step, folders: RunFolders, before: dict) -> None:
+    """Run one notebook and write its record last. `before`: `made_by` just now, with the whole library."""
+    folders.record(step.stem).unlink(missing_ok=True)
+    print(f"== {step.stem}", flush=True)
+    result = execute(step.notebook, folders.report, step.parameters)
+    imported = _read_record(folders.record(step.stem)).get("sources", list(before["code"]))
+    after = made_by(step, folders, ())["code"]  # a file that the notebook itself has made
+    code = {
+        name: digest or after.get(name, "")
+        for name, digest in before["code"].items()
+        if name in imported or name in after
+    }
+    write_json(folders.record(step.stem), before | {"code": code, "result": digest_of(result)})
+
+
+def run_steps(steps: Mapping[str, Step], folders: RunFolders, jobs: int) -> None:
+    """Run all `steps`, each in a process of its own, `jobs` at a time, those of the longest chain first.
+
+    After a failure no other is started, those under way are let end, and the failure is raised; an interrupt
+    ends all at once.
+    """
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    sorter = TopologicalSorter(_graph(steps))
+    sorter.prepare()
+    clock, chains = _Clock(steps, jobs), chain_minutes(steps, {stem: steps[stem].minutes for stem in steps})
+    ready: list[str] = []
+    running: dict[Future, str] = {}
+    failures: list[BaseException] = []
+    try:
+        while True:
+            ready = sorted([*ready, *sorter.get_ready()], key=lambda stem: (-chains[stem], stem))
+            while ready and len(running) < jobs and not failures:
+                stem = ready.pop(0)
+                running[_start(steps[stem], folders)] = stem
+                clock.start(stem)
+            if not running:
+                break
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                stem = running.pop(future)
+                failure = future.exception()
+                if failure is None:
+                    sorter.done(stem)
+                    print(clock.end(stem), flush=True)
+                else:
+                    failures.append(_named(failure, stem))
+                    rest = f"; waiting for {', '.join(running.values())}" if running else ""
+                    print(f"== {stem} failed{rest}", file=sys.stderr, flush=True)
+    except BaseException:
+        for worker in multiprocessing.active_children():
+            end_family(worker.pid)
+        raise
+    for failure in failures[1:]:
+        print(f"livseg: {failure}", file=sys.stderr)
+    if failures:
+        raise failures[0]
+
+
+def _start(step: Step, folders: RunFolders) -> Future:
+    library = [path.relative_to(LIBRARY.parent).as_posix() for path in sorted(LIBRARY.rglob("*.py"))]
+    before = made_by(step, folders, library)
+    pool = one_apart()
+    future = pool.submit(_run_deaf, step, folders, before)
+    pool.shutdown(wait=False)  # the process ends with its work
+    return future
+
+
+def _run_deaf(step: Step, folders: RunFolders, before: dict) -> None:
+    """In a process of its own: Ctrl-C is for the one that started it, which ends this one and its kernel."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    run_step(step, folders, before)
+
+
+def _named(failure: BaseException, stem: str) -> BaseException:
+    if isinstance(failure, BrokenProcessPool):
+        problem = "was ended from outside, most likely because memory ran out."
+        return InputError(stem, problem, "Start again with --jobs 1 (JOBS=1); what is finished is kept.")
+    return failure
+
+
+def _graph(steps: Mapping[str, Step]) -> dict[str, list[str]]:
+    return {stem: [need for need in step.needs if need in steps] for stem, step in steps.items()}
+
+
+def chain_minutes(steps: Mapping[str, Step], minutes: Mapping[str, float]) -> dict[str, float]:
+    """Minutes from the start of each step to the end of the longest chain of steps that it begins."""
+    chains: dict[str, float] = {}
+    for stem in reversed([*TopologicalSorter(_graph(steps)).static_order()]):
+        behind = [chain for other, chain in chains.items() if stem in steps[other].needs]
+        chains[stem] = minutes[stem] + max(behind, default=0.0)
+    return chains
+
+
+class _Clock:
+    """The time left, by the minutes that steps should take and the pace of those that have ended."""
+
+    def __init__(self, steps: Mapping[str, Step], jobs: int) -> None:
+        self.left, self.jobs, self.began = dict(steps), jobs, {}
+        self.took = self.expected = 0.0
+
+    def start(self, stem: str) -> None:
+        """A step begins."""
+        self.began[stem] = time.monotonic()
+
+    def end(self, stem: str) -> str:
+        """A step has ended; says so, and what is left."""
+        minutes = (time.monotonic() - self.began.pop(stem)) / 60
+        self.took, self.expected = self.took + minutes, self.expected + self.left.pop(stem).minutes
+        rest = f"{len(self.left)} to go, {_about(self.minutes_left())}" if self.left else "all done"
+        return f"== {stem}: {format_duration(60 * minutes)}; {rest}"
+
+    def minutes_left(self) -> float:
+        """All that is left shared out to the jobs, or the longest chain where that takes longer."""
+        now, pace = time.monotonic(), self.took / self.expected if self.expected else 1.0
+        minutes = {
+            stem: max(0.0, pace * step.minutes - (now - self.began.get(stem, now)) / 60)
+            for stem, step in self.left.items()
+        }
+        longest_chain = max(chain_minutes(self.left, minutes).values(), default=0.0)
+        return max(sum(minutes.values()) / self.jobs, longest_chain)
+
+
+def _about(minutes: float) -> str:
+    return f"about {format_duration(60 * max(1, round(minutes))).removesuffix(' 00 s')}"
+
+
+def _print_plan(
+    to_run: Mapping[str, Step], count: int, reasons: Mapping[str, str], jobs: int, is_quick: bool
+) -> None:
+    if not to_run:
+        print(f"{count} notebooks, all up to date")
+        return
+    sizes = "" if is_quick else " at quick sizes, others take longer"
+    time_needed = f"{_about(_Clock(to_run, jobs).minutes_left())}{sizes}, {jobs} at a time"
+    print(f"{count} notebooks, {count - len(to_run)} up to date, {time_needed}")
+    for stem, step in to_run.items():
+        print(f"  {stem:24}{step.minutes:5.1f} min  {reasons[stem]}")
+    sys.stdout.flush()
+
+
+SUMMARY_COLUMNS = ["system", "target", "n_test_patients", "dice_per_case", "dice_per_case_low"]
+SUMMARY_COLUMNS += ["dice_per_case_high", "published_value", "train_seconds"]
+
+
+def print_summary(report: Path) -> None:
+    """A small table of the systems, and the page to open."""
+    import pandas as pd
+
+    table = report / "tables" / "systems.csv"
+    if table.exists():
+        systems = pd.read_csv(table).query("split_by == 'patient' and target in ('liver', 'tumor')")
+        print(systems[SUMMARY_COLUMNS].round(3).to_string(index=False, na_rep="-"))
+        print("Dice: mean over test patients, 95 % interval; published figures: other data, other protocol.")
+    print(f"Research only, not for clinical use. Open {report / 'index.html'}")

@@ -1,0 +1,296 @@
+"""The runner: what runs, in which order, what is left out, and what a failure or an interrupt leaves."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import Future
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import nbformat
+import psutil
+import pytest
+
+from livseg_lib import runner
+from livseg_lib.cli import main
+from livseg_lib.errors import InputError
+from livseg_lib.runs import RunFolders
+
+REPOSITORY = Path(__file__).parents[1]
+ALL = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
+
+
+def add_notebook(root: Path, name: str, body: str = "pass", comment: str = "", **facts) -> None:
+    notebook = nbformat.v4.new_notebook()
+    defaults = ('run_name = ""', 'dataset = ""', 'modality = ""', "value = 1", 'data = ""  # scans')
+    parameters = nbformat.v4.new_code_cell("\n".join(defaults))
+    parameters.metadata["tags"] = ["parameters"]
+    text = nbformat.v4.new_markdown_cell(f"# A title {comment}")
+    notebook.cells = [text, parameters, nbformat.v4.new_code_cell(body)]
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    notebook.metadata["livseg"] = facts
+    nbformat.write(notebook, root / "notebooks" / f"{name}.ipynb")
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    """A repository without notebooks."""
+    monkeypatch.setenv("LIVSEG_ROOT", str(tmp_path))
+    (tmp_path / "notebooks" / "params").mkdir(parents=True)
+    (tmp_path / "notebooks" / "params" / "quick.yaml").write_text("")
+    return tmp_path
+
+
+class AtOnce:
+    """In place of a process: does its work when it is given."""
+
+    def submit(self, function, *arguments):
+        future = Future()
+        try:
+            future.set_result(function(*arguments))
+        except InputError as error:
+            future.set_exception(error)
+        return future
+
+    def shutdown(self, wait):
+        assert not wait
+
+
+@pytest.fixture
+def executed(root, monkeypatch):
+    """Names of the notebooks that were executed, in order; here none really is."""
+    names = []
+
+    def execute(notebook, report, parameters):
+        names.append(notebook.stem)
+        report.mkdir(parents=True, exist_ok=True)
+        (report / "records").mkdir(exist_ok=True)
+        sources = {"sources": [f"livseg_lib/{notebook.stem}.py"]}
+        (report / "records" / f"{notebook.stem}.json").write_text(json.dumps(sources))
+        if notebook.stem == "b_second" and not (root / "splits.csv").exists():
+            (root / "splits.csv").write_text("made by the notebook")
+        (report / notebook.name).write_text(f"result {len(names)}")
+        return report / notebook.name
+
+    (root / "livseg_lib").mkdir()
+    for name in ("a_first", "b_second", "c_third", "other"):
+        (root / "livseg_lib" / f"{name}.py").write_text("def f():\n    return 1  # why\n")
+    monkeypatch.setattr(runner, "execute", execute)
+    monkeypatch.setattr(runner, "one_apart", AtOnce)
+    monkeypatch.setattr(runner, "_run_deaf", runner.run_step)
+    monkeypatch.setattr(runner, "LIBRARY", root / "livseg_lib")
+    return names
+
+
+def reproduce(root: Path, *stems: str, pairs=(), jobs: int = 1, again: bool = False) -> None:
+    stems = stems or [path.stem for path in (root / "notebooks").glob("*.ipynb")]
+    runner.run_notebooks([*stems], "r", "quick", {}, [*pairs], jobs, again)
+
+
+def test_the_notebooks_say_what_they_need_and_read():
+    steps = {path.stem: runner.read_step(path, {}) for path in ALL}
+    order = [*TopologicalSorter({stem: step.needs for stem, step in steps.items()}).static_order()]
+    assert order[0] == "00_prepare_data" and set(order) == set(steps)  # and no circle
+    assert all(step.minutes > 0 for step in steps.values())
+    assert [stem for stem, step in steps.items() if not step.needs] == ["00_prepare_data"]
+    files = [name for step in steps.values() for name in step.files]
+    assert all((REPOSITORY / name).is_file() for name in files if "{" not in name)
+    assert "data/processed/{run_name}/splits.csv" in steps["02_classify_masks"].files
+
+
+def test_the_longest_chain_goes_first_and_the_plan_tells_how_long_it_takes(root, executed, capsys):
+    add_notebook(root, "a_first", minutes=1)
+    add_notebook(root, "b_second", minutes=5, needs=["a_first"])
+    add_notebook(root, "c_third", minutes=2, needs=["a_first"])
+    add_notebook(root, "d_fourth", minutes=10, needs=["c_third"])
+    steps = {path.stem: runner.read_step(path, {}) for path in (root / "notebooks").glob("*.ipynb")}
+    minutes = {stem: step.minutes for stem, step in steps.items()}
+    chains = runner.chain_minutes(steps, minutes)
+    assert chains == {"a_first": 13, "b_second": 5, "c_third": 12, "d_fourth": 10}
+    reproduce(root)
+    assert executed == ["a_first", "c_third", "d_fourth", "b_second"]
+    plan, *lines = capsys.readouterr().out.splitlines()
+    assert plan == "4 notebooks, 0 up to date, about 18 min, 1 at a time"
+    assert [line for line in lines if "to go" in line or "all done" in line][-1].endswith("all done")
+    assert any(line.startswith("== a_first: ") and "; 3 to go, about 1 min" in line for line in lines)
+    reproduce(root, jobs=2, again=True)
+    plan = capsys.readouterr().out.splitlines()[0]
+    assert plan == "4 notebooks, 0 up to date, about 13 min, 2 at a time"  # the chain, not 18 / 2
+    reproduce(root)
+    assert capsys.readouterr().out == "4 notebooks, all up to date\n" and len(executed) == 8
+
+
+def edit(root: Path, name: str, old: str, new: str) -> None:
+    text = (root / name).read_text()
+    assert old in text
+    (root / name).write_text(text.replace(old, new))
+
+
+FIRST, RESULT, RECORD = "notebooks/a_first.ipynb", "reports/r/a_first.ipynb", "reports/r/records/a_first.json"
+LIBRARY = "livseg_lib/a_first.py"
+EVERY_CHANGE = {
+    "nothing": (lambda root: None, []),
+    "a text": (lambda root: edit(root, FIRST, "A title", "Another title"), []),
+    "a comment": (lambda root: edit(root, FIRST, "# scans", "# of yours"), []),
+    "layout": (lambda root: edit(root, FIRST, "value = 1", "value  =  1"), []),
+    "a time": (lambda root: [os.utime(root / name, (9, 9)) for name in (FIRST, RESULT, LIBRARY)], []),
+    "code": (lambda root: edit(root, FIRST, "value = 1", "value = 2"), ["a_first", "b_second"]),
+    "a library file": (lambda root: edit(root, LIBRARY, "return 1", "return 2"), ["a_first", "b_second"]),
+    "a comment in it": (lambda root: edit(root, LIBRARY, "# why", "# because"), []),
+    "a docstring in it": (lambda root: edit(root, LIBRARY, "    return", '    "One."\n    return'), []),
+    "a library file gone": (lambda root: (root / LIBRARY).unlink(), ["a_first", "b_second"]),
+    "one not imported": (lambda root: edit(root, "livseg_lib/other.py", "return 1", "return 2"), []),
+    "result gone": (lambda root: (root / RESULT).unlink(), ["a_first", "b_second"]),
+    "result cut": (lambda root: edit(root, RESULT, "result", "res"), ["a_first", "b_second"]),
+    "record gone": (lambda root: (root / RECORD).unlink(), ["a_first", "b_second"]),
+    "run by hand": (lambda root: (root / RECORD).write_text('{"sources": []}'), ["a_first", "b_second"]),
+    "splits": (lambda root: (root / "splits.csv").write_text("mine"), ["b_second"]),
+    "splits gone": (lambda root: (root / "splits.csv").unlink(), ["b_second"]),
+    "a scan more": (lambda root: (root / "scans" / "2.nii").touch(), ["a_first", "b_second"]),
+    "another scan": (lambda root: (root / "scans" / "1.nii").write_text("x"), ["a_first", "b_second"]),
+    "an edited scan": (lambda root: os.utime(root / "scans" / "1.nii", (9, 9)), ["a_first", "b_second"]),
+    **{
+        f"record {text}": (lambda root, text=text: (root / RECORD).write_text(text), ["a_first", "b_second"])
+        for text in ("", "[]", '{"result": 1, "code": []}', "\0")
+    },
+}
+
+
+def chain(root: Path) -> None:
+    """Two notebooks, the second of which needs the first, run once on a folder of scans."""
+    (root / "scans").mkdir()
+    (root / "scans" / "1.nii").touch()
+    add_notebook(root, "a_first", files=["{data}"])
+    add_notebook(root, "b_second", needs=["a_first"], files=["splits.csv"])
+    reproduce(root, pairs=["data=scans"])
+
+
+@pytest.mark.parametrize("change", EVERY_CHANGE)
+def test_what_is_up_to_date_is_left_out(root, executed, change):
+    chain(root)
+    assert executed == ["a_first", "b_second"]
+    executed.clear()
+    make, expected = EVERY_CHANGE[change]
+    make(root)
+    for again in (expected, []):
+        reproduce(root, pairs=["data=scans"])
+        assert executed == again
+        executed.clear()
+
+
+def test_other_parameters_and_packages_run_a_notebook_again(root, executed, monkeypatch, capsys):
+    chain(root)
+    reproduce(root, pairs=["data=scans", "value=3"])
+    assert executed[2:] == ["a_first", "b_second"]
+    assert "changed: value None -> 3" in capsys.readouterr().out
+    monkeypatch.setattr(runner, "made_with", lambda *names: {"python": "3.10", "keras": "99"})
+    reproduce(root, pairs=["data=scans", "value=3"])
+    assert len(executed) == 6
+
+
+def test_a_result_that_was_not_there_yet_counts_when_it_comes(root, executed):
+    add_notebook(root, "a_first")
+    add_notebook(root, "c_third")
+    add_notebook(root, "b_second", needs=["a_first", "c_third"])
+    for stems, expected in (
+        (["a_first", "b_second"], ["a_first", "b_second"]),  # as for one system
+        ([], ["c_third", "b_second"]),
+        (["a_first", "b_second"], []),
+    ):
+        executed.clear()
+        reproduce(root, *stems)
+        assert executed == expected
+
+
+def test_what_changes_while_a_notebook_runs_counts_as_changed(root, executed, monkeypatch):
+    execute = runner.execute
+
+    def slowly(notebook, report, parameters):
+        edit(root, LIBRARY, "return", "return 1 +")
+        return execute(notebook, report, parameters)
+
+    add_notebook(root, "a_first")
+    monkeypatch.setattr(runner, "execute", slowly)
+    reproduce(root)
+    monkeypatch.setattr(runner, "execute", execute)
+    reproduce(root)
+    assert executed == ["a_first", "a_first"]
+
+
+def test_a_plan_that_cannot_be_made_is_refused(root, executed):
+    add_notebook(root, "a_first", needs=["nowhere"])
+    with pytest.raises(InputError, match="needs nowhere"):
+        reproduce(root)
+    with pytest.raises(InputError, match="jobs: is -1"):
+        reproduce(root, jobs=-1)
+    (root / "notebooks" / "a_first.ipynb").write_text("[]")
+    with pytest.raises(InputError, match="a_first"):
+        reproduce(root)
+    assert executed == []
+
+
+def test_after_a_failure_nothing_is_started_and_what_runs_is_let_end(root, capfd):
+    add_notebook(root, "a_fails", "import time\ntime.sleep(1)\nassert value == 2, 'as planned'", minutes=9)
+    add_notebook(root, "b_beside", "import time\ntime.sleep(3)")
+    add_notebook(root, "c_behind", needs=["a_fails"])
+    add_notebook(root, "d_not_begun")
+    assert main(["reproduce", "--run-name", "r", "--jobs", "2"]) == 2
+    folders = RunFolders(root, "r")
+    said = capfd.readouterr()
+    assert "livseg: a_fails: stopped in cell 3: AssertionError: as planned" in said.err
+    assert "== a_fails failed; waiting for b_beside" in said.err
+    assert [path.stem for path in (folders.report / "records").iterdir()] == ["b_beside"]
+    assert {path.name for path in folders.report.glob("*.ipynb")} == {
+        "a_fails.partial.ipynb",
+        "b_beside.ipynb",
+    }
+
+
+def start(root: Path, *options: str) -> subprocess.Popen:
+    command = [sys.executable, "-m", "livseg_lib", "reproduce", "--run-name", "r", *options]
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "LIVSEG_ROOT": str(root)}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, cwd=root, env=environment, start_new_session=True, **pipes)
+
+
+@pytest.mark.parametrize(("ending", "code"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGKILL", -9)])
+def test_an_interrupted_run_leaves_no_process_and_nothing_that_looks_finished(root, ending, code):
+    wait = "import os, time, pathlib\npathlib.Path('kernel').write_text(str(os.getpid()))\n"
+    add_notebook(root, "a_first", wait + "while pathlib.Path('wait').exists(): time.sleep(0.1)")
+    (root / "wait").touch()
+    running = start(root)
+    while not (root / "kernel").exists() or not (root / "kernel").read_text():
+        assert running.poll() is None, running.communicate()
+        time.sleep(0.1)
+    family = psutil.Process(running.pid).children(recursive=True)
+    assert int((root / "kernel").read_text()) in [process.pid for process in family]
+    if ending == "SIGINT":
+        os.killpg(running.pid, signal.SIGINT)  # as a terminal does: to every process of the command
+    else:
+        running.send_signal(getattr(signal, ending))
+    _, said = running.communicate(timeout=60)
+    assert running.returncode == code
+    assert psutil.wait_procs(family, timeout=15)[1] == []
+    assert ending == "SIGKILL" or len(said.splitlines()) == 1, said
+    assert not list((root / "reports" / "r").glob("records/*"))
+    assert not (root / "reports" / "r" / "a_first.ipynb").exists()
+    if ending == "SIGKILL":
+        (root / "wait").unlink()
+        again = start(root)
+        assert again.communicate(timeout=300) and again.returncode == 0
+        assert (root / "reports" / "r" / "records" / "a_first.json").exists()
+
+
+def test_of_two_at_once_the_second_waits_and_finds_nothing_to_do(root):
+    add_notebook(root, "a_first", "import time\ntime.sleep(3)\nopen('runs', 'a').write('one ')")
+    twins = [start(root), start(root)]
+    said = [twin.communicate(timeout=120) for twin in twins]
+    assert [twin.returncode for twin in twins] == [0, 0], said
+    assert (root / "runs").read_text() == "one "
+    assert sorted("1 notebooks, all up to date" in out for out, _ in said) == [False, True]
+    assert any("waiting for another process" in err for _, err in said)
