@@ -7,7 +7,6 @@ correlation is no agreement: a system that outlines twice the volume correlates 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -20,47 +19,44 @@ WITHIN_LIMITS = float(norm.ppf(1 - SIGNIFICANT / 2))
 """Standard deviations to either side of the bias that hold 95 % of normal differences: 1.96."""
 
 
-class Agreement(NamedTuple):
-    """Of differences measured - reference; each interval is (low, high) at 95 %."""
-
-    n: int
-    n_undefined: int
-    """Pairs left out, as one of both is NaN."""
-    bias: float
-    bias_interval: tuple[float, float]
-    sd: float
-    lower_limit: float
-    lower_limit_interval: tuple[float, float]
-    upper_limit: float
-    upper_limit_interval: tuple[float, float]
+AGREEMENT_COLUMNS = (
+    *("n", "n_undefined", "bias", "bias_low", "bias_high", "sd"),
+    *("lower_limit", "lower_limit_low", "lower_limit_high"),
+    *("upper_limit", "upper_limit_low", "upper_limit_high"),
+    *("concordance", "concordance_low", "concordance_high"),
+    "p",
+)
 
 
-def bland_altman(measured: ArrayLike, reference: ArrayLike) -> Agreement:
-    """Mean difference of paired measurements (n,), and the limits between which 95 % of differences lie.
+def agreement_row(measured: ArrayLike, reference: ArrayLike, seed: int = 0) -> dict[str, float]:
+    """AGREEMENT_COLUMNS of paired measurements (n,): the mean difference measured - reference, and the limits
+    between which 95 % of differences lie.
 
-    Differences are taken as normal and independent, one a patient. The limits' intervals use their
-    variance s^2 (1 / n + 1.96^2 / (2 (n - 1))) of the paper of 1999. Everything but the bias is NaN below
-    two pairs, and the bias of none.
+    Differences are taken as normal and independent, one a patient. The limits' intervals use their variance
+    s^2 (1 / n + 1.96^2 / (2 (n - 1))) of the paper of 1999; that of the concordance is a bootstrap's, and p
+    that of the bias by `sign_flip_test`. n_undefined pairs are left out, as one of both is NaN. Everything
+    but the bias is NaN below two pairs, and the bias of none.
     """
     pairs = np.stack([np.asarray(measured, float), np.asarray(reference, float)], axis=1)
-    defined = ~np.isnan(pairs).any(axis=1)
-    differences = pairs[defined, 0] - pairs[defined, 1]
-    n = len(differences)
+    defined = pairs[~np.isnan(pairs).any(axis=1)]
+    differences, n = defined[:, 0] - defined[:, 1], len(defined)
     bias = float(differences.mean()) if n else np.nan
     sd = float(differences.std(ddof=1)) if n > 1 else np.nan
-    limits = bias - WITHIN_LIMITS * sd, bias + WITHIN_LIMITS * sd
-    error, limit_error = np.nan, np.nan
-    if n > 1:
-        error = sd / np.sqrt(n)
-        limit_error = sd * np.sqrt(1 / n + WITHIN_LIMITS**2 / (2 * (n - 1)))
-    low, high = (_interval(limit, limit_error, n) for limit in limits)
-    undefined = int((~defined).sum())
-    return Agreement(n, undefined, bias, _interval(bias, error, n), sd, limits[0], low, limits[1], high)
+    row = {"n": n, "n_undefined": len(pairs) - n}
+    several = max(n, 2)  # of fewer sd is NaN, and so is all that follows
+    quantile = float(t.ppf(1 - SIGNIFICANT / 2, several - 1))
+    reach = quantile * sd * np.sqrt(1 / several)
+    limit_reach = quantile * sd * np.sqrt(1 / several + WITHIN_LIMITS**2 / (2 * (several - 1)))
+    row |= _around("bias", bias, reach) | {"sd": sd}
+    row |= _around("lower_limit", bias - WITHIN_LIMITS * sd, limit_reach)
+    row |= _around("upper_limit", bias + WITHIN_LIMITS * sd, limit_reach)
+    low, high = bootstrap_interval(defined, concordance, seed=seed)
+    row |= {"concordance": float(concordance(defined)), "concordance_low": low, "concordance_high": high}
+    return row | {"p": sign_flip_test(differences, seed=seed)}
 
 
-def _interval(value: float, standard_error: float, n: int) -> tuple[float, float]:
-    reach = float(t.ppf(1 - SIGNIFICANT / 2, n - 1)) * standard_error if n > 1 else np.nan
-    return float(value - reach), float(value + reach)
+def _around(name: str, value: float, reach: float) -> dict[str, float]:
+    return {name: value, f"{name}_low": float(value - reach), f"{name}_high": float(value + reach)}
 
 
 def concordance(pairs: ArrayLike, axis: int = 0) -> np.ndarray:
@@ -78,32 +74,6 @@ def concordance(pairs: ArrayLike, axis: int = 0) -> np.ndarray:
     together = 2 * deviations.prod(axis=-1).mean(axis=-1)
     spread = first.var(axis=-1) + second.var(axis=-1) + apart**2
     return np.divide(together, spread, out=np.full(np.shape(spread), np.nan), where=spread > 0)[()]
-
-
-AGREEMENT_COLUMNS = (
-    *("n", "n_undefined", "bias", "bias_low", "bias_high", "sd"),
-    *("lower_limit", "lower_limit_low", "lower_limit_high"),
-    *("upper_limit", "upper_limit_low", "upper_limit_high"),
-    *("concordance", "concordance_low", "concordance_high"),
-    "p",
-)
-
-
-def agreement_row(measured: ArrayLike, reference: ArrayLike, seed: int = 0) -> dict[str, float]:
-    """AGREEMENT_COLUMNS of paired measurements (n,); the interval of the concordance is a bootstrap's, and p
-    that of the bias by `paired.sign_flip_test`."""
-    found = bland_altman(measured, reference)
-    pairs = np.stack([np.asarray(measured, float), np.asarray(reference, float)], axis=1)
-    pairs = pairs[~np.isnan(pairs).any(axis=1)]
-    row: dict[str, float] = {}
-    for name, value in found._asdict().items():
-        if name.endswith("_interval"):
-            row[name.replace("_interval", "_low")], row[name.replace("_interval", "_high")] = value
-        else:
-            row[name] = value
-    low, high = bootstrap_interval(pairs, concordance, seed=seed)
-    row |= {"concordance": float(concordance(pairs)), "concordance_low": low, "concordance_high": high}
-    return row | {"p": sign_flip_test(pairs[:, 0] - pairs[:, 1], seed=seed)}
 
 
 def compare_with_reference(

@@ -1,21 +1,16 @@
-"""Two scans of a patient: tumours matched, growth, the arithmetic of RECIST 1.1.
+"""Two scans of one patient: which tumours are the same, what became of each in ml and mm, and RECIST 1.1 of
+it.
 
-How a patient's liver tumours changed in size, put into the words of RECIST 1.1: arithmetic, no assessment.
+The livers are laid over each other by their centres. The later scan is shifted, never turned, stretched or
+bent: between two breath-holds a liver does all of that by some mm, so that small tumours may lie beside
+themselves. After a resection, a large swelling or where a scan cuts the liver off, its centre means nothing,
+and nothing here tells (`liver_dice` falls).
 
 RECIST 1.1 (Eisenhauer et al. 2009, doi:10.1016/j.ejca.2008.10.026) looks at the whole patient: up to five
-targets in all organs, other lesions, lymph nodes, and every earlier scan. Here are two scans and one organ:
-at most two targets, as the rules allow an organ, and the earlier scan stands for the smallest sum so far.
-
-Which tumours of two scans of a patient are the same: the livers are laid over each other by their centres.
-
-The later scan is shifted, never turned, stretched or bent: between two breath-holds a liver does all of
-that by some mm, so that small tumours may lie beside themselves. After a resection, a large swelling or
-where a scan cuts the liver off, its centre means nothing, and nothing here tells (`liver_dice` falls).
-
-Two scans of one patient: what became of each liver tumour, in ml and mm, and of all together.
-
-Where tumours merged, the diameter of what they became is set against the sum of theirs; where one fell
-apart, the diameters of its parts are added (RECIST 1.1, doi:10.1016/j.ejca.2008.10.026).
+targets in all organs, other lesions, lymph nodes, and every earlier scan. Here is arithmetic, no assessment:
+two scans and one organ, at most two targets, as the rules allow an organ, and the earlier scan stands for the
+smallest sum so far. Where tumours merged, the diameter of what they became is set against the sum of theirs;
+where one fell apart, the diameters of its parts are added.
 """
 
 from __future__ import annotations
@@ -262,25 +257,14 @@ def _groups(links: np.ndarray) -> tuple[TumorGroup, ...]:
 
 
 CHANGE_COLUMNS = (
-    "kind",
-    "tumors_before",
-    "tumors_after",
-    "position",
-    "volume_before_ml",
-    "volume_after_ml",
-    "growth_ml",
-    "growth_percent",
-    "doubling_days",
-    "diameter_before_mm",
-    "diameter_after_mm",
-    "diameter_change_mm",
-    "diameter_change_percent",
+    *("kind", "tumors_before", "tumors_after", "position"),
+    *("volume_before_ml", "volume_after_ml", "growth_ml", "growth_percent", "doubling_days"),
+    *("diameter_before_mm", "diameter_after_mm", "diameter_change_mm", "diameter_change_percent"),
     "is_target",
 )
 
 
-@dataclass(frozen=True)
-class TimePoint:
+class TimePoint(NamedTuple):
     """The outlined liver and tumours of one scan."""
 
     labels: np.ndarray

@@ -2,12 +2,11 @@
 
 Candidates are the face-connected pieces of what reaches a low probability (the static candidates of Bosma et
 al. 2023, arXiv:2112.05151), each as sure as its mean probability. Theirs are as sure as the highest: networks
-trained with Dice losses reach that in true and false tumours alike, and 256 levels tell no more apart there.
-
-A candidate finds a tumour where their IoU exceeds 0.1, one candidate a tumour and one tumour a candidate, so
-that the IoU of all pairs is highest; others that exceed it too are neither right nor wrong; all that remain
-are false positives. These are the rules of the PI-CAI challenge (doi:10.1016/S1470-2045(24)00220-1). Without
-an overlap one blob over the whole liver would find every tumour.
+trained with Dice losses reach that in true and false tumours alike. A candidate finds a tumour where their
+IoU exceeds 0.1, one candidate a tumour and one tumour a candidate, so that the IoU of all pairs is highest;
+others that exceed it too are neither right nor wrong; all that remain are false positives. These are the
+rules of the PI-CAI challenge (doi:10.1016/S1470-2045(24)00220-1). Without an overlap one blob over the whole
+liver would find every tumour.
 
 One number sums the curve up: the mean recall at 1/8, 1/4, 1/2, 1, 2, 4 and 8 false positives a patient, as in
 the LUNA16 challenge (arXiv:1612.08012). Recall at a rate is what a threshold really reaches at that rate or
@@ -124,19 +123,10 @@ def recall_at(patients: Sequence[Candidates], rates: Sequence[float] = FALSE_POS
     return _recall_at(_tables(patients), 0, rates)
 
 
-def froc_score(patients: Sequence[Candidates], seed: int = 0) -> tuple[float, float, float]:
-    """Mean recall at FALSE_POSITIVE_RATES, 0 to 1, and its 95 % bootstrap interval over patients."""
-    return _with_interval(patients, FALSE_POSITIVE_RATES, seed)
-
-
 def recall_with_interval(
-    patients: Sequence[Candidates], rate: float, seed: int = 0
+    patients: Sequence[Candidates], rates: Sequence[float] = FALSE_POSITIVE_RATES, seed: int = 0
 ) -> tuple[float, float, float]:
-    """`recall_at` one rate, and its 95 % bootstrap interval over patients."""
-    return _with_interval(patients, (rate,), seed)
-
-
-def _with_interval(patients: Sequence[Candidates], rates: Sequence[float], seed: int) -> tuple:
+    """Mean of `recall_at` over `rates`, 0 to 1, and its 95 % bootstrap interval over patients."""
     tables, statistic = _tables(patients), partial(_mean_recall, rates=rates)
     return float(statistic(tables, axis=0)), *bootstrap_interval(tables, statistic, seed=seed)
 
@@ -146,14 +136,11 @@ def _tables(patients: Sequence[Candidates]) -> np.ndarray:
     and all his tumours."""
     if not patients:
         raise InputError("patients", "are none, so that there is no FROC curve.", "Give at least one.")
-    return np.stack(
-        [
-            np.stack(
-                [_reaching(each.found), _reaching(each.false_positives), np.full(LEVELS + 1, each.n_tumors)]
-            )
-            for each in patients
-        ]
-    ).astype(float)
+    counted = [
+        (_reaching(each.found), _reaching(each.false_positives), np.full(LEVELS + 1, each.n_tumors))
+        for each in patients
+    ]
+    return np.array(counted, float)
 
 
 def _reaching(levels: np.ndarray) -> np.ndarray:

@@ -1,20 +1,10 @@
-"""Tumours found and missed, as LiTS counts them, and by size.
+"""Tumours found and missed as the LiTS benchmark (system K) counts them, each by itself, and by size.
 
-Which tumours were found: the object-wise counting of the LiTS benchmark (system K).
-
-Predicted and reference tumours are numbered by face connectivity and crossed in one table of common
-voxels. Reference tumours that one prediction covers best are merged, then predictions that fall on the
-same (merged) tumour; a pair is detected where its IoU exceeds a threshold. Missed and surplus objects
-are counted unmerged, so one blob over two tumours leaves one of them missed.
-
-Mode "intended" uses the true IoU. Mode "lits_asis" repeats what the challenge's shipped scorer of 2017
-computes, so that its leaderboard can be reproduced.
-
-Two scores that ask of every tumour alike, be it large or small, whether it was found and how well.
-
-Both are NaN where neither side has a tumour, and 0 where only one has.
-
-Every tumour by itself, true and predicted, with its size; and what is found of each size.
+Predicted and reference tumours are numbered by face connectivity and crossed in one table of common voxels.
+Reference tumours that one prediction covers best are merged, then predictions that fall on the same (merged)
+tumour; a pair is detected where its IoU exceeds a threshold. Missed and surplus objects are counted unmerged,
+so one blob over two tumours leaves one of them missed. Mode "intended" uses the true IoU. Mode "lits_asis"
+repeats what the challenge's shipped scorer of 2017 computes, so that its leaderboard can be reproduced.
 
 Sizes are those of readers: the longest diameter in an axial slice, below 10 mm (too small for RECIST 1.1,
 doi:10.1016/j.ejca.2008.10.026), up to 20, up to 50 and above.
@@ -306,9 +296,6 @@ SIZE_CLASSES = ("< 10 mm", "10 to 20 mm", "20 to 50 mm", "> 50 mm")
 UNKNOWN_SIZE = "unknown size"
 """Of tumours in volumes without spacing, in tables by size."""
 
-MeasuredPair = tuple[tuple[int, ...], tuple[int, ...]]
-"""Ids of the tumours of one side that make a pair, and those of the other side."""
-
 
 def size_class(longest_diameter_mm: float) -> str:
     """The class of SIZE_CLASSES; 10 and 20 mm belong to the class above, 50 mm to that below; "" of NaN."""
@@ -330,11 +317,10 @@ def lesion_rows(prediction: np.ndarray, reference: np.ndarray, spacing_mm: Seque
     the spacing is NaN. Raises InputError for arrays that cannot be compared.
     """
     found = tumor_overlap(prediction, reference)
-    to_prediction = [(pair.reference_ids, pair.prediction_ids) for pair in found.pairs]
-    to_reference = [(pair.prediction_ids, pair.reference_ids) for pair in found.pairs]
+    turned = [LesionPair(pair.reference_ids, pair.prediction_ids) for pair in found.pairs]
     sides = {
-        "reference": (found.reference_components, found.table.T, to_prediction),
-        "prediction": (found.prediction_components, found.table, to_reference),
+        "reference": (found.reference_components, found.table.T, turned),
+        "prediction": (found.prediction_components, found.table, found.pairs),
     }
     rows = []
     for kind, (components, table, pairs) in sides.items():
@@ -361,8 +347,8 @@ def _sizes(components: np.ndarray, table: csr_array, spacing_mm: Sequence[float]
     )
 
 
-def _matches(table: csr_array, pairs: Sequence[MeasuredPair]) -> pd.DataFrame:
-    """What the other side has of one side's tumours: those are the rows of `table`."""
+def _matches(table: csr_array, pairs: Sequence[LesionPair]) -> pd.DataFrame:
+    """What the other side has of one side's tumours: those are the rows of `table`, and first in `pairs`."""
     common = table[1:, 1:].tocoo()
     own, other = (_pair_of([each[side] for each in pairs], common.shape[side]) for side in (0, 1))
     inside = (own[common.row] == other[common.col]) & (own[common.row] >= 0)
@@ -401,21 +387,13 @@ def summarize_sizes(lesions: pd.DataFrame, patient: str = "patient", seed: int =
     classes = (*SIZE_CLASSES, UNKNOWN_SIZE) if (size == UNKNOWN_SIZE).any() else SIZE_CLASSES
     rows = []
     for each in classes:
-        row = {"size_class": each}
+        row: dict[str, object] = {"size_class": each}
         for kind, share in (("reference", "recall"), ("prediction", "precision")):
             group = lesions[(size == each) & (lesions["kind"] == kind)]
-            row |= _found_of(group, f"n_{kind}", share, group[patient], seed)
+            detected, touched = group["detected"].astype(bool), group["touched"].astype(bool)
+            row |= {f"n_{kind}": len(group), f"n_{kind}_detected": int(detected.sum())}
+            row |= {f"n_{kind}_touched": int(touched.sum())}
+            row |= mean_with_interval(share, detected, group[patient], pooled=True, seed=seed)
+            row |= {f"{share}_touched": float(touched.mean()) if len(group) else np.nan}
         rows.append(row)
     return pd.DataFrame(rows)
-
-
-def _found_of(group: pd.DataFrame, count: str, share: str, patient: pd.Series, seed: int) -> dict:
-    """Counts and shares of one class on one side."""
-    detected, touched = group["detected"].astype(bool), group["touched"].astype(bool)
-    return {
-        count: len(group),
-        f"{count}_detected": int(detected.sum()),
-        f"{count}_touched": int(touched.sum()),
-        **mean_with_interval(share, detected, patient, pooled=True, seed=seed),
-        f"{share}_touched": float(touched.mean()) if len(group) else np.nan,
-    }

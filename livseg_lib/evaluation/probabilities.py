@@ -1,30 +1,19 @@
-"""What probabilities are worth: histograms, thresholds, presence, calibration.
+"""What probabilities are worth: thresholds, the ROC curve, presence, calibration.
 
-Everything that thresholding can make of a network's output, in 512 numbers.
+They are kept as uint8 levels, level / 255 being the probability. How often each level occurs in and outside
+the reference, 512 numbers, is enough for the ROC curve and for the counts at any threshold, however many
+slices are added. One rule holds in the whole library: a pixel is predicted where its probability >= the
+threshold. Thresholds are chosen on validation patients and never on test patients.
 
-Probabilities are kept as uint8 levels, level / 255 being the probability. How often each level occurs in
-and outside the reference is enough for the ROC curve and for the counts at any threshold, so memory stays
-the same however many slices are added.
+Tumour or no tumour, one answer a picture (system A): it shows the structure where at least `smallest_area` of
+it reaches the probability `threshold`; that is, where its `smallest_area`-th largest probability does.
 
-One rule holds in the whole library: a pixel is predicted where its probability >= the threshold.
-
-The probability threshold of a system, chosen on validation patients and never on test patients.
-
-Tumour or no tumour, picture by picture: one answer from the probabilities of all its pixels (system A).
-
-A picture shows the structure where at least `smallest_area` of it reaches the probability `threshold`.
-That is the same as asking whether its `smallest_area`-th largest probability reaches the threshold, so
-that each area gives every picture one score, and a ROC curve over all thresholds.
-
-Are probabilities what they say? Of the pixels given 0.8, eight in ten should be in the structure.
-
-The expected calibration error (Guo et al. 2017, arXiv:1706.04599) is the mean distance between what was said
-and what was true, over equal-width bins of probability, weighed by their pixels. Here the probability is that
-of the structure itself, not that of the likelier answer. Networks trained with Dice losses tend to be too
-sure of themselves (Mehrtash et al. 2020, arXiv:1911.13273).
-
-Over whole pictures nearly any network looks well calibrated: most pixels are background that nobody takes for
-anything else. `calibration_region` says where the question is worth asking.
+Calibration: of the pixels given 0.8, eight in ten should be in the structure. The expected calibration error
+(Guo et al. 2017, arXiv:1706.04599) is the mean distance between what was said and what was true, over
+equal-width bins of probability, weighed by their pixels; here the probability is that of the structure
+itself, not that of the likelier answer. Networks trained with Dice losses tend to be too sure of themselves
+(Mehrtash et al. 2020, arXiv:1911.13273). Over whole pictures nearly any network looks well calibrated, as
+most pixels are background that nobody takes for anything else: `calibration_region` says where to ask.
 """
 
 from __future__ import annotations
@@ -35,12 +24,11 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 
 from livseg_lib.errors import InputError
 from livseg_lib.evaluation import masks
-from livseg_lib.evaluation.masks import OverlapCounts, dice, foreground_box, require_masks, require_same_shape
-from livseg_lib.evaluation.statistics import bootstrap_interval
+from livseg_lib.evaluation.masks import OverlapCounts, dice, foreground_box, require_same_shape
+from livseg_lib.evaluation.statistics import bootstrap_interval, mean_with_interval
 from livseg_lib.labels import structure_mask
 
 LEVELS = 256
@@ -207,13 +195,12 @@ def choose_presence_rule(
     if truth.all() or not truth.any():
         problem = "are all alike: with or without, but not both."
         raise InputError("validation pictures", problem, "Add patients, or validate on all slices.")
-    rules = [PresenceRule(threshold, area) for area in areas for threshold in thresholds]
-    found = [
-        balanced_accuracy(is_predicted(levels[:, place], threshold), truth)
-        for place, _ in enumerate(areas)
+    found = {
+        PresenceRule(threshold, area): balanced_accuracy(is_predicted(levels[:, place], threshold), truth)
+        for place, area in enumerate(areas)
         for threshold in thresholds
-    ]
-    best = [rule for rule, score in zip(rules, found, strict=True) if score >= max(found) - 1e-12]
+    }
+    best = [rule for rule, score in found.items() if score >= max(found.values()) - 1e-12]
     return min(best, key=lambda rule: (abs(rule.threshold - 0.5), rule.smallest_area))
 
 
@@ -237,22 +224,6 @@ def presence_scores(predicted: np.ndarray, truth: np.ndarray) -> dict[str, float
         "balanced_accuracy": balanced_accuracy(predicted, truth),
         "majority_share": max(share, 1 - share),
     }
-
-
-def accuracy_interval(
-    predicted: np.ndarray, truth: np.ndarray, patients: Sequence[str], seed: int = 0
-) -> tuple[float, float]:
-    """95 % bootstrap interval of the accuracy over all pictures, drawing whole patients (N names).
-
-    Pictures of one patient are alike: drawing pictures would give an interval far too narrow.
-    """
-    require_masks(predicted, truth)
-    right = pd.Series(predicted == truth).groupby(np.asarray(patients)).agg(["sum", "size"])
-    return bootstrap_interval(right, lambda drawn, axis: _pooled(drawn.sum(axis=axis)), seed=seed)
-
-
-def _pooled(right_and_all: np.ndarray) -> np.ndarray:
-    return right_and_all[..., 0] / right_and_all[..., 1]
 
 
 BINS = 15
@@ -295,7 +266,9 @@ def calibration_region(labels: np.ndarray, structure: str) -> np.ndarray:
 
 def reliability_curve(histogram: ProbabilityHistogram, bins: int = BINS) -> ReliabilityCurve:
     """What was said against what was true, by bins of equal width."""
-    return _curve(_binned(histogram, bins))
+    pixels, said, true = np.moveaxis(_binned(histogram, bins), -1, 0)
+    with np.errstate(invalid="ignore"):
+        return ReliabilityCurve(said / pixels, true / pixels, pixels.astype(np.int64))
 
 
 def expected_calibration_error(histogram: ProbabilityHistogram, bins: int = BINS) -> float:
@@ -345,15 +318,12 @@ def calibration_scores(patients: Sequence[ProbabilityHistogram], seed: int = 0) 
     own = [expected_calibration_error(each) for each in patients]
     tables = np.array([_binned(each, BINS) for each in patients]).reshape(-1, BINS, 3)
     low, high = bootstrap_interval(tables, _pooled_error, seed=seed)
-    own_low, own_high = bootstrap_interval(own, seed=seed)
     return {
         "n_patients": len(patients),
         "ece": expected_calibration_error(total),
         "ece_low": low,
         "ece_high": high,
-        "ece_per_patient": float(np.mean(own)) if own else np.nan,
-        "ece_per_patient_low": own_low,
-        "ece_per_patient_high": own_high,
+        **mean_with_interval("ece_per_patient", own, range(len(own)), seed=seed),
         "overconfidence": overconfidence(total),
         "true_when_sure": true_when_sure(total),
         "brier": brier_score(total),
@@ -369,12 +339,6 @@ def _binned(histogram: ProbabilityHistogram, bins: int) -> np.ndarray:
     places = np.maximum(-(-np.arange(LEVELS) * bins // (LEVELS - 1)) - 1, 0)
     columns = (pixels, pixels * PROBABILITY, histogram.foreground)
     return np.stack([np.bincount(places, column, minlength=bins) for column in columns], axis=-1)
-
-
-def _curve(binned: np.ndarray) -> ReliabilityCurve:
-    pixels, said, true = np.moveaxis(binned, -1, 0)
-    with np.errstate(invalid="ignore"):
-        return ReliabilityCurve(said / pixels, true / pixels, pixels.astype(np.int64))
 
 
 def _pooled_error(tables: np.ndarray, axis: int) -> np.ndarray:

@@ -1,11 +1,7 @@
-"""Scores slice by slice, and of who sorts slices.
+"""Scores slice by slice, as systems B, C and D report them, and of who names slices (system F).
 
-Scores a slice, as systems B, C and D report them. 2D means flatter: read them beside the patients' 3D.
-
-How well pictures are named: scores of a class against all others, from one confusion matrix.
-
-Accuracy, precision, recall, specificity and F1 are those that system F (Kaur et al. 2021) reports.
-Undefined (0/0) is NaN: the precision of a class that was never named, the recall of one that never occurs.
+2D means flatter: read them beside the patients' 3D. Undefined (0/0) is NaN: the Dice of two empty slices, the
+precision of a class that was never named, the recall of one that never occurs.
 """
 
 from __future__ import annotations
@@ -79,6 +75,7 @@ CLASS_SCORES = {
     "specificity": masks.specificity,
     "f1": masks.dice,  # the same quotient by another name
 }
+"""Those that system F (Kaur et al. 2021) reports, beside the accuracy."""
 
 
 def confusion_matrix(truth: Sequence[str], predicted: Sequence[str], classes: Sequence[str]) -> pd.DataFrame:
@@ -94,10 +91,8 @@ def confusion_matrix(truth: Sequence[str], predicted: Sequence[str], classes: Se
     strangers = sorted(({*truth.tolist()} | {*predicted.tolist()}) - set(classes))
     if strangers:
         raise InputError("classes", f"lack {', '.join(map(repr, strangers))}.", "Name every class.")
-    place = {name: number for number, name in enumerate(classes)}
-    counts = np.zeros((len(place), len(place)), int)
-    np.add.at(counts, ([place[name] for name in truth], [place[name] for name in predicted]), 1)
-    return pd.DataFrame(counts, index=list(classes), columns=list(classes))
+    counts = pd.crosstab(truth, predicted).reindex(index=list(classes), columns=list(classes), fill_value=0)
+    return counts.astype(int).rename_axis(index=None, columns=None)
 
 
 def accuracy(confusion: pd.DataFrame) -> float:

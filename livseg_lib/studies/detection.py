@@ -11,13 +11,13 @@ import pandas as pd
 from livseg_lib.errors import InputError
 from livseg_lib.evaluation.probabilities import (
     PresenceRule,
-    accuracy_interval,
     choose_presence_rule,
     is_predicted,
     presence_levels,
     presence_scores,
 )
 from livseg_lib.evaluation.published import published_rows
+from livseg_lib.evaluation.statistics import mean_with_interval
 from livseg_lib.inference.predict import predict_planes, stored_labels, stored_pictures
 from livseg_lib.runs import derived_seed
 from livseg_lib.training.model_folder import TrainedModel
@@ -57,18 +57,17 @@ def detect(trained: TrainedModel, rule: PresenceRule, slices: pd.DataFrame, fold
 def detection_row(system: str, rule: PresenceRule, answers: pd.DataFrame, seed: int) -> dict:
     """A row of detection.csv from what `detect` gave for the slices of one split; interval over patients."""
     predicted, truth = answers["predicted"].to_numpy(bool), answers["truth"].to_numpy(bool)
-    low, high = accuracy_interval(predicted, truth, answers["patient"], derived_seed(seed, "bootstrap"))
+    bootstrap_seed = derived_seed(seed, "bootstrap")
     published = published_rows().query("source == 'A' and metric == 'overall_accuracy'").iloc[0]
     scores = presence_scores(predicted, truth)
+    del scores["accuracy"]
     return {
         "system": system,
         "source": "A",
         "split": answers["split"].iloc[0],
         "n_patients": answers["patient"].nunique(),
         "n_pictures": scores.pop("n_pictures"),
-        "accuracy": scores.pop("accuracy"),
-        "accuracy_low": low,
-        "accuracy_high": high,
+        **mean_with_interval("accuracy", predicted == truth, answers["patient"], True, seed=bootstrap_seed),
         "majority_share": scores.pop("majority_share"),
         "published_accuracy": published["value"],
         **scores,

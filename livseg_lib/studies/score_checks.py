@@ -27,9 +27,9 @@ from livseg_lib.datasets.case import Case
 from livseg_lib.errors import InputError
 from livseg_lib.evaluation import masks
 from livseg_lib.evaluation.froc import (
+    FALSE_POSITIVE_RATES,
     Candidates,
     find_candidates,
-    froc_score,
     recall_at,
     recall_with_interval,
 )
@@ -295,9 +295,9 @@ def _froc_row(
         return {}
     own = list(outlined.values())
     row = {"system": system, "n_patients": len(own), "n_tumors": sum(each.n_tumors for each in own)}
-    curves = {"froc_score": froc_score, "recall_at_1": lambda each, seed: recall_with_interval(each, 1, seed)}
-    for name, score in curves.items():
-        found = score(list(candidates.values()), seed=seed) if candidates else [np.nan] * 3
+    for name, rates in {"froc_score": FALSE_POSITIVE_RATES, "recall_at_1": (1,)}.items():
+        known = list(candidates.values()) if candidates else None
+        found = recall_with_interval(known, rates, seed) if known else [np.nan] * 3
         row |= dict(zip((name, f"{name}_low", f"{name}_high"), found, strict=True))
     every = recall_at(list(candidates.values()), [np.inf])[0] if candidates else np.nan
     false_positives = sum(len(each.false_positives) for each in own) / len(own)

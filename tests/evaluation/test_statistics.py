@@ -14,9 +14,9 @@ from scipy.stats import permutation_test, ttest_1samp, wilcoxon
 
 from livseg_lib.errors import InputError
 from livseg_lib.evaluation.bland_altman import compare_with_reference
-from livseg_lib.evaluation.froc import Candidates, froc_score, recall_with_interval
+from livseg_lib.evaluation.froc import Candidates, recall_with_interval
 from livseg_lib.evaluation.inflation import by_distance, inflation_table, protocol_values
-from livseg_lib.evaluation.probabilities import ProbabilityHistogram, accuracy_interval, calibration_scores
+from livseg_lib.evaluation.probabilities import ProbabilityHistogram, calibration_scores
 from livseg_lib.evaluation.statistics import (
     COHORT_COLUMNS,
     COLUMNS,
@@ -536,11 +536,9 @@ def cohort(names: list, order: np.ndarray) -> pd.DataFrame:
     return describe_cohort({"all": systems(names, order)}, ["dice"])
 
 
-def shares(names: list, order: np.ndarray) -> list:
+def shares(names: list, order: np.ndarray) -> dict:
     table = systems(names, order)
-    right = (table.dice > 0.5).to_numpy()
-    found = mean_with_interval("share", table.dice > 0.5, table.patient, pooled=True)
-    return [found, accuracy_interval(right, np.ones(len(right), bool), table.patient)]
+    return mean_with_interval("share", table.dice > 0.5, table.patient, pooled=True)
 
 
 def probabilities(names: list, order: np.ndarray) -> list:
@@ -549,7 +547,7 @@ def probabilities(names: list, order: np.ndarray) -> list:
     for histogram, place in zip(histograms, order, strict=True):
         histogram.add(LEVELS[place], TRUTH[place])
     scores = calibration_scores(histograms)
-    return [froc_score(candidates), recall_with_interval(candidates, 1), scores]
+    return [recall_with_interval(candidates), scores]
 
 
 def plain(names: list, order: np.ndarray) -> list:

@@ -11,7 +11,6 @@ from scipy.stats import pearsonr, ttest_1samp
 from livseg_lib.evaluation.bland_altman import (
     AGREEMENT_COLUMNS,
     agreement_row,
-    bland_altman,
     compare_with_reference,
     concordance,
 )
@@ -24,25 +23,31 @@ numbers = st.floats(-1000, 1000).map(lambda value: round(value, 2))
 paired = arrays(float, st.tuples(st.integers(3, 12), st.just(2)), elements=numbers)
 
 
+def agreement(measured, reference) -> pd.Series:
+    return pd.Series(agreement_row(measured, reference))
+
+
 def test_the_flow_meters_of_1986():
-    found = bland_altman(WRIGHT, MINI_WRIGHT)
+    found = agreement(WRIGHT, MINI_WRIGHT)
     # As the paper prints them: mean -2.1, standard deviation 38.8, interval of the bias -22.0 to 17.8.
     assert found.bias == pytest.approx(-2.1, abs=0.05) and found.sd == pytest.approx(38.8, abs=0.05)
-    assert found.bias_interval == pytest.approx((-22.0, 17.8), abs=0.15)
+    assert (found.bias_low, found.bias_high) == pytest.approx((-22.0, 17.8), abs=0.15)
     # It rounds 1.96 to 2 for the limits, -79.7 and 75.5, and takes 3 / n for the variance of a limit, so
     # that its intervals, -114.3 to -45.1 and 40.9 to 110.1, are a little wider.
     assert found.lower_limit == pytest.approx(-79.7, abs=0.05 * 38.8)
     assert found.upper_limit == pytest.approx(75.5, abs=0.05 * 38.8)
-    assert found.lower_limit_interval == pytest.approx((-114.3, -45.1), abs=4)
-    assert found.upper_limit_interval == pytest.approx((40.9, 110.1), abs=4)
+    assert (found.lower_limit_low, found.lower_limit_high) == pytest.approx((-114.3, -45.1), abs=4)
+    assert (found.upper_limit_low, found.upper_limit_high) == pytest.approx((40.9, 110.1), abs=4)
 
 
 def test_three_differences_by_hand():
-    found = bland_altman([1.0, 3.0, 8.0, np.nan], [1.0, 2.0, 6.0, 5.0])  # 0, 1, 2
+    found = agreement([1.0, 3.0, 8.0, np.nan], [1.0, 2.0, 6.0, 5.0])  # 0, 1, 2
     assert (found.n, found.n_undefined, found.bias, found.sd) == (3, 1, 1.0, 1.0)
     assert found.upper_limit == pytest.approx(2.95996, abs=1e-5)
     reach = 4.302653 * np.sqrt(1 / 3 + 1.959964**2 / 4)
-    assert found.upper_limit_interval == pytest.approx((2.959964 - reach, 2.959964 + reach), abs=1e-4)
+    assert (found.upper_limit_low, found.upper_limit_high) == pytest.approx(
+        (2.959964 - reach, 2.959964 + reach), abs=1e-4
+    )
 
 
 @settings(max_examples=50, deadline=None)
@@ -50,17 +55,19 @@ def test_three_differences_by_hand():
 def test_bias_and_its_interval_are_those_of_a_t_test(pairs):
     differences = pairs[:, 0] - pairs[:, 1]
     assume(np.ptp(differences) > 1e-3)
-    found = bland_altman(*pairs.T)
-    assert found.bias_interval == pytest.approx(tuple(ttest_1samp(differences, 0).confidence_interval()))
+    found = agreement(*pairs.T)
+    assert (found.bias_low, found.bias_high) == pytest.approx(
+        tuple(ttest_1samp(differences, 0).confidence_interval())
+    )
 
 
 @settings(max_examples=50, deadline=None)
 @given(paired, st.floats(-50, 50), st.sampled_from([0.1, 2.0, 10.0]))
 def test_shift_scale_and_exchange(pairs, shift, scale):
-    before = bland_altman(*pairs.T)
-    both = bland_altman(*(scale * pairs + shift).T)
+    before = agreement(*pairs.T)
+    both = agreement(*(scale * pairs + shift).T)
     assert both.lower_limit == pytest.approx(scale * before.lower_limit, abs=1e-6)
-    exchanged = bland_altman(pairs[:, 1], pairs[:, 0])
+    exchanged = agreement(pairs[:, 1], pairs[:, 0])
     assert exchanged.upper_limit == pytest.approx(-before.lower_limit, abs=1e-9)
     assert concordance(pairs) == pytest.approx(concordance(pairs[:, ::-1]), nan_ok=True)
     if np.ptp(pairs) > 1:
@@ -91,10 +98,10 @@ def test_identities_of_the_concordance():
 
 
 def test_few_patients_have_a_bias_at_most():
-    nobody, one = bland_altman([], []), bland_altman([3.0], [1.0])
+    nobody, one = agreement([], []), agreement([3.0], [1.0])
     assert np.isnan(nobody.bias) and nobody.n == 0
-    assert one.bias == 2 and np.isnan([one.sd, one.lower_limit, *one.bias_interval]).all()
-    assert np.isnan(agreement_row([], [])["concordance"])
+    assert one.bias == 2 and np.isnan([one.sd, one.lower_limit, one.bias_low, one.bias_high]).all()
+    assert np.isnan(nobody.concordance)
 
 
 def test_a_row_a_system_and_measure_over_the_patients_that_both_have():

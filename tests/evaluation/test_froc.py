@@ -13,7 +13,6 @@ from livseg_lib.evaluation.froc import (
     Candidates,
     find_candidates,
     froc_curve,
-    froc_score,
     recall_at,
     recall_with_interval,
 )
@@ -107,18 +106,18 @@ def test_recall_at_rates_by_hand():
     """Until 1/4 a patient (1 in all) one of four tumours, until 1/2 two, from 3/4 on three."""
     by_rate = [0.25, 0.25, 0.5, 0.75, 0.75, 0.75, 0.75]
     assert recall_at(PATIENTS) == pytest.approx(by_rate)
-    assert froc_score(PATIENTS)[0] == pytest.approx(np.mean(by_rate))
-    assert recall_with_interval(PATIENTS, 0.5)[0] == 0.5
+    assert recall_with_interval(PATIENTS)[0] == pytest.approx(np.mean(by_rate))
+    assert recall_with_interval(PATIENTS, (0.5,))[0] == 0.5
 
 
 def test_perfect_and_blind():
-    assert froc_score([candidates([255], [], 1)] * 3) == (1, 1, 1)
-    assert froc_score([candidates([], [9] * 5, 1)] * 3) == (0, 0, 0)
+    assert recall_with_interval([candidates([255], [], 1)] * 3) == (1, 1, 1)
+    assert recall_with_interval([candidates([], [9] * 5, 1)] * 3) == (0, 0, 0)
 
 
 def test_only_healthy_patients_have_no_recall_but_false_positives():
     healthy = [candidates([], [200], 0)] * 3
-    assert np.isnan(froc_score(healthy)).all()
+    assert np.isnan(recall_with_interval(healthy)).all()
     assert froc_curve(healthy).false_positives[-1] == 1
     with pytest.raises(InputError, match="no FROC curve"):
         froc_curve([])
@@ -139,10 +138,10 @@ def test_properties(seed):
     assert (np.diff(recalls) >= 0).all() and 0 <= recalls[0] <= recalls[-1] <= 1
     np.testing.assert_array_equal(recall_at(patients * 2), recalls)
     np.testing.assert_array_equal(recall_at(patients[::-1]), recalls)
-    score, low, high = froc_score(patients)
+    score, low, high = recall_with_interval(patients)
     assert 0 <= low <= high <= 1 and score == pytest.approx(recalls.mean())
     more_alarms = [*patients[:-1], candidates([200], [255] * 9, 1)]
-    assert froc_score(more_alarms)[0] <= score
+    assert recall_with_interval(more_alarms)[0] <= score
     one_patient = [patients[0] + patients[1], *patients[2:]]
     assert recall_at(one_patient, [np.inf]) == recall_at(patients, [np.inf])
 
@@ -150,6 +149,6 @@ def test_properties(seed):
 def test_the_interval_is_over_patients():
     """Ten tumours of one patient are one witness: the interval stays wide."""
     one_rich = [candidates([255] * 10, [], 10), candidates([], [], 10)] * 2
-    score, low, high = froc_score(one_rich)
+    score, low, high = recall_with_interval(one_rich)
     assert score == 0.5 and low == 0 and high == 1
     assert len(FALSE_POSITIVE_RATES) == 7

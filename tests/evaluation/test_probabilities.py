@@ -1,0 +1,365 @@
+"""Curves and counts, thresholds, presence and calibration: by hand and against scikit-learn."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from sklearn import metrics
+from sklearn.calibration import calibration_curve
+from sklearn.metrics import brier_score_loss, roc_auc_score, roc_curve
+
+from livseg_lib.errors import InputError
+from livseg_lib.evaluation import probabilities as p
+from livseg_lib.evaluation.masks import dice, overlap_counts
+from livseg_lib.evaluation.probabilities import (
+    BINS,
+    THRESHOLDS,
+    ProbabilityHistogram,
+    brier_score,
+    brier_skill,
+    calibration_region,
+    calibration_scores,
+    choose_threshold,
+    dice_by_threshold,
+    expected_calibration_error,
+    is_predicted,
+    level_of,
+    overconfidence,
+    quantize,
+    reliability_curve,
+)
+
+
+def planes(seed: int, levels: int = 256) -> tuple[np.ndarray, np.ndarray]:
+    """uint8 probabilities (4, 9, 8) that know something of the reference, and the reference."""
+    rng = np.random.default_rng(seed)
+    reference = rng.random((4, 9, 8)) < 0.3
+    probabilities = np.clip(rng.normal(0.4 + 0.2 * reference, 0.25), 0, 1)
+    return (np.rint(probabilities * (levels - 1)) * (255 // (levels - 1))).astype(np.uint8), reference
+
+
+def counted(probabilities, reference) -> ProbabilityHistogram:
+    result = ProbabilityHistogram()
+    result.add(np.asarray(probabilities), np.asarray(reference, bool))
+    return result
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.sampled_from([2, 4, 256]))
+def test_auc_and_curve_are_those_of_scikit_learn(seed, levels):
+    probabilities, reference = planes(seed, levels)
+    found = counted(probabilities, reference)
+    assert found.auc() == pytest.approx(roc_auc_score(reference.ravel(), probabilities.ravel()), abs=1e-12)
+    false_positive_rate, true_positive_rate, thresholds = roc_curve(
+        reference.ravel(), probabilities.ravel(), drop_intermediate=False
+    )
+    curve = found.curve()
+    at = (
+        np.searchsorted(-curve.thresholds[1:], -thresholds[1:] / 255) + 1
+    )  # scikit-learn lists only what occurs
+    np.testing.assert_allclose(curve.false_positive_rate[at], false_positive_rate[1:])
+    np.testing.assert_allclose(curve.true_positive_rate[at], true_positive_rate[1:])
+    assert (curve.false_positive_rate[0], curve.true_positive_rate[0]) == (0, 0)
+    assert (curve.false_positive_rate[-1], curve.true_positive_rate[-1]) == (1, 1)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.floats(0, 1))
+def test_counts_are_those_of_thresholded_masks(seed, threshold):
+    probabilities, reference = planes(seed)
+    counts = counted(probabilities, reference).counts_at([threshold, 0.5])
+    for k, at in enumerate((threshold, 0.5)):
+        expected = overlap_counts(is_predicted(probabilities, at), reference)
+        assert tuple(int(count[k]) for count in counts) == expected
+
+
+def test_slices_may_come_in_any_portions():
+    probabilities, reference = planes(0)
+    whole, in_turn = counted(probabilities, reference), ProbabilityHistogram()
+    for levels, mask in zip(probabilities, reference, strict=True):
+        in_turn.add(levels, mask)
+    summed = counted(probabilities[:1], reference[:1]) + counted(probabilities[1:], reference[1:])
+    for other in (in_turn, summed):
+        np.testing.assert_array_equal(other.foreground, whole.foreground)
+        np.testing.assert_array_equal(other.background, whole.background)
+    assert whole.foreground.sum() == reference.sum() and whole.background.sum() == (~reference).sum()
+
+
+def test_auc_of_order_chance_and_reverse():
+    reference = np.array([[True, True, False, False]])
+    for levels, expected in (([200, 201, 9, 10], 1), ([7, 7, 7, 7], 0.5), ([9, 10, 200, 201], 0)):
+        assert counted(np.array([levels], np.uint8), reference).auc() == expected
+
+
+@pytest.mark.parametrize("reference", [np.zeros((2, 3), bool), np.ones((2, 3), bool)])
+def test_auc_needs_both_kinds_of_pixel(reference):
+    assert np.isnan(counted(np.full((2, 3), 9, np.uint8), reference).auc())
+    assert np.isnan(ProbabilityHistogram().auc())
+
+
+def test_a_threshold_is_reached_by_equality():
+    assert [level_of(t) for t in (0, 0.2, 0.3, 0.5, 0.6, 1)] == [0, 51, 77, 128, 153, 255]
+    assert is_predicted(np.array([50, 51], np.uint8), 0.2).tolist() == [False, True]
+    for dtype in (np.float16, np.float32, np.float64):
+        assert is_predicted(np.array([0.29, 0.3, 0.31], dtype), 0.3).tolist() == [False, True, True]
+
+
+def test_every_level_reaches_its_own_probability():
+    for level in range(256):
+        assert level_of(level / 255) == level
+
+
+def test_quantizing():
+    np.testing.assert_array_equal(
+        quantize(np.array([0, 0.5 / 255 + 1e-6, 0.5, 1], np.float32)), [0, 1, 128, 255]
+    )
+    levels = np.arange(256, dtype=np.uint8)
+    np.testing.assert_array_equal(quantize(levels / 255), levels)
+    for bad in (-0.1, 1.5, np.nan):
+        with pytest.raises(InputError, match="between 0 and 1"):
+            quantize(np.array([0.5, bad]))
+    with pytest.raises(InputError, match="shape"):
+        ProbabilityHistogram().add(levels, np.zeros(255, bool))
+
+
+def patient(seed: int, best: float) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities that divide tumour from the rest about `best`."""
+    rng = np.random.default_rng(seed)
+    reference = rng.random((3, 20, 20)) < 0.2
+    return np.clip(
+        best + np.where(reference, 0.06, -0.06) + rng.normal(0, 0.03, reference.shape), 0, 1
+    ), reference
+
+
+def test_dice_at_each_threshold_is_that_of_the_mask():
+    probabilities, reference = patient(0, 0.4)
+    levels = np.rint(probabilities * 255).astype(np.uint8)
+    expected = [dice(overlap_counts(is_predicted(levels, t), reference)) for t in THRESHOLDS]
+    np.testing.assert_allclose(dice_by_threshold(counted(levels, reference)), expected)
+
+
+def test_patient_without_tumor_scores_one_only_where_nothing_is_predicted():
+    healthy = counted(np.full((1, 4, 4), 0.42), np.zeros((1, 4, 4)))
+    np.testing.assert_array_equal(dice_by_threshold(healthy, (0.3, 0.4, 0.45, 0.9)), [0, 0, 1, 1])
+
+
+@pytest.mark.parametrize("best", [0.2, 0.5, 0.75])
+def test_finds_the_threshold_that_divides(best):
+    chosen = choose_threshold([counted(*patient(seed, best)) for seed in range(3)])
+    assert abs(chosen - best) <= 0.051
+
+
+def test_patients_count_alike_whatever_their_size():
+    large = counted(*(np.repeat(a, 50, axis=0) for a in patient(0, 0.25)))
+    small = [counted(*patient(seed, 0.7)) for seed in (1, 2)]
+    assert abs(choose_threshold([large, *small]) - 0.7) <= 0.051
+
+
+def test_among_equals_the_one_nearest_a_half():
+    clear = counted(np.array([[0.0, 1.0]]), np.array([[False, True]]))
+    assert choose_threshold([clear]) == 0.5
+    assert choose_threshold([clear], grid=(0.1, 0.2)) == 0.2
+
+
+def test_without_a_validation_patient_nothing_is_chosen():
+    with pytest.raises(InputError, match="no validation patient"):
+        choose_threshold([])
+
+
+def test_a_little_better_is_better_however_far_from_a_half():
+    found = ProbabilityHistogram()
+    levels = np.array([255] * 999 + [230], np.uint8)  # all in the structure, one of them at 0.9
+    found.add(levels, np.ones(1000, bool))
+    found.add(np.array([130], np.uint8), np.zeros(1, bool))  # at 0.51: predicted at a half, not at 0.6
+    assert choose_threshold([found], grid=(0.5, 0.6)) == 0.6  # Dice 1 against 2000 / 2001
+
+
+@settings(max_examples=40, deadline=None)
+@given(arrays(np.uint8, (2, 3, 4)), st.integers(1, 12), st.sampled_from((0.1, 0.5, 0.9)))
+def test_the_nth_largest_probability_tells_whether_n_pixels_reach_a_threshold(planes, area, threshold):
+    enough = is_predicted(planes, threshold).sum(axis=(1, 2)) >= area
+    levels = p.presence_levels(planes, [area])[:, 0]
+    np.testing.assert_array_equal(is_predicted(levels, threshold), enough)
+
+
+def test_levels_by_hand():
+    planes = np.array([[[9, 7], [7, 1]]], np.uint8)
+    np.testing.assert_array_equal(p.presence_levels(planes, [1, 2, 3, 4, 5]), [[9, 7, 7, 1, 0]])
+    assert p.presence_levels(planes[:0], [1, 2]).shape == (0, 2)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 30).flatmap(lambda n: st.tuples(*[arrays(bool, n)] * 2)))
+def test_scores_are_those_of_scikit_learn(pair):
+    predicted, truth = pair
+    scores = p.presence_scores(predicted, truth)
+    matrix = metrics.confusion_matrix(truth, predicted, labels=[False, True])
+    names = ("true_negatives", "false_positives", "false_negatives", "true_positives")
+    assert [scores[name] for name in names] == matrix.ravel().tolist()
+    expected = {
+        "accuracy": metrics.accuracy_score(truth, predicted),
+        "sensitivity": metrics.recall_score(truth, predicted, zero_division=np.nan),
+        "specificity": metrics.recall_score(truth, predicted, pos_label=False, zero_division=np.nan),
+        "precision": metrics.precision_score(truth, predicted, zero_division=np.nan),
+    }
+    if 0 < truth.sum() < truth.size:
+        expected["balanced_accuracy"] = metrics.balanced_accuracy_score(truth, predicted)
+    np.testing.assert_allclose([scores[name] for name in expected], list(expected.values()))
+    assert scores["majority_share"] == max(truth.mean(), 1 - truth.mean())
+    assert scores["n_pictures"] == len(truth)
+
+
+def test_what_cannot_be_told_is_nan():
+    healthy = np.zeros(3, bool)
+    scores = p.presence_scores(healthy, healthy)
+    assert scores["accuracy"] == scores["specificity"] == scores["majority_share"] == 1
+    assert all(np.isnan(scores[name]) for name in ("sensitivity", "precision", "balanced_accuracy"))
+    assert np.isnan(p.presence_scores(healthy[:0], healthy[:0])["accuracy"])
+
+
+def test_the_rule_is_the_one_that_tells_pictures_apart():
+    # Noise: one bright pixel anywhere. Tumours: eight pixels of probability 0.6.
+    planes = np.zeros((20, 6, 6), np.uint8)
+    planes[:, 0, 0] = 250
+    planes[10:, 2:4, 1:5] = 153
+    truth = np.arange(20) >= 10
+    areas = (1, 4, 16)
+    rule = p.choose_presence_rule(p.presence_levels(planes, areas), truth, areas)
+    assert rule == p.PresenceRule(0.5, 4)
+
+
+def test_rare_tumours_do_not_make_a_rule_that_finds_none():
+    levels = np.array([[40]] * 90 + [[130]] * 5 + [[130]] * 5, np.uint8)
+    truth = np.arange(100) >= 95  # half of the suspicious pictures: accuracy prefers silence, 0.95 = 0.95
+    rule = p.choose_presence_rule(levels, truth, [1])
+    assert is_predicted(levels[:, 0], rule.threshold).sum() == 10
+
+
+def test_pictures_of_one_kind_choose_no_rule():
+    for truth in (np.zeros(4, bool), np.ones(4, bool)):
+        with pytest.raises(InputError, match="all alike"):
+            p.choose_presence_rule(np.zeros((4, 1), np.uint8), truth, [1])
+
+
+def counted_levels(levels, reference) -> ProbabilityHistogram:
+    return counted(np.asarray(levels, np.uint8), reference)
+
+
+def drawn(seed: int, truth=lambda probability: probability, size: int = 60_000) -> ProbabilityHistogram:
+    """Pixels of all levels; each is in the structure with the chance `truth` of its probability."""
+    rng = np.random.default_rng(seed)
+    levels = rng.integers(0, 256, size)
+    return counted_levels(levels, rng.random(size) < truth(levels / 255))
+
+
+def exactly(said: float, share: float, pixels: int = 1000) -> ProbabilityHistogram:
+    reference = np.arange(pixels) < round(share * pixels)
+    return counted_levels(np.full(pixels, round(said * 255)), reference)
+
+
+def test_what_is_calibrated_has_no_error_and_what_is_not_has_the_error_that_was_made():
+    assert expected_calibration_error(drawn(0)) < 0.015
+    assert abs(overconfidence(drawn(0))) < 0.01
+    halved = drawn(1, lambda probability: probability / 2)
+    assert expected_calibration_error(halved) == pytest.approx(0.25, abs=0.01)
+    assert overconfidence(halved) == pytest.approx(0.25, abs=0.01)
+    assert overconfidence(drawn(2, np.sqrt)) == pytest.approx(0.5 - 2 / 3, abs=0.01)
+
+
+def test_by_hand():
+    """Of 100 pixels given 0.8 60 are true, of 300 given 0.2 60: (100 x 0.2 + 300 x 0) / 400."""
+    both = exactly(0.8, 0.6, 100) + exactly(0.2, 0.2, 300)
+    assert expected_calibration_error(both) == pytest.approx(0.05)
+    assert overconfidence(both) == pytest.approx(0.05)
+    brier = (60 * 0.2**2 + 40 * 0.8**2 + 60 * 0.8**2 + 240 * 0.2**2) / 400
+    assert brier_score(both) == pytest.approx(brier)
+    assert brier_skill(both) == pytest.approx(1 - brier / (0.3 * 0.7))
+    curve = reliability_curve(both)
+    assert np.flatnonzero(curve.pixels).tolist() == [2, 11]
+    assert curve.frequency[[2, 11]] == pytest.approx([0.2, 0.6])
+    assert np.isnan(curve.probability[0]) and curve.pixels.sum() == 400
+
+
+@pytest.mark.parametrize("bins", [1, 3, 5, 15, 17, 51, 85, 255])
+def test_a_level_on_the_edge_of_a_bin_lies_below_it(bins):
+    """255 is a multiple of each, so that every edge is a level: 255 k / bins closes bin k - 1."""
+    edges = [255 * k // bins for k in range(1, bins + 1)]
+    assert reliability_curve(counted_levels(edges, [1] * bins), bins).pixels.tolist() == [1] * bins
+    above = [edge + 1 for edge in edges[:-1]]
+    assert reliability_curve(counted_levels(above, [1] * len(above)), bins).pixels.tolist() == [0] + [1] * (
+        bins - 1
+    )
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.sampled_from([1, 5, 10, BINS, 17]))
+@example(255, 17)
+def test_curve_and_brier_score_are_those_of_scikit_learn(seed, bins):
+    rng = np.random.default_rng(seed)
+    levels = rng.choice([0, 17, 51, 85, 128, 255, *rng.integers(0, 256, 4)], 200)
+    reference = rng.random(200) < rng.random()
+    reference[0], reference[1] = True, False
+    found = counted_levels(levels, reference)
+    # A hair less: its edges in floating point, such as 9 * (1 / 17), lie on either side of 135 / 255.
+    below_edges = np.maximum(levels / 255 - 1e-12, 0)
+    frequency, probability = calibration_curve(reference, below_edges, n_bins=bins)
+    curve = reliability_curve(found, bins)
+    filled = curve.pixels > 0
+    np.testing.assert_allclose(curve.frequency[filled], frequency)
+    np.testing.assert_allclose(curve.probability[filled], probability)
+    weights = curve.pixels[filled] / 200
+    expected = (weights * np.abs(frequency - probability)).sum()
+    assert expected_calibration_error(found, bins) == pytest.approx(expected)
+    assert brier_score(found) == pytest.approx(brier_score_loss(reference, levels / 255))
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_the_error_is_at_least_the_overconfidence_and_turns_with_the_question(seed):
+    found = drawn(seed, lambda probability: probability**3, 500)
+    assert expected_calibration_error(found) >= abs(overconfidence(found)) - 1e-12
+    turned = ProbabilityHistogram()  # the probability of the background, against the background
+    turned.foreground, turned.background = found.background[::-1].copy(), found.foreground[::-1].copy()
+    assert overconfidence(turned) == pytest.approx(-overconfidence(found))
+    assert brier_score(turned) == pytest.approx(brier_score(found))
+
+
+def test_background_flatters_the_error_but_not_the_skill():
+    network = drawn(3, lambda probability: probability / 2)
+    diluted = network + counted_levels(np.zeros(20 * 60_000), np.zeros(20 * 60_000))
+    assert expected_calibration_error(diluted) < expected_calibration_error(network) / 10
+    constant = exactly(0.5, 0.1) + counted_levels(np.zeros(9000), np.zeros(9000))
+    assert brier_score(constant) < 0.03 and brier_skill(constant) < 0
+
+
+def test_patients_may_be_wrong_in_opposite_ways():
+    patients = [exactly(0.4, 0.6), exactly(0.4, 0.2)] * 3
+    scores = calibration_scores([*patients, ProbabilityHistogram()])
+    assert scores["n_patients"] == 6
+    assert scores["ece"] == pytest.approx(0, abs=1e-9)
+    assert scores["ece_per_patient"] == pytest.approx(0.2)
+    assert scores["ece_low"] == pytest.approx(0, abs=1e-9) and scores["ece_high"] > 0.05
+    assert scores["ece_per_patient_low"] == pytest.approx(scores["ece_per_patient_high"])
+
+
+def test_nobody_and_nothing_are_undefined():
+    empty = ProbabilityHistogram()
+    assert np.isnan([expected_calibration_error(empty), brier_score(empty), overconfidence(empty)]).all()
+    assert np.isnan(brier_skill(exactly(0.5, 1.0)))
+    scores = calibration_scores([empty])
+    assert scores.pop("n_patients") == 0 and np.isnan(list(scores.values())).all()
+
+
+def test_the_region_is_the_liver_for_tumours_and_the_box_around_it_for_the_liver():
+    labels = np.zeros((4, 20, 40), np.uint8)
+    labels[1:3, 5:9, 0:10] = 1
+    labels[1, 6, 3] = 2
+    np.testing.assert_array_equal(calibration_region(labels, "tumor"), labels > 0)
+    box = np.zeros(labels.shape, bool)
+    box[1:3, 3:11, 0:14] = True
+    np.testing.assert_array_equal(calibration_region(labels, "liver"), box)
+    for structure in ("liver", "tumor"):
+        assert not calibration_region(np.zeros_like(labels), structure).any()
