@@ -14,7 +14,6 @@ import os
 import signal
 import sys
 import time
-from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -25,7 +24,14 @@ from pathlib import Path
 
 from livseg_lib.errors import InputError, format_duration
 from livseg_lib.files import file_checksum, locked, text_checksum, write_json
-from livseg_lib.notebooks import bare_code, choose_parameters, code_digest, execute, read_notebook
+from livseg_lib.notebooks import (
+    bare_code,
+    choose_parameters,
+    code_digest,
+    declared_parameters,
+    execute,
+    read_notebook,
+)
 from livseg_lib.processes import end_family, one_apart
 from livseg_lib.provenance import changes, made_with
 from livseg_lib.runs import PACKAGES, RunFolders, project_root
@@ -133,13 +139,13 @@ def _read_record(path: Path) -> dict:
 
 def made_by(step: Step, folders: RunFolders, sources: Iterable[str]) -> dict:
     """All that makes the result of `step`, as it is now; `sources`: files of the library that count."""
-    values = defaultdict(str, step.parameters)
-    files = [name for name in (pattern.format_map(values) for pattern in step.files) if name]
+    settings = declared_parameters(step.notebook) | step.parameters
+    files = [name for name in (pattern.format_map(settings) for pattern in step.files) if name]
     code = {"code of the notebook": code_digest(step.notebook)}
     code |= {f"result of {need}": digest_of(folders.report / f"{need}.ipynb") for need in step.needs}
     code |= {name: digest_of(folders.root / Path(name).expanduser()) for name in files}
     code |= {name: digest_of(LIBRARY.parent / name) for name in sources}
-    return {"settings": step.parameters, "libraries": made_with(*PACKAGES), "code": code}
+    return {"settings": settings, "libraries": made_with(*PACKAGES), "code": code}
 
 
 def digest_of(path: Path) -> str:

@@ -27,7 +27,7 @@ ALL = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
 
 def add_notebook(root: Path, name: str, body: str = "pass", comment: str = "", **facts) -> None:
     notebook = nbformat.v4.new_notebook()
-    defaults = ('run_name = ""', 'dataset = ""', 'modality = ""', "value = 1", 'data = ""  # scans')
+    defaults = ('run_name = ""', 'dataset = "phantom"', 'modality = "ct"', "value = 1", 'data = ""  # scans')
     parameters = nbformat.v4.new_code_cell("\n".join(defaults))
     parameters.metadata["tags"] = ["parameters"]
     text = nbformat.v4.new_markdown_cell(f"# A title {comment}")
@@ -187,7 +187,9 @@ def test_other_parameters_and_packages_run_a_notebook_again(root, executed, monk
     chain(root)
     reproduce(root, pairs=["data=scans", "value=3"])
     assert executed[2:] == ["a_first", "b_second"]
-    assert "changed: value None -> 3" in capsys.readouterr().out
+    assert "changed: value 1 -> 3" in capsys.readouterr().out
+    reproduce(root, pairs=["data=scans", "value=3", "dataset=phantom"])  # as its default is
+    assert len(executed) == 4
     monkeypatch.setattr(runner, "made_with", lambda *names: {"python": "3.10", "keras": "99"})
     reproduce(root, pairs=["data=scans", "value=3"])
     assert len(executed) == 6
