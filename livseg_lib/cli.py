@@ -7,10 +7,11 @@ from pathlib import Path
 
 from livseg_lib import commands as run
 from livseg_lib.application import compare_command, export_command, follow_up_command
-from livseg_lib.commands import TRAINING_NOTEBOOKS, WARNING
+from livseg_lib.commands import WARNING
 from livseg_lib.errors import exit_code_of
 from livseg_lib.files import sole_writer
 from livseg_lib.labels import MODALITIES
+from livseg_lib.systems import NETWORKS, SYSTEMS
 
 WRITE_A_FILE = ("evaluate", "networks")
 """Commands whose --out is a file; that of the others is a folder."""
@@ -80,7 +81,9 @@ def _add_extract(command: argparse.ArgumentParser) -> None:
 
 
 def _add_train(command: argparse.ArgumentParser) -> None:
-    words = f"any network of pictures (livseg networks), or {', '.join(TRAINING_NOTEBOOKS)}"
+    own = [system for system in SYSTEMS.values() if system.notebooks not in ((), NETWORKS)]
+    names = [system.name for system in sorted(own, key=lambda system: system.notebooks[-1])]
+    words = f"any network of pictures (livseg networks), or {', '.join(names)}"
     command.add_argument("--system", default="unet", help=words)
     _add_run(command)
 

@@ -9,24 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from livseg_lib.errors import InputError
+from livseg_lib.systems import NETWORKS, SYSTEMS, training_notebooks
 
 if TYPE_CHECKING:  # only named in signatures: help must not wait for TensorFlow
     from livseg_lib.datasets.case import Case
-
-TRAINING_NOTEBOOKS = {
-    "unet": ["03_train_unet", "05_evaluate"],
-    "resnet50_unet": ["04_train_resnet50", "05_evaluate"],
-    "unet_mse": ["11_detect_tumors"],
-    "slice_sorter": ["12_sort_slices"],
-    "unet3d": ["13_segment_volumes"],
-    "cascade_25d": ["13_segment_volumes", "14_train_cascades"],
-    "cascade_cdnn": ["13_segment_volumes", "14_train_cascades"],
-    "cascade_forest": ["03_train_unet", "15_filter_candidates"],
-    "cascade_superpixels": ["13_segment_volumes", "16_classify_superpixels"],
-}
-"""System -> the notebooks that train and score it, after the data are prepared; see `training_notebooks`."""
-
-NOTEBOOK_OF_NETWORKS = ["10_train_networks"]
 
 MOST_PICTURES = 48
 """On one contact sheet."""
@@ -98,21 +84,6 @@ def train(arguments: argparse.Namespace) -> int:
     return _run_notebooks(arguments, arguments.system, jobs=1, again=True)
 
 
-def training_notebooks(system: str) -> list[str]:
-    """TRAINING_NOTEBOOKS of `system`; notebook 10 trains every other network of pictures in the catalogue.
-
-    Raises InputError for an unknown one.
-    """
-    if system in TRAINING_NOTEBOOKS:
-        return TRAINING_NOTEBOOKS[system]
-    from livseg_lib.models import MODELS, VOLUME_MODELS
-
-    if system in set(MODELS) - VOLUME_MODELS:
-        return NOTEBOOK_OF_NETWORKS
-    known = ", ".join(sorted({*TRAINING_NOTEBOOKS, *set(MODELS) - VOLUME_MODELS}))
-    raise InputError(f"system {system}", "is not one that a notebook trains.", f"Choose from {known}.")
-
-
 def reproduce(arguments: argparse.Namespace) -> int:
     """Run the notebooks that are out of date and build the report, as `make reproduce` does."""
     from livseg_lib.runs import install_missing_packages
@@ -128,7 +99,7 @@ def _run_notebooks(arguments: argparse.Namespace, system: str, jobs: int, again:
 
     own = training_notebooks(system) if system else []
     stems = PREPARATION + own if own else [p.stem for p in (project_root() / "notebooks").glob("*.ipynb")]
-    given = {"systems": [system]} if own == NOTEBOOK_OF_NETWORKS else {}
+    given = {"systems": [system]} if own == list(NETWORKS) else {}
     names = ("dataset", "data", "target", "modality", "scan", "liver_model")
     pairs = [f"{name}={getattr(arguments, name, '')}" for name in names]
     pairs += ["accept_affine_mismatch=true"] * arguments.accept_affine_mismatch
@@ -237,14 +208,14 @@ def app(arguments: argparse.Namespace) -> int:
 def networks(arguments: argparse.Namespace) -> int:
     """What every network of the catalogue costs: parameters, GFLOPs, milliseconds an input."""
     from livseg_lib.files import write_atomically
-    from livseg_lib.models import SMALL_OPTIONS
     from livseg_lib.models.cost import cost_table
     from livseg_lib.reporting.pages.network_page import network_page
     from livseg_lib.runs import describe_device
 
+    small = {name: system.small for name, system in SYSTEMS.items()}
     tables = {
         "As published, two structures": cost_table((256, 256, 3), (64, 64, 64, 3), 2),
-        "Small, for laptops, two structures": cost_table((128, 128, 3), (64, 64, 64, 3), 2, SMALL_OPTIONS),
+        "Small, for laptops, two structures": cost_table((128, 128, 3), (64, 64, 64, 3), 2, small),
     }
     for title, table in tables.items():
         print(f"{title}\n{table.round(2).to_string(index=False)}\n")

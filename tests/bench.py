@@ -19,8 +19,9 @@ from livseg_lib.datasets.phantom import write_phantom
 from livseg_lib.evaluation import masks
 from livseg_lib.inference.export import write_onnx
 from livseg_lib.inference.predict import BATCH, predict_planes
-from livseg_lib.models import SMALL_OPTIONS, build_model
+from livseg_lib.models import build_model
 from livseg_lib.preprocessing.recipe import Recipe, prepare_slices
+from livseg_lib.systems import SYSTEMS
 from livseg_lib.training.onnx_network import OnnxNetwork
 from livseg_lib.volumes import load_volume
 
@@ -81,7 +82,7 @@ def bench_prediction() -> None:
 
 def bench_exported(folder: Path) -> None:
     """The quick network computed by ONNX Runtime, as `livseg predict` does for exported models."""
-    network = build_model("unet", (128, 128, 3), 2, **SMALL_OPTIONS["unet"])
+    network = build_model("unet", (128, 128, 3), 2, **SYSTEMS["unet"].small)
     exported = OnnxNetwork(write_onnx(network, folder).read_bytes())
     pictures = np.random.default_rng(0).integers(0, 256, (4 * BATCH, 128, 128, 3), np.uint8)
     compare(

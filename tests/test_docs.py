@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 from livseg_lib.cli import main
-from livseg_lib.commands import TRAINING_NOTEBOOKS, training_notebooks
+from livseg_lib.systems import SYSTEMS, training_notebooks
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*(ROOT / "docs").glob("*.md"), *ROOT.glob("*.md")])
@@ -28,10 +29,10 @@ def example(page: str) -> dict:
 def test_the_example_network_joins_the_catalogue(monkeypatch):
     from livseg_lib import models
 
-    monkeypatch.setattr(models, "MODELS", dict(models.MODELS))
-    monkeypatch.setattr(models, "SMALL_OPTIONS", dict(models.SMALL_OPTIONS))
-    example("add_a_network.md")
-    network = models.build_model("linknet", (32, 32, 3), 2, **models.SMALL_OPTIONS["linknet"])
+    names = example("add_a_network.md")
+    monkeypatch.setitem(sys.modules, "livseg_lib.models.linknet", SimpleNamespace(**names))
+    monkeypatch.setitem(SYSTEMS, "linknet", names["LINKNET"])
+    network = models.build_model("linknet", (32, 32, 3), 2, **SYSTEMS["linknet"].small)
     maps = np.asarray(network(np.random.default_rng(0).random((2, 32, 32, 3), np.float32)))
     assert maps.shape == (2, 32, 32, 2)
     assert maps.min() >= 0 and maps.max() <= 1
@@ -49,12 +50,11 @@ def test_the_example_network_joins_the_catalogue(monkeypatch):
     assert [stems[3] for stems, *_ in planned] == ["10_train_networks"] * 2 + ["03_train_unet"] * 2
 
 
-def test_every_network_of_pictures_is_a_system_by_itself(capsys):
-    from livseg_lib.models import MODELS, VOLUME_MODELS
-
+def test_every_system_that_is_trained_has_its_notebooks(capsys):
     stems = {path.stem for path in (ROOT / "notebooks").glob("*.ipynb")}
-    for system in {*TRAINING_NOTEBOOKS, *set(MODELS) - VOLUME_MODELS}:
-        assert stems.issuperset(training_notebooks(system))
+    for name, system in SYSTEMS.items():
+        assert stems.issuperset(system.notebooks)
+        assert not system.network or system.notebooks == tuple(training_notebooks(name))
     assert main(["train", "--system", "u-net"]) == 2
     assert "Choose from attention_unet" in capsys.readouterr().err
 

@@ -60,6 +60,7 @@ from livseg_lib.postprocessing.superpixels import Candidates, candidate_patches,
 from livseg_lib.preprocessing.geometry import REGIONS, crop_volume
 from livseg_lib.preprocessing.recipe import with_masks
 from livseg_lib.sampling.blocks import KINDS
+from livseg_lib.systems import StepPlan
 from livseg_lib.training.model_folder import (
     FORMAT,
     WARNING,
@@ -262,20 +263,6 @@ class ContourPart:
         return with_tumors(
             liver, refine_outlines(tumor, liver, volume.voxels, volume.spacing_mm, self.reach_mm)
         )
-
-
-@dataclass(frozen=True)
-class StepPlan:
-    """A step by name: what a new cascade is written in."""
-
-    name: str
-    """Of the stage in figures."""
-    part: str
-    """One of `PARTS`."""
-    using: str
-    """The model's folder, the function's name, or the number that the part works with."""
-    region: str = "scan"
-    margin_mm: float = 0.0
 
 
 def _network(folder: Path, using: str) -> Part:

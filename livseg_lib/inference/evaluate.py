@@ -18,11 +18,11 @@ from livseg_lib.evaluation.cases import SCORES, score_case, summarize_cases
 from livseg_lib.evaluation.lesions import lesion_rows
 from livseg_lib.evaluation.masks import SURFACE_TOLERANCE_MM
 from livseg_lib.evaluation.probabilities import ProbabilityHistogram
-from livseg_lib.evaluation.published import published_rows
 from livseg_lib.evaluation.slices import score_slices, summarize_slices
 from livseg_lib.evaluation.statistics import mean_with_interval
 from livseg_lib.inference.predict import labels_from_planes, predict_stack, stored_labels, stored_pictures
 from livseg_lib.labels import structure_mask
+from livseg_lib.systems import published_beside
 from livseg_lib.training.model_folder import TrainedModel
 from livseg_lib.volumes import Volume, keep_prediction
 
@@ -176,24 +176,6 @@ def _add_slices(evaluation: Evaluation, case: Case, structure: str, rows: pd.Dat
     evaluation.slices.append(rows)
 
 
-PUBLISHED = {
-    "unet": ("C", "U-Net", "dice"),
-    "resnet50_unet": ("B", "ResNet-50", "dice"),
-    "unet_mse": ("A", "U-Net trained with mean squared error", "overall_accuracy"),
-    "unet++": ("D", "UNet++", "iou"),
-    "manet": ("D", "MAnet", "iou"),
-    "deeplabv3+": ("D", "DeepLabV3+", "iou"),
-    "attention_unet": ("B", "Attention U-Net", ""),
-    "unet3d": ("E", "64-slice volumetric U-Net", ""),
-    "cascade_25d": ("G", "2.5D residual U-Net", "dice_per_case"),
-    "cascade_forest": ("H", "Cascade with candidate filter", "dice_per_case"),
-    "cascade_cdnn": ("I", "Hierarchical CDNN", "dice_per_case"),
-    "cascade_superpixels": ("J", "Multi-scale candidates and fractal residual network", "dice_per_case"),
-}
-"""System -> (source letter, name, metric) of the published figure that stands beside it; B only names
-the Attention U-Net. D's are those of its validation set, where liver and tumour count together."""
-
-
 def systems_rows(system: ScoredSystem, evaluation: Evaluation, seed: int) -> list[dict]:
     """One row of systems.csv a structure. Means are over test patients; intervals by bootstrap."""
     patients = pd.DataFrame(evaluation.patients)
@@ -216,7 +198,7 @@ def systems_rows(system: ScoredSystem, evaluation: Evaluation, seed: int) -> lis
                 **means.mean().to_dict(),
                 "roc_auc": _area_under_curve(evaluation, structure),
                 "presence_accuracy": summary["presence_accuracy"],
-                **_published(system.system, structure),
+                **published_beside(system.system, structure),
                 "train_seconds": system.training.get("seconds"),
                 "parameters": system.parameters,
             }
@@ -233,25 +215,6 @@ def _global_dice(evaluation: Evaluation, structure: str) -> float:
 def _area_under_curve(evaluation: Evaluation, structure: str) -> float:
     histogram = evaluation.histograms.get(structure)
     return histogram.auc() if histogram else np.nan
-
-
-def _published(system: str, structure: str) -> dict:
-    letter, name, metric = PUBLISHED.get(system, ("", "", ""))
-    table = published_rows()
-    found = table[
-        (table["source"] == letter)
-        & (table["system"] == name)
-        & (table["metric"] == metric)
-        & table["target"].isin((structure, "both"))
-    ]
-    if found.empty:
-        return {"source": letter}
-    row = found.iloc[-1]  # D prints training before validation
-    return {
-        "source": letter,
-        "published_metric": f"{metric}, {row['protocol']}",
-        "published_value": row["value"],
-    }
 
 
 def lits_rows(system: ScoredSystem, evaluation: Evaluation) -> list[dict]:

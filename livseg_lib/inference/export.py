@@ -27,13 +27,14 @@ import numpy as np
 from livseg_lib.descriptions import read_description
 from livseg_lib.errors import InputError
 from livseg_lib.files import file_checksum, folder_written_aside, write_atomically, written_aside
-from livseg_lib.inference.cascade import LEARNT, StepPlan, read_plans
+from livseg_lib.inference.cascade import LEARNT, read_plans
 from livseg_lib.inference.predict import stream_blocks
 from livseg_lib.postprocessing.superpixels import candidate_patches, find_candidates
 from livseg_lib.preprocessing.geometry import working_grid
 from livseg_lib.preprocessing.recipe import prepare_labels, prepare_slices, with_masks
 from livseg_lib.quiet_tensorflow import silent_stderr
 from livseg_lib.sampling.blocks import cover_blocks
+from livseg_lib.systems import StepPlan
 from livseg_lib.training.model_folder import (
     ONNX_SHA256,
     WARNING,

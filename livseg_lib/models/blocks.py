@@ -1,17 +1,13 @@
-"""What several networks are built from.
-
-The few blocks that the networks share. Every layer is named, so that weights can be found again.
+"""The few blocks that the networks share. Every layer is named, so that weights can be found again.
 
 What is said of pictures (B, H, W, C) holds for blocks of slices (B, D, H, W, C) too where a function
 takes its layers from `spatial`.
-
-Building a network by its name in a catalogue, with a clear word where that cannot be.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import keras
@@ -189,20 +185,3 @@ def require_levels(levels: int, least: int, network: str, parts: str = "levels")
     """Refuse a depth at which the network would lack what it is named after."""
     if levels < least:
         raise InputError(network, f"cannot have {levels} {parts}.", f"Choose {least} {parts} or more.")
-
-
-Catalogue = Mapping[str, Callable[..., keras.Model]]
-"""Name -> function of (input_shape, num_classes, **options)."""
-
-
-def build_from(
-    catalogue: Catalogue, name: str, input_shape: tuple[int, ...], num_classes: int, options: dict
-) -> keras.Model:
-    """Network `name` of `catalogue` with random weights. Raises InputError for an unknown name or option."""
-    if name not in catalogue:
-        raise InputError(name, "is not in the catalogue.", f"Choose one of {', '.join(catalogue)}.")
-    try:
-        return catalogue[name](tuple(input_shape), num_classes, **options)
-    except TypeError as error:
-        remedy = "Give options that its function takes, or use the model folder as it was saved."
-        raise InputError(name, f"cannot be built with {options}: {error}.", remedy) from error

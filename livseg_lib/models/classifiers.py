@@ -1,11 +1,4 @@
-"""Networks with one answer a picture, built by name.
-
-3D fractal residual classifier of candidates (system J, Bai et al. 2019).
-
-A small plain CNN that says what a whole slice shows (system F, Kaur et al. 2021).
-
-The catalogue of networks that give one answer for a whole picture or patch, built by name.
-"""
+"""Networks with one answer for a whole picture or patch, built by name: those of systems F and J."""
 
 from __future__ import annotations
 
@@ -14,8 +7,7 @@ from collections.abc import Callable
 import keras
 from keras import layers
 
-from livseg_lib.models import blocks
-from livseg_lib.models.blocks import build_from
+from livseg_lib.models import blocks, build_from
 
 
 def fractal3d(

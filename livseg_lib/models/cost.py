@@ -14,7 +14,8 @@ import keras
 import numpy as np
 import pandas as pd
 
-from livseg_lib.models import MODELS, VOLUME_MODELS, build_model
+from livseg_lib.models import MODELS, build_model
+from livseg_lib.systems import BLOCKS, SYSTEMS
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ def cost_table(
     """
     rows = []
     for name in MODELS:
-        shape, together = (block_shape, 1) if name in VOLUME_MODELS else (picture_shape, batch)
+        shape, together = (block_shape, 1) if SYSTEMS[name].kind == BLOCKS else (picture_shape, batch)
         network = build_model(name, shape, num_classes, **(options or {}).get(name, {}))
         cost = network_cost(network)
         row = (name, " x ".join(map(str, shape)), cost.parameters, cost.gflops)

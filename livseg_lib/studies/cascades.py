@@ -31,14 +31,12 @@ import pandas as pd
 
 from livseg_lib.datasets.case import Case
 from livseg_lib.errors import InputError
-from livseg_lib.evaluation.published import published_rows
 from livseg_lib.evaluation.statistics import compare_pairs, holm, patient_scores
 from livseg_lib.inference.cascade import (
     LEARNT,
     Cascade,
     NetworkPart,
     Step,
-    StepPlan,
     build_cascade,
     load_cascade,
     run_cascade,
@@ -60,53 +58,8 @@ from livseg_lib.preprocessing.geometry import case_around_liver
 from livseg_lib.preprocessing.recipe import Recipe
 from livseg_lib.runs import RunFolders, derived_seed
 from livseg_lib.studies.training import TrainingPlan, train_system
+from livseg_lib.systems import CASCADES, published_rows
 from livseg_lib.training.model_folder import TrainedModel
-
-MARGIN_MM = 15.0
-"""Around the liver found so far: more than a coarse outline is wrong by."""
-
-COARSE_LIVER = (
-    StepPlan("coarse liver", "network", "coarse_liver"),
-    StepPlan("its largest piece", "finish", "keep_largest_liver"),
-)
-
-CASCADES: dict[str, tuple[StepPlan, ...]] = {
-    # E: a 3D U-Net on the slices that show liver, by blocks
-    "unet3d": (
-        *COARSE_LIVER,
-        StepPlan("blocks of slices", "network", "unet3d_blocks", "slices", MARGIN_MM),
-        StepPlan("largest liver", "finish", "keep_largest_liver"),
-    ),
-    # G: coarse liver, then liver and lesions from neighbouring slices of its surroundings
-    "cascade_25d": (
-        *COARSE_LIVER,
-        StepPlan("fine liver and lesions", "network", "residual_25d", "box", MARGIN_MM),
-        StepPlan("largest liver", "finish", "keep_largest_liver"),
-    ),
-    # H: liver, tumours inside it, a random forest against false alarms
-    "cascade_forest": (
-        StepPlan("liver", "network", "unet"),
-        StepPlan("its largest piece", "finish", "keep_largest_liver"),
-        StepPlan("tumours", "network", "unet_lesions", "box", MARGIN_MM),
-        StepPlan("forest", "forest", "candidate_forest", "box", MARGIN_MM),
-    ),
-    # I: coarse liver, fine liver, tumours with the liver as a further channel
-    "cascade_cdnn": (
-        *COARSE_LIVER,
-        StepPlan("fine liver", "network", "cdnn_liver", "box", MARGIN_MM),
-        StepPlan("largest liver", "finish", "keep_largest_liver"),
-        StepPlan("tumours", "network", "cdnn_tumor", "box", MARGIN_MM),
-    ),
-    # J: liver in 3D, superpixels told apart by a classifier, outlines drawn to the edges
-    "cascade_superpixels": (
-        *COARSE_LIVER,
-        StepPlan("liver in blocks", "network", "unet3d_blocks", "slices", MARGIN_MM),
-        StepPlan("largest liver", "finish", "keep_largest_liver"),
-        StepPlan("superpixels", "superpixels", "superpixel_classifier", "box", MARGIN_MM),
-        StepPlan("active contour", "contour", "3", "box", MARGIN_MM),
-    ),
-}
-"""System -> its steps. A new cascade is a new entry; its learnt parts lie in `models/<using>/` of the run."""
 
 
 def assemble_cascade(system: str, folders: RunFolders) -> Cascade:

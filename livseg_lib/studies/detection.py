@@ -16,10 +16,10 @@ from livseg_lib.evaluation.probabilities import (
     presence_levels,
     presence_scores,
 )
-from livseg_lib.evaluation.published import published_rows
 from livseg_lib.evaluation.statistics import mean_with_interval
 from livseg_lib.inference.predict import predict_planes, stored_labels, stored_pictures
 from livseg_lib.runs import derived_seed
+from livseg_lib.systems import published_rows
 from livseg_lib.training.model_folder import TrainedModel
 
 AREAS = (1, 4, 8, 16, 32, 64)

@@ -43,15 +43,14 @@ from livseg_lib.evaluation.probabilities import (
     is_predicted,
     reliability_curve,
 )
-from livseg_lib.evaluation.published import published_rows
 from livseg_lib.evaluation.statistics import bootstrap_interval, holm, sign_flip_test
-from livseg_lib.inference.evaluate import PUBLISHED
 from livseg_lib.inference.predict import predict_stack, stored_labels, stored_pictures
 from livseg_lib.labels import structure_mask
 from livseg_lib.preprocessing.recipe import Recipe, prepare_labels
 from livseg_lib.reporting.studies.calibration import Reliability
 from livseg_lib.runs import RunFolders
 from livseg_lib.sampling.batches import SliceBatches
+from livseg_lib.systems import SYSTEMS, published_rows
 from livseg_lib.training.fit import mean_of_heads, on_every_head, training_twin
 from livseg_lib.training.losses import get_loss
 from livseg_lib.training.model_folder import TrainedModel
@@ -113,7 +112,7 @@ def _rows(structures: tuple[str, ...], pooled: OverlapCounts) -> pd.DataFrame:
 
 def published_scores() -> pd.DataFrame:
     """D's printed figures: columns system (its name here), set, structure, metric, value."""
-    systems = {published: ours for ours, (letter, published, _) in PUBLISHED.items() if letter == "D"}
+    systems = {system.title: name for name, system in SYSTEMS.items() if system.source == "D"}
     rows = published_rows()
     rows = rows[(rows["source"] == "D") & rows["metric"].isin(METRICS)]
     rows = rows.assign(system=rows["system"].map(systems), structure=rows["target"])

@@ -25,7 +25,6 @@ import pandas as pd
 from sklearn.neighbors import NearestNeighbors
 
 from livseg_lib.evaluation.inflation import patient_table, score_held_out
-from livseg_lib.evaluation.published import published_rows
 from livseg_lib.evaluation.statistics import bootstrap_interval
 from livseg_lib.inference.predict import predict_planes, stored_labels, stored_pictures
 from livseg_lib.labels import STRUCTURES, structure_mask
@@ -39,6 +38,7 @@ from livseg_lib.sampling.splits import (
     select_slices,
 )
 from livseg_lib.studies.training import REGISTRIES, TrainingPlan, build_untrained, train_network
+from livseg_lib.systems import published_rows
 from livseg_lib.tables import read_table, write_table
 
 THRESHOLD = 0.5

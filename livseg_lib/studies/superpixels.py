@@ -45,7 +45,7 @@ from livseg_lib.reporting.studies.superpixels import PatchPicture
 from livseg_lib.runs import derived_seed
 from livseg_lib.sampling.blocks import KINDS, PatchBatches
 from livseg_lib.sampling.splits import select_slices
-from livseg_lib.studies.cascades import CASCADES, MARGIN_MM
+from livseg_lib.systems import CASCADES, MARGIN_MM
 from livseg_lib.training.fit import ClassAccuracy, FitSettings, Stage, fit
 from livseg_lib.training.model_folder import TrainedClassifier
 from livseg_lib.volumes import Volume

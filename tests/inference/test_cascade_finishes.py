@@ -10,13 +10,13 @@ import pytest
 from livseg_lib.errors import InputError
 from livseg_lib.inference import cascade as cascade_finishes
 from livseg_lib.inference.cascade import (
-    StepPlan,
     chosen_finishes,
     load_cascade,
     load_unfinished,
     save_cascade,
     set_finishes,
 )
+from livseg_lib.systems import StepPlan
 
 OWN = (StepPlan("largest piece", "finish", "keep_largest_liver"), StepPlan("contour", "contour", "3"))
 

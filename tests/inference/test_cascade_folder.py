@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from livseg_lib.errors import InputError
-from livseg_lib.inference.cascade import StepPlan, load_cascade, run_cascade, save_cascade
+from livseg_lib.inference.cascade import load_cascade, run_cascade, save_cascade
 from livseg_lib.models import build_model
 from livseg_lib.preprocessing.recipe import NetworkInput, Recipe
+from livseg_lib.systems import StepPlan
 from livseg_lib.training.model_folder import TrainedModel, save_model
 from livseg_lib.volumes import Volume
 

@@ -14,14 +14,15 @@ import pytest
 
 from livseg_lib.errors import InputError
 from livseg_lib.inference import export
-from livseg_lib.inference.cascade import StepPlan, save_cascade
+from livseg_lib.inference.cascade import save_cascade
 from livseg_lib.inference.export import Exported, export_network, export_system, load_network, write_onnx
 from livseg_lib.inference.predict import volume_planes
 from livseg_lib.inference.systems import load_system, outline
-from livseg_lib.models import MODELS, SMALL_OPTIONS, VOLUME_MODELS, build_model
+from livseg_lib.models import MODELS, build_model
 from livseg_lib.models.classifiers import build_classifier
 from livseg_lib.preprocessing.recipe import NetworkInput, Recipe
 from livseg_lib.sampling.batches import REGIONS
+from livseg_lib.systems import BLOCKS, SYSTEMS, StepPlan
 from livseg_lib.training.model_folder import TrainedModel, TrainedSorter, save_model, save_sorter
 from livseg_lib.training.onnx_network import OnnxNetwork
 from livseg_lib.volumes import Volume
@@ -54,8 +55,8 @@ def trained(target: str = "both", inputs: NetworkInput = NetworkInput()) -> Trai
 @pytest.mark.parametrize("name", MODELS)
 def test_every_network_answers_as_keras_for_batches_of_any_size(name, tmp_path):
     keras.utils.set_random_seed(1)
-    shape = (4, 64, 64, 3) if name in VOLUME_MODELS else (64, 64, 3)
-    network = build_model(name, shape, 2, **SMALL_OPTIONS[name])
+    shape = (4, 64, 64, 3) if SYSTEMS[name].kind == BLOCKS else (64, 64, 3)
+    network = build_model(name, shape, 2, **SYSTEMS[name].small)
     answers_as_keras(network, write_onnx(network, tmp_path))
 
 

@@ -10,7 +10,6 @@ from livseg_lib.evaluation.masks import dice, overlap_counts
 from livseg_lib.inference.cascade import (
     ContourPart,
     Step,
-    StepPlan,
     SuperpixelPart,
     load_cascade,
     run_cascade,
@@ -20,6 +19,7 @@ from livseg_lib.inference.cascade import (
 from livseg_lib.models.classifiers import build_classifier
 from livseg_lib.postprocessing.superpixels import CandidateRecipe
 from livseg_lib.preprocessing.patches import PatchRecipe
+from livseg_lib.systems import StepPlan
 from livseg_lib.training.model_folder import TrainedClassifier, save_classifier
 from livseg_lib.volumes import Volume
 

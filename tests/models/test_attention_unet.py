@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import keras
 import numpy as np
-import pytest
 
-from livseg_lib.errors import InputError
 from livseg_lib.models import build_model
 from livseg_lib.models.attention_unet import attention_gate
 
@@ -86,8 +84,3 @@ def test_but_for_its_gates_it_is_the_unet():
     weights = {weight.path: weight.shape for weight in gated.weights if not weight.path.startswith("gate")}
     assert weights == {weight.path: weight.shape for weight in plain.weights}
     assert len(gated.losses) == len(plain.losses)
-
-
-def test_a_network_that_would_have_no_gate_is_refused():
-    with pytest.raises(InputError, match="3 levels"):
-        build_model("attention_unet", (64, 64, 3), 1, levels=2)

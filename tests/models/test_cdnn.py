@@ -10,7 +10,6 @@ import pytest
 from keras import layers
 from network_graph import sources
 
-from livseg_lib.errors import InputError
 from livseg_lib.models import build_model
 
 
@@ -75,18 +74,8 @@ def test_dropout_acts_in_training_only():
     assert dropped.mean() == pytest.approx(0.5, abs=0.05)
 
 
-def test_l2_is_put_on_every_layer_but_the_last():
-    network = build_model("cdnn", (16, 16, 1), 1, filters=4, levels=3, l2=1e-4)
-    assert len(network.losses) == 5 + 4
-
-
 def test_folded_pictures_have_no_place_with_weights_of_its_own():
     keras.utils.set_random_seed(3)
     network = build_model("cdnn", (64, 64, 1), 1, filters=4, levels=2, patch=2)
     answer = network.predict_on_batch(np.full((1, 64, 64, 1), 0.7, np.float32))[0, 24:40, 24:40]
     np.testing.assert_allclose(answer, np.broadcast_to(answer[0, 0], answer.shape), rtol=1e-4)
-
-
-def test_one_level_has_nothing_to_skip():
-    with pytest.raises(InputError, match="2 levels"):
-        build_model("cdnn", (16, 16, 1), 1, levels=1)

@@ -111,11 +111,6 @@ def test_gradients_reach_every_kernel(small):
     assert not [v.path for v, g in named if "kernel" in v.path and not np.abs(g).max() > 0]
 
 
-def test_l2_is_put_on_every_convolution_of_the_blocks():
-    network = manet((16, 16, 1), 1, l2=1e-4, filters=4, levels=2)
-    assert len(network.losses) == 2 * 4 + 4 + 4  # residual blocks, position attention, fusion
-
-
 def test_attention_is_float32_in_mixed_precision():
     keras.config.set_dtype_policy("mixed_float16")
     try:

@@ -10,52 +10,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from keras import layers
+from thin_networks import options_of, shape_for, thin
 
 from livseg_lib.errors import InputError
-from livseg_lib.models import MODELS, SMALL_OPTIONS, VOLUME_MODELS, build_model
+from livseg_lib.models import MODELS, build_model
 from livseg_lib.preprocessing.recipe import Recipe
+from livseg_lib.systems import BLOCKS, SYSTEMS
 from livseg_lib.training.model_folder import TrainedModel, load_model, save_model
-
-SMALL = {
-    "unet": {"filters": 4, "levels": 3, "patch": 2},
-    "resnet50_unet": {"encoder_width": 1 / 16, "decoder_filters": (16, 8, 8, 8, 4)},
-    "unet++": {"filters": 4, "levels": 3, "patch": 2},
-    "manet": {"filters": 4, "levels": 3, "patch": 2, "attention_channels": 4},
-    "deeplabv3+": {
-        "encoder_width": 1 / 16,
-        "atrous_rates": (1, 2, 3),
-        "filters": 16,
-        "low_level_filters": 8,
-    },
-    "attention_unet": {"filters": 4, "levels": 3, "patch": 2},
-    "residual_unet": {"filters": 4, "levels": 2, "patch": 2},
-    "cdnn": {"filters": 4, "levels": 2, "patch": 2, "dropout": 0.0},
-    "unet3d": {"filters": 2, "levels": 3, "patch": (1, 2, 2), "flat_levels": 1},
-}
-
-STRIDES = {
-    "unet": (8, 8),
-    "resnet50_unet": (32, 32),
-    "unet++": (8, 8),
-    "manet": (8, 8),
-    "deeplabv3+": (16, 16),
-    "attention_unet": (8, 8),
-    "residual_unet": (4, 4),
-    "cdnn": (4, 4),
-    "unet3d": (2, 8, 8),
-}
-"""What the small versions' height and width, or depth, height and width, must be divisible by."""
-
-DEPTH = 4
-"""Slices of the blocks of these tests."""
-
-
-def small(name: str, shape: tuple[int, ...], classes: int) -> keras.Model:
-    return build_model(name, shape, classes, **SMALL[name])
-
-
-def shape_for(name: str, height: int, width: int, channels: int) -> tuple[int, ...]:
-    return (DEPTH, height, width, channels)[name not in VOLUME_MODELS :]
 
 
 def noise(*shape: int) -> np.ndarray:
@@ -69,15 +30,11 @@ def all_layers(network: keras.Model) -> Iterator[layers.Layer]:
             yield from all_layers(layer)
 
 
-def test_every_network_has_a_small_version_here():
-    assert set(SMALL) == set(STRIDES) == set(MODELS)
-
-
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("channels, classes", [(1, 1), (3, 2), (5, 3)])
 def test_maps_have_the_pictures_size_and_are_probabilities(name, channels, classes):
     shape = shape_for(name, 64, 96, channels)
-    maps = small(name, shape, classes)(noise(2, *shape), training=False).numpy()
+    maps = thin(name, 64, 96, channels, classes)(noise(2, *shape), training=False).numpy()
     assert maps.shape == (2, *shape[:-1], classes)
     assert maps.dtype == np.float32
     assert maps.min() >= 0 and maps.max() <= 1
@@ -87,14 +44,14 @@ def test_maps_have_the_pictures_size_and_are_probabilities(name, channels, class
 def test_structures_are_independent_maps_of_small_probability_before_training(name):
     """Sigmoid, not softmax: a pixel may be liver and tumour at once, and neither is likely at first."""
     shape = shape_for(name, 64, 64, 3)
-    maps = small(name, shape, 2)(noise(2, *shape), training=True).numpy()
+    maps = thin(name)(noise(2, *shape), training=True).numpy()
     assert 0 < maps.mean() < 0.3
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_every_layer_has_a_name_of_ours(name):
     """Keras' own names count on over a session: weights could not be found again by them."""
-    for layer in all_layers(small(name, shape_for(name, 64, 64, 3), 2)):
+    for layer in all_layers(thin(name)):
         automatic = keras.src.utils.naming.to_snake_case(type(layer).__name__)
         assert not re.fullmatch(rf"{automatic}(_\d+)?", layer.name), layer.name
 
@@ -102,7 +59,7 @@ def test_every_layer_has_a_name_of_ours(name):
 @pytest.mark.parametrize("name", MODELS)
 def test_gradients_reach_every_trainable_weight(name):
     shape = shape_for(name, 64, 64, 3)
-    network = small(name, shape, 2)
+    network = thin(name)
     with tf.GradientTape() as tape:
         loss = tf.reduce_mean(tf.square(network(noise(2, *shape), training=True) - 1.0))
     gradients = tape.gradient(loss, network.trainable_variables)
@@ -121,9 +78,9 @@ def bright_squares(name: str) -> tuple[np.ndarray, np.ndarray]:
         truth[number, top : top + 16, 8:24, 0] = 1
         truth[number, top + 4 : top + 12, 12:20, 1] = 1
     pictures = 0.3 * noise(4, 32, 32, 3) + 0.3 * truth.sum(axis=-1, keepdims=True)
-    if name not in VOLUME_MODELS:
+    if SYSTEMS[name].kind != BLOCKS:
         return pictures, truth
-    return np.stack([pictures] * DEPTH, axis=1), np.stack([truth] * DEPTH, axis=1)
+    return np.stack([pictures] * 4, axis=1), np.stack([truth] * 4, axis=1)
 
 
 WITH_RESNET = {"resnet50_unet", "deeplabv3+"}
@@ -136,7 +93,7 @@ WITH_RESNET = {"resnet50_unet", "deeplabv3+"}
 def test_one_batch_can_be_overfitted(name):
     keras.utils.set_random_seed(0)
     filters = {} if name in WITH_RESNET else {"filters": 8}
-    network = build_model(name, shape_for(name, 32, 32, 3), 2, **{**SMALL[name], **filters})
+    network = thin(name, 32, 32, **filters)
     network.compile(keras.optimizers.Adam(2e-2), "binary_crossentropy")
     pictures, truth = bright_squares(name)
     losses = [float(network.train_on_batch(pictures, truth)) for _ in range(60)]
@@ -146,12 +103,12 @@ def test_one_batch_can_be_overfitted(name):
 @pytest.mark.parametrize("name", MODELS)
 def test_saved_and_loaded_it_gives_equal_outputs(name, tmp_path):
     keras.utils.set_random_seed(0)  # some other first weights would drive the maps to exactly 0 or 1
-    network, random = small(name, shape_for(name, 32, 32, 3), 2), np.random.default_rng(1)
+    network, random = thin(name, 32, 32), np.random.default_rng(1)
     for weight in network.weights:  # as if trained: moving averages too
         factors = random.uniform(0.5, 1.5, weight.shape)
         weight.assign(weight * factors + 0.01 * factors)
     recipe, thresholds = Recipe(size=32), {"liver": 0.5, "tumor": 0.5}
-    trained = TrainedModel(name, name, SMALL[name], network, recipe, "both", thresholds)
+    trained = TrainedModel(name, name, options_of(name), network, recipe, "both", thresholds)
     loaded = load_model(save_model(trained, tmp_path)).network
     pictures, _ = bright_squares(name)
     maps = loaded(pictures, training=False).numpy()
@@ -163,7 +120,7 @@ def test_saved_and_loaded_it_gives_equal_outputs(name, tmp_path):
 def compute_dtype(name: str) -> Iterator[str]:
     """Half precision; on CPUs TensorFlow has no 3D pooling in float16, and the other half has to do."""
     before = keras.config.dtype_policy()
-    chosen = "bfloat16" if name in VOLUME_MODELS else "float16"
+    chosen = "bfloat16" if SYSTEMS[name].kind == BLOCKS else "float16"
     keras.config.set_dtype_policy(f"mixed_{chosen}")
     yield chosen
     keras.config.set_dtype_policy(before)
@@ -172,7 +129,7 @@ def compute_dtype(name: str) -> Iterator[str]:
 @pytest.mark.parametrize("name", MODELS)
 def test_mixed_precision_computes_in_16_bits_and_answers_in_float32(name, compute_dtype):
     shape = shape_for(name, 32, 32, 3)
-    network = small(name, shape, 2)
+    network = thin(name, 32, 32)
     kinds = (layers.Conv2D, layers.Conv3D)
     convolutions = [layer for layer in all_layers(network) if isinstance(layer, kinds)]
     assert {layer.variable_dtype for layer in convolutions} == {"float32"}
@@ -183,21 +140,21 @@ def test_mixed_precision_computes_in_16_bits_and_answers_in_float32(name, comput
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_sizes_that_cannot_be_halved_are_refused(name):
-    for axis, stride in enumerate(STRIDES[name]):
-        for wrong in (4 * stride + 1, 4 * stride + stride // 2):
-            extent = [4 * stride for stride in STRIDES[name]]
-            extent[axis] = wrong
-            said = " x ".join(map(str, extent))
-            with pytest.raises(InputError, match=rf"{said}.*divisible by {stride}\b"):
-                small(name, (*extent, 3), 1)
+def test_sizes_that_cannot_be_halved_are_refused_and_it_says_which_can(name):
+    with pytest.raises(InputError, match=r"1 x 1 x 3.*divisible by") as refusal:
+        thin(name, 1, 1)
+    height, width = (int(n) for n in re.findall(r"(?:height|width) divisible by (\d+)", str(refusal.value)))
+    assert thin(name, height, width).output_shape == (None, *shape_for(name, height, width, 2))
+    for extent in ((height + height // 2, width), (height, width + 1), (height, width + width // 2)):
+        with pytest.raises(InputError, match=f"{extent[0]} x {extent[1]} x 3"):
+            thin(name, *extent)
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_pictures_and_blocks_of_slices_are_not_mixed_up(name):
-    expected, shape = ("pictures", (64, 64, 64, 3)) if name not in VOLUME_MODELS else ("blocks", (64, 64, 3))
-    with pytest.raises(InputError, match=f"takes {expected}"):
-        small(name, shape, 1)
+    of_blocks = SYSTEMS[name].kind == BLOCKS
+    with pytest.raises(InputError, match=f"takes {'blocks' if of_blocks else 'pictures'}"):
+        build_model(name, (64, 64, 3) if of_blocks else (64, 64, 64, 3), 1)
 
 
 def test_unknown_names_and_options_are_refused():
@@ -216,10 +173,35 @@ def test_system_c_has_its_31_million_parameters_and_its_layers():
     assert sum(isinstance(layer, layers.BatchNormalization) for layer in network.layers) == 9
 
 
-def test_l2_is_put_on_every_convolution_of_the_blocks():
-    network = build_model("unet", (32, 32, 1), 1, filters=4, levels=2, l2=1e-4)
-    assert len(network.losses) == 6  # three blocks of two
-    assert not build_model("unet", (32, 32, 1), 1, filters=4, levels=2).losses
+@pytest.mark.parametrize(
+    "name, levels, penalties",
+    [
+        ("unet", 2, 3 * 2),  # three blocks of two convolutions
+        ("attention_unet", 3, 5 * 2),
+        ("unet++", 3, 6 * 2),  # six nodes
+        ("manet", 2, 2 * 4 + 4 + 4),  # residual blocks, position attention, fusion
+        ("residual_unet", 2, 3 * 4),
+        ("cdnn", 3, 5 + 4),  # on the way down and up
+        ("unet3d", 3, 5 * 2),
+    ],
+)
+def test_l2_is_put_on_every_convolution_of_the_blocks(name, levels, penalties):
+    shape, options = shape_for(name, 16, 16, 1), {"filters": 4, "levels": levels}
+    assert len(build_model(name, shape, 1, **options, l2=1e-4).losses) == penalties
+    assert not build_model(name, shape, 1, **options).losses
+
+
+@pytest.mark.parametrize(
+    "name, options, least",
+    [
+        ("unet++", {"levels": 1}, "2 levels"),  # nothing to nest
+        ("cdnn", {"levels": 1}, "2 levels"),  # nothing to skip
+        ("attention_unet", {"levels": 2}, "3 levels"),  # no gate
+    ],
+)
+def test_a_network_without_what_it_is_named_after_is_refused(name, options, least):
+    with pytest.raises(InputError, match=least):
+        build_model(name, (64, 64, 1), 1, **options)
 
 
 def test_folding_pixels_quarters_the_work_of_the_first_level():
@@ -229,8 +211,7 @@ def test_folding_pixels_quarters_the_work_of_the_first_level():
     assert folded.get_layer("encoder0_conv1").output.shape[1:3] == (32, 32)
 
 
-def test_every_network_has_a_laptop_size_of_a_million_parameters():
-    assert set(SMALL_OPTIONS) == set(MODELS)
-    for name, options in SMALL_OPTIONS.items():
-        shape = (64, 128, 128, 3)[name not in VOLUME_MODELS :]
-        assert 0.4e6 < build_model(name, shape, 2, **options).count_params() < 3e6, name
+@pytest.mark.parametrize("name", MODELS)
+def test_every_network_has_a_laptop_size_of_a_million_parameters(name):
+    shape = (64, 128, 128, 3)[SYSTEMS[name].kind != BLOCKS :]
+    assert 0.4e6 < build_model(name, shape, 2, **SYSTEMS[name].small).count_params() < 3e6

@@ -77,8 +77,3 @@ def test_prelu_has_one_slope_a_channel_for_negative_numbers():
     np.testing.assert_allclose(model(x), np.where(x > 0, x, x * [0.5, 2.0]), rtol=1e-6)
     fresh = keras.Model(inputs, blocks.activated(inputs, "prelu", "fresh"))
     np.testing.assert_allclose(fresh(x), np.where(x > 0, x, x * 0.25), rtol=1e-6)
-
-
-def test_l2_is_put_on_every_convolution_of_its_blocks():
-    network = build_model("residual_unet", (16, 16, 1), 1, filters=4, levels=2, l2=1e-4)
-    assert len(network.losses) == 3 * 4

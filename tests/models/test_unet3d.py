@@ -84,7 +84,3 @@ def test_what_an_axis_must_be_divisible_by_follows_from_patch_and_pooling():
     for shape, axis in [((6, 16, 4, 1), "depth divisible by 4"), ((4, 8, 4, 1), "height divisible by 16")]:
         with pytest.raises(InputError, match=axis):
             small(shape, **options)
-
-
-def test_l2_is_put_on_every_convolution_of_the_levels():
-    assert len(small(l2=1e-4).losses) == 2 * 5

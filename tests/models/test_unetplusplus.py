@@ -6,7 +6,6 @@ import keras
 import numpy as np
 import pytest
 
-from livseg_lib.errors import InputError
 from livseg_lib.models import build_model
 
 SHAPE = (32, 32, 2)
@@ -88,13 +87,3 @@ def test_without_deep_supervision_the_last_node_alone_gives_the_maps():
     network = small(3, deep_supervision=False)
     assert not heads_of(network)
     assert network.output._keras_history.operation.input._keras_history.operation.name == "node0_2_relu"
-
-
-def test_l2_is_put_on_every_node():
-    assert len(small(3, l2=1e-4).losses) == 2 * 6
-    assert not small(3).losses
-
-
-def test_one_level_has_nothing_to_nest():
-    with pytest.raises(InputError, match="2 levels"):
-        small(1)

@@ -4,26 +4,6 @@ from __future__ import annotations
 
 MISSING = "not recorded"
 
-SYSTEMS = {
-    "unet": "U-Net on single slices, in system C's layout.",
-    "resnet50_unet": "ResNet-50 encoder with an upsampling head on single slices (system B).",
-    "unet++": "UNet++ on single slices: nested, dense skip connections (system D).",
-    "manet": "MA-Net on single slices: attention by position and across scales (system D).",
-    "deeplabv3+": "DeepLabV3+ on single slices: atrous convolutions at several rates (system D).",
-    "attention_unet": "U-Net whose skip connections are gated by attention (named by system B).",
-    "unet_mse": "U-Net trained with the mean squared error, for tumours picture by picture (system A).",
-    "unet3d": "3D U-Net on blocks of slices around a coarse liver (system E).",
-    "cascade_25d": "A coarse liver, then a residual network that sees neighbouring slices (system G).",
-    "cascade_cdnn": "A coarse liver, a fine liver, then tumours with the liver as a channel (system I).",
-    "cascade_forest": "A cascade whose tumour candidates are judged by a random forest (system H).",
-    "cascade_unfiltered": "The cascade of system H without its random forest, for comparison.",
-    "cascade_superpixels": "Superpixels told apart by a fractal network, then an active contour (system J).",
-    "slice_sorter": "A small classifier of what a slice shows; it outlines nothing (system F).",
-    "majority_vote": "No model of its own: each voxel goes to what most systems of this run say.",
-    "threshold": "A baseline without a network: HU cuts chosen on training patients, one for all.",
-    "threshold_relative": "A baseline without a network: tumours cut relative to each liver's HU.",
-}
-
 USES = (
     "Research on methods: to compare systems under one protocol, to repeat it, to see where they fail.",
     "Not for clinical use: not for diagnosis, planning, follow-up or triage, nor as a second reader. Nobody "

@@ -16,9 +16,9 @@ from livseg_lib.errors import format_duration
 from livseg_lib.reporting.cells import Cell, TableView, format_cell, format_text, is_missing, table_view
 from livseg_lib.reporting.pages import card_wording as words
 from livseg_lib.reporting.pages.card_sections import CardSection, Tables, facts_of, linked
-from livseg_lib.reporting.pages.network_page import PAPERS
 from livseg_lib.reporting.pages.systems import in_readers_order, systems_view
 from livseg_lib.reporting.wording import DATASETS, SOURCES, column_title
+from livseg_lib.systems import SYSTEMS
 
 BY_SYSTEM = {
     "lesions_by_size": "Tumours by their size",
@@ -74,7 +74,7 @@ def _details(system: str, rows: pd.DataFrame, models: Sequence[Mapping], manifes
     return facts_of(
         [
             ("Name", system),
-            ("In a sentence", words.SYSTEMS.get(system)),
+            ("In a sentence", SYSTEMS[system].sentence if system in SYSTEMS else None),
             ("Source", [f"{letter}: {SOURCES[letter]}" for letter in letters]),
             ("Outlines", list(rows.get("target", ()))),
             *([("Steps", steps)] if steps else []),
@@ -100,8 +100,9 @@ def _network(model: Mapping) -> dict:
 
 
 def _papers(networks: Sequence[Mapping]) -> Markup | None:
-    names = dict.fromkeys(model["architecture"] for model in networks if model["architecture"] in PAPERS)
-    return Markup("; ").join(linked(PAPERS[name]) for name in names) or None
+    named = dict.fromkeys(model["architecture"] for model in networks)
+    papers = [SYSTEMS[name].paper for name in named if name in SYSTEMS and SYSTEMS[name].paper]
+    return Markup("; ").join(map(linked, papers)) or None
 
 
 def _training(rows: pd.DataFrame, models: Sequence[Mapping], manifest: Mapping) -> list:

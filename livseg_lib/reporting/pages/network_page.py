@@ -6,20 +6,7 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-ARXIV = "[arXiv:{0}](https://arxiv.org/abs/{0})"
-DOI = "[doi:{0}](https://doi.org/{0})"
-
-PAPERS = {
-    "unet": f"Ronneberger et al. 2015, {ARXIV.format('1505.04597')}, as systems B and C",
-    "resnet50_unet": f"He et al. 2015, {ARXIV.format('1512.03385')}, as system B",
-    "unet++": f"Zhou et al. 2018, {ARXIV.format('1807.10165')}, as system D",
-    "manet": f"Fan et al. 2020, {DOI.format('10.1109/ACCESS.2020.3025372')}, as system D",
-    "deeplabv3+": f"Chen et al. 2018, {ARXIV.format('1802.02611')}, as system D",
-    "attention_unet": f"Oktay et al. 2018, {ARXIV.format('1804.03999')}, named by system B",
-    "residual_unet": f"Han 2017, {ARXIV.format('1704.07239')}, system G",
-    "cdnn": f"Yuan 2017, {ARXIV.format('1710.04540')}, system I, layers after {ARXIV.format('1703.05165')}",
-    "unet3d": f"Cicek et al. 2016, {ARXIV.format('1606.06650')}, as systems E and J",
-}
+from livseg_lib.systems import SYSTEMS
 
 HEADING = """# The networks of the catalogue
 
@@ -38,10 +25,11 @@ the sizes.
 
 def network_page(tables: Mapping[str, pd.DataFrame], device: str) -> str:
     """Markdown. `tables` maps a title to a table of `livseg_lib.models.cost.cost_table`."""
+    papers = [f"- **{name}**: {system.paper}" for name, system in SYSTEMS.items() if system.paper]
     parts = [HEADING.format(device=device)]
     for title, table in tables.items():
         parts += [f"\n## {title}\n", *_rows(table)]
-    parts += ["\n## Papers\n", *(f"- **{name}**: {paper}" for name, paper in PAPERS.items())]
+    parts += ["\n## Papers\n", *papers]
     return "\n".join(parts) + "\n"
 
 

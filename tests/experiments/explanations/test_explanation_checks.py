@@ -11,7 +11,7 @@ import pytest
 from keras import layers
 
 from livseg_lib.datasets.case import Case
-from livseg_lib.inference.cascade import StepPlan, save_cascade
+from livseg_lib.inference.cascade import save_cascade
 from livseg_lib.models import build_model
 from livseg_lib.preprocessing.recipe import Recipe
 from livseg_lib.runs import RunFolders
@@ -25,6 +25,7 @@ from livseg_lib.studies.explain import (
     occlude_slice,
     read_slice,
 )
+from livseg_lib.systems import StepPlan
 from livseg_lib.training.model_folder import TrainedModel, save_model
 from livseg_lib.volumes import Volume, keep_prediction
 

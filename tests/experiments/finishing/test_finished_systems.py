@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from livseg_lib.datasets.case import Case
-from livseg_lib.inference.cascade import PARTS, StepPlan, chosen_finishes, load_cascade, save_cascade
+from livseg_lib.inference.cascade import PARTS, chosen_finishes, load_cascade, save_cascade
 from livseg_lib.inference.evaluate import evaluate_labels
 from livseg_lib.runs import RunFolders
 from livseg_lib.studies import finishing
@@ -22,6 +22,7 @@ from livseg_lib.studies.finishing import (
     unfinished_cascade,
 )
 from livseg_lib.studies.records import record_evaluations
+from livseg_lib.systems import StepPlan
 from livseg_lib.volumes import Volume, load_prediction
 
 SPACING_MM = (5.0, 2.0, 2.0)

@@ -10,13 +10,14 @@ import pytest
 
 from livseg_lib.reporting.pages.card_pages import write_cards
 from livseg_lib.reporting.pages.card_sections import facts_of, linked
-from livseg_lib.reporting.pages.card_wording import MISSING, ORIGINS, SYSTEMS
+from livseg_lib.reporting.pages.card_wording import MISSING, ORIGINS
 from livseg_lib.reporting.pages.cards import model_card
 from livseg_lib.reporting.pages.data_card import data_card
 from livseg_lib.reporting.pages.folder import ReportFolder
 from livseg_lib.reporting.pages.links import broken_links, external_resources
 from livseg_lib.reporting.pages.page import write_report
 from livseg_lib.reporting.wording import DATASETS
+from livseg_lib.systems import SYSTEMS
 from livseg_lib.tables import update_systems_table, write_table
 
 HOSTILE = "<script>alert('x')</script>"
@@ -74,7 +75,7 @@ def said(sections) -> str:
 def test_a_model_card_says_what_the_files_know():
     card = said(model_card("unet", tables(), [MODEL], MANIFEST))
     for expected in (
-        SYSTEMS["unet"],
+        SYSTEMS["unet"].sentence,
         "G: 2.5D residual U-Net",
         "filters: 16",
         "windows: liver, liver_wide, size: 128",

@@ -1,0 +1,318 @@
+"""One record a system: whose it is, what it is, what was published of it, which notebooks train it.
+
+Catalogue, model cards, tables, docs/networks.md, `livseg train` and `livseg networks` read these records. A
+new network is its file in `livseg_lib/models/` and its record here. No TensorFlow is loaded.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from importlib.resources import files
+from typing import TYPE_CHECKING
+
+from livseg_lib.errors import InputError
+
+if TYPE_CHECKING:  # `livseg --help` must not wait for pandas
+    import pandas as pd
+
+SLICES, BLOCKS = "network of slices", "network of blocks"
+KINDS = (SLICES, BLOCKS, "cascade", "classifier", "vote", "baseline")
+
+MARGIN_MM = 15.0
+"""Around the liver found so far: more than a coarse outline is wrong by."""
+
+
+@dataclass(frozen=True)
+class StepPlan:
+    """A step of a cascade by name: what a new cascade is written in."""
+
+    name: str
+    """Of the stage in figures."""
+    part: str
+    """One of `livseg_lib.inference.cascade.PARTS`."""
+    using: str
+    """The model's folder, the function's name, or the number that the part works with."""
+    region: str = "scan"
+    margin_mm: float = 0.0
+
+
+COARSE_LIVER = (
+    StepPlan("coarse liver", "network", "coarse_liver"),
+    StepPlan("its largest piece", "finish", "keep_largest_liver"),
+)
+LARGEST_LIVER = StepPlan("largest liver", "finish", "keep_largest_liver")
+
+
+@dataclass(frozen=True)
+class System:
+    """What its name stands for in tables, cards, commands and notebooks."""
+
+    name: str
+    kind: str
+    """One of KINDS."""
+    sentence: str
+    """What it is, for its model card."""
+    source: str = ""
+    """Letter of its source, A to K."""
+    title: str = ""
+    """What its source calls it: the `system` of `published_rows`."""
+    metric: str = ""
+    """The published figure that stands beside ours in systems.csv; empty where there is none."""
+    network: str = ""
+    """Its function and the file of that name in `livseg_lib/models/`; those with one are the catalogue
+    `livseg_lib.models.MODELS`."""
+    paper: str = ""
+    """Of the network, in Markdown."""
+    small: dict = field(default_factory=dict)
+    """Options of `build_model` with which it learns 128-pixel pictures on a laptop in minutes: ours, not the
+    paper's. 2 x 2 pixels are folded into one position, or a ResNet-50 keeps all its layers at a quarter of
+    the filters (ImageNet weights fit width 1)."""
+    notebooks: tuple[str, ...] = ()
+    """Those that train and score it, in order, after the data are prepared."""
+    steps: tuple[StepPlan, ...] = ()
+    """Of a cascade. Its learnt parts lie in `models/<using>/` of the run."""
+
+
+def _arxiv(number: str) -> str:
+    return f"[arXiv:{number}](https://arxiv.org/abs/{number})"
+
+
+NETWORKS = ("10_train_networks",)
+"""The notebook of all networks of slices that have none of their own."""
+FOLDED = {"filters": 16, "levels": 4, "patch": 2}
+
+_SYSTEMS = (
+    System(
+        "unet",
+        SLICES,
+        "U-Net on single slices, in system C's layout.",
+        *("C", "U-Net", "dice"),
+        network="unet",
+        paper=f"Ronneberger et al. 2015, {_arxiv('1505.04597')}, as systems B and C",
+        small=FOLDED,
+        notebooks=("03_train_unet", "05_evaluate"),
+    ),
+    System(
+        "resnet50_unet",
+        SLICES,
+        "ResNet-50 encoder with an upsampling head on single slices (system B).",
+        *("B", "ResNet-50", "dice"),
+        network="resnet50_unet",
+        paper=f"He et al. 2015, {_arxiv('1512.03385')}, as system B",
+        small={"encoder_width": 0.25, "decoder_filters": (96, 48, 32, 16, 16)},
+        notebooks=("04_train_resnet50", "05_evaluate"),
+    ),
+    System(
+        "unet++",
+        SLICES,
+        "UNet++ on single slices: nested, dense skip connections (system D).",
+        *("D", "UNet++", "iou"),
+        network="unetplusplus",
+        paper=f"Zhou et al. 2018, {_arxiv('1807.10165')}, as system D",
+        small=FOLDED,
+        notebooks=NETWORKS,
+    ),
+    System(
+        "manet",
+        SLICES,
+        "MA-Net on single slices: attention by position and across scales (system D).",
+        *("D", "MAnet", "iou"),
+        network="manet",
+        paper="Fan et al. 2020, [doi:10.1109/ACCESS.2020.3025372]"
+        "(https://doi.org/10.1109/ACCESS.2020.3025372), as system D",
+        small=FOLDED,
+        notebooks=NETWORKS,
+    ),
+    System(
+        "deeplabv3+",
+        SLICES,
+        "DeepLabV3+ on single slices: atrous convolutions at several rates (system D).",
+        *("D", "DeepLabV3+", "iou"),
+        network="deeplabv3plus",
+        paper=f"Chen et al. 2018, {_arxiv('1802.02611')}, as system D",
+        # Atrous rates that a map of 8 x 8 positions has room for.
+        small={"encoder_width": 0.25, "atrous_rates": (2, 4, 6), "filters": 48},
+        notebooks=NETWORKS,
+    ),
+    System(
+        "attention_unet",
+        SLICES,
+        "U-Net whose skip connections are gated by attention (named by system B).",
+        *("B", "Attention U-Net"),
+        network="attention_unet",
+        paper=f"Oktay et al. 2018, {_arxiv('1804.03999')}, named by system B",
+        small=FOLDED,
+        notebooks=NETWORKS,
+    ),
+    System(
+        "residual_unet",
+        SLICES,
+        "Residual U-Net by itself, the network of system G's second step.",
+        network="residual_unet",
+        paper=f"Han 2017, {_arxiv('1704.07239')}, system G",
+        small=FOLDED,
+        notebooks=NETWORKS,
+    ),
+    System(
+        "cdnn",
+        SLICES,
+        "Convolutions and deconvolutions by themselves, the network of system I's steps.",
+        network="cdnn",
+        paper=f"Yuan 2017, {_arxiv('1710.04540')}, system I, layers after {_arxiv('1703.05165')}",
+        # Half the dropout: in minutes nothing is learnt by heart.
+        small={"filters": 12, "levels": 4, "patch": 2, "dropout": 0.25},
+        notebooks=NETWORKS,
+    ),
+    System(
+        "unet_mse",
+        SLICES,
+        "U-Net trained with the mean squared error, for tumours picture by picture (system A).",
+        *("A", "U-Net trained with mean squared error", "overall_accuracy"),
+        notebooks=("11_detect_tumors",),
+    ),
+    System(
+        "slice_sorter",
+        "classifier",
+        "A small classifier of what a slice shows; it outlines nothing (system F).",
+        *("F", "CNN that sorts slices"),
+        notebooks=("12_sort_slices",),
+    ),
+    System(
+        "unet3d",
+        BLOCKS,
+        "3D U-Net on blocks of slices around a coarse liver (system E).",
+        *("E", "64-slice volumetric U-Net"),
+        network="unet3d",
+        paper=f"Cicek et al. 2016, {_arxiv('1606.06650')}, as systems E and J",
+        small={"filters": 8, "levels": 4, "patch": (1, 2, 2), "flat_levels": 1},
+        notebooks=("13_segment_volumes",),
+        steps=(
+            *COARSE_LIVER,
+            StepPlan("blocks of slices", "network", "unet3d_blocks", "slices", MARGIN_MM),
+            LARGEST_LIVER,
+        ),
+    ),
+    System(
+        "cascade_25d",
+        "cascade",
+        "A coarse liver, then a residual network that sees neighbouring slices (system G).",
+        *("G", "2.5D residual U-Net", "dice_per_case"),
+        notebooks=("13_segment_volumes", "14_train_cascades"),
+        steps=(
+            *COARSE_LIVER,
+            StepPlan("fine liver and lesions", "network", "residual_25d", "box", MARGIN_MM),
+            LARGEST_LIVER,
+        ),
+    ),
+    System(
+        "cascade_forest",
+        "cascade",
+        "A cascade whose tumour candidates are judged by a random forest (system H).",
+        *("H", "Cascade with candidate filter", "dice_per_case"),
+        notebooks=("03_train_unet", "15_filter_candidates"),
+        steps=(
+            StepPlan("liver", "network", "unet"),
+            StepPlan("its largest piece", "finish", "keep_largest_liver"),
+            StepPlan("tumours", "network", "unet_lesions", "box", MARGIN_MM),
+            StepPlan("forest", "forest", "candidate_forest", "box", MARGIN_MM),
+        ),
+    ),
+    System(
+        "cascade_unfiltered",
+        "cascade",
+        "The cascade of system H without its random forest, for comparison.",
+    ),
+    System(
+        "cascade_cdnn",
+        "cascade",
+        "A coarse liver, a fine liver, then tumours with the liver as a channel (system I).",
+        *("I", "Hierarchical CDNN", "dice_per_case"),
+        notebooks=("13_segment_volumes", "14_train_cascades"),
+        steps=(
+            *COARSE_LIVER,
+            StepPlan("fine liver", "network", "cdnn_liver", "box", MARGIN_MM),
+            LARGEST_LIVER,
+            StepPlan("tumours", "network", "cdnn_tumor", "box", MARGIN_MM),
+        ),
+    ),
+    System(
+        "cascade_superpixels",
+        "cascade",
+        "Superpixels told apart by a fractal network, then an active contour (system J).",
+        *("J", "Multi-scale candidates and fractal residual network", "dice_per_case"),
+        notebooks=("13_segment_volumes", "16_classify_superpixels"),
+        steps=(
+            *COARSE_LIVER,
+            StepPlan("liver in blocks", "network", "unet3d_blocks", "slices", MARGIN_MM),
+            LARGEST_LIVER,
+            StepPlan("superpixels", "superpixels", "superpixel_classifier", "box", MARGIN_MM),
+            StepPlan("active contour", "contour", "3", "box", MARGIN_MM),
+        ),
+    ),
+    System(
+        "majority_vote",
+        "vote",
+        "No model of its own: each voxel goes to what most systems of this run say.",
+    ),
+    System(
+        "threshold",
+        "baseline",
+        "A baseline without a network: HU cuts chosen on training patients, one for all.",
+    ),
+    System(
+        "threshold_relative",
+        "baseline",
+        "A baseline without a network: tumours cut relative to each liver's HU.",
+    ),
+)
+
+SYSTEMS: dict[str, System] = {system.name: system for system in _SYSTEMS}
+
+CASCADES: dict[str, tuple[StepPlan, ...]] = {each.name: each.steps for each in _SYSTEMS if each.steps}
+"""System -> its steps, of those that look more than once."""
+
+
+def training_notebooks(system: str) -> list[str]:
+    """The notebooks that train and score `system`. Raises InputError for one that none trains."""
+    known = sorted(each.name for each in SYSTEMS.values() if each.notebooks)
+    if system not in known:
+        problem = "is not one that a notebook trains."
+        raise InputError(f"system {system}", problem, f"Choose from {', '.join(known)}.")
+    return list(SYSTEMS[system].notebooks)
+
+
+def published_rows() -> pd.DataFrame:
+    """The figures that systems A to K were published with, as printed in their sources: `published.csv`.
+
+    Columns system, source (letter), target, metric, value (float), protocol, note. `target` is empty where
+    the system outlines neither liver nor tumour; E published no figure. Metrics bear the names of our own
+    tables where they mean the same. None was measured here, and their protocols differ from ours.
+    """
+    import pandas as pd
+
+    with files(__package__).joinpath("published.csv").open(encoding="utf-8") as table:
+        return pd.read_csv(table, keep_default_na=False, dtype={"value": float})
+
+
+def published_beside(name: str, structure: str) -> dict:
+    """Columns of systems.csv for system `name` and a structure: source, published_metric, published_value.
+
+    The last two are left out where nothing was published; D's are those of its validation set, where liver
+    and tumour count together.
+    """
+    system = SYSTEMS.get(name, System(name, "", ""))
+    table = published_rows()
+    found = table[
+        (table["source"] == system.source)
+        & (table["system"] == system.title)
+        & (table["metric"] == system.metric)
+        & table["target"].isin((structure, "both"))
+    ]
+    if found.empty:
+        return {"source": system.source}
+    row = found.iloc[-1]  # D prints training before validation
+    return {
+        "source": system.source,
+        "published_metric": f"{system.metric}, {row['protocol']}",
+        "published_value": row["value"],
+    }

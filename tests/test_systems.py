@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import pytest
+
+from livseg_lib.inference.cascade import LEARNT, PARTS
+from livseg_lib.postprocessing.components import FINISHES
+from livseg_lib.systems import CASCADES, KINDS, SYSTEMS, published_beside, published_rows
+
+
+def value(source: str, metric: str, **also: str) -> list[float]:
+    rows = published_rows()
+    chosen = (rows["source"] == source) & (rows["metric"] == metric)
+    for column, text in also.items():
+        chosen &= rows[column].str.contains(text, regex=False)
+    return rows.loc[chosen, "value"].tolist()
+
+
+def test_every_source_that_printed_a_figure_is_there():
+    assert set(published_rows()["source"]) == set("ABCDFGHIJK")
+
+
+def test_figures():
+    assert value("B", "dice") == [0.8215, 0.7711] and value("B", "roc_auc") == [1.0, 0.99]
+    assert value("C", "presence_accuracy") == [173 / 200]
+    assert value("D", "recall", system="UNet++", protocol="validation") == [0.949]
+    assert value("I", "tumor_burden_rmse") == [0.017]
+    assert value("K", "dice_per_case", target="tumor") == [0.674, 0.702, 0.739]
+
+
+def test_every_row_says_under_which_protocol():
+    rows = published_rows()
+    assert list(rows) == ["system", "source", "target", "metric", "value", "protocol", "note"]
+    assert (rows[["system", "metric", "protocol"]] != "").all(axis=None) and rows["value"].gt(0).all()
+    assert set(rows["target"]) <= {"liver", "tumor", "both", ""}
+    assert not rows.duplicated(["system", "source", "target", "metric", "protocol"]).any()
+
+
+@pytest.mark.parametrize("name, system", SYSTEMS.items())
+def test_every_record_is_whole(name, system):
+    assert system.name == name and system.kind in KINDS and system.sentence.endswith(".")
+    assert bool(system.network) == bool(system.paper) == bool(system.small)
+    if system.metric:
+        rows = published_rows().query("source == @system.source and system == @system.title")
+        assert system.metric in set(rows.metric)
+
+
+@pytest.mark.parametrize("plan", [plan for plans in CASCADES.values() for plan in plans])
+def test_every_step_of_a_cascade_can_be_built(plan):
+    assert plan.part in PARTS
+    if plan.part == "finish":
+        assert plan.using in FINISHES
+    elif plan.part not in LEARNT:
+        assert PARTS[plan.part](None, plan.using).structures == ()
+
+
+def test_the_published_figure_that_stands_beside_ours():
+    tumor = {"source": "C", "published_value": 0.85}
+    tumor["published_metric"] = "dice, 200 LiTS slices with tumour, split by slice"
+    assert published_beside("unet", "tumor") == tumor
+    assert published_beside("unet", "liver") == {"source": "C"}  # nobody published its liver
+    assert published_beside("unet++", "liver")["published_value"] == 0.936  # of the validation set
+    assert published_beside("deeplabv3+", "tumor")["published_metric"].startswith("iou, validation set")
+    assert published_beside("attention_unet", "tumor") == {"source": "B"}
+    assert published_beside("somebody's", "tumor") == {"source": ""}
