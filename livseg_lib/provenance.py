@@ -55,6 +55,11 @@ def digest(value: object) -> str:
     return _hash(_Reached(set()).content(value))
 
 
+def name_of(thing: str | Callable) -> str:
+    """`thing` where it is a name already, else that of the function or partial."""
+    return thing if isinstance(thing, str) else getattr(thing, "func", thing).__name__
+
+
 def library_versions(*names: str) -> dict[str, str]:
     """Versions of those of the named packages that are installed."""
     found = {}

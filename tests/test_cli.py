@@ -15,7 +15,7 @@ from livseg_lib.models import build_model
 from livseg_lib.models.classifiers import build_classifier
 from livseg_lib.preprocessing.recipe import Recipe
 from livseg_lib.sampling.batches import REGIONS
-from livseg_lib.training.model_folder import TrainedModel, TrainedSorter, save_model, save_sorter
+from livseg_lib.training.model_folder import TrainedModel, TrainedSorter, save_model
 
 
 @pytest.fixture
@@ -98,7 +98,7 @@ def sorter(tmp_path):
     options = {"filters": 4, "levels": 2, "pixels": 32}
     network = build_classifier("slice_sorter", (128, 128, 3), len(REGIONS), **options)
     trained = TrainedSorter("slice_sorter", "slice_sorter", options, network, Recipe(), REGIONS, gate=1.0)
-    return save_sorter(trained, tmp_path / "sorter")
+    return save_model(trained, tmp_path / "sorter")
 
 
 def test_sort_lists_each_slice_once_and_draws_those_to_read_first(lits, sorter, tmp_path, capsys):

@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 
 import keras
@@ -27,10 +28,10 @@ from livseg_lib.inference.cascade import Cascade, stages
 from livseg_lib.inference.evaluate import ScoredSystem
 from livseg_lib.inference.predict import choose_thresholds
 from livseg_lib.labels import TARGETS
-from livseg_lib.models import MODELS, build_model
+from livseg_lib.models import MODELS, Build, build_model
 from livseg_lib.preprocessing.recipe import OWN_PICTURE, NetworkInput, Recipe, channel_windows
 from livseg_lib.preprocessing.windows import apply_window
-from livseg_lib.provenance import code_of
+from livseg_lib.provenance import code_of, name_of
 from livseg_lib.reporting.pictures import best_median_worst, patient_slice, pick_best_median_worst
 from livseg_lib.reporting.studies.stages import cascade_stages
 from livseg_lib.runs import RunFolders, derived_seed
@@ -39,7 +40,7 @@ from livseg_lib.sampling.batches import SliceBatches
 from livseg_lib.sampling.blocks import BlockBatches
 from livseg_lib.sampling.splits import cases_without_liver, require_structures, resolve_choice, select_slices
 from livseg_lib.training.fit import FitSettings, Stage, dice_metrics, fit
-from livseg_lib.training.losses import CLASS_LOSSES, LOSSES, loss_options
+from livseg_lib.training.losses import CLASS_LOSSES, LOSSES, Loss, find_loss
 from livseg_lib.training.model_folder import TrainedModel
 
 REGISTRIES = (MODELS, LOSSES, CLASS_LOSSES, AUGMENTATIONS)
@@ -53,13 +54,14 @@ class TrainingPlan:
 
     system: str
     """Its name in tables."""
-    architecture: str
-    """Its name in the catalogue `livseg_lib.models.MODELS`."""
+    architecture: str | Build
+    """Its name in the catalogue `livseg_lib.models.MODELS`, or a function of (input_shape, num_classes,
+    **options) that builds it."""
     target: str
     """"liver", "tumor" or "both"."""
     stages: tuple[Stage, ...]
     options: dict = field(default_factory=dict)
-    """Of `build_model`."""
+    """Of `build_model`, or of that function."""
     inputs: NetworkInput = OWN_PICTURE
     """What it sees besides a slice's own picture."""
     depth: int | None = None
@@ -70,7 +72,8 @@ class TrainingPlan:
     slice_choice: str = "auto"
     negative_ratio: float = 1.0
     augmentation: str = "light"
-    loss: str = "bce_dice"
+    loss: str | Loss = "bce_dice"
+    """Its name in `losses.LOSSES`, or a function of (truth, probability)."""
     loss_options: dict = field(default_factory=dict)
     """Of `get_loss`."""
     schedule: str = "cosine"
@@ -119,14 +122,14 @@ class TrainingPlan:
 
     def description(self) -> dict:
         """JSON-ready: tells one training from another."""
-        return asdict(self)
+        return asdict(self) | {"architecture": name_of(self.architecture), "loss": name_of(self.loss)}
 
     def code(self) -> dict[str, str]:
         """Digests of the code that trains by this plan."""
-        loss_options(self.loss)  # refuses an unknown name
+        own = callable(self.architecture)
         return {
-            "network": code_of(MODELS[self.architecture]),
-            "loss": code_of(LOSSES[self.loss]),
+            "network": code_of(self.architecture if own else MODELS[self.architecture]),
+            "loss": code_of(find_loss(self.loss)),
             "augmentation": code_of(AUGMENTATIONS[self.augmentation]),
             "training": code_of(fit, type(self), SliceBatches, BlockBatches, apart=REGISTRIES),
         }
@@ -172,7 +175,9 @@ def train_network(
 def build_untrained(plan: TrainingPlan, input_shape: tuple[int, int, int]) -> keras.Model:
     """The plan's network with random weights that other trainings before it do not change."""
     keras.utils.set_random_seed(derived_seed(plan.seed, plan.system, "weights"))
-    return build_model(plan.architecture, input_shape, len(plan.structures), **plan.options)
+    own = callable(plan.architecture)
+    build = plan.architecture if own else partial(build_model, plan.architecture)
+    return build(input_shape, len(plan.structures), **plan.options)
 
 
 def train_system(
@@ -195,7 +200,7 @@ def train_system(
     thresholds = choose_thresholds(network, plan.structures, checked_cases, folder, plan.inputs)
     trained = TrainedModel(
         system=plan.system,
-        architecture=plan.architecture,
+        architecture=name_of(plan.architecture),
         options=plan.options,
         network=network,
         recipe=Recipe.of_case(folder / chosen.case.iloc[0]),
@@ -217,7 +222,7 @@ def training_facts(plan: TrainingPlan, chosen: pd.DataFrame, history: pd.DataFra
         "epochs": len(history),
         "seconds": float(history.seconds.sum()),
         "peak_memory_mb": int(history.memory_mb.max()),
-        "loss": plan.loss,
+        "loss": name_of(plan.loss),
         "loss_options": plan.loss_options,
         "made_by": history.attrs["made_by"],
     }

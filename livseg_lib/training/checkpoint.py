@@ -1,12 +1,9 @@
 """Where a training stands, on disk: weights, optimizer, epoch, and what made them.
 
-Keras variables in a safetensors file: bare named arrays and a JSON record; nothing is unpickled.
-
-A training that can be killed at any moment and goes on as if it had not been.
-
-After each epoch one file holds everything the next epoch depends on: weights, optimizer state,
-history, best value, and the counters of the other callbacks. It is written aside and renamed, so it
-is always a whole epoch old or a whole epoch new.
+After each epoch one file holds everything the next epoch depends on: weights, optimizer state, history,
+best value, and the counters of the other callbacks. It is a safetensors file, bare named arrays and a JSON
+record, so that nothing is unpickled; it is written aside and renamed, so that it is always a whole epoch old
+or a whole epoch new.
 """
 
 from __future__ import annotations
@@ -14,11 +11,13 @@ from __future__ import annotations
 import json
 import math
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 import keras
 import numpy as np
+import pandas as pd
 import psutil
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
@@ -26,7 +25,7 @@ from safetensors.numpy import save_file
 from livseg_lib.descriptions import SHA256, Validator, between, list_of, of_type, record
 from livseg_lib.errors import InputError
 from livseg_lib.files import file_checksum, written_aside
-from livseg_lib.provenance import changes
+from livseg_lib.provenance import changes, code_of, digest
 from livseg_lib.runs import git_revision
 
 
@@ -81,6 +80,42 @@ def require_arrays(variables: list, arrays: dict[str, np.ndarray], where: str | 
         raise InputError(where, problem, remedy)
 
 
+def describe_network(model: keras.Model, trainable: bool = True) -> str:
+    """Digest of a network's layers, their wiring and weights' shapes, and of the code of layers of ours.
+
+    Keras numbers what has no name by what was built before in the process: here it goes by its order. With
+    `trainable` it counts which layers stand still.
+    """
+    config = model.get_config()
+    order = {name: f"node {number}" for number, name in enumerate(_node_names(config))}
+    return digest(
+        [
+            _renamed(config, order, () if trainable else ("trainable",)),
+            [tuple(weight.shape) for weight in model.weights],
+            sorted(code_of(type(layer)) for layer in model._flatten_layers()),
+        ]
+    )
+
+
+def _node_names(config: object) -> Iterator[str]:
+    """Names of all nodes of a configuration, nested networks included, in their order."""
+    if isinstance(config, dict):
+        if "inbound_nodes" in config:
+            yield config["name"]
+        config = list(config.values())
+    if isinstance(config, list | tuple):
+        for item in config:
+            yield from _node_names(item)
+
+
+def _renamed(config: object, order: dict[str, str], left_out: tuple[str, ...]) -> object:
+    if isinstance(config, dict):
+        return {key: _renamed(item, order, left_out) for key, item in config.items() if key not in left_out}
+    if isinstance(config, list | tuple):
+        return [_renamed(item, order, left_out) for item in config]
+    return order.get(config, config) if isinstance(config, str) else config
+
+
 COUNTERS = ("best", "wait", "cooldown_counter", "stopped_epoch", "best_epoch")
 """What Keras' plateau and early-stopping callbacks remember between epochs."""
 
@@ -123,7 +158,7 @@ RECORD = record(
 
 
 class Checkpoint(keras.callbacks.Callback):
-    """Keeps `last.safetensors` (to go on from) and `best.safetensors` (weights alone).
+    """Keeps `last.safetensors` (to go on from), `best.safetensors` (weights alone) and `history.csv`.
 
     Best is the lowest `monitor` seen. `companions` are callbacks with counters of their own
     (`ReduceLROnPlateau`, `EarlyStopping`), which Keras sets to zero when a fit begins: give this
@@ -196,7 +231,7 @@ class Checkpoint(keras.callbacks.Callback):
         self.epoch_began = time.monotonic()
 
     def on_epoch_end(self, epoch: int, logs=None) -> None:
-        """Record the epoch, keep the best weights, then the state to go on from."""
+        """Record the epoch, keep the best weights, then the state to go on from, then history.csv."""
         values = {name: float(value) for name, value in (logs or {}).items()}
         if diverged := [name for name in ("loss", self.monitor) if not math.isfinite(values[name])]:
             problem = f"diverged in epoch {epoch + 1}: the {diverged[0]} is {values[diverged[0]]}."
@@ -211,6 +246,8 @@ class Checkpoint(keras.callbacks.Callback):
         self.progress.stage_done = bool(self.model.stop_training)
         self.progress.counters = [_counters(companion) for companion in self.companions]
         save_variables(self.last_path, _variables(self.model), asdict(self.progress))
+        with written_aside(self.last_path.with_name("history.csv")) as partial:
+            pd.DataFrame(self.progress.history).to_csv(partial, index=False)
 
 
 def _memory_mb() -> int:

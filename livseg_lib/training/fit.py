@@ -1,17 +1,8 @@
-"""A training that can be killed and goes on: `fit`, its rates, progress, metrics.
+"""Training by stages that can be killed at any moment and goes on as if it had not been.
 
-How the learning rate moves during a stage.
-
-One printed line an epoch, with the time left: reads the same in a notebook, a terminal and a log.
-
-Training a network on each of its heads, while it is used by their mean.
-
-A network with deep supervision has layers "head1", "head2", ... that each give whole probability maps,
-and its output is their mean (the accurate mode of UNet++, Zhou et al. 2018, arXiv:1807.10165).
-
-Dice as a Keras metric: counts are gathered over the whole epoch, never averaged over batches.
-
-Training by stages, resumable. Knows batches and losses, not which network it trains.
+Knows batches and losses, not which network it trains. A network with layers "head1", "head2", ... that each
+give whole probability maps is trained on each of them (deep supervision), while it is used by their mean
+(the accurate mode of UNet++, Zhou et al. 2018, arXiv:1807.10165).
 """
 
 from __future__ import annotations
@@ -19,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -28,10 +19,10 @@ import pandas as pd
 from keras import ops
 
 from livseg_lib.errors import InputError, format_duration
-from livseg_lib.files import locked, written_aside
-from livseg_lib.provenance import code_of, digest, made_with
-from livseg_lib.training.checkpoint import Checkpoint, assign_arrays, load_arrays
-from livseg_lib.training.losses import CLASS_LOSSES, LOSSES, get_loss, loss_options
+from livseg_lib.files import locked
+from livseg_lib.provenance import code_of, digest, made_with, name_of
+from livseg_lib.training.checkpoint import Checkpoint, assign_arrays, describe_network, load_arrays
+from livseg_lib.training.losses import CLASS_LOSSES, LOSSES, Loss, find_loss, get_loss
 
 WARM_UP_BATCHES = 50
 
@@ -209,7 +200,8 @@ class FitSettings:
     """What a training follows besides its data. Adam with beta 0.9 / 0.999 throughout (system C)."""
 
     stages: tuple[Stage, ...]
-    loss: str = "bce_dice"
+    loss: str | Loss = "bce_dice"
+    """Its name in `losses.LOSSES`, or a function of (truth, probability)."""
     loss_options: dict = field(default_factory=dict)
     """Of `get_loss`, such as {"positive_weight": 5.0}."""
     schedule: str = "constant"
@@ -281,57 +273,20 @@ def fit(
 
 def describe_training(model, training, validation, metrics, settings, description) -> dict:
     """All that decides about the result of `fit`, JSON-ready; code as digests."""
-    loss_options(settings.loss)  # refuses an unknown name
-    loss = (LOSSES | CLASS_LOSSES)[settings.loss]
     return {
         "code": {
             "network": describe_network(model),
-            "loss": code_of(loss),
+            "loss": code_of(find_loss(settings.loss)),
             **(training.code() if hasattr(training, "code") else {"batches": code_of(type(training))}),
             "metrics": digest([(code_of(type(metric)), metric.get_config()) for metric in metrics()]),
             "training loop": code_of(fit, apart=(LOSSES, CLASS_LOSSES)),
         },
-        "settings": asdict(settings),
+        "settings": asdict(settings) | {"loss": name_of(settings.loss)},
         "training": description,
         "training data": getattr(training, "description", dict)(),
         "validation data": getattr(validation, "description", dict)(),
         "libraries": made_with("keras", "tensorflow", "jax", "torch", "numpy", "imgaug"),
     }
-
-
-def describe_network(model: keras.Model) -> str:
-    """Digest of a network's layers, their wiring and weights' shapes, and of the code of layers of ours.
-
-    Keras numbers what has no name by what was built before in the process: here it goes by its order.
-    """
-    config = model.get_config()
-    order = {name: f"node {number}" for number, name in enumerate(_node_names(config))}
-    return digest(
-        [
-            _renamed(config, order),
-            [tuple(weight.shape) for weight in model.weights],
-            sorted(code_of(type(layer)) for layer in model._flatten_layers()),
-        ]
-    )
-
-
-def _node_names(config: object) -> Iterator[str]:
-    """Names of all nodes of a configuration, nested networks included, in their order."""
-    if isinstance(config, dict):
-        if "inbound_nodes" in config:
-            yield config["name"]
-        config = list(config.values())
-    if isinstance(config, list | tuple):
-        for item in config:
-            yield from _node_names(item)
-
-
-def _renamed(config: object, order: dict[str, str]) -> object:
-    if isinstance(config, dict):
-        return {key: _renamed(item, order) for key, item in config.items()}
-    if isinstance(config, list | tuple):
-        return [_renamed(item, order) for item in config]
-    return order.get(config, config) if isinstance(config, str) else config
 
 
 def _is_over(checkpoint: Checkpoint, stage: Stage) -> bool:
@@ -364,7 +319,6 @@ def _fit_stage(model, training, validation, metrics, settings, number, checkpoin
             ProgressLines(f"{model.name}, stage {number + 1} of {len(settings.stages)}", done, last),
             keras.callbacks.TensorBoard(folder / "tensorboard", write_graph=False),
             checkpoint,
-            HistoryFile(folder / "history.csv", checkpoint),
         ],
     )
 
@@ -386,16 +340,3 @@ def _companions(settings: FitSettings) -> list[keras.callbacks.Callback]:
         stopping = keras.callbacks.EarlyStopping
         companions.append(stopping(settings.monitor, patience=settings.early_stopping_patience))
     return companions
-
-
-class HistoryFile(keras.callbacks.Callback):
-    """Rewrites history.csv from the checkpoint after each epoch, so that both always tell the same."""
-
-    def __init__(self, path: Path, checkpoint: Checkpoint) -> None:
-        super().__init__()
-        self.path, self.checkpoint = path, checkpoint
-
-    def on_epoch_end(self, epoch: int, logs=None) -> None:
-        """Write the epochs so far."""
-        with written_aside(self.path) as partial:
-            pd.DataFrame(self.checkpoint.progress.history).to_csv(partial, index=False)

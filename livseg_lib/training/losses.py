@@ -16,6 +16,7 @@ import keras
 from keras import ops
 
 from livseg_lib.errors import InputError
+from livseg_lib.provenance import name_of
 
 SMOOTHING = 1.0
 """Added above and below the Dice and Jaccard fractions, in pixels (system C): empty against empty is 1."""
@@ -156,20 +157,31 @@ CLASS_LOSSES: dict[str, Loss] = {"cross_entropy": cross_entropy}
 """For one class a picture, (B, K), in place of maps."""
 
 
-def loss_options(name: str) -> tuple[str, ...]:
-    """Names of the keyword options of the loss called `name`. Raises InputError for an unknown name."""
+def find_loss(loss: str | Loss) -> Loss:
+    """The loss called so; a function of (truth, probability) is one itself. Raises InputError for others."""
     losses = LOSSES | CLASS_LOSSES
-    if name not in losses:
-        raise InputError(name, "is not a loss.", f"Choose one of {', '.join(losses)}.")
-    return tuple(inspect.signature(losses[name]).parameters)[2:]  # past truth and probability
+    if loss in losses:
+        return losses[loss]
+    if isinstance(loss, partial) or inspect.isfunction(loss):
+        return loss
+    choice = f"Choose one of {', '.join(losses)}, or give a function of (truth, probability)."
+    raise InputError(str(loss), "is not a loss.", choice)
 
 
-def get_loss(name: str, **options: Weight) -> Loss:
-    """The loss called `name`, its keyword options bound. Raises InputError for an unknown name or option."""
-    known = loss_options(name)
+def loss_options(loss: str | Loss) -> tuple[str, ...]:
+    """Names of its keyword options. Raises InputError for what is no loss."""
+    return tuple(inspect.signature(find_loss(loss)).parameters)[2:]  # past truth and probability
+
+
+def get_loss(loss: str | Loss, **options: Weight) -> Loss:
+    """The loss, by its name or as a function, its keyword options bound.
+
+    Raises InputError for what is no loss, and for an unknown option.
+    """
+    known, name = loss_options(loss), name_of(loss)
     if unknown := sorted(set(options) - set(known)):
         problem = f"has no option {', '.join(unknown)}."
         raise InputError(f"loss {name}", problem, f"Its options are {', '.join(known) or 'none'}.")
-    loss = partial((LOSSES | CLASS_LOSSES)[name], **options)
-    loss.__name__ = name  # Keras labels a loss by this
-    return loss
+    bound = partial(find_loss(loss), **options)
+    bound.__name__ = name  # Keras labels a loss by this
+    return bound

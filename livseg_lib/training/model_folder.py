@@ -1,25 +1,19 @@
-"""Folders that trained networks live in: weights and a model.json, safe to load.
+"""A trained network as a folder: weights.safetensors, and a model.json that says how to use them.
 
-A trained network is a folder: weights.safetensors, and a model.json that says how to use them.
-
-Loading rebuilds the network from our own catalogues and fills it with bare arrays: nothing in the
-folder is ever unpickled or executed. An exported folder (`inference.export`) holds network.onnx in the place
-of the weights.
-
-A trained segmentation model, saved as a folder and loaded again.
-
-A trained classifier of superpixels, saved as a folder and loaded again.
-
-A trained slice sorter, saved as a folder and loaded again.
+Loading rebuilds the network from our own catalogues, or by a function that the caller gives, and fills it
+with bare arrays: nothing in the folder is ever unpickled or executed. An exported folder
+(`inference.export`) holds network.onnx in the place of the weights.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields, replace
+from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 import keras
 
@@ -40,7 +34,7 @@ from livseg_lib.descriptions import (
 from livseg_lib.errors import InputError
 from livseg_lib.files import file_checksum, written_aside
 from livseg_lib.labels import STRUCTURES, TARGETS
-from livseg_lib.models import build_model
+from livseg_lib.models import Build, build_model
 from livseg_lib.models.classifiers import build_classifier
 from livseg_lib.postprocessing.superpixels import CandidateRecipe
 from livseg_lib.preprocessing.patches import PatchRecipe
@@ -54,7 +48,13 @@ from livseg_lib.preprocessing.recipe import (
 )
 from livseg_lib.sampling.batches import REGIONS
 from livseg_lib.sampling.blocks import KINDS
-from livseg_lib.training.checkpoint import assign_arrays, load_arrays, require_arrays, save_variables
+from livseg_lib.training.checkpoint import (
+    assign_arrays,
+    describe_network,
+    load_arrays,
+    require_arrays,
+    save_variables,
+)
 from livseg_lib.training.onnx_network import FILE, read_onnx_network
 
 FORMAT = 3
@@ -64,6 +64,10 @@ their bounds."""
 WARNING = "Research only. Not for clinical use."
 ONNX_SHA256 = "onnx_sha256"
 """Key of model.json in exported folders."""
+FOREIGN = "foreign"
+"""Key of model.json where no catalogue builds the network, but a function of the user's: the digest of what
+it built (`describe_network`)."""
+REMEDY = "Name a folder with model.json and weights.safetensors."
 
 OPTION = {
     "anyOf": [
@@ -74,23 +78,27 @@ OPTION = {
     ]
 }
 DEEP = between(1, 10, "integer")
-OF_ALL_KINDS = {
-    "system": NAME,
-    "architecture": NAME,
-    "options": of_type(
-        "object",
-        additionalProperties=OPTION,
-        properties={"levels": DEEP, "stages": DEEP, "columns": DEEP},  # work that doubles with each
-        maxProperties=32,
-    ),
-    "training": record({}, {"run": of_type("string"), "n_train_patients": between(0, 1e9)}),
-    "input_shape": list_of(between(1, 1024, "integer"), 3, 4),
-    "parameters": between(0, 1e12, "integer"),
-    "weights_sha256": SHA256,
-}
+OF_ALL_KINDS = record(
+    {
+        "system": NAME,
+        "architecture": NAME,
+        "options": of_type(
+            "object",
+            additionalProperties=OPTION,
+            properties={"levels": DEEP, "stages": DEEP, "columns": DEEP},  # work that doubles with each
+            maxProperties=32,
+        ),
+        "training": record({}, {"run": of_type("string"), "n_train_patients": between(0, 1e9)}),
+        "input_shape": list_of(between(1, 1024, "integer"), 3, 4),
+        "parameters": between(0, 1e12, "integer"),
+        "weights_sha256": SHA256,
+    },
+    {ONNX_SHA256: SHA256, FOREIGN: of_type("string")},
+)
 """What every model.json says. Absurd sizes are refused before anything is built of them."""
 
 MM = between(0.01, 1000.0)
+SHARE = between(0.0, 1.0)
 RECIPE = record(
     {"windows": list_of({}, 1, 16), "size": between(32, 512, "integer")},
     {
@@ -99,21 +107,20 @@ RECIPE = record(
         "voxel_size_mm": {"anyOf": [of_type("null"), list_of(MM, 3, 3)]},
     },
 )
-SHARE = between(0.0, 1.0)
-"""Schemata that several kinds of model have in common."""
-REMEDY = "Name a folder with model.json and weights.safetensors."
 
 
 @dataclass(frozen=True)
 class TrainedNetwork:
-    """What every kind of trained network has; each kind adds what its use needs to know, and `training`."""
+    """What every kind of trained network has. A kind adds what its use needs to know: all fields but the
+    network stand in model.json."""
 
     system: str
     """Its name in tables, such as "unet"."""
     architecture: str
-    """Its name in a catalogue: `livseg_lib.models.MODELS`, or `models.classifiers.CLASSIFIERS`."""
+    """Its name in a catalogue, `livseg_lib.models.MODELS` or `models.classifiers.CLASSIFIERS`, or that of
+    the function that built it."""
     options: dict
-    """Keyword options with which the catalogue builds it."""
+    """Keyword options with which it is built."""
     network: keras.Model
 
     @property
@@ -122,116 +129,9 @@ class TrainedNetwork:
         return self.network.count_params()
 
 
-Trained = TypeVar("Trained", bound=TrainedNetwork)
-COMMON = ("system", "architecture", "options", "training")
-"""What `TrainedNetwork` and model.json call alike."""
-
-
-def write_network(folder: Path, trained: Trained, own: dict) -> Path:
-    """Write the folder; model.json comes last, so that a folder with one is whole.
-
-    `own` is what this kind of network adds to the description, JSON-ready.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    weights = folder / "weights.safetensors"
-    save_variables(weights, trained.network.weights, {"architecture": trained.architecture})
-    everything = {
-        "format": FORMAT,
-        "warning": WARNING,
-        **{name: getattr(trained, name) for name in COMMON},
-        **own,
-        "input_shape": list(trained.network.input_shape[1:]),
-        "parameters": trained.parameters,
-        "weights_sha256": file_checksum(weights),
-    }
-    with written_aside(folder / "model.json") as partial:
-        partial.write_text(json.dumps(everything, indent=2) + "\n")
-    return folder
-
-
-def read_network(
-    folder: Path,
-    schema: Mapping,
-    build: Callable[[dict], keras.Model],
-    describe: Callable[[dict, keras.Model], Trained],
-    kind: str,
-) -> Trained:
-    """What `describe` makes of the folder's description and its network.
-
-    The network is what `build` makes of the description, filled with the folder's weights, or an
-    `OnnxNetwork` where the folder was exported. Options come as tuples where they were saved as such.
-    Raises InputError, naming the `kind` of model, where the folder is not whole, where the description does
-    not follow `schema` and that of every network, and where it is not that of the weights.
-    """
-    description = read_description(folder / "model.json", kind, REMEDY)
-    if (found := description.get("format")) != FORMAT:
-        problem = f"was trained by another version of livseg (format {found!r}, not {FORMAT})."
-        raise InputError(folder, problem, "Train it anew, or use the version that trained it.")
-    of_all = record(OF_ALL_KINDS, {ONNX_SHA256: SHA256})
-    require(description, {"allOf": [of_all, schema]}, folder, kind, REMEDY)
-    description["options"] = as_tuples(description["options"])
-    network = _network(folder, description, build)
-    require_equal(list(network.input_shape[1:]), description["input_shape"], "inputs of", folder)
-    require_equal(network.count_params(), description["parameters"], "the number of weights is", folder)
-    try:
-        return describe(description, network)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(folder, f"is not {kind} ({type(error).__name__}: {error}).", REMEDY) from error
-
-
-def _network(folder: Path, description: dict, build: Callable[[dict], keras.Model]) -> keras.Model:
-    if ONNX_SHA256 in description:
-        return read_onnx_network(inside(folder, FILE), description[ONNX_SHA256], description["parameters"])
-    weights = inside(folder, "weights.safetensors")
-    if not weights.is_file() or file_checksum(weights) != description["weights_sha256"]:
-        raise InputError(weights, "is not the file that model.json describes.", "Copy both anew.")
-    arrays = load_arrays(weights)[0]
-    with _no_memory():
-        require_arrays(_built(build, description, folder).weights, arrays, weights)
-    network = build(description)
-    assign_arrays(network.weights, arrays, weights)
-    return network
-
-
-def _no_memory():
-    """In this context a network is a sketch: options that ask for 100 GB take none."""
-    import tensorflow as tf
-
-    return tf.Graph().as_default()
-
-
-def _built(build: Callable[[dict], keras.Model], description: dict, folder: Path) -> keras.Model:
-    try:
-        return build(description)
-    except InputError:
-        raise
-    except Exception as error:  # Keras raises what it likes where sizes do not fit
-        what = f"{description['architecture']} with {description['options']}"
-        problem = f"describes a network that cannot be built ({what}: {str(error)[:200]})."
-        raise InputError(folder, problem, "Copy the folder anew, as it was saved.") from error
-
-
-THRESHOLD = of_type("number", exclusiveMinimum=0.0, maximum=1.0)
-INPUTS = {
-    "neighbours": between(0, 16, "integer"),
-    "sees_liver": of_type("boolean"),
-    "block_overlap": {"anyOf": [of_type("null"), between(0, 512, "integer")]},
-}
-SEGMENTER = record(
-    {
-        "target": one_of(list(TARGETS)),
-        "thresholds": record({}, dict.fromkeys(STRUCTURES, THRESHOLD)),
-        "recipe": RECIPE,
-    },
-    {"inputs": record({}, INPUTS)},
-)
-
-
 @dataclass(frozen=True)
 class TrainedModel(TrainedNetwork):
-    """A network together with all that prediction needs to know."""
+    """A network that outlines structures."""
 
     recipe: Recipe
     """How volumes become its pictures."""
@@ -244,73 +144,45 @@ class TrainedModel(TrainedNetwork):
     inputs: NetworkInput = OWN_PICTURE
     """What the network sees besides a slice's own picture."""
 
+    KIND: ClassVar = "a livseg model"
+    BUILD: ClassVar = staticmethod(build_model)
+    SCHEMA: ClassVar = record(
+        {
+            "target": one_of(list(TARGETS)),
+            "thresholds": record(
+                {}, dict.fromkeys(STRUCTURES, of_type("number", exclusiveMinimum=0.0, maximum=1.0))
+            ),
+            "recipe": RECIPE,
+        },
+        {
+            "inputs": record(
+                {},
+                {
+                    "neighbours": between(0, 16, "integer"),
+                    "sees_liver": of_type("boolean"),
+                    "block_overlap": {"anyOf": [of_type("null"), between(0, 512, "integer")]},
+                },
+            )
+        },
+    )
+
     @property
     def structures(self) -> tuple[str, ...]:
         """The channels of its output, in order."""
         return TARGETS[self.target]
 
+    answers = structures
 
-def save_model(trained: TrainedModel, folder: Path) -> Path:
-    """Write the folder."""
-    own = {
-        "target": trained.target,
-        "labels": {"0": "background", "1": "liver", "2": "tumor"},
-        "thresholds": trained.thresholds,
-        "recipe": trained.recipe.to_dict(),
-        "training": {"picture_code": picture_code(), **trained.training},
-        "inputs": trained.inputs.to_dict(),
-    }
-    return write_network(folder, trained, own)
-
-
-def load_model(folder: Path) -> TrainedModel:
-    """Rebuild the network that `save_model` wrote. Raises InputError where the folder is not whole."""
-    trained = read_network(folder, SEGMENTER, _build_segmenter, _describe_segmenter, "a livseg model")
-    require_equal(sorted(trained.structures), sorted(trained.thresholds), "thresholds of", folder)
-    size, channels = trained.recipe.size, trained.inputs.channels(len(trained.recipe.windows))
-    *_, height, width, depth = trained.network.input_shape
-    require_equal((height, width, depth), (size, size, channels), "pictures of", folder)
-    require_equal(trained.network.output_shape[-1], len(trained.structures), "maps:", folder)
-    return trained
-
-
-def _build_segmenter(description: dict) -> keras.Model:
-    shape, structures = description["input_shape"], TARGETS[description["target"]]
-    return build_model(description["architecture"], shape, len(structures), **description["options"])
-
-
-def _describe_segmenter(description: dict, network: keras.Model) -> TrainedModel:
-    kept = (*COMMON, "target", "thresholds")
-    return TrainedModel(
-        network=network,
-        recipe=Recipe.from_dict(description["recipe"]),
-        inputs=NetworkInput(**description.get("inputs", {})),  # absent in folders of earlier versions
-        **{name: description[name] for name in kept},
-    )
-
-
-CLASSIFIER = record(
-    {
-        "kinds": {"const": list(KINDS)},
-        "threshold": SHARE,
-        "candidates": record(
-            {"scales_mm": list_of(MM, 1, 16)},
-            {"least_contrast_hu": between(-4096, 4096), "most_a_scale": between(1, 100000, "integer")},
-        ),
-        "patch": record(
-            {
-                "size_mm": list_of(MM, 3, 3),
-                "voxels": list_of(between(1, 256, "integer"), 3, 3),
-                "widths_hu": list_of(between(1, 65536), 1, 16),
-            }
-        ),
-    }
-)
+    @property
+    def takes(self) -> tuple[int, ...]:
+        """Height, width and channels of what it sees."""
+        size = self.recipe.size
+        return size, size, self.inputs.channels(len(self.recipe.windows))
 
 
 @dataclass(frozen=True)
 class TrainedClassifier(TrainedNetwork):
-    """A network that tells tumour from liver, with all that its use needs to know (system J)."""
+    """A network that tells tumour from liver, superpixel by superpixel (system J)."""
 
     candidates: CandidateRecipe
     """Which superpixels it is asked about."""
@@ -319,58 +191,38 @@ class TrainedClassifier(TrainedNetwork):
     threshold: float
     """Mean probability over a voxel's superpixels from which it is tumour, chosen on validation patients."""
     training: dict = field(default_factory=dict)
-    """What it was trained on and how long: data set, patients, seconds, epochs."""
+    """As that of `TrainedModel`."""
 
-
-def save_classifier(trained: TrainedClassifier, folder: Path) -> Path:
-    """Write the folder."""
-    own = {
-        "kinds": list(KINDS),
-        "threshold": trained.threshold,
-        "candidates": trained.candidates.to_dict(),
-        "patch": trained.patch.to_dict(),
-    }
-    return write_network(folder, trained, own)
-
-
-def load_classifier(folder: Path) -> TrainedClassifier:
-    """Rebuild what `save_classifier` wrote. Raises InputError where the folder is not whole."""
-    trained = read_network(
-        folder, CLASSIFIER, _build_classifier, _describe_classifier, "a livseg classifier of superpixels"
+    KIND: ClassVar = "a livseg classifier of superpixels"
+    BUILD: ClassVar = staticmethod(build_classifier)
+    SCHEMA: ClassVar = record(
+        {
+            "kinds": {"const": list(KINDS)},
+            "threshold": SHARE,
+            "candidates": record(
+                {"scales_mm": list_of(MM, 1, 16)},
+                {"least_contrast_hu": between(-4096, 4096), "most_a_scale": between(1, 100000, "integer")},
+            ),
+            "patch": record(
+                {
+                    "size_mm": list_of(MM, 3, 3),
+                    "voxels": list_of(between(1, 256, "integer"), 3, 3),
+                    "widths_hu": list_of(between(1, 65536), 1, 16),
+                }
+            ),
+        }
     )
-    shape = (*trained.patch.voxels, trained.patch.channels)
-    require_equal(tuple(trained.network.input_shape[1:]), shape, "patches of", folder)
-    require_equal(trained.network.output_shape[-1], len(KINDS), "kinds:", folder)
-    return trained
+    answers: ClassVar = KINDS
 
-
-def _build_classifier(description: dict) -> keras.Model:
-    shape, kinds = description["input_shape"], description["kinds"]
-    return build_classifier(description["architecture"], shape, len(kinds), **description["options"])
-
-
-def _describe_classifier(description: dict, network: keras.Model) -> TrainedClassifier:
-    kept = (*COMMON, "threshold")
-    return TrainedClassifier(
-        network=network,
-        candidates=CandidateRecipe.from_dict(description["candidates"]),
-        patch=PatchRecipe.from_dict(description["patch"]),
-        **{name: description[name] for name in kept},
-    )
-
-
-SORTER = record(
-    {
-        "regions": {**list_of(one_of(REGIONS), 1, len(REGIONS)), "uniqueItems": True},
-        "gate": SHARE,
-        "recipe": RECIPE,
-    }
-)
+    @property
+    def takes(self) -> tuple[int, ...]:
+        """Depth, height, width and channels of what it sees."""
+        return *self.patch.voxels, self.patch.channels
 
 
 @dataclass(frozen=True)
 class TrainedSorter(TrainedNetwork):
-    """A network that names slices, with all that its use needs to know."""
+    """A network that names slices (system F)."""
 
     recipe: Recipe
     """How volumes become its pictures."""
@@ -379,38 +231,155 @@ class TrainedSorter(TrainedNetwork):
     gate: float
     """Probability of liver from which a slice is worth segmenting, chosen on validation patients."""
     training: dict = field(default_factory=dict)
-    """What it was trained on and how long: data set, patients, seconds, epochs."""
+    """As that of `TrainedModel`."""
 
-
-def save_sorter(trained: TrainedSorter, folder: Path) -> Path:
-    """Write the folder."""
-    own = {
-        "regions": list(trained.regions),
-        "gate": trained.gate,
-        "recipe": trained.recipe.to_dict(),
-    }
-    return write_network(folder, trained, own)
-
-
-def load_sorter(folder: Path) -> TrainedSorter:
-    """Rebuild the sorter that `save_sorter` wrote. Raises InputError where the folder is not whole."""
-    trained = read_network(folder, SORTER, _build_sorter, _describe_sorter, "a livseg slice sorter")
-    shape = (trained.recipe.size, trained.recipe.size, len(trained.recipe.windows))
-    require_equal(tuple(trained.network.input_shape[1:]), shape, "pictures of", folder)
-    require_equal(trained.network.output_shape[-1], len(trained.regions), "regions:", folder)
-    return trained
-
-
-def _build_sorter(description: dict) -> keras.Model:
-    shape, regions = description["input_shape"], description["regions"]
-    return build_classifier(description["architecture"], shape, len(regions), **description["options"])
-
-
-def _describe_sorter(description: dict, network: keras.Model) -> TrainedSorter:
-    kept = (*COMMON, "gate")
-    return TrainedSorter(
-        network=network,
-        recipe=Recipe.from_dict(description["recipe"]),
-        regions=tuple(description["regions"]),
-        **{name: description[name] for name in kept},
+    KIND: ClassVar = "a livseg slice sorter"
+    BUILD: ClassVar = staticmethod(build_classifier)
+    SCHEMA: ClassVar = record(
+        {
+            "regions": {**list_of(one_of(REGIONS), 1, len(REGIONS)), "uniqueItems": True},
+            "gate": SHARE,
+            "recipe": RECIPE,
+        }
     )
+
+    @property
+    def answers(self) -> tuple[str, ...]:
+        """The numbers of its output, in order."""
+        return self.regions
+
+    @property
+    def takes(self) -> tuple[int, ...]:
+        """Height, width and channels of what it sees."""
+        return self.recipe.size, self.recipe.size, len(self.recipe.windows)
+
+
+Trained = TypeVar("Trained", bound=TrainedNetwork)
+
+READ_BACK: dict[str, Callable] = {
+    "recipe": Recipe.from_dict,
+    "inputs": lambda values: NetworkInput(**values),
+    "candidates": CandidateRecipe.from_dict,
+    "patch": PatchRecipe.from_dict,
+    "regions": tuple,
+    "options": as_tuples,
+}
+"""Field -> what makes it of its value in model.json; others are there as they are."""
+
+
+def save_model(trained: TrainedNetwork, folder: Path) -> Path:
+    """Write the folder of any kind of network; model.json comes last, so that a folder with one is whole."""
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = folder / "weights.safetensors"
+    save_variables(weights, trained.network.weights, {"architecture": trained.architecture})
+    said = {each.name: getattr(trained, each.name) for each in fields(trained) if each.name != "network"}
+    description = {
+        "format": FORMAT,
+        "warning": WARNING,
+        **{name: value.to_dict() if hasattr(value, "to_dict") else value for name, value in said.items()},
+        "input_shape": list(trained.network.input_shape[1:]),
+        "parameters": trained.parameters,
+        "weights_sha256": file_checksum(weights),
+    }
+    if isinstance(trained, TrainedModel):
+        description["labels"] = {"0": "background", "1": "liver", "2": "tumor"}
+        description["training"] = {"picture_code": picture_code(), **trained.training}
+    if isinstance(trained, TrainedClassifier):
+        description["kinds"] = list(KINDS)
+    network = describe_network(trained.network, trainable=False)
+    if network != _of_the_catalogue(trained):
+        description[FOREIGN] = network
+    with written_aside(folder / "model.json") as partial:
+        partial.write_text(json.dumps(description, indent=2) + "\n")
+    return folder
+
+
+def _of_the_catalogue(trained: TrainedNetwork) -> str:
+    """Digest of the network that the catalogue builds under the name of `trained`; empty if it cannot."""
+    shape, drawn = trained.network.input_shape[1:], random.getstate()
+    try:
+        with _no_memory():
+            twin = trained.BUILD(trained.architecture, shape, len(trained.answers), **trained.options)
+            return describe_network(twin, trainable=False)
+    except InputError:
+        return ""
+    finally:
+        random.setstate(drawn)  # Keras draws the seeds of first weights from it
+
+
+def load_model(folder: Path, kind: type[Trained] = TrainedModel, build: Build | None = None) -> Trained:
+    """Rebuild the network that `save_model` wrote, a segmentation network unless another `kind` is asked for.
+
+    A network that no catalogue builds needs `build`, the function of (input_shape, num_classes, **options)
+    that built it. Options come as tuples where they were saved as such. Raises InputError where the folder is
+    not whole, is none of that kind, or was written for another network than is built.
+    """
+    description = read_description(folder / "model.json", kind.KIND, REMEDY)
+    if (found := description.get("format")) != FORMAT:
+        problem = f"was trained by another version of livseg (format {found!r}, not {FORMAT})."
+        raise InputError(folder, problem, "Train it anew, or use the version that trained it.")
+    require(description, {"allOf": [OF_ALL_KINDS, kind.SCHEMA]}, folder, kind.KIND, REMEDY)
+    names = {each.name for each in fields(kind)} & set(description)  # those with a default may be absent
+    try:
+        said = {name: READ_BACK.get(name, lambda value: value)(description[name]) for name in names}
+        trained = kind(network=None, **said)
+        takes = trained.takes
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        if isinstance(error, InputError):
+            raise
+        problem = f"is not {kind.KIND} ({type(error).__name__}: {error})."
+        raise InputError(folder, problem, REMEDY) from error
+    network = _network(folder, description, trained, build)
+    require_equal(list(network.input_shape[1:]), description["input_shape"], "inputs of", folder)
+    require_equal(network.count_params(), description["parameters"], "the number of weights is", folder)
+    require_equal(tuple(network.input_shape[-len(takes) :]), takes, "inputs of", folder)
+    require_equal(network.output_shape[-1], len(trained.answers), "outputs:", folder)
+    if isinstance(trained, TrainedModel):
+        require_equal(sorted(trained.structures), sorted(trained.thresholds), "thresholds of", folder)
+    return replace(trained, network=network)
+
+
+load_classifier = partial(load_model, kind=TrainedClassifier)
+load_sorter = partial(load_model, kind=TrainedSorter)
+
+
+def _network(folder: Path, description: dict, trained: Trained, build: Build | None) -> keras.Model:
+    if ONNX_SHA256 in description:
+        return read_onnx_network(inside(folder, FILE), description[ONNX_SHA256], description["parameters"])
+    weights = inside(folder, "weights.safetensors")
+    if not weights.is_file() or file_checksum(weights) != description["weights_sha256"]:
+        raise InputError(weights, "is not the file that model.json describes.", "Copy both anew.")
+    if FOREIGN in description and build is None:
+        problem = f"holds a network that no catalogue builds: {trained.architecture}."
+        remedy = "Give its function, load_model(folder, build=...), or make it part of livseg_lib/models."
+        raise InputError(folder, problem, remedy)
+    arrays = load_arrays(weights)[0]
+    build = build or partial(trained.BUILD, trained.architecture)
+    make = partial(build, tuple(description["input_shape"]), len(trained.answers), **trained.options)
+    with _no_memory():
+        sketch = _built(make, trained, folder)
+        require_arrays(sketch.weights, arrays, weights)
+        if FOREIGN in description and describe_network(sketch, trainable=False) != description[FOREIGN]:
+            problem = "holds another network than `build` builds: its function, or Keras, has changed since."
+            raise InputError(folder, problem, "Give the function as it was, or train again.")
+    network = make()
+    assign_arrays(network.weights, arrays, weights)
+    return network
+
+
+def _no_memory():
+    """In this context a network is a sketch: options that ask for 100 GB take none."""
+    import tensorflow as tf
+
+    return tf.Graph().as_default()
+
+
+def _built(make: Callable[[], keras.Model], trained: TrainedNetwork, folder: Path) -> keras.Model:
+    try:
+        return make()
+    except InputError:
+        raise
+    except Exception as error:  # Keras raises what it likes where sizes do not fit
+        what = f"{trained.architecture} with {trained.options}"
+        problem = f"describes a network that cannot be built ({what}: {str(error)[:200]})."
+        raise InputError(folder, problem, "Copy the folder anew, as it was saved.") from error

@@ -23,7 +23,7 @@ from livseg_lib.models.classifiers import build_classifier
 from livseg_lib.preprocessing.recipe import NetworkInput, Recipe
 from livseg_lib.sampling.batches import REGIONS
 from livseg_lib.systems import BLOCKS, SYSTEMS, StepPlan
-from livseg_lib.training.model_folder import TrainedModel, TrainedSorter, save_model, save_sorter
+from livseg_lib.training.model_folder import TrainedModel, TrainedSorter, save_model
 from livseg_lib.training.onnx_network import OnnxNetwork
 from livseg_lib.volumes import Volume
 
@@ -180,7 +180,7 @@ def test_a_sorter_is_exported_too(tmp_path):
     recipe = Recipe(windows=("liver",), size=32)
     options = {"filters": 2, "levels": 2}
     sorter = TrainedSorter("slice_sorter", "slice_sorter", options, network, recipe, REGIONS[:3], 0.1)
-    folder = save_sorter(sorter, tmp_path / "sorter")
+    folder = save_model(sorter, tmp_path / "sorter")
     assert isinstance(load_network(folder), TrainedSorter)
     (made,) = export_network(load_network(folder), tmp_path / "out", scan(), ("onnx",))
     assert made.agrees

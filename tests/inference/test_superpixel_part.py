@@ -20,7 +20,7 @@ from livseg_lib.models.classifiers import build_classifier
 from livseg_lib.postprocessing.superpixels import CandidateRecipe
 from livseg_lib.preprocessing.patches import PatchRecipe
 from livseg_lib.systems import StepPlan
-from livseg_lib.training.model_folder import TrainedClassifier, save_classifier
+from livseg_lib.training.model_folder import TrainedClassifier, save_model
 from livseg_lib.volumes import Volume
 
 SPACING, SHAPE = (3.0, 1.5, 1.5), (30, 64, 60)
@@ -120,7 +120,7 @@ def test_a_cascade_reads_it_from_its_folder(patient, tmp_path):
     network = build_classifier("fractal3d", (*PATCH.voxels, PATCH.channels), 2, **options)
     candidates = CandidateRecipe((12.0, 18.0))
     trained = TrainedClassifier("j", "fractal3d", options, network, candidates, PATCH, threshold=0.3)
-    save_classifier(trained, tmp_path / "part")
+    save_model(trained, tmp_path / "part")
     plans = [StepPlan("superpixels", "superpixels", "classifier", "box", 10.0)]
     folder = save_cascade(tmp_path / "j", "j", plans, {"classifier": tmp_path / "part"}, {})
     cascade = load_cascade(folder)

@@ -11,7 +11,7 @@ from livseg_lib.errors import InputError
 from livseg_lib.models.classifiers import build_classifier
 from livseg_lib.postprocessing.superpixels import CandidateRecipe
 from livseg_lib.preprocessing.patches import PatchRecipe
-from livseg_lib.training.model_folder import TrainedClassifier, load_classifier, load_sorter, save_classifier
+from livseg_lib.training.model_folder import TrainedClassifier, load_classifier, load_sorter, save_model
 
 OPTIONS = {"filters": 2, "columns": 2, "stages": 2}
 PATCH = PatchRecipe((40.0, 48.0, 48.0), (4, 8, 8), (120.0,))
@@ -25,7 +25,7 @@ def trained_classifier() -> TrainedClassifier:
 
 def test_saved_and_loaded_give_equal_outputs(tmp_path):
     before = trained_classifier()
-    after = load_classifier(save_classifier(before, tmp_path))
+    after = load_classifier(save_model(before, tmp_path))
     patches = np.random.default_rng(0).random((2, *PATCH.voxels, PATCH.channels), np.float32)
     np.testing.assert_array_equal(
         before.network.predict_on_batch(patches), after.network.predict_on_batch(patches)
@@ -36,7 +36,7 @@ def test_saved_and_loaded_give_equal_outputs(tmp_path):
 
 
 def test_changed_weights_and_other_models_are_refused(tmp_path):
-    folder = save_classifier(trained_classifier(), tmp_path)
+    folder = save_model(trained_classifier(), tmp_path)
     with pytest.raises(InputError, match=r"is not a livseg slice sorter .*regions"):
         load_sorter(folder)
     description = json.loads((folder / "model.json").read_text())

@@ -12,7 +12,7 @@ from livseg_lib.errors import InputError
 from livseg_lib.models.classifiers import build_classifier
 from livseg_lib.preprocessing.recipe import Recipe
 from livseg_lib.sampling.batches import REGIONS
-from livseg_lib.training.model_folder import TrainedSorter, load_model, load_sorter, save_sorter
+from livseg_lib.training.model_folder import TrainedSorter, load_model, load_sorter, save_model
 
 OPTIONS = {"filters": 2, "levels": 2}
 
@@ -27,7 +27,7 @@ def trained_sorter(network: keras.Model | None = None) -> TrainedSorter:
 
 def test_saved_and_loaded_give_equal_outputs(tmp_path):
     before = trained_sorter()
-    after = load_sorter(save_sorter(before, tmp_path))
+    after = load_sorter(save_model(before, tmp_path))
     picture = np.random.default_rng(0).random((2, 128, 128, 3), np.float32)
     np.testing.assert_array_equal(
         before.network.predict_on_batch(picture), after.network.predict_on_batch(picture)
@@ -37,7 +37,7 @@ def test_saved_and_loaded_give_equal_outputs(tmp_path):
 
 
 def test_changed_weights_and_other_models_are_refused(tmp_path):
-    folder = save_sorter(trained_sorter(), tmp_path)
+    folder = save_model(trained_sorter(), tmp_path)
     with pytest.raises(InputError, match=r"is not a livseg model .*target"):
         load_model(folder)
     description = json.loads((folder / "model.json").read_text())
