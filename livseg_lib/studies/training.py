@@ -39,7 +39,7 @@ from livseg_lib.sampling.augmentation import AUGMENTATIONS
 from livseg_lib.sampling.batches import SliceBatches
 from livseg_lib.sampling.blocks import BlockBatches
 from livseg_lib.sampling.splits import cases_without_liver, require_structures, resolve_choice, select_slices
-from livseg_lib.training.fit import FitSettings, Stage, dice_metrics, fit
+from livseg_lib.training.fit import FitSettings, Stage, dice_metrics, fit, training_facts
 from livseg_lib.training.losses import CLASS_LOSSES, LOSSES, Loss, find_loss
 from livseg_lib.training.model_folder import TrainedModel
 
@@ -198,6 +198,7 @@ def train_system(
     network, history = train_network(plan, chosen, checked, folder, checkpoints, network)
     checked_cases = validation_slices.case.unique()
     thresholds = choose_thresholds(network, plan.structures, checked_cases, folder, plan.inputs)
+    facts = training_facts(chosen, history, plan.fit_settings, plan.batch_size, plan.slices_per_epoch)
     trained = TrainedModel(
         system=plan.system,
         architecture=name_of(plan.architecture),
@@ -207,25 +208,9 @@ def train_system(
         target=plan.target,
         inputs=plan.inputs,
         thresholds=thresholds,
-        training={"run": run_name, **training_facts(plan, chosen, history)},
+        training={"run": run_name, **facts},
     )
     return TrainedSystem(trained, history)
-
-
-def training_facts(plan: TrainingPlan, chosen: pd.DataFrame, history: pd.DataFrame) -> dict:
-    """What model.json says about a training: patients, slices, epochs, seconds, memory."""
-    return {
-        "n_train_patients": int(chosen.patient.nunique()),
-        "n_slices": len(chosen),
-        "batch_size": plan.batch_size,
-        "slices_seen": len(history) * (plan.slices_per_epoch or len(chosen)),
-        "epochs": len(history),
-        "seconds": float(history.seconds.sum()),
-        "peak_memory_mb": int(history.memory_mb.max()),
-        "loss": name_of(plan.loss),
-        "loss_options": plan.loss_options,
-        "made_by": history.attrs["made_by"],
-    }
 
 
 BUDGET = ("target", "picture_size", "n_train_patients", "n_slices", "slices_seen", "batch_size", "loss")

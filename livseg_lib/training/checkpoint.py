@@ -86,7 +86,7 @@ def describe_network(model: keras.Model, trainable: bool = True) -> str:
     Keras numbers what has no name by what was built before in the process: here it goes by its order. With
     `trainable` it counts which layers stand still.
     """
-    config = model.get_config()
+    config = {**model.get_config(), "name": ""}  # Keras numbers that, too
     order = {name: f"node {number}" for number, name in enumerate(_node_names(config))}
     return digest(
         [

@@ -271,6 +271,28 @@ def fit(
     return history
 
 
+def training_facts(
+    slices: pd.DataFrame,
+    history: pd.DataFrame,
+    settings: FitSettings,
+    batch_size: int,
+    slices_per_epoch: int | None,
+) -> dict:
+    """What model.json says about a training on `slices` with the `history` that `fit` returned."""
+    return {
+        "n_train_patients": int(slices.patient.nunique()),
+        "n_slices": len(slices),
+        "batch_size": batch_size,
+        "slices_seen": len(history) * (slices_per_epoch or len(slices)),
+        "epochs": len(history),
+        "seconds": float(history.seconds.sum()),
+        "peak_memory_mb": int(history.memory_mb.max()),
+        "loss": name_of(settings.loss),
+        "loss_options": settings.loss_options,
+        "made_by": history.attrs["made_by"],
+    }
+
+
 def describe_training(model, training, validation, metrics, settings, description) -> dict:
     """All that decides about the result of `fit`, JSON-ready; code as digests."""
     return {
