@@ -55,7 +55,6 @@ from livseg_lib.training.checkpoint import (
     require_arrays,
     save_variables,
 )
-from livseg_lib.training.onnx_network import FILE, read_onnx_network
 
 FORMAT = 3
 """Raise it whenever the same weights would answer otherwise: 2 unfolds without a ReLU, 3 holds windows by
@@ -345,6 +344,8 @@ load_sorter = partial(load_model, kind=TrainedSorter)
 
 def _network(folder: Path, description: dict, trained: Trained, build: Build | None) -> keras.Model:
     if ONNX_SHA256 in description:
+        from livseg_lib.training.onnx_network import FILE, read_onnx_network
+
         return read_onnx_network(inside(folder, FILE), description[ONNX_SHA256], description["parameters"])
     weights = inside(folder, "weights.safetensors")
     if not weights.is_file() or file_checksum(weights) != description["weights_sha256"]:
