@@ -36,6 +36,7 @@ from livseg_lib.reporting.patient_page import (
     write_slice_pictures,
     write_thumbnail,
 )
+from livseg_lib.reporting.style import BLUE
 
 SHAPE, SPACING = (12, 60, 80), (4.0, 1.0, 1.0)
 HOSTILE = "</script><script>alert('x')</script>"
@@ -64,6 +65,10 @@ def view(**changes) -> PatientView:
 
 def page_data(page: Path) -> dict:
     return json.loads(re.search(r'id="data">(.*?)</script>', page.read_text(), re.S)[1])
+
+
+def windows_offered(text: str) -> list[str]:
+    return re.findall(r'name="window" value="([^"]+)"', text)
 
 
 def unpacked(script: Path) -> tuple[str, str]:
@@ -97,6 +102,17 @@ def test_the_box_starts_where_it_says_and_the_page_opens_on_most_tumour(tmp_path
     assert sum(truth["pixels"]["liver"]) == (labels() > 0).sum()
 
 
+def test_the_page_opens_on_the_slice_of_its_thumbnail_in_the_bodys_proportions(tmp_path):
+    shown = view(spacing_mm=(20.0, 1.0, 2.0))  # a margin of one slice: the box begins at slice 1
+    page = write_patient_page(shown, tmp_path)
+    data, box = page_data(page), view_box(shown.outlines.values(), SHAPE, shown.spacing_mm)
+    assert (data["first"], data["start"]) == (1, 5)
+    width, height = data["size"]
+    assert data["aspect"] == pytest.approx(2 * width / height)  # columns are twice as far apart as rows
+    write_thumbnail(shown.voxels[6][box[1:]], [labels()[6][box[1:]]], tmp_path / "own.webp")
+    assert (page.with_suffix("") / "thumbnail.webp").read_bytes() == (tmp_path / "own.webp").read_bytes()
+
+
 def test_outlines_and_surfaces_are_packed_scripts_that_name_themselves(tmp_path):
     folder = write_patient_page(view(), tmp_path).with_suffix("")
     name, text = unpacked(folder / "outline-1.js")
@@ -110,9 +126,11 @@ def test_outlines_and_surfaces_are_packed_scripts_that_name_themselves(tmp_path)
 
 
 def test_windows_never_ask_for_more_than_pictures_hold(tmp_path):
-    data = page_data(write_patient_page(view(), tmp_path))
+    page = write_patient_page(view(), tmp_path)
+    data = page_data(page)
     low, high = data["stored"]
     assert all(low <= a < b <= high for a, b in data["presets"].values()) and len(data["presets"]) == 5
+    assert windows_offered(page.read_text())[0] == "Liver"
 
 
 def test_pictures_without_spacing_have_no_surface_and_the_page_says_why(tmp_path):
@@ -123,6 +141,7 @@ def test_pictures_without_spacing_have_no_surface_and_the_page_says_why(tmp_path
     assert not (tmp_path / "assets").exists() and not (page.with_suffix("") / "surface.js").exists()
     data = page_data(page)
     assert data["unit"] == "grey levels" and data["stored"] == [0, 255] and "Liver" not in data["presets"]
+    assert windows_offered(text)[0] == "All stored"
 
 
 @pytest.mark.parametrize("outlines", [{}, {"unet": np.zeros(SHAPE, np.uint8)}, {"unet": labels()}])
@@ -391,15 +410,18 @@ def test_only_truth_and_the_first_prediction_are_on_and_the_rest_waits_in_the_le
     shown = [trace.name for trace in figure.data if trace.visible is True]
     assert shown == ["Liver, truth", "Tumours, truth", "Tumours, a"]
     assert len(figure.data) == 6 and len({trace.color for trace in figure.data}) == 4
+    assert figure.data[3].color == BLUE
+    liver, tumors, other_liver, other_tumors, *_ = (trace.opacity for trace in figure.data)
+    assert other_liver < liver < other_tumors < tumors == 1  # what is inside shines through
 
 
 def test_many_specks_are_cut_to_the_largest_and_that_is_said():
     labels = labels_with()
     labels[20, 60:120:4, 60:140:4] = 2
-    labels[20, 60:62, 60:62] = 2
+    labels[20, 116:118, 136:138] = 2  # the largest, and the last to be found
     (_, tumors) = surface_figure({"truth": labels}, VOXEL_MM).data
     assert tumors.name.endswith(f"({MAX_TUMORS} largest of 300)".replace("(", "(the "))
-    assert len(tumors.i) <= MAX_TRIANGLES
+    assert len(tumors.i) <= MAX_TRIANGLES and tumors.y.max() > 116 * 0.8
 
 
 def test_nothing_outlined_gives_an_empty_figure():
