@@ -74,7 +74,7 @@ def executed(root, monkeypatch):
         (report / "records" / f"{notebook.stem}.json").write_text(json.dumps(sources))
         if notebook.stem == "b_second" and not (root / "splits.csv").exists():
             (root / "splits.csv").write_text("made by the notebook")
-        (report / notebook.name).write_text(f"result {len(names)}")
+        (report / notebook.name).write_text(f"result of {time.monotonic_ns()}")
         return report / notebook.name
 
     (root / "livseg_lib").mkdir()
@@ -203,10 +203,24 @@ def test_a_result_that_was_not_there_yet_counts_when_it_comes(root, executed):
         (["a_first", "b_second"], ["a_first", "b_second"]),  # as for one system
         ([], ["c_third", "b_second"]),
         (["a_first", "b_second"], []),
+        (["c_third"], ["c_third"]),
+        ([], ["b_second"]),
     ):
         executed.clear()
-        reproduce(root, *stems)
+        reproduce(root, *stems, again=stems == ["c_third"])
         assert executed == expected
+
+
+def test_a_notebook_that_failed_is_run_again(root, executed, monkeypatch):
+    def fail(*given):
+        raise InputError("a_first", "stopped.")
+
+    chain(root)
+    with monkeypatch.context() as patch, pytest.raises(InputError, match="stopped"):
+        patch.setattr(runner, "execute", fail)
+        reproduce(root, pairs=["data=scans"], again=True)
+    reproduce(root, pairs=["data=scans"])
+    assert executed == ["a_first", "b_second"] * 2
 
 
 def test_what_changes_while_a_notebook_runs_counts_as_changed(root, executed, monkeypatch):
