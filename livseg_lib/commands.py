@@ -209,7 +209,7 @@ def networks(arguments: argparse.Namespace) -> int:
     """What every network of the catalogue costs: parameters, GFLOPs, milliseconds an input."""
     from livseg_lib.files import write_atomically
     from livseg_lib.models.cost import cost_table
-    from livseg_lib.reporting.pages.network_page import network_page
+    from livseg_lib.reporting.cards import network_page
     from livseg_lib.runs import describe_device
 
     small = {name: system.small for name, system in SYSTEMS.items()}

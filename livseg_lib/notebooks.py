@@ -177,8 +177,8 @@ def execute(notebook: Path, report: Path, parameters: dict[str, object]) -> Path
     The cells' output is shown as it comes. Raises InputError where a cell fails, leaving
     `<name>.partial.ipynb` to look at.
     """
-    from livseg_lib.reporting.pages.notebooks import notebook_to_html
-    from livseg_lib.reporting.pages.page import write_report
+    from livseg_lib.reporting.folder import notebook_to_html
+    from livseg_lib.reporting.report import write_report
 
     if unknown := sorted(set(parameters) - set(declared_parameters(notebook))):
         raise InputError(notebook, f"has no parameter {', '.join(unknown)}.", "Mend the name.")

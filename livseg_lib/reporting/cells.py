@@ -1,20 +1,24 @@
-"""How values read in the report: a table of any columns becomes titles and texts."""
+"""How values read in the report: a table of any columns becomes titles and texts, which templates show."""
 
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
+from functools import cache
 from numbers import Integral, Real
 
+import jinja2
 import pandas as pd
+from markupsafe import Markup, escape
 
 from livseg_lib.errors import format_duration
 from livseg_lib.labels import STRUCTURES
 from livseg_lib.reporting.wording import column_title
 
 MISSING = "–"
-MAX_ROWS = 400
-"""A page shows no more rows of one table; the CSV has them all."""
+MAX_ROWS, FIRST_ROWS = 400, 50
+"""A page shows the whole of a table of at most MAX_ROWS, else the first; the CSV has them all."""
 
 NAMES = ("case", "patient", "system", "slice", "file", "code", "seed", "fold")
 """Columns whose values name something: never rounded, grouped or scaled."""
@@ -60,8 +64,8 @@ class TableView:
 
 
 def table_view(df: pd.DataFrame, file: str = "") -> TableView:
-    """Any table, as it comes: columns keep their order, at most MAX_ROWS rows."""
-    shown = df.head(MAX_ROWS)
+    """Any table, as it comes: columns keep their order, and of more than MAX_ROWS rows the first are shown."""
+    shown = df if len(df) <= MAX_ROWS else df.head(FIRST_ROWS)
     columns = [[format_cell(column, value) for value in shown[column]] for column in df]
     return TableView(
         titles=[column_title(str(column)) for column in df],
@@ -128,3 +132,41 @@ def _is_score(column: str) -> bool:
 
 def _signed(text: str) -> str:
     return text.replace("-", "−")
+
+
+NOT_RECORDED = "not recorded"
+
+
+def linked(markdown: str) -> Markup:
+    """Text in which `[word](address)` is a link, and all else escaped."""
+    return Markup(re.sub(r"\[([^]]+)]\((https://[^)\s]+)\)", r'<a href="\2">\1</a>', str(escape(markdown))))
+
+
+def told(value: object) -> str:
+    """A fact as people write it; what is empty or undefined is said not to be recorded."""
+    if isinstance(value, Markup) and value:
+        return value
+    is_empty = not value if isinstance(value, (str, list, dict, tuple)) else is_missing(value)
+    return NOT_RECORDED if is_empty else format_text(value)
+
+
+INCLUDED = ("page.css", "page.js", "patient.css", "patient.js", "card.css")
+"""Files of templates/ that a template puts in as they are: page.css is `{{ page_css }}`."""
+
+
+@cache
+def environment() -> jinja2.Environment:
+    """Where the templates of all pages come from, with the filters duration, megabytes, words and told."""
+    loader = jinja2.PackageLoader("livseg_lib.reporting")
+    found = jinja2.Environment(
+        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    for name in INCLUDED:
+        found.globals[name.replace(".", "_")] = Markup(loader.get_source(found, name)[0])
+    found.filters |= {
+        "duration": lambda seconds: MISSING if is_missing(seconds) else format_duration(seconds),
+        "megabytes": lambda size: MISSING if is_missing(size) else f"{size:,.0f} MB".replace(",", "\u202f"),
+        "words": format_text,
+        "told": told,
+    }
+    return found

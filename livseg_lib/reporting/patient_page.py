@@ -29,8 +29,7 @@ from livseg_lib.labels import STRUCTURES, structure_mask
 from livseg_lib.postprocessing.components import known_spacing, label_components, require_volumes
 from livseg_lib.preprocessing.geometry import Box, widened
 from livseg_lib.preprocessing.windows import WINDOWS, Window, apply_window
-from livseg_lib.reporting.cells import table_view
-from livseg_lib.reporting.pages.templating import environment
+from livseg_lib.reporting.cells import environment, table_view
 from livseg_lib.reporting.style import (
     BLACK,
     BLUE,

@@ -1,8 +1,6 @@
-"""The words of the report page: what columns, data sets and sources are called, and where figures go."""
+"""The words of the report page: what columns, data sets and sources are called."""
 
 from __future__ import annotations
-
-from livseg_lib.reporting.chapters import STUDIES
 
 DATASETS = {
     "phantom": "Phantom",
@@ -62,20 +60,6 @@ COLUMNS = {
 UNITS = {"mm": "mm", "mm2": "mm²", "ml": "ml", "hu": "HU", "mb": "MB"}
 """Last word of a column name that is a unit."""
 
-FIGURES = {
-    **{chapter: (chapter,) for chapter in STUDIES},
-    "checked_scores": ("calibration", "froc", "groups"),
-    "cascades": ("cascade_",),
-    "superpixels": ("superpixel",),
-    "tuning": ("tuning", "cross_validation"),
-    "class_imbalance": ("imbalance",),
-    "overlays": ("best_median_worst", "overlay"),
-    "curves": ("training", "roc", "curves"),
-    "patients": ("dice", "recall_by_size", "patient", "volume", "burden"),
-    "data": ("contact_sheet", "preprocessing", "windows", "class_balance", "split", "cases", "phantom"),
-}
-"""Section -> how the names of its figures begin, in the order they are shown. Others close the page."""
-
 
 def column_title(column: str) -> str:
     """Heading for a column: "reference_volume_ml" reads "Reference volume (ml)"."""
@@ -90,12 +74,3 @@ def column_title(column: str) -> str:
 def p_words(p_holm: float) -> str:
     """ "p 0.012 after correction", or that there is none."""
     return f"p {p_holm:.2g} after correction" if p_holm == p_holm else "p undefined"
-
-
-def figure_section(name: str) -> tuple[str, tuple[int, int]]:
-    """(section, its place on the page and the figure's in it) of the figure `name`."""
-    for number, (section, beginnings) in enumerate(FIGURES.items()):
-        for place, beginning in enumerate(beginnings):
-            if name.startswith(beginning):
-                return section, (number, place)
-    return "more", (len(FIGURES), 0)

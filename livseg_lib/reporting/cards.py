@@ -1,0 +1,452 @@
+"""What each system is and how well it does: its rows of systems.csv, and cards of models and data.
+
+Model cards are after Mitchell et al. 2019 (arXiv:1810.03993), the data card after Gebru et al. 2018
+(arXiv:1803.09010). They are built from tables, model.json and the manifest alone; what these do not tell is
+said to be missing. Their words stand in the templates.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from urllib.parse import quote
+
+import numpy as np
+import pandas as pd
+from markupsafe import Markup
+
+from livseg_lib.errors import format_duration
+from livseg_lib.files import write_atomically
+from livseg_lib.reporting.cells import (
+    Cell,
+    Interval,
+    TableView,
+    environment,
+    format_cell,
+    format_number,
+    format_text,
+    is_missing,
+    linked,
+    table_view,
+)
+from livseg_lib.reporting.folder import ReportFolder
+from livseg_lib.reporting.wording import DATASETS, SOURCES, column_title
+
+ARXIV = "[arXiv:{0}](https://arxiv.org/abs/{0})"
+DOI = "[doi:{0}](https://doi.org/{0})"
+
+PAPERS = {
+    "unet": f"Ronneberger et al. 2015, {ARXIV.format('1505.04597')}, as systems B and C",
+    "resnet50_unet": f"He et al. 2015, {ARXIV.format('1512.03385')}, as system B",
+    "unet++": f"Zhou et al. 2018, {ARXIV.format('1807.10165')}, as system D",
+    "manet": f"Fan et al. 2020, {DOI.format('10.1109/ACCESS.2020.3025372')}, as system D",
+    "deeplabv3+": f"Chen et al. 2018, {ARXIV.format('1802.02611')}, as system D",
+    "attention_unet": f"Oktay et al. 2018, {ARXIV.format('1804.03999')}, named by system B",
+    "residual_unet": f"Han 2017, {ARXIV.format('1704.07239')}, system G",
+    "cdnn": f"Yuan 2017, {ARXIV.format('1710.04540')}, system I, layers after {ARXIV.format('1703.05165')}",
+    "unet3d": f"Cicek et al. 2016, {ARXIV.format('1606.06650')}, as systems E and J",
+}
+
+SYSTEMS = {
+    "unet": "U-Net on single slices, in system C's layout.",
+    "resnet50_unet": "ResNet-50 encoder with an upsampling head on single slices (system B).",
+    "unet++": "UNet++ on single slices: nested, dense skip connections (system D).",
+    "manet": "MA-Net on single slices: attention by position and across scales (system D).",
+    "deeplabv3+": "DeepLabV3+ on single slices: atrous convolutions at several rates (system D).",
+    "attention_unet": "U-Net whose skip connections are gated by attention (named by system B).",
+    "unet_mse": "U-Net trained with the mean squared error, for tumours picture by picture (system A).",
+    "unet3d": "3D U-Net on blocks of slices around a coarse liver (system E).",
+    "cascade_25d": "A coarse liver, then a residual network that sees neighbouring slices (system G).",
+    "cascade_cdnn": "A coarse liver, a fine liver, then tumours with the liver as a channel (system I).",
+    "cascade_forest": "A cascade whose tumour candidates are judged by a random forest (system H).",
+    "cascade_unfiltered": "The cascade of system H without its random forest, for comparison.",
+    "cascade_superpixels": "Superpixels told apart by a fractal network, then an active contour (system J).",
+    "slice_sorter": "A small classifier of what a slice shows; it outlines nothing (system F).",
+    "majority_vote": "No model of its own: each voxel goes to what most systems of this run say.",
+    "threshold": "A baseline without a network: HU cuts chosen on training patients, one for all.",
+    "threshold_relative": "A baseline without a network: tumours cut relative to each liver's HU.",
+}
+
+MAX_CARDS = 4
+BASELINE = "threshold"
+"""How systems without a network are called, or how their names begin."""
+FOLDED = (
+    "source",
+    "n_train_patients",
+    "dice_per_case_low",
+    "dice_per_case_high",
+    "published_metric",
+    "parameters",
+)
+"""Columns shown inside the cell of another."""
+
+FIRST = ("system", "target", "dice_per_case", "published_value", "split_by", "n_test_patients")
+"""What a reader wants beside each other; the other columns follow as they come."""
+
+
+@dataclass(frozen=True)
+class Card:
+    """One headline number."""
+
+    label: str
+    value: str
+    detail: str
+    foot: str
+    interval: Interval | None
+
+
+TARGET_ORDER = ("tumor", "liver")
+"""Which rows a reader sees first; all other targets follow."""
+
+
+def in_readers_order(systems: pd.DataFrame) -> pd.DataFrame:
+    """Tumours, livers, all else; in each the highest Dice first, undefined ones last.
+
+    Rows whose split puts a patient on both sides, and those of the audit, close their target: sorted by
+    Dice alone they would lead the table.
+    """
+    if not {"target", "split_by", "dice_per_case"} <= set(systems):
+        return systems
+    rank = {target: place for place, target in enumerate(TARGET_ORDER)}
+    keys = pd.DataFrame(
+        {
+            "target": systems["target"].map(rank).fillna(len(rank)),
+            "flattered": ~systems["split_by"].map(_is_headline).astype(bool),
+            "dice": -systems["dice_per_case"],
+        }
+    )
+    return systems.loc[keys.sort_values(list(keys), kind="stable", na_position="last").index]
+
+
+def headline_cards(systems: pd.DataFrame) -> list[Card]:
+    """Mean Dice per test patient, for rows split by patient only: any other split flatters.
+
+    Up to MAX_CARDS rows are shown as they are; of more, the highest of each target, and the card says so,
+    with what a baseline reached.
+    """
+    if not {"dice_per_case", "split_by"} <= set(systems):
+        return []
+    honest = systems[systems["split_by"].map(_is_headline) & systems["dice_per_case"].notna()]
+    if len(honest) <= MAX_CARDS:
+        return [_card(row, "") for row in honest.to_dict("records")]
+    return [_best_card(rows) for _, rows in honest.groupby("target", sort=False)]
+
+
+def _best_card(rows: pd.DataFrame) -> Card:
+    """The highest of what was trained; a baseline that learns nothing stands in the remark."""
+    is_baseline = rows["system"].str.startswith(BASELINE)
+    trained = rows if is_baseline.all() else rows[~is_baseline]
+    remarks = [f"highest of {len(trained)}"] if len(trained) > 1 else []
+    if is_baseline.any() and len(trained) < len(rows):
+        reached = format_number("dice", rows[is_baseline]["dice_per_case"].max())
+        remarks.append(f"without a network {reached}")
+    return _card(trained.loc[trained["dice_per_case"].idxmax()].to_dict(), "; ".join(remarks))
+
+
+def systems_view(systems: pd.DataFrame, cards: Mapping[str, str] | None = None) -> TableView:
+    """systems.csv with source, interval and published metric folded into the cells they explain.
+
+    `cards`: system -> link to its model card.
+    """
+    names = [c for c in FIRST if c in systems] + [c for c in systems if c not in FIRST + FOLDED]
+    view = table_view(systems[names], "tables/systems.csv")
+    rows = [
+        [_fold(name, cell, record, cards or {}) for name, cell in zip(names, cells, strict=True)]
+        for cells, record in zip(view.rows, systems.to_dict("records"), strict=False)
+    ]
+    return replace(view, rows=rows)
+
+
+def is_by_patient(split_by: object) -> bool:
+    """Whether no patient is on two sides of the split so described."""
+    return "patient" in str(split_by).lower()
+
+
+def _is_headline(split_by: object) -> bool:
+    """Whether a row may stand for its system: the audit's rows by patient are for comparison only."""
+    return is_by_patient(split_by) and "audit" not in str(split_by)
+
+
+def cohort_sentence(systems: pd.DataFrame) -> str:
+    """Such as "2 systems, trained on 38 patients and tested on 12 others."; "" where it is unknown."""
+    if not {"system", "n_train_patients", "n_test_patients", "split_by"} <= set(systems):
+        return ""
+    honest = systems[systems["split_by"].map(_is_headline)]
+    honest = honest.dropna(subset=["n_train_patients", "n_test_patients"])
+    if honest.empty:
+        return ""
+    number = honest["system"].nunique()
+    train, test = (_range(honest[column]) for column in ("n_train_patients", "n_test_patients"))
+    return f"{number} system{'s' * (number > 1)}, trained on {train} patients and tested on {test} others."
+
+
+def _card(row: dict, remark: str) -> Card:
+    interval = _interval(row)
+    bounds = f"95 % interval {interval.low:.3f} to {interval.high:.3f}" if interval else "no interval"
+    patients = format_number("n", row.get("n_test_patients", float("nan")))
+    foot = f"{format_text(row.get('system'))}, {patients} test patients"
+    label = f"{format_text(row.get('target')).capitalize()} Dice"
+    value = format_number("dice", row["dice_per_case"])
+    interval = replace(interval, published=None) if interval else None
+    return Card(label, value, bounds, f"{foot}, {remark}" if remark else foot, interval)
+
+
+def _fold(column: str, cell: Cell, row: dict, cards: Mapping[str, str]) -> Cell:
+    if column == "system":
+        small = "" if is_missing(row.get("source")) else f"source {row['source']}"
+        return replace(cell, small=small, link=cards.get(str(row["system"]), ""))
+    if column == "n_test_patients" and not is_missing(row.get("n_train_patients")):
+        return replace(cell, small=f"{row['n_train_patients']:.0f} in training")
+    if column == "train_seconds" and not is_missing(row.get("parameters")):
+        return replace(cell, small=f"{format_number('parameters', row['parameters'])} parameters")
+    if column == "dice_per_case" and (interval := _interval(row)):
+        return replace(cell, small=f"{interval.low:.3f} to {interval.high:.3f}", interval=interval)
+    if column == "published_value" and not is_missing(row.get("published_metric")):
+        metric, *protocol = str(row["published_metric"]).split(", ")
+        return replace(cell, small=", ".join([column_title(metric), *protocol]))
+    if column == "split_by" and not is_missing(row.get("split_by")):
+        good = is_by_patient(row["split_by"])
+        return replace(cell, badge="good" if good else "warn", small="" if good else "patients on both sides")
+    return cell
+
+
+def _interval(row: dict) -> Interval | None:
+    values = [row.get(f"dice_per_case{end}") for end in ("", "_low", "_high")]
+    if any(is_missing(value) for value in values):
+        return None
+    published = row.get("published_value") if "dice" in str(row.get("published_metric")).lower() else None
+    return Interval(*map(float, values), None if _unusable(published) else float(published))
+
+
+def _unusable(published: object) -> bool:
+    return is_missing(published) or not isinstance(published, (int, float)) or not 0 <= published <= 1
+
+
+def _range(numbers: pd.Series) -> str:
+    low, high = int(numbers.min()), int(numbers.max())
+    return str(low) if low == high else f"{low} to {high}"
+
+
+def source_letters(systems: pd.DataFrame) -> list[str]:
+    """The letters of the sources that occur, in order."""
+    return sorted({x for text in systems.get("source", ()) for x in re.findall(r"\b[A-K]\b", str(text))})
+
+
+BY_SYSTEM = {
+    "systems": "Dice, mean of a test patient with its 95 % interval",
+    "lits_scores": "As the LiTS benchmark scores it",
+    "lesions_by_size": "Tumours by their size",
+    "groups": "By group of patients",
+    "calibration": "Calibration of its probabilities",
+    "cascades": "Time and tumour burden",
+    "baseline": "Against the baseline without a network",
+}
+"""Tables with a column `system`, shown on the card where they are written, and their captions."""
+
+WRITTEN_BY = {"groups": "25_check_scores", "calibration": "25_check_scores", "lesions_by_size": "05_evaluate"}
+"""Those that a card should have -> the notebook that writes them."""
+
+Tables = Mapping[str, pd.DataFrame]
+"""Name of a table of the report -> the table; those that are not written yet are not in it."""
+
+
+def write_cards(folder: ReportFolder) -> dict[str, str]:
+    """Write cards/<system>.html for each system of systems.csv, and cards/data.html.
+
+    Returns system -> link relative to the report; nothing is written before there is a table of systems.
+    """
+    names = (*BY_SYSTEM, "cases", "findings", "splits_summary", "class_counts")
+    tables = {name: table for name in names if (table := folder.table(name)) is not None}
+    if "systems" not in tables or "system" not in tables["systems"]:
+        return {}
+    _write(folder, "data", "data_card.html", data_card(tables, folder.manifest))
+    links = {}
+    for system in tables["systems"]["system"].astype(str).unique():
+        card = model_card(system, tables, folder.model_records(system), folder.manifest)
+        pictures = [f"best_median_worst_{system}_{structure}" for structure in ("tumor", "liver")]
+        card["figures"] = [quote(each) for each in pictures if folder.figure(each, is_open=False)]
+        links[system] = _write(folder, system, "model_card.html", card)
+    return links
+
+
+def _write(folder: ReportFolder, name: str, template: str, content: dict) -> str:
+    dataset = folder.manifest.get("dataset")
+    content |= {"dataset": dataset, "dataset_name": DATASETS.get(dataset, dataset)}
+    page = environment().get_template(template).render(**content)
+    write_atomically(folder.path / "cards" / f"{name}.html", page.encode())
+    return quote(f"cards/{name}.html")
+
+
+def model_card(system: str, tables: Tables, models: Sequence[Mapping], manifest: Mapping) -> dict:
+    """What the card of `system`, a row of systems.csv or more, shows.
+
+    `models`: its model.json, then those of its parts; empty for what has no weights, such as a vote.
+    """
+    rows = _rows_of(system, tables.get("systems"))
+    return {
+        "system": system,
+        "details": _details(system, rows, models, manifest),
+        "training": _training(rows, models, manifest),
+        "evaluation": {
+            "Data": DATASETS.get(manifest.get("dataset"), manifest.get("dataset")),
+            "Patients": _first(rows, "n_test_patients"),
+            "Split by": sorted(set(rows.get("split_by", ()))),
+            "Checksum of the data": manifest.get("data_checksum"),
+        },
+        "results": _results(system, tables),
+        "missing_tables": {
+            BY_SYSTEM[n]: (by, n in tables)
+            for n, by in WRITTEN_BY.items()
+            if _rows_of(system, tables.get(n)).empty
+        },
+        "n_test_patients": _first(rows, "n_test_patients"),
+        "splits_by_slice": not all(map(is_by_patient, rows.get("split_by", ()))),
+        "is_published": _first(rows, "published_value") is not None,
+    }
+
+
+def _rows_of(system: str, table: pd.DataFrame | None) -> pd.DataFrame:
+    if table is None or "system" not in table:
+        return pd.DataFrame()
+    return table[table["system"] == system].dropna(axis=1, how="all")
+
+
+def _first(rows: pd.DataFrame, column: str) -> object:
+    return rows[column].dropna().iloc[0] if column in rows and rows[column].notna().any() else None
+
+
+def _details(system: str, rows: pd.DataFrame, models: Sequence[Mapping], manifest: Mapping) -> dict:
+    networks = [model for model in models if "architecture" in model]
+    names = dict.fromkeys(model["architecture"] for model in networks)
+    packages = manifest.get("packages") or {}
+    steps = [step.get("name") for model in models[:1] for step in model.get("steps", ())]
+    parameters = _first(rows, "parameters")
+    return {
+        "In a sentence": SYSTEMS.get(system),
+        "Source": [f"{letter}: {SOURCES[letter]}" for letter in source_letters(rows)],
+        "Outlines": list(rows.get("target", ())),
+        **({"Steps": steps} if steps else {}),
+        "Parameters": None if parameters is None else format_cell("parameters", parameters).text,
+        **{f"Network {model.get('system', '')}": _network(model) for model in networks},
+        "Papers": Markup("; ").join(linked(PAPERS[name]) for name in names if name in PAPERS),
+        "Code revision": manifest.get("git_revision"),
+        "Versions": {name: packages[name] for name in ("keras", "tensorflow") if name in packages},
+    }
+
+
+def _network(model: Mapping) -> dict:
+    """What a network is, what it sees and from which answer on it says yes."""
+    seen = {**(model.get("recipe") or {}), **(model.get("inputs") or {})}
+    return {
+        "architecture": model["architecture"],
+        **(model.get("options") or {}),
+        **{name: value for name, value in seen.items() if value not in (None, "none", 0, False)},
+        "thresholds": model.get("thresholds"),
+        "SHA-256 of its weights": model.get("weights_sha256"),
+    }
+
+
+def _training(rows: pd.DataFrame, models: Sequence[Mapping], manifest: Mapping) -> dict:
+    own = (models[0].get("training") or {}) if models else {}
+    seconds = _first(rows, "train_seconds")
+    named = ("n_slices", "slices_seen", "batch_size", "epochs", "loss", "loss_options", "peak_memory_mb")
+    budgets = {
+        f"Budget {part}".strip(): {column_title(n): each[n] for n in named if each.get(n) not in (None, {})}
+        for part, each in (own.get("parts") or {"": own}).items()
+    }
+    return {
+        "Data": DATASETS.get(manifest.get("dataset"), manifest.get("dataset")),
+        "Patients": own.get("n_train_patients", _first(rows, "n_train_patients")),
+        "Random seed": manifest.get("seed"),
+        "Device": manifest.get("device"),
+        "Time": None if is_missing(seconds) else format_duration(float(seconds)),
+        **budgets,
+    }
+
+
+def _results(system: str, tables: Tables) -> dict[str, TableView]:
+    upright = {
+        "systems": lambda rows: replace(systems_view(in_readers_order(rows)), file=""),
+        "lits_scores": _by_measure,
+    }
+    found = {name: _rows_of(system, tables.get(name)) for name in BY_SYSTEM}
+    return {
+        caption: upright.get(name, lambda rows: table_view(rows.drop(columns="system")))(found[name])
+        for name, caption in BY_SYSTEM.items()
+        if len(found[name])
+    }
+
+
+def _by_measure(rows: pd.DataFrame) -> TableView:
+    """A row a measure, a column a structure: what is wide reads better upright."""
+    measures = [name for name in rows if name not in ("system", "structure")]
+    cells = [
+        [Cell(column_title(name), name), *(format_cell(name, value) for value in rows[name])]
+        for name in measures
+    ]
+    titles = ["Measure", *(format_text(structure).capitalize() for structure in rows["structure"])]
+    return TableView(titles, [False] + [True] * len(rows), cells, len(cells))
+
+
+def data_card(tables: Tables, manifest: Mapping) -> dict:
+    """What the data card shows, from the tables of notebooks 00 to 02 and the manifest."""
+    cases, findings = tables.get("cases", pd.DataFrame()), tables.get("findings")
+    shape, spacing = _triples(cases, "shape"), _triples(cases, "spacing_mm")
+    dataset = manifest.get("dataset") or ""
+    is_checked = findings is not None and {"case", "severity"} <= set(findings)
+    told = findings[findings["severity"].isin(("error", "warning"))] if is_checked else pd.DataFrame()
+    tumors = _numbers(cases, "tumor_voxels")  # which pictures have, too
+    captions = {"splits_summary": "Patients", "class_counts": "Slices by what they show"}
+    return {
+        "composition": {
+            "Data set": DATASETS.get(dataset, dataset),
+            "Cases": manifest.get("n_cases", len(cases) or None),
+            "Cases that can be used": manifest.get("n_usable"),
+            "Patients": cases["patient"].nunique() if "patient" in cases else None,
+            "Slices a case": _range_of(shape[:, 0]),
+            "Rows and columns": _range_of(shape[:, 1:].ravel()),
+            "Slice distance": _range_of(spacing[:, 0], " mm"),
+            "Pixel side": _range_of(spacing[:, 1:].ravel(), " mm"),
+            "HU, lowest to highest": _range_of(
+                np.append(_numbers(cases, "hu_low"), _numbers(cases, "hu_high"))
+            ),
+            "Cases with tumours": f"{(tumors > 0).sum()} of {len(tumors)}" if len(tumors) else None,
+            "Tumours a case": _range_of(_numbers(cases, "n_tumors")),
+            "Liver": _range_of(_numbers(cases, "liver_ml"), " ml"),
+        },
+        "counts": findings.groupby("severity")["case"].nunique().to_dict() if is_checked else None,
+        "findings": table_view(told) if len(told) else None,
+        "division": {
+            caption: table_view(tables[name]) for name, caption in captions.items() if name in tables
+        },
+        "checksum": manifest.get("data_checksum"),
+    }
+
+
+def _triples(cases: pd.DataFrame, column: str) -> np.ndarray:
+    """Float64 (N, 3) from texts such as "(51, 512, 512)"; those that are no three numbers are left out."""
+    texts = cases[column].astype(str) if column in cases else []
+    parts = (text.strip("()").split(",") for text in texts)
+    rows = [pd.to_numeric(pd.Series(part), errors="coerce") for part in parts if len(part) == 3]
+    return np.array(rows, float).reshape(-1, 3)
+
+
+def _numbers(cases: pd.DataFrame, name: str) -> np.ndarray:
+    return pd.to_numeric(cases[name], errors="coerce").to_numpy(float) if name in cases else np.array([])
+
+
+def _range_of(values: np.ndarray, unit: str = "") -> str | None:
+    """Such as "0.6 to 0.8 mm"; None where nothing is known."""
+    known = values[np.isfinite(values)]
+    if not len(known):
+        return None
+    low, high = (
+        f"{bound:,.5g}".replace(",", "\u202f").replace("-", "−") for bound in (known.min(), known.max())
+    )
+    return f"{low}{unit}" if low == high else f"{low} to {high}{unit}"
+
+
+def network_page(tables: Mapping[str, pd.DataFrame], device: str) -> str:
+    """docs/networks.md. `tables` maps a title to a table of `livseg_lib.models.cost.cost_table`."""
+    return environment().get_template("networks.md").render(tables=tables, device=device, papers=PAPERS)

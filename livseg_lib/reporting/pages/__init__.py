@@ -1,1 +1,0 @@
-"""Whole HTML pages: the report, a page a patient, model and data cards, and what they are made of."""
