@@ -9,9 +9,9 @@ from pathlib import Path
 import nibabel
 import pandas as pd
 import pytest
+from links import broken_links, external_resources
 
 from livseg_lib.cli import main
-from livseg_lib.reporting.pages.links import broken_links, external_resources
 from livseg_lib.tables import SYSTEMS_COLUMNS
 
 REPOSITORY = Path(__file__).parents[1]

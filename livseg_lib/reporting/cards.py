@@ -32,41 +32,10 @@ from livseg_lib.reporting.cells import (
 )
 from livseg_lib.reporting.folder import ReportFolder
 from livseg_lib.reporting.wording import DATASETS, SOURCES, column_title
+from livseg_lib.systems import SYSTEMS
 
-ARXIV = "[arXiv:{0}](https://arxiv.org/abs/{0})"
-DOI = "[doi:{0}](https://doi.org/{0})"
-
-PAPERS = {
-    "unet": f"Ronneberger et al. 2015, {ARXIV.format('1505.04597')}, as systems B and C",
-    "resnet50_unet": f"He et al. 2015, {ARXIV.format('1512.03385')}, as system B",
-    "unet++": f"Zhou et al. 2018, {ARXIV.format('1807.10165')}, as system D",
-    "manet": f"Fan et al. 2020, {DOI.format('10.1109/ACCESS.2020.3025372')}, as system D",
-    "deeplabv3+": f"Chen et al. 2018, {ARXIV.format('1802.02611')}, as system D",
-    "attention_unet": f"Oktay et al. 2018, {ARXIV.format('1804.03999')}, named by system B",
-    "residual_unet": f"Han 2017, {ARXIV.format('1704.07239')}, system G",
-    "cdnn": f"Yuan 2017, {ARXIV.format('1710.04540')}, system I, layers after {ARXIV.format('1703.05165')}",
-    "unet3d": f"Cicek et al. 2016, {ARXIV.format('1606.06650')}, as systems E and J",
-}
-
-SYSTEMS = {
-    "unet": "U-Net on single slices, in system C's layout.",
-    "resnet50_unet": "ResNet-50 encoder with an upsampling head on single slices (system B).",
-    "unet++": "UNet++ on single slices: nested, dense skip connections (system D).",
-    "manet": "MA-Net on single slices: attention by position and across scales (system D).",
-    "deeplabv3+": "DeepLabV3+ on single slices: atrous convolutions at several rates (system D).",
-    "attention_unet": "U-Net whose skip connections are gated by attention (named by system B).",
-    "unet_mse": "U-Net trained with the mean squared error, for tumours picture by picture (system A).",
-    "unet3d": "3D U-Net on blocks of slices around a coarse liver (system E).",
-    "cascade_25d": "A coarse liver, then a residual network that sees neighbouring slices (system G).",
-    "cascade_cdnn": "A coarse liver, a fine liver, then tumours with the liver as a channel (system I).",
-    "cascade_forest": "A cascade whose tumour candidates are judged by a random forest (system H).",
-    "cascade_unfiltered": "The cascade of system H without its random forest, for comparison.",
-    "cascade_superpixels": "Superpixels told apart by a fractal network, then an active contour (system J).",
-    "slice_sorter": "A small classifier of what a slice shows; it outlines nothing (system F).",
-    "majority_vote": "No model of its own: each voxel goes to what most systems of this run say.",
-    "threshold": "A baseline without a network: HU cuts chosen on training patients, one for all.",
-    "threshold_relative": "A baseline without a network: tumours cut relative to each liver's HU.",
-}
+PAPERS = {name: system.paper for name, system in SYSTEMS.items() if system.paper}
+"""Network -> its paper, in Markdown."""
 
 MAX_CARDS = 4
 BASELINE = "threshold"
@@ -216,11 +185,8 @@ def _interval(row: dict) -> Interval | None:
     if any(is_missing(value) for value in values):
         return None
     published = row.get("published_value") if "dice" in str(row.get("published_metric")).lower() else None
-    return Interval(*map(float, values), None if _unusable(published) else float(published))
-
-
-def _unusable(published: object) -> bool:
-    return is_missing(published) or not isinstance(published, (int, float)) or not 0 <= published <= 1
+    is_dice = isinstance(published, (int, float)) and 0 <= published <= 1
+    return Interval(*map(float, values), float(published) if is_dice else None)
 
 
 def _range(numbers: pd.Series) -> str:
@@ -323,7 +289,7 @@ def _details(system: str, rows: pd.DataFrame, models: Sequence[Mapping], manifes
     steps = [step.get("name") for model in models[:1] for step in model.get("steps", ())]
     parameters = _first(rows, "parameters")
     return {
-        "In a sentence": SYSTEMS.get(system),
+        "In a sentence": SYSTEMS[system].sentence if system in SYSTEMS else None,
         "Source": [f"{letter}: {SOURCES[letter]}" for letter in source_letters(rows)],
         "Outlines": list(rows.get("target", ())),
         **({"Steps": steps} if steps else {}),

@@ -64,7 +64,7 @@ class TableView:
 
 
 def table_view(df: pd.DataFrame, file: str = "") -> TableView:
-    """Any table, as it comes: columns keep their order, and of more than MAX_ROWS rows the first are shown."""
+    """Any table, as it comes: columns keep their order; of more than MAX_ROWS rows the first."""
     shown = df if len(df) <= MAX_ROWS else df.head(FIRST_ROWS)
     columns = [[format_cell(column, value) for value in shown[column]] for column in df]
     return TableView(

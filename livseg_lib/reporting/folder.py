@@ -128,8 +128,10 @@ class ReportFolder:
 
     @cached_property
     def not_run(self) -> list[str]:
-        """Notebooks that have parameters for this run but have not finished yet."""
-        return sorted(set(self.names("parameters", "json")) - {each.name for each in self.notebooks})
+        """Titles of the repository's notebooks, two folders up, that have not finished in this run."""
+        finished = {notebook.name for notebook in self.notebooks}
+        files = sorted((self.path.resolve().parents[1] / "notebooks").glob("[0-9]*.ipynb"))
+        return [notebook_story(file)[0] or file.stem for file in files if file.stem not in finished]
 
     @cached_property
     def models(self) -> dict[str, str]:

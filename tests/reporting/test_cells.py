@@ -7,10 +7,20 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+from markupsafe import Markup
 
 from livseg_lib.errors import format_duration
-from livseg_lib.reporting.cells import MAX_ROWS, format_cell, format_text, table_view
-from livseg_lib.reporting.wording import column_title, figure_section
+from livseg_lib.reporting.cells import (
+    FIRST_ROWS,
+    MAX_ROWS,
+    NOT_RECORDED,
+    format_cell,
+    format_text,
+    linked,
+    table_view,
+    told,
+)
+from livseg_lib.reporting.wording import column_title
 
 
 @pytest.mark.parametrize(
@@ -66,9 +76,10 @@ def test_missing_values_have_nothing_to_be_sorted_by(missing):
     assert format_cell("dice", missing).sort == "" != format_cell("dice", 0.0).sort
 
 
-def test_a_long_table_shows_its_beginning_and_says_how_much_there_is():
-    view = table_view(pd.DataFrame({"patient": range(MAX_ROWS + 1), "dice": 0.5}))
-    assert len(view.rows) == MAX_ROWS and view.total == MAX_ROWS + 1
+@pytest.mark.parametrize(("total", "shown"), [(MAX_ROWS, MAX_ROWS), (MAX_ROWS + 1, FIRST_ROWS)])
+def test_a_long_table_shows_its_beginning_and_says_how_much_there_is(total, shown):
+    view = table_view(pd.DataFrame({"patient": range(total), "dice": 0.5}))
+    assert len(view.rows) == shown and view.total == total
     assert view.numeric == [False, True]
 
 
@@ -79,7 +90,12 @@ def test_column_titles():
     assert column_title("") == ""
 
 
-def test_figures_find_their_section():
-    assert figure_section("best_median_worst_unet")[0] == "overlays"
-    assert figure_section("something_else")[0] == "more"
-    assert figure_section("contact_sheet")[1] < figure_section("class_balance")[1]
+def test_facts_that_are_empty_are_said_not_to_be_recorded():
+    missing = [None, [], {}, "", float("nan"), Markup("")]
+    assert [told(value) for value in missing] == [NOT_RECORDED] * len(missing)
+    assert [told(value) for value in (0, ["a", None], Markup("<b>"))] == ["0", "a, –", "<b>"]
+
+
+def test_addresses_become_links_and_all_else_is_escaped():
+    assert linked("see [a](https://x.org/1) <b>") == 'see <a href="https://x.org/1">a</a> &lt;b&gt;'
+    assert linked("[a](javascript:alert)") == "[a](javascript:alert)"

@@ -14,11 +14,11 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from links import broken_links, external_resources
 from PIL import Image
 
 from livseg_lib.errors import InputError
 from livseg_lib.preprocessing.windows import WINDOWS, apply_window
-from livseg_lib.reporting.pages.links import broken_links, external_resources
 from livseg_lib.reporting.patient_page import (
     MAX_SIDE_PIXELS,
     MAX_TRIANGLES,

@@ -9,7 +9,7 @@ import pytest
 from livseg_lib.errors import InputError
 from livseg_lib.evaluation.inflation import inflation_table
 from livseg_lib.labels import TUMOR
-from livseg_lib.reporting.pages.systems import headline_cards, is_by_patient
+from livseg_lib.reporting.cards import headline_cards, is_by_patient
 from livseg_lib.sampling.splits import audit_protocols, deal_protocols, mark_positives
 from livseg_lib.studies.split_audit import (
     Copyist,

@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from livseg_lib.reporting.pages.systems import cohort_sentence, headline_cards, systems_view
+from livseg_lib.reporting.cards import cohort_sentence, headline_cards, systems_view
 from livseg_lib.reporting.studies.sorting import (
     PatientStrip,
     confusion_matrices,

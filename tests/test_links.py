@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import pytest
-
-from livseg_lib.reporting.pages.links import broken_links, external_resources
+from links import broken_links, external_resources
 
 
 def page(tmp_path, body: str):

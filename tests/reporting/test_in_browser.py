@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from livseg_lib.reporting.pages.page import write_report
 from livseg_lib.reporting.patient_page import PatientView, write_patient_page
+from livseg_lib.reporting.report import write_report
 from livseg_lib.tables import update_systems_table, write_table
 
 SHAPE, SPACING = (30, 120, 150), (4.0, 1.0, 1.0)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import nbformat
 import pytest
+from links import external_resources
 
 from livseg_lib.errors import InputError
-from livseg_lib.reporting.pages.links import external_resources
-from livseg_lib.reporting.pages.notebooks import notebook_title, notebook_to_html
+from livseg_lib.reporting.folder import notebook_story, notebook_to_html
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
@@ -41,10 +41,23 @@ def test_the_page_loads_nothing_and_keeps_everything(executed):
     assert sorted(f.name for f in executed.parent.iterdir()) == ["03_train_unet.html", "03_train_unet.ipynb"]
 
 
-def test_the_title_is_the_first_heading(executed, tmp_path):
-    assert notebook_title(executed) == "A net *learns*"
-    nbformat.write(nbformat.v4.new_notebook(), tmp_path / "empty.ipynb")
-    assert notebook_title(tmp_path / "empty.ipynb") == ""
+@pytest.mark.parametrize(
+    ("texts", "story"),
+    [
+        (
+            ["intro\n\n## A net *learns*\n\n**Purpose.** See [it](x.md) `learn`.\n\n# Later"],
+            ("A net learns", "See it learn."),
+        ),
+        (["# One", "**Purpose.** Two."], ("One", "Two.")),
+        (["no heading"], ("", "")),
+        ([], ("", "")),
+    ],
+)
+def test_a_notebook_tells_its_title_and_purpose_without_markdown(tmp_path, texts, story):
+    cells = [nbformat.v4.new_code_cell("# Purpose. No"), *map(nbformat.v4.new_markdown_cell, texts)]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "one.ipynb")
+    assert notebook_story(tmp_path / "one.ipynb") == story
+    assert notebook_story(tmp_path / "none.ipynb") == ("", "")
 
 
 @pytest.mark.parametrize("content", ["", "not json", "[]", "{}"])

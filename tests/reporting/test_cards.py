@@ -1,0 +1,293 @@
+"""Model and data cards: what is known stands there, what is not is said to be missing."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+from links import broken_links, external_resources
+
+from livseg_lib.models import MODELS
+from livseg_lib.reporting.cards import (
+    cohort_sentence,
+    headline_cards,
+    in_readers_order,
+    network_page,
+    write_cards,
+)
+from livseg_lib.reporting.cells import NOT_RECORDED
+from livseg_lib.reporting.folder import ReportFolder
+from livseg_lib.reporting.report import write_report
+from livseg_lib.reporting.wording import DATASETS
+from livseg_lib.systems import SYSTEMS
+from livseg_lib.tables import update_systems_table, write_table
+
+HOSTILE = "<script>alert('x')</script>"
+MANIFEST = {"dataset": "phantom", "seed": 7, "git_revision": "abc123", "device": "CPU", "n_cases": 5}
+MANIFEST |= {"packages": {"keras": "3.15.0", "numpy": "2"}, "data_checksum": "feed"}
+
+
+def system_row(name: str, target: str, dice: float) -> dict:
+    row = {"system": name, "source": "G", "target": target, "split_by": "patient", "dice_per_case": dice}
+    row |= {"dice_per_case_low": dice - 0.1, "dice_per_case_high": dice + 0.1, "n_train_patients": 18}
+    return row | {
+        "n_test_patients": 8,
+        "published_metric": "dice",
+        "published_value": 0.67,
+        "parameters": 5e5,
+    }
+
+
+MODEL = {
+    "system": "unet",
+    "architecture": "unet",
+    "options": {"filters": 16},
+    "thresholds": {"liver": 0.6, "tumor": 0.4},
+    "recipe": {
+        "windows": ["liver", "liver_wide"],
+        "size": 128,
+        "noise_filter": "none",
+        "voxel_size_mm": None,
+    },
+    "training": {"n_train_patients": 18, "slices_seen": 3400, "loss": "bce_dice"},
+    "weights_sha256": "2f90",
+}
+
+
+def tables() -> dict[str, pd.DataFrame]:
+    systems = pd.DataFrame([system_row("unet", "liver", 0.9), system_row("unet", "tumor", 0.5)])
+    lits = pd.DataFrame(
+        {"system": ["unet", "unet", "x"], "structure": ["liver", "tumor", "liver"], "voe": [0.1, 0.5, 0.9]}
+    )
+    groups = pd.DataFrame({"system": ["unet"], "factor": ["site"], "group": ["A"], "mean": [0.4321]})
+    return {"systems": systems, "lits_scores": lits, "groups": groups}
+
+
+def write(folder, tables: dict, models: dict = {}, manifest: dict = MANIFEST) -> dict[str, str]:  # noqa: B006
+    """Cards of a folder with these tables and models; name -> the words of the card."""
+    for name, table in tables.items():
+        write_table(table, folder / "tables" / f"{name}.csv")
+    for place, model in models.items():
+        (folder / "models" / place).mkdir(parents=True)
+        (folder / "models" / place / "model.json").write_text(json.dumps(model))
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    write_cards(ReportFolder(folder))
+    return {file.stem: words(file) for file in (folder / "cards").glob("*.html")}
+
+
+def words(page) -> str:
+    text = re.sub(r"<(style|script)>.*?</\1>|<[^>]+>", " ", page.read_text(), flags=re.S)
+    return " ".join(html.unescape(text).replace("\u202f", " ").split())
+
+
+def test_a_model_card_says_what_the_files_know(tmp_path):
+    card = write(tmp_path, tables(), {"unet": MODEL})["unet"]
+    for expected in (
+        SYSTEMS["unet"].sentence,
+        "G: 2.5D residual U-Net",
+        "filters: 16",
+        "windows: liver, liver_wide, size: 128",
+        "thresholds: liver: 0.6, tumor: 0.4",
+        "SHA-256 of its weights: 2f90",
+        "arXiv:1505.04597",
+        "Patients 18",
+        "Slices seen: 3400",
+        "Random seed 7",
+        "abc123",
+        "keras: 3.15.0",
+        "Not for clinical use",
+        "0.500",
+        "0.432",
+        "synthetic phantoms",
+        "8 test patients",
+        "Calibration of its probabilities: missing, as notebook 25_check_scores has not been run.",
+    ):
+        assert expected in card, expected
+    assert "noise_filter" not in card and "0.900" not in card.split("As the LiTS")[1]  # another system's row
+
+
+def test_what_is_not_there_is_said_to_be_missing(tmp_path):
+    bare = pd.DataFrame({"system": ["newcomer"]})
+    other = pd.DataFrame({"system": ["x"], "ece": [0.1]})
+    card = write(tmp_path, {"systems": bare, "calibration": other}, manifest={"dataset": ""})["newcomer"]
+    assert card.count(NOT_RECORDED) >= 10 and "nan" not in card.lower().split() and "None" not in card
+    assert "25_check_scores has nothing on this system" in card
+
+
+def test_a_cascade_names_its_steps_and_the_weights_of_each_part(tmp_path):
+    cascade = {"system": "unet", "steps": [{"name": "coarse liver"}, {"name": "fine liver"}]}
+    cascade |= {"training": {"n_train_patients": 18, "parts": {"coarse_liver": {"epochs": 4}}}}
+    part = MODEL | {"system": "coarse_liver", "architecture": "cdnn"}
+    card = write(tmp_path, tables(), {"unet": cascade, "unet/coarse_liver": part})["unet"]
+    assert "Steps coarse liver, fine liver" in card and "Network coarse_liver" in card
+    assert "Budget coarse_liver Epochs: 4" in card and "arXiv:1710.04540" in card
+
+
+@pytest.mark.parametrize("split_by", ["slice", "patient"])
+def test_a_split_by_slice_is_a_limit(tmp_path, split_by):
+    rows = pd.DataFrame([system_row("unet", "tumor", 0.9) | {"split_by": split_by}])
+    assert ("patients lie on both sides" in write(tmp_path, {"systems": rows})["unet"]) == (
+        split_by == "slice"
+    )
+
+
+def test_a_data_card_counts_what_the_tables_hold(tmp_path):
+    cases = pd.DataFrame(
+        {
+            "case": ["a", "b", "c"],
+            "patient": ["1", "1", "2"],
+            "shape": ["(51, 512, 512)", "(60, 448, 512)", "(70, 512, 512)"],
+            "spacing_mm": ["(4.5, 0.7, 0.7)", "(5.0, 0.8, 0.8)", "(nan, nan, nan)"],
+            "hu_low": [-1024, -1000, 0],
+            "hu_high": [700, 1500, 255],
+            "tumor_voxels": [0, 12, 30],
+            "n_tumors": [0, 2, np.nan],
+            "liver_ml": [1500.0, 1200.5, np.nan],
+        }
+    )
+    found = {"case": ["a", "b", "c"], "severity": ["ok", "warning", "error"], "message": ["", "odd", "cut"]}
+    card = write(tmp_path, tables() | {"cases": cases, "findings": pd.DataFrame(found)})["data"]
+    for expected in (
+        "Patients 2 ",
+        "Cases 5 ",
+        "Slices a case 51 to 70",
+        "Rows and columns 448 to 512",
+        "Slice distance 4.5 to 5 mm",
+        "Pixel side 0.7 to 0.8 mm",
+        "HU, lowest to highest −1 024 to 1 500",
+        "Cases with tumours 2 of 3",
+        "Tumours a case 0 to 2",
+        "Excluded: 1 cases. Kept with a warning: 1.",
+        "odd",
+        "Apache-2.0",
+        "synthetic phantoms",
+    ):
+        assert expected in card, expected
+
+
+@pytest.mark.parametrize("dataset", [*DATASETS, "unheard of", ""])
+def test_every_data_set_that_can_be_read_has_an_origin(tmp_path, dataset):
+    card = write(tmp_path, {"systems": tables()["systems"]}, manifest={"dataset": dataset})["data"]
+    assert "nan" not in card.lower().split() and ("synthetic" in card) == (dataset == "phantom")
+    known = [part.split("How ")[0] for part in card.split("Why it was made")[1:]]
+    assert (NOT_RECORDED in known[0].split("What is in it")[0]) == (dataset not in DATASETS)
+    assert (NOT_RECORDED in card.split("Licence")[1].split("Upkeep")[0]) == (dataset not in DATASETS)
+
+
+@pytest.fixture
+def report(tmp_path):
+    folder = tmp_path / "phantom-quick"
+    rows = [
+        system_row("unet", "tumor", 0.5),
+        system_row("unet++", "tumor", 0.4),
+        system_row("vote", "tumor", 0.6),
+    ]
+    update_systems_table(folder / "tables" / "systems.csv", rows)
+    write_table(tables()["lits_scores"], folder / "tables" / "lits_scores.csv")
+    write_table(pd.DataFrame({"split": ["test"], "patients": [8]}), folder / "tables" / "splits_summary.csv")
+    (folder / "models" / "unet").mkdir(parents=True)
+    (folder / "models" / "unet" / "model.json").write_text(json.dumps(MODEL | {"options": {"note": HOSTILE}}))
+    (folder / "manifest.json").write_text(json.dumps(MANIFEST))
+    return folder
+
+
+def test_cards_are_written_with_the_report_and_linked_from_it(report):
+    page = write_report(report)
+    assert sorted(file.name for file in (report / "cards").glob("*.html")) == [
+        "data.html",
+        "unet++.html",
+        "unet.html",
+        "vote.html",
+    ]
+    text = page.read_text()
+    assert '<a href="cards/unet%2B%2B.html">unet++</a>' in text and 'href="cards/data.html"' in text
+    assert text.index(">vote<") < text.index(">unet<") < text.index(">unet++<")  # best tumour Dice first
+    for file in (page, *(report / "cards").glob("*.html")):
+        assert broken_links(file) == [] and external_resources(file) == []
+
+
+def test_cards_escape_and_stay_the_same(report):
+    links = write_cards(ReportFolder(report))
+    card = (report / "cards" / "unet.html").read_text()
+    assert links == {"unet": "cards/unet.html", "unet++": "cards/unet%2B%2B.html", "vote": "cards/vote.html"}
+    assert HOSTILE not in card and "&lt;script&gt;" in card and card.count("<script>") == 1
+    write_cards(ReportFolder(report))
+    assert (report / "cards" / "unet.html").read_text() == card
+
+
+def test_no_systems_no_cards(tmp_path):
+    assert write_cards(ReportFolder(tmp_path)) == {} and not list(tmp_path.iterdir())
+
+
+def system(name: str, dice: float, **values) -> dict:
+    return system_row(name, "tumor", dice) | {"n_train_patients": 9, "n_test_patients": 4} | values
+
+
+def test_cards_leave_out_rows_that_leak_or_are_undefined():
+    rows = [system("unet", 0.7), system("leaky", 0.9, split_by="slice"), system("broken", np.nan)]
+    cards = headline_cards(pd.DataFrame(rows))
+    assert [(c.value, c.foot) for c in cards] == [("0.700", "unet, 4 test patients")]
+
+
+def test_many_systems_give_one_card_a_target_that_says_it_was_chosen():
+    rows = [system(f"net{k}", 0.5 + k / 100) for k in range(6)]
+    cards = headline_cards(pd.DataFrame(rows))
+    assert [(c.value, c.foot) for c in cards] == [("0.550", "net5, 4 test patients, highest of 6")]
+
+
+@pytest.mark.parametrize(
+    ("n_networks", "foot"),
+    [
+        (1, "net0, 4 test patients, without a network 0.300"),
+        (2, "net1, 4 test patients, highest of 2; without a network 0.300"),
+    ],
+)
+def test_a_card_says_what_was_reached_without_a_network(n_networks, foot):
+    names = [*(f"threshold_{k}" for k in range(5)), *(f"net{k}" for k in range(n_networks))]
+    scores = [0.3] * 5 + [0.5 + k / 100 for k in range(n_networks)]
+    (card,) = headline_cards(pd.DataFrame(map(system, names, scores)))
+    assert card.foot == foot
+
+
+def test_cohort_sentence():
+    table = pd.DataFrame([system("a", 0.5), system("b", 0.5, n_test_patients=6)])
+    assert cohort_sentence(table) == "2 systems, trained on 9 patients and tested on 4 to 6 others."
+    one = pd.DataFrame([system("a", 0.5), system("a", 0.9, target="liver")])  # a row a target
+    assert cohort_sentence(one) == "1 system, trained on 9 patients and tested on 4 others."
+    assert cohort_sentence(pd.DataFrame({"system": ["a"]})) == ""
+
+
+def test_systems_stand_with_the_best_tumour_dice_first_and_flattered_rows_last():
+    rows = [
+        system("liverish", 0.95, target="liver"),
+        system("low", 0.2),
+        system("leaky", 0.99, split_by="slice"),
+        system("undefined", np.nan),
+        system("high", 0.8),
+        system("sorter", np.nan, target="slices"),
+    ]
+    ordered = in_readers_order(pd.DataFrame(rows))["system"].tolist()
+    assert ordered == ["high", "low", "undefined", "leaky", "liverish", "sorter"]
+    assert in_readers_order(pd.DataFrame({"system": ["a"]}))["system"].tolist() == ["a"]
+
+
+def test_rows_of_the_audit_are_never_a_headline():
+    rows = pd.DataFrame(
+        [system("unet", 0.7), system("unet_audit", 0.99, split_by="patient (audit)", n_test_patients=5)]
+    )
+    assert [card.foot for card in headline_cards(rows)] == ["unet, 4 test patients"]
+    assert "tested on 4 others" in cohort_sentence(rows)
+
+
+def test_every_network_has_its_paper_and_its_row():
+    rows = [(name, "64 x 64 x 64 x 3", 1_940_000, 1.24, 8.6) for name in MODELS]
+    table = pd.DataFrame(rows, columns=["network", "input", "parameters", "gflops", "milliseconds_an_input"])
+    page = network_page({"Small": table}, "CPU & more")
+    assert "## Small" in page and "CPU & more" in page and "not for clinical use" in page
+    for name in MODELS:
+        assert f"| {name} | 64 x 64 x 64 x 3 | 1.94 M | 1.2 | 9 |" in page
+        assert f"**{name}**" in page
