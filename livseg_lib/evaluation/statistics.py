@@ -182,6 +182,22 @@ def verdict(rows: pd.DataFrame | pd.Series) -> pd.Series | int:
     return side * (rows.p_holm < SIGNIFICANT)
 
 
+def verdict_in_words(rows: pd.DataFrame) -> str:
+    """The differences that are shown, such as "a minus b +0.12 (+0.05 to +0.20, p 0.012)", or that none is.
+
+    `rows` as of `verdict`, with first, second, difference and smallest_p_holm. Where no p could have been low
+    enough with so few patients, it says so: that is no sign that things are equal.
+    """
+    found = [
+        f"{row.first} minus {row.second} {row.difference:+.2g} ({row.difference_low:+.2g} to "
+        f"{row.difference_high:+.2g}, p {row.p_holm:.2g})"
+        for row in rows[verdict(rows) != 0].itertuples()
+    ]
+    could = (rows.smallest_p_holm < SIGNIFICANT).any()
+    few = "" if could else " (with so few patients none could have been)"
+    return "; ".join(found) or f"none of {len(rows)} differences is shown{few}"
+
+
 def patient_scores(
     rows: pd.DataFrame, value: str = "dice", between: str = "system", unit: str = "patient"
 ) -> pd.DataFrame:

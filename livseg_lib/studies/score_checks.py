@@ -1,15 +1,11 @@
-"""Whether scores can be trusted: thresholds, calibration, groups.
+"""Whether scores can be trusted: what a network's probabilities are worth, thresholds, FROC, and D's metrics.
 
-Loss, pixel accuracy, Jaccard, precision and recall over all pixels of a set of slices (system D).
+Each network is asked once about all validation and test patients, and only counts are kept. Pictures and
+truths are those that extraction stored.
 
-Pixels of all slices are counted together before any score is formed, as a training loop does that prints
-one number an epoch: a large liver weighs more than a small one, and easy pixels of the background carry
-the pixel accuracy. Scores of patients stand in patients.csv; these are here to be set beside D's.
-
-What a network's probabilities are worth: each is asked once about all validation and test patients, and
-only counts are kept. Pictures and truths are those that extraction stored.
-
-Tables of what `score_checks` has found: calibration, FROC, and where chosen thresholds land.
+D's metrics are loss, pixel accuracy, Jaccard, precision and recall over all pixels of a set of slices
+together, as a training loop prints one number an epoch: a large liver weighs more than a small one, and easy
+pixels of the background carry the pixel accuracy. Scores of patients stand in patients.csv.
 """
 
 from __future__ import annotations
@@ -38,16 +34,13 @@ from livseg_lib.evaluation.probabilities import (
     THRESHOLDS,
     ProbabilityHistogram,
     calibration_region,
-    calibration_scores,
     dice_by_threshold,
     is_predicted,
-    reliability_curve,
 )
-from livseg_lib.evaluation.statistics import bootstrap_interval, holm, sign_flip_test
+from livseg_lib.evaluation.statistics import holm, mean_with_interval, sign_flip_test
 from livseg_lib.inference.predict import predict_stack, stored_labels, stored_pictures
 from livseg_lib.labels import structure_mask
 from livseg_lib.preprocessing.recipe import Recipe, prepare_labels
-from livseg_lib.reporting.studies.calibration import Reliability
 from livseg_lib.runs import RunFolders
 from livseg_lib.sampling.batches import SliceBatches
 from livseg_lib.systems import SYSTEMS, published_rows
@@ -56,13 +49,13 @@ from livseg_lib.training.losses import get_loss
 from livseg_lib.training.model_folder import TrainedModel
 from livseg_lib.volumes import load_prediction
 
-SCORES = {
+PIXEL_SCORES = {
     "pixel_accuracy": masks.pixel_accuracy,
     "iou": masks.jaccard,
     "precision": masks.precision,
     "recall": masks.recall,
 }
-METRICS = ("loss", *SCORES)
+METRICS = ("loss", *PIXEL_SCORES)
 """In the order of D's table."""
 
 SETS = {"train": "training set", "validation": "validation set"}
@@ -98,16 +91,12 @@ def pooled_scores(trained: TrainedModel, batches: SliceBatches) -> pd.DataFrame:
         counts.append(overlap_counts(predicted, truth >= 0.5, axis=(0, 1, 2)))
     pooled = OverlapCounts(*np.sum(counts, axis=0))  # (4, K)
     mean_loss = float(np.average(losses, weights=sizes))
-    return _rows(trained.structures, pooled).assign(n_slices=sum(sizes), loss=mean_loss)
-
-
-def _rows(structures: tuple[str, ...], pooled: OverlapCounts) -> pd.DataFrame:
-    """Scores of each channel and, of several, of all their pixels together."""
-    names = list(structures)
-    if len(structures) > 1:
+    names = list(trained.structures)
+    if len(names) > 1:
         names.append(TOGETHER)
         pooled = OverlapCounts(*(np.append(count, count.sum()) for count in pooled))
-    return pd.DataFrame({"structure": names} | {name: score(pooled) for name, score in SCORES.items()})
+    scores = {name: score(pooled) for name, score in PIXEL_SCORES.items()}
+    return pd.DataFrame({"structure": names} | scores).assign(n_slices=sum(sizes), loss=mean_loss)
 
 
 def published_scores() -> pd.DataFrame:
@@ -243,35 +232,6 @@ def outlined_tumors(
     return found
 
 
-def calibration_table(networks: Iterable[CheckedNetwork], seed: int) -> pd.DataFrame:
-    """A row a system, structure and region of the test patients: `calibration_scores`."""
-    return pd.DataFrame(
-        [
-            {"system": network.system, "structure": structure, "region": region}
-            | calibration_scores(network.of_split("test", structure, region), seed)
-            for network in networks
-            for structure in network.thresholds
-            for region in REGIONS
-        ]
-    )
-
-
-def reliabilities(
-    networks: Iterable[CheckedNetwork], calibration: pd.DataFrame, structure: str
-) -> dict[str, Reliability]:
-    """System -> what a reliability diagram shows of it, near the structure; `calibration`: the table."""
-    rows = calibration[(calibration.structure == structure) & (calibration.region == "near")]
-    errors = rows.set_index("system")[["ece", "ece_low", "ece_high"]]
-    found = {}
-    for network in networks:
-        if structure in network.thresholds:
-            patients = network.of_split("test", structure, "near")
-            together = reliability_curve(sum(patients, start=ProbabilityHistogram()))
-            curves = [reliability_curve(each) for each in patients]
-            found[network.system] = Reliability(together, curves, tuple(errors.loc[network.system]))
-    return found
-
-
 def froc_table(
     networks: Iterable[CheckedNetwork], others: Mapping[str, Mapping[str, Candidates]], seed: int
 ) -> pd.DataFrame:
@@ -279,32 +239,23 @@ def froc_table(
 
     Columns: system, n_patients, n_tumors, froc_score and recall_at_1 (at one false positive a patient) with
     their 95 % bootstrap intervals over patients, highest_recall (of all candidates), and where the system's
-    own outlines lie: recall and false_positives a patient.
+    own outlines lie: recall and false_positives a patient. A system that looked for no tumour has no row.
     """
-    rows = [_froc_row(network.system, network.candidates, network.outlined, seed) for network in networks]
-    rows += [_froc_row(system, None, outlined, seed) for system, outlined in others.items()]
-    return pd.DataFrame([row for row in rows if row])
-
-
-def _froc_row(
-    system: str, candidates: Mapping[str, Candidates] | None, outlined: Mapping[str, Candidates], seed: int
-) -> dict:
-    """Empty where no tumour was looked for."""
-    if not outlined:
-        return {}
-    own = list(outlined.values())
-    row = {"system": system, "n_patients": len(own), "n_tumors": sum(each.n_tumors for each in own)}
-    for name, rates in {"froc_score": FALSE_POSITIVE_RATES, "recall_at_1": (1,)}.items():
-        known = list(candidates.values()) if candidates else None
-        found = recall_with_interval(known, rates, seed) if known else [np.nan] * 3
-        row |= dict(zip((name, f"{name}_low", f"{name}_high"), found, strict=True))
-    every = recall_at(list(candidates.values()), [np.inf])[0] if candidates else np.nan
-    false_positives = sum(len(each.false_positives) for each in own) / len(own)
-    return row | {
-        "highest_recall": every,
-        "recall": recall_at(own, [np.inf])[0],
-        "false_positives": false_positives,
-    }
+    asked = [(network.system, list(network.candidates.values()), network.outlined) for network in networks]
+    rows = []
+    for system, candidates, outlined in [*asked, *((name, [], found) for name, found in others.items())]:
+        if not outlined:
+            continue
+        own = list(outlined.values())
+        row = {"system": system, "n_patients": len(own), "n_tumors": sum(each.n_tumors for each in own)}
+        for name, rates in {"froc_score": FALSE_POSITIVE_RATES, "recall_at_1": (1,)}.items():
+            found = recall_with_interval(candidates, rates, seed) if candidates else [np.nan] * 3
+            row |= dict(zip((name, f"{name}_low", f"{name}_high"), found, strict=True))
+        row["highest_recall"] = recall_at(candidates, [np.inf])[0] if candidates else np.nan
+        row["recall"] = recall_at(own, [np.inf])[0]
+        row["false_positives"] = sum(len(each.false_positives) for each in own) / len(own)
+        rows.append(row)
+    return pd.DataFrame(rows)
 
 
 def threshold_table(networks: Iterable[CheckedNetwork], seed: int) -> pd.DataFrame:
@@ -315,37 +266,21 @@ def threshold_table(networks: Iterable[CheckedNetwork], seed: int) -> pd.DataFra
     bootstrap interval over patients, its p (signs flipped) and p_holm (corrected for the number of a
     structure's systems). regret: what hindsight would have added.
     """
-    rows = [
-        _threshold_row(network, structure, threshold, seed)
-        for network in networks
-        for structure, threshold in network.thresholds.items()
-    ]
+    rows = []
+    for network in networks:
+        for structure, threshold in network.thresholds.items():
+            grid = (threshold, 0.5, *THRESHOLDS)
+            validation, each = (
+                np.array([dice_by_threshold(patient, grid) for patient in network.of_split(split, structure)])
+                for split in ("validation", "test")
+            )
+            test = each.mean(axis=0)
+            best = int(test.argmax())  # of equals the first, which is the chosen one
+            gains = each[:, 0] - each[:, 1]
+            row = {"system": network.system, "structure": structure, "threshold": threshold}
+            row |= {"dice_validation": validation[:, 0].mean(), "dice_test": test[0], "dice_at_half": test[1]}
+            row |= mean_with_interval("gain", gains, range(len(gains)), seed=seed)
+            row |= {"p": sign_flip_test(gains, seed=seed), "hindsight_threshold": grid[best]}
+            rows.append(row | {"dice_hindsight": test[best], "regret": test[best] - test[0]})
     table = pd.DataFrame(rows)
     return table.assign(p_holm=table.groupby("structure").p.transform(holm)) if rows else table
-
-
-def _threshold_row(network: CheckedNetwork, structure: str, threshold: float, seed: int) -> dict:
-    grid = (threshold, 0.5, *THRESHOLDS)
-    patients = {
-        split: np.array([dice_by_threshold(each, grid) for each in network.of_split(split, structure)])
-        for split in ("validation", "test")
-    }
-    test = patients["test"].mean(axis=0)
-    best = int(test.argmax())  # of equals the first, which is the chosen one
-    gains = patients["test"][:, 0] - patients["test"][:, 1]
-    low, high = bootstrap_interval(gains, seed=seed)
-    return {
-        "system": network.system,
-        "structure": structure,
-        "threshold": threshold,
-        "dice_validation": patients["validation"][:, 0].mean(),
-        "dice_test": test[0],
-        "dice_at_half": test[1],
-        "gain": test[0] - test[1],
-        "gain_low": low,
-        "gain_high": high,
-        "p": sign_flip_test(gains[~np.isnan(gains)], seed=seed),
-        "hindsight_threshold": grid[best],
-        "dice_hindsight": test[best],
-        "regret": test[best] - test[0],
-    }

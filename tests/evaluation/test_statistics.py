@@ -37,6 +37,7 @@ from livseg_lib.evaluation.statistics import (
     smallest_p,
     summarize,
     verdict,
+    verdict_in_words,
 )
 
 
@@ -352,6 +353,20 @@ def test_a_difference_is_shown_by_corrected_p_and_interval(p_holm, low, high, sh
     assert verdict(table.iloc[0]) == shown and verdict(table).tolist() == [shown, shown]
     assert verdict(table.astype(object)).tolist() == [shown, shown]
     assert verdict(next(table.itertuples())) == shown
+
+
+def test_a_verdict_in_words_names_what_is_shown_and_when_nothing_could_have_been():
+    scores = patient_scores(rows(a=[0.9] * 8, b=[0.5, 0.6] * 4, c=[0.55, 0.56] * 4))
+    table = compare_pairs(scores, [("a", "b"), ("b", "c"), ("c", "a")])
+    assert verdict(table).tolist() == [1, 0, -1]
+    words = verdict_in_words(table)
+    assert words.startswith("a minus b +0.35 (+0.") and "; c minus a -0.34 (-0." in words
+    assert "p 0.023)" in words and "b minus c" not in words
+    assert verdict_in_words(table[1:2]) == "none of 1 differences is shown"
+    few = compare_pairs(scores[:3], [("a", "b")])
+    assert (
+        verdict_in_words(few) == "none of 1 differences is shown (with so few patients none could have been)"
+    )
 
 
 def test_no_pairs_make_an_empty_table_of_which_nothing_is_shown():
