@@ -1,13 +1,4 @@
-"""Pictures of slices with outlines.
-
-Pictures of slices: cases at a glance, steps of preprocessing, outlines of truth and prediction.
-
-One tumour as one picture: near enough to judge whether a reader could have seen it.
-
-What was outlined in a scan that has no truth: the slice that shows most of it, whole and enlarged.
-
-A predicted patient as one picture: the slice that shows most of a structure.
-"""
+"""Pictures of slices: outlines of truth and prediction, heat over them, many side by side."""
 
 from __future__ import annotations
 
@@ -69,28 +60,26 @@ def tiles(
     `limits` are those of heat: from 0 dark to bright, from below 0 purple to orange. `bar` is the label of
     their colour bar, None for none. `keys` are further entries of the legend.
     """
-    columns = columns or min(len(pictures), min(8, max(4, math.ceil(math.sqrt(1.5 * len(pictures))))))
+    columns = columns or min(len(pictures), 8, max(4, math.ceil(math.sqrt(1.5 * len(pictures)))))
     fig, axes = grid_of_tiles(len(pictures), max(1, columns), footer=0.4)
     colour_map = "PuOr_r" if limits[0] < 0 else "inferno"
     shown: dict[str, Artist] = {}
     for ax, tile in zip(axes, pictures, strict=True):
-        if tile.picture.dtype.kind == "f":
-            ax.imshow(tile.picture, cmap=colour_map)
-            ax.set_axis_off()
-        else:
-            _show(ax, tile.picture, "")
-        if tile.heat is not None and tile.heat.ndim == 3:
-            ax.imshow(tile.heat)
-        elif tile.heat is not None:
+        scale = {"cmap": colour_map} if tile.picture.dtype.kind == "f" else {"vmin": 0, "vmax": 255}
+        ax.imshow(tile.picture, interpolation="bilinear" if "vmax" in scale else None, **scale)
+        if tile.heat is not None:
             share = np.abs(np.nan_to_num(tile.heat)) / max(np.abs(limits))
             opacity = np.clip(1.4 * share, 0, 0.7) if limits[0] >= 0 else 0.7 * np.sqrt(np.clip(share, 0, 1))
-            ax.imshow(tile.heat, cmap=colour_map, vmin=limits[0], vmax=limits[1], alpha=opacity)
+            heat = {"cmap": colour_map, "vmin": limits[0], "vmax": limits[1], "alpha": opacity}
+            ax.imshow(tile.heat, **(heat if tile.heat.ndim == 2 else {}))
         for labels, line in ((tile.truth, SOLID), (tile.prediction, DASHED)):
             if labels is not None:
                 draw_outlines(ax, labels, line)
-        ax.set_title(tile.title, fontsize=9 if columns <= 6 else 8)
         if tile.around is not None:
             zoom(ax, tile.around)
+        words = [text if len(text) <= 40 else f"{text[:39]}…" for text in tile.title.split("\n")]
+        ax.set_title("\n".join(words), fontsize=9 if columns <= 6 else 8)
+        ax.set_axis_off()
         shown |= {key.get_label(): key for key in overlay_keys(tile.truth, tile.prediction)}
     if bar is not None:
         scale = ScalarMappable(Normalize(*limits), colour_map)
@@ -99,44 +88,24 @@ def tiles(
     return fig
 
 
-class PatientSlice(NamedTuple):
-    """One column of `best_median_worst`: a slice of one patient with truth and prediction."""
-
-    rank: str
-    """Heading of the column, such as "best"."""
-    patient: str
-    grey: np.ndarray
-    """uint8 (H, W)."""
-    reference: np.ndarray
-    """Labels 0/1/2, (H, W)."""
-    prediction: np.ndarray
-    """Labels 0/1/2, (H, W)."""
-    dice: float
-    """Of the whole patient, not of this slice; NaN where undefined."""
-
-
-@styled
 def contact_sheet(pictures: Sequence[tuple[np.ndarray, np.ndarray | None, str]]) -> Figure:
     """Cases at a glance: (grey uint8 (H, W), labels 0/1/2 or None, title) with outlined truth."""
-    columns = min(8, max(4, math.ceil(math.sqrt(1.5 * len(pictures)))))
-    columns = min(columns, max(1, len(pictures)))
-    fig, axes = grid_of_tiles(len(pictures), columns, footer=0.35)
-    for ax, (grey, labels, title) in zip(axes, pictures, strict=True):
-        _show(ax, grey, title)
-        if labels is not None:
-            draw_outlines(ax, labels, SOLID)
-    shown = {s for _, labels, _ in pictures if labels is not None for s in _structures_in(labels)}
-    legend(fig, [_key(structure, SOLID, "") for structure in STRUCTURES if structure in shown])
-    return fig
+    return tiles([Tile(grey, title, labels) for grey, labels, title in pictures])
 
 
-@styled
-def preprocessing_steps(steps: Mapping[str, np.ndarray]) -> Figure:
-    """What each step does to one slice, in order: name -> uint8 (H, W) or RGB (H, W, 3)."""
-    fig, axes = grid_of_tiles(len(steps), min(3, max(1, len(steps))))
-    for number, (ax, (name, picture)) in enumerate(zip(axes, steps.items(), strict=True), start=1):
-        _show(ax, picture, f"{number}  {name}")
-    return fig
+def cascade_stages(grey: np.ndarray, reference: np.ndarray | None, found: Mapping[str, np.ndarray]) -> Figure:
+    """A tile a step, enlarged around the liver: truth solid, what is found so far dashed.
+
+    `grey` uint8 (H, W); `reference` labels 0/1/2 (H, W) or None; `found` name -> labels 0/1/2 (H, W).
+    """
+    around = np.any([labels for labels in (reference, *found.values()) if labels is not None], axis=0)
+    return tiles(
+        [
+            Tile(grey, f"{number}  {name}", reference, labels, around=around)
+            for number, (name, labels) in enumerate(found.items(), start=1)
+        ],
+        columns=min(4, max(1, len(found))),
+    )
 
 
 def overlay(
@@ -150,7 +119,8 @@ def overlay(
 
     `grey` is uint8 (H, W); both label arrays are 0/1/2, (H, W), or None where there is none.
     """
-    _show(ax, grey, "")
+    ax.imshow(grey, vmin=0, vmax=255, interpolation="bilinear")
+    ax.set_axis_off()
     for labels, line in ((reference, SOLID), (prediction, DASHED)):
         if labels is not None:
             draw_outlines(ax, labels, line)
@@ -159,20 +129,26 @@ def overlay(
     return ax
 
 
-@styled
-def best_median_worst(patients: Sequence[PatientSlice]) -> Figure:
-    """One column a patient: the whole slice above, the outlined region enlarged below."""
-    fig = new_figure(WIDTH, 2 * WIDTH / max(3, len(patients)) + 0.8)
-    axes = fig.subplots(2, len(patients), squeeze=False)
-    for (top, bottom), case in zip(axes.T, patients, strict=True):
-        for ax in (top, bottom):
-            overlay(case.grey, case.reference, case.prediction, ax, legend=False)
-        dice = format_number("dice", case.dice)
-        top.set_title(f"{case.rank.capitalize()}: {case.patient}\nDice {dice}")
-        zoom(bottom, case.reference, case.prediction)
-    keys = {key.get_label(): key for p in patients for key in overlay_keys(p.reference, p.prediction)}
-    legend(fig, list(keys.values()))
-    return fig
+def best_median_worst(
+    dice: pd.Series, structure: str, cases: Mapping[str, Case], predictions: Path, recipe: Recipe
+) -> Figure:
+    """The cases with the best, the median and the worst Dice: a slice of each, and below it enlarged.
+
+    `dice` by the name of the case, NaN where undefined. Shown is the slice with most of `structure` in the
+    truth, or else in the prediction, or else with most liver, in the recipe's first window.
+    """
+    chosen = []
+    for rank, name in pick_best_median_worst(dice).items():
+        volume = cases[name].read_volume()
+        reference, prediction = cases[name].read_labels(volume), load_prediction(volume, predictions, name)
+        candidates = [structure_mask(reference, structure), structure_mask(prediction, structure)]
+        shown = next((mask for mask in candidates if mask.any()), structure_mask(reference, "liver"))
+        index = int(shown.sum(axis=(1, 2)).argmax())
+        grey = apply_window(volume.voxels[index], channel_windows(volume.voxels, recipe)[0])
+        title = f"{rank.capitalize()}: {name}\nDice {format_number('dice', dice[name])}"
+        chosen.append(Tile(grey, title, reference[index], prediction[index]))
+    enlarged = [tile._replace(title="", around=tile.truth | tile.prediction) for tile in chosen]
+    return tiles([*chosen, *enlarged], columns=max(1, len(chosen)))
 
 
 def pick_best_median_worst(dice: pd.Series) -> dict[str, str]:
@@ -235,18 +211,12 @@ def _key(structure: str, line, word: str) -> Line2D:
 def grid_of_tiles(count: int, columns: int, footer: float = 0.0) -> tuple[Figure, list[Axes]]:
     """A figure with `count` square tiles, `columns` in a row, and `footer` inches for a legend."""
     rows = max(1, math.ceil(count / columns))
-    tile = WIDTH / max(columns, 3)
+    tile = WIDTH / max(columns, 2)
     fig = new_figure(tile * columns, (tile + 0.25) * rows + footer)
     axes = fig.subplots(rows, columns, squeeze=False).ravel()
     for ax in axes[count:]:
         ax.set_axis_off()
     return fig, list(axes[:count])
-
-
-def _show(ax: Axes, picture: np.ndarray, title: str) -> None:
-    ax.imshow(picture, vmin=0, vmax=255, interpolation="bilinear")
-    ax.set_title(title if len(title) <= 40 else f"{title[:39]}…", fontsize=9)
-    ax.set_axis_off()
 
 
 def zoom(ax: Axes, *labels: np.ndarray) -> None:
@@ -303,7 +273,6 @@ def _around(center: float, size: int, half: float) -> slice:
     return slice(max(0, int(center - half)), min(size, int(center + half) + 1))
 
 
-@styled
 def outlined_slice(
     grey: np.ndarray,
     labels: np.ndarray,
@@ -315,28 +284,10 @@ def outlined_slice(
 
     `note` stands below. `pixel_sides_mm` (H, W) keeps bodies in their proportions; NaN counts as square.
     """
-    tiles = 2 if labels.any() else 1
-    fig = new_figure(WIDTH * tiles / 2, WIDTH / 2 + 0.8)
+    whole = Tile(grey, title, prediction=labels)
+    fig = tiles([whole, whole._replace(title="", around=labels)] if labels.any() else [whole])
     aspect = pixel_sides_mm[0] / pixel_sides_mm[1]
-    for number, ax in enumerate(fig.subplots(1, tiles, squeeze=False)[0]):
-        overlay(grey, None, labels, ax, legend=False)
+    for ax in fig.axes:
         ax.set_aspect(aspect if np.isfinite(aspect) else 1.0)
-        if number:
-            zoom(ax, labels)
-    fig.axes[0].set_title(title)
     fig.supxlabel(note, x=0.99, ha="right", fontsize=9)
-    legend(fig, overlay_keys(None, labels))
     return fig
-
-
-def patient_slice(
-    rank: str, case: Case, structure: str, dice: float, predictions: Path, recipe: Recipe
-) -> PatientSlice:
-    """The slice with most of `structure` in the truth, or else in the prediction, or else with most liver."""
-    volume = case.read_volume()
-    reference, prediction = case.read_labels(volume), load_prediction(volume, predictions, case.case_id)
-    candidates = [structure_mask(reference, structure), structure_mask(prediction, structure)]
-    shown = next((mask for mask in candidates if mask.any()), structure_mask(reference, "liver"))
-    index = int(shown.sum(axis=(1, 2)).argmax())
-    grey = apply_window(volume.voxels[index], channel_windows(volume.voxels, recipe)[0])
-    return PatientSlice(rank, case.case_id, grey, reference[index], prediction[index], dice)

@@ -23,7 +23,6 @@ from matplotlib.figure import Figure
 
 from livseg_lib.datasets.case import Case
 from livseg_lib.errors import InputError
-from livseg_lib.figures import save_figure
 from livseg_lib.inference.cascade import Cascade, stages
 from livseg_lib.inference.evaluate import ScoredSystem
 from livseg_lib.inference.predict import choose_thresholds
@@ -32,9 +31,8 @@ from livseg_lib.models import MODELS, Build, build_model
 from livseg_lib.preprocessing.recipe import OWN_PICTURE, NetworkInput, Recipe, channel_windows
 from livseg_lib.preprocessing.windows import apply_window
 from livseg_lib.provenance import code_of, name_of
-from livseg_lib.reporting.pictures import best_median_worst, patient_slice, pick_best_median_worst
-from livseg_lib.reporting.studies.stages import cascade_stages
-from livseg_lib.runs import RunFolders, derived_seed
+from livseg_lib.reporting.pictures import best_median_worst, cascade_stages
+from livseg_lib.runs import NotebookRun, derived_seed
 from livseg_lib.sampling.augmentation import AUGMENTATIONS
 from livseg_lib.sampling.batches import SliceBatches
 from livseg_lib.sampling.blocks import BlockBatches
@@ -270,9 +268,9 @@ def _as_text(value: object) -> str:
 
 
 def best_median_worst_patients(
-    system: ScoredSystem, patients: pd.DataFrame, cases: Iterable[Case], folders: RunFolders, recipe: Recipe
+    system: ScoredSystem, patients: pd.DataFrame, cases: Iterable[Case], run: NotebookRun, recipe: Recipe
 ) -> Iterator[Figure]:
-    """A saved figure a structure, from the rows of patients.csv that have the structure at all.
+    """A figure a structure in the report, from the rows of patients.csv that have the structure at all.
 
     `recipe` says in which window scans are shown. Each figure shows the slice with most of the structure;
     truth solid, prediction dashed. A structure that no test patient has gives none.
@@ -283,20 +281,14 @@ def best_median_worst_patients(
         dice = scores[scores.structure == structure].set_index("case").dice
         if dice.empty:
             continue
-        masks = folders.predictions(system.system)
-        figure = best_median_worst(
-            [
-                patient_slice(rank, by_id[case], structure, dice[case], masks, recipe)
-                for rank, case in pick_best_median_worst(dice).items()
-            ]
-        )
+        masks = run.folders.predictions(system.system)
+        figure = best_median_worst(dice, structure, by_id, masks, recipe)
         caption = f"{system.system}, {structure}: best, median and worst test patient by Dice."
-        save_figure(figure, folders.figures, f"best_median_worst_{system.system}_{structure}", caption)
-        yield figure
+        yield run.figure(f"best_median_worst_{system.system}_{structure}", figure, caption)
 
 
-def stages_of_patient(cascade: Cascade, case: Case, folders: RunFolders, recipe: Recipe) -> Figure:
-    """A saved figure of what each step has found, on the slice with most tumour, or else most liver."""
+def stages_of_patient(cascade: Cascade, case: Case, run: NotebookRun, recipe: Recipe) -> Figure:
+    """What each step has found, as a figure of the report: the slice with most tumour, or else most liver."""
     volume = case.read_volume()
     reference = case.read_labels(volume)
     shown = reference == reference.max()
@@ -305,5 +297,4 @@ def stages_of_patient(cascade: Cascade, case: Case, folders: RunFolders, recipe:
     grey = apply_window(volume.voxels[index], channel_windows(volume.voxels, recipe)[0])
     figure = cascade_stages(grey, reference[index], found)
     caption = f"{cascade.system}: what each step has found in {case.case_id}, slice {index}."
-    save_figure(figure, folders.figures, f"cascade_stages_{cascade.system}", caption)
-    return figure
+    return run.figure(f"cascade_stages_{cascade.system}", figure, caption)

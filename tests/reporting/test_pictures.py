@@ -8,17 +8,22 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
+from livseg_lib.datasets.case import Case
+from livseg_lib.preprocessing.recipe import Recipe
 from livseg_lib.reporting.pictures import (
     DASHED,
     SOLID,
-    PatientSlice,
+    Tile,
     best_median_worst,
+    cascade_stages,
     contact_sheet,
     draw_outlines,
+    outlined_slice,
     overlay,
     pick_best_median_worst,
-    preprocessing_steps,
+    tiles,
 )
+from livseg_lib.volumes import Volume
 
 GREY = np.linspace(0, 255, 32 * 32).reshape(32, 32).astype(np.uint8)
 
@@ -79,29 +84,84 @@ def test_contact_sheet_of_any_number(count):
     assert sum(bool(ax.images) for ax in figure.axes) == count
 
 
-def test_preprocessing_steps_are_numbered_in_order():
-    figure = preprocessing_steps({"as read": GREY, "windows": np.dstack([GREY] * 3)})
-    assert [ax.get_title(loc="left") for ax in figure.axes] == ["1  as read", "2  windows"]
+def titles(figure) -> list[str]:
+    return [ax.get_title(loc="left") for ax in figure.axes]
 
 
-def test_best_median_worst_tells_an_undefined_dice_as_a_dash():
+def test_tiles_outline_truth_solid_and_prediction_dashed_and_say_so():
     labels = labels_with_tumour()
-    figure = best_median_worst(
-        [
-            PatientSlice("best", "p-nan", GREY, labels, labels, 0.91234),
-            PatientSlice("worst", "p2", GREY, labels * 0, labels * 0, float("nan")),
-        ]
+    figure = tiles(
+        [Tile(GREY, "a", truth=labels), Tile(np.dstack([GREY] * 3), "b", prediction=labels & 1)], 2
     )
-    titles = [ax.get_title(loc="left") for ax in figure.axes]
-    assert titles[:2] == ["Best: p-nan\nDice 0.912", "Worst: p2\nDice –"]
+    assert titles(figure) == ["a", "b"]
+    assert [len(ax.collections) for ax in figure.axes] == [2, 1]
+    assert outline_extent(figure.axes[0].collections[0]) == (3.5, 7.5, 19.5, 23.5)
+    words = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert words == ["Liver truth", "Tumour truth", "Liver prediction"]
+
+
+@pytest.mark.parametrize(
+    ("limits", "at", "opacity"),
+    [
+        ((0, 1), 0.0, 0.0),
+        ((0, 1), 0.25, 0.35),
+        ((0, 1), 1.0, 0.7),
+        ((-2, 2), -0.5, 0.35),
+        ((-2, 2), 2.0, 0.7),
+    ],
+)
+def test_heat_is_clear_where_it_is_low(limits, at, opacity):
+    figure = tiles([Tile(GREY, heat=np.full((32, 32), at))], limits=limits, bar="heat")
+    heat = figure.axes[0].images[1]
+    assert heat.get_clim() == limits and np.allclose(heat.get_alpha(), opacity)
+    assert figure.axes[-1].get_ylabel() == "heat"
+    layer = np.zeros((32, 32, 4))
+    assert tiles([Tile(GREY, heat=layer)]).axes[0].images[1].get_array().shape == layer.shape
 
 
 def test_the_enlarged_view_stays_inside_the_picture():
     labels = np.zeros((32, 32), np.uint8)
     labels[0:6, 26:32] = 1
-    figure = best_median_worst([PatientSlice("best", "p", GREY, labels, labels, 1.0)])
-    left, right, bottom, top = (*figure.axes[1].get_xlim(), *figure.axes[1].get_ylim())
+    (ax,) = tiles([Tile(GREY, around=labels)]).axes
+    left, right, bottom, top = (*ax.get_xlim(), *ax.get_ylim())
     assert (left, right) == (7.5, 31.5) and (top, bottom) == (-0.5, 23.5)
+
+
+def test_best_median_worst_shows_the_slice_with_most_of_the_structure(tmp_path):
+    truth = np.zeros((3, 32, 32), np.uint8)
+    truth[1], truth[2, :4, :4] = labels_with_tumour(), 1
+    found = np.zeros_like(truth)
+    found[2, 3:9, 3:9] = 2
+    volume = Volume(np.zeros(truth.shape, np.int16), (5.0, 1.0, 1.0))
+    cases, true = {}, {"good": truth, "bad": truth * 0}
+    for name, labels in true.items():
+        np.save(tmp_path / f"{name}.npy", found)
+        cases[name] = Case(name, name, (), lambda: volume, lambda _, labels=labels: labels)
+    dice = pd.Series({"good": 0.91234, "gone": np.nan, "bad": 0.0})
+    figure = best_median_worst(dice, "tumor", cases, tmp_path, Recipe(size=32))
+    assert titles(figure) == ["Best: good\nDice 0.912", "Worst: bad\nDice 0.000", "", ""]
+    # Slice 1, with the tumour of the truth, and slice 2, with that of the prediction where there is no truth.
+    assert [len(ax.collections) for ax in figure.axes[:2]] == [2, 2]
+    whole, enlarged = (np.ptp(figure.axes[number].get_xlim()) for number in (1, 3))
+    assert enlarged < 32 <= whole
+
+
+def test_a_cascade_numbers_its_steps_and_a_scan_without_truth_has_none():
+    labels = labels_with_tumour()
+    figure = cascade_stages(GREY, None, {"liver": labels & 1, "tumours": labels})
+    assert titles(figure)[:2] == ["1  liver", "2  tumours"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [
+        "Liver prediction",
+        "Tumour prediction",
+    ]
+
+
+def test_an_outlined_slice_is_enlarged_where_anything_is_outlined():
+    figure = outlined_slice(GREY, labels_with_tumour(), "title", "a note", (2.0, 1.0))
+    assert titles(figure) == ["title", ""] and figure.get_supxlabel() == "a note"
+    assert [ax.get_aspect() for ax in figure.axes] == [2.0, 2.0]
+    (ax,) = outlined_slice(GREY, GREY * 0, "title", "", (np.nan, np.nan)).axes
+    assert ax.get_aspect() == 1.0
 
 
 @pytest.mark.parametrize(
@@ -119,5 +179,5 @@ def test_pick_best_median_worst(dice, expected):
 
 def test_drawing_leaves_the_readers_style_alone():
     before = dict(matplotlib.rcParams)
-    preprocessing_steps({"a": GREY})
+    tiles([Tile(GREY, "a")])
     assert dict(matplotlib.rcParams) == before
