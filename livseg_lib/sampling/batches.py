@@ -1,17 +1,8 @@
-"""Batches of slices, and what a network is to answer for them.
-
-Labels as the maps that a network is trained to give.
-
-Batches for Keras, read from the memory-mapped slices of an extraction.
-
-Batches for a network that sorts slices: a picture, and which region it shows.
-
-Which part of the body an axial slice shows, as far as labels of liver and tumour can tell.
+"""Batches of slices for Keras, read from the memory-mapped arrays of an extraction, and the right answers.
 
 System F (Kaur et al. 2021) sorts slices into organ regions (liver, lungs, bone, ...) that people named in
-63 503 slices of its own data, with an accuracy of 0.931 on test and 0.991 on validation slices. Labels of
-liver and tumour name no lung and no bone: what they tell is liver, liver with tumour, and on which side of
-the liver a slice without any lies.
+63 503 slices of its own data. Labels of liver and tumour name no lung and no bone: what they tell is liver,
+liver with tumour, and on which side of the liver a slice without any lies.
 """
 
 from __future__ import annotations
@@ -54,7 +45,8 @@ def decode_target(maps: np.ndarray, target: str) -> np.ndarray:
 OPEN_FILES = 64
 """Arrays kept open at a time: some systems allow a process 256 files. Opening one takes 0.1 ms."""
 
-_ORDER, _AUGMENTATION = 0, 1  # keep the two kinds of draws from one seed apart
+ORDER, AUGMENTATION, POSITION = 0, 1, 2
+"""Keep the kinds of draws from one seed apart."""
 
 _EXTRACT_AGAIN = "Extract the slices again (notebook 01)."
 
@@ -84,8 +76,12 @@ class PictureBatches(keras.utils.PyDataset):
     resumes at epoch n first calls `start_epoch(n)`. Train by `fit(..., shuffle=False)`: by default Keras
     asks for the batches of an epoch in an order of its own, which no resumed training could repeat.
 
-    Raises InputError for arrays that are missing, damaged or do not fit.
+    A subclass with a `depth` makes blocks (B, depth, s, s, C) of it: so many slices from `array_index` on,
+    the array's last one again where it ends before them. Raises InputError for arrays that are missing,
+    damaged or do not fit.
     """
+
+    depth: int | None = None
 
     def __init__(
         self,
@@ -114,7 +110,7 @@ class PictureBatches(keras.utils.PyDataset):
 
     def description(self) -> dict:
         """What defines the batches, JSON-ready: a resumed training must see the same ones."""
-        names = ("batch_size", "augmentation", "seed", "shuffle")
+        names = ("batch_size", "augmentation", "seed", "shuffle", *(["depth"] if self.depth else []))
         return {name: getattr(self, name) for name in names} | {
             "slices": digest([self._arrays.tolist(), self._indices]),
             "pictures": arrays_checksum(self.folder, self._arrays),
@@ -136,7 +132,7 @@ class PictureBatches(keras.utils.PyDataset):
             raise IndexError(f"batch {batch} of {len(self)}")
         rows = self._order[batch * self.batch_size : (batch + 1) * self.batch_size]
         images, masks = self._pictures(rows), self._read(rows, "masks.npy")
-        seed = np.random.SeedSequence((self.seed, _AUGMENTATION, self.epoch, batch)).generate_state(1)[0]
+        seed = np.random.SeedSequence((self.seed, AUGMENTATION, self.epoch, batch)).generate_state(1)[0]
         images, masks = augment_batch(images, masks, self.augmentation, seed)
         return self._inputs(images, masks).astype(np.float32) / 255.0, self._truth(rows, masks)
 
@@ -163,6 +159,7 @@ class PictureBatches(keras.utils.PyDataset):
         self._next_epoch += 1
 
     def _rows_of_epoch(self, epoch: int) -> np.ndarray:
+        """Rows of the table, int, in the order of the epoch."""
         return self._turns(len(self._arrays), epoch)
 
     def _turns(self, count: int, epoch: int) -> np.ndarray:
@@ -173,19 +170,22 @@ class PictureBatches(keras.utils.PyDataset):
         # Epochs are cut from one endless row of permutations.
         first, last = epoch * length, (epoch + 1) * length
         numbers = range(first // count, (last - 1) // count + 1)
-        orders = [np.random.default_rng((self.seed, _ORDER, number)).permutation(count) for number in numbers]
+        orders = [np.random.default_rng((self.seed, ORDER, number)).permutation(count) for number in numbers]
         start = first - numbers[0] * count
         rows = np.concatenate(orders)[start : start + length]
         return np.resize(rows, len(self) * self.batch_size)  # repeats the rows from their start
 
     def _read(self, rows: np.ndarray, name: str) -> np.ndarray:
-        paths = (self.folder / array / name for array in self._arrays[rows])
-        return np.stack(
-            [self._open(path)[index] for path, index in zip(paths, self._indices[rows], strict=True)]
-        )
+        """Slices of the rows, (B, s, s, ...), or blocks, (B, depth, s, s, ...)."""
+        parts = []
+        for array, start in zip(self._arrays[rows], self._indices[rows], strict=True):
+            held = self._open(self.folder / array / name)
+            which = start if self.depth is None else block_slices(start, self.depth, len(held))
+            parts.append(held[which])
+        return np.stack(parts)
 
-    def _check_arrays(self) -> tuple[int, int, int]:
-        """(s, s, C) of all images."""
+    def _check_arrays(self) -> tuple[int, ...]:
+        """(s, s, C) of all images, or (depth, s, s, C) of blocks."""
         used_range = pd.Series(self._indices).groupby(self._arrays).agg(["min", "max"])
         first_path, shape = None, None
         for array, used in used_range.iterrows():
@@ -196,7 +196,15 @@ class PictureBatches(keras.utils.PyDataset):
             if images.shape[1:] != shape:
                 problem = f"has slices of {images.shape[1:]} pixels and channels, {first_path} of {shape}."
                 raise InputError(path, problem, _EXTRACT_AGAIN)
-        return shape
+        return shape if self.depth is None else (self.depth, *shape)
+
+
+def block_slices(start: int, depth: int, n_slices: int) -> np.ndarray:
+    """Which slices make a block, int (depth,): where the volume ends before it, its last slice again.
+
+    Truth is repeated as the picture is, so that the copies teach what their original teaches.
+    """
+    return np.minimum(np.arange(start, start + depth), n_slices - 1)
 
 
 class SliceBatches(PictureBatches):
@@ -218,8 +226,7 @@ class SliceBatches(PictureBatches):
         encode_target(np.zeros(1, np.uint8), target)  # refuses an unknown target now, not in the first epoch
         self.target, self.inputs = target, inputs
         super().__init__(slices, folder, *args, **settings)
-        height, width, channels = self.input_shape
-        self.input_shape = (height, width, inputs.channels(channels))
+        self.input_shape = (*self.input_shape[:-1], inputs.channels(self.input_shape[-1]))
 
     def description(self) -> dict:
         """As of `PictureBatches`, with the target and further channels."""
@@ -227,6 +234,8 @@ class SliceBatches(PictureBatches):
         return {"target": self.target} | further | super().description()
 
     def _pictures(self, rows: np.ndarray) -> np.ndarray:
+        if not self.inputs.neighbours:
+            return super()._pictures(rows)
         return np.stack([self._with_neighbours(row) for row in rows])
 
     def _with_neighbours(self, row: int) -> np.ndarray:
@@ -251,7 +260,12 @@ def _check_settings(
     if augmentation not in AUGMENTATIONS:
         problem = f"is {augmentation!r}."
         raise InputError("augmentation", problem, f"Choose one of {', '.join(AUGMENTATIONS)}.")
-    for name, number in (("batch_size", batch_size), ("slices_per_epoch", slices_per_epoch)):
+    require_counts(batch_size=batch_size, slices_per_epoch=slices_per_epoch)
+
+
+def require_counts(**counts: int | None) -> None:
+    """Raise InputError unless all are None or 1 at least."""
+    for name, number in counts.items():
         if number is not None and number < 1:
             raise InputError(name, f"is {number}.", "Give 1 or more.")
 
@@ -284,7 +298,12 @@ class RegionBatches(PictureBatches):
 
     def __init__(self, slices: pd.DataFrame, folder: Path, regions: Sequence[str], *args, **settings) -> None:
         self.regions = tuple(regions)
-        self._one_hot = encode_regions(slices["region"], self.regions)
+        is_region = slices["region"].to_numpy(str)[:, np.newaxis] == np.array(self.regions)
+        if not is_region.any(axis=1).all():
+            stranger = slices["region"].to_numpy(str)[~is_region.any(axis=1)][0]
+            problem = f"{str(stranger)!r} is none of {', '.join(regions)}."
+            raise InputError("region", problem, "Leave out slices without a region.")
+        self._one_hot = is_region.astype(np.float32)
         super().__init__(slices, folder, *args, **settings)
 
     def description(self) -> dict:
@@ -293,16 +312,6 @@ class RegionBatches(PictureBatches):
 
     def _truth(self, rows: np.ndarray, masks: np.ndarray) -> np.ndarray:
         return self._one_hot[rows]
-
-
-def encode_regions(names: Sequence[str], regions: Sequence[str]) -> np.ndarray:
-    """Names (N,) as float32 (N, K), 1 where a name is that of column K. InputError for any other name."""
-    one_hot = np.asarray(names, dtype=str)[:, np.newaxis] == np.asarray(regions, dtype=str)
-    if not one_hot.any(axis=1).all():
-        stranger = np.asarray(names, dtype=str)[~one_hot.any(axis=1)][0]
-        problem = f"{str(stranger)!r} is none of {', '.join(regions)}."
-        raise InputError("region", problem, "Leave out slices without a region.")
-    return one_hot.astype(np.float32)
 
 
 REGIONS = ("below_liver", "liver", "liver_with_tumor", "above_liver")

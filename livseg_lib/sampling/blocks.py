@@ -1,13 +1,7 @@
-"""Blocks of slices and patches, and batches of them.
+"""Blocks of contiguous slices that cover the liver (system E: 64 of them), batches of them, and of patches.
 
-Which contiguous slices a network of blocks looks at: those that cover the liver (system E: 64 of them).
-
-Where the liver lies is told by labels in training and by a guess in use: a slice sorter's probabilities
-(`likely_liver`) or a coarse segmentation (`liver_range`). Labels of test patients are never asked.
-
-Batches of blocks of contiguous slices, for networks that see volumes (system E).
-
-Batches for a network that judges patches: a patch with its masks, and what it shows (system J).
+Where the liver lies is told by labels in training and by a coarse segmentation in use. Labels of test
+patients are never asked.
 """
 
 from __future__ import annotations
@@ -19,29 +13,13 @@ import pandas as pd
 
 from livseg_lib.errors import InputError
 from livseg_lib.preprocessing.recipe import with_masks
-from livseg_lib.sampling.batches import RegionBatches, SliceBatches
+from livseg_lib.sampling.batches import POSITION, RegionBatches, SliceBatches, require_counts
 
 
 def liver_range(shows_liver: np.ndarray) -> range:
     """From the first to the last slice that shows liver, of bool (D,); empty where none does."""
     found = np.flatnonzero(shows_liver)
     return range(int(found[0]), int(found[-1]) + 1) if len(found) else range(0)
-
-
-def likely_liver(probability: np.ndarray, threshold: float = 0.5) -> range:
-    """The stretch of slices that speaks most for liver, of probabilities (D,) 0 to 1; may be empty.
-
-    A slice speaks by how far it stands above the threshold, or against liver by how far below: a slice
-    called liver in the pelvis does not stretch the liver down to there, a doubtful one within does not cut
-    it. The longest of equals.
-    """
-    evidence = np.concatenate([[0.0], np.cumsum(np.asarray(probability, float) - threshold)])
-    least_before = np.minimum.accumulate(evidence)
-    gain = evidence - least_before
-    if not gain.max() > 0:
-        return range(0)
-    stop = len(gain) - 1 - int(gain[::-1].argmax())
-    return range(int(evidence[: stop + 1].argmin()), stop)
 
 
 def block_starts(liver: range, n_slices: int, depth: int) -> range:
@@ -82,17 +60,6 @@ def cover_blocks(liver: range, n_slices: int, depth: int, overlap: int) -> list[
     return [*range(liver.start, last, depth - overlap), last]
 
 
-def block_slices(start: int, depth: int, n_slices: int) -> np.ndarray:
-    """Which slices make a block, int (depth,): where the volume ends before it, its last slice again.
-
-    Truth is repeated as the picture is, so that the copies teach what their original teaches.
-    """
-    return np.minimum(np.arange(start, start + depth), n_slices - 1)
-
-
-_POSITION = 2  # keeps these draws apart from those of order and augmentation
-
-
 class BlockBatches(SliceBatches):
     """Blocks float32 (B, depth, s, s, C) in [0, 1] and target maps float32 (B, depth, s, s, K).
 
@@ -106,7 +73,7 @@ class BlockBatches(SliceBatches):
     so that overlapping blocks agree about them.
 
     All else as in `SliceBatches`; raises InputError for a case without liver (those that
-    `selection.cases_without_liver` lists), or not all of whose slices are given.
+    `splits.cases_without_liver` lists), or not all of whose slices are given.
     """
 
     def __init__(
@@ -115,13 +82,15 @@ class BlockBatches(SliceBatches):
         folder: Path,
         target: str,
         depth: int,
-        batch_size: int,
-        augmentation: str = "none",
-        seed: int = 0,
+        *args,
         shuffle: bool = True,
         blocks_per_epoch: int | None = None,
+        **settings,
     ) -> None:
-        _check_blocks(slices, depth, blocks_per_epoch)
+        if missing := sorted({"array", "array_index", "class"} - set(slices.columns)):
+            problem = f"lack the columns {', '.join(missing)}."
+            raise InputError("slices", problem, "Classify the masks again (notebook 02).")
+        require_counts(depth=depth, blocks_per_epoch=blocks_per_epoch)
         self.depth = depth
         blocks = possible_blocks(slices, depth)
         # Rows of a case stand together: where they begin, how many they are, and which is the middle one.
@@ -132,41 +101,22 @@ class BlockBatches(SliceBatches):
         length = blocks_per_epoch or len(self._first)
         if not shuffle:
             length = min(length, len(self._first))
-        super().__init__(
-            blocks, folder, target, batch_size, augmentation, seed, shuffle, slices_per_epoch=length
-        )
-        self.input_shape = (depth, *self.input_shape)
-
-    def description(self) -> dict:
-        """As of `SliceBatches`, with the depth; `slices` stands for all blocks that may be drawn."""
-        return {"depth": self.depth} | super().description()
+        super().__init__(blocks, folder, target, *args, shuffle=shuffle, slices_per_epoch=length, **settings)
 
     def _rows_of_epoch(self, epoch: int) -> np.ndarray:
         cases = self._turns(len(self._first), epoch)
         if not self.shuffle:
             return self._middle[cases]
-        generator = np.random.default_rng((self.seed, _POSITION, epoch))
+        generator = np.random.default_rng((self.seed, POSITION, epoch))
         return self._first[cases] + generator.integers(self._count[cases])
 
-    def _check_arrays(self) -> tuple[int, int, int]:
+    def _check_arrays(self) -> tuple[int, ...]:
         for array, n_slices in self._n_slices.items():
             path = self.folder / array / "images.npy"
             if (held := len(self._open(path))) != n_slices:
                 problem = f"has {held} slices, but {n_slices} are given."
                 raise InputError(path, problem, "Give every slice of each case.")
         return super()._check_arrays()
-
-    def _pictures(self, rows: np.ndarray) -> np.ndarray:
-        return self._read(rows, "images.npy")
-
-    def _read(self, rows: np.ndarray, name: str) -> np.ndarray:
-        arrays = [self._open(self.folder / array / name) for array in self._arrays[rows]]
-        return np.stack(
-            [
-                array[block_slices(start, self.depth, len(array))]
-                for array, start in zip(arrays, self._indices[rows], strict=True)
-            ]
-        )
 
 
 def possible_blocks(slices: pd.DataFrame, depth: int) -> pd.DataFrame:
@@ -177,32 +127,17 @@ def possible_blocks(slices: pd.DataFrame, depth: int) -> pd.DataFrame:
     """
     rows = []
     for array, of_case in slices.groupby(slices["array"].astype(str), sort=False):
-        shows_liver = _in_order(of_case, array)["class"].to_numpy(dtype=int) > 0
-        liver, n_slices = liver_range(shows_liver), len(shows_liver)
+        of_case = of_case.sort_values("array_index")
+        if of_case["array_index"].tolist() != list(range(len(of_case))):
+            problem = "lacks slices in the table, or has some twice."
+            raise InputError(array, problem, "Give every slice of each case.")
+        liver, n_slices = liver_range(of_case["class"].to_numpy(dtype=int) > 0), len(of_case)
         if not liver:
             raise InputError(array, "shows no liver, so that no block can cover it.", "Leave this case out.")
         middle = choose_block(liver, n_slices, depth)
         starts = block_starts(liver, n_slices, depth)
         rows += [(array, start, start == middle, n_slices) for start in starts]
     return pd.DataFrame(rows, columns=["array", "array_index", "is_middle", "n_slices"])
-
-
-def _in_order(of_case: pd.DataFrame, array: str) -> pd.DataFrame:
-    """The slices of one case from feet to head; raises InputError unless all are there, once each."""
-    of_case = of_case.sort_values("array_index")
-    if of_case["array_index"].tolist() != list(range(len(of_case))):
-        problem = "lacks slices in the table, or has some twice."
-        raise InputError(array, problem, "Give every slice of each case.")
-    return of_case
-
-
-def _check_blocks(slices: pd.DataFrame, depth: int, blocks_per_epoch: int | None) -> None:
-    if missing := sorted({"array", "array_index", "class"} - set(slices.columns)):
-        problem = f"lack the columns {', '.join(missing)}."
-        raise InputError("slices", problem, "Classify the masks again (notebook 02).")
-    for name, number in (("depth", depth), ("blocks_per_epoch", blocks_per_epoch)):
-        if number is not None and number < 1:
-            raise InputError(name, f"is {number}.", "Give 1 or more.")
 
 
 KINDS = ("liver", "tumor")
@@ -221,19 +156,7 @@ class PatchBatches(RegionBatches):
     def __init__(self, patches: pd.DataFrame, folder: Path, depth: int, *args, **settings) -> None:
         self.depth = depth
         super().__init__(patches, folder, KINDS, *args, **settings)
-        height, width, channels = self.input_shape
-        self.input_shape = (depth, height, width, channels + 2)
-
-    def description(self) -> dict:
-        """As of `RegionBatches`, with the depth."""
-        return {"depth": self.depth} | super().description()
+        self.input_shape = (*self.input_shape[:-1], self.input_shape[-1] + 2)
 
     def _inputs(self, images: np.ndarray, masks: np.ndarray) -> np.ndarray:
         return with_masks(images, masks)
-
-    def _read(self, rows: np.ndarray, name: str) -> np.ndarray:
-        arrays = (self._open(self.folder / array / name) for array in self._arrays[rows])
-        starts = self._indices[rows]
-        return np.stack(
-            [array[start : start + self.depth] for array, start in zip(arrays, starts, strict=True)]
-        )

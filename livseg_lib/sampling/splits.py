@@ -1,24 +1,16 @@
-"""Who is in training, validation and test: by patient, and by the protocols of the papers.
+"""Who is in training, validation and test: whole patients, in an editable file, and no leak goes unseen.
 
-Train, validation and test by patient, in an editable file, with a hard check against leaks.
-
-Splitting by slice (system C) puts slices of one patient on both sides and inflates every score, so that
-nothing here ever looks at a slice: whole patients are dealt.
-
-Which slices a network learns from.
-
-How published studies deal slices to folds. HERE ONLY TO SHOW WHAT SUCH A SPLIT DOES.
-
-DO NOT JUDGE A SYSTEM BY THIS. A split by slice puts slices of one patient on both sides, and neighbours
-look alike: the network is examined on what it was taught. Systems are split by `sampling.splits`, which
-never looks at a slice; only the audit of the split (notebook 21) deals slices, to measure that error.
+Splitting by slice (system C) puts slices of one patient on both sides and inflates every score: neighbours
+look alike, so a network is examined on what it was taught. Systems are split by `split_patients`, which
+never looks at a slice. `deal_protocols` deals slices as published studies do, for the audit of the split
+(notebook 21) ALONE: do not judge a system by it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -58,7 +50,10 @@ def split_patients(
     (fewer folds where they hold fewer patients) and -1 in test. Raises InputError for fewer than 3
     patients, a patient on two rows, or fractions that are not positive with sum 1.
     """
-    _check_plan(fractions, folds)
+    if len(fractions) != 3 or min(fractions) <= 0 or not np.isclose(sum(fractions), 1.0):
+        raise InputError("fractions", f"are {tuple(fractions)}.", "Give three positive numbers with sum 1.")
+    if folds < 2:
+        raise InputError("folds", f"is {folds}.", "Cross-validation needs at least 2.")
     table = _in_dealing_order(patients, seed)
     table["split"] = _deal_parts(len(table), fractions)
     return _with_folds(table, folds, seed)
@@ -124,14 +119,6 @@ def _refuse_two_sides(what: str, names: pd.Series, sides: pd.Series) -> None:
         raise InputError("splits", problem, f"Put every slice of one {what} on one side.")
 
 
-def _check_plan(fractions: tuple[float, float, float], folds: int) -> None:
-    if len(fractions) != 3 or min(fractions) <= 0 or not np.isclose(sum(fractions), 1.0):
-        problem = f"are {tuple(fractions)}."
-        raise InputError("fractions", problem, "Give three positive numbers with sum 1.")
-    if folds < 2:
-        raise InputError("folds", f"is {folds}.", "Cross-validation needs at least 2.")
-
-
 def _in_dealing_order(patients: pd.DataFrame, seed: int) -> pd.DataFrame:
     """Patients with tumour first, each kind shuffled; a function of the set of patients and the seed."""
     table = pd.DataFrame(
@@ -180,7 +167,10 @@ def _with_folds(table: pd.DataFrame, folds: int, seed: int) -> pd.DataFrame:
 
 def _read_splits(path: Path, patients: pd.DataFrame, folds: int, seed: int) -> pd.DataFrame:
     known = _in_dealing_order(patients, seed)
-    table = _read_table(path)
+    table = read_text_table(path, ("patient", "split"), _DEAL_ANEW)
+    table = table[table.columns.intersection(["patient", "split", "fold"])].apply(
+        lambda cells: cells.str.strip()
+    )
     findings = _findings(table, set(known["patient"]))
     if findings:
         raise InputError(path, " ".join(findings), _DEAL_ANEW)
@@ -188,13 +178,6 @@ def _read_splits(path: Path, patients: pd.DataFrame, folds: int, seed: int) -> p
     if "fold" not in splits:
         return _with_folds(splits, folds, seed)
     return splits.assign(fold=splits["fold"].astype(int))
-
-
-def _read_table(path: Path) -> pd.DataFrame:
-    """`patient, split` and, where there is one, `fold`, all text."""
-    table = read_text_table(path, ("patient", "split"), _DEAL_ANEW)
-    table = table[[column for column in ("patient", "split", "fold") if column in table]]
-    return table.apply(lambda column: column.str.strip())
 
 
 def _findings(table: pd.DataFrame, known: set[str]) -> list[str]:
@@ -278,8 +261,7 @@ def cases_without_liver(slices: pd.DataFrame) -> pd.DataFrame:
     return without.assign(reason="no liver or tumour in any slice").reset_index(drop=True)
 
 
-@dataclass(frozen=True)
-class Protocol:
+class Protocol(NamedTuple):
     """One way to judge a network by its slices."""
 
     name: str
@@ -289,8 +271,7 @@ class Protocol:
     """Learns and publishes on slices that show the structure alone, as system C does."""
 
 
-@dataclass(frozen=True)
-class Fold:
+class Fold(NamedTuple):
     """One training and the slices that it has not seen; rows have `is_positive`."""
 
     training: pd.DataFrame

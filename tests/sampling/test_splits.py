@@ -11,8 +11,17 @@ from livseg_lib.sampling.splits import (
     SPLITS,
     assert_no_leak,
     attach_split,
+    audit_protocols,
+    cases_without_liver,
+    deal_protocols,
+    deal_to_folds,
     list_patients,
     load_or_create_splits,
+    mark_positives,
+    nearest_training_slice,
+    require_structures,
+    resolve_choice,
+    select_slices,
     split_patients,
 )
 
@@ -82,12 +91,9 @@ def test_sizes_by_hand(count, sizes):
     assert tuple(splits["split"].value_counts()[list(SPLITS)]) == sizes
 
 
-def test_with_two_tumour_patients_one_trains_and_one_tests():
+def test_with_two_tumour_patients_one_trains_and_one_tests_and_seeds_differ():
     splits = split_patients(patients_of([True, True] + [False] * 8))
     assert sorted(splits["split"][splits["has_tumor"]]) == ["test", "train"]
-
-
-def test_seeds_differ():
     patients = patients_of([True, False] * 10)
     assert len({tuple(split_patients(patients, seed=seed)["split"]) for seed in range(10)}) == 10
 
@@ -271,3 +277,159 @@ def test_a_joined_table_that_was_tampered_with_is_a_leak(patients):
 def test_slices_of_an_unknown_patient_are_refused(patients):
     with pytest.raises(InputError, match="no split for p9"):
         assert_no_leak(slices_of(patients), split_patients(patients[:9]))
+
+
+# --- which slices a network learns from
+
+SLICES = pd.DataFrame({"array_index": range(30), "class": ([0] * 3 + [1] * 5 + [2] * 2) * 3})
+
+
+@pytest.mark.parametrize(("choice", "count"), [("tumor", 6), ("liver", 21), ("all", 30)])
+def test_choice_takes_the_class_and_all_above(choice, count):
+    for table in (SLICES, SLICES.astype("Int64")):  # as read from slices.csv
+        chosen = select_slices(table, choice)
+        assert len(chosen) == count
+        assert chosen["class"].min() == {"tumor": 2, "liver": 1, "all": 0}[choice]
+
+
+@pytest.mark.parametrize(("ratio", "negatives"), [(0.5, 3), (0.3, 2), (0.2, 1), (1, 6), (2, 12), (99, 24)])
+def test_negatives_are_drawn_without_replacement_as_far_as_there_are_any(ratio, negatives):
+    chosen = select_slices(SLICES, "tumor", ratio, seed=1)
+    assert (chosen["class"] == 2).sum() == 6
+    assert (chosen["class"] < 2).sum() == negatives
+    assert chosen["array_index"].is_unique and chosen["array_index"].is_monotonic_increasing
+    assert len(select_slices(SLICES, "all", ratio)) == 30
+    again, other = (select_slices(SLICES, "tumor", 1, seed)["array_index"] for seed in (1, 2))
+    assert again.tolist() == select_slices(SLICES, "tumor", 1, 1)["array_index"].tolist() != other.tolist()
+
+
+def test_what_cannot_be_chosen_is_refused():
+    with pytest.raises(InputError, match="Choose one of tumor, liver, all"):
+        select_slices(SLICES, "spleen")
+    with pytest.raises(InputError, match="0 or more"):
+        select_slices(SLICES, "tumor", -1)
+    with pytest.raises(InputError, match="none of 8 slices"):
+        select_slices(SLICES[:8], "tumor")
+    counts = pd.DataFrame({"liver_pixels": [0, 4], "tumor_pixels": [0, 0]})
+    require_structures(counts, ("liver",))
+    with pytest.raises(InputError, match="none of 2 slices shows any tumor"):
+        require_structures(counts, ("liver", "tumor"))
+
+
+def test_the_automatic_choice_follows_the_target():
+    automatic = {target: resolve_choice("auto", target) for target in ("liver", "tumor", "both")}
+    assert automatic == {"liver": "liver", "tumor": "tumor", "both": "tumor"}
+    assert resolve_choice("all", "liver") == "all"
+
+
+def test_cases_without_any_annotation_are_listed_with_the_reason():
+    cases = ["bare"] * 2 + ["liver"] * 3 + ["tumour"] * 2
+    slices = pd.DataFrame({"patient": cases, "case": cases, "class": [0, 0, 0, 1, 0, 2, 0]})
+    reason = "no liver or tumour in any slice"
+    assert cases_without_liver(slices).to_dict("records") == [
+        {"patient": "bare", "case": "bare", "slices": 2, "reason": reason}
+    ]
+    assert cases_without_liver(slices[2:]).empty
+
+
+# --- protocols of published studies
+
+
+def shown_by(tumor_pixels: list[list[int]]) -> pd.DataFrame:
+    """One list a patient, one number a slice."""
+    rows = [
+        {"patient": f"p{patient}", "case": f"c{patient}", "slice": number, "tumor_pixels": pixels}
+        for patient, of_patient in enumerate(tumor_pixels)
+        for number, pixels in enumerate(of_patient)
+    ]
+    return mark_positives(pd.DataFrame(rows), "tumor")
+
+
+# Three patients or more show a tumour, so that up to three folds are possible.
+with_tumor = st.lists(st.sampled_from([0, 0, 5]), min_size=1, max_size=9).map(lambda pixels: [*pixels, 7])
+without = st.lists(st.just(0), min_size=1, max_size=5)
+cohorts = st.tuples(
+    st.lists(with_tumor, min_size=3, max_size=7), st.lists(without, min_size=1, max_size=3)
+).map(lambda both: shown_by(both[0] + both[1]))
+
+
+def deal(slices: pd.DataFrame, folds: int, seed: int):
+    return deal_protocols(slices, audit_protocols(slices, "tumor"), folds, seed)
+
+
+@settings(max_examples=15, deadline=None)
+@given(cohorts, st.integers(2, 3), st.integers(0, 2**40))
+def test_every_slice_is_held_out_once_and_never_trained_on_in_its_fold(slices, folds, seed):
+    dealt = deal(slices, folds, seed)
+    assert list(dealt) == ["slice, tumour only", "slice", "patient, tumour only", "patient"]
+    for parts in dealt.values():
+        held_out = pd.concat([fold.held_out for fold in parts])
+        assert sorted(held_out.index) == sorted(slices.index)
+        for fold in parts:
+            assert not set(fold.training.index) & set(fold.held_out.index)
+            assert not fold.training.index.duplicated().any()
+
+
+@settings(max_examples=15, deadline=None)
+@given(cohorts, st.integers(2, 3), st.integers(0, 2**40))
+def test_by_patient_no_fold_shares_a_patient(slices, folds, seed):
+    for name, parts in deal(slices, folds, seed).items():
+        if name.startswith("patient"):
+            assert all(not set(fold.training.patient) & set(fold.held_out.patient) for fold in parts)
+
+
+@settings(max_examples=15, deadline=None)
+@given(cohorts, st.integers(2, 3), st.integers(0, 2**40))
+def test_protocols_that_choose_alike_train_on_equally_many_slices(slices, folds, seed):
+    dealt = deal(slices, folds, seed)
+    counts = {name: {int(f.training.is_positive.sum()) for f in parts} for name, parts in dealt.items()}
+    assert len(set.union(*counts.values())) == 1
+    for choice in (["slice", "patient"], ["slice, tumour only", "patient, tumour only"]):
+        assert len({len(fold.training) for name in choice for fold in dealt[name]}) == 1
+    for deals in ("slice", "patient"):
+        for narrow, wide in zip(dealt[f"{deals}, tumour only"], dealt[deals], strict=True):
+            assert narrow.training.index.equals(wide.training.index[wide.training.is_positive])
+
+
+def test_a_split_by_slice_has_every_patient_on_both_sides():
+    slices = shown_by([[3] * 12] * 4)
+    (fold, *_) = deal_protocols(slices, audit_protocols(slices, "tumor"), 3, 1)["slice"]
+    assert set(fold.training.patient) == set(fold.held_out.patient) == set(slices.patient)
+
+
+def test_the_seed_alone_decides():
+    slices = shown_by([[0, 3, 3, 0, 3]] * 5)
+    same, again, other = (deal_to_folds(slices, "slice", 3, seed) for seed in (1, 1, 2))
+    assert (same == again).all() and (same != other).any()
+
+
+def test_two_protocols_are_left_where_every_slice_shows_the_structure():
+    slices = shown_by([[3, 3], [4]])
+    assert [protocol.name for protocol in audit_protocols(slices, "tumor")] == ["slice", "patient"]
+
+
+@pytest.mark.parametrize(("folds", "deals"), [(1, "slice"), (3, "slice"), (3, "patient")])
+def test_folds_that_cannot_be_filled_are_refused(folds, deals):
+    with pytest.raises(InputError, match="audit folds"):
+        deal_to_folds(shown_by([[3, 3, 3], [0, 4, 4], [0, 0, 0]]), deals, folds, 0)
+
+
+def test_the_nearest_training_slice_by_hand():
+    training = pd.DataFrame({"case": ["a", "a", "b"], "slice": [10, 14, 3]})
+    held_out = pd.DataFrame({"case": ["a", "c", "b", "a"], "slice": [11, 5, 30, 13]}, index=[7, 8, 9, 3])
+    assert nearest_training_slice(held_out, training).tolist() == [0, -1, 2, 1]
+
+
+@settings(max_examples=15, deadline=None)
+@given(cohorts, st.integers(0, 99))
+def test_the_nearest_training_slice_against_a_search_through_all(slices, seed):
+    fold = deal(slices, 2, seed)["slice"][0]
+    found = nearest_training_slice(fold.held_out, fold.training)
+    for row, place in zip(fold.held_out.itertuples(), found, strict=True):
+        own = fold.training[fold.training.case == row.case]
+        if own.empty:
+            assert place == -1
+        else:
+            chosen = fold.training.iloc[place]
+            assert chosen.case == row.case
+            assert abs(chosen.slice - row.slice) == np.abs(own.slice - row.slice).min()
