@@ -1,21 +1,11 @@
-"""Tumour candidates and what a forest is told of them (system H).
-
-The shape of one object in mm, whatever the voxels' sides: size, roundness, how far it is stretched.
-
-All functions take a boolean mask (D, H, W) of one object, not empty, and `spacing_mm` (D, H, W), float64.
-Voxels are little boxes, not points, so that one voxel alone has a shape too.
-
-What the HU say about one object: how bright it is, how even, and how sharp its border is.
-
-Masks are boolean (D, H, W), HU int16 of the same shape, `spacing_mm` (D, H, W) float64. A feature that a
-small object cannot have is NaN, as each function says.
-
-Tumour candidates: the connected components of a predicted tumour mask, each described by a row of numbers.
+"""Tumour candidates: the connected components of a predicted tumour mask, each described by a row of numbers.
 
 System H (Chlebus et al. 2017, arXiv:1706.00842; 2018, doi:10.1038/s41598-018-33860-7) tells true tumours
 from false alarms by such features with a random forest (`forest`). `FEATURES` says what each one means.
 
-Which candidates stay: a threshold chosen on validation patients, the mask without the rest (system H).
+Masks are boolean (D, H, W), HU int16 of the same shape, `spacing_mm` (D, H, W) float64. Functions of one
+object take a mask that is not empty. Voxels are little boxes, not points, so that one alone has a shape too;
+a feature that a small object cannot have is NaN, as each function says.
 """
 
 from __future__ import annotations
@@ -26,7 +16,7 @@ from typing import NamedTuple
 import edt
 import numpy as np
 import pandas as pd
-from scipy.ndimage import binary_erosion, find_objects, gaussian_filter, generate_binary_structure
+from scipy.ndimage import binary_erosion, find_objects, gaussian_filter
 from skimage.feature import graycomatrix, graycoprops
 from skimage.measure import marching_cubes, mesh_surface_area
 
@@ -36,7 +26,7 @@ from livseg_lib.preprocessing.geometry import box_around, widened
 
 
 def shape_features(inside: np.ndarray, spacing_mm: np.ndarray) -> dict[str, float]:
-    """The "shape" features of `candidates.FEATURES` that the mask alone tells."""
+    """The "shape" features of `FEATURES` that the mask alone tells."""
     volume_ml = int(inside.sum()) * float(spacing_mm.prod()) / 1000.0
     lengths = principal_lengths_mm(inside, spacing_mm)
     return {
@@ -80,20 +70,6 @@ TEXTURE_STEP_MM = 2.0
 """Distance of the two pixels that a co-occurrence compares."""
 EDGE_SMOOTHING_MM = 1.0
 """Standard deviation of the Gaussian filter before the gradient."""
-FACES = generate_binary_structure(3, 1)
-
-
-def intensity_features(hu: np.ndarray, inside: np.ndarray) -> dict[str, float]:
-    """Mean, standard deviation and percentiles of an object's HU."""
-    values = hu[inside].astype(np.float64)
-    low, middle, high = np.percentile(values, (10, 50, 90))
-    return {
-        "mean_hu": float(values.mean()),
-        "std_hu": float(values.std()),
-        "p10_hu": float(low),
-        "median_hu": float(middle),
-        "p90_hu": float(high),
-    }
 
 
 def border_gradient(hu: np.ndarray, inside: np.ndarray, spacing_mm: np.ndarray) -> float:
@@ -102,7 +78,7 @@ def border_gradient(hu: np.ndarray, inside: np.ndarray, spacing_mm: np.ndarray) 
     `hu` should reach some mm beyond the object. Axes of one voxel have no gradient. The mask's own faces on
     the volume's edge are no border; NaN where an object has no other.
     """
-    border = inside & ~binary_erosion(inside, FACES, border_value=1)
+    border = inside & ~binary_erosion(inside, border_value=1)
     if not border.any():
         return float("nan")
     clipped = np.clip(hu, LOWEST_HU, HIGHEST_HU).astype(np.float32)
@@ -192,8 +168,8 @@ def candidate_features(
     shape; `spacing_mm` (D, H, W). Ids are unsigned, 0 outside, as `components.label_components` gives them.
     NaN where a candidate is too small for the feature: contrasts where no liver is left to compare with,
     textures where no two pixels lie 2 mm apart, depth where no surface of the liver is in the scan. A
-    candidate outside the liver has depth 0. An empty mask
-    gives no rows. Raises InputError for arrays of different shapes and for an unknown spacing.
+    candidate outside the liver has depth 0. An empty mask gives no rows. Raises InputError for arrays of
+    different shapes and for an unknown spacing.
     """
     require_volumes(tumor_mask=tumor_mask, liver_mask=liver_mask, hu=hu)
     spacing = known_spacing(spacing_mm)
@@ -236,15 +212,20 @@ def _describe(
 ) -> dict[str, float]:
     """All features but "liver_contrast_hu" of one candidate in its box."""
     [tight] = find_objects(inside.view(np.uint8))
-    intensity = intensity_features(hu, inside)
+    values = hu[inside].astype(np.float64)
+    low, middle, high = np.percentile(values, (10, 50, 90))
     rim = healthy & (edt.edt(~inside, anisotropy=tuple(spacing_mm)) <= RIM_MM)
     rim_hu = float(hu[rim].mean()) if rim.any() else np.nan
     return {
         **shape_features(inside[tight], spacing_mm),
         "depth_mm": float(depth_mm[inside].mean()),
         "gap_mm": float(depth_mm[inside].min()),
-        **intensity,
-        "rim_contrast_hu": rim_hu - intensity["mean_hu"],
+        "mean_hu": float(values.mean()),
+        "std_hu": float(values.std()),
+        "p10_hu": float(low),
+        "median_hu": float(middle),
+        "p90_hu": float(high),
+        "rim_contrast_hu": rim_hu - float(values.mean()),
         **texture_features(hu[tight], inside[tight], spacing_mm),
         "border_gradient": border_gradient(hu, inside, spacing_mm),
     }

@@ -1,17 +1,7 @@
-"""Connected parts of masks, boxes around them, and which of them stay.
+"""Connected parts of masks, and predicted labels made tidy by them.
 
-Connected components of 3D masks: number them, keep the largest, drop the small, fill holes.
-
-Voxels are connected by their six faces, as the LiTS scorer counts tumours (system K). Every function
-takes boolean masks (D, H, W), leaves them as they are and returns a new one; empty masks stay empty.
-
-What measuring an object asks of arrays and spacing, and the box around it: work there costs what the
-object costs, not what the scan does.
-
-Predicted labels made tidy, each habit by itself, so that its effect can be measured and it can be chosen.
-
-Every function takes labels 0/1/2, uint8 (D, H, W), and `spacing_mm` (D, H, W), leaves them as they are and
-returns new ones; empty stays empty. `FINISHES` names them.
+Voxels are connected by their six faces, as the LiTS scorer counts tumours (system K). Every function leaves
+its arrays (D, H, W) as they are and returns new ones; empty stays empty.
 """
 
 from __future__ import annotations
@@ -26,8 +16,6 @@ from scipy.ndimage import find_objects
 from livseg_lib.errors import InputError
 from livseg_lib.labels import BACKGROUND, LIVER, TUMOR, structure_mask
 
-FACES = 6
-
 
 def label_components(mask: np.ndarray) -> tuple[np.ndarray, int]:
     """Number the components of `mask` 1..n; returns the ids (D, H, W), unsigned, 0 outside, and n.
@@ -35,7 +23,7 @@ def label_components(mask: np.ndarray) -> tuple[np.ndarray, int]:
     Ids follow the first voxel of each component in the order of the array's axes, whatever its memory
     layout: the same volume always gets the same ids, and they are those of `scipy.ndimage.label`.
     """
-    return cc3d.connected_components(np.ascontiguousarray(mask), connectivity=FACES, return_N=True)
+    return cc3d.connected_components(np.ascontiguousarray(mask), connectivity=6, return_N=True)
 
 
 def largest_component(mask: np.ndarray) -> np.ndarray:
@@ -86,6 +74,7 @@ def require_volumes(**arrays: np.ndarray) -> None:
 
 
 Finish = Callable[[np.ndarray, Sequence[float]], np.ndarray]
+"""Labels 0/1/2, uint8 (D, H, W), and spacing_mm (D, H, W) -> labels made tidier, by one habit alone."""
 
 SMALLEST_TUMOR_ML = 0.1
 """A ball of 5.8 mm. What is smaller is not measured in the clinic (RECIST 1.1 starts at 10 mm)."""

@@ -1,12 +1,9 @@
-"""A random forest whose file holds numbers only.
+"""A random forest that tells true tumours from false alarms among candidates (system H, Chlebus et al. 2017).
 
-A random forest that tells true tumours from false alarms among candidates (system H, Chlebus et al. 2017).
-
-scikit-learn grows the trees; from then on they are plain arrays, which `save_forest` can store without
-pickling and which predict here exactly as scikit-learn does. Train it on candidates of patients that the
-network had not seen (out of fold): on its own training patients a network makes too few false alarms.
-
-A forest on disk: forest.safetensors holds bare arrays, forest.json what they are; nothing is unpickled.
+scikit-learn grows the trees; from then on they are plain arrays, which predict here exactly as scikit-learn
+does. On disk forest.safetensors holds the arrays and forest.json what they are; nothing is unpickled. Train
+it on candidates of patients that the network had not seen (out of fold): on its own training patients a
+network makes too few false alarms.
 """
 
 from __future__ import annotations
@@ -102,8 +99,8 @@ def fit_forest(features: pd.DataFrame, is_tumor: np.ndarray, seed: int, trees: i
     grower = RandomForestClassifier(
         n_estimators=trees, min_samples_leaf=LEAST_LEAF, class_weight="balanced", random_state=seed
     )
-    grown = [tree.tree_ for tree in grower.fit(_columns(features, names), truth).estimators_]
-    return _as_arrays(grown, names)
+    grower.fit(_columns(features, names), truth)
+    return _as_arrays([tree.tree_ for tree in grower.estimators_], names)
 
 
 def permutation_importance(
@@ -145,16 +142,19 @@ def _columns(features: pd.DataFrame, names: tuple[str, ...]) -> np.ndarray:
 def _as_arrays(trees: list, names: tuple[str, ...]) -> Forest:
     """scikit-learn's trees (its leaves have no children and no feature) joined into one `Forest`."""
     roots = np.cumsum([0, *(tree.node_count for tree in trees[:-1])])
-    children = ([], [])
-    for root, tree in zip(roots, trees, strict=True):
-        own = np.arange(tree.node_count)
-        for side, child in zip(children, (tree.children_left, tree.children_right), strict=True):
-            side.append(root + np.where(child < 0, own, child))
+
+    def children(side: str) -> np.ndarray:
+        found = []
+        for root, tree in zip(roots, trees, strict=True):
+            child = getattr(tree, side)
+            found.append(root + np.where(child < 0, np.arange(tree.node_count), child))
+        return np.concatenate(found).astype(np.int32)
+
     return Forest(
         feature_names=names,
         roots=roots.astype(np.int32),
-        left=np.concatenate(children[0]).astype(np.int32),
-        right=np.concatenate(children[1]).astype(np.int32),
+        left=children("children_left"),
+        right=children("children_right"),
         feature=np.concatenate([np.maximum(tree.feature, 0) for tree in trees]).astype(np.int32),
         threshold=np.concatenate([tree.threshold for tree in trees]).astype(np.float64),
         missing_left=np.concatenate([tree.missing_go_to_left for tree in trees]).astype(bool),
@@ -242,26 +242,16 @@ def load_forest(folder: Path) -> tuple[Forest, dict]:
 def _require_trees(forest: Forest, path: Path) -> None:
     """Raise InputError unless every walk ends: children stand behind parents, a leaf is its own child."""
     arrays = {name: getattr(forest, name) for name in DTYPES}
-    nodes = len(forest.left)
-    own = np.arange(nodes)
-    is_sound = (
-        all(array.dtype == DTYPES[name] and array.ndim == 1 for name, array in arrays.items())
-        and all(len(array) == nodes for name, array in arrays.items() if name != "roots")
-        and len(forest.roots) > 0
-        and _all_within(forest.roots, nodes)
-        and _all_within(forest.feature, len(forest.feature_names))
-        and all(_all_within(child, nodes) for child in (forest.left, forest.right))
-        and bool(
-            np.where(
-                forest.left == own, forest.right == own, np.minimum(forest.left, forest.right) > own
-            ).all()
-        )
-        and _all_within(forest.probability, 1 + 1e-9)
-        and not np.isnan(forest.threshold).any()
+    nodes, own = len(forest.left), np.arange(len(forest.left))
+    fits = all(array.dtype == DTYPES[name] and array.ndim == 1 for name, array in arrays.items()) and all(
+        len(array) == nodes for name, array in arrays.items() if name != "roots"
     )
-    if not is_sound:
-        raise InputError(path, "holds arrays that are no decision trees.", "Train the forest again.")
-
-
-def _all_within(values: np.ndarray, stop: float) -> bool:
-    return bool(((values >= 0) & (values < stop)).all())
+    if fits and len(forest.roots):
+        behind = np.minimum(forest.left, forest.right) > own
+        leaf = (forest.left == own) & (forest.right == own)
+        bounds = [(forest.roots, nodes), (forest.feature, len(forest.feature_names)), (forest.left, nodes)]
+        bounds += [(forest.right, nodes), (forest.probability, 1 + 1e-9)]
+        within = all(((values >= 0) & (values < stop)).all() for values, stop in bounds)
+        if within and (behind | leaf).all() and not np.isnan(forest.threshold).any():
+            return
+    raise InputError(path, "holds arrays that are no decision trees.", "Train the forest again.")

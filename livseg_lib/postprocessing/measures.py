@@ -1,16 +1,11 @@
-"""What a clinic measures of a tumour: diameters, volume, burden.
-
-The two diameters that readers report: the longest in an axial slice, and the one across it.
+"""What a clinic asks of an outlined liver: how large each tumour is, where it lies, how dark it is.
 
 RECIST 1.1 (doi:10.1016/j.ejca.2008.10.026) adds up longest diameters in the plane of acquisition; the WHO
 handbook (1979, ISBN 92-4-170048-3) multiplies them by the longest perpendicular ones.
 
-What a clinic asks of an outlined liver: how large each tumour is, where it lies, how dark it is.
-
-Labels are 0, 1 and 2; a tumour is a component of label 2 connected by voxel faces, numbered 1..n as
-`components.label_components` does. Volumes lie as everywhere here: feet to head, front to back, the
-patient's right to left. Places are relative to the outlined liver and name no Couinaud segment: those
-follow vessels, which nobody outlined.
+A tumour is a component of label 2 connected by voxel faces, numbered 1..n as `components.label_components`
+does. Places are relative to the outlined liver and name no Couinaud segment: those follow vessels, which
+nobody outlined.
 """
 
 from __future__ import annotations
@@ -235,43 +230,32 @@ def _measure_box(voxels: np.ndarray | None, labels: np.ndarray, spacing_mm: np.n
     """`measure_tumors` with places counted from the corner of the given arrays."""
     ids, _ = label_components(structure_mask(labels, "tumor"))
     liver = structure_mask(labels, "liver")
-    depths = _depths_mm(liver, spacing_mm)
+    depths_mm = _depths_mm(liver, spacing_mm)
     edges = [_part_edges(liver, axis, len(names)) for axis, names in enumerate(PLACES)]
     liver_hu = mean_liver_hu(voxels, labels)
     rows = []
     for tumor, box in enumerate(find_objects(ids), start=1):
         inside = ids[box] == tumor
-        hu = None if voxels is None else voxels[box][inside]
-        parts = _size(inside, box, spacing_mm), _place(inside, box, depths, edges), _brightness(hu, liver_hu)
-        rows.append({"tumor": tumor} | parts[0] | parts[1] | parts[2])
+        centre = np.argwhere(inside).mean(axis=0) + [side.start for side in box]
+        sides = zip(PLACES, edges, centre, strict=True)
+        parts = [names[np.searchsorted(axis_edges, place)] for names, axis_edges, place in sides]
+        diameters, count = axial_diameters(inside, spacing_mm), np.count_nonzero(inside)
+        hu = np.full(1, np.nan) if voxels is None else voxels[box][inside]
+        row = {
+            "tumor": tumor,
+            "voxels": count,
+            "volume_ml": count * float(spacing_mm.prod()) / 1000.0,
+            "longest_diameter_mm": diameters.longest_mm,
+            "perpendicular_diameter_mm": diameters.perpendicular_mm,
+            "slice": box[0].start + diameters.slice,
+            **dict(zip(("centre_slice", "centre_row", "centre_column"), centre, strict=True)),
+            "distance_to_border_mm": float(depths_mm[box][inside].min()),
+            "position": ", ".join(reversed(parts)),
+            "mean_hu": float(hu.mean()),
+            "sd_hu": float(hu.std()),
+        }
+        rows.append(row | {"contrast_hu": liver_hu - row["mean_hu"]})
     return pd.DataFrame(rows, columns=list(TUMOR_COLUMNS)).astype(TUMOR_COLUMNS)
-
-
-def _size(inside: np.ndarray, box: Box, spacing_mm: np.ndarray) -> dict:
-    """How much of it there is, and its diameters."""
-    voxels = np.count_nonzero(inside)
-    diameters = axial_diameters(inside, spacing_mm)
-    return {
-        "voxels": voxels,
-        "volume_ml": voxels * float(spacing_mm.prod()) / 1000.0,
-        "longest_diameter_mm": diameters.longest_mm,
-        "perpendicular_diameter_mm": diameters.perpendicular_mm,
-        "slice": box[0].start + diameters.slice,
-    }
-
-
-def _place(inside: np.ndarray, box: Box, depths_mm: np.ndarray, edges: list[np.ndarray]) -> dict:
-    """Where it lies: its centre, its distance from the liver's border, and the part of the liver."""
-    centre = np.argwhere(inside).mean(axis=0) + [side.start for side in box]
-    parts = [
-        names[np.searchsorted(axis_edges, place)]
-        for names, axis_edges, place in zip(PLACES, edges, centre, strict=True)
-    ]
-    return {
-        **dict(zip(("centre_slice", "centre_row", "centre_column"), centre, strict=True)),
-        "distance_to_border_mm": float(depths_mm[box][inside].min()),
-        "position": ", ".join(reversed(parts)),
-    }
 
 
 def _part_edges(liver: np.ndarray, axis: int, parts: int) -> np.ndarray:
@@ -290,9 +274,3 @@ def _depths_mm(liver: np.ndarray, spacing_mm: np.ndarray) -> np.ndarray:
     if np.isnan(spacing_mm).any() or liver.all():
         return np.full(liver.shape, np.nan, np.float32)
     return edt.edt(liver, anisotropy=tuple(spacing_mm))
-
-
-def _brightness(values: np.ndarray | None, liver_hu: float) -> dict[str, float]:
-    """Mean and deviation of a tumour's HU, and how much darker than `liver_hu` it is."""
-    mean, sd = (np.nan, np.nan) if values is None else (float(values.mean()), float(values.std()))
-    return {"mean_hu": mean, "sd_hu": sd, "contrast_hu": liver_hu - mean}

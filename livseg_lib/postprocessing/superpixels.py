@@ -1,20 +1,16 @@
-"""Superpixels of the liver, the patches around them (system J).
-
-Tumour candidates without a network: superpixels of a liver at several scales (system J, Bai et al. 2019).
+"""Tumour candidates without a network (system J, Bai et al. 2019): superpixels of a liver, and their patches.
 
 SLIC (Achanta et al. 2012, doi:10.1109/TPAMI.2012.120; scikit-image) in 3D, on a grid coarse enough that a
 superpixel is a few voxels wide. Every liver voxel belongs to one superpixel of each scale; a table says how
-large and how dark each is, and `darkest` which of them are worth a classifier's time.
-
-Superpixels that are worth a classifier's time, and the patches that it judges them by (system J).
-
-Superpixels of patients whose truth is known -> patches on disk to learn from (system J).
+large and how dark each is. The darkest are candidates, and a classifier judges them by patches of one size
+in mm and in voxels: a voxel of a patch is the mean of that part of the scan which it covers, so that patches
+look alike whatever the spacing. Beyond the scan its outermost voxels come again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -28,10 +24,11 @@ from tqdm import tqdm
 from livseg_lib.datasets.case import Case
 from livseg_lib.errors import InputError
 from livseg_lib.files import written_aside
-from livseg_lib.labels import LIVER, TUMOR, structure_mask
+from livseg_lib.labels import LIVER, STRUCTURES, TUMOR, structure_mask
 from livseg_lib.postprocessing.components import known_spacing, require_volumes
 from livseg_lib.preprocessing.geometry import Box, box_around, resize
-from livseg_lib.preprocessing.patches import PatchRecipe, grey_channels, place_patch
+from livseg_lib.preprocessing.recipe import JsonRecord
+from livseg_lib.preprocessing.windows import Window, apply_window
 from livseg_lib.processes import in_processes
 from livseg_lib.runs import derived_seed
 from livseg_lib.volumes import Volume
@@ -98,19 +95,20 @@ def describe_superpixels(superpixels: Sequence[Superpixels], hu: np.ndarray) -> 
     `center_d`, `center_h`, `center_w` are voxel indices of the volume (its mean position), `contrast_hu` is
     the median of the liver minus the superpixel's mean: above 0 where it is darker.
     """
-    tables = [_describe(each, hu) for each in superpixels]
-    return (
-        pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=list(COLUMNS), dtype=float)
-    )
-
-
-def darkest(table: pd.DataFrame, least_contrast_hu: float = 10.0, most: int = 400) -> pd.DataFrame:
-    """The rows worth classifying: so much darker than the liver's median, and at most the `most` darkest.
-
-    In the order of the table. Tumours brighter than the liver are missed by this rule.
-    """
-    dark = table[table["contrast_hu"] >= least_contrast_hu]
-    return dark.nlargest(most, "contrast_hu").sort_index()
+    tables = []
+    for each in superpixels:
+        inside = each.ids > 0
+        ids, values = each.ids[inside], hu[each.box][inside]
+        voxels = np.bincount(ids)[1:]
+        centers = [
+            np.bincount(ids, weights=indices)[1:] / voxels + side.start
+            for indices, side in zip(np.nonzero(inside), each.box, strict=True)
+        ]
+        mean_hu = np.bincount(ids, weights=values)[1:] / voxels
+        contrast_hu, volume_ml = np.median(values) - mean_hu, voxels * each.voxel_volume_ml
+        columns = (each.scale_mm, np.arange(1, len(voxels) + 1), *centers, volume_ml, mean_hu, contrast_hu)
+        tables.append(pd.DataFrame(dict(zip(COLUMNS, columns, strict=True))))
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=COLUMNS, dtype=float)
 
 
 def paint(superpixels: Sequence[Superpixels], table: pd.DataFrame, column: str) -> np.ndarray:
@@ -190,44 +188,16 @@ def _numbered(ids: np.ndarray) -> np.ndarray:
     return np.where(present, np.cumsum(present), 0).astype(np.int32)[ids]
 
 
-def _describe(superpixels: Superpixels, hu: np.ndarray) -> pd.DataFrame:
-    inside = superpixels.ids > 0
-    ids, values = superpixels.ids[inside], hu[superpixels.box][inside]
-    voxels = np.bincount(ids)[1:]
-    centers = [
-        np.bincount(ids, weights=indices)[1:] / voxels + side.start
-        for indices, side in zip(np.nonzero(inside), superpixels.box, strict=True)
-    ]
-    mean_hu = np.bincount(ids, weights=values)[1:] / voxels
-    table = pd.DataFrame(dict(zip(("center_d", "center_h", "center_w"), centers, strict=True)))
-    table.insert(0, "scale_mm", superpixels.scale_mm)
-    table.insert(1, "superpixel", np.arange(1, len(voxels) + 1))
-    return table.assign(
-        volume_ml=voxels * superpixels.voxel_volume_ml,
-        mean_hu=mean_hu,
-        contrast_hu=np.median(values) - mean_hu,
-    )
-
-
 @dataclass(frozen=True)
-class CandidateRecipe:
+class CandidateRecipe(JsonRecord):
     """Which superpixels are candidates. Saved with the classifier, so that its use follows it too."""
 
     scales_mm: tuple[float, ...] = SCALES_MM
     least_contrast_hu: float = 5.0
-    """Darker than the liver's median by so much; brighter tumours are missed."""
+    """Darker than the liver's median by so much or more; brighter tumours are missed."""
     most_a_scale: int = 400
     """The darkest of each scale: in one list the many small ones, whose means are noisy, would oust large,
     faint tumours."""
-
-    def to_dict(self) -> dict:
-        """JSON-ready mapping; `CandidateRecipe.from_dict` reads it back."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: dict) -> CandidateRecipe:
-        """Inverse of `to_dict`."""
-        return cls(**{**values, "scales_mm": tuple(values["scales_mm"])})
 
 
 @dataclass(frozen=True, eq=False)
@@ -247,8 +217,9 @@ def find_candidates(volume: Volume, liver: np.ndarray, recipe: CandidateRecipe) 
     """
     superpixels = find_superpixels(liver, volume.voxels, volume.spacing_mm, recipe.scales_mm)
     table = describe_superpixels(superpixels, volume.voxels)
-    by_scale = [rows for _, rows in table.groupby("scale_mm")] or [table]
-    chosen = [darkest(rows, recipe.least_contrast_hu, recipe.most_a_scale) for rows in by_scale]
+    dark = table[table["contrast_hu"] >= recipe.least_contrast_hu]
+    by_scale = [rows for _, rows in dark.groupby("scale_mm")] or [dark]
+    chosen = [rows.nlargest(recipe.most_a_scale, "contrast_hu").sort_index() for rows in by_scale]
     return Candidates(superpixels, pd.concat(chosen, ignore_index=True))
 
 
@@ -262,6 +233,76 @@ def tumor_shares(candidates: Candidates, tumor: np.ndarray) -> np.ndarray:
         ids = candidates.table["superpixel"].to_numpy(int)[rows]
         shares[rows] = common[ids] / voxels[ids]
     return shares
+
+
+@dataclass(frozen=True)
+class PatchRecipe(JsonRecord):
+    """What a patch shows. Saved with the classifier, so that its use follows it too."""
+
+    size_mm: tuple[float, float, float] = (48.0, 48.0, 48.0)
+    """Along (D, H, W): twice the largest superpixel, so that its surroundings are seen."""
+    voxels: tuple[int, int, int] = (12, 24, 24)
+    """Slices, rows and columns; as many rows as columns, since batches are turned in their plane."""
+    widths_hu: tuple[float, ...] = (100.0, 300.0)
+    """A window each, one a channel; mid-grey is the median of the patient's liver."""
+
+    def __post_init__(self) -> None:
+        for name, length in (("size_mm", 3), ("voxels", 3), ("widths_hu", max(1, len(self.widths_hu)))):
+            values = getattr(self, name)
+            if len(values) != length or not all(value > 0 for value in values):
+                problem = f"is {values}."
+                raise InputError(name, problem, f"Give {length} numbers above 0.")
+        if self.voxels[1] != self.voxels[2]:
+            raise InputError("voxels", f"is {self.voxels}.", "Give as many rows as columns.")
+
+    @property
+    def channels(self) -> int:
+        """Windows, and the masks of `with_masks`."""
+        return len(self.widths_hu) + len(STRUCTURES)
+
+
+@dataclass(frozen=True, eq=False)
+class PatchPlace:
+    """Where a patch lies: along each axis the voxels that it covers, and how much each of its own takes."""
+
+    indices: tuple[np.ndarray, np.ndarray, np.ndarray]
+    """Voxels of the scan, int; some may lie beyond it."""
+    weights: tuple[np.ndarray, np.ndarray, np.ndarray]
+    """float32 (voxels of the patch, voxels covered), each row with sum 1."""
+
+    def crop(self, array: np.ndarray, first: Sequence[int] = (0, 0, 0)) -> np.ndarray:
+        """The voxels covered, in the type of `array` (D, H, W), which shows the scan from `first` on."""
+        sides = zip(self.indices, first, array.shape, strict=True)
+        return array[np.ix_(*((index - start).clip(0, size - 1) for index, start, size in sides))]
+
+    def average(self, part: np.ndarray) -> np.ndarray:
+        """What `crop` gave, on the patch's own voxels: float32, the shape of the patch."""
+        depth, height, width = self.weights
+        return np.tensordot(depth, height @ part.astype(np.float32) @ width.T, 1)
+
+
+def place_patch(center: Sequence[float], spacing_mm: Sequence[float], recipe: PatchRecipe) -> PatchPlace:
+    """The patch whose middle is the point `center`, voxel indices (D, H, W): 3.0 is the middle of voxel 3."""
+    sides = zip(center, spacing_mm, recipe.size_mm, recipe.voxels, strict=True)
+    indices, weights = zip(*(_cover(*side) for side in sides), strict=True)
+    return PatchPlace(indices, weights)
+
+
+def _cover(center: float, spacing_mm: float, size_mm: float, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Along one axis the voxels covered, and the share of each in each of the patch's `count` own."""
+    edges = center + 0.5 + np.linspace(-0.5, 0.5, count + 1) * size_mm / spacing_mm
+    indices = np.arange(int(np.floor(edges[0])), int(np.ceil(edges[-1])))
+    lower, upper = edges[:-1, np.newaxis], edges[1:, np.newaxis]
+    overlap = (np.minimum(upper, indices + 1) - np.maximum(lower, indices)).clip(0)
+    return indices, (overlap / overlap.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+def grey_channels(hu: np.ndarray, middle_hu: float, recipe: PatchRecipe) -> np.ndarray:
+    """HU of a patch (D, H, W) as grey levels, uint8 (D, H, W, windows); `middle_hu` is mid-grey in each."""
+    windows = (
+        Window.between(middle_hu - width_hu / 2, middle_hu + width_hu / 2) for width_hu in recipe.widths_hu
+    )
+    return np.stack([apply_window(hu, window) for window in windows], axis=-1)
 
 
 def candidate_patches(
@@ -332,7 +373,8 @@ def extract_case_patches(case: Case, extraction: PatchExtraction, folder: Path) 
     truth = case.read_labels(volume)
     seed = derived_seed(extraction.seed, case.case_id)
     growth_mm = np.random.default_rng(seed).uniform(0.0, extraction.most_growth_mm)
-    liver = grown(structure_mask(truth, "liver"), volume.spacing_mm, growth_mm)
+    to_liver_mm = edt.edt(~structure_mask(truth, "liver"), anisotropy=tuple(volume.spacing_mm))
+    liver = to_liver_mm <= growth_mm
     candidates = find_candidates(volume, liver, extraction.candidates)
     shares = tumor_shares(candidates, structure_mask(truth, "tumor"))
     rows = draw_kinds(shares >= TUMOR_SHARE, extraction.most_of_a_kind, seed)
@@ -351,11 +393,6 @@ def extract_case_patches(case: Case, extraction: PatchExtraction, folder: Path) 
         tumor_share=shares[rows],
         **{"class": np.where(is_tumor, TUMOR, LIVER)},
     )
-
-
-def grown(mask: np.ndarray, spacing_mm: Sequence[float], by_mm: float) -> np.ndarray:
-    """`mask` (D, H, W) and all within so many mm of it."""
-    return edt.edt(~mask, anisotropy=tuple(spacing_mm)) <= by_mm
 
 
 def draw_kinds(is_tumor: np.ndarray, most: int, seed: int) -> np.ndarray:

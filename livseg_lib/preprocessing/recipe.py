@@ -59,8 +59,21 @@ EQUALIZATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 """Windowed slice (H, W) uint8 -> the same with its histogram spread: one, or one of each tile (system B)."""
 
 
+class JsonRecord:
+    """A dataclass of plain values, as model.json keeps it."""
+
+    def to_dict(self) -> dict:
+        """JSON-ready mapping; `from_dict` reads it back."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict):
+        """Inverse of `to_dict` (lists become tuples)."""
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+
+
 @dataclass(frozen=True)
-class Recipe:
+class Recipe(JsonRecord):
     """Steps in the order they are applied. Written to `model.json`, so that prediction repeats them."""
 
     windows: tuple[Window, ...] = LIVER_WINDOWS
@@ -94,18 +107,9 @@ class Recipe:
         """ "mr" where a channel is a range of an MR scan's percentiles, else "ct"."""
         return "mr" if any(window.name in MR_WINDOWS for window in self.windows) else "ct"
 
-    def to_dict(self) -> dict:
-        """JSON-ready mapping; `Recipe.from_dict` reads it back."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: dict) -> Recipe:
-        """Inverse of `to_dict` (lists become tuples)."""
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
-
 
 @dataclass(frozen=True)
-class NetworkInput:
+class NetworkInput(JsonRecord):
     """Which channels stand beside those of a slice's own picture. The default: none."""
 
     neighbours: int = 0
@@ -134,10 +138,6 @@ class NetworkInput:
             problem = "sees the liver as a channel, and no liver was found before."
             raise InputError("network", problem, "Use it as a later step of a cascade.")
         return map(with_liver, pictures, liver)
-
-    def to_dict(self) -> dict:
-        """JSON-ready."""
-        return asdict(self)
 
 
 OWN_PICTURE = NetworkInput()

@@ -34,12 +34,12 @@ from livseg_lib.postprocessing.superpixels import (
     TUMOR_SHARE,
     CandidateRecipe,
     PatchExtraction,
+    PatchRecipe,
     extract_patches,
     find_candidates,
     tumor_shares,
 )
 from livseg_lib.preprocessing.geometry import case_around_liver
-from livseg_lib.preprocessing.patches import PatchRecipe
 from livseg_lib.preprocessing.windows import WINDOWS, apply_window
 from livseg_lib.reporting.studies.superpixels import PatchPicture
 from livseg_lib.runs import derived_seed

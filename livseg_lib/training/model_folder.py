@@ -36,8 +36,7 @@ from livseg_lib.files import file_checksum, written_aside
 from livseg_lib.labels import STRUCTURES, TARGETS
 from livseg_lib.models import Build, build_model
 from livseg_lib.models.classifiers import build_classifier
-from livseg_lib.postprocessing.superpixels import CandidateRecipe
-from livseg_lib.preprocessing.patches import PatchRecipe
+from livseg_lib.postprocessing.superpixels import CandidateRecipe, PatchRecipe
 from livseg_lib.preprocessing.recipe import (
     EQUALIZATIONS,
     NOISE_FILTERS,

@@ -58,8 +58,7 @@ def test_blocks_are_as_deep_as_the_network(depth):
 
 def test_a_scan_that_shows_a_classifier_nothing_is_refused():
     from livseg_lib.models.classifiers import build_classifier
-    from livseg_lib.postprocessing.superpixels import CandidateRecipe
-    from livseg_lib.preprocessing.patches import PatchRecipe
+    from livseg_lib.postprocessing.superpixels import CandidateRecipe, PatchRecipe
     from livseg_lib.training.model_folder import TrainedClassifier
 
     network = build_classifier("fractal3d", (8, 16, 16, 4), 2, filters=2, columns=2, stages=2)

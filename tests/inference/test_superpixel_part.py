@@ -17,8 +17,7 @@ from livseg_lib.inference.cascade import (
     tumor_levels,
 )
 from livseg_lib.models.classifiers import build_classifier
-from livseg_lib.postprocessing.superpixels import CandidateRecipe
-from livseg_lib.preprocessing.patches import PatchRecipe
+from livseg_lib.postprocessing.superpixels import CandidateRecipe, PatchRecipe
 from livseg_lib.systems import StepPlan
 from livseg_lib.training.model_folder import TrainedClassifier, save_model
 from livseg_lib.volumes import Volume

@@ -1,4 +1,4 @@
-"""Features against hand values on boxes and balls, and what has to hold for any candidate."""
+"""Features against hand values on boxes and balls, what holds for any candidate, and which ones stay."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import time
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 from solids import ball, box, scan
 
@@ -13,6 +15,8 @@ from livseg_lib.errors import InputError
 from livseg_lib.postprocessing.candidates import (
     FEATURES,
     candidate_features,
+    choose_forest_threshold,
+    filter_candidates,
     match_candidates,
     principal_lengths_mm,
     sphericity,
@@ -177,14 +181,6 @@ def test_inputs_are_left_alone_and_bad_ones_refused():
         candidate_features(tumor, LIVER[1:], hu, SPACING_MM)
 
 
-def test_every_feature_is_told_to_people():
-    assert {feature.kind for feature in FEATURES.values()} == {"shape", "intensity", "texture"}
-    assert all(feature.meaning[0].isupper() or feature.meaning[0].isdigit() for feature in FEATURES.values())
-    for suffix in ("ml", "mm", "hu"):
-        units = {f.unit.lower() for name, f in FEATURES.items() if name.endswith(f"_{suffix}")}
-        assert units == {suffix}
-
-
 @pytest.mark.parametrize(("overlap", "expected"), [(0.0, [True, True, False]), (0.5, [False, True, False])])
 def test_a_candidate_is_true_by_the_share_of_its_voxels(overlap, expected):
     ids = np.zeros((1, 3, 4), np.uint16)
@@ -221,3 +217,56 @@ def test_texture_compares_pixels_2_mm_apart(pixel_mm, contrast):
     hu = np.tile(np.array([0, 100], np.int16), (1, 8, 4))
     found = texture_features(hu, np.ones(hu.shape, bool), np.array([5.0, pixel_mm, pixel_mm]))
     assert found["texture_contrast"] == pytest.approx(contrast)
+
+
+PROBABILITY = np.array([0.9, 0.8, 0.7, 0.6, 0.5, 0.3])
+TRUTH = np.array([True, False, True, False, True, False])
+
+
+@pytest.mark.parametrize(
+    ("least_recall", "threshold", "recall", "false_after"),
+    [(1.0, 0.4, 1, 2), (0.67, 0.4, 1, 2), (0.66, 0.65, 2 / 3, 1), (0.3, 0.85, 1 / 3, 0)],
+)
+def test_fewest_false_alarms_at_the_recall_asked_for(least_recall, threshold, recall, false_after):
+    chosen = choose_forest_threshold(PROBABILITY, TRUTH, least_recall)
+    assert (chosen.threshold, chosen.recall) == pytest.approx((threshold, recall))
+    assert chosen[2:] == (3, 3, false_after, "")
+
+
+rows = st.lists(st.tuples(st.sampled_from([0, 0.1, 0.25, 0.5, 0.9, 1.0]), st.booleans()), max_size=12)
+
+
+@given(rows, st.sampled_from([0.2, 0.5, 0.95, 1.0]))
+def test_no_other_threshold_does_better(candidates, least_recall):
+    probability = np.array([p for p, _ in candidates], float)
+    truth = np.array([t for _, t in candidates], bool)
+    chosen = choose_forest_threshold(probability, truth, least_recall)
+    if not truth.any():
+        assert chosen.threshold == 0 and np.isnan(chosen.recall) and "every candidate stays" in chosen.note
+        return
+    assert chosen.recall >= least_recall
+    assert chosen.false_after == (probability[~truth] >= chosen.threshold).sum()
+    for cut in np.append(probability, 2):
+        if (probability[truth] >= cut).mean() >= least_recall:
+            assert (probability[~truth] >= cut).sum() >= chosen.false_after
+
+
+def test_what_cannot_be_chosen_is_said():
+    nothing = choose_forest_threshold(np.zeros(0), np.zeros(0, bool))
+    assert nothing.threshold == 0 and nothing.note.startswith("There was no candidate ")
+    false_only = choose_forest_threshold(PROBABILITY, np.zeros(6, bool))
+    assert false_only.false_after == 6 and "no true tumour among 6 candidates" in false_only.note
+    true_only = choose_forest_threshold(PROBABILITY, np.ones(6, bool))
+    assert true_only.recall == 1 and "nothing to filter" in true_only.note
+    with pytest.raises(InputError):
+        choose_forest_threshold(PROBABILITY, TRUTH, 0)
+
+
+def test_filtering_drops_whole_candidates_and_nothing_else():
+    ids = np.array([[[0, 1, 1, 2], [3, 3, 0, 2]]], np.uint16)
+    kept = filter_candidates(ids, np.array([0.2, 0.5, 0.9]), 0.5)
+    np.testing.assert_array_equal(kept, ids >= 2)
+    assert filter_candidates(ids, np.zeros(3), 0.0).sum() == (ids > 0).sum()
+    with pytest.raises(InputError, match="up to 3, but there are 2"):
+        filter_candidates(ids, np.zeros(2), 0.5)
+    assert not filter_candidates(np.zeros((1, 2, 2), np.uint16), np.zeros(0), 0.5).any()

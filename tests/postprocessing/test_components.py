@@ -1,3 +1,5 @@
+"""Components as SciPy numbers them, and what each finish changes, by hand."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -7,7 +9,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import ndimage
 
+from livseg_lib.errors import InputError
 from livseg_lib.postprocessing import components as c
+from livseg_lib.postprocessing.components import FINISHES, finish_labels
 
 masks = arrays(bool, st.tuples(*[st.integers(1, 6)] * 3))
 
@@ -39,12 +43,6 @@ def test_largest_component_keeps_the_one_with_most_voxels():
     assert largest.sum() == 18 and largest[3, 5, 5] and not largest[1, 1, 1]
 
 
-def test_largest_component_of_equals_is_the_first():
-    mask = np.zeros((1, 1, 5), bool)
-    mask[0, 0, [1, 3]] = True
-    np.testing.assert_array_equal(np.flatnonzero(c.largest_component(mask)), [1])
-
-
 @pytest.mark.parametrize(
     ("min_volume_ml", "voxels_left"), [(0.0, 26), (0.8, 26), (0.81, 18), (1.8, 18), (2, 0)]
 )
@@ -57,14 +55,6 @@ def test_small_components_go_by_millilitres(min_volume_ml, voxels_left):
 @given(masks)
 def test_fill_holes_agrees_with_scipy(mask):
     np.testing.assert_array_equal(c.fill_holes(mask), ndimage.binary_fill_holes(mask))
-
-
-def test_fill_holes_closes_a_cavity_but_not_a_tunnel_to_the_edge():
-    shell = np.ones((5, 5, 5), bool)
-    shell[2, 2, 2] = False
-    assert c.fill_holes(shell).all()
-    shell[2, 2, 3:] = False
-    np.testing.assert_array_equal(c.fill_holes(shell), shell)
 
 
 STEPS = {
@@ -82,3 +72,97 @@ def test_empty_stays_empty_and_the_input_is_left_alone(step):
     mask, before = two_blocks(), two_blocks()
     assert step(mask) is not mask
     np.testing.assert_array_equal(mask, before)
+
+
+SPACING_MM = (5.0, 2.0, 2.0)  # 0.02 ml a voxel: 0.1 ml are five
+label_volumes = arrays(np.uint8, st.tuples(*[st.integers(1, 6)] * 3), elements=st.integers(0, 2))
+
+
+def patient() -> np.ndarray:
+    """A liver with a hole, a large and a small tumour; a second blob; a tumour on its own."""
+    labels = np.zeros((8, 20, 24), np.uint8)
+    labels[1:7, 2:12, 2:14] = 1
+    labels[3, 6, 10] = 0  # a hole in the liver
+    labels[2:5, 4:8, 4:8] = 2
+    labels[3, 5, 5] = 1  # a hole in the tumour
+    labels[5, 10, 3:6] = 2  # three voxels
+    labels[2:4, 14:17, 2:6] = 1  # a second blob
+    labels[2:5, 14:17, 18:21] = 2  # a tumour without a liver
+    return labels
+
+
+def changed(name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What a finish was given, what it gave, and where they differ."""
+    before = patient()
+    after = FINISHES[name](before, SPACING_MM)
+    return before, after, before != after
+
+
+def test_keep_largest_liver_drops_all_else():
+    before, after, differs = changed("keep_largest_liver")
+    assert set(before[differs]) == {1, 2} and not after[differs].any()
+    assert not after[:, 12:].any() and (after[:, :12] == before[:, :12]).all()
+
+
+def test_fill_liver_fills_with_liver():
+    _, after, differs = changed("fill_liver")
+    assert np.argwhere(differs).tolist() == [[3, 6, 10]] and after[3, 6, 10] == 1
+
+
+def test_fill_tumors_fills_with_tumour():
+    _, after, differs = changed("fill_tumors")
+    assert np.argwhere(differs).tolist() == [[3, 5, 5]] and after[3, 5, 5] == 2
+
+
+def test_drop_small_tumors_leaves_liver_in_their_place():
+    before, after, differs = changed("drop_small_tumors")
+    assert differs.sum() == 3 and (before[differs] == 2).all() and (after[differs] == 1).all()
+    edge = np.ones((3, 4, 12), np.uint8)
+    edge[1, 1, 1:6], edge[1, 3, 1:5] = 2, 2  # 0.1 ml is kept, 0.08 ml is not
+    kept = FINISHES["drop_small_tumors"](edge, SPACING_MM)
+    assert np.argwhere(kept != edge).tolist() == [[1, 3, column] for column in range(1, 5)]
+    with pytest.raises(InputError, match="without a size in mm"):
+        FINISHES["drop_small_tumors"](before, (np.nan,) * 3)
+
+
+def test_keep_tumors_in_liver_drops_those_that_touch_none():
+    before, after, differs = changed("keep_tumors_in_liver")
+    assert differs.sum() == 27 and (before[differs] == 2).all() and not after[differs].any()
+    assert after[2:4, 14:17, 2:6].all()  # what is no tumour is not its business
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("liver_first", [True, False])
+def test_one_face_is_enough_to_be_in_the_liver(axis, liver_first):
+    row = np.array([1, 2, 2, 0] if liver_first else [0, 2, 2, 1], np.uint8)
+    labels = np.moveaxis(row.reshape(4, 1, 1), 0, axis)
+    np.testing.assert_array_equal(FINISHES["keep_tumors_in_liver"](labels, SPACING_MM), labels)
+
+
+def test_an_edge_is_not_enough():
+    labels = np.array([[[1, 0], [0, 2]]], np.uint8)
+    assert FINISHES["keep_tumors_in_liver"](labels, SPACING_MM).sum() == 1
+
+
+def test_together_they_tidy_the_patient_in_the_order_given():
+    tidy = finish_labels(patient(), SPACING_MM, list(FINISHES))
+    expected = np.zeros_like(tidy)
+    expected[1:7, 2:12, 2:14] = 1
+    expected[2:5, 4:8, 4:8] = 2
+    np.testing.assert_array_equal(tidy, expected)
+    np.testing.assert_array_equal(finish_labels(patient(), SPACING_MM, []), patient())
+    with pytest.raises(InputError, match="smooth: are no ways to finish labels"):
+        finish_labels(patient(), SPACING_MM, ["fill_liver", "smooth"])
+
+
+@settings(max_examples=60, deadline=None)
+@given(label_volumes, st.sampled_from(sorted(FINISHES)))
+def test_what_holds_for_every_finish(labels, name):
+    before = labels.copy()
+    once = FINISHES[name](labels, SPACING_MM)
+    np.testing.assert_array_equal(labels, before)
+    assert once.dtype == np.uint8 and once.shape == labels.shape and once is not labels
+    np.testing.assert_array_equal(FINISHES[name](once, SPACING_MM), once)  # twice is as good as once
+    # What lies around does not matter.
+    wide = FINISHES[name](np.pad(labels, 2), SPACING_MM)
+    np.testing.assert_array_equal(wide[2:-2, 2:-2, 2:-2], once)

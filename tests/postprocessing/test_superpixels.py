@@ -1,21 +1,36 @@
-"""Superpixels cover a liver, each voxel once a scale, and keep to its edges."""
+"""Superpixels cover a liver and keep to its edges; patches show them, and follow the seed on disk."""
 
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 from solids import ball, box, dice, scan
 
+from livseg_lib.datasets.case import Case
 from livseg_lib.errors import InputError
 from livseg_lib.postprocessing import superpixels as s
 from livseg_lib.postprocessing.candidates import match_candidates
 from livseg_lib.postprocessing.components import label_components
+from livseg_lib.postprocessing.superpixels import (
+    CandidateRecipe,
+    PatchExtraction,
+    PatchRecipe,
+    candidate_patches,
+    draw_kinds,
+    extract_patches,
+    find_candidates,
+    grey_channels,
+    place_patch,
+    tumor_shares,
+)
+from livseg_lib.volumes import Volume
 
 SPACINGS = {"thick slices": (4.0, 0.8, 0.8), "even": (1.5, 1.5, 1.5), "coarse": (5.0, 4.0, 6.0)}
-SCALES_MM = (10.0, 20.0)
+TWO_SCALES_MM = (10.0, 20.0)
 
 
 def liver_scan(spacing_mm, noise_hu: float = 15.0):
@@ -29,8 +44,8 @@ def liver_scan(spacing_mm, noise_hu: float = 15.0):
 @pytest.mark.parametrize("spacing_mm", SPACINGS.values(), ids=SPACINGS)
 def test_superpixels_cover_the_liver_and_nothing_else(spacing_mm):
     liver, _, hu = liver_scan(spacing_mm)
-    found = s.find_superpixels(liver, hu, spacing_mm, SCALES_MM)
-    assert [each.scale_mm for each in found] == list(SCALES_MM)
+    found = s.find_superpixels(liver, hu, spacing_mm, TWO_SCALES_MM)
+    assert [each.scale_mm for each in found] == list(TWO_SCALES_MM)
     for each in found:
         np.testing.assert_array_equal(each.ids > 0, liver[each.box])
         assert liver.sum() == liver[each.box].sum() and each.ids.dtype == np.int32
@@ -41,7 +56,7 @@ def test_superpixels_cover_the_liver_and_nothing_else(spacing_mm):
 @pytest.mark.parametrize("spacing_mm", [SPACINGS["thick slices"], SPACINGS["even"]])
 def test_they_are_about_as_large_as_their_scale_and_in_few_pieces(spacing_mm):
     liver, _, hu = liver_scan(spacing_mm)
-    found = s.find_superpixels(liver, hu, spacing_mm, SCALES_MM)
+    found = s.find_superpixels(liver, hu, spacing_mm, TWO_SCALES_MM)
     table = s.describe_superpixels(found, hu)
     for each in found:
         volumes_ml = table[table.scale_mm == each.scale_mm].volume_ml
@@ -85,23 +100,6 @@ def test_the_table_has_hand_values():
     assert table.iloc[1].tolist() == [10, 2, 2, 3, 1, 1.5, 50, 25]
 
 
-def test_the_darkest_are_dark_few_and_in_order():
-    table = pd.DataFrame({"contrast_hu": [5.0, 40, 10, 9.9, 60, 20]})
-    assert s.darkest(table, 10).index.tolist() == [1, 2, 4, 5]
-    assert s.darkest(table, 10, most=2).index.tolist() == [1, 4]
-    assert s.darkest(table, 100).empty
-
-
-def test_the_darkest_hold_the_tumour_and_little_else():
-    spacing_mm = SPACINGS["thick slices"]
-    liver, tumor, hu = liver_scan(spacing_mm)
-    found = s.find_superpixels(liver, hu, spacing_mm, SCALES_MM)
-    chosen = s.darkest(s.describe_superpixels(found, hu)).assign(one=1.0)
-    shown = s.paint(found, chosen, "one") > 0
-    here = tumor[found[0].box]
-    assert (shown & here).sum() > 0.9 * here.sum() and shown.sum() < 3 * here.sum()
-
-
 def test_painting_takes_the_mean_over_the_scales():
     a, b = np.array([[[1, 1, 2, 0]]], np.int32), np.array([[[1, 2, 2, 0]]], np.int32)
     found = [s.Superpixels(scale, (slice(0, 1),) * 3, ids, 1.0) for scale, ids in ((8.0, a), (16.0, b))]
@@ -111,12 +109,6 @@ def test_painting_takes_the_mean_over_the_scales():
     np.testing.assert_allclose(s.paint(found, table, "probability"), [[[0.1, 0.6, 0.8, 0]]])
     with pytest.raises(InputError, match="liver is empty"):
         s.paint([], table, "probability")
-
-
-def test_the_same_scan_gives_the_same_superpixels():
-    liver, _, hu = liver_scan(SPACINGS["even"])
-    first, again = (s.find_superpixels(liver, hu, SPACINGS["even"], [10.0])[0].ids for _ in range(2))
-    np.testing.assert_array_equal(first, again)
 
 
 @pytest.mark.parametrize(
@@ -140,7 +132,7 @@ def test_no_liver_gives_no_superpixels_and_bad_input_is_refused():
     hu = scan(nothing, nothing)
     assert s.find_superpixels(nothing, hu, (1, 1, 1)) == []
     table = s.describe_superpixels([], hu)
-    assert table.columns.tolist() == list(s.COLUMNS) and s.darkest(table).empty
+    assert table.columns.tolist() == list(s.COLUMNS)
     with pytest.raises(InputError, match="without a size in mm"):
         s.find_superpixels(~nothing, hu, (np.nan,) * 3)
     with pytest.raises(InputError, match="above 0"):
@@ -155,3 +147,230 @@ def test_a_whole_liver_takes_seconds():
     began = time.process_time()
     s.describe_superpixels(s.find_superpixels(liver, hu, spacing_mm), hu)
     assert time.process_time() - began < 15
+
+
+CASE_SPACING = (3.0, 1.5, 1.5)
+CASE_SHAPE = (30, 60, 60)
+RECIPE = CandidateRecipe(scales_mm=(10.0, 20.0))
+CASE_PATCH = PatchRecipe(size_mm=(48, 48, 48), voxels=(8, 16, 16))
+
+
+@pytest.fixture(scope="module")
+def patient():
+    """A round liver with a dark tumour of 24 mm; volume, liver, tumour."""
+    liver, tumor = (
+        ball(CASE_SHAPE, center, r, CASE_SPACING) for center, r in (((45, 45, 45), 38), ((45, 35, 40), 12))
+    )
+    return Volume(scan(liver, tumor, 50, 8.0), CASE_SPACING), liver, tumor
+
+
+@pytest.fixture(scope="module")
+def found(patient):
+    volume, liver, _ = patient
+    return find_candidates(volume, liver, RECIPE)
+
+
+def test_candidates_are_the_darkest_of_each_scale(patient, found):
+    volume, liver, _ = patient
+    assert found.table.contrast_hu.min() >= 5 and set(found.table.scale_mm) == {10.0, 20.0}
+    assert found.table.index.tolist() == list(range(len(found.table)))
+    least = float(found.table.contrast_hu.median())
+    darker = find_candidates(volume, liver, CandidateRecipe((10.0, 20.0), least)).table
+    assert len(darker) == (found.table.contrast_hu >= least).sum()
+    few = find_candidates(volume, liver, CandidateRecipe((10.0, 20.0), most_a_scale=2)).table
+    for scale_mm, rows in few.groupby("scale_mm"):
+        of_scale = found.table[found.table.scale_mm == scale_mm]
+        assert rows.superpixel.is_monotonic_increasing
+        assert set(rows.superpixel) == set(of_scale.nlargest(2, "contrast_hu").superpixel)
+
+
+def test_shares_count_voxels(patient, found):
+    _, liver, tumor = patient
+    np.testing.assert_array_equal(tumor_shares(found, liver), 1.0)
+    shares = tumor_shares(found, tumor)
+    for row in (0, len(shares) // 2, len(shares) - 1):
+        of_row = found.table.iloc[row]
+        [each] = [s for s in found.superpixels if s.scale_mm == of_row.scale_mm]
+        inside = each.ids == of_row.superpixel
+        assert shares[row] == pytest.approx(tumor[each.box][inside].mean())
+    assert (shares >= 0.5).sum() >= 4
+
+
+def test_patches_show_the_superpixel_in_its_liver(patient, found):
+    volume, liver, tumor = patient
+    rows = np.flatnonzero(tumor_shares(found, tumor) >= 0.9)
+    patches = list(candidate_patches(volume, liver, found, rows, CASE_PATCH))
+    assert len(patches) == len(rows)
+    voxel_ml = 6 * 3 * 3 / 1000
+    for row, (greys, labels) in zip(rows, patches, strict=True):
+        assert greys.shape == (8, 16, 16, 2) and greys.dtype == labels.dtype == np.uint8
+        superpixel = labels == 2
+        assert superpixel.sum() * voxel_ml == pytest.approx(found.table.volume_ml[row], rel=0.5, abs=0.2)
+        assert greys[..., 0][superpixel].mean() < 60 < 100 < greys[..., 0][labels == 1].mean()
+        middle = np.argwhere(superpixel).mean(axis=0)
+        np.testing.assert_allclose(middle, (3.5, 7.5, 7.5), atol=0.7)
+
+
+def test_a_superpixel_at_the_livers_end_is_not_smeared_beyond_it():
+    liver = box((20, 40, 40), (6, 10, 10), (14, 30, 30))
+    tumor = box((20, 40, 40), (10, 20, 20), (14, 30, 30))  # a corner of the liver
+    volume = Volume(scan(liver, tumor, 50), (3.0, 1.5, 1.5))
+    candidates = find_candidates(volume, liver, CandidateRecipe((12.0,)))
+    rows = range(len(candidates.table))
+    patches = list(candidate_patches(volume, liver, candidates, rows, CASE_PATCH))
+    assert len(patches)
+    for row, (_, labels) in zip(rows, patches, strict=True):
+        assert (labels == 2).sum() * 6 * 3 * 3 / 1000 == pytest.approx(
+            candidates.table.volume_ml[row], rel=0.4
+        )
+
+
+def test_a_liver_at_the_scans_border_goes_on_there():
+    liver = np.ones((6, 30, 30), bool)
+    hu = np.full(liver.shape, 100, np.int16)
+    hu[:, :8, :8] = 50
+    volume = Volume(hu, (5.0, 2.0, 2.0))
+    candidates = find_candidates(volume, liver, CandidateRecipe((16.0,)))
+    assert len(candidates.table)
+    for _, labels in candidate_patches(volume, liver, candidates, range(len(candidates.table)), CASE_PATCH):
+        assert labels.min() == 1 and labels.max() == 2
+
+
+def test_an_empty_liver_has_no_candidates(patient):
+    volume, liver, tumor = patient
+    nothing = find_candidates(volume, np.zeros_like(liver), RECIPE)
+    assert nothing.table.empty and not nothing.superpixels and len(tumor_shares(nothing, tumor)) == 0
+    assert list(candidate_patches(volume, np.zeros_like(liver), nothing, [], CASE_PATCH)) == []
+
+
+def test_a_recipe_comes_back_from_json():
+    assert CandidateRecipe.from_dict({**RECIPE.to_dict(), "scales_mm": [10.0, 20.0]}) == RECIPE
+
+
+SCAN = np.random.default_rng(0).normal(100, 50, (9, 11, 13)).astype(np.float32)
+
+
+def patch(array, center, spacing_mm, recipe) -> np.ndarray:
+    place = place_patch(center, spacing_mm, recipe)
+    return place.average(place.crop(array))
+
+
+def test_on_the_scans_own_grid_a_patch_is_a_crop():
+    recipe = PatchRecipe(size_mm=(9, 5, 5), voxels=(3, 5, 5))
+    found = patch(SCAN, (4, 5, 6), (3, 1, 1), recipe)
+    np.testing.assert_allclose(found, SCAN[3:6, 3:8, 4:9], rtol=1e-5)
+    assert found[1, 2, 2] == pytest.approx(SCAN[4, 5, 6])
+
+
+def test_half_a_voxel_aside_lies_the_mean_of_two():
+    recipe = PatchRecipe(size_mm=(1, 1, 1), voxels=(1, 1, 1))
+    found = patch(SCAN, (4, 5, 6.5), (1, 1, 1), recipe)
+    assert found.item() == pytest.approx(SCAN[4, 5, 6:8].mean(), rel=1e-5)
+
+
+def test_thick_slices_are_cut_into_several_and_small_pixels_averaged():
+    recipe = PatchRecipe(size_mm=(12, 4, 4), voxels=(6, 2, 2))  # voxels of 2 mm
+    found = patch(SCAN, (4, 4.5, 5.5), (4, 1, 1), recipe)
+    for slice_of_patch, slice_of_scan in enumerate((3, 3, 4, 4, 5, 5)):
+        means = SCAN[slice_of_scan, 3:7, 4:8].reshape(2, 2, 2, 2).mean(axis=(1, 3))
+        np.testing.assert_allclose(found[slice_of_patch], means, rtol=1e-5)
+
+
+def test_any_fraction_agrees_with_a_scan_cut_into_tiny_voxels():
+    spacing_mm, recipe = (1.0, 0.8, 0.6), PatchRecipe(size_mm=(3.0, 2.6, 2.6), voxels=(2, 2, 2))
+    start_mm = np.multiply((4.3, 5.1, 6.2), spacing_mm) + np.divide(spacing_mm, 2) - (1.5, 1.3, 1.3)
+    step = 0.1  # mm; every border lies on a multiple of it, but for the centre's own shift
+    places = [
+        ((start + (np.arange(round(size / step)) + 0.5) * step) / mm).astype(int)
+        for start, size, mm in zip(start_mm, recipe.size_mm, spacing_mm, strict=True)
+    ]
+    d, h, w = (len(place) // 2 for place in places)
+    expected = SCAN[np.ix_(*places)].reshape(2, d, 2, h, 2, w).mean(axis=(1, 3, 5))
+    np.testing.assert_allclose(patch(SCAN, (4.3, 5.1, 6.2), spacing_mm, recipe), expected, atol=8)
+
+
+def test_beyond_the_scan_its_outermost_voxels_come_again():
+    recipe = PatchRecipe(size_mm=(3, 3, 3), voxels=(3, 3, 3))
+    found = patch(SCAN, (0, 10, 6), (1, 1, 1), recipe)
+    np.testing.assert_allclose(found, SCAN[np.ix_([0, 0, 1], [9, 10, 10], [5, 6, 7])], rtol=1e-5)
+
+
+def test_an_array_may_show_a_part_of_the_scan():
+    place = place_patch((4, 5, 6), (1, 1, 1), PatchRecipe(size_mm=(3, 3, 3), voxels=(3, 3, 3)))
+    np.testing.assert_array_equal(place.crop(SCAN[2:, 3:, 1:], (2, 3, 1)), place.crop(SCAN))
+
+
+def test_greys_stand_around_the_liver():
+    greys = grey_channels(np.array([[[-60.0, 40.0, 90.0, 140.0]]]), 90.0, PatchRecipe(widths_hu=(100, 300)))
+    assert greys.shape == (1, 1, 4, 2) and greys.dtype == np.uint8
+    assert greys[0, 0, :, 0].tolist() == [0, 0, 128, 255]
+    assert greys[0, 0, :, 1].tolist() == [0, 85, 128, 170]
+
+
+def test_a_patch_recipe_comes_back_from_json():
+    recipe = PatchRecipe((40.0, 30.0, 30.0), (8, 16, 16), (150.0,))
+    lists = {name: list(value) for name, value in recipe.to_dict().items()}
+    assert PatchRecipe.from_dict(lists) == recipe and PatchRecipe().channels == 4
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"size_mm": (48, 48)}, {"voxels": (0, 8, 8)}, {"voxels": (8, 8, 9)}, {"widths_hu": ()}]
+)
+def test_sizes_that_are_none_are_refused(wrong):
+    with pytest.raises(InputError, match=next(iter(wrong))):
+        PatchRecipe(**wrong)
+
+
+SPACING, SHAPE = (3.0, 2.0, 2.0), (22, 34, 34)
+PATCH = PatchRecipe((48, 48, 48), (8, 16, 16))
+EXTRACTION = PatchExtraction(
+    CandidateRecipe((10.0, 20.0), 2.0), PATCH, most_of_a_kind=5, most_growth_mm=0.0, seed=3
+)
+
+
+def case(name: str, tumor_mm: float = 10.0) -> Case:
+    liver, tumor = (ball(SHAPE, (33, 33, 33), r, SPACING) for r in (28, tumor_mm))
+    volume, labels = Volume(scan(liver, tumor, 50, 8.0), SPACING), np.where(tumor, 2, liver).astype(np.uint8)
+    return Case(name, f"patient {name}", (), lambda: volume, lambda volume: labels)
+
+
+def test_rows_point_to_their_patches(tmp_path):
+    rows = extract_patches([case("a"), case("b", 0.0)], EXTRACTION, tmp_path, workers=1)
+    assert rows.groupby(["case", "region"]).size().to_dict() == {
+        **{("a", "liver"): 5, ("a", "tumor"): 5},
+        ("b", "liver"): 5,  # and a tumour of one voxel, which is no superpixel's half
+    }
+    assert ((rows.tumor_share >= 0.5) == (rows["class"] == 2)).all()
+    assert rows.patient.tolist() == [f"patient {name}" for name in rows.case]
+    images, masks = (np.load(tmp_path / "a" / f"{name}.npy") for name in ("images", "masks"))
+    assert images.shape == (80, 16, 16, 2) and masks.shape == (80, 16, 16)
+    for row in rows[rows.case == "a"].itertuples():
+        grey, mask = (array[row.array_index : row.array_index + 8] for array in (images[..., 0], masks))
+        assert (mask == 2).any()
+        if row.tumor_share > 0.9:
+            assert grey[mask == 2].mean() < 60 and row.region == "tumor"
+
+
+def test_the_same_seed_draws_the_same(tmp_path):
+    one, again = (extract_patches([case("a")], EXTRACTION, tmp_path, workers=1) for _ in range(2))
+    assert one.equals(again)
+
+
+def test_livers_are_grown_as_no_network_finds_them_exactly(tmp_path):
+    wide = replace(EXTRACTION, most_growth_mm=12.0)
+    exact, larger = (extract_patches([case("a")], e, tmp_path, workers=1) for e in (EXTRACTION, wide))
+    assert larger.mean_hu.min() < exact.mean_hu.min() < 60  # air came in, which is darker than tumour
+
+
+def test_at_most_so_many_of_a_kind():
+    is_tumor = np.arange(40) < 6
+    rows = draw_kinds(is_tumor, 10, seed=1)
+    assert (rows[:6] == np.arange(6)).all() and len(rows) == 16 and (np.diff(rows) > 0).all()
+    np.testing.assert_array_equal(rows, draw_kinds(is_tumor, 10, seed=1))
+    assert (rows != draw_kinds(is_tumor, 10, seed=2)).any()
+
+
+def test_no_candidate_at_all_is_an_error(tmp_path):
+    none = PatchExtraction(CandidateRecipe((10.0,), least_contrast_hu=5000.0), PATCH)
+    with pytest.raises(InputError, match="no candidates"):
+        extract_patches([case("a")], none, tmp_path, workers=1)

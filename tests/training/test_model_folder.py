@@ -16,8 +16,7 @@ from livseg_lib.errors import InputError
 from livseg_lib.files import file_checksum
 from livseg_lib.models import build_model
 from livseg_lib.models.classifiers import build_classifier
-from livseg_lib.postprocessing.superpixels import CandidateRecipe
-from livseg_lib.preprocessing.patches import PatchRecipe
+from livseg_lib.postprocessing.superpixels import CandidateRecipe, PatchRecipe
 from livseg_lib.preprocessing.recipe import NetworkInput, Recipe, picture_code, prepare_slices
 from livseg_lib.preprocessing.windows import WINDOWS, Window
 from livseg_lib.sampling.batches import REGIONS

@@ -10,8 +10,7 @@ import pytest
 
 from livseg_lib.datasets.case import Case
 from livseg_lib.errors import InputError
-from livseg_lib.postprocessing.superpixels import CandidateRecipe
-from livseg_lib.preprocessing.patches import PatchRecipe
+from livseg_lib.postprocessing.superpixels import CandidateRecipe, PatchRecipe
 from livseg_lib.reporting.studies.superpixels import patch_sheet, superpixel_scales
 from livseg_lib.studies import superpixels
 from livseg_lib.training.fit import Stage
