@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from livseg_lib import commands as run
-from livseg_lib.application import compare_command, export_command, follow_up_command
+from livseg_lib.application import follow_up_command
 from livseg_lib.commands import WARNING
 from livseg_lib.errors import exit_code_of
 from livseg_lib.files import sole_writer
@@ -21,12 +21,12 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="livseg", description=f"Liver and liver tumours in CT. {WARNING}")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    def add(function, **paths: str) -> argparse.ArgumentParser:
-        name = function.__name__.replace("_", "-")
+    def add(function, name: str = "", **paths: str) -> argparse.ArgumentParser:
+        name = name or function.__name__.replace("_", "-")
         command = subparsers.add_parser(name, help=function.__doc__, description=function.__doc__)
         command.set_defaults(function=function)
-        for name, meaning in paths.items():
-            command.add_argument(name, type=Path, help=meaning)
+        for place, meaning in paths.items():
+            command.add_argument(place, type=Path, help=meaning)
         return command
 
     _add_check(add(run.check, data="folder or file with scans"))
@@ -36,10 +36,12 @@ def _parser() -> argparse.ArgumentParser:
     _add_predict(add(run.predict, input="NIfTI file, DICOM series (folder or zip), PNG or JPEG, or a folder"))
     _add_sort(add(run.sort, input="NIfTI file, DICOM series (folder or zip), or a folder of scans"))
     _add_evaluate(add(run.evaluate))
-    compare_command.add_arguments(add(compare_command.compare))
+    scores = "scores.json of livseg evaluate"
+    compared = add(run.compare_files, "compare", first=scores, second=scores)
+    compared.add_argument("--score", default="dice", help="dice, assd, hd95, ... (default: dice)")
     follow_up_command.add_arguments(add(follow_up_command.follow_up))
     _add_app(add(run.app))
-    _add_export(add(export_command.export))
+    _add_export(add(run.export))
     add(run.networks).add_argument("--out", type=Path, help="write the tables as a Markdown page")
     return parser
 

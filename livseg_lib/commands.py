@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,13 +13,19 @@ from livseg_lib.errors import InputError
 from livseg_lib.systems import NETWORKS, SYSTEMS, training_notebooks
 
 if TYPE_CHECKING:  # only named in signatures: help must not wait for TensorFlow
+    import pandas as pd
+
     from livseg_lib.datasets.case import Case
+    from livseg_lib.volumes import Volume
 
 MOST_PICTURES = 48
 """On one contact sheet."""
 
 READ_FIRST = 24
 """Slices of a series on the contact sheet of `sort`."""
+
+PHANTOM_SEED = 2026
+"""Of the scan that exported networks are compared on where none is given."""
 
 WARNING = "Research only. Not for clinical use."
 
@@ -194,6 +201,53 @@ def evaluate(arguments: argparse.Namespace) -> int:
     return int(bool(scores["problems"] or scores["missed"]))
 
 
+def compare_files(arguments: argparse.Namespace) -> int:
+    """Paired differences between two outputs of `livseg evaluate` on the same cases, one case a patient."""
+    import pandas as pd
+
+    from livseg_lib.evaluation.statistics import compare_pairs
+    from livseg_lib.labels import STRUCTURES
+
+    names = _told_apart(arguments.first, arguments.second)
+    scores = [_read_scores(path) for path in (arguments.first, arguments.second)]
+    shared = scores[0].index.intersection(scores[1].index)
+    if shared.empty:
+        problem = f"has no case in common with {arguments.second}."
+        raise InputError(arguments.first, problem, "Compare scores of the same references.")
+    for structure in STRUCTURES:
+        column = f"{structure}_{arguments.score}"
+        if column not in scores[0] or column not in scores[1]:
+            continue
+        both = pd.DataFrame({name: each[column] for name, each in zip(names, scores, strict=True)})
+        both = both.loc[shared]
+        row = compare_pairs(both.astype(float), [names]).iloc[0]
+        print(
+            f"{structure:6} {arguments.score}: {names[0]} minus {names[1]} {row.difference:+.4f} "
+            f"({row.difference_low:+.4f} to {row.difference_high:+.4f}), p {row.p:.3g}, "
+            f"{row.n_patients} cases, {row.n_undefined} undefined"
+        )
+    left_out = sorted(set(scores[0].index) ^ set(scores[1].index))
+    print(f"in one file only, left out: {', '.join(map(str, left_out)) or 'none'}")
+    return 0
+
+
+def _told_apart(*paths: Path) -> tuple[str, str]:
+    """The files' names, with their folders where these are alike."""
+    stems = [path.stem for path in paths]
+    return tuple(stems) if len(set(stems)) == 2 else tuple(map(str, paths))
+
+
+def _read_scores(path: Path) -> pd.DataFrame:
+    """A row a case, by its name."""
+    import pandas as pd
+
+    try:
+        return pd.DataFrame(json.loads(path.read_text())["cases"]).set_index("case")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        problem = f"holds no scores ({type(error).__name__})."
+        raise InputError(path, problem, "Give the file that livseg evaluate wrote.") from error
+
+
 def app(arguments: argparse.Namespace) -> int:
     """A page in the browser: drop a scan or a slice, see what is found in it, take it away."""
     from livseg_lib.application.visits import kept_until_stopped
@@ -203,6 +257,44 @@ def app(arguments: argparse.Namespace) -> int:
 
         launch(arguments.reports, visits, arguments.port, arguments.share, arguments.host)
     return 0
+
+
+def export(arguments: argparse.Namespace) -> int:
+    """Networks as SavedModel and ONNX, compared with Keras on a scan; exit code 1 where they disagree."""
+    from livseg_lib.inference.export import FORMATS, MOST_APART, export_system
+
+    formats = FORMATS if arguments.format == "both" else (arguments.format,)
+    volume, name = _compared_on(arguments)
+    exported = export_system(arguments.model, arguments.out, volume, formats)
+    print(f"largest difference of two probabilities between a file and Keras, on {name}:")
+    for each in exported:
+        verdict = "" if each.agrees else f"  more than {MOST_APART:g}: do not use it"
+        print(f"{each.most_apart:10.1e}  {each.n_inputs:3} inputs  {each.path}{verdict}")
+    if not all(each.agrees for each in exported):
+        return 1
+    print(f"{_not_exported(arguments.out)}how to use them: {arguments.out / 'export.json'}. {WARNING}")
+    if "onnx" in formats:
+        print(f"livseg predict SCAN --model {arguments.out} computes with ONNX Runtime")
+    return 0
+
+
+def _compared_on(arguments: argparse.Namespace) -> tuple[Volume, str]:
+    """The scan to compare on, and what to call it: one of the phantom's where none is given."""
+    from livseg_lib.datasets.catalogue import find_cases
+    from livseg_lib.datasets.phantom import make_phantom_patient
+    from livseg_lib.volumes import Volume
+
+    if arguments.scan:
+        case = find_cases(arguments.scan, arguments.dataset).cases[0]
+        return case.read_volume(), case.case_id
+    patient = make_phantom_patient(PHANTOM_SEED, 0, site="tiny")
+    return Volume(patient.voxels, patient.spacing_mm), "a coarse phantom (give --scan for one of yours)"
+
+
+def _not_exported(out: Path) -> str:
+    steps = json.loads((out / "export.json").read_text())["not_exported"]
+    names = ", ".join(f"{step['name']} ({step['part']})" for step in steps)
+    return f"not exported, as no networks: {names}\n" if names else ""
 
 
 def networks(arguments: argparse.Namespace) -> int:
