@@ -142,11 +142,14 @@ def cohort_sentence(systems: pd.DataFrame) -> str:
     if not {"system", "n_train_patients", "n_test_patients", "split_by"} <= set(systems):
         return ""
     honest = systems[systems["split_by"].map(_is_headline)]
-    honest = honest.dropna(subset=["n_train_patients", "n_test_patients"])
+    columns = ["n_train_patients", "n_test_patients"]
+    honest = honest.dropna(subset=columns)
     if honest.empty:
         return ""
     number = honest["system"].nunique()
-    train, test = (_range(honest[column]) for column in ("n_train_patients", "n_test_patients"))
+    train, test = (
+        _range_of(honest[column].to_numpy(float)) for column in ("n_train_patients", "n_test_patients")
+    )
     return f"{number} system{'s' * (number > 1)}, trained on {train} patients and tested on {test} others."
 
 
@@ -187,11 +190,6 @@ def _interval(row: dict) -> Interval | None:
     published = row.get("published_value") if "dice" in str(row.get("published_metric")).lower() else None
     is_dice = isinstance(published, (int, float)) and 0 <= published <= 1
     return Interval(*map(float, values), float(published) if is_dice else None)
-
-
-def _range(numbers: pd.Series) -> str:
-    low, high = int(numbers.min()), int(numbers.max())
-    return str(low) if low == high else f"{low} to {high}"
 
 
 def source_letters(systems: pd.DataFrame) -> list[str]:
@@ -245,30 +243,39 @@ def _write(folder: ReportFolder, name: str, template: str, content: dict) -> str
 
 
 def model_card(system: str, tables: Tables, models: Sequence[Mapping], manifest: Mapping) -> dict:
-    """What the card of `system`, a row of systems.csv or more, shows.
+    """What the card of `system`, a row of systems.csv or more, is filled with.
 
     `models`: its model.json, then those of its parts; empty for what has no weights, such as a vote.
     """
     rows = _rows_of(system, tables.get("systems"))
+    networks = [model for model in models if "architecture" in model]
+    names = dict.fromkeys(model["architecture"] for model in networks)
+    parameters, seconds = _first(rows, "parameters"), _first(rows, "train_seconds")
+    training = (models[0].get("training") or {}) if models else {}
+    budgets = training.get("parts") or {"": training}
     return {
         "system": system,
-        "details": _details(system, rows, models, manifest),
-        "training": _training(rows, models, manifest),
-        "evaluation": {
-            "Data": DATASETS.get(manifest.get("dataset"), manifest.get("dataset")),
-            "Patients": _first(rows, "n_test_patients"),
-            "Split by": sorted(set(rows.get("split_by", ()))),
-            "Checksum of the data": manifest.get("data_checksum"),
-        },
+        "sentence": SYSTEMS[system].sentence if system in SYSTEMS else None,
+        "sources": [f"{letter}: {SOURCES[letter]}" for letter in source_letters(rows)],
+        "targets": list(rows.get("target", ())),
+        "steps": [step.get("name") for model in models[:1] for step in model.get("steps", ())],
+        "parameters": None if parameters is None else format_number("parameters", parameters),
+        "networks": {f"Network {model.get('system', '')}": _network(model) for model in networks},
+        "papers": Markup("; ").join(linked(PAPERS[name]) for name in names if name in PAPERS),
+        "manifest": manifest,
+        "n_train_patients": training.get("n_train_patients", _first(rows, "n_train_patients")),
+        "time": None if seconds is None else format_duration(float(seconds)),
+        "budgets": {f"Budget {name}".strip(): _budget(part) for name, part in budgets.items()},
+        "n_test_patients": _first(rows, "n_test_patients"),
+        "splits": sorted(set(rows.get("split_by", ()))),
+        "splits_by_slice": not all(map(is_by_patient, rows.get("split_by", ()))),
+        "is_published": _first(rows, "published_value") is not None,
         "results": _results(system, tables),
         "missing_tables": {
             BY_SYSTEM[n]: (by, n in tables)
             for n, by in WRITTEN_BY.items()
             if _rows_of(system, tables.get(n)).empty
         },
-        "n_test_patients": _first(rows, "n_test_patients"),
-        "splits_by_slice": not all(map(is_by_patient, rows.get("split_by", ()))),
-        "is_published": _first(rows, "published_value") is not None,
     }
 
 
@@ -280,25 +287,6 @@ def _rows_of(system: str, table: pd.DataFrame | None) -> pd.DataFrame:
 
 def _first(rows: pd.DataFrame, column: str) -> object:
     return rows[column].dropna().iloc[0] if column in rows and rows[column].notna().any() else None
-
-
-def _details(system: str, rows: pd.DataFrame, models: Sequence[Mapping], manifest: Mapping) -> dict:
-    networks = [model for model in models if "architecture" in model]
-    names = dict.fromkeys(model["architecture"] for model in networks)
-    packages = manifest.get("packages") or {}
-    steps = [step.get("name") for model in models[:1] for step in model.get("steps", ())]
-    parameters = _first(rows, "parameters")
-    return {
-        "In a sentence": SYSTEMS[system].sentence if system in SYSTEMS else None,
-        "Source": [f"{letter}: {SOURCES[letter]}" for letter in source_letters(rows)],
-        "Outlines": list(rows.get("target", ())),
-        **({"Steps": steps} if steps else {}),
-        "Parameters": None if parameters is None else format_cell("parameters", parameters).text,
-        **{f"Network {model.get('system', '')}": _network(model) for model in networks},
-        "Papers": Markup("; ").join(linked(PAPERS[name]) for name in names if name in PAPERS),
-        "Code revision": manifest.get("git_revision"),
-        "Versions": {name: packages[name] for name in ("keras", "tensorflow") if name in packages},
-    }
 
 
 def _network(model: Mapping) -> dict:
@@ -313,22 +301,9 @@ def _network(model: Mapping) -> dict:
     }
 
 
-def _training(rows: pd.DataFrame, models: Sequence[Mapping], manifest: Mapping) -> dict:
-    own = (models[0].get("training") or {}) if models else {}
-    seconds = _first(rows, "train_seconds")
-    named = ("n_slices", "slices_seen", "batch_size", "epochs", "loss", "loss_options", "peak_memory_mb")
-    budgets = {
-        f"Budget {part}".strip(): {column_title(n): each[n] for n in named if each.get(n) not in (None, {})}
-        for part, each in (own.get("parts") or {"": own}).items()
-    }
-    return {
-        "Data": DATASETS.get(manifest.get("dataset"), manifest.get("dataset")),
-        "Patients": own.get("n_train_patients", _first(rows, "n_train_patients")),
-        "Random seed": manifest.get("seed"),
-        "Device": manifest.get("device"),
-        "Time": None if is_missing(seconds) else format_duration(float(seconds)),
-        **budgets,
-    }
+def _budget(training: Mapping) -> dict:
+    names = ("n_slices", "slices_seen", "batch_size", "epochs", "loss", "loss_options", "peak_memory_mb")
+    return {column_title(name): training[name] for name in names if training.get(name) not in (None, {})}
 
 
 def _results(system: str, tables: Tables) -> dict[str, TableView]:
@@ -359,14 +334,12 @@ def data_card(tables: Tables, manifest: Mapping) -> dict:
     """What the data card shows, from the tables of notebooks 00 to 02 and the manifest."""
     cases, findings = tables.get("cases", pd.DataFrame()), tables.get("findings")
     shape, spacing = _triples(cases, "shape"), _triples(cases, "spacing_mm")
-    dataset = manifest.get("dataset") or ""
     is_checked = findings is not None and {"case", "severity"} <= set(findings)
     told = findings[findings["severity"].isin(("error", "warning"))] if is_checked else pd.DataFrame()
     tumors = _numbers(cases, "tumor_voxels")  # which pictures have, too
     captions = {"splits_summary": "Patients", "class_counts": "Slices by what they show"}
     return {
         "composition": {
-            "Data set": DATASETS.get(dataset, dataset),
             "Cases": manifest.get("n_cases", len(cases) or None),
             "Cases that can be used": manifest.get("n_usable"),
             "Patients": cases["patient"].nunique() if "patient" in cases else None,
