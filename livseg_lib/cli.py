@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from livseg_lib import WARNING
 from livseg_lib import commands as run
 from livseg_lib.application import follow_up_command
-from livseg_lib.commands import WARNING
 from livseg_lib.errors import exit_code_of
 from livseg_lib.files import sole_writer
 from livseg_lib.labels import MODALITIES

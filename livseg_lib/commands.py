@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from livseg_lib import WARNING
 from livseg_lib.errors import InputError
 from livseg_lib.systems import NETWORKS, SYSTEMS, training_notebooks
 
@@ -26,8 +27,6 @@ READ_FIRST = 24
 
 PHANTOM_SEED = 2026
 """Of the scan that exported networks are compared on where none is given."""
-
-WARNING = "Research only. Not for clinical use."
 
 
 def check(arguments: argparse.Namespace) -> int:

@@ -1,8 +1,6 @@
-"""Answers to who drops a scan or asks by HTTP.
+"""Answers of the app and of HTTP: one upload, one answer, in a process that can be stopped.
 
-One upload to one answer, in a process that can be stopped; whatever goes wrong becomes a sentence.
-
-An answer in the words of the app's page.
+Whatever goes wrong becomes a sentence.
 """
 
 from __future__ import annotations

@@ -1,9 +1,4 @@
-"""A case outlined and measured, with its cautions.
-
-Why a result may be worse than the report of its system promises: sentences, for the reader of a case.
-
-One case from its file to labels, measures and a record: what `livseg predict` and the app do.
-"""
+"""A case from its file to labels, measures, cautions and a record: what `livseg predict` and the app do."""
 
 from __future__ import annotations
 

@@ -1,12 +1,6 @@
-"""A trained system, loaded, and the record of what it did.
+"""A trained system, loaded, with what identifies it; and the record of what it did to a case.
 
-What is asked: a system from its folder, with the models that may help it, and what identifies them.
-
-Tumour or not, for a whole scan (system A's question), and how that answer came about.
-
-The record of a case: with which model, on what, by which versions, how long, with how much memory.
-
-Nothing in it comes from a patient's header, and no path stands in it: only checksums, sizes and spacing.
+Nothing in a record comes from a patient's header, and no path stands in it: only checksums, sizes, spacing.
 """
 
 from __future__ import annotations
@@ -23,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from livseg_lib import __version__
+from livseg_lib import WARNING, __version__
 from livseg_lib.application.scan import PatientInput, Scan
 from livseg_lib.errors import InputError
 from livseg_lib.evaluation.probabilities import is_predicted, presence_levels
@@ -197,9 +191,6 @@ def presence_from_labels(labels: np.ndarray) -> TumorPresence:
     """The answer of a system of several steps, which gives labels (D, H, W) and no probability."""
     how = "A tumour is suspected where any voxel is outlined as one; this system gives no probability."
     return TumorPresence(bool(structure_mask(labels, "tumor").any()), np.nan, how)
-
-
-WARNING = "Research only. Not for clinical use."
 
 
 class StepClock:

@@ -1,14 +1,7 @@
-"""What is written of an outlined case, and of a folder of them.
-
-Labels as a DICOM-SEG that lies on its scan in any viewer, and names nobody unless asked to.
+"""The result of a case as a folder, the record last of all; and case after case.
 
 DICOM wants a patient in every object. Unless the scan's headers carry an identity (`--keep-identity`), the
-patient is called ANONYMOUS, and of the scan only UIDs are repeated: those of its study, its frame of
-reference, its series and its slices, without which a viewer could not lay the one over the other.
-
-The result of a case as a folder: masks, measures, pictures, a page, and the record last of all.
-
-Case after case: one that fails is listed and ends nothing, one that is done is not done again.
+patient is called ANONYMOUS, and of the scan only the UIDs are repeated by which a viewer lays one over the other.
 """
 
 from __future__ import annotations
@@ -33,9 +26,10 @@ from pydicom.sr.codedict import codes
 from pydicom.uid import generate_uid
 from tqdm import tqdm
 
+from livseg_lib import WARNING
 from livseg_lib.application.inputs import LABELS
 from livseg_lib.application.patient import PatientResult, predict_case
-from livseg_lib.application.predictor import WARNING, Predictor, finished, identify_request
+from livseg_lib.application.predictor import Predictor, finished, identify_request
 from livseg_lib.application.scan import IDENTITY, PatientInput
 from livseg_lib.errors import InputError, format_duration, reason_of
 from livseg_lib.figures import save_figure

@@ -1,11 +1,4 @@
-"""A scan to outline, and how it is read from pictures and DICOM.
-
-A scan as the application treats it, whatever it was read from: NIfTI, DICOM or pictures.
-
-Pictures as a scan: greys become HU by a range that someone has to say, and nothing is known of mm.
-
-One DICOM series as a scan: which of several, and the headers that a DICOM-SEG refers to.
-"""
+"""A scan as the application treats it, whatever it was read from: NIfTI, pictures, one series of DICOM."""
 
 from __future__ import annotations
 

@@ -1,13 +1,4 @@
-"""A visitor of the page: a folder of their own, what they see, and its end.
-
-What the app keeps of its visitors: one private folder, in it one a browser tab, for an hour at most.
-
-The trained systems that lie in reports/: what the app offers.
-
-A result that lies in a folder, to be looked at slice by slice: memory holds one slice at a time.
-
-The quick system trained on phantoms, in a process of its own, told line by line.
-"""
+"""What the app offers and keeps: trained systems, a private folder a visitor for an hour at most, a training."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""The page in the browser.
-
-What stands on the app's page, and how it looks; nothing in it is fetched from elsewhere.
-
-The page in the browser: drop a scan or a slice, see what was found, take it away (system A's wish).
+"""The page in the browser: drop a scan or a slice, see what was found, take it away (system A's wish).
 
 Everything stays on this machine: no analytics, no fonts or scripts from elsewhere. A result is deleted when
 its tab is closed or the next one comes, all else within the hour, and everything when the app ends. A public
@@ -22,6 +18,7 @@ from pathlib import Path
 import gradio as gr
 from starlette.middleware import Middleware
 
+from livseg_lib import WARNING
 from livseg_lib.application.answering import (
     Answer,
     Refused,
@@ -109,7 +106,6 @@ def showing() -> dict[str, gr.components.Component]:
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read while gradio is imported
 
 
-WARNING = "Research only. Not for clinical use."
 LONGEST_QUEUE = 16
 PHANTOM_SEED = 7
 """Of nobody that a system has learnt from."""

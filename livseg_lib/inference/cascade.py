@@ -34,6 +34,7 @@ from pathlib import Path
 
 import numpy as np
 
+from livseg_lib import WARNING
 from livseg_lib.datasets.case import Case
 from livseg_lib.descriptions import (
     NAME,
@@ -63,7 +64,6 @@ from livseg_lib.sampling.blocks import KINDS
 from livseg_lib.systems import StepPlan
 from livseg_lib.training.model_folder import (
     FORMAT,
-    WARNING,
     TrainedClassifier,
     TrainedModel,
     load_classifier,

@@ -24,6 +24,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from livseg_lib import WARNING
 from livseg_lib.descriptions import read_description
 from livseg_lib.errors import InputError
 from livseg_lib.files import file_checksum, folder_written_aside, write_atomically, written_aside
@@ -37,7 +38,6 @@ from livseg_lib.sampling.blocks import cover_blocks
 from livseg_lib.systems import StepPlan
 from livseg_lib.training.model_folder import (
     ONNX_SHA256,
-    WARNING,
     TrainedClassifier,
     TrainedModel,
     TrainedSorter,

@@ -17,6 +17,7 @@ from typing import ClassVar, TypeVar
 
 import keras
 
+from livseg_lib import WARNING
 from livseg_lib.descriptions import (
     NAME,
     SHA256,
@@ -59,7 +60,6 @@ FORMAT = 3
 """Raise it whenever the same weights would answer otherwise: 2 unfolds without a ReLU, 3 holds windows by
 their bounds."""
 
-WARNING = "Research only. Not for clinical use."
 ONNX_SHA256 = "onnx_sha256"
 """Key of model.json in exported folders."""
 FOREIGN = "foreign"
