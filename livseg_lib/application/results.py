@@ -1,7 +1,7 @@
 """The result of a case as a folder, the record last of all; and case after case.
 
 DICOM wants a patient in every object. Unless the scan's headers carry an identity (`--keep-identity`), the
-patient is called ANONYMOUS, and of the scan only the UIDs are repeated by which a viewer lays one over the other.
+patient is called ANONYMOUS, and of the scan only those UIDs are repeated that lay the one over the other.
 """
 
 from __future__ import annotations

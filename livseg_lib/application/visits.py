@@ -1,4 +1,4 @@
-"""What the app offers and keeps: trained systems, a private folder a visitor for an hour at most, a training."""
+"""What the app offers and keeps: trained systems, a private folder a visitor for an hour, a training."""
 
 from __future__ import annotations
 
