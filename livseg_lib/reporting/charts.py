@@ -65,10 +65,8 @@ def interval_chart(
     parts = [column for column in (panel, line) if column]
     is_several = series is not None and rows.groupby(parts)[series].nunique().max() > 1
     step = 0.72 / len(looks) if is_several else 0.0
-    height = _line_height(
-        rows[line], 0.36 if dots is not None else 0.14 * len(looks) + 0.16 if step else 0.27
-    )
-    fig, axes = _panels(rows, panel, 0.6, line_height=height, line=line)
+    height = 0.36 if dots is not None else 0.14 * len(looks) + 0.16 if is_several else 0.27
+    fig, axes = _panels(rows, panel, 0.6, line=line, line_height=height)
     for title, ax in axes.items():
         names = _name_the_lines(ax, _only(rows, panel, title)[line])
         if at is not None:
@@ -191,7 +189,7 @@ def bars(
     the part), `beside` (at the right; one text a line).
     """
     looks = _looks(rows, part, colours)
-    fig, axes = _panels(rows, panel, 0.6, line_height=_line_height(rows[line], 0.3), line=line)
+    fig, axes = _panels(rows, panel, 0.6, line=line, line_height=0.3)
     for title, ax in axes.items():
         names = _name_the_lines(ax, _only(rows, panel, title)[line])
         left = np.zeros(len(names))
@@ -243,20 +241,22 @@ def _panels(
     panel: str | None,
     height: float,
     columns: int | None = None,
-    line_height: float = 0.0,
     line: str | None = None,
+    line_height: float = 0.0,
 ) -> tuple[Figure, dict[object, Axes]]:
     """A figure and its panels by what column `panel` says.
 
-    A panel has `height` inches, and `line_height` more for each value of column `line`. Panels with the same
-    lines name them once.
+    A panel has `height` inches, and `line_height` more for each value of column `line`, or 0.6 where names
+    have two rows. Panels with the same lines name them once.
     """
     titles = list(dict.fromkeys(rows[panel])) if panel else [""]
     columns = columns or max(1, len(titles) if len(titles) <= MOST_PANELS_A_ROW else 3)
     of_panels = [list(dict.fromkeys(_only(rows, panel, title)[line])) for title in titles] if line else []
-    most = max((len(names) for names in of_panels), default=0)
+    most = max(1, *map(len, of_panels), 0)
+    if line and rows[line].astype(str).str.contains("\n").any():
+        line_height = max(line_height, 0.6)
     count = max(1, -(-len(titles) // columns))
-    fig = new_figure(WIDTH, 0.5 + (height + line_height * max(1, most)) * count)
+    fig = new_figure(WIDTH, 0.5 + (height + line_height * most) * count)
     is_shared = bool(of_panels) and all(names == of_panels[0] for names in of_panels)
     axes = fig.subplots(count, columns, squeeze=False, sharey=is_shared).ravel()
     for ax in axes[max(1, len(titles)) :]:
@@ -264,15 +264,10 @@ def _panels(
     for ax, title in zip(axes, titles, strict=False):
         ax.set_title(structure_name(title))
         if line:
-            ax.set_ylim(max(1, most) - 0.4, -0.6)
+            ax.set_ylim(most - 0.4, -0.6)
             ax.grid(axis="y", visible=False)
             ax.locator_params(axis="x", nbins=9 // min(len(titles), columns) + 1)
     return fig, dict(zip(titles or [""], axes, strict=False))
-
-
-def _line_height(names: pd.Series, least: float) -> float:
-    """Inches a line, more where a name has two rows."""
-    return max(least, 0.6 if names.astype(str).str.contains("\n").any() else 0)
 
 
 def _name_the_lines(ax: Axes, names: pd.Series) -> list:
@@ -291,15 +286,11 @@ def _looks(rows: pd.DataFrame, series: str | None, colours: Mapping[str, str] | 
     """Colour, marker and dashes of each series that the table has; those of `colours` in its order."""
     if not series:
         return {None: {"color": BLUE, "marker": "o", "linestyle": "solid"}}
-    found = list(dict.fromkeys(rows[series]))
-    if colours is None:
-        return {
-            key: system_look(number) | {"marker": MARKERS[number % len(MARKERS)]}
-            for number, key in enumerate(found)
-        }
+    found = [key for key in colours or dict.fromkeys(rows[series]) if key in set(rows[series])]
+    given = {key: {"color": colour, "linestyle": "solid"} for key, colour in (colours or {}).items()}
     return {
-        key: {"color": colours[key], "marker": MARKERS[number % len(MARKERS)], "linestyle": "solid"}
-        for number, key in enumerate(key for key in colours if key in found)
+        key: system_look(number) | {"marker": MARKERS[number % len(MARKERS)]} | given.get(key, {})
+        for number, key in enumerate(found)
     }
 
 
@@ -366,10 +357,9 @@ def dice_by_patient(scores: pd.DataFrame, intervals: Intervals | None = None) ->
     """
     scores = scores.sort_values("structure", kind="stable")
     scores = scores.assign(line=scores["system"] + "\n" + scores["structure"].map(structure_name))
+    groups = scores.groupby(["structure", "system", "line"], sort=False)["dice"]
     rows = []
-    for (structure, system, line), dice in scores.groupby(["structure", "system", "line"], sort=False)[
-        "dice"
-    ]:
+    for (structure, system, line), dice in groups:
         low, high = (intervals or {}).get((system, structure), (np.nan, np.nan))
         undefined = f", {dice.isna().sum()} undefined" if dice.isna().any() else ""
         mean = f"{dice.mean():.3f}   " if dice.count() else ""
