@@ -148,8 +148,8 @@ def sort(arguments: argparse.Namespace) -> int:
     """Put the slices of scans into reading order, likely tumours first. Exit code 1 if any case failed."""
     from livseg_lib.figures import save_figure
     from livseg_lib.inference.sorting import reading_table, sort_volume
-    from livseg_lib.reporting.pictures import contact_sheet
-    from livseg_lib.reporting.studies.sorting import reading_tiles
+    from livseg_lib.reporting.pictures import tiles
+    from livseg_lib.reporting.sorting import reading_tiles
     from livseg_lib.tables import write_table
     from livseg_lib.training.model_folder import load_sorter
 
@@ -159,7 +159,7 @@ def sort(arguments: argparse.Namespace) -> int:
         volume = case.read_volume()
         order = reading_table(sort_volume(sorter, volume), sorter.regions, case.slice_numbers)
         path = write_table(order, arguments.out / f"{case.case_id}.csv")
-        sheet = contact_sheet(reading_tiles(volume, order, READ_FIRST))
+        sheet = tiles(reading_tiles(volume, order, READ_FIRST))
         save_figure(sheet, arguments.out, case.case_id, f"{case.case_id}, in reading order.")
         print(f"{case.case_id}: {order.region.value_counts().to_dict()} -> {path}")
 

@@ -1,21 +1,13 @@
-"""Cascades trained step by step, and the forest that filters their candidates.
+"""Cascades put together from trained parts, and what the random forest of system H learns from.
 
-The cascades of systems E, G, H, I and J as lists of steps, and what puts their trained parts together.
-
-Slices of nothing but the liver and its surroundings, for networks that come later in a cascade.
-
-What the random forest of system H learns from, and who chooses its threshold (Chlebus et al. 2017,
-arXiv:1706.00842).
-
-A network makes fewer false alarms on the patients that it learnt from than on others. A forest that learnt
-from those would filter too little. So each patient serves for one thing:
+A network makes fewer false alarms on the patients that it learnt from than on others, and a forest that
+learnt from those would filter too little (Chlebus et al. 2017, arXiv:1706.00842). So each patient serves for
+one thing:
 
 training     cut into parts by patient; the forest learns from the candidates of each part, which come from
              a lesion network that learnt from the other parts, inside the true liver
 validation   their candidates, as the finished cascade finds them, choose the forest's threshold
 test         is not read here
-
-What a filter of candidates does to test patients: false alarms, tumours found, Dice, before and after.
 """
 
 from __future__ import annotations
@@ -28,10 +20,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
 from livseg_lib.datasets.case import Case
 from livseg_lib.errors import InputError
-from livseg_lib.evaluation.statistics import compare_pairs, holm, patient_scores
+from livseg_lib.evaluation.statistics import compare, holm
 from livseg_lib.inference.cascade import (
     LEARNT,
     Cascade,
@@ -41,8 +34,9 @@ from livseg_lib.inference.cascade import (
     load_cascade,
     run_cascade,
     save_cascade,
+    stages,
 )
-from livseg_lib.inference.evaluate import Evaluation, lits_rows
+from livseg_lib.inference.evaluate import Evaluation, evaluate_labels, lits_rows
 from livseg_lib.labels import diagnose_slices, structure_mask
 from livseg_lib.postprocessing.candidates import (
     FEATURES,
@@ -55,10 +49,14 @@ from livseg_lib.postprocessing.candidates import (
 from livseg_lib.postprocessing.forest import TREES, Forest, fit_forest
 from livseg_lib.preprocessing.extraction import extract_dataset
 from livseg_lib.preprocessing.geometry import case_around_liver
-from livseg_lib.preprocessing.recipe import Recipe
-from livseg_lib.runs import RunFolders, derived_seed
+from livseg_lib.preprocessing.recipe import Recipe, channel_windows
+from livseg_lib.preprocessing.windows import apply_window
+from livseg_lib.reporting.pictures import cascade_stages
+from livseg_lib.runs import NotebookRun, RunFolders, derived_seed
+from livseg_lib.studies.records import record_evaluations
 from livseg_lib.studies.training import TrainingPlan, train_system
 from livseg_lib.systems import CASCADES, published_rows
+from livseg_lib.tables import replace_systems
 from livseg_lib.training.model_folder import TrainedModel
 
 
@@ -70,43 +68,66 @@ def assemble_cascade(system: str, folders: RunFolders) -> Cascade:
     return load_cascade(save_cascade(folders.model(system), system, plans, sources, training))
 
 
-def training_of_parts(parts: list[Path]) -> dict:
+def training_of_parts(parts: Sequence[Path]) -> dict:
     """What the tables say of a cascade's training: the most patients of a part, the seconds of all."""
-    facts = [_training(part) for part in parts]
+    files = [next(part.glob("model.json"), part / "forest.json") for part in parts]
+    facts = {file.parent.name: json.loads(file.read_text())["training"] for file in files}
     return {
-        "n_train_patients": max(each["n_train_patients"] for each in facts),
-        "seconds": sum(each["seconds"] for each in facts),
-        "parts": {part.name: each for part, each in zip(parts, facts, strict=True)},
+        "n_train_patients": max(each["n_train_patients"] for each in facts.values()),
+        "seconds": sum(each["seconds"] for each in facts.values()),
+        "parts": facts,
     }
 
 
-def _training(part: Path) -> dict:
-    name = "model.json" if (part / "model.json").exists() else "forest.json"
-    return json.loads((part / name).read_text())["training"]
+def evaluate_cascade(cascade: Cascade, cases: Iterable[Case], folders: RunFolders, seed: int) -> Evaluation:
+    """Predict and score test patients; predictions, the tables of scores and cascades.csv follow."""
+    predictions = folders.predictions(cascade.system)
+    evaluation = evaluate_labels(cascade, cascade.predict, cases, predictions)
+    record_cascade(cascade, evaluation, folders, seed)
+    return evaluation
 
 
-def cascade_row(cascade: Cascade, evaluation: Evaluation) -> dict:
-    """A row of cascades.csv: what a volume takes in seconds, and how far the tumour burden is off.
+def record_cascade(cascade: Cascade, evaluation: Evaluation, folders: RunFolders, seed: int) -> None:
+    """Bring the tables of scores up to date, and the cascade's row of cascades.csv.
 
-    Seconds are those of all steps in memory, reading and scoring left out; the burden's error (system I) is
-    NaN where the cascade finds no tumours.
+    Seconds a volume are those of all steps in memory, reading and scoring left out; the error of the tumour
+    burden (system I) is NaN where the cascade finds no tumours.
     """
+    record_evaluations([(cascade, evaluation)], folders, seed)
     seconds = pd.DataFrame(evaluation.patients).groupby("case")["predict_seconds"].first()
     burden = {row["structure"]: row for row in lits_rows(cascade, evaluation)}.get("tumor", {})
-    published = published_rows().query("source == 'I'").set_index("metric")["value"]
-    is_i = cascade.system == "cascade_cdnn"
-    return {
+    letter = "I" if cascade.system == "cascade_cdnn" else ""  # nobody else printed seconds and burden
+    published = published_rows().set_index("metric").query(f"source == '{letter}'")["value"]
+    row = {
         "system": cascade.system,
         "steps": len(cascade.steps),
         "seconds_a_volume": seconds.mean(),
         "slowest_seconds": seconds.max(),
-        "published_seconds": published["seconds_per_volume"] if is_i else np.nan,
+        "published_seconds": published.get("seconds_per_volume", np.nan),
         "tumor_burden_rmse": burden.get("tumor_burden_rmse", np.nan),
-        "published_burden_rmse": published["tumor_burden_rmse"] if is_i else np.nan,
+        "published_burden_rmse": published.get("tumor_burden_rmse", np.nan),
         "cases_without_liver_found": sum(
-            row["liver_prediction_voxels"] == 0 for row in evaluation.case_scores
+            scores["liver_prediction_voxels"] == 0 for scores in evaluation.case_scores
         ),
     }
+    replace_systems(folders.tables / "cascades.csv", pd.DataFrame([row]))
+
+
+def fullest_slice(labels: np.ndarray) -> int:
+    """The slice of labels 0/1/2 (D, H, W) with most tumour, or without any with most liver."""
+    return int((labels == labels.max()).sum(axis=(1, 2)).argmax())
+
+
+def stages_of_patient(cascade: Cascade, case: Case, run: NotebookRun, recipe: Recipe) -> Figure:
+    """What each step has found, on the slice with most tumour, or else most liver; in the report, too."""
+    volume = case.read_volume()
+    reference = case.read_labels(volume)
+    index = fullest_slice(reference)
+    grey = apply_window(volume.voxels[index], channel_windows(volume.voxels, recipe)[0])
+    found = {step.name: labels[index].copy() for step, labels in stages(volume, cascade.steps)}
+    caption = f"{cascade.system}: what each step has found in {case.case_id}, slice {index}."
+    figure = cascade_stages(grey, reference[index], found)
+    return run.figure(f"cascade_stages_{cascade.system}", figure, caption)
 
 
 def extract_around_liver(
@@ -312,40 +333,33 @@ def unfiltered_cascade(folders: RunFolders) -> Cascade:
     return build_cascade(folders.model(""), UNFILTERED, plans, training_of_parts(parts))
 
 
-MEASURES = ("false_alarms", "found", "false_positives", "detected", "dice")
-"""A number a patient each. False alarms touch no true tumour, and a tumour is found where a candidate
-touches it; it is detected at an IoU > 0.5 with a candidate, and other candidates are false positives
-(`detect_lesions` at overlap 0 and 0.5). `found` and `detected` are shares of the patient's tumours."""
+def compare_filter(before: Evaluation, after: Evaluation, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """What a filter of candidates does to test patients: its effect, and the patients' own scores.
 
-
-def filter_scores(evaluation: Evaluation) -> pd.DataFrame:
-    """A row a case: system, patient, case, n_tumors and MEASURES; shares of no tumour are NaN."""
-    scores = pd.DataFrame(evaluation.case_scores)
-    tumors = scores.n_tumors_reference.replace(0, np.nan)
-    return scores[["system", "patient", "case"]].assign(
-        n_tumors=scores.n_tumors_reference,
-        false_alarms=scores.false_positives_greater_zero,
-        found=1 - scores.false_negatives_greater_zero / tumors,
-        false_positives=scores.false_positives,
-        detected=1 - scores.false_negatives / tumors,
-        dice=scores.tumor_dice,
-    )
-
-
-def compare_filter(before: Evaluation, after: Evaluation, seed: int) -> pd.DataFrame:
-    """A row for each of MEASURES: measure, before, after, and the paired difference (after - before).
-
-    Means are over patients with the score on both sides (`n_patients`; `n_undefined` are without), the
-    interval (`difference_low`, `difference_high`) is a 95 % bootstrap over them, p that of the two-sided
-    `sign_flip_test`, p_holm corrected for the number of measures.
+    Measures: `false_alarms` touch no true tumour, and a tumour is `found` where a candidate touches it; it is
+    `detected` at an IoU > 0.5 with a candidate, and other candidates are `false_positives` (`detect_lesions`
+    at overlap 0 and 0.5). `found` and `detected` are shares of the patient's tumours, NaN of none; `dice` is
+    the tumours'. The first table has a row a measure: measure, before, after (means over patients with the
+    score on both sides), and the columns of `compare` (after - before); p_holm is corrected for all measures.
+    The second: measure, patient, before, after; of patients with both.
     """
-    scores = pd.concat([filter_scores(before), filter_scores(after)], ignore_index=True)
-    rows = []
-    for measure in MEASURES:
-        table = patient_scores(scores, measure)
-        [found] = compare_pairs(table, [(after.system, before.system)], seed=seed).to_dict("records")
-        means = table.dropna().mean()
-        row = {"measure": measure, "before": means[before.system], "after": means[after.system]}
-        kept = ("n_patients", "n_undefined", "difference", "difference_low", "difference_high", "p")
-        rows.append(row | {name: found[name] for name in kept})
-    return pd.DataFrame(rows).assign(p_holm=lambda table: holm(table.p))
+    scores = pd.DataFrame([*before.case_scores, *after.case_scores])
+    tumors = scores.n_tumors_reference.replace(0, np.nan)
+    measures = {
+        "false_alarms": scores.false_positives_greater_zero,
+        "found": 1 - scores.false_negatives_greater_zero / tumors,
+        "false_positives": scores.false_positives,
+        "detected": 1 - scores.false_negatives / tumors,
+        "dice": scores.tumor_dice,
+    }
+    side = np.repeat(["before", "after"], [len(before.case_scores), len(after.case_scores)])
+    rows = pd.DataFrame({"patient": scores.patient, "side": side, **measures})
+    rows = rows.melt(["patient", "side"], list(measures), "measure")
+    effect = compare(rows, [("after", "before")], "value", ["measure"], "side", seed=seed)
+    both = rows.groupby(["measure", "patient", "side"], sort=False).value.mean().unstack().dropna()
+    means = both.groupby("measure").mean().reindex(effect.measure)
+    effect = effect.assign(
+        before=means.before.to_numpy(), after=means.after.to_numpy(), p_holm=holm(effect.p)
+    )
+    kept = ["n_patients", "n_undefined", "difference", "difference_low", "difference_high", "p", "p_holm"]
+    return effect[["measure", "before", "after", *kept]], both[["before", "after"]].reset_index()

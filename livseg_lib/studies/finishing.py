@@ -1,79 +1,52 @@
-"""What finishes predictions: filled, cleaned, augmented, combined.
+"""What may be done with trained systems without training: finish labels, ask again, take a vote.
 
-What several systems have said of one case, read from disk once each and cut to where anything is.
-
-Which ways to finish labels help a system? Asked of validation patients, one way after the other.
-
-Test-time augmentation on validation patients: what it gains in Dice, and what it takes in seconds.
-
-The chosen finishes on the test patients: what they change, and how they become part of a cascade.
-
-Labels come from disk, no network is asked again, unless an earlier run of the study has finished them
-already: then they are predicted anew, so that the study always starts from what the cascade found itself.
+Ways to finish labels are chosen on validation patients, one after the other, and become the last steps of a
+cascade. Then labels of test patients come from disk, and no network is asked again, unless an earlier run of
+the study has finished them already: so that the study always starts from what the cascade found itself.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
 import pandas as pd
+from scipy.stats import permutation_test, rankdata, spearmanr
+from sklearn.metrics import roc_auc_score
 from tqdm import tqdm
 
 from livseg_lib.datasets.case import Case
+from livseg_lib.errors import InputError
 from livseg_lib.evaluation.masks import Box, foreground_box, structure_dice
-from livseg_lib.evaluation.statistics import compare_pairs, patient_scores, verdict
+from livseg_lib.evaluation.statistics import compare, verdict
 from livseg_lib.inference.cascade import Cascade, chosen_finishes, load_cascade, load_unfinished, set_finishes
 from livseg_lib.inference.evaluate import Evaluation, ScoredSystem, evaluate_labels
 from livseg_lib.inference.predict import predict_volume
 from livseg_lib.inference.systems import System, outline
-from livseg_lib.inference.variants import AugmentedNetwork, choose_variants
-from livseg_lib.postprocessing.components import FINISHES, finish_labels
-from livseg_lib.runs import RunFolders
-from livseg_lib.studies.cascades import cascade_row
-from livseg_lib.studies.records import record_evaluations
-from livseg_lib.tables import read_table, replace_systems
+from livseg_lib.inference.variants import (
+    AugmentedNetwork,
+    choose_variants,
+    disagreement,
+    majority_vote,
+    volume_agreement,
+)
+from livseg_lib.labels import STRUCTURES, structure_mask
+from livseg_lib.postprocessing.components import FINISHES, finish_labels, label_components
+from livseg_lib.preprocessing.recipe import Recipe, channel_windows
+from livseg_lib.preprocessing.windows import apply_window
+from livseg_lib.reporting.pictures import Tile
+from livseg_lib.runs import RunFolders, derived_seed
+from livseg_lib.studies.cascades import evaluate_cascade, record_cascade
+from livseg_lib.tables import read_table
 from livseg_lib.training.model_folder import TrainedModel
 from livseg_lib.volumes import Volume, load_prediction
 
-
-def stored_labels(
-    folders: RunFolders, systems: Sequence[str], case: Case, volume: Volume, *others: np.ndarray
-) -> tuple[list[np.ndarray], Box]:
-    """What each system says, uint8 (d, h, w), in the smallest box with all labels, and that box.
-
-    The box holds the labels of `others` (D, H, W) too. One whole prediction in memory at a time.
-    """
-    cut, boxes = [], [foreground_box(other) for other in others]
-    for system in systems:
-        labels = load_prediction(volume, folders.predictions(system), case.case_id)
-        boxes.append(foreground_box(labels))
-        cut.append((labels[boxes[-1]].copy(), boxes[-1]))
-    hull = _hull(boxes)
-    return [_widened(labels, box, hull) for labels, box in cut], hull
-
-
-def _hull(boxes: Sequence[Box]) -> Box:
-    """The smallest box around all `boxes` that are not empty; an empty one where all are."""
-    filled = [box for box in boxes if all(side.stop > side.start for side in box)]
-    if not filled:
-        return boxes[0]
-    sides = zip(*filled, strict=True)
-    return tuple(slice(min(s.start for s in side), max(s.stop for s in side)) for side in sides)
-
-
-def _widened(labels: np.ndarray, box: Box, hull: Box) -> np.ndarray:
-    """`labels` of `box` in an array of the size of `hull`."""
-    whole = np.zeros([side.stop - side.start for side in hull], np.uint8)
-    if labels.size:
-        inside = (slice(s.start - h.start, s.stop - h.start) for s, h in zip(box, hull, strict=True))
-        whole[tuple(inside)] = labels
-    return whole
-
+EFFECT_COLUMNS = ("system", "structure", "finishes", "n_patients", "dice_before", "dice_after", "difference")
+EFFECT_COLUMNS += ("difference_low", "difference_high", "p")
 
 SMALLEST_GAIN = 1e-4
 """Of the mean Dice: what gains less is left out, as every step takes time and may do harm elsewhere."""
@@ -97,8 +70,7 @@ def outline_cases(system: System, cases: Iterable[Case]) -> list[Outlined]:
         volume = case.read_volume()
         labels, reference = outline(system, volume), case.read_labels(volume)
         box = foreground_box(labels, reference)
-        cut = labels[box].copy(), reference[box].copy()
-        found.append(Outlined(case.patient, *cut, volume.spacing_mm))
+        found.append(Outlined(case.patient, labels[box].copy(), reference[box].copy(), volume.spacing_mm))
     return found
 
 
@@ -112,43 +84,31 @@ def choose_finishes(
     structure: finish, structure, n_patients, n_changed (patients with any other label), dice_before,
     dice_after, change, kept, reason. Never call it with test patients.
     """
-    kept, rows = [], []
+    kept, tables = [], []
     before = _mean_dice(outlined, structures)
     for name, finish in FINISHES.items():
         finished = [replace(each, labels=finish(each.labels, each.spacing_mm)) for each in outlined]
+        pairs = zip(outlined, finished, strict=True)
+        changed = {a.patient for a, b in pairs if not np.array_equal(a.labels, b.labels)}
         after = _mean_dice(finished, structures)
-        verdict = _judge(after.mean() - before.mean(), changed := _changed_patients(outlined, finished))
-        rows += [
-            {
-                "finish": name,
-                "structure": structure,
-                "n_patients": len({each.patient for each in outlined}),
-                "n_changed": changed,
-                "dice_before": before[structure],
-                "dice_after": after[structure],
-                "change": after[structure] - before[structure],
-                **verdict,
-            }
-            for structure in structures
-        ]
-        if verdict["kept"]:
+        reason = _reason(after.mean() - before.mean(), len(changed))
+        facts = {"finish": name, "structure": list(structures)}
+        facts |= {"n_patients": len({each.patient for each in outlined}), "n_changed": len(changed)}
+        facts |= {"dice_before": before, "dice_after": after, "change": after - before}
+        tables.append(pd.DataFrame(facts | {"kept": reason == "helps", "reason": reason}))
+        if reason == "helps":
             outlined, before = finished, after
             kept.append(name)
-    return tuple(kept), pd.DataFrame(rows)
+    return tuple(kept), pd.concat(tables, ignore_index=True)
 
 
-def _judge(gain: float, changed: int) -> dict:
-    """Whether a finish stays that gains so much of the mean Dice, and why."""
-    if not changed:
-        return {"kept": False, "reason": "changes nothing"}
+def _reason(gain: float, n_changed: int) -> str:
+    """Why a finish that gains so much of the mean Dice is kept ("helps") or not."""
+    if not n_changed:
+        return "changes nothing"
     if abs(gain) <= SMALLEST_GAIN:
-        return {"kept": False, "reason": "changes next to nothing"}
-    return {"kept": gain > 0, "reason": "helps" if gain > 0 else "harms"}
-
-
-def _changed_patients(before: Sequence[Outlined], after: Sequence[Outlined]) -> int:
-    pairs = zip(before, after, strict=True)
-    return len({one.patient for one, other in pairs if not np.array_equal(one.labels, other.labels)})
+        return "changes next to nothing"
+    return "helps" if gain > 0 else "harms"
 
 
 def _mean_dice(outlined: Sequence[Outlined], structures: Sequence[str]) -> pd.Series:
@@ -159,9 +119,92 @@ def _mean_dice(outlined: Sequence[Outlined], structures: Sequence[str]) -> pd.Se
     return scores.groupby([each.patient for each in outlined]).mean().mean()
 
 
-PLAIN = "none"
-DIFFERENCE = ("difference", "difference_low", "difference_high", "p", "p_holm")
-VERDICTS = {1: "better", -1: "worse", 0: "no difference shown"}
+def unfinished_cascade(name: str, folders: RunFolders, cases: Sequence[Case], seed: int) -> Cascade:
+    """The run's cascade with its own steps; model folder, predictions and tables are those of these steps.
+
+    Where an earlier run has finished it, the test patients `cases` are predicted and scored again.
+    """
+    folder = folders.model(name)
+    cascade = load_unfinished(folder)
+    if chosen_finishes(folder):
+        evaluate_cascade(cascade, cases, folders, seed)
+        set_finishes(folder, ())  # last: until then all of this is done again
+    return cascade
+
+
+def evaluate_finished(
+    system: ScoredSystem, finishes: Sequence[str], cases: Iterable[Case], stored: Path, kept: Path
+) -> Evaluation:
+    """Scores of the labels of `system` in `stored`, finished; `kept` holds what came out.
+
+    `predict_seconds` is what finishing took; reading is left out.
+    """
+    seconds = {}
+
+    def finish(case: Case, volume: Volume) -> np.ndarray:
+        labels = load_prediction(volume, stored, case.case_id)
+        began = time.perf_counter()
+        finished = finish_labels(labels, volume.spacing_mm, finishes)
+        seconds[case.case_id] = time.perf_counter() - began
+        return finished
+
+    evaluation = evaluate_labels(system, finish, cases, kept)
+    for row in evaluation.patients:
+        row["predict_seconds"] = seconds[row["case"]]
+    return evaluation
+
+
+def adopt_finishes(
+    cascade: Cascade, finishes: Sequence[str], cases: Sequence[Case], folders: RunFolders, seed: int
+) -> Evaluation:
+    """`finishes` become the last steps of the run's unfinished `cascade`: model.json, predictions, tables.
+
+    `predict_seconds` is what the prediction took before and the finishing now.
+    """
+    model, predictions = folders.model(cascade.system), folders.predictions(cascade.system)
+    before = seconds_of(folders, [cascade.system])
+    set_finishes(model, finishes)  # first: `unfinished_cascade` mends what follows, if killed
+    evaluation = evaluate_finished(cascade, finishes, cases, predictions, predictions)
+    for row in evaluation.patients:
+        row["predict_seconds"] += before.get(row["case"], np.nan)
+    record_cascade(load_cascade(model), evaluation, folders, seed)
+    return evaluation
+
+
+def finish_test_patients(
+    system: System, finishes: Sequence[str], cases: Sequence[Case], folders: RunFolders, seed: int
+) -> pd.DataFrame:
+    """What `finishes` do to stored labels of test patients: adopted by a cascade, only tried of a network.
+
+    A row a structure (EFFECT_COLUMNS), differences after - before as `compare` has them; p is not corrected:
+    `holm` does it, once all systems are compared.
+    """
+    name = system.system
+    before = read_table(folders.tables / "patients.csv").query("system == @name")
+    if isinstance(system, Cascade):
+        after = adopt_finishes(system, finishes, cases, folders, seed)
+    else:
+        with TemporaryDirectory() as scratch:
+            after = evaluate_finished(system, finishes, cases, folders.predictions(name), Path(scratch))
+    sides = [before.assign(side="before"), pd.DataFrame(after.patients).assign(side="after")]
+    both = pd.concat(sides).astype({"patient": str})
+    bootstrap_seed = derived_seed(seed, "bootstrap")
+    effect = compare(both, "before", by=["structure"], between="side", seed=bootstrap_seed)
+    means = both.groupby(["structure", "side", "patient"]).dice.mean().groupby(["structure", "side"]).mean()
+    means = means.unstack().add_prefix("dice_").reset_index()
+    effect = effect.merge(means).assign(system=name, finishes=", ".join(finishes))
+    return effect[list(EFFECT_COLUMNS)]
+
+
+def seconds_of(folders: RunFolders, systems: Sequence[str]) -> pd.Series:
+    """Seconds a case (the index) that `systems` took together by patients.csv; NaN where one lacks them."""
+    rows = read_table(folders.tables / "patients.csv")
+    rows = rows[rows.system.isin(systems)].drop_duplicates(["system", "case"])
+    seconds = rows.reindex(columns=["case", "predict_seconds"]).groupby("case").predict_seconds
+    return seconds.sum(min_count=len(systems)).rename(index=str)
+
+
+PLAIN, VERDICTS = "none", {1: "better", -1: "worse", 0: "no difference shown"}
 
 
 def score_variants(trained: TrainedModel, cases: Sequence[Case], names: Sequence[str]) -> pd.DataFrame:
@@ -171,17 +214,16 @@ def score_variants(trained: TrainedModel, cases: Sequence[Case], names: Sequence
     the volume in memory). Thresholds stay as they are. Each case is read once; the first is predicted once
     before any clock runs, as a network is compiled at its first picture.
     """
-    systems = {name: replace(trained, network=AugmentedNetwork(trained.network, (name,))) for name in names}
-    systems = {PLAIN: trained} | systems
+    networks = {PLAIN: trained.network} | {name: AugmentedNetwork(trained.network, (name,)) for name in names}
     rows = []
     for number, case in enumerate(tqdm(list(cases), "test-time augmentation", unit="patient")):
         volume = case.read_volume()
         reference = case.read_labels(volume)
         if number == 0:
             predict_volume(trained, volume)
-        for name, system in systems.items():
+        for name, network in networks.items():
             began = time.perf_counter()
-            labels = predict_volume(system, volume)
+            labels = predict_volume(replace(trained, network=network), volume)
             seconds = time.perf_counter() - began
             whose = {"patient": case.patient, "case": case.case_id, "variant": name}
             for structure in trained.structures:
@@ -197,140 +239,211 @@ def summarize_variants(scores: pd.DataFrame, seed: int) -> pd.DataFrame:
     prediction, paired), difference_low, difference_high (95 % bootstrap over patients), p and p_holm
     (corrected for the variants), seconds_a_volume, times (its seconds over the plain ones), verdict.
     """
-    parts = []
-    for structure, group in scores.groupby("structure", sort=False):
-        table = patient_scores(group.rename(columns={"variant": "system"}))
-        found = compare_pairs(table, [(name, PLAIN) for name in table if name != PLAIN], seed=seed)
-        means = {
-            "variant": list(table),
-            "structure": structure,
-            "pictures": [len(choose_variants([name])) for name in table],
-            "n_patients": table.notna().sum().to_numpy(),
-            "dice": table.mean().to_numpy(),
-        }
-        found = found.assign(verdict=verdict(found).map(VERDICTS), variant=found["first"])
-        parts.append(pd.DataFrame(means).merge(found[["variant", *DIFFERENCE, "verdict"]], "left"))
-    summary = pd.concat(parts, ignore_index=True).fillna({"verdict": ""})
+    found = compare(scores, PLAIN, by=["structure"], between="variant", seed=seed)
+    found = found.rename(columns={"first": "variant"}).assign(verdict=verdict(found).map(VERDICTS))
+    own = scores.groupby(["variant", "structure", "patient"], sort=False).dice.mean()
+    means = (
+        own.groupby(["variant", "structure"], sort=False).agg(n_patients="count", dice="mean").reset_index()
+    )
+    means.insert(2, "pictures", [len(choose_variants([name])) for name in means.variant])
     seconds = scores.groupby(["variant", "case"], sort=False).seconds.first().groupby("variant").mean()
+    summary = means.sort_values("structure", kind="stable").merge(
+        found[["variant", "structure", *EFFECT_COLUMNS[-4:], "p_holm", "verdict"]], "left"
+    )
     took = summary.variant.map(seconds)
-    return summary.assign(seconds_a_volume=took, times=took / seconds[PLAIN], verdict=summary.pop("verdict"))
+    said = summary.pop("verdict").fillna("")
+    return summary.assign(seconds_a_volume=took, times=took / seconds[PLAIN], verdict=said)
 
 
-EFFECT_COLUMNS = (
-    "system",
-    "structure",
-    "finishes",
-    "n_patients",
-    "dice_before",
-    "dice_after",
-    "difference",
-    "difference_low",
-    "difference_high",
-    "p",
-)
+def stored_labels(
+    folders: RunFolders, systems: Sequence[str], case: Case, volume: Volume, *others: np.ndarray
+) -> tuple[list[np.ndarray], Box]:
+    """What each system says, uint8 (d, h, w), in the smallest box with all labels, and that box.
+
+    The box holds the labels of `others` (D, H, W) too. One whole prediction in memory at a time.
+    """
+    cut, boxes = [], [foreground_box(other) for other in others]
+    for system in systems:
+        labels = load_prediction(volume, folders.predictions(system), case.case_id)
+        boxes.append(foreground_box(labels))
+        cut.append(labels[boxes[-1]].copy())
+    filled = [box for box in boxes if all(side.stop > side.start for side in box)] or boxes[:1]
+    sides = zip(*filled, strict=True)
+    hull = tuple(slice(min(s.start for s in side), max(s.stop for s in side)) for side in sides)
+    found = [np.zeros([side.stop - side.start for side in hull], np.uint8) for _ in systems]
+    for whole, labels, box in zip(found, cut, boxes[len(others) :], strict=True):
+        if labels.size:
+            inside = [slice(s.start - h.start, s.stop - h.start) for s, h in zip(box, hull, strict=True)]
+            whole[tuple(inside)] = labels
+    return found, hull
 
 
 @dataclass(frozen=True)
-class FinishStored:
-    """Stands in for a system that predicts: stored labels, finished; for `evaluate_labels`."""
+class MajorityVote:
+    """All systems of a run as one: a voxel is what more than half of them say. See `ScoredSystem`."""
 
-    predictions: Path
-    finishes: Sequence[str]
-    seconds: dict[str, float] = field(default_factory=dict)
-    """What finishing took, a case; reading left out."""
+    folders: RunFolders
+    members: tuple[str, ...]
+    """Systems whose predictions of the test patients lie on disk."""
+    training: dict
+    """The most training patients of a member, and the seconds of all."""
+    parameters: int
+    """Of all members; parts that they share are counted for each."""
+    structures: tuple[str, ...] = STRUCTURES
+    system: str = "majority_vote"
 
-    def __call__(self, case: Case, volume: Volume) -> np.ndarray:
-        """Labels 0/1/2, uint8 (D, H, W), on the grid of `volume`."""
-        labels = load_prediction(volume, self.predictions, case.case_id)
-        began = time.perf_counter()
-        finished = finish_labels(labels, volume.spacing_mm, self.finishes)
-        self.seconds[case.case_id] = time.perf_counter() - began
-        return finished
-
-
-def unfinished_cascade(name: str, folders: RunFolders, cases: Sequence[Case], seed: int) -> Cascade:
-    """The run's cascade with its own steps; model folder, predictions and tables are those of these steps.
-
-    Where an earlier run has finished it, the test patients `cases` are predicted and scored again.
-    """
-    folder = folders.model(name)
-    cascade = load_unfinished(folder)
-    if chosen_finishes(folder):
-        _record(
-            cascade,
-            evaluate_labels(cascade, cascade.predict, cases, folders.predictions(name)),
-            folders,
-            seed,
-        )
-        set_finishes(folder, ())  # last: until then all of this is done again
-    return cascade
+    def predict(self, case: Case, volume: Volume) -> np.ndarray:
+        """Labels 0/1/2, uint8 (D, H, W), on the grid of `volume`, from the members' predictions on disk."""
+        volumes, box = stored_labels(self.folders, self.members, case, volume)
+        labels = np.zeros(volume.voxels.shape, np.uint8)
+        labels[box] = majority_vote(volumes)
+        return labels
 
 
-def try_finishes(
-    system: ScoredSystem, finishes: Sequence[str], cases: Sequence[Case], folders: RunFolders
-) -> Evaluation:
-    """Scores of the stored labels of `system`, finished; nothing is kept."""
-    finish = FinishStored(folders.predictions(system.system), finishes)
-    with TemporaryDirectory() as scratch:
-        return evaluate_labels(system, finish, cases, Path(scratch))
+def find_members(folders: RunFolders, cases: Sequence[Case]) -> list[str]:
+    """Systems with a model (no baseline, no vote) that were scored on both structures of all `cases`."""
+    wanted = {(case.case_id, structure) for case in cases for structure in STRUCTURES}
+    patients = read_table(folders.tables / "patients.csv")
+    return [
+        system
+        for system, rows in patients.groupby("system", sort=False)
+        if wanted <= set(zip(rows.case.astype(str), rows.structure, strict=True))
+        and (folders.model(system) / "model.json").exists()
+    ]
 
 
-def adopt_finishes(
-    cascade: Cascade, finishes: Sequence[str], cases: Sequence[Case], folders: RunFolders, seed: int
-) -> Evaluation:
-    """`finishes` become the last steps of the run's unfinished `cascade`: model.json, predictions, tables.
+def assemble_vote(folders: RunFolders, members: Sequence[str]) -> MajorityVote:
+    """The vote of `members`, with what systems.csv tells of them. Raises InputError for less than three."""
+    if len(members) < 3:
+        problem = f"are no majority: {', '.join(members) or 'none'}."
+        raise InputError("members", problem, "Train and evaluate at least three systems.")
+    rows = read_table(folders.tables / "systems.csv").query("split_by == 'patient'")
+    facts = rows[rows.system.isin(members)].groupby("system")
+    training = {
+        "n_train_patients": facts.n_train_patients.max().max(),
+        "seconds": facts.train_seconds.max().sum(min_count=len(members)),
+    }
+    return MajorityVote(folders, tuple(members), training, int(facts.parameters.max().sum()))
 
-    `predict_seconds` is what the prediction took before and the finishing now.
-    """
-    name = cascade.system
-    before = prediction_seconds(stored_scores(name, folders))
-    set_finishes(folders.model(name), finishes)  # first: `unfinished_cascade` mends what follows, if killed
-    finish = FinishStored(folders.predictions(name), finishes)
-    evaluation = evaluate_labels(cascade, finish, cases, folders.predictions(name))
-    set_seconds(evaluation, {case: before.get(case, np.nan) + took for case, took in finish.seconds.items()})
-    _record(load_cascade(folders.model(name)), evaluation, folders, seed)
+
+def evaluate_vote(vote: MajorityVote, cases: Sequence[Case]) -> Evaluation:
+    """`evaluate_labels` of the vote; seconds are those of all its members' predictions."""
+    evaluation = evaluate_labels(vote, vote.predict, cases, vote.folders.predictions(vote.system))
+    seconds = seconds_of(vote.folders, vote.members)
+    for row in evaluation.patients:
+        row["predict_seconds"] = seconds[row["case"]]
     return evaluation
 
 
-def compare_finished(
-    before: pd.DataFrame, after: Evaluation, finishes: Sequence[str], seed: int
-) -> pd.DataFrame:
-    """A row a structure (EFFECT_COLUMNS): Dice of the test patients before and after, paired.
+@dataclass(frozen=True)
+class AgreementStudy:
+    """What `study_agreement` found."""
 
-    `before` are the system's rows of patients.csv. The difference is after - before, its interval a 95 %
-    bootstrap over patients, p that of the two-sided `sign_flip_test`, not corrected: `holm`
-    does it, once all systems are compared.
+    patients: pd.DataFrame
+    """A row a case and structure: patient, case, structure, models, models_finding, volume_ml and
+    volume_ml_std (over the models), reference_ml, vote_ml, pairwise_dice, vote_dice."""
+    lesions: pd.DataFrame
+    """A row a tumour of the vote: patient, case, lesion, volume_ml, agreement (mean share of models over its
+    voxels, above 0.5 to 1) and is_true (it touches a true tumour)."""
+    most_uncertain: tuple[Case, int]
+    """The slice of all cases, from the feet, with most disagreement about tumours."""
+
+
+def study_agreement(vote: MajorityVote, cases: Sequence[Case]) -> AgreementStudy:
+    """Compare the vote's members with each other and with the truth; predictions come from disk."""
+    patients, lesions, doubts = [], [], []
+    for case in tqdm(list(cases), "agreement", unit="patient"):
+        volume = case.read_volume()
+        reference = case.read_labels(volume)
+        volumes, box = stored_labels(vote.folders, vote.members, case, volume, reference)
+        whose = {"patient": case.patient, "case": case.case_id}
+        truth, ml = reference[box], volume.voxel_volume_ml
+        patients += [whose | row for row in structure_rows(volumes, truth, ml)]
+        lesions += [whose | row for row in lesion_rows(volumes, truth, ml)]
+        by_slice = np.append(disagreement(volumes, "tumor").sum(axis=(1, 2)), 0.0)  # there may be no slice
+        doubts.append((by_slice.max(), case, box[0].start + int(by_slice.argmax())))
+    columns = ["patient", "case", "lesion", "volume_ml", "agreement", "is_true"]
+    most = max(doubts, key=lambda doubt: doubt[0])[1:]
+    return AgreementStudy(pd.DataFrame(patients), pd.DataFrame(lesions, columns=columns), most)
+
+
+def uncertain_tiles(vote: MajorityVote, study: AgreementStudy, recipe: Recipe) -> list[Tile]:
+    """The study's most uncertain slice: truth and vote; share of the models in the minority, as heat."""
+    case, index = study.most_uncertain
+    volume = case.read_volume()
+    reference = case.read_labels(volume)
+    volumes, box = stored_labels(vote.folders, vote.members, case, volume, reference)
+    doubt, voted = np.zeros(reference.shape, np.float32), np.zeros(reference.shape, np.uint8)
+    doubt[box], voted[box] = disagreement(volumes, "tumor"), majority_vote(volumes)
+    truth, voted, doubt = reference[index], voted[index], doubt[index]
+    grey = apply_window(volume.voxels[index], channel_windows(volume.voxels, recipe)[0])
+    around = (truth > 0) | (voted > 0) | (doubt > 0)
+    return [
+        Tile(grey, f"{case.case_id}, slice {index}: truth and vote", truth, voted, around=around),
+        Tile(grey, "models in the minority about tumours", truth, heat=doubt, around=around),
+    ]
+
+
+def structure_rows(
+    volumes: Sequence[np.ndarray], reference: np.ndarray, voxel_volume_ml: float
+) -> list[dict]:
+    """`AgreementStudy.patients` of one case; labels 0/1/2, uint8 (d, h, w), of one box."""
+    vote = majority_vote(volumes)
+    rows = volume_agreement(volumes, voxel_volume_ml).to_dict("records")
+    for row, structure in zip(rows, STRUCTURES, strict=True):
+        for name, labels in (("reference_ml", reference), ("vote_ml", vote)):
+            row[name] = np.count_nonzero(structure_mask(labels, structure)) * voxel_volume_ml
+        row["vote_dice"] = structure_dice(vote, reference, structure)
+    return rows
+
+
+def lesion_rows(volumes: Sequence[np.ndarray], reference: np.ndarray, voxel_volume_ml: float) -> list[dict]:
+    """`AgreementStudy.lesions` of one case; labels 0/1/2, uint8 (d, h, w), of one box."""
+    ids, _ = label_components(structure_mask(majority_vote(volumes), "tumor"))
+    inside = ids > 0
+    votes = [structure_mask(labels, "tumor")[inside] for labels in volumes]
+    voxels = pd.DataFrame({"lesion": ids[inside], "agreement": np.mean(votes, axis=0)})
+    voxels["is_true"] = structure_mask(reference, "tumor")[inside]
+    lesions = voxels.groupby("lesion").agg(
+        volume_ml=("is_true", "size"), agreement=("agreement", "mean"), is_true=("is_true", "any")
+    )
+    lesions["volume_ml"] *= voxel_volume_ml
+    return lesions.reset_index().to_dict("records")
+
+
+def summarize_agreement(study: AgreementStudy, seed: int) -> pd.DataFrame:
+    """How well agreement tells what is right: level, question, measure, value, p, n, n_undefined.
+
+    "patient": Spearman's rank correlation of the mean pairwise tumour Dice with the vote's tumour Dice, p by
+    permutation of the patients (two-sided). "lesion": ROC-AUC of `agreement` for true tumours; n counts
+    tumours, which of one patient are alike, so that it has no p. NaN where it is undefined.
     """
-    rows = []
-    for structure, scores in pd.DataFrame(after.patients).groupby("structure", sort=False):
-        earlier = before[before.structure == structure].assign(system="before")
-        both = pd.concat([earlier, scores.assign(system="after")])
-        table = patient_scores(both.assign(patient=both.patient.astype(str)))
-        [found] = compare_pairs(table, [("after", "before")], seed=seed).to_dict("records")
-        whose = {"system": after.system, "structure": structure, "finishes": ", ".join(finishes)}
-        rows.append(found | whose | {f"dice_{side}": table[side].mean() for side in table})
-    return pd.DataFrame(rows, columns=list(EFFECT_COLUMNS))
+    tumors = study.patients[study.patients.structure == "tumor"]
+    pairs = tumors.groupby("patient")[["pairwise_dice", "vote_dice"]].mean()
+    defined, lesions = pairs.dropna(), study.lesions
+    correlation, p = _rank_correlation(*defined.to_numpy().T, seed)
+    of_both_kinds = lesions.is_true.nunique() == 2
+    auc = roc_auc_score(lesions.is_true.astype(bool), lesions.agreement) if of_both_kinds else np.nan
+    better, likelier = "the better the vote?", "the likelier a true tumour?"
+    rows = [
+        ("patient", better, "rank correlation", correlation, p, len(defined), len(pairs) - len(defined)),
+        ("lesion", likelier, "ROC-AUC", auc, np.nan, len(lesions), 0),
+    ]
+    table = pd.DataFrame(rows, columns=["level", "question", "measure", "value", "p", "n", "n_undefined"])
+    return table.assign(question="the more models agree, " + table.question)
 
 
-def stored_scores(system: str, folders: RunFolders) -> pd.DataFrame:
-    """The rows of `system` in patients.csv."""
-    table = read_table(folders.tables / "patients.csv")
-    return table[table.system == system]
-
-
-def prediction_seconds(scores: pd.DataFrame) -> pd.Series:
-    """Seconds a case of one system's rows of patients.csv; NaN where an earlier version kept none."""
-    seconds = scores.reindex(columns=["case", "predict_seconds"]).groupby("case").predict_seconds.first()
-    return seconds.rename(index=str)
-
-
-def set_seconds(evaluation: Evaluation, seconds: Mapping[str, float]) -> None:
-    """Put what each case took into the rows of `evaluation`: its labels were read from disk."""
-    for row in evaluation.patients:
-        row["predict_seconds"] = seconds[row["case"]]
-
-
-def _record(cascade: Cascade, evaluation: Evaluation, folders: RunFolders, seed: int) -> None:
-    record_evaluations([(cascade, evaluation)], folders, seed)
-    row = pd.DataFrame([cascade_row(cascade, evaluation)])
-    replace_systems(folders.tables / "cascades.csv", row)
+def _rank_correlation(first: np.ndarray, second: np.ndarray, seed: int) -> tuple[float, float]:
+    """Spearman's correlation and its two-sided p; NaN below three patients, or where one side is constant."""
+    if len(first) < 3 or np.ptp(first) == 0 or np.ptp(second) == 0:
+        return np.nan, np.nan
+    order = np.lexsort([second, first])  # the order of patients decides nothing
+    ranks, others = rankdata(first)[order], rankdata(second)[order]
+    found = permutation_test(
+        (ranks,),
+        lambda shuffled, axis: np.sum(shuffled * (others - others.mean()), axis=axis),
+        permutation_type="pairings",
+        vectorized=True,
+        rng=np.random.default_rng(seed),
+    )
+    return float(spearmanr(first, second).statistic), float(found.pvalue)

@@ -1,14 +1,8 @@
-"""System J's classifier of superpixels: trained, checked, looked at.
-
-What the superpixel classifier of system J learns from (Bai et al. 2019).
+"""What the superpixel classifier of system J learns from (Bai et al. 2019), and what it is worth.
 
 training     candidates inside their livers: the superpixels that are tumour, and some that are not
-validation   theirs tell the best epoch; `paint_cases` asks the classifier about all of them
+validation   theirs tell the best epoch; asked about all of them, they choose the threshold
 test         is not read here
-
-System J's classifier on validation patients: its threshold, its ceiling, and what the contour adds.
-
-System J in pictures: superpixels on a slice, patches, one tumour before and after the contour.
 """
 
 from __future__ import annotations
@@ -20,16 +14,16 @@ from pathlib import Path
 import keras
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
+from skimage.segmentation import mark_boundaries
 
 from livseg_lib.datasets.case import Case
-from livseg_lib.errors import InputError
 from livseg_lib.evaluation.masks import dice, overlap_counts
 from livseg_lib.evaluation.probabilities import ProbabilityHistogram, choose_threshold, is_predicted
 from livseg_lib.inference.cascade import ContourPart, paint_levels, tumor_probabilities, with_tumors
 from livseg_lib.inference.predict import stored_labels, stored_pictures
 from livseg_lib.labels import TUMOR, structure_mask
 from livseg_lib.models.classifiers import build_classifier
-from livseg_lib.postprocessing.components import largest_component
 from livseg_lib.postprocessing.superpixels import (
     TUMOR_SHARE,
     CandidateRecipe,
@@ -37,14 +31,16 @@ from livseg_lib.postprocessing.superpixels import (
     PatchRecipe,
     extract_patches,
     find_candidates,
+    paint,
     tumor_shares,
 )
 from livseg_lib.preprocessing.geometry import case_around_liver
 from livseg_lib.preprocessing.windows import WINDOWS, apply_window
-from livseg_lib.reporting.studies.superpixels import PatchPicture
+from livseg_lib.reporting.pictures import Tile, cascade_stages
 from livseg_lib.runs import derived_seed
 from livseg_lib.sampling.blocks import KINDS, PatchBatches
 from livseg_lib.sampling.splits import select_slices
+from livseg_lib.studies.cascades import fullest_slice
 from livseg_lib.systems import CASCADES, MARGIN_MM
 from livseg_lib.training.fit import ClassAccuracy, FitSettings, Stage, fit
 from livseg_lib.training.model_folder import TrainedClassifier
@@ -219,82 +215,56 @@ def contour_effect(trained: TrainedClassifier, cases: Sequence[Case]) -> pd.Data
     return pd.DataFrame(rows)
 
 
-WINDOW = WINDOWS["liver_narrow"]
-FIELD_MARGIN_MM = 15.0
-"""Shown around a tumour."""
+def superpixel_tiles(
+    recipe: CandidateRecipe, case: Case, trained: TrainedClassifier | None = None
+) -> list[Tile]:
+    """A picture a scale of the slice with most tumour, or liver: borders of superpixels, the tumour outlined.
 
-
-def superpixel_view(recipe: CandidateRecipe, case: Case, trained: TrainedClassifier | None = None) -> dict:
-    """What `reporting.studies.superpixels.superpixel_scales` draws: the slice with most tumour, or liver.
-
-    Candidates have the value 1, or the probability that `trained` gives them.
+    Candidates are tinted by 1, or by the probability that `trained` gives them.
     """
     [case] = region_cases([case])
     volume = case.read_volume()
     truth = case.read_labels(volume)
-    liver = structure_mask(truth, "liver")
-    index = int((truth == truth.max()).sum(axis=(1, 2)).argmax())
-    candidates = find_candidates(volume, liver, recipe)
-    values = np.ones(len(candidates.table))
-    if trained is not None:
-        values = tumor_probabilities(trained, volume, liver, candidates)
-    return {
-        "grey": apply_window(volume.voxels[index], WINDOW),
-        "labels": truth[index],
-        "candidates": candidates,
-        "values": values,
-        "index": index,
-    }
-
-
-def patch_pictures(
-    patches: pd.DataFrame, folder: Path, depth: int, each: int, seed: int
-) -> list[PatchPicture]:
-    """Up to `each` patches of tumour, then of liver, drawn by `seed`: the slice with most superpixel."""
+    candidates, index = find_candidates(volume, truth > 0, recipe), fullest_slice(truth)
+    values = 1.0 if trained is None else tumor_probabilities(trained, volume, truth > 0, candidates)
+    table = candidates.table.assign(value=values)
     pictures = []
-    for kind in ("tumor", "liver"):
-        rows = patches[patches.region == kind]
-        for row in rows.sample(min(each, len(rows)), random_state=seed).itertuples():
-            slices = slice(row.array_index, row.array_index + depth)
-            labels = np.asarray(stored_labels(folder, row.array)[slices])
-            index = int((labels == TUMOR).sum(axis=(1, 2)).argmax())
-            grey = np.asarray(stored_pictures(folder, row.array)[slices][index, ..., 0])
-            title = f"{kind.replace('tumor', 'tumour')}, {row.scale_mm:g} mm"
-            pictures.append(PatchPicture(grey, labels[index], title))
+    for each in candidates.superpixels:
+        depth, *plane = each.box
+        grey = apply_window(volume.voxels[index][tuple(plane)], WINDOWS["liver_narrow"])
+        ids = each.ids[index - depth.start]
+        picture = mark_boundaries(grey, ids, color=(0.6, 0.6, 0.6), mode="inner") * 255
+        title = f"{each.scale_mm:g} mm, {each.ids.max()} superpixels"
+        tint = paint([each], table, "value")[index - depth.start]
+        tumor = _only_tumor(truth[index][tuple(plane)])
+        pictures.append(Tile(picture.astype(np.uint8), title, tumor, heat=tint))
     return pictures
 
 
-def contour_views(
-    trained: TrainedClassifier, case: Case
-) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
-    """The slice that shows most of the tumour found, cut out around it: grey uint8 (h, w), true labels
-    (h, w), and the labels before and after the contour, of tumours alone.
+def patch_tiles(patches: pd.DataFrame, folder: Path, depth: int, each: int, seed: int) -> list[Tile]:
+    """Up to `each` patches of tumour, then of liver, drawn by `seed`: most of the superpixel, tinted."""
+    pictures = []
+    for kind, name in (("tumor", "tumour"), ("liver", "liver")):
+        rows = patches[patches.region == kind]
+        for row in rows.sample(min(each, len(rows)), random_state=seed).itertuples():
+            slices = slice(row.array_index, row.array_index + depth)
+            is_asked = np.asarray(stored_labels(folder, row.array)[slices]) == TUMOR
+            index = int(is_asked.sum(axis=(1, 2)).argmax())
+            grey = np.asarray(stored_pictures(folder, row.array)[slices][index, ..., 0])
+            pictures.append(Tile(grey, f"{name}, {row.scale_mm:g} mm", heat=0.5 * is_asked[index]))
+    return pictures
 
-    Of the largest tumour where nothing is found. Raises InputError where there is no tumour.
-    """
+
+def contour_figure(trained: TrainedClassifier, case: Case) -> Figure:
+    """The slice with most of the tumours found, enlarged: those before and after the contour, true ones."""
     [painted] = paint_cases(trained, [case])
     before = painted.labels_at(trained.threshold)
-    after = contour_of_system()(painted.volume, before)
-    tumor = structure_mask(painted.truth, "tumor")
-    if not tumor.any():
-        raise InputError(case.case_id, "has no tumour to look at.", "Choose a patient with one.")
-    shown = largest_component(tumor & structure_mask(before, "tumor"))
-    shown = shown if shown.any() else largest_component(tumor)
-    index = int(shown.sum(axis=(1, 2)).argmax())
-    cut = (index, *_square_around(shown[index], painted.volume.spacing_mm[1:]))
-    grey = apply_window(painted.volume.voxels[cut], WINDOW)
-    truth, before, after = (
-        np.where(labels[cut] == TUMOR, labels[cut], 0) for labels in (painted.truth, before, after)
-    )
-    return grey, truth, {"superpixels": before, "active contour": after}
+    found = {"superpixels": before, "active contour": contour_of_system()(painted.volume, before)}
+    index = fullest_slice(before if (before == TUMOR).any() else painted.truth)
+    grey = apply_window(painted.volume.voxels[index], WINDOWS["liver_narrow"])
+    tumors = {name: _only_tumor(labels[index]) for name, labels in found.items()}
+    return cascade_stages(grey, _only_tumor(painted.truth[index]), tumors)
 
 
-def _square_around(mask: np.ndarray, spacing_mm: tuple[float, float]) -> tuple[slice, slice]:
-    """Rows and columns of a square around `mask` (H, W), as far as the picture goes."""
-    places = [indices * step for indices, step in zip(np.nonzero(mask), spacing_mm, strict=True)]
-    half_mm = max(np.ptp(place) for place in places) / 2 + FIELD_MARGIN_MM
-    middles = [(place.min() + place.max()) / 2 for place in places]
-    return tuple(
-        slice(max(0, int((middle - half_mm) / step)), int((middle + half_mm) / step) + 1)
-        for middle, step in zip(middles, spacing_mm, strict=True)
-    )
+def _only_tumor(labels: np.ndarray) -> np.ndarray:
+    return np.where(labels == TUMOR, labels, 0)

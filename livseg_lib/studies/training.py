@@ -1,18 +1,9 @@
-"""Whole trainings by name, with equal budgets.
-
-Everything that decides about one training, besides its patients.
-
-From slices to a trained system, in one call: what notebook 03 tells step by step.
-
-Did the compared systems learn under the same conditions? What their model.json says, side by side.
-
-Outlines of the best, the median and the worst test patient of a system, and a cascade's steps on one.
-"""
+"""A whole training by one plan: what it sees, how long, and what it left in model.json."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -21,25 +12,22 @@ import keras
 import pandas as pd
 from matplotlib.figure import Figure
 
-from livseg_lib.datasets.case import Case
 from livseg_lib.errors import InputError
-from livseg_lib.inference.cascade import Cascade, stages
-from livseg_lib.inference.evaluate import ScoredSystem
 from livseg_lib.inference.predict import choose_thresholds
 from livseg_lib.labels import TARGETS
 from livseg_lib.models import MODELS, Build, build_model
-from livseg_lib.preprocessing.recipe import OWN_PICTURE, NetworkInput, Recipe, channel_windows
-from livseg_lib.preprocessing.windows import apply_window
+from livseg_lib.models.classifiers import build_classifier
+from livseg_lib.preprocessing.recipe import OWN_PICTURE, NetworkInput, Recipe
 from livseg_lib.provenance import code_of, name_of
-from livseg_lib.reporting.pictures import best_median_worst, cascade_stages
+from livseg_lib.reporting.charts import training_curves
 from livseg_lib.runs import NotebookRun, derived_seed
 from livseg_lib.sampling.augmentation import AUGMENTATIONS
-from livseg_lib.sampling.batches import SliceBatches
+from livseg_lib.sampling.batches import RegionBatches, SliceBatches, regions_in
 from livseg_lib.sampling.blocks import BlockBatches
 from livseg_lib.sampling.splits import cases_without_liver, require_structures, resolve_choice, select_slices
 from livseg_lib.training.fit import FitSettings, Stage, dice_metrics, fit, training_facts
 from livseg_lib.training.losses import CLASS_LOSSES, LOSSES, Loss, find_loss
-from livseg_lib.training.model_folder import TrainedModel
+from livseg_lib.training.model_folder import TrainedModel, TrainedSorter, save_model
 
 REGISTRIES = (MODELS, LOSSES, CLASS_LOSSES, AUGMENTATIONS)
 """Where names are looked up: a new entry changes none of the others."""
@@ -211,6 +199,69 @@ def train_system(
     return TrainedSystem(trained, history)
 
 
+def train_and_save(
+    plan: TrainingPlan, slices: pd.DataFrame, folder: Path, run: NotebookRun, name: str = ""
+) -> tuple[TrainedModel, Figure]:
+    """`train_system` for a report: with its model folder and its curves, called `name` or as the system."""
+    folders, name = run.folders, name or plan.system
+    system = train_system(plan, slices, folder, folders.training(plan.system), folders.name)
+    save_model(system.trained, folders.model(plan.system))
+    curves = training_curves(system.history, f"{name}, {system.trained.parameters:,} parameters")
+    caption = f"{name}: training patients against validation patients, epoch by epoch."
+    return system.trained, run.figure(f"training_{name}", curves, caption)
+
+
+@dataclass(frozen=True)
+class SorterPlan:
+    """All that decides about a slice sorter (system F), besides its patients."""
+
+    stages: tuple[Stage, ...]
+    options: dict
+    """Of the network "slice_sorter"."""
+    batch_size: int
+    slices_per_epoch: int | None
+    augmentation: str
+    seed: int
+    """Root seed of the run."""
+
+
+def train_sorter(
+    plan: SorterPlan, slices: pd.DataFrame, folder: Path, checkpoints: Path, run_name: str
+) -> tuple[TrainedSorter, pd.DataFrame]:
+    """Train on slices with `region` and `split`; resumes from `checkpoints`. With a row an epoch.
+
+    All slices of validation patients choose the best epoch. The gate is 0, open, until it is chosen.
+    """
+    name, regions = "slice_sorter", regions_in(slices)
+    chosen, checked = (slices[slices.split == split] for split in ("train", "validation"))
+    settings = {"augmentation": plan.augmentation, "seed": derived_seed(plan.seed, name)}
+    training = RegionBatches(
+        chosen, folder, regions, plan.batch_size, slices_per_epoch=plan.slices_per_epoch, **settings
+    )
+    validation = RegionBatches(checked, folder, regions, plan.batch_size, shuffle=False)
+    keras.utils.set_random_seed(derived_seed(plan.seed, name, "weights"))
+    network = build_classifier(name, training.input_shape, len(regions), **plan.options)
+    history = fit(
+        network,
+        training,
+        validation,
+        lambda: [keras.metrics.CategoricalAccuracy(name="accuracy")],
+        FitSettings(plan.stages, "cross_entropy", schedule="cosine"),
+        checkpoints,
+        {"options": plan.options, "seed": plan.seed},
+    )
+    facts = {
+        "run": run_name,
+        "n_train_patients": int(chosen.patient.nunique()),
+        "n_slices": len(chosen),
+        "epochs": len(history),
+        "seconds": float(history.seconds.sum()),
+        "made_by": history.attrs["made_by"],
+    }
+    recipe = Recipe.of_case(folder / slices.case.iloc[0])
+    return TrainedSorter(name, name, plan.options, network, recipe, regions, 0.0, facts), history
+
+
 BUDGET = ("target", "picture_size", "n_train_patients", "n_slices", "slices_seen", "batch_size", "loss")
 """What has to agree for a difference in score to be one of the networks."""
 
@@ -224,19 +275,16 @@ def training_facts_table(models: Iterable[Path]) -> pd.DataFrame:
     A fact that an older model.json does not hold is missing (NaN). Raises InputError for a folder without
     a readable model.json.
     """
-    columns = ["system", "architecture", "parameters", *BUDGET, *COST]
-    return pd.DataFrame([_facts(folder) for folder in models]).reindex(columns=columns)
-
-
-def _facts(folder: Path) -> dict:
-    path = folder / "model.json"
-    try:
-        model = json.loads(path.read_text())
-        who = {name: model[name] for name in ("system", "architecture", "parameters", "target")}
-        return {**model["training"], **who, "picture_size": model["recipe"]["size"]}
-    except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
-        problem = f"does not describe a model ({type(error).__name__}: {error})."
-        raise InputError(path, problem, "Train the system again.") from error
+    rows = []
+    for folder in models:
+        try:
+            model = json.loads((folder / "model.json").read_text())
+            who = {name: model[name] for name in ("system", "architecture", "parameters", "target")}
+            rows.append(model["training"] | who | {"picture_size": model["recipe"]["size"]})
+        except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
+            problem = f"does not describe a model ({type(error).__name__}: {error})."
+            raise InputError(folder / "model.json", problem, "Train the system again.") from error
+    return pd.DataFrame(rows).reindex(columns=["system", "architecture", "parameters", *BUDGET, *COST])
 
 
 def budget_remarks(facts: pd.DataFrame) -> pd.Series:
@@ -244,57 +292,19 @@ def budget_remarks(facts: pd.DataFrame) -> pd.Series:
 
     The measure is what most systems have; among equals the one that comes first. Missing reads "unknown".
     """
-    usual = {name: _most_common(facts[name]) for name in BUDGET}
-    return pd.Series([_remark(row, usual) for row in facts.to_dict("records")], facts.index, dtype=str)
+    counts = {name: facts[name].value_counts(sort=False) for name in BUDGET}
+    usual = {name: values.idxmax() for name, values in counts.items() if len(values)}
+    remarks = ["; ".join(_remarks(row, usual)) for row in facts.to_dict("records")]
+    return pd.Series(remarks, facts.index, dtype=str)
 
 
-def _most_common(values: pd.Series) -> object:
-    counts = values.value_counts(sort=False)
-    return counts.idxmax() if len(counts) else None
-
-
-def _remark(row: dict, usual: dict) -> str:
-    remarks = []
-    for name, expected in usual.items():
-        if expected is not None and pd.isna(row[name]):
-            remarks.append(f"{name} unknown")
-        elif expected is not None and row[name] != expected:
-            remarks.append(f"{name} {_as_text(row[name])}, not {_as_text(expected)}")
-    return "; ".join(remarks)
-
-
-def _as_text(value: object) -> str:
-    return f"{value:.0f}" if isinstance(value, float) else str(value)
-
-
-def best_median_worst_patients(
-    system: ScoredSystem, patients: pd.DataFrame, cases: Iterable[Case], run: NotebookRun, recipe: Recipe
-) -> Iterator[Figure]:
-    """A figure a structure in the report, from the rows of patients.csv that have the structure at all.
-
-    `recipe` says in which window scans are shown. Each figure shows the slice with most of the structure;
-    truth solid, prediction dashed. A structure that no test patient has gives none.
-    """
-    by_id = {case.case_id: case for case in cases}
-    scores = patients[(patients.system == system.system) & ~patients.is_empty]
-    for structure in system.structures:
-        dice = scores[scores.structure == structure].set_index("case").dice
-        if dice.empty:
-            continue
-        masks = run.folders.predictions(system.system)
-        figure = best_median_worst(dice, structure, by_id, masks, recipe)
-        caption = f"{system.system}, {structure}: best, median and worst test patient by Dice."
-        yield run.figure(f"best_median_worst_{system.system}_{structure}", figure, caption)
-
-
-def stages_of_patient(cascade: Cascade, case: Case, run: NotebookRun, recipe: Recipe) -> Figure:
-    """What each step has found, as a figure of the report: the slice with most tumour, or else most liver."""
-    volume = case.read_volume()
-    reference = case.read_labels(volume)
-    shown = reference == reference.max()
-    index = int(shown.sum(axis=(1, 2)).argmax())
-    found = {step.name: labels[index].copy() for step, labels in stages(volume, cascade.steps)}
-    grey = apply_window(volume.voxels[index], channel_windows(volume.voxels, recipe)[0])
-    figure = cascade_stages(grey, reference[index], found)
-    caption = f"{cascade.system}: what each step has found in {case.case_id}, slice {index}."
-    return run.figure(f"cascade_stages_{cascade.system}", figure, caption)
+def _remarks(row: dict, usual: dict) -> list[str]:
+    texts = [
+        {name: f"{value:.0f}" if isinstance(value, float) else value for name, value in values.items()}
+        for values in (row, usual)
+    ]
+    return [
+        f"{name} unknown" if pd.isna(row[name]) else "{} {}, not {}".format(name, *(t[name] for t in texts))
+        for name, expected in usual.items()
+        if row[name] != expected
+    ]

@@ -11,7 +11,6 @@ import pytest
 from livseg_lib.datasets.case import Case
 from livseg_lib.errors import InputError
 from livseg_lib.postprocessing.superpixels import CandidateRecipe, PatchRecipe
-from livseg_lib.reporting.studies.superpixels import patch_sheet, superpixel_scales
 from livseg_lib.studies import superpixels
 from livseg_lib.training.fit import Stage
 from livseg_lib.training.model_folder import TrainedClassifier
@@ -111,21 +110,20 @@ def test_the_contours_effect_is_measured_beside_the_ceiling():
     assert (effect.dice_after > effect.dice_before).all() and (effect.faultless_dice > 0.5).all()
 
 
-def test_pictures_of_it_can_be_drawn(trained):
+def test_pictures_show_candidates_and_what_is_asked_about(trained):
     patches, folder, classifier, _ = trained
     for judged_by in (None, classifier):
-        view = superpixels.superpixel_view(PLAN.candidates, CASES[2], judged_by)
-        assert len(view["values"]) == len(view["candidates"].table) and (view["labels"] == 2).any()
-        assert superpixel_scales(**view, meaning="Candidate").axes
-    pictures = superpixels.patch_pictures(patches, folder, 6, 2, seed=1)
-    assert [picture.title.split(",")[0] for picture in pictures] == ["tumour"] * 2 + ["liver"] * 2
-    assert all((picture.labels == 2).any() for picture in pictures) and patch_sheet(pictures).axes
+        pictures = superpixels.superpixel_tiles(PLAN.candidates, CASES[2], judged_by)
+        assert len(pictures) == 2 and all((tile.truth == 2).any() and tile.heat.any() for tile in pictures)
+        assert all(tile.picture.dtype == np.uint8 and tile.heat.max() <= 1 for tile in pictures)
+    pictures = superpixels.patch_tiles(patches, folder, 6, 2, seed=1)
+    assert [tile.title.split(",")[0] for tile in pictures] == ["tumour"] * 2 + ["liver"] * 2
+    assert all(tile.heat.any() for tile in pictures)
 
 
 def test_a_tumour_is_shown_before_and_after_the_contour():
-    grey, truth, views = superpixels.contour_views(SEER, CASES[2])
-    assert list(views) == ["superpixels", "active contour"]
-    assert {grey.shape, truth.shape, *(view.shape for view in views.values())} == {grey.shape}
-    assert (truth == 2).any() and (views["superpixels"] == 2).any()
-    with pytest.raises(InputError, match="no tumour"):
-        superpixels.contour_views(SEER, case("e", np.nan))
+    figure = superpixels.contour_figure(SEER, CASES[2])
+    titles = [ax.get_title() or ax.get_title(loc="left") for ax in figure.axes]
+    assert titles == ["1  superpixels", "2  active contour"]
+    before, after = (ax.collections[-1].get_paths()[0].vertices for ax in figure.axes)
+    assert before.shape != after.shape or not np.allclose(before, after)  # the last outline: tumours found

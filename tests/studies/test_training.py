@@ -10,8 +10,19 @@ import pandas as pd
 import pytest
 
 from livseg_lib.errors import InputError
+from livseg_lib.inference.sorting import sort_stored
 from livseg_lib.preprocessing.recipe import Recipe
-from livseg_lib.studies.training import TrainingPlan, train_network, train_system
+from livseg_lib.studies.training import (
+    BUDGET,
+    COST,
+    SorterPlan,
+    TrainingPlan,
+    budget_remarks,
+    train_network,
+    train_sorter,
+    train_system,
+    training_facts_table,
+)
 from livseg_lib.training.fit import Stage
 from livseg_lib.training.model_folder import load_model, save_model
 
@@ -101,3 +112,59 @@ def test_a_target_that_is_never_shown_is_refused(extracted, tmp_path):
     healthy = slices.assign(tumor_pixels=0)
     with pytest.raises(InputError, match="tumor"):
         train_network(PLAN, healthy, None, folder, tmp_path / "training")
+
+
+def test_a_sorter_learns_the_regions_of_slices_and_tells_what_it_cost(extracted, tmp_path):
+    folder, slices = extracted
+    slices = slices.assign(region=np.where(slices["class"] > 0, "liver", "below_liver"))
+    slices = slices[slices.split != "test"]
+    plan = SorterPlan((Stage(1, 0.003),), {"filters": 2, "pixels": 16}, 4, 8, "none", seed=7)
+    sorter, history = train_sorter(plan, slices, folder, tmp_path / "training", "run")
+    assert sorter.regions == ("below_liver", "liver") and sorter.recipe == RECIPE and sorter.gate == 0
+    assert (sorter.training["n_train_patients"], sorter.training["n_slices"]) == (3, 18)
+    assert len(history) == 1 and "val_accuracy" in history
+    found = sort_stored(sorter.network, slices, folder)
+    assert found.shape == (30, 2) and found.sum(axis=1) == pytest.approx(1)
+
+
+FACTS = {"n_train_patients": 18, "n_slices": 404, "slices_seen": 4800, "batch_size": 8, "loss": "bce_dice"}
+
+
+def models(tmp_path, **systems: dict):
+    """A model folder a system, its training facts changed as given (None leaves one out)."""
+    for name, changes in systems.items():
+        training = {key: value for key, value in (FACTS | changes).items() if value is not None}
+        model = {"system": name, "architecture": "unet", "parameters": 7, "target": "both"}
+        model |= {"recipe": {"size": 128}, "training": training}
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "model.json").write_text(json.dumps(model))
+    return [tmp_path / name for name in systems]
+
+
+def test_equal_conditions_need_no_remark(tmp_path):
+    facts = training_facts_table(models(tmp_path, a={"seconds": 10.0}, b={"seconds": 900.0}))
+    assert list(facts)[3:] == [*BUDGET, *COST] and facts.parameters.tolist() == [7, 7]
+    assert budget_remarks(facts).tolist() == ["", ""]
+
+
+def test_the_odd_one_is_marked_with_what_the_others_had(tmp_path):
+    odd = {"slices_seen": 1440, "loss": "mse"}
+    facts = training_facts_table(models(tmp_path, odd=odd, a={}, b={}))
+    assert budget_remarks(facts).tolist() == ["slices_seen 1440, not 4800; loss mse, not bce_dice", "", ""]
+
+
+def test_an_unknown_fact_is_no_equal_one(tmp_path):
+    facts = training_facts_table(models(tmp_path, a={}, old={"slices_seen": None}))
+    assert budget_remarks(facts).tolist() == ["", "slices_seen unknown"]
+
+
+def test_what_nobody_recorded_cannot_mark_anybody(tmp_path):
+    facts = training_facts_table(models(tmp_path, a={"batch_size": None}, b={"batch_size": None}))
+    assert budget_remarks(facts).tolist() == ["", ""] and facts.batch_size.isna().all()
+
+
+def test_a_folder_without_a_model_is_refused(tmp_path):
+    (tmp_path / "half").mkdir()
+    with pytest.raises(InputError, match="does not describe a model"):
+        training_facts_table([tmp_path / "half"])
+    assert training_facts_table([]).empty

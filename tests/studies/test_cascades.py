@@ -11,7 +11,10 @@ import pytest
 
 from livseg_lib.datasets.case import Case
 from livseg_lib.errors import InputError
+from livseg_lib.evaluation.cases import score_case
+from livseg_lib.evaluation.lesions import detect_lesions
 from livseg_lib.inference.cascade import ForestPart, Step, run_cascade
+from livseg_lib.inference.evaluate import Evaluation
 from livseg_lib.labels import structure_mask
 from livseg_lib.models import build_model
 from livseg_lib.postprocessing.candidates import FEATURES, candidate_features
@@ -24,6 +27,7 @@ from livseg_lib.studies.cascades import (
     OutOfFold,
     assemble_cascade,
     at_probability,
+    compare_filter,
     deal_parts,
     describe_candidates,
     extract_around_liver,
@@ -241,3 +245,61 @@ def test_the_cascade_without_its_forest_and_with_it(cohort, tmp_path):
     assert names[:-1] == [step.name for step in unfiltered.steps] and names[-1] == "forest"
     labels = cascade.predict(None, cases[0].read_volume())
     np.testing.assert_array_equal(labels, unfiltered.predict(None, cases[0].read_volume()))  # threshold 0
+
+
+FLAT = (3, 40, 40)
+
+
+def liver() -> np.ndarray:
+    return np.ones(FLAT, np.uint8)
+
+
+def with_boxes(*corners: tuple[int, int]) -> np.ndarray:
+    """A liver with tumours of 1 x 4 x 4 voxels."""
+    labels = liver()
+    for row, column in corners:
+        labels[1, row : row + 4, column : column + 4] = 2
+    return labels
+
+
+TRUTHS = {"a": with_boxes((5, 5), (20, 20)), "b": with_boxes((5, 5)), "healthy": liver()}
+BEFORE = {
+    "a": with_boxes((5, 5), (21, 23), (30, 5), (30, 15)),  # one detected, one only touched, two false alarms
+    "b": with_boxes((5, 5), (30, 30)),
+    "healthy": with_boxes((10, 10)),
+}
+AFTER = {"a": with_boxes((5, 5), (30, 5)), "b": with_boxes((5, 5)), "healthy": liver()}
+
+
+def evaluation(system: str, predictions: dict[str, np.ndarray]) -> Evaluation:
+    scores = [
+        {"system": system, "patient": name, "case": name, **score_case(labels, TRUTHS[name], (3.0, 1.0, 1.0))}
+        for name, labels in predictions.items()
+    ]
+    return Evaluation(system, case_scores=scores)
+
+
+def test_candidates_are_counted_and_differences_paired_over_patients_who_have_the_score():
+    found, patients = compare_filter(evaluation("before", BEFORE), evaluation("after", AFTER), seed=1)
+    assert list(found.measure) == ["false_alarms", "found", "false_positives", "detected", "dice"]
+    own, table = patients.set_index(["measure", "patient"]), found.set_index("measure")
+    assert own.before["false_alarms"].to_dict() == {"a": 2, "b": 1, "healthy": 1}
+    assert own.before["false_positives"].to_dict() == {"a": 3, "b": 1, "healthy": 1}
+    assert own.loc[("found", "a")].tolist() == [1, 0.5] and own.before["detected", "a"] == 0.5
+    assert own.before["dice", "a"] == pytest.approx(2 * (16 + 3) / (4 * 16 + 2 * 16))
+    assert detect_lesions(BEFORE["a"], TRUTHS["a"]).false_positives == own.before["false_positives", "a"]
+    alarms, of_tumors = table.loc["false_alarms"], table.loc["found"]
+    assert (alarms.before, alarms.after, alarms.difference) == pytest.approx((4 / 3, 1 / 3, -1))
+    assert (alarms.difference_low, alarms.difference_high, alarms.n_patients) == (-1, -1, 3)
+    assert (of_tumors.before, of_tumors.after, of_tumors.n_patients) == (1, 0.75, 2)
+    # Three equal differences: p is 2 / 2^3, and five measures make it 1.
+    assert alarms.p == 0.25 and (table.p_holm >= table.p).all() and alarms.p_holm == 1
+    assert of_tumors.n_undefined == 1 and table.difference["dice"] > 0
+
+
+def test_without_any_tumour_shares_are_undefined_and_false_alarms_are_not():
+    healthy = [evaluation(name, {"healthy": each["healthy"]}) for name, each in (("x", BEFORE), ("y", AFTER))]
+    table = compare_filter(*healthy, seed=1)[0].set_index("measure")
+    assert table.n_patients["found"] == 0 and np.isnan(table.before["found"])
+    assert (table.before["false_alarms"], table.after["false_alarms"]) == (1, 0)
+    assert np.isnan(table.difference_low["false_alarms"])  # one patient has no interval
