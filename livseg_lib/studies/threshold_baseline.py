@@ -10,7 +10,6 @@ from itertools import product
 from typing import TypeVar
 
 import numpy as np
-import pandas as pd
 from tqdm import tqdm
 
 from livseg_lib.datasets.case import Case
@@ -152,18 +151,3 @@ def _best_rule(
         scores.append(np.nan_to_num(found, nan=1.0))  # nothing there, nothing found
     means = np.mean(scores, axis=0)
     return rules[int(means.argmax())], float(means.max())
-
-
-def compare_with_baseline(systems: pd.DataFrame) -> pd.DataFrame:
-    """Rows of systems.csv, split by patient, of all other systems, each beside the baseline of its target.
-
-    Columns system, target, dice_per_case, its interval, `baseline_dice` and `is_above`: whether even the
-    lower end of the interval lies above the baseline's mean. Targets without a baseline are left out.
-    """
-    by_patient = systems[systems["split_by"] == "patient"]
-    is_baseline = by_patient["system"] == SYSTEM
-    baseline_dice = by_patient[is_baseline].set_index("target")["dice_per_case"]
-    others = by_patient[~is_baseline & by_patient["target"].isin(baseline_dice.index)]
-    columns = ["system", "target", "dice_per_case", "dice_per_case_low", "dice_per_case_high"]
-    table = others[columns].assign(baseline_dice=others["target"].map(baseline_dice))
-    return table.assign(is_above=table["dice_per_case_low"] > table["baseline_dice"])

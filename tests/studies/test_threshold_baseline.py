@@ -13,7 +13,7 @@ from livseg_lib.errors import InputError
 from livseg_lib.inference.evaluate import evaluate_labels
 from livseg_lib.runs import RunFolders
 from livseg_lib.studies.records import record_evaluations
-from livseg_lib.studies.threshold_baseline import Baseline, compare_with_baseline, fit_baseline
+from livseg_lib.studies.threshold_baseline import Baseline, fit_baseline
 from livseg_lib.volumes import Volume
 
 
@@ -109,20 +109,6 @@ def test_rows_of_a_system_without_network_stand_beside_those_of_others(fitted, t
     slices = pd.read_csv(folders.tables / "slices.csv")
     assert len(slices) == 2 * 2 * 8 and set(slices.case) == {"case-8", "case-9"}
     assert pd.read_csv(folders.tables / "lits_scores.csv").tumor_burden_rmse.notna().sum() == 1
-
-
-def test_a_system_is_better_only_if_its_whole_interval_is():
-    rows = [
-        ("threshold", "liver", "patient", 0.80, 0.7, 0.9),
-        ("good", "liver", "patient", 0.90, 0.85, 0.95),
-        ("doubtful", "liver", "patient", 0.90, 0.79, 0.95),
-        ("good", "tumor", "patient", 0.50, 0.4, 0.6),  # no baseline for tumours
-        ("audit", "liver", "slice", 0.99, 0.98, 1.0),
-    ]
-    columns = ["system", "target", "split_by", "dice_per_case", "dice_per_case_low", "dice_per_case_high"]
-    table = compare_with_baseline(pd.DataFrame(rows, columns=columns))
-    assert dict(zip(table.system, table.is_above, strict=True)) == {"good": True, "doubtful": False}
-    assert (table.baseline_dice == 0.8).all()
 
 
 def read_mr(scale: float, seed: int) -> Volume:
