@@ -134,15 +134,8 @@ def sign_flip_test(differences: ArrayLike, alternative: str = "two-sided", seed:
     if len(differences) < 2:
         return np.nan
     rng = np.random.default_rng(seed)
-    found = permutation_test(
-        (differences,),
-        np.mean,
-        permutation_type="samples",
-        vectorized=True,
-        n_resamples=FLIPS,
-        alternative=alternative,
-        rng=rng,
-    )
+    flips = {"permutation_type": "samples", "n_resamples": FLIPS, "vectorized": True}
+    found = permutation_test((differences,), np.mean, alternative=alternative, rng=rng, **flips)
     return float(found.pvalue)
 
 
@@ -277,21 +270,8 @@ def compare_systems(patients: pd.DataFrame, baseline: str, seed: int = 0) -> pd.
     return table[list(COLUMNS)].reset_index(drop=True)
 
 
-COLUMNS = (
-    "structure",
-    "family",
-    "first",
-    "second",
-    "n_patients",
-    "n_undefined",
-    "difference",
-    "difference_low",
-    "difference_high",
-    "alternative",
-    "p",
-    "p_holm",
-    "smallest_p_holm",
-)
+COLUMNS = ("structure", "family", "first", "second", "n_patients", "n_undefined", "difference")
+COLUMNS += ("difference_low", "difference_high", "alternative", "p", "p_holm", "smallest_p_holm")
 
 
 def _compare(scores: pd.DataFrame, first: str, second: str, alternative: str, seed: int) -> dict:
@@ -360,21 +340,19 @@ def group_differences(scores: pd.Series, facts: pd.DataFrame, seed: int = 0) -> 
     """
     scores = scores.dropna()
     rows = []
-    for factor, groups in _by_factor(scores, facts).items():
-        large = {name: values for name, values in groups.items() if len(values) >= FEWEST_PATIENTS}
+    found: dict[str, dict[str, np.ndarray]] = {}
+    for factor, group, members in _groups(scores, facts):
+        if len(members) >= FEWEST_PATIENTS:
+            found.setdefault(factor, {})[group] = np.sort(
+                scores[members].to_numpy()
+            )  # in no order of patients
+    for factor, large in found.items():
         for pair in combinations(large, 2):
             rows.append({"factor": factor} | _difference(pair, [large[name] for name in pair], seed))
     table = pd.DataFrame(rows, columns=list(DIFFERENCE_COLUMNS))
     table["p_holm"] = holm(table["p"])
     table["smallest_p_holm"] = min(1.0, len(table) * table["smallest_p_holm"].min()) if len(table) else np.nan
     return table
-
-
-def _by_factor(scores: pd.Series, facts: pd.DataFrame) -> dict[str, dict[str, np.ndarray]]:
-    found: dict[str, dict[str, np.ndarray]] = {}
-    for factor, group, members in _groups(scores, facts):
-        found.setdefault(factor, {})[group] = np.sort(scores[members].to_numpy())  # in no order of patients
-    return found
 
 
 def _groups(scores: pd.Series | pd.DataFrame, facts: pd.DataFrame) -> list[tuple[str, str, pd.Index]]:
@@ -389,10 +367,10 @@ def _groups(scores: pd.Series | pd.DataFrame, facts: pd.DataFrame) -> list[tuple
 
 
 def _difference(pair: tuple[str, str], values: Sequence[np.ndarray], seed: int) -> dict:
-    low, high = _interval(values, seed)
-    found = permutation_test(
-        values, _mean_difference, vectorized=True, n_resamples=FLIPS, rng=np.random.default_rng(seed)
-    )
+    drawing = {"n_resamples": 2000, "method": "percentile", "rng": np.random.default_rng(seed)}
+    interval = bootstrap(values, _mean_difference, vectorized=True, **drawing).confidence_interval
+    dealing = {"n_resamples": FLIPS, "rng": np.random.default_rng(seed)}
+    found = permutation_test(values, _mean_difference, vectorized=True, **dealing)
     ways = min(comb(len(values[0]) + len(values[1]), len(values[0])), FLIPS + 1)
     return {
         "first": pair[0],
@@ -400,23 +378,11 @@ def _difference(pair: tuple[str, str], values: Sequence[np.ndarray], seed: int) 
         "n_first": len(values[0]),
         "n_second": len(values[1]),
         "difference": float(_mean_difference(*values)),
-        "difference_low": low,
-        "difference_high": high,
+        "difference_low": float(interval.low),
+        "difference_high": float(interval.high),
         "p": float(found.pvalue),
         "smallest_p_holm": 2 / ways,
     }
-
-
-def _interval(values: Sequence[np.ndarray], seed: int) -> tuple[float, float]:
-    found = bootstrap(
-        values,
-        _mean_difference,
-        vectorized=True,
-        n_resamples=2000,
-        method="percentile",
-        rng=np.random.default_rng(seed),
-    )
-    return float(found.confidence_interval.low), float(found.confidence_interval.high)
 
 
 def _mean_difference(first: np.ndarray, second: np.ndarray, axis: int = -1) -> np.ndarray:

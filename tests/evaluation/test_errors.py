@@ -84,13 +84,6 @@ def test_missed_tumours_have_the_contrast_of_tumours(case):
     assert list(missed.contrast_hu) == [-40, 10] and list(missed.volume_ml) == [60 * 5 / 1000, 72 * 5 / 1000]
 
 
-def test_size_in_millimetres(case):
-    cyst = find_errors(prediction_of(case), case).objects.set_index("is_really").loc["cyst"]
-    assert cyst.voxels == 32 and cyst.volume_ml == pytest.approx(32 * 5 / 1000)
-    assert cyst.diameter_mm == pytest.approx((6 * 160 / np.pi) ** (1 / 3))
-    assert cyst.longest_diameter_mm == pytest.approx(np.hypot(4, 4), abs=1.5)  # 4 x 4 pixels of 1 mm
-
-
 def test_place_is_the_way_to_the_border_and_the_share_outside(case):
     objects = find_errors(prediction_of(case), case).objects.set_index("is_really")
     assert objects.loc["cyst"].outside_share == 0

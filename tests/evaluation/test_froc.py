@@ -110,11 +110,6 @@ def test_recall_at_rates_by_hand():
     assert recall_with_interval(PATIENTS, (0.5,))[0] == 0.5
 
 
-def test_perfect_and_blind():
-    assert recall_with_interval([candidates([255], [], 1)] * 3) == (1, 1, 1)
-    assert recall_with_interval([candidates([], [9] * 5, 1)] * 3) == (0, 0, 0)
-
-
 def test_only_healthy_patients_have_no_recall_but_false_positives():
     healthy = [candidates([], [200], 0)] * 3
     assert np.isnan(recall_with_interval(healthy)).all()

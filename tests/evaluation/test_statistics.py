@@ -51,15 +51,6 @@ def test_coverage_of_a_normal_mean():
     assert 0.90 <= covered / 400 <= 0.975
 
 
-def test_width_is_that_of_the_standard_error():
-    values = np.random.default_rng(1).normal(0, 1, 400)
-    low, high = bootstrap_interval(values)
-    standard_error = values.std() / 20
-    assert high - low == pytest.approx(2 * 1.96 * standard_error, rel=0.06)
-    narrower = bootstrap_interval(values, level=0.5)
-    assert narrower[1] - narrower[0] == pytest.approx(2 * 0.6745 * standard_error, rel=0.1)
-
-
 def test_undefined_patients_are_left_out():
     values = [0.8, 0.9, np.nan, 0.7, np.nan, 0.95]
     assert bootstrap_interval(values) == bootstrap_interval([0.8, 0.9, 0.7, 0.95])
@@ -72,12 +63,6 @@ def test_fewer_than_two_patients_have_no_interval(values):
 
 def test_equal_patients_have_an_interval_of_no_width():
     assert bootstrap_interval([0.5] * 5) == (0.5, 0.5)
-
-
-def test_same_seed_same_interval_other_seed_another():
-    values = np.random.default_rng(2).random(20)
-    assert bootstrap_interval(values, seed=5) == bootstrap_interval(values, seed=5)
-    assert bootstrap_interval(values, seed=5) != bootstrap_interval(values, seed=6)
 
 
 def test_other_statistics_and_pooled_ones():
@@ -218,12 +203,6 @@ def test_many_patients_are_flipped_at_random_and_agree_with_the_t_test():
     assert sign_flip_test(np.full(40, 0.1)) == smallest_p(np.full(40, 0.1)) == pytest.approx(2 / (FLIPS + 1))
 
 
-def test_false_alarms_are_as_rare_as_they_should_be():
-    rng = np.random.default_rng(1)
-    alarms = [sign_flip_test(rng.normal(size=7)) <= 0.05 for _ in range(400)]
-    assert 0.01 <= np.mean(alarms) <= 0.075  # 3 of 64 levels of p lie at or below 0.05
-
-
 @pytest.mark.parametrize("differences", [[], [0.3]])
 def test_fewer_than_two_patients_have_no_p(differences):
     assert np.isnan(sign_flip_test(differences)) and np.isnan(smallest_p(differences))
@@ -271,14 +250,6 @@ def test_undefined_scores_are_left_out_and_counted():
     nothing = compare_pairs(patient_scores(rows(a=[np.nan], b=[1.0])), [("a", "b")]).iloc[0]
     assert nothing.n_patients == 0 and np.isnan([nothing.difference, nothing.p, nothing.p_holm]).all()
     assert np.isnan(nothing.smallest_p_holm)
-
-
-def test_swapping_a_pair_swaps_signs_and_nothing_else():
-    rng = np.random.default_rng(2)
-    scores = patient_scores(rows(a=rng.random(9), b=rng.random(9)))
-    there, back = (compare_pairs(scores, [pair]).iloc[0] for pair in (("a", "b"), ("b", "a")))
-    assert there.difference == -back.difference and there.p == pytest.approx(back.p)
-    assert there.difference_low == pytest.approx(-back.difference_high, abs=0.02)
 
 
 def test_correction_counts_the_pairs():
@@ -435,31 +406,6 @@ def test_nothing_known_gives_empty_tables_with_columns():
     facts = pd.DataFrame(index=PATIENTS)
     assert "mean" in group_means(SCORES, facts)
     assert list(group_differences(SCORES.unet, facts)) == list(DIFFERENCE_COLUMNS)
-
-
-@settings(max_examples=15, deadline=None)
-@given(st.integers(0, 2**32 - 1))
-def test_neither_names_nor_order_matter(seed):
-    rng = np.random.default_rng(seed)
-    scores = pd.Series(rng.random(9), PATIENTS)
-    table = group_differences(scores, FACTS)
-    swapped = group_differences(scores, FACTS.replace({"A": "B", "B": "A"}))
-    assert swapped.difference.iloc[0] == pytest.approx(-table.difference.iloc[0])
-    assert swapped.p.iloc[0] == pytest.approx(table.p.iloc[0])
-    shuffled = FACTS.sample(frac=1, random_state=int(rng.integers(1000)))
-    pd.testing.assert_frame_equal(group_differences(scores, shuffled), table)
-    shifted = group_differences(scores + 3, FACTS)
-    np.testing.assert_allclose(shifted.difference, table.difference)
-    means = group_means(scores.to_frame("unet"), FACTS)
-    assert (means.n_patients * means["mean"]).sum() == pytest.approx(scores.sum())
-
-
-def test_groups_drawn_alike_seldom_differ():
-    """Groups drawn alike differ with p < 0.05 in about one of twenty tries."""
-    rng = np.random.default_rng(0)
-    facts = pd.DataFrame({"site": list("AAAAABBBBB")}, index=range(10))
-    tries = [group_differences(pd.Series(rng.random(10)), facts).p.iloc[0] for _ in range(60)]
-    assert np.mean(np.array(tries) < 0.05) < 0.13
 
 
 def test_patients_are_matched_whatever_type_their_names_have():
