@@ -1,21 +1,16 @@
-"""Where systems err, and what would help.
-
-Every error of every system of a run on the test patients, read from the predictions on disk.
-
-The worst patients of a system as strips of slices.
-
-What class weights, the focal loss and the candidate filter change in system B's two classes of errors.
-"""
+"""Where systems err, and what would help: every error on the test patients, from the predictions on disk."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 from tqdm import tqdm
 
 from livseg_lib.datasets.case import Case
@@ -32,22 +27,18 @@ from livseg_lib.evaluation.errors import (
     shared_false_positives,
     shared_misses,
 )
-from livseg_lib.evaluation.masks import Box
-from livseg_lib.evaluation.statistics import compare_pairs, patient_scores
-from livseg_lib.figures import save_figure
+from livseg_lib.evaluation.statistics import compare
 from livseg_lib.labels import structure_mask
-from livseg_lib.models import MODELS
 from livseg_lib.postprocessing.components import label_components
 from livseg_lib.preprocessing.recipe import Recipe, channel_windows
 from livseg_lib.preprocessing.windows import apply_window
-from livseg_lib.reporting.studies.error_strips import StripSlice, choose_slices, error_strip
-from livseg_lib.reporting.style import structure_name
+from livseg_lib.reporting.pictures import Tile, tiles
+from livseg_lib.reporting.style import ORANGE, SKY_BLUE
 from livseg_lib.runs import RunFolders
 from livseg_lib.studies.cascades import SYSTEM as FILTERED
 from livseg_lib.studies.cascades import UNFILTERED
 from livseg_lib.studies.finishing import stored_labels
-from livseg_lib.tables import read_table
-from livseg_lib.volumes import load_prediction
+from livseg_lib.volumes import Volume
 
 ORGAN_NAMES = {organ.value: organ.name.lower().replace("_", " ") for organ in Organ}
 
@@ -68,21 +59,23 @@ class ErrorStudy:
     """A row a true tumour or place of false positives: patient, case, then SHARED_COLUMNS."""
 
 
-def systems_with_predictions(folders: RunFolders, cases: Sequence[Case], structure: str) -> list[str]:
-    """Systems scored on `structure` whose predictions of all `cases` lie on disk, best mean Dice first.
+def systems_with_predictions(
+    patients: pd.DataFrame, folders: RunFolders, cases: Sequence[Case], structure: str
+) -> list[str]:
+    """Systems of patients.csv scored on `structure` whose predictions of all `cases` lie on disk.
 
-    After the cascade with a filter comes the one without, which has predictions but no row in patients.csv.
+    The best mean Dice first. After the cascade with a filter comes the one without, which has no row.
     """
-    patients = read_table(folders.tables / "patients.csv")
     scored = patients[patients.structure == structure]
     names = list(scored.groupby("system").dice.mean().sort_values(ascending=False).index)
     if FILTERED in names:
         names.insert(names.index(FILTERED) + 1, UNFILTERED)
-    return [name for name in names if all(_is_stored(folders.predictions(name), case) for case in cases)]
-
-
-def _is_stored(folder: Path, case: Case) -> bool:
-    return any((folder / f"{case.case_id}{suffix}").exists() for suffix in (".nii.gz", ".npy"))
+    stored = {name: {path.name for path in folders.predictions(name).glob("*")} for name in names}
+    return [
+        name
+        for name in names
+        if all({f"{case.case_id}.nii.gz", f"{case.case_id}.npy"} & stored[name] for case in cases)
+    ]
 
 
 def least_sharing(n_systems: int) -> int:
@@ -101,10 +94,9 @@ def study_errors(
     """
     objects, tumors, patients, shared = [], [], [], []
     for case in tqdm(list(cases), "errors", unit="case"):
-        true, found, corner = _read_case(systems, case, folders, source, modality)
+        true, found, edges = _read_case(systems, case, folders, source, modality)
         errors = {system: find_errors(labels, true) for system, labels in found}
         whose = {"patient": case.patient, "case": case.case_id}
-        edges = _edges(true, corner, source, case)
         for system, each in errors.items():
             objects.append(each.objects.assign(system=system, **whose))
             tumors.append(each.tumors.merge(edges, on="object").assign(system=system, **whose))
@@ -122,42 +114,35 @@ def study_errors(
 
 def _read_case(
     systems: Sequence[str], case: Case, folders: RunFolders, source: Path, modality: str
-) -> tuple[TrueCase, Iterator[tuple[str, np.ndarray]], tuple[int, ...]]:
-    """The truth and what each system says, in the box of all labels and RIM_MM more; where that begins."""
+) -> tuple[TrueCase, Iterator[tuple[str, np.ndarray]], pd.DataFrame]:
+    """The truth and what each system says, in the box of all labels and RIM_MM more; `match_painted`."""
     volume = case.read_volume()
     reference = case.read_labels(volume)
     found, hull = stored_labels(folders, systems, case, volume, reference)
     room = room_around(hull, reference.shape, np.asarray(volume.spacing_mm, float), RIM_MM)
-    organs = remake_organs(source, case.case_id)[room] if is_phantom(source) else None
-    is_hu = volume.native is not None and modality == "ct"
+    is_hu, is_painted = volume.native is not None and modality == "ct", is_phantom(source)
     voxels = volume.voxels[room].copy() if is_hu else None
+    organs = remake_organs(source, case.case_id)[room] if is_painted else None
     true = TrueCase(reference[room].copy(), volume.spacing_mm, voxels, organs, ORGAN_NAMES)
-    padded = ((name, _padded(each, hull, room)) for name, each in zip(systems, found, strict=True))
-    return true, padded, tuple(side.start for side in room)
-
-
-def _padded(labels: np.ndarray, hull: Box, room: Box) -> np.ndarray:
-    """`labels` of `hull` in an array of the size of `room`, which holds it."""
     margins = [(h.start - r.start, r.stop - h.stop) for h, r in zip(hull, room, strict=True)]
-    return np.pad(labels, margins)
-
-
-def _edges(true: TrueCase, corner: tuple[int, ...], source: Path, case: Case) -> pd.DataFrame:
-    """`match_painted` of a phantom; of other cases nothing is known of edges."""
+    padded = ((name, np.pad(labels, margins)) for name, labels in zip(systems, found, strict=True))
     components, count = label_components(structure_mask(true.labels, "tumor"))
-    if not is_phantom(source):
-        return pd.DataFrame({"object": range(1, count + 1), "painted": np.nan, "edge": None})
-    painted = painted_lesions(source, case.case_id).query("kind == 'tumor'")
-    return match_painted(components, true.spacing_mm, painted, corner)
+    edges = pd.DataFrame({"object": range(1, count + 1), "painted": np.nan, "edge": None})
+    if is_painted:
+        painted = painted_lesions(source, case.case_id).query("kind == 'tumor'")
+        corner = tuple(side.start for side in room)
+        edges = match_painted(components, true.spacing_mm, painted, corner)
+    return true, padded, edges
 
 
 def _counts(errors: CaseErrors) -> dict[str, int]:
     tumors = errors.tumors
+    missed = int((~tumors.hit).sum())
     return {
         "tumors": len(tumors),
         "predicted": errors.predicted,
-        "missed": int((~tumors.hit).sum()),
-        "invented": len(errors.objects) - int((~tumors.hit).sum()),
+        "missed": missed,
+        "invented": len(errors.objects) - missed,
         "fused": int(tumors.is_fused.sum()),
         "fusing": errors.fusing,
         "split": int((tumors.pieces > 1).sum()),
@@ -171,18 +156,6 @@ def _table(tables: list[pd.DataFrame]) -> pd.DataFrame:
     return table[[*first, *(name for name in table if name not in first)]]
 
 
-def systems_to_show(patients: pd.DataFrame, structure: str, systems: Sequence[str]) -> list[str]:
-    """Of `systems` that with the best mean Dice of a patient, and the best single network; one if the same.
-
-    `patients` as patients.csv. Chosen by the test patients themselves: to look at, not to compare.
-    """
-    rows = patients[(patients.structure == structure) & patients.system.isin(systems)]
-    means = rows.groupby(["system", "patient"]).dice.mean().groupby("system").mean()
-    means = means.sort_values(ascending=False)
-    networks = [name for name in means.index if name in MODELS]
-    return list(dict.fromkeys([*means.index[:1], *networks[:1]]))
-
-
 def worst_cases(patients: pd.DataFrame, system: str, structure: str, count: int) -> pd.Series:
     """Case -> Dice: the lowest `count` of a system among cases that have the structure, worst first.
 
@@ -192,56 +165,43 @@ def worst_cases(patients: pd.DataFrame, system: str, structure: str, count: int)
     rows = rows.assign(case=rows.case.astype(str)).set_index("case")
     without = rows.is_empty.astype(bool)
     invented = rows[without & (rows.precision == 0)].sort_values("prediction_ml", ascending=False).head(1)
-    worst = rows[~without].dice.sort_values(kind="stable").head(count)
-    return pd.concat([worst, invented.dice])
+    return pd.concat([rows[~without].dice.sort_values(kind="stable").head(count), invented.dice])
 
 
-def worst_patients(
-    system: str,
-    structure: str,
-    dice: pd.Series,
-    cases: Iterable[Case],
-    folders: RunFolders,
-    recipe: Recipe,
-    slices: int = 6,
-) -> Iterator[Figure]:
-    """A saved figure for each case of `dice` (`worst_cases`), with at most that many slices."""
-    by_id = {case.case_id: case for case in cases}
-    for rank, (case_id, score) in enumerate(dice.items(), start=1):
-        strip = _read_strip(by_id[case_id], system, structure, folders, recipe, slices)
-        title = f"{system}, {case_id}: {structure_name(structure)} Dice {score:.2f}"
-        figure = error_strip(strip, structure, title)
-        caption = f"{title}, among the worst of the test patients; slices from feet to head."
-        save_figure(figure, folders.figures, f"errors_worst_{system}_{rank}", caption)
-        yield figure
+MISSED, INVENTED = to_rgba(ORANGE, 0.75), to_rgba(SKY_BLUE, 0.75)
 
 
-def _read_strip(
-    case: Case, system: str, structure: str, folders: RunFolders, recipe: Recipe, count: int
-) -> list[StripSlice]:
-    volume = case.read_volume()
-    reference = case.read_labels(volume)
-    prediction = load_prediction(volume, folders.predictions(system), case.case_id)
-    window = channel_windows(volume.voxels, recipe)[0]
-    return [
-        StripSlice(k, apply_window(volume.voxels[k], window), reference[k].copy(), prediction[k].copy())
-        for k in choose_slices(reference, prediction, structure, count)
-    ]
+def error_strip(
+    volume: Volume, truth: np.ndarray, prediction: np.ndarray, structure: str, recipe: Recipe, count: int
+) -> Figure:
+    """Truth, prediction and what differs, a row each, on `slices_with_error`; labels 0/1/2 (D, H, W)."""
+    true, found = structure_mask(truth, structure), structure_mask(prediction, structure)
+    chosen = slices_with_error(true, found, count)
+    around = ((truth[chosen] > 0) | found[chosen]).any(axis=0)
+    window, rows = channel_windows(volume.voxels, recipe)[0], ([], [], [])
+    for k in chosen:
+        grey = apply_window(volume.voxels[k], window)
+        error = np.zeros((*grey.shape, 4))
+        error[true[k] & ~found[k]], error[found[k] & ~true[k]] = MISSED, INVENTED
+        rows[0].append(Tile(grey, f"slice {k}, truth", truth=truth[k], around=around))
+        rows[1].append(Tile(grey, "prediction", prediction=prediction[k], around=around))
+        rows[2].append(Tile(grey, "error", heat=error, around=around))
+    keys = [Patch(color=MISSED, label="missed"), Patch(color=INVENTED, label="invented")]
+    return tiles([tile for row in rows for tile in row], columns=len(chosen), keys=keys)
 
 
-REMEDY_COLUMNS = (
-    "remedy",
-    "compared_with",
-    "patients",
-    "error_class",
-    "n_before",
-    "n_after",
-    "n_patients",
-    "difference",
-    "difference_low",
-    "difference_high",
-    "p",
-)
+def slices_with_error(true: np.ndarray, found: np.ndarray, count: int) -> list[int]:
+    """At most `count` slices of masks (D, H, W), ascending: of each stretch that with most error.
+
+    Slices that show anything in either are cut into `count` stretches alike.
+    """
+    shown = np.flatnonzero((true | found).any(axis=(1, 2)))
+    error = (true != found).sum(axis=(1, 2))
+    return [int(part[error[part].argmax()]) for part in np.array_split(shown, count) if len(part)]
+
+
+FOUND = ("n_patients", "difference", "difference_low", "difference_high", "p")
+REMEDY_COLUMNS = ("remedy", "compared_with", "patients", "error_class", "n_before", "n_after", *FOUND)
 """`difference` is the mean of after - before a patient, with its 95 % interval over patients; `p` is that of
 the two-sided `sign_flip_test`, which `holm` corrects once all remedies stand together."""
 
@@ -256,27 +216,18 @@ def loss_remedies(summary: pd.DataFrame, differences: pd.DataFrame) -> pd.DataFr
     version count no bright textures and give no row of them.
     """
     rows = []
-    for row in differences[differences.measure.isin(MEASURES)].itertuples():
-        at = summary[summary.threshold.astype(str) == str(row.threshold)].set_index("loss")
-        before, after = (_count(at.loc[loss], row.measure) for loss in (row.second, row.first))
-        rows.append(
-            {
-                "remedy": row.first,
-                "compared_with": row.second,
-                "patients": f"development, threshold {row.threshold}",
-                "error_class": MEASURES[row.measure],
-                "n_before": before,
-                "n_after": after,
-                **{name: getattr(row, name) for name in REMEDY_COLUMNS[6:]},
-            }
+    for row in differences[differences.measure.isin(MEASURES)].to_dict("records"):
+        at = summary[summary.threshold.astype(str) == str(row["threshold"])].set_index("loss")
+        if row["measure"] == "low_contrast_missed":
+            counts = at.n_low_contrast_missed
+        else:
+            counts = (at.bright_false_alarms_per_patient * at.n_patients).round()
+        about = (
+            *(row["first"], row["second"], f"development, threshold {row['threshold']}"),
+            *(MEASURES[row["measure"]], int(counts[row["second"]]), int(counts[row["first"]])),
         )
+        rows.append((*about, *(row[name] for name in FOUND)))
     return pd.DataFrame(rows, columns=list(REMEDY_COLUMNS))
-
-
-def _count(row: pd.Series, measure: str) -> int:
-    if measure == "low_contrast_missed":
-        return int(row.n_low_contrast_missed)
-    return round(row.bright_false_alarms_per_patient * row.n_patients)
 
 
 def filter_remedy(objects: pd.DataFrame, patients: pd.DataFrame, seed: int) -> pd.DataFrame:
@@ -284,17 +235,13 @@ def filter_remedy(objects: pd.DataFrame, patients: pd.DataFrame, seed: int) -> p
 
     Patients without such errors count as 0. No rows where one of the two was not studied.
     """
-    before, after = UNFILTERED, FILTERED
-    if not {before, after} <= set(patients.system):
-        return pd.DataFrame(columns=list(REMEDY_COLUMNS))
-    everyone = patients[patients.system.isin([before, after])][["system", "patient"]].drop_duplicates()
-    rows = []
-    for error_class in (LOW_CONTRAST, BRIGHT_TEXTURE):
+    rows, everyone = [], patients[["system", "patient"]].drop_duplicates()
+    is_studied = {UNFILTERED, FILTERED} <= set(patients.system)
+    for error_class in (LOW_CONTRAST, BRIGHT_TEXTURE) if is_studied else ():
         of_class = objects[objects.error_class == error_class].groupby(["system", "patient"]).size()
         counts = everyone.merge(of_class.rename("n").reset_index(), "left").fillna({"n": 0})
-        scores = patient_scores(counts, "n")
-        [found] = compare_pairs(scores, [(after, before)], seed=seed).to_dict("records")
-        row = {"remedy": "candidate filter", "compared_with": before, "patients": "test"}
-        row |= {"error_class": error_class, "n_before": int(scores[before].sum())}
-        rows.append(row | {"n_after": int(scores[after].sum())} | {n: found[n] for n in REMEDY_COLUMNS[6:]})
+        [found] = compare(counts, [(FILTERED, UNFILTERED)], "n", seed=seed).to_dict("records")
+        n = counts.groupby("system").n.sum().astype(int)
+        about = ("candidate filter", UNFILTERED, "test", error_class, n[UNFILTERED], n[FILTERED])
+        rows.append((*about, *(found[name] for name in FOUND)))
     return pd.DataFrame(rows, columns=list(REMEDY_COLUMNS))

@@ -1,43 +1,48 @@
-"""Whether maps of a network's reasons can be trusted.
+"""Why there, and can such answers be trusted? Networks of a run asked about slices, their maps checked.
 
-The networks of a run that outline a structure, alone or in a cascade, and slices to ask them about.
-
-Are Seg-Grad-CAM maps worth anything here? Against random weights, edges, and the true outlines.
-
-One slice explained: each network's map, one network's levels, what covering places takes away.
+Seg-Grad-CAM maps are held against random weights, edges and the true outlines; uncertainty is tried as a
+warning of wrong pixels near an outline.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import chain
+from pathlib import Path
+from typing import NamedTuple
 
 import keras
 import numpy as np
 import pandas as pd
+from scipy.ndimage import distance_transform_edt
 from skimage.filters import sobel
 from tqdm import tqdm
 
 from livseg_lib.datasets.case import Case
-from livseg_lib.evaluation.saliency import energy_share, map_similarity, pointing_hit, rank_correlation
-from livseg_lib.evaluation.statistics import bootstrap_interval
+from livseg_lib.evaluation import saliency
+from livseg_lib.evaluation.statistics import mean_with_interval
 from livseg_lib.inference.cascade import Cascade, NetworkPart
 from livseg_lib.inference.explain import (
     count_layers,
-    encoder_maps,
     occlusion_drops,
+    over_models,
+    over_variants,
     pixels_of,
     randomize_from_output,
     seg_grad_cam,
 )
 from livseg_lib.inference.explained_slice import SliceView, outlined, outlined_labels, view_slice
+from livseg_lib.inference.predict import predict_batches, predict_planes, stored_labels, stored_pictures
 from livseg_lib.inference.systems import System, load_system
+from livseg_lib.inference.variants import predictive_entropy
 from livseg_lib.labels import LIVER, structure_mask
 from livseg_lib.models import MODELS
 from livseg_lib.preprocessing.geometry import REGIONS
-from livseg_lib.preprocessing.recipe import Recipe, channel_windows
+from livseg_lib.preprocessing.recipe import OWN_PICTURE, Recipe, channel_windows
 from livseg_lib.preprocessing.windows import apply_window
-from livseg_lib.reporting.studies.explain import Explained
+from livseg_lib.reporting.pictures import Tile
 from livseg_lib.runs import RunFolders
 from livseg_lib.training.model_folder import TrainedModel
 from livseg_lib.volumes import Volume, load_prediction
@@ -67,22 +72,9 @@ class ExplainedNetwork:
         """
         liver = structure_mask(labels, "liver")
         region = REGIONS[self.region](liver, volume.spacing_mm, self.margin_mm)
-        if region is None or not region.start[0] <= index < region.stop[0]:
+        if region is None or not region[0].start <= index < region[0].stop:
             return None
         return view_slice(self.trained, volume, index, region, liver)
-
-
-@dataclass(frozen=True)
-class ShownSlice:
-    """A slice to be explained."""
-
-    rank: str
-    """Why it was chosen, such as "best"."""
-    case: Case
-    index: int
-    """From the feet."""
-    dice: float
-    """Of the whole patient, by the system that chose the slice."""
 
 
 def find_networks(folders: RunFolders, systems: Sequence[str], structure: str) -> list[ExplainedNetwork]:
@@ -107,43 +99,114 @@ def _networks_of(system: System, name: str, structure: str) -> Iterator[Explaine
         yield ExplainedNetwork(system, name)
 
 
+@dataclass(frozen=True)
+class ShownSlice:
+    """A slice to be explained."""
+
+    rank: str
+    """Why it was chosen, such as "best"."""
+    case: Case
+    index: int
+    """From the feet."""
+    dice: float
+    """Of the whole patient, by the system that chose the slice."""
+    volume: Volume
+    grey: np.ndarray
+    """uint8 (H, W)."""
+    truth: np.ndarray
+    """Labels 0/1/2, (H, W)."""
+
+
 def choose_slices(
-    system: str, structure: str, patients: pd.DataFrame, cases: Sequence[Case], folders: RunFolders
+    system: str,
+    structure: str,
+    patients: pd.DataFrame,
+    cases: Sequence[Case],
+    folders: RunFolders,
+    recipe: Recipe,
 ) -> list[ShownSlice]:
     """The best and the worst patient's slice with most of `structure`, and the largest false alarm.
 
-    `patients` are the rows of patients.csv. A false alarm is a slice of which `system` outlines something
-    although it shows none; slices that do not exist are left out.
+    `patients` are the rows of patients.csv; `recipe` says in which window slices are shown. A false alarm is
+    a slice of which `system` outlines something although it shows none; slices that do not exist are left
+    out.
     """
     scores = patients[(patients.system == system) & (patients.structure == structure)]
     dice = scores.set_index(scores.case.astype(str)).dice
-    ranked = dice[~scores.is_empty.to_numpy(bool)].dropna().sort_values(kind="stable").index
-    by_id, shown = {case.case_id: case for case in cases}, []
-    for rank, case_id in {"worst": ranked[:1], "best": ranked[1:][-1:]}.items():
-        for case in map(by_id.get, case_id):
-            shown.insert(0, ShownSlice(rank, case, fullest_slice(case, structure), dice[case.case_id]))
-    return shown + _false_alarm(system, structure, dice, cases, folders)
-
-
-def fullest_slice(case: Case, structure: str) -> int | None:
-    """The slice with most of `structure` in the truth; None where there is none."""
-    areas = structure_mask(case.read_labels(case.read_volume()), structure).sum(axis=(1, 2))
-    return int(areas.argmax()) if areas.any() else None
-
-
-def _false_alarm(
-    system: str, structure: str, dice: pd.Series, cases: Sequence[Case], folders: RunFolders
-) -> list[ShownSlice]:
-    largest, shown = 0, []
-    for case in cases:
+    by_id, fullest, alarms = {case.case_id: case for case in cases}, {}, {}
+    for name, case in by_id.items():
         volume = case.read_volume()
-        labels = load_prediction(volume, folders.predictions(system), case.case_id)
-        truth = structure_mask(case.read_labels(volume), structure).any(axis=(1, 2))
-        areas = np.where(truth, 0, structure_mask(labels, structure).sum(axis=(1, 2)))
-        if areas.max() > largest:
-            largest = areas.max()
-            shown = [ShownSlice("false alarm", case, int(areas.argmax()), dice.get(case.case_id, np.nan))]
+        true = structure_mask(case.read_labels(volume), structure).sum(axis=(1, 2))
+        labels = load_prediction(volume, folders.predictions(system), name)
+        invented = np.where(true > 0, 0, structure_mask(labels, structure).sum(axis=(1, 2)))
+        fullest[name], alarms[name] = int(true.argmax()), (int(invented.max()), int(invented.argmax()))
+    ranked = dice[~scores.is_empty.to_numpy(bool)].dropna().sort_values(kind="stable").index
+    ranks = (("best", ranked[1:][-1:]), ("worst", ranked[:1]))
+    chosen = [(rank, name, fullest[name]) for rank, names in ranks for name in names]
+    alarm = max(alarms, key=lambda name: alarms[name][0])
+    chosen += [("false alarm", alarm, alarms[alarm][1])] if alarms[alarm][0] else []
+    shown = []
+    for rank, name, index in chosen:
+        case, volume = by_id[name], by_id[name].read_volume()
+        grey = apply_window(volume.voxels[index], channel_windows(volume.voxels, recipe)[0])
+        truth = case.read_labels(volume)[index]
+        shown.append(ShownSlice(rank, case, index, dice.get(name, np.nan), volume, grey, truth))
     return shown
+
+
+class AskedSlice(NamedTuple):
+    """What one network says of a slice."""
+
+    structure: str
+    view: SliceView
+    labels: np.ndarray
+    """What it outlines on the scan's slice: 0/1/2, uint8 (H, W)."""
+    region: np.ndarray
+    """Pixels to ask about, bool (s, s): what it outlines, or the truth where that is nothing."""
+
+    @property
+    def channel(self) -> int:
+        """Of the structure in the network's output."""
+        return self.view.trained.structures.index(self.structure)
+
+    def heat(self, layer: str | None = None) -> np.ndarray:
+        """Seg-Grad-CAM at a layer, by default the bottleneck, on the scan's slice: float32 (H, W)."""
+        pixels = self.view.only_slice(self.region)[np.newaxis]
+        [heat] = seg_grad_cam(self.view.trained.network, self.view.images, pixels, self.channel, layer)
+        return self.view.onto_scan(self.view.of_slice(heat))
+
+    def occlusion(
+        self, truth: np.ndarray, sizes_mm: tuple[float, float], sizes_pixels: tuple[int, int]
+    ) -> np.ndarray:
+        """The fall of the mean probability where a patch covers the slice, float32 (H, W), -1 to 1.
+
+        For a network of pictures. Over tumours patches have the mean grey of the liver in `truth`, labels
+        (H, W), so that a covered one looks healthy, else that of the picture. `sizes` are of a patch and from
+        one to the next: millimetres where the scan's spacing is known, else pixels of the picture.
+        """
+        view, sizes = self.view, [(size, size) for size in sizes_pixels]
+        if np.isfinite(view.pixel_mm).all():
+            sizes = [pixels_of(size, view.pixel_mm) for size in sizes_mm]
+        healthy = view.onto_picture(truth == LIVER) & (self.structure == "tumor")
+        fill = view.pictures[healthy].mean(axis=0) if healthy.any() else None
+        network = view.trained.network
+        drops = occlusion_drops(network, view.pictures, self.region, *sizes, self.channel, fill)
+        return view.onto_scan(drops)
+
+
+def ask_slice(
+    network: ExplainedNetwork, shown: ShownSlice, structure: str, folders: RunFolders
+) -> AskedSlice | None:
+    """The network's answer to a slice; None where its system never shows it the slice."""
+    labels = load_prediction(shown.volume, folders.predictions(network.system), shown.case.case_id)
+    view = network.view(shown.volume, shown.index, labels)
+    if view is None:
+        return None
+    answer = view.answer()
+    enlarged = np.stack([view.onto_scan(plane) for plane in np.moveaxis(answer, -1, 0)], axis=-1)
+    found = outlined(view.trained, answer, structure)
+    region = found if found.any() else view.onto_picture(structure_mask(shown.truth, structure))
+    return AskedSlice(structure, view, outlined_labels(view.trained, enlarged), region)
 
 
 TRAINED, RANDOM, EDGES, EVEN = "as trained", "random weights", "edges of the picture", "the same everywhere"
@@ -159,31 +222,13 @@ class AskedPictures:
 
     network: ExplainedNetwork
     structure: str
-    patients: list[str] = field(default_factory=list)
     views: list[SliceView] = field(default_factory=list)
     truths: list[np.ndarray] = field(default_factory=list)
     """bool (s, s), the structure in the picture."""
     regions: list[np.ndarray] = field(default_factory=list)
-    """bool (s, s), the pixels whose logits are explained (`ask`)."""
+    """bool (s, s), the pixels whose logits are explained: what is outlined, or the truth where nothing is."""
     unseen: list[str] = field(default_factory=list)
     """Patients whose slice the network's system never shows it."""
-
-    def add_slice(self, patient: str, view: SliceView | None, truth: np.ndarray) -> None:
-        """One more picture; truth is bool (H, W) on the scan's slice."""
-        seen = None if view is None else view.onto_picture(truth)
-        if seen is None or not seen.any():
-            self.unseen.append(patient)
-            return
-        self.patients.append(patient)
-        self.views.append(view)
-        self.truths.append(seen)
-
-    def ask(self) -> None:
-        """Fill `regions`: what the network outlines, or the truth where that is nothing."""
-        network = self.network.trained.network
-        answers = self.in_batches(lambda images, _: np.asarray(network(images, training=False)))
-        found = [outlined(self.network.trained, answer, self.structure) for answer in answers]
-        self.regions = [f if f.any() else truth for f, truth in zip(found, self.truths, strict=True)]
 
     def in_batches(self, maps_of: Callable[[np.ndarray, slice], np.ndarray]) -> list[np.ndarray]:
         """The slices' own part of what `maps_of` (images, which of them) gives for all pictures."""
@@ -194,10 +239,13 @@ class AskedPictures:
             maps += list(maps_of(np.concatenate([view.images for view in self.views[some]]), some))
         return [view.of_slice(each) for view, each in zip(self.views, maps, strict=True)]
 
-    @property
-    def channel(self) -> int:
-        """Of the structure in the network's output."""
-        return self.network.trained.structures.index(self.structure)
+    def signed_maps(self, network: keras.Model) -> list[np.ndarray]:
+        """Signed Seg-Grad-CAM of each picture at the bottleneck of `network`, float32 (s, s), -1 to 1."""
+        pixels = [view.only_slice(each) for view, each in zip(self.views, self.regions, strict=True)]
+        channel = self.network.trained.structures.index(self.structure)
+        return self.in_batches(
+            lambda images, some: seg_grad_cam(network, images, np.stack(pixels[some]), channel, signed=True)
+        )
 
 
 def gather_pictures(
@@ -205,36 +253,28 @@ def gather_pictures(
 ) -> list[AskedPictures]:
     """For each network the slice of each case with most of `structure`; cases without it are left out.
 
-    Asked about are the pixels that the network outlines, or the true ones where it outlines none. Each scan
-    is read once.
+    Each scan is read once.
     """
     asked = [AskedPictures(network, structure) for network in networks]
     for case in tqdm(list(cases), "pictures", unit="patient"):
         volume = case.read_volume()
         truth = structure_mask(case.read_labels(volume), structure)
-        if not truth.any():
-            continue
         index = int(truth.sum(axis=(1, 2)).argmax())
-        for each in asked:
+        for each in asked if truth.any() else ():
             labels = load_prediction(volume, folders.predictions(each.network.system), case.case_id)
-            each.add_slice(case.patient, each.network.view(volume, index, labels), truth[index])
+            view = each.network.view(volume, index, labels)
+            seen = None if view is None else view.onto_picture(truth[index])
+            if seen is None or not seen.any():
+                each.unseen.append(case.patient)
+                continue
+            each.views.append(view)
+            each.truths.append(seen)
     for each in asked:
-        each.ask()
+        trained = each.network.trained
+        answers = each.in_batches(lambda images, _: np.asarray(trained.network(images, training=False)))  # noqa: B023
+        found = [outlined(trained, answer, structure) for answer in answers]
+        each.regions = [f if f.any() else truth for f, truth in zip(found, each.truths, strict=True)]
     return asked
-
-
-def signed_maps(asked: AskedPictures, network: keras.Model | None = None) -> list[np.ndarray]:
-    """Signed Seg-Grad-CAM of each picture at the bottleneck, float32 (s, s), -1 to 1.
-
-    `network` is asked in place of the trained one, about the same pixels.
-    """
-    network = asked.network.trained.network if network is None else network
-    pixels = [view.only_slice(each) for view, each in zip(asked.views, asked.regions, strict=True)]
-
-    def explain(images: np.ndarray, some: slice) -> np.ndarray:
-        return seg_grad_cam(network, images, np.stack(pixels[some]), asked.channel, signed=True)
-
-    return asked.in_batches(explain)
 
 
 def check_network(asked: AskedPictures, steps: int, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -246,18 +286,15 @@ def check_network(asked: AskedPictures, steps: int, seed: int) -> tuple[pd.DataF
     down shows the same places) and similarity (SSIM of the maps' positive part), means over pictures;
     n_pictures, n_undefined (a signed map the same everywhere). Pointing: see `pointing_rows`.
     """
-    whose = {
-        "system": asked.network.name,
-        "architecture": asked.network.trained.architecture,
-        "structure": asked.structure,
-    }
-    layers = count_layers(asked.network.trained.network)
+    trained = asked.network.trained
+    whose = {"system": asked.network.name, "architecture": trained.architecture, "structure": asked.structure}
+    layers = count_layers(trained.network)
     wanted = {1, *np.linspace(0, layers, steps + 1).round().astype(int).tolist()}
     sanity, original, maps = [], [], []
-    for step in randomize_from_output(asked.network.trained.network, seed):
+    for step in randomize_from_output(trained.network, seed):
         if step.count not in wanted:
             continue
-        maps = signed_maps(asked, step.network)
+        maps = asked.signed_maps(step.network)
         original = original or maps
         counted = {"randomized_layers": step.count, "layers": layers, "randomized_last": step.layer}
         sanity.append(whose | counted | _similarities(original, maps))
@@ -267,15 +304,11 @@ def check_network(asked: AskedPictures, steps: int, seed: int) -> tuple[pd.DataF
 
 def _similarities(original: Sequence[np.ndarray], maps: Sequence[np.ndarray]) -> dict:
     pairs = list(zip(original, maps, strict=True))
-    ranks = [rank_correlation(first, second) for first, second in pairs]
-    similar = [map_similarity(positive(first), positive(second)) for first, second in pairs]
-    return {
-        "rank_correlation": _mean(ranks),
-        "absolute_correlation": _mean(np.abs(ranks)),
-        "similarity": _mean(similar),
-        "n_pictures": len(pairs),
-        "n_undefined": int(np.isnan(ranks).sum()),
-    }
+    ranks = [saliency.rank_correlation(first, second) for first, second in pairs]
+    similar = [saliency.map_similarity(positive(first), positive(second)) for first, second in pairs]
+    means = {"rank_correlation": ranks, "absolute_correlation": np.abs(ranks), "similarity": similar}
+    counts = {"n_pictures": len(pairs), "n_undefined": int(np.isnan(ranks).sum())}
+    return {name: _mean(values) for name, values in means.items()} | counts
 
 
 def pointing_rows(
@@ -285,27 +318,21 @@ def pointing_rows(
 
     kind, energy_share with its 95 % bootstrap interval (energy_share_low, energy_share_high), pointing_hit
     (share of the pictures whose highest place is in the truth), n_pictures, n_undefined. A map that is the
-    same everywhere has the truth's share of the picture as its energy share: chance.
+    same everywhere has the truth's share of the picture as its energy share: chance. Edges, by Sobel of the
+    first window, know nothing of any network (Adebayo et al. 2018).
     """
     kinds = {
         TRAINED: [positive(each) for each in trained],
         RANDOM: [positive(each) for each in random],
-        EDGES: [_edges(view) for view in asked.views],
+        EDGES: [sobel(view.of_slice(view.pictures)[..., 0].astype(np.float32)) for view in asked.views],
         EVEN: [np.ones_like(truth, np.float32) for truth in asked.truths],
     }
     for name, maps in kinds.items():
-        shares = [energy_share(*pair) for pair in zip(maps, asked.truths, strict=True)]
-        hits = [pointing_hit(*pair) for pair in zip(maps, asked.truths, strict=True)]
-        low, high = bootstrap_interval(shares, seed=seed) if shares else (np.nan, np.nan)
-        yield {
-            "kind": name,
-            "energy_share": _mean(shares),
-            "energy_share_low": low,
-            "energy_share_high": high,
-            "pointing_hit": _mean(hits),
-            "n_pictures": len(shares),
-            "n_undefined": int(np.isnan(shares).sum()),
-        }
+        shares = [saliency.energy_share(*pair) for pair in zip(maps, asked.truths, strict=True)]
+        hits = [saliency.pointing_hit(*pair) for pair in zip(maps, asked.truths, strict=True)]
+        row = {"kind": name} | mean_with_interval("energy_share", shares, range(len(shares)), seed=seed)
+        counts = {"n_pictures": len(shares), "n_undefined": int(np.isnan(shares).sum())}
+        yield row | {"pointing_hit": _mean(hits)} | counts
 
 
 def positive(signed: np.ndarray) -> np.ndarray:
@@ -314,111 +341,110 @@ def positive(signed: np.ndarray) -> np.ndarray:
     return cut / cut.max() if cut.any() else cut
 
 
-def _edges(view: SliceView) -> np.ndarray:
-    """Sobel edges of the slice's first window, which know nothing of any network (Adebayo et al. 2018)."""
-    return sobel(view.of_slice(view.pictures)[..., 0].astype(np.float32))
-
-
 def _mean(values: Sequence[float]) -> float:
     return float(np.nanmean(values)) if np.isfinite(values).any() else np.nan
 
 
-@dataclass(frozen=True)
-class SliceToExplain:
-    """A slice with all that is asked of it."""
-
-    shown: ShownSlice
-    structure: str
-    volume: Volume
-    grey: np.ndarray
-    """uint8 (H, W)."""
-    reference: np.ndarray
-    """Labels 0/1/2, (H, W)."""
-    folders: RunFolders
-
-    def view(self, network: ExplainedNetwork) -> SliceView | None:
-        """As `network` sees it, or None where its system never shows it the slice."""
-        folder = self.folders.predictions(network.system)
-        return network.view(
-            self.volume, self.shown.index, load_prediction(self.volume, folder, self.shown.case.case_id)
-        )
-
-    def outline(self, view: SliceView, answer: np.ndarray) -> np.ndarray:
-        """What an answer, float32 (s, s, K), outlines on the scan's slice: labels, uint8 (H, W)."""
-        enlarged = np.stack([view.onto_scan(plane) for plane in np.moveaxis(answer, -1, 0)], axis=-1)
-        return outlined_labels(view.trained, enlarged)
-
-    def region(self, view: SliceView, answer: np.ndarray) -> np.ndarray:
-        """Pixels to ask about, bool (s, s): what the network outlines, or the truth where that is nothing."""
-        found = outlined(view.trained, answer, self.structure)
-        return found if found.any() else view.onto_picture(structure_mask(self.reference, self.structure))
+WARNING_COLUMNS = ("patient", "case", "structure", "source", "measure", "roc_auc", "n_pixels", "n_wrong")
 
 
-def read_slice(shown: ShownSlice, structure: str, recipe: Recipe, folders: RunFolders) -> SliceToExplain:
-    """The slice with its truth; `recipe` says in which window it is shown."""
-    volume = shown.case.read_volume()
-    grey = apply_window(volume.voxels[shown.index], channel_windows(volume.voxels, recipe)[0])
-    reference = shown.case.read_labels(volume)[shown.index]
-    return SliceToExplain(shown, structure, volume, grey, reference, folders)
+class WarnedSlice(NamedTuple):
+    """The slice of a study of warnings with most wrong pixels."""
+
+    n_wrong: int
+    case: str
+    index: int
+    pictures: list[Tile]
+    """Truth and prediction, the wrong pixels, and each warning, whose scale is its own."""
 
 
-def explain_slice(networks: Sequence[ExplainedNetwork], asked: SliceToExplain) -> list[Explained]:
-    """Each network's map at its bottleneck on the scan's slice; networks that never see it are left out."""
-    tiles = []
-    for network in networks:
-        view = asked.view(network)
-        if view is None:
-            continue
-        answer = view.answer()
-        labels = asked.outline(view, answer)
-        heat = _map(asked, view, asked.region(view, answer), None)
-        found = structure_mask(labels, asked.structure).any()
-        remark = "" if found and heat.any() else "\nempty map" if found else "\nno outline"
-        tiles.append(Explained(network.name + remark, heat, labels))
-    return tiles
+def who_warns(networks: Sequence[ExplainedNetwork], recipe: Recipe) -> list[TrainedModel]:
+    """The first network that sees pictures by `recipe` as they are, and all others like it of its target.
 
-
-def explain_levels(network: ExplainedNetwork, asked: SliceToExplain) -> dict[str, np.ndarray]:
-    """The network's map at each level of its encoder, finest first: title -> float32 (H, W)."""
-    view = asked.view(network)
-    region = asked.region(view, view.answer())
-    return {
-        f"{level.name} ({' x '.join(map(str, level.grid))})": _map(asked, view, region, level.name)
-        for level in encoder_maps(network.trained.network)
-    }
-
-
-def occlude_slice(
-    network: ExplainedNetwork,
-    asked: SliceToExplain,
-    patch_mm: float,
-    stride_mm: float,
-    patch_pixels: int,
-    stride_pixels: int,
-) -> tuple[np.ndarray, np.ndarray]:
-    """(what the network outlines, labels uint8 (H, W); the fall of the mean probability, float32 (H, W)).
-
-    For a network of pictures. Over tumours patches have the mean grey of the liver, so that a covered one
-    looks healthy, else that of the picture. They are millimetres where the scan's spacing is known, else
-    pixels of the picture.
+    None where no network does.
     """
-    view = asked.view(network)
-    answer = view.answer()
-    region = asked.region(view, answer)
-    if np.isfinite(view.pixel_mm).all():
-        patch, stride = pixels_of(patch_mm, view.pixel_mm), pixels_of(stride_mm, view.pixel_mm)
-    else:
-        patch, stride = (patch_pixels,) * 2, (stride_pixels,) * 2
-    healthy = view.onto_picture(asked.reference == LIVER) & (asked.structure == "tumor")
-    fill = view.pictures[healthy].mean(axis=0) if healthy.any() else None
-    channel = network.trained.structures.index(asked.structure)
-    drops = occlusion_drops(network.trained.network, view.pictures, region, patch, stride, channel, fill)
-    return asked.outline(view, answer), view.onto_scan(drops)
+    whole = [network.trained for network in networks if network.region == "scan"]
+    seeing = [each for each in whole if (each.recipe, each.inputs) == (recipe, OWN_PICTURE)]
+    return [each for each in seeing if each.target == seeing[0].target]
 
 
-def _map(asked: SliceToExplain, view: SliceView, region: np.ndarray, layer: str | None) -> np.ndarray:
-    trained = view.trained
-    pixels = view.only_slice(region)[np.newaxis]
-    channel = trained.structures.index(asked.structure)
-    [heat] = seg_grad_cam(trained.network, view.images, pixels, channel, layer)
-    return view.onto_scan(view.of_slice(heat))
+def study_warnings(
+    models: Sequence[TrainedModel],
+    cases: Sequence[Case],
+    folder: Path,
+    structure: str,
+    variants: Sequence[str],
+    near_pixels: float,
+    slices_each: int,
+) -> tuple[pd.DataFrame, WarnedSlice | None]:
+    """ROC-AUC of each warning for wrong pixels of the first of `models`, a row a case and warning.
+
+    Of each case up to `slices_each` of the extracted slices in `folder` that it outlines something of, and
+    in them the pixels up to `near_pixels` from its outline: what it misses elsewhere no map can warn of
+    here. Columns: WARNING_COLUMNS. A warning is a source, the answer itself, `variants` of the picture or
+    all `models`, and a measure; beside them stands how near a pixel is to the outline, which needs no
+    second answer at all. Cases of which nothing is outlined have rows with NaN.
+    """
+    rows, worst, trained = [], None, models[0]
+    for case in tqdm(list(cases), "uncertainty", unit="patient"):
+        pictures, truth = stored_pictures(folder, case.case_id), stored_labels(folder, case.case_id)
+        planes = predict_planes(trained.network, pictures) / np.float32(255)
+        found = outlined(trained, planes, structure)
+        shown = np.flatnonzero(found.any(axis=(1, 2)))
+        chosen = shown[np.linspace(0, len(shown) - 1, min(len(shown), slices_each)).round().astype(int)]
+        found, reference = found[chosen], np.asarray(truth[chosen])
+        distance = _distance_to_outline(found)
+        warnings = _warnings(models, pictures[chosen], structure, variants)
+        warnings["outline", "nearness"] = -distance
+        near = distance <= near_pixels
+        wrong = near & (found != structure_mask(reference, structure))
+        counts = (np.count_nonzero(near), np.count_nonzero(wrong))
+        for name, warning in warnings.items():
+            auc = saliency.warning_auc(warning[near], wrong[near])
+            rows.append((case.patient, case.case_id, structure, *name, auc, *counts))
+        amounts = wrong.sum(axis=(1, 2))
+        if len(chosen) and (worst is None or amounts.max() > worst.n_wrong):
+            place = int(amounts.argmax())
+            labels = outlined_labels(trained, planes[chosen[place]])
+            grey = pictures[chosen[place]][..., 0]
+            tiles = [Tile(grey, "truth and prediction", reference[place], labels)]
+            heats = {("wrong pixels",): wrong, **warnings}
+            tiles += [Tile(heat[place].astype(np.float32), ", ".join(name)) for name, heat in heats.items()]
+            tiles = [tile._replace(around=wrong[place] | (labels > 0)) for tile in tiles]
+            worst = WarnedSlice(int(amounts.max()), case.case_id, int(chosen[place]), tiles)
+    return pd.DataFrame(rows, columns=list(WARNING_COLUMNS)), worst
+
+
+def _warnings(
+    models: Sequence[TrainedModel], pictures: np.ndarray, structure: str, variants: Sequence[str]
+) -> dict[tuple[str, str], np.ndarray]:
+    """(source, measure) -> float32 (n, s, s)."""
+    images = pictures / np.float32(255)
+    ask, *others = (partial(_probability, each, structure) for each in models)
+    answer, sources = ask(images), {}
+    if variants:
+        sources["variants"] = over_variants(ask, images, variants)
+    if others:
+        sources["models"] = over_models(chain([answer], (other(images) for other in others)))
+    found = {("one answer", "entropy"): predictive_entropy(answer)[..., 0]}
+    for source, uncertainty in sources.items():
+        found[source, "entropy"] = uncertainty.entropy[..., 0]
+        found[source, "deviation"] = uncertainty.deviation[..., 0]
+    return found
+
+
+def _probability(trained: TrainedModel, structure: str, images: np.ndarray) -> np.ndarray:
+    """Of one structure, float32 (n, s, s, 1), in pictures float32 (n, s, s, C), 0 to 1."""
+    channel = trained.structures.index(structure)
+    answers = predict_batches(trained.network, images * np.float32(255))
+    parts = [answer[..., channel : channel + 1].clip(0, 1) for answer in answers]
+    return np.concatenate([np.zeros((0, *images.shape[1:-1], 1), np.float32), *parts])
+
+
+def _distance_to_outline(masks: np.ndarray) -> np.ndarray:
+    """Pixels from the outline of each mask, float32 (n, s, s), inside as outside: 0.5 on either side of it.
+
+    The masks hold something each.
+    """
+    distances = [distance_transform_edt(mask) + distance_transform_edt(~mask) for mask in masks]
+    return np.reshape(distances, masks.shape).astype(np.float32) - np.float32(0.5)

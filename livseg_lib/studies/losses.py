@@ -1,16 +1,9 @@
-"""Losses against the rarity of tumours.
-
-Does a loss that favours the rare class find more low-contrast tumours? System B proposes class weights
-and the focal loss; here the same network learns the same slices in the same order, and only the loss differs.
+"""Losses against the rarity of tumours: the same network, slices and order, only the loss differs.
 
 Cross-validated, so that every development patient is scored by networks that never saw it; test patients
-are not touched. A loss also shifts how sure a network is, and any network finds more at a lower threshold.
-Every tumour is therefore looked for at several thresholds, and losses are compared at 0.5 and at the
-threshold that the *other* parts choose.
-
-Tables of a study of losses: tumours missed and invented, with intervals over patients.
-
-Whatever is resampled or paired is a patient, never a tumour: tumours of one patient look alike.
+are not touched. Any network finds more at a lower threshold: tumours are looked for at several, and losses
+are compared at 0.5 and at the threshold that the *other* parts choose. Whatever is resampled or paired is a
+patient, never a tumour: tumours of one patient look alike.
 """
 
 from __future__ import annotations
@@ -25,21 +18,16 @@ import pandas as pd
 
 from livseg_lib.datasets.case import Case
 from livseg_lib.errors import InputError
-from livseg_lib.evaluation.error_causes import CONTRAST_CLASSES, contrast_class, count_bright_textures
+from livseg_lib.evaluation.error_causes import contrast_class, count_bright_textures
 from livseg_lib.evaluation.errors import TrueCase, lesion_hits
 from livseg_lib.evaluation.lesions import lesion_overlap
 from livseg_lib.evaluation.masks import dice, foreground_box, overlap_counts
-from livseg_lib.evaluation.statistics import (
-    compare_pairs,
-    mean_with_interval,
-    patient_scores,
-)
+from livseg_lib.evaluation.statistics import compare, summarize
 from livseg_lib.inference.predict import labels_from_planes, predict_planes, stored_pictures
 from livseg_lib.labels import structure_mask
 from livseg_lib.preprocessing.recipe import Recipe
 from livseg_lib.studies.training import TrainingPlan, train_network
 from livseg_lib.studies.tuning import development_slices
-from livseg_lib.training.losses import Weight, loss_options
 
 THRESHOLDS = (0.1, 0.3, 0.5, 0.7, 0.9)
 LIVER_THRESHOLD = 0.5
@@ -58,21 +46,6 @@ class LossStudy:
     bright_false_alarms, how many of those are bright textures."""
     histories: pd.DataFrame
     """A row a loss, part and epoch; what the loss came to is `training_loss`."""
-
-
-def loss_plans(base: TrainingPlan, losses: Sequence[str], **options: Weight) -> dict[str, TrainingPlan]:
-    """Loss -> `base` with that loss and those of the options that it knows.
-
-    All keep the system's name, from which first weights and the order of slices are drawn.
-    """
-    return {
-        loss: replace(
-            base,
-            loss=loss,
-            loss_options={name: options[name] for name in loss_options(loss) if name in options},
-        )
-        for loss in losses
-    }
 
 
 def compare_losses(
@@ -174,78 +147,47 @@ def _restricted(study: LossStudy, rows: pd.DataFrame) -> LossStudy:
     return replace(study, lesions=study.lesions.merge(rows), patients=study.patients.merge(rows))
 
 
-MEASURES = ("low_contrast_missed", "false_alarms", "bright_false_alarms", "dice")
-"""A number a patient each: missed low-contrast tumours (of patients who have any), predicted tumours that
-touch no true one, those of them that are bright textures, and Dice of all tumours."""
-
 NAMES = {
     "false_alarms": "false_alarms_per_patient",
     "bright_false_alarms": "bright_false_alarms_per_patient",
     "dice": "dice_per_case",
 }
-"""What the means over patients are called in tables."""
+"""A number a patient each: predicted tumours that touch no true one, those of them that are bright textures,
+and Dice of all tumours; and what their means are called in tables."""
+
+COUNTS = ("n_tumors", "n_without_contrast", "n_low_contrast", "n_low_contrast_missed")
 
 
 def summarize_losses(study: LossStudy, seed: int) -> pd.DataFrame:
-    """A row a loss: counts, and three scores each with its 95 % bootstrap interval over patients.
+    """A row a loss: counts, and four scores each with its 95 % bootstrap interval over patients.
 
-    Columns: loss, n_patients, n_tumors, n_without_contrast (no liver around them), n_low_contrast,
-    n_low_contrast_missed, false_negative_rate (missed share of those), false_alarms_per_patient,
-    bright_false_alarms_per_patient, dice_per_case; the intervals end in _low and _high.
+    Columns: loss, n_patients, COUNTS (without contrast: no liver around them), false_negative_rate (missed
+    share of the tumours of low contrast), and NAMES; the intervals end in _low and _high.
     """
-    rows = []
-    for loss, lesions in study.lesions.groupby("loss", sort=False):
-        patients = study.patients[study.patients.loss == loss].groupby("patient")
-        patients = patients.agg({"false_alarms": "sum", "bright_false_alarms": "sum", "dice": "mean"})
-        low = lesions[lesions.contrast == "low"]
-        row = {
-            "loss": loss,
-            "n_patients": len(patients),
-            "n_tumors": len(lesions),
-            "n_without_contrast": int(lesions.contrast_hu.isna().sum()),
-            "n_low_contrast": len(low),
-            "n_low_contrast_missed": int((~low.hit).sum()),
-            **mean_with_interval("false_negative_rate", ~low.hit, low.patient, pooled=True, seed=seed),
-        }
-        for values, name in NAMES.items():
-            row |= mean_with_interval(name, patients[values], patients.index, seed=seed)
-        rows.append(row)
-    return pd.DataFrame(rows)
-
-
-def recall_by_contrast(study: LossStudy, seed: int) -> pd.DataFrame:
-    """A row a loss and contrast class: loss, contrast, n_tumors, n_hit, recall, recall_low, recall_high."""
-    rows = []
-    for loss, lesions in study.lesions.groupby("loss", sort=False):
-        for contrast in CONTRAST_CLASSES:
-            group = lesions[lesions.contrast == contrast]
-            row = {"loss": loss, "contrast": contrast, "n_tumors": len(group), "n_hit": int(group.hit.sum())}
-            recall = mean_with_interval("recall", group.hit, group.patient, pooled=True, seed=seed)
-            rows.append(row | recall)
-    return pd.DataFrame(rows)
-
-
-def operating_curve(study: LossStudy, contrast: str = "low") -> pd.DataFrame:
-    """loss, threshold, recall (of the tumours of that contrast), false_alarms (a patient), a row each."""
-    lesions = study.lesions[study.lesions.contrast == contrast]
-    keys, n_patients = ["loss", "threshold"], study.patients.patient.nunique()
-    false_alarms = study.patients.groupby(keys, sort=False).false_alarms.sum() / n_patients
-    recall = lesions.groupby(keys, sort=False).hit.mean()
-    return pd.DataFrame({"recall": recall, "false_alarms": false_alarms}).reset_index()
+    lesions, low = study.lesions, study.lesions.contrast == "low"
+    marks = (lesions.hit.notna(), lesions.contrast_hu.isna(), low, low & ~lesions.hit)
+    counts = lesions.assign(**dict(zip(COUNTS, marks, strict=True))).groupby("loss")[list(COUNTS)].sum()
+    faint = lesions[low].assign(false_negative_rate=~lesions.hit[low])
+    missed = summarize(faint, "loss", "false_negative_rate", pooled=True, seed=seed)
+    patients = study.patients.groupby(["loss", "patient"], sort=False, as_index=False)
+    patients = patients.agg({"false_alarms": "sum", "bright_false_alarms": "sum", "dice": "mean"})
+    means = summarize(patients.rename(columns=NAMES), "loss", list(NAMES.values()), seed=seed)
+    table = means.join(counts, "loss").merge(missed.iloc[:, :4], "left", "loss")
+    first = ["loss", "n_patients", *COUNTS, *missed.columns[1:4]]
+    return table[[*first, *(name for name in means if name not in (*first, "n_undefined"))]]
 
 
 def differences_from(baseline: str, study: LossStudy, seed: int) -> pd.DataFrame:
-    """`compare_pairs` of each other loss against `baseline`, once a measure of MEASURES (column `measure`).
+    """`compare` of each other loss with `baseline`, once a measure, which is the last column.
 
-    p values are corrected for the number of losses, not for that of measures: the first is the question,
-    the others say what it cost.
+    Measures are low_contrast_missed, tumours (of patients who have any), and those of NAMES. p values are
+    corrected for the number of losses, not for that of measures: the first is the question, the others say
+    what it cost.
     """
     low = study.lesions[study.lesions.contrast == "low"]
-    missed = (~low.hit).groupby([low.loss, low.patient]).sum().rename("low_contrast_missed").reset_index()
-    tables = []
-    for measure in MEASURES:
-        rows = missed if measure in missed else study.patients
-        scores = patient_scores(rows.rename(columns={"loss": "system"}), measure)
-        pairs = [(loss, baseline) for loss in study.patients.loss.unique() if loss != baseline]
-        tables.append(compare_pairs(scores, pairs, seed=seed).assign(measure=measure))
-    return pd.concat(tables, ignore_index=True)
+    missed = (~low.hit).groupby([low.loss, low.patient]).sum().rename("value").reset_index()
+    others = study.patients.melt(["loss", "patient"], list(NAMES), "measure")
+    rows = pd.concat([missed.assign(measure="low_contrast_missed"), others])
+    pairs = [(loss, baseline) for loss in study.patients.loss.unique() if loss != baseline]
+    table = compare(rows, pairs, "value", by=["measure"], between="loss", seed=seed)
+    return table[[*table.columns[1:], "measure"]]

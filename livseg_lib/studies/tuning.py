@@ -1,21 +1,15 @@
-"""Cross-validation by patient, and the search for settings.
+"""Cross-validation by patient, and the search for settings in which nobody is judged who was learnt from.
 
-Cross-validation by patient: each fold is scored by a network that saw none of its patients.
+Each fold is scored by a network that saw none of its patients; test patients lie in no fold and are never
+read. The fold held out decides nothing about the network that it scores: the budget is fixed beforehand, no
+epoch is chosen by it, and a pixel counts from probability 0.5. A loss that shifts probabilities, such as the
+focal one, is judged with that shift.
 
-This is where hyper-parameters are judged (system E); test patients lie in no fold and are never read.
-The fold held out decides nothing about the network that it scores: the budget is fixed beforehand, no
-epoch is chosen by it, and a pixel counts from probability 0.5. A loss that shifts probabilities, such as
-the focal one, is judged with that shift.
-
-Hyper-parameters searched with Optuna on validation folds (system E), in a study that survives a kill.
-
-Every trial trains on all folds but one and is judged on the patients of that one, fold after fold; a
-trial whose mean so far lies below the median of earlier ones is pruned. Test patients are in no fold.
-
-The study is an SQLite file, written by one process at a time. A suggestion depends on the trials that
-finished and on the root seed, on nothing else: a study that was killed in the middle of a trial suggests
-the same values again and goes on as if it had not been. Optuna: Akiba et al. 2019, arXiv:1907.10902; its
-sampler: Bergstra et al. 2011, "Algorithms for Hyper-Parameter Optimization" (TPE).
+Settings are searched with Optuna (Akiba et al. 2019, arXiv:1907.10902; its sampler, TPE: Bergstra et al.
+2011, "Algorithms for Hyper-Parameter Optimization"), as system E proposes. A trial whose mean so far lies
+below the median of earlier ones is pruned. The study is an SQLite file, written by one process at a time. A
+suggestion depends on the trials that finished and on the root seed, on nothing else: a study that was killed
+in the middle of a trial suggests the same values again and goes on as if it had not been.
 """
 
 from __future__ import annotations
@@ -34,7 +28,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from livseg_lib.errors import InputError
 from livseg_lib.evaluation.probabilities import ProbabilityHistogram, dice_by_threshold
-from livseg_lib.evaluation.statistics import bootstrap_interval, compare_pairs, patient_scores
+from livseg_lib.evaluation.statistics import compare
 from livseg_lib.inference.predict import predict_planes, stored_labels, stored_pictures
 from livseg_lib.labels import structure_mask
 from livseg_lib.provenance import changes, code_of, digest, keep_or_make, made_with
@@ -123,49 +117,20 @@ def score_patients(
     for patient, cases in slices.groupby("patient", sort=True).case.unique().items():
         histograms = {structure: ProbabilityHistogram() for structure in structures}
         for case in cases:
-            planes, labels = (
-                predict_planes(network, stored_pictures(folder, case)),
-                stored_labels(folder, case),
-            )
+            planes = predict_planes(network, stored_pictures(folder, case))
+            labels = stored_labels(folder, case)
             for channel, (structure, histogram) in enumerate(histograms.items()):
                 histogram.add(planes[..., channel], structure_mask(labels, structure))
         for structure, histogram in histograms.items():
-            dice = float(dice_by_threshold(histogram, (THRESHOLD,))[0])
-            is_empty = not histogram.foreground.any()
-            rows.append({"patient": patient, "structure": structure, "dice": dice, "is_empty": is_empty})
+            [dice], is_empty = dice_by_threshold(histogram, (THRESHOLD,)), not histogram.foreground.any()
+            row = {"patient": patient, "structure": structure, "dice": float(dice), "is_empty": is_empty}
+            rows.append(row)
     return pd.DataFrame(rows)
 
 
 def mean_dice(scores: pd.DataFrame) -> float:
     """Mean over patients, each with the mean over its structures."""
     return float(scores.groupby("patient").dice.mean().mean())
-
-
-def summarize_folds(scores: pd.DataFrame, seed: int) -> pd.DataFrame:
-    """A row a structure: mean Dice over patients with its bootstrap interval, and the means of the folds.
-
-    Columns: structure, dice, dice_low, dice_high, n_patients, n_empty, lowest_fold, highest_fold, fold_sd.
-    The folds share most of their training patients, so that no such interval is exact: there is no unbiased
-    estimate of the variance of cross-validation (Bengio and Grandvalet 2004, JMLR 5:1089).
-    """
-    rows = []
-    for structure, group in scores.groupby("structure", sort=False):
-        low, high = bootstrap_interval(group.dice, seed=seed)
-        folds = group.groupby("fold").dice.mean()
-        rows.append(
-            {
-                "structure": structure,
-                "dice": group.dice.mean(),
-                "dice_low": low,
-                "dice_high": high,
-                "n_patients": len(group),
-                "n_empty": int(group.is_empty.sum()),
-                "lowest_fold": folds.min(),
-                "highest_fold": folds.max(),
-                "fold_sd": folds.std() if len(folds) > 1 else np.nan,
-            }
-        )
-    return pd.DataFrame(rows)
 
 
 def describe_slices(slices: pd.DataFrame) -> str:
@@ -187,8 +152,6 @@ def made_by(code: dict[str, str], slices: pd.DataFrame, folder: Path) -> dict:
 
 PRUNING_NEEDS = 2
 """Trials that ran to their end before any other is pruned: their median is the bar."""
-IMPORTANCE_NEEDS = 10
-"""Complete trials below which an importance of parameters would be noise."""
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 STATES = {
     TrialState.COMPLETE: "complete",
@@ -250,7 +213,7 @@ class TuningPlan:
     space: SearchSpace
     folds: tuple[int, ...]
     made_by: dict
-    """What else decides about a trial's scores: code, data, libraries (`cross_validation.made_by`)."""
+    """What else decides about a trial's scores: code, data, libraries (`made_by`)."""
 
     @property
     def question(self) -> str:
@@ -306,7 +269,8 @@ def tune(tuning: TuningPlan, evaluate: Evaluate, n_trials: int, database: Path) 
             study.enqueue_trial(values_of(tuning.start))
         study.sampler = optuna.samplers.TPESampler(seed=derived_seed(tuning.start.seed, "tuning", done))
         study.optimize(lambda trial: _objective(trial, tuning, evaluate), n_trials=1)
-        print(f"{done + 1} of {n_trials} trials: {describe_trial(study.trials[-1])}", flush=True)
+        last = pd.Series(_trial_row(study.trials[-1])).dropna().to_dict()
+        print(f"{done + 1} of {n_trials} trials: {last}", flush=True)
     return study
 
 
@@ -378,27 +342,6 @@ def _trial_row(trial: FrozenTrial) -> dict:
     }
 
 
-def describe_trial(trial: FrozenTrial) -> str:
-    """One line: the values and what came of them."""
-    row = _trial_row(trial)
-    values = [
-        f"{name.replace('_', ' ')} " + (f"{value:.3g}" if isinstance(value, float) else str(value))
-        for name, value in trial.params.items()
-    ]
-    outcome = row["reason"] or f"Dice {row['dice']:.3f} over {row['folds_done']} fold(s), {row['state']}"
-    return f"{', '.join(values)}: {outcome}"
-
-
-def parameter_importances(study: optuna.Study) -> dict[str, float]:
-    """Shares with sum 1, the largest first (PED-ANOVA, Watanabe et al. 2023, arXiv:2304.10255).
-
-    Empty below IMPORTANCE_NEEDS complete trials.
-    """
-    if len(study.get_trials(states=(TrialState.COMPLETE,))) < IMPORTANCE_NEEDS:
-        return {}
-    return optuna.importance.get_param_importances(study)
-
-
 def best_against_start(
     start: pd.DataFrame, best: pd.DataFrame, searched: Iterable[int], seed: int
 ) -> pd.DataFrame:
@@ -410,11 +353,7 @@ def best_against_start(
     p_holm, which is p: either kind of folds has one comparison.
     """
     rows = pd.concat([start.assign(system="start"), best.assign(system="best")])
-    kinds = np.where(rows.fold.isin(list(searched)), "searched", "fresh")
-    parts = [
-        compare_pairs(patient_scores(rows[kinds == kind]), [("best", "start")], seed=seed).assign(folds=kind)
-        for kind in ("searched", "fresh")
-        if (kinds == kind).any()
-    ]
-    columns = ["folds", "n_patients", "difference", "difference_low", "difference_high", "p", "p_holm"]
-    return pd.concat(parts, ignore_index=True)[columns]
+    rows["folds"] = np.where(rows.fold.isin(list(searched)), "searched", "fresh")
+    rows = rows.sort_values("folds", ascending=False, kind="stable")
+    table = compare(rows, [("best", "start")], by=["folds"], seed=seed)
+    return table[["folds", "n_patients", "difference", "difference_low", "difference_high", "p", "p_holm"]]

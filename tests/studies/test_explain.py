@@ -1,7 +1,8 @@
-"""The checks of explanations on scans made by hand, and which networks and slices are asked about."""
+"""Networks asked on scans made by hand, their maps checked, their doubts tried as warnings."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 import keras
@@ -11,19 +12,22 @@ import pytest
 from keras import layers
 
 from livseg_lib.datasets.case import Case
+from livseg_lib.evaluation.statistics import summarize
 from livseg_lib.inference.cascade import save_cascade
+from livseg_lib.inference.explain import encoder_maps
 from livseg_lib.models import build_model
-from livseg_lib.preprocessing.recipe import Recipe
+from livseg_lib.preprocessing.recipe import NetworkInput, Recipe
 from livseg_lib.runs import RunFolders
-from livseg_lib.studies import explain
 from livseg_lib.studies.explain import (
+    WARNING_COLUMNS,
     ExplainedNetwork,
+    ask_slice,
+    check_network,
     choose_slices,
-    explain_levels,
-    explain_slice,
     find_networks,
-    occlude_slice,
-    read_slice,
+    gather_pictures,
+    study_warnings,
+    who_warns,
 )
 from livseg_lib.systems import StepPlan
 from livseg_lib.training.model_folder import TrainedModel, save_model
@@ -75,16 +79,16 @@ def folders(tmp_path) -> RunFolders:
 
 
 def test_each_patient_with_the_structure_gives_a_picture_and_its_own_outline(folders):
-    [asked] = explain.gather_pictures([bright_network()], CASES, "tumor", folders)
-    assert asked.patients == ["1", "2"] and not asked.unseen and asked.channel == 1
+    [asked] = gather_pictures([bright_network()], CASES, "tumor", folders)
+    assert len(asked.views) == 2 and not asked.unseen
     for truth, region, name in zip(asked.truths, asked.regions, ("volume-1", "volume-2"), strict=True):
         np.testing.assert_array_equal(truth, TRUTHS[name][1] == 2)
         np.testing.assert_array_equal(region, truth)
 
 
 def test_a_map_that_is_the_picture_beats_its_rivals_and_random_weights_change_it(folders):
-    [asked] = explain.gather_pictures([bright_network()], CASES, "tumor", folders)
-    sanity, pointing = explain.check_network(asked, 2, seed=3)
+    [asked] = gather_pictures([bright_network()], CASES, "tumor", folders)
+    sanity, pointing = check_network(asked, 2, seed=3)
     assert sanity.randomized_layers.tolist() == [0, 1, 2] and (sanity.layers == 2).all()
     assert sanity.rank_correlation[0] == 1 and sanity.similarity[0] == 1
     assert (sanity.n_pictures == 2).all()
@@ -100,9 +104,9 @@ def test_a_slice_that_a_system_never_shows_is_listed(folders):
     network = ExplainedNetwork(bright_network().trained, "bright", "box", 0.0)
     blind = np.zeros(SHAPE, np.uint8)
     keep_prediction(blind, CASES[0].read_volume(), folders.predictions("bright"), "volume-1")
-    [asked] = explain.gather_pictures([network], CASES, "tumor", folders)
-    assert asked.unseen == ["1"] and asked.patients == ["2"]
-    assert asked.views[0].region.start == (0, 4, 4)
+    [asked] = gather_pictures([network], CASES, "tumor", folders)
+    assert asked.unseen == ["1"] and len(asked.views) == 1
+    assert [side.start for side in asked.views[0].region] == [0, 4, 4]
 
 
 def scores() -> pd.DataFrame:
@@ -112,7 +116,7 @@ def scores() -> pd.DataFrame:
 
 
 def test_best_worst_and_a_false_alarm_are_chosen(folders):
-    chosen = choose_slices("bright", "tumor", scores(), CASES, folders)
+    chosen = choose_slices("bright", "tumor", scores(), CASES, folders, RECIPE)
     assert [(each.rank, each.case.case_id, each.index) for each in chosen] == [
         ("best", "volume-1", 1),
         ("worst", "volume-2", 1),
@@ -120,25 +124,39 @@ def test_best_worst_and_a_false_alarm_are_chosen(folders):
     alarm = TRUTHS["volume-3"].copy()
     alarm[2, 6:9, 6:9] = 2
     keep_prediction(alarm, CASES[2].read_volume(), folders.predictions("bright"), "volume-3")
-    last = choose_slices("bright", "tumor", scores(), CASES, folders)[-1]
+    last = choose_slices("bright", "tumor", scores(), CASES, folders, RECIPE)[-1]
     assert (last.rank, last.case.case_id, last.index, last.dice) == ("false alarm", "volume-3", 2, 0.0)
-    assert len(choose_slices("bright", "tumor", scores().iloc[:1], CASES[:1], folders)) == 1
+    assert len(choose_slices("bright", "tumor", scores().iloc[:1], CASES[:1], folders, RECIPE)) == 1
 
 
 def test_a_slice_is_explained_at_the_scans_size(folders):
     network = bright_network()
-    shown = choose_slices("bright", "tumor", scores(), CASES, folders)[0]
-    asked = read_slice(shown, "tumor", RECIPE, folders)
-    [tile] = explain_slice([network], asked)
-    np.testing.assert_array_equal(tile.prediction, TRUTHS["volume-1"][1])
-    assert tile.name == "bright" and tile.heat.shape == (32, 32)
-    assert tile.heat[tile.prediction == 2].min() == 1 and tile.heat[tile.prediction < 2].max() < 0.5
-    assert list(explain_levels(network, asked)) == ["copy (32 x 32)"]
-    prediction, drops = occlude_slice(network, asked, 12.0, 12.0, 1, 1)
-    np.testing.assert_array_equal(prediction, asked.reference)
+    shown = choose_slices("bright", "tumor", scores(), CASES, folders, RECIPE)[0]
+    np.testing.assert_array_equal(
+        shown.grey, (TRUTHS["volume-1"][1] == 2) * 250 + (TRUTHS["volume-1"][1] == 1) * 60
+    )
+    said = ask_slice(network, shown, "tumor", folders)
+    heat = said.heat()
+    np.testing.assert_array_equal(said.labels, shown.truth)
+    assert heat.shape == (32, 32)
+    assert heat[said.labels == 2].min() == 1 and heat[said.labels < 2].max() < 0.5
+    [level] = encoder_maps(network.trained.network)
+    np.testing.assert_array_equal(said.heat(level.name), heat)
+    drops = said.occlusion(shown.truth, (12.0, 12.0), (1, 1))
     # Patches of 6 x 6 pixels from the corner: four columns of the tumour lie in one, two in the next.
     np.testing.assert_allclose(drops[12:18, 6:18].mean(axis=0), [2 / 3] * 6 + [1 / 3] * 6, rtol=1e-2)
     assert np.abs(drops[:12]).max() < 1e-6
+
+
+def test_the_true_pixels_are_asked_about_where_a_network_outlines_nothing(folders):
+    network = bright_network()
+    blind = replace(network, trained=replace(network.trained, thresholds={"liver": 0.5, "tumor": 1.1}))
+    shown = choose_slices("bright", "tumor", scores(), CASES, folders, RECIPE)[0]
+    said = ask_slice(blind, shown, "tumor", folders)
+    assert not (said.labels == 2).any()
+    np.testing.assert_array_equal(said.region, shown.truth == 2)
+    [asked] = gather_pictures([blind], CASES[:1], "tumor", folders)
+    np.testing.assert_array_equal(asked.regions[0], shown.truth == 2)
 
 
 def test_networks_are_found_alone_and_in_cascades(tmp_path):
@@ -165,3 +183,72 @@ def test_networks_are_found_alone_and_in_cascades(tmp_path):
     ]
     livers = find_networks(folders, ["cascade", "coarse", "unet"], "liver")
     assert [each.name for each in livers] == ["coarse", "unet"]
+
+
+LIVER_RECIPE = Recipe(windows=("liver",), size=32)
+
+
+def by_brightness(steepness: float, target: str = "liver") -> TrainedModel:
+    """Liver where the picture is brighter than the middle; the surer, the steeper."""
+    image = keras.Input((32, 32, 1))
+    network = keras.Model(image, layers.Conv2D(1, 1, activation="sigmoid")(image))
+    network.set_weights(
+        [np.full((1, 1, 1, 1), steepness, np.float32), np.full(1, -steepness / 2, np.float32)]
+    )
+    return TrainedModel(f"toy-{steepness}", "unet", {}, network, LIVER_RECIPE, target, {target: 0.5})
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A patient whose liver is bright, beside a band of middle grey that only seems to be, and a blank."""
+    truth = np.zeros((3, 32, 32), np.uint8)
+    truth[:2, 8:24, 8:20] = 1
+    pictures = np.where(truth, 230, 20).astype(np.uint8)
+    pictures[:2, 8:24, 20:24] = 140
+    for name, images in (("volume-1", pictures), ("volume-2", np.zeros_like(pictures))):
+        (tmp_path / name).mkdir()
+        np.save(tmp_path / name / "images.npy", images[..., np.newaxis])
+        np.save(tmp_path / name / "masks.npy", truth)
+    return tmp_path
+
+
+PICTURES = [Case(f"volume-{n}", str(n), (), lambda: None) for n in (1, 2)]
+
+
+def test_a_network_unsure_of_its_errors_warns_of_them(folder):
+    models = [by_brightness(8.0), by_brightness(16.0)]
+    rows, worst = study_warnings(models, PICTURES, folder, "liver", ("grey",), 5.0, 8)
+    assert list(rows.columns) == list(WARNING_COLUMNS) and len(rows) == 12
+    first, second = (rows[rows.patient == patient] for patient in "12")
+    auc = first.set_index(["source", "measure"]).roc_auc
+    assert auc["one answer", "entropy"] == auc["variants", "deviation"] == auc["models", "deviation"] == 1
+    assert 0.5 < auc["outline", "nearness"] < 1  # the band lies along the outline, on one side of it
+    assert (first.n_wrong == 2 * 16 * 4).all()
+    assert second.roc_auc.isna().all() and (second.n_pixels == 0).all()
+    assert (worst.case, worst.index, worst.n_wrong) == ("volume-1", 0, 64)
+    both, wrong, *warnings = worst.pictures
+    np.testing.assert_array_equal(wrong.picture, both.prediction.astype(bool) & (both.truth == 0))
+    assert len(warnings) == 6 and warnings[-1].title == "outline, nearness"
+    summary = summarize(rows, ["source", "measure"], "roc_auc")
+    assert (summary.n_patients == 1).all() and (summary.n_undefined == 1).all()
+    assert summary.roc_auc_low.isna().all()  # one patient has no interval
+
+
+def test_without_others_and_variants_there_are_fewer_sources(folder):
+    rows, _ = study_warnings([by_brightness(8.0)], PICTURES[:1], folder, "liver", (), 5.0, 1)
+    assert rows.source.tolist() == ["one answer", "outline"]
+    assert (rows.n_wrong == 16 * 4).all()  # one slice
+
+
+def test_only_those_that_see_the_same_pictures_for_the_same_target_warn_together():
+    first = by_brightness(1.0)
+    others = {
+        "alike": by_brightness(2.0),
+        "of tumours": by_brightness(3.0, "tumor"),
+        "of other pictures": replace(first, recipe=Recipe(windows=("liver",), size=64)),
+        "of neighbours": replace(first, inputs=NetworkInput(neighbours=1)),
+    }
+    networks = [ExplainedNetwork(each, "x") for each in (first, *others.values())]
+    networks.append(ExplainedNetwork(by_brightness(4.0), "cascade", "box", 5.0))
+    assert who_warns(networks, LIVER_RECIPE) == [first, others["alike"]]
+    assert who_warns(networks[-1:], LIVER_RECIPE) == []

@@ -12,17 +12,20 @@ from livseg_lib.datasets.case import Case
 from livseg_lib.datasets.catalogue import find_cases
 from livseg_lib.datasets.phantom import write_phantom
 from livseg_lib.evaluation.errors import TrueCase, find_errors
+from livseg_lib.preprocessing.recipe import Recipe
 from livseg_lib.runs import RunFolders
 from livseg_lib.studies.errors import (
+    INVENTED,
+    MISSED,
+    error_strip,
     filter_remedy,
     least_sharing,
     loss_remedies,
+    slices_with_error,
     study_errors,
-    systems_to_show,
     systems_with_predictions,
     worst_cases,
 )
-from livseg_lib.tables import write_table
 from livseg_lib.volumes import Volume, keep_prediction
 
 
@@ -50,20 +53,18 @@ def phantom(tmp_path_factory):
             keep_prediction(labels, volume, folders.predictions(system), case.case_id)
     dice = {"perfect": 1.0, "blind": 0.0, "alarmed": 0.0, "not_on_disk": 0.5}
     rows = [score(system, case.patient, value) for system, value in dice.items() for case in cases]
-    folders.tables.mkdir(parents=True)
-    write_table(pd.DataFrame(rows), folders.tables / "patients.csv")
-    return folders, cases
+    return folders, cases, pd.DataFrame(rows)
 
 
 def test_only_systems_with_all_predictions_are_looked_at(phantom):
-    folders, cases = phantom
-    systems = systems_with_predictions(folders, cases, "tumor")
+    folders, cases, patients = phantom
+    systems = systems_with_predictions(patients, folders, cases, "tumor")
     assert systems[0] == "perfect" and set(systems) == {"perfect", "blind", "alarmed"}
-    assert systems_with_predictions(folders, cases, "liver") == []
+    assert systems_with_predictions(patients, folders, cases, "liver") == []
 
 
 def test_the_study_counts_what_was_planted(phantom):
-    folders, cases = phantom
+    folders, cases, _ = phantom
     study = study_errors(["perfect", "blind", "alarmed"], cases, folders, folders.raw)
     counts = study.patients.groupby("system").sum(numeric_only=True)
     n_tumors = counts.tumors["perfect"]
@@ -78,7 +79,7 @@ def test_the_study_counts_what_was_planted(phantom):
 
 
 def test_features_do_not_depend_on_the_box_that_was_cut(phantom):
-    folders, cases = phantom
+    folders, cases, _ = phantom
     study = study_errors(["blind"], cases[:1], folders, folders.raw)
     volume = cases[0].read_volume()
     truth = cases[0].read_labels(volume)
@@ -89,7 +90,7 @@ def test_features_do_not_depend_on_the_box_that_was_cut(phantom):
 
 
 def test_scans_that_are_no_ct_have_no_brightness(phantom):
-    folders, cases = phantom
+    folders, cases, _ = phantom
     study = study_errors(["blind"], cases[:1], folders, folders.raw, modality="mr")
     assert study.objects.mean_hu.isna().all() and (study.objects.error_class == "undefined").all()
     assert study.objects.volume_ml.notna().all()
@@ -160,6 +161,32 @@ def test_the_worst_patients_are_those_with_and_the_worst_without_tumours():
     ]
     patients = pd.DataFrame(rows)
     assert list(worst_cases(patients, "unet", "tumor", 2).index) == ["volume-b", "volume-c", "volume-e"]
-    assert systems_to_show(patients, "tumor", ["unet", "vote"]) == ["vote", "unet"]
-    assert systems_to_show(patients, "tumor", ["unet"]) == ["unet"]
-    assert systems_to_show(patients, "liver", ["unet"]) == []
+
+
+def volume(*boxes) -> np.ndarray:
+    labels = np.ones((9, 30, 30), np.uint8)
+    for each in boxes:
+        labels[each] = 2
+    return labels
+
+
+def test_slices_are_the_worst_of_each_stretch_from_feet_to_head():
+    truth = volume(np.s_[1:7, 5:10, 5:10]) == 2
+    found = volume(np.s_[1:7, 5:10, 5:10], np.s_[6, 20:25, 20:25]) == 2
+    found[2] = False
+    assert slices_with_error(truth, found, 2) == [2, 6]
+    assert slices_with_error(truth, found, 99) == [1, 2, 3, 4, 5, 6]
+    assert slices_with_error(truth & False, truth & False, 3) == []
+
+
+@pytest.mark.parametrize("structure", ["tumor", "liver"])
+def test_a_strip_colours_each_kind_of_error(structure):
+    truth, found = volume(np.s_[4, 5:10, 5:10]), volume(np.s_[4, 5:10, 8:14])
+    if structure == "liver":
+        truth, found = (labels - 1 for labels in (truth, found))
+    scan = Volume(np.zeros(truth.shape, np.int16), (3.0, 1.0, 1.0))
+    figure = error_strip(scan, truth, found, structure, Recipe(windows=("liver",)), 6)
+    assert len(figure.axes) == 3 and figure.axes[0].get_title(loc="left") == "slice 4, truth"
+    painted = figure.axes[2].images[1].get_array()
+    assert (painted == MISSED).all(axis=-1).sum() == 5 * 3
+    assert (painted == INVENTED).all(axis=-1).sum() == 5 * 4

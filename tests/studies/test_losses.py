@@ -18,8 +18,9 @@ from livseg_lib.studies.losses import (
     LossStudy,
     chosen_thresholds,
     compare_losses,
-    loss_plans,
+    differences_from,
     operating_points,
+    summarize_losses,
 )
 from livseg_lib.studies.training import TrainingPlan, train_network
 from livseg_lib.training.fit import Stage
@@ -78,11 +79,8 @@ def cohort(tmp_path):
     return pd.DataFrame(rows), cases[:-1], tmp_path
 
 
-def test_plans_differ_in_the_loss_alone_and_take_the_options_that_they_know():
-    plans = loss_plans(BASE, ["bce", "weighted_bce", "focal"], positive_weight=9.0, gamma=1.0)
-    assert [plan.loss_options for plan in plans.values()] == [{}, {"positive_weight": 9.0}, {"gamma": 1.0}]
-    plain = replace(BASE, loss="", loss_options={})
-    assert all(replace(plan, loss="", loss_options={}) == plain for plan in plans.values())
+def plans(*losses: str) -> dict[str, TrainingPlan]:
+    return {loss: replace(BASE, loss=loss) for loss in losses}
 
 
 class Oracle:
@@ -117,7 +115,7 @@ def oracles(monkeypatch):
 
 def test_each_patient_is_scored_once_by_networks_that_never_saw_it(cohort, oracles, tmp_path):
     slices, cases, folder = cohort
-    study = compare_losses(loss_plans(BASE, ["bce", "weighted_bce"]), slices, cases, folder, tmp_path, 2)
+    study = compare_losses(plans("bce", "weighted_bce"), slices, cases, folder, tmp_path, 2)
     assert len({place for _, _, place in oracles}) == len(oracles) == 4
     assert {patients for _, patients, _ in oracles} == {frozenset("02"), frozenset("13")}
     for row in study.patients.itertuples():
@@ -129,7 +127,7 @@ def test_each_patient_is_scored_once_by_networks_that_never_saw_it(cohort, oracl
 
 def test_hits_false_alarms_and_dice_follow_the_threshold(cohort, oracles, tmp_path):
     slices, cases, folder = cohort
-    study = compare_losses(loss_plans(BASE, ["bce", "weighted_bce"]), slices, cases, folder, tmp_path, 2)
+    study = compare_losses(plans("bce", "weighted_bce"), slices, cases, folder, tmp_path, 2)
     first = study.lesions[study.lesions.patient == "0"].set_index(["loss", "threshold", "lesion"])
     assert list(first.hit.loc["bce", 0.5]) == [True, False] and list(first.hit.loc["bce", 0.3]) == [
         True,
@@ -166,7 +164,7 @@ def test_another_weight_is_another_training_and_the_same_one_is_not_repeated(coh
     slices, _, folder = cohort
 
     def train(weight: float) -> pd.DataFrame:
-        plan = loss_plans(BASE, ["weighted_bce"], positive_weight=weight)["weighted_bce"]
+        plan = replace(BASE, loss="weighted_bce", loss_options={"positive_weight": weight})
         return train_network(plan, slices[slices.split == "train"], None, folder, tmp_path / "training")[1]
 
     first, again, heavier = train(1.0), train(1.0), train(50.0)
@@ -178,3 +176,74 @@ def test_fewer_than_two_parts_are_refused(cohort, tmp_path):
     slices, cases, folder = cohort
     with pytest.raises(InputError, match="at least 2"):
         compare_losses({}, slices, cases, folder, tmp_path, parts=1)
+
+
+CONTRASTS = {"low": 10.0, "middle": 30.0, "none": np.nan}
+
+
+def study(
+    hits: dict[str, dict[str, list[tuple[str, bool]]]], false_alarms: dict[str, list[int]]
+) -> LossStudy:
+    """Loss -> patient -> (contrast, hit) of each tumour; loss -> false alarms of each patient."""
+    lesions, patients = [], []
+    for loss, of_patient in hits.items():
+        for number, (patient, tumors) in enumerate(of_patient.items()):
+            who = {"loss": loss, "patient": patient, "case": patient, "part": 0, "threshold": 0.5}
+            alarms = {"false_alarms": false_alarms[loss][number], "bright_false_alarms": number}
+            patients.append({**who, "dice": 0.5, **alarms})
+            for lesion, (contrast, hit) in enumerate(tumors, start=1):
+                lesions.append({**who, "lesion": lesion, "contrast_hu": CONTRASTS[contrast], "hit": hit})
+                lesions[-1]["contrast"] = np.nan if contrast == "none" else contrast
+    return LossStudy(pd.DataFrame(lesions), pd.DataFrame(patients), pd.DataFrame())
+
+
+@pytest.fixture
+def small() -> LossStudy:
+    """Two losses, three patients; the third has no low-contrast tumour."""
+    plain = {
+        "a": [("low", False), ("low", False), ("low", True), ("middle", True)],
+        "b": [("low", False)],
+        "c": [("middle", False), ("none", True)],
+    }
+    bold = {
+        "a": [("low", True), ("low", False), ("low", True), ("middle", True)],
+        "b": [("low", True)],
+        "c": [("middle", True), ("none", True)],
+    }
+    return study({"plain": plain, "bold": bold}, {"plain": [0, 1, 0], "bold": [3, 1, 2]})
+
+
+def test_misses_and_false_alarms_are_counted(small):
+    summary = summarize_losses(small, seed=0).set_index("loss")
+    assert list(summary.index) == ["plain", "bold"]
+    assert list(summary.n_low_contrast) == [4, 4] and list(summary.n_low_contrast_missed) == [3, 1]
+    assert list(summary.false_negative_rate) == [0.75, 0.25]
+    assert list(summary.n_tumors) == [7, 7] and list(summary.n_without_contrast) == [1, 1]
+    assert summary.false_alarms_per_patient["bold"] == 2 and summary.n_patients["bold"] == 3
+    assert summary.bright_false_alarms_per_patient["bold"] == 1  # 0, 1 and 2 in the three patients
+    # patients a and b have low-contrast tumours: resamples are {a, a}, {a, b} or {b, b}
+    assert summary.false_negative_rate_low["plain"] == pytest.approx(2 / 3)
+    assert summary.false_negative_rate_high["plain"] == 1
+
+
+def test_differences_are_paired_over_patients(small):
+    table = differences_from("plain", small, seed=0).set_index("measure")
+    assert list(table["first"]) == ["bold"] * 4 and list(table.second) == ["plain"] * 4
+    assert table.difference["low_contrast_missed"] == -1 and table.n_patients["low_contrast_missed"] == 2
+    assert table.difference["false_alarms"] == pytest.approx((3 + 0 + 2) / 3)
+    assert table.n_patients["false_alarms"] == 3 and table.difference["dice"] == 0
+
+
+def test_a_clear_difference_is_shown_by_enough_patients():
+    names = [str(number) for number in range(8)]
+    plain, bold = ({name: [("low", hit)] for name in names} for hit in (False, True))
+    many = study({"plain": plain, "bold": bold}, {"plain": [0] * 8, "bold": [0] * 8})
+    table = differences_from("plain", many, seed=0).set_index("measure")
+    assert table.p_holm["low_contrast_missed"] == pytest.approx(2 / 2**8)
+    assert table.p_holm["false_alarms"] == 1
+
+
+def test_without_low_contrast_tumours_the_rate_is_undefined():
+    clear = study({"plain": {"a": [("middle", True)]}}, {"plain": [0]})
+    row = summarize_losses(clear, seed=0).iloc[0]
+    assert row.n_low_contrast == 0 and np.isnan(row.false_negative_rate)
