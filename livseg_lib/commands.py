@@ -280,7 +280,7 @@ def export(arguments: argparse.Namespace) -> int:
 def _compared_on(arguments: argparse.Namespace) -> tuple[Volume, str]:
     """The scan to compare on, and what to call it: one of the phantom's where none is given."""
     from livseg_lib.datasets.catalogue import find_cases
-    from livseg_lib.datasets.phantom import make_phantom_patient
+    from livseg_lib.datasets.phantom.patient import make_phantom_patient
     from livseg_lib.volumes import Volume
 
     if arguments.scan:

@@ -1,9 +1,4 @@
-"""What is said to the user: errors of input, exit codes, times.
-
-One error for every input that livseg cannot use, and one line for whatever ends a command.
-
-Seconds as people say them.
-"""
+"""What is said to the user: one error for every unusable input, one line for whatever ends a command."""
 
 from __future__ import annotations
 

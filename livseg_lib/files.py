@@ -1,9 +1,4 @@
-"""Files that are whole or not there: written aside and renamed, locked, known by their checksums.
-
-SHA-256 of files: what says that two are the same, and that a folder is whole.
-
-Nothing half-written looks finished: write aside, then rename. Who reads and rewrites takes turns.
-"""
+"""Files that are whole or not there: written aside and renamed, locked, known by their SHA-256."""
 
 from __future__ import annotations
 

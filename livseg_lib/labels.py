@@ -1,9 +1,4 @@
-"""What a label means: 0 background, 1 liver, 2 tumour (LiTS). A tumour is liver too.
-
-What a label means: 0 background, 1 liver, 2 tumour (LiTS). A tumour is liver too.
-
-System C's diagnosis of every slice: empty, liver only, liver and tumour.
-"""
+"""What a label means: 0 background, 1 liver, 2 tumour (a tumour is liver too), and what a slice shows."""
 
 from __future__ import annotations
 

@@ -1,15 +1,7 @@
-"""NIfTI files: the header, the compressed bytes, the axes and the grid of the scan.
+"""NIfTI files: their bytes, their header and the grid of their voxels, each believed only after a check.
 
-Which axis of a stored array is which direction in the patient: stored (i, j, k) <-> LPS (D, H, W).
-
-The grid that a volume was stored in, kept so that what leaves the library lies on it again.
-
-Reading a file, gzipped or not, in bounded pieces and to its end, so that its checksum is checked.
-
-A gzip stream says only at its end whether all before it was right; whoever stops at the last voxel
-never learns of a flipped bit.
-
-A NIfTI header: parsed from bytes, and believed only after it was checked.
+A gzip stream says only at its end whether all before it was right, so files are read to their end, in pieces
+of a bounded size.
 """
 
 from __future__ import annotations

@@ -1,14 +1,16 @@
-"""Work shared out to processes that never outlive the one that asked for it."""
+"""Processes that never outlive the one that asked for them, and TensorFlow started without its chatter."""
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from multiprocessing import parent_process
 from multiprocessing.context import SpawnContext, SpawnProcess
 from typing import TypeVar
@@ -100,3 +102,33 @@ def _start_worker() -> None:
 def _end_with_parent() -> None:
     parent_process().join()
     os._exit(1)
+
+
+@contextmanager
+def silent_stderr() -> Iterator[None]:
+    """What anybody writes to file descriptor 2 inside the block is thrown away, C++ included."""
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
+def import_tensorflow_quietly() -> None:
+    """Import TensorFlow, before Keras does, and make it look for GPUs now, with its chatter thrown away.
+
+    Its C++ side prints pages about processors and missing GPUs to file descriptor 2, before any logging
+    setting takes hold. Its warning about retracing takes several networks that are asked in turn for one
+    that is compiled again and again. Python errors still show. Does nothing for another Keras backend.
+    """
+    if "tensorflow" in sys.modules or os.environ.get("KERAS_BACKEND", "tensorflow") != "tensorflow":
+        return
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    with silent_stderr():
+        import tensorflow
+
+        tensorflow.config.list_logical_devices()
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)

@@ -30,7 +30,7 @@ from livseg_lib.files import write_json
 
 WITHOUT_EFFECT = (
     *("livseg_lib.errors", "livseg_lib.files", "livseg_lib.provenance", "livseg_lib.processes"),
-    *("livseg_lib.quiet_tensorflow", "livseg_lib.training.fit.ProgressLines"),
+    "livseg_lib.training.fit.ProgressLines",
 )
 """Ours, but no result depends on it: how errors are said, how files are written, progress lines."""
 

@@ -1,13 +1,7 @@
-"""Where a run keeps what it makes, on which machine, and its manifest.
+"""One run: where it keeps what it makes, packages that a platform lacks, the manifest of what was done.
 
-Where things lie: one run has one place for its data and one for its report.
-
-Colab and Kaggle: add what livseg needs and the platform lacks, and touch nothing that is there.
-
-Packages are installed without their dependencies, so neither NumPy nor TensorFlow is ever replaced:
-notebooks of a platform break when they are.
-
-The record of a run: what was executed on which data, with what, how long and with how much memory.
+On Colab and Kaggle, packages are installed without their dependencies: notebooks there break when NumPy or
+TensorFlow is replaced.
 """
 
 from __future__ import annotations

@@ -1,11 +1,7 @@
-"""Volumes and label maps: read into (D, H, W), written on the scan's own grid.
+"""Volumes and label maps: read from NIfTI into (D, H, W), written on the scan's own grid.
 
-CT volumes in memory, and the way in and out of NIfTI files.
-
-In memory every volume is (D, H, W) in LPS: D runs from feet to head, H from front to back, W from the
-patient's right to left, so that `volume[k]` shows as radiologists expect. In files it lies as it did.
-
-Predicted labels on disk, on the grid of the scan that they belong to.
+In memory every volume is in LPS: D runs from feet to head, H from front to back, W from the patient's right
+to left, so that `volume[k]` shows as radiologists expect. In files it lies as it did.
 """
 
 from __future__ import annotations
@@ -43,10 +39,10 @@ __all__ = [
 
 MAX_VOLUME_BYTES = 4 * 1024**3
 """Most bytes that the voxels of one file may take, stored or as int16: 512 x 512 x 8192 int16."""
-INT16 = np.iinfo(np.int16)
+_INT16 = np.iinfo(np.int16)
 FEW_LABELS, MANY_LABELS = 8, 128
 """No scan has so few grey levels; a map of all organs has up to the second, in areas of one value."""
-ROUNDING, LARGEST_SLOPE = 0.01, 0.2
+_ROUNDING, LARGEST_SLOPE = 0.01, 0.2
 """Labels so far from a whole number are one. Floats that a writer stored as integers with a slope (up to the
 second, or whole numbers run into each other) are off by up to half a slope."""
 
@@ -190,7 +186,7 @@ def _check_claim(header: NiftiHeader, limit_bytes: int, path: Path) -> None:
     """Before any memory is asked for: refuse what is too large or cannot be there."""
     claim = header.voxel_count * header.grid.dtype.itemsize
     sizes = f"{' x '.join(map(str, header.grid.shape))} voxels, {claim:,} bytes"
-    if max(claim, header.voxel_count * INT16.dtype.itemsize) > limit_bytes:
+    if max(claim, header.voxel_count * _INT16.dtype.itemsize) > limit_bytes:
         problem = f"The header claims {sizes}, more than the limit of {limit_bytes:,} bytes."
         raise InputError(path, problem, "Crop the scan, or raise limit_bytes if the file is right.")
     if header.voxel_offset + claim > most_bytes_inside(path):
@@ -212,13 +208,13 @@ def _to_hounsfield(header: NiftiHeader, stored: np.ndarray, path: Path) -> np.nd
         if not np.isfinite(plane).all():
             remedy = "Replace these values, for example by -1024 outside the patient."
             raise InputError(path, f"Slice {k} has voxels that are not finite (NaN or infinite).", remedy)
-        voxels[k] = np.clip(np.rint(plane), INT16.min, INT16.max)
+        voxels[k] = np.clip(np.rint(plane), _INT16.min, _INT16.max)
     return voxels
 
 
 def _to_labels(header: NiftiHeader, volume: np.ndarray, path: Path) -> np.ndarray:
     slope = abs(header.scaling[0]) if header.scaling else 1.0
-    rounding = max(ROUNDING, 0.51 * slope) if slope <= LARGEST_SLOPE else ROUNDING
+    rounding = max(_ROUNDING, 0.51 * slope) if slope <= LARGEST_SLOPE else _ROUNDING
     labels = np.empty(volume.shape, np.int16)
     for k, plane in enumerate(_scaled_planes(header, volume)):
         whole = np.nan_to_num(np.rint(plane)) if plane.dtype.kind == "f" else plane
@@ -226,7 +222,7 @@ def _to_labels(header: NiftiHeader, volume: np.ndarray, path: Path) -> np.ndarra
         if len(broken):
             problem = f"Slice {k} has labels that are not integers, such as {broken[0]:g}."
             raise InputError(path, problem, "Save labels as uint8.", code="non-integer-labels")
-        if whole.min() < INT16.min or whole.max() > INT16.max:
+        if whole.min() < _INT16.min or whole.max() > _INT16.max:
             problem = f"Slice {k} has labels from {whole.min():g} to {whole.max():g}, beyond int16."
             raise InputError(path, problem, "This does not look like a segmentation.", code="label-values")
         labels[k] = whole

@@ -15,7 +15,7 @@ import cv2
 import nibabel
 import numpy as np
 
-from livseg_lib.datasets.phantom import write_phantom
+from livseg_lib.datasets.phantom.writing import write_phantom
 from livseg_lib.evaluation import masks
 from livseg_lib.inference.export import write_onnx
 from livseg_lib.inference.predict import BATCH, predict_planes

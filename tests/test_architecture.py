@@ -11,7 +11,7 @@ import pytest
 
 LIBRARY = Path(__file__).parents[1] / "livseg_lib"
 ROOMS = [
-    ("errors", "labels", "files", "provenance", "quiet_tensorflow", "processes", "descriptions", "systems"),
+    ("errors", "labels", "files", "provenance", "processes", "descriptions", "systems"),
     ("nifti", "tables", "figures"),
     ("volumes", "runs"),
     ("datasets",),

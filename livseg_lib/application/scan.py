@@ -22,7 +22,7 @@ from livseg_lib.datasets.dicom_headers import (
     read_whole,
 )
 from livseg_lib.datasets.file_trees import FileTree, open_tree
-from livseg_lib.datasets.pictures import read_grey
+from livseg_lib.datasets.pictures import read_picture
 from livseg_lib.datasets.slice_stack import order_slices
 from livseg_lib.errors import InputError
 from livseg_lib.preprocessing.windows import Window
@@ -92,7 +92,7 @@ def read_pictures(
 
 def read_one_picture(path: Path) -> Volume:
     """Grey levels of one picture as int16 (1, H, W); nothing is known of the spacing."""
-    return Volume(read_grey(path)[np.newaxis].astype(np.int16), (np.nan, np.nan, np.nan))
+    return Volume(read_picture(path).grey[np.newaxis].astype(np.int16), (np.nan, np.nan, np.nan))
 
 
 def parse_hu_range(text: str) -> tuple[float, float]:

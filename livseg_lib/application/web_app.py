@@ -39,7 +39,7 @@ from livseg_lib.application.visits import (
     find_shelved,
     shelved_systems,
 )
-from livseg_lib.datasets.phantom import write_phantom
+from livseg_lib.datasets.phantom.writing import write_phantom
 from livseg_lib.errors import InputError
 from livseg_lib.reporting.patient_page import surface_figure
 from livseg_lib.reporting.viewer import VIEW_WINDOWS

@@ -34,8 +34,8 @@ from livseg_lib.datasets.dicom_headers import (
     SliceHeader,
     damage_named,
     digits_only,
-    read_slices,
     read_whole,
+    slices_of_file,
 )
 from livseg_lib.datasets.file_trees import FileTree, open_tree
 from livseg_lib.datasets.slice_stack import (
@@ -50,7 +50,7 @@ from livseg_lib.nifti import new_grid
 from livseg_lib.processes import one_apart
 from livseg_lib.volumes import MAX_VOLUME_BYTES, Volume
 
-INT16 = np.iinfo(np.int16)
+_INT16 = np.iinfo(np.int16)
 MASK_VALUES = (0, 1, 255)
 """3D-IRCADb-01 stores masks as 0 and 255."""
 FEWEST_ALIKE = 3
@@ -70,9 +70,9 @@ DECODERS = {
 }
 """GDCM only where nobody else reads it, in a process of its own: damaged pixels end that (so do those of
 libjpeg-turbo and liblj92)."""
-APART = "gdcm"
+_APART = "gdcm"
 FRAME_MARKERS = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}
-LISTED = 3
+_LISTED = 3
 """Files named in a message."""
 
 
@@ -125,7 +125,7 @@ def survey_tree(tree: FileTree, source: object) -> Survey:
     skipped, broken = list(tree.passed_over), []
     for name in tree.names:
         try:
-            found = read_slices(tree, name, f"{source}/{name}")
+            found = slices_of_file(tree, name, f"{source}/{name}")
         except InputError as error:
             broken.append((name, getattr(error, "series_uid", None), error))
             continue
@@ -215,7 +215,7 @@ def skipped_notes(found: Survey, source: Path | str) -> list[Note]:
     """The files passed over, one note a reason."""
     notes = []
     for reason, names in _by_reason(found.skipped).items():
-        listed = ", ".join(names[:LISTED]) + (", ..." if len(names) > LISTED else "")
+        listed = ", ".join(names[:_LISTED]) + (", ..." if len(names) > _LISTED else "")
         message = f"{len(names)} file(s) passed over: {reason.rstrip('.')} ({listed})."
         notes.append(Note(Path(source, names[0]), "passed-over", message))
     return notes
@@ -282,7 +282,7 @@ def _study(one: Series) -> tuple[str, str, str]:
 def _choose(found: Survey, series_uid: str | None, source: Path | str) -> Series:
     if not found.series:
         reasons = sorted(_by_reason(found.skipped).items(), key=lambda item: -len(item[1]))
-        seen = "; ".join(f"{len(names)} files: {reason.rstrip('.')}" for reason, names in reasons[:LISTED])
+        seen = "; ".join(f"{len(names)} files: {reason.rstrip('.')}" for reason, names in reasons[:_LISTED])
         problem = f"There is no CT series here ({seen or 'no files'})."
         raise InputError(source, problem, "Give the folder of the CT slices.")
     wanted = [one for one in found.series if series_uid in (None, one.uid)]
@@ -299,7 +299,7 @@ def _read_stack(
 ) -> np.ndarray:
     """int16 HU (slice, row, column)."""
     shape = (len(order), *order[0].shape)
-    if np.prod(shape, dtype=float) * INT16.dtype.itemsize > MAX_VOLUME_BYTES:
+    if np.prod(shape, dtype=float) * _INT16.dtype.itemsize > MAX_VOLUME_BYTES:
         raise InputError(source, f"The series has {shape} voxels, too many to read.", "Give one scan.")
     stack = np.empty(shape, np.int16)
     with one_apart() as apart:
@@ -330,7 +330,7 @@ class _Pixels:
         if values.shape != one.shape:
             raise InputError(where, "The pixels have another size than the header says.", "Export it again.")
         low, high = values.min(), values.max()
-        if not (INT16.min <= low and high <= INT16.max):
+        if not (_INT16.min <= low and high <= _INT16.max):
             problem = f"By RescaleSlope and RescaleIntercept values run from {low:g} to {high:g}: no HU."
             raise InputError(where, problem, "Export the series again.")
         return values
@@ -372,7 +372,7 @@ def _decoded(dataset: pydicom.Dataset, frame: int, where: str, apart: Executor) 
         encoded = get_frame(dataset.PixelData, frame, number_of_frames=frames)
     if _encoded_shape(encoded) != (dataset.Rows, dataset.Columns):
         raise InputError(where, "The compressed pixels have another size than the header says.", AGAIN)
-    if decoder != APART:
+    if decoder != _APART:
         return pixel_array(dataset, index=frame, decoding_plugin=decoder)
     elements = {keyword: dataset.get(keyword) for keyword in DESCRIBING if keyword in dataset}
     return apart.submit(_decode_apart, str(syntax), elements, encoded).result()
@@ -387,7 +387,7 @@ def _decode_apart(syntax: str, elements: dict, encoded: bytes) -> np.ndarray:
         setattr(dataset, keyword, value)
     dataset.PixelData = encapsulate([encoded])
     dataset["PixelData"].VR = "OB"
-    return pixel_array(dataset, index=0, decoding_plugin=APART)
+    return pixel_array(dataset, index=0, decoding_plugin=_APART)
 
 
 def _encoded_shape(encoded: bytes) -> tuple[int, int] | None:

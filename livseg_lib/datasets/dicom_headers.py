@@ -36,7 +36,7 @@ from pydicom.valuerep import VR
 from livseg_lib.datasets.file_trees import FileTree
 from livseg_lib.errors import InputError
 
-MODALITIES = {
+_MODALITY_OF = {
     CTImageStorage: "ct",
     EnhancedCTImageStorage: "ct",
     LegacyConvertedEnhancedCTImageStorage: "ct",
@@ -46,8 +46,8 @@ MODALITIES = {
 }
 """Kinds of object that hold slices of a scan."""
 
-PLACE = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness")
-OF_A_FRAME = (*PLACE, "RescaleSlope", "RescaleIntercept", "RescaleType", "FrameType")
+_PLACE = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness")
+OF_A_FRAME = (*_PLACE, "RescaleSlope", "RescaleIntercept", "RescaleType", "FrameType")
 MACROS = (
     *("PlanePositionSequence", "PlaneOrientationSequence", "PixelMeasuresSequence"),
     *("PixelValueTransformationSequence", "CTImageFrameTypeSequence", "MRImageFrameTypeSequence"),
@@ -64,7 +64,7 @@ WANTED = (
 
 PREAMBLE_BYTES, MAGIC = 128, b"DICM"
 AGAIN = "Export or copy it again, or remove it if it is no slice."
-COLOURS = ("RGB", "YBR_", "PALETTE COLOR")
+_COLOUR_SPACES = ("RGB", "YBR_", "PALETTE COLOR")
 NO_DICOM = "not a DICOM file"
 NEVER_TOO_LARGE_BYTES = 64 * 1024**2
 """Above this, a file may hold at most twice what its voxels take."""
@@ -107,7 +107,7 @@ class SliceHeader:
         return f"{self.name} (frame {self.frame + 1})" if self.frame else self.name
 
 
-def read_slices(tree: FileTree, name: str, where: str) -> list[SliceHeader] | str:
+def slices_of_file(tree: FileTree, name: str, where: str) -> list[SliceHeader] | str:
     """The slices in the file `name`: one, or one a frame; or why it is no part of a scan.
 
     Raises InputError, which knows the series as `series_uid` where that could be read, for a file that should
@@ -252,7 +252,7 @@ def _transfer_syntax(file: _Bounded) -> str | None:
 def _modality(dataset: pydicom.Dataset) -> str | None:
     kind = _kind(dataset)
     named = {"CT": "ct", "MR": "mr"}.get(dataset.get("Modality")) if not kind and "Rows" in dataset else None
-    return MODALITIES.get(kind, named)
+    return _MODALITY_OF.get(kind, named)
 
 
 def _kind(dataset: pydicom.Dataset) -> str:
@@ -266,7 +266,7 @@ def _not_a_slice(dataset: pydicom.Dataset, modality: str | None) -> str | None:
         if kind.name != kind:
             return f"not a CT slice but {kind.name}"
         return None if dataset.preamble else NO_DICOM
-    if str(dataset.get("PhotometricInterpretation")).startswith(COLOURS):
+    if str(dataset.get("PhotometricInterpretation")).startswith(_COLOUR_SPACES):
         return "no HU: its pixels are colours"
     return "a localizer" if "LOCALIZER" in (dataset.get("ImageType") or ()) else None
 
@@ -274,7 +274,7 @@ def _not_a_slice(dataset: pydicom.Dataset, modality: str | None) -> str | None:
 def _series_uid(dataset: pydicom.Dataset, name: str) -> str:
     """The series that the file says it belongs to. Emptied: the files of a folder with the same number."""
     key = [str(PurePosixPath(name).parent)]
-    key += [str(dataset.get(keyword)) for keyword in ("SeriesNumber", "Rows", "Columns", *PLACE[1:])]
+    key += [str(dataset.get(keyword)) for keyword in ("SeriesNumber", "Rows", "Columns", *_PLACE[1:])]
     return digits_only(dataset.get("SeriesInstanceUID"), "\0".join(key))
 
 

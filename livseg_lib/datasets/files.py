@@ -1,11 +1,7 @@
-"""Which files are scans and which labels, and what the numbers in labels mean.
+"""Which files are scans and which labels, told by their names, and what the values of labels mean.
 
-Finding files below a folder, and telling them by their names.
-
-Which values in a label file mean liver and which tumour, where they are not 1 and 2.
-
-A file labels.json beside the scans says so: {"liver": [5, 7], "tumor": 7}. A tumour is liver too, whether
-it is named there or not; every other value is background.
+Where these are not 1 and 2, a file labels.json beside the scans says so: {"liver": [5, 7], "tumor": 7}. A
+tumour is liver too, whether it is named there or not; every other value is background.
 """
 
 from __future__ import annotations
@@ -25,11 +21,12 @@ import numpy as np
 from scipy import ndimage
 
 from livseg_lib.datasets.case import Case, Note
-from livseg_lib.datasets.findings import shared_faces, wider
 from livseg_lib.errors import InputError
 from livseg_lib.labels import LIVER, STRUCTURES, TUMOR
 from livseg_lib.volumes import Volume, load_segmentation, load_volume, read_label_array
 
+LABELS_JSON = "labels.json"
+"""The file that says what the values of labels mean."""
 NIFTI_SUFFIX = r"\.nii(?:\.gz)?"
 DATA_SUFFIXES = {
     **dict.fromkeys((".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"), "picture"),
@@ -204,9 +201,6 @@ def natural_key(name: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
-FILE = "labels.json"
-
-
 @dataclass(frozen=True)
 class LabelMap:
     """Values of a file, and where it was read that they mean this."""
@@ -227,7 +221,7 @@ class LabelMap:
 
 def find_label_map(folder: Path) -> LabelMap | None:
     """What `folder`/labels.json says; None where there is none. Raises InputError where it cannot be used."""
-    path = folder / FILE
+    path = folder / LABELS_JSON
     if not path.is_file():
         return None
     try:
@@ -252,7 +246,7 @@ def scan_and_labels(
     return Case(
         case_id=case_id,
         patient=patient,
-        files=(scan, *label_files(truth, label_map)),
+        files=(scan, *files_of_labels(truth, label_map)),
         read_volume=partial(load_volume, scan),
         read_labels=label_reader(truth, label_map),
         notes=notes + more,
@@ -267,7 +261,7 @@ def label_reader(path: Path | None, label_map: LabelMap | None) -> Callable[[Vol
     return partial(load_mapped, path, label_map) if label_map else partial(load_segmentation, path)
 
 
-def label_files(path: Path | None, label_map: LabelMap | None) -> tuple[Path, ...]:
+def files_of_labels(path: Path | None, label_map: LabelMap | None) -> tuple[Path, ...]:
     """For `Case.files`: what labels are read from, the file with the voxels last."""
     if path is None:
         return ()
@@ -297,10 +291,30 @@ def lost_labels(path: Path, label_map: LabelMap, like: Volume) -> list[Note]:
             called = f"Label {value}" + (f" ({names[value]})" if value in names else "")
             message = (
                 f"{called}, {int(mine.sum()):,} voxels, lies within the liver and was taken for background. "
-                f"Say in {FILE} whether it is liver or tumour."
+                f"Say in {LABELS_JSON} whether it is liver or tumour."
             )
             notes.append(Note(path, "label-lost-in-liver", message))
     return notes
+
+
+def shared_faces(one: np.ndarray, other: np.ndarray, axes: tuple[int, ...] = (0, 1, 2)) -> int:
+    """Number of voxel faces, across `axes`, that have one mask before them and the other behind."""
+    faces = 0
+    for axis in axes:
+        first, second = np.moveaxis(one, axis, 0), np.moveaxis(other, axis, 0)
+        faces += np.count_nonzero(first[:-1] & second[1:]) + np.count_nonzero(second[:-1] & first[1:])
+    return faces
+
+
+def bounding_box(mask: np.ndarray) -> tuple[slice, ...]:
+    """Slices around everything that is not 0; the whole array where nothing is."""
+    box = ndimage.find_objects((mask != 0).astype(np.uint8))
+    return box[0] if box else (slice(None),) * mask.ndim
+
+
+def wider(box: tuple[slice, ...]) -> tuple[slice, ...]:
+    """`box` and one voxel more on every side."""
+    return tuple(slice(max(part.start - 1, 0), part.stop + 1) for part in box)
 
 
 def _values(given: int | list[int]) -> tuple[int, ...]:

@@ -17,8 +17,7 @@ import numpy as np
 
 from livseg_lib.datasets.case import Case, Dataset, Note
 from livseg_lib.datasets.files import find_label_map, natural_key, printable, regular_files
-from livseg_lib.datasets.mask_levels import MaskLevels, decide_levels
-from livseg_lib.datasets.pictures import read_grey, read_picture
+from livseg_lib.datasets.pictures import MaskLevels, decide_levels, read_picture
 from livseg_lib.errors import InputError
 from livseg_lib.volumes import Volume
 
@@ -27,7 +26,7 @@ LOOKS_FOR = (
     "images and masks"
 )
 SUFFIXES = (".png", ".jpg", ".jpeg")
-VOLUME = re.compile(r"volume-(\d+)_slice_(\d+)", re.IGNORECASE)
+_VOLUME = re.compile(r"volume-(\d+)_slice_(\d+)", re.IGNORECASE)
 MASKS, PICTURES = r"masks?|labels?|seg(?:mentation)?s?|gt|ground_?truths?", r"images?|imgs?|slices?|pictures?"
 MASK_WORD = re.compile(rf"(?:^|[ _.-])(?:{MASKS})(?=$|[ _.-])", re.IGNORECASE)
 PICTURE_WORD = re.compile(rf"(?:^|[ _.-])(?:{PICTURES})(?=$|[ _.-])", re.IGNORECASE)
@@ -44,7 +43,7 @@ Slices = dict[str, dict[int, list[Path]]]
 def recognises(folder: Path) -> bool:
     """Whether a picture below `folder` is named like a slice of a volume, or has a mask of its name."""
     pictures, masks = _by_case(folder)
-    named = any(VOLUME.fullmatch(path.stem) for path in _paths(pictures))
+    named = any(_VOLUME.fullmatch(path.stem) for path in _paths(pictures))
     return named or any(masks[name].keys() & pictures.get(name, {}).keys() for name in masks)
 
 
@@ -89,7 +88,7 @@ def _by_case(folder: Path) -> tuple[Slices, Slices]:
 
 
 def _case_and_slice(stem: str, parents: Iterable[str]) -> tuple[str, int]:
-    if named := VOLUME.fullmatch(stem):
+    if named := _VOLUME.fullmatch(stem):
         return f"volume-{int(named[1])}", int(named[2])
     whose = [part for part in parents if not NO_PATIENT.fullmatch(part)]
     name, number = re.fullmatch(r"(.*?)[ _.-]*(\d{1,9})?", PICTURE_WORD.sub("", stem)).groups()
@@ -153,7 +152,7 @@ def _inspect(picture_files: tuple[Path, ...], mask_files: tuple[Path, ...], volu
 
 def _read_volume(files: tuple[Path, ...]) -> Volume:
     """Grey levels 0-255, not HU, as int16 (D, H, W); nothing is known of the spacing."""
-    slices = [read_grey(path) for path in files]
+    slices = [read_picture(path).grey for path in files]
     for path, picture in zip(files, slices, strict=True):
         _require_shape(path, picture, slices[0].shape, f"the first slice of its volume, {files[0].name},")
     return Volume(np.stack(slices).astype(np.int16), spacing_mm=(np.nan, np.nan, np.nan))

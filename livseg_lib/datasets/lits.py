@@ -11,18 +11,18 @@ from livseg_lib.datasets.case import Dataset
 from livseg_lib.datasets.files import NIFTI_SUFFIX, files_by_number, find_label_map, scan_and_labels
 
 LOOKS_FOR = "volume-N.nii or .nii.gz, with segmentation-N.nii or .nii.gz"
-VOLUME = r"volume-(\d+)" + NIFTI_SUFFIX
-SEGMENTATION = r"segmentation-(\d+)" + NIFTI_SUFFIX
+_VOLUME = r"volume-(\d+)" + NIFTI_SUFFIX
+_SEGMENTATION = r"segmentation-(\d+)" + NIFTI_SUFFIX
 
 
 def recognises(folder: Path) -> bool:
     """Whether any file below `folder` is named like a volume of LiTS."""
-    return bool(files_by_number(folder, VOLUME))
+    return bool(files_by_number(folder, _VOLUME))
 
 
 def find(folder: Path) -> Dataset:
     """One case a volume number. The challenge's own test volumes (test-volume-N) are not part of it."""
-    volumes, segmentations = files_by_number(folder, VOLUME), files_by_number(folder, SEGMENTATION)
+    volumes, segmentations = files_by_number(folder, _VOLUME), files_by_number(folder, _SEGMENTATION)
     label_map = find_label_map(folder)
     cases = [
         scan_and_labels(f"volume-{n}", str(n), copies, segmentations.get((n,)), label_map)

@@ -15,7 +15,6 @@ import numpy as np
 
 from livseg_lib.datasets.case import Dataset, Note
 from livseg_lib.datasets.files import (
-    FILE,
     LabelMap,
     find_label_map,
     nifti_files,
@@ -27,7 +26,7 @@ from livseg_lib.errors import InputError
 from livseg_lib.labels import BACKGROUND, LIVER, TUMOR
 
 LOOKS_FOR = "imagesTr/*.nii.gz, with labelsTr/*.nii.gz and perhaps dataset.json"
-CHANNEL = re.compile(r"(.+)_(\d{4})")
+_CHANNEL = re.compile(r"(.+)_(\d{4})")
 TUMOR_WORDS = (
     r"cancer|tumou?r|lesion|metasta|nodul|carcinom|neoplas|malignan|hepatoma|blastom|\bmass|\bgtv"
     r"|\bhcc|\bicc\b|\bcrlm"
@@ -38,7 +37,7 @@ VESSEL_WORDS = r"vessel|vein|arter|aorta|cava|portal|duct"
 """What of the liver has a name of its own, and is not the liver."""
 NO_ORGAN = VESSEL_WORDS + r"|background|ignore|cyst|necro|ablat"
 """What has no tumours of its own."""
-USUAL = {"liver": (LIVER,), "tumor": (TUMOR,)}
+_USUAL = {"liver": (LIVER,), "tumor": (TUMOR,)}
 
 
 def recognises(folder: Path) -> bool:
@@ -50,9 +49,8 @@ def find(folder: Path) -> Dataset:
     """One case a file in imagesTr. Raises InputError where dataset.json names no liver."""
     root = _root(folder)
     if root is None:
-        raise InputError(
-            folder, "There are no NIfTI files in a folder imagesTr.", "Give the folder that holds it."
-        )
+        problem = "There are no NIfTI files in a folder imagesTr."
+        raise InputError(folder, problem, "Give the folder that holds it.")
     label_map = find_label_map(root) or _named_labels(root / "dataset.json")
     labels = nifti_files(root / "labelsTr")
     images = _first_channels(nifti_files(root / "imagesTr"), labels)
@@ -79,7 +77,7 @@ def _first_channels(images: dict[str, list[Path]], labels: dict[str, list[Path]]
     first = {name.removesuffix("_0000") for name in images if name.endswith("_0000")}
     cases = {}
     for name, copies in images.items():
-        channel = CHANNEL.fullmatch(name)
+        channel = _CHANNEL.fullmatch(name)
         if name in labels or not channel or channel[1] not in first or channel[1] in images:
             cases[name] = copies
         elif channel[2] == "0000":
@@ -96,7 +94,9 @@ def _decision(label_map: LabelMap | None) -> tuple[Note, ...]:
         taken[int(label_map(np.array([label]))[0])].append(f"{label} ({name})")
     words = zip(("liver", "tumour", "background"), taken.values(), strict=True)
     said = "; ".join(f"{', '.join(labels)} as {word}" for word, labels in words if labels)
-    message = f"Its labels are read by their names: {said}. If that is wrong, say so in {FILE} beside it."
+    message = (
+        f"Its labels are read by their names: {said}. If that is wrong, say so in labels.json beside it."
+    )
     return (Note(label_map.source, "label-names", message),)
 
 
@@ -116,10 +116,9 @@ def _named_labels(path: Path) -> LabelMap | None:
     found = {"liver": tuple(sorted(liver)), "tumor": tuple(sorted(own))}
     if not found["liver"]:
         listed = ", ".join(f"{label} {name}" for label, name in sorted(names.items()))
-        raise InputError(
-            path, f"No label is called liver: {listed}.", f"Say in {FILE} beside it which label is the liver."
-        )
-    usual = found == USUAL and set(names) <= {LIVER, TUMOR}
+        remedy = "Say in labels.json beside it which label is the liver."
+        raise InputError(path, f"No label is called liver: {listed}.", remedy)
+    usual = found == _USUAL and set(names) <= {LIVER, TUMOR}
     return None if usual else LabelMap(**found, source=path, names=tuple(sorted(names.items())))
 
 
@@ -137,9 +136,7 @@ def _label_names(path: Path) -> dict[int, str]:
                     raise ValueError(f"{label} is no whole number")
                 names[int(label)].append(str(name).lower().replace("_", " "))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise InputError(
-            path,
-            f"The file holds no readable list of labels ({type(error).__name__}).",
-            'Write for example {"labels": {"background": 0, "liver": 1, "tumor": 2}}.',
-        ) from error
+        problem = f"The file holds no readable list of labels ({type(error).__name__})."
+        remedy = 'Write for example {"labels": {"background": 0, "liver": 1, "tumor": 2}}.'
+        raise InputError(path, problem, remedy) from error
     return {label: ", ".join(words) for label, words in names.items() if label}

@@ -15,8 +15,8 @@ from pathlib import Path
 from livseg_lib.datasets.case import Case, Dataset, Note
 from livseg_lib.datasets.files import (
     LabelMap,
+    files_of_labels,
     find_label_map,
-    label_files,
     label_reader,
     natural_key,
     nifti_stem,
@@ -28,10 +28,10 @@ from livseg_lib.labels import TUMOR
 from livseg_lib.volumes import label_values, load_volume
 
 LOOKS_FOR = "a .nii or .nii.gz file, a folder of them, or a folder a patient"
-LABEL_WORDS = frozenset(
+_LABEL_WORDS = frozenset(
     ("seg", "segs", "segmentation", "segmentations", "label", "labels", "mask", "masks", "gt", "truth")
 )
-SCAN_WORDS = frozenset(("ct", "mr", "mri", "scan", "volume", "vol", "image", "img", "orig", "0000"))
+_SCAN_WORDS = frozenset(("ct", "mr", "mri", "scan", "volume", "vol", "image", "img", "orig", "0000"))
 MOST_SCANS_OF_A_PATIENT = 3
 """Folders that hold more on average are batches, not patients."""
 
@@ -51,8 +51,9 @@ class _File:
     def words(self) -> tuple[str, ...]:
         """Of the name, without those that every scan or label map may bear."""
         words = re.split(r"[-_. ]+", self.stem.lower())
-        numbered = (str(int(word)) if word.isdecimal() and word not in SCAN_WORDS else word for word in words)
-        return tuple(word for word in numbered if word not in LABEL_WORDS | SCAN_WORDS)
+        telling = (word for word in words if word not in _SCAN_WORDS)
+        numbered = (str(int(word)) if word.isdecimal() else word for word in telling)
+        return tuple(word for word in numbered if word not in _LABEL_WORDS)
 
 
 def recognises(source: Path) -> bool:
@@ -89,7 +90,7 @@ def _files(source: Path) -> list[_File]:
 
 
 def _looked_into(file: _File) -> _File:
-    says = not LABEL_WORDS.isdisjoint(re.split(r"[-_. ]+", file.stem.lower()))
+    says = not _LABEL_WORDS.isdisjoint(re.split(r"[-_. ]+", file.stem.lower()))
     try:
         return replace(file, labels=label_values(file.path), says_labels=says)
     except Exception:  # one odd file ends nothing; it is named when it is read
@@ -125,7 +126,7 @@ def _with_labels(
         return replace(case, notes=(*case.notes, Note(own.path, "label-values", message)))
     return replace(
         case,
-        files=(*case.files, *label_files(own.path, label_map)),
+        files=(*case.files, *files_of_labels(own.path, label_map)),
         read_labels=label_reader(own.path, label_map),
         notes=(*case.notes, *own.notes),
     )

@@ -21,7 +21,7 @@ LARGEST_TILT_DEGREES = 1.0
 """Between the way from slice to slice and the normal of the slices; more is gantry tilt."""
 FEWEST_ROUNDED = 3
 """Steps of each of two lengths that make rounding more likely than a lost slice."""
-LISTED = 3
+_LISTED = 3
 """Places named in a message."""
 
 
@@ -76,8 +76,8 @@ def order_slices(slices: Sequence[SliceHeader], source: object) -> list[SliceHea
         raise _uneven(ordered, heights, odd, source)
     lost = int(counts.sum()) - len(counts)
     usual = _usual_mm(heights, relative)
-    places = [heights[k] + usual * n for k in odd[: LISTED + 1] for n in range(1, counts[k])]
-    listed = ", ".join(f"{place:.1f}" for place in places[:LISTED]) + (", ..." if lost > LISTED else "")
+    places = [heights[k] + usual * n for k in odd[: _LISTED + 1] for n in range(1, counts[k])]
+    listed = ", ".join(f"{place:.1f}" for place in places[:_LISTED]) + (", ..." if lost > _LISTED else "")
     problem = f"{lost} of {len(ordered) + lost} slices are missing, at {listed} mm."
     raise InputError(source, problem, "Export or copy the whole series again.", code="missing-slices")
 
@@ -138,7 +138,7 @@ def _step_mm(ordered: Sequence[SliceHeader], source: object) -> np.ndarray:
         return step / length_mm * rounded
     if _jitter(ordered)[1] > UNEVEN_STEPS:
         heights = np.array([_height(one, ordered[0]) for one in ordered])
-        odd = np.argsort(-np.abs(np.diff(heights) - length_mm), kind="stable")[:LISTED]
+        odd = np.argsort(-np.abs(np.diff(heights) - length_mm), kind="stable")[:_LISTED]
         raise _uneven(ordered, heights, np.sort(odd), source)
     return step
 
@@ -179,8 +179,8 @@ def _jitter(ordered: Sequence[SliceHeader]) -> tuple[float, float]:
 def _uneven(ordered: Sequence[SliceHeader], heights: np.ndarray, odd: np.ndarray, source: object):
     pairs = list(pairwise(ordered))
     places = "; ".join(
-        f"{heights[k + 1] - heights[k]:.4g} mm between {pairs[k][0]} and {pairs[k][1]}" for k in odd[:LISTED]
-    ) + ("; ..." if len(odd) > LISTED else "")
+        f"{heights[k + 1] - heights[k]:.4g} mm between {pairs[k][0]} and {pairs[k][1]}" for k in odd[:_LISTED]
+    ) + ("; ..." if len(odd) > _LISTED else "")
     usual = _usual_mm(heights, gaps(heights))
     problem = f"The slices are not evenly spaced: {usual:.4g} mm apart, but {places}."
     return InputError(source, problem, "Reconstruct or resample them evenly, or remove what is of another.")

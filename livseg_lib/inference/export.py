@@ -33,7 +33,7 @@ from livseg_lib.inference.predict import stream_blocks
 from livseg_lib.postprocessing.superpixels import candidate_patches, find_candidates
 from livseg_lib.preprocessing.geometry import working_grid
 from livseg_lib.preprocessing.recipe import prepare_labels, prepare_slices, with_masks
-from livseg_lib.quiet_tensorflow import silent_stderr
+from livseg_lib.processes import silent_stderr
 from livseg_lib.sampling.blocks import cover_blocks
 from livseg_lib.systems import StepPlan
 from livseg_lib.training.model_folder import (

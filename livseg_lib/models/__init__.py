@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import livseg_lib.quiet_tensorflow  # noqa: F401 (before Keras imports it)
-
-# isort: split
-
 from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
 
-import keras
-
 from livseg_lib.errors import InputError
+from livseg_lib.processes import import_tensorflow_quietly
 from livseg_lib.systems import SYSTEMS
+
+import_tensorflow_quietly()
+import keras  # noqa: E402 (after TensorFlow)
 
 Build = Callable[..., keras.Model]
 """A function of (input_shape, num_classes, **options)."""

@@ -1,3 +1,5 @@
 """Whole trainings by name, and the studies that compare them: what the notebooks past 05 are made of."""
 
-import livseg_lib.quiet_tensorflow  # noqa: F401 (before Keras imports it)
+from livseg_lib.processes import import_tensorflow_quietly
+
+import_tensorflow_quietly()

@@ -14,7 +14,8 @@ from matplotlib.patches import Patch
 from tqdm import tqdm
 
 from livseg_lib.datasets.case import Case
-from livseg_lib.datasets.phantom import Organ, is_phantom, painted_lesions, remake_organs
+from livseg_lib.datasets.phantom.body import Organ
+from livseg_lib.datasets.phantom.writing import is_phantom, painted_lesions, remake_organs
 from livseg_lib.evaluation.error_causes import BRIGHT_TEXTURE, LOW_CONTRAST, add_causes
 from livseg_lib.evaluation.errors import (
     FALSE_NEGATIVE,

@@ -1,3 +1,5 @@
 """Losses, metrics, resumable fit, and the folder that a trained model lives in."""
 
-import livseg_lib.quiet_tensorflow  # noqa: F401 (before Keras imports it)
+from livseg_lib.processes import import_tensorflow_quietly
+
+import_tensorflow_quietly()

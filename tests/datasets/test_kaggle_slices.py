@@ -15,7 +15,7 @@ from PIL import Image
 from livseg_lib.datasets import kaggle_slices
 from livseg_lib.datasets.catalogue import find_cases
 from livseg_lib.datasets.check import check_dataset
-from livseg_lib.datasets.pictures import read_grey, read_picture
+from livseg_lib.datasets.pictures import read_picture
 from livseg_lib.errors import InputError
 from livseg_lib.preprocessing.extraction import extraction_request
 from livseg_lib.preprocessing.recipe import Recipe
@@ -194,16 +194,16 @@ def test_unreadable_picture_is_named(tmp_path, suffix, damage):
     )
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(InputError, match=path.name):
-        read_grey(path)
+        read_picture(path)
 
 
 def test_sixteen_bit_and_giant_pictures_are_refused(tmp_path):
     Image.fromarray(np.zeros((8, 8), np.uint16)).save(tmp_path / "deep.png")
     with pytest.raises(InputError, match="8-bit"):
-        read_grey(tmp_path / "deep.png")
+        read_picture(tmp_path / "deep.png")
     Image.new("1", (8192, 8192)).save(tmp_path / "giant.png")
     with pytest.raises(InputError, match="8192 x 8192"):
-        read_grey(tmp_path / "giant.png")
+        read_picture(tmp_path / "giant.png")
 
 
 def png_that_claims(width: int, height: int) -> bytes:
@@ -235,18 +235,18 @@ def test_one_changed_bit_of_a_png_is_told(tmp_path):
     for place in range(60, len(whole) - 20, 97):
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
         with pytest.raises(InputError, match=r"noise\.png"):
-            read_grey(path)
+            read_picture(path)
 
 
 def test_animations_and_other_formats_are_refused(tmp_path):
     frames = [Image.fromarray(np.full((9, 9), level, np.uint8)) for level in (0, 90)]
     frames[0].save(tmp_path / "moves.png", save_all=True, append_images=frames[1:])
     with pytest.raises(InputError, match="2 pictures"):
-        read_grey(tmp_path / "moves.png")
+        read_picture(tmp_path / "moves.png")
     for kind in ("GIF", "TIFF", "BMP", "EPS"):
         frames[0].save(tmp_path / "other.png", kind)
         with pytest.raises(InputError, match="as PNG or JPEG"):
-            read_grey(tmp_path / "other.png")
+            read_picture(tmp_path / "other.png")
 
 
 def test_sixteen_bits_a_colour_are_refused(tmp_path):
@@ -276,7 +276,7 @@ def test_pictures_and_masks_lie_as_a_viewer_shows_them(tmp_path, orientation, su
 def test_colour_of_equal_channels_is_grey(tmp_path):
     grey = np.arange(256, dtype=np.uint8).reshape(16, 16)
     Image.fromarray(np.dstack([grey] * 3)).save(tmp_path / "colour.png")
-    np.testing.assert_array_equal(read_grey(tmp_path / "colour.png"), grey)
+    np.testing.assert_array_equal(read_picture(tmp_path / "colour.png").grey, grey)
 
 
 def test_stretching_is_undone_slice_by_slice(tmp_path):

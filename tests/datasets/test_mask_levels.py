@@ -13,8 +13,7 @@ from layouts import stretched
 from PIL import Image
 
 from livseg_lib.datasets.files import LabelMap
-from livseg_lib.datasets.mask_levels import MaskLevels, decide_levels
-from livseg_lib.datasets.pictures import Picture, read_picture
+from livseg_lib.datasets.pictures import MaskLevels, Picture, decide_levels, read_picture
 from livseg_lib.errors import InputError
 from livseg_lib.labels import slice_class
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from livseg_lib.datasets.phantom import Lesion, Organ, make_phantom_follow_up, make_phantom_patient
+from livseg_lib.datasets.phantom.body import Organ
+from livseg_lib.datasets.phantom.lesions import Lesion
+from livseg_lib.datasets.phantom.patient import make_phantom_follow_up, make_phantom_patient
 from livseg_lib.errors import InputError
 
 SEED, INDEX, SITE = 2026, 8, "tiny"

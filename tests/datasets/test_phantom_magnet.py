@@ -11,9 +11,10 @@ import pytest
 
 from livseg_lib.datasets.catalogue import find_cases
 from livseg_lib.datasets.check import check_dataset
-from livseg_lib.datasets.phantom import Organ, make_phantom_patient, write_phantom
-from livseg_lib.datasets.phantom.body import CODE
+from livseg_lib.datasets.phantom.body import CODE, Organ
+from livseg_lib.datasets.phantom.patient import make_phantom_patient
 from livseg_lib.datasets.phantom.scanner import mean_signal
+from livseg_lib.datasets.phantom.writing import write_phantom
 from livseg_lib.preprocessing.recipe import Recipe, prepare_slices
 from livseg_lib.preprocessing.windows import choose_windows
 from livseg_lib.volumes import Volume

@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from livseg_lib.datasets.phantom import PHASES, SITES, Organ, make_phantom_patient
 from livseg_lib.datasets.phantom.anatomy import Anatomy, Grid
-from livseg_lib.datasets.phantom.body import CODE, TISSUES, labels_of_organs
+from livseg_lib.datasets.phantom.body import CODE, PHASES, TISSUES, Organ, labels_of_organs
 from livseg_lib.datasets.phantom.lesions import Lesion, draw_lesions, paint_lesions
-from livseg_lib.datasets.phantom.patient import WITHOUT_TUMOR, _spread
-from livseg_lib.datasets.phantom.scanner import site_of
+from livseg_lib.datasets.phantom.patient import WITHOUT_TUMOR, _spread, make_phantom_patient
+from livseg_lib.datasets.phantom.scanner import SITES, site_of
 from livseg_lib.errors import InputError
 
 SEED = 2026

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from livseg_lib.datasets.phantom import Organ, make_phantom_patient
-from livseg_lib.datasets.phantom.body import MEASURED
+from livseg_lib.datasets.phantom.body import MEASURED, Organ
+from livseg_lib.datasets.phantom.patient import make_phantom_patient
 
 SEED = 2026
 INDICES = (3, 4, 7, 8, 9)

@@ -7,16 +7,9 @@ import json
 import pytest
 
 from livseg_lib.datasets.catalogue import find_cases
-from livseg_lib.datasets.phantom import (
-    Organ,
-    is_phantom,
-    make_phantom_organs,
-    make_phantom_patient,
-    painted_lesions,
-    remake_organs,
-    write_phantom,
-)
-from livseg_lib.datasets.phantom.body import labels_of_organs
+from livseg_lib.datasets.phantom.body import Organ, labels_of_organs
+from livseg_lib.datasets.phantom.patient import make_phantom_organs, make_phantom_patient
+from livseg_lib.datasets.phantom.writing import is_phantom, painted_lesions, remake_organs, write_phantom
 from livseg_lib.errors import InputError
 
 

@@ -12,8 +12,10 @@ import pytest
 from isal import igzip
 
 from livseg_lib import files as atomic
-from livseg_lib.datasets.phantom import PhantomPatient, lesions, make_phantom_patient, write_phantom, writing
+from livseg_lib.datasets.phantom import lesions, writing
+from livseg_lib.datasets.phantom.patient import PhantomPatient, make_phantom_patient
 from livseg_lib.datasets.phantom.scanner import SITES
+from livseg_lib.datasets.phantom.writing import write_phantom
 from livseg_lib.errors import InputError
 from livseg_lib.volumes import load_segmentation, load_volume
 

@@ -10,7 +10,7 @@ import pytest
 
 from livseg_lib.datasets.case import Case
 from livseg_lib.datasets.catalogue import find_cases
-from livseg_lib.datasets.phantom import write_phantom
+from livseg_lib.datasets.phantom.writing import write_phantom
 from livseg_lib.evaluation.errors import TrueCase, find_errors
 from livseg_lib.preprocessing.recipe import Recipe
 from livseg_lib.runs import RunFolders

@@ -1,13 +1,4 @@
-"""All organs of the phantom, laid into its body.
-
-The trunk: skin, fat, muscle, bones, lungs, heart and the great vessels.
-
-The organs of the belly other than the liver.
-
-One patient's tissues on a voxel grid: fields on a coarse grid, painted at full resolution.
-
-The vessels inside the liver: trees of tubes from the porta and from the vena cava.
-"""
+"""All organs of the phantom, painted on a voxel grid: fields on a coarse one, tissues at full resolution."""
 
 from __future__ import annotations
 
@@ -18,6 +9,7 @@ import cv2
 import numpy as np
 
 from livseg_lib.datasets.phantom.body import (
+    BODY_REACH_MM,
     CODE,
     GALLBLADDER_RADII,
     HEPATIC_CONFLUENCE,
@@ -25,7 +17,6 @@ from livseg_lib.datasets.phantom.body import (
     KIDNEYS,
     PORTA,
     PORTAL_TRUNK,
-    REACH_MM,
     VENA_CAVA,
     VENA_CAVA_RADII,
     Body,
@@ -307,7 +298,7 @@ def paint_anatomy(rng: np.random.Generator, body: Body, liver: LiverShape, grid:
     axes = grid.axes(grid.coarsening)
     at = body.coordinates(*axes)
     walls, ripple = shell(body, at), body.ripple(*axes)
-    grain = SmoothNoise.draw(rng, GRAIN_PITCH_MM, REACH_MM)(*axes)
+    grain = SmoothNoise.draw(rng, GRAIN_PITCH_MM, BODY_REACH_MM)(*axes)
     hepatic = liver_field(body, walls, at, ripple, liver)
 
     def parts() -> Iterator[tuple[str, np.ndarray]]:

@@ -1,16 +1,8 @@
-"""The body's outline, its liver and the tissues that it is made of.
+"""A body of the phantom: its outline and liver, and the tissues that it is made of.
 
-The plan of one body: its size, its chest and belly cavity, its diaphragm, and how it is bent.
-
-Reference frame in mm: x to the patient's left, y to the back, z to the head; the middle of the
-cavity at the height of the porta hepatis is near 0.
-
-The liver: what the cavity, the diaphragm and its neighbours leave, up to a wanted volume.
-
-What a voxel of the phantom is made of, and how bright that is.
-
-A *tissue* decides about HU (bone marrow, stomach gas); an *organ* is what anatomy calls it (bone,
-stomach). The labels of the data set follow from the organ.
+Places are in mm: x to the patient's left, y to the back, z to the head; the middle of the cavity at the
+height of the porta hepatis is near 0. A *tissue* decides about HU (bone marrow, stomach gas); an *organ* is
+what anatomy calls it (bone, stomach). The labels of the data set follow from the organ.
 """
 
 from __future__ import annotations
@@ -32,7 +24,7 @@ from livseg_lib.datasets.phantom.fields import (
 from livseg_lib.labels import BACKGROUND, LIVER, TUMOR
 
 WARP_PITCH_MM, WARP_SD_MM, WARP_LIMIT_MM = 75, 3.5, 9
-REACH_MM = 260
+BODY_REACH_MM = 260
 """Random fields of the body are defined this far from its middle."""
 
 CAVITY_BACK_Y, BACK_Y = 79, 112
@@ -65,8 +57,8 @@ class Body:
             fat_mm=float(np.clip(rng.lognormal(np.log(12), 0.5), 4, 26)),
             dome_mm=rng.uniform(68, 84),
             tilt_rad=rng.normal(0, 0.03),
-            warp=tuple(SmoothNoise.draw(rng, WARP_PITCH_MM, REACH_MM) for _ in range(3)),
-            ripple=SmoothNoise.draw(rng, 24, REACH_MM),
+            warp=tuple(SmoothNoise.draw(rng, WARP_PITCH_MM, BODY_REACH_MM) for _ in range(3)),
+            ripple=SmoothNoise.draw(rng, 24, BODY_REACH_MM),
         )
 
     @property
@@ -374,7 +366,7 @@ CODE = {name: code for code, name in enumerate(TISSUES)}
 """Tissue name to code in the order of TISSUES."""
 
 ORGAN_OF_TISSUE = np.array([organ for organ, _, _ in TISSUES.values()], np.uint8)
-TEXTURE_SD_HU = np.array([sd for _, _, sd in TISSUES.values()], np.float32)
+TISSUE_TEXTURE_SD_HU = np.array([sd for _, _, sd in TISSUES.values()], np.float32)
 
 LIVER_ORGANS = (Organ.LIVER, Organ.LIVER_VESSEL, Organ.CYST)
 """What is labelled liver; the tumour has its own label."""

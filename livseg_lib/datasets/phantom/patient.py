@@ -1,11 +1,7 @@
-"""A patient of the phantom, once and again later.
+"""A phantom patient, made of two numbers, and the same one scanned again: tumours grown, shrunk, gone or new.
 
-One phantom patient, from two numbers.
-
-A phantom patient scanned again: the same body on the same scanner, its tumours grown, shrunk, gone or new.
-
-The first scan is the one of `make_phantom_patient`, to the last bit; what is planted here is the truth that
-a follow-up has to find.
+The first scan stays as it was to the last bit; what is planted in the second is the truth that a follow-up
+has to find.
 """
 
 from __future__ import annotations
@@ -43,14 +39,14 @@ WITHOUT_TUMOR, WITH_CYST = 0.22, 0.4
 PHASE_SHARES = (0.15, 0.25, 0.60)
 """Of PHASES; LiTS is mostly portal venous."""
 
-MARGIN_MM = ((14, 30), (10, 22))
+_MARGIN_MM = ((14, 30), (10, 22))
 """Of the scan below and above the liver."""
 
 
 SCANNERS = {"ct": scan, "mr": scan_mr}
 """By `Site.modality`."""
 
-SPREAD = 9
+_SPREAD = 9
 """A stream of random numbers that belongs to no patient."""
 
 
@@ -148,7 +144,7 @@ def paint_patient(
 
 def _spread(seed: int, index: int, prime: int) -> float:
     """0..1, evenly spread over consecutive patients, so that even a small set has every kind."""
-    start = np.random.default_rng([seed, prime, SPREAD]).random()
+    start = np.random.default_rng([seed, prime, _SPREAD]).random()
     return float((start + index * np.sqrt(prime)) % 1)
 
 
@@ -157,7 +153,7 @@ def _grid(rng: np.random.Generator, body: Body, site: Site, heights: tuple[float
     view_mm = body.outer_width_mm * rng.uniform(1.0, 1.07)
     pixel_mm = round(float(np.clip(view_mm / site.matrix, *site.pixel_mm)), 3)
     slice_mm = round(rng.uniform(*site.slice_mm) * 4) / 4
-    (below, above) = (rng.uniform(*limits) for limits in MARGIN_MM)
+    (below, above) = (rng.uniform(*limits) for limits in _MARGIN_MM)
     z_mm = np.arange(heights[0] - below, heights[1] + above + slice_mm, slice_mm)
     middle_y = sum(body.front_and_back_y(body.fat_mm)) / 2
     return Grid(site.matrix, pixel_mm, z_mm, (rng.normal(0, 4) - middle_y, rng.normal(0, 4)))

@@ -1,13 +1,6 @@
-"""The machines that see the phantom: CT of several sites, MR.
+"""What a scanner makes of a body: CT of several sites, and T1-weighted MR.
 
-The hospitals of the phantom: each scans, reconstructs and stores in its own way.
-
-From tissues to HU: brightness, texture, blur and correlated noise.
-
-From tissues to a T1-weighted MR scan: contrast, a field that is not even, Rician noise, any scale.
-
-The same bodies as in CT, seen by another machine. Lesions keep their sign: what is darker than the liver in
-CT is darker here.
+Lesions keep their sign: what is darker than the liver in CT is darker in MR.
 """
 
 from __future__ import annotations
@@ -19,7 +12,7 @@ import cv2
 import numpy as np
 
 from livseg_lib.datasets.phantom.anatomy import Anatomy, Grid
-from livseg_lib.datasets.phantom.body import CODE, REACH_MM, TEXTURE_SD_HU, TISSUES, mean_hu
+from livseg_lib.datasets.phantom.body import BODY_REACH_MM, CODE, TISSUE_TEXTURE_SD_HU, TISSUES, mean_hu
 from livseg_lib.datasets.phantom.fields import SmoothNoise
 
 
@@ -45,7 +38,7 @@ class Site:
     orientation: str
     """Axis codes of the stored file, as nibabel names them."""
     modality: str = "ct"
-    """"ct" or "mr"; a magnet has noise of its own (`magnet.NOISE`)."""
+    """"ct" or "mr"; a magnet has noise of its own (`_MR_NOISE`)."""
     stores_organs: bool = False
     """Whether its label files hold codes of `Organ`, with a labels.json, instead of 0/1/2."""
 
@@ -111,7 +104,7 @@ def clean_slices(
 ) -> Iterator[np.ndarray]:
     """Blurred slices without noise, float32; `hu` and `added` may be any brightness."""
     sigma = site.kernel_mm / grid.pixel_mm
-    brightness, texture_sd = _table(hu), _table(TEXTURE_SD_HU)
+    brightness, texture_sd = _table(hu), _table(TISSUE_TEXTURE_SD_HU)
     for k, tissues in enumerate(anatomy.tissues):
         texture = cv2.resize(anatomy.grain[k], tissues.shape, interpolation=cv2.INTER_LINEAR)
         picture = cv2.LUT(tissues, brightness) + cv2.LUT(tissues, texture_sd) * texture + added[k]
@@ -168,13 +161,13 @@ PER_HU = 7.0
 """Signal that a lesion adds for each HU that it adds in CT: 30 HU darker is a fifth of the liver's signal."""
 BIAS, BIAS_PITCH_MM = 0.15, 180.0
 """Standard deviation of the field's logarithm, and over which distance it varies: surface coils."""
-NOISE = (25.0, 60.0)
+_MR_NOISE = (25.0, 60.0)
 """Standard deviation of each of the two channels, whose magnitude is stored."""
 LIVER_STORED = (150.0, 3000.0)
 """What the liver comes to in the file: the scale of MR means nothing and differs from scan to scan."""
 
-FLUID, GAS = (2800.0, 1.0), (1000.0, 0.0)
-SIGNAL: dict[str, tuple[float, float]] = {
+_FLUID, _GAS = (2800.0, 1.0), (1000.0, 0.0)
+_SIGNAL: dict[str, tuple[float, float]] = {
     # tissue: T1 in ms at 1.5 T, protons relative to the liver's
     "fat": (343, 0.95),
     "skin": (850, 0.7),
@@ -183,7 +176,7 @@ SIGNAL: dict[str, tuple[float, float]] = {
     "compact bone": (800, 0.08),
     "marrow": (549, 0.8),
     "cartilage": (1000, 0.6),
-    "spinal canal": FLUID,
+    "spinal canal": _FLUID,
     "lung": (1000, 0.1),
     "lung vessel": (1400, 0.7),
     "heart muscle": (1000, 1.0),
@@ -202,14 +195,14 @@ SIGNAL: dict[str, tuple[float, float]] = {
     "kidney cortex": (966, 1.0),
     "kidney medulla": (1412, 1.05),
     "stomach wall": (900, 0.95),
-    "stomach fluid": FLUID,
-    "stomach gas": GAS,
-    "gallbladder": FLUID,
+    "stomach fluid": _FLUID,
+    "stomach gas": _GAS,
+    "gallbladder": _FLUID,
     "pancreas": (584, 1.0),
     "bowel wall": (900, 0.95),
     "bowel content": (1500, 0.9),
     "faeces": (700, 0.6),
-    "bowel gas": GAS,
+    "bowel gas": _GAS,
     "oesophagus": (900, 0.95),
 }
 """T1 of liver, spleen, kidney, pancreas, muscle, marrow and fat as de Bazelaire et al. 2004 measured them
@@ -219,7 +212,7 @@ protons are rough values of ours. What is not named gives no signal: air, and th
 
 def mean_signal() -> np.ndarray:
     """Signal of each tissue code, float32, the liver's being LIVER_SIGNAL: Ernst's equation."""
-    t1, protons = np.array([SIGNAL.get(name, GAS) for name in TISSUES]).T
+    t1, protons = np.array([_SIGNAL.get(name, _GAS) for name in TISSUES]).T
     decay, angle = np.exp(-REPETITION_MS / t1), np.deg2rad(FLIP_DEGREES)
     signal = protons * np.sin(angle) * (1 - decay) / (1 - np.cos(angle) * decay)
     return (LIVER_SIGNAL * signal / signal[list(TISSUES).index("liver")]).astype(np.float32)
@@ -230,12 +223,12 @@ def scan_mr(
 ) -> np.ndarray:
     """The scan that `site` makes, int16 (D, H, W) of no unit; `added` is what lesions add in HU a voxel.
 
-    Takes what `scanner.scan` takes; `hu` means nothing to a magnet.
+    Takes what `scan` takes; `hu` means nothing to a magnet.
     """
     signal = mean_signal() * rng.normal(1.0, 0.04, len(TISSUES)).astype(np.float32)
     scale = np.exp(rng.uniform(*np.log(LIVER_STORED))) / LIVER_SIGNAL
-    noise = rng.uniform(*NOISE)
-    bias = SmoothNoise.draw(rng, BIAS_PITCH_MM, REACH_MM)(*grid.axes(grid.coarsening))
+    noise = rng.uniform(*_MR_NOISE)
+    bias = SmoothNoise.draw(rng, BIAS_PITCH_MM, BODY_REACH_MM)(*grid.axes(grid.coarsening))
     lesions = np.rint(added * np.float32(PER_HU)).astype(np.int16)
     voxels = np.empty(anatomy.tissues.shape, np.int16)
     slices = overlapping(clean_slices(site, anatomy, grid, signal, lesions), site.slice_overlap)

@@ -1,11 +1,4 @@
-"""The phantom as files in LiTS's format, made anew where what makes it has changed.
-
-The phantom as a data set: a folder in LiTS's layout that grows case by case and survives a kill.
-
-What only the phantom knows of its scans: which organ every voxel is, and each lesion that was painted.
-
-The files hold labels 0/1/2 as real data does; the rest comes back from the seed.
-"""
+"""The phantom as a folder in LiTS's layout, which survives a kill, and what only its seed tells of it."""
 
 from __future__ import annotations
 
@@ -152,12 +145,12 @@ def _lesion_rows(index: int, patient: PhantomPatient) -> list[dict]:
     return rows
 
 
-LESION_COLUMNS = ["case", "lesion", "kind", "diameter_mm", "contrast_hu", "diffuse", "volume_ml"]
-LESION_COLUMNS += ["center_d_mm", "center_h_mm", "center_w_mm"]
+_LESION_COLUMNS = ["case", "lesion", "kind", "diameter_mm", "contrast_hu", "diffuse", "volume_ml"]
+_LESION_COLUMNS += ["center_d_mm", "center_h_mm", "center_w_mm"]
 
 
 def _write_table(path: Path, rows: list[dict]) -> None:
-    columns = LESION_COLUMNS if path.stem == "lesions" else None
+    columns = _LESION_COLUMNS if path.stem == "lesions" else None
     with written_aside(path) as partial_path:
         pd.DataFrame(rows, columns=columns).to_csv(partial_path, index=False)
 
