@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import ast
+import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import keras
 import nbformat
 import numpy as np
+import pandas as pd
 import pytest
 from keras import layers, ops
 
+from livseg_lib.errors import InputError
+from livseg_lib.inference.predict import predict_volume
 from livseg_lib.models import build_model
+from livseg_lib.preprocessing.recipe import Recipe
 from livseg_lib.preprocessing.windows import Window, apply_window
 from livseg_lib.provenance import code_of
+from livseg_lib.studies.training import TrainingPlan, train_network, train_system
 from livseg_lib.training.checkpoint import describe_network
+from livseg_lib.training.fit import Stage
 from livseg_lib.training.losses import binary_cross_entropy, get_loss
+from livseg_lib.training.model_folder import load_model, save_model
+from livseg_lib.volumes import Volume
 
 PATH = Path(__file__).parents[1] / "notebooks" / "03_train_unet.ipynb"
 CELLS = [cell.source for cell in nbformat.read(PATH, 4).cells if cell.cell_type == "code"]
@@ -91,3 +101,80 @@ def test_the_lesson_needs_few_of_our_modules():
     program = f"{imports}\nimport sys\nprint(sum(name.split('.')[0] == 'livseg_lib' for name in sys.modules))"
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert int(found.stdout.splitlines()[-1]) <= 51
+
+
+def my_network(input_shape, num_classes, *, filters):
+    """As somebody writes one in a cell."""
+    picture = keras.Input(input_shape)
+    x = layers.Conv2D(filters, 3, padding="same", activation="relu", name="seen")(picture)
+    return keras.Model(picture, layers.Conv2D(num_classes, 1, activation="sigmoid", name="maps")(x))
+
+
+def my_loss(truth, probability):
+    return ops.mean(ops.abs(truth - probability))
+
+
+PLAN = TrainingPlan(
+    system="mine",
+    architecture=my_network,
+    target="liver",
+    stages=(Stage(1, 0.01),),
+    options={"filters": 2},
+    loss=my_loss,
+    batch_size=2,
+)
+
+
+@pytest.fixture
+def extracted(tmp_path) -> tuple[Path, pd.DataFrame]:
+    """Three patients of four slices with a bright liver, in a window of somebody's own."""
+    rows, recipe = [], Recipe(windows=[(-100, 200)], size=32)
+    for patient, split in enumerate(("train", "train", "validation")):
+        case = f"volume-{patient}"
+        masks = np.zeros((4, 32, 32), np.uint8)
+        masks[1:3, 8:24, 8:24] = 1
+        (tmp_path / case).mkdir()
+        np.save(tmp_path / case / "images.npy", (masks[..., None] * 150 + 20).astype(np.uint8))
+        np.save(tmp_path / case / "masks.npy", masks)
+        (tmp_path / case / "case.json").write_text(json.dumps({"request": {"recipe": recipe.to_dict()}}))
+        who = {"patient": str(patient), "case": case, "array": case, "split": split, "tumor_pixels": 0}
+        for index, area in enumerate(masks.sum(axis=(1, 2))):
+            rows.append(who | {"array_index": index, "class": int(area > 0), "liver_pixels": int(area)})
+    return tmp_path, pd.DataFrame(rows)
+
+
+def test_a_loss_a_network_and_a_window_of_a_cell_train_save_load_and_predict(extracted, tmp_path):
+    folder, slices = extracted
+    system = train_system(PLAN, slices, folder, tmp_path / "training", "run")
+    model = save_model(system.trained, tmp_path / "model")
+    said = json.loads((model / "model.json").read_text())
+    assert (said["architecture"], said["training"]["loss"]) == ("my_network", "my_loss")
+    assert said["training"]["made_by"]["code"]["loss"] == code_of(my_loss)
+    assert said["recipe"]["windows"] == [["-100..200", -100, 200]]
+    with pytest.raises(InputError, match=r"load_model\(folder, build="):
+        load_model(model)
+    loaded = load_model(model, build=my_network)
+    scan = Volume(np.full((2, 32, 32), 50, np.int16), (3.0, 1.0, 1.0))
+    np.testing.assert_array_equal(predict_volume(loaded, scan), predict_volume(system.trained, scan))
+
+
+def test_an_edited_loss_or_network_of_a_cell_trains_anew(extracted, tmp_path, capsys):
+    folder, slices = extracted
+    train = slices[slices.split == "train"]
+
+    def trained(**changed) -> tuple[list[np.ndarray], str]:
+        network, _ = train_network(replace(PLAN, **changed), train, None, folder, tmp_path / "training")
+        return network.get_weights(), capsys.readouterr().out
+
+    before, _ = trained()
+    again, said = trained()
+    assert "unchanged since" in said and np.array_equal(before[0], again[0])
+
+    def edited(truth, probability):
+        return ops.mean(ops.square(truth - probability))
+
+    edited.__name__ = "my_loss"  # the cell was run again
+    other, said = trained(loss=edited)
+    assert "trained anew, changed since: the loss" in said and not np.array_equal(before[0], other[0])
+    _, said = trained(loss=edited, options={"filters": 3})
+    assert "trained anew, changed since: the network" in said

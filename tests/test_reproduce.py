@@ -12,6 +12,7 @@ import pytest
 from links import broken_links, external_resources
 
 from livseg_lib.cli import main
+from livseg_lib.systems import CASCADES
 from livseg_lib.tables import SYSTEMS_COLUMNS
 
 REPOSITORY = Path(__file__).parents[1]
@@ -65,7 +66,6 @@ TINY = [
     "augmented_variants=[zoom]",
     "scan=data/raw/tiny/volume-1.nii.gz",
 ]
-CASCADES = ("unet3d", "cascade_25d", "cascade_cdnn", "cascade_forest", "cascade_superpixels")
 STORY = sorted(path.stem for path in (REPOSITORY / "notebooks").glob("*.ipynb"))
 
 

@@ -22,6 +22,7 @@ from livseg_lib.evaluation.slices import score_slices, summarize_slices
 from livseg_lib.evaluation.statistics import mean_with_interval
 from livseg_lib.inference.predict import labels_from_planes, predict_stack, stored_labels, stored_pictures
 from livseg_lib.labels import structure_mask
+from livseg_lib.preprocessing.recipe import Recipe, prepare_labels, prepare_slices
 from livseg_lib.systems import published_beside
 from livseg_lib.training.model_folder import TrainedModel
 from livseg_lib.volumes import Volume, keep_prediction
@@ -67,15 +68,20 @@ def evaluate_system(
 ) -> Evaluation:
     """Predict and score each case, one volume in memory at a time; keep its mask in `predictions`.
 
-    `folder` holds the extracted slices of the cases. Volumes are scored on the scan's own grid, slices
-    at picture size. Stacks of pictures have no grid to save a mask on: theirs is kept as an array.
+    `folder` holds the extracted slices of the cases; a network that learnt from others is shown its own, made
+    from the scans. Volumes are scored on the scan's own grid, slices at picture size. Stacks of pictures have
+    no grid to save a mask on: theirs is kept as an array.
     """
     evaluation = Evaluation(trained.system)
     evaluation.histograms = {structure: ProbabilityHistogram() for structure in trained.structures}
     for case in tqdm(list(cases), trained.system, unit="patient"):
         volume, truth = case.read_volume(), np.asarray(stored_labels(folder, case.case_id))
+        pictures = stored_pictures(folder, case.case_id)
+        if Recipe.of_case(folder / case.case_id) != trained.recipe:
+            truth = prepare_labels(case.read_labels(volume), volume.spacing_mm, trained.recipe)
+            pictures = prepare_slices(volume, trained.recipe)
         began = time.perf_counter()
-        pictures = trained.inputs.compose(stored_pictures(folder, case.case_id))
+        pictures = trained.inputs.compose(pictures)
         planes = predict_stack(trained.network, pictures, len(truth), trained.inputs.block_overlap)
         labels = labels_from_planes(planes, volume, trained.recipe, trained.thresholds)
         seconds = time.perf_counter() - began

@@ -1,14 +1,13 @@
 """The few blocks that the networks share. Every layer is named, so that weights can be found again.
 
 What is said of pictures (B, H, W, C) holds for blocks of slices (B, D, H, W, C) too where a function
-takes its layers from `spatial`.
+takes its layers from `convolution_layer`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
 
 import keras
 from keras import layers
@@ -30,20 +29,9 @@ Sides = int | tuple[int, int, int]
 """One number for every axis in space, or three for those of a block of slices: depth, height, width."""
 
 
-class SpatialLayers(NamedTuple):
-    """The layers for one number of axes in space."""
-
-    convolution: type[layers.Layer]
-    transposed_convolution: type[layers.Layer]
-
-
-OF_PICTURES = SpatialLayers(layers.Conv2D, layers.Conv2DTranspose)
-OF_VOLUMES = SpatialLayers(layers.Conv3D, layers.Conv3DTranspose)
-
-
-def spatial(x) -> SpatialLayers:
-    """The layers for `x`: pictures (B, H, W, C) or blocks of slices (B, D, H, W, C)."""
-    return {4: OF_PICTURES, 5: OF_VOLUMES}[len(x.shape)]
+def convolution_layer(x, transposed: bool = False) -> type[layers.Layer]:
+    """Keras' convolution for `x`: pictures (B, H, W, C) or blocks of slices (B, D, H, W, C)."""
+    return getattr(layers, f"Conv{len(x.shape) - 2}D{'Transpose' if transposed else ''}")
 
 
 def convolution(
@@ -57,8 +45,7 @@ def convolution(
     activation: str | None = "relu",
 ):
     """Same-padded convolution of stride 1 with He-normal weights and optional L2 (systems B, C)."""
-    kind = spatial(x).transposed_convolution if transposed else spatial(x).convolution
-    return kind(
+    return convolution_layer(x, transposed)(
         filters,
         size,
         padding="same",
@@ -103,13 +90,15 @@ def double_convolution(x, filters: int, name: str, *, l2: float = 0.0):
     return layers.Activation("relu", name=f"{name}_relu")(x)
 
 
-def contracting_path(x, filters: int, levels: int, *, l2: float = 0.0) -> list:
-    """A double convolution a level, 2 x 2 max pooling between them, filters doubling; outputs by level."""
+def contracting_path(
+    x, filters: int, levels: int, *, l2: float = 0.0, block: Callable = double_convolution
+) -> list:
+    """A `block` a level, 2 x 2 max pooling between them, filters doubling; outputs by level."""
     outputs = []
     for level in range(levels):
         if level:
             x = layers.MaxPooling2D(2, name=f"encoder{level - 1}_pool")(x)
-        x = double_convolution(x, filters * 2**level, f"encoder{level}", l2=l2)
+        x = block(x, filters * 2**level, f"encoder{level}", l2=l2)
         outputs.append(x)
     return outputs
 
@@ -125,7 +114,7 @@ def fold(x, filters: int, patch: Sides):
     """Ours, for laptops: a strided convolution makes a patch of pixels, or of voxels, one position."""
     if math.prod(sides(patch, x)) == 1:
         return x
-    return spatial(x).convolution(filters, patch, strides=patch, name="fold")(x)
+    return convolution_layer(x)(filters, patch, strides=patch, name="fold")(x)
 
 
 def unfold(x, filters: int, patch: Sides, name: str = "unfold"):
@@ -135,8 +124,7 @@ def unfold(x, filters: int, patch: Sides, name: str = "unfold"):
     """
     if math.prod(sides(patch, x)) == 1:
         return x
-    transposed = spatial(x).transposed_convolution
-    return transposed(filters, patch, strides=patch, name=name)(x)
+    return convolution_layer(x, transposed=True)(filters, patch, strides=patch, name=name)(x)
 
 
 def sides(size: Sides, x) -> tuple[int, ...]:
@@ -151,7 +139,7 @@ def probability_maps(x, num_classes: int, name: str = "probabilities", activatio
     Such maps may leave 0 to 1; whoever reads them clips. Always float32 (mixed precision safe).
     """
     prior = PRIOR if activation == "linear" else math.log(PRIOR / (1.0 - PRIOR))
-    return spatial(x).convolution(
+    return convolution_layer(x)(
         num_classes,
         1,
         activation=activation,

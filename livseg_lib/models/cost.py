@@ -6,9 +6,7 @@ import logging
 import math
 import statistics
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping
 
 import keras
 import numpy as np
@@ -18,24 +16,15 @@ from livseg_lib.models import MODELS, build_model
 from livseg_lib.systems import BLOCKS, SYSTEMS
 
 
-@dataclass(frozen=True)
-class NetworkCost:
-    """What a network costs on any machine."""
+def gflops_an_input(network: keras.Model) -> float:
+    """Thousand million floating-point operations for one input; a multiply-add counts as two.
 
-    parameters: int
-    """Weights, moving averages of the normalization included."""
-    gflops: float
-    """Thousand million floating-point operations for one input; a multiply-add counts as two."""
-
-
-def network_cost(network: keras.Model) -> NetworkCost:
-    """Counted by TensorFlow's profiler over the graph of one input; layers it has no rule for count 0.
-
-    It knows convolutions, matrix products, pooling, normalization and softmax; resizing and activations
-    count nothing. Transposed convolutions of blocks, unknown to it, are counted here.
+    Counted by TensorFlow's profiler over the graph of one input. It knows convolutions, matrix products,
+    pooling, normalization and softmax; resizing and activations count nothing. Transposed convolutions of
+    blocks, unknown to it, are counted here.
     """
     operations = _float_operations(_without_dilation(network)) + _operations_of_3d_upsampling(network)
-    return NetworkCost(network.count_params(), operations / 1e9)
+    return operations / 1e9
 
 
 def milliseconds_an_input(network: keras.Model, batch: int = 8, repeats: int = 5) -> float:
@@ -71,8 +60,7 @@ def cost_table(
     for name in MODELS:
         shape, together = (block_shape, 1) if SYSTEMS[name].kind == BLOCKS else (picture_shape, batch)
         network = build_model(name, shape, num_classes, **(options or {}).get(name, {}))
-        cost = network_cost(network)
-        row = (name, " x ".join(map(str, shape)), cost.parameters, cost.gflops)
+        row = (name, " x ".join(map(str, shape)), network.count_params(), gflops_an_input(network))
         rows.append((*row, milliseconds_an_input(network, together)))
     return pd.DataFrame(rows, columns=["network", "input", "parameters", "gflops", "milliseconds_an_input"])
 
@@ -100,21 +88,15 @@ def _float_operations(network: keras.Model) -> int:
     graph = tf.function(lambda image: network(image, training=False)).get_concrete_function(spec).graph
     builder = tf.compat.v1.profiler.ProfileOptionBuilder
     silent = builder(builder.float_operation()).with_empty_output().build()
-    with _no_warnings(tf.get_logger()):  # the profiler calls its own package's deprecated functions
+    logger, level = tf.get_logger(), tf.get_logger().level
+    logger.setLevel(logging.ERROR)  # the profiler calls its own package's deprecated functions
+    try:
         return tf.compat.v1.profiler.profile(graph, options=silent).total_float_ops
+    finally:
+        logger.setLevel(level)
 
 
 def _operations_of_3d_upsampling(network: keras.Model) -> int:
     """Two a kernel weight and input voxel, in every Conv3DTranspose."""
     layers = [layer for layer in network.layers if isinstance(layer, keras.layers.Conv3DTranspose)]
     return sum(2 * math.prod(layer.kernel.shape) * math.prod(layer.input.shape[1:-1]) for layer in layers)
-
-
-@contextmanager
-def _no_warnings(logger: logging.Logger) -> Iterator[None]:
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)

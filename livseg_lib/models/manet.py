@@ -40,13 +40,8 @@ def manet(
     """
     blocks.require_divisible(input_shape, patch * 2 ** (levels - 1), "manet")
     inputs = keras.Input(input_shape, name="image")
-    x = blocks.fold(inputs, filters, patch)
-    skips = []
-    for level in range(levels):
-        x = blocks.residual_block(x, filters * 2**level, f"encoder{level}", l2=l2)
-        if level < levels - 1:
-            skips.append(x)
-            x = layers.MaxPooling2D(2, name=f"encoder{level}_pool")(x)
+    x, block = blocks.fold(inputs, filters, patch), blocks.residual_block
+    *skips, x = blocks.contracting_path(x, filters, levels, l2=l2, block=block)
     x = position_attention(x, attention_channels, "attention", l2=l2)
     for level in reversed(range(levels - 1)):
         x = fusion_attention(x, skips[level], f"decoder{level}", l2=l2)

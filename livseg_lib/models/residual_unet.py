@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import keras
 from keras import layers
 
@@ -34,20 +36,12 @@ def residual_unet(
     """
     blocks.require_divisible(input_shape, patch * 2 ** (levels - 1), "residual_unet")
     inputs = keras.Input(input_shape, name="image")
+    block = partial(blocks.residual_block, activation="prelu")
     x = blocks.fold(inputs, filters, patch)
-    skips = []
-    for level in range(levels):
-        x = _block(x, filters * 2**level, f"encoder{level}", l2)
-        if level < levels - 1:
-            skips.append(x)
-            x = layers.MaxPooling2D(2, name=f"encoder{level}_pool")(x)
+    *skips, x = blocks.contracting_path(x, filters, levels, l2=l2, block=block)
     for level in reversed(range(levels - 1)):
         x = layers.Conv2DTranspose(filters * 2**level, 2, strides=2, name=f"decoder{level}_up")(x)
         x = layers.Concatenate(name=f"decoder{level}_join")([skips[level], x])
-        x = _block(x, filters * 2**level, f"decoder{level}", l2)
+        x = block(x, filters * 2**level, f"decoder{level}", l2=l2)
     x = blocks.unfold(x, filters // 2, patch)
     return keras.Model(inputs, blocks.probability_maps(x, num_classes), name="residual_unet")
-
-
-def _block(x, filters: int, name: str, l2: float):
-    return blocks.residual_block(x, filters, name, l2=l2, activation="prelu")

@@ -66,16 +66,17 @@ def as_window(choice: Choice) -> Window:
             remedy = f"Choose from: {known}, or give [low, high] in HU."
             raise InputError("windows", f"There is no window {choice!r}.", remedy)
         return WINDOWS[choice]
-    name, *bounds = choice if len(choice) == 3 else (None, *choice)
-    if bounds == [None, None] and name in ADAPTIVE_WINDOWS:
-        return Window(name, None, None)
     try:
+        name, *bounds = choice if len(choice) == 3 else (None, *choice)
+        if bounds == [None, None] and name in ADAPTIVE_WINDOWS:
+            return Window(name, None, None)
         lower, upper = (float(bound) for bound in bounds)
-        possible = -(2**15) <= lower < upper <= 2**15
+        possible = -(2**15) <= lower < upper <= 2**15 and isinstance(name, str | None)
     except (TypeError, ValueError):
         possible = False
-    if not possible or not isinstance(name, str | None):
-        raise InputError("windows", f"{choice!r} is no window.", "Give [low, high] in HU, low below high.")
+    if not possible:
+        remedy = "Give [low, high] in HU, low below high, and of several a list: [[-100, 200]]."
+        raise InputError("windows", f"{choice!r} is no window.", remedy)
     return Window(name, lower, upper) if name else Window.between(lower, upper)
 
 

@@ -55,7 +55,7 @@ from livseg_lib.reporting.pictures import cascade_stages
 from livseg_lib.runs import NotebookRun, RunFolders, derived_seed
 from livseg_lib.studies.records import record_evaluations
 from livseg_lib.studies.training import TrainingPlan, train_system
-from livseg_lib.systems import CASCADES, published_rows
+from livseg_lib.systems import CASCADES, SYSTEMS, published_rows
 from livseg_lib.tables import replace_systems
 from livseg_lib.training.model_folder import TrainedModel
 
@@ -96,8 +96,8 @@ def record_cascade(cascade: Cascade, evaluation: Evaluation, folders: RunFolders
     record_evaluations([(cascade, evaluation)], folders, seed)
     seconds = pd.DataFrame(evaluation.patients).groupby("case")["predict_seconds"].first()
     burden = {row["structure"]: row for row in lits_rows(cascade, evaluation)}.get("tumor", {})
-    letter = "I" if cascade.system == "cascade_cdnn" else ""  # nobody else printed seconds and burden
-    published = published_rows().set_index("metric").query(f"source == '{letter}'")["value"]
+    rows, system = published_rows(), SYSTEMS.get(cascade.system)
+    published = rows[rows["source"] == (system.source if system else "")].set_index("metric")["value"]
     row = {
         "system": cascade.system,
         "steps": len(cascade.steps),

@@ -45,7 +45,7 @@ from livseg_lib.runs import RunFolders
 from livseg_lib.sampling.batches import SliceBatches
 from livseg_lib.systems import SYSTEMS, published_rows
 from livseg_lib.training.fit import mean_of_heads, on_every_head, training_twin
-from livseg_lib.training.losses import get_loss
+from livseg_lib.training.losses import LOSSES, get_loss
 from livseg_lib.training.model_folder import TrainedModel
 from livseg_lib.volumes import load_prediction
 
@@ -71,21 +71,23 @@ def pooled_scores(trained: TrainedModel, batches: SliceBatches) -> pd.DataFrame:
 
     Pixels count from the system's own thresholds. The loss is the one that it was trained with, on batches
     as they come, so that on the slices of a validation it is the `val_loss` that `fit` printed; it is one
-    number for all channels. One batch is in memory at a time. Raises InputError for pictures of another
-    size than the network's.
+    number for all channels, and NaN for a loss that the library has not. One batch is in memory at a time.
+    Raises InputError for pictures of another size than the network's.
     """
     if trained.network.input_shape[1:] != batches.input_shape:
         problem = f"takes pictures of {trained.network.input_shape[1:]}, not {batches.input_shape}."
         raise InputError(trained.system, problem, "Extract slices as its recipe says.")
     facts = trained.training
-    loss = on_every_head(get_loss(facts["loss"], **facts.get("loss_options", {})))
+    loss = None
+    if facts["loss"] in LOSSES:
+        loss = on_every_head(get_loss(facts["loss"], **facts.get("loss_options", {})))
     twin = training_twin(trained.network)
     thresholds = np.array([trained.thresholds[name] for name in trained.structures])
     losses, sizes, counts = [], [], []
     for number in range(len(batches)):
         pictures, truth = batches[number]
         maps = twin.predict_on_batch(pictures)
-        losses.append(float(loss(truth, maps)))
+        losses.append(float(loss(truth, maps)) if loss else np.nan)
         sizes.append(len(pictures))
         predicted = np.asarray(mean_of_heads(truth, maps)) >= thresholds
         counts.append(overlap_counts(predicted, truth >= 0.5, axis=(0, 1, 2)))

@@ -237,8 +237,9 @@ class Checkpoint(keras.callbacks.Callback):
             problem = f"diverged in epoch {epoch + 1}: the {diverged[0]} is {values[diverged[0]]}."
             raise InputError("training", problem, "Lower the learning rate.")
         row = {"epoch": epoch + 1, "stage": self.progress.stage, **values}
-        cost = {"seconds": round(time.monotonic() - self.epoch_began, 2), "memory_mb": _memory_mb()}
-        self.progress.history.append({**row, **cost})
+        seconds, memory = time.monotonic() - self.epoch_began, psutil.Process().memory_info().rss
+        cost = {"seconds": round(seconds, 2), "memory_mb": round(memory / 2**20)}
+        self.progress.history.append(row | cost)
         if values[self.monitor] < self.progress.best:
             self.progress.best = values[self.monitor]
             save_variables(self.best_path, self.model.weights, {"epoch": epoch + 1})
@@ -248,11 +249,6 @@ class Checkpoint(keras.callbacks.Callback):
         save_variables(self.last_path, _variables(self.model), asdict(self.progress))
         with written_aside(self.last_path.with_name("history.csv")) as partial:
             pd.DataFrame(self.progress.history).to_csv(partial, index=False)
-
-
-def _memory_mb() -> int:
-    """What this process holds in memory now."""
-    return round(psutil.Process().memory_info().rss / 2**20)
 
 
 def _variables(model: keras.Model) -> list:

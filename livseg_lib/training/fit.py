@@ -47,9 +47,8 @@ class CosineSchedule(keras.callbacks.Callback):
         """Set the rate of this batch."""
         step = self.done + batch
         cosine = 0.5 * (1.0 + math.cos(math.pi * min(step / self.batches, 1.0)))
-        self.model.optimizer.learning_rate = (
-            self.learning_rate * cosine * min(1.0, (step + 1) / WARM_UP_BATCHES)
-        )
+        warmth = min(1.0, (step + 1) / WARM_UP_BATCHES)
+        self.model.optimizer.learning_rate = self.learning_rate * cosine * warmth
 
 
 class StepSchedule(keras.callbacks.Callback):
@@ -214,17 +213,11 @@ class FitSettings:
 
 def use_mixed_precision_on_gpu() -> str:
     """Compute in float16 where a GPU is there (weights stay float32). Returns the policy's name."""
-    policy = "mixed_float16" if _has_gpu() else "float32"
-    keras.mixed_precision.set_global_policy(policy)
-    return policy
-
-
-def _has_gpu() -> bool:
-    if keras.backend.backend() != "tensorflow":
-        return False
     import tensorflow as tf
 
-    return bool(tf.config.list_physical_devices("GPU"))
+    policy = "mixed_float16" if tf.config.list_physical_devices("GPU") else "float32"
+    keras.mixed_precision.set_global_policy(policy)
+    return policy
 
 
 def fit(

@@ -160,7 +160,7 @@ CLASS_LOSSES: dict[str, Loss] = {"cross_entropy": cross_entropy}
 def find_loss(loss: str | Loss) -> Loss:
     """The loss called so; a function of (truth, probability) is one itself. Raises InputError for others."""
     losses = LOSSES | CLASS_LOSSES
-    if loss in losses:
+    if isinstance(loss, str) and loss in losses:
         return losses[loss]
     if isinstance(loss, partial) or inspect.isfunction(loss):
         return loss

@@ -19,20 +19,9 @@ FILE, INPUT, OUTPUT = "network.onnx", "pictures", "probabilities"
 
 OPERATORS = {
     *("Add", "AveragePool", "Cast", "Concat", "Conv", "ConvTranspose", "Gather", "GlobalAveragePool"),
-    *(
-        "GlobalMaxPool",
-        "Identity",
-        "MatMul",
-        "MaxPool",
-        "Mul",
-        "Neg",
-        "PRelu",
-        "Pad",
-        "ReduceMax",
-        "ReduceMean",
-    ),
-    *("Relu", "Reshape", "Resize", "Shape", "Sigmoid", "Slice", "Softmax", "Squeeze", "Sub", "Tile"),
-    *("Transpose", "Unsqueeze"),
+    *("GlobalMaxPool", "Identity", "MatMul", "MaxPool", "Mul", "Neg", "PRelu", "Pad", "ReduceMax"),
+    *("ReduceMean", "Relu", "Reshape", "Resize", "Shape", "Sigmoid", "Slice", "Softmax", "Squeeze"),
+    *("Sub", "Tile", "Transpose", "Unsqueeze"),
 }
 """Of the networks in our catalogues. None loops, branches, or reads a file."""
 MOST_NUMBERS = 2**28

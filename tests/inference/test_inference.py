@@ -143,6 +143,18 @@ def test_labels_without_probabilities_score_as_the_network_that_gave_them(tmp_pa
     assert lits_rows(system, labels)[1]["tumor_burden_rmse"] == 0
 
 
+def test_a_network_of_other_pictures_than_those_extracted_is_shown_its_own(tmp_path):
+    patients = cases(True, False)
+    extract_dataset(patients, RECIPE, tmp_path / "its", workers=1)
+    extract_dataset(patients, Recipe(windows=((-100, 200), "lung"), size=64), tmp_path / "others", workers=1)
+    its, others = (
+        evaluate_system(trained(), patients, tmp_path / f, tmp_path / f"of {f}") for f in ("its", "others")
+    )
+    pd.testing.assert_frame_equal(pd.concat(its.slices), pd.concat(others.slices))
+    assert pd.DataFrame(others.patients).dice.tolist() == pd.DataFrame(its.patients).dice.tolist()
+    assert all(its.histograms[name].auc() == others.histograms[name].auc() for name in its.histograms)
+
+
 def test_a_blind_network_is_counted_as_having_missed_everybody(tmp_path):
     patients = cases(True, False)
     extract_dataset(patients, RECIPE, tmp_path / "slices", workers=1)

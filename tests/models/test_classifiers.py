@@ -1,13 +1,17 @@
+"""Classifiers: a slice's region (F), a patch's kind (J), the fractal's columns and heads."""
+
 from __future__ import annotations
 
 import keras
 import numpy as np
 import pytest
+from keras import layers
+from network_graph import path_lengths, sources
 
 from livseg_lib.errors import InputError
-from livseg_lib.models.classifiers import CLASSIFIERS, build_classifier
-from livseg_lib.training.checkpoint import assign_arrays, load_arrays, save_variables
-from livseg_lib.training.losses import CLASS_LOSSES, LOSSES, get_loss
+from livseg_lib.models.classifiers import CLASSIFIERS, build_classifier, fractal_columns, fractal_residual
+from livseg_lib.training.fit import ClassAccuracy, on_every_head, training_twin
+from livseg_lib.training.losses import get_loss
 
 SMALL = {
     "slice_sorter": {"filters": 4, "levels": 2, "pixels": 16, "dropout": 0.0},
@@ -33,15 +37,6 @@ def test_any_input_becomes_probabilities_of_classes(name, shape):
     assert answer.shape == (2, 4) and answer.dtype == np.float32
     np.testing.assert_allclose(answer.sum(axis=1), 1, rtol=1e-5)
     assert not [layer.name for layer in network.layers if layer.name.startswith("conv")]  # all are named
-
-
-@pytest.mark.parametrize("name, shape", [("slice_sorter", PICTURES[3]), ("fractal3d", PATCHES[1])])
-def test_saved_and_loaded_weights_give_equal_answers(name, shape, tmp_path):
-    first, second = (build_classifier(name, shape, 3, **SMALL[name]) for _ in range(2))
-    save_variables(tmp_path / "weights.safetensors", first.weights, {})
-    assign_arrays(second.weights, load_arrays(tmp_path / "weights.safetensors")[0], tmp_path)
-    inputs = np.random.default_rng(0).random((2, *shape), np.float32)
-    np.testing.assert_array_equal(first.predict_on_batch(inputs), second.predict_on_batch(inputs))
 
 
 def test_pictures_and_patches_are_not_mixed_up():
@@ -74,19 +69,112 @@ def test_one_batch_can_be_learnt_and_every_layer_learns():
     assert min(moved) > 0
 
 
-def test_cross_entropy_by_hand_and_as_keras_has_it():
-    truth = np.array([[0, 1, 0], [1, 0, 0]], np.float32)
-    probability = np.array([[0.2, 0.5, 0.3], [0.25, 0.5, 0.25]], np.float32)
-    found = float(get_loss("cross_entropy")(truth, probability))
-    assert found == pytest.approx((np.log(2) + np.log(4)) / 2, rel=1e-5)
-    assert found == pytest.approx(float(keras.losses.CategoricalCrossentropy()(truth, probability)), rel=1e-5)
-    certain = np.array([[1, 0, 0]], np.float16)
-    assert np.isfinite(float(get_loss("cross_entropy")(np.array([[0, 1, 0]]), certain)))
-    assert not set(CLASS_LOSSES) & set(LOSSES)
-
-
 def test_unknown_names_and_options_are_refused():
     with pytest.raises(InputError, match="Choose one of slice_sorter"):
         build_classifier("oracle", (64, 64, 3), 2)
     with pytest.raises(InputError, match="cannot be built with"):
         build_classifier("slice_sorter", (64, 64, 3), 2, colour=1)
+
+
+PATCH = (8, 16, 16, 2)
+
+
+def fractal_of(**options) -> keras.Model:
+    return build_classifier("fractal3d", PATCH, 3, **{"filters": 2, "columns": 2, "stages": 3, **options})
+
+
+def random_patches(count: int) -> np.ndarray:
+    return np.random.default_rng(0).random((count, *PATCH), np.float32)
+
+
+def fractal(columns: int) -> keras.Model:
+    inputs = keras.Input((4, 4, 4, 1), name="input")
+    return keras.Model(inputs, fractal_columns(inputs, 2, columns, "f"))
+
+
+@pytest.mark.parametrize("columns", [1, 2, 3, 4])
+def test_a_fractal_of_c_columns_has_2_to_the_c_less_1_convolutions(columns):
+    network = fractal(columns)
+    convolutions = [layer for layer in network.layers if isinstance(layer, layers.Conv3D)]
+    assert len(convolutions) == 2**columns - 1
+    assert len(network.outputs) == columns
+
+
+def test_columns_are_one_two_four_and_eight_convolutions_deep():
+    network = fractal(4)
+    ends = [tensor._keras_history.operation.name for tensor in network.outputs]
+    lengths = [path_lengths(network, "input", end, layers.Conv3D) for end in ends]
+    assert [max(found) for found in lengths] == [8, 7, 5, 1]  # the last of a column after 7, 6, 4, 0 others
+    own = [len([la for la in network.layers if la.name.endswith(f"column{c}_conv")]) for c in (1, 2, 3, 4)]
+    assert own == [8, 4, 2, 1]
+
+
+def test_all_columns_that_meet_are_joined_at_once_by_their_mean():
+    network = fractal(4)
+    joins = [layer for layer in network.layers if isinstance(layer, layers.Average)]
+    assert sorted(len(sources(join)) for join in joins) == [2, 2, 3]
+    whole = keras.Model(network.inputs, [joins[0].input, joins[0].output])
+    entering, joined = whole(np.random.default_rng(1).random((1, 4, 4, 4, 1), np.float32))
+    np.testing.assert_allclose(joined, np.mean(entering, axis=0), rtol=1e-5, atol=1e-6)
+
+
+def test_a_stage_adds_the_fractal_to_its_input():
+    inputs = keras.Input((4, 4, 4, 3))
+    network = keras.Model(inputs, fractal_residual(inputs, 5, 3, "s"))
+    assert sources(network.get_layer("s_add")) == ["s_shortcut", "s_fractal_end"]
+    assert len(sources(network.get_layer("s_fractal_end"))) == 3
+    for layer in network.layers:
+        if isinstance(layer, layers.BatchNormalization):  # the fractal gives nothing
+            layer.set_weights([np.zeros_like(w) if i < 2 else w for i, w in enumerate(layer.get_weights())])
+    x = np.random.default_rng(2).random((1, 4, 4, 4, 3), np.float32)
+    np.testing.assert_allclose(network(x), np.maximum(network.get_layer("s_shortcut")(x), 0), rtol=1e-6)
+
+
+def test_every_stage_has_a_head_and_the_output_is_their_mean():
+    network = fractal_of()
+    heads = [layer for layer in network.layers if layer.name.startswith("head")]
+    assert [head.name for head in heads] == ["head1", "head2", "head3"]
+    twin = training_twin(network)
+    answers, output = twin.predict_on_batch(random_patches(4)), network.predict_on_batch(random_patches(4))
+    assert answers.shape == (4, 3, 3) and output.shape == (4, 3) and output.dtype == np.float32
+    np.testing.assert_allclose(answers.sum(axis=1), 1, rtol=1e-5)
+    np.testing.assert_allclose(output, answers.mean(axis=-1), rtol=1e-5)
+
+
+def test_a_head_sees_only_its_own_stages():
+    network = fractal_of()
+    twin = training_twin(network)
+    before = twin.predict_on_batch(random_patches(2))
+    layer = network.get_layer("stage2_shortcut")
+    layer.set_weights([weight + 1 for weight in layer.get_weights()])
+    after = twin.predict_on_batch(random_patches(2))
+    np.testing.assert_array_equal(before[..., 0], after[..., 0])
+    assert np.abs(before[..., 1] - after[..., 1]).max() > 1e-4
+
+
+def test_training_on_every_head_learns_with_every_weight():
+    keras.utils.set_random_seed(0)
+    network = fractal_of(stages=2, filters=4)
+    truth = np.eye(3, dtype=np.float32)[[0, 1, 2] * 4]
+    pictures = 0.2 * random_patches(12)
+    for picture, row in zip(pictures, truth, strict=True):
+        side = 2 + 5 * int(row.argmax())
+        picture[2:6, 1 : 1 + side, 1 : 1 + side] += 0.8
+    before = [np.array(weight) for weight in network.trainable_weights]
+    twin = training_twin(network)
+    loss = on_every_head(get_loss("cross_entropy"))
+    twin.compile(keras.optimizers.Adam(0.02), loss, metrics=[ClassAccuracy(name="accuracy")])
+    results = [twin.train_on_batch(pictures, truth, return_dict=True) for _ in range(40)]
+    assert results[-1]["loss"] < 0.3 * results[0]["loss"]
+    assert float(results[-1]["accuracy"]) > 0.5
+    moved = [np.abs(np.array(w) - b).max() for w, b in zip(network.trainable_weights, before, strict=True)]
+    assert min(moved) > 0
+
+
+def test_too_few_columns_or_stages_and_sizes_that_cannot_be_halved_are_refused():
+    with pytest.raises(InputError, match="2 columns"):
+        fractal_of(columns=1)
+    with pytest.raises(InputError, match="2 stages"):
+        fractal_of(stages=1)
+    with pytest.raises(InputError, match="depth divisible by 4"):
+        build_classifier("fractal3d", (6, 16, 16, 1), 2)

@@ -46,7 +46,9 @@ def test_a_window_is_a_name_or_bounds_or_both():
         -600 + 750,
     )
     assert as_window(["z_score", None, None]) == as_window("z_score") == ("z_score", None, None)
-    for wrong in ((5, 5), (1, "a"), ("liver", None, None), (-(2**15) - 1, 0), (1, 2, 3, 4), (7, 0, 1)):
+    too_many, no_name, out_of_range = (1, 2, 3, 4), (7, 0, 1), (-(2**15) - 1, 0)
+    no_windows = (-100, None, (5, 5), (1, "a"), ("liver", None, None), out_of_range, too_many, no_name)
+    for wrong in no_windows:
         with pytest.raises(InputError, match="windows"):
             as_window(wrong)
 

@@ -245,6 +245,15 @@ def test_batches_change_nothing_but_the_loss(stored):
     pd.testing.assert_frame_equal(small.drop(columns="loss"), large.drop(columns="loss"))
 
 
+def test_a_loss_that_the_library_has_not_is_nan(stored):
+    slices, folder = stored
+    found = pooled_scores(
+        replace(system(), training={"loss": "my_loss"}),
+        SliceBatches(slices, folder, "both", 7, shuffle=False),
+    )
+    assert found.loss.isna().all() and found.pixel_accuracy.notna().all()
+
+
 def test_one_structure_has_one_row_and_undefined_is_nan(stored):
     slices, folder = stored
     trained = replace(system("tumor"), thresholds={"tumor": 1.1})

@@ -1,24 +1,43 @@
-"""Training: resumed equals unbroken, schedules, refusals."""
+"""Training: resumed equals unbroken; stages, schedules, progress, metrics, heads."""
 
 from __future__ import annotations
 
+import math
 import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import keras
 import numpy as np
 import pytest
 import resumable_run
+from keras import layers
 from resumable_run import SMALL, run
 
 from livseg_lib.errors import InputError
 from livseg_lib.models import build_model
+from livseg_lib.training import fit as fitting
 from livseg_lib.training import losses
-from livseg_lib.training.checkpoint import load_arrays, save_variables
-from livseg_lib.training.fit import describe_network
+from livseg_lib.training.checkpoint import load_arrays
+from livseg_lib.training.fit import (
+    ClassAccuracy,
+    CosineSchedule,
+    FitSettings,
+    RegionDice,
+    Stage,
+    StepSchedule,
+    describe_network,
+    dice_metrics,
+    fit,
+    mean_of_heads,
+    on_every_head,
+    schedule_callbacks,
+    training_twin,
+)
+from livseg_lib.training.losses import get_loss
 
 TOLERANCE = 1e-6
 """Relative; on one machine the two runs were equal to the last bit when this was written."""
@@ -78,44 +97,11 @@ def test_a_finished_training_is_not_repeated_and_another_one_starts_anew(tmp_pat
     assert list(other["stage"].unique()) == [0, 1]
 
 
-def run_and_give_first_weights(folder: Path) -> Path:
-    keras.utils.set_random_seed(7)  # as the run does
-    save_variables(folder / "first.safetensors", build_model("unet", (16, 16, 1), 1, **SMALL).weights, {})
-    run(folder / "frozen", None, "frozen")
-    return folder / "first.safetensors"
-
-
-def test_frozen_layers_stand_still_in_their_stage_only(tmp_path):
-    start, _ = load_arrays(run_and_give_first_weights(tmp_path))
-    frozen, _ = load_arrays(tmp_path / "frozen" / "best.safetensors")
-    moved = {path for path in frozen if not np.array_equal(start[path], frozen[path])}
-    assert "encoder0_conv2/kernel" in moved
-    assert not {"encoder0_conv1/kernel", "encoder0_conv1/bias"} & moved
-    network, _ = run(tmp_path / "staged", None, "staged")
-    assert network.get_layer("encoder0_conv1").trainable
-
-
-def test_the_cosine_ends_near_zero_and_the_plateau_lowers_the_rate(tmp_path):
-    _, cosine = run(tmp_path / "cosine", None, "staged")
-    assert cosine.loss.iloc[-1] < cosine.loss.iloc[0]
-    _, plateau = run(tmp_path / "plateau", None, "plateau")
-    assert (plateau.learning_rate.diff().dropna() <= 0).all()
-
-
 def test_history_csv_tells_what_fit_returns(tmp_path):
     import pandas as pd
 
     _, history = run(tmp_path, None, "plateau")
     assert list(pd.read_csv(tmp_path / "history.csv").columns) == list(history.columns)
-
-
-def test_a_damaged_checkpoint_is_named(tmp_path):
-    path = tmp_path / "last.safetensors"
-    save_variables(path, [keras.Variable(np.arange(1000.0), name="a")], {})
-    content = path.read_bytes()
-    path.write_bytes(content[: len(content) // 2])
-    with pytest.raises(InputError, match="readable weights file"):
-        load_arrays(path)
 
 
 def weighted_twice(truth, probability):
@@ -172,3 +158,344 @@ def test_a_network_has_one_digest_however_much_was_built_before():
         x = keras.layers.Conv2D(2, 3, activation=activation)(inputs)
         digests.append(describe_network(keras.Model(inputs, x + x)))
     assert digests[2] != digests[3]
+
+
+class Grey(keras.utils.PyDataset):
+    """Two batches of four grey pictures whose truth is `truth` everywhere; notes the epochs it is told."""
+
+    def __init__(self, truth: float, grey: float = 1.0):
+        super().__init__()
+        self.truth, self.grey, self.epochs = truth, grey, []
+
+    def start_epoch(self, epoch: int) -> None:
+        self.epochs.append(epoch)
+
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, index: int):
+        shape = (4, 2, 2, 1)
+        return np.full(shape, self.grey, np.float32), np.full(shape, self.truth, np.float32)
+
+
+def one_weight() -> keras.Model:
+    """Pictures -> sigmoid(w x), beginning with w = 0; a layer before it that passes on."""
+    inputs = keras.Input((2, 2, 1))
+    kept = layers.Conv2D(1, 1, use_bias=False, kernel_initializer="ones", name="first")(inputs)
+    last = layers.Conv2D(1, 1, use_bias=False, kernel_initializer="zeros", activation="sigmoid", name="last")
+    return keras.Model(inputs, last(kept), name="tiny")
+
+
+def train(folder, truth=1.0, validation=0.0, network=None, **settings):
+    """Training pulls the weight up. Where validation asks for the contrary, each epoch is worse there."""
+    network = network or one_weight()
+    given = {"stages": (Stage(6, 0.1, frozen=("first",)),), "loss": "bce"} | settings
+    checked = None if validation is None else Grey(validation)
+    training = Grey(truth)
+    history = fit(network, training, checked, lambda: dice_metrics(("liver",)), FitSettings(**given), folder)
+    return network, history, training
+
+
+def weight(network: keras.Model) -> float:
+    return float(network.get_layer("last").kernel.numpy().item())
+
+
+def test_the_best_epoch_is_that_of_the_validation_and_its_weights_are_kept(tmp_path):
+    network, history, training = train(tmp_path)
+    assert len(history) == 6 and history.val_loss.is_monotonic_increasing
+    # Adam moves by its rate a step while the gradient keeps its sign: two steps to the end of epoch 1.
+    assert weight(network) == pytest.approx(0.2, rel=0.01)
+    assert training.epochs == list(range(6))
+
+
+def test_of_equal_epochs_the_first_is_best(tmp_path):
+    train(tmp_path, stages=(Stage(2, 0.0),))
+    assert load_arrays(tmp_path / "best.safetensors")[1]["epoch"] == 1
+
+
+def test_without_validation_the_training_loss_decides(tmp_path):
+    network, history, _ = train(tmp_path, validation=None)
+    assert "val_loss" not in history and weight(network) == pytest.approx(1.2, rel=0.1)
+
+
+def test_early_stopping_ends_a_stage_and_the_next_is_patient_anew(tmp_path):
+    stages = (Stage(6, 0.1), Stage(6, 0.01))
+    network, history, training = train(tmp_path, stages=stages, early_stopping_patience=2)
+    assert history.stage.tolist() == [0, 0, 0, 1, 1, 1]  # the first of each is best, two more are borne
+    assert history.epoch.tolist() == [1, 2, 3, 4, 5, 6] and training.epochs == [0, 1, 2, 3, 4, 5]
+    assert weight(network) == pytest.approx(0.2, rel=0.01)  # best of all stages
+
+
+def test_the_plateau_divides_the_rate_by_ten(tmp_path):
+    stages = (Stage(4, 0.1), Stage(2, 0.1))
+    _, history, _ = train(tmp_path, stages=stages, plateau_patience=1)
+    # Epoch 2 is worse than 1, 3 than 2; a new stage begins anew.
+    assert history.learning_rate.tolist() == pytest.approx([0.1, 0.1, 0.01, 0.001, 0.1, 0.1])
+
+
+def test_the_schedule_of_each_stage_begins_with_it(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(fitting, "schedule_callbacks", lambda *given: asked.append(given) or [])
+    train(tmp_path, stages=(Stage(3, 0.1), Stage(1, 0.5)), schedule="cosine", early_stopping_patience=1)
+    assert asked == [("cosine", 0.1, 0, 3, 2), ("cosine", 0.5, 2, 1, 2)]  # the first ended after 2 epochs
+
+
+def test_frozen_layers_stand_still_until_their_stage_is_over(tmp_path):
+    stages = (Stage(2, 0.1, frozen=("first",)), Stage(1, 0.1))
+    network, *_ = train(tmp_path, validation=1.0, stages=stages)
+    moved = network.get_layer("first").kernel.numpy().item() - 1
+    assert 0.1 < moved < 0.25  # two steps of 0.1, where six would have been
+    assert all(layer.trainable for layer in network.layers)
+
+
+def test_a_loss_that_is_no_number_ends_the_training(tmp_path):
+    with pytest.raises(InputError, match=r"diverged in epoch 1.*Lower the learning rate"):
+        train(tmp_path, truth=np.nan)
+
+
+def test_float16_scales_its_loss_and_float32_does_not(monkeypatch):
+    assert isinstance(fitting._adam(0.1), keras.optimizers.Adam)
+    keras.mixed_precision.set_global_policy("mixed_float16")
+    try:
+        scaled = fitting._adam(0.1)
+    finally:
+        keras.mixed_precision.set_global_policy("float32")
+    assert isinstance(scaled, keras.optimizers.LossScaleOptimizer)
+    assert scaled.inner_optimizer.name == "adam" and float(
+        scaled.inner_optimizer.learning_rate
+    ) == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize(("has_gpu", "policy"), [(True, "mixed_float16"), (False, "float32")])
+def test_float16_is_for_gpus(monkeypatch, has_gpu, policy):
+    monkeypatch.setattr("tensorflow.config.list_physical_devices", lambda kind: [kind] * has_gpu)
+    try:
+        assert fitting.use_mixed_precision_on_gpu() == policy == keras.mixed_precision.dtype_policy().name
+    finally:
+        keras.mixed_precision.set_global_policy("float32")
+
+
+def with_rate(callback: keras.callbacks.Callback, rate: float = 0.1) -> SimpleNamespace:
+    """The optimizer of a model that `callback` belongs to."""
+    optimizer = SimpleNamespace(learning_rate=rate)
+    callback.set_model(SimpleNamespace(optimizer=optimizer))
+    return optimizer
+
+
+@pytest.mark.parametrize(
+    ("epoch", "batch", "rate"),
+    [
+        (2, 0, 0.1 * 1 / 50),  # the first of a stage that begins with epoch 2: a fiftieth of the rate
+        (2, 24, 0.1 * (1 + math.cos(0.24 * math.pi)) / 2 * 25 / 50),
+        (3, 0, 0.1 * (1 + math.cos(0.25 * math.pi)) / 2 * 26 / 50),
+        (3, 24, 0.1 * (1 + math.cos(0.49 * math.pi)) / 2),  # the 50th is the first at full warmth
+        (4, 0, 0.05),  # half way
+        (5, 24, 0.1 * (1 + math.cos(0.99 * math.pi)) / 2),
+        (6, 0, 0.0),
+        (7, 0, 0.0),  # never up again
+    ],
+)
+def test_the_cosine_is_a_function_of_epoch_and_batch(epoch, batch, rate):
+    cosine = CosineSchedule(0.1, first_epoch=2, epochs=4, batches_per_epoch=25)
+    optimizer = with_rate(cosine, rate=7.0)  # whatever a resumed training stands at
+    cosine.on_epoch_begin(epoch)
+    cosine.on_train_batch_begin(batch)
+    assert optimizer.learning_rate == pytest.approx(rate, abs=1e-12)
+
+
+def test_the_step_comes_once_after_thirty_epochs_of_its_stage():
+    step = StepSchedule(first_epoch=3)
+    optimizer, rates = with_rate(step), []
+    for epoch in (3, 32, 33, 34, 63):
+        step.on_epoch_begin(epoch)
+        rates.append(optimizer.learning_rate)
+    assert rates == pytest.approx([0.1, 0.1, 0.01, 0.01, 0.01])
+
+
+def test_schedules_by_name():
+    assert schedule_callbacks("constant", 0.1, 0, 4, 25) == []
+    [step] = schedule_callbacks("step", 0.1, 7, 4, 25)
+    assert (step.epoch, step.factor) == (37, 0.1)
+    [cosine] = schedule_callbacks("cosine", 0.1, 7, 4, 25)
+    assert (cosine.learning_rate, cosine.first_epoch, cosine.batches) == (0.1, 7, 100)
+    with pytest.raises(InputError, match="constant, step, cosine"):
+        schedule_callbacks("linear", 0.1, 0, 4, 25)
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Seconds that a test sets."""
+    now = SimpleNamespace(seconds=0.0)
+    monkeypatch.setattr(fitting.time, "monotonic", lambda: now.seconds)
+    return now
+
+
+@pytest.mark.parametrize("first", [0, 4])  # from the beginning, and resumed
+def test_lines_say_how_much_time_is_left(clock, capsys, first):
+    lines = fitting.ProgressLines("unet", first, first + 3)
+    lines.set_params({"steps": 40})
+    lines.on_epoch_begin(first)
+    clock.seconds = 1000.0  # compiling is not counted
+    for batch in range(40):
+        lines.on_train_batch_end(batch)
+        clock.seconds += 0.5
+    lines.on_epoch_end(first, {"loss": 0.12345, "liver_dice": 1.0})
+    lines.on_epoch_begin(first + 1)
+    for batch in range(40):
+        lines.on_train_batch_end(batch)
+    clock.seconds += 10.0
+    lines.on_epoch_end(first + 1, {"loss": 0.1})
+    guess, one, two = capsys.readouterr().out.splitlines()
+    assert guess == "unet: 3 epochs, about 1 min 00 s"  # 20 batches in 10 s, of 3 x 40
+    assert one == f"unet: epoch {first + 1}/{first + 3}  loss 0.123  liver_dice 1  40 s left"  # 2 x 20 s
+    assert two == f"unet: epoch {first + 2}/{first + 3}  loss 0.1  15 s left"  # 30 s for two
+
+
+def test_a_short_epoch_needs_no_first_guess(clock, capsys):
+    lines = fitting.ProgressLines("unet", 0, 1)
+    lines.set_params({"steps": 20})
+    lines.on_epoch_begin(0)
+    for batch in range(20):
+        lines.on_train_batch_end(batch)
+    lines.on_epoch_end(0, None)
+    assert capsys.readouterr().out == "unet: epoch 1/1    0.0 s left\n"
+
+
+def maps(*channels: list[float]) -> np.ndarray:
+    """One row of pixels, a channel each, (1, 1, W, K)."""
+    return np.array(channels, np.float32).T[None, None]
+
+
+def test_counts_of_all_batches_make_one_dice():
+    dice = RegionDice(0, "liver_dice")
+    dice.update_state(maps([1, 1, 1, 0]), maps([0.9, 0.8, 0.2, 0.1]))  # 2 of 3 and 2
+    dice.update_state(maps([1, 0, 0, 0]), maps([0.0, 0.9, 0.9, 0.9]))  # 0 of 1 and 3
+    assert float(dice.result()) == pytest.approx(2 * 2 / (3 + 2 + 1 + 3))  # no mean of 0.8 and 0
+    dice.reset_state()
+    dice.update_state(maps([1, 0]), maps([1, 0]))
+    assert float(dice.result()) == 1
+
+
+def test_a_pixel_at_the_threshold_is_predicted():
+    dice = RegionDice(0, "dice", threshold=0.25)
+    dice.update_state(maps([1, 1, 0, 0]), maps([0.25, 0.2499, 0.25, 0.0]))
+    assert float(dice.result()) == pytest.approx(2 * 1 / (2 + 2))
+    half = RegionDice(0, "dice")
+    half.update_state(maps([0.5, 0.49]), maps([0.5, 0.5]))  # truth that augmentation blurred
+    assert float(half.result()) == pytest.approx(2 * 1 / (1 + 2))
+
+
+@pytest.mark.parametrize(
+    ("truth", "predicted", "dice"), [([0, 0], [0, 0], 1), ([0, 0], [1, 0], 0), ([1, 0], [0, 0], 0)]
+)
+def test_nothing_there_and_nothing_found_is_right(truth, predicted, dice):
+    metric = RegionDice(0, "dice")
+    metric.update_state(maps(truth), maps(predicted))
+    assert float(metric.result()) == dice
+
+
+def test_each_structure_has_its_channel_and_name():
+    liver, tumor = dice_metrics(("liver", "tumor"))
+    assert (liver.name, tumor.name) == ("liver_dice", "tumor_dice")
+    for metric in (liver, tumor):
+        metric.update_state(maps([1, 1, 1], [0, 0, 1]), maps([1, 1, 0], [1, 0, 1]))
+    assert float(liver.result()) == pytest.approx(4 / 5) and float(tumor.result()) == pytest.approx(2 / 3)
+
+
+def test_float16_pictures_are_counted_past_its_largest_number():
+    truth = np.ones((4, 256, 256, 1), np.float16)  # 262 144 pixels, float16 ends at 65 504
+    metric = RegionDice(0, "dice")
+    metric.update_state(truth, truth)
+    assert float(metric.result()) == 1
+
+
+def network_with_heads(count: int) -> keras.Model:
+    inputs = keras.Input((4, 4, 1))
+    heads = [
+        layers.Conv2D(2, 1, activation="sigmoid", name=f"head{number + 1}")(inputs) for number in range(count)
+    ]
+    return keras.Model(inputs, layers.Average(name="mean")(heads) if count > 1 else heads[0], name="two")
+
+
+def test_the_twin_gives_every_head_and_shares_the_weights():
+    keras.utils.set_random_seed(1)
+    network = network_with_heads(3)
+    twin = training_twin(network)
+    pictures = np.random.default_rng(0).random((2, 4, 4, 1), np.float32)
+    maps = twin.predict_on_batch(pictures)
+    assert maps.shape == (2, 4, 4, 2, 3)
+    np.testing.assert_allclose(maps.mean(-1), network.predict_on_batch(pictures), rtol=1e-6)
+    assert {id(weight) for weight in twin.weights} == {id(weight) for weight in network.weights}
+    assert [weight.path for weight in twin.weights] == [weight.path for weight in network.weights]
+
+
+def test_a_network_without_heads_is_its_own_twin():
+    inputs = keras.Input((4, 4, 1))
+    plain = keras.Model(inputs, layers.Conv2D(1, 1, name="map")(inputs))
+    assert training_twin(plain) is plain
+
+
+def test_the_loss_of_several_heads_is_the_mean_of_theirs():
+    generator = np.random.default_rng(2)
+    truth = (generator.random((2, 4, 4, 1)) > 0.5).astype(np.float32)
+    maps = generator.random((2, 4, 4, 1, 3), np.float32)
+    dice = get_loss("dice")
+    expected = np.mean([float(dice(truth, maps[..., head])) for head in range(3)])
+    assert float(on_every_head(dice)(truth, maps)) == pytest.approx(expected)
+    assert float(on_every_head(dice)(truth, maps[..., 0])) == pytest.approx(float(dice(truth, maps[..., 0])))
+    assert on_every_head(dice).__name__ == "dice"
+    np.testing.assert_allclose(mean_of_heads(truth, maps), maps.mean(-1), rtol=1e-6)
+
+
+def test_training_moves_all_heads_and_counts_dice_of_their_mean():
+    network = network_with_heads(2)
+    twin = training_twin(network)
+    twin.compile(
+        keras.optimizers.Adam(0.1), on_every_head(get_loss("bce")), metrics=dice_metrics(("liver", "tumor"))
+    )
+    pictures = np.random.default_rng(3).random((8, 4, 4, 1), np.float32)
+    truth = np.repeat(pictures > 0.5, 2, axis=-1).astype(np.float32)
+    before = [weight.numpy().copy() for weight in network.weights]
+    results = [twin.train_on_batch(pictures, truth, return_dict=True) for _ in range(60)]
+    assert all(
+        np.abs(weight.numpy() - old).max() > 0 for weight, old in zip(network.weights, before, strict=True)
+    )
+    assert results[-1]["loss"] < results[0]["loss"] and results[-1]["liver_dice"] > 0.5
+
+
+def test_heads_and_dice_of_blocks_are_counted_as_those_of_pictures():
+    generator = np.random.default_rng(4)
+    truth = (generator.random((2, 3, 4, 4, 2)) > 0.5).astype(np.float32)
+    heads = generator.random((2, 3, 4, 4, 2, 3), np.float32)
+    metrics = [dice_metrics(("liver", "tumor"))[1] for _ in range(2)]
+    metrics[0].update_state(truth, heads)
+    metrics[1].update_state(truth.reshape(2, 12, 4, 2), heads.reshape(2, 12, 4, 2, 3))
+    assert float(metrics[0].result()) == pytest.approx(float(metrics[1].result()))
+    dice = on_every_head(get_loss("dice"))
+    pictures = dice(truth.reshape(2, 12, 4, 2), heads.reshape(2, 12, 4, 2, 3))
+    assert float(dice(truth, heads)) == pytest.approx(float(pictures), rel=1e-5)
+
+
+def test_heads_of_classifiers_are_stacked_and_averaged_as_those_of_maps():
+    keras.utils.set_random_seed(2)
+    inputs = keras.Input((5,))
+    heads = [layers.Dense(3, activation="softmax", name=f"head{number}")(inputs) for number in (1, 2)]
+    network = keras.Model(inputs, layers.Average(name="mean")(heads))
+    answers = training_twin(network).predict_on_batch(np.eye(5, dtype=np.float32))
+    assert answers.shape == (5, 3, 2)
+    truth = np.eye(3, dtype=np.float32)[[0, 1, 2, 0, 1]]
+    cross_entropy = get_loss("cross_entropy")
+    expected = np.mean([float(cross_entropy(truth, answers[..., head])) for head in range(2)])
+    assert float(on_every_head(cross_entropy)(truth, answers)) == pytest.approx(expected)
+    np.testing.assert_allclose(mean_of_heads(truth, answers), answers.mean(-1), rtol=1e-6)
+
+
+def test_the_class_of_several_heads_is_that_of_their_mean():
+    truth = np.array([[1, 0], [1, 0], [0, 1]], np.float32)
+    heads = np.array([[[0.9, 0.4], [0.1, 0.6]], [[0.6, 0.1], [0.4, 0.9]], [[0.0, 0.6], [1.0, 0.4]]])
+    accuracy = ClassAccuracy(name="accuracy")
+    accuracy.update_state(truth, heads)  # means of the right class: 0.65, 0.35, 0.7
+    assert float(accuracy.result()) == pytest.approx(2 / 3)
+    accuracy.reset_state()
+    accuracy.update_state(truth, heads[..., 1])
+    assert float(accuracy.result()) == pytest.approx(0)
