@@ -225,14 +225,7 @@ def _measured(
 
 def _lesion_scores(lesions: LesionOverlap) -> dict:
     """What single tumours score on average, missed and surplus ones included."""
-    found = panoptic_quality(lesions)
-    return {
-        "lesion_dice": lesion_dice(lesions),
-        "n_tumors_matched": found.matched,
-        "panoptic_quality": found.quality,
-        "segmentation_quality": found.segmentation,
-        "recognition_quality": found.recognition,
-    }
+    return {"lesion_dice": lesion_dice(lesions)} | panoptic_quality(lesions)._asdict()
 
 
 def _detection_scores(lesions: LesionOverlap, mode: str) -> dict:
@@ -354,10 +347,7 @@ def _lesion_summary(cases: pd.DataFrame) -> dict:
     return {
         "lesion_dice": float(cases["lesion_dice"].mean()),
         "n_defined_lesion_dice": int(cases["lesion_dice"].notna().sum()),
-        "n_tumors_matched": pooled.matched,
-        "panoptic_quality": pooled.quality,
-        "segmentation_quality": pooled.segmentation,
-        "recognition_quality": pooled.recognition,
+        **pooled._asdict(),
     }
 
 

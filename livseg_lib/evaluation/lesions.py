@@ -236,13 +236,13 @@ def detect_lesions(
 
 
 class PanopticQuality(NamedTuple):
-    """Pairs one to one with IoU > 0.5, their mean IoU (`segmentation`, SQ), F1 of finding them
-    (`recognition`, RQ), and `quality` (PQ), the product of the two."""
+    """Pairs one to one with IoU > 0.5, PQ, which is the product of their mean IoU (SQ) and the F1 of finding
+    them (RQ), and these two."""
 
-    matched: int
-    segmentation: float
-    recognition: float
-    quality: float
+    n_tumors_matched: int
+    panoptic_quality: float
+    segmentation_quality: float
+    recognition_quality: float
 
 
 def lesion_dice(lesions: LesionOverlap) -> float:
@@ -276,10 +276,10 @@ def pool_panoptic(matched: int, iou_sum: float, n_prediction: int, n_reference: 
     """Panoptic quality from counts and the summed IoU of the matches, of one case or of many together."""
     objects = n_prediction + n_reference
     return PanopticQuality(
-        matched=int(matched),
-        segmentation=float(iou_sum / matched) if matched else np.nan,
-        recognition=float(2 * matched / objects) if objects else np.nan,
-        quality=float(2 * iou_sum / objects) if objects else np.nan,
+        n_tumors_matched=int(matched),
+        panoptic_quality=float(2 * iou_sum / objects) if objects else np.nan,
+        segmentation_quality=float(iou_sum / matched) if matched else np.nan,
+        recognition_quality=float(2 * matched / objects) if objects else np.nan,
     )
 
 

@@ -196,21 +196,21 @@ def test_hand_values():
     dice = 2 * 288 / (288 + 480)
     assert lesion_dice(lesions) == pytest.approx(dice / 3)  # one pair, one surplus, one missed
     found = panoptic_quality(lesions)
-    assert (found.matched, found.segmentation) == (1, pytest.approx(288 / 480))
-    assert found.recognition == pytest.approx(1 / (1 + 0.5 + 0.5))
-    assert found.quality == pytest.approx(found.segmentation * found.recognition)
+    assert (found.n_tumors_matched, found.segmentation_quality) == (1, pytest.approx(288 / 480))
+    assert found.recognition_quality == pytest.approx(1 / (1 + 0.5 + 0.5))
+    assert found.panoptic_quality == pytest.approx(found.segmentation_quality * found.recognition_quality)
 
 
 def test_half_the_union_is_not_enough():
     exactly_half = np.s_[2:8, 10:18, 15:20]
-    assert panoptic_quality(lesion_overlap(tumors(exactly_half), tumors(FAR_TUMOR))).matched == 0
+    assert panoptic_quality(lesion_overlap(tumors(exactly_half), tumors(FAR_TUMOR))).n_tumors_matched == 0
 
 
 def test_fragments_are_joined_for_dice_and_all_but_one_are_surplus():
     left, right = np.s_[2:8, 10:18, 15:19], np.s_[2:8, 10:18, 20:25]  # 192 and 240 of 480
     lesions = lesion_overlap(tumors(left, right), tumors(FAR_TUMOR))
     assert lesion_dice(lesions) == pytest.approx(2 * 432 / (432 + 480) / 2)
-    assert panoptic_quality(lesions).matched == 0  # no fragment alone has more than half
+    assert panoptic_quality(lesions).n_tumors_matched == 0  # no fragment alone has more than half
 
 
 def random_tumors(seed: int) -> list[np.ndarray]:
@@ -239,11 +239,13 @@ def test_panoptic_quality_agrees_with_voxels_and_is_symmetric(seed):
     pair = random_tumors(seed)
     found = panoptic_quality(lesion_overlap(*pair))
     matched, total, objects = panoptic_by_voxels(*pair)
-    assert found.matched == matched
+    assert found.n_tumors_matched == matched
     if objects:
-        assert found.quality == pytest.approx(2 * total / objects)
+        assert found.panoptic_quality == pytest.approx(2 * total / objects)
         if matched:
-            assert found.quality == pytest.approx(found.segmentation * found.recognition)
+            assert found.panoptic_quality == pytest.approx(
+                found.segmentation_quality * found.recognition_quality
+            )
     assert panoptic_quality(lesion_overlap(*pair[::-1])) == pytest.approx(found, nan_ok=True)
 
 
