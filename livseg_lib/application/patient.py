@@ -195,10 +195,9 @@ def _require_modality(scan: Scan, modality: str, patient: PatientInput) -> None:
 
 def _outline(predictor: Predictor, scan: Scan) -> tuple[np.ndarray, TumorPresence]:
     """Labels 0/1/2, uint8 (D, H, W), and whether there is a tumour."""
-    from livseg_lib.inference.cascade import Cascade, with_tumors
+    from livseg_lib.inference.cascade import Cascade, find_liver, outline, with_tumors
     from livseg_lib.inference.predict import labels_from_planes, volume_planes
     from livseg_lib.inference.sorting import SorterGate
-    from livseg_lib.inference.systems import find_liver, outline
     from livseg_lib.preprocessing.recipe import prepare_labels
 
     system, volume = predictor.system, scan.volume

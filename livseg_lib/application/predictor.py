@@ -27,7 +27,7 @@ from livseg_lib.preprocessing.windows import Window
 from livseg_lib.runs import describe_device, describe_platform, git_revision, package_versions, peak_memory_mb
 
 if TYPE_CHECKING:  # only named in signatures
-    from livseg_lib.inference.systems import System
+    from livseg_lib.inference.cascade import System
     from livseg_lib.training.model_folder import TrainedModel, TrainedSorter
 
 WEIGHTS, DESCRIPTIONS = ("*.safetensors", "*.onnx"), ("model.json", "forest.json")
@@ -67,8 +67,7 @@ def load_predictor(
 
     Raises InputError where a folder is not whole or the parts do not go together.
     """
-    from livseg_lib.inference.cascade import Cascade
-    from livseg_lib.inference.systems import augmented, load_system
+    from livseg_lib.inference.cascade import Cascade, augmented, load_system
     from livseg_lib.training.model_folder import load_model, load_sorter
 
     system = load_system(Path(model))

@@ -1,30 +1,17 @@
-"""Systems of several steps, each looking where the last one pointed.
+"""Systems of one network or of several steps, each looking where the last one pointed: the liver so far.
 
-Coarse, region, fine, paste back: a cascade is a list of steps, each of which looks where the liver is.
-
-The one mechanism behind systems E, G, H, I and J.
-
-The step of a cascade that classifies superpixels: liver in, tumours out (system J).
-
-What the steps of a cascade do: networks, finishing, and what tells tumours from false alarms.
-
-Each is a `cascade.Part`: (volume of the region, labels so far) -> labels from now on. `structures` are those
-it finds by itself, `parameters` the numbers that were learnt.
-
-A cascade on disk: model.json lists its steps, a folder beside it holds what each network learnt.
+The one mechanism behind systems E, G, H, I and J. On disk model.json lists the steps of a cascade, and a
+folder beside it holds what each step learnt, as it is saved by itself:
 
 model.json                    {"kind": "cascade", "system": ..., "steps": [{"name": ..., "part": ...}, ...]}
-coarse_liver/, residual/ ...  model folders and forests, as they are saved by themselves
+coarse_liver/, residual/ ...  model folders and forests
 
-Finishes that validation patients have chosen, as the last steps of a cascade on disk.
-
-model.json names them under "finishes" too, so that they can be told from the cascade's own steps, and taken
-back before others are chosen.
+Finishes that validation patients have chosen are its last steps; model.json names them under "finishes" too,
+so that they can be taken back before others are chosen.
 """
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 from collections import deque
@@ -50,12 +37,13 @@ from livseg_lib.descriptions import (
 )
 from livseg_lib.errors import InputError
 from livseg_lib.evaluation.probabilities import is_predicted, quantize
-from livseg_lib.files import written_aside
+from livseg_lib.files import write_json
 from livseg_lib.inference.predict import predict_batches, predict_volume
+from livseg_lib.inference.variants import AugmentedNetwork
 from livseg_lib.labels import LIVER, STRUCTURES, TUMOR, structure_mask
 from livseg_lib.postprocessing.active_contour import refine_outlines
 from livseg_lib.postprocessing.candidates import candidate_features, filter_candidates
-from livseg_lib.postprocessing.components import FINISHES, finish_title
+from livseg_lib.postprocessing.components import FINISHES, finish_title, largest_component
 from livseg_lib.postprocessing.forest import Forest, load_forest
 from livseg_lib.postprocessing.superpixels import Candidates, candidate_patches, find_candidates, paint
 from livseg_lib.preprocessing.geometry import REGIONS, crop_volume
@@ -69,10 +57,18 @@ from livseg_lib.training.model_folder import (
     load_classifier,
     load_model,
 )
+from livseg_lib.training.model_folder import REMEDY as MODEL_REMEDY
 from livseg_lib.volumes import Volume
 
 Part = Callable[[Volume, np.ndarray], np.ndarray]
 """Volume of a region and its labels 0/1/2 so far, uint8 (d, h, w) -> its labels from now on."""
+
+
+class BasePart:
+    """A part that finds no structure by itself and has learnt no numbers, unless it says otherwise."""
+
+    structures: tuple[str, ...] = ()
+    parameters: int = 0
 
 
 @dataclass(frozen=True)
@@ -142,7 +138,7 @@ class SuperpixelPart:
     """Tumours are where superpixels of the liver look like them; those found before are forgotten."""
 
     trained: TrainedClassifier
-    structures: tuple[str, ...] = ("tumor",)
+    structures = ("tumor",)
 
     @property
     def parameters(self) -> int:
@@ -150,7 +146,6 @@ class SuperpixelPart:
         return self.trained.parameters
 
     def __call__(self, volume: Volume, labels: np.ndarray) -> np.ndarray:
-        """See `cascade.Part`."""
         liver = structure_mask(labels, "liver")
         levels = tumor_levels(self.trained, volume, liver)
         return with_tumors(liver, is_predicted(levels, self.trained.threshold))
@@ -208,7 +203,6 @@ class NetworkPart:
         return self.trained.parameters
 
     def __call__(self, volume: Volume, labels: np.ndarray) -> np.ndarray:
-        """See `cascade.Part`."""
         liver = structure_mask(labels, "liver")
         found = predict_volume(self.trained, volume, liver=liver)
         if "liver" in self.trained.structures:
@@ -217,25 +211,21 @@ class NetworkPart:
 
 
 @dataclass(frozen=True)
-class FinishPart:
+class FinishPart(BasePart):
     """One of the finishing functions, by name."""
 
     name: str
-    structures: tuple[str, ...] = ()
-    parameters: int = 0
 
     def __call__(self, volume: Volume, labels: np.ndarray) -> np.ndarray:
-        """See `cascade.Part`."""
         return FINISHES[self.name](labels, volume.spacing_mm)
 
 
 @dataclass(frozen=True)
-class ForestPart:
+class ForestPart(BasePart):
     """Drops the tumour candidates that a random forest takes for false alarms (system H)."""
 
     forest: Forest
     threshold: float
-    structures: tuple[str, ...] = ()
 
     @property
     def parameters(self) -> int:
@@ -243,42 +233,28 @@ class ForestPart:
         return int((self.forest.left != np.arange(len(self.forest.left))).sum())
 
     def __call__(self, volume: Volume, labels: np.ndarray) -> np.ndarray:
-        """See `cascade.Part`."""
         liver, tumor = (structure_mask(labels, structure) for structure in ("liver", "tumor"))
         features, ids = candidate_features(tumor, liver, volume.voxels, volume.spacing_mm)
         return with_tumors(liver, filter_candidates(ids, self.forest.predict(features), self.threshold))
 
 
 @dataclass(frozen=True)
-class ContourPart:
+class ContourPart(BasePart):
     """Draws the outlines of tumours to the edges in the image (system J)."""
 
     reach_mm: float
-    structures: tuple[str, ...] = ()
-    parameters: int = 0
 
     def __call__(self, volume: Volume, labels: np.ndarray) -> np.ndarray:
-        """See `cascade.Part`."""
         liver, tumor = (structure_mask(labels, structure) for structure in ("liver", "tumor"))
-        return with_tumors(
-            liver, refine_outlines(tumor, liver, volume.voxels, volume.spacing_mm, self.reach_mm)
-        )
-
-
-def _network(folder: Path, using: str) -> Part:
-    return NetworkPart(load_model(folder / using))
+        refined = refine_outlines(tumor, liver, volume.voxels, volume.spacing_mm, self.reach_mm)
+        return with_tumors(liver, refined)
 
 
 def _forest(folder: Path, using: str) -> Part:
     forest, description = load_forest(folder / using)
-    require(
-        description, record({"threshold": between(0.0, 1.0)}), folder / using, "a forest of a cascade", REMEDY
-    )
+    known = record({"threshold": between(0.0, 1.0)})
+    require(description, known, folder / using, "a forest of a cascade", REMEDY)
     return ForestPart(forest, float(description["threshold"]))
-
-
-def _superpixels(folder: Path, using: str) -> Part:
-    return SuperpixelPart(load_classifier(folder / using))
 
 
 def _finish(folder: Path, using: str) -> Part:
@@ -294,9 +270,9 @@ def _contour(folder: Path, using: str) -> Part:
 
 
 PARTS: dict[str, Callable[[Path, str], Part]] = {
-    "network": _network,
+    "network": lambda folder, using: NetworkPart(load_model(folder / using)),
     "forest": _forest,
-    "superpixels": _superpixels,
+    "superpixels": lambda folder, using: SuperpixelPart(load_classifier(folder / using)),
     "finish": _finish,
     "contour": _contour,
 }
@@ -339,8 +315,7 @@ def save_cascade(
         "steps": [asdict(plan) for plan in plans],
         "training": training,
     }
-    with written_aside(folder / "model.json") as partial:
-        partial.write_text(json.dumps(description, indent=2) + "\n")
+    write_json(folder / "model.json", description)
     return folder
 
 
@@ -395,8 +370,7 @@ def set_finishes(folder: Path, names: Sequence[str]) -> Path:
     own = _own_steps(description["steps"], description.get("finishes", ()))
     plans = [StepPlan(finish_title(name), "finish", name) for name in names]
     description |= {"steps": [*own, *map(asdict, plans)], "finishes": list(names)}
-    with written_aside(folder / "model.json") as partial:
-        partial.write_text(json.dumps(description, indent=2) + "\n")
+    write_json(folder / "model.json", description)
     return folder
 
 
@@ -420,3 +394,44 @@ def _read(folder: Path) -> dict:
     last = [plan.using for plan in plans][len(plans) - len(finishes) :]
     require_equal(last, finishes, "the last steps are", folder)
     return description
+
+
+System = TrainedModel | Cascade
+
+
+def load_system(folder: Path) -> System:
+    """What lies in a model folder. Raises InputError where it is not whole."""
+    description = read_description(folder / "model.json", "a livseg model", MODEL_REMEDY)
+    return load_cascade(folder) if description.get("kind") == "cascade" else load_model(folder)
+
+
+def outline(system: System, volume: Volume, liver: np.ndarray | None = None) -> np.ndarray:
+    """Labels 0/1/2, uint8 (D, H, W), on the grid of `volume`.
+
+    Where the liver is known, bool (D, H, W), it stands, and the system is asked for tumours alone.
+    """
+    if isinstance(system, Cascade):
+        return run_cascade(volume, system.steps, liver)
+    labels = predict_volume(system, volume)
+    return labels if liver is None else with_tumors(liver, structure_mask(labels, "tumor"))
+
+
+def find_liver(trained: TrainedModel, volume: Volume) -> np.ndarray:
+    """The largest piece of what a network takes for liver, bool (D, H, W)."""
+    return largest_component(structure_mask(predict_volume(trained, volume), "liver"))
+
+
+def augmented(system: System, names: Sequence[str]) -> System:
+    """The same system, whose networks answer with the mean over variants of a picture (`variants.VARIANTS`).
+
+    Raises InputError for an unknown name.
+    """
+    if not isinstance(system, Cascade):
+        return replace(system, network=AugmentedNetwork(system.network, names))
+    steps = [
+        replace(step, part=NetworkPart(augmented(step.part.trained, names)))
+        if isinstance(step.part, NetworkPart)
+        else step
+        for step in system.steps
+    ]
+    return replace(system, steps=tuple(steps))

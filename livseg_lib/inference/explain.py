@@ -1,27 +1,14 @@
-"""Why there? Maps of what an answer hangs on, and whether such maps can be trusted.
+"""Why there? Maps of what an answer hangs on, how unsure it is, and whether such maps can be trusted.
 
-The layers of a network whose maps in space can be explained, found by walking its graph.
-
-Seg-Grad-CAM: which places of a layer's map speak for a structure in a region of the picture.
-
-Vinogradova, Dibrov and Myers 2020 (arXiv:2002.11434), after Grad-CAM (Selvaraju et al. 2017,
-arXiv:1610.02391). What a place "speaks for" is a linear guess at the layer, not a proof: see `sanity`.
-
-Occlusion: what does the answer lose when a patch of the picture is covered?
-
-Zeiler and Fergus 2014 (arXiv:1311.2901). Unlike a gradient it really changes the picture, and shows the
-network one that no scanner makes: what it answers there need not be what it answers on patients.
-
-Do maps hang on what a network has learnt? Its weights are made random, layer by layer from the output.
-
-The cascading randomization of Adebayo et al. 2018 (arXiv:1810.03292): a map that hardly changes shows the
-picture, not the network. One that changes has passed a necessary test; it need not be faithful.
-
-How unsure an answer is: over variants of one picture, or over several networks.
-
-The spread of what was asked, not the chance of an error: what all networks have learnt wrongly they are sure
-of together (Gal and Ghahramani 2016, arXiv:1506.02142; Lakshminarayanan et al. 2017, arXiv:1612.01474;
-test-time augmentation: Wang et al. 2019, arXiv:1807.07356).
+- Seg-Grad-CAM (Vinogradova, Dibrov and Myers 2020, arXiv:2002.11434, after Grad-CAM, Selvaraju et al. 2017,
+  arXiv:1610.02391): which places of a layer's map speak for a structure. A linear guess, not a proof.
+- Occlusion (Zeiler and Fergus 2014, arXiv:1311.2901): what the answer loses when a patch is covered. It
+  really changes the picture, and shows the network one that no scanner makes.
+- Cascading randomization (Adebayo et al. 2018, arXiv:1810.03292): weights are made random, layer by layer
+  from the output. A map that hardly changes shows the picture, not the network; one that changes has passed
+  a necessary test, and need not be faithful.
+- The spread over variants or networks is not the chance of an error: what all networks have learnt wrongly
+  they are sure of together (Gal and Ghahramani 2016, arXiv:1506.02142; Wang et al. 2019, arXiv:1807.07356).
 """
 
 from __future__ import annotations
@@ -139,7 +126,7 @@ def seg_grad_cam(
     region: bool (B, H, W) or (B, D, H, W), the pixels asked about: those that the network outlines, or
     any others.
     channel: the structure, in the order of the network's output.
-    layer: one of `map_layers.layer_maps`; None is the bottleneck.
+    layer: one of `layer_maps`; None is the bottleneck.
     signed: keep what speaks against the structure; the map is then -1 to 1, the largest size 1.
 
     The features of the layer are summed, each weighed by the mean gradient of the region's logits; what is
@@ -182,9 +169,6 @@ def _enlarged(small: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     return large / highest if highest > 0 else large
 
 
-Box = tuple[slice, ...]
-
-
 def occlusion_drops(
     network: keras.Model,
     picture: np.ndarray,
@@ -222,7 +206,7 @@ def occlusion_drops(
     return (total / count).astype(np.float32)
 
 
-def patch_boxes(shape: Sequence[int], patch: Sequence[int], stride: Sequence[int]) -> list[Box]:
+def patch_boxes(shape: Sequence[int], patch: Sequence[int], stride: Sequence[int]) -> list[tuple[slice, ...]]:
     """Boxes of `patch` pixels, a step of `stride` apart, that cover all of `shape`; cut at its end."""
     sides = [
         [slice(start, min(start + size, side)) for start in range(0, max(1, side - size + step), step)]
@@ -231,7 +215,7 @@ def patch_boxes(shape: Sequence[int], patch: Sequence[int], stride: Sequence[int
     return list(product(*sides))
 
 
-def covered(picture: np.ndarray, box: Box, fill: np.ndarray) -> np.ndarray:
+def covered(picture: np.ndarray, box: tuple[slice, ...], fill: np.ndarray) -> np.ndarray:
     """A copy of `picture` with `fill` in the box."""
     changed = picture.copy()
     changed[box] = np.rint(fill)
@@ -281,12 +265,11 @@ def count_layers(network: keras.Model) -> int:
 
 
 def _last_first(network: keras.Model) -> list[keras.layers.Layer]:
-    layers = [
-        _last_first(layer)[::-1] if isinstance(layer, keras.Model) else [layer]
-        for layer in network.layers
-        if layer.weights
-    ]
-    return [layer for group in layers for layer in group][::-1]
+    """Layers with weights from the output on, those of a network within the network one by one."""
+    found: list[keras.layers.Layer] = []
+    for layer in reversed([layer for layer in network.layers if layer.weights]):
+        found += _last_first(layer) if isinstance(layer, keras.Model) else [layer]
+    return found
 
 
 def _freshly_initialized(network: keras.Model, seed: int) -> keras.Model:
@@ -318,7 +301,7 @@ class Uncertainty:
 
 
 def over_variants(predict: Predict, images: np.ndarray, names: Sequence[str]) -> Uncertainty:
-    """Spread over the variants called `names` and the picture as it is (`augmented.VARIANTS`).
+    """Spread over the variants called `names` and the picture as it is (`variants.VARIANTS`).
 
     images: float32 (..., H, W, C) in [0, 1]. At the border only those variants count that reach there.
     Raises InputError for an unknown name.

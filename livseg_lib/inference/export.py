@@ -1,8 +1,4 @@
-"""Networks for programs without livseg: SavedModel and ONNX, compared with Keras.
-
-What a network would be shown of a scan: a few of its inputs, to compare two ways of computing on.
-
-Trained networks as SavedModel and ONNX, for programs without livseg, each compared with Keras first.
+"""Trained networks as SavedModel and ONNX, for programs without livseg, each compared with Keras first.
 
 model.json, export.json            how to use them; which files there are, and how far they are from Keras
 network.onnx, savedmodel/          of a single network
@@ -13,7 +9,6 @@ With network.onnx such a folder is a model folder itself, for `livseg predict` a
 
 from __future__ import annotations
 
-import json
 import logging
 import shutil
 import warnings
@@ -27,7 +22,7 @@ import numpy as np
 from livseg_lib import WARNING
 from livseg_lib.descriptions import read_description
 from livseg_lib.errors import InputError
-from livseg_lib.files import file_checksum, folder_written_aside, write_atomically, written_aside
+from livseg_lib.files import file_checksum, folder_written_aside, write_json, written_aside
 from livseg_lib.inference.cascade import LEARNT, read_plans
 from livseg_lib.inference.predict import stream_blocks
 from livseg_lib.postprocessing.superpixels import candidate_patches, find_candidates
@@ -153,7 +148,7 @@ def export_system(
     out.mkdir(parents=True, exist_ok=True)
     for name in ("export.json", "model.json"):
         (out / name).unlink(missing_ok=True)
-    plans = _plans(folder, description)
+    plans = read_plans(folder, description) if "steps" in description else []
     names = dict.fromkeys(plan.using for plan in plans if _is_network(folder, plan)) if plans else ["."]
     exported, records = [], []
     for name in names:
@@ -168,7 +163,7 @@ def export_system(
         everything = {"format": 1, "warning": WARNING, "system": description.get("system", folder.name)}
         left_out = [asdict(plan) for plan in plans if not _is_network(folder, plan)]
         everything |= {"opset": OPSET, "networks": records, "not_exported": left_out}
-        _write_json(out / "export.json", everything)
+        write_json(out / "export.json", everything)
     return exported
 
 
@@ -299,22 +294,13 @@ def _description(folder: Path) -> dict:
     return read_description(folder / "model.json", "a livseg model", "Name a model's folder.")
 
 
-def _plans(folder: Path, description: dict) -> list[StepPlan]:
-    """The steps of a cascade; none for a single network."""
-    return read_plans(folder, description) if "steps" in description else []
-
-
 def _copy_descriptions(folder: Path, out: Path, names: Iterable[str], formats: Sequence[str]) -> None:
     """model.json of the model and of its networks, with the checksum of what stands for the weights."""
     for name in dict.fromkeys((*names, ".")):
         description = _description(folder / name)
         if "onnx" in formats and name in names:
             description[ONNX_SHA256] = file_checksum(out / name / ONNX_FILE)
-        _write_json(out / name / "model.json", description)
-
-
-def _write_json(path: Path, content: dict) -> None:
-    write_atomically(path, (json.dumps(content, indent=2) + "\n").encode())
+        write_json(out / name / "model.json", description)
 
 
 def _is_network(folder: Path, plan: StepPlan) -> bool:

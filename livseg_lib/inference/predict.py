@@ -1,14 +1,6 @@
-"""Model -> probabilities -> labels: slice by slice, block by block.
+"""A trained model and a scan -> probabilities at the network's picture size -> labels on the scan's own grid.
 
-Network -> probability planes, at the network's own picture size.
-
-A network of blocks and a scan -> probability planes: overlapping blocks, blended smoothly (system E).
-
-A trained model and a scan -> labels on the scan's own grid.
-
-Extracted slices read back: the pictures and truths of one case, mapped into memory.
-
-The probability from which a pixel counts, chosen on validation patients.
+Networks see slices one by one, or overlapping blocks, which are blended smoothly (system E).
 """
 
 from __future__ import annotations
@@ -162,13 +154,16 @@ def blend_blocks(answers: Iterable[Block], depth: int) -> Iterator[Block]:
         if total is None:
             total = np.zeros_like(answer)
         elif start > position:
-            yield position, _mean(total, weight, start - position)
-            total, weight = (_moved_on(array, start - position) for array in (total, weight))
+            done = start - position
+            yield position, total[:done] / weight[:done].reshape(-1, *[1] * (total.ndim - 1))
+            total, weight = (
+                np.concatenate([array[done:], np.zeros_like(array[:done])]) for array in (total, weight)
+            )
         position = start
         total += shaped * answer
         weight += window
     if total is not None:
-        yield position, _mean(total, weight, depth)
+        yield position, total / weight.reshape(-1, *[1] * (total.ndim - 1))
 
 
 def blend_window(depth: int) -> np.ndarray:
@@ -177,15 +172,6 @@ def blend_window(depth: int) -> np.ndarray:
     The outermost slices of a block lack neighbours on one side, so that the other block knows better.
     """
     return np.sin(np.pi * (np.arange(depth) + 0.5) / depth).astype(np.float32) ** 2
-
-
-def _mean(total: np.ndarray, weight: np.ndarray, count: int) -> np.ndarray:
-    return total[:count] / weight[:count].reshape(-1, *[1] * (total.ndim - 1))
-
-
-def _moved_on(array: np.ndarray, count: int) -> np.ndarray:
-    """`array` without its first `count` elements, as long as before: zeros follow."""
-    return np.concatenate([array[count:], np.zeros_like(array[:count])])
 
 
 def predict_volume(
@@ -206,20 +192,14 @@ def volume_planes(
     trained: TrainedModel, volume: Volume, passes: Passes | None = None, liver: np.ndarray | None = None
 ) -> np.ndarray:
     """The probabilities that `predict_volume` thresholds, at picture size: uint8 (D', size, size, K)."""
-    pictures = trained.inputs.compose(
-        prepare_slices(volume, trained.recipe), _liver_pictures(trained, volume, liver)
-    )
+    liver_pictures = None
+    if liver is not None and trained.inputs.sees_liver:
+        liver_pictures = prepare_labels(liver.view(np.uint8), volume.spacing_mm, trained.recipe) > 0
+    pictures = trained.inputs.compose(prepare_slices(volume, trained.recipe), liver_pictures)
     if passes is not None:
         return predict_passing_planes(trained.network, pictures, passes)
     (count, *_), _ = working_grid(volume.voxels.shape, volume.spacing_mm, trained.recipe.voxel_size_mm)
     return predict_stack(trained.network, pictures, count, trained.inputs.block_overlap)
-
-
-def _liver_pictures(trained: TrainedModel, volume: Volume, liver: np.ndarray | None) -> np.ndarray | None:
-    """The liver as it lies in the network's pictures, bool (D', size, size)."""
-    if liver is None or not trained.inputs.sees_liver:
-        return None
-    return prepare_labels(liver.view(np.uint8), volume.spacing_mm, trained.recipe) > 0
 
 
 def labels_from_planes(

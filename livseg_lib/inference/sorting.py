@@ -1,18 +1,13 @@
-"""Which slices to open first.
-
-A slice sorter and a scan -> what each slice shows, in which order to open them, and which to spare.
+"""A slice sorter and a scan -> what each slice shows, in which order to open them, and which to spare.
 
 Each slice is judged alone: the sorter sees neither its neighbours nor that a liver is one piece.
-
-What a gate in front of a segmentation costs and spares, on one case with truth.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TypeVar
 
 import keras
 import numpy as np
@@ -90,31 +85,25 @@ class SorterGate:
         return answer
 
 
-def reading_order(probabilities: np.ndarray, regions: Sequence[str]) -> np.ndarray:
-    """Indices (D,) of slices in the order in which a reader opens them.
-
-    First the slices that are called liver, with tumour or without, by the probability of tumour; then the
-    others, by that of liver.
-    """
-    liver = liver_probability(probabilities, regions)
-    tumor = probabilities[:, [region == "liver_with_tumor" for region in regions]].sum(axis=1)
-    called_liver = np.isin(np.array(regions)[probabilities.argmax(axis=1)], LIVER_REGIONS)
-    return np.lexsort((-liver, np.where(called_liver, -tumor, 0.0), ~called_liver))
-
-
 def reading_table(
     probabilities: np.ndarray, regions: Sequence[str], slice_numbers: Sequence[int] | None = None
 ) -> pd.DataFrame:
-    """Slices in reading order: `place` from 1, `slice`, `array_index`, `region`, `probability_<region>`.
+    """Slices in the order in which a reader opens them, a row each.
 
+    First those that are called liver, with tumour or without, by the probability of tumour; then the others,
+    by that of liver. Columns: `place` from 1, `slice`, `array_index`, `region`, `probability_<region>`.
     `array_index` counts from 0 at the feet; `slice` does too, or is the picture's own number where
     `slice_numbers` are given. `region` is the most probable one.
     """
-    order = reading_order(probabilities, regions)
+    called = np.array(regions)[probabilities.argmax(axis=1)]
+    liver = liver_probability(probabilities, regions)
+    tumor = probabilities[:, [region == "liver_with_tumor" for region in regions]].sum(axis=1)
+    is_liver = np.isin(called, LIVER_REGIONS)
+    order = np.lexsort((-liver, np.where(is_liver, -tumor, 0.0), ~is_liver))
     table = pd.DataFrame(probabilities, columns=[f"probability_{region}" for region in regions])
     table.insert(0, "slice", range(len(table)) if slice_numbers is None else list(slice_numbers))
     table.insert(1, "array_index", range(len(table)))
-    table.insert(2, "region", np.array(regions)[probabilities.argmax(axis=1)])
+    table.insert(2, "region", called)
     table = table.iloc[order].reset_index(drop=True)
     table.insert(0, "place", range(1, len(table) + 1))
     return table
@@ -124,9 +113,6 @@ def opened_until_tumor(truth_in_order: Sequence[str]) -> int:
     """How many slices a reader opens, in this order of true regions, until one shows tumour; 0: none does."""
     shows = np.asarray(truth_in_order, dtype=str) == "liver_with_tumor"
     return int(shows.argmax()) + 1 if shows.any() else 0
-
-
-Answer = TypeVar("Answer")
 
 
 def try_gate(sorter: TrainedSorter, trained: TrainedModel, case: Case) -> dict:
@@ -139,15 +125,18 @@ def try_gate(sorter: TrainedSorter, trained: TrainedModel, case: Case) -> dict:
     """
     volume = case.read_volume()
     reference, gate = case.read_labels(volume), SorterGate(sorter, trained.recipe)
-    whole, whole_seconds = _timed(lambda: predict_volume(trained, volume))
-    gated, gated_seconds = _timed(lambda: predict_volume(trained, volume, gate))
+    times = [time.perf_counter()]
+    whole = predict_volume(trained, volume)
+    times.append(time.perf_counter())
+    gated = predict_volume(trained, volume, gate)
+    times.append(time.perf_counter())
     row = {
         "patient": case.patient,
         "case": case.case_id,
         "n_slices": len(gate.passed),
         "n_spared": gate.passed.count(False),
-        "whole_seconds": whole_seconds,
-        "gated_seconds": gated_seconds,
+        "whole_seconds": times[1] - times[0],
+        "gated_seconds": times[2] - times[1],
     }
     for structure in trained.structures:
         row[f"{structure}_voxels"] = int(structure_mask(reference, structure).sum())
@@ -173,8 +162,3 @@ def summarize_gate(trials: pd.DataFrame, structures: Sequence[str]) -> pd.DataFr
         rows.append((f"{name} voxels found, of {total[f'{structure}_voxels']:.0f}", *total[found]))
         rows.append((f"{name} Dice per case", *trials[means].mean()))
     return pd.DataFrame(rows, columns=["quantity", "without_gate", "with_gate"])
-
-
-def _timed(work: Callable[[], Answer]) -> tuple[Answer, float]:
-    began = time.perf_counter()
-    return work(), time.perf_counter() - began

@@ -1,20 +1,17 @@
-"""One scan asked several times: turned and mirrored, or by several systems.
+"""One scan asked several times: turned, shifted and in other greys, or by several systems.
 
 Test-time augmentation: a network answers variants of a picture, and its answers are brought back and
-averaged (system C's movements and system B's shifts of grey, in use rather than in training).
-
-There is no flip among the variants: left to right it shows a body with the liver on the wrong side, and
-front to back one that lies on its face. A network is best asked about what it may meet.
-
-Where several models, or variants of one picture, agree: their mean, and how sure they are together.
+averaged (system C's movements and system B's shifts of grey, in use rather than in training). There is no
+flip among them: left to right it shows a body with the liver on the wrong side, and front to back one that
+lies on its face. A network is best asked about what it may meet.
 
 What is a guess of one model alone shows as disagreement of many (deep ensembles, Lakshminarayanan et al.
-2017, arXiv:1612.01474). Needs no TensorFlow: planes and label volumes come as arrays.
+2017, arXiv:1612.01474).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -22,13 +19,11 @@ import cv2
 import keras
 import numpy as np
 import pandas as pd
-from scipy import ndimage
 from scipy.special import entr
 
 from livseg_lib.errors import InputError
 from livseg_lib.evaluation.masks import dice, overlap_counts
 from livseg_lib.labels import BACKGROUND, LIVER, STRUCTURES, TUMOR, structure_mask
-from livseg_lib.postprocessing.components import label_components
 
 Predict = Callable[[np.ndarray], np.ndarray]
 """Images float32 (..., H, W, C) in [0, 1] -> probabilities float32 (..., H, W, K)."""
@@ -140,23 +135,6 @@ class AugmentedNetwork:
         return self.network.count_params()
 
 
-VOLUME_COLUMNS = ("structure", "models", "models_finding", "volume_ml", "volume_ml_std", "pairwise_dice")
-LESION_COLUMNS = ("lesion", "models", "models_finding", "volume_ml", "volume_ml_std", "pairwise_dice")
-
-
-def mean_probability(planes: Iterable[np.ndarray]) -> np.ndarray:
-    """Mean float32, 0 to 1, of planes of one shape, uint8 0..255 or float 0..1; one at a time in memory."""
-    total, count = None, 0
-    for plane in planes:
-        scaled = plane.astype(np.float32) / np.float32(255 if plane.dtype == np.uint8 else 1)
-        if total is not None and total.shape != scaled.shape:
-            raise _not_alike(total.shape, scaled.shape)
-        total, count = scaled if total is None else total + scaled, count + 1
-    if total is None:
-        raise InputError("models", "are none, so that nothing can be averaged.", "Give at least one.")
-    return total / np.float32(count)
-
-
 def predictive_entropy(probability: np.ndarray) -> np.ndarray:
     """How unsure a (mean) probability is, in bits, float32 of its shape: 0 where it is 0 or 1, 1 at 0.5."""
     probability = np.asarray(probability, np.float32)
@@ -176,46 +154,28 @@ def disagreement(volumes: Sequence[np.ndarray], structure: str) -> np.ndarray:
 
 
 def volume_agreement(volumes: Sequence[np.ndarray], voxel_volume_ml: float) -> pd.DataFrame:
-    """How far the models agree about each structure of a scan: `VOLUME_COLUMNS`, a row a structure.
+    """How far the models agree about a scan, a row a structure.
 
-    Mean and standard deviation (of the models; 0 of one) of the volume in ml, how many find any, and the
-    mean Dice of all pairs of models: a pair that finds nothing is left out, NaN where none is left.
+    Columns: structure, models, models_finding, volume_ml, volume_ml_std, pairwise_dice: mean and standard
+    deviation (of the models; 0 of one) of the volume in ml, how many find any, and the mean Dice of all pairs
+    of models: a pair that finds nothing is left out, NaN where none is left.
     """
     rows = []
     for structure in STRUCTURES:
         masks = [structure_mask(labels, structure) for labels in _alike(volumes)]
-        rows.append({"structure": structure} | _summary(masks, voxel_volume_ml))
-    return pd.DataFrame(rows, columns=VOLUME_COLUMNS)
-
-
-def lesion_agreement(
-    volumes: Sequence[np.ndarray], voxel_volume_ml: float
-) -> tuple[pd.DataFrame, np.ndarray]:
-    """How far the models agree about each tumour: `LESION_COLUMNS`, and the numbers of the tumours.
-
-    A tumour is a component of what any model calls tumour, numbered from 1 in an array (D, H, W): those
-    that one model sees alone are the ones to look at. Tumours that touch in any model count as one.
-    `volume_ml` is the mean over all models, a model without it counting 0; pairs as in `volume_agreement`.
-    """
-    lesions, _ = label_components(_votes(volumes, "tumor") > 0)
-    rows = []
-    for lesion, box in enumerate(ndimage.find_objects(lesions), start=1):
-        inside = lesions[box] == lesion
-        masks = [structure_mask(labels[box], "tumor") & inside for labels in volumes]
-        rows.append({"lesion": lesion} | _summary(masks, voxel_volume_ml))
-    return pd.DataFrame(rows, columns=LESION_COLUMNS), lesions
-
-
-def _summary(masks: Sequence[np.ndarray], voxel_volume_ml: float) -> dict:
-    volumes_ml = np.array([np.count_nonzero(mask) for mask in masks]) * voxel_volume_ml
-    pairs = np.array([dice(overlap_counts(*pair)) for pair in combinations(masks, 2)])
-    return {
-        "models": len(masks),
-        "models_finding": int(np.count_nonzero(volumes_ml)),
-        "volume_ml": volumes_ml.mean(),
-        "volume_ml_std": volumes_ml.std(),
-        "pairwise_dice": np.nanmean(pairs) if np.isfinite(pairs).any() else np.nan,
-    }
+        volumes_ml = np.array([np.count_nonzero(mask) for mask in masks]) * voxel_volume_ml
+        pairs = np.array([dice(overlap_counts(*pair)) for pair in combinations(masks, 2)])
+        rows.append(
+            {
+                "structure": structure,
+                "models": len(masks),
+                "models_finding": int(np.count_nonzero(volumes_ml)),
+                "volume_ml": volumes_ml.mean(),
+                "volume_ml_std": volumes_ml.std(),
+                "pairwise_dice": np.nanmean(pairs) if np.isfinite(pairs).any() else np.nan,
+            }
+        )
+    return pd.DataFrame(rows)
 
 
 def _votes(volumes: Sequence[np.ndarray], structure: str) -> np.ndarray:
@@ -232,9 +192,6 @@ def _alike(volumes: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
         raise InputError("models", "are none, so that nothing can be compared.", "Give at least one.")
     for labels in volumes[1:]:
         if labels.shape != volumes[0].shape:
-            raise _not_alike(volumes[0].shape, labels.shape)
+            problem = f"answer with {volumes[0].shape} and {labels.shape} voxels."
+            raise InputError("models", problem, "Bring all to one grid.")
     return volumes
-
-
-def _not_alike(shape: tuple[int, ...], other: tuple[int, ...]) -> InputError:
-    return InputError("models", f"answer with {shape} and {other} voxels.", "Bring all to one grid.")

@@ -23,7 +23,7 @@ from tqdm import tqdm
 from livseg_lib.datasets.case import Case
 from livseg_lib.evaluation import saliency
 from livseg_lib.evaluation.statistics import mean_with_interval
-from livseg_lib.inference.cascade import Cascade, NetworkPart
+from livseg_lib.inference.cascade import Cascade, NetworkPart, System, load_system
 from livseg_lib.inference.explain import (
     count_layers,
     occlusion_drops,
@@ -35,7 +35,6 @@ from livseg_lib.inference.explain import (
 )
 from livseg_lib.inference.explained_slice import SliceView, outlined, outlined_labels, view_slice
 from livseg_lib.inference.predict import predict_batches, predict_planes, stored_labels, stored_pictures
-from livseg_lib.inference.systems import System, load_system
 from livseg_lib.inference.variants import predictive_entropy
 from livseg_lib.labels import LIVER, structure_mask
 from livseg_lib.models import MODELS

@@ -23,10 +23,17 @@ from livseg_lib.datasets.case import Case
 from livseg_lib.errors import InputError
 from livseg_lib.evaluation.masks import Box, foreground_box, structure_dice
 from livseg_lib.evaluation.statistics import compare, verdict
-from livseg_lib.inference.cascade import Cascade, chosen_finishes, load_cascade, load_unfinished, set_finishes
+from livseg_lib.inference.cascade import (
+    Cascade,
+    System,
+    chosen_finishes,
+    load_cascade,
+    load_unfinished,
+    outline,
+    set_finishes,
+)
 from livseg_lib.inference.evaluate import Evaluation, ScoredSystem, evaluate_labels
 from livseg_lib.inference.predict import predict_volume
-from livseg_lib.inference.systems import System, outline
 from livseg_lib.inference.variants import (
     AugmentedNetwork,
     choose_variants,

@@ -86,7 +86,7 @@ def spoil(rng: np.random.Generator, folder: Path, description: str) -> None:
 def network(kind: str, rng: np.random.Generator, folder: Path) -> None:
     """What loads is what the files say, answers as they say, and can be used."""
     from livseg_lib.application.predictor import describe_expectations
-    from livseg_lib.inference.systems import load_system, outline
+    from livseg_lib.inference.cascade import load_system, outline
 
     shutil.copytree(networks()[kind], folder / "model")
     spoil(rng, folder / "model", "model.json")

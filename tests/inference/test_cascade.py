@@ -1,6 +1,10 @@
-"""Steps, their regions, and what becomes of an empty liver."""
+"""Each step looks where the last one pointed; a cascade on disk is the one that was saved."""
 
 from __future__ import annotations
+
+import json
+import subprocess
+import sys
 
 import keras
 import nibabel
@@ -10,10 +14,31 @@ from keras import layers
 from nifti_files import ORIENTATIONS, axis_affine, write_nifti
 
 from livseg_lib.errors import InputError
-from livseg_lib.inference.cascade import Cascade, NetworkPart, Step, run_cascade, stages, with_tumors
-from livseg_lib.inference.systems import augmented, outline
+from livseg_lib.evaluation.masks import dice, overlap_counts
+from livseg_lib.inference.cascade import (
+    Cascade,
+    ContourPart,
+    NetworkPart,
+    Step,
+    SuperpixelPart,
+    augmented,
+    chosen_finishes,
+    load_cascade,
+    load_unfinished,
+    outline,
+    run_cascade,
+    save_cascade,
+    set_finishes,
+    stages,
+    tumor_levels,
+    with_tumors,
+)
+from livseg_lib.models import build_model
+from livseg_lib.models.classifiers import build_classifier
+from livseg_lib.postprocessing.superpixels import CandidateRecipe, PatchRecipe
 from livseg_lib.preprocessing.recipe import OWN_PICTURE, NetworkInput, Recipe
-from livseg_lib.training.model_folder import TrainedModel
+from livseg_lib.systems import StepPlan
+from livseg_lib.training.model_folder import TrainedClassifier, TrainedModel, save_model
 from livseg_lib.volumes import Volume, load_volume, save_segmentation
 
 SPACING = (5.0, 1.0, 1.0)
@@ -174,3 +199,299 @@ def test_a_known_liver_is_kept_by_single_networks_too():
     half[2:] = False
     single = network("liver", [100.0], -20.0)
     np.testing.assert_array_equal(outline(single, volume, half), half.astype(np.uint8))
+
+
+OPTIONS = {"filters": 2, "levels": 2}
+RECIPE = Recipe(windows=("liver",), size=32)
+PLANS = (
+    StepPlan("coarse liver", "network", "coarse"),
+    StepPlan("largest piece", "finish", "keep_largest_liver"),
+    StepPlan("tumours", "network", "fine", "box", 10.0),
+    StepPlan("contour", "contour", "3", "box", 10.0),
+)
+
+
+def save_network(folder, target: str, inputs: NetworkInput, threshold: float) -> None:
+    keras.utils.set_random_seed(3)
+    network = build_model("unet", (32, 32, inputs.channels(1)), 1, **OPTIONS)
+    trained = TrainedModel(
+        folder.name, "unet", OPTIONS, network, RECIPE, target, {target: threshold}, inputs=inputs
+    )
+    save_model(trained, folder)
+
+
+@pytest.fixture
+def saved(tmp_path):
+    sources = {name: tmp_path / "parts" / name for name in ("coarse", "fine")}
+    save_network(sources["coarse"], "liver", NetworkInput(), 0.04)
+    save_network(sources["fine"], "tumor", NetworkInput(neighbours=1, sees_liver=True), 0.05)
+    return save_cascade(tmp_path / "cascade", "two", PLANS, sources, {"n_train_patients": 3})
+
+
+def volume() -> Volume:
+    hu = np.random.default_rng(0).integers(-50, 150, (4, 40, 32)).astype(np.int16)
+    return Volume(hu, (5.0, 2.0, 2.0))
+
+
+def test_a_cascade_stands_by_itself_and_answers_as_before(saved, tmp_path):
+    before = run_cascade(volume(), load_cascade(saved).steps)
+    moved = saved.rename(tmp_path / "elsewhere")
+    (tmp_path / "parts").rename(tmp_path / "gone")
+    cascade = load_cascade(moved)
+    np.testing.assert_array_equal(run_cascade(volume(), cascade.steps), before)
+    assert before.any() and cascade.system == "two" and cascade.training["n_train_patients"] == 3
+    assert [step.name for step in cascade.steps] == [plan.name for plan in PLANS]
+
+
+def test_parameters_are_those_of_all_networks_once(saved):
+    of_parts = [
+        json.loads((saved / name / "model.json").read_text())["parameters"] for name in ("coarse", "fine")
+    ]
+    assert load_cascade(saved).parameters == sum(of_parts)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"part": "pickle"}, "not a part of cascades"),
+        ({"using": "../../coarse"}, "not the name of a folder"),
+        ({"surprise": 1}, "not a livseg cascade"),
+    ],
+)
+def test_steps_that_are_none_are_refused(saved, change, message):
+    description = json.loads((saved / "model.json").read_text())
+    description["steps"][0] |= change
+    (saved / "model.json").write_text(json.dumps(description))
+    with pytest.raises(InputError, match=message):
+        load_cascade(saved)
+
+
+def test_a_folder_that_is_not_whole_is_refused(saved, tmp_path):
+    (saved / "fine" / "weights.safetensors").write_bytes(b"other")
+    with pytest.raises(InputError, match=r"not the file that model\.json describes"):
+        load_cascade(saved)
+    with pytest.raises(InputError, match="not a livseg cascade"):
+        load_cascade(tmp_path)
+
+
+OWN = (StepPlan("largest piece", "finish", "keep_largest_liver"), StepPlan("contour", "contour", "3"))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return save_cascade(tmp_path / "cascade", "two", OWN, {}, {"n_train_patients": 3, "seconds": 1.0})
+
+
+def step_names(cascade) -> list[str]:
+    return [step.name for step in cascade.steps]
+
+
+def test_finishes_come_last_in_their_order_and_the_rest_stays(folder):
+    before = json.loads((folder / "model.json").read_text())
+    set_finishes(folder, ["fill_liver", "drop_small_tumors"])
+    finished = load_cascade(folder)
+    assert step_names(finished) == ["largest piece", "contour", "fill liver", "drop small tumours"]
+    assert [step.part.name for step in finished.steps[2:]] == ["fill_liver", "drop_small_tumors"]
+    assert chosen_finishes(folder) == ("fill_liver", "drop_small_tumors")
+    after = json.loads((folder / "model.json").read_text())
+    assert {name: after[name] for name in before if name != "steps"} == {
+        name: before[name] for name in before if name != "steps"
+    }
+
+
+def test_others_replace_them_and_own_finishes_are_no_chosen_ones(folder):
+    assert chosen_finishes(folder) == ()
+    set_finishes(folder, ["fill_liver", "fill_tumors"])
+    assert step_names(load_unfinished(folder)) == ["largest piece", "contour"]
+    set_finishes(folder, ["drop_small_tumors"])
+    assert step_names(load_cascade(folder)) == ["largest piece", "contour", "drop small tumours"]
+    set_finishes(folder, [])
+    assert (
+        step_names(load_cascade(folder))
+        == step_names(load_unfinished(folder))
+        == ["largest piece", "contour"]
+    )
+
+
+def test_what_is_no_finish_or_no_cascade_is_refused(folder, tmp_path):
+    with pytest.raises(InputError, match="polish"):
+        set_finishes(folder, ["polish"])
+    (tmp_path / "model.json").write_text(json.dumps({"system": "unet"}))
+    with pytest.raises(InputError, match="not a cascade"):
+        set_finishes(tmp_path, [])
+    with pytest.raises(InputError, match=r"no model\.json"):
+        chosen_finishes(tmp_path / "nowhere")
+
+
+def test_a_finished_cascade_finishes(folder):
+    set_finishes(folder, ["fill_liver"])
+    labels = np.ones((3, 5, 5), np.uint8)
+    labels[1, 2, 2] = 0
+    part = load_cascade(folder).steps[-1].part
+    volume = type("Volume", (), {"spacing_mm": (1.0, 1.0, 1.0)})()
+    assert (part(volume, labels) == 1).all()
+
+
+PROGRAM = """
+import keras, numpy as np
+from livseg_lib.inference.cascade import Step, run_cascade, with_tumors
+from livseg_lib.inference.cascade import ContourPart, FinishPart, NetworkPart
+from livseg_lib.models import build_model
+from livseg_lib.preprocessing.recipe import Recipe
+from livseg_lib.preprocessing.recipe import NetworkInput
+from livseg_lib.runs import peak_memory_mb
+from livseg_lib.training.model_folder import TrainedModel
+from livseg_lib.volumes import Volume
+
+SHAPE = (1000, 512, 512)
+keras.utils.set_random_seed(0)
+
+def network(name, shape, target, inputs=NetworkInput(), **options):
+    model = build_model(name, shape, 2 if target == "both" else 1, **options)
+    structures = ("liver", "tumor") if target == "both" else (target,)
+    recipe = Recipe(windows=("liver",), size=shape[-2])
+    thresholds = dict.fromkeys(structures, 0.05)
+    return NetworkPart(TrainedModel(name, name, options, model, recipe, target, thresholds, inputs=inputs))
+
+def known(volume, labels):
+    # A liver of 400 slices with spots: what follows has as much to do as with a real one.
+    found = np.zeros(labels.shape, np.uint8)
+    found[300:700, 150:380, 100:400] = 1
+    found[300:700:40, 200:330:40, 150:350:40] = 2
+    found[320:340, 200:230, 200:240] = 2
+    return found
+
+small = {"filters": 4, "levels": 2}
+stack, masked = NetworkInput(neighbours=1), NetworkInput(sees_liver=True)
+steps = (
+    Step("coarse", network("cdnn", (64, 64, 1), "liver", **small)),
+    Step("known", known),
+    Step("largest", FinishPart("keep_largest_liver")),
+    Step("blocks", network("unet3d", (16, 64, 64, 1), "both", filters=2, levels=2), "slices", 15.0),
+    Step("known again", known),
+    Step("stack", network("residual_unet", (64, 64, 3), "both", stack, **small), "box", 15.0),
+    Step("known again", known),
+    Step("liver channel", network("cdnn", (64, 64, 2), "tumor", masked, **small), "box", 15.0),
+    Step("known again", known),
+    Step("contour", ContourPart(3.0), "box", 15.0),
+)
+hu = np.random.default_rng(0).integers(-50, 150, SHAPE, np.int16)
+labels = run_cascade(Volume(hu, (1.0, 0.8, 0.8)), steps)
+assert labels.shape == SHAPE and (labels > 0).any()
+print(peak_memory_mb())
+"""
+
+
+@pytest.mark.slow
+def test_a_thousand_slices_need_less_than_six_gigabytes():
+    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert int(done.stdout.split()[-1]) < 6 * 1024
+
+
+FINE, SHAPE = (3.0, 1.5, 1.5), (30, 64, 60)
+PATCH = PatchRecipe((48, 48, 48), (8, 16, 16))
+
+
+class DarkIsTumor:
+    """Stands in for a network: tumour where the superpixel (last channel) is dark (first channel)."""
+
+    def predict_on_batch(self, patches: np.ndarray) -> np.ndarray:
+        assert patches.shape[1:] == (8, 16, 16, 4) and patches.max() <= 1.0
+        mask = patches[..., -1]
+        grey = (patches[..., 0] * mask).sum(axis=(1, 2, 3)) / mask.sum(axis=(1, 2, 3)).clip(1)
+        dark = (grey < 0.3).astype(np.float32)
+        return np.stack([1 - dark, dark], axis=-1)
+
+    def count_params(self) -> int:
+        return 1
+
+
+def classifier(network=None) -> TrainedClassifier:
+    candidates = CandidateRecipe((8.0, 12.0, 18.0))
+    return TrainedClassifier("j", "none", {}, network or DarkIsTumor(), candidates, PATCH, threshold=0.4)
+
+
+def ball(center_mm, radius_mm: float) -> np.ndarray:
+    grid = np.ogrid[tuple(slice(size) for size in SHAPE)]
+    return sum((g * mm - c) ** 2 for g, mm, c in zip(grid, FINE, center_mm, strict=True)) <= radius_mm**2
+
+
+@pytest.fixture(scope="module")
+def patient() -> tuple[Volume, np.ndarray]:
+    liver, tumor = ball((45, 48, 45), 38), ball((42, 36, 40), 12)
+    labels = np.where(tumor, 2, liver).astype(np.uint8)
+    noise = np.random.default_rng(0).normal(0, 8, SHAPE)
+    return Volume((np.array([-100, 100, 50])[labels] + noise).astype(np.int16), FINE), labels
+
+
+def tumor_dice(labels: np.ndarray, truth: np.ndarray) -> float:
+    return float(dice(overlap_counts(labels == 2, truth == 2)))
+
+
+def test_tumours_are_found_inside_the_liver_and_drawn_to_their_edges(patient):
+    volume, truth = patient
+    part = SuperpixelPart(classifier())
+    liver = (truth > 0).astype(np.uint8)
+    found = part(volume, liver)
+    assert found.dtype == np.uint8
+    np.testing.assert_array_equal(found > 0, truth > 0)
+    steps = (Step("superpixels", part, "box", 6.0), Step("contour", ContourPart(3.0), "box", 6.0))
+    refined = run_cascade(volume, (Step("liver", lambda v, labels: liver), *steps))
+    assert tumor_dice(refined, truth) > 0.85 > 0.6 < tumor_dice(found, truth)
+    assert tumor_dice(refined, truth) > tumor_dice(found, truth)
+
+
+def test_levels_are_the_mean_over_the_scales(patient):
+    volume, truth = patient
+    levels = tumor_levels(classifier(), volume, truth > 0)
+    assert set(np.unique(levels)) == {0, 85, 170, 255} and not levels[truth == 0].any()
+    assert np.median(levels[ball((42, 36, 40), 6)]) == 255
+
+
+def test_what_was_called_tumour_before_is_judged_anew(patient):
+    volume, truth = patient
+    all_tumor = np.where(truth > 0, 2, 0).astype(np.uint8)
+    part = SuperpixelPart(classifier())
+    np.testing.assert_array_equal(part(volume, all_tumor), part(volume, (truth > 0).astype(np.uint8)))
+    assert part.structures == ("tumor",) and part.parameters == 1
+
+
+def test_an_empty_liver_and_one_without_candidates_stay_as_they_are(patient):
+    volume, truth = patient
+    part = SuperpixelPart(classifier())
+    assert not part(volume, np.zeros_like(truth)).any()
+    even = Volume(np.full(SHAPE, 100, np.int16), FINE)
+    liver = (truth > 0).astype(np.uint8)
+    np.testing.assert_array_equal(part(even, liver), liver)
+
+
+def test_a_single_slice_and_a_liver_that_fills_the_scan():
+    hu = np.full((1, 64, 64), 100, np.int16)
+    hu[0, 20:32, 20:32] = 50
+    found = SuperpixelPart(classifier())(Volume(hu, (8.0, 1.5, 1.5)), np.ones(hu.shape, np.uint8))
+    assert found.shape == hu.shape and (found > 0).all()
+    assert float(dice(overlap_counts(found == 2, hu == 50))) > 0.7
+
+
+def test_pictures_without_spacing_are_refused(patient):
+    volume, truth = patient
+    with pytest.raises(InputError, match="spacing"):
+        SuperpixelPart(classifier())(Volume(volume.voxels, (np.nan,) * 3), (truth > 0).astype(np.uint8))
+
+
+def test_a_cascade_reads_it_from_its_folder(patient, tmp_path):
+    volume, truth = patient
+    options = {"filters": 2, "columns": 2, "stages": 2}
+    network = build_classifier("fractal3d", (*PATCH.voxels, PATCH.channels), 2, **options)
+    candidates = CandidateRecipe((12.0, 18.0))
+    trained = TrainedClassifier("j", "fractal3d", options, network, candidates, PATCH, threshold=0.3)
+    save_model(trained, tmp_path / "part")
+    plans = [StepPlan("superpixels", "superpixels", "classifier", "box", 10.0)]
+    folder = save_cascade(tmp_path / "j", "j", plans, {"classifier": tmp_path / "part"}, {})
+    cascade = load_cascade(folder)
+    liver = (truth > 0).astype(np.uint8)
+    assert cascade.parameters == network.count_params() and cascade.structures == ("liver", "tumor")
+    np.testing.assert_array_equal(
+        cascade.steps[0].part(volume, liver), SuperpixelPart(trained)(volume, liver)
+    )

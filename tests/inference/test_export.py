@@ -1,4 +1,4 @@
-"""What is exported answers as Keras does, by an independent runtime, and says so only where it is true."""
+"""Exported networks answer as Keras does, on what they would be shown of a scan."""
 
 from __future__ import annotations
 
@@ -14,13 +14,19 @@ import pytest
 
 from livseg_lib.errors import InputError
 from livseg_lib.inference import export
-from livseg_lib.inference.cascade import save_cascade
-from livseg_lib.inference.export import Exported, export_network, export_system, load_network, write_onnx
+from livseg_lib.inference.cascade import load_system, outline, save_cascade
+from livseg_lib.inference.export import (
+    Exported,
+    export_network,
+    export_system,
+    load_network,
+    sample_inputs,
+    write_onnx,
+)
 from livseg_lib.inference.predict import volume_planes
-from livseg_lib.inference.systems import load_system, outline
 from livseg_lib.models import MODELS, build_model
 from livseg_lib.models.classifiers import build_classifier
-from livseg_lib.preprocessing.recipe import NetworkInput, Recipe
+from livseg_lib.preprocessing.recipe import NetworkInput, Recipe, prepare_slices
 from livseg_lib.sampling.batches import REGIONS
 from livseg_lib.systems import BLOCKS, SYSTEMS, StepPlan
 from livseg_lib.training.model_folder import TrainedModel, TrainedSorter, save_model
@@ -217,3 +223,65 @@ def test_the_same_network_is_the_same_onnx_file_whatever_was_exported_before(tmp
     network = shuffled(build_model("attention_unet", (32, 32, 1), 1, filters=2, levels=3))
     files = [write_onnx(network, tmp_path / name).read_bytes() for name in ("first", "second")]
     assert files[0] == files[1]
+
+
+RECIPE = Recipe(windows=("liver", "bone"), size=32)
+
+
+def random_scan(depth: int) -> Volume:
+    hu = np.random.default_rng(depth).integers(-100, 200, (depth, 40, 36)).astype(np.int16)
+    return Volume(hu, (4.0, 1.0, 1.0))
+
+
+def network_for(shape: tuple[int, ...], inputs: NetworkInput, name: str = "unet") -> TrainedModel:
+    options = (
+        {"filters": 2, "levels": 2} if name == "unet" else {"filters": 2, "levels": 2, "patch": (1, 2, 2)}
+    )
+    network = build_model(name, shape, 1, **options)
+    return TrainedModel("x", name, options, network, RECIPE, "liver", {"liver": 0.5}, inputs=inputs)
+
+
+def test_few_slices_are_all_there_as_the_recipe_makes_them():
+    volume = random_scan(5)
+    inputs = sample_inputs(network_for((32, 32, 2), NetworkInput()), volume)
+    np.testing.assert_allclose(inputs * 255, np.stack(list(prepare_slices(volume, RECIPE))), atol=1e-4)
+
+
+def test_many_slices_are_thinned_from_the_first_to_the_last():
+    volume = random_scan(21)
+    inputs = sample_inputs(network_for((32, 32, 2), NetworkInput()), volume, most=3)
+    np.testing.assert_allclose(
+        inputs * 255, np.stack(list(prepare_slices(volume, RECIPE)))[[0, 10, 20]], atol=1e-4
+    )
+
+
+def test_neighbours_and_a_liver_stand_beside_the_slice():
+    inputs = sample_inputs(
+        network_for((32, 32, 7), NetworkInput(neighbours=1, sees_liver=True)), random_scan(9)
+    )
+    assert inputs.shape == (9, 32, 32, 7)
+    shown = inputs[..., -1].max(axis=(1, 2))
+    assert shown.tolist() == [0, 0, 0, 1, 1, 1, 0, 0, 0]
+
+
+@pytest.mark.parametrize("depth", [3, 8, 20])
+def test_blocks_are_as_deep_as_the_network(depth):
+    inputs = sample_inputs(network_for((8, 32, 32, 2), NetworkInput(), "unet3d"), random_scan(depth), most=16)
+    assert inputs.shape == (min(2, -(-depth // 8)), 8, 32, 32, 2)
+
+
+def test_a_scan_that_shows_a_classifier_nothing_is_refused():
+    from livseg_lib.models.classifiers import build_classifier
+    from livseg_lib.postprocessing.superpixels import CandidateRecipe, PatchRecipe
+    from livseg_lib.training.model_folder import TrainedClassifier
+
+    network = build_classifier("fractal3d", (8, 16, 16, 4), 2, filters=2, columns=2, stages=2)
+    patch = PatchRecipe(voxels=(8, 16, 16))
+    model = TrainedClassifier("x", "fractal3d", {}, network, CandidateRecipe(), patch, 0.5)
+    even = Volume(np.zeros((9, 40, 36), np.int16), (4.0, 1.0, 1.0))
+    with pytest.raises(InputError, match="shows this network nothing"):
+        sample_inputs(model, even)
+    slope = np.broadcast_to(np.arange(36, dtype=np.int16) * 10, (30, 40, 36))
+    found = sample_inputs(model, Volume(np.ascontiguousarray(slope), (4.0, 1.0, 1.0)))
+    assert 0 < len(found) <= 16 and found.shape[1:] == (8, 16, 16, 4)
+    keras.backend.clear_session()

@@ -16,7 +16,6 @@ from livseg_lib.inference.sorting import (
     choose_gate,
     liver_probability,
     opened_until_tumor,
-    reading_order,
     reading_table,
     sort_pictures,
     sort_stored,
@@ -92,15 +91,14 @@ def test_a_reader_opens_liver_first_by_the_probability_of_tumour():
             [0.0, 1.0, 0.0, 0.0],
         ]
     )
-    assert reading_order(probabilities, REGIONS).tolist() == [3, 2, 1, 5, 4, 0]
     table = reading_table(probabilities, REGIONS, slice_numbers=[40, 41, 42, 43, 44, 45])
     assert table.place.tolist() == [1, 2, 3, 4, 5, 6]
     assert table.slice.tolist() == [43, 42, 41, 45, 44, 40]
     assert table.array_index.tolist() == [3, 2, 1, 5, 4, 0]
     assert table.region.tolist() == ["liver_with_tumor"] * 2 + ["liver"] * 2 + ["above_liver", "below_liver"]
     assert table.probability_liver_with_tumor.tolist() == [0.9, 0.6, 0.2, 0.0, 0.0, 0.0]
-    without_tumor = reading_order(probabilities[:, :2], ("below_liver", "liver"))
-    assert without_tumor.tolist()[0] == 5 and without_tumor.tolist()[-1] == 0
+    without_tumor = reading_table(probabilities[:, :2], ("below_liver", "liver")).slice.tolist()
+    assert without_tumor[0] == 5 and without_tumor[-1] == 0
 
 
 def test_the_gate_lets_liver_through_from_its_threshold_up():

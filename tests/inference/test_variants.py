@@ -1,10 +1,13 @@
-"""Variants of a picture go and come back; the mean over them is the network's own answer where it may be."""
+"""Variants of a picture come back where they belong; agreement of models by hand."""
 
 from __future__ import annotations
 
 import keras
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
 from scipy import ndimage
 
 from livseg_lib.errors import InputError
@@ -14,8 +17,12 @@ from livseg_lib.inference.variants import (
     AugmentedNetwork,
     Variant,
     choose_variants,
+    disagreement,
+    majority_vote,
     predict_augmented,
     predict_variants,
+    predictive_entropy,
+    volume_agreement,
 )
 
 SIZE = 48
@@ -158,3 +165,76 @@ def test_it_stands_in_for_a_network_of_pictures_and_for_one_of_blocks():
 def test_an_unknown_variant_is_refused_at_once():
     with pytest.raises(InputError, match=r"flip.*none, grey"):
         AugmentedNetwork(small_network(SIZE, SIZE, 1), ("rotate", "flip"))
+
+
+label_stacks = st.integers(1, 5).flatmap(
+    lambda models: arrays.arrays(np.uint8, (models, 2, 3, 4), elements=st.integers(0, 2))
+)
+
+
+def test_entropy_is_a_bit_at_even_odds_and_none_where_all_is_sure():
+    found = predictive_entropy(np.array([0.0, 0.25, 0.5, 1.0], np.float32))
+    np.testing.assert_allclose(found, [0, 0.811278, 1, 0], atol=1e-6)
+    assert found.dtype == np.float32
+
+
+def test_votes_by_hand():
+    models = [
+        np.array(row, np.uint8).reshape(1, 1, 5)
+        for row in ([0, 1, 2, 2, 2], [0, 1, 1, 2, 0], [0, 0, 2, 2, 0])
+    ]
+    assert majority_vote(models).ravel().tolist() == [0, 1, 2, 2, 0]
+    np.testing.assert_allclose(disagreement(models, "liver").ravel(), [0, 1 / 3, 0, 0, 1 / 3])
+    np.testing.assert_allclose(disagreement(models, "tumor").ravel(), [0, 0, 1 / 3, 0, 1 / 3])
+
+
+def test_half_of_the_models_are_no_majority():
+    models = [np.full((1, 1, 1), label, np.uint8) for label in (2, 1)]
+    assert majority_vote(models).item() == 1
+    assert disagreement(models, "tumor").item() == 0.5
+
+
+@given(label_stacks)
+def test_a_majority_is_that_of_each_structure(models):
+    vote = majority_vote(models)
+    assert vote.dtype == np.uint8 and vote.shape == models.shape[1:]
+    for label in (1, 2):
+        np.testing.assert_array_equal(vote >= label, (models >= label).mean(axis=0) > 0.5)
+    assert (disagreement(models, "liver") <= 0.5).all()
+    np.testing.assert_array_equal(majority_vote(models[:1]), models[0])
+    np.testing.assert_array_equal(majority_vote(models[::-1]), vote)
+
+
+def boxes(*tumors: tuple[slice, slice]) -> np.ndarray:
+    labels = np.ones((4, 12, 12), np.uint8)
+    for rows, columns in tumors:
+        labels[1:3, rows, columns] = 2
+    return labels
+
+
+def test_volumes_and_pairs_by_hand():
+    models = [boxes((slice(0, 2), slice(0, 4))), boxes((slice(0, 2), slice(2, 6))), boxes()]
+    table = volume_agreement(models, voxel_volume_ml=0.5).set_index("structure")
+    liver, tumor = table.loc["liver"], table.loc["tumor"]
+    assert (liver.models, liver.models_finding, liver.volume_ml, liver.volume_ml_std) == (3, 3, 288, 0)
+    assert liver.pairwise_dice == 1
+    assert (tumor.models, tumor.models_finding) == (3, 2)
+    assert tumor.volume_ml == pytest.approx(16 / 3)
+    assert tumor.volume_ml_std == pytest.approx(np.std([8, 8, 0]))
+    assert tumor.pairwise_dice == pytest.approx((0.5 + 0 + 0) / 3)
+
+
+def test_what_cannot_be_compared_is_undefined_not_zero():
+    empty = np.zeros((2, 2, 2), np.uint8)
+    table = volume_agreement([empty, empty], 1.0)
+    assert (table.volume_ml == 0).all() and table.pairwise_dice.isna().all()
+    alone = volume_agreement([empty + np.uint8(2)], 1.0)
+    assert (alone.volume_ml == 8).all() and alone.pairwise_dice.isna().all()
+
+
+@pytest.mark.parametrize("compare", [majority_vote, lambda models: volume_agreement(models, 1.0)])
+def test_models_that_cannot_be_compared_are_refused(compare):
+    with pytest.raises(InputError, match="at least one"):
+        compare([])
+    with pytest.raises(InputError, match="one grid"):
+        compare([np.zeros((2, 2, 2), np.uint8), np.zeros((2, 2, 3), np.uint8)])
