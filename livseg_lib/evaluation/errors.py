@@ -273,17 +273,14 @@ def _with_systems(objects: pd.DataFrame, wrong: pd.DataFrame, error: str) -> pd.
     return table[list(SHARED_COLUMNS)]
 
 
-EDGES = ("sharp", "diffuse", "mixed", "unknown")
-"""Of a true tumour: as its painted lesions are; "mixed" of both kinds, "unknown" of none."""
-
-
 def match_painted(
     components: np.ndarray,
     spacing_mm: Sequence[float],
     painted: pd.DataFrame,
     corner: Sequence[int] = (0, 0, 0),
 ) -> pd.DataFrame:
-    """A row a true tumour: object (its id in `components`, (D, H, W)), painted (how many), edge (of EDGES).
+    """A row a true tumour: object (its id in `components`, (D, H, W)), painted (how many), and edge: "sharp"
+    or "diffuse" as its painted lesions are, "mixed" of both kinds, "unknown" of none.
 
     `painted` are tumours of the phantom's lesions.csv: diameter_mm, diffuse, center_d_mm, center_h_mm,
     center_w_mm from the first voxel of the scan, of which `components` begins at voxel `corner`. A lesion

@@ -118,11 +118,6 @@ def jaccard(counts: OverlapCounts):
     return _ratio(counts.true_positives, counts.prediction + counts.false_negatives)
 
 
-def voe(counts: OverlapCounts):
-    """Volumetric overlap error 1 - Jaccard, 0 to 1; NaN where both are empty."""
-    return 1 - jaccard(counts)
-
-
 def rvd(counts: OverlapCounts):
     """Relative volume difference (|P| - |R|) / |R|, signed, from -1; NaN where the reference is empty."""
     return _ratio(counts.prediction - counts.reference, counts.reference)

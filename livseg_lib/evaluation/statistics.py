@@ -115,12 +115,6 @@ def summarize(
 FLIPS = 2**13
 """Every way to flip up to 13 patients; of more patients as many ways drawn at random."""
 
-RULE = (
-    f"A difference counts as shown only where its corrected p is below {SIGNIFICANT} and its interval leaves "
-    "zero out."
-)
-"""`verdict` in words."""
-
 ALTERNATIVES = {"two-sided": 2, "greater": 1}
 """How many of the extreme ways to flip count as evidence: both, or the one in which the first wins."""
 
@@ -166,10 +160,11 @@ def holm(p_values: ArrayLike) -> np.ndarray:
 
 
 def verdict(rows: pd.DataFrame | pd.Series) -> pd.Series | int:
-    """What paired differences show by RULE: 1 that they are above zero, -1 below, 0 nothing.
+    """What paired differences show: 1 that they are above zero, -1 below, 0 nothing.
 
-    `rows`: one row, or a table, with p_holm, difference_low and difference_high (see `compare_pairs`). A
-    difference with an undefined p or interval is not shown.
+    A difference counts as shown only where its corrected p is below SIGNIFICANT *and* its interval leaves
+    zero out. `rows`: one row, or a table, with p_holm, difference_low and difference_high (see
+    `compare_pairs`). A difference with an undefined p or interval is not shown.
     """
     side = 1 * (rows.difference_low > 0) - 1 * (rows.difference_high < 0)
     return side * (rows.p_holm < SIGNIFICANT)

@@ -186,12 +186,12 @@ def systems_rows(system: ScoredSystem, evaluation: Evaluation, seed: int) -> lis
     """One row of systems.csv a structure. Means are over test patients; intervals by bootstrap."""
     patients = pd.DataFrame(evaluation.patients)
     slices = pd.concat(evaluation.slices, ignore_index=True)
-    rows = []
+    pooled, rows = summarize_cases(evaluation.case_scores), []
     for structure in system.structures:
         of_structure = patients[patients["structure"] == structure]
         means = of_structure.groupby("patient")[["iou", "precision", "recall"]].mean()
         dice = mean_with_interval("dice_per_case", of_structure.dice, of_structure.patient, seed=seed)
-        summary = summarize_slices(slices[slices["structure"] == structure])
+        of_slices = summarize_slices(slices[slices["structure"] == structure])
         rows.append(
             {
                 "system": system.system,
@@ -200,27 +200,16 @@ def systems_rows(system: ScoredSystem, evaluation: Evaluation, seed: int) -> lis
                 "n_train_patients": system.training.get("n_train_patients"),
                 "n_test_patients": len(means),
                 **dice,
-                "dice_global": _global_dice(evaluation, structure),
+                "dice_global": pooled[structure]["dice_global"],
                 **means.mean().to_dict(),
-                "roc_auc": _area_under_curve(evaluation, structure),
-                "presence_accuracy": summary["presence_accuracy"],
+                "roc_auc": evaluation.histograms.get(structure, ProbabilityHistogram()).auc(),
+                "presence_accuracy": of_slices["presence_accuracy"],
                 **published_beside(system.system, structure),
                 "train_seconds": system.training.get("seconds"),
                 "parameters": system.parameters,
             }
         )
     return rows
-
-
-def _global_dice(evaluation: Evaluation, structure: str) -> float:
-    scores = pd.DataFrame(evaluation.case_scores)
-    voxels = scores[f"{structure}_prediction_voxels"].sum() + scores[f"{structure}_reference_voxels"].sum()
-    return float(2 * scores[f"{structure}_intersection_voxels"].sum() / voxels) if voxels else np.nan
-
-
-def _area_under_curve(evaluation: Evaluation, structure: str) -> float:
-    histogram = evaluation.histograms.get(structure)
-    return histogram.auc() if histogram else np.nan
 
 
 def lits_rows(system: ScoredSystem, evaluation: Evaluation) -> list[dict]:
