@@ -98,7 +98,10 @@ def choose_finishes(
         pairs = zip(outlined, finished, strict=True)
         changed = {a.patient for a, b in pairs if not np.array_equal(a.labels, b.labels)}
         after = _mean_dice(finished, structures)
-        reason = _reason(after.mean() - before.mean(), len(changed))
+        gain = after.mean() - before.mean()
+        reason = "helps" if gain > 0 else "harms"
+        if not changed or abs(gain) <= SMALLEST_GAIN:
+            reason = "changes next to nothing" if changed else "changes nothing"
         facts = {"finish": name, "structure": list(structures)}
         facts |= {"n_patients": len({each.patient for each in outlined}), "n_changed": len(changed)}
         facts |= {"dice_before": before, "dice_after": after, "change": after - before}
@@ -107,15 +110,6 @@ def choose_finishes(
             outlined, before = finished, after
             kept.append(name)
     return tuple(kept), pd.concat(tables, ignore_index=True)
-
-
-def _reason(gain: float, n_changed: int) -> str:
-    """Why a finish that gains so much of the mean Dice is kept ("helps") or not."""
-    if not n_changed:
-        return "changes nothing"
-    if abs(gain) <= SMALLEST_GAIN:
-        return "changes next to nothing"
-    return "helps" if gain > 0 else "harms"
 
 
 def _mean_dice(outlined: Sequence[Outlined], structures: Sequence[str]) -> pd.Series:
