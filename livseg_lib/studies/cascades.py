@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +41,6 @@ from livseg_lib.labels import diagnose_slices, structure_mask
 from livseg_lib.postprocessing.candidates import (
     FEATURES,
     LEAST_RECALL,
-    ForestThreshold,
     candidate_features,
     choose_forest_threshold,
     match_candidates,
@@ -164,34 +163,6 @@ LEAST_OF_A_KIND = 5
 """True tumours, and false alarms, below which no forest is grown."""
 
 
-@dataclass(frozen=True)
-class OutOfFold:
-    """Candidates of all training patients, none from a network that had seen their patient."""
-
-    candidates: pd.DataFrame
-    """As `describe_candidates`, with `part`."""
-    networks: pd.DataFrame
-    """A row a part: part, n_train_patients, n_patients (of the part), n_candidates, threshold, seconds."""
-
-
-@dataclass(frozen=True)
-class CandidateForest:
-    """A forest, and what is to be said of it."""
-
-    forest: Forest
-    choice: ForestThreshold
-    note: str
-    """Why it keeps everything, or could not be judged; empty where all went well."""
-    training: dict
-
-    @property
-    def description(self) -> dict:
-        """JSON-ready, for `save_forest`: what `ForestPart` and the tables want to know."""
-        choice = self.choice._asdict() | {"note": self.note}
-        choice["recall"] = None if np.isnan(self.choice.recall) else self.choice.recall
-        return {"threshold": self.choice.threshold, "choice": choice, "training": self.training}
-
-
 def deal_parts(slices: pd.DataFrame, parts: int, seed: int) -> pd.Series:
     """The part, 0 to `parts` - 1, of each training patient (the index), tumours spread evenly.
 
@@ -225,21 +196,25 @@ def out_of_fold_candidates(
     parts: int = 2,
     overlap: float = OVERLAP,
     probability: float | None = None,
-) -> OutOfFold:
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Train `plan` once a part, on the training patients outside it, and describe the part's candidates.
 
     `slices` and `folder` are those of `extract_around_liver`, `cases` whole scans. Validation patients tell
     each network its best epoch and threshold (`probability` replaces it), as they do for the final one.
-    Trainings resume from `checkpoints`; one volume is in memory at a time.
+    Trainings resume from `checkpoints`; one volume is in memory at a time. Returns the candidates, as
+    `describe_candidates`, with `part`; and a row a part: part, n_train_patients, n_patients (of the part),
+    n_candidates, threshold, seconds.
     """
     part_of, case_of = deal_parts(slices, parts, plan.seed), {case.case_id: case for case in cases}
     candidates, networks = [], []
+    [step] = [plan for plan in CASCADES[SYSTEM] if plan.using == "unet_lesions"]
     for part in range(parts):
         held_out = slices.patient.isin(part_of.index[part_of == part])
         system = train_system(plan, slices[~held_out], folder, checkpoints / f"part{part}", "out of fold")
         trained = at_probability(system.trained, probability)
         cases_of_part = [case_of[case_id] for case_id in slices[held_out].case.unique()]
-        found = describe_candidates(_tumor_step(trained), cases_of_part, overlap, in_true_liver=True)
+        steps = (Step(step.name, NetworkPart(trained), step.region, step.margin_mm),)
+        found = describe_candidates(steps, cases_of_part, overlap, in_true_liver=True)
         candidates.append(found.assign(part=part))
         networks.append(
             {
@@ -251,13 +226,7 @@ def out_of_fold_candidates(
                 "seconds": trained.training["seconds"],
             }
         )
-    return OutOfFold(pd.concat(candidates, ignore_index=True), pd.DataFrame(networks))
-
-
-def _tumor_step(trained: TrainedModel) -> tuple[Step, ...]:
-    """The lesion network where it looks in the cascade."""
-    [plan] = [plan for plan in CASCADES[SYSTEM] if plan.using == "unet_lesions"]
-    return (Step(plan.name, NetworkPart(trained), plan.region, plan.margin_mm),)
+    return pd.concat(candidates, ignore_index=True), pd.DataFrame(networks)
 
 
 def describe_candidates(
@@ -283,41 +252,46 @@ def describe_candidates(
 
 
 def train_forest(
-    learnt: OutOfFold,
+    rows: pd.DataFrame,
+    networks: pd.DataFrame,
     checked: pd.DataFrame,
     seed: int,
     least_recall: float = LEAST_RECALL,
     trees: int = TREES,
-) -> CandidateForest:
-    """Grow the forest on `learnt`; its threshold suits `checked`, candidates of validation patients.
+) -> tuple[Forest, dict]:
+    """Grow the forest on `rows`, as `out_of_fold_candidates` gives them with `networks`; its threshold suits
+    `checked`, candidates of validation patients.
 
     Where there are fewer than LEAST_OF_A_KIND true tumours or false alarms to learn from, the forest is one
-    leaf that keeps everything, and its note says so. Raises InputError where a patient is in both tables.
+    leaf that keeps everything. Returns the forest and its description for `save_forest`: threshold, choice
+    (ForestThreshold, and as `note` why it keeps everything or could not be judged) and training. Raises
+    InputError where a patient is in both tables.
     """
-    rows = learnt.candidates
     shared = sorted(set(rows.patient) & set(checked.patient))
     if shared:
         problem = f"would learn from the patient {shared[0]}, who also chooses its threshold."
         raise InputError("forest", problem, "Give candidates of validation patients to choose it on.")
     began = time.monotonic()
     n_tumors, n_false_alarms = int(rows.is_tumor.sum()), int((~rows.is_tumor).sum())
-    notes = []
+    note = ""
     if min(n_tumors, n_false_alarms) < LEAST_OF_A_KIND:
         found = f"{n_tumors} true tumours and {n_false_alarms} false alarms"
-        notes.append(f"There are {found} to learn from, too few of a kind: the forest keeps everything.")
+        note = f"There are {found} to learn from, too few of a kind: the forest keeps everything."
         forest = keep_all_forest()
     else:
         forest = fit_forest(rows[list(FEATURES)], rows.is_tumor, derived_seed(seed, "forest"), trees)
     choice = choose_forest_threshold(forest.predict(checked), checked.is_tumor.to_numpy(bool), least_recall)
     training = {
-        "n_train_patients": int(learnt.networks.n_patients.sum()),
-        "seconds": float(learnt.networks.seconds.sum() + time.monotonic() - began),
-        "parts": len(learnt.networks),
+        "n_train_patients": int(networks.n_patients.sum()),
+        "seconds": float(networks.seconds.sum() + time.monotonic() - began),
+        "parts": len(networks),
         "n_tumors": n_tumors,
         "n_false_alarms": n_false_alarms,
         "n_validation_candidates": len(checked),
     }
-    return CandidateForest(forest, choice, " ".join(filter(None, [*notes, choice.note])), training)
+    said = choice._asdict() | {"note": f"{note} {choice.note}".strip()}
+    said["recall"] = None if np.isnan(choice.recall) else choice.recall  # JSON knows no NaN
+    return forest, {"threshold": choice.threshold, "choice": said, "training": training}
 
 
 def keep_all_forest() -> Forest:

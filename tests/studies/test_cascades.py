@@ -24,7 +24,6 @@ from livseg_lib.runs import RunFolders
 from livseg_lib.studies import cascades
 from livseg_lib.studies.cascades import (
     UNFILTERED,
-    OutOfFold,
     assemble_cascade,
     at_probability,
     compare_filter,
@@ -116,9 +115,9 @@ def test_a_case_without_candidates_gives_no_rows():
     nothing = (Step("nothing", lambda volume, labels: np.minimum(labels, 1)),)
     table, checked = (describe_candidates(nothing, [case_of(name)]) for name in "av")
     assert len(table) == 0 and table.is_tumor.dtype == bool
-    found = train_forest(out_of_fold(table), checked, seed=3)
-    assert found.choice.threshold == 0 and len(found.forest.predict(checked)) == 0
-    assert permutation_importance(found.forest, checked, checked.is_tumor, seed=3).auc_drop.isna().all()
+    forest, description = train_forest(table, NETWORKS, checked, seed=3)
+    assert description["threshold"] == 0 and len(forest.predict(checked)) == 0
+    assert permutation_importance(forest, checked, checked.is_tumor, seed=3).auc_drop.isna().all()
 
 
 def test_patients_are_dealt_whole_and_tumours_spread():
@@ -154,22 +153,22 @@ def test_no_candidate_comes_from_a_network_that_had_seen_its_patient(cohort, tmp
 
     monkeypatch.setattr(cascades, "train_system", train)
     monkeypatch.setattr(cascades, "describe_candidates", find)
-    found = out_of_fold_candidates(PLAN, slices, cases, folder, tmp_path / "training", parts=2)
-    assert sorted(found.candidates.case) == ["a", "b", "b2", "c", "d"]  # each case once, no v, no t
+    found, networks = out_of_fold_candidates(PLAN, slices, cases, folder, tmp_path / "training", parts=2)
+    assert sorted(found.case) == ["a", "b", "b2", "c", "d"]  # each case once, no v, no t
     for part, given in enumerate(seen.values()):
-        of_part = found.candidates[found.candidates.by == f"network {part}"]
+        of_part = found[found.by == f"network {part}"]
         assert not set(of_part.patient) & set(given.patient) and (of_part.part == part).all()
         assert set(of_part.patient) | set(given.patient) == set("abcdv")
-    assert len(seen) == 2 and found.networks.n_train_patients.tolist() == [2, 2]
-    assert found.networks.n_patients.tolist() == [2, 2] and found.networks.seconds.sum() == 4
+    assert len(seen) == 2 and networks.n_train_patients.tolist() == [2, 2]
+    assert networks.n_patients.tolist() == [2, 2] and networks.seconds.sum() == 4
 
 
 def test_networks_are_trained_and_a_low_probability_finds_candidates_everywhere(cohort, tmp_path):
     slices, cases, folder = cohort
     arguments = (PLAN, slices, [case for case in cases if case.patient != "t"], folder, tmp_path / "training")
-    found = out_of_fold_candidates(*arguments, probability=0.0)
-    assert (found.networks.threshold == 0).all() and (found.networks.n_train_patients == 2).all()
-    assert len(found.candidates) == 5 and not found.candidates.is_tumor.any()  # each a whole liver
+    found, networks = out_of_fold_candidates(*arguments, probability=0.0)
+    assert (networks.threshold == 0).all() and (networks.n_train_patients == 2).all()
+    assert len(found) == 5 and not found.is_tumor.any()  # each a whole liver
 
 
 def candidates(patients: str, count: int = 6, seed: int = 0) -> pd.DataFrame:
@@ -181,22 +180,22 @@ def candidates(patients: str, count: int = 6, seed: int = 0) -> pd.DataFrame:
     return rows.assign(is_tumor=is_tumor, patient=np.repeat(list(patients), count), case="x", candidate=1)
 
 
-def out_of_fold(rows: pd.DataFrame) -> OutOfFold:
-    networks = pd.DataFrame({"part": [0, 1], "n_patients": [2, 2], "seconds": [3.0, 4.0]})
-    return OutOfFold(rows, networks)
+NETWORKS = pd.DataFrame({"part": [0, 1], "n_patients": [2, 2], "seconds": [3.0, 4.0]})
 
 
 def test_the_forest_learns_from_the_one_and_is_cut_by_the_other(tmp_path):
-    learnt, checked = out_of_fold(candidates("abcd")), candidates("vw", seed=1)
-    found = train_forest(learnt, checked, seed=3, trees=10)
-    probability = found.forest.predict(checked)
+    learnt, checked = candidates("abcd"), candidates("vw", seed=1)
+    found, told = train_forest(learnt, NETWORKS, checked, seed=3, trees=10)
+    probability = found.predict(checked)
     assert (probability[checked.is_tumor] > probability[~checked.is_tumor].max()).all()
-    assert found.note == "" and (found.choice.true_candidates, found.choice.false_after) == (6, 0)
-    turned = train_forest(learnt, checked.assign(is_tumor=~checked.is_tumor), seed=3, trees=10)
-    assert turned.choice.threshold != found.choice.threshold  # of validation patients alone
-    np.testing.assert_array_equal(turned.forest.threshold, found.forest.threshold)
-    _, description = load_forest(save_forest(found.forest, tmp_path, found.description))
-    assert description["threshold"] == found.choice.threshold
+    choice = told["choice"]
+    assert choice["note"] == "" and (choice["true_candidates"], choice["false_after"]) == (6, 0)
+    other = checked.assign(is_tumor=~checked.is_tumor)
+    turned, otherwise = train_forest(learnt, NETWORKS, other, seed=3, trees=10)
+    assert otherwise["threshold"] != told["threshold"]  # of validation patients alone
+    np.testing.assert_array_equal(turned.threshold, found.threshold)
+    _, description = load_forest(save_forest(found, tmp_path, told))
+    assert description["threshold"] == choice["threshold"]
     facts = description["training"]
     assert (facts["n_train_patients"], facts["n_tumors"], facts["n_false_alarms"]) == (4, 12, 12)
     assert 7 <= facts["seconds"] < 30
@@ -204,7 +203,7 @@ def test_the_forest_learns_from_the_one_and_is_cut_by_the_other(tmp_path):
 
 def test_a_patient_on_both_sides_is_refused():
     with pytest.raises(InputError, match="the patient d, who also chooses"):
-        train_forest(out_of_fold(candidates("abcd")), candidates("vd"), seed=3)
+        train_forest(candidates("abcd"), NETWORKS, candidates("vd"), seed=3)
 
 
 @pytest.mark.parametrize(
@@ -213,12 +212,13 @@ def test_a_patient_on_both_sides_is_refused():
 @pytest.mark.parametrize("n_checked", [0, 6])
 def test_too_few_of_a_kind_keep_everything_and_say_so(kept, n_checked, tmp_path):
     rows = candidates("abcd")
-    learnt = out_of_fold(rows[kept(rows) | (rows.index < 0)])
+    learnt = rows[kept(rows) | (rows.index < 0)]
     checked = candidates("v", 6).head(n_checked)
-    found = train_forest(learnt, checked, seed=3)
-    assert "too few of a kind: the forest keeps everything" in found.note and found.choice.threshold == 0
-    assert ("to choose a threshold on" in found.note) == (n_checked == 0)
-    forest, description = load_forest(save_forest(found.forest, tmp_path, found.description))
+    found, told = train_forest(learnt, NETWORKS, checked, seed=3)
+    note = told["choice"]["note"]
+    assert "too few of a kind: the forest keeps everything" in note and told["threshold"] == 0
+    assert ("to choose a threshold on" in note) == (n_checked == 0)
+    forest, description = load_forest(save_forest(found, tmp_path, told))
     assert ForestPart(forest, description["threshold"]).parameters == 0
     assert (forest.predict(candidates("x")) >= description["threshold"]).all()
     json.loads((tmp_path / "forest.json").read_text(), parse_constant=pytest.fail)  # no NaN in it
@@ -238,8 +238,8 @@ def test_the_cascade_without_its_forest_and_with_it(cohort, tmp_path):
     assert unfiltered.system == UNFILTERED and unfiltered.training["n_train_patients"] == 4
     checked = describe_candidates(unfiltered.steps, [case for case in cases if case.patient == "v"])
     assert len(checked) == 1  # livers and tumours everywhere
-    found = train_forest(out_of_fold(candidates("abcd")), checked, seed=3)
-    save_forest(found.forest, folders.model("candidate_forest"), found.description)
+    found = train_forest(candidates("abcd"), NETWORKS, checked, seed=3)
+    save_forest(found[0], folders.model("candidate_forest"), found[1])
     cascade = assemble_cascade("cascade_forest", folders)
     names = [step.name for step in cascade.steps]
     assert names[:-1] == [step.name for step in unfiltered.steps] and names[-1] == "forest"
