@@ -19,9 +19,12 @@ from markupsafe import Markup
 from livseg_lib.errors import format_duration
 from livseg_lib.files import write_atomically
 from livseg_lib.reporting.cells import (
+    DATASETS,
+    SOURCES,
     Cell,
     Interval,
     TableView,
+    column_title,
     environment,
     format_cell,
     format_number,
@@ -31,7 +34,6 @@ from livseg_lib.reporting.cells import (
     table_view,
 )
 from livseg_lib.reporting.folder import ReportFolder
-from livseg_lib.reporting.wording import DATASETS, SOURCES, column_title
 from livseg_lib.systems import SYSTEMS
 
 PAPERS = {name: system.paper for name, system in SYSTEMS.items() if system.paper}

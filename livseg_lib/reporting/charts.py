@@ -1,4 +1,4 @@
-"""Charts from tables: five kinds that nearly every study needs, then those of scores, slices and trainings.
+"""Charts from tables: five kinds that nearly every study needs, and how a training went.
 
 The five take a table with one row a mark and names of its columns. Lines, panels and series come in the order
 in which the table has them; what else a chart needs is set on `figure.axes` afterwards.
@@ -17,13 +17,10 @@ from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 
-from livseg_lib.reporting.cells import format_number
 from livseg_lib.reporting.style import (
     BLACK,
     BLUE,
     GREY,
-    LIGHT_GREY,
-    ORANGE,
     VERMILLION,
     WIDTH,
     name_lines,
@@ -345,35 +342,6 @@ def _series_key(fig: Figure, looks: Mapping[object, dict], **more) -> None:
     fig.legend(handles=keys, loc="outside lower left", ncols=min(5, len(keys)), handlelength=1.4)
 
 
-Intervals = Mapping[tuple[str, str], tuple[float, float]]
-
-
-def dice_by_patient(scores: pd.DataFrame, intervals: Intervals | None = None) -> Figure:
-    """A dot for every patient and the mean, one line per system and structure.
-
-    `scores` has columns `system`, `structure`, `dice` (0 to 1). `intervals` maps (system, structure) to
-    the 95 % interval of the mean over patients, drawn as a bar. Undefined scores are counted beside
-    the line, not drawn.
-    """
-    scores = scores.sort_values("structure", kind="stable")
-    scores = scores.assign(line=scores["system"] + "\n" + scores["structure"].map(structure_name))
-    groups = scores.groupby(["structure", "system", "line"], sort=False)["dice"]
-    rows = []
-    for (structure, system, line), dice in groups:
-        low, high = (intervals or {}).get((system, structure), (np.nan, np.nan))
-        undefined = f", {dice.isna().sum()} undefined" if dice.isna().any() else ""
-        mean = f"{dice.mean():.3f}   " if dice.count() else ""
-        row = {"line": line, "structure": structure, "dice": dice.mean(), "dice_low": low, "dice_high": high}
-        rows.append(row | {"beside": f"{mean}n = {dice.count()}{undefined}"})
-    drawn = pd.DataFrame(rows, columns=["line", "structure", "dice", "dice_low", "dice_high", "beside"])
-    colours = {"liver": BLUE, "tumor": ORANGE}
-    fig = interval_chart(
-        drawn, "dice", "line", None, "structure", colours, scores, xlabel="Dice of a test patient"
-    )
-    fig.axes[0].set_xlim(-0.01, 1.01)
-    return fig
-
-
 NOT_METRICS = ("epoch", "learning_rate", "memory_mb", "seconds", "stage")
 """Columns of a history that no panel of training against validation is drawn for."""
 
@@ -406,29 +374,6 @@ def training_curves(history: pd.DataFrame, title: str) -> Figure:
             ax.axvline(best, color=GREY, linewidth=1, linestyle="dotted")
     words = f"{title}   (dotted: best epoch, {best})" if is_known else title
     fig.suptitle(words, x=0.01, ha="left", fontsize=10.5, fontweight="bold")
-    return fig
-
-
-def roc_curves(curves: Mapping[str, tuple[np.ndarray, np.ndarray, float]]) -> Figure:
-    """Name -> (false-positive rate, true-positive rate, area under the curve), each from 0 to 1.
-
-    The right panel enlarges the upper left corner, where good systems differ.
-    """
-    rows = [
-        pd.DataFrame(
-            {"x": x, "y": y, "panel": panel, "name": f"{name}   AUC {format_number('roc_auc', area)}"}
-        )
-        for panel in ("ROC", "upper left corner, enlarged")
-        for name, (x, y, area) in curves.items()
-    ]
-    axes_names = {"xlabel": "false-positive rate", "ylabel": "true-positive rate"}
-    fig = lines(pd.concat(rows), "x", "y", "name", "panel", names="legend", **axes_names)
-    for ax, limits in zip(
-        fig.axes, ({"xlim": (0, 1), "ylim": (0, 1)}, {"xlim": (0, 0.2), "ylim": (0.8, 1)}), strict=True
-    ):
-        ax.plot([0, 1], [0, 1], color=LIGHT_GREY, linestyle="dashed", linewidth=1.4)
-        ax.set(aspect="equal", **limits)
-        ax.locator_params(nbins=5)
     return fig
 
 

@@ -24,7 +24,10 @@ from livseg_lib.reporting.cards import (
     write_cards,
 )
 from livseg_lib.reporting.cells import (
+    DATASETS,
     MISSING,
+    SOURCES,
+    TARGETS,
     Cell,
     TableView,
     environment,
@@ -36,7 +39,6 @@ from livseg_lib.reporting.cells import (
 from livseg_lib.reporting.folder import ReportFolder
 from livseg_lib.reporting.patient_page import THUMBNAIL
 from livseg_lib.reporting.style import structure_name
-from livseg_lib.reporting.wording import DATASETS, SOURCES, TARGETS
 
 FACTS = {
     "dataset": "Data set",

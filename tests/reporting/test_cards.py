@@ -17,12 +17,12 @@ from livseg_lib.reporting.cards import (
     headline_cards,
     in_readers_order,
     network_page,
+    systems_view,
     write_cards,
 )
-from livseg_lib.reporting.cells import NOT_RECORDED
+from livseg_lib.reporting.cells import DATASETS, NOT_RECORDED
 from livseg_lib.reporting.folder import ReportFolder
 from livseg_lib.reporting.report import write_report
-from livseg_lib.reporting.wording import DATASETS
 from livseg_lib.systems import SYSTEMS
 from livseg_lib.tables import update_systems_table, write_table
 
@@ -233,7 +233,16 @@ def test_cards_leave_out_rows_that_leak_or_are_undefined():
     assert [(c.value, c.foot) for c in cards] == [("0.700", "unet, 4 test patients")]
 
 
+@pytest.mark.parametrize(("value", "shown"), [(0.85, 0.85), (1.0, 1.0), (85.0, None), (np.nan, None)])
+def test_only_a_published_dice_stands_on_the_line_from_0_to_1(value, shown):
+    rows = pd.DataFrame([system("unet", 0.7, published_value=value)])
+    assert systems_view(rows).rows[0][2].interval.published == shown
+    other = systems_view(rows.assign(published_metric="accuracy, of slices"))
+    assert other.rows[0][2].interval.published is None
+
+
 def test_many_systems_give_one_card_a_target_that_says_it_was_chosen():
+    assert len(headline_cards(pd.DataFrame([system(f"net{k}", 0.5) for k in range(4)]))) == 4
     rows = [system(f"net{k}", 0.5 + k / 100) for k in range(6)]
     cards = headline_cards(pd.DataFrame(rows))
     assert [(c.value, c.foot) for c in cards] == [("0.550", "net5, 4 test patients, highest of 6")]

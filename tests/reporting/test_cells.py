@@ -14,13 +14,13 @@ from livseg_lib.reporting.cells import (
     FIRST_ROWS,
     MAX_ROWS,
     NOT_RECORDED,
+    column_title,
     format_cell,
     format_text,
     linked,
     table_view,
     told,
 )
-from livseg_lib.reporting.wording import column_title
 
 
 @pytest.mark.parametrize(
@@ -36,6 +36,8 @@ from livseg_lib.reporting.wording import column_title
         ("n_slices", 12.0, "12"),
         ("rvd", -0.25, "−0.250"),
         ("assd_mm", math.inf, "∞"),
+        ("assd_mm", 9.87654, "9.877"),
+        ("assd_mm", 12.345, "12.3"),
         ("liver_ml", 1861.44, "1\u202f861.4"),
         ("parameters", 31_032_837, "31 M"),
         ("parameters", 1_941_105, "1.94 M"),

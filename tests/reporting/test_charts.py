@@ -9,15 +9,13 @@ from matplotlib.colors import to_hex
 
 from livseg_lib.reporting.charts import (
     bars,
-    dice_by_patient,
     interval_chart,
     lines,
     matrix,
-    roc_curves,
     scatter,
     training_curves,
 )
-from livseg_lib.reporting.style import BLUE, VERMILLION
+from livseg_lib.reporting.style import BLACK, BLUE, VERMILLION
 
 SCORES = pd.DataFrame(
     {
@@ -91,6 +89,14 @@ def test_panels_with_other_lines_have_their_own_names():
     assert [label.get_text() for label in left.get_yticklabels()] == ["unet"]
 
 
+@pytest.mark.parametrize(("count", "grid"), [(1, (1, 1)), (4, (1, 4)), (5, (2, 3)), (7, (3, 3))])
+def test_many_panels_stand_in_rows_of_three(count, grid):
+    rows = pd.DataFrame({"panel": range(count), "line": "a", "x": 0.5})
+    figure = interval_chart(rows, "x", "line", panel="panel")
+    assert len(figure.axes) == count
+    assert figure.axes[0].get_subplotspec().get_gridspec().get_geometry() == grid
+
+
 def test_lines_keep_their_order_and_are_named_at_their_ends():
     rows = pd.DataFrame({"epoch": [1, 2, 1, 2], "dice": [0.1, 0.3, 0.2, np.nan], "system": list("aabb")})
     (ax,) = lines(rows, "epoch", "dice", "system", xlabel="epoch", ylabel="Dice").axes
@@ -125,6 +131,7 @@ def test_cells_are_shaded_by_their_share_of_the_row():
     (ax,) = matrix({"test": counts}, xlabel="called", ylabel="is").axes
     assert ax.images[0].get_array().tolist() == [[0.75, 0.25], [0, 0]]
     assert texts(ax) == ["3\n75%", "1\n25%", "·", "·"]
+    assert [text.get_color() for text in ax.texts[:2]] == ["white", BLACK]  # read on dark and on light
 
 
 @pytest.mark.parametrize("draw", [interval_chart, bars])
@@ -162,23 +169,3 @@ def test_training_curves_of_one_epoch_and_of_none():
 def test_without_a_validation_loss_no_epoch_is_called_best(losses):
     assert "best" in training_curves(history(), "x").get_suptitle()
     assert "best" not in training_curves(losses, "x").get_suptitle()
-
-
-def test_roc_curves_print_the_area_and_a_dash_where_undefined():
-    line = np.array([0.0, 1.0])
-    figure = roc_curves({"a": (line, line, 0.87654), "b": (line, line, float("nan"))})
-    assert [t.get_text() for t in figure.legends[0].get_texts()] == ["a   AUC 0.877", "b   AUC –"]
-
-
-def test_dice_by_patient_counts_undefined_scores_and_draws_the_interval():
-    scores = pd.DataFrame({"system": "unet", "structure": "tumor", "dice": [0.5, 0.7, np.nan]})
-    ax = dice_by_patient(scores, {("unet", "tumor"): (0.4, 0.75)}).axes[0]
-    assert sorted(offsets(ax)[:, 0]) == [0.5, 0.7]
-    assert "0.600   n = 2, 1 undefined" in [t.get_text() for t in ax.texts]
-    assert [[0.4, 0], [0.75, 0]] in segments(ax)
-
-
-def test_dice_by_patient_without_any_defined_score():
-    scores = pd.DataFrame({"system": ["unet"], "structure": ["liver"], "dice": [np.nan]})
-    ax = dice_by_patient(scores).axes[0]
-    assert [t.get_text() for t in ax.texts] == ["n = 0, 1 undefined"]

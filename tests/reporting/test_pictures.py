@@ -125,6 +125,10 @@ def test_the_enlarged_view_stays_inside_the_picture():
     (ax,) = tiles([Tile(GREY, around=labels)]).axes
     left, right, bottom, top = (*ax.get_xlim(), *ax.get_ylim())
     assert (left, right) == (7.5, 31.5) and (top, bottom) == (-0.5, 23.5)
+    wide = np.zeros((100, 100), np.uint8)
+    wide[50:53, 30:71] = 1  # 40 pixels from end to end: 25 to either side of the middle
+    (ax,) = tiles([Tile(wide, around=wide)]).axes
+    assert (*ax.get_xlim(), *ax.get_ylim()) == (25, 75, 76, 26)
 
 
 def test_best_median_worst_shows_the_slice_with_most_of_the_structure(tmp_path):
@@ -169,12 +173,13 @@ def test_an_outlined_slice_is_enlarged_where_anything_is_outlined():
     [
         ([0.5, 0.9, 0.7], {"best": "b", "median": "c", "worst": "a"}),
         ([0.5, np.nan, 0.7], {"best": "c", "worst": "a"}),
+        ([0.5, 0.6, 0.7, 0.8], {"best": "d", "median": "c", "worst": "a"}),
         ([np.nan, 0.4, np.nan], {"best": "b"}),
         ([np.nan, np.nan, np.nan], {}),
     ],
 )
 def test_pick_best_median_worst(dice, expected):
-    assert pick_best_median_worst(pd.Series(dice, index=list("abc"))) == expected
+    assert pick_best_median_worst(pd.Series(dice, index=list("abcd")[: len(dice)])) == expected
 
 
 def test_drawing_leaves_the_readers_style_alone():

@@ -154,7 +154,7 @@ def test_many_pictures_and_rows_are_folded(report):
     text = page.read_text()
     assert text.count("data:image/webp;base64,") == MOST_OPEN_FIGURES
     assert len(re.findall(r'src="figures/many_[45].png"[^>]* loading="lazy"', text)) == 2
-    assert "<summary>2 more pictures" in text and "<summary>Long. All 17 rows" in text
+    assert "<summary>2 more pictures" in text and "<summary>Long: all 17 rows" in text
     embedded = max(len(found) for found in re.findall(r"data:image/webp;base64,[^\"]+", text))
     assert embedded < file.stat().st_size and broken_links(page) == []
 
@@ -180,10 +180,12 @@ def test_figures_are_inside_with_caption_and_size(report):
     assert 'alt="Caption of training_unet' in page and 'width="320" height="160"' in page
 
 
-def test_figures_beyond_the_limit_are_linked(report, monkeypatch):
-    monkeypatch.setattr(folder_module, "MAX_EMBEDDED_BYTES", 10)
+def test_figures_are_inside_until_the_room_is_full_and_then_linked(report, monkeypatch):
+    first = len(write_report(report).read_text().split('src="data:image/png;base64,')[1].split('"')[0])
+    monkeypatch.setattr(folder_module, "MAX_EMBEDDED_BYTES", 1.9 * (first + 22))
     page = write_report(report)
-    assert "data:image/png" not in page.read_text() and 'src="figures/odd.png"' in page.read_text()
+    sources = [source[:20] for source in re.findall(r'<img src="([^"]*)"', page.read_text())]
+    assert sources == ["data:image/png;base6", "figures/contact_shee", "figures/odd.png"]
     assert broken_links(page) == []
 
 

@@ -24,7 +24,6 @@ from livseg_lib.reporting.style import (
     new_figure,
     styled,
 )
-from livseg_lib.reporting.wording import p_words
 
 BY_SLICE, BY_PATIENT = (VERMILLION, ORANGE), (BLUE, SKY_BLUE)
 """Colours of protocols: positive slices only, all slices."""
@@ -193,3 +192,8 @@ def _range(first: float, last: float) -> str:
     if np.isnan(last):
         return f"{first:g}+"
     return f"{first:g}" if first == last else f"{first:g}–{last:g}"
+
+
+def p_words(p_holm: float) -> str:
+    """ "p 0.012 after correction", or that there is none."""
+    return f"p {p_holm:.2g} after correction" if p_holm == p_holm else "p undefined"
