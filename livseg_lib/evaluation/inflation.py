@@ -7,13 +7,13 @@ patient's slices first, as slices of one patient are no independent witnesses.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import pandas as pd
 
 from livseg_lib.evaluation.slices import PRESENCE_THRESHOLD, score_slices
-from livseg_lib.evaluation.statistics import bootstrap_interval, compare_pairs
+from livseg_lib.evaluation.statistics import compare, summarize
 
 OVERLAPS = ("dice", "iou", "precision", "recall")
 SLICE_METRICS = ("dice", "iou", "presence_accuracy", "loss", "pixel_accuracy", "precision", "recall")
@@ -60,6 +60,15 @@ def patient_table(scores: pd.DataFrame) -> pd.DataFrame:
     return means.assign(pooled_dice=(sums["overlap"] / sums["pixels"]).where(sums["reference"] > 0))
 
 
+def _of_patients(scores: pd.DataFrame) -> pd.DataFrame:
+    """protocol, patient, metric, value: `patient_table` of each protocol, a row a metric."""
+    tables = {name: patient_table(part) for name, part in scores.groupby("protocol", sort=False)}
+    tables = {
+        name: table.reset_index().melt("patient", list(METRICS), "metric") for name, table in tables.items()
+    }
+    return pd.concat(tables, names=["protocol"]).reset_index("protocol")
+
+
 def protocol_values(scores: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     """A row a protocol and metric, of `scores` with `protocol`: the mean over patients with its 95 %
     bootstrap interval, and `over_slices`, the mean over slices as studies publish it.
@@ -67,28 +76,18 @@ def protocol_values(scores: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     `n_undefined` slices of those that show the structure have no such score (precision where nothing was
     predicted).
     """
+    table = summarize(_of_patients(scores), ["protocol", "metric"], "value", seed=seed)
     rows = []
-    for protocol, of_protocol in scores.groupby("protocol", sort=False):
-        patients = patient_table(of_protocol)
-        for metric in METRICS:
-            values = patients[metric].dropna()
-            low, high = bootstrap_interval(values, seed=seed)
-            rows.append(
-                {"protocol": protocol, "metric": metric, "value": values.mean(), "low": low, "high": high}
-                | {"over_slices": _over_slices(of_protocol, metric), "n_patients": len(values)}
-                | _counts(of_protocol, metric)
-            )
-    return pd.DataFrame(rows)
-
-
-def _over_slices(scores: pd.DataFrame, metric: str) -> float:
-    return float(scores[metric].mean()) if metric in scores else np.nan
-
-
-def _counts(scores: pd.DataFrame, metric: str) -> dict[str, int]:
-    taken = scores[scores["present_reference"]] if metric in OVERLAPS else scores
-    undefined = int(taken[metric].isna().sum()) if metric in taken else 0
-    return {"n_slices": len(taken) - undefined, "n_undefined": undefined}
+    for protocol, metric in zip(table.protocol, table.metric, strict=True):
+        taken = scores[scores.protocol == protocol]
+        taken = taken[taken.present_reference] if metric in OVERLAPS else taken
+        values = taken.get(metric, pd.Series(0.0, taken.index))
+        over_slices = values.mean() if metric in taken else np.nan
+        rows.append((over_slices, values.notna().sum(), values.isna().sum()))
+    names = ["over_slices", "n_slices", "n_undefined"]
+    table = table.drop(columns="n_undefined").join(pd.DataFrame(rows, columns=names))
+    table = table.rename(columns=_ENDS)
+    return table[["protocol", "metric", "value", "low", "high", names[0], "n_patients", *names[1:]]]
 
 
 def inflation_table(
@@ -99,32 +98,19 @@ def inflation_table(
     `questions` maps words to (first, second). Columns: question, metric, first, second, difference, low,
     high (95 % bootstrap interval over patients; points, i.e. hundredths, but for the loss), unit, n_patients,
     n_undefined (patients without a score in either), p and p_holm (sign flips, Holm's correction over
-    the questions asked of one metric; see `paired`).
+    the questions asked of one metric; see `compare`).
     """
-    tables = {protocol: patient_table(part) for protocol, part in scores.groupby("protocol", sort=False)}
-    parts = [_differences(tables, questions, metric, seed) for metric in METRICS]
-    table = pd.concat(parts, ignore_index=True)
-    order = {question: place for place, question in enumerate(questions)}
-    return table.sort_values(
-        "question", key=lambda column: column.map(order), kind="stable", ignore_index=True
-    )
+    pairs = list(questions.values())
+    table = compare(_of_patients(scores), pairs, "value", by=["metric"], between="protocol", seed=seed)
+    table = table.assign(question=list(questions) * len(METRICS))
+    table["unit"] = np.where(table.metric == "loss", "loss", "points")
+    ends = {"difference": "difference", "difference_low": "low", "difference_high": "high"}
+    for name, end in ends.items():
+        table[end] = table[name] * np.where(table.metric == "loss", 1.0, POINTS)
+    order = table.question.map(list(questions).index).sort_values(kind="stable").index
+    return table.loc[order, list(COLUMNS)].reset_index(drop=True)
 
 
-def _differences(
-    tables: Mapping[str, pd.DataFrame], questions: Mapping[str, tuple[str, str]], metric: str, seed: int
-) -> pd.DataFrame:
-    wide = pd.DataFrame({protocol: table[metric] for protocol, table in tables.items()})
-    found = compare_pairs(wide, list(questions.values()), seed=seed)
-    scale, unit = (1.0, "loss") if metric == "loss" else (POINTS, "points")
-    differences = {
-        name: found[column] * scale
-        for name, column in zip(("difference", "low", "high"), _DIFFERENCE_COLUMNS, strict=True)
-    }
-    kept = found[["first", "second", "n_patients", "n_undefined", "p", "p_holm"]]
-    return kept.assign(question=list(questions), metric=metric, unit=unit, **differences)[list(COLUMNS)]
-
-
-_DIFFERENCE_COLUMNS = ("difference", "difference_low", "difference_high")
 COLUMNS = ("question", "metric", "first", "second", "difference", "low", "high", "unit", "n_patients")
 COLUMNS += ("n_undefined", "p", "p_holm")
 
@@ -132,30 +118,29 @@ DISTANCES = (1, 2, 3, 5, 10, 20)
 """Where the groups of `by_distance` begin, in slices."""
 
 
-def by_distance(scores: pd.DataFrame, pairs: Sequence[tuple[str, str]], seed: int = 0) -> pd.DataFrame:
+def by_distance(scores: pd.DataFrame, pairs: Iterable[tuple[str, str]], seed: int = 0) -> pd.DataFrame:
     """Mean Dice by how far a slice is from the nearest one of its patient that was trained on.
 
     `pairs` are (by slice, by patient) protocols; `distance` (slices) is that under the first, and the
-    second is read on the same slices. A row a pair, group and protocol: deals_first (whether it is the
-    first), from_slices, to_slices (inclusive; NaN: no end), value, low, high (over patients), n_slices,
-    n_patients.
+    second is read on the same slices. A row a pair, group and protocol: pair (the first), protocol,
+    from_slices, to_slices (inclusive; NaN: no end), value, low, high (over patients), n_slices, n_patients.
     """
-    keys, rows = ["patient", "case", "slice"], []
-    for first, second in pairs:
-        sides = [scores[scores["protocol"] == name].set_index(keys) for name in (first, second)]
-        both = pd.DataFrame({"first": sides[0]["dice"], "second": sides[1]["dice"]})
-        both["group"] = sides[0]["distance"].dropna().map(lambda slices: np.digitize(slices, DISTANCES))
-        for group, part in both.dropna().astype({"group": int}).groupby("group"):
-            ends = {"from_slices": DISTANCES[group - 1], "to_slices": _last_of(group)}
-            for name, column in ((first, "first"), (second, "second")):
-                values = part.groupby("patient")[column].mean()
-                low, high = bootstrap_interval(values, seed=seed)
-                rows.append(
-                    {"pair": first, "protocol": name, **ends, "value": values.mean(), "low": low}
-                    | {"high": high, "n_slices": len(part), "n_patients": len(values)}
-                )
-    return pd.DataFrame(rows)
+    tables, last = [], dict(zip(DISTANCES, (*np.subtract(DISTANCES[1:], 1), np.nan), strict=True))
+    for pair in pairs:
+        sides = [scores[scores.protocol == name].set_index(["patient", "case", "slice"]) for name in pair]
+        both = pd.DataFrame({number: side.dice for number, side in enumerate(sides)})
+        distance = sides[0].distance.dropna()
+        starts = np.array(DISTANCES)[np.digitize(distance, DISTANCES) - 1]
+        both["from_slices"] = pd.Series(starts, distance.index)
+        rows = both.dropna().reset_index().melt(["patient", "from_slices"], [0, 1], "protocol")
+        rows["protocol"] = rows.protocol.map(dict(enumerate(pair)))
+        rows = rows.astype({"from_slices": int}).sort_values("from_slices", kind="stable")
+        groups = ["from_slices", "protocol"]
+        table = summarize(rows, groups, "value", seed=seed).rename(columns=_ENDS)
+        sizes = rows.groupby(groups, sort=False).size().rename("n_slices").reset_index()
+        tables.append(table.merge(sizes).assign(pair=pair[0], to_slices=table.from_slices.map(last)))
+    columns = ["pair", "protocol", "from_slices", "to_slices", "value", "low", "high", "n_slices"]
+    return pd.concat(tables, ignore_index=True)[[*columns, "n_patients"]]
 
 
-def _last_of(group: int) -> float:
-    return DISTANCES[group] - 1 if group < len(DISTANCES) else np.nan
+_ENDS = {"value_low": "low", "value_high": "high"}

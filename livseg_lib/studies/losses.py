@@ -39,8 +39,8 @@ class LossStudy:
     """What the networks of each loss found; the same columns whether at all thresholds or at one."""
 
     lesions: pd.DataFrame
-    """A row a loss, threshold and true tumour: loss, part, patient, case, threshold, volume_ml,
-    diameter_mm and contrast_hu of `describe_objects`, contrast (its class) and those of `lesion_hits`."""
+    """A row a loss, threshold and true tumour: loss, part, patient, case, threshold, volume_ml, diameter_mm,
+    tumor_hu, rim_hu and contrast_hu of `describe_objects`, contrast (its class), then `lesion_hits`."""
     patients: pd.DataFrame
     """A row a loss, threshold and case: loss, part, patient, case, threshold, dice, false_alarms, and
     bright_false_alarms, how many of those are bright textures."""
@@ -90,8 +90,10 @@ def _score_case(
     volume = case.read_volume()
     labels = case.read_labels(volume)
     true = TrueCase(labels, volume.spacing_mm, volume.voxels)
-    described = true.tumors[["object", "voxels", "volume_ml", "diameter_mm", "contrast_hu"]].astype(float)
-    described = described.astype({"object": int, "voxels": int}).rename(columns={"object": "lesion"})
+    names = {"object": "lesion", "mean_hu": "tumor_hu"}
+    columns = ["object", "voxels", "volume_ml", "diameter_mm", "mean_hu", "rim_hu", "contrast_hu"]
+    described = true.tumors[columns].astype(float).rename(columns=names)
+    described = described.astype({"lesion": int, "voxels": int})
     described["contrast"] = contrast_class(described.contrast_hu)
     recipe, pictures = Recipe.of_case(folder / case.case_id), stored_pictures(folder, case.case_id)
     lesions, patients = [], []

@@ -1,22 +1,17 @@
-"""What a split by slice makes of a score.
-
-The leak audit: one network, one budget, the same slices; only how slices are dealt to folds differs.
+"""What a split by slice makes of a score: one network, one budget, the same slices; only the dealing differs.
 
 A slice is scored by a network that did not train on it, under every protocol. What a split by slice adds
-to the scores is then the difference on the very same slices, paired by patient.
-
-A predictor that has learnt nothing and only remembers: what a split gives away for free.
-
-It looks up the training picture that resembles the held-out one most and hands in its mask. Split by
-patient that is somebody else's liver; split by slice it is mostly the next slice of the same scan.
+to the scores is then the difference on the very same slices, paired by patient. Beside the network stands a
+copyist that has learnt nothing: it looks up the training picture that resembles the held-out one most and
+hands in its mask. Split by patient that is somebody else's liver; split by slice it is mostly the next slice
+of the same scan.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Protocol as Interface
 
 import cv2
 import keras
@@ -25,18 +20,13 @@ import pandas as pd
 from sklearn.neighbors import NearestNeighbors
 
 from livseg_lib.evaluation.inflation import patient_table, score_held_out
-from livseg_lib.evaluation.statistics import bootstrap_interval
+from livseg_lib.evaluation.statistics import mean_with_interval
 from livseg_lib.inference.predict import predict_planes, stored_labels, stored_pictures
 from livseg_lib.labels import STRUCTURES, structure_mask
 from livseg_lib.provenance import code_of, digest, keep_or_make, made_with
+from livseg_lib.reporting.pictures import Tile
 from livseg_lib.sampling.batches import OPEN_FILES, arrays_checksum
-from livseg_lib.sampling.splits import (
-    Fold,
-    Protocol,
-    nearest_training_slice,
-    require_structures,
-    select_slices,
-)
+from livseg_lib.sampling.splits import Fold, Protocol, nearest_training_slice
 from livseg_lib.studies.training import REGISTRIES, TrainingPlan, build_untrained, train_network
 from livseg_lib.systems import published_rows
 from livseg_lib.tables import read_table, write_table
@@ -45,14 +35,9 @@ THRESHOLD = 0.5
 """Fixed: there are no validation slices that could choose one."""
 
 
-class Predictor(Interface):
-    """Whatever answers for slices after it has seen others."""
-
-    def description(self) -> dict:
-        """JSON-ready: tells one predictor from another."""
-
-    def __call__(self, fold: Fold, checkpoints: Path) -> np.ndarray:
-        """Probabilities of `fold.held_out`, uint8 levels (n, h, w), after learning from `fold.training`."""
+Predictor = Callable[[Fold, Path], np.ndarray]
+"""(fold, checkpoints) -> probabilities of `fold.held_out`, uint8 levels (n, h, w), after learning from
+`fold.training`. Its method `description`, JSON-ready, tells one from another; `code` gives digests."""
 
 
 class NetworkPredictor:
@@ -80,17 +65,6 @@ class NetworkPredictor:
         """Of the network for pictures such as these."""
         shape = stored_pictures(self.folder, slices["array"].iloc[0]).shape[1:]
         return build_untrained(self.plan, shape).count_params()
-
-
-def choose_audit_slices(
-    slices: pd.DataFrame, structure: str, negative_ratio: float, seed: int
-) -> pd.DataFrame:
-    """All slices of all patients that show `structure`, and for each so many others (see `select_slices`).
-
-    Raises InputError where none shows it.
-    """
-    require_structures(slices, (structure,))
-    return select_slices(slices, structure, negative_ratio, seed)
 
 
 def stored_rows(slices: pd.DataFrame, folder: Path, read=stored_labels) -> Iterator[np.ndarray]:
@@ -147,17 +121,6 @@ def fold_folder(checkpoints: Path, protocol: str, number: int) -> Path:
     return checkpoints / protocol.replace(", ", "-").replace(" ", "-") / str(number)
 
 
-def training_seconds(dealt: Mapping[str, Sequence[Fold]], checkpoints: Path) -> dict[str, float]:
-    """Protocol -> seconds that the trainings of its folds took, wherever they were interrupted."""
-    return {
-        protocol: sum(
-            float(read_table(fold_folder(checkpoints, protocol, number) / "history.csv")["seconds"].sum())
-            for number in range(len(folds))
-        )
-        for protocol, folds in dealt.items()
-    }
-
-
 def score_fold(
     fold: Fold, predict: Predictor, structure: str, folder: Path, checkpoints: Path
 ) -> pd.DataFrame:
@@ -189,21 +152,6 @@ def own_slices(scores: pd.DataFrame, protocols: Sequence[Protocol]) -> pd.DataFr
     return scores[~narrow | scores["is_positive"]]
 
 
-NEAR = (1, 2, 3, 5, 10, 20, 50)
-"""Slices, the ends of `neighbour_shares`."""
-
-
-def neighbour_shares(scores: pd.DataFrame) -> pd.DataFrame:
-    """protocol, distance (slices), share of held-out slices with one of the same case so near in training."""
-    return pd.DataFrame(
-        [
-            {"protocol": protocol, "distance": near, "share": (rows["distance"] <= near).mean()}
-            for protocol, rows in scores.groupby("protocol", sort=False)
-            for near in NEAR
-        ]
-    )
-
-
 def audit_questions(protocols: Sequence[Protocol]) -> dict[str, tuple[str, str]]:
     """What is asked -> (first, second) protocol, whose difference is the answer."""
     by = {(protocol.deals, protocol.positives_only): protocol.name for protocol in protocols}
@@ -224,35 +172,33 @@ def audit_systems_rows(
     dealt: Mapping[str, Sequence[Fold]],
     system: str,
     structure: str,
-    seconds: Mapping[str, float],
+    checkpoints: Path,
     parameters: int,
     seed: int,
 ) -> list[dict]:
     """A row of systems.csv a protocol. `split_by` is its name; those by patient say that they are an audit.
 
     Means are over patients, `dice_per_case` is pooled over a patient's slices, `presence_accuracy` over
-    all slices as system C counts.
+    all slices as system C counts. `train_seconds` are those of all folds, wherever they were interrupted.
     """
     rows = []
     for protocol, scores in own.groupby("protocol", sort=False):
-        patients = patient_table(scores)
-        low, high = bootstrap_interval(patients["pooled_dice"], seed=seed)
-        trained_on = [fold.training["patient"].nunique() for fold in dealt[protocol]]
+        patients, folds = patient_table(scores), dealt[protocol]
+        places = [fold_folder(checkpoints, protocol, number) for number in range(len(folds))]
+        seconds = [float(read_table(place / "history.csv")["seconds"].sum()) for place in places]
         rows.append(
             {
                 "system": system,
                 "source": "C",
                 "target": structure,
                 "split_by": f"{protocol} (audit)" if protocol.startswith("patient") else protocol,
-                "n_train_patients": round(np.mean(trained_on)),
+                "n_train_patients": round(np.mean([fold.training["patient"].nunique() for fold in folds])),
                 "n_test_patients": int(patients["pooled_dice"].notna().sum()),
-                "dice_per_case": patients["pooled_dice"].mean(),
-                "dice_per_case_low": low,
-                "dice_per_case_high": high,
+                **mean_with_interval("dice_per_case", patients["pooled_dice"], patients.index, seed=seed),
                 **patients[["iou", "precision", "recall"]].mean().to_dict(),
                 "presence_accuracy": scores["presence_accuracy"].mean(),
                 **published_dice(structure),
-                "train_seconds": seconds[protocol],
+                "train_seconds": sum(seconds),
                 "parameters": parameters,
             }
         )
@@ -273,7 +219,7 @@ THUMBNAIL = 32
 
 
 class Copyist:
-    """A `split_audit.Predictor` without a network: the nearest neighbour by squared difference of greys."""
+    """A `Predictor` without a network: the nearest neighbour by squared difference of greys."""
 
     def __init__(self, structure: str, folder: Path) -> None:
         self.structure, self.folder = structure, folder
@@ -285,10 +231,8 @@ class Copyist:
     def __call__(self, fold: Fold, checkpoints: Path) -> np.ndarray:
         """As `Predictor` says; `checkpoints` stays empty, there is nothing to learn."""
         nearest = fold.training.iloc[most_alike(fold.held_out, fold.training, self.folder)]
-        masks = [
-            structure_mask(np.asarray(each), self.structure) for each in stored_rows(nearest, self.folder)
-        ]
-        return np.stack(masks).astype(np.uint8) * 255
+        labels = np.stack(list(stored_rows(nearest, self.folder)))
+        return structure_mask(labels, self.structure).astype(np.uint8) * 255
 
 
 def most_alike(held_out: pd.DataFrame, training: pd.DataFrame, folder: Path) -> np.ndarray:
@@ -297,25 +241,22 @@ def most_alike(held_out: pd.DataFrame, training: pd.DataFrame, folder: Path) -> 
     return search.kneighbors(_thumbnails(held_out, folder), return_distance=False)[:, 0]
 
 
-def resemblance_pictures(
-    shown: pd.Series, folds: dict[str, list[Fold]], folder: Path
-) -> list[tuple[np.ndarray, np.ndarray, str]]:
+def resemblance_pictures(shown: pd.Series, folds: dict[str, list[Fold]], folder: Path) -> list[Tile]:
     """The held-out slice `shown` and, under each protocol, the training picture that resembles it most.
 
-    (grey uint8 (s, s), labels uint8 (s, s), title) each; `folds` maps protocols to those of `deal_protocols`.
+    `folds` maps protocols to those of `deal_protocols`.
     """
-    row = shown.to_frame().T
-    rows, titles = [shown], [f"held out: patient {shown['patient']}, slice {shown['slice']}"]
+    found = {"held out": shown}
     for protocol, parts in folds.items():
         training = next(fold.training for fold in parts if shown.name in fold.held_out.index)
-        found = training.iloc[most_alike(row, training, folder)[0]]
-        rows.append(found)
-        titles.append(f"dealt by {protocol}: patient {found['patient']}, slice {found['slice']}")
-    table = pd.DataFrame(rows)
-    pictures = stored_rows(table, folder, stored_pictures)
+        found[f"dealt by {protocol}"] = training.iloc[most_alike(shown.to_frame().T, training, folder)[0]]
+    table = pd.DataFrame(found.values())
+    pictures = zip(
+        found, stored_rows(table, folder, stored_pictures), stored_rows(table, folder), strict=True
+    )
     return [
-        (picture[..., 0], np.asarray(labels), title)
-        for picture, labels, title in zip(pictures, stored_rows(table, folder), titles, strict=True)
+        Tile(picture[..., 0], f"{name}: patient {row.patient}, slice {row.slice}", np.asarray(truth))
+        for (name, picture, truth), row in zip(pictures, table.itertuples(), strict=True)
     ]
 
 

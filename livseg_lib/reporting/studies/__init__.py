@@ -1,1 +1,0 @@
-"""One study a module: its figures, and the sentences that its numbers allow."""
