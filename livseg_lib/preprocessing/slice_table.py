@@ -132,22 +132,19 @@ def _cell(path: Path, line: int, name: str, kind: str, text: str) -> object:
     if text == "" and name not in NEVER_EMPTY:
         return None
     if kind == "string":
-        wrong = text.strip() == "" or (name in PATHS and _leaves(text))
         value = text
+        wrong = text.strip() == "" or (name in PATHS and _leaves(text))
     else:
-        value, least = _number(text), -1 if name == "fold" else 0
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        least = -1 if name == "fold" else 0
         wrong = not least <= value <= MOST or (kind == "Int64" and value != int(value))
         wrong = wrong or (name.startswith("spacing") and value == 0)
     if wrong or text not in VALUES.get(name, (text,)):
         raise InputError(path, f"Line {line} has {text!r} as {name}.", _MEND)
     return int(value) if kind == "Int64" else value
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return math.nan
 
 
 def _leaves(text: str) -> bool:

@@ -191,10 +191,17 @@ class PictureBatches(keras.utils.PyDataset):
         for array, used in used_range.iterrows():
             path = self.folder / array / "images.npy"
             images, masks = self._open(path), self._open(path.with_name("masks.npy"))
-            _check_pair(path, images, masks, used["min"], used["max"])
             first_path, shape = first_path or path, shape or images.shape[1:]
-            if images.shape[1:] != shape:
+            problem = None
+            if images.ndim != 4 or images.shape[:3] != masks.shape:
+                shapes = f"{images.shape} and its masks {masks.shape}"
+                problem = f"has the shape {shapes}: (D, s, s, C) and (D, s, s) fit."
+            elif used["min"] < 0 or used["max"] >= len(images):
+                named = f"{used['min']} to {used['max']}"
+                problem = f"has {len(images)} slices, but slices.csv names {named} (counted from 0)."
+            elif images.shape[1:] != shape:
                 problem = f"has slices of {images.shape[1:]} pixels and channels, {first_path} of {shape}."
+            if problem:
                 raise InputError(path, problem, _EXTRACT_AGAIN)
         return shape if self.depth is None else (self.depth, *shape)
 
@@ -278,15 +285,6 @@ def _open_array(path: Path) -> np.ndarray:
     if array.dtype != np.uint8:
         raise InputError(path, f"holds {array.dtype} where uint8 belongs.", _EXTRACT_AGAIN)
     return array
-
-
-def _check_pair(path: Path, images: np.ndarray, masks: np.ndarray, first: int, last: int) -> None:
-    if images.ndim != 4 or images.shape[:3] != masks.shape:
-        problem = f"has the shape {images.shape} and its masks {masks.shape}: (D, s, s, C) and (D, s, s) fit."
-        raise InputError(path, problem, _EXTRACT_AGAIN)
-    if first < 0 or last >= len(images):
-        problem = f"has {len(images)} slices, but slices.csv names {first} to {last} (counted from 0)."
-        raise InputError(path, problem, _EXTRACT_AGAIN)
 
 
 class RegionBatches(PictureBatches):

@@ -79,10 +79,6 @@ def test_columns_are_found_by_name_and_missed_by_name():
         forest.predict(table.drop(columns="noise"))
 
 
-def test_no_candidates_give_no_probabilities():
-    assert small_forest().predict(candidates(0, 0)[0]).shape == (0,)
-
-
 @pytest.mark.parametrize("truth", [np.zeros(5, bool), np.ones(5, bool), np.zeros(0, bool)])
 def test_one_class_alone_teaches_nothing(truth):
     with pytest.raises(InputError, match="a forest needs both"):

@@ -80,11 +80,6 @@ def test_equal_size_is_identity(shape):
     assert np.array_equal(restore_plane(fit_labels(labels, side), shape), labels)
 
 
-def test_padding_is_black_and_on_both_sides():
-    fitted = fit_picture(np.full((4, 7), 9, np.uint8), 7)
-    assert np.flatnonzero(fitted[:, 0]).tolist() == [1, 2, 3, 4]
-
-
 @pytest.mark.parametrize("shape", [(101, 122), (300, 271), (256, 256)])
 @pytest.mark.parametrize("size", [128, 200, 256])
 def test_nothing_moves_when_the_size_changes(shape, size):
@@ -118,6 +113,11 @@ def test_a_label_is_never_made_of_its_neighbours():
     labels[:, 100:] = 2  # a tumour beside background: no liver in between, whatever the size
     for size in (128, 200, 400):
         assert set(np.unique(fit_labels(labels, size))) == {0, 2}
+
+
+def test_padding_is_black_and_on_both_sides():
+    fitted = fit_picture(np.full((4, 7), 9, np.uint8), 7)
+    assert np.flatnonzero(fitted[:, 0]).tolist() == [1, 2, 3, 4]
 
 
 def test_half_covered_pixels_belong_to_the_structure_and_less_do_not():
