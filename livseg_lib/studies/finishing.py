@@ -402,14 +402,13 @@ def lesion_rows(volumes: Sequence[np.ndarray], reference: np.ndarray, voxel_volu
     """`AgreementStudy.lesions` of one case; labels 0/1/2, uint8 (d, h, w), of one box."""
     ids, _ = label_components(structure_mask(majority_vote(volumes), "tumor"))
     inside = ids > 0
-    votes = [structure_mask(labels, "tumor")[inside] for labels in volumes]
-    voxels = pd.DataFrame({"lesion": ids[inside], "agreement": np.mean(votes, axis=0)})
-    voxels["is_true"] = structure_mask(reference, "tumor")[inside]
-    lesions = voxels.groupby("lesion").agg(
-        volume_ml=("is_true", "size"), agreement=("agreement", "mean"), is_true=("is_true", "any")
+    votes = np.sum([structure_mask(labels, "tumor")[inside] for labels in volumes], axis=0)
+    is_true = structure_mask(reference, "tumor")[inside]
+    voxels, agreeing, true = (
+        np.bincount(ids[inside], weights)[1:] for weights in (None, votes / len(volumes), is_true)
     )
-    lesions["volume_ml"] *= voxel_volume_ml
-    return lesions.reset_index().to_dict("records")
+    lesions = pd.DataFrame({"volume_ml": voxels * voxel_volume_ml, "agreement": agreeing / voxels})
+    return lesions.assign(lesion=range(1, len(voxels) + 1), is_true=true > 0).to_dict("records")
 
 
 def summarize_agreement(study: AgreementStudy, seed: int) -> pd.DataFrame:
