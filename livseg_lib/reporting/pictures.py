@@ -61,7 +61,13 @@ def tiles(
     their colour bar, None for none. `keys` are further entries of the legend.
     """
     columns = columns or min(len(pictures), 8, max(4, math.ceil(math.sqrt(1.5 * len(pictures)))))
-    fig, axes = grid_of_tiles(len(pictures), max(1, columns), footer=0.4)
+    columns = max(1, columns)
+    rows, side = max(1, math.ceil(len(pictures) / columns)), WIDTH / max(columns, 2)
+    fig = new_figure(side * columns, (side + 0.25) * rows + 0.4)
+    axes = list(fig.subplots(rows, columns, squeeze=False).ravel())
+    for ax in axes[len(pictures) :]:
+        ax.set_axis_off()
+    axes = axes[: len(pictures)]
     colour_map = "PuOr_r" if limits[0] < 0 else "inferno"
     shown: dict[str, Artist] = {}
     for ax, tile in zip(axes, pictures, strict=True):
@@ -84,7 +90,8 @@ def tiles(
     if bar is not None:
         scale = ScalarMappable(Normalize(*limits), colour_map)
         fig.colorbar(scale, ax=axes, label=bar, shrink=0.7, aspect=30, fraction=0.03, pad=0.01)
-    legend(fig, [*shown.values(), *keys])
+    if handles := [*shown.values(), *keys]:
+        fig.legend(handles=handles, loc="outside lower left", ncols=len(handles), handlelength=2.6)
     return fig
 
 
@@ -106,27 +113,6 @@ def cascade_stages(grey: np.ndarray, reference: np.ndarray | None, found: Mappin
         ],
         columns=min(4, max(1, len(found))),
     )
-
-
-def overlay(
-    grey: np.ndarray,
-    reference: np.ndarray | None,
-    prediction: np.ndarray | None,
-    ax: Axes,
-    legend: bool = True,
-) -> Axes:
-    """Outlines on a slice: truth solid, prediction dashed; liver blue, tumour orange.
-
-    `grey` is uint8 (H, W); both label arrays are 0/1/2, (H, W), or None where there is none.
-    """
-    ax.imshow(grey, vmin=0, vmax=255, interpolation="bilinear")
-    ax.set_axis_off()
-    for labels, line in ((reference, SOLID), (prediction, DASHED)):
-        if labels is not None:
-            draw_outlines(ax, labels, line)
-    if legend:
-        ax.legend(handles=overlay_keys(reference, prediction), loc="lower left", labelcolor="white")
-    return ax
 
 
 def best_median_worst(
@@ -208,17 +194,6 @@ def _key(structure: str, line, word: str) -> Line2D:
     return Line2D([], [], color=_colour(structure, line), linestyle=line, label=label, path_effects=stroke)
 
 
-def grid_of_tiles(count: int, columns: int, footer: float = 0.0) -> tuple[Figure, list[Axes]]:
-    """A figure with `count` square tiles, `columns` in a row, and `footer` inches for a legend."""
-    rows = max(1, math.ceil(count / columns))
-    tile = WIDTH / max(columns, 2)
-    fig = new_figure(tile * columns, (tile + 0.25) * rows + footer)
-    axes = fig.subplots(rows, columns, squeeze=False).ravel()
-    for ax in axes[count:]:
-        ax.set_axis_off()
-    return fig, list(axes[:count])
-
-
 def zoom(ax: Axes, *labels: np.ndarray) -> None:
     """Show the square around everything that is labelled, with a margin of a quarter of its size."""
     rows, columns = np.nonzero(np.any([each > 0 for each in labels], axis=0))
@@ -232,12 +207,6 @@ def zoom(ax: Axes, *labels: np.ndarray) -> None:
     )
     ax.set_xlim(column - half, column + half)
     ax.set_ylim(row + half, row - half)
-
-
-def legend(fig: Figure, keys: list[Line2D]) -> None:
-    """Keys below the figure; none where there are none."""
-    if keys:
-        fig.legend(handles=keys, loc="outside lower left", ncols=len(keys), handlelength=2.6)
 
 
 FIELD_MM = 90.0

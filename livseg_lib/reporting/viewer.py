@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 
 from livseg_lib.labels import STRUCTURES, structure_mask
 from livseg_lib.preprocessing.windows import WINDOWS, Window, apply_window
-from livseg_lib.reporting.pictures import PREDICTION_COLOURS, grid_of_tiles, legend, overlay, overlay_keys
-from livseg_lib.reporting.style import STRUCTURE_COLOURS, styled
+from livseg_lib.reporting.pictures import PREDICTION_COLOURS, Tile, tiles
+from livseg_lib.reporting.style import STRUCTURE_COLOURS
 
 if TYPE_CHECKING:
     from ipywidgets import Widget
@@ -92,7 +92,6 @@ def slice_viewer(voxels: np.ndarray, outlines: Mapping[str, np.ndarray]) -> Widg
         return slices_side_by_side(voxels, outlines)
 
 
-@styled
 def slices_side_by_side(voxels: np.ndarray, outlines: Mapping[str, np.ndarray]) -> Figure:
     """STATIC_SLICES slices from feet to head over what is outlined; truth solid, the first other dashed."""
     marked = [np.flatnonzero(labels.any(axis=(1, 2))) for labels in outlines.values()]
@@ -101,14 +100,17 @@ def slices_side_by_side(voxels: np.ndarray, outlines: Mapping[str, np.ndarray]) 
     chosen = sorted({round(index) for index in np.linspace(low, high, STATIC_SLICES + 2)[1:-1]})
     truth = outlines.get(TRUTH)
     found = next((labels for name, labels in outlines.items() if name != TRUTH), None)
-    figure, axes = grid_of_tiles(len(chosen), len(chosen), footer=0.35)
-    for ax, index in zip(axes, chosen, strict=True):
-        grey = apply_window(voxels[index], VIEW_WINDOWS["liver"])
-        of_slice = (None if labels is None else labels[index] for labels in (truth, found))
-        overlay(grey, *of_slice, ax, legend=False)
-        ax.set_title(f"slice {index}", fontsize=9)
-    legend(figure, overlay_keys(truth, found))
-    return figure
+    return tiles(
+        [
+            Tile(
+                apply_window(voxels[index], VIEW_WINDOWS["liver"]),
+                f"slice {index}",
+                *(None if labels is None else labels[index] for labels in (truth, found)),
+            )
+            for index in chosen
+        ],
+        columns=len(chosen),
+    )
 
 
 def _interactive(voxels: np.ndarray, outlines: Mapping[str, np.ndarray]) -> Widget:

@@ -19,7 +19,6 @@ from livseg_lib.reporting.pictures import (
     contact_sheet,
     draw_outlines,
     outlined_slice,
-    overlay,
     pick_best_median_worst,
     tiles,
 )
@@ -58,16 +57,6 @@ def test_nothing_is_drawn_for_empty_labels():
     ax = Figure().subplots()
     draw_outlines(ax, np.zeros((8, 8), np.uint8), DASHED)
     assert not ax.collections
-
-
-def test_overlay_names_what_it_shows():
-    ax = Figure().subplots()
-    overlay(GREY, labels_with_tumour(), (labels_with_tumour() > 0).astype(np.uint8), ax)
-    assert [text.get_text() for text in ax.get_legend().get_texts()] == [
-        "Liver truth",
-        "Tumour truth",
-        "Liver prediction",
-    ]
 
 
 def test_contact_sheet_shows_every_case_and_survives_hostile_titles():
