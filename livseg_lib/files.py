@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import math
@@ -122,7 +123,7 @@ def folder_written_aside(folder: Path | str) -> Iterator[Path]:
         _put_in_place(partial, folder, old)
     finally:
         if old.exists() and not folder.exists():
-            old.rename(folder)
+            _rename_unless_taken(old, folder)
         for leftover in (partial, old):
             shutil.rmtree(leftover, ignore_errors=True)
 
@@ -133,11 +134,16 @@ def _put_in_place(partial: Path, folder: Path, old: Path) -> None:
         shutil.rmtree(old, ignore_errors=True)
         with suppress(FileNotFoundError):
             folder.rename(old)
-        try:
-            partial.rename(folder)
-        except OSError:
-            if not folder.exists():
-                raise
+        _rename_unless_taken(partial, folder)
+
+
+def _rename_unless_taken(folder: Path, place: Path) -> None:
+    """Rename, unless another writer's folder has come to `place` in this very moment."""
+    try:
+        folder.rename(place)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
 
 
 def recover_folder(folder: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 
 import pytest
@@ -26,7 +25,7 @@ def test_an_object_is_read_with_or_without_a_byte_order_mark(description):
 
 @pytest.mark.parametrize(
     "content",
-    ["", "{", "[]", "3", "null", '"x"', "[" * 100000, '{"a": ' * 5000, b"\xff\xfe\x00", "9" * 5000],
+    ["", "{", "[]", "null", '"x"', "[" * 100000, '{"a": ' * 5000, b"\xff\xfe\x00", "9" * 5000],
     ids=lambda content: repr(content[:6]),
 )
 def test_what_is_no_object_is_refused(description, content):
@@ -65,10 +64,8 @@ def test_each_value_has_its_type_and_bounds(tmp_path, key, value):
         require({**GOOD, key: value}, SCHEMA, tmp_path, "a toy", "Name another.")
 
 
-def test_not_a_number_is_none(description, tmp_path):
-    found = description(json.dumps({**GOOD, "share": float("nan")}))
-    with pytest.raises(InputError, match="share"):
-        require(found, SCHEMA, tmp_path, "a toy", "Name another.")
+def test_not_a_number_is_none(description):
+    assert description('{"share": NaN}') == {"share": None}
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "../x", "a/b", "/etc", "a\\b", "C:\\x", "a\0b", "\ud800"])

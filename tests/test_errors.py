@@ -54,16 +54,13 @@ def test_anything_that_ends_a_command_is_one_line(capsys, error, code, said):
 
 
 def test_the_traceback_of_a_fault_lies_in_a_file_that_only_its_user_reads(capsys, logs):
+    exit_code_of(fails_with(InputError("a", "is empty.")), "check")
+    assert not any(logs.iterdir())
     exit_code_of(fails_with(ZeroDivisionError("by zero")), "check")
     (log,) = logs.iterdir()
     assert str(log) in capsys.readouterr().err
     assert stat.S_IMODE(log.stat().st_mode) == 0o600
     assert "Traceback" in log.read_text() and "by zero" in log.read_text()
-
-
-def test_an_input_that_cannot_be_used_leaves_no_log(logs):
-    exit_code_of(fails_with(InputError("a", "is empty.")), "check")
-    assert not any(logs.iterdir())
 
 
 def test_a_disk_without_room_for_a_log_is_no_second_fault(capsys, monkeypatch):

@@ -46,13 +46,18 @@ def ct_slice(pixels: np.ndarray, position_mm, series_uid="1.2.3.1", **elements) 
     return dataset
 
 
+def write_slice(path: Path, pixels: np.ndarray = STORED[0], position_mm=(0, 0, 0), *series_uid, **elements):
+    """A file of one `ct_slice`."""
+    ct_slice(pixels, position_mm, *series_uid, **elements).save_as(path, enforce_file_format=True)
+
+
 def write_series(folder: Path, stored: np.ndarray = STORED, keep=None, **elements) -> Path:
     """Axial slices with rising z, named in an order that is not that of z; `keep`: indices to write."""
     folder.mkdir(parents=True, exist_ok=True)
     for k in range(len(stored)) if keep is None else keep:
         position = (*ORIGIN_MM[:2], ORIGIN_MM[2] + k * SPACING_MM[0])
         name = f"image_{(k * 7 + 3) % 11}_{k}"
-        ct_slice(stored[k], position, **elements).save_as(folder / name, enforce_file_format=True)
+        write_slice(folder / name, stored[k], position, **elements)
     return folder
 
 

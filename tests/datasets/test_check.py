@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import os
 import shutil
-import struct
 import weakref
 import zlib
 from pathlib import Path
@@ -24,7 +23,6 @@ from layouts import (
     write_picture,
 )
 from nibabel.spatialimages import HeaderDataError
-from PIL.Image import DecompressionBombError
 
 from livseg_lib.datasets.case import Case, Dataset
 from livseg_lib.datasets.catalogue import find_cases
@@ -52,21 +50,6 @@ def case(tmp_path) -> Path:
     """Folder with one sound LiTS case, to be damaged."""
     write_lits_case(tmp_path, 1)
     return tmp_path
-
-
-def rewrite_gzip(path: Path, change) -> None:
-    content = bytearray(gzip.decompress(path.read_bytes()))
-    path.write_bytes(gzip.compress(bytes(change(content))))
-
-
-def header_field(offset: int, layout: str, *values):
-    """A change of a NIfTI-1 header (offsets as in nifti1.h)."""
-
-    def change(content: bytearray) -> bytearray:
-        struct.pack_into(layout, content, offset, *values)
-        return content
-
-    return change
 
 
 def flip_bit(path: Path, position: int | None = None, bit: int = 2) -> None:
@@ -99,35 +82,16 @@ def lone_tumor() -> np.ndarray:
     return labels
 
 
-CT_WITH_NAN = np.where(LABELS == 2, np.nan, CT).astype(np.float32)
 SHIFTED = lps_affine() + np.outer([0, 0, 1, 0], [0, 0, 0, 40])
 SWAPPED = lps_affine((SPACING_MM[0], SPACING_MM[2], SPACING_MM[1]))
 
 ERRORS = {
     "truncated": ("unreadable", lambda f: (f / VOLUME).write_bytes((f / VOLUME).read_bytes()[:-200])),
-    "bit flip": ("unreadable", lambda f: corrupt_gzip(f / VOLUME)),
     "bit flip in labels": ("unreadable", lambda f: corrupt_gzip(f / SEGMENTATION)),
-    "empty file": ("unreadable", lambda f: (f / VOLUME).write_bytes(b"")),
-    "jpeg as nifti": (
-        "unreadable",
-        lambda f: write_picture(f / "x.jpg", np.zeros((9, 9), np.uint8)).rename(f / VOLUME),
-    ),
-    "bomb": ("unreadable", lambda f: rewrite_gzip(f / VOLUME, lambda b: b + bytes(64 * 1024**2))),
-    "header claims terabytes": (
-        "unreadable",
-        lambda f: rewrite_gzip(f / VOLUME, header_field(42, "<3h", 30000, 30000, 30000)),
-    ),
-    "header claims a little more": (
-        "unreadable",
-        lambda f: rewrite_gzip(f / VOLUME, header_field(46, "<h", 7)),
-    ),
-    "four dimensions": ("unreadable", lambda f: write_nifti(f / VOLUME, np.zeros((4, 4, 4, 2), np.int16))),
-    "not a number": ("unreadable", lambda f: write_nifti(f / VOLUME, CT_WITH_NAN)),
     "shape": ("shape-mismatch", lambda f: write_nifti(f / SEGMENTATION, LABELS[:-1])),
     "shifted affine": ("affine-mismatch", lambda f: write_nifti(f / SEGMENTATION, LABELS, SHIFTED)),
     "swapped affine": ("affine-mismatch", lambda f: write_nifti(f / SEGMENTATION, LABELS, SWAPPED)),
     "label 3": ("label-values", lambda f: write_nifti(f / SEGMENTATION, with_region(3))),
-    "label -1": ("label-values", lambda f: write_nifti(f / SEGMENTATION, with_region(-1, np.int16))),
     "label 0.5": (
         "non-integer-labels",
         lambda f: write_nifti(f / SEGMENTATION, with_region(0.5, np.float32)),
@@ -170,28 +134,19 @@ def test_sound_case_is_ok_and_measured(case):
     assert row["usable"]
 
 
-@pytest.mark.parametrize("name", ERRORS)
-def test_error_excludes_the_case(case, name):
-    code, damage = ERRORS[name]
-    damage(case)
-    finding, usable = only_finding(case)
-    assert (finding["severity"], finding["code"]) == ("error", code), finding["message"]
-    assert Path(finding["file"]).name in (VOLUME, SEGMENTATION)
-    assert finding["message"].endswith(".")
-    assert not usable
-    assert check(case).exit_code == 1
-    assert check(case).usable(find_cases(case)).cases == ()
+DAMAGE = [(True, *each) for each in ERRORS.values()] + [(False, *each) for each in WARNINGS.values()]
 
 
-@pytest.mark.parametrize("name", WARNINGS)
-def test_warning_keeps_the_case(case, name):
-    code, damage = WARNINGS[name]
+@pytest.mark.parametrize(("is_error", "code", "damage"), DAMAGE, ids=[*ERRORS, *WARNINGS])
+def test_an_error_excludes_the_case_and_a_warning_does_not(case, is_error, code, damage):
     damage(case)
     finding, usable = only_finding(case)
-    assert (finding["severity"], finding["code"]) == ("warning", code), finding["message"]
-    assert usable
-    assert check(case).exit_code == 0
-    assert len(check(case).usable(find_cases(case)).cases) == 1
+    severity = "error" if is_error else "warning"
+    assert (finding["severity"], finding["code"]) == (severity, code), finding["message"]
+    assert Path(finding["file"]).name in (VOLUME, SEGMENTATION) and finding["message"].endswith((".", "?"))
+    report = check(case)
+    assert usable is not is_error and report.exit_code == is_error
+    assert len(report.usable(find_cases(case)).cases) == 1 - is_error
 
 
 def test_a_tilted_gantry_is_told_and_volumes_are_those_of_its_voxels(case):
@@ -232,16 +187,6 @@ def test_later_copies_of_a_volume_are_excluded(tmp_path):
     assert copies["message"].str.contains("volume-1.", regex=False).all()
 
 
-def test_one_bad_case_does_not_hide_the_others(tmp_path):
-    for number in (1, 2, 3):
-        write_lits_case(tmp_path, number)
-    corrupt_gzip(tmp_path / "volume-2.nii.gz")
-    report = check(tmp_path)
-    assert report.findings["code"].tolist() == ["ok", "unreadable", "ok"]
-    usable = report.usable(find_cases(tmp_path))
-    assert [case.case_id for case in usable.cases] == ["volume-1", "volume-3"]
-
-
 def test_missing_dicom_slice(tmp_path):
     write_dicom_series(tmp_path / "series", CT)
     (tmp_path / "series" / "image_2").unlink()
@@ -249,16 +194,6 @@ def test_missing_dicom_slice(tmp_path):
     assert report.findings["code"].tolist() == ["unlabelled", "missing-slices"]
     assert report.exit_code == 1
     assert np.isnan(report.cases["hu_low"].iloc[0]), "what was not measured is not 0"
-
-
-def test_damaged_dicom_is_listed(tmp_path):
-    write_dicom_series(tmp_path, CT)
-    content = (tmp_path / "image_3").read_bytes()
-    for length in (len(content) - 100, 200):
-        (tmp_path / "image_3").write_bytes(content[:length])
-        report = check(tmp_path)
-        assert report.findings["code"].tolist() == ["unlabelled", "unreadable"]
-        assert "image_3" in report.findings["file"].iloc[1]
 
 
 def test_ircadb_mask_of_another_scan(tmp_path):
@@ -270,79 +205,43 @@ def test_ircadb_mask_of_another_scan(tmp_path):
     assert only_finding(tmp_path)[0]["code"] == "shape-mismatch"
 
 
-def test_pictures_are_not_judged_by_hounsfield_units(tmp_path):
-    write_kaggle_case(tmp_path, 1)
-    finding, _ = only_finding(tmp_path)
-    assert finding["code"] == "ok"
+def slice_with(folder: Path, number: int, levels: np.ndarray) -> None:
+    """A picture and its mask, of these levels."""
+    write_picture(folder / f"volume-0_slice_{number}.png", np.zeros((40, 40), np.uint8))
+    write_picture(folder / f"volume-0_slice_{number}_mask.png", levels)
 
 
-def test_slices_without_mask_are_listed(tmp_path):
-    write_kaggle_case(tmp_path, 1)
-    for k in (2, 4):
-        (tmp_path / "train_masks" / f"volume-1_slice_{k}_mask.jpg").unlink()
+NOTHING, LIVER, BOTH, EXCHANGED = np.zeros((4, 40, 40), np.uint8)
+LIVER[5:35, 5:35] = 255
+BOTH[5:15, 5:15], BOTH[20:30, 20:30] = 127, 255
+EXCHANGED[5:35, 5:35] = 2
+EXCHANGED[12:20, 12:20] = 1
+
+
+@pytest.mark.parametrize(
+    ("masks", "code"),
+    [
+        ((NOTHING,), "empty-liver"),
+        ((LIVER, BOTH), "tumor-outside-liver"),  # the next picture's liver is no neighbour in space
+        ((EXCHANGED,), "labels-exchanged"),
+        ((LIVER, NOTHING), "ok"),  # nor are grey levels judged by HU
+    ],
+)
+def test_masks_of_pictures_are_judged_by_themselves(tmp_path, masks, code):
+    for number, mask in enumerate(masks):
+        slice_with(tmp_path, number, mask)
     finding, usable = only_finding(tmp_path)
-    assert (finding["severity"], finding["code"]) == ("warning", "slice-without-mask")
-    assert "volume-1_slice_2.jpg, volume-1_slice_4.jpg" in finding["message"]
-    assert usable
+    assert finding["code"] == code and usable
 
 
-def test_pictures_without_liver_are_a_warning(tmp_path):
-    write_kaggle_case(tmp_path, 1)
-    for path in (tmp_path / "train_masks").iterdir():
-        write_picture(path, np.full((48, 64), 128, np.uint8))
-    finding, usable = only_finding(tmp_path)
-    assert (finding["severity"], finding["code"], usable) == ("warning", "empty-liver", True)
-
-
-def test_tumor_beside_a_liver_of_another_picture_is_outside(tmp_path):
-    """Pictures are not neighbours in space, so a liver in the next one does not surround a tumour."""
-    empty, liver, both = np.zeros((3, 40, 40), np.uint8)
-    liver[5:35, 5:35] = 255
-    both[5:15, 5:15], both[20:30, 20:30] = 127, 255
-    for k, mask in enumerate((liver, both)):
-        write_picture(tmp_path / f"volume-0_slice_{k}.png", empty + k)
-        write_picture(tmp_path / f"volume-0_slice_{k}_mask.png", mask)
-    assert only_finding(tmp_path)[0]["code"] == "tumor-outside-liver"
-
-
-def test_exchanged_labels_are_suspected(tmp_path):
-    liver = np.zeros((40, 40), np.uint8)
-    liver[5:35, 5:35] = 2
-    liver[12:20, 12:20] = 1
-    write_picture(tmp_path / "volume-0_slice_0.png", liver)
-    write_picture(tmp_path / "volume-0_slice_0_mask.png", liver)
-    assert only_finding(tmp_path)[0]["code"] == "labels-exchanged"
-
-
-def test_truncated_and_odd_sized_pictures(tmp_path):
-    for volume in (1, 2):
-        write_kaggle_case(tmp_path, volume)
-    path = tmp_path / "train_images" / "volume-1_slice_3.jpg"
-    path.write_bytes(path.read_bytes()[:100])
-    write_picture(tmp_path / "train_masks" / "volume-2_slice_3_mask.jpg", np.zeros((10, 10), np.uint8))
-    report = check(tmp_path)
-    assert report.findings["code"].tolist() == ["unreadable", "shape-mismatch"]
-    assert "volume-1_slice_3.jpg" in report.findings["file"].iloc[0]
-
-
-@pytest.mark.parametrize("seed", range(30))
-def test_flipped_bit_is_an_error_or_changes_no_voxel(case, seed):
-    path, rng = case / VOLUME, np.random.default_rng(seed)
-    flip_bit(path, position=int(rng.integers(path.stat().st_size)), bit=int(rng.integers(8)))
-    finding, usable = only_finding(case)
-    if usable:
-        np.testing.assert_array_equal(find_cases(case).cases[0].read_volume().voxels, CT)
-    else:
-        assert (finding["severity"], finding["code"]) == ("error", "unreadable")
-
-
-def test_workers_give_the_same_report(tmp_path):
+def test_one_bad_case_hides_no_other_and_workers_give_the_same_report(tmp_path):
     for number in (1, 2, 3):
         write_lits_case(tmp_path, number)
     corrupt_gzip(tmp_path / "volume-2.nii.gz")
-    alone, together = check(tmp_path), check(tmp_path, workers=2)
-    assert alone.findings.equals(together.findings)
-    assert alone.cases.equals(together.cases)
+    report, together = check(tmp_path), check(tmp_path, workers=2)
+    assert report.findings["code"].tolist() == ["ok", "unreadable", "ok"]
+    assert [case.case_id for case in report.usable(find_cases(tmp_path)).cases] == ["volume-1", "volume-3"]
+    assert report.findings.equals(together.findings) and report.cases.equals(together.cases)
 
 
 def test_one_case_in_memory_at_a_time():
@@ -366,13 +265,7 @@ NAME = "Doe^Jane 1950"
     ("error", "code"),
     [
         (InputError("scan", "Odd.", code="odd"), "odd"),
-        *(
-            (kind(NAME), "unreadable")
-            for kind in (MemoryError, ValueError, KeyError, HeaderDataError, OSError)
-        ),
-        (DecompressionBombError(NAME), "unreadable"),
-        (ZeroDivisionError(NAME), "unreadable"),
-        (RecursionError(NAME), "unreadable"),
+        *((kind(NAME), "unreadable") for kind in (MemoryError, KeyError, HeaderDataError, ZeroDivisionError)),
     ],
     ids=repr,
 )
@@ -447,9 +340,13 @@ def test_checksum_follows_content_and_names_not_place(tmp_path):
     assert data_checksum(find_cases(here)) != original
 
 
-def test_checksum_covers_pictures_that_were_left_out(tmp_path):
+def test_slices_without_a_mask_are_listed_and_part_of_the_checksum(tmp_path):
     write_kaggle_case(tmp_path, 1)
-    (tmp_path / "train_masks" / "volume-1_slice_2_mask.jpg").unlink()
+    for k in (2, 4):
+        (tmp_path / "train_masks" / f"volume-1_slice_{k}_mask.jpg").unlink()
+    finding, usable = only_finding(tmp_path)
+    assert (finding["severity"], finding["code"], usable) == ("warning", "slice-without-mask", True)
+    assert "volume-1_slice_2.jpg, volume-1_slice_4.jpg" in finding["message"]
     before = data_checksum(find_cases(tmp_path))
     flip_bit(tmp_path / "train_images" / "volume-1_slice_2.jpg")
     assert data_checksum(find_cases(tmp_path)) != before

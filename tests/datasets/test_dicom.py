@@ -1,37 +1,118 @@
+"""DICOM as it comes from scanners, discs, archives and anonymisers, and DICOM that no tool should believe."""
+
 from __future__ import annotations
+
+import random
+import warnings
+from pathlib import Path
 
 import nibabel
 import numpy as np
 import pydicom
 import pytest
-from dicom_files import ORIGIN_MM, SPACING_MM, STORED, ct_slice, write_series, zip_folder
+from dicom_files import (
+    ORIGIN_MM,
+    SPACING_MM,
+    STORED,
+    ct_slice,
+    multi_frame,
+    write_series,
+    write_slice,
+    zip_folder,
+)
 from pydicom.uid import (
     MPEG2MPML,
     DeflatedExplicitVRLittleEndian,
+    EnhancedCTImageStorage,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    LegacyConvertedEnhancedCTImageStorage,
+    MRImageStorage,
     RLELossless,
+    SecondaryCaptureImageStorage,
     SegmentationStorage,
     generate_uid,
 )
 
-from livseg_lib.datasets.dicom import list_series, read_mask_series, read_series, survey
+from livseg_lib.application.scan import read_dicom
+from livseg_lib.datasets import dicom_series
+from livseg_lib.datasets.catalogue import find_cases
+from livseg_lib.datasets.check import check_dataset
+from livseg_lib.datasets.dicom import list_series, read_mask_series, read_series, series_notes, survey
 from livseg_lib.errors import InputError
 from livseg_lib.volumes import load_segmentation, load_volume, save_segmentation
 
+gdcm = pytest.importorskip("gdcm")
 
-def one_file(folder):
+HU = STORED - 1024
+SYNTAXES = {
+    JPEGLosslessSV1: gdcm.TransferSyntax.JPEGLosslessProcess14_1,
+    JPEG2000Lossless: gdcm.TransferSyntax.JPEG2000Lossless,
+    JPEGLSLossless: gdcm.TransferSyntax.JPEGLSLossless,
+    RLELossless: gdcm.TransferSyntax.RLELossless,
+}
+
+
+@pytest.fixture
+def series(tmp_path) -> Path:
+    """The folder of one sound series, to be damaged."""
+    return write_series(tmp_path / "ct")
+
+
+def first_file(folder: Path) -> Path:
     return sorted(folder.iterdir())[0]
 
 
+def change(folder: Path, each) -> Path:
+    """Read every file, let `each(dataset, k)` spoil it, in the order of space, and write it back."""
+    paths = sorted(folder.iterdir(), key=lambda path: path.name.rpartition("_")[2])
+    for k, path in enumerate(paths):
+        dataset = pydicom.dcmread(path)
+        each(dataset, k)
+        dataset.save_as(path, enforce_file_format=True)
+    return folder
+
+
+def codes(folder: Path) -> set[str]:
+    (series,) = list_series(folder)
+    return {note.code for note in series_notes(series, folder)}
+
+
+def compress(folder: Path, syntax: str) -> Path:
+    """Have the pixels of every file encoded by GDCM."""
+    for path in folder.iterdir():
+        reader = gdcm.ImageReader()
+        reader.SetFileName(str(path))
+        assert reader.Read()
+        changed = gdcm.ImageChangeTransferSyntax()
+        changed.SetTransferSyntax(gdcm.TransferSyntax(SYNTAXES[syntax]))
+        changed.SetInput(reader.GetImage())
+        assert changed.Change()
+        writer = gdcm.ImageWriter()
+        writer.SetFileName(str(path))
+        writer.SetFile(reader.GetFile())
+        writer.SetImage(changed.GetOutput())
+        assert writer.Write()
+        assert pydicom.dcmread(path).file_meta.TransferSyntaxUID == syntax
+    return folder
+
+
+# --- where the voxels go
+
+
 @pytest.mark.parametrize("as_zip", [False, True])
-def test_an_axial_series_becomes_an_lps_volume(tmp_path, as_zip):
-    folder = write_series(tmp_path / "PATIENT_DICOM")
-    volume = read_series(zip_folder(folder) if as_zip else folder)
-    np.testing.assert_array_equal(volume.voxels, STORED - 1024)
+def test_an_axial_series_becomes_an_lps_volume(tmp_path, series, as_zip):
+    volume = read_series(zip_folder(series) if as_zip else series)
+    np.testing.assert_array_equal(volume.voxels, HU)
     assert volume.voxels.dtype == np.int16 and volume.voxels.flags.c_contiguous
     assert volume.spacing_mm == SPACING_MM
     x, y, z = ORIGIN_MM
     np.testing.assert_array_equal((volume.native.affine @ [0, 0, 0, 1])[:3], (-x, -y, z))
     assert nibabel.aff2axcodes(volume.native.affine) == ("L", "P", "S")
+    saved = save_segmentation((volume.voxels > 0) * 2, volume, tmp_path / "s.nii.gz")
+    np.testing.assert_array_equal(load_segmentation(saved, volume), (volume.voxels > 0) * 2)
 
 
 @pytest.mark.parametrize(
@@ -46,9 +127,7 @@ def test_other_planes_come_to_lps_too(tmp_path, cosines, lps_of_slice_row_column
     row, column = np.array(cosines[:3]), np.array(cosines[3:])
     normal = np.cross(row, column)
     for k, pixels in enumerate(STORED):
-        ct_slice(pixels, 2.5 * k * normal, ImageOrientationPatient=cosines).save_as(
-            tmp_path / f"{k}.dcm", enforce_file_format=True
-        )
+        write_slice(tmp_path / f"{k}.dcm", pixels, 2.5 * k * normal, ImageOrientationPatient=cosines)
     volume = read_series(tmp_path)
     expected = np.zeros_like(volume.voxels)
     directions = (normal, column, row)  # of slice, row and column indices, in LPS
@@ -57,45 +136,47 @@ def test_other_planes_come_to_lps_too(tmp_path, cosines, lps_of_slice_row_column
         for n, lps_axis in enumerate(lps_of_slice_row_column):
             world = (2, 1, 0)[lps_axis]
             where[lps_axis] = index[n] if directions[n][world] > 0 else STORED.shape[n] - 1 - index[n]
-        expected[tuple(where)] = STORED[index] - 1024
+        expected[tuple(where)] = HU[index]
     np.testing.assert_array_equal(volume.voxels, expected)
 
 
-def test_what_is_segmented_can_be_saved_and_lies_on_the_scan(tmp_path):
-    volume = read_series(write_series(tmp_path / "ct"))
-    labels = (volume.voxels > 0).astype(np.uint8) * 2
-    saved = save_segmentation(labels, volume, tmp_path / "s.nii.gz")
-    np.testing.assert_array_equal(load_segmentation(saved, volume), labels)
-    assert load_volume(saved).spacing_mm == volume.spacing_mm
+def test_masks_of_0_and_255_become_bool_and_others_are_refused(tmp_path, series):
+    volume = read_series(series)
+    mask = (STORED > 1000).astype(np.uint8) * 255
+    write_series(tmp_path / "MASKS" / "liver", mask, series_uid=generate_uid(), RescaleIntercept=0)
+    write_series(tmp_path / "MASKS" / "bone", 255 - mask, series_uid=generate_uid(), RescaleIntercept=0)
+    inside_zip = zip_folder(tmp_path / "MASKS") / "MASKS" / "liver"
+    for source in (tmp_path / "MASKS" / "liver", inside_zip):
+        read = read_mask_series(source, volume)
+        assert read.dtype == bool
+        np.testing.assert_array_equal(read, mask > 0)
+    with pytest.raises(InputError, match="no mask"):
+        read_mask_series(series, volume)
+    with pytest.raises(InputError, match="does not lie on the grid"):
+        read_mask_series(write_series(tmp_path / "mask", mask[:4], RescaleIntercept=0), volume)
 
 
-def test_slope_and_intercept_of_each_slice_count(tmp_path):
-    for k, (slope, intercept) in enumerate([(1, 0), (2, -10), (0.5, 100)]):
-        pixels = np.full((4, 4), 100 + k, np.uint16)
-        ct_slice(pixels, (0, 0, k), RescaleSlope=slope, RescaleIntercept=intercept).save_as(
-            tmp_path / f"{k}", enforce_file_format=True
-        )
-    assert read_series(tmp_path).voxels[:, 0, 0].tolist() == [100, 192, 151]
+def test_real_dicom_equals_the_nifti_of_the_same_scan(real_ct):
+    nifti = load_volume(real_ct / "ircadb17" / "ct.nii.gz")
+    dicom = read_series(real_ct / "ircadb17" / "PATIENT_DICOM.zip")
+    np.testing.assert_array_equal(dicom.voxels, nifti.voxels)
+    assert dicom.spacing_mm == pytest.approx(nifti.spacing_mm, rel=1e-9)
 
 
-@pytest.mark.parametrize("lost", [[2], [1, 3], [1, 2, 3]])
-def test_missing_slices_are_an_error(tmp_path, lost):
-    if lost == [1, 2, 3]:
-        stored, kept = np.concatenate([STORED, STORED]), [0, 4, 5, 6]
-    else:
-        stored, kept = np.concatenate([STORED, STORED]), [k for k in range(10) if k not in lost]
-    folder = write_series(tmp_path / "ct", stored, kept)
-    with pytest.raises(InputError, match=f"{len(lost)} of {len(kept) + len(lost)} slices are missing"):
-        read_series(folder)
+def test_real_dicom_beside_a_segmentation_object(real_ct):
+    found = survey(real_ct / "dcmqi_ct3")
+    assert ("liver.dcm", "not a CT slice but Segmentation Storage") in found.skipped
+    assert read_series(real_ct / "dcmqi_ct3").spacing_mm == pytest.approx((1.0, 0.810547, 0.810547))
+
+
+# --- what identifies slices and series
 
 
 def test_several_series_must_be_told_apart(tmp_path):
     write_series(tmp_path / "a", series_uid="1.2.3.1")
     write_series(tmp_path / "b", STORED[:3], series_uid="1.2.3.2", SeriesNumber=8)
-    assert [(one.uid, one.number, len(one.slices)) for one in list_series(tmp_path)] == [
-        ("1.2.3.1", 3, 5),
-        ("1.2.3.2", 8, 3),
-    ]
+    listed = [(one.uid, one.number, len(one.slices)) for one in list_series(tmp_path)]
+    assert listed == [("1.2.3.1", 3, 5), ("1.2.3.2", 8, 3)]
     with pytest.raises(InputError, match=r"series 3 of 5 slices \(1\.2\.3\.1\), series 8 of 3") as caught:
         read_series(tmp_path)
     assert "DOE" not in str(caught.value)
@@ -104,43 +185,260 @@ def test_several_series_must_be_told_apart(tmp_path):
         read_series(tmp_path, series_uid="9.9")
 
 
-def test_what_is_no_ct_slice_is_passed_over_and_listed(tmp_path):
-    folder = write_series(tmp_path / "ct")
-    ct_slice(STORED[0], (0, 0, 0), ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"]).save_as(
-        folder / "scout", enforce_file_format=True
-    )
-    ct_slice(STORED[0], (0, 0, 0), SOPClassUID=SegmentationStorage).save_as(
-        folder / "seg", enforce_file_format=True
-    )
-    ct_slice(STORED[0], (0, 0, 0), PhotometricInterpretation="RGB").save_as(
-        folder / "colours", enforce_file_format=True
-    )
-    (folder / "readme.txt").write_text("hello")
-    (folder / ".DS_Store").write_text("hidden")
-    found = survey(folder)
-    assert dict(found.skipped) == {
+@pytest.mark.parametrize("uid", ["1.2.3.4", ""])
+def test_slices_that_share_or_lack_an_instance_uid_are_all_kept(series, uid):
+    change(series, lambda dataset, _: setattr(dataset, "SOPInstanceUID", uid))
+    np.testing.assert_array_equal(read_series(series).voxels, HU)
+    assert codes(series) == {"shared-uid"}
+    assert len({header.SOPInstanceUID for header in read_dicom(series).headers}) == len(STORED)
+
+
+@pytest.mark.parametrize("uid", [{}, {"SOPInstanceUID": "1.2.3.4"}])
+def test_slices_sent_twice_are_read_once_unless_they_show_different_things(tmp_path, uid):
+    folder = write_series(tmp_path / "ct" / "a", **uid).parent
+    write_series(folder / "b", **uid)
+    np.testing.assert_array_equal(read_series(folder).voxels, HU)
+    assert "sent-twice" in codes(folder)
+    other = STORED.copy()
+    other[3, 2, 2] += 1
+    write_series(folder / "b", other, **uid)
+    with pytest.raises(InputError, match="lie at the same place, and show different things"):
+        read_series(folder)
+
+
+@pytest.mark.parametrize("levels", [("Series",), ("Series", "Study", "FrameOfReference")])
+def test_a_series_uid_a_slice_is_one_scan(series, levels):
+    def own_uids(dataset, k):
+        for level in levels:
+            keyword = f"{level}UID" if level == "FrameOfReference" else f"{level}InstanceUID"
+            setattr(dataset, keyword, f"1.2.3.{k}.{len(level)}")
+
+    (case,) = find_cases(change(series, own_uids)).cases
+    np.testing.assert_array_equal(case.read_volume().voxels, HU)
+    assert [note.code for note in case.notes] == ["merged-series"]
+    assert "5 series of one slice each" in case.notes[0].message
+    np.testing.assert_array_equal(read_dicom(series).volume.voxels, HU)
+
+
+def test_a_series_uid_a_slice_in_two_studies_is_two_scans(tmp_path):
+    for study in ("1.2.7", "1.2.8"):
+        folder = write_series(tmp_path / study, StudyInstanceUID=study, FrameOfReferenceUID=study + ".1")
+        change(folder, lambda dataset, k, study=study: setattr(dataset, "SeriesInstanceUID", f"{study}.{k}"))
+    assert [len(one.slices) for one in list_series(tmp_path)] == [5, 5]
+
+
+def test_slices_of_their_own_that_form_no_stack_are_not_merged_and_told(series):
+    def scatter(dataset, k):
+        dataset.SeriesInstanceUID = f"1.2.3.{k}"
+        dataset.ImagePositionPatient = [0, 0, k * k * 7]
+
+    cases = find_cases(change(series, scatter)).cases
+    assert len(cases) == 5 and all("series of one slice" in case.notes[0].message for case in cases)
+
+
+def test_emptied_uids_of_two_series_are_told_apart_by_folder_and_number(tmp_path):
+    write_series(tmp_path / "a", series_uid="", StudyInstanceUID="", SeriesNumber=1)
+    write_series(tmp_path / "b", STORED + 5, series_uid="", SeriesNumber=2, StudyInstanceUID="")
+    series = list_series(tmp_path)
+    assert sorted(one.number for one in series) == [1, 2] and len({one.uid for one in series}) == 2
+    for one in series:
+        np.testing.assert_array_equal(read_series(tmp_path, one.uid).voxels, HU + 5 * (one.number == 2))
+
+
+# --- what stands beside the slices
+
+
+def test_what_is_no_slice_is_passed_over_and_listed(tmp_path, series):
+    write_slice(series / "scout", ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])
+    write_slice(series / "seg", SOPClassUID=SegmentationStorage)
+    write_slice(series / "dose", SOPClassUID=SecondaryCaptureImageStorage)
+    write_slice(series / "colours", PhotometricInterpretation="RGB")
+    places = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
+    write_slice(series / "protocol", STORED[0], (0, 0, 0), "1.2.3.9", **dict.fromkeys(places))
+    (series / "readme.txt").write_text("hello")
+    (series / ".DS_Store").write_text("hidden")
+    (series / "nothing").symlink_to(tmp_path / "absent")
+    directory = ct_slice(STORED[0], (0, 0, 0))
+    directory.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.1.3.10"
+    for keyword in ("SOPClassUID", "SOPInstanceUID", "PixelData", "Rows", "Columns", "Modality"):
+        delattr(directory, keyword)
+    directory.save_as(series / "DICOMDIR")
+    skipped = dict(survey(series).skipped)
+    assert "link leads to nothing" in skipped.pop("nothing")
+    assert "no ImagePositionPatient" in skipped.pop("protocol")
+    assert skipped == {
+        "DICOMDIR": "not a CT slice but Media Storage Directory Storage",
         "scout": "a localizer",
         "seg": "not a CT slice but Segmentation Storage",
+        "dose": "not a CT slice but Secondary Capture Image Storage",
         "colours": "no HU: its pixels are colours",
         "readme.txt": "not a DICOM file",
     }
-    np.testing.assert_array_equal(read_series(folder).voxels, STORED - 1024)
+    report = check_dataset(find_cases(series), progress=False)
+    assert report.cases["usable"].tolist() == [True]
+    assert (report.findings["code"] == "passed-over").sum() == 8
+    assert "Secondary Capture" in " ".join(read_dicom(series).notes)
+    np.testing.assert_array_equal(read_series(series).voxels, HU)
 
 
-def test_a_folder_without_ct_says_what_it_found(tmp_path):
-    (tmp_path / "notes.txt").write_text("hello")
-    with pytest.raises(InputError, match=r"no CT series here \(1 files: not a DICOM file"):
-        read_series(tmp_path)
+@pytest.mark.parametrize(
+    "reader", [read_series, read_dicom, lambda path: find_cases(path).cases[0].read_volume()]
+)
+def test_the_reason_that_a_survey_knows_is_said(tmp_path, reader):
+    write_slice(tmp_path / "a", SOPClassUID=SecondaryCaptureImageStorage)
+    with pytest.raises(InputError, match=r"1 files: not a CT slice but Secondary Capture Image Storage"):
+        reader(tmp_path)
 
 
-@pytest.mark.parametrize("share", [0.0, 0.25, 0.6, 0.98])
-@pytest.mark.parametrize("as_zip", [False, True])
-def test_a_truncated_slice_is_an_error_that_names_it(tmp_path, share, as_zip):
-    folder = write_series(tmp_path / "ct", np.zeros((3, 64, 64), np.int16))
-    victim = one_file(folder)
-    victim.write_bytes(victim.read_bytes()[: int(victim.stat().st_size * share)])
-    with pytest.raises(InputError, match=f"{victim.name}: .*(damaged|empty|DICOM)"):
-        read_series(zip_folder(folder) if as_zip else folder)
+def test_a_folder_a_patient_and_zips_in_zips(tmp_path):
+    for name in "cba":
+        write_series(tmp_path / "set" / name, StudyInstanceUID=f"1.2.{ord(name)}")
+    zip_folder(tmp_path / "set" / "c")
+    for path in (tmp_path / "set" / "c").iterdir():
+        path.unlink()
+    cases = find_cases(tmp_path / "set").cases
+    assert [(case.case_id, case.patient) for case in cases] == [("a", "a"), ("b", "b"), ("c", "c")]
+    for case in cases:
+        np.testing.assert_array_equal(case.read_volume().voxels, HU)
+        assert all(path.is_file() for path in case.files)
+    (tmp_path / "inner").mkdir()
+    (tmp_path / "set" / "c.zip").rename(tmp_path / "inner" / "c.zip")
+    outer = zip_folder(tmp_path / "inner")
+    (case,) = find_cases(outer).cases
+    np.testing.assert_array_equal(case.read_volume().voxels, HU)
+    assert case.files == (outer,)
+
+
+def test_mr_is_read_and_said_and_ct_comes_first(tmp_path):
+    mr = {"SOPClassUID": MRImageStorage, "Modality": "MR", "RescaleSlope": None, "RescaleIntercept": None}
+    write_series(tmp_path / "mr", series_uid="1.2.3.2", **mr)
+    (case,) = find_cases(tmp_path / "mr").cases
+    np.testing.assert_array_equal(case.read_volume().voxels, STORED)
+    assert [note.code for note in case.notes] == ["mr-series"]
+    write_series(tmp_path / "ct")
+    found = find_cases(tmp_path)
+    np.testing.assert_array_equal(found.cases[0].read_volume().voxels, HU)
+    assert len(found.cases) == 1 and "An MR series of 5 slices" in found.notes[0].message
+    np.testing.assert_array_equal(read_dicom(tmp_path).volume.voxels, HU)
+
+
+# --- how a file is written
+
+
+@pytest.mark.parametrize("meta", [True, False])
+@pytest.mark.parametrize("implicit", [True, False])
+def test_files_without_a_preamble_are_read(series, meta, implicit):
+    for path in series.iterdir():
+        dataset = pydicom.dcmread(path)
+        if implicit:
+            dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
+            dataset = pydicom.Dataset(dataset)
+        if meta and not implicit:
+            path.write_bytes(path.read_bytes()[128 + 4 :])
+        else:
+            bare = dataset if meta else pydicom.Dataset(dataset)
+            pydicom.dcmwrite(path, bare, implicit_vr=implicit, little_endian=True)
+    (series / "readme").write_text("no DICOM" * 40)
+    assert find_cases(series).name == "dicom"
+    np.testing.assert_array_equal(read_series(series).voxels, HU)
+
+
+@pytest.mark.parametrize("syntax", SYNTAXES)
+@pytest.mark.parametrize("stored", [(0, 16), (1, 12)])
+def test_compressed_series_equal_their_originals(tmp_path, syntax, stored):
+    signed, bits = stored
+    low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1)) if signed else (0, 2**bits)
+    values = np.random.default_rng(bits).integers(low // 2, high // 2, (3, 24, 32))
+    values = values.astype(np.int16 if signed else np.uint16)
+    values[:, 0, 0], values[:, 0, 1] = low // 2, high // 2 - 1
+    depth = {"BitsStored": bits, "HighBit": bits - 1, "RescaleIntercept": 0}
+    folder = compress(write_series(tmp_path / "ct", values, **depth), syntax)
+    np.testing.assert_array_equal(read_series(folder).voxels, values)
+
+
+@pytest.mark.parametrize("signed", [False, True])
+def test_overlays_in_the_high_bits_are_no_part_of_the_values(tmp_path, signed):
+    values = np.arange(-20 if signed else 0, 100, dtype=np.int16)[:100].reshape(1, 10, 10)
+    stored = (values & 0x0FFF).astype(np.uint16) | 0x5000
+    depth = {"BitsStored": 12, "HighBit": 11, "PixelRepresentation": int(signed), "RescaleIntercept": 0}
+    np.testing.assert_array_equal(read_series(write_series(tmp_path / "ct", stored, **depth)).voxels, values)
+
+
+def test_inverted_display_leaves_the_values(tmp_path):
+    folder = write_series(tmp_path / "ct", PhotometricInterpretation="MONOCHROME1")
+    np.testing.assert_array_equal(read_series(folder).voxels, HU)
+    assert codes(folder) == {"monochrome1"}
+
+
+@pytest.mark.parametrize("kind", [EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage])
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_multi_frame_ct_equals_its_single_frames(tmp_path, series, kind, shared):
+    single, folder = read_series(series), multi_frame(tmp_path / "multi", kind, shared)
+    for source in (folder, folder / "frames", zip_folder(folder)):
+        volume = read_series(source)
+        np.testing.assert_array_equal(volume.voxels, single.voxels)
+        np.testing.assert_array_equal(volume.native.affine, single.native.affine)
+    assert codes(folder) == set()
+    assert len({header.SOPInstanceUID for header in read_dicom(folder).headers}) == 5
+
+
+def test_frames_have_their_own_rescale_and_must_be_described(tmp_path):
+    intercepts = [-1000, -900, -800, -700, -600]
+    folder = multi_frame(tmp_path, EnhancedCTImageStorage, True, intercepts=intercepts)
+    expected = STORED + np.array(intercepts, np.int16)[:, None, None]
+    np.testing.assert_array_equal(read_series(folder).voxels, expected)
+    change(folder, lambda dataset, _: setattr(dataset, "NumberOfFrames", 4))
+    with pytest.raises(InputError, match="NumberOfFrames is not the number of frames"):
+        read_series(folder)
+    change(folder, lambda dataset, _: delattr(dataset, "PerFrameFunctionalGroupsSequence"))
+    with pytest.raises(InputError, match="PerFrameFunctionalGroupsSequence is missing"):
+        read_series(folder)
+
+
+# --- what the header says of values and places
+
+
+def test_slope_and_intercept_of_each_slice_count(tmp_path):
+    for k, (slope, intercept) in enumerate([(1, 0), (2, -10), (0.5, 100)]):
+        rescale = {"RescaleSlope": slope, "RescaleIntercept": intercept}
+        write_slice(tmp_path / f"{k}", np.full((4, 4), 100 + k, np.uint16), (0, 0, k), **rescale)
+    assert read_series(tmp_path).voxels[:, 0, 0].tolist() == [100, 192, 151]
+
+
+@pytest.mark.parametrize("slope", [1, None, ""])
+@pytest.mark.parametrize("intercept", [-1024, None, ""])
+def test_missing_and_emptied_rescale_tags_are_1_and_0_and_it_is_said(tmp_path, slope, intercept):
+    folder = write_series(tmp_path / "ct", RescaleSlope=slope, RescaleIntercept=intercept)
+    np.testing.assert_array_equal(read_series(folder).voxels, STORED + (intercept or 0))
+    assert codes(folder) == (set() if slope and intercept else {"no-rescale"})
+
+
+@pytest.mark.parametrize(
+    ("keyword", "value"),
+    [
+        *(("RescaleSlope", value) for value in ("NaN", "inf", "0", "-0.0", "1000")),
+        *(("RescaleIntercept", value) for value in ("NaN", "-inf")),
+        *(("PixelSpacing", v) for v in (["-1", "1"], ["0", "1"], ["NaN", "1"], ["1", "inf"], ["1"], "")),
+        *(("ImageOrientationPatient", value) for value in (
+            [2, 0, 0, 0, 1, 0], [1, 0, 0, 1, 0, 0], [1, 0, 0, 0.2, 0.98, 0],
+            [0, 0, 0, 0, 1, 0], ["NaN", 0, 0, 0, 1, 0], [1, 0, 0, 0, 0.9, 0], "",
+        )),
+        *(("ImagePositionPatient", v) for v in (["NaN", 0, 0], [0, "inf", 0], [0, 0, 1e12], [0, 0], "")),
+    ],
+)  # fmt: skip
+def test_impossible_values_are_refused_by_the_name_of_the_tag(series, keyword, value):
+    def spoil(dataset, k):
+        if k == 2:
+            dataset[keyword] = pydicom.DataElement(keyword, "DS", value, validation_mode=0)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        change(series, spoil)
+    with pytest.raises(InputError, match=keyword):
+        read_series(series)
+    report = check_dataset(find_cases(series), progress=False)
+    assert not report.cases["usable"].any()
+    assert keyword in " ".join(report.findings["message"])
 
 
 @pytest.mark.parametrize("elements", [{"Rows": 2}, {"Rows": 5}, {"Columns": 6}, {"Rows": 3, "Columns": 7}])
@@ -150,12 +448,23 @@ def test_more_pixels_than_the_header_speaks_of_are_an_error(tmp_path, elements):
         read_series(write_series(tmp_path, **elements))
 
 
-@pytest.mark.parametrize("padding", [1, 2, 11])
+@pytest.mark.parametrize("padding", [1, 11])
 def test_less_than_a_row_behind_the_pixels_is_padding(tmp_path, padding):
     for k, plane in enumerate(STORED):
-        one = ct_slice(plane, (0, 0, 2.5 * k), PixelData=plane.tobytes() + bytes(padding))
-        one.save_as(tmp_path / f"{k}", enforce_file_format=True)
-    np.testing.assert_array_equal(read_series(tmp_path).voxels, STORED - 1024)
+        write_slice(tmp_path / f"{k}", plane, (0, 0, 2.5 * k), PixelData=plane.tobytes() + bytes(padding))
+    np.testing.assert_array_equal(read_series(tmp_path).voxels, HU)
+
+
+# --- damage: nothing odd ends a run, nothing of a header is repeated
+
+
+@pytest.mark.parametrize(("share", "as_zip"), [(0.0, False), (0.25, False), (0.6, True), (0.98, False)])
+def test_a_truncated_slice_is_an_error_that_names_it(tmp_path, share, as_zip):
+    folder = write_series(tmp_path / "ct", np.zeros((3, 64, 64), np.int16))
+    victim = first_file(folder)
+    victim.write_bytes(victim.read_bytes()[: int(victim.stat().st_size * share)])
+    with pytest.raises(InputError, match=f"{victim.name}: .*(damaged|empty|DICOM)"):
+        read_series(zip_folder(folder) if as_zip else folder)
 
 
 def test_a_damaged_zip_is_an_error(tmp_path):
@@ -176,72 +485,118 @@ def test_a_damaged_zip_is_an_error(tmp_path):
         read_series(archive)
 
 
-@pytest.mark.parametrize("keyword", ["ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"])
-def test_a_slice_without_its_place_is_an_error(tmp_path, keyword):
-    with pytest.raises(InputError, match=f"no {keyword}"):
-        read_series(write_series(tmp_path / "ct", **{keyword: None}))
-
-
-def test_deflated_files_are_refused_unexpanded(tmp_path):
-    folder = write_series(tmp_path / "ct")
-    dataset = pydicom.dcmread(one_file(folder))
-    dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
-    dataset.save_as(one_file(folder), enforce_file_format=True)
-    with pytest.raises(InputError, match="Deflated"):
-        read_series(folder)
-
-
-def test_a_compressed_series_is_read_where_a_decoder_is_there(tmp_path):
-    folder = write_series(tmp_path / "ct")
-    for path in folder.iterdir():
-        dataset = pydicom.dcmread(path)
-        dataset.compress(RLELossless, generate_instance_uid=False)
-        dataset.save_as(path)
-    np.testing.assert_array_equal(read_series(folder).voxels, STORED - 1024)
-
-
-def test_a_compression_without_decoder_is_named(tmp_path):
+def test_compressions_that_are_not_read_are_named(tmp_path, series):
     dataset = ct_slice(STORED[0], (0, 0, 0))
     dataset.file_meta.TransferSyntaxUID = MPEG2MPML
     dataset.PixelData = pydicom.encaps.encapsulate([bytes(100)])
     dataset.save_as(tmp_path / "slice", enforce_file_format=True)
     with pytest.raises(InputError, match="MPEG2") as caught:
-        read_series(tmp_path)
+        read_series(tmp_path / "slice")
     assert "gdcm" in caught.value.remedy
+    dataset = pydicom.dcmread(first_file(series))
+    dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    dataset.save_as(first_file(series), enforce_file_format=True)
+    with pytest.raises(InputError, match="Deflated"):  # unexpanded
+        read_series(series)
 
 
-def test_masks_of_0_and_255_become_bool(tmp_path):
-    volume = read_series(write_series(tmp_path / "ct"))
-    mask = (STORED > 1000).astype(np.uint8) * 255
-    write_series(tmp_path / "MASKS" / "liver", mask, series_uid=generate_uid(), RescaleIntercept=0)
-    write_series(tmp_path / "MASKS" / "bone", 255 - mask, series_uid=generate_uid(), RescaleIntercept=0)
-    inside_zip = zip_folder(tmp_path / "MASKS") / "MASKS" / "liver"
-    for source in (tmp_path / "MASKS" / "liver", inside_zip):
-        read = read_mask_series(source, volume)
-        assert read.dtype == bool
-        np.testing.assert_array_equal(read, mask > 0)
+@pytest.mark.parametrize(
+    ("syntax", "marker", "offset", "claim", "said"),
+    [
+        (JPEGLosslessSV1, b"\xff\xc3", 5, (40000).to_bytes(2, "big") * 2, "another size than the header"),
+        (JPEGLSLossless, b"\xff\xf7", 5, (40000).to_bytes(2, "big") * 2, "another size than the header"),
+        (JPEG2000Lossless, b"\xff\x51", 6, (30000).to_bytes(4, "big") * 2, "another size than the header"),
+        (JPEGLosslessSV1, b"\xff\xc3", 4, b"\x93", "damaged"),  # bits a value: GDCM ends its process
+    ],
+)  # fmt: skip
+def test_streams_that_claim_a_huge_size_or_end_their_decoder(tmp_path, syntax, marker, offset, claim, said):
+    folder = compress(write_series(tmp_path / "ct", np.tile(STORED[:2], (1, 5, 5))), syntax)
+    content = bytearray(first_file(folder).read_bytes())
+    place = content.index(marker) + offset
+    content[place : place + len(claim)] = claim
+    first_file(folder).write_bytes(content)
+    with pytest.raises(InputError, match=said):
+        read_series(folder)
 
 
-def test_a_mask_of_other_values_or_another_grid_is_refused(tmp_path):
-    volume = read_series(write_series(tmp_path / "ct"))
-    with pytest.raises(InputError, match="no mask"):
-        read_mask_series(tmp_path / "ct", volume)
-    short = np.zeros((4, 6, 7), np.uint8)
-    with pytest.raises(InputError, match="does not lie on the grid"):
-        read_mask_series(write_series(tmp_path / "mask", short, RescaleIntercept=0), volume)
+def test_no_value_of_a_header_reaches_a_message_or_a_warning(tmp_path, recwarn):
+    secret = "ZEBRA"
+    texts = ("PatientName", "PatientID", "StudyDescription", "SeriesDescription", "StudyDate", "Manufacturer")
+    for keyword in ("SOPClassUID", "SeriesInstanceUID", "StudyInstanceUID", "PhotometricInterpretation",
+                    "PixelSpacing", "RescaleSlope", "SeriesNumber", "ImageType", "RescaleType", "Rows",
+                    "ImagePositionPatient", "Modality", "SOPInstanceUID", "SliceThickness"):  # fmt: skip
+        folder = write_series(tmp_path / keyword, keep=[0, 1, 2], RescaleType="HU", Manufacturer="none")
+        for path in folder.iterdir():
+            dataset = pydicom.dcmread(path)
+            for text in texts:
+                setattr(dataset, text, pydicom.DataElement(text, "LO", secret, validation_mode=0).value)
+            dataset[keyword] = pydicom.DataElement(keyword, "LO", secret, validation_mode=0)
+            dataset.save_as(path, enforce_file_format=False)
+        recwarn.clear()
+        report = check_dataset(find_cases(folder, "dicom"), progress=False)
+        said = [report.findings.to_csv(), report.cases.to_csv(), str(survey(folder).skipped)]
+        said += [str(warning.message) for warning in recwarn]
+        try:
+            said += read_dicom(folder).notes
+        except InputError as error:
+            said.append(str(error))
+        assert secret not in " ".join(said), keyword
 
 
-def test_real_dicom_equals_the_nifti_of_the_same_scan(real_ct):
-    nifti = load_volume(real_ct / "ircadb17" / "ct.nii.gz")
-    dicom = read_series(real_ct / "ircadb17" / "PATIENT_DICOM.zip")
-    np.testing.assert_array_equal(dicom.voxels, nifti.voxels)
-    assert dicom.spacing_mm == pytest.approx(nifti.spacing_mm, rel=1e-9)
-    masks = real_ct / "ircadb17" / "MASKS_DICOM.zip" / "MASKS_DICOM"
-    assert read_mask_series(masks / "livertumor1", nifti).sum() == 96_961
-    assert read_mask_series(masks / "livertumor2", nifti).sum() == 89_029
+@pytest.mark.parametrize("kind", ["plain", "rle", "frames"])
+def test_damaged_bytes_are_refused_or_read_as_pydicom_does(tmp_path, kind):
+    if kind == "frames":
+        folder = multi_frame(tmp_path / "ct", EnhancedCTImageStorage, True)
+    else:
+        folder = write_series(tmp_path / "ct", STORED[:3])
+    if kind == "rle":
+        change(folder, lambda dataset, _: dataset.compress(RLELossless, generate_instance_uid=False))
+    victim, whole_shape = first_file(folder), read_series(folder).voxels.shape
+    whole, rng = victim.read_bytes(), random.Random(kind)
+    lengths = (b"\xff\xff\xff\xff", b"\xff\xff\xff\x7f", b"\0\0\0\0")
+    for _ in range(40):
+        content, place = bytearray(whole), rng.randrange(128, len(whole))
+        if rng.random() < 0.5:
+            content[place] ^= 1 << rng.randrange(8)
+        else:
+            content[place : place + 4] = rng.choice(lengths)
+        victim.write_bytes(content)
+        for case in dicom_series.find(folder).cases:
+            try:
+                voxels = case.read_volume().voxels
+            except InputError:
+                continue
+            if voxels.shape == whole_shape and kind == "plain":
+                read = map(pydicom.dcmread, folder.iterdir())
+                ordered = sorted(read, key=lambda one: one.ImagePositionPatient[2])
+                rescaled = [
+                    one.pixel_array * one.get("RescaleSlope", 1) + one.get("RescaleIntercept", 0)
+                    for one in ordered
+                ]
+                np.testing.assert_array_equal(voxels, rescaled)
 
 
-def test_real_dicom_beside_a_segmentation_object(real_ct):
-    found = survey(real_ct / "dcmqi_ct3")
-    assert ("liver.dcm", "not a CT slice but Segmentation Storage") in found.skipped
-    assert read_series(real_ct / "dcmqi_ct3").spacing_mm == pytest.approx((1.0, 0.810547, 0.810547))
+def test_sequences_in_sequences_without_end_end_no_run(series):
+    content = first_file(series).read_bytes()
+    item, sequence = b"\xfe\xff\x00\xe0\xff\xff\xff\xff", b"\x00\x52\x29\x92SQ\x00\x00\xff\xff\xff\xff"
+    place = content.index(b"\xe0\x7f\x10\x00")
+    first_file(series).write_bytes(content[:place] + (sequence + item) * 3000)
+    with pytest.raises(InputError, match="damaged"):
+        read_series(series)
+
+
+def test_a_file_far_larger_than_its_voxels_is_never_read(series, monkeypatch):
+    monkeypatch.setattr("livseg_lib.datasets.dicom_headers.NEVER_TOO_LARGE_BYTES", 1000)
+    first_file(series).write_bytes(first_file(series).read_bytes() + bytes(5000))
+    with pytest.raises(InputError, match="far more than its voxels take"):
+        read_series(zip_folder(series))
+
+
+@pytest.mark.parametrize("study", ["", "1.2.9"])
+def test_damaged_files_do_not_stop_a_series_in_another_folder(tmp_path, study):
+    write_series(tmp_path / "good", StudyInstanceUID=study)
+    for path in write_series(tmp_path / "bad", series_uid="1.2.3.2", StudyInstanceUID=study).iterdir():
+        path.write_bytes(path.read_bytes()[:150])
+    report = check_dataset(find_cases(tmp_path), progress=False)
+    assert report.cases["usable"].sum() == 1
+    assert "SOPClassUID names no kind" in " ".join(report.findings["message"])

@@ -1,13 +1,25 @@
-"""What is found below a folder, and what is told by its name."""
+"""What is found below a folder and told by its name, and what labels.json says that values mean."""
 
 from __future__ import annotations
 
+import json
 import os
+import pickle
+import shutil
 import socket
 
+import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from layouts import small_ct, write_lits_case, write_nifti
 
-from livseg_lib.datasets.files import natural_key, nifti_stem, regular_files
+from livseg_lib.datasets.catalogue import find_cases
+from livseg_lib.datasets.check import check_dataset
+from livseg_lib.datasets.files import LabelMap, find_label_map, natural_key, nifti_stem, regular_files
+from livseg_lib.errors import InputError
+from livseg_lib.preprocessing.extraction import extraction_request
+from livseg_lib.preprocessing.recipe import Recipe
 
 
 @pytest.mark.parametrize("target", ["nowhere", "itself", "/nowhere/at/all"])
@@ -60,12 +72,8 @@ def test_one_file_is_itself(tmp_path):
 @pytest.mark.parametrize(
     ("name", "stem"),
     [
-        ("a.nii", "a"),
-        ("a.NII.GZ", "a"),
-        ("a.b.nii.gz", "a.b"),
-        ("._a.nii", None),
-        (".nii", None),
-        ("a.gz", None),
+        *(("a.nii", "a"), ("a.NII.GZ", "a"), ("a.b.nii.gz", "a.b")),
+        *(("._a.nii", None), (".nii", None), ("a.gz", None)),
     ],
 )
 def test_names_of_nifti_files(tmp_path, name, stem):
@@ -74,3 +82,65 @@ def test_names_of_nifti_files(tmp_path, name, stem):
 
 def test_natural_order_bears_any_name():
     assert sorted(["liver_10", "liver_2", "1²3"], key=natural_key) == ["1²3", "liver_2", "liver_10"]
+
+
+values = st.sets(st.integers(1, 30), max_size=5)
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(0, 40), min_size=1), values.filter(bool), values)
+def test_every_value_is_what_the_map_says(stored, liver, tumor):
+    labels = LabelMap(tuple(liver), tuple(tumor))(np.array(stored, np.int16))
+    assert labels.dtype == np.uint8
+    assert labels.tolist() == [2 if v in tumor else 1 if v in liver else 0 for v in stored]
+
+
+def described(folder, text: str):
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "labels.json").write_text(text)
+    return find_label_map(folder)
+
+
+def test_one_value_or_a_list_of_them(tmp_path):
+    found = described(tmp_path, '{"liver": [5, 7], "tumor": 7}')
+    assert (found.liver, found.tumor) == ((5, 7), (7,))
+    assert described(tmp_path, '{"liver": 3}').tumor == ()
+    (tmp_path / "labels.json").unlink()
+    assert find_label_map(tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("{", "[]", "{}", "3", '{"tumor": 2}', '{"liver": 1, "spleen": 3}'),
+        *('{"liver": "1"}', '{"liver": 0}', '{"liver": true}', '{"liver": 1.5}'),
+    ],
+)
+def test_what_is_no_map_is_told(tmp_path, text):
+    with pytest.raises(InputError, match=r"labels\.json"):
+        described(tmp_path, text)
+
+
+def test_a_lits_folder_with_other_values_reads_as_the_usual_one(tmp_path):
+    write_lits_case(tmp_path, 4)
+    truth = small_ct(4)[1]
+    write_nifti(tmp_path / "segmentation-4.nii.gz", np.array([11, 30, 20], np.int16)[truth])
+    (tmp_path / "labels.json").write_text('{"liver": 30, "tumor": 20}')
+    dataset = find_cases(tmp_path)
+    (case,) = dataset.cases
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(case.read_labels))(case.read_volume()), truth)
+    assert check_dataset(dataset, progress=False).exit_code == 0
+    before = extraction_request(case, Recipe(), write_png=False)
+    (tmp_path / "labels.json").write_text('{"liver": [11, 30]}')
+    assert extraction_request(case, Recipe(), write_png=False) != before, "extracted anew"
+
+
+def test_totalsegmentators_organs_as_a_decathlon_folder(real_ct, tmp_path):
+    source = real_ct / "totalseg_3mm"
+    for folder, name in (("imagesTr", "example_ct"), ("labelsTr", "example_seg_fast_force_split")):
+        (tmp_path / folder).mkdir()
+        shutil.copy(source / f"{name}.nii.gz", tmp_path / folder / "case_1.nii.gz")
+    (tmp_path / "dataset.json").write_text(json.dumps({"labels": {"background": 0, "spleen": 1, "liver": 5}}))
+    (case,) = find_cases(tmp_path).cases
+    labels = case.read_labels(case.read_volume())
+    assert np.bincount(labels.ravel()).tolist()[1:] == [41_692], "as its README counts"

@@ -31,23 +31,17 @@ def test_pairs_in_any_folders_in_natural_order(tmp_path):
 
 
 def test_case_reads_what_was_written(tmp_path):
-    write_lits_case(tmp_path, 7)
+    path = write_lits_case(tmp_path, 7)[0]
+    path.with_suffix("").write_bytes(gzip.decompress(path.read_bytes()))
+    path.unlink()
     (case,) = find_cases(tmp_path).cases
+    assert [path.name for path in case.files] == ["volume-7.nii", "segmentation-7.nii.gz"]
     case = pickle.loads(pickle.dumps(case))  # cases travel to worker processes
     voxels, labels = small_ct(7)
     volume = case.read_volume()
     np.testing.assert_array_equal(volume.voxels, voxels)
     np.testing.assert_allclose(volume.spacing_mm, SPACING_MM, rtol=1e-6)
     np.testing.assert_array_equal(case.read_labels(volume), labels)
-
-
-def test_uncompressed_volume_with_compressed_segmentation(tmp_path):
-    volume, _ = write_lits_case(tmp_path, 1)
-    volume.with_suffix("").write_bytes(gzip.decompress(volume.read_bytes()))
-    volume.unlink()
-    (case,) = find_cases(tmp_path).cases
-    assert [path.name for path in case.files] == ["volume-1.nii", "segmentation-1.nii.gz"]
-    assert case.read_labels(case.read_volume()).max() == 2
 
 
 def test_missing_partners_are_kept_and_told(tmp_path):
@@ -78,8 +72,7 @@ def test_equal_copies_of_a_file_are_one_case_and_told(tmp_path):
     assert dataset.notes == ()  # told once
 
 
-@pytest.mark.parametrize("index", [0, 1])
-@pytest.mark.parametrize("broken", ["volume-3.nii", "volume-3.nii.gz"])
+@pytest.mark.parametrize(("broken", "index"), [("volume-3.nii", 0), ("volume-3.nii.gz", 1)])
 def test_a_good_copy_of_a_broken_file_is_read(tmp_path, broken, index):
     path = write_lits_case(tmp_path, 3)[index]
     path.with_suffix("").write_bytes(gzip.decompress(path.read_bytes()))

@@ -12,12 +12,14 @@ import pytest
 from isal import igzip
 
 from livseg_lib import files as atomic
+from livseg_lib.datasets.catalogue import find_cases
+from livseg_lib.datasets.check import check_dataset
 from livseg_lib.datasets.phantom import lesions, writing
+from livseg_lib.datasets.phantom.body import Organ, labels_of_organs
 from livseg_lib.datasets.phantom.patient import PhantomPatient, make_phantom_patient
 from livseg_lib.datasets.phantom.scanner import SITES
-from livseg_lib.datasets.phantom.writing import write_phantom
+from livseg_lib.datasets.phantom.writing import is_phantom, painted_lesions, remake_organs, write_phantom
 from livseg_lib.errors import InputError
-from livseg_lib.volumes import load_segmentation, load_volume
 
 SEED = 5
 
@@ -55,14 +57,6 @@ def test_files_hold_the_patient_in_the_stored_orientation(written):
         assert image.header.get_zooms() == pytest.approx(patient.spacing_mm[::-1])
         assert int(image.header["sform_code"]) > 0
         assert np.allclose(image.get_sform(), image.get_qform(), atol=1e-3)
-
-
-def test_reading_gives_the_patient_back(written):
-    patient = make_phantom_patient(SEED, 0, "tiny")
-    volume = load_volume(written / "volume-0.nii.gz")
-    assert (volume.voxels == patient.voxels).all()
-    assert volume.spacing_mm == pytest.approx(patient.spacing_mm)
-    assert (load_segmentation(written / "segmentation-0.nii.gz", like=volume) == patient.labels).all()
 
 
 @pytest.mark.parametrize("site", ["A", "B", "C"])
@@ -108,10 +102,6 @@ def test_lesions_lie_where_the_table_says(written):
         assert (labels[around] == 2).any()
 
 
-def test_workers_do_not_change_a_byte(written, tmp_path):
-    assert contents(write(tmp_path / "two", workers=2)) == contents(written)
-
-
 def test_a_killed_run_goes_on_where_it_stopped(written, tmp_path, monkeypatch):
     folder, compress, files = tmp_path / "phantom", igzip.compress, []
 
@@ -144,7 +134,7 @@ def test_a_phantom_of_other_code_is_made_anew_and_the_reason_is_said(tmp_path, m
     assert contents(write(tmp_path)) == before
 
 
-def test_finished_cases_are_kept_and_more_can_be_added(written, tmp_path):
+def test_finished_cases_are_kept_and_more_can_be_added_by_any_number_of_workers(written, tmp_path):
     folder = tmp_path / "phantom"
     shutil.copytree(written, folder)
     for name in ("case-1.json", "volume-1.nii.gz", "segmentation-1.nii.gz", "patients.csv", "lesions.csv"):
@@ -152,10 +142,14 @@ def test_finished_cases_are_kept_and_more_can_be_added(written, tmp_path):
     before = (folder / "volume-0.nii.gz").stat().st_mtime_ns
     assert contents(write(folder)) == contents(written)
     assert (folder / "volume-0.nii.gz").stat().st_mtime_ns == before
+    (folder / "case-0.json").unlink()
+    (folder / "case-1.json").unlink()
+    assert contents(write(folder, workers=2)) == contents(written)
 
 
 def test_other_settings_or_fewer_patients_are_refused(written):
     before = contents(written)
+    assert json.loads(before["phantom.json"])["seed"] == SEED
     with pytest.raises(InputError, match="with settings") as refused:
         write(written, seed=SEED + 1)
     assert "another folder" in refused.value.remedy
@@ -169,5 +163,58 @@ def test_a_set_without_lesions_has_an_empty_lesion_table(tmp_path):
     assert list(pd.read_csv(tmp_path / "lesions.csv").columns)[:3] == ["case", "lesion", "kind"]
 
 
-def test_settings_are_recorded(written):
-    assert json.loads((written / "phantom.json").read_text())["seed"] == SEED
+# --- what the seed brings back
+
+
+def test_remade_organs_lie_on_the_grid_of_the_files(written):
+    for index, case in enumerate(find_cases(written, "lits").cases):
+        organs = remake_organs(written, case.case_id)
+        assert (organs == make_phantom_patient(SEED, index, "tiny").organs).all()
+        volume = case.read_volume()
+        assert (labels_of_organs(organs) == case.read_labels(volume)).all()
+        bone = volume.voxels[organs == Organ.BONE].mean()
+        assert bone > 100 > volume.voxels[organs == Organ.FAT].mean()
+
+
+def test_painted_lesions_are_of_one_case(written):
+    for index in (0, 1):
+        lesions = make_phantom_patient(SEED, index, "tiny").lesions
+        rows = painted_lesions(written, f"volume-{index}")
+        assert list(rows.kind) == [each.kind for each in lesions]
+        assert list(rows.diffuse) == [each.diffuse for each in lesions]
+
+
+def test_what_is_no_phantom_cannot_be_made_again(written, tmp_path):
+    assert is_phantom(written) and not is_phantom(tmp_path)
+    with pytest.raises(InputError, match="no phantom"):
+        remake_organs(tmp_path, "volume-0")
+    for name in ("volume-7", "scan", "volume-0.nii"):
+        with pytest.raises(InputError, match="no case"):
+            remake_organs(written, name)
+    (tmp_path / "phantom.json").write_text(json.dumps({"phantom": 0, "seed": 1, "site": None}))
+    with pytest.raises(InputError, match="changed since: the phantom"):
+        remake_organs(tmp_path, "volume-0")
+
+
+# --- sets with many organs in their label files
+
+
+@pytest.fixture(scope="module")
+def mr(tmp_path_factory):
+    return write(tmp_path_factory.mktemp("mr"), 3, site="tiny mr")
+
+
+def test_label_files_hold_organs_and_are_read_as_liver_and_tumour(mr):
+    stored = np.asarray(nibabel.load(mr / "segmentation-0.nii.gz").dataobj)
+    assert {Organ.SPLEEN, Organ.KIDNEY, Organ.STOMACH} <= set(np.unique(stored).tolist())
+    for index, case in enumerate(find_cases(mr).cases):
+        patient = make_phantom_patient(SEED, index, "tiny mr")
+        np.testing.assert_array_equal(case.read_labels(case.read_volume()), patient.labels)
+
+
+def test_checks_ask_mr_scans_for_no_hu(mr):
+    dataset = find_cases(mr)
+    as_mr = check_dataset(dataset, progress=False, modality="mr").findings
+    assert set(as_mr.code) == {"ok", "label-lost-in-liver"}  # a gallbladder, half wrapped by the liver
+    as_ct = check_dataset(dataset, progress=False).findings
+    assert set(as_ct.code) == {"implausible-hu", "label-lost-in-liver"}

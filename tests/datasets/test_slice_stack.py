@@ -1,3 +1,5 @@
+"""Slices in space: their order, what is missing between them, and the affine of the stack."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -10,6 +12,7 @@ from livseg_lib.datasets.slice_stack import gaps, jitter_note, order_slices, sli
 from livseg_lib.errors import InputError
 
 AXIAL = np.array([[1.0, 0, 0], [0, 1.0, 0]])
+FLAT = np.array([[1.0, 0, 0], [1.0, 0, 0]])
 
 
 def slice_at(position_mm, name="", directions=AXIAL, shape=(6, 7), thickness_mm=2.0) -> SliceHeader:
@@ -17,6 +20,10 @@ def slice_at(position_mm, name="", directions=AXIAL, shape=(6, 7), thickness_mm=
     return SliceHeader(
         name or str(position_mm), "1", "2", 3, shape, position, directions, (0.5, 0.75), thickness_mm
     )
+
+
+def axial(*heights, **more):
+    return [slice_at((0, 0, z), f"s{k}", **more) for k, z in enumerate(heights)]
 
 
 @given(st.integers(4, 60), st.floats(0.3, 8.0), st.floats(-2000, 2000), st.data())
@@ -27,42 +34,40 @@ def test_every_gap_is_found(count, step_mm, start_mm, data):
     assert gaps(heights[::-1]) == pytest.approx(expected, rel=1e-6)
 
 
-def test_hand_values():
-    assert gaps([0, 1, 2, 5, 6]).tolist() == [1, 1, 3, 1]
-    assert gaps([0, 2, 4, 6, 7]).tolist() == [1, 1, 1, 0.5]
-    assert gaps([7.0]).tolist() == gaps([]).tolist() == []
-
-
-def axial(*heights, **more):
-    return [slice_at((0, 0, z), f"s{k}", **more) for k, z in enumerate(heights)]
-
-
-def test_missing_slices_are_named_by_their_place():
-    with pytest.raises(InputError, match=r"^x: 2 of 7 slices are missing, at 3\.0, 4\.0 mm\.") as caught:
-        order_slices(axial(0, 1, 2, 5, 6), "x")
-    assert caught.value.code == "missing-slices"
-
-
-@pytest.mark.parametrize("far", [1e4, 1e8, 9e8])
-def test_a_slice_far_away_is_a_wrong_position_and_costs_nothing(far):
-    with pytest.raises(InputError, match=r"s23 and s24 lie .* mm apart, other slices 5 mm") as caught:
-        order_slices(axial(*(5.0 * k for k in range(24)), far), "x")
-    assert len(str(caught.value)) < 250
+@pytest.mark.parametrize(
+    ("heights", "steps"),
+    [([0, 1, 2, 5, 6], [1, 1, 3, 1]), ([0, 2, 4, 6, 7], [1, 1, 1, 0.5]), ([7.0], []), ([], [])],
+)
+def test_gaps_by_hand(heights, steps):
+    assert gaps(heights).tolist() == steps
 
 
 @pytest.mark.parametrize(
-    ("heights", "where"),
+    ("slices", "said"),
     [
-        ([0, 5, 10, 15, 20, 22.5], "2.5 mm between s4 and s5"),
-        ([0, 2.5, 7.5, 12.5, 17.5, 22.5], "2.5 mm between s0 and s1"),
-        ([0, 5, 10, 17.5, 22.5, 27.5], "7.5 mm between s2 and s3"),
-        ([0, 5, 10, 10.5, 15, 20, 25], "0.5 mm between s2 and s3"),
+        (axial(0, 1, 2, 5, 6), r"^x: 2 of 7 slices are missing, at 3\.0, 4\.0 mm\."),
+        *(
+            (axial(*(5.0 * k for k in range(24)), far), r"s23 and s24 lie .* mm apart, other slices 5 mm")
+            for far in (1e4, 9e8)
+        ),
+        (axial(0, 5, 10, 15, 20, 22.5), "evenly spaced: 5 mm apart, but .*2.5 mm between s4 and s5"),
+        (axial(0, 2.5, 7.5, 12.5, 17.5, 22.5), "evenly spaced: 5 mm apart, but .*2.5 mm between s0 and s1"),
+        (axial(0, 5, 10, 17.5, 22.5, 27.5), "evenly spaced: 5 mm apart, but .*7.5 mm between s2 and s3"),
+        (axial(0, 5, 10, 10.5, 15, 20, 25), "evenly spaced: 5 mm apart, but .*0.5 mm between s2 and s3"),
+        (axial(0.0, 1.0, 2.0, 3.4, 4.8), "not evenly spaced"),
+        ([slice_at((0, 0.3 * k, k)) for k in range(4)], r"tilted by 16\.7 degrees"),
+        ([slice_at((0, 0, 1), "a"), slice_at((40, 0, 1), "b")], "a and b lie beside each other"),
+        ([slice_at((0, 0, 0)), slice_at((0, 0, 1), shape=(6, 8))], "differ in size, spacing or direction"),
+        ([slice_at((0, 0, 0)), slice_at((0, 0, 1), directions=AXIAL[::-1])], "differ in size"),
+        (axial(5, thickness_mm=None), "without a thickness"),
+        (axial(5, directions=FLAT), "span no space"),
     ],
 )
-def test_a_step_of_another_length_is_named_and_nothing_is_called_missing(heights, where):
-    with pytest.raises(InputError, match=f"not evenly spaced: 5 mm apart, but .*{where}") as caught:
-        order_slices(axial(*heights), "x")
-    assert "missing" not in str(caught.value)
+def test_what_is_no_even_stack_is_said_with_its_place_in_a_line(slices, said):
+    with pytest.raises(InputError, match=said) as caught:
+        stack_affine(order_slices(slices, "x"), "x")
+    assert len(str(caught.value)) < 250
+    assert (caught.value.code == "missing-slices") == ("missing" in str(caught.value))
 
 
 @pytest.mark.parametrize("step_mm", [1.25, 1.5, 2.5, 3.75])
@@ -74,32 +79,23 @@ def test_positions_rounded_to_whole_mm_are_an_even_stack(step_mm, declared):
     assert "rounded to whole mm" in jitter_note(ordered)
 
 
-def test_a_lost_slice_of_whole_mm_is_no_rounding():
-    for lost in ([3], [9], [3, 9], [4, 8, 12, 16]):
-        heights = [k for k in range(20) if k not in lost]
-        with pytest.raises(InputError, match=f"{len(lost)} of 20 slices are missing"):
-            order_slices(axial(*heights, thickness_mm=1.0), "x")
+@pytest.mark.parametrize("lost", [[3], [9], [3, 9], [4, 8, 12, 16]])
+def test_a_lost_slice_of_whole_mm_is_no_rounding(lost):
+    heights = [k for k in range(20) if k not in lost]
+    with pytest.raises(InputError, match=f"{len(lost)} of 20 slices are missing"):
+        order_slices(axial(*heights, thickness_mm=1.0), "x")
 
 
-def test_jitter_is_no_gap_and_is_said():
-    ordered = order_slices(axial(0, 2.1, 4.0, 6.05), "x")
-    assert jitter_note(ordered) == ""
-    assert "up to 0.4" in jitter_note(order_slices(axial(0, 2.4, 4.0, 6.0), "x"))
+@pytest.mark.parametrize(("heights", "said"), [((0, 2.1, 4, 6.05), ""), ((0, 2.4, 4, 6), "up to 0.4")])
+def test_jitter_is_no_gap_and_is_said(heights, said):
+    note = jitter_note(order_slices(axial(*heights), "x"))
+    assert said in note and bool(said) == bool(note)
 
 
-def test_copies_share_a_place_and_neighbours_at_one_height_are_refused():
-    places = slices_at_one_place(
-        [slice_at((0, 0, z), name) for z, name in ((2, "b"), (0, "c"), (2, "a"))], "x"
-    )
+def test_copies_share_a_place():
+    slices = [slice_at((0, 0, z), name) for z, name in ((2, "b"), (0, "c"), (2, "a"))]
+    places = slices_at_one_place(slices, "x")
     assert [[one.name for one in place] for place in places] == [["c"], ["a", "b"]]
-    with pytest.raises(InputError, match="a and b lie beside each other"):
-        slices_at_one_place([slice_at((0, 0, 1), "a"), slice_at((40, 0, 1), "b")], "x")
-
-
-@pytest.mark.parametrize("other", [{"shape": (6, 8)}, {"directions": AXIAL[::-1]}])
-def test_slices_of_another_grid_are_an_error(other):
-    with pytest.raises(InputError, match="differ in size, spacing or direction"):
-        order_slices([slice_at((0, 0, 0)), slice_at((0, 0, 1), **other)], "x")
 
 
 def test_order_is_along_the_normal_not_along_z():
@@ -109,27 +105,4 @@ def test_order_is_along_the_normal_not_along_z():
     assert [one.name for one in ordered] == ["0", "1", "2", "3"]
     affine = stack_affine(ordered, "x")
     np.testing.assert_allclose(np.linalg.norm(affine[:3, :3], axis=0), (0.75, 0.5, 1.0))
-
-
-def test_gantry_tilt_is_an_error():
-    tilted = [slice_at((0, 0.3 * k, k)) for k in range(4)]
-    with pytest.raises(InputError, match=r"tilted by 16\.7 degrees"):
-        stack_affine(tilted, "x")
-
-
-def test_uneven_slices_are_an_error():
-    uneven = [slice_at((0, 0, z)) for z in (0.0, 1.0, 2.0, 3.4, 4.8)]
-    with pytest.raises(InputError, match="not evenly spaced"):
-        stack_affine(order_slices(uneven, "x"), "x")
-
-
-def test_a_single_slice_is_as_deep_as_it_is_thick():
-    np.testing.assert_array_equal(stack_affine([slice_at((0, 0, 5))], "x")[:3, 2], (0, 0, 2))
-    with pytest.raises(InputError, match="without a thickness"):
-        stack_affine([slice_at((0, 0, 5), thickness_mm=None)], "x")
-
-
-def test_directions_that_span_no_space_are_an_error():
-    flat = np.array([[1.0, 0, 0], [1.0, 0, 0]])
-    with pytest.raises(InputError, match="span no space"):
-        stack_affine([slice_at((0, 0, 5), directions=flat)], "x")
+    np.testing.assert_array_equal(stack_affine(axial(5), "x")[:3, 2], (0, 0, 2))  # as deep as it is thick

@@ -1,7 +1,9 @@
-"""Labels come back from stretched, JPEG-smeared mask pictures."""
+"""Pictures are read or refused, and labels come back from stretched, JPEG-smeared mask pictures."""
 
 from __future__ import annotations
 
+import struct
+import zlib
 from pathlib import Path
 
 import cv2
@@ -48,19 +50,13 @@ def dice(first: np.ndarray, second: np.ndarray) -> float:
     return 2 * (first & second).sum() / max(first.sum() + second.sum(), 1)
 
 
-@pytest.mark.parametrize("level", [0, 1, 2, 3, 127, 128, 255])
+@pytest.mark.parametrize("level", [0, 1, 2, 127, 250, 255])
 @pytest.mark.parametrize("decode", [decode_stretched, decode_binary])
-def test_constant_picture_is_empty_whatever_its_level(level, decode):
-    labels = decode(np.full((32, 32), level, np.uint8))
-    assert labels.dtype == np.uint8
-    assert not labels.any()
-
-
-@pytest.mark.parametrize("level", [5, 40, 128, 250])
-@pytest.mark.parametrize("quality", [50, 75, 95])
-def test_constant_jpeg_is_empty(level, quality):
-    grey = jpeg(np.full((50, 70), level, np.uint8), quality)
-    assert not decode_stretched(grey).any()
+def test_a_constant_picture_is_empty_whatever_its_level(level, decode):
+    constant = np.full((50, 70), level, np.uint8)
+    for grey in (constant, jpeg(constant, 50), jpeg(constant, 95)):
+        labels = decode(grey)
+        assert labels.dtype == np.uint8 and not labels.any()
 
 
 @pytest.mark.parametrize("times", [2, 3, 4])
@@ -97,17 +93,15 @@ def test_jpeg_of_liver_only(seed, quality, share, smoothness, level):
 def test_jpeg_of_liver_and_tumor(seed, quality, share, smoothness, radius):
     rng = np.random.default_rng(seed)
     liver = blob(rng, 128, share, smoothness)
-    labels = liver.astype(np.uint8)
     disc = np.zeros(liver.shape, np.uint8)
     column, row = rng.permutation(np.argwhere(liver))[0][::-1].tolist()
     cv2.circle(disc, (column, row), radius, 1, -1)
-    labels[(disc == 1) & liver] = 2
+    labels = liver + (disc & liver)
     if (labels == 2).sum() < 16 or (labels == 1).sum() < 200:
         return  # a few pixels cannot survive JPEG
     decoded = decode_stretched(jpeg(stretched(labels), quality))
     assert slice_class(decoded) == 2
-    assert dice(decoded >= 1, liver) > 0.97
-    assert dice(decoded == 2, labels == 2) > 0.75
+    assert dice(decoded >= 1, liver) > 0.97 and dice(decoded == 2, labels == 2) > 0.75
 
 
 def test_real_lits_masks_are_all_liver_only(real_ct):
@@ -260,31 +254,41 @@ def test_smoothly_resized_masks_are_read_at_half(tmp_path):
         assert path.stem == "empty" or dice(decoded > 0, slices()[path.stem] > 0) > 0.97
 
 
-def test_inverted_masks_are_refused(tmp_path):
-    for encode in (levels_of(255, 0, 0), levels_of(255, 127, 0), levels_of(1, 0, 0)):
-        levels = decide_levels(paths := write_masks(tmp_path, encode, names="liver more_liver both"))
-        for path in paths:
-            with pytest.raises(InputError, match="Invert"):
-                levels.decode(path, read_picture(path))
+def vessels(labels: np.ndarray) -> np.ndarray:
+    """Four levels: vessels within the liver are brighter than tumours."""
+    return levels_of(0, 85, 170, 255)(np.where(labels == 1, 1 + 2 * ellipse((30, 50), (4, 4)), labels))
 
 
 @pytest.mark.parametrize(
-    "encode, names, words",
+    ("encode", "names", "suffix", "words"),
     [
+        (levels_of(255, 0, 0), "liver more_liver", ".png", "Invert"),
+        (levels_of(255, 127, 0), "liver more_liver both", ".png", "Invert"),
+        (levels_of(1, 0, 0), "liver more_liver", ".png", "Invert"),
+        (vessels, "liver both", ".png", "85, 170, 255"),
+        (levels_of(0, 100, 200), "liver tumor", ".png", "no mask shows"),
+        (levels_of((0, 0, 0), (255, 0, 0), (0, 130, 0)), "liver both", ".png", "equally bright"),
         (
-            lambda labels: levels_of(0, 85, 170, 255)(labels + (labels == 2) * np.eye(96, dtype=int)),
-            "",
-            "170",
+            levels_of((255, 255, 255, 0), (0, 0, 0, 255), (90, 90, 90, 255)),
+            "both",
+            ".png",
+            "transparent|none",
         ),
-        (levels_of(0, 100, 200), "empty liver tumor", "no mask shows"),
-        (levels_of((0, 0, 0), (255, 0, 0), (0, 130, 0)), "", "equally bright"),
-        (levels_of((255, 255, 255, 0), (0, 0, 0, 255), (90, 90, 90, 255)), "liver both", "transparent|none"),
+        (levels_of((0, 0, 0), (255, 0, 0), (0, 128, 0)), "liver both", ".jpg", r"both\.jpg"),
+        (levels_of(0, 2, 5), "liver both", ".jpg", "too close"),
+        (levels_of(0, 170, 240), "liver both", ".jpg", "too close"),
     ],
 )
-def test_what_stays_uncertain_is_refused(tmp_path, encode, names, words):
-    paths = write_masks(tmp_path, encode, names=names)
+def test_what_stays_uncertain_is_refused(tmp_path, encode, names, suffix, words):
+    paths = write_masks(tmp_path, encode, suffix, names=names)
+    levels = decide_levels(paths)
     with pytest.raises(InputError, match=words):
-        assert_read_exactly([path for path in paths if path.stem != "empty"], decide_levels(paths))
+        levels.decode(paths[-1], read_picture(paths[-1]))
+
+
+def test_labels_json_settles_what_is_uncertain(tmp_path):
+    paths = write_masks(tmp_path, vessels, names="liver both")
+    assert_read_exactly(paths, decide_levels(paths, LabelMap(liver=(85, 255), tumor=(170,))))
 
 
 def test_stretched_and_fixed_levels_in_one_set_are_refused(tmp_path):
@@ -292,19 +296,6 @@ def test_stretched_and_fixed_levels_in_one_set_are_refused(tmp_path):
     paths = write_masks(tmp_path / "a", stretched, names="liver both more_liver")
     paths += write_masks(tmp_path / "b", levels_of(0, 127, 255), names="liver both")
     assert "stretched" in decide_levels(paths).problem
-
-
-def test_colours_in_jpeg_are_refused(tmp_path):
-    paths = write_masks(tmp_path, levels_of((0, 0, 0), (255, 0, 0), (0, 128, 0)), ".jpg")
-    levels = decide_levels(paths)
-    with pytest.raises(InputError, match=r"both\.jpg"):
-        levels.decode(paths[3], read_picture(paths[3]))
-
-
-def test_raw_labels_in_jpeg_are_refused(tmp_path):
-    paths = write_masks(tmp_path, levels_of(0, 2, 5), ".jpg", quality=95)
-    with pytest.raises(InputError, match="too close"):
-        decide_levels(paths).decode(paths[3], read_picture(paths[3]))
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg"])
@@ -328,16 +319,6 @@ def test_a_level_of_one_mask_alone_is_refused_where_it_is_read(tmp_path, suffix)
             levels.decode(path, read_picture(path))
 
 
-def test_labels_json_settles_what_is_uncertain(tmp_path):
-    encode = levels_of(0, 85, 170, 255)
-    for labels, name in ((slices()["both"], "both"), (slices()["liver"], "liver")):
-        vessel = np.where(labels == 1, 1 + 2 * ellipse((30, 50), (4, 4)), labels)
-        Image.fromarray(encode(vessel)).save(tmp_path / f"{name}.png")
-    paths = sorted(tmp_path.iterdir())
-    assert "85, 170, 255" in decide_levels(paths).problem
-    assert_read_exactly(paths, decide_levels(paths, LabelMap(liver=(85, 255), tumor=(170,))))
-
-
 def test_specks_of_tumour_are_a_level(tmp_path):
     labels = slices()["liver"]
     labels[50:52, 40:42] = 2
@@ -356,12 +337,6 @@ def test_a_hole_of_a_third_grey_in_a_smeared_binary_set_is_refused(tmp_path):
         MaskLevels(((0, 0), (200, 1)), smeared=True).decode(PATH, read_picture(tmp_path / "hole.jpg"))
 
 
-def test_levels_close_to_each_other_are_refused_in_jpeg(tmp_path):
-    paths = write_masks(tmp_path, levels_of(0, 170, 240), ".jpg", quality=80)
-    with pytest.raises(InputError, match="too close"):
-        decide_levels(paths).decode(paths[3], read_picture(paths[3]))
-
-
 @pytest.mark.parametrize("levels", [(0, 127, 255), (0, 100, 200), (0, 60, 120)])
 def test_small_tumours_alone_are_a_level_of_a_smeared_set_too(tmp_path, levels):
     liver = slices()["liver"]
@@ -372,3 +347,73 @@ def test_small_tumours_alone_are_a_level_of_a_smeared_set_too(tmp_path, levels):
     decoded = decided.decode(PATH, read_picture(tmp_path / "both.jpg"))
     assert dice(decoded == 2, both == 2) > 0.8
     assert not (decided.decode(PATH, read_picture(tmp_path / "liver.jpg")) == 2).any()
+
+
+# --- files of pictures
+
+
+def write_noise(path: Path) -> Path:
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64), dtype=np.uint8)).save(path)
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+@pytest.mark.parametrize(
+    "damage", [lambda data: data[: len(data) // 2], lambda data: b"", lambda data: b"text"]
+)
+def test_unreadable_picture_is_named(tmp_path, suffix, damage):
+    path = write_noise(tmp_path / f"volume-0_slice_0{suffix}")
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(InputError, match=path.name):
+        read_picture(path)
+
+
+def test_one_changed_bit_of_a_png_is_told(tmp_path):
+    path = write_noise(tmp_path / "noise.png")
+    whole = path.read_bytes()
+    for place in range(60, len(whole) - 20, 97):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
+        with pytest.raises(InputError, match=r"noise\.png"):
+            read_picture(path)
+
+
+def png_that_claims(side: int) -> bytes:
+    header = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(bytes(99))), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+        for kind, content in chunks
+    )
+
+
+@pytest.mark.parametrize("side", [5000, 12000, 20000, 2**31 - 1])
+def test_a_picture_that_claims_too_much_is_refused(tmp_path, side):
+    (tmp_path / "giant.png").write_bytes(png_that_claims(side))
+    with pytest.raises(InputError, match="4096 x 4096"):
+        read_picture(tmp_path / "giant.png")
+
+
+@pytest.mark.parametrize("kind", ["GIF", "TIFF", "BMP", "EPS"])
+def test_other_formats_are_refused(tmp_path, kind):
+    Image.fromarray(np.zeros((9, 9), np.uint8)).save(tmp_path / "other.png", kind)
+    with pytest.raises(InputError, match="as PNG or JPEG"):
+        read_picture(tmp_path / "other.png")
+
+
+def test_animations_and_sixteen_bits_are_refused(tmp_path):
+    frames = [Image.fromarray(np.full((9, 9), level, np.uint8)) for level in (0, 90)]
+    frames[0].save(tmp_path / "moves.png", save_all=True, append_images=frames[1:])
+    with pytest.raises(InputError, match="2 pictures"):
+        read_picture(tmp_path / "moves.png")
+    Image.fromarray(np.zeros((8, 8), np.uint16)).save(tmp_path / "deep.png")
+    with pytest.raises(InputError, match="8-bit"):
+        read_picture(tmp_path / "deep.png")
+    cv2.imwrite(str(tmp_path / "deep.png"), np.full((8, 8, 3), 2, np.uint16))
+    with pytest.raises(InputError, match="16 bits"):  # Pillow would drop labels 1 and 2 with the lower byte
+        read_picture(tmp_path / "deep.png", sixteen_bit=True)
+
+
+def test_colour_of_equal_channels_is_grey(tmp_path):
+    grey = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    Image.fromarray(np.dstack([grey] * 3)).save(tmp_path / "colour.png")
+    np.testing.assert_array_equal(read_picture(tmp_path / "colour.png").grey, grey)

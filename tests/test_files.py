@@ -1,7 +1,8 @@
-"""Writing aside, and taking turns."""
+"""Files are whole or not there, writers take turns, and checksums tell what changed."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import time
@@ -15,7 +16,18 @@ import pytest
 
 from livseg_lib import files
 from livseg_lib.errors import InputError
-from livseg_lib.files import folder_written_aside, locked, sole_writer, write_json, written_aside
+from livseg_lib.files import (
+    file_checksum,
+    files_checksum,
+    folder_checksums,
+    folder_written_aside,
+    holds_files,
+    locked,
+    sole_writer,
+    text_checksum,
+    write_json,
+    written_aside,
+)
 
 
 def _count(path: str) -> None:
@@ -35,12 +47,14 @@ def test_processes_that_rewrite_one_file_lose_nothing(tmp_path):
 
 
 def test_a_block_that_fails_leaves_the_old_file_and_lets_go(tmp_path):
-    path = tmp_path / "table.csv"
-    path.write_text("old")
+    path = tmp_path / "new" / "table.csv"
+    with written_aside(path) as partial:
+        partial.write_text("old")
+        assert not path.exists() and ".partial" in partial.name
     with pytest.raises(ZeroDivisionError), locked(path), written_aside(path) as partial:
         partial.write_text("half")
         raise ZeroDivisionError
-    assert path.read_text() == "old" and not list(tmp_path.glob("*partial*"))
+    assert path.read_text() == "old" and not list(path.parent.glob("*partial*"))
     with locked(path):
         pass
 
@@ -52,16 +66,11 @@ def test_a_folder_appears_whole_in_the_place_of_the_old_one(tmp_path):
             (partial / content).write_text(content)
             assert partial.parent == folder.parent and partial.name.startswith(".")
         assert [path.name for path in folder.iterdir()] == [content]
-    assert [path.name for path in folder.parent.iterdir()] == ["case"]
-
-
-def test_a_folder_that_fails_leaves_the_old_one(tmp_path):
-    (tmp_path / "case").mkdir()
-    (tmp_path / "case" / "old").write_text("old")
-    with pytest.raises(ZeroDivisionError), folder_written_aside(tmp_path / "case") as partial:
+    with pytest.raises(ZeroDivisionError), folder_written_aside(folder) as partial:
         (partial / "half").write_text("half")
         raise ZeroDivisionError
-    assert [str(path.relative_to(tmp_path)) for path in sorted(tmp_path.rglob("*"))] == ["case", "case/old"]
+    found = [str(path.relative_to(tmp_path)) for path in sorted(tmp_path.rglob("*"))]
+    assert found == ["results", "results/case", "results/case/second"]
 
 
 DEAD = 2**22 + 1
@@ -186,3 +195,32 @@ def test_what_cannot_be_written_is_refused_before_any_work(tmp_path, out, is_fil
 def test_json_has_null_for_what_is_no_number(tmp_path):
     path = write_json(tmp_path / "a.json", {"a": float("nan"), "b": [1.5, float("inf")], "c": "ü"})
     assert json.loads(path.read_text()) == {"a": None, "b": [1.5, None], "c": "ü"}
+
+
+def test_a_file_has_the_sum_of_its_content_however_long_it_is(tmp_path):
+    content = bytes(range(256)) * 10_000
+    (tmp_path / "a").write_bytes(content)
+    assert file_checksum(tmp_path / "a") == hashlib.sha256(content).hexdigest()
+    assert text_checksum("ü") == hashlib.sha256("ü".encode()).hexdigest()
+
+
+def test_several_files_have_one_sum_that_knows_neither_names_nor_order(tmp_path):
+    for name, content in (("a", "1"), ("b", "2"), ("c", "1"), ("d", "3")):
+        (tmp_path / name).write_text(content)
+    a, b, c, d = (tmp_path / name for name in "abcd")
+    assert files_checksum([a, b]) == files_checksum([b, c])
+    assert len({files_checksum(files) for files in ([a], [a, b], [a, d], [a, c], [])}) == 5
+
+
+def test_a_folder_is_whole_where_none_of_its_files_is_lost_or_changed(tmp_path):
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "a").write_text("1")
+    (tmp_path / "b").write_text("2")
+    known = folder_checksums(tmp_path)
+    assert list(known) == ["b", "sub/a"] and holds_files(tmp_path, known)
+    (tmp_path / "mine").write_text("beside")
+    assert holds_files(tmp_path, known) and not holds_files(tmp_path, {})
+    (tmp_path / "b").write_text("3")
+    assert not holds_files(tmp_path, known)
+    (tmp_path / "b").unlink()
+    assert not holds_files(tmp_path, known)

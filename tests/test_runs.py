@@ -6,11 +6,9 @@ import json
 
 import numpy as np
 import pandas as pd
-import pytest
 
 from livseg_lib import runs
 from livseg_lib.figures import read_caption
-from livseg_lib.files import written_aside
 from livseg_lib.reporting.style import new_figure
 from livseg_lib.runs import RunFolders, install_command, missing_packages, project_root
 from livseg_lib.tables import read_table, write_table
@@ -88,18 +86,6 @@ def test_seeds_for_different_purposes_differ_and_repeat():
     assert len(set(seeds)) == 3
     assert seeds[0] == runs.derived_seed(2026, "splits") != runs.derived_seed(2027, "splits")
     assert all(0 <= seed < 2**32 for seed in seeds)
-
-
-def test_a_failed_write_leaves_the_old_file_and_nothing_beside_it(tmp_path):
-    path = tmp_path / "new" / "table.csv"
-    with written_aside(path) as partial:
-        partial.write_text("whole")
-        assert not path.exists() and ".partial" in partial.name
-    with pytest.raises(OSError, match="full"), written_aside(path) as partial:
-        partial.write_text("half")
-        raise OSError("disk full")
-    assert [p.name for p in path.parent.iterdir()] == ["table.csv"]
-    assert path.read_text() == "whole"
 
 
 def test_platforms_keep_their_own_numpy_and_tensorflow():
