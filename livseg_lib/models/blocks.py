@@ -43,8 +43,12 @@ def convolution(
     transposed: bool = False,
     l2: float = 0.0,
     activation: str | None = "relu",
+    **options,
 ):
-    """Same-padded convolution of stride 1 with He-normal weights and optional L2 (systems B, C)."""
+    """Same-padded convolution of stride 1 with He-normal weights and optional L2 (systems B, C).
+
+    `options` are those of Keras' layer, such as `dilation_rate`.
+    """
     return convolution_layer(x, transposed)(
         filters,
         size,
@@ -53,6 +57,7 @@ def convolution(
         kernel_initializer="he_normal",
         kernel_regularizer=keras.regularizers.L2(l2) if l2 else None,
         name=name,
+        **options,
     )(x)
 
 

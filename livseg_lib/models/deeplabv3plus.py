@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import keras
 from keras import layers
 
 from livseg_lib.models import blocks
 from livseg_lib.models.encoders import resnet50_encoder
+
+_convolution = partial(blocks.normalized_convolution, use_bias=False)
 
 
 def deeplabv3plus(
@@ -57,25 +61,11 @@ def pyramid_pooling(x, filters: int, atrous_rates: tuple[int, ...], *, l2: float
     """
     height, width = x.shape[1:3]
     branches = [_convolution(x, filters, "aspp_point", size=1, l2=l2)]
-    branches += [_convolution(x, filters, f"aspp_rate{rate}", dilation=rate, l2=l2) for rate in atrous_rates]
+    branches += [
+        _convolution(x, filters, f"aspp_rate{rate}", dilation_rate=rate, l2=l2) for rate in atrous_rates
+    ]
     pooled = layers.GlobalAveragePooling2D(keepdims=True, name="aspp_image_pool")(x)
     pooled = _convolution(pooled, filters, "aspp_image", size=1, l2=l2)
     branches.append(layers.UpSampling2D((height, width), name="aspp_image_spread")(pooled))
     x = layers.Concatenate(name="aspp_join")(branches)
     return _convolution(x, filters, "aspp_project", size=1, l2=l2)
-
-
-def _convolution(x, filters: int, name: str, *, size: int = 3, dilation: int = 1, l2: float = 0.0):
-    """Convolution, batch normalization, ReLU."""
-    x = layers.Conv2D(
-        filters,
-        size,
-        padding="same",
-        dilation_rate=dilation,
-        use_bias=False,
-        kernel_initializer="he_normal",
-        kernel_regularizer=keras.regularizers.L2(l2) if l2 else None,
-        name=f"{name}_conv",
-    )(x)
-    x = layers.BatchNormalization(momentum=blocks.NORM_MOMENTUM, name=f"{name}_norm")(x)
-    return layers.Activation("relu", name=f"{name}_relu")(x)
