@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from importlib.resources import files
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from livseg_lib.errors import InputError
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:  # `livseg --help` must not wait for pandas
     import pandas as pd
 
 SLICES, BLOCKS = "network of slices", "network of blocks"
-KINDS = (SLICES, BLOCKS, "cascade", "classifier", "vote", "baseline")
+SYSTEM_KINDS = (SLICES, BLOCKS, "cascade", "classifier", "vote", "baseline")
 
-MARGIN_MM = 15.0
+LIVER_MARGIN_MM = 15.0
 """Around the liver found so far: more than a coarse outline is wrong by."""
 
 
@@ -43,21 +43,30 @@ COARSE_LIVER = (
 LARGEST_LIVER = StepPlan("largest liver", "finish", "keep_largest_liver")
 
 
+class Source(NamedTuple):
+    """Where a system comes from, and which published figure stands beside ours in systems.csv."""
+
+    letter: str = ""
+    """A to K."""
+    title: str = ""
+    """What the source calls the system: `system` of `published_rows`."""
+    metric: str = ""
+    """Of that figure; empty where there is none."""
+
+
+UNNAMED = Source()
+
+
 @dataclass(frozen=True)
-class System:
+class SystemRecord:
     """What its name stands for in tables, cards, commands and notebooks."""
 
     name: str
     kind: str
-    """One of KINDS."""
+    """One of SYSTEM_KINDS."""
     sentence: str
     """What it is, for its model card."""
-    source: str = ""
-    """Letter of its source, A to K."""
-    title: str = ""
-    """What its source calls it: the `system` of `published_rows`."""
-    metric: str = ""
-    """The published figure that stands beside ours in systems.csv; empty where there is none."""
+    source: Source = UNNAMED
     network: str = ""
     """Its function and the file of that name in `livseg_lib/models/`; those with one are the catalogue
     `livseg_lib.models.MODELS`."""
@@ -79,81 +88,81 @@ def _arxiv(number: str) -> str:
 
 NETWORKS = ("10_train_networks",)
 """The notebook of all networks of slices that have none of their own."""
-FOLDED = {"filters": 16, "levels": 4, "patch": 2}
+_FOLDED = {"filters": 16, "levels": 4, "patch": 2}
 
 _SYSTEMS = (
-    System(
+    SystemRecord(
         "unet",
         SLICES,
         "U-Net on single slices, in system C's layout.",
-        *("C", "U-Net", "dice"),
+        source=Source("C", "U-Net", "dice"),
         network="unet",
         paper=f"Ronneberger et al. 2015, {_arxiv('1505.04597')}, as systems B and C",
-        small=FOLDED,
+        small=_FOLDED,
         notebooks=("03_train_unet", "05_evaluate"),
     ),
-    System(
+    SystemRecord(
         "resnet50_unet",
         SLICES,
         "ResNet-50 encoder with an upsampling head on single slices (system B).",
-        *("B", "ResNet-50", "dice"),
+        source=Source("B", "ResNet-50", "dice"),
         network="resnet50_unet",
         paper=f"He et al. 2015, {_arxiv('1512.03385')}, as system B",
         small={"encoder_width": 0.25, "decoder_filters": (96, 48, 32, 16, 16)},
         notebooks=("04_train_resnet50", "05_evaluate"),
     ),
-    System(
+    SystemRecord(
         "unet++",
         SLICES,
         "UNet++ on single slices: nested, dense skip connections (system D).",
-        *("D", "UNet++", "iou"),
+        source=Source("D", "UNet++", "iou"),
         network="unetplusplus",
         paper=f"Zhou et al. 2018, {_arxiv('1807.10165')}, as system D",
-        small=FOLDED,
+        small=_FOLDED,
         notebooks=NETWORKS,
     ),
-    System(
+    SystemRecord(
         "manet",
         SLICES,
         "MA-Net on single slices: attention by position and across scales (system D).",
-        *("D", "MAnet", "iou"),
+        source=Source("D", "MAnet", "iou"),
         network="manet",
         paper="Fan et al. 2020, [doi:10.1109/ACCESS.2020.3025372]"
         "(https://doi.org/10.1109/ACCESS.2020.3025372), as system D",
-        small=FOLDED,
+        small=_FOLDED,
         notebooks=NETWORKS,
     ),
-    System(
+    SystemRecord(
         "deeplabv3+",
         SLICES,
         "DeepLabV3+ on single slices: atrous convolutions at several rates (system D).",
-        *("D", "DeepLabV3+", "iou"),
+        source=Source("D", "DeepLabV3+", "iou"),
         network="deeplabv3plus",
         paper=f"Chen et al. 2018, {_arxiv('1802.02611')}, as system D",
         # Atrous rates that a map of 8 x 8 positions has room for.
         small={"encoder_width": 0.25, "atrous_rates": (2, 4, 6), "filters": 48},
         notebooks=NETWORKS,
     ),
-    System(
+    SystemRecord(
         "attention_unet",
         SLICES,
         "U-Net whose skip connections are gated by attention (named by system B).",
-        *("B", "Attention U-Net"),
+        source=Source("B", "Attention U-Net"),
         network="attention_unet",
         paper=f"Oktay et al. 2018, {_arxiv('1804.03999')}, named by system B",
-        small=FOLDED,
+        small=_FOLDED,
         notebooks=NETWORKS,
     ),
-    System(
+    SystemRecord(
         "residual_unet",
         SLICES,
         "Residual U-Net by itself, the network of system G's second step.",
         network="residual_unet",
         paper=f"Han 2017, {_arxiv('1704.07239')}, system G",
-        small=FOLDED,
+        small=_FOLDED,
         notebooks=NETWORKS,
     ),
-    System(
+    SystemRecord(
         "cdnn",
         SLICES,
         "Convolutions and deconvolutions by themselves, the network of system I's steps.",
@@ -163,110 +172,110 @@ _SYSTEMS = (
         small={"filters": 12, "levels": 4, "patch": 2, "dropout": 0.25},
         notebooks=NETWORKS,
     ),
-    System(
+    SystemRecord(
         "unet_mse",
         SLICES,
         "U-Net trained with the mean squared error, for tumours picture by picture (system A).",
-        *("A", "U-Net trained with mean squared error", "overall_accuracy"),
+        source=Source("A", "U-Net trained with mean squared error", "overall_accuracy"),
         notebooks=("11_detect_tumors",),
     ),
-    System(
+    SystemRecord(
         "slice_sorter",
         "classifier",
         "A small classifier of what a slice shows; it outlines nothing (system F).",
-        *("F", "CNN that sorts slices"),
+        source=Source("F", "CNN that sorts slices"),
         notebooks=("12_sort_slices",),
     ),
-    System(
+    SystemRecord(
         "unet3d",
         BLOCKS,
         "3D U-Net on blocks of slices around a coarse liver (system E).",
-        *("E", "64-slice volumetric U-Net"),
+        source=Source("E", "64-slice volumetric U-Net"),
         network="unet3d",
         paper=f"Cicek et al. 2016, {_arxiv('1606.06650')}, as systems E and J",
         small={"filters": 8, "levels": 4, "patch": (1, 2, 2), "flat_levels": 1},
         notebooks=("13_segment_volumes",),
         steps=(
             *COARSE_LIVER,
-            StepPlan("blocks of slices", "network", "unet3d_blocks", "slices", MARGIN_MM),
+            StepPlan("blocks of slices", "network", "unet3d_blocks", "slices", LIVER_MARGIN_MM),
             LARGEST_LIVER,
         ),
     ),
-    System(
+    SystemRecord(
         "cascade_25d",
         "cascade",
         "A coarse liver, then a residual network that sees neighbouring slices (system G).",
-        *("G", "2.5D residual U-Net", "dice_per_case"),
+        source=Source("G", "2.5D residual U-Net", "dice_per_case"),
         notebooks=("13_segment_volumes", "14_train_cascades"),
         steps=(
             *COARSE_LIVER,
-            StepPlan("fine liver and lesions", "network", "residual_25d", "box", MARGIN_MM),
+            StepPlan("fine liver and lesions", "network", "residual_25d", "box", LIVER_MARGIN_MM),
             LARGEST_LIVER,
         ),
     ),
-    System(
+    SystemRecord(
         "cascade_forest",
         "cascade",
         "A cascade whose tumour candidates are judged by a random forest (system H).",
-        *("H", "Cascade with candidate filter", "dice_per_case"),
+        source=Source("H", "Cascade with candidate filter", "dice_per_case"),
         notebooks=("03_train_unet", "15_filter_candidates"),
         steps=(
             StepPlan("liver", "network", "unet"),
             StepPlan("its largest piece", "finish", "keep_largest_liver"),
-            StepPlan("tumours", "network", "unet_lesions", "box", MARGIN_MM),
-            StepPlan("forest", "forest", "candidate_forest", "box", MARGIN_MM),
+            StepPlan("tumours", "network", "unet_lesions", "box", LIVER_MARGIN_MM),
+            StepPlan("forest", "forest", "candidate_forest", "box", LIVER_MARGIN_MM),
         ),
     ),
-    System(
+    SystemRecord(
         "cascade_unfiltered",
         "cascade",
         "The cascade of system H without its random forest, for comparison.",
     ),
-    System(
+    SystemRecord(
         "cascade_cdnn",
         "cascade",
         "A coarse liver, a fine liver, then tumours with the liver as a channel (system I).",
-        *("I", "Hierarchical CDNN", "dice_per_case"),
+        source=Source("I", "Hierarchical CDNN", "dice_per_case"),
         notebooks=("13_segment_volumes", "14_train_cascades"),
         steps=(
             *COARSE_LIVER,
-            StepPlan("fine liver", "network", "cdnn_liver", "box", MARGIN_MM),
+            StepPlan("fine liver", "network", "cdnn_liver", "box", LIVER_MARGIN_MM),
             LARGEST_LIVER,
-            StepPlan("tumours", "network", "cdnn_tumor", "box", MARGIN_MM),
+            StepPlan("tumours", "network", "cdnn_tumor", "box", LIVER_MARGIN_MM),
         ),
     ),
-    System(
+    SystemRecord(
         "cascade_superpixels",
         "cascade",
         "Superpixels told apart by a fractal network, then an active contour (system J).",
-        *("J", "Multi-scale candidates and fractal residual network", "dice_per_case"),
+        source=Source("J", "Multi-scale candidates and fractal residual network", "dice_per_case"),
         notebooks=("13_segment_volumes", "16_classify_superpixels"),
         steps=(
             *COARSE_LIVER,
-            StepPlan("liver in blocks", "network", "unet3d_blocks", "slices", MARGIN_MM),
+            StepPlan("liver in blocks", "network", "unet3d_blocks", "slices", LIVER_MARGIN_MM),
             LARGEST_LIVER,
-            StepPlan("superpixels", "superpixels", "superpixel_classifier", "box", MARGIN_MM),
-            StepPlan("active contour", "contour", "3", "box", MARGIN_MM),
+            StepPlan("superpixels", "superpixels", "superpixel_classifier", "box", LIVER_MARGIN_MM),
+            StepPlan("active contour", "contour", "3", "box", LIVER_MARGIN_MM),
         ),
     ),
-    System(
+    SystemRecord(
         "majority_vote",
         "vote",
         "No model of its own: each voxel goes to what most systems of this run say.",
     ),
-    System(
+    SystemRecord(
         "threshold",
         "baseline",
         "A baseline without a network: HU cuts chosen on training patients, one for all.",
     ),
-    System(
+    SystemRecord(
         "threshold_relative",
         "baseline",
         "A baseline without a network: tumours cut relative to each liver's HU.",
     ),
 )
 
-SYSTEMS: dict[str, System] = {system.name: system for system in _SYSTEMS}
+SYSTEMS: dict[str, SystemRecord] = {system.name: system for system in _SYSTEMS}
 
 CASCADES: dict[str, tuple[StepPlan, ...]] = {each.name: each.steps for each in _SYSTEMS if each.steps}
 """System -> its steps, of those that look more than once."""
@@ -300,19 +309,19 @@ def published_beside(name: str, structure: str) -> dict:
     The last two are left out where nothing was published; D's are those of its validation set, where liver
     and tumour count together.
     """
-    system = SYSTEMS.get(name, System(name, "", ""))
+    source = SYSTEMS[name].source if name in SYSTEMS else UNNAMED
     table = published_rows()
     found = table[
-        (table["source"] == system.source)
-        & (table["system"] == system.title)
-        & (table["metric"] == system.metric)
+        (table["source"] == source.letter)
+        & (table["system"] == source.title)
+        & (table["metric"] == source.metric)
         & table["target"].isin((structure, "both"))
     ]
     if found.empty:
-        return {"source": system.source}
+        return {"source": source.letter}
     row = found.iloc[-1]  # D prints training before validation
     return {
-        "source": system.source,
-        "published_metric": f"{system.metric}, {row['protocol']}",
+        "source": source.letter,
+        "published_metric": f"{source.metric}, {row['protocol']}",
         "published_value": row["value"],
     }

@@ -4,7 +4,7 @@ import pytest
 
 from livseg_lib.inference.cascade import LEARNT, PARTS
 from livseg_lib.postprocessing.components import FINISHES
-from livseg_lib.systems import CASCADES, KINDS, SYSTEMS, published_beside, published_rows
+from livseg_lib.systems import CASCADES, SYSTEM_KINDS, SYSTEMS, published_beside, published_rows
 
 
 def value(source: str, metric: str, **also: str) -> list[float]:
@@ -37,11 +37,12 @@ def test_every_row_says_under_which_protocol():
 
 @pytest.mark.parametrize("name, system", SYSTEMS.items())
 def test_every_record_is_whole(name, system):
-    assert system.name == name and system.kind in KINDS and system.sentence.endswith(".")
+    assert system.name == name and system.kind in SYSTEM_KINDS and system.sentence.endswith(".")
     assert bool(system.network) == bool(system.paper) == bool(system.small)
-    if system.metric:
-        rows = published_rows().query("source == @system.source and system == @system.title")
-        assert system.metric in set(rows.metric)
+    rows = published_rows()
+    if system.source.metric:
+        of_system = (rows.source == system.source.letter) & (rows.system == system.source.title)
+        assert system.source.metric in set(rows[of_system].metric)
 
 
 @pytest.mark.parametrize("plan", [plan for plans in CASCADES.values() for plan in plans])

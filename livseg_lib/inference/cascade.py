@@ -51,13 +51,13 @@ from livseg_lib.preprocessing.recipe import with_masks
 from livseg_lib.sampling.blocks import KINDS
 from livseg_lib.systems import StepPlan
 from livseg_lib.training.model_folder import (
-    FORMAT,
+    MODEL_FORMAT,
+    MODEL_REMEDY,
     TrainedClassifier,
     TrainedModel,
     load_classifier,
     load_model,
 )
-from livseg_lib.training.model_folder import REMEDY as MODEL_REMEDY
 from livseg_lib.volumes import Volume
 
 Part = Callable[[Volume, np.ndarray], np.ndarray]
@@ -308,7 +308,7 @@ def save_cascade(
         shutil.rmtree(folder / using, ignore_errors=True)
         shutil.copytree(sources[using], folder / using)
     description = {
-        "format": FORMAT,
+        "format": MODEL_FORMAT,
         "warning": WARNING,
         "kind": "cascade",
         "system": system,

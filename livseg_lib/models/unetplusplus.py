@@ -38,7 +38,7 @@ def unetplusplus(
     column = blocks.contracting_path(blocks.fold(inputs, filters, patch), filters, levels, l2=l2)
     nodes = nested_nodes(column, filters, l2=l2)
     if deep_supervision:
-        maps = mean_of_heads(nodes, num_classes, filters // 2, patch)
+        maps = heads_and_mean(nodes, num_classes, filters // 2, patch)
     else:
         maps = blocks.probability_maps(blocks.unfold(nodes[-1], filters // 2, patch), num_classes)
     return keras.Model(inputs, maps, name="unetplusplus")  # TensorFlow takes no "+" in a scope's name
@@ -55,7 +55,7 @@ def nested_nodes(column: list, filters: int, *, l2: float = 0.0) -> list:
     return rows[0][1:]
 
 
-def mean_of_heads(nodes: list, num_classes: int, unfolded_filters: int, patch: int):
+def heads_and_mean(nodes: list, num_classes: int, unfolded_filters: int, patch: int):
     """A head a node, and the mean of their maps."""
     heads = []
     for number, x in enumerate(nodes, start=1):

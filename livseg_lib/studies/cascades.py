@@ -96,7 +96,7 @@ def record_cascade(cascade: Cascade, evaluation: Evaluation, folders: RunFolders
     seconds = pd.DataFrame(evaluation.patients).groupby("case")["predict_seconds"].first()
     burden = {row["structure"]: row for row in lits_rows(cascade, evaluation)}.get("tumor", {})
     rows, system = published_rows(), SYSTEMS.get(cascade.system)
-    published = rows[rows["source"] == (system.source if system else "")].set_index("metric")["value"]
+    published = rows[rows["source"] == (system.source.letter if system else "")].set_index("metric")["value"]
     row = {
         "system": cascade.system,
         "steps": len(cascade.steps),

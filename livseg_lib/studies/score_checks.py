@@ -103,7 +103,7 @@ def pooled_scores(trained: TrainedModel, batches: SliceBatches) -> pd.DataFrame:
 
 def published_scores() -> pd.DataFrame:
     """D's printed figures: columns system (its name here), set, structure, metric, value."""
-    systems = {system.title: name for name, system in SYSTEMS.items() if system.source == "D"}
+    systems = {each.source.title: name for name, each in SYSTEMS.items() if each.source.letter == "D"}
     rows = published_rows()
     rows = rows[(rows["source"] == "D") & rows["metric"].isin(METRICS)]
     rows = rows.assign(system=rows["system"].map(systems), structure=rows["target"])

@@ -41,7 +41,7 @@ from livseg_lib.runs import derived_seed
 from livseg_lib.sampling.blocks import KINDS, PatchBatches
 from livseg_lib.sampling.splits import select_slices
 from livseg_lib.studies.cascades import fullest_slice
-from livseg_lib.systems import CASCADES, MARGIN_MM
+from livseg_lib.systems import CASCADES, LIVER_MARGIN_MM
 from livseg_lib.training.fit import ClassAccuracy, FitSettings, Stage, fit
 from livseg_lib.training.model_folder import TrainedClassifier
 from livseg_lib.volumes import Volume
@@ -95,7 +95,7 @@ class ClassifierPlan:
 
 def region_cases(cases: Sequence[Case]) -> list[Case]:
     """The cases as the cascade's step sees them, but around the true liver. Each has to have one."""
-    return [case_around_liver(case, "box", MARGIN_MM) for case in cases]
+    return [case_around_liver(case, "box", LIVER_MARGIN_MM) for case in cases]
 
 
 def extract_split(

@@ -141,7 +141,7 @@ class Progress:
     """Those of the companions, in their order."""
 
 
-RECORD = record(
+_RECORD = record(
     {
         "made_by": record({}),
         "revision": of_type("string"),
@@ -189,7 +189,7 @@ class Checkpoint(keras.callbacks.Callback):
     def _read(self) -> tuple[dict[str, np.ndarray], Progress]:
         """What the last epoch left. Raises InputError where that, or the best weights, is not whole."""
         arrays, values = load_arrays(self.last_path)
-        if not Validator(RECORD).is_valid(values) or set(values) - {each.name for each in fields(Progress)}:
+        if not Validator(_RECORD).is_valid(values) or set(values) - {each.name for each in fields(Progress)}:
             raise InputError(
                 self.last_path, f"{self.last_path.name} has a record that is none of a training."
             )

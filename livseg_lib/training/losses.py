@@ -80,12 +80,12 @@ def tversky(truth, probability, false_positive_weight: float = 0.3, false_negati
     return ops.mean(1.0 - (hit + half) / (hit + missed + half))
 
 
-def dice(truth, probability):
+def dice_loss(truth, probability):
     """1 - (2 |A B| + 1) / (|A| + |B| + 1) (systems B, C)."""
     return tversky(truth, probability, false_positive_weight=0.5, false_negative_weight=0.5)
 
 
-def jaccard(truth, probability):
+def jaccard_loss(truth, probability):
     """1 - (|A B| + 1) / (|A or B| + 1), the Jaccard distance (system I, Yuan 2017)."""
     truth, probability = _float32(truth, probability)
     hit = _region_sum(truth * probability)
@@ -111,17 +111,17 @@ def bce_picture_dice(truth, probability):
 
 def bce_dice(truth, probability):
     """Binary cross-entropy + Dice (systems B, C)."""
-    return binary_cross_entropy(truth, probability) + dice(truth, probability)
+    return binary_cross_entropy(truth, probability) + dice_loss(truth, probability)
 
 
 def weighted_bce_dice(truth, probability, positive_weight: Weight = 5.0):
     """Weighted binary cross-entropy + Dice: system B's loss with the class weights that it proposes."""
-    return weighted_binary_cross_entropy(truth, probability, positive_weight) + dice(truth, probability)
+    return weighted_binary_cross_entropy(truth, probability, positive_weight) + dice_loss(truth, probability)
 
 
 def focal_dice(truth, probability, gamma: float = 2.0, alpha: Weight = 0.25):
     """Focal loss + Dice: system B's loss with the focal one, as it proposes, for its cross-entropy."""
-    return focal(truth, probability, gamma, alpha) + dice(truth, probability)
+    return focal(truth, probability, gamma, alpha) + dice_loss(truth, probability)
 
 
 def mean_squared_error(truth, probability):
@@ -142,13 +142,13 @@ LOSSES: dict[str, Loss] = {
     "bce": binary_cross_entropy,
     "weighted_bce": weighted_binary_cross_entropy,
     "weighted_bce_dice": weighted_bce_dice,
-    "dice": dice,
+    "dice": dice_loss,
     "bce_picture_dice": bce_picture_dice,
     "picture_dice": picture_dice,
     "focal": focal,
     "focal_dice": focal_dice,
     "tversky": tversky,
-    "jaccard": jaccard,
+    "jaccard": jaccard_loss,
     "mse": mean_squared_error,
 }
 

@@ -56,7 +56,7 @@ from livseg_lib.training.checkpoint import (
     save_variables,
 )
 
-FORMAT = 3
+MODEL_FORMAT = 3
 """Raise it whenever the same weights would answer otherwise: 2 unfolds without a ReLU, 3 holds windows by
 their bounds."""
 
@@ -65,7 +65,7 @@ ONNX_SHA256 = "onnx_sha256"
 FOREIGN = "foreign"
 """Key of model.json where no catalogue builds the network, but a function of the user's: the digest of what
 it built (`describe_network`)."""
-REMEDY = "Name a folder with model.json and weights.safetensors."
+MODEL_REMEDY = "Name a folder with model.json and weights.safetensors."
 
 OPTION = {
     "anyOf": [
@@ -252,7 +252,7 @@ class TrainedSorter(TrainedNetwork):
         return self.recipe.size, self.recipe.size, len(self.recipe.windows)
 
 
-Trained = TypeVar("Trained", bound=TrainedNetwork)
+_Trained = TypeVar("_Trained", bound=TrainedNetwork)
 
 READ_BACK: dict[str, Callable] = {
     "recipe": Recipe.from_dict,
@@ -272,7 +272,7 @@ def save_model(trained: TrainedNetwork, folder: Path) -> Path:
     save_variables(weights, trained.network.weights, {"architecture": trained.architecture})
     said = {each.name: getattr(trained, each.name) for each in fields(trained) if each.name != "network"}
     description = {
-        "format": FORMAT,
+        "format": MODEL_FORMAT,
         "warning": WARNING,
         **{name: value.to_dict() if hasattr(value, "to_dict") else value for name, value in said.items()},
         "input_shape": list(trained.network.input_shape[1:]),
@@ -305,18 +305,18 @@ def _of_the_catalogue(trained: TrainedNetwork) -> str:
         random.setstate(drawn)  # Keras draws the seeds of first weights from it
 
 
-def load_model(folder: Path, kind: type[Trained] = TrainedModel, build: Build | None = None) -> Trained:
+def load_model(folder: Path, kind: type[_Trained] = TrainedModel, build: Build | None = None) -> _Trained:
     """Rebuild the network that `save_model` wrote, a segmentation network unless another `kind` is asked for.
 
     A network that no catalogue builds needs `build`, the function of (input_shape, num_classes, **options)
     that built it. Options come as tuples where they were saved as such. Raises InputError where the folder is
     not whole, is none of that kind, or was written for another network than is built.
     """
-    description = read_description(folder / "model.json", kind.KIND, REMEDY)
-    if (found := description.get("format")) != FORMAT:
-        problem = f"was trained by another version of livseg (format {found!r}, not {FORMAT})."
+    description = read_description(folder / "model.json", kind.KIND, MODEL_REMEDY)
+    if (found := description.get("format")) != MODEL_FORMAT:
+        problem = f"was trained by another version of livseg (format {found!r}, not {MODEL_FORMAT})."
         raise InputError(folder, problem, "Train it anew, or use the version that trained it.")
-    require(description, {"allOf": [OF_ALL_KINDS, kind.SCHEMA]}, folder, kind.KIND, REMEDY)
+    require(description, {"allOf": [OF_ALL_KINDS, kind.SCHEMA]}, folder, kind.KIND, MODEL_REMEDY)
     names = {each.name for each in fields(kind)} & set(description)  # those with a default may be absent
     try:
         said = {name: READ_BACK.get(name, lambda value: value)(description[name]) for name in names}
@@ -326,7 +326,7 @@ def load_model(folder: Path, kind: type[Trained] = TrainedModel, build: Build | 
         if isinstance(error, InputError):
             raise
         problem = f"is not {kind.KIND} ({type(error).__name__}: {error})."
-        raise InputError(folder, problem, REMEDY) from error
+        raise InputError(folder, problem, MODEL_REMEDY) from error
     network = _network(folder, description, trained, build)
     require_equal(list(network.input_shape[1:]), description["input_shape"], "inputs of", folder)
     require_equal(network.count_params(), description["parameters"], "the number of weights is", folder)
@@ -341,7 +341,7 @@ load_classifier = partial(load_model, kind=TrainedClassifier)
 load_sorter = partial(load_model, kind=TrainedSorter)
 
 
-def _network(folder: Path, description: dict, trained: Trained, build: Build | None) -> keras.Model:
+def _network(folder: Path, description: dict, trained: _Trained, build: Build | None) -> keras.Model:
     if ONNX_SHA256 in description:
         from livseg_lib.training.onnx_network import FILE, read_onnx_network
 

@@ -54,8 +54,8 @@ def test_float16_sums_of_a_large_batch_do_not_overflow(name):
 
 def test_empty_against_empty_costs_nothing():
     nothing = np.zeros((1, 8, 8, 1), np.float32)
-    assert float(losses.dice(nothing, nothing)) == 0
-    assert float(losses.jaccard(nothing, nothing)) == 0
+    assert float(losses.dice_loss(nothing, nothing)) == 0
+    assert float(losses.jaccard_loss(nothing, nothing)) == 0
 
 
 def test_a_weight_for_each_structure_is_that_of_its_channel():
@@ -176,7 +176,7 @@ def test_cross_entropy_of_classes_by_hand():
 
 
 def halved(truth, probability, share=0.5):
-    return share * losses.dice(truth, probability)
+    return share * losses.dice_loss(truth, probability)
 
 
 def test_a_function_is_a_loss_with_options_of_its_own():
