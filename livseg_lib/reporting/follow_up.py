@@ -10,7 +10,6 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from livseg_lib.evaluation.follow_up import FollowUp
-from livseg_lib.reporting.pictures import legend
 from livseg_lib.reporting.style import (
     BLACK,
     BLUE,
@@ -49,7 +48,8 @@ def follow_up_changes(found: Mapping[str, FollowUp]) -> Figure:
     kinds = {kind for each in found.values() for kind in each.changes.kind}
     looks = {kind: look for kind, look in KIND_LOOKS.items() if kind in kinds}
     keys = [Line2D([], [], color=colour, marker=mark, label=kind) for kind, (colour, mark) in looks.items()]
-    legend(fig, keys)
+    if keys:
+        fig.legend(handles=keys, loc="outside lower left", ncols=len(keys))
     return fig
 
 
