@@ -189,6 +189,13 @@ def test_tumours_beside_themselves_are_paired_with_the_nearest():
     assert [kind for kind, *_ in kinds(before, straight, nearby_mm=3.0)] == ["matched"] * 2  # 3 mm is near
 
 
+def test_a_tumour_too_far_from_all_parts_no_good_pair():
+    before = liver(box(10, 20, 20, 1, 2, 2), box(10, 20, 28, 1, 2, 2))
+    after = liver(box(10, 23, 26, 1, 2, 2), box(10, 23, 45, 1, 2, 2))
+    # All in all 6.7 + 17.3 mm would be less than 25.2 + 3.6, but only the last is a good pair.
+    assert kinds(before, after) == [("vanished", (1,), ()), ("matched", (2,), (1,)), ("new", (), (2,))]
+
+
 @settings(max_examples=25, deadline=None)
 @given(st.tuples(st.integers(-5, 5), st.integers(-10, 10), st.integers(-10, 10)))
 def test_where_the_patient_lies_does_not_matter(shift):
