@@ -127,10 +127,10 @@ SCORES = {
 """Every score of liver and tumour, by its name. One more entry, and it stands in scores.json, in what
 `livseg evaluate` prints, in patients.csv and lits_scores.csv, and `livseg compare` knows it."""
 
-OVERLAPS = ("dice", "jaccard", "voe", "rvd")
+BENCHMARK_OVERLAPS = ("dice", "jaccard", "voe", "rvd")
 SURFACE_SCORES = ("assd", "rmsd", "msd")
 """The benchmark's own, overlap and distance."""
-SPECK = 512
+SPECK_BOX_VOXELS = 512
 """Voxels of the box around a pair of tumours up to which it may well look like another pair."""
 AS_SHIPPED_INFINITY = 9001.0
 """What the shipped scorer writes for infinity."""
@@ -185,7 +185,7 @@ def _scores(pair: Comparison, names: Iterable[str]) -> dict[str, float]:
         "reference_voxels": int(pair.counts.reference),
     }
     either = found | sizes
-    return {name: either[name] for name in (*OVERLAPS, *sizes, *found)}
+    return {name: either[name] for name in (*BENCHMARK_OVERLAPS, *sizes, *found)}
 
 
 def _means_over_detected(
@@ -201,7 +201,7 @@ def _means_over_detected(
         prediction, reference = lesions.masks(pair)
         content = prediction.shape, prediction.tobytes(), reference.tobytes()
         # Specks look alike by the thousand: those are measured once.
-        measure = _measured if prediction.size <= SPECK else _measured.__wrapped__
+        measure = _measured if prediction.size <= SPECK_BOX_VOXELS else _measured.__wrapped__
         rows.append(measure(measures, *content, tuple(spacing_mm), tolerance_mm))
     if not rows:
         return dict.fromkeys(scores, np.nan)

@@ -13,7 +13,7 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from livseg_lib.evaluation.errors import ERRORS, FALSE_NEGATIVE, FALSE_POSITIVE, RIM_MM
+from livseg_lib.evaluation.errors import ERRORS, FALSE_NEGATIVE, FALSE_POSITIVE, TUMOR_RIM_MM
 from livseg_lib.evaluation.lesions import LesionOverlap, size_class
 from livseg_lib.evaluation.statistics import mean_with_interval
 
@@ -34,8 +34,8 @@ BRIGHT_TEXTURE, LOW_CONTRAST, OTHER, UNDEFINED = "bright texture", "low contrast
 CLASS_OF_ERROR = {FALSE_POSITIVE: BRIGHT_TEXTURE, FALSE_NEGATIVE: LOW_CONTRAST}
 """System B's class of each kind of error."""
 
-PLACES = ("deep in the liver", "at its border", "across its border", "outside it")
-"""Inside, farther than RIM_MM from the border; inside, nearer; up to half of it outside; more than half."""
+ERROR_PLACES = ("deep in the liver", "at its border", "across its border", "outside it")
+"""Farther than TUMOR_RIM_MM from the border; nearer; up to half of it outside; more than half."""
 
 CAUSES = ("brightness", "texture", "contrast", "size", "place", "beside", "is_really", "neighbour")
 """Columns of `add_causes` that sort errors."""
@@ -75,8 +75,8 @@ def _where(values: pd.Series, holds: pd.Series) -> pd.Series:
 
 def _places(objects: pd.DataFrame) -> pd.Series:
     outside, distance = objects.outside_share.astype(float), objects.border_distance_mm.astype(float)
-    chosen = [outside > 0.5, outside > 0, distance <= RIM_MM, distance > RIM_MM]
-    names = [PLACES[3], PLACES[2], PLACES[1], PLACES[0]]
+    chosen = [outside > 0.5, outside > 0, distance <= TUMOR_RIM_MM, distance > TUMOR_RIM_MM]
+    names = [ERROR_PLACES[3], ERROR_PLACES[2], ERROR_PLACES[1], ERROR_PLACES[0]]
     return pd.Series(np.select(chosen, names, ""), objects.index, dtype=object).replace("", None)
 
 
@@ -165,10 +165,10 @@ def count_causes(objects: pd.DataFrame, seed: int) -> pd.DataFrame:
 def count_fusions(tumors: pd.DataFrame, patients: pd.DataFrame, seed: int) -> pd.DataFrame:
     """A row a system: do touching tumours fuse (system C)?
 
-    Columns: system, n_tumors, n_beside (another one within RIM_MM), n_fused (one predicted tumour covers it
-    and another one), fused_share of n_tumors, n_fusing (predicted tumours that do), n_split (tumours that
-    several predicted ones touch) and n_touching (painted on a phantom as several that touch, one object in
-    the labels; NaN elsewhere). `patients` has system and fusing, a count a case.
+    Columns: system, n_tumors, n_beside (another one within TUMOR_RIM_MM), n_fused (one predicted tumour
+    covers it and another one), fused_share of n_tumors, n_fusing (predicted tumours that do), n_split
+    (tumours that several predicted ones touch) and n_touching (painted on a phantom as several that touch,
+    one object in the labels; NaN elsewhere). `patients` has system and fusing, a count a case.
     """
     rows = []
     for system, group in tumors.groupby("system", sort=False):

@@ -17,7 +17,7 @@ import pandas as pd
 from scipy.ndimage import binary_erosion, find_objects
 
 from livseg_lib.evaluation.lesions import LesionOverlap, detected_pairs, lesion_overlap
-from livseg_lib.evaluation.masks import Box, require_label_volumes
+from livseg_lib.evaluation.masks import BoxSlices, require_label_volumes
 from livseg_lib.labels import BACKGROUND, LIVER, TUMOR, structure_mask
 from livseg_lib.postprocessing.components import label_components
 from livseg_lib.postprocessing.measures import axial_diameters
@@ -25,14 +25,14 @@ from livseg_lib.preprocessing.geometry import widened
 
 FALSE_POSITIVE, FALSE_NEGATIVE = "false positive", "false negative"
 ERRORS = (FALSE_POSITIVE, FALSE_NEGATIVE)
-FEATURES = (
+OBJECT_FEATURES = (
     *("voxels", "volume_ml", "diameter_mm", "longest_diameter_mm", "mean_hu", "sd_hu", "above_liver_hu"),
     *("rim_hu", "contrast_hu", "border_distance_mm", "outside_share", "is_beside_tumor", "is_really"),
     "neighbour",
 )
 """Of `describe_objects`, which tells what they are."""
 
-RIM_MM = 5.0
+TUMOR_RIM_MM = 5.0
 """Liver within this distance of a tumour is what a reader compares it with."""
 
 
@@ -86,10 +86,10 @@ class CaseErrors:
     """What `find_errors` found in one case."""
 
     objects: pd.DataFrame
-    """A row an error: error (of ERRORS), object (its number on its own side), then FEATURES."""
+    """A row an error: error (of ERRORS), object (its number on its own side), then OBJECT_FEATURES."""
     tumors: pd.DataFrame
-    """A row a true tumour: object and FEATURES, found_share, hit, detected (`lesion_hits`), is_fused (a
-    predicted tumour covers it and another one) and pieces (predicted tumours that touch it)."""
+    """A row a true tumour: object and OBJECT_FEATURES, found_share, hit, detected (`lesion_hits`), is_fused
+    (a predicted tumour covers it and another one) and pieces (predicted tumours that touch it)."""
     fusing: int
     """Predicted tumours that cover parts of more than one true one."""
     predicted: int
@@ -108,12 +108,12 @@ def find_errors(prediction: np.ndarray, case: TrueCase) -> CaseErrors:
     components = ids[lesions.prediction_components]
     tumors = case.tumors.merge(lesion_hits(lesions).rename(columns={"lesion": "object"}), on="object")
     tumors = tumors.assign(is_fused=_fused(lesions), pieces=(lesions.table[1:, 1:] > 0).sum(axis=0))
-    missed = tumors.loc[~tumors.hit, ["object", *FEATURES]]
+    missed = tumors.loc[~tumors.hit, ["object", *OBJECT_FEATURES]]
     sides = zip(ERRORS, (describe_objects(components, case), missed), strict=True)
     tables = [table.assign(error=error) for error, table in sides]
     filled = [table for table in tables if len(table)]  # empty ones would only change the types of columns
     return CaseErrors(
-        objects=pd.concat(filled or tables[:1], ignore_index=True)[["error", "object", *FEATURES]],
+        objects=pd.concat(filled or tables[:1], ignore_index=True)[["error", "object", *OBJECT_FEATURES]],
         tumors=tumors,
         fusing=int(((lesions.table[1:, 1:] > 0).sum(axis=1) > 1).sum()),
         predicted=lesions.n_prediction,
@@ -143,31 +143,31 @@ def lesion_hits(lesions: LesionOverlap) -> pd.DataFrame:
 
 
 def describe_objects(components: np.ndarray, case: TrueCase) -> pd.DataFrame:
-    """A row for each object of `components` (ids, 0 outside; (D, H, W) as the case): object, then FEATURES.
+    """A row for each object of `components` (ids, 0 outside; (D, H, W) as the case): object, then
+    OBJECT_FEATURES.
 
     `diameter_mm` is that of the ball of the same volume, `longest_diameter_mm` that of `axial_diameters`.
     `mean_hu` and `sd_hu` are over its voxels, `above_liver_hu` is the mean minus the median of the liver
-    without tumours: positive where it is brighter.
-    `rim_hu` is the mean of the liver (label 1) within RIM_MM of it, and `contrast_hu` is `rim_hu` minus
-    `mean_hu`: positive where it is darker, NaN where no such liver is near. `border_distance_mm` is the
-    shortest from one of its voxels to the liver's border, 0 where it holds a part of it. `outside_share` of
-    its voxels are not liver, 0 to 1. `is_beside_tumor`: a true tumour, another one, lies within RIM_MM.
-    With `organs`, `is_really` names what most of it is, and `neighbour` what most of that within RIM_MM of it
-    is, liver parenchyma left out ("none" if that is all); otherwise both are None. Without spacing or HU
-    what needs them is NaN.
+    without tumours: positive where it is brighter. `rim_hu` is the mean of the liver (label 1) within
+    TUMOR_RIM_MM of it, and `contrast_hu` is `rim_hu` minus `mean_hu`: positive where it is darker, NaN where
+    no such liver is near. `border_distance_mm` is the shortest from one of its voxels to the liver's border,
+    0 where it holds a part of it. `outside_share` of its voxels are not liver, 0 to 1. `is_beside_tumor`: a
+    true tumour, another one, lies within TUMOR_RIM_MM. With `organs`, `is_really` names what most of it is,
+    and `neighbour` what most of that within TUMOR_RIM_MM of it is, liver parenchyma left out ("none" if that
+    is all); otherwise both are None. Without spacing or HU what needs them is NaN.
     """
     rows = []
     for number, box in enumerate(find_objects(components), start=1):
         if box is not None:
-            around = room_around(box, case.labels.shape, case.spacing, RIM_MM)
+            around = room_around(box, case.labels.shape, case.spacing, TUMOR_RIM_MM)
             inside = components[around] == number
-            near = within_reach(inside, case.spacing, RIM_MM) & ~inside
+            near = within_reach(inside, case.spacing, TUMOR_RIM_MM) & ~inside
             row = {"object": number} | _size(inside, case) | _brightness(inside, near, case, around)
             rows.append(row | _place(inside, near, case, around) | _nature(inside, near, case, around))
-    return pd.DataFrame(rows, columns=["object", *FEATURES])
+    return pd.DataFrame(rows, columns=["object", *OBJECT_FEATURES])
 
 
-def room_around(box: Box, shape: tuple[int, ...], spacing_mm: np.ndarray, reach_mm: float) -> Box:
+def room_around(box: BoxSlices, shape: tuple[int, ...], spacing_mm: np.ndarray, reach_mm: float) -> BoxSlices:
     """`box` with room for what lies within reach on every side; `box` itself where the spacing is unknown."""
     return box if np.isnan(spacing_mm).any() else widened(box, shape, spacing_mm, reach_mm)
 
@@ -193,7 +193,7 @@ def _size(inside: np.ndarray, case: TrueCase) -> dict:
     }
 
 
-def _brightness(inside: np.ndarray, near: np.ndarray, case: TrueCase, box: Box) -> dict:
+def _brightness(inside: np.ndarray, near: np.ndarray, case: TrueCase, box: BoxSlices) -> dict:
     if case.voxels is None:
         return {}
     hu, rim = case.voxels[box], near & (case.labels[box] == LIVER)
@@ -208,7 +208,7 @@ def _brightness(inside: np.ndarray, near: np.ndarray, case: TrueCase, box: Box) 
     }
 
 
-def _place(inside: np.ndarray, near: np.ndarray, case: TrueCase, box: Box) -> dict:
+def _place(inside: np.ndarray, near: np.ndarray, case: TrueCase, box: BoxSlices) -> dict:
     labels, known = case.labels[box], not np.isnan(case.spacing).any()
     return {
         "border_distance_mm": float(case.border_mm[box][inside].min()),
@@ -217,7 +217,7 @@ def _place(inside: np.ndarray, near: np.ndarray, case: TrueCase, box: Box) -> di
     }
 
 
-def _nature(inside: np.ndarray, near: np.ndarray, case: TrueCase, box: Box) -> dict:
+def _nature(inside: np.ndarray, near: np.ndarray, case: TrueCase, box: BoxSlices) -> dict:
     if case.organs is None:
         return {}
     organs = case.organs[box]
@@ -234,14 +234,14 @@ def _commonest(codes: np.ndarray, names: Mapping[int, str]) -> str:
     return names[int(np.bincount(codes).argmax())] if codes.size else "none"
 
 
-SHARED_COLUMNS = ("error", "object", "n_systems", "n_wrong", "wrong_systems", *FEATURES)
+SHARED_COLUMNS = ("error", "object", "n_systems", "n_wrong", "wrong_systems", *OBJECT_FEATURES)
 
 
 def shared_misses(tumors: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """System -> `CaseErrors.tumors` of one case; a row a true tumour, SHARED_COLUMNS: how many missed it."""
     tables = list(tumors.values())
     missed = pd.DataFrame({system: ~table.hit.astype(bool) for system, table in tumors.items()})
-    return _with_systems(tables[0][["object", *FEATURES]], missed, FALSE_NEGATIVE)
+    return _with_systems(tables[0][["object", *OBJECT_FEATURES]], missed, FALSE_NEGATIVE)
 
 
 def shared_false_positives(masks: Mapping[str, np.ndarray], case: TrueCase, least: int) -> pd.DataFrame:

@@ -115,8 +115,6 @@ NEARBY_MM = 10.0
 MOST_TUMORS = 2000
 """In one scan: matching takes seconds for so many, and its time grows with the cube of their number."""
 
-KINDS = ("matched", "merged", "split", "regrouped", "vanished", "new")
-
 
 class TumorGroup(NamedTuple):
     """Tumours, by their ids, that are the same lesion or lesions at both times."""
@@ -126,7 +124,8 @@ class TumorGroup(NamedTuple):
 
     @property
     def kind(self) -> str:
-        """One of KINDS: one to one, several to one, one to several, several each, to none, from none."""
+        """One to one "matched", several to one "merged", one to several "split", several each "regrouped", to
+        none "vanished", from none "new"."""
         if not self.before or not self.after:
             return "vanished" if self.before else "new"
         one_before, one_after = len(self.before) == 1, len(self.after) == 1

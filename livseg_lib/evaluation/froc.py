@@ -37,7 +37,7 @@ FALSE_POSITIVE_RATES = (1 / 8, 1 / 4, 1 / 2, 1, 2, 4, 8)
 
 
 @dataclass(frozen=True)
-class Candidates:
+class TumorCandidates:
     """What a network proposed to one patient; probabilities as uint8 levels, level / 255."""
 
     found: np.ndarray
@@ -47,9 +47,9 @@ class Candidates:
     n_tumors: int
     """True tumours, found or not."""
 
-    def __add__(self, other: Candidates) -> Candidates:
+    def __add__(self, other: TumorCandidates) -> TumorCandidates:
         """Those of two scans of one patient."""
-        return Candidates(
+        return TumorCandidates(
             np.append(self.found, other.found),
             np.append(self.false_positives, other.false_positives),
             self.n_tumors + other.n_tumors,
@@ -67,9 +67,9 @@ class FrocCurve(NamedTuple):
     """Probability from which on candidates count; the first is infinite (none does)."""
 
 
-def find_candidates(
+def find_tumor_candidates(
     probabilities: np.ndarray, tumors: np.ndarray, lowest: float = LOWEST_PROBABILITY
-) -> Candidates:
+) -> TumorCandidates:
     """Candidates of a map, uint8 levels or floats 0 to 1 (D, H, W), against true tumours, bool (D, H, W).
 
     A boolean mask is a map of certainties.
@@ -80,7 +80,7 @@ def find_candidates(
     enough = pairwise_iou(overlap)
     enough.data[enough.data <= MIN_OVERLAP] = 0.0
     enough.eliminate_zeros()
-    return Candidates(sure[_matched(enough)], sure[np.diff(enough.indptr) == 0], overlap.n_reference)
+    return TumorCandidates(sure[_matched(enough)], sure[np.diff(enough.indptr) == 0], overlap.n_reference)
 
 
 def _matched(worth: csr_array) -> list[int]:
@@ -112,26 +112,28 @@ def _mean_levels(levels: np.ndarray, overlap: LesionOverlap) -> np.ndarray:
     return np.rint(sums / overlap.prediction_voxels[1:]).astype(np.uint8)
 
 
-def froc_curve(patients: Sequence[Candidates]) -> FrocCurve:
+def froc_curve(patients: Sequence[TumorCandidates]) -> FrocCurve:
     """The curve of all patients together. Raises InputError without a patient."""
     false_positives, recall = _curve(_tables(patients), axis=0)
     return FrocCurve(false_positives, recall, np.append(np.inf, np.arange(LEVELS)[::-1] / 255))
 
 
-def recall_at(patients: Sequence[Candidates], rates: Sequence[float] = FALSE_POSITIVE_RATES) -> np.ndarray:
+def recall_at(
+    patients: Sequence[TumorCandidates], rates: Sequence[float] = FALSE_POSITIVE_RATES
+) -> np.ndarray:
     """Highest recall at no more than each of `rates` false positives a patient, float64 (len(rates),)."""
     return _recall_at(_tables(patients), 0, rates)
 
 
 def recall_with_interval(
-    patients: Sequence[Candidates], rates: Sequence[float] = FALSE_POSITIVE_RATES, seed: int = 0
+    patients: Sequence[TumorCandidates], rates: Sequence[float] = FALSE_POSITIVE_RATES, seed: int = 0
 ) -> tuple[float, float, float]:
     """Mean of `recall_at` over `rates`, 0 to 1, and its 95 % bootstrap interval over patients."""
     tables, statistic = _tables(patients), partial(_mean_recall, rates=rates)
     return float(statistic(tables, axis=0)), *bootstrap_interval(tables, statistic, seed=seed)
 
 
-def _tables(patients: Sequence[Candidates]) -> np.ndarray:
+def _tables(patients: Sequence[TumorCandidates]) -> np.ndarray:
     """float64 (n, 3, 257): a patient's found tumours and false positives from each level on, strictest first,
     and all his tumours."""
     if not patients:

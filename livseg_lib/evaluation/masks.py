@@ -18,7 +18,7 @@ from scipy.ndimage import binary_erosion, generate_binary_structure
 from livseg_lib.errors import InputError
 from livseg_lib.labels import LIVER, structure_mask
 
-Box = tuple[slice, ...]
+BoxSlices = tuple[slice, ...]
 
 
 def require_same_shape(prediction: np.ndarray, reference: np.ndarray) -> None:
@@ -51,7 +51,7 @@ def require_label_volumes(prediction: np.ndarray, reference: np.ndarray) -> None
             raise InputError(name, f"has {array.ndim} axes instead of 3.", "Give one volume (D, H, W).")
 
 
-def foreground_box(*arrays: np.ndarray) -> Box:
+def foreground_box(*arrays: np.ndarray) -> BoxSlices:
     """Slices of the smallest box that holds every nonzero element of all `arrays` (of one shape).
 
     An empty box (all slices 0:0) where there is none.

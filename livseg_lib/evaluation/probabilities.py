@@ -121,11 +121,11 @@ class ProbabilityHistogram:
         return float(np.trapezoid(curve.true_positive_rate, curve.false_positive_rate))
 
 
-THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(2, 19))
+THRESHOLD_GRID = tuple(round(0.05 * step, 2) for step in range(2, 19))
 """0.10 to 0.90 in steps of 0.05."""
 
 
-def dice_by_threshold(histogram: ProbabilityHistogram, grid: Sequence[float] = THRESHOLDS) -> np.ndarray:
+def dice_by_threshold(histogram: ProbabilityHistogram, grid: Sequence[float] = THRESHOLD_GRID) -> np.ndarray:
     """Dice of one patient at each threshold, float64 (len(grid),).
 
     A patient with nothing to find has Dice 1 where nothing is predicted, else 0 (system K).
@@ -133,7 +133,9 @@ def dice_by_threshold(histogram: ProbabilityHistogram, grid: Sequence[float] = T
     return np.nan_to_num(dice(histogram.counts_at(np.asarray(grid))), nan=1.0)
 
 
-def choose_threshold(histograms: Sequence[ProbabilityHistogram], grid: Sequence[float] = THRESHOLDS) -> float:
+def choose_threshold(
+    histograms: Sequence[ProbabilityHistogram], grid: Sequence[float] = THRESHOLD_GRID
+) -> float:
     """The threshold of `grid` with the best mean Dice over patients, one histogram each.
 
     Among equals the one nearest 0.5. Raises InputError without a patient.

@@ -219,7 +219,7 @@ def compare(
         for place, name in enumerate(by):
             table.insert(place, name, group[place])
         tables.append(table)
-    empty = pd.DataFrame(columns=[*by, *COLUMNS[2:]])
+    empty = pd.DataFrame(columns=[*by, *PAIR_COLUMNS[2:]])
     return pd.concat([table for table in tables if len(table)] or [empty], ignore_index=True)
 
 
@@ -236,7 +236,7 @@ def compare_pairs(
     for name in {name for pair in pairs for name in pair} - set(scores):
         raise InputError(name, "has no scores to compare.", "Evaluate it on the test patients first.")
     if not len(pairs):
-        return pd.DataFrame(columns=COLUMNS[2:])
+        return pd.DataFrame(columns=PAIR_COLUMNS[2:])
     table = pd.DataFrame([_compare(scores, *pair, alternative, seed) for pair in pairs])
     table["p_holm"] = holm(table["p"])
     bound = table["p"].notna().sum() * table.pop("smallest_p").min()
@@ -261,12 +261,12 @@ def compare_systems(patients: pd.DataFrame, baseline: str, seed: int = 0) -> pd.
         }
         for family, table in families.items():
             parts.append(table.assign(structure=structure, family=family))
-    table = pd.concat([part for part in parts if not part.empty] or [pd.DataFrame(columns=COLUMNS)])
-    return table[list(COLUMNS)].reset_index(drop=True)
+    table = pd.concat([part for part in parts if not part.empty] or [pd.DataFrame(columns=PAIR_COLUMNS)])
+    return table[list(PAIR_COLUMNS)].reset_index(drop=True)
 
 
-COLUMNS = ("structure", "family", "first", "second", "n_patients", "n_undefined", "difference")
-COLUMNS += ("difference_low", "difference_high", "alternative", "p", "p_holm", "smallest_p_holm")
+PAIR_COLUMNS = ("structure", "family", "first", "second", "n_patients", "n_undefined", "difference")
+PAIR_COLUMNS += ("difference_low", "difference_high", "alternative", "p", "p_holm", "smallest_p_holm")
 
 
 def _compare(scores: pd.DataFrame, first: str, second: str, alternative: str, seed: int) -> dict:

@@ -19,7 +19,7 @@ from livseg_lib.datasets.phantom.writing import is_phantom, painted_lesions, rem
 from livseg_lib.evaluation.error_causes import BRIGHT_TEXTURE, LOW_CONTRAST, add_causes
 from livseg_lib.evaluation.errors import (
     FALSE_NEGATIVE,
-    RIM_MM,
+    TUMOR_RIM_MM,
     CaseErrors,
     TrueCase,
     find_errors,
@@ -116,11 +116,11 @@ def study_errors(
 def _read_case(
     systems: Sequence[str], case: Case, folders: RunFolders, source: Path, modality: str
 ) -> tuple[TrueCase, Iterator[tuple[str, np.ndarray]], pd.DataFrame]:
-    """The truth and what each system says, in the box of all labels and RIM_MM more; `match_painted`."""
+    """The truth and what each system says, in the box of all labels and a rim; `match_painted`."""
     volume = case.read_volume()
     reference = case.read_labels(volume)
     found, hull = stored_labels(folders, systems, case, volume, reference)
-    room = room_around(hull, reference.shape, np.asarray(volume.spacing_mm, float), RIM_MM)
+    room = room_around(hull, reference.shape, np.asarray(volume.spacing_mm, float), TUMOR_RIM_MM)
     is_hu, is_painted = volume.native is not None and modality == "ct", is_phantom(source)
     voxels = volume.voxels[room].copy() if is_hu else None
     organs = remake_organs(source, case.case_id)[room] if is_painted else None

@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from livseg_lib.datasets.case import Case
 from livseg_lib.errors import InputError
-from livseg_lib.evaluation.masks import Box, foreground_box, structure_dice
+from livseg_lib.evaluation.masks import BoxSlices, foreground_box, structure_dice
 from livseg_lib.evaluation.statistics import compare, verdict
 from livseg_lib.inference.cascade import (
     Cascade,
@@ -258,7 +258,7 @@ def summarize_variants(scores: pd.DataFrame, seed: int) -> pd.DataFrame:
 
 def stored_labels(
     folders: RunFolders, systems: Sequence[str], case: Case, volume: Volume, *others: np.ndarray
-) -> tuple[list[np.ndarray], Box]:
+) -> tuple[list[np.ndarray], BoxSlices]:
     """What each system says, uint8 (d, h, w), in the smallest box with all labels, and that box.
 
     The box holds the labels of `others` (D, H, W) too. One whole prediction in memory at a time.

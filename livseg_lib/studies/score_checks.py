@@ -24,14 +24,14 @@ from livseg_lib.errors import InputError
 from livseg_lib.evaluation import masks
 from livseg_lib.evaluation.froc import (
     FALSE_POSITIVE_RATES,
-    Candidates,
-    find_candidates,
+    TumorCandidates,
+    find_tumor_candidates,
     recall_at,
     recall_with_interval,
 )
 from livseg_lib.evaluation.masks import OverlapCounts, overlap_counts
 from livseg_lib.evaluation.probabilities import (
-    THRESHOLDS,
+    THRESHOLD_GRID,
     ProbabilityHistogram,
     calibration_region,
     dice_by_threshold,
@@ -55,7 +55,7 @@ PIXEL_SCORES = {
     "precision": masks.precision,
     "recall": masks.recall,
 }
-METRICS = ("loss", *PIXEL_SCORES)
+D_METRICS = ("loss", *PIXEL_SCORES)
 """In the order of D's table."""
 
 SETS = {"train": "training set", "validation": "validation set"}
@@ -105,7 +105,7 @@ def published_scores() -> pd.DataFrame:
     """D's printed figures: columns system (its name here), set, structure, metric, value."""
     systems = {each.source.title: name for name, each in SYSTEMS.items() if each.source.letter == "D"}
     rows = published_rows()
-    rows = rows[(rows["source"] == "D") & rows["metric"].isin(METRICS)]
+    rows = rows[(rows["source"] == "D") & rows["metric"].isin(D_METRICS)]
     rows = rows.assign(system=rows["system"].map(systems), structure=rows["target"])
     for side, beginning in SETS.items():
         rows.loc[rows["protocol"].str.startswith(beginning), "set"] = side
@@ -117,7 +117,7 @@ def scores_as_published(scores: pd.DataFrame) -> pd.DataFrame:
 
     `scores` has the columns of `pooled_scores`, `system` and `set` ("train", "validation").
     """
-    ours = scores.melt(["system", "set", "structure"], list(METRICS), "metric", "value")
+    ours = scores.melt(["system", "set", "structure"], list(D_METRICS), "metric", "value")
     theirs = published_scores()
     systems = list(dict.fromkeys([*ours["system"], *theirs["system"]]))
     theirs = theirs.assign(system=theirs["system"] + "_published")
@@ -125,12 +125,12 @@ def scores_as_published(scores: pd.DataFrame) -> pd.DataFrame:
         index=["set", "structure", "metric"], columns="system", values="value"
     )
     columns = [name for system in systems for name in (system, f"{system}_published") if name in table]
-    places = [list(SETS), [*dict.fromkeys([*scores["structure"], TOGETHER])], list(METRICS)]
+    places = [list(SETS), [*dict.fromkeys([*scores["structure"], TOGETHER])], list(D_METRICS)]
     order = [row for row in pd.MultiIndex.from_product(places) if row in table.index]
     return table.reindex(index=order, columns=columns).rename_axis(columns=None)
 
 
-REGIONS = {"picture": "all pixels", "near": "tumour: inside the liver; liver: the box around it"}
+CALIBRATION_REGIONS = {"picture": "all pixels", "near": "tumour: inside the liver; liver: the box around it"}
 """Over which pixels calibration is asked."""
 
 Histograms = Mapping[str, ProbabilityHistogram]
@@ -152,9 +152,9 @@ class CheckedNetwork:
         default_factory=lambda: defaultdict(_histograms)
     )
     """(split, structure, region) -> a histogram a patient; of the validation patients only "picture"."""
-    candidates: dict[str, Candidates] = field(default_factory=dict)
+    candidates: dict[str, TumorCandidates] = field(default_factory=dict)
     """Test patient -> what its tumour map proposes, inside the liver that it finds."""
-    outlined: dict[str, Candidates] = field(default_factory=dict)
+    outlined: dict[str, TumorCandidates] = field(default_factory=dict)
     """Test patient -> the tumours that it outlines at its threshold."""
 
     def of_split(self, split: str, structure: str, region: str = "picture") -> list[ProbabilityHistogram]:
@@ -169,7 +169,7 @@ def extracted_for(trained: TrainedModel, folder: Path, case_id: str) -> Path | N
     return next((place for place in extracted if Recipe.of_case(place / case_id) == trained.recipe), None)
 
 
-def check_network(
+def ask_network(
     trained: TrainedModel, slices: pd.DataFrame, folder: Path, finds_lesions: bool
 ) -> CheckedNetwork:
     """Ask `trained` once about each validation and test case, one in memory at a time.
@@ -206,23 +206,23 @@ def _propose(
     levels = maps["tumor"]
     if "liver" in maps:
         levels = np.where(is_predicted(maps["liver"], checked.thresholds["liver"]), levels, np.uint8(0))
-    _put(checked.candidates, patient, find_candidates(levels, tumors))
+    _put(checked.candidates, patient, find_tumor_candidates(levels, tumors))
     outlined = is_predicted(levels, checked.thresholds["tumor"])
-    _put(checked.outlined, patient, find_candidates(outlined, tumors))
+    _put(checked.outlined, patient, find_tumor_candidates(outlined, tumors))
 
 
-def _put(found: dict[str, Candidates], patient: str, more: Candidates) -> None:
+def _put(found: dict[str, TumorCandidates], patient: str, more: TumorCandidates) -> None:
     found[patient] = found[patient] + more if patient in found else more
 
 
-def outlined_tumors(
+def stored_tumors(
     systems: Sequence[str], cases: Iterable[Case], folders: RunFolders
-) -> dict[str, dict[str, Candidates]]:
+) -> dict[str, dict[str, TumorCandidates]]:
     """System -> test patient -> the tumours of its stored labels, for systems that keep no probabilities.
 
     Labels are brought to the pictures' grid, so that the same tumours are asked for as of the networks.
     """
-    found: dict[str, dict[str, Candidates]] = {system: {} for system in systems}
+    found: dict[str, dict[str, TumorCandidates]] = {system: {} for system in systems}
     for case in tqdm(list(cases), "stored labels", unit="case"):
         recipe = Recipe.of_case(folders.slices / case.case_id)
         tumors = structure_mask(np.asarray(stored_labels(folders.slices, case.case_id)), "tumor")
@@ -230,12 +230,12 @@ def outlined_tumors(
         for system in systems:
             labels = load_prediction(volume, folders.predictions(system), case.case_id)
             outlined = structure_mask(prepare_labels(labels, volume.spacing_mm, recipe), "tumor")
-            _put(found[system], case.patient, find_candidates(outlined, tumors))
+            _put(found[system], case.patient, find_tumor_candidates(outlined, tumors))
     return found
 
 
 def froc_table(
-    networks: Iterable[CheckedNetwork], others: Mapping[str, Mapping[str, Candidates]], seed: int
+    networks: Iterable[CheckedNetwork], others: Mapping[str, Mapping[str, TumorCandidates]], seed: int
 ) -> pd.DataFrame:
     """A row a system; those of `others`, without probabilities, have no curve.
 
@@ -271,7 +271,7 @@ def threshold_table(networks: Iterable[CheckedNetwork], seed: int) -> pd.DataFra
     rows = []
     for network in networks:
         for structure, threshold in network.thresholds.items():
-            grid = (threshold, 0.5, *THRESHOLDS)
+            grid = (threshold, 0.5, *THRESHOLD_GRID)
             validation, each = (
                 np.array([dice_by_threshold(patient, grid) for patient in network.of_split(split, structure)])
                 for split in ("validation", "test")

@@ -29,7 +29,7 @@ from livseg_lib.postprocessing.threshold import (
 from livseg_lib.preprocessing.windows import as_hu
 from livseg_lib.volumes import Volume
 
-SYSTEM = "threshold"
+BASELINE = "threshold"
 """The plain baseline, with one cut for all patients; with relative cuts "threshold_relative"."""
 
 LOWEST_PERCENTILES, HIGHEST_PERCENTILE = (5, 10, 15), 99
@@ -102,7 +102,7 @@ def fit_baseline(
         )
     training["n_train_patients"] = len({case.patient for case in cases})
     training["seconds"] = time.monotonic() - began
-    system = SYSTEM if tumor_cut == "fixed" else f"{SYSTEM}_{tumor_cut}"
+    system = BASELINE if tumor_cut == "fixed" else f"{BASELINE}_{tumor_cut}"
     return Baseline(tuple(structures), liver_rule, tumor_rule, training, system, modality)
 
 
@@ -118,7 +118,7 @@ def _evenly(cases: Sequence[Case], most: int) -> list[Case]:
 
 def _scans(cases: Sequence[Case], structure: str) -> Iterator[tuple[SmoothScan, np.ndarray]]:
     """Each case as the rules see it, with the true mask, bool (D, h, w)."""
-    for case in tqdm(cases, f"{SYSTEM}, {structure}", unit="patient"):
+    for case in tqdm(cases, f"{BASELINE}, {structure}", unit="patient"):
         volume = case.read_volume()
         scan = smooth_scan(volume)
         yield scan, shrink_mask(structure_mask(case.read_labels(volume), structure), scan)

@@ -13,7 +13,7 @@ from hypothesis.extra.numpy import arrays
 
 from livseg_lib.errors import InputError
 from livseg_lib.evaluation.cases import SCORES, Comparison, Score, score_case, summarize_cases
-from livseg_lib.evaluation.froc import find_candidates
+from livseg_lib.evaluation.froc import find_tumor_candidates
 from livseg_lib.evaluation.lesions import detect_lesions, lesion_rows, tumor_overlap
 from livseg_lib.evaluation.masks import assd, msd, rmsd, structure_dice, surface_distances
 from livseg_lib.postprocessing.measures import measure_tumors
@@ -409,5 +409,5 @@ def test_each_has_a_row_with_its_size_and_its_place():
 
 
 def test_candidates_of_a_curve_are_paired_one_to_one():
-    candidates = find_candidates(specks(0) == 2, specks(0) == 2)
+    candidates = find_tumor_candidates(specks(0) == 2, specks(0) == 2)
     assert len(candidates.found) == 16384 and len(candidates.false_positives) == 0

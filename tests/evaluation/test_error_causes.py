@@ -16,14 +16,14 @@ from livseg_lib.evaluation.error_causes import (
     missed_by_contrast,
     volume_found,
 )
-from livseg_lib.evaluation.errors import FEATURES, TrueCase, find_errors
+from livseg_lib.evaluation.errors import OBJECT_FEATURES, TrueCase, find_errors
 from livseg_lib.evaluation.lesions import lesion_overlap
 
 DEFAULTS = {"is_beside_tumor": False, "is_really": "liver", "neighbour": "none", "outside_share": 0.0}
 
 
 def objects(*rows: dict) -> pd.DataFrame:
-    filled = [{name: DEFAULTS.get(name, 10.0) for name in FEATURES} | row for row in rows]
+    filled = [{name: DEFAULTS.get(name, 10.0) for name in OBJECT_FEATURES} | row for row in rows]
     return pd.DataFrame(filled)
 
 

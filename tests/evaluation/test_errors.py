@@ -8,7 +8,7 @@ import pytest
 
 from livseg_lib.errors import InputError
 from livseg_lib.evaluation.errors import (
-    FEATURES,
+    OBJECT_FEATURES,
     TrueCase,
     find_errors,
     lesion_hits,
@@ -60,7 +60,7 @@ def test_errors_are_those_that_share_no_voxel_at_all(case):
     counts = detect_lesions(prediction_of(case), case.labels, overlap=0)
     assert errors.objects.error.value_counts().to_dict() == {"false positive": 3, "false negative": 2}
     assert (counts.false_positives, counts.false_negatives) == (3, 2)
-    assert list(errors.objects.columns) == ["error", "object", *FEATURES]
+    assert list(errors.objects.columns) == ["error", "object", *OBJECT_FEATURES]
     assert (errors.false_positives == (labels_of(CYST, OUTSIDE, ACROSS) == 2)).all()
     assert errors.predicted == 4 and list(errors.tumors.hit) == [True, False, False]
     assert errors.tumors.found_share[0] == 1 / 200

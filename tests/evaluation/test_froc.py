@@ -10,16 +10,16 @@ from hypothesis import strategies as st
 from livseg_lib.errors import InputError
 from livseg_lib.evaluation.froc import (
     FALSE_POSITIVE_RATES,
-    Candidates,
-    find_candidates,
+    TumorCandidates,
+    find_tumor_candidates,
     froc_curve,
     recall_at,
     recall_with_interval,
 )
 
 
-def candidates(found, false_positives, n_tumors) -> Candidates:
-    return Candidates(np.array(found, np.uint8), np.array(false_positives, np.uint8), n_tumors)
+def candidates(found, false_positives, n_tumors) -> TumorCandidates:
+    return TumorCandidates(np.array(found, np.uint8), np.array(false_positives, np.uint8), n_tumors)
 
 
 def scene(*boxes: tuple[slice, slice, float]) -> np.ndarray:
@@ -38,49 +38,49 @@ def test_candidates_by_hand():
     """One tumour found at 0.9, one at 0.4; a false alarm at 0.7; a whisper of 0.05 is no candidate."""
     said = scene((S(0, 4), S(0, 3), 0.9), (S(9, 12), S(8, 12), 0.4), (S(0, 2), S(15, 18), 0.7))
     said[1, 18, 18] = 0.05
-    found = find_candidates(said, TUMORS)
+    found = find_tumor_candidates(said, TUMORS)
     assert sorted(found.found / 255) == pytest.approx([0.4, 0.9], abs=0.002) and found.n_tumors == 2
     assert found.false_positives / 255 == pytest.approx([0.7], abs=0.002)
 
 
 def test_a_candidate_is_as_sure_as_its_voxels_in_the_mean():
     said = scene((S(0, 4), S(0, 2), 0.2), (S(0, 4), S(2, 4), 0.8))
-    assert find_candidates(said, TUMORS).found / 255 == pytest.approx([0.5], abs=0.005)
+    assert find_tumor_candidates(said, TUMORS).found / 255 == pytest.approx([0.5], abs=0.005)
 
 
 def test_one_blob_over_everything_finds_nothing():
-    everything = find_candidates(np.full(TUMORS.shape, 0.8), TUMORS)
+    everything = find_tumor_candidates(np.full(TUMORS.shape, 0.8), TUMORS)
     assert len(everything.found) == 0 and len(everything.false_positives) == 1
 
 
 def test_one_candidate_finds_one_tumour_and_one_tumour_takes_one_candidate():
     bridge = scene((S(0, 4), S(0, 4), 0.9), (S(8, 12), S(8, 12), 0.9), (S(0, 9), S(3, 4), 0.9))
     bridge[1:3, 8, 3:9] = 0.9
-    joined = find_candidates(bridge, TUMORS)
+    joined = find_tumor_candidates(bridge, TUMORS)
     assert len(joined.found) == 1 and len(joined.false_positives) == 0
     halves = scene((S(0, 2), S(0, 4), 0.9), (S(3, 4), S(0, 4), 0.6))
-    split = find_candidates(halves, TUMORS)
+    split = find_tumor_candidates(halves, TUMORS)
     assert split.found / 255 == pytest.approx([0.9], abs=0.002), "the larger overlap finds it"
     assert len(split.false_positives) == 0, "the other half is neither right nor wrong"
     crumb = scene((S(0, 1), S(0, 1), 0.9))
-    assert len(find_candidates(crumb, TUMORS).false_positives) == 1, "IoU 1/16"
+    assert len(find_tumor_candidates(crumb, TUMORS).false_positives) == 1, "IoU 1/16"
 
 
 def test_pairs_have_the_highest_overlap_together():
     """The middle candidate overlaps both tumours; the left tumour has no other, so it must take it."""
     tumors = scene((S(0, 2), S(0, 6), 1), (S(0, 2), S(7, 13), 1)) > 0
     said = scene((S(0, 2), S(3, 10), 0.5), (S(0, 2), S(11, 13), 0.9))
-    found = find_candidates(said, tumors)
+    found = find_tumor_candidates(said, tumors)
     assert len(found.found) == 2
 
 
 def test_masks_are_certain_and_levels_pass():
-    assert find_candidates(TUMORS, TUMORS).found.tolist() == [255, 255]
+    assert find_tumor_candidates(TUMORS, TUMORS).found.tolist() == [255, 255]
     levels = TUMORS * np.uint8(77)
-    assert find_candidates(levels, TUMORS).found.tolist() == [77, 77]
-    nothing = find_candidates(np.zeros(TUMORS.shape, np.uint8), TUMORS)
+    assert find_tumor_candidates(levels, TUMORS).found.tolist() == [77, 77]
+    nothing = find_tumor_candidates(np.zeros(TUMORS.shape, np.uint8), TUMORS)
     assert (len(nothing.found), len(nothing.false_positives), nothing.n_tumors) == (0, 0, 2)
-    healthy = find_candidates(TUMORS, np.zeros_like(TUMORS))
+    healthy = find_tumor_candidates(TUMORS, np.zeros_like(TUMORS))
     assert (len(healthy.found), len(healthy.false_positives), healthy.n_tumors) == (0, 2, 0)
 
 
@@ -123,7 +123,7 @@ def test_only_healthy_patients_have_no_recall_but_false_positives():
 def test_properties(seed):
     rng = np.random.default_rng(seed)
 
-    def patient() -> Candidates:
+    def patient() -> TumorCandidates:
         n_tumors = rng.integers(0, 4)
         found = rng.integers(26, 256, rng.integers(0, n_tumors + 1))
         return candidates(found, rng.integers(26, 256, rng.integers(0, 6)), int(n_tumors))

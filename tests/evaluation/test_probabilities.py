@@ -16,7 +16,7 @@ from livseg_lib.evaluation import probabilities as p
 from livseg_lib.evaluation.masks import dice, overlap_counts
 from livseg_lib.evaluation.probabilities import (
     BINS,
-    THRESHOLDS,
+    THRESHOLD_GRID,
     ProbabilityHistogram,
     brier_score,
     brier_skill,
@@ -131,7 +131,7 @@ def patient(seed: int, best: float) -> tuple[np.ndarray, np.ndarray]:
 def test_dice_at_each_threshold_is_that_of_the_mask():
     probabilities, reference = patient(0, 0.4)
     levels = np.rint(probabilities * 255).astype(np.uint8)
-    expected = [dice(overlap_counts(is_predicted(levels, t), reference)) for t in THRESHOLDS]
+    expected = [dice(overlap_counts(is_predicted(levels, t), reference)) for t in THRESHOLD_GRID]
     np.testing.assert_allclose(dice_by_threshold(counted(levels, reference)), expected)
 
 

@@ -14,14 +14,14 @@ from scipy.stats import permutation_test, ttest_1samp, wilcoxon
 
 from livseg_lib.errors import InputError
 from livseg_lib.evaluation.bland_altman import compare_with_reference
-from livseg_lib.evaluation.froc import Candidates, recall_with_interval
+from livseg_lib.evaluation.froc import TumorCandidates, recall_with_interval
 from livseg_lib.evaluation.inflation import by_distance, inflation_table, protocol_values
 from livseg_lib.evaluation.probabilities import ProbabilityHistogram, calibration_scores
 from livseg_lib.evaluation.statistics import (
     COHORT_COLUMNS,
-    COLUMNS,
     DIFFERENCE_COLUMNS,
     FLIPS,
+    PAIR_COLUMNS,
     bands,
     bootstrap_interval,
     compare,
@@ -265,7 +265,7 @@ def test_a_comparison_asks_each_group_by_itself_and_may_name_who_is_compared_wit
     parts = [rows(name, a=[0.9] * 8, b=[0.5, 0.6] * 4, c=[0.1, 0.3] * 4) for name in ("tumor", "liver")]
     cases = pd.concat(parts).rename(columns={"system": "loss", "dice": "iou"})
     table = compare(cases, "b", "iou", ["structure"], between="loss")
-    assert tuple(table) == ("structure", *COLUMNS[2:])
+    assert tuple(table) == ("structure", *PAIR_COLUMNS[2:])
     asked = table[["structure", "first", "second"]].agg(" ".join, axis=1).tolist()
     assert asked == [f"{structure} {name} b" for structure in ("tumor", "liver") for name in "ac"]
     np.testing.assert_allclose(table.p_holm, 2 * 2 / 2**8)
@@ -282,7 +282,7 @@ def test_two_families_answer_two_questions():
         for name in ("liver", "tumor")
     ]
     table = compare_systems(pd.concat(parts), baseline="none")
-    assert tuple(table) == COLUMNS and (table.difference > 0).all()
+    assert tuple(table) == PAIR_COLUMNS and (table.difference > 0).all()
     pairs = table[["structure", "family", "first", "second"]].agg(" ".join, axis=1).tolist()
     assert pairs[:3] == [
         "liver baseline strong none",
@@ -296,7 +296,7 @@ def test_two_families_answer_two_questions():
 def test_without_a_baseline_or_a_second_system_there_is_less_to_say():
     assert set(compare_systems(rows(a=[0.1, 0.2], b=[0.2, 0.4]), "none").family) == {"systems"}
     alone = compare_systems(rows(a=[0.1, 0.2]), "none")
-    assert alone.empty and tuple(alone) == COLUMNS
+    assert alone.empty and tuple(alone) == PAIR_COLUMNS
 
 
 def test_an_unknown_system_is_refused():
@@ -342,7 +342,7 @@ def test_a_verdict_in_words_names_what_is_shown_and_when_nothing_could_have_been
 
 def test_no_pairs_make_an_empty_table_of_which_nothing_is_shown():
     table = compare_pairs(patient_scores(rows(a=[0.1, 0.2])), [])
-    assert tuple(table) == COLUMNS[2:] and verdict(table).empty
+    assert tuple(table) == PAIR_COLUMNS[2:] and verdict(table).empty
 
 
 PATIENTS = [f"p{number}" for number in range(9)]
@@ -448,7 +448,7 @@ N = 16
 RNG = np.random.default_rng(5)
 NUMBERS = RNG.random((N, 2))
 LEVELS, TRUTH = RNG.integers(0, 256, (N, 9, 9)).astype(np.uint8), RNG.random((N, 9, 9)) < 0.3
-CANDIDATES = [Candidates(*RNG.integers(1, 255, (2, 3)).astype(np.uint8), 4) for _ in range(N)]
+CANDIDATES = [TumorCandidates(*RNG.integers(1, 255, (2, 3)).astype(np.uint8), 4) for _ in range(N)]
 
 NAMES = {
     "numbers": list(range(1, N + 1)),

@@ -14,7 +14,7 @@ from sklearn.metrics import accuracy_score, jaccard_score, precision_score, reca
 
 from livseg_lib.datasets.case import Case
 from livseg_lib.errors import InputError
-from livseg_lib.evaluation.froc import Candidates
+from livseg_lib.evaluation.froc import TumorCandidates
 from livseg_lib.evaluation.probabilities import calibration_scores
 from livseg_lib.labels import TARGETS
 from livseg_lib.models import build_model
@@ -22,7 +22,7 @@ from livseg_lib.preprocessing.recipe import OWN_PICTURE, Recipe
 from livseg_lib.runs import RunFolders
 from livseg_lib.sampling.batches import SliceBatches, encode_target
 from livseg_lib.studies import score_checks
-from livseg_lib.studies.score_checks import METRICS, pooled_scores, published_scores, scores_as_published
+from livseg_lib.studies.score_checks import D_METRICS, pooled_scores, published_scores, scores_as_published
 from livseg_lib.training.fit import FitSettings, Stage, dice_metrics, fit
 from livseg_lib.training.model_folder import TrainedModel
 from livseg_lib.volumes import Volume, keep_prediction
@@ -85,12 +85,14 @@ def run(tmp_path, monkeypatch):
 
 @pytest.fixture
 def checked(run):
-    return score_checks.check_network(Network(), run.slices, run.folders.slices, True)
+    return score_checks.ask_network(Network(), run.slices, run.folders.slices, True)
 
 
 def test_every_pixel_is_counted_once_and_training_patients_never(checked):
     assert len(checked.of_split("validation", "liver")) == 2
-    assert [len(checked.of_split("test", "tumor", region)) for region in score_checks.REGIONS] == [3, 3]
+    assert [
+        len(checked.of_split("test", "tumor", region)) for region in score_checks.CALIBRATION_REGIONS
+    ] == [3, 3]
     whole, near = (checked.of_split("test", "tumor", region)[0] for region in ("picture", "near"))
     assert whole.foreground.sum() == near.foreground.sum() == 48
     assert whole.background.sum() + 48 == 5 * SIZE**2 and near.background.sum() + 48 == 3 * 256
@@ -105,7 +107,7 @@ def test_tumours_outside_the_liver_that_is_found_are_no_candidates(checked):
 
 
 def test_without_volumes_no_tumours_are_looked_for(run):
-    checked = score_checks.check_network(Network(), run.slices, run.folders.slices, False)
+    checked = score_checks.ask_network(Network(), run.slices, run.folders.slices, False)
     assert not checked.candidates and len(checked.of_split("test", "tumor")) == 3
     assert score_checks.froc_table([checked], {}, 0).empty
 
@@ -122,7 +124,8 @@ def test_pictures_are_found_by_their_recipe(run):
 
 def test_tables(checked):
     whole, near = (
-        calibration_scores(checked.of_split("test", "liver", region)) for region in score_checks.REGIONS
+        calibration_scores(checked.of_split("test", "liver", region))
+        for region in score_checks.CALIBRATION_REGIONS
     )
     assert whole["ece"] == pytest.approx(0.2 * 3 * 256 / (5 * SIZE**2)) and whole["roc_auc"] == 1
     assert np.isnan(whole["true_when_sure"]), "0.8 is not in the highest bin"
@@ -160,8 +163,8 @@ def test_stored_labels_are_asked_the_same(run):
         return Case(name, patient, (), lambda: volume, lambda _: truth(name))
 
     cases = [case("t0", "a"), case("t1", "a"), case("t2", "b")]
-    found = score_checks.outlined_tumors(["vote"], cases, run.folders)["vote"]
-    assert found["a"] == Candidates(found["a"].found, found["a"].false_positives, 2)
+    found = score_checks.stored_tumors(["vote"], cases, run.folders)["vote"]
+    assert found["a"] == TumorCandidates(found["a"].found, found["a"].false_positives, 2)
     assert len(found["a"].found) == 1 and len(found["b"].false_positives) == 1
 
 
@@ -272,7 +275,7 @@ def test_pictures_of_another_size_are_refused(stored):
 def ours(systems=("unet", "unet++"), structures=("liver", "tumor", "both")) -> pd.DataFrame:
     return pd.DataFrame(
         [
-            {"system": name, "set": side, "structure": structure} | dict.fromkeys(METRICS, 0.5)
+            {"system": name, "set": side, "structure": structure} | dict.fromkeys(D_METRICS, 0.5)
             for name in systems
             for side in ("train", "validation")
             for structure in structures
@@ -293,7 +296,7 @@ def test_ds_table_sets_published_figures_beside_ours():
     table = scores_as_published(ours())
     assert table.index.names == ["set", "structure", "metric"]
     assert table.columns[:3].tolist() == ["unet", "unet++", "unet++_published"]
-    assert part(table, "train", "both").index.tolist() == list(METRICS)
+    assert part(table, "train", "both").index.tolist() == list(D_METRICS)
     assert part(table, "validation", "both").loc["recall", "unet++_published"] == 0.949
     assert part(table, "train", "both").loc["precision", "deeplabv3+_published"] == 0.483
     assert part(table, "train", "liver")["unet++_published"].isna().all()
