@@ -95,9 +95,8 @@ def inside(folder: Path, name: str) -> Path:
     except (OSError, ValueError, RuntimeError):  # links in circles, names that no file can have
         is_inside = False
     if not is_inside:
-        raise InputError(
-            repr(name), "is not the name of a folder in that of the model.", "Use it as it was saved."
-        )
+        problem = "is not the name of a folder in that of the model."
+        raise InputError(repr(name), problem, "Use it as it was saved.")
     return path
 
 

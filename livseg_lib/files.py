@@ -239,7 +239,6 @@ def sole_writer(out: Path, is_file: bool = False) -> Iterator[None]:
             stack.enter_context(locked(out if is_file else out / "livseg", out))
         except OSError as error:
             problem = f"cannot be written ({error.strerror or type(error).__name__})."
-            raise InputError(
-                out, problem, "Make room there, or choose another --out.", "unwritable"
-            ) from error
+            remedy = "Make room there, or choose another --out."
+            raise InputError(out, problem, remedy, "unwritable") from error
         yield

@@ -36,13 +36,6 @@ def require_modality(modality: str) -> str:
     return modality
 
 
-def slice_class(labels: np.ndarray) -> int:
-    """0 empty, 1 liver only, 2 liver and tumour, for the label array of one slice (system C)."""
-    if (labels == TUMOR).any():
-        return 2
-    return int((labels == LIVER).any())
-
-
 SYSTEM_C_SLICES = {0: 19_777, 1: 6_948, 2: 2_631}
 """Published counts by class, 29 356 in all, of LiTS's 130 scans."""
 

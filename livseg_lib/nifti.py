@@ -292,20 +292,16 @@ def header_length(first_bytes: bytes, path: Path) -> tuple[int, str]:
         length = int(np.frombuffer(first_bytes, f"{order}i4")[0])
         if length in HEADER_KINDS:
             return length, order
-    raise InputError(
-        path,
-        "This is not a NIfTI file.",
-        "Give a .nii or .nii.gz file (NIfTI-1 or NIfTI-2); a picture does not do.",
-    )
+    remedy = "Give a .nii or .nii.gz file (NIfTI-1 or NIfTI-2); a picture does not do."
+    raise InputError(path, "This is not a NIfTI file.", remedy)
 
 
 def parse_header(block: bytes, byte_order: str, path: Path) -> NiftiHeader:
     """Check and translate a whole header. Raises InputError naming the first thing that is wrong."""
     header = HEADER_KINDS[len(block)](block, endianness=byte_order, check=False)
     if bytes(header["magic"]) not in (b"n+1\0", b"n+2\0"):
-        raise InputError(
-            path, "The header is not that of a single NIfTI file.", "Convert .hdr/.img pairs to .nii.gz."
-        )
+        problem = "The header is not that of a single NIfTI file."
+        raise InputError(path, problem, "Convert .hdr/.img pairs to .nii.gz.")
     _check_codes(header, path)
     shape, dtype = _shape(header, path), _dtype(header, path)
     _check_units(header, path)
@@ -318,9 +314,8 @@ def parse_header(block: bytes, byte_order: str, path: Path) -> NiftiHeader:
 def _check_codes(header: Nifti1Header, path: Path) -> None:
     """What says whether the rest can be trusted, and which geometry counts."""
     if header["sizeof_hdr"] == 540 and tuple(header["eol_check"]) not in EOL_CHECKS:
-        raise InputError(
-            path, "The file was changed by a conversion of line ends.", "Copy it again as it is."
-        )
+        problem = "The file was changed by a conversion of line ends."
+        raise InputError(path, problem, "Copy it again as it is.")
     for form in ("sform", "qform"):
         if int(header[f"{form}_code"]) not in FORM_CODES:
             raise InputError(path, f"The {form} has a code that does not exist.", EXPORT_AGAIN)
@@ -344,9 +339,8 @@ def _dtype(header: Nifti1Header, path: Path) -> np.dtype:
         raise InputError(path, "The header gives an unknown data type.", EXPORT_AGAIN) from error
     if dtype.kind not in "iuf" or dtype.itemsize > 8:
         remedy = "Save CT as int16 or float32, labels as uint8."
-        raise InputError(
-            path, f"Voxels of type {header['datatype']} ({dtype}) are not plain numbers.", remedy
-        )
+        problem = f"Voxels of type {header['datatype']} ({dtype}) are not plain numbers."
+        raise InputError(path, problem, remedy)
     if dtype.itemsize * 8 != int(header["bitpix"]):
         raise InputError(path, f"The header gives {header['bitpix']} bits a voxel for {dtype}.", EXPORT_AGAIN)
     return dtype
@@ -382,9 +376,8 @@ def _affine(header: Nifti1Header, path: Path) -> np.ndarray:
     box = np.prod(np.linalg.norm(affine[:3, :3], axis=0))
     volume = abs(np.linalg.det(affine[:3, :3])) if np.isfinite(affine).all() else 0.0
     if not volume > LEAST_DETERMINANT * box:
-        raise InputError(
-            path, "The affine is singular or not finite: voxels have no place in space.", EXPORT_AGAIN
-        )
+        problem = "The affine is singular or not finite: voxels have no place in space."
+        raise InputError(path, problem, EXPORT_AGAIN)
     return affine
 
 

@@ -114,27 +114,11 @@ class RunFolders:
 
 
 NEEDED = {
-    "nibabel": "nibabel",
-    "isal": "isal",
-    "jsonschema": "jsonschema",
-    "pydicom": "pydicom",
-    "filelock": "filelock",
-    "safetensors": "safetensors",
-    "cc3d": "connected-components-3d",
-    "edt": "edt",
-    "imgaug": "imgaug==0.4.0",
-    "tqdm": "tqdm",
-    "jinja2": "jinja2",
-    "optuna": "optuna>=5,<6",
-    "alembic": "alembic",
-    "sqlalchemy": "sqlalchemy",
-    "colorlog": "colorlog",
-    "mako": "Mako",
-    "papermill": "papermill>=2.7",
-    "tenacity": "tenacity",
-    "entrypoints": "entrypoints",
-    "plotly": "plotly",
-    "narwhals": "narwhals",
+    **{name: name for name in ("nibabel", "isal", "jsonschema", "pydicom", "filelock", "safetensors", "edt")},
+    **{name: name for name in ("tqdm", "jinja2", "alembic", "sqlalchemy", "colorlog", "tenacity")},
+    **{name: name for name in ("entrypoints", "plotly", "narwhals")},
+    **{"cc3d": "connected-components-3d", "imgaug": "imgaug==0.4.0", "optuna": "optuna>=5,<6"},
+    **{"mako": "Mako", "papermill": "papermill>=2.7"},
 }
 """Module -> requirement, of those that a platform with NumPy, TensorFlow and OpenCV may lack."""
 
@@ -158,19 +142,8 @@ def install_missing_packages() -> None:
 
 
 PACKAGES = (
-    "tensorflow",
-    "keras",
-    "onnxruntime",
-    "numpy",
-    "pandas",
-    "nibabel",
-    "opencv-python-headless",
-    "opencv-python",
-    "imgaug",
-    "scipy",
-    "scikit-learn",
-    "optuna",
-    "papermill",
+    *("tensorflow", "keras", "onnxruntime", "numpy", "pandas", "nibabel", "opencv-python-headless"),
+    *("opencv-python", "imgaug", "scipy", "scikit-learn", "optuna", "papermill"),
 )
 
 

@@ -32,11 +32,6 @@ from livseg_lib.nifti import (
     skip,
 )
 
-__all__ = [
-    *("MAX_VOLUME_BYTES", "NativeGrid", "Volume"),
-    *("label_values", "load_segmentation", "load_volume", "read_label_array", "save_segmentation"),
-]
-
 MAX_VOLUME_BYTES = 4 * 1024**3
 """Most bytes that the voxels of one file may take, stored or as int16: 512 x 512 x 8192 int16."""
 _INT16 = np.iinfo(np.int16)
@@ -105,9 +100,8 @@ def read_label_array(path: Path | str, like: Volume, accept_affine_mismatch: boo
     path = Path(path)
     header, stored = _read_nifti(path, MAX_VOLUME_BYTES)
     if like.native is None:
-        raise InputError(
-            path, "The case is a stack of pictures without a place in space.", "Use its own masks."
-        )
+        problem = "The case is a stack of pictures without a place in space."
+        raise InputError(path, problem, "Use its own masks.")
     grid = header.grid
     if not grid.lies_on(like.native):
         if not (accept_affine_mismatch and grid.shape == like.native.shape):
@@ -252,9 +246,8 @@ def _suffix(path: Path) -> str:
 
 def _check_savable(labels: np.ndarray, like: Volume, path: Path) -> None:
     if not _suffix(path):
-        raise InputError(
-            path, "A segmentation is saved as NIfTI.", "Give a name that ends in .nii.gz or .nii."
-        )
+        problem = "A segmentation is saved as NIfTI."
+        raise InputError(path, problem, "Give a name that ends in .nii.gz or .nii.")
     if like.native is None:
         raise InputError(path, "A stack of pictures has no grid to save on.", "Save its masks as pictures.")
     if labels.shape != like.native.lps_shape:
@@ -264,9 +257,8 @@ def _check_savable(labels: np.ndarray, like: Volume, path: Path) -> None:
         raise InputError(path, f"Labels are {labels.dtype}, not integers.", "Take the argmax first.")
     extremes = np.array([labels.min(), labels.max()])
     if not np.array_equal(extremes, extremes.astype(like.native.dtype)):
-        raise InputError(
-            path, f"Labels do not fit the volume's type {like.native.dtype}.", "Use labels 0, 1, 2."
-        )
+        problem = f"Labels do not fit the volume's type {like.native.dtype}."
+        raise InputError(path, problem, "Use labels 0, 1, 2.")
 
 
 def _file_pieces(labels: np.ndarray, grid: NativeGrid) -> Iterator[bytes]:

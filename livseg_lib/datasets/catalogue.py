@@ -64,11 +64,8 @@ def _accepting(case: Case) -> Case:
 
 def _named(name: str) -> ModuleType:
     if name not in ADAPTERS:
-        raise InputError(
-            name,
-            "There is no kind of data set of this name.",
-            f"Choose auto or one of {', '.join(ADAPTERS)}.",
-        )
+        problem = "There is no kind of data set of this name."
+        raise InputError(name, problem, f"Choose auto or one of {', '.join(ADAPTERS)}.")
     return ADAPTERS[name]
 
 

@@ -99,7 +99,10 @@ def check_dataset(
     results = in_processes(check, dataset.cases, workers)
     checks = list(tqdm(results, "checking", len(dataset.cases), disable=not progress, unit="case"))
     _mark_duplicates(checks)
-    found = [_unpaired(path) for path in dataset.unpaired]
+    lost = "There is no volume or picture that belongs to this segmentation."
+    found = [
+        Finding(printable(path.name), "error", "unpaired", lost, printable(path)) for path in dataset.unpaired
+    ]
     found += [Finding(printable(Path(note.where).name), *_of_note(note)) for note in dataset.notes]
     for check in checks:
         check.row["usable"] = all(finding.severity != "error" for finding in check.findings)
@@ -196,14 +199,14 @@ def _note_labels(check: CaseCheck, case: Case, volume: Volume, labels: np.ndarra
         check.row.update({f"{structure}_voxels": voxels, f"{structure}_ml": voxels * volume.voxel_volume_ml})
     _add_verdicts(check, label_findings(labels, pictures), case.files[-1])
     if not pictures:
-        check.row["n_tumors"] = count_tumors(labels)
+        check.row["n_tumors"] = _label_components(structure_mask(labels, "tumor"), pictures)[1]
         if modality == "ct":
             _add_verdicts(check, liver_hu_findings(volume, labels), case.files[-1])
 
 
 def _add_verdicts(check: CaseCheck, verdicts: Iterable[Verdict], file: Path) -> None:
     for verdict in verdicts:
-        check.add(*verdict, file)
+        check.add(verdict.severity, verdict.code, verdict.message, file)
 
 
 def _voxel_digest(volume: Volume) -> str:
@@ -229,67 +232,55 @@ def _of_note(note: Note) -> tuple[str, str, str, str]:
     return note.severity, note.code, note.message, printable(note.where)
 
 
-def _unpaired(path: Path) -> Finding:
-    message = "There is no volume or picture that belongs to this segmentation."
-    return Finding(printable(path.name), "error", "unpaired", message, printable(path))
-
-
 class Verdict(NamedTuple):
     """One finding before it is tied to a case and a file."""
 
-    severity: str
-    """ "error" excludes the case, "warning" does not."""
     code: str
     message: str
+    severity: str = "warning"
+    """ "error" excludes the case, "warning" does not."""
 
 
 def volume_findings(volume: Volume, modality: str = "ct") -> Iterator[Verdict]:
     """What speaks against the geometry and the intensities of a whole volume (not of grey pictures)."""
-    yield from spacing_findings(volume)
-    yield from (intensity_findings(volume) if modality == "mr" else hu_findings(volume))
+    yield from _spacing_findings(volume)
+    yield from (_intensity_findings(volume) if modality == "mr" else _hu_findings(volume))
 
 
-def spacing_findings(volume: Volume) -> Iterator[Verdict]:
-    """What speaks against the geometry."""
+def _spacing_findings(volume: Volume) -> Iterator[Verdict]:
     spacing = " x ".join(f"{mm:.2f}" for mm in volume.spacing_mm)
     low, high = PLAUSIBLE_SPACING_MM
     if volume.native is not None and np.array_equal(np.abs(volume.native.affine), np.eye(4)):
-        yield Verdict(
-            "warning", "suspicious-spacing", "The affine is the identity: volumes in ml cannot be trusted."
-        )
+        message = "The affine is the identity: volumes in ml cannot be trusted."
+        yield Verdict("suspicious-spacing", message)
     elif not all(low <= mm <= high for mm in volume.spacing_mm):
-        yield Verdict(
-            "warning", "suspicious-spacing", f"The spacing is {spacing} mm, outside {low} to {high} mm."
-        )
+        yield Verdict("suspicious-spacing", f"The spacing is {spacing} mm, outside {low} to {high} mm.")
     if volume.native is not None and (shear := volume.native.shear_degrees) > RIGHT_ANGLE_DEGREES:
-        yield Verdict(
-            "warning",
-            "sheared-grid",
+        message = (
             f"The grid is sheared by {shear:.1f} degrees (gantry tilt): volumes are right, distances across "
-            "planes and shapes in 3D approximate. Convert the scan with tilt correction.",
+            "planes and shapes in 3D approximate. Convert the scan with tilt correction."
         )
+        yield Verdict("sheared-grid", message)
 
 
-def hu_findings(volume: Volume) -> Iterator[Verdict]:
-    """What speaks against the HU of a CT."""
+def _hu_findings(volume: Volume) -> Iterator[Verdict]:
     lowest, highest = int(volume.voxels.min()), int(volume.voxels.max())
     if lowest > AIR_HU:
-        yield Verdict(
-            "warning", "implausible-hu", f"No air: the lowest value is {lowest} HU. Clipped or rescaled?"
-        )
+        message = f"No air: the lowest value is {lowest} HU. Clipped or rescaled?"
+        yield Verdict("implausible-hu", message)
     if lowest < PLAUSIBLE_HU[0] or highest > PLAUSIBLE_HU[1]:
-        yield Verdict("warning", "implausible-hu", f"The values run from {lowest} to {highest} HU.")
+        yield Verdict("implausible-hu", f"The values run from {lowest} to {highest} HU.")
 
 
-def intensity_findings(volume: Volume) -> Iterator[Verdict]:
-    """What speaks against the intensities of an MR scan, which have no unit."""
+def _intensity_findings(volume: Volume) -> Iterator[Verdict]:
+    """Of an MR scan, whose intensities have no unit."""
     levels = len(np.unique(volume.voxels))
     if levels < FEWEST_LEVELS:
         message = f"Only {levels} whole numbers are left: values between them were rounded. Scale them up."
-        yield Verdict("warning", "few-levels", message)
+        yield Verdict("few-levels", message)
     if int(volume.voxels.min()) < AIR_HU:
         message = f"The lowest value is {volume.voxels.min()}: this looks like a CT, not like MR."
-        yield Verdict("warning", "not-mr", message)
+        yield Verdict("not-mr", message)
 
 
 def liver_hu_findings(volume: Volume, labels: np.ndarray) -> Iterator[Verdict]:
@@ -297,28 +288,26 @@ def liver_hu_findings(volume: Volume, labels: np.ndarray) -> Iterator[Verdict]:
     liver = volume.voxels[structure_mask(labels, "liver")]
     median = float(np.median(liver)) if liver.size else np.nan
     if not np.isnan(median) and not PLAUSIBLE_LIVER_HU[0] <= median <= PLAUSIBLE_LIVER_HU[1]:
-        yield Verdict("warning", "implausible-hu", f"The median of the labelled liver is {median:.0f} HU.")
+        yield Verdict("implausible-hu", f"The median of the labelled liver is {median:.0f} HU.")
 
 
 def label_findings(labels: np.ndarray, pictures: bool) -> Iterator[Verdict]:
     """What speaks against labels 0/1/2, (D, H, W). `pictures`: single slices, not a whole volume."""
     if not structure_mask(labels, "liver").any():
         # A handful of slices may well show no liver; a whole scan for liver tumours may not.
-        yield Verdict("warning" if pictures else "error", "empty-liver", "No voxel is labelled as liver.")
+        severity = "warning" if pictures else "error"
+        yield Verdict("empty-liver", "No voxel is labelled as liver.", severity)
         return
     components, voxels = tumor_outside_liver(labels, pictures)
     if components:
-        yield Verdict(
-            "warning",
-            "tumor-outside-liver",
-            f"{components} tumour component(s), {voxels} voxels, touch no voxel labelled liver.",
-        )
+        message = f"{components} tumour component(s), {voxels} voxels, touch no voxel labelled liver."
+        yield Verdict("tumor-outside-liver", message)
     labels = labels[wider(bounding_box(labels))]
     liver, tumor = labels == LIVER, labels == TUMOR
     rims = [shared_faces(mask, labels == BACKGROUND, axes=(1, 2)) for mask in (liver, tumor)]
     if tumor.sum() > liver.sum() > 0 and rims[1] > 2 * rims[0]:
         message = "The tumour lies around the liver and is larger. Were the two labels exchanged?"
-        yield Verdict("warning", "labels-exchanged", message)
+        yield Verdict("labels-exchanged", message)
 
 
 def tumor_outside_liver(labels: np.ndarray, pictures: bool) -> tuple[int, int]:
@@ -333,11 +322,6 @@ def tumor_outside_liver(labels: np.ndarray, pictures: bool) -> tuple[int, int]:
     sizes = np.bincount(components[labels == TUMOR], minlength=count + 1)
     outside = ~with_liver & (sizes > 0)
     return int(outside.sum()), int(sizes[outside].sum())
-
-
-def count_tumors(labels: np.ndarray) -> int:
-    """Number of tumour components of a whole volume, 26-connected."""
-    return _label_components(structure_mask(labels, "tumor"), pictures=False)[1]
 
 
 def _label_components(mask: np.ndarray, pictures: bool) -> tuple[np.ndarray, int]:

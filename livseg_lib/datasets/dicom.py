@@ -114,11 +114,6 @@ def survey(source: Path | str) -> Survey:
         return survey_tree(tree, source)
 
 
-def list_series(source: Path | str) -> list[Series]:
-    """The series below `source`, the one with most slices first."""
-    return list(survey(source).series)
-
-
 def survey_tree(tree: FileTree, source: object) -> Survey:
     """Read every header, each file by itself."""
     by_series: dict[str, list[SliceHeader]] = defaultdict(list)
@@ -173,9 +168,8 @@ def read_mask_series(source: Path | str, like: Volume) -> np.ndarray:
     mask = read_series(source)
     if not np.isin(mask.voxels, MASK_VALUES).all():
         values = f"{mask.voxels.min()} to {mask.voxels.max()}"
-        raise InputError(
-            source, f"This is no mask: it has values from {values}.", "Give a mask of 0 and 255."
-        )
+        problem = f"This is no mask: it has values from {values}."
+        raise InputError(source, problem, "Give a mask of 0 and 255.")
     if like.native is None or not mask.native.lies_on(like.native):
         problem = f"The mask {mask.voxels.shape} does not lie on the grid of its volume {like.voxels.shape}."
         code = "affine-mismatch" if mask.voxels.shape == like.voxels.shape else "shape-mismatch"

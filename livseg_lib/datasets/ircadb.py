@@ -83,9 +83,8 @@ def _read_labels(masks: Path, volume: Volume) -> np.ndarray:
     folders = list_folders(masks)
     livers = [path for path in folders if LIVER_FOLDER.fullmatch(path.name)]
     if not livers:
-        raise InputError(
-            masks, "There is no mask folder named liver.", "Copy the case again.", "missing-mask"
-        )
+        problem = "There is no mask folder named liver."
+        raise InputError(masks, problem, "Copy the case again.", "missing-mask")
     labels = np.zeros(volume.voxels.shape, np.uint8)
     for path in livers:
         labels[read_mask_series(path, volume)] = LIVER

@@ -124,9 +124,8 @@ def _step_mm(ordered: Sequence[SliceHeader], source: object) -> np.ndarray:
     normal = _normal(ordered[0])
     if len(ordered) == 1:
         if ordered[0].thickness_mm is None:
-            raise InputError(
-                source, "A single slice without a thickness has no volume.", "Give the whole series."
-            )
+            problem = "A single slice without a thickness has no volume."
+            raise InputError(source, problem, "Give the whole series.")
         return normal * ordered[0].thickness_mm
     step = (ordered[-1].position_mm - ordered[0].position_mm) / (len(ordered) - 1)
     length_mm = np.linalg.norm(step)

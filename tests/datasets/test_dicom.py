@@ -40,7 +40,7 @@ from livseg_lib.application.scan import read_dicom
 from livseg_lib.datasets import dicom_series
 from livseg_lib.datasets.catalogue import find_cases
 from livseg_lib.datasets.check import check_dataset
-from livseg_lib.datasets.dicom import list_series, read_mask_series, read_series, series_notes, survey
+from livseg_lib.datasets.dicom import read_mask_series, read_series, series_notes, survey
 from livseg_lib.errors import InputError
 from livseg_lib.volumes import load_segmentation, load_volume, save_segmentation
 
@@ -76,7 +76,7 @@ def change(folder: Path, each) -> Path:
 
 
 def codes(folder: Path) -> set[str]:
-    (series,) = list_series(folder)
+    (series,) = survey(folder).series
     return {note.code for note in series_notes(series, folder)}
 
 
@@ -175,7 +175,7 @@ def test_real_dicom_beside_a_segmentation_object(real_ct):
 def test_several_series_must_be_told_apart(tmp_path):
     write_series(tmp_path / "a", series_uid="1.2.3.1")
     write_series(tmp_path / "b", STORED[:3], series_uid="1.2.3.2", SeriesNumber=8)
-    listed = [(one.uid, one.number, len(one.slices)) for one in list_series(tmp_path)]
+    listed = [(one.uid, one.number, len(one.slices)) for one in survey(tmp_path).series]
     assert listed == [("1.2.3.1", 3, 5), ("1.2.3.2", 8, 3)]
     with pytest.raises(InputError, match=r"series 3 of 5 slices \(1\.2\.3\.1\), series 8 of 3") as caught:
         read_series(tmp_path)
@@ -224,7 +224,7 @@ def test_a_series_uid_a_slice_in_two_studies_is_two_scans(tmp_path):
     for study in ("1.2.7", "1.2.8"):
         folder = write_series(tmp_path / study, StudyInstanceUID=study, FrameOfReferenceUID=study + ".1")
         change(folder, lambda dataset, k, study=study: setattr(dataset, "SeriesInstanceUID", f"{study}.{k}"))
-    assert [len(one.slices) for one in list_series(tmp_path)] == [5, 5]
+    assert [len(one.slices) for one in survey(tmp_path).series] == [5, 5]
 
 
 def test_slices_of_their_own_that_form_no_stack_are_not_merged_and_told(series):
@@ -239,7 +239,7 @@ def test_slices_of_their_own_that_form_no_stack_are_not_merged_and_told(series):
 def test_emptied_uids_of_two_series_are_told_apart_by_folder_and_number(tmp_path):
     write_series(tmp_path / "a", series_uid="", StudyInstanceUID="", SeriesNumber=1)
     write_series(tmp_path / "b", STORED + 5, series_uid="", SeriesNumber=2, StudyInstanceUID="")
-    series = list_series(tmp_path)
+    series = survey(tmp_path).series
     assert sorted(one.number for one in series) == [1, 2] and len({one.uid for one in series}) == 2
     for one in series:
         np.testing.assert_array_equal(read_series(tmp_path, one.uid).voxels, HU + 5 * (one.number == 2))

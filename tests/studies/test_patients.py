@@ -12,6 +12,7 @@ from livseg_lib.datasets.case import Case
 from livseg_lib.datasets.catalogue import find_cases
 from livseg_lib.datasets.phantom.writing import write_phantom
 from livseg_lib.evaluation.follow_up import FollowUp, TimePoint, compare_scans
+from livseg_lib.nifti import NativeGrid
 from livseg_lib.runs import RunFolders
 from livseg_lib.studies.patients import (
     FACTORS,
@@ -26,7 +27,7 @@ from livseg_lib.studies.patients import (
     scan_twice,
     slices_of_changes,
 )
-from livseg_lib.volumes import NativeGrid, Volume, keep_prediction
+from livseg_lib.volumes import Volume, keep_prediction
 
 SHAPE, SPACING = (6, 20, 24), (2.0, 1.0, 1.0)
 

@@ -220,9 +220,8 @@ def _require_growth(growth: Mapping[int, float], n_lesions: int) -> None:
     }
     if wrong:
         problem = f"{wrong} is no growth of a patient with {n_lesions} lesions."
-        raise InputError(
-            "growth", problem, "Give factors from 0 on for the lesions 1, 2, ... of the patient."
-        )
+        remedy = "Give factors from 0 on for the lesions 1, 2, ... of the patient."
+        raise InputError("growth", problem, remedy)
 
 
 def _paint_new(
