@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import pickle
+import shutil
 
 import numpy as np
 import pytest
 from layouts import (
+    SPACING_MM,
     replace_by_zip,
     small_ct,
     write_dicom_series,
@@ -38,6 +41,50 @@ def test_every_layout_is_recognised(tmp_path, name):
     assert find_cases(str(tmp_path), dataset=name).name == name
     assert name != "lits" or find_cases(tmp_path, dataset="nifti").name == "nifti", "a name forces it"
     assert set(ADAPTERS) == set(WRITERS)
+
+
+LABELLED = {
+    # writes a case, its id, its patient, its scan, its labels
+    "lits": (write_lits_case, "volume-{}", "{}", "volume-{}.nii.gz", "segmentation-{}.nii.gz"),
+    "msd": (
+        lambda folder, number: write_msd(folder, (number,)),
+        *("liver_{}", "liver_{}", "imagesTr/liver_{}.nii.gz", "labelsTr/liver_{}.nii.gz"),
+    ),
+    "ircadb": (
+        lambda folder, number: write_ircadb_case(folder / f"3Dircadb1.{number}", seed=number),
+        *("3Dircadb1.{}", "3Dircadb1.{}", "3Dircadb1.{}/PATIENT_DICOM", "3Dircadb1.{}/MASKS_DICOM"),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LABELLED)
+@pytest.mark.parametrize("nested", ["", "below"])
+def test_cases_come_in_natural_order_and_read_what_was_written(tmp_path, name, nested):
+    write, case_id, patient, *_ = LABELLED[name]
+    for number in (10, 2):
+        write(tmp_path / nested, number)
+    dataset = find_cases(tmp_path)
+    assert dataset.name == name
+    for number, case in zip((2, 10), dataset.cases, strict=True):
+        assert (case.case_id, case.patient) == (case_id.format(number), patient.format(number))
+        case = pickle.loads(pickle.dumps(case))  # cases travel to worker processes
+        volume, (voxels, labels) = case.read_volume(), small_ct(number)
+        np.testing.assert_array_equal(volume.voxels, voxels)
+        np.testing.assert_allclose(volume.spacing_mm, SPACING_MM, rtol=1e-6)
+        np.testing.assert_array_equal(case.read_labels(volume), labels)
+
+
+@pytest.mark.parametrize("name", LABELLED)
+def test_missing_partners_are_kept_and_told(tmp_path, name):
+    write, case_id, _, scan, labels = LABELLED[name]
+    for number, lost in ((1, labels), (2, scan)):
+        write(tmp_path, number)
+        path = tmp_path / lost.format(number)
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    dataset = find_cases(tmp_path)
+    (case,) = dataset.cases
+    assert (case.case_id, case.read_labels) == (case_id.format(1), None)
+    assert dataset.unpaired == (tmp_path / labels.format(2),)
 
 
 def test_a_label_map_alone_is_no_scan_and_what_lies_beside_is_told(tmp_path):

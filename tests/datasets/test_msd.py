@@ -8,36 +8,11 @@ import numpy as np
 import pytest
 from layouts import small_ct, write_msd, write_nifti
 
-from livseg_lib.datasets import msd
 from livseg_lib.datasets.catalogue import find_cases
 from livseg_lib.datasets.check import check_dataset
 from livseg_lib.errors import InputError
 
 LIVER_JSON = {"labels": {"0": "background", "1": "liver", "2": "cancer"}}
-
-
-@pytest.mark.parametrize("nested", ["", "Task03_Liver"])
-def test_layout_in_natural_order(tmp_path, nested):
-    write_msd(tmp_path / nested, (10, 2))
-    (tmp_path / nested / "dataset.json").write_text(json.dumps(LIVER_JSON))
-    (tmp_path / nested / "imagesTr" / "._liver_2.nii.gz").write_bytes(b"a Mac's twin")
-    assert msd.recognises(tmp_path)
-    dataset = find_cases(tmp_path)
-    assert dataset.name == "msd"
-    assert [case.case_id for case in dataset.cases] == ["liver_2", "liver_10"]
-    volume = dataset.cases[1].read_volume()
-    np.testing.assert_array_equal(volume.voxels, small_ct(10)[0])
-    np.testing.assert_array_equal(dataset.cases[1].read_labels(volume), small_ct(10)[1])
-
-
-def test_missing_partners_are_kept_and_told(tmp_path):
-    write_msd(tmp_path, (1, 2))
-    (tmp_path / "labelsTr" / "liver_1.nii.gz").unlink()
-    (tmp_path / "imagesTr" / "liver_2.nii.gz").unlink()
-    dataset = find_cases(tmp_path)
-    assert [case.case_id for case in dataset.cases] == ["liver_1"]
-    assert dataset.cases[0].read_labels is None
-    assert dataset.unpaired == (tmp_path / "labelsTr" / "liver_2.nii.gz",)
 
 
 @pytest.mark.parametrize(

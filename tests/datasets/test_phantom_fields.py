@@ -31,18 +31,19 @@ def test_ellipsoid_has_its_volume_and_its_axes(cube):
     assert np.ptp(np.flatnonzero(inside.any((0, 1)))) == 18  # x: 2 * 10
 
 
-def test_tube_measures_the_distance_to_its_surface(cube):
-    field = tube(cube, [Point(-10, 0, 0), Point(10, 0, 0)], [4, 6])
-    assert field[30, 30, 20] == pytest.approx(4)  # at the thin end
-    assert field[30, 30, 40] == pytest.approx(6)
-    assert field[30, 33, 30] == pytest.approx(5 - 3)  # 3 mm off the middle
-    assert field[0, 0, 0] < -100  # far away
-
-
-def test_tube_bends_at_each_point(cube):
-    field = tube(cube, [Point(-10, 0, 0), Point(10, 0, 0), Point(10, 15, 0)], [3, 3, 3])
-    assert field[30, 42, 40] == pytest.approx(3)
-    assert field[30, 42, 25] < 0
+@pytest.mark.parametrize(
+    ("path", "radii", "depths"),
+    [
+        # thin end, thick end, 3 mm off the middle; after a bend, and beside it
+        (((-10, 0), (10, 0)), [4, 6], {(30, 20): 4, (30, 40): 6, (33, 30): 5 - 3}),
+        (((-10, 0), (10, 0), (10, 15)), [3, 3, 3], {(42, 40): 3, (33, 40): 3}),
+    ],
+)
+def test_tube_measures_the_distance_to_its_surface_and_bends(cube, path, radii, depths):
+    field = tube(cube, [Point(x, y, 0) for x, y in path], radii)
+    for (row, column), depth_mm in depths.items():
+        assert field[30, row, column] == pytest.approx(depth_mm)
+    assert field[0, 0, 0] < -100 and field[30, 42, 25] < 0  # far away, and beside
 
 
 def test_smooth_min_rounds_only_where_the_two_are_alike():
@@ -71,12 +72,6 @@ def test_noise_has_unit_variance_and_its_pitch():
     assert values.std() == pytest.approx(1, abs=0.08)
     assert np.corrcoef(values[1:].ravel(), values[:-1].ravel())[0, 1] > 0.9  # 1.5 mm apart
     assert abs(np.corrcoef(values[16:].ravel(), values[:-16].ravel())[0, 1]) < 0.05  # 24 mm apart
-
-
-def test_noise_at_points_agrees_with_the_grid():
-    noise = SmoothNoise.draw(np.random.default_rng(2), 20, 60)
-    z, y, x = np.array([-7.0]), np.array([11.0]), np.array([23.5])
-    assert noise.at(np.array([[23.5, 11.0, -7.0]])) == pytest.approx(noise(z, y, x).ravel(), abs=1e-5)
 
 
 @pytest.mark.parametrize("seed", range(4))

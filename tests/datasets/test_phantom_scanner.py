@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import hashlib
 
-import cc3d
 import cv2
 import nibabel
 import numpy as np
 import pytest
-from scipy import ndimage
 
 from livseg_lib.datasets.phantom.body import CODE, MEASURED, Organ
 from livseg_lib.datasets.phantom.patient import make_phantom_patient
@@ -65,18 +63,13 @@ def test_brightness_lies_near_that_of_real_scans(patients, name):
         assert native == pytest.approx(MEASURED[name]["totalseg native"], abs=18)
 
 
-def test_phases_order_the_vessels(patients):
-    aorta = {
-        phase: _mean_hu(patients, Organ.AORTA, phase) for phase in ("native", "arterial", "portal venous")
-    }
-    assert aorta["native"] < 70 < aorta["portal venous"] < aorta["arterial"]
+def test_vessels_follow_the_phase_and_fat_and_lung_do_not(patients):
+    aorta = [_mean_hu(patients, Organ.AORTA, phase) for phase in ("native", "portal venous", "arterial")]
+    assert aorta == sorted(aorta) and aorta[0] < 70
     assert _mean_hu(patients, Organ.LIVER, "portal venous") > _mean_hu(patients, Organ.LIVER, "arterial")
-
-
-def test_fat_and_lung(patients):
-    for patient in patients:
-        assert np.median(patient.voxels[_core(patient.organs == Organ.FAT)]) == pytest.approx(-103, abs=12)
-        assert np.median(patient.voxels[_core(patient.organs == Organ.LUNG)]) == pytest.approx(-860, abs=40)
+    for phase in ("native", "portal venous", "arterial"):
+        assert _mean_hu(patients, Organ.FAT, phase) == pytest.approx(-103, abs=12)
+        assert _mean_hu(patients, Organ.LUNG, phase) == pytest.approx(-860, abs=40)
 
 
 def test_noise_is_that_of_the_site_and_correlated(patients):
@@ -137,21 +130,6 @@ def test_no_threshold_finds_tumors_even_inside_the_true_liver(patients):
     assert np.max(scores, 1).mean() < 0.6  # the best for each patient, chosen with the truth
 
 
-def test_no_threshold_finds_the_liver(patients):
-    scores = []
-    for voxels, labels in map(_smooth, patients):
-        bands = [(low, low + width) for low in range(20, 110, 20) for width in (40, 70)]
-        scores.append([_dice(_largest((voxels > a) & (voxels < b)), labels > 0) for a, b in bands])
-    assert np.mean(scores, 0).max() < 0.85  # one band for all
-    assert np.mean(scores, 0).max() > 0.3  # the method as such works
-
-
-def _largest(mask: np.ndarray) -> np.ndarray:
-    kernel = np.ones((3, 3), np.uint8)
-    opened = np.stack([cv2.morphologyEx(s.astype(np.uint8), cv2.MORPH_OPEN, kernel) for s in mask])
-    return cc3d.largest_k(opened, k=1, connectivity=6) > 0
-
-
 def test_measured_values_are_those_of_the_real_scans(real_ct):
     folder = real_ct / "ircadb17"
 
@@ -167,15 +145,6 @@ def test_measured_values_are_those_of_the_real_scans(real_ct):
     for n, tumor in enumerate(tumors, 1):
         difference = ct[_core(tumor, 2)].mean() - liver_hu
         assert difference == pytest.approx(MEASURED["tumour minus liver"][f"ircad17 {n}"], abs=4)
-
-
-def test_native_values_are_those_of_the_real_scan(real_ct):
-    folder = real_ct / "totalseg_3mm"
-    ct = np.asarray(nibabel.load(folder / "example_ct.nii.gz").dataobj)
-    codes = np.asarray(nibabel.load(folder / "example_seg_fast_force_split.nii.gz").dataobj)
-    for name, code in (("spleen", 1), ("gallbladder", 4), ("liver", 5), ("aorta", 52), ("vena cava", 63)):
-        hu = ct[ndimage.binary_erosion(codes == code)].mean()
-        assert hu == pytest.approx(MEASURED[name]["totalseg native"], abs=2)
 
 
 # --- the same bodies in a magnet: other contrast, no scale
