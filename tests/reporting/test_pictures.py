@@ -18,6 +18,7 @@ from livseg_lib.reporting.pictures import (
     cascade_stages,
     contact_sheet,
     draw_outlines,
+    lesion_picture,
     outlined_slice,
     pick_best_median_worst,
     tiles,
@@ -137,6 +138,23 @@ def test_best_median_worst_shows_the_slice_with_most_of_the_structure(tmp_path):
     assert [len(ax.collections) for ax in figure.axes[:2]] == [2, 2]
     whole, enlarged = (np.ptp(figure.axes[number].get_xlim()) for number in (1, 3))
     assert enlarged < 32 <= whole
+
+
+def test_a_tumour_is_cut_out_of_the_slice_with_most_of_it():
+    labels = np.ones((3, 60, 60), np.uint8)
+    labels[0, 5:10, 5:10] = 2
+    labels[1, 30:33, 39:42] = labels[2, 29:34, 38:43] = 2  # the second tumour, most of it in slice 2
+    for spacing_mm, shape, corner in (
+        ((5.0, 2.0, 1.0), (11, 21), (26, 30)),
+        ((np.nan,) * 3, (60, 60), (0, 0)),
+    ):
+        volume = Volume(np.arange(labels.size, dtype=np.int16).reshape(labels.shape), spacing_mm)
+        case = Case("a", "a", (), lambda volume=volume: volume, lambda _: labels)
+        grey, cut, title = lesion_picture(case, 2, "two", field_mm=20)
+        assert grey.shape == cut.shape == shape and title == "two"
+        rows, columns = np.nonzero(cut == 2)
+        in_sight = (rows + corner[0] >= 29) & (columns + corner[1] >= 38)
+        assert in_sight.sum() == 25
 
 
 def test_a_cascade_numbers_its_steps_and_a_scan_without_truth_has_none():
