@@ -104,6 +104,12 @@ def test_undefined_scores_are_counted_and_patients_without_any_left_out():
     assert (row["n_patients"], row["n_undefined"]) == (1, 1) and row["difference"] == pytest.approx(20)
 
 
+def test_slices_without_the_structure_have_no_overlap_to_be_undefined():
+    scores = table(a=[0.5, 0.5, 0.9, np.nan]).assign(present_reference=[True, True, True, False])
+    counts = protocol_values(scores).set_index("metric")[["n_slices", "n_undefined"]]
+    assert counts.loc["dice"].tolist() == [3, 0] and counts.loc["pixel_accuracy"].tolist() == [3, 1]
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_distance_goes_with_its_slice_whatever_the_order_of_rows(seed):
     scores = table(slice=[0.9, 0.5, 0.9, 0.5], patient=[0.3, 0.1, 0.3, 0.1])

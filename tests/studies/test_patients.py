@@ -148,6 +148,17 @@ def test_a_tumour_that_is_not_there_is_shown_at_the_same_place():
     assert [places for _, places in found] == [(6, 16), (3, 10)]
 
 
+def test_of_tumours_that_merged_the_larger_one_is_shown():
+    before, after = np.zeros((2, 12, 30, 30), np.uint8)
+    before[2:8, 5:25, 5:25], after[2:8, 5:25, 5:25] = 1, 1
+    before[4, 10:14, 10:14], before[5, 10:14, 16:18] = 2, 2
+    after[4:6, 10:14, 10:18] = 2
+    volumes = tuple(Volume(each.astype(np.int16), (2.0, 1.0, 1.0)) for each in (before, after))
+    visits = TwoVisits("a", volumes, (before, after))
+    [(title, places)] = slices_of_changes(visits, compare(visits, visits.truth))
+    assert title.startswith("merged, +") and places[0] == 4
+
+
 CASES = pd.DataFrame(
     {
         "case": ["a", "b", "b2", "c"],
