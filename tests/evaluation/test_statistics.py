@@ -65,20 +65,6 @@ def test_equal_patients_have_an_interval_of_no_width():
     assert bootstrap_interval([0.5] * 5) == (0.5, 0.5)
 
 
-def test_other_statistics_and_pooled_ones():
-    values = np.arange(101.0)
-    low, high = bootstrap_interval(values, np.median)
-    assert 30 < low < 50 < high < 70
-    sizes = np.array([[1, 10], [9, 10], [500, 1000], [450, 1000]])  # intersection, sum of both sizes
-
-    def dice_global(drawn, axis):
-        totals = drawn.sum(axis=axis)
-        return 2 * totals[..., 0] / totals[..., 1]
-
-    low, high = bootstrap_interval(sizes, dice_global)
-    assert 0.2 <= low < 2 * 960 / 2020 < high <= 1.8
-
-
 def test_draws_without_a_statistic_are_left_out():
     counts = np.array([[3, 4], [0, 0], [0, 0], [1, 2]])  # found, tumours: two patients have none
 
