@@ -240,6 +240,11 @@ def test_two_levels_are_liver(tmp_path, encode):
         np.testing.assert_array_equal(decoded, slices()[path.stem] > 0, err_msg=path.name)
 
 
+def test_a_smeared_edge_is_cut_halfway():
+    edge = np.tile(np.array([0, 0, 0, 0, 40, 80, 99, 101, 160, 200, 200, 200], np.uint8), (12, 1))
+    np.testing.assert_array_equal(decode_binary(edge, 200), edge > 100)
+
+
 def test_smoothly_resized_masks_are_read_at_half(tmp_path):
     def encode(labels):
         small = cv2.resize((labels > 0).astype(np.uint8) * 255, (80, 80), interpolation=cv2.INTER_AREA)
@@ -416,3 +421,9 @@ def test_colour_of_equal_channels_is_grey(tmp_path):
     grey = np.arange(256, dtype=np.uint8).reshape(16, 16)
     Image.fromarray(np.dstack([grey] * 3)).save(tmp_path / "colour.png")
     np.testing.assert_array_equal(read_picture(tmp_path / "colour.png").grey, grey)
+
+
+def test_sixteen_bits_become_eight(tmp_path):
+    levels = np.array([[0, 257 * 100, 65535]], np.uint16)
+    Image.fromarray(levels).save(tmp_path / "deep.png")
+    assert read_picture(tmp_path / "deep.png", sixteen_bit=True).grey.tolist() == [[0, 100, 255]]
