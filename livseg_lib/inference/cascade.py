@@ -45,8 +45,8 @@ from livseg_lib.postprocessing.active_contour import refine_outlines
 from livseg_lib.postprocessing.candidates import candidate_features, filter_candidates
 from livseg_lib.postprocessing.components import FINISHES, finish_title, largest_component
 from livseg_lib.postprocessing.forest import Forest, load_forest
-from livseg_lib.postprocessing.superpixels import Candidates, candidate_patches, find_candidates, paint
-from livseg_lib.preprocessing.geometry import REGIONS, crop_volume
+from livseg_lib.postprocessing.superpixels import DarkSuperpixels, candidate_patches, dark_superpixels, paint
+from livseg_lib.preprocessing.geometry import BOXES, crop_volume
 from livseg_lib.preprocessing.recipe import with_masks
 from livseg_lib.sampling.blocks import KINDS
 from livseg_lib.systems import StepPlan
@@ -79,7 +79,7 @@ class Step:
     """Of the stage in figures, such as "coarse liver"."""
     part: Part
     region: str = "scan"
-    """One of `preprocessing.geometry.REGIONS`, around the liver so far."""
+    """One of `preprocessing.geometry.BOXES`, around the liver so far."""
     margin_mm: float = 0.0
 
 
@@ -115,7 +115,7 @@ def stages(
     """
     labels = np.zeros(volume.voxels.shape, np.uint8) if liver is None else liver * np.uint8(LIVER)
     for step in steps:
-        box = REGIONS[step.region](structure_mask(labels, "liver"), volume.spacing_mm, step.margin_mm)
+        box = BOXES[step.region](structure_mask(labels, "liver"), volume.spacing_mm, step.margin_mm)
         if box is None:
             return
         answer = step.part(crop_volume(volume, box), labels[box])
@@ -157,12 +157,12 @@ def tumor_levels(trained: TrainedClassifier, volume: Volume, liver: np.ndarray) 
     Patches stream through the network: memory holds superpixels and a batch. Raises InputError for an
     unknown spacing.
     """
-    candidates = find_candidates(volume, liver, trained.candidates)
+    candidates = dark_superpixels(volume, liver, trained.candidates)
     return paint_levels(candidates, tumor_probabilities(trained, volume, liver, candidates), liver.shape)
 
 
 def tumor_probabilities(
-    trained: TrainedClassifier, volume: Volume, liver: np.ndarray, candidates: Candidates
+    trained: TrainedClassifier, volume: Volume, liver: np.ndarray, candidates: DarkSuperpixels
 ) -> np.ndarray:
     """Probability that each of the candidates is a tumour, float32 (n,)."""
     rows = range(len(candidates.table))
@@ -172,7 +172,9 @@ def tumor_probabilities(
     return np.concatenate(answers).clip(0.0, 1.0) if answers else np.zeros(0, np.float32)
 
 
-def paint_levels(candidates: Candidates, probabilities: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+def paint_levels(
+    candidates: DarkSuperpixels, probabilities: np.ndarray, shape: tuple[int, ...]
+) -> np.ndarray:
     """Probabilities (n,) of candidates times 255, uint8 of `shape`: the mean over a voxel's superpixels.
 
     It has one of each scale; those that are no candidates count 0, as all outside the liver does.
@@ -289,7 +291,7 @@ STEP = {
             "part": of_type("string"),
             "using": of_type("string", maxLength=200),
         },
-        {"region": one_of(list(REGIONS)), "margin_mm": between(0.0, 1000.0)},
+        {"region": one_of(list(BOXES)), "margin_mm": between(0.0, 1000.0)},
     ),
     "additionalProperties": False,
 }

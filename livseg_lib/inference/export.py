@@ -25,7 +25,7 @@ from livseg_lib.errors import InputError
 from livseg_lib.files import file_checksum, folder_written_aside, write_json, written_aside
 from livseg_lib.inference.cascade import LEARNT, read_plans
 from livseg_lib.inference.predict import stream_blocks
-from livseg_lib.postprocessing.superpixels import candidate_patches, find_candidates
+from livseg_lib.postprocessing.superpixels import candidate_patches, dark_superpixels
 from livseg_lib.preprocessing.geometry import working_grid
 from livseg_lib.preprocessing.recipe import prepare_labels, prepare_slices, with_masks
 from livseg_lib.processes import silent_stderr
@@ -84,7 +84,7 @@ def _blocks(trained: TrainedModel, volume: Volume, most: int) -> Iterator[np.nda
 
 def _patches(trained: TrainedClassifier, volume: Volume, most: int) -> Iterator[np.ndarray]:
     liver = _middle_box(volume)
-    candidates = find_candidates(volume, liver, trained.candidates)
+    candidates = dark_superpixels(volume, liver, trained.candidates)
     rows = _spread(len(candidates.table), most)
     patches = candidate_patches(volume, liver, candidates, rows, trained.patch)
     return (with_masks(greys, labels) for greys, labels in patches)
@@ -112,9 +112,9 @@ OPSET = 18
 """Of ONNX, 2022: the newest that the converter is tested with; ONNX Runtime reads all older ones."""
 MOST_APART = 1e-4
 """Of two probabilities: a fortieth of the step at which `planes` stores them, 1 / 255."""
-BATCH = 5
+_BATCH = 5
 """Inputs at once in the comparison; Keras is asked one by one, so that batches of any size are proven."""
-Predict = Callable[[np.ndarray], np.ndarray]
+_Predict = Callable[[np.ndarray], np.ndarray]
 """Inputs float32 (b, ...) in [0, 1] -> what the network answers, float32 (b, ...)."""
 
 
@@ -178,7 +178,7 @@ def export_network(
         write, load = WRITERS[name]
         path = write(trained.network, out)
         predict = load(path)
-        answered = np.concatenate([predict(inputs[i : i + BATCH]) for i in range(0, len(inputs), BATCH)])
+        answered = np.concatenate([predict(inputs[i : i + _BATCH]) for i in range(0, len(inputs), _BATCH)])
         exported.append(Exported(path, len(inputs), float(np.abs(answered - expected).max())))
     return exported
 
@@ -214,7 +214,7 @@ def write_onnx(network: keras.Model, folder: Path) -> Path:
     return path
 
 
-def read_onnx(path: Path) -> Predict:
+def read_onnx(path: Path) -> _Predict:
     """The network in an ONNX file, computed by ONNX Runtime on the processor."""
     return OnnxNetwork(path.read_bytes()).predict_on_batch
 
@@ -239,7 +239,7 @@ def write_savedmodel(network: keras.Model, folder: Path) -> Path:
     return folder / "savedmodel"
 
 
-def read_savedmodel(path: Path) -> Predict:
+def read_savedmodel(path: Path) -> _Predict:
     """The endpoint of a SavedModel."""
     import tensorflow as tf
 

@@ -20,13 +20,13 @@ from livseg_lib.postprocessing.components import known_spacing, label_components
 from livseg_lib.preprocessing.geometry import widened
 
 REACH_MM = 3.0
-LOWEST_HU, HIGHEST_HU = -100, 300
+_LOWEST_HU, _HIGHEST_HU = -100, 300
 """HU are cut here, or lung and bone would colour their neighbourhood."""
-SMOOTHING_MM = 1.0
+_SMOOTHING_MM = 1.0
 """Standard deviation of the Gaussian filter before: one voxel's noise is as large as a tumour's contrast. It
 keeps the outline even as well. The contour's own smoothing is left out: across slices of several
 millimetres it wore down the ends of small tumours."""
-RIM_MM = 6.0
+_RIM_MM = 6.0
 """Liver from the reach to so much farther is what the object is told from."""
 LEAST_CONTRAST_HU = 10.0
 """Objects that differ less from their surroundings have no edge to draw to, and stay as they are."""
@@ -51,7 +51,7 @@ def refine_outlines(
     ids, _ = label_components(mask & liver_mask)
     refined = np.zeros_like(mask)
     for number, box in enumerate(find_objects(ids), start=1):
-        around = widened(box, mask.shape, spacing, reach_mm + RIM_MM)
+        around = widened(box, mask.shape, spacing, reach_mm + _RIM_MM)
         others = (ids[around] > 0) & (ids[around] != number)
         free = liver_mask[around] & ~others
         refined[around] |= _refine_one(ids[around] == number, free, hu[around], spacing, reach_mm)
@@ -65,8 +65,8 @@ def _refine_one(
     beyond_mm = edt.edt(~inside, anisotropy=tuple(spacing_mm))
     depth_mm = edt.edt(inside, anisotropy=tuple(spacing_mm))
     smooth = _smoothed_within(free, hu, spacing_mm)
-    core = (depth_mm > min(reach_mm, depth_mm.max() / 2)) & (depth_mm <= reach_mm + RIM_MM)
-    rim = free & (beyond_mm > reach_mm) & (beyond_mm <= reach_mm + RIM_MM)
+    core = (depth_mm > min(reach_mm, depth_mm.max() / 2)) & (depth_mm <= reach_mm + _RIM_MM)
+    rim = free & (beyond_mm > reach_mm) & (beyond_mm <= reach_mm + _RIM_MM)
     if not rim.any():
         return inside
     core_hu, rim_hu = float(smooth[core].mean()), float(smooth[rim].mean())
@@ -89,8 +89,8 @@ def _evolve(smooth: np.ndarray, inside: np.ndarray, steps: int) -> np.ndarray:
 
 def _smoothed_within(free: np.ndarray, hu: np.ndarray, spacing_mm: np.ndarray) -> np.ndarray:
     """Gaussian mean of the HU of `free` voxels only, float32: ribs and fat beside it leave no trace."""
-    sigma = SMOOTHING_MM / spacing_mm
-    clipped = np.clip(hu, LOWEST_HU, HIGHEST_HU).astype(np.float32)
+    sigma = _SMOOTHING_MM / spacing_mm
+    clipped = np.clip(hu, _LOWEST_HU, _HIGHEST_HU).astype(np.float32)
     weights = gaussian_filter(free.astype(np.float32), sigma, mode="nearest")
     sums = gaussian_filter(np.where(free, clipped, 0), sigma, mode="nearest")
     return np.divide(sums, weights, out=clipped, where=weights > 1e-3)

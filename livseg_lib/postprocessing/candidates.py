@@ -115,7 +115,7 @@ def _pairs_of_levels(hu: np.ndarray, inside: np.ndarray, spacing_mm: np.ndarray)
     return counts[1:, 1:].sum(axis=(2, 3)).astype(np.float64)
 
 
-RIM_MM = 5.0
+_RIM_MM = 5.0
 """Liver within this distance of a candidate is what it is compared with."""
 
 
@@ -145,7 +145,7 @@ FEATURES = {
     "median_hu": Feature("intensity", "HU", "Median of its voxels"),
     "p90_hu": Feature("intensity", "HU", "90th percentile of its voxels"),
     "rim_contrast_hu": Feature(
-        "intensity", "HU", f"Mean of the liver up to {RIM_MM:g} mm around it minus its own: above 0 if darker"
+        "intensity", "HU", "Mean of the liver up to 5 mm around it minus its own: above 0 if darker"
     ),
     "liver_contrast_hu": Feature(
         "intensity", "HU", "Median of the liver outside all candidates minus its own mean"
@@ -177,7 +177,7 @@ def candidate_features(
     index = pd.RangeIndex(1, count + 1, name="candidate")
     if not count:
         return pd.DataFrame(index=index, columns=list(FEATURES), dtype=float), ids
-    region = box_around(liver_mask | tumor_mask, spacing_mm, RIM_MM)
+    region = box_around(liver_mask | tumor_mask, spacing_mm, _RIM_MM)
     near, liver, hu = ids[region], liver_mask[region], hu[region]
     depth_mm = edt.edt(liver, anisotropy=tuple(spacing))
     depth_mm[np.isinf(depth_mm)] = np.nan  # the liver fills the scan, so that its surface is not to be seen
@@ -185,7 +185,7 @@ def candidate_features(
     liver_hu = float(np.median(hu[healthy])) if healthy.any() else np.nan
     rows = []
     for candidate, box in enumerate(find_objects(near), start=1):
-        around = widened(box, near.shape, spacing, RIM_MM)
+        around = widened(box, near.shape, spacing, _RIM_MM)
         inside = near[around] == candidate
         row = _describe(inside, healthy[around], hu[around], depth_mm[around], spacing)
         rows.append({**row, "liver_contrast_hu": liver_hu - row["mean_hu"]})
@@ -214,7 +214,7 @@ def _describe(
     [tight] = find_objects(inside.view(np.uint8))
     values = hu[inside].astype(np.float64)
     low, middle, high = np.percentile(values, (10, 50, 90))
-    rim = healthy & (edt.edt(~inside, anisotropy=tuple(spacing_mm)) <= RIM_MM)
+    rim = healthy & (edt.edt(~inside, anisotropy=tuple(spacing_mm)) <= _RIM_MM)
     rim_hu = float(hu[rim].mean()) if rim.any() else np.nan
     return {
         **shape_features(inside[tight], spacing_mm),

@@ -31,7 +31,7 @@ REACH = 0.25
 too early on average, and the pixels' edges as much too late. Midway the longest diameter has hardly a bias,
 and is never more than half a pixel (of the larger side) too long."""
 
-SPECK = 512
+_SPECK = 512
 """Voxels of a mask up to which others may well look the same."""
 
 FOUR_SIDES = REACH * np.array([[1, 0], [-1, 0], [0, 1], [0, -1]])
@@ -58,7 +58,7 @@ def axial_diameters(mask: np.ndarray, spacing_mm: Sequence[float]) -> AxialDiame
     """
     sides = tuple(float(side) for side in spacing_mm[1:])
     # Specks look alike by the thousand: those are measured once.
-    measure = _measured if mask.size <= SPECK else _measured.__wrapped__
+    measure = _measured if mask.size <= _SPECK else _measured.__wrapped__
     return measure(mask.shape, mask.tobytes(), sides)
 
 
@@ -151,7 +151,7 @@ TUMOR_COLUMNS = {
 }
 """The columns of `measure_tumors` and their types."""
 
-PLACES = (
+_PLACES = (
     ("lower third", "middle third", "upper third"),
     ("front half", "back half"),
     ("right half", "left half"),
@@ -231,13 +231,13 @@ def _measure_box(voxels: np.ndarray | None, labels: np.ndarray, spacing_mm: np.n
     ids, _ = label_components(structure_mask(labels, "tumor"))
     liver = structure_mask(labels, "liver")
     depths_mm = _depths_mm(liver, spacing_mm)
-    edges = [_part_edges(liver, axis, len(names)) for axis, names in enumerate(PLACES)]
+    edges = [_part_edges(liver, axis, len(names)) for axis, names in enumerate(_PLACES)]
     liver_hu = mean_liver_hu(voxels, labels)
     rows = []
     for tumor, box in enumerate(find_objects(ids), start=1):
         inside = ids[box] == tumor
         centre = np.argwhere(inside).mean(axis=0) + [side.start for side in box]
-        sides = zip(PLACES, edges, centre, strict=True)
+        sides = zip(_PLACES, edges, centre, strict=True)
         parts = [names[np.searchsorted(axis_edges, place)] for names, axis_edges, place in sides]
         diameters, count = axial_diameters(inside, spacing_mm), np.count_nonzero(inside)
         hu = np.full(1, np.nan) if voxels is None else voxels[box][inside]

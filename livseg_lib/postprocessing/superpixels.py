@@ -45,7 +45,7 @@ COMPACTNESS = 0.05
 """Weight of distance against brightness: one side of a cube counts as much as `COMPACTNESS` of the range."""
 ROUNDS = 5
 """Of SLIC's clustering; more changed next to nothing."""
-COLUMNS = (
+SUPERPIXEL_COLUMNS = (
     *("scale_mm", "superpixel", "center_d", "center_h", "center_w"),
     *("volume_ml", "mean_hu", "contrast_hu"),
 )
@@ -90,7 +90,7 @@ def find_superpixels(
 
 
 def describe_superpixels(superpixels: Sequence[Superpixels], hu: np.ndarray) -> pd.DataFrame:
-    """A row a superpixel of each scale, COLUMNS; `hu` int16 (D, H, W) is the whole volume.
+    """A row a superpixel of each scale, SUPERPIXEL_COLUMNS; `hu` int16 (D, H, W) is the whole volume.
 
     `center_d`, `center_h`, `center_w` are voxel indices of the volume (its mean position), `contrast_hu` is
     the median of the liver minus the superpixel's mean: above 0 where it is darker.
@@ -107,8 +107,9 @@ def describe_superpixels(superpixels: Sequence[Superpixels], hu: np.ndarray) -> 
         mean_hu = np.bincount(ids, weights=values)[1:] / voxels
         contrast_hu, volume_ml = np.median(values) - mean_hu, voxels * each.voxel_volume_ml
         columns = (each.scale_mm, np.arange(1, len(voxels) + 1), *centers, volume_ml, mean_hu, contrast_hu)
-        tables.append(pd.DataFrame(dict(zip(COLUMNS, columns, strict=True))))
-    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=COLUMNS, dtype=float)
+        tables.append(pd.DataFrame(dict(zip(SUPERPIXEL_COLUMNS, columns, strict=True))))
+    nothing = pd.DataFrame(columns=SUPERPIXEL_COLUMNS, dtype=float)
+    return pd.concat(tables, ignore_index=True) if tables else nothing
 
 
 def paint(superpixels: Sequence[Superpixels], table: pd.DataFrame, column: str) -> np.ndarray:
@@ -201,7 +202,7 @@ class CandidateRecipe(JsonRecord):
 
 
 @dataclass(frozen=True, eq=False)
-class Candidates:
+class DarkSuperpixels:
     """Superpixels of a liver and a row for each candidate among them."""
 
     superpixels: list[Superpixels]
@@ -210,7 +211,7 @@ class Candidates:
     """Columns of `describe_superpixels`; index from 0."""
 
 
-def find_candidates(volume: Volume, liver: np.ndarray, recipe: CandidateRecipe) -> Candidates:
+def dark_superpixels(volume: Volume, liver: np.ndarray, recipe: CandidateRecipe) -> DarkSuperpixels:
     """Candidates inside `liver`, bool (D, H, W) on the grid of `volume`.
 
     Raises InputError for an unknown spacing.
@@ -220,10 +221,10 @@ def find_candidates(volume: Volume, liver: np.ndarray, recipe: CandidateRecipe) 
     dark = table[table["contrast_hu"] >= recipe.least_contrast_hu]
     by_scale = [rows for _, rows in dark.groupby("scale_mm")] or [dark]
     chosen = [rows.nlargest(recipe.most_a_scale, "contrast_hu").sort_index() for rows in by_scale]
-    return Candidates(superpixels, pd.concat(chosen, ignore_index=True))
+    return DarkSuperpixels(superpixels, pd.concat(chosen, ignore_index=True))
 
 
-def tumor_shares(candidates: Candidates, tumor: np.ndarray) -> np.ndarray:
+def tumor_shares(candidates: DarkSuperpixels, tumor: np.ndarray) -> np.ndarray:
     """The share of each candidate that is `tumor`, bool (D, H, W): float64 (n,), a row of the table each."""
     shares = np.zeros(len(candidates.table))
     for each in candidates.superpixels:
@@ -306,7 +307,7 @@ def grey_channels(hu: np.ndarray, middle_hu: float, recipe: PatchRecipe) -> np.n
 
 
 def candidate_patches(
-    volume: Volume, liver: np.ndarray, candidates: Candidates, rows: Sequence[int], recipe: PatchRecipe
+    volume: Volume, liver: np.ndarray, candidates: DarkSuperpixels, rows: Sequence[int], recipe: PatchRecipe
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """A patch around each of the candidates `rows` of the table, one at a time.
 
@@ -375,7 +376,7 @@ def extract_case_patches(case: Case, extraction: PatchExtraction, folder: Path) 
     growth_mm = np.random.default_rng(seed).uniform(0.0, extraction.most_growth_mm)
     to_liver_mm = edt.edt(~structure_mask(truth, "liver"), anisotropy=tuple(volume.spacing_mm))
     liver = to_liver_mm <= growth_mm
-    candidates = find_candidates(volume, liver, extraction.candidates)
+    candidates = dark_superpixels(volume, liver, extraction.candidates)
     shares = tumor_shares(candidates, structure_mask(truth, "tumor"))
     rows = draw_kinds(shares >= TUMOR_SHARE, extraction.most_of_a_kind, seed)
     patches = list(candidate_patches(volume, liver, candidates, rows, extraction.patch))

@@ -20,11 +20,11 @@ from livseg_lib.preprocessing.geometry import resize
 from livseg_lib.volumes import Volume
 
 PIXEL_MM = 2.0
-SMOOTHING_MM = 2.0
+_SMOOTHING_MM = 2.0
 """Standard deviation of the Gaussian filter within slices."""
 LOWEST_HU, HIGHEST_HU = -100, 300
 """HU are cut here before smoothing, or lung and bone would colour their neighbourhood."""
-SMALLEST_TUMOR_ML = 1.0
+_SMALLEST_ML = 1.0
 """A ball of 12 mm. Smaller spots are mostly noise, and vessels before the contrast reaches them."""
 PICTURE_SPACING_MM = (5.0, 350.0)
 """Thickness and width that pictures are taken to have, which do not tell their spacing."""
@@ -80,7 +80,7 @@ def smooth_scan(volume: Volume) -> SmoothScan:
     planes = np.empty((depth, *shape), np.float32)
     for plane, hu in zip(planes, volume.voxels, strict=True):
         small = resize(np.clip(hu, LOWEST_HU, HIGHEST_HU).astype(np.float32), shape)
-        cv2.GaussianBlur(small, (0, 0), SMOOTHING_MM / PIXEL_MM, dst=plane)
+        cv2.GaussianBlur(small, (0, 0), _SMOOTHING_MM / PIXEL_MM, dst=plane)
     return SmoothScan(planes, prod((thickness_mm, *pixels_mm)) / 1000.0, is_contiguous)
 
 
@@ -89,7 +89,7 @@ def shrink_mask(mask: np.ndarray, scan: SmoothScan) -> np.ndarray:
     return _resized(mask, scan.planes.shape[1:])
 
 
-def find_liver(scan: SmoothScan, rule: LiverRule) -> np.ndarray:
+def liver_by_hu(scan: SmoothScan, rule: LiverRule) -> np.ndarray:
     """Mask bool (D, h, w); empty where nothing has a liver's HU."""
     in_range = (scan.planes >= rule.lowest_hu) & (scan.planes <= rule.highest_hu)
     opened = _by_plane(in_range, cv2.MORPH_OPEN, rule.opening_mm)
@@ -105,14 +105,14 @@ def find_tumors(scan: SmoothScan, liver: np.ndarray, rule: TumorRule) -> np.ndar
         if inner[block].any():
             zero_hu = np.median(hu[liver[block]]) if rule.is_relative else 0.0
             dark = inner[block] & (hu <= zero_hu + rule.cut_hu)
-            found[block] = remove_small_components(dark, SMALLEST_TUMOR_ML, scan.voxel_volume_ml)
+            found[block] = remove_small_components(dark, _SMALLEST_ML, scan.voxel_volume_ml)
     return found
 
 
-def outline(volume: Volume, liver_rule: LiverRule, tumor_rule: TumorRule | None = None) -> np.ndarray:
+def outline_by_hu(volume: Volume, liver_rule: LiverRule, tumor_rule: TumorRule | None = None) -> np.ndarray:
     """Labels 0/1/2, uint8 (D, H, W), on the grid of `volume`; no tumour without a rule for it."""
     scan = smooth_scan(volume)
-    liver = find_liver(scan, liver_rule)
+    liver = liver_by_hu(scan, liver_rule)
     labels = np.where(_resized(liver, volume.voxels.shape[1:]), np.uint8(LIVER), np.uint8(0))
     if tumor_rule is not None:
         tumor = _resized(find_tumors(scan, liver, tumor_rule), volume.voxels.shape[1:])

@@ -156,7 +156,7 @@ def slices_around(mask: np.ndarray, spacing_mm: Spacing, margin_mm: float) -> Bo
     return box and (box[0], *whole_scan(mask, spacing_mm, margin_mm)[1:])
 
 
-REGIONS = {"scan": whole_scan, "slices": slices_around, "box": box_around}
+BOXES = {"scan": whole_scan, "slices": slices_around, "box": box_around}
 """By name: (mask of the liver, spacing_mm, margin_mm) -> where to look next."""
 
 
@@ -168,7 +168,7 @@ def crop_volume(volume: Volume, box: Box) -> Volume:
 def case_around_liver(case: Case, kind: str, margin_mm: float) -> Case:
     """`case` as a scan of nothing but the box around its true liver, to learn from.
 
-    `kind` is one of `REGIONS`. Reading it raises InputError where the case has no liver. Its labels ask
+    `kind` is one of `BOXES`. Reading it raises InputError where the case has no liver. Its labels ask
     for the scan a second time, so that the two readers stay independent.
     """
     read = partial(_read_region, case, kind, margin_mm)
@@ -183,7 +183,7 @@ def case_around_liver(case: Case, kind: str, margin_mm: float) -> Case:
 def _read_region(case: Case, kind: str, margin_mm: float) -> tuple[Volume, np.ndarray]:
     volume = case.read_volume()
     labels = case.read_labels(volume)
-    box = REGIONS[kind](structure_mask(labels, "liver"), volume.spacing_mm, margin_mm)
+    box = BOXES[kind](structure_mask(labels, "liver"), volume.spacing_mm, margin_mm)
     if box is None:
         raise InputError(case.case_id, "shows no liver.", "Leave it out of what is learnt from.")
     return crop_volume(volume, box), labels[box].copy()

@@ -38,7 +38,7 @@ from livseg_lib.inference.predict import predict_batches, predict_planes, stored
 from livseg_lib.inference.variants import predictive_entropy
 from livseg_lib.labels import LIVER, structure_mask
 from livseg_lib.models import MODELS
-from livseg_lib.preprocessing.geometry import REGIONS
+from livseg_lib.preprocessing.geometry import BOXES
 from livseg_lib.preprocessing.recipe import OWN_PICTURE, Recipe, channel_windows
 from livseg_lib.preprocessing.windows import apply_window
 from livseg_lib.reporting.pictures import Tile
@@ -55,7 +55,7 @@ class ExplainedNetwork:
     system: str
     """Whose predictions say where the liver is."""
     region: str = "scan"
-    """One of `preprocessing.geometry.REGIONS`."""
+    """One of `preprocessing.geometry.BOXES`."""
     margin_mm: float = 0.0
 
     @property
@@ -70,7 +70,7 @@ class ExplainedNetwork:
         that of the step before the network. None where it holds no such slice: the network never sees it.
         """
         liver = structure_mask(labels, "liver")
-        region = REGIONS[self.region](liver, volume.spacing_mm, self.margin_mm)
+        region = BOXES[self.region](liver, volume.spacing_mm, self.margin_mm)
         if region is None or not region[0].start <= index < region[0].stop:
             return None
         return view_slice(self.trained, volume, index, region, liver)

@@ -29,8 +29,8 @@ from livseg_lib.postprocessing.superpixels import (
     CandidateRecipe,
     PatchExtraction,
     PatchRecipe,
+    dark_superpixels,
     extract_patches,
-    find_candidates,
     paint,
     tumor_shares,
 )
@@ -172,7 +172,7 @@ def paint_cases(trained: TrainedClassifier, cases: Sequence[Case]) -> Iterator[P
         volume = case.read_volume()
         truth = case.read_labels(volume)
         liver, tumor = (structure_mask(truth, structure) for structure in ("liver", "tumor"))
-        candidates = find_candidates(volume, liver, trained.candidates)
+        candidates = dark_superpixels(volume, liver, trained.candidates)
         found = tumor_probabilities(trained, volume, liver, candidates)
         is_tumor = (tumor_shares(candidates, tumor) >= TUMOR_SHARE).astype(np.float32)
         levels, faultless = (paint_levels(candidates, values, liver.shape) for values in (found, is_tumor))
@@ -225,7 +225,7 @@ def superpixel_tiles(
     [case] = region_cases([case])
     volume = case.read_volume()
     truth = case.read_labels(volume)
-    candidates, index = find_candidates(volume, truth > 0, recipe), fullest_slice(truth)
+    candidates, index = dark_superpixels(volume, truth > 0, recipe), fullest_slice(truth)
     values = 1.0 if trained is None else tumor_probabilities(trained, volume, truth > 0, candidates)
     table = candidates.table.assign(value=values)
     pictures = []

@@ -20,9 +20,9 @@ from livseg_lib.postprocessing.threshold import (
     LiverRule,
     SmoothScan,
     TumorRule,
-    find_liver,
     find_tumors,
-    outline,
+    liver_by_hu,
+    outline_by_hu,
     shrink_mask,
     smooth_scan,
 )
@@ -66,7 +66,7 @@ class Baseline:
 
     def predict(self, case: Case, volume: Volume) -> np.ndarray:
         """Labels 0/1/2, uint8 (D, H, W), on the grid of `volume`."""
-        return outline(as_hu(volume, self.modality), self.liver_rule, self.tumor_rule)
+        return outline_by_hu(as_hu(volume, self.modality), self.liver_rule, self.tumor_rule)
 
 
 def fit_baseline(
@@ -89,7 +89,7 @@ def fit_baseline(
         replace(case, read_volume=partial(_read_as_hu, case, modality)) for case in _evenly(cases, most_cases)
     ]
     liver_rule, liver_dice = _best_rule(
-        cases, "liver", _liver_rules(cases), lambda scan: partial(find_liver, scan)
+        cases, "liver", _liver_rules(cases), lambda scan: partial(liver_by_hu, scan)
     )
     tumor_rule, training = None, {"liver_dice": liver_dice}
     if "tumor" in structures:
@@ -98,7 +98,7 @@ def fit_baseline(
             for cut_hu, margin_mm in product(CUTS_HU[tumor_cut], MARGINS_MM)
         ]
         tumor_rule, training["tumor_dice"] = _best_rule(
-            cases, "tumor", rules, lambda scan: partial(find_tumors, scan, find_liver(scan, liver_rule))
+            cases, "tumor", rules, lambda scan: partial(find_tumors, scan, liver_by_hu(scan, liver_rule))
         )
     training["n_train_patients"] = len({case.patient for case in cases})
     training["seconds"] = time.monotonic() - began

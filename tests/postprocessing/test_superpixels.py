@@ -19,9 +19,9 @@ from livseg_lib.postprocessing.superpixels import (
     PatchExtraction,
     PatchRecipe,
     candidate_patches,
+    dark_superpixels,
     draw_kinds,
     extract_patches,
-    find_candidates,
     grey_channels,
     place_patch,
     tumor_shares,
@@ -94,7 +94,7 @@ def test_the_table_has_hand_values():
     box_ = (slice(1, 3), slice(2, 4), slice(0, 3))
     hu[1, 2, :3], hu[2, 3, :3] = (90, 100, 110), (40, 50, 60)
     table = s.describe_superpixels([s.Superpixels(10.0, box_, ids, 0.5)], hu)
-    assert table.columns.tolist() == list(s.COLUMNS)
+    assert table.columns.tolist() == list(s.SUPERPIXEL_COLUMNS)
     assert table.iloc[0].tolist() == [10, 1, 1, 2, 1, 1.5, 100, -25]  # the liver's median is 75
     assert table.iloc[1].tolist() == [10, 2, 2, 3, 1, 1.5, 50, 25]
 
@@ -131,7 +131,7 @@ def test_no_liver_gives_no_superpixels_and_bad_input_is_refused():
     hu = scan(nothing, nothing)
     assert s.find_superpixels(nothing, hu, (1, 1, 1)) == []
     table = s.describe_superpixels([], hu)
-    assert table.columns.tolist() == list(s.COLUMNS)
+    assert table.columns.tolist() == list(s.SUPERPIXEL_COLUMNS)
     with pytest.raises(InputError, match="without a size in mm"):
         s.find_superpixels(~nothing, hu, (np.nan,) * 3)
     with pytest.raises(InputError, match="above 0"):
@@ -156,7 +156,7 @@ def patient():
 @pytest.fixture(scope="module")
 def found(patient):
     volume, liver, _ = patient
-    return find_candidates(volume, liver, RECIPE)
+    return dark_superpixels(volume, liver, RECIPE)
 
 
 def test_candidates_are_the_darkest_of_each_scale(patient, found):
@@ -164,9 +164,9 @@ def test_candidates_are_the_darkest_of_each_scale(patient, found):
     assert found.table.contrast_hu.min() >= 5 and set(found.table.scale_mm) == {10.0, 20.0}
     assert found.table.index.tolist() == list(range(len(found.table)))
     least = float(found.table.contrast_hu.median())
-    darker = find_candidates(volume, liver, CandidateRecipe((10.0, 20.0), least)).table
+    darker = dark_superpixels(volume, liver, CandidateRecipe((10.0, 20.0), least)).table
     assert len(darker) == (found.table.contrast_hu >= least).sum()
-    few = find_candidates(volume, liver, CandidateRecipe((10.0, 20.0), most_a_scale=2)).table
+    few = dark_superpixels(volume, liver, CandidateRecipe((10.0, 20.0), most_a_scale=2)).table
     for scale_mm, rows in few.groupby("scale_mm"):
         of_scale = found.table[found.table.scale_mm == scale_mm]
         assert rows.superpixel.is_monotonic_increasing
@@ -204,7 +204,7 @@ def test_a_superpixel_at_the_livers_end_is_not_smeared_beyond_it():
     liver = box((20, 40, 40), (6, 10, 10), (14, 30, 30))
     tumor = box((20, 40, 40), (10, 20, 20), (14, 30, 30))  # a corner of the liver
     volume = Volume(scan(liver, tumor, 50), (3.0, 1.5, 1.5))
-    candidates = find_candidates(volume, liver, CandidateRecipe((12.0,)))
+    candidates = dark_superpixels(volume, liver, CandidateRecipe((12.0,)))
     rows = range(len(candidates.table))
     patches = list(candidate_patches(volume, liver, candidates, rows, CASE_PATCH))
     assert len(patches)
@@ -219,7 +219,7 @@ def test_a_liver_at_the_scans_border_goes_on_there():
     hu = np.full(liver.shape, 100, np.int16)
     hu[:, :8, :8] = 50
     volume = Volume(hu, (5.0, 2.0, 2.0))
-    candidates = find_candidates(volume, liver, CandidateRecipe((16.0,)))
+    candidates = dark_superpixels(volume, liver, CandidateRecipe((16.0,)))
     assert len(candidates.table)
     for _, labels in candidate_patches(volume, liver, candidates, range(len(candidates.table)), CASE_PATCH):
         assert labels.min() == 1 and labels.max() == 2
@@ -227,7 +227,7 @@ def test_a_liver_at_the_scans_border_goes_on_there():
 
 def test_an_empty_liver_has_no_candidates(patient):
     volume, liver, tumor = patient
-    nothing = find_candidates(volume, np.zeros_like(liver), RECIPE)
+    nothing = dark_superpixels(volume, np.zeros_like(liver), RECIPE)
     assert nothing.table.empty and not nothing.superpixels and len(tumor_shares(nothing, tumor)) == 0
     assert list(candidate_patches(volume, np.zeros_like(liver), nothing, [], CASE_PATCH)) == []
 

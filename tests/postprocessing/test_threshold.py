@@ -30,16 +30,16 @@ def dice(found: np.ndarray, truth: np.ndarray) -> float:
 @pytest.mark.parametrize("noise_hu", [0, 15])
 def test_finds_the_liver_without_its_neighbours_and_the_tumour_in_it(noise_hu):
     volume, truth = abdomen(noise_hu)
-    labels = b.outline(volume, LIVER, TUMOR)
+    labels = b.outline_by_hu(volume, LIVER, TUMOR)
     assert labels.shape == truth.shape and labels.dtype == np.uint8
     assert dice(labels >= 1, truth >= 1) > 0.93 and dice(labels == 2, truth == 2) > 0.8
     assert not labels[:, :20].any() and not labels[:, :, 125:].any()
-    assert b.outline(volume, b.LiverRule(80, 120, 0))[:, 12:18].any()  # the opening cut the wall off
+    assert b.outline_by_hu(volume, b.LiverRule(80, 120, 0))[:, 12:18].any()  # the opening cut the wall off
 
 
 def test_no_rule_for_tumours_gives_a_whole_liver():
     volume, truth = abdomen()
-    labels = b.outline(volume, LIVER)
+    labels = b.outline_by_hu(volume, LIVER)
     assert set(np.unique(labels)) == {0, 1} and labels[truth == 2].all()
 
 
@@ -48,7 +48,7 @@ def test_a_relative_cut_follows_the_contrast_and_a_fixed_one_does_not(is_relativ
     volume, _ = abdomen()
     rule = b.TumorRule(-30 if is_relative else 70, 4, is_relative)
     brighter = Volume(volume.voxels + 40, SPACING_MM)
-    found = [b.outline(volume, LIVER, rule), b.outline(brighter, b.LiverRule(120, 160, 8), rule)]
+    found = [b.outline_by_hu(volume, LIVER, rule), b.outline_by_hu(brighter, b.LiverRule(120, 160, 8), rule)]
     assert [bool((labels == 2).any()) for labels in found] == [True, is_relative]
 
 
@@ -78,8 +78,8 @@ def test_pictures_are_taken_one_by_one():
     apart = np.stack([volume.voxels[5], np.roll(volume.voxels[5], 60, axis=1)])
     unknown = (np.nan,) * 3
     # As one volume the two livers would overlap, and the larger part of both be one component.
-    together = b.outline(Volume(apart, unknown), LIVER)
-    alone = [b.outline(Volume(picture[None], unknown), LIVER)[0] for picture in apart]
+    together = b.outline_by_hu(Volume(apart, unknown), LIVER)
+    alone = [b.outline_by_hu(Volume(picture[None], unknown), LIVER)[0] for picture in apart]
     np.testing.assert_array_equal(together, np.stack(alone))
     assert all(labels.any() for labels in alone)
 
@@ -95,11 +95,11 @@ def test_scans_of_any_pixel_size_look_alike_to_the_rules():
 
 def test_nothing_in_range_gives_nothing():
     air = Volume(np.full((3, 20, 20), -1000, np.int16), SPACING_MM)
-    assert not b.outline(air, LIVER, TUMOR).any()
+    assert not b.outline_by_hu(air, LIVER, TUMOR).any()
 
 
 def test_the_volume_is_left_as_it_was():
     volume, _ = abdomen(5)
     before = volume.voxels.copy()
-    b.outline(volume, LIVER, TUMOR)
+    b.outline_by_hu(volume, LIVER, TUMOR)
     np.testing.assert_array_equal(volume.voxels, before)

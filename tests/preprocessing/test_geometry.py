@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from livseg_lib.datasets.case import Case
 from livseg_lib.errors import InputError
 from livseg_lib.preprocessing.geometry import (
-    REGIONS,
+    BOXES,
     axis_weights,
     box_around,
     case_around_liver,
@@ -177,7 +177,7 @@ def volume() -> Volume:
     ],
 )
 def test_a_margin_is_counted_in_millimetres_and_ends_with_the_scan(kind, mask, margin_mm, expected):
-    assert REGIONS[kind](filled(*mask), SPACING, margin_mm) == expected
+    assert BOXES[kind](filled(*mask), SPACING, margin_mm) == expected
 
 
 def test_pictures_without_spacing_have_no_margin():
