@@ -46,7 +46,7 @@ ENVIRONMENT = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(8 * 1024**
 
 
 @dataclass(frozen=True)
-class Step:
+class _Step:
     """One notebook of a run with the values that differ from its defaults; the rest is of its metadata."""
 
     notebook: Path
@@ -92,17 +92,17 @@ def run_notebooks(
     return folders.report
 
 
-def read_step(notebook: Path, parameters: dict[str, object]) -> Step:
+def read_step(notebook: Path, parameters: dict[str, object]) -> _Step:
     """The step of `notebook`. Raises InputError where it needs one that is not beside it."""
     facts = read_notebook(notebook)["metadata"].get("livseg", {})
     for need in facts.get("needs", ()):
         if not notebook.with_name(f"{need}.ipynb").exists():
             raise InputError(notebook, f"needs {need}, which is not there.", "Mend its metadata.")
     needs, files = tuple(facts.get("needs", ())), tuple(facts.get("files", ()))
-    return Step(notebook, parameters, needs, float(facts.get("minutes", 1)), files)
+    return _Step(notebook, parameters, needs, float(facts.get("minutes", 1)), files)
 
 
-def reasons_to_run(steps: Mapping[str, Step], folders: RunFolders) -> dict[str, str]:
+def reasons_to_run(steps: Mapping[str, _Step], folders: RunFolders) -> dict[str, str]:
     """Why each notebook is out of date, and "" for those that are not, in an order in which they can run."""
     reasons: dict[str, str] = {}
     for stem in TopologicalSorter(_graph(steps)).static_order():
@@ -111,7 +111,7 @@ def reasons_to_run(steps: Mapping[str, Step], folders: RunFolders) -> dict[str, 
     return reasons
 
 
-def _reason(step: Step, folders: RunFolders) -> str:
+def _reason(step: _Step, folders: RunFolders) -> str:
     record = _read_record(folders.record(step.stem))
     if not record:
         return "not run yet"
@@ -122,7 +122,7 @@ def _reason(step: Step, folders: RunFolders) -> str:
     try:
         before = {name: record[name] for name in ("settings", "libraries", "code")}
         sources = [name for name in before["code"] if name.startswith(f"{LIBRARY.name}/")]
-        found = changes(before, made_by(step, folders, sources))
+        found = changes(before, _made_by(step, folders, sources))
     except (KeyError, TypeError, AttributeError):
         return "its record cannot be read"
     more = f" and {len(found) - MOST_REASONS} more" if len(found) > MOST_REASONS else ""
@@ -137,7 +137,7 @@ def _read_record(path: Path) -> dict:
     return found if isinstance(found, dict) else {}
 
 
-def made_by(step: Step, folders: RunFolders, sources: Iterable[str]) -> dict:
+def _made_by(step: _Step, folders: RunFolders, sources: Iterable[str]) -> dict:
     """All that makes the result of `step`, as it is now; `sources`: files of the library that count."""
     settings = declared_parameters(step.notebook) | step.parameters
     files = [name for name in (pattern.format_map(settings) for pattern in step.files) if name]
@@ -167,13 +167,13 @@ def _file_digest(path: Path, changed_ns: int, size: int) -> str:
     )
 
 
-def run_step(step: Step, folders: RunFolders, before: dict) -> None:
-    """Run one notebook and write its record last. `before`: `made_by` just now, with the whole library."""
+def run_step(step: _Step, folders: RunFolders, before: dict) -> None:
+    """Run one notebook and write its record last. `before`: `_made_by` just now, with the whole library."""
     folders.record(step.stem).unlink(missing_ok=True)
     print(f"== {step.stem}", flush=True)
     result = execute(step.notebook, folders.report, step.parameters)
     imported = _read_record(folders.record(step.stem)).get("sources", list(before["code"]))
-    after = made_by(step, folders, ())["code"]  # a file that the notebook itself has made
+    after = _made_by(step, folders, ())["code"]  # a file that the notebook itself has made
     code = {
         name: digest or after.get(name, "")
         for name, digest in before["code"].items()
@@ -182,7 +182,7 @@ def run_step(step: Step, folders: RunFolders, before: dict) -> None:
     write_json(folders.record(step.stem), before | {"code": code, "result": digest_of(result)})
 
 
-def run_steps(steps: Mapping[str, Step], folders: RunFolders, jobs: int) -> None:
+def run_steps(steps: Mapping[str, _Step], folders: RunFolders, jobs: int) -> None:
     """Run all `steps`, each in a process of its own, `jobs` at a time, those of the longest chain first.
 
     After a failure no other is started, those under way are let end, and the failure is raised; an interrupt
@@ -225,16 +225,16 @@ def run_steps(steps: Mapping[str, Step], folders: RunFolders, jobs: int) -> None
         raise failures[0]
 
 
-def _start(step: Step, folders: RunFolders) -> Future:
+def _start(step: _Step, folders: RunFolders) -> Future:
     library = [path.relative_to(LIBRARY.parent).as_posix() for path in sorted(LIBRARY.rglob("*.py"))]
-    before = made_by(step, folders, library)
+    before = _made_by(step, folders, library)
     pool = one_apart()
     future = pool.submit(_run_deaf, step, folders, before)
     pool.shutdown(wait=False)  # the process ends with its work
     return future
 
 
-def _run_deaf(step: Step, folders: RunFolders, before: dict) -> None:
+def _run_deaf(step: _Step, folders: RunFolders, before: dict) -> None:
     """In a process of its own: Ctrl-C is for the one that started it, which ends this one and its kernel."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     run_step(step, folders, before)
@@ -247,11 +247,11 @@ def _named(failure: BaseException, stem: str) -> BaseException:
     return failure
 
 
-def _graph(steps: Mapping[str, Step]) -> dict[str, list[str]]:
+def _graph(steps: Mapping[str, _Step]) -> dict[str, list[str]]:
     return {stem: [need for need in step.needs if need in steps] for stem, step in steps.items()}
 
 
-def chain_minutes(steps: Mapping[str, Step], minutes: Mapping[str, float]) -> dict[str, float]:
+def chain_minutes(steps: Mapping[str, _Step], minutes: Mapping[str, float]) -> dict[str, float]:
     """Minutes from the start of each step to the end of the longest chain of steps that it begins."""
     chains: dict[str, float] = {}
     for stem in reversed([*TopologicalSorter(_graph(steps)).static_order()]):
@@ -263,7 +263,7 @@ def chain_minutes(steps: Mapping[str, Step], minutes: Mapping[str, float]) -> di
 class _Clock:
     """The time left, by the minutes that steps should take and the pace of those that have ended."""
 
-    def __init__(self, steps: Mapping[str, Step], jobs: int) -> None:
+    def __init__(self, steps: Mapping[str, _Step], jobs: int) -> None:
         self.left, self.jobs, self.began = dict(steps), jobs, {}
         self.took = self.expected = 0.0
 
@@ -294,7 +294,7 @@ def _about(minutes: float) -> str:
 
 
 def _print_plan(
-    to_run: Mapping[str, Step], count: int, reasons: Mapping[str, str], jobs: int, is_quick: bool
+    to_run: Mapping[str, _Step], count: int, reasons: Mapping[str, str], jobs: int, is_quick: bool
 ) -> None:
     if not to_run:
         print(f"{count} notebooks, all up to date")

@@ -1,10 +1,15 @@
-"""The house: rooms import only from rooms above them, and scores need no TensorFlow."""
+"""The house: rooms import only from rooms above them, scores need no TensorFlow, and its pages are true.
+
+`python tests/test_architecture.py` writes docs/architecture.md anew.
+"""
 
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
+from collections import defaultdict
 from pathlib import Path
 
 import pytest
@@ -82,9 +87,103 @@ def test_rooms_that_score_and_report_load_no_tensorflow(room):
     assert found.returncode == 0, found.stderr
 
 
-def test_modules_hold_one_idea_each():
-    long = {p.name: n for p in LIBRARY.rglob("*.py") if (n := len(p.read_text().splitlines())) > 450}
-    assert not long
+def lines_of(path: Path) -> int:
+    return len(path.read_text().splitlines())
+
+
+def is_leaf(path: Path) -> bool:
+    """An entry of a registry: an architecture, a data set's layout, or a package's first page."""
+    text = path.read_text()
+    return path.name.startswith("__") or path.parent.name == "models" or "\nLOOKS_FOR = " in text
+
+
+def test_a_topic_is_one_module_of_60_to_450_lines():
+    modules = list(LIBRARY.rglob("*.py"))
+    assert {path.name: lines_of(path) for path in modules if lines_of(path) > 450} == {}
+    short = {path.name: lines_of(path) for path in modules if lines_of(path) < 60 and not is_leaf(path)}
+    assert short == {}
+
+
+REGISTRY_NAMES = {"find", "recognises", "LOOKS_FOR", "main"}
+"""Every data set's layout has its own; every program starts by `main`."""
+
+
+def test_no_public_name_has_two_meanings():
+    homes = defaultdict(list)
+    for path in LIBRARY.rglob("*.py"):
+        for node in ast.parse(path.read_text()).body:
+            targets = [
+                *getattr(node, "targets", []),
+                *([node.target] if isinstance(node, ast.AnnAssign) else []),
+            ]
+            names = [target.id for target in targets if isinstance(target, ast.Name)]
+            for name in [*names, *([node.name] if hasattr(node, "name") else [])]:
+                if not name.startswith("_") and name not in REGISTRY_NAMES:
+                    homes[name].append(str(path.relative_to(LIBRARY)))
+    assert {name: places for name, places in homes.items() if len(places) > 1} == {}
+
+
+def drawn_rooms() -> dict[str, str]:
+    """Every room of the list, and the box of the picture that it stands in."""
+    rooms = [room for row in ROOMS for room in row]
+    outside = ("notebooks", "runner", "commands", "cli", "__init__", "__main__")
+    packages = [room for room in rooms if (LIBRARY / room).is_dir()]
+    boxes = {room: "commands" if room in outside else "ground" for room in rooms}
+    return boxes | {room: room for room in packages}
+
+
+def arrows() -> set[tuple[str, str]]:
+    """(room, room that it builds on), without those that others say already."""
+    box = drawn_rooms()
+    found = defaultdict(set)
+    for path in LIBRARY.rglob("*.py"):
+        found[box[room_of(path)]] |= {box[room] for room in imported_rooms(path)} - {box[room_of(path)]}
+
+    def reached(room: str) -> set[str]:
+        return found[room].union(*(reached(other) for other in found[room])) if found[room] else set()
+
+    return {
+        (room, other)
+        for room in list(found)
+        for other in found[room]
+        if not any(other in reached(between) for between in found[room] - {other})
+    }
+
+
+def architecture_page() -> str:
+    """docs/architecture.md: the rooms as a picture, and every module by the first line of its docstring."""
+    picture = [f"    {other} --> {room}" for room, other in sorted(arrows(), key=lambda pair: pair[::-1])]
+    lines = [
+        "# The house",
+        "",
+        "A room builds on those that point to it, and on all that these build on.",
+        "",
+    ]
+    lines += ["```mermaid", "flowchart TD", *picture, "```", ""]
+    box = drawn_rooms()
+    for name in dict.fromkeys(box.values()):
+        modules = sorted(path for path in LIBRARY.rglob("*.py") if box[room_of(path)] == name)
+        lines += [f"## {name}", "", "| module | |", "| --- | --- |"]
+        for path in modules:
+            first = ast.get_docstring(ast.parse(path.read_text())).splitlines()[0].replace("|", "\\|")
+            lines.append(f"| `{path.relative_to(LIBRARY)}` | {first} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+ARCHITECTURE = LIBRARY.parent / "docs" / "architecture.md"
+
+
+def test_the_page_and_picture_of_the_house_are_those_of_the_code():
+    assert ARCHITECTURE.read_text() == architecture_page(), "write it: python tests/test_architecture.py"
+
+
+def test_the_readme_names_every_room():
+    tree = (LIBRARY.parent / "README.md").read_text().split("\nlivseg_lib/")[1].split("\ndocs/")[0]
+    entries = re.findall(r"^  (\S+(?: \S+)*)", tree, re.MULTILINE)
+    named = [name.removesuffix("/").removesuffix(".py") for entry in entries for name in entry.split()]
+    there = [room for row in ROOMS for room in row if not room.startswith("__")]
+    assert sorted(named) == sorted(there)
 
 
 def test_nothing_is_unpickled():
@@ -93,3 +192,7 @@ def test_nothing_is_unpickled():
         assert "import pickle" not in text and "joblib" not in text and "Lambda(" not in text, path
         loads = [line for line in text.splitlines() if "np.load(" in line and "np.load(..." not in line]
         assert all("allow_pickle=False" in line for line in loads), path
+
+
+if __name__ == "__main__":
+    ARCHITECTURE.write_text(architecture_page())

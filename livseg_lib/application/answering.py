@@ -219,7 +219,7 @@ def refusal(sentence: str) -> str:
     return f'<div class="verdict" role="alert">That did not work</div><p>{html.escape(sentence)}</p>'
 
 
-def verdict(given: Answer) -> str:
+def verdict_html(given: Answer) -> str:
     """Whether a tumour is suspected, and how that is known, as HTML."""
     presence = given.record["tumor_presence"]
     kind, text = {

@@ -253,10 +253,10 @@ def _is_empty(folder: Path) -> bool:
     return folder.is_dir() and not any(folder.iterdir())
 
 
-MEASURES = ("liver_ml", "tumor_ml", "n_tumors")
-COLUMNS = (
+_MEASURES = ("liver_ml", "tumor_ml", "n_tumors")
+_COLUMNS = (
     *("case", "state", "reason", "kind", "tumor_suspected", "tumor_probability"),
-    *(*MEASURES, "cautions", "seconds", "peak_memory_mb"),
+    *(*_MEASURES, "cautions", "seconds", "peak_memory_mb"),
 )
 """Of cases.csv. `state` is "done", "failed" or "passed over" (labels, no scan); `cautions` counts them."""
 
@@ -267,7 +267,7 @@ def predict_batch(
     out: Path | str,
     on_case: Callable[[dict], None] = lambda row: None,
 ) -> pd.DataFrame:
-    """Treat every case, each into the folder `out`/<case>; gives and writes `out`/cases.csv (COLUMNS).
+    """Treat every case, each into the folder `out`/<case>; gives and writes `out`/cases.csv (_COLUMNS).
 
     A case whose folder holds the record of the same files, options and models stays as it is. `on_case`
     hears each row as it comes, with `resumed` (bool). Raises InputError before any work where a folder
@@ -281,7 +281,7 @@ def predict_batch(
     for patient in bar:
         row = _treat(patient, predictor, out, lambda step: bar.set_postfix_str(step))
         rows.append({"case": patient.case_id, "kind": patient.kind, **row})
-        table = pd.DataFrame(rows).reindex(columns=COLUMNS)
+        table = pd.DataFrame(rows).reindex(columns=_COLUMNS)
         try:
             write_table(table, out / "cases.csv")
         except OSError as error:
@@ -341,7 +341,7 @@ def _row(record: dict, resumed: bool) -> dict:
         "state": "done",
         "tumor_suspected": presence["suspected"],
         "tumor_probability": presence["probability"],
-        **{name: record["measures"][name] for name in MEASURES},
+        **{name: record["measures"][name] for name in _MEASURES},
         "cautions": len(record["cautions"]),
         "seconds": record["seconds"]["in_all"],
         "peak_memory_mb": record["peak_memory_mb"],

@@ -27,7 +27,7 @@ from livseg_lib.application.answering import (
     refusal,
     sentences,
     tumor_table,
-    verdict,
+    verdict_html,
 )
 from livseg_lib.application.guard import LARGEST_UPLOAD_BYTES, Guard
 from livseg_lib.application.visits import (
@@ -107,7 +107,7 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read while gradio is importe
 
 
 LONGEST_QUEUE = 16
-PHANTOM_SEED = 7
+_PHANTOM_SEED = 7
 """Of nobody that a system has learnt from."""
 RESULT_PARTS = ("verdict", "cautions", "controls", "slice", "picture", "tumors", "archive", "more", "record")
 """What `_outline` updates, in this order."""
@@ -242,7 +242,7 @@ def _outline(desk: Desk, question: _Question) -> Iterator[tuple]:
     scan = ShownScan(desk.visits.folder(question.visit) / "shown")
     depth, start = given.depth, given.start
     yield (
-        verdict(given),
+        verdict_html(given),
         "\n".join(f"- {sentence}" for sentence in sentences(given)),
         gr.update(visible=True),
         gr.update(maximum=max(1, depth - 1), value=start, interactive=depth > 1, visible=True),
@@ -293,7 +293,7 @@ def _surface(visits: Visits, visit: str) -> dict:
 def _phantom(visits: Visits) -> list[str]:
     """A synthetic scan to try, the same for everybody."""
     folder = visits.root / "phantom"
-    write_phantom(folder, 1, PHANTOM_SEED, workers=1)
+    write_phantom(folder, 1, _PHANTOM_SEED, workers=1)
     return [str(folder / "volume-0.nii.gz")]
 
 

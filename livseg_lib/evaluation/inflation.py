@@ -108,11 +108,11 @@ def inflation_table(
     for name, end in ends.items():
         table[end] = table[name] * np.where(table.metric == "loss", 1.0, POINTS)
     order = table.question.map(list(questions).index).sort_values(kind="stable").index
-    return table.loc[order, list(COLUMNS)].reset_index(drop=True)
+    return table.loc[order, list(_COLUMNS)].reset_index(drop=True)
 
 
-COLUMNS = ("question", "metric", "first", "second", "difference", "low", "high", "unit", "n_patients")
-COLUMNS += ("n_undefined", "p", "p_holm")
+_COLUMNS = ("question", "metric", "first", "second", "difference", "low", "high", "unit", "n_patients")
+_COLUMNS += ("n_undefined", "p", "p_holm")
 
 DISTANCES = (1, 2, 3, 5, 10, 20)
 """Where the groups of `by_distance` begin, in slices."""

@@ -40,7 +40,7 @@ PAPERS = {name: system.paper for name, system in SYSTEMS.items() if system.paper
 """Network -> its paper, in Markdown."""
 
 MAX_CARDS = 4
-BASELINE = "threshold"
+_BASELINE = "threshold"
 """How systems without a network are called, or how their names begin."""
 FOLDED = (
     "source",
@@ -106,7 +106,7 @@ def headline_cards(systems: pd.DataFrame) -> list[Card]:
 
 def _best_card(rows: pd.DataFrame) -> Card:
     """The highest of what was trained; a baseline that learns nothing stands in the remark."""
-    is_baseline = rows["system"].str.startswith(BASELINE)
+    is_baseline = rows["system"].str.startswith(_BASELINE)
     trained = rows if is_baseline.all() else rows[~is_baseline]
     remarks = [f"highest of {len(trained)}"] if len(trained) > 1 else []
     if is_baseline.any() and len(trained) < len(rows):

@@ -23,7 +23,7 @@ DATASETS = {
     "ircadb": "3D-IRCADb-01",
 }
 
-TARGETS = {"liver": "Liver", "tumor": "Liver tumours", "both": "Liver and liver tumours"}
+TARGET_WORDS = {"liver": "Liver", "tumor": "Liver tumours", "both": "Liver and liver tumours"}
 
 SOURCES = {
     "A": "Detection for everyone, a U-Net and a graphical interface",

@@ -27,7 +27,7 @@ from livseg_lib.reporting.cells import (
     DATASETS,
     MISSING,
     SOURCES,
-    TARGETS,
+    TARGET_WORDS,
     Cell,
     TableView,
     environment,
@@ -144,7 +144,7 @@ def _heading(folder: ReportFolder) -> dict:
     return {
         "dataset": DATASETS.get(dataset, dataset),
         "is_phantom": dataset == "phantom",
-        "target": TARGETS.get(manifest.get("target"), "Liver and liver tumours"),
+        "target": TARGET_WORDS.get(manifest.get("target"), "Liver and liver tumours"),
         "profile": manifest.get("profile") or "",
         "date": max(finished)[:10] if finished else "",
         "sentence": "" if table is None else cohort_sentence(table),

@@ -1,0 +1,1 @@
+"""Pictures -> batches: who is in which split, slices, blocks, augmentation."""

@@ -38,7 +38,7 @@ from livseg_lib.reporting.style import ORANGE, SKY_BLUE
 from livseg_lib.runs import RunFolders
 from livseg_lib.studies.cascades import SYSTEM as FILTERED
 from livseg_lib.studies.cascades import UNFILTERED
-from livseg_lib.studies.finishing import stored_labels
+from livseg_lib.studies.finishing import predictions_in_box
 from livseg_lib.volumes import Volume
 
 ORGAN_NAMES = {organ.value: organ.name.lower().replace("_", " ") for organ in Organ}
@@ -119,7 +119,7 @@ def _read_case(
     """The truth and what each system says, in the box of all labels and a rim; `match_painted`."""
     volume = case.read_volume()
     reference = case.read_labels(volume)
-    found, hull = stored_labels(folders, systems, case, volume, reference)
+    found, hull = predictions_in_box(folders, systems, case, volume, reference)
     room = room_around(hull, reference.shape, np.asarray(volume.spacing_mm, float), TUMOR_RIM_MM)
     is_hu, is_painted = volume.native is not None and modality == "ct", is_phantom(source)
     voxels = volume.voxels[room].copy() if is_hu else None
@@ -201,8 +201,8 @@ def slices_with_error(true: np.ndarray, found: np.ndarray, count: int) -> list[i
     return [int(part[error[part].argmax()]) for part in np.array_split(shown, count) if len(part)]
 
 
-FOUND = ("n_patients", "difference", "difference_low", "difference_high", "p")
-REMEDY_COLUMNS = ("remedy", "compared_with", "patients", "error_class", "n_before", "n_after", *FOUND)
+_FOUND = ("n_patients", "difference", "difference_low", "difference_high", "p")
+REMEDY_COLUMNS = ("remedy", "compared_with", "patients", "error_class", "n_before", "n_after", *_FOUND)
 """`difference` is the mean of after - before a patient, with its 95 % interval over patients; `p` is that of
 the two-sided `sign_flip_test`, which `holm` corrects once all remedies stand together."""
 
@@ -227,7 +227,7 @@ def loss_remedies(summary: pd.DataFrame, differences: pd.DataFrame) -> pd.DataFr
             *(row["first"], row["second"], f"development, threshold {row['threshold']}"),
             *(MEASURES[row["measure"]], int(counts[row["second"]]), int(counts[row["first"]])),
         )
-        rows.append((*about, *(row[name] for name in FOUND)))
+        rows.append((*about, *(row[name] for name in _FOUND)))
     return pd.DataFrame(rows, columns=list(REMEDY_COLUMNS))
 
 
@@ -244,5 +244,5 @@ def filter_remedy(objects: pd.DataFrame, patients: pd.DataFrame, seed: int) -> p
         [found] = compare(counts, [(FILTERED, UNFILTERED)], "n", seed=seed).to_dict("records")
         n = counts.groupby("system").n.sum().astype(int)
         about = ("candidate filter", UNFILTERED, "test", error_class, n[UNFILTERED], n[FILTERED])
-        rows.append((*about, *(found[name] for name in FOUND)))
+        rows.append((*about, *(found[name] for name in _FOUND)))
     return pd.DataFrame(rows, columns=list(REMEDY_COLUMNS))

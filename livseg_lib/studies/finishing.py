@@ -256,7 +256,7 @@ def summarize_variants(scores: pd.DataFrame, seed: int) -> pd.DataFrame:
     return summary.assign(seconds_a_volume=took, times=took / seconds[PLAIN], verdict=said)
 
 
-def stored_labels(
+def predictions_in_box(
     folders: RunFolders, systems: Sequence[str], case: Case, volume: Volume, *others: np.ndarray
 ) -> tuple[list[np.ndarray], BoxSlices]:
     """What each system says, uint8 (d, h, w), in the smallest box with all labels, and that box.
@@ -295,7 +295,7 @@ class MajorityVote:
 
     def predict(self, case: Case, volume: Volume) -> np.ndarray:
         """Labels 0/1/2, uint8 (D, H, W), on the grid of `volume`, from the members' predictions on disk."""
-        volumes, box = stored_labels(self.folders, self.members, case, volume)
+        volumes, box = predictions_in_box(self.folders, self.members, case, volume)
         labels = np.zeros(volume.voxels.shape, np.uint8)
         labels[box] = majority_vote(volumes)
         return labels
@@ -356,11 +356,11 @@ def study_agreement(vote: MajorityVote, cases: Sequence[Case]) -> AgreementStudy
     for case in tqdm(list(cases), "agreement", unit="patient"):
         volume = case.read_volume()
         reference = case.read_labels(volume)
-        volumes, box = stored_labels(vote.folders, vote.members, case, volume, reference)
+        volumes, box = predictions_in_box(vote.folders, vote.members, case, volume, reference)
         whose = {"patient": case.patient, "case": case.case_id}
         truth, ml = reference[box], volume.voxel_volume_ml
         patients += [whose | row for row in structure_rows(volumes, truth, ml)]
-        lesions += [whose | row for row in lesion_rows(volumes, truth, ml)]
+        lesions += [whose | row for row in voted_tumors(volumes, truth, ml)]
         by_slice = np.append(disagreement(volumes, "tumor").sum(axis=(1, 2)), 0.0)  # there may be no slice
         doubts.append((by_slice.max(), case, box[0].start + int(by_slice.argmax())))
     columns = ["patient", "case", "lesion", "volume_ml", "agreement", "is_true"]
@@ -373,7 +373,7 @@ def uncertain_tiles(vote: MajorityVote, study: AgreementStudy, recipe: Recipe) -
     case, index = study.most_uncertain
     volume = case.read_volume()
     reference = case.read_labels(volume)
-    volumes, box = stored_labels(vote.folders, vote.members, case, volume, reference)
+    volumes, box = predictions_in_box(vote.folders, vote.members, case, volume, reference)
     doubt, voted = np.zeros(reference.shape, np.float32), np.zeros(reference.shape, np.uint8)
     doubt[box], voted[box] = disagreement(volumes, "tumor"), majority_vote(volumes)
     truth, voted, doubt = reference[index], voted[index], doubt[index]
@@ -398,7 +398,7 @@ def structure_rows(
     return rows
 
 
-def lesion_rows(volumes: Sequence[np.ndarray], reference: np.ndarray, voxel_volume_ml: float) -> list[dict]:
+def voted_tumors(volumes: Sequence[np.ndarray], reference: np.ndarray, voxel_volume_ml: float) -> list[dict]:
     """`AgreementStudy.lesions` of one case; labels 0/1/2, uint8 (d, h, w), of one box."""
     ids, _ = label_components(structure_mask(majority_vote(volumes), "tumor"))
     inside = ids > 0

@@ -149,7 +149,7 @@ def _restricted(study: LossStudy, rows: pd.DataFrame) -> LossStudy:
     return replace(study, lesions=study.lesions.merge(rows), patients=study.patients.merge(rows))
 
 
-NAMES = {
+_NAMES = {
     "false_alarms": "false_alarms_per_patient",
     "bright_false_alarms": "bright_false_alarms_per_patient",
     "dice": "dice_per_case",
@@ -164,7 +164,7 @@ def summarize_losses(study: LossStudy, seed: int) -> pd.DataFrame:
     """A row a loss: counts, and four scores each with its 95 % bootstrap interval over patients.
 
     Columns: loss, n_patients, COUNTS (without contrast: no liver around them), false_negative_rate (missed
-    share of the tumours of low contrast), and NAMES; the intervals end in _low and _high.
+    share of the tumours of low contrast), and _NAMES; the intervals end in _low and _high.
     """
     lesions, low = study.lesions, study.lesions.contrast == "low"
     marks = (lesions.hit.notna(), lesions.contrast_hu.isna(), low, low & ~lesions.hit)
@@ -173,7 +173,7 @@ def summarize_losses(study: LossStudy, seed: int) -> pd.DataFrame:
     missed = summarize(faint, "loss", "false_negative_rate", pooled=True, seed=seed)
     patients = study.patients.groupby(["loss", "patient"], sort=False, as_index=False)
     patients = patients.agg({"false_alarms": "sum", "bright_false_alarms": "sum", "dice": "mean"})
-    means = summarize(patients.rename(columns=NAMES), "loss", list(NAMES.values()), seed=seed)
+    means = summarize(patients.rename(columns=_NAMES), "loss", list(_NAMES.values()), seed=seed)
     table = means.join(counts, "loss").merge(missed.iloc[:, :4], "left", "loss")
     first = ["loss", "n_patients", *COUNTS, *missed.columns[1:4]]
     return table[[*first, *(name for name in means if name not in (*first, "n_undefined"))]]
@@ -182,13 +182,13 @@ def summarize_losses(study: LossStudy, seed: int) -> pd.DataFrame:
 def differences_from(baseline: str, study: LossStudy, seed: int) -> pd.DataFrame:
     """`compare` of each other loss with `baseline`, once a measure, which is the last column.
 
-    Measures are low_contrast_missed, tumours (of patients who have any), and those of NAMES. p values are
+    Measures are low_contrast_missed, tumours (of patients who have any), and those of _NAMES. p values are
     corrected for the number of losses, not for that of measures: the first is the question, the others say
     what it cost.
     """
     low = study.lesions[study.lesions.contrast == "low"]
     missed = (~low.hit).groupby([low.loss, low.patient]).sum().rename("value").reset_index()
-    others = study.patients.melt(["loss", "patient"], list(NAMES), "measure")
+    others = study.patients.melt(["loss", "patient"], list(_NAMES), "measure")
     rows = pd.concat([missed.assign(measure="low_contrast_missed"), others])
     pairs = [(loss, baseline) for loss in study.patients.loss.unique() if loss != baseline]
     table = compare(rows, pairs, "value", by=["measure"], between="loss", seed=seed)

@@ -20,6 +20,7 @@ from livseg_lib.evaluation.lesions import SIZE_CLASSES, size_class
 from livseg_lib.evaluation.statistics import bands
 from livseg_lib.labels import STRUCTURES, structure_mask
 from livseg_lib.postprocessing.measures import TUMOR_COLUMNS, measure_liver, measure_tumors
+from livseg_lib.reporting.viewer import TRUTH
 from livseg_lib.runs import RunFolders
 from livseg_lib.volumes import Volume, load_prediction
 
@@ -94,7 +95,6 @@ def _largest_tumor(cases: pd.DataFrame, lesions: pd.DataFrame) -> pd.Series:
     return classes.where(n_tumors != 0, NO_TUMOR).astype(pd.CategoricalDtype([NO_TUMOR, *SIZE_CLASSES]))
 
 
-TRUTH = "truth"
 UNKNOWN_WITHOUT = {
     "liver": ("liver_ml", "liver_hu", "tumor_burden"),
     "tumor": ("tumor_ml", "tumor_burden", "n_tumors", "has_tumor", "largest_tumor_ml", "longest_diameter_mm"),
@@ -121,7 +121,7 @@ def ranked_systems(scores: pd.DataFrame, folders: RunFolders) -> dict[str, tuple
     return {name: tuple(targets.get_group(name).sort_values()) for name in ranked.system.unique()}
 
 
-def outlined_labels(name: str, case: Case, volume: Volume, folders: RunFolders) -> np.ndarray | None:
+def labels_by(name: str, case: Case, volume: Volume, folders: RunFolders) -> np.ndarray | None:
     """Labels 0/1/2, uint8 (D, H, W), by TRUTH or a system; None where it has none of the case."""
     if name == TRUTH:
         return case.read_labels(volume) if case.read_labels else None
@@ -155,7 +155,7 @@ def measure_cases(
     for case in tqdm(list(cases), "measures", unit="patient"):
         volume = case.read_volume()
         for name, structures in {TRUTH: STRUCTURES, **systems}.items():
-            labels = outlined_labels(name, case, volume, folders)
+            labels = labels_by(name, case, volume, folders)
             if labels is None:
                 continue
             whose = dict(zip(WHOSE, (name, case.patient, case.case_id), strict=True))

@@ -35,7 +35,7 @@ THRESHOLD = 0.5
 """Fixed: there are no validation slices that could choose one."""
 
 
-Predictor = Callable[[Fold, Path], np.ndarray]
+_Predictor = Callable[[Fold, Path], np.ndarray]
 """(fold, checkpoints) -> probabilities of `fold.held_out`, uint8 levels (n, h, w), after learning from
 `fold.training`. Its method `description`, JSON-ready, tells one from another; `code` gives digests."""
 
@@ -55,7 +55,7 @@ class NetworkPredictor:
         return self.plan.code()
 
     def __call__(self, fold: Fold, checkpoints: Path) -> np.ndarray:
-        """As `Predictor` says; a training that was killed goes on from `checkpoints`."""
+        """As `_Predictor` says; a training that was killed goes on from `checkpoints`."""
         keras.utils.clear_session()  # else the graphs of all trainings stay in memory
         network, _ = train_network(self.plan, fold.training, None, self.folder, checkpoints)
         planes = predict_planes(network, stored_rows(fold.held_out, self.folder, stored_pictures))
@@ -75,7 +75,7 @@ def stored_rows(slices: pd.DataFrame, folder: Path, read=stored_labels) -> Itera
 
 
 def run_audit(
-    dealt: Mapping[str, Sequence[Fold]], predict: Predictor, structure: str, folder: Path, checkpoints: Path
+    dealt: Mapping[str, Sequence[Fold]], predict: _Predictor, structure: str, folder: Path, checkpoints: Path
 ) -> pd.DataFrame:
     """Score every slice under every protocol. `dealt` is from `deal_protocols`, `folder` holds the arrays.
 
@@ -91,19 +91,19 @@ def run_audit(
             kept = place / f"scores-{fold_signature(fold, predict, structure)}.csv"
             score = partial(_score, fold, predict, structure, folder, kept)
             name = f"{protocol}, fold {number + 1} of {len(folds)}"
-            keep_or_make(kept, made_by(fold, predict, folder), score, name)
+            keep_or_make(kept, _made_by(fold, predict, folder), score, name)
             scores = read_table(kept).astype({"patient": str, "case": str})
             parts.append(scores.assign(protocol=protocol, fold=number))
     return pd.concat(parts, ignore_index=True)
 
 
-def _score(fold: Fold, predict: Predictor, structure: str, folder: Path, kept: Path) -> None:
+def _score(fold: Fold, predict: _Predictor, structure: str, folder: Path, kept: Path) -> None:
     write_table(score_fold(fold, predict, structure, folder, kept.parent), kept)
     for weights in kept.parent.glob("*.safetensors"):  # those of a full run would fill the disk
         weights.unlink()
 
 
-def made_by(fold: Fold, predict: Predictor, folder: Path) -> dict:
+def _made_by(fold: Fold, predict: _Predictor, folder: Path) -> dict:
     """What decides about a fold's scores besides predictor, selection and seed (`fold_signature`)."""
     arrays = [*fold.training["array"], *fold.held_out["array"]]
     return {
@@ -122,7 +122,7 @@ def fold_folder(checkpoints: Path, protocol: str, number: int) -> Path:
 
 
 def score_fold(
-    fold: Fold, predict: Predictor, structure: str, folder: Path, checkpoints: Path
+    fold: Fold, predict: _Predictor, structure: str, folder: Path, checkpoints: Path
 ) -> pd.DataFrame:
     """A row a held-out slice, as `run_audit` keeps it."""
     planes = predict(fold, checkpoints)
@@ -140,7 +140,7 @@ def _distances(fold: Fold) -> pd.DataFrame:
     return pd.DataFrame({"distance": distance, "distance_mm": distance * spacing})
 
 
-def fold_signature(fold: Fold, predict: Predictor, structure: str) -> str:
+def fold_signature(fold: Fold, predict: _Predictor, structure: str) -> str:
     """Tells scores of this fold from those of another predictor, selection or seed."""
     slices = [part[["array", "array_index"]].to_csv(index=False) for part in (fold.training, fold.held_out)]
     return digest([predict.description(), structure, THRESHOLD, *slices])[:12]
@@ -214,22 +214,22 @@ def published_dice(structure: str) -> dict:
     return {"published_metric": f"dice, {row['protocol']}", "published_value": row["value"]}
 
 
-THUMBNAIL = 32
+_THUMBNAIL = 32
 """Pixels a side of the pictures that are compared."""
 
 
 class Copyist:
-    """A `Predictor` without a network: the nearest neighbour by squared difference of greys."""
+    """A `_Predictor` without a network: the nearest neighbour by squared difference of greys."""
 
     def __init__(self, structure: str, folder: Path) -> None:
         self.structure, self.folder = structure, folder
 
     def description(self) -> dict:
         """What decides about its answers."""
-        return {"copyist": self.structure, "thumbnail": THUMBNAIL}
+        return {"copyist": self.structure, "thumbnail": _THUMBNAIL}
 
     def __call__(self, fold: Fold, checkpoints: Path) -> np.ndarray:
-        """As `Predictor` says; `checkpoints` stays empty, there is nothing to learn."""
+        """As `_Predictor` says; `checkpoints` stays empty, there is nothing to learn."""
         nearest = fold.training.iloc[most_alike(fold.held_out, fold.training, self.folder)]
         labels = np.stack(list(stored_rows(nearest, self.folder)))
         return structure_mask(labels, self.structure).astype(np.uint8) * 255
@@ -263,5 +263,5 @@ def resemblance_pictures(shown: pd.Series, folds: dict[str, list[Fold]], folder:
 def _thumbnails(slices: pd.DataFrame, folder: Path) -> np.ndarray:
     """Small pictures as rows, float32 (n, pixels)."""
     pictures = stored_rows(slices, folder, stored_pictures)
-    small = [cv2.resize(p, (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA).ravel() for p in pictures]
+    small = [cv2.resize(p, (_THUMBNAIL, _THUMBNAIL), interpolation=cv2.INTER_AREA).ravel() for p in pictures]
     return np.stack(small).astype(np.float32)

@@ -39,7 +39,7 @@ from livseg_lib.studies.training import REGISTRIES, TrainingPlan, train_network
 from livseg_lib.tables import write_table
 from livseg_lib.training.losses import LOSSES, loss_options
 
-THRESHOLD = 0.5
+_THRESHOLD = 0.5
 
 
 def cross_validate(
@@ -122,7 +122,7 @@ def score_patients(
             for channel, (structure, histogram) in enumerate(histograms.items()):
                 histogram.add(planes[..., channel], structure_mask(labels, structure))
         for structure, histogram in histograms.items():
-            [dice], is_empty = dice_by_threshold(histogram, (THRESHOLD,)), not histogram.foreground.any()
+            [dice], is_empty = dice_by_threshold(histogram, (_THRESHOLD,)), not histogram.foreground.any()
             row = {"patient": patient, "structure": structure, "dice": float(dice), "is_empty": is_empty}
             rows.append(row)
     return pd.DataFrame(rows)

@@ -22,7 +22,7 @@ gradio_client = pytest.importorskip("gradio_client")
 pytest.importorskip("gradio")
 
 from livseg_lib.application import answering, web_app  # noqa: E402
-from livseg_lib.application.answering import Refused, Worker, answer, verdict  # noqa: E402
+from livseg_lib.application.answering import Refused, Worker, answer, verdict_html  # noqa: E402
 from livseg_lib.application.visits import Visits  # noqa: E402
 from livseg_lib.application.web_app import Desk, open_page  # noqa: E402
 
@@ -131,7 +131,7 @@ def test_a_slice_of_a_visit_is_drawn_and_of_no_other(served, tmp_path):
     assert given.start in (2, 3) and given.depth == 6
     picture = web_app._picture(visits, "other", given.start, "liver")
     assert picture.dtype == np.uint8 and picture.shape[2] == 3
-    assert "suspected" in verdict(given)
+    assert "suspected" in verdict_html(given)
     visits.forget("other")
     assert not isinstance(web_app._picture(visits, "other", given.start, "liver"), np.ndarray)
     assert folder.exists()

@@ -33,15 +33,15 @@ from livseg_lib.studies.finishing import (
     evaluate_vote,
     find_members,
     finish_test_patients,
-    lesion_rows,
     outline_cases,
+    predictions_in_box,
     score_variants,
-    stored_labels,
     study_agreement,
     summarize_agreement,
     summarize_variants,
     uncertain_tiles,
     unfinished_cascade,
+    voted_tumors,
 )
 from livseg_lib.studies.records import record_evaluations
 from livseg_lib.systems import StepPlan
@@ -371,15 +371,15 @@ def test_the_vote_is_that_of_whole_volumes(voting):
 
 def test_stored_labels_are_cut_to_the_smallest_box_that_holds_them_all(voting):
     volume = CASES[1].read_volume()
-    cut, box = stored_labels(voting, MEMBERS, CASES[1], volume)
+    cut, box = predictions_in_box(voting, MEMBERS, CASES[1], volume)
     assert box == (slice(1, 3), slice(2, 18), slice(2, 18)) and not cut[2].any()
     other = np.zeros(SHAPE, np.uint8)
     other[3, 19, 0] = 1
-    cut, box = stored_labels(voting, MEMBERS, CASES[1], volume, other)
+    cut, box = predictions_in_box(voting, MEMBERS, CASES[1], volume, other)
     assert box == (slice(1, 4), slice(2, 20), slice(0, 18))
     for member, found in zip(MEMBERS, cut, strict=True):
         np.testing.assert_array_equal(found, PREDICTIONS[member]["volume-2"][box])
-    [nothing], _ = stored_labels(voting, ["unet3d"], CASES[1], volume)
+    [nothing], _ = predictions_in_box(voting, ["unet3d"], CASES[1], volume)
     assert nothing.size == 0
 
 
@@ -431,5 +431,5 @@ def test_patients_whose_agreement_orders_the_vote_give_a_rank_correlation_of_one
 
 def test_without_any_tumour_there_is_nothing_to_tell_apart():
     empty = np.zeros((0, 0, 0), np.uint8)
-    assert lesion_rows([empty] * 3, empty, 0.02) == []
-    assert lesion_rows([labels()] * 3, labels(TRUE), 0.02) == []
+    assert voted_tumors([empty] * 3, empty, 0.02) == []
+    assert voted_tumors([labels()] * 3, labels(TRUE), 0.02) == []
