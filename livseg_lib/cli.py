@@ -7,7 +7,6 @@ from pathlib import Path
 
 from livseg_lib import WARNING
 from livseg_lib import commands as run
-from livseg_lib.application import follow_up_command
 from livseg_lib.errors import exit_code_of
 from livseg_lib.files import sole_writer
 from livseg_lib.labels import MODALITIES
@@ -39,7 +38,8 @@ def _parser() -> argparse.ArgumentParser:
     scores = "scores.json of livseg evaluate"
     compared = add(run.compare_files, "compare", first=scores, second=scores)
     compared.add_argument("--score", default="dice", help="dice, assd, hd95, ... (default: dice)")
-    follow_up_command.add_arguments(add(follow_up_command.follow_up))
+    earlier = "NIfTI file of the earlier labels (0, 1 liver, 2 tumour)"
+    _add_follow_up(add(run.follow_up, baseline=earlier, followup="NIfTI file of the later labels"))
     _add_app(add(run.app))
     _add_export(add(run.export))
     add(run.networks).add_argument("--out", type=Path, help="write the tables as a Markdown page")
@@ -163,6 +163,11 @@ def _add_evaluate(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--out", type=Path, default=Path("scores.json"), help="tables a case and a tumour come beside it"
     )
+
+
+def _add_follow_up(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--days", type=float, help="days between the scans, for doubling times")
+    command.add_argument("--out", type=Path, required=True, help="folder for table, record and picture")
 
 
 def _add_app(command: argparse.ArgumentParser) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,7 @@ if TYPE_CHECKING:  # only named in signatures: help must not wait for TensorFlow
     import pandas as pd
 
     from livseg_lib.datasets.case import Case
+    from livseg_lib.evaluation.follow_up import FollowUp, TimePoint
     from livseg_lib.volumes import Volume
 
 MOST_PICTURES = 48
@@ -33,10 +35,9 @@ def check(arguments: argparse.Namespace) -> int:
     """List every case with its findings; exit code 1 if any is an error."""
     from livseg_lib.datasets.catalogue import find_cases
     from livseg_lib.datasets.check import check_dataset
-    from livseg_lib.figures import save_figure
+    from livseg_lib.outputs import save_figure, write_table
     from livseg_lib.preprocessing.recipe import case_picture
     from livseg_lib.reporting.pictures import contact_sheet
-    from livseg_lib.tables import write_table
 
     dataset = find_cases(arguments.data, arguments.dataset, arguments.accept_affine_mismatch)
     print(f"{arguments.data}: {len(dataset.cases)} cases, read as {dataset.name}")
@@ -146,11 +147,9 @@ def predict(arguments: argparse.Namespace) -> int:
 
 def sort(arguments: argparse.Namespace) -> int:
     """Put the slices of scans into reading order, likely tumours first. Exit code 1 if any case failed."""
-    from livseg_lib.figures import save_figure
     from livseg_lib.inference.sorting import reading_table, sort_volume
-    from livseg_lib.reporting.pictures import tiles
-    from livseg_lib.reporting.sorting import reading_tiles
-    from livseg_lib.tables import write_table
+    from livseg_lib.outputs import save_figure, write_table
+    from livseg_lib.reporting.pictures import reading_tiles, tiles
     from livseg_lib.training.model_folder import load_sorter
 
     sorter = load_sorter(arguments.model)
@@ -186,7 +185,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
     import pandas as pd
 
     from livseg_lib.evaluation.folders import evaluate_folders, summary_lines, write_scores
-    from livseg_lib.tables import write_table
+    from livseg_lib.outputs import write_table
 
     accept, tolerance_mm = arguments.accept_affine_mismatch, arguments.tolerance_mm
     scores = evaluate_folders(arguments.reference, arguments.prediction, arguments.mode, accept, tolerance_mm)
@@ -245,6 +244,62 @@ def _read_scores(path: Path) -> pd.DataFrame:
     except (OSError, ValueError, KeyError, TypeError) as error:
         problem = f"holds no scores ({type(error).__name__})."
         raise InputError(path, problem, "Give the file that livseg evaluate wrote.") from error
+
+
+def follow_up(arguments: argparse.Namespace) -> int:
+    """Two outlined scans of a patient: tumours matched, growth, and the size arithmetic of RECIST 1.1."""
+    from livseg_lib.evaluation.follow_up import compare_scans
+    from livseg_lib.files import write_atomically
+    from livseg_lib.outputs import save_figure, write_table
+    from livseg_lib.reporting.follow_up import NOT_AN_ASSESSMENT, conclude_follow_up, follow_up_changes
+
+    if arguments.days is not None and not arguments.days > 0:
+        raise InputError(
+            "--days", f"is {arguments.days:g}.", "Give the days from the earlier to the later scan."
+        )
+    scans = [_time_point(path) for path in (arguments.baseline, arguments.followup)]
+    found = compare_scans(*scans, days=math.nan if arguments.days is None else arguments.days)
+    write_table(found.changes, arguments.out / "follow_up.csv")
+    text = json.dumps(_follow_up_record(found, arguments), indent=2, allow_nan=False) + "\n"
+    write_atomically(arguments.out / "follow_up.json", text.encode())
+    figure = follow_up_changes({"this patient": found})
+    save_figure(figure, arguments.out, "follow_up", f"Longest axial diameters. {NOT_AN_ASSESSMENT}")
+    print(found.changes.drop(columns=["position", "is_target"]).round(2).to_string(index=False))
+    for sentence in (*conclude_follow_up("this patient", found), NOT_AN_ASSESSMENT):
+        print(sentence)
+    print(f"table, record and picture in {arguments.out}. Research only. Not for clinical use.")
+    return 0
+
+
+def _time_point(path: Path) -> TimePoint:
+    """Labels of a NIfTI file, with the file's own spacing."""
+    from livseg_lib.evaluation.follow_up import TimePoint
+    from livseg_lib.volumes import load_segmentation, load_volume
+
+    grid = load_volume(path)
+    return TimePoint(load_segmentation(path, like=grid), grid.spacing_mm)
+
+
+def _follow_up_record(found: FollowUp, arguments: argparse.Namespace) -> dict:
+    """follow_up.json: files, alignment, livers, response; what is undefined is null."""
+    from livseg_lib.reporting.follow_up import NOT_AN_ASSESSMENT
+
+    return {
+        "baseline": str(arguments.baseline),
+        "followup": str(arguments.followup),
+        "days": arguments.days,
+        "liver_dice_after_alignment": found.matching.liver_dice,
+        "shift_mm": list(found.matching.shift_mm),
+        "scans": [
+            {name: _or_none(value) for name, value in row.items()} for row in found.livers.to_dict("records")
+        ],
+        "response": {name: _or_none(value) for name, value in found.response._asdict().items()},
+        "note": NOT_AN_ASSESSMENT,
+    }
+
+
+def _or_none(value: object) -> object:
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def app(arguments: argparse.Namespace) -> int:

@@ -27,8 +27,8 @@ import pandas as pd
 
 from livseg_lib.errors import InputError
 from livseg_lib.files import locked, write_json, written_aside
+from livseg_lib.outputs import read_table, write_table
 from livseg_lib.provenance import library_versions
-from livseg_lib.tables import read_table, write_table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -179,7 +179,7 @@ class NotebookRun:
 
     def figure(self, name: str, figure: Figure, caption: str = "") -> Figure:
         """Write figures/NAME.png with its caption inside, show it in the report, and give the figure back."""
-        from livseg_lib.figures import save_figure
+        from livseg_lib.outputs import save_figure
 
         save_figure(figure, self.folders.figures, name, caption)
         self._show(figure=name, caption=caption)

@@ -17,7 +17,7 @@ import pytest
 LIBRARY = Path(__file__).parents[1] / "livseg_lib"
 ROOMS = [
     ("errors", "labels", "files", "provenance", "processes", "descriptions", "systems"),
-    ("nifti", "tables", "figures"),
+    ("nifti", "outputs"),
     ("volumes", "runs"),
     ("datasets",),
     ("preprocessing",),

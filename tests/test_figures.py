@@ -7,8 +7,8 @@ import pytest
 from matplotlib import pyplot
 from PIL import Image
 
-from livseg_lib.figures import MAX_FIGURE_BYTES, read_caption, save_figure
 from livseg_lib.files import write_atomically
+from livseg_lib.outputs import MAX_FIGURE_BYTES, read_caption, save_figure
 from livseg_lib.reporting.style import ORANGE, new_figure
 
 

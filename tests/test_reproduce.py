@@ -12,8 +12,8 @@ import pytest
 from links import broken_links, external_resources
 
 from livseg_lib.cli import main
+from livseg_lib.outputs import SYSTEMS_COLUMNS
 from livseg_lib.systems import CASCADES
-from livseg_lib.tables import SYSTEMS_COLUMNS
 
 REPOSITORY = Path(__file__).parents[1]
 TINY = [

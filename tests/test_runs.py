@@ -8,10 +8,9 @@ import numpy as np
 import pandas as pd
 
 from livseg_lib import runs
-from livseg_lib.figures import read_caption
+from livseg_lib.outputs import read_caption, read_table, write_table
 from livseg_lib.reporting.style import new_figure
 from livseg_lib.runs import RunFolders, install_command, missing_packages, project_root
-from livseg_lib.tables import read_table, write_table
 
 
 def test_the_root_is_found_from_inside_notebooks(tmp_path, monkeypatch):

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from livseg_lib.errors import InputError
-from livseg_lib.tables import SYSTEMS_COLUMNS, read_table, update_systems_table, write_table
+from livseg_lib.outputs import SYSTEMS_COLUMNS, read_table, update_systems_table, write_table
 
 
 def row(system="unet", target="liver", split_by="patient", **values) -> dict:

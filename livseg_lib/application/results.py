@@ -32,15 +32,14 @@ from livseg_lib.application.patient import PatientResult, predict_case
 from livseg_lib.application.predictor import Predictor, finished, identify_request
 from livseg_lib.application.scan import IDENTITY, PatientInput
 from livseg_lib.errors import InputError, format_duration, reason_of
-from livseg_lib.figures import save_figure
 from livseg_lib.files import folder_checksums, folder_written_aside, holds_files, write_json
 from livseg_lib.labels import structure_mask
+from livseg_lib.outputs import save_figure, write_table
 from livseg_lib.preprocessing.recipe import display_window
 from livseg_lib.preprocessing.windows import apply_window, as_hu
 from livseg_lib.reporting.patient_page import PatientView, write_patient_page
 from livseg_lib.reporting.pictures import outlined_slice
 from livseg_lib.reporting.viewer import slice_to_show
-from livseg_lib.tables import write_table
 from livseg_lib.volumes import Volume, save_segmentation
 
 ANONYMOUS = {"PatientName": "ANONYMOUS^", "PatientID": "ANONYMOUS"}

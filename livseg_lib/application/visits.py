@@ -27,11 +27,11 @@ import pandas as pd
 from livseg_lib.application.patient import PatientResult
 from livseg_lib.errors import InputError
 from livseg_lib.labels import STRUCTURES
+from livseg_lib.outputs import read_table
 from livseg_lib.preprocessing.windows import WINDOWS, as_hu
 from livseg_lib.processes import end_family
 from livseg_lib.reporting.viewer import VIEW_WINDOWS, screen_slice, slice_to_show
 from livseg_lib.runs import project_root
-from livseg_lib.tables import read_table
 
 FORGET_AFTER_SECONDS = 3600.0
 LOOK_EVERY_SECONDS = 60.0

@@ -17,9 +17,8 @@ from nbconvert import HTMLExporter
 from PIL import Image
 
 from livseg_lib.errors import InputError
-from livseg_lib.figures import read_caption
 from livseg_lib.files import write_atomically
-from livseg_lib.tables import read_table
+from livseg_lib.outputs import read_caption, read_table
 
 MAX_EMBEDDED_BYTES = 1_000_000
 """Of figures in one page, so that a report stays below 25 MB; those beyond are linked, not embedded."""

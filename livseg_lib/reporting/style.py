@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from livseg_lib.figures import figure_png
+from livseg_lib.outputs import figure_png
 
 BLACK, GREY, LIGHT_GREY = "#1b1f24", "#6b7280", "#d9dde3"
 ORANGE, SKY_BLUE, GREEN, YELLOW = "#E69F00", "#56B4E9", "#009E73", "#F0E442"

@@ -19,7 +19,7 @@ from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 from livseg_lib.errors import InputError
 from livseg_lib.files import write_atomically
 from livseg_lib.labels import STRUCTURES
-from livseg_lib.preprocessing.slice_table import read_text_table
+from livseg_lib.preprocessing.extraction import read_text_table
 from livseg_lib.runs import derived_seed
 
 SPLITS = ("train", "validation", "test")

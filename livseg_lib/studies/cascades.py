@@ -38,6 +38,7 @@ from livseg_lib.inference.cascade import (
 )
 from livseg_lib.inference.evaluate import Evaluation, evaluate_labels, lits_rows
 from livseg_lib.labels import diagnose_slices, structure_mask
+from livseg_lib.outputs import replace_systems
 from livseg_lib.postprocessing.candidates import (
     FEATURES,
     LEAST_RECALL,
@@ -52,10 +53,8 @@ from livseg_lib.preprocessing.recipe import Recipe, channel_windows
 from livseg_lib.preprocessing.windows import apply_window
 from livseg_lib.reporting.pictures import cascade_stages
 from livseg_lib.runs import NotebookRun, RunFolders, derived_seed
-from livseg_lib.studies.records import record_evaluations
-from livseg_lib.studies.training import TrainingPlan, train_system
+from livseg_lib.studies.training import TrainingPlan, record_evaluations, train_system
 from livseg_lib.systems import CASCADES, SYSTEMS, published_rows
-from livseg_lib.tables import replace_systems
 from livseg_lib.training.model_folder import TrainedModel
 
 

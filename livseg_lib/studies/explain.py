@@ -21,8 +21,8 @@ from skimage.filters import sobel
 from tqdm import tqdm
 
 from livseg_lib.datasets.case import Case
-from livseg_lib.evaluation import saliency
 from livseg_lib.evaluation.statistics import mean_with_interval
+from livseg_lib.inference import explained_slice
 from livseg_lib.inference.cascade import Cascade, NetworkPart, System, load_system
 from livseg_lib.inference.explain import (
     count_layers,
@@ -303,8 +303,8 @@ def check_network(asked: AskedPictures, steps: int, seed: int) -> tuple[pd.DataF
 
 def _similarities(original: Sequence[np.ndarray], maps: Sequence[np.ndarray]) -> dict:
     pairs = list(zip(original, maps, strict=True))
-    ranks = [saliency.rank_correlation(first, second) for first, second in pairs]
-    similar = [saliency.map_similarity(positive(first), positive(second)) for first, second in pairs]
+    ranks = [explained_slice.rank_correlation(first, second) for first, second in pairs]
+    similar = [explained_slice.map_similarity(positive(first), positive(second)) for first, second in pairs]
     means = {"rank_correlation": ranks, "absolute_correlation": np.abs(ranks), "similarity": similar}
     counts = {"n_pictures": len(pairs), "n_undefined": int(np.isnan(ranks).sum())}
     return {name: _mean(values) for name, values in means.items()} | counts
@@ -327,8 +327,8 @@ def pointing_rows(
         EVEN: [np.ones_like(truth, np.float32) for truth in asked.truths],
     }
     for name, maps in kinds.items():
-        shares = [saliency.energy_share(*pair) for pair in zip(maps, asked.truths, strict=True)]
-        hits = [saliency.pointing_hit(*pair) for pair in zip(maps, asked.truths, strict=True)]
+        shares = [explained_slice.energy_share(*pair) for pair in zip(maps, asked.truths, strict=True)]
+        hits = [explained_slice.pointing_hit(*pair) for pair in zip(maps, asked.truths, strict=True)]
         row = {"kind": name} | mean_with_interval("energy_share", shares, range(len(shares)), seed=seed)
         counts = {"n_pictures": len(shares), "n_undefined": int(np.isnan(shares).sum())}
         yield row | {"pointing_hit": _mean(hits)} | counts
@@ -399,7 +399,7 @@ def study_warnings(
         wrong = near & (found != structure_mask(reference, structure))
         counts = (np.count_nonzero(near), np.count_nonzero(wrong))
         for name, warning in warnings.items():
-            auc = saliency.warning_auc(warning[near], wrong[near])
+            auc = explained_slice.warning_auc(warning[near], wrong[near])
             rows.append((case.patient, case.case_id, structure, *name, auc, *counts))
         amounts = wrong.sum(axis=(1, 2))
         if len(chosen) and (worst is None or amounts.max() > worst.n_wrong):

@@ -42,13 +42,13 @@ from livseg_lib.inference.variants import (
     volume_agreement,
 )
 from livseg_lib.labels import STRUCTURES, structure_mask
+from livseg_lib.outputs import read_table
 from livseg_lib.postprocessing.components import FINISHES, finish_labels, label_components
 from livseg_lib.preprocessing.recipe import Recipe, channel_windows
 from livseg_lib.preprocessing.windows import apply_window
 from livseg_lib.reporting.pictures import Tile
 from livseg_lib.runs import RunFolders, derived_seed
 from livseg_lib.studies.cascades import evaluate_cascade, record_cascade
-from livseg_lib.tables import read_table
 from livseg_lib.training.model_folder import TrainedModel
 from livseg_lib.volumes import Volume, load_prediction
 

@@ -12,8 +12,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from livseg_lib.datasets.case import Case
-from livseg_lib.datasets.phantom.lesions import Lesion
-from livseg_lib.datasets.phantom.patient import make_phantom_follow_up
+from livseg_lib.datasets.phantom.patient import Lesion, make_phantom_follow_up
 from livseg_lib.datasets.phantom.writing import painted_lesions, phantom_numbers
 from livseg_lib.evaluation.follow_up import FollowUp
 from livseg_lib.evaluation.lesions import SIZE_CLASSES, size_class

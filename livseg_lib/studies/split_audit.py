@@ -19,17 +19,17 @@ import numpy as np
 import pandas as pd
 from sklearn.neighbors import NearestNeighbors
 
-from livseg_lib.evaluation.inflation import patient_table, score_held_out
+from livseg_lib.evaluation.slices import patient_table, score_held_out
 from livseg_lib.evaluation.statistics import mean_with_interval
 from livseg_lib.inference.predict import predict_planes, stored_labels, stored_pictures
 from livseg_lib.labels import STRUCTURES, structure_mask
+from livseg_lib.outputs import read_table, write_table
 from livseg_lib.provenance import code_of, digest, keep_or_make, made_with
 from livseg_lib.reporting.pictures import Tile
 from livseg_lib.sampling.batches import OPEN_FILES, arrays_checksum
 from livseg_lib.sampling.splits import Fold, Protocol, nearest_training_slice
 from livseg_lib.studies.training import REGISTRIES, TrainingPlan, build_untrained, train_network
 from livseg_lib.systems import published_rows
-from livseg_lib.tables import read_table, write_table
 
 THRESHOLD = 0.5
 """Fixed: there are no validation slices that could choose one."""

@@ -31,12 +31,12 @@ from livseg_lib.evaluation.probabilities import ProbabilityHistogram, dice_by_th
 from livseg_lib.evaluation.statistics import compare
 from livseg_lib.inference.predict import predict_planes, stored_labels, stored_pictures
 from livseg_lib.labels import structure_mask
+from livseg_lib.outputs import write_table
 from livseg_lib.provenance import changes, code_of, digest, keep_or_make, made_with
 from livseg_lib.runs import derived_seed
 from livseg_lib.sampling.batches import arrays_checksum
 from livseg_lib.sampling.splits import NO_FOLD, assert_no_leak
 from livseg_lib.studies.training import REGISTRIES, TrainingPlan, train_network
-from livseg_lib.tables import write_table
 from livseg_lib.training.losses import LOSSES, loss_options
 
 _THRESHOLD = 0.5

@@ -8,12 +8,14 @@ from scipy import ndimage
 
 from livseg_lib.datasets.phantom.anatomy import Anatomy, Grid
 from livseg_lib.datasets.phantom.body import CODE, Organ, labels_of_organs
-from livseg_lib.datasets.phantom.lesions import Lesion, draw_lesions, paint_lesions
 from livseg_lib.datasets.phantom.patient import (
     WITHOUT_TUMOR,
+    Lesion,
     _spread,
+    draw_lesions,
     make_phantom_follow_up,
     make_phantom_patient,
+    paint_lesions,
 )
 from livseg_lib.datasets.phantom.scanner import SITES, site_of
 from livseg_lib.errors import InputError

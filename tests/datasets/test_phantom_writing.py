@@ -14,7 +14,8 @@ from isal import igzip
 from livseg_lib import files as atomic
 from livseg_lib.datasets.catalogue import find_cases
 from livseg_lib.datasets.check import check_dataset
-from livseg_lib.datasets.phantom import lesions, writing
+from livseg_lib.datasets.phantom import patient as lesions
+from livseg_lib.datasets.phantom import writing
 from livseg_lib.datasets.phantom.body import Organ, labels_of_organs
 from livseg_lib.datasets.phantom.patient import PhantomPatient, make_phantom_patient
 from livseg_lib.datasets.phantom.scanner import SITES

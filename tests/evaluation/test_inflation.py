@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from livseg_lib.evaluation.inflation import (
+from livseg_lib.evaluation.masks import dice, overlap_counts
+from livseg_lib.evaluation.slices import (
     OVERLAPS,
     SLICE_METRICS,
     bce_dice_loss,
@@ -17,7 +18,6 @@ from livseg_lib.evaluation.inflation import (
     protocol_values,
     score_held_out,
 )
-from livseg_lib.evaluation.masks import dice, overlap_counts
 
 planes = arrays.arrays(np.uint8, (3, 4, 4), elements=st.integers(1, 254))
 masks = arrays.arrays(bool, (3, 4, 4))

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from livseg_lib.errors import InputError
-from livseg_lib.evaluation.saliency import (
+from livseg_lib.inference.explained_slice import (
     energy_share,
     map_similarity,
     pointing_hit,

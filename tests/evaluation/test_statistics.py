@@ -15,8 +15,8 @@ from scipy.stats import permutation_test, ttest_1samp, wilcoxon
 from livseg_lib.errors import InputError
 from livseg_lib.evaluation.bland_altman import compare_with_reference
 from livseg_lib.evaluation.froc import TumorCandidates, recall_with_interval
-from livseg_lib.evaluation.inflation import by_distance, inflation_table, protocol_values
 from livseg_lib.evaluation.probabilities import ProbabilityHistogram, calibration_scores
+from livseg_lib.evaluation.slices import by_distance, inflation_table, protocol_values
 from livseg_lib.evaluation.statistics import (
     COHORT_COLUMNS,
     DIFFERENCE_COLUMNS,

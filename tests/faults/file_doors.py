@@ -32,9 +32,8 @@ from livseg_lib.application.results import predict_batch
 from livseg_lib.datasets.catalogue import find_cases
 from livseg_lib.datasets.check import check_dataset
 from livseg_lib.notebooks import choose_parameters, declared_parameters
-from livseg_lib.preprocessing.extraction import extract_dataset
+from livseg_lib.preprocessing.extraction import SLICE_COLUMNS, extract_dataset, read_slices
 from livseg_lib.preprocessing.recipe import Recipe
-from livseg_lib.preprocessing.slice_table import SLICE_COLUMNS, read_slices
 from livseg_lib.runs import project_root
 from livseg_lib.sampling.splits import load_or_create_splits, split_patients
 

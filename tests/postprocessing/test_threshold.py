@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from livseg_lib.postprocessing import threshold as b
+from livseg_lib.studies import threshold_baseline as b
 from livseg_lib.volumes import Volume
 
 LIVER, TUMOR = b.LiverRule(80, 120, 8), b.TumorRule(-30, 4)

@@ -17,9 +17,8 @@ import pytest
 from livseg_lib.errors import InputError
 from livseg_lib.preprocessing import recipe as prepare
 from livseg_lib.preprocessing import windows
-from livseg_lib.preprocessing.extraction import extract_dataset
+from livseg_lib.preprocessing.extraction import SLICE_COLUMNS, extract_dataset, read_slices
 from livseg_lib.preprocessing.recipe import Recipe, prepare_labels, prepare_slices
-from livseg_lib.preprocessing.slice_table import SLICE_COLUMNS, read_slices
 from livseg_lib.volumes import Volume
 
 SHAPE, SPACING_MM = (4, 60, 73), (2.5, 0.5, 0.8)

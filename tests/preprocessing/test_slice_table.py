@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from livseg_lib.errors import InputError
-from livseg_lib.preprocessing.slice_table import SLICE_COLUMNS, read_classified, read_slices, write_slices
+from livseg_lib.preprocessing.extraction import SLICE_COLUMNS, read_classified, read_slices, write_slices
 
 
 def table(n_cases: int = 2) -> pd.DataFrame:

@@ -12,6 +12,7 @@ import pytest
 from links import broken_links, external_resources
 
 from livseg_lib.models import MODELS
+from livseg_lib.outputs import update_systems_table, write_table
 from livseg_lib.reporting.cards import (
     cohort_sentence,
     headline_cards,
@@ -24,7 +25,6 @@ from livseg_lib.reporting.cells import DATASETS, NOT_RECORDED
 from livseg_lib.reporting.folder import ReportFolder
 from livseg_lib.reporting.report import write_report
 from livseg_lib.systems import SYSTEMS
-from livseg_lib.tables import update_systems_table, write_table
 
 HOSTILE = "<script>alert('x')</script>"
 MANIFEST = {"dataset": "phantom", "seed": 7, "git_revision": "abc123", "device": "CPU", "n_cases": 5}

@@ -7,14 +7,7 @@ import pandas as pd
 import pytest
 from matplotlib.colors import to_hex
 
-from livseg_lib.reporting.charts import (
-    bars,
-    interval_chart,
-    lines,
-    matrix,
-    scatter,
-    training_curves,
-)
+from livseg_lib.reporting.charts import bars, interval_chart, lines, matrix, scatter, training_curves
 from livseg_lib.reporting.style import BLACK, BLUE, VERMILLION
 
 SCORES = pd.DataFrame(

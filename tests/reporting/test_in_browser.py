@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from livseg_lib.outputs import update_systems_table, write_table
 from livseg_lib.reporting.patient_page import PatientView, write_patient_page
 from livseg_lib.reporting.report import write_report
-from livseg_lib.tables import update_systems_table, write_table
 
 SHAPE, SPACING = (30, 120, 150), (4.0, 1.0, 1.0)
 expect = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install playwright").expect

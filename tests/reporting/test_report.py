@@ -13,12 +13,11 @@ from links import broken_links, external_resources
 from scipy.ndimage import gaussian_filter
 
 from livseg_lib.errors import InputError
-from livseg_lib.figures import save_figure
+from livseg_lib.outputs import save_figure, update_systems_table, write_table
 from livseg_lib.reporting import folder as folder_module
 from livseg_lib.reporting.patient_page import PatientView, write_patient_page
 from livseg_lib.reporting.report import MOST_OPEN_FIGURES, patient_list, write_report
 from livseg_lib.reporting.style import new_figure
-from livseg_lib.tables import update_systems_table, write_table
 
 HOSTILE = "<script>alert('x')</script>"
 

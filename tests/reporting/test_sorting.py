@@ -6,9 +6,9 @@ import cv2
 import numpy as np
 import pandas as pd
 
+from livseg_lib.outputs import update_systems_table
 from livseg_lib.reporting.cards import cohort_sentence, headline_cards, systems_view
-from livseg_lib.reporting.sorting import PatientStrip, reading_tiles, region_strips
-from livseg_lib.tables import update_systems_table
+from livseg_lib.reporting.pictures import PatientStrip, reading_tiles, region_strips
 from livseg_lib.volumes import Volume
 
 

@@ -11,14 +11,9 @@ import pytest
 
 from livseg_lib.datasets.case import Case
 from livseg_lib.errors import InputError
-from livseg_lib.inference.cascade import (
-    PARTS,
-    Cascade,
-    chosen_finishes,
-    load_cascade,
-    save_cascade,
-)
+from livseg_lib.inference.cascade import PARTS, Cascade, chosen_finishes, load_cascade, save_cascade
 from livseg_lib.inference.variants import majority_vote
+from livseg_lib.outputs import SYSTEMS_COLUMNS
 from livseg_lib.preprocessing.recipe import Recipe
 from livseg_lib.runs import RunFolders
 from livseg_lib.studies import finishing
@@ -43,9 +38,8 @@ from livseg_lib.studies.finishing import (
     unfinished_cascade,
     voted_tumors,
 )
-from livseg_lib.studies.records import record_evaluations
+from livseg_lib.studies.training import record_evaluations
 from livseg_lib.systems import StepPlan
-from livseg_lib.tables import SYSTEMS_COLUMNS
 from livseg_lib.training.model_folder import TrainedModel
 from livseg_lib.volumes import Volume, keep_prediction, load_prediction
 

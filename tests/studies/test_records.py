@@ -13,7 +13,7 @@ from livseg_lib.datasets.case import Case
 from livseg_lib.evaluation.cases import SCORES, Score
 from livseg_lib.inference.evaluate import evaluate_labels
 from livseg_lib.runs import RunFolders
-from livseg_lib.studies.records import record_evaluations
+from livseg_lib.studies.training import record_evaluations
 from livseg_lib.volumes import Volume
 
 COLUMNS = ["system", "patient", "case", "kind", "lesion", "volume_ml", "longest_diameter_mm", "size_class"]

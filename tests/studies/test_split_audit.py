@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from livseg_lib.evaluation.inflation import inflation_table
+from livseg_lib.evaluation.slices import inflation_table
 from livseg_lib.labels import TUMOR
+from livseg_lib.outputs import update_systems_table, write_table
 from livseg_lib.reporting.cards import headline_cards, is_by_patient
 from livseg_lib.sampling.splits import audit_protocols, deal_protocols, mark_positives
 from livseg_lib.studies.split_audit import (
@@ -22,7 +23,6 @@ from livseg_lib.studies.split_audit import (
     stored_rows,
 )
 from livseg_lib.studies.training import TrainingPlan
-from livseg_lib.tables import update_systems_table, write_table
 from livseg_lib.training.fit import Stage
 
 PATIENTS, DEPTH, SIZE, FOLDS = 6, 6, 16, 3

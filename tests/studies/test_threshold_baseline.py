@@ -12,8 +12,8 @@ from livseg_lib.datasets.case import Case
 from livseg_lib.errors import InputError
 from livseg_lib.inference.evaluate import evaluate_labels
 from livseg_lib.runs import RunFolders
-from livseg_lib.studies.records import record_evaluations
 from livseg_lib.studies.threshold_baseline import Baseline, fit_baseline
+from livseg_lib.studies.training import record_evaluations
 from livseg_lib.volumes import Volume
 
 

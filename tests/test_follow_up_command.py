@@ -10,14 +10,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from livseg_lib.application.follow_up_command import add_arguments, follow_up
+from livseg_lib.cli import _parser
+from livseg_lib.commands import follow_up
 from livseg_lib.errors import InputError
 
 
 def arguments(*words: object) -> argparse.Namespace:
-    parser = argparse.ArgumentParser()
-    add_arguments(parser)
-    return parser.parse_args([str(word) for word in words])
+    return _parser().parse_args(["follow-up", *(str(word) for word in words)])
 
 
 def label_file(path, length: int, corner: int = 10):
