@@ -271,6 +271,10 @@ def start(root: Path, *options: str) -> subprocess.Popen:
     command = [sys.executable, "-m", "livseg_lib", "reproduce", "--run-name", "r", *options]
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "LIVSEG_ROOT": str(root)}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(
+            signal.SIGINT, signal.SIG_DFL
+        )  # a background job or nohup ignores it, and so would these
     return subprocess.Popen(command, cwd=root, env=environment, start_new_session=True, **pipes)
 
 
