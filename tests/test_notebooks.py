@@ -258,3 +258,12 @@ def test_an_empty_value_is_left_out(typed, accepted):
     profile = FOLDER / "params" / "quick.yaml"
     chosen = notebooks.choose_parameters(ALL, profile, {}, [f"accept_affine_mismatch={typed}"])
     assert chosen["01_extract_slices"].get("accept_affine_mismatch") is accepted
+
+
+@pytest.mark.parametrize("data", ["/scans/CT #2", "2024-01-05", "2024_01", "007"])
+def test_values_are_written_as_they_were_typed(tmp_path, monkeypatch, data):
+    monkeypatch.setenv("LIVSEG_ROOT", str(tmp_path))
+    command = ["--run-name", "x", "configure", "--profile", str(FOLDER / "params" / "quick.yaml")]
+    assert notebooks.main([*command, "--set", f"data={data}", *map(str, ALL)]) == 0
+    written = json.loads((tmp_path / "reports" / "x" / "parameters" / "00_prepare_data.json").read_text())
+    assert written["data"] == data and written["run_name"] == "x"
