@@ -7,7 +7,7 @@ to left, so that `volume[k]` shows as radiologists expect. In files it lies as i
 from __future__ import annotations
 
 import gzip
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
@@ -35,7 +35,7 @@ from livseg_lib.nifti import (
 MAX_VOLUME_BYTES = 4 * 1024**3
 """Most bytes that the voxels of one file may take, stored or as int16: 512 x 512 x 8192 int16."""
 _INT16 = np.iinfo(np.int16)
-FEW_LABELS, MANY_LABELS = 8, 128
+FEW_LABELS, MANY_LABELS, HIGHEST_LABEL = 8, 128, 4095
 """No scan has so few grey levels; a map of all organs has up to the second, in areas of one value."""
 _ROUNDING, LARGEST_SLOPE = 0.01, 0.2
 """Labels so far from a whole number are one. Floats that a writer stored as integers with a slope (up to the
@@ -129,27 +129,33 @@ def save_segmentation(labels: np.ndarray, like: Volume, path: Path | str) -> Pat
 
 
 def label_values(path: Path | str) -> tuple[int, ...]:
-    """The labels of a label map, or () for a scan.
-
-    In a label map all voxels are whole numbers from 0 to 255, of few kinds or mostly as their neighbours are.
+    """The labels of a label map (`labels_among`), or () for a scan.
 
     A CT is told by its first voxels, since air is below 0 HU; a label map is read to its end. Raises
     InputError for a file that cannot be read.
     """
-    found = np.zeros(256, np.int64)
-    inside = alike = 0
     with _voxels_ahead(Path(path), MAX_VOLUME_BYTES) as (header, stream):
-        for start in range(0, header.voxel_count, CHUNK_BYTES):
-            count = min(CHUNK_BYTES, header.voxel_count - start)
-            (values,) = _scaled_planes(header, read_array(stream, count, header.grid.dtype)[np.newaxis])
-            if not (
-                values.min() > -0.5 and values.max() < 255.5 and np.allclose(values, np.rint(values), 0, 0.1)
-            ):
-                return ()
-            whole = np.rint(values).astype(np.uint8)
-            found += np.bincount(whole, minlength=256)
-            inside += np.count_nonzero(whole[1:])
-            alike += np.count_nonzero((whole[1:] == whole[:-1]) & (whole[1:] > 0))
+        starts = range(0, header.voxel_count, CHUNK_BYTES)
+        counts = (min(CHUNK_BYTES, header.voxel_count - start) for start in starts)
+        stored = (read_array(stream, count, header.grid.dtype) for count in counts)
+        return labels_among(_scaled_planes(header, stored))
+
+
+def labels_among(pieces: Iterable[np.ndarray]) -> tuple[int, ...]:
+    """The different values of `pieces` (a line or a plane of voxels each), or () where they are no labels.
+
+    In a label map all voxels are whole numbers from 0 up, of few kinds or mostly as their neighbours are.
+    """
+    found = np.zeros(HIGHEST_LABEL + 1, np.int64)
+    inside = alike = 0
+    for piece in pieces:
+        in_range = piece.min() > -0.5 and piece.max() < HIGHEST_LABEL + 0.5
+        if not (in_range and np.allclose(piece, np.rint(piece), 0, 0.1)):
+            return ()
+        whole = np.rint(piece).astype(np.uint16).ravel()
+        found += np.bincount(whole, minlength=len(found))
+        inside += np.count_nonzero(whole[1:])
+        alike += np.count_nonzero((whole[1:] == whole[:-1]) & (whole[1:] > 0))
     labels = tuple(np.flatnonzero(found).tolist())
     in_areas = len(labels) <= MANY_LABELS and 2 * alike > inside
     return labels if len(labels) <= FEW_LABELS or in_areas else ()
@@ -187,7 +193,7 @@ def _check_claim(header: NiftiHeader, limit_bytes: int, path: Path) -> None:
         raise InputError(path, f"The header claims {sizes}, more than the file can hold.", "Copy it again.")
 
 
-def _scaled_planes(header: NiftiHeader, volume: np.ndarray) -> Iterator[np.ndarray]:
+def _scaled_planes(header: NiftiHeader, volume: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
     """Slice by slice of a (D, H, W) view, scaled, so that no float copy of a volume is ever made."""
     for plane in volume:
         yield plane if header.scaling is None else plane * header.scaling[0] + header.scaling[1]

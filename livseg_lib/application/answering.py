@@ -13,7 +13,7 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -32,9 +32,7 @@ LOADED_AT_ONCE = 2
 """Systems kept in memory."""
 LONGEST_SECONDS = 1200.0
 """Of work on one upload, loading the system included: others wait in line."""
-TOO_LONG = (
-    f"This took more than {LONGEST_SECONDS / 60:.0f} minutes and was stopped. Use livseg predict for it."
-)
+TOO_LONG = f"This took more than {LONGEST_SECONDS / 60:.0f} minutes and was stopped. Use livseg predict."
 ENDED = "The work on this file ended all at once: there may be too little memory for it."
 
 
@@ -112,32 +110,31 @@ class Worker:
 
     def ask(
         self, uploads: Sequence[Path | str], model: Path, folder: Path, series: str = ""
-    ) -> Generator[str, None, Answer]:
-        """Gives the step that it is at about once a second, and returns what `answer` does.
+    ) -> Iterator[str | Answer]:
+        """Gives the step that it is at about once a second, and at last what `answer` does.
 
         Who stops listening stops the work. Raises Refused where there is no answer, or none in time.
         """
         with self._busy:
-            began, step, ended = time.monotonic(), "load", False
+            began, told = time.monotonic(), "load"
             try:
                 self.start()
                 self._connection.send((uploads, model, folder, series))
-                while not ended:
+                while isinstance(told, str):
                     if time.monotonic() - began > LONGEST_SECONDS:
                         raise Refused(TOO_LONG)
-                    yield step
+                    yield told
                     if self._connection.poll(1.0):
-                        step = self._connection.recv()
-                        ended = not isinstance(step, str)
+                        told = self._connection.recv()
             except (EOFError, OSError) as error:
                 raise Refused(ENDED) from error
             finally:
-                if not ended:
+                if isinstance(told, str):
                     self.stop()
                     self.start()
-        if isinstance(step, Refused):
-            raise step
-        return step
+        if isinstance(told, Refused):
+            raise told
+        yield told
 
     def stop(self) -> None:
         """End the process, whatever it is at."""
@@ -201,24 +198,6 @@ TUMOR_TITLES = {
 }
 
 
-STEPS = {
-    "load": "Loading the system",
-    "read": "Reading the scan",
-    "predict": "Outlining",
-    "measure": "Measuring",
-}
-
-
-def at_work(step: str) -> str:
-    """What is being done, as HTML."""
-    return f'<p role="status">{STEPS.get(step, "Writing the result")} ...</p>'
-
-
-def refusal(sentence: str) -> str:
-    """Why there is no answer, as HTML."""
-    return f'<div class="verdict" role="alert">That did not work</div><p>{html.escape(sentence)}</p>'
-
-
 def verdict_html(given: Answer) -> str:
     """Whether a tumour is suspected, and how that is known, as HTML."""
     presence = given.record["tumor_presence"]
@@ -227,25 +206,24 @@ def verdict_html(given: Answer) -> str:
         False: ("clear", "No tumour suspected"),
         None: ("", "Tumours were not looked for"),
     }[presence["suspected"]]
-    probability = presence["probability"]
-    sure = "" if probability is None else f" (probability {probability:.2f})"
-    return (
-        f'<div class="verdict {kind}" role="status">{text}{sure}</div><p>{html.escape(presence["how"])}</p>'
-    )
+    if presence["probability"] is not None:
+        text += f" (probability {presence['probability']:.2f})"
+    return f'<div class="verdict {kind}" role="status">{text}</div><p>{html.escape(presence["how"])}</p>'
 
 
 def sentences(given: Answer) -> list[str]:
     """Measures of the liver, then what the reader should know of this case."""
-    liver = given.record["measures"]
+    found = given.record["measures"]
     amounts = [
-        f"{title} {liver[name]:.{digits}f} ml"
+        f"{title} {found[name]:.{digits}f} ml"
         for name, title, digits in (("liver_ml", "liver", 0), ("tumor_ml", "tumours", 1))
-        if liver.get(name) is not None
+        if found.get(name) is not None
     ]
-    measured = [", ".join(amounts).capitalize() + "."] if amounts else []
-    return [*measured, *filter(None, [given.note]), *given.record["notes"], *given.record["cautions"]]
+    said = [f"{', '.join(amounts).capitalize()}." if amounts else "", given.note]
+    return [*filter(None, said), *given.record["notes"], *given.record["cautions"]]
 
 
 def tumor_table(tumors: pd.DataFrame) -> pd.DataFrame:
+    """What is shown of `measure_tumors`, under titles to be read."""
     columns = [name for name in TUMOR_TITLES if name in tumors]
     return tumors[columns].round(1).rename(columns=TUMOR_TITLES)

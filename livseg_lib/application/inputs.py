@@ -10,8 +10,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from livseg_lib.application.scan import (
     PICTURE_SUFFIXES,
     STORED_HU,
@@ -28,16 +26,14 @@ from livseg_lib.datasets.dicom_headers import begins_like_dicom, study_uid
 from livseg_lib.datasets.files import files_of, is_visible, natural_key, nifti_stem, printable, regular_files
 from livseg_lib.errors import InputError
 from livseg_lib.files import short_name
-from livseg_lib.volumes import Volume, load_volume
+from livseg_lib.volumes import labels_among, load_volume
 
 LOOKS_FOR = "a NIfTI file, a folder or zip of a DICOM series, a PNG or JPEG slice, or a folder of these"
 LAYOUTS = ("kaggle", "lits", "msd", "ircadb")
 """Data sets told by their names: what in them is a segmentation is no scan."""
 
-FEW_LEVELS, FEW_CHANGES = 10, 0.1
-"""Different values, and the share of neighbouring voxels that differ, up to which voxels are labels."""
 LABELS = "label-map"
-"""Code of the error for them."""
+"""Code of the error for a scan that is none."""
 RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 """No file of Windows may be called so."""
 
@@ -173,31 +169,17 @@ def _dicom(case_id: str, source: Path, reading: Reading) -> PatientInput:
 
 
 def _read_nifti(path: Path) -> Scan:
-    return Scan(_refuse_labels(load_volume(path), path))
+    volume = load_volume(path)
+    if labels := labels_among(volume.voxels):
+        problem = f"It holds {len(labels)} whole numbers from 0 to {labels[-1]}, in patches: labels, no scan."
+        raise InputError(path, problem, "Give the scan that they belong to.", LABELS)
+    return Scan(volume)
 
 
 def _read_case(case: Case) -> Scan:
     if errors := [note for note in case.notes if note.severity == "error"]:
         raise InputError(errors[0].where, errors[0].message, code=errors[0].code)
-    return Scan(_refuse_labels(case.read_volume(), case.case_id))
-
-
-def _refuse_labels(volume: Volume, where: Path | str) -> Volume:
-    """Refuse a label map: from 0 up, with few levels, or with neighbours alike wherever it is not 0.
-
-    A scan has noise, and a CT has air below 0.
-    """
-    voxels = volume.voxels
-    if voxels.min() >= 0:
-        inside = (voxels[..., 1:] > 0) & (voxels[..., :-1] > 0)
-        changes = (voxels[..., 1:] != voxels[..., :-1])[inside]
-        n_levels = len(np.unique(voxels))
-        if n_levels <= FEW_LEVELS or not changes.any() or changes.mean() < FEW_CHANGES:
-            problem = (
-                f"It holds {n_levels} whole numbers from 0 to {voxels.max()}, in patches: labels, no scan."
-            )
-            raise InputError(where, problem, "Give the scan that they belong to.", LABELS)
-    return volume
+    return _read_nifti(case.read_volume.args[0])
 
 
 def file_name(text: str) -> str:

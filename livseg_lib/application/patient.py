@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -14,7 +14,6 @@ from livseg_lib.application.predictor import (
     StepClock,
     TumorPresence,
     describe_run,
-    hu_seen,
     identify_request,
     networks_of,
     presence_from_labels,
@@ -40,78 +39,56 @@ WHOLE_LIVER_SLICES = 16
 
 def cautions(scan: Scan, labels: np.ndarray, predictor: Predictor) -> list[str]:
     """What speaks for caution with the `labels` (D, H, W) that `predictor` found in this scan."""
-    found = [_about_training(training_runs(predictor.system)), _about_pictures(predictor)]
-    if scan.is_picture:
-        found += [_about_picture(scan, hu_seen(predictor.system))]
-    else:
-        found += [_about_slices(scan), *_about_spacing(scan)]
-        found += [verdict.message for verdict in volume_findings(scan.volume, predictor.modality)]
-        if predictor.modality == "ct" and "liver" in predictor.structures:
-            found += [verdict.message for verdict in liver_hu_findings(scan.volume, labels)]
-            found += [_about_phase(scan, labels)]
-    if not labels.any():
-        found += ["Nothing was found: the mask is empty."]
-    return [sentence for sentence in found if sentence]
+    of_scan = _about_picture(scan, predictor) if scan.is_picture else _about_scan(scan, labels, predictor)
+    found = [*_about_system(predictor), *of_scan]
+    return found if labels.any() else [*found, "Nothing was found: the mask is empty."]
 
 
-def _about_training(runs: Sequence[str]) -> str:
-    phantoms = [run for run in runs if "phantom" in run]
-    if not phantoms:
-        return ""
-    return (
-        f"The system was trained on synthetic phantoms (run {', '.join(phantoms)}): "
-        "on a real scan it shows how the program works, and nothing more."
-    )
+def _about_system(predictor: Predictor) -> Iterator[str]:
+    if phantoms := [run for run in training_runs(predictor.system) if "phantom" in run]:
+        yield (
+            f"The system was trained on synthetic phantoms (run {', '.join(phantoms)}): "
+            "on a real scan it shows how the program works, and nothing more."
+        )
+    today, networks = picture_code(), networks_of(predictor.system)
+    others = [each.system for each in networks if each.training.get("picture_code", today) != today]
+    if others:
+        names = ", ".join(others)
+        yield f"The code that makes pictures of scans is not the one that {names} was trained with."
 
 
-def _about_pictures(predictor: Predictor) -> str:
-    today = picture_code()
-    others = [
-        trained.system
-        for trained in networks_of(predictor.system)
-        if trained.training.get("picture_code", today) != today
-    ]
-    if not others:
-        return ""
-    return f"The code that makes pictures of scans is not the one that {', '.join(others)} was trained with."
+def _about_picture(scan: Scan, predictor: Predictor) -> Iterator[str]:
+    windows = [window for trained in networks_of(predictor.system) for window in trained.recipe.windows]
+    fixed = [window for window in windows if window.lower is not None]
+    low, high = min((each.lower for each in fixed), default=0), max((each.upper for each in fixed), default=0)
+    if fixed and not (scan.window.lower <= low and high <= scan.window.upper):
+        yield (
+            f"The system was trained to see {low:g} to {high:g} HU. A picture of {scan.window.lower:g} to "
+            f"{scan.window.upper:g} HU has lost what lay beyond."
+        )
 
 
-def _about_picture(scan: Scan, seen_hu: tuple[float, float]) -> str:
-    low, high = scan.window.lower, scan.window.upper
-    if low <= seen_hu[0] and seen_hu[1] <= high:
-        return ""
-    return (
-        f"The system was trained to see {seen_hu[0]:g} to {seen_hu[1]:g} HU. "
-        f"A picture of {low:g} to {high:g} HU has lost what lay beyond."
-    )
-
-
-def _about_slices(scan: Scan) -> str:
-    depth = len(scan.volume.voxels)
-    if depth >= WHOLE_LIVER_SLICES:
-        return ""
-    return f"The scan has {depth} slices: volumes are those of what it shows, not of a whole liver."
-
-
-def _about_spacing(scan: Scan) -> Iterator[str]:
-    step, *pixels = scan.volume.spacing_mm
+def _about_scan(scan: Scan, labels: np.ndarray, predictor: Predictor) -> Iterator[str]:
+    depth, (step, *pixels) = len(scan.volume.voxels), scan.volume.spacing_mm
+    if depth < WHOLE_LIVER_SLICES:
+        yield f"The scan has {depth} slices: volumes are those of what it shows, not of a whole liver."
     for what, values, (low, high) in (
-        ("The slices are {} mm apart", [step], LITS_STEP_MM),
-        ("The pixels are {} mm wide", pixels, LITS_PIXEL_MM),
+        ("The slices are {:.2f} mm apart", [step], LITS_STEP_MM),
+        ("The pixels are {:.2f} mm wide", pixels, LITS_PIXEL_MM),
     ):
         if not all(low <= round(value, 2) <= high for value in values):
-            yield f"{what.format(f'{values[0]:.2f}')}; in the LiTS benchmark it is {low:g} to {high:g} mm."
-
-
-def _about_phase(scan: Scan, labels: np.ndarray) -> str:
+            yield f"{what.format(values[0])}; in the LiTS benchmark it is {low:g} to {high:g} mm."
+    yield from (finding.message for finding in volume_findings(scan.volume, predictor.modality))
+    if predictor.modality != "ct" or "liver" not in predictor.structures:
+        return
+    yield from (finding.message for finding in liver_hu_findings(scan.volume, labels))
     mean, (low, high) = mean_liver_hu(scan.volume.voxels, labels), PORTAL_VENOUS_HU
-    if np.isnan(mean) or low - PHASE_TOLERANCE_HU <= mean <= high + PHASE_TOLERANCE_HU:
-        return ""
-    likely = "a scan without contrast medium" if mean < low else "another phase of contrast"
-    return (
-        f"What was outlined as liver has {mean:.0f} HU on average, in the portal-venous phase it has "
-        f"{low:.0f} to {high:.0f}: {likely}, or not the liver alone."
-    )
+    if mean < low - PHASE_TOLERANCE_HU or mean > high + PHASE_TOLERANCE_HU:
+        likely = "a scan without contrast medium" if mean < low else "another phase of contrast"
+        yield (
+            f"What was outlined as liver has {mean:.0f} HU on average, in the portal-venous phase it has "
+            f"{low:.0f} to {high:.0f}: {likely}, or not the liver alone."
+        )
 
 
 NEED_TUMOR = ("tumor_ml", "tumor_burden", "n_tumors")
@@ -124,20 +101,16 @@ class PatientResult:
     """All that is known of one case."""
 
     case_id: str
-    kind: str
-    """ "NIfTI", "DICOM" or "picture"."""
+    predictor: Predictor
+    """What was looked for, and in scans of which modality."""
     scan: Scan
     labels: np.ndarray
     """0/1/2, uint8 (D, H, W), on the grid of the scan's volume."""
-    structures: tuple[str, ...]
-    """What was looked for."""
     tumors: pd.DataFrame
     """A row a tumour (`measure_tumors`)."""
     liver: dict
     """`measure_liver`; NaN for what was not looked for and for mm and ml of pictures."""
     presence: TumorPresence
-    modality: str
-    """ "ct" or "mr"."""
     record: dict
     """The run, JSON-ready and without anything about the patient (`record`)."""
     clock: StepClock
@@ -154,43 +127,24 @@ def predict_case(
     clock = StepClock(on_step)
     with clock.step("read"):
         request = identify_request(patient, predictor)
-        scan = patient.read()
-        _require_modality(scan, predictor.modality, patient)
+        scan, known = patient.read(), predictor.modality.upper()
+        if scan.headers and scan.headers[0].Modality != known:
+            problem = f"This is a series of {scan.headers[0].Modality}; the system was made for {known}."
+            raise InputError(patient.case_id, problem, "Choose the series with --series, or another system.")
     with clock.step("predict"):
         labels, presence = _outline(predictor, scan)
     with clock.step("measure"):
         tumors, liver = _measure(scan, labels, predictor)
-        warnings = cautions(scan, labels, predictor)
+        warned = cautions(scan, labels, predictor)
     record = {
         "case": patient.case_id,
         "tumor_presence": asdict(presence),
         "measures": liver,
         "notes": list(scan.notes),
-        "cautions": warnings,
+        "cautions": warned,
         **describe_run(patient, scan, predictor, request),
     }
-    return PatientResult(
-        patient.case_id,
-        patient.kind,
-        scan,
-        labels,
-        predictor.structures,
-        tumors,
-        liver,
-        presence,
-        predictor.modality,
-        record,
-        clock,
-    )
-
-
-def _require_modality(scan: Scan, modality: str, patient: PatientInput) -> None:
-    """Raises InputError where the headers of a scan say that it is not of the kind that a system knows."""
-    if scan.headers and scan.headers[0].Modality != modality.upper():
-        problem = (
-            f"This is a series of {scan.headers[0].Modality}; the system was made for {modality.upper()}."
-        )
-        raise InputError(patient.case_id, problem, "Choose the series with --series, or another system.")
+    return PatientResult(patient.case_id, predictor, scan, labels, tumors, liver, presence, record, clock)
 
 
 def _outline(predictor: Predictor, scan: Scan) -> tuple[np.ndarray, TumorPresence]:

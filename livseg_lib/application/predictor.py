@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -23,7 +23,6 @@ from livseg_lib.errors import InputError
 from livseg_lib.evaluation.probabilities import is_predicted, presence_levels
 from livseg_lib.files import file_checksum, files_checksum, text_checksum
 from livseg_lib.labels import STRUCTURES, structure_mask
-from livseg_lib.preprocessing.windows import Window
 from livseg_lib.runs import describe_device, describe_platform, git_revision, package_versions, peak_memory_mb
 
 if TYPE_CHECKING:  # only named in signatures
@@ -75,9 +74,8 @@ def load_predictor(
         problem = "is a cascade, which finds the slices with liver by itself."
         raise InputError(system.system, problem, "Leave --sorter out.")
     identity = {"system": system.system, "model": model_checksum(model), "augment": list(augment)}
-    identity |= {
-        name: model_checksum(folder) for name, folder in (("liver", liver), ("sorter", sorter)) if folder
-    }
+    parts = {"liver": liver, "sorter": sorter}
+    identity |= {name: model_checksum(folder) for name, folder in parts.items() if folder}
     return Predictor(
         augmented(system, augment) if augment else system,
         identity,
@@ -99,7 +97,10 @@ def describe_expectations(system: System) -> list[str]:
     """What the networks of `system` expect of a scan, and what is done to every case: a sentence each."""
     described: dict[str, list[str]] = {}
     for trained in networks_of(system):
-        cuts = [_describe_window(window) for window in trained.recipe.windows]
+        cuts = [
+            f"the {name} range of the scan" if lower is None else f"{lower:g} to {upper:g}"
+            for name, lower, upper in trained.recipe.windows
+        ]
         size = trained.recipe.size
         what = f"HU cut to {', '.join(cuts)}, in pictures of {size} x {size} pixels"
         described.setdefault(what, []).append(trained.system)
@@ -107,21 +108,6 @@ def describe_expectations(system: System) -> list[str]:
         f"Expected by {', '.join(dict.fromkeys(names))}: {what}. Every case is brought to that."
         for what, names in described.items()
     ]
-
-
-def hu_seen(system: System) -> tuple[float, float]:
-    """The lowest and the highest HU that the networks of `system` tell apart, as far as they are fixed."""
-    windows = [window for trained in networks_of(system) for window in trained.recipe.windows]
-    fixed = [window for window in windows if window.lower is not None]
-    return (
-        min((window.lower for window in fixed), default=np.inf),
-        max((window.upper for window in fixed), default=-np.inf),
-    )
-
-
-def _describe_window(window: Window) -> str:
-    name, lower, upper = window
-    return f"the {name} range of the scan" if lower is None else f"{lower:g} to {upper:g}"
 
 
 def networks_of(system: System) -> list[TrainedModel]:
@@ -196,8 +182,7 @@ class StepClock:
     """Seconds by step."""
 
     def __init__(self, on_step: Callable[[str], None] = lambda step: None) -> None:
-        self.seconds: dict[str, float] = {}
-        self.on_step = on_step
+        self.on_step, self.seconds = on_step, {}
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
@@ -210,31 +195,22 @@ class StepClock:
             self.seconds[name] = round(time.perf_counter() - began, 2)
 
 
-class Request(NamedTuple):
-    """What decides about a result, in two checksums."""
-
-    input_sha256: str
-    """Over the contents of the case's files."""
-    request_sha256: str
-    """Over these, the options of reading and the models."""
-
-
-def identify_request(patient: PatientInput, predictor: Predictor) -> Request:
-    """Reads all files of the case once."""
+def identify_request(patient: PatientInput, predictor: Predictor) -> tuple[str, str]:
+    """What decides about a result, in two checksums: of the case's files; of these, options and models."""
     content = files_checksum(patient.files)
     asked = [content, patient.options, predictor.identity]
-    return Request(content, text_checksum(json.dumps(asked, sort_keys=True)))
+    return content, text_checksum(json.dumps(asked, sort_keys=True))
 
 
-def describe_run(patient: PatientInput, scan: Scan, predictor: Predictor, request: Request) -> dict:
-    """What is known before anything is written, JSON-ready."""
+def describe_run(patient: PatientInput, scan: Scan, predictor: Predictor, request: tuple[str, str]) -> dict:
+    """What is known before anything is written, JSON-ready; `request`: `identify_request`."""
     return {
         "warning": WARNING,
-        "request_sha256": request.request_sha256,
+        "request_sha256": request[1],
         "input": {
             "kind": patient.kind,
             "files": len(patient.files),
-            "sha256": request.input_sha256,
+            "sha256": request[0],
             "shape": list(scan.volume.voxels.shape),
             "spacing_mm": [round(float(side), 6) for side in scan.volume.spacing_mm],
         },

@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from html import escape
+from itertools import product
 from pathlib import Path
 from urllib.parse import quote
 
@@ -73,7 +74,10 @@ def write_dicom_seg(
     masks = np.stack([structure_mask(stored, name) for name in structures], axis=-1).view(np.uint8)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # they quote names
-        segmentation = _segmentation(masks, [_anonymous(one) for one in headers], structures, algorithm)
+        anonymous = [deepcopy(one) for one in headers]
+        for header, keyword in product(anonymous, IDENTITY):  # the standard asks for a patient: nobody
+            setattr(header, keyword, ANONYMOUS.get(keyword, ""))
+        segmentation = _segmentation(masks, anonymous, structures, algorithm)
         for keyword in IDENTITY:
             if keyword in headers[0]:
                 setattr(segmentation, keyword, headers[0][keyword].value)
@@ -118,14 +122,6 @@ def _segmentation(
     return made
 
 
-def _anonymous(header: Dataset) -> Dataset:
-    """The header with a patient, whom the standard asks for, who is nobody."""
-    anonymous = deepcopy(header)
-    for keyword in IDENTITY:
-        setattr(anonymous, keyword, ANONYMOUS.get(keyword, ""))
-    return anonymous
-
-
 def _segment(number: int, structure: str, identity: AlgorithmIdentificationSequence) -> SegmentDescription:
     label, category, kind = SEGMENTS[structure]
     return SegmentDescription(
@@ -167,43 +163,32 @@ def write_result(result: PatientResult, folder: Path | str) -> Path:
 
 def require_result_or_nothing(folder: Path) -> None:
     """Raises InputError where `folder` is there and is neither empty nor a result: it would be replaced."""
-    if folder.exists() and not (folder / RECORD).is_file() and not _is_empty(folder):
+    is_empty = folder.is_dir() and not any(folder.iterdir())
+    if folder.exists() and not (folder / RECORD).is_file() and not is_empty:
         problem = "is there already and is no result of livseg predict."
         raise InputError(folder, problem, "Choose another --out: nothing of yours is overwritten.")
 
 
-def write_masks(result: PatientResult, folder: Path) -> list[Path]:
+def write_masks(result: PatientResult, folder: Path) -> None:
     """The labels in the input's own grid and format."""
     scan, labels = result.scan, result.labels
     if scan.is_picture:
-        numbers = scan.slice_numbers or ("",)
-        names = [f"mask_{number}.png" if number != "" else "mask.png" for number in numbers]
-        return [_write_mask_picture(mask, folder / name) for mask, name in zip(labels, names, strict=True)]
-    paths = [save_segmentation(labels, scan.volume, folder / "mask.nii.gz")]
+        names = [f"mask_{number}.png" for number in scan.slice_numbers or ()] or ["mask.png"]
+        for mask, name in zip(labels, names, strict=True):
+            Image.fromarray(MASK_GREYS[mask]).save(folder / name, optimize=True)
+        return
+    save_segmentation(labels, scan.volume, folder / "mask.nii.gz")
     if scan.headers:
-        algorithm = (result.record["system"]["system"], _version(result.record))
-        paths.append(
-            write_dicom_seg(
-                labels, scan.volume, scan.headers, result.structures, algorithm, folder / "mask.dcm"
-            )
-        )
-    return paths
-
-
-def _write_mask_picture(labels: np.ndarray, path: Path) -> Path:
-    Image.fromarray(MASK_GREYS[labels]).save(path, optimize=True)
-    return path
-
-
-def _version(record: dict) -> str:
-    return f"{record['livseg']} {record['git_revision'][:12]}".strip()
+        version = f"{result.record['livseg']} {result.record['git_revision'][:12]}".strip()
+        made_by, structures = (result.record["system"]["system"], version), result.predictor.structures
+        write_dicom_seg(labels, scan.volume, scan.headers, structures, made_by, folder / "mask.dcm")
 
 
 def _write_measures(result: PatientResult, folder: Path) -> None:
     presence = result.presence
     measures = {
         "case": result.case_id,
-        "structures": list(result.structures),
+        "structures": list(result.predictor.structures),
         "tumor_suspected": presence.suspected,
         "tumor_probability": presence.probability,
         "tumor_probability_is": presence.how,
@@ -217,7 +202,7 @@ def _write_measures(result: PatientResult, folder: Path) -> None:
 def _write_overlay(result: PatientResult, folder: Path) -> None:
     _, index = slice_to_show([result.labels], len(result.labels))
     scan = result.scan
-    window = scan.window or display_window(scan.volume, result.modality)
+    window = scan.window or display_window(scan.volume, result.predictor.modality)
     grey = apply_window(scan.volume.voxels[index], window)
     number = index if scan.slice_numbers is None else scan.slice_numbers[index]
     title = f"{result.case_id}, slice {number}" if len(result.labels) > 1 else result.case_id
@@ -234,7 +219,7 @@ def _write_page(result: PatientResult, folder: Path) -> None:
     }
     view = PatientView(
         result.case_id,
-        as_hu(result.scan.volume, result.modality).voxels,
+        as_hu(result.scan.volume, result.predictor.modality).voxels,
         result.scan.volume.spacing_mm,
         {result.record["system"]["system"]: result.labels},
         [("Measures", pd.DataFrame([measures])), ("Tumours", result.tumors)],
@@ -246,10 +231,6 @@ def _write_page(result: PatientResult, folder: Path) -> None:
         f'<meta http-equiv="refresh" content="0; url={page}"><a href="{page}">{escape(result.case_id)}</a>\n'
     )
     (folder / "index.html").write_text(content, encoding="utf-8")
-
-
-def _is_empty(folder: Path) -> bool:
-    return folder.is_dir() and not any(folder.iterdir())
 
 
 _MEASURES = ("liver_ml", "tumor_ml", "n_tumors")
@@ -327,7 +308,7 @@ def _finished_row(folder: Path, patient: PatientInput, predictor: Predictor) -> 
     """That of the result in `folder`, if it is of this very request and whole."""
     try:
         record = json.loads((folder / RECORD).read_text())
-        if record["request_sha256"] != identify_request(patient, predictor).request_sha256:
+        if record["request_sha256"] != identify_request(patient, predictor)[1]:
             return None
         return _row(record, resumed=True) if holds_files(folder, record["files"]) else None
     except (FileNotFoundError, NotADirectoryError, ValueError, LookupError, TypeError, AttributeError):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import fcntl
-import json
 import os
 import shutil
 import signal
@@ -15,14 +14,13 @@ import tempfile
 import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from time import time
 
 import cv2
 import numpy as np
-import pandas as pd
 
 from livseg_lib.application.patient import PatientResult
 from livseg_lib.errors import InputError
@@ -86,40 +84,35 @@ class Visits:
         for folder in (self.uploads, self.scratch, self.results):
             folder.mkdir(mode=0o700)
         self._folders: dict[str, Path] = {}
-        self._lock = threading.Lock()
         self._closed = threading.Event()
         threading.Thread(target=self._forget_in_time, daemon=True).start()
 
     def begin(self, visit: str) -> Path:
         """An empty folder for a visit's next result; what it held before is deleted."""
         self.forget(visit)
-        folder = Path(tempfile.mkdtemp(dir=self.results))
-        with self._lock:
-            self._folders[visit] = folder
-        return folder
+        self._folders[visit] = Path(tempfile.mkdtemp(dir=self.results))
+        return self._folders[visit]
 
     def folder(self, visit: str) -> Path | None:
         """The folder of a visit's last result; None where there is none, or none any more."""
-        with self._lock:
-            folder = self._folders.get(visit)
+        folder = self._folders.get(visit)
         return folder if folder is not None and folder.exists() else None
 
     def forget(self, visit: str) -> None:
         """Delete what a visit left."""
-        with self._lock:
-            folder = self._folders.pop(visit, None)
-        if folder is not None:
+        if (folder := self._folders.pop(visit, None)) is not None:
             shutil.rmtree(folder, ignore_errors=True)
 
     def forget_old(self) -> None:
         """Delete what will have lain for FORGET_AFTER_SECONDS when it is looked at next."""
         before = time() - FORGET_AFTER_SECONDS + LOOK_EVERY_SECONDS
-        for folder in self.results.iterdir():
-            if _changed(folder) <= before:
-                shutil.rmtree(folder, ignore_errors=True)
-        for path in self.root.glob("*/**/*"):
-            if (path.is_symlink() or not path.is_dir()) and _changed(path) <= before:
-                path.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):  # `close` deletes all of it meanwhile
+            for folder in self.results.iterdir():
+                if _changed(folder) <= before:
+                    shutil.rmtree(folder, ignore_errors=True)
+            for path in self.root.glob("*/**/*"):
+                if (path.is_symlink() or not path.is_dir()) and _changed(path) <= before:
+                    path.unlink(missing_ok=True)
 
     def close(self) -> None:
         """Delete everything."""
@@ -163,8 +156,6 @@ class Shelved:
     folder: Path
     dice: dict[str, float]
     """Mean Dice over the run's test patients, a structure that it outlines; NaN where undefined."""
-    dataset: str
-    """What it has learnt from, such as "phantom"; empty where the run does not say."""
 
     @property
     def name(self) -> str:
@@ -174,9 +165,8 @@ class Shelved:
     @property
     def title(self) -> str:
         """Its line in a list: what it scored, and where."""
-        named = {"liver": "liver", "tumor": "tumour"}
-        scores = ", ".join(f"{named[name]} {value:.2f}" for name, value in self.dice.items())
-        return f"{self.system}: {scores or 'not scored'} ({self.run})"
+        scores = ", ".join(f"{name} {value:.2f}" for name, value in self.dice.items())
+        return f"{self.system}: {scores.replace('tumor', 'tumour')} ({self.run})"
 
 
 def shelved_systems(reports: Path) -> list[Shelved]:
@@ -206,25 +196,17 @@ def _systems_of_run(path: Path) -> list[Shelved]:
     try:
         table = read_table(path)
         rows = table[table.target.isin(STRUCTURES) & (table.split_by == "patient")]
-        dataset = _dataset(report)
-    except (InputError, AttributeError, OSError, ValueError) as error:
+    except (InputError, AttributeError, OSError) as error:
         print(f"left out: {report.name}: its tables cannot be read ({error}).", file=sys.stderr)
         return []
     systems = [
-        Shelved(report.name, str(name), report / "models" / str(name), _scores(group), dataset)
-        for name, group in rows.groupby("system", sort=False)
+        Shelved(
+            report.name, name, report / "models" / name, dict(zip(of.target, of.dice_per_case, strict=True))
+        )
+        for name, of in rows.astype({"system": str}).groupby("system", sort=False)
     ]
     usable = [shelved for shelved in systems if (shelved.folder / "model.json").exists()]
     return sorted(usable, key=lambda shelved: -np.nan_to_num(shelved.dice.get("tumor", -1.0), nan=-1.0))
-
-
-def _scores(rows: pd.DataFrame) -> dict[str, float]:
-    return {row.target: float(row.dice_per_case) for row in rows.itertuples()}
-
-
-def _dataset(report: Path) -> str:
-    manifest = report / "manifest.json"
-    return str(json.loads(manifest.read_text()).get("dataset", "")) if manifest.exists() else ""
 
 
 FOUND = "found"
@@ -270,7 +252,7 @@ class ShownScan:
 def keep_scan(result: PatientResult, folder: Path) -> int:
     """Put a result's scan and labels into `folder`, for a ShownScan; returns the slice to begin at."""
     folder.mkdir(parents=True, exist_ok=True)
-    np.save(folder / "voxels.npy", as_hu(result.scan.volume, result.modality).voxels)
+    np.save(folder / "voxels.npy", as_hu(result.scan.volume, result.predictor.modality).voxels)
     np.save(folder / "labels.npy", result.labels)
     np.save(folder / "spacing_mm.npy", np.asarray(result.scan.volume.spacing_mm, float))
     return slice_to_show([result.labels], len(result.labels))[1]
@@ -297,15 +279,9 @@ class QuickTraining:
             yield "Another visitor's training is running. Load this page again when it has ended."
             return
         lines: deque[str] = deque(maxlen=LINES_SHOWN)
+        streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "errors": "replace"}
         try:
-            self._process = subprocess.Popen(
-                self._command,
-                cwd=project_root(),
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                errors="replace",
-            )
+            self._process = subprocess.Popen(self._command, cwd=project_root(), **streams)
             for line in self._process.stdout:  # text mode makes a line of every progress update, too
                 lines.append(line.rstrip())
                 yield "\n".join(lines)
@@ -318,7 +294,6 @@ class QuickTraining:
 
     def stop(self) -> None:
         """End the training with all processes that it started."""
-        if self._process is None or self._process.poll() is not None:
-            return
-        end_family(self._process.pid)
-        self._process.wait()
+        if self._process is not None and self._process.poll() is None:
+            end_family(self._process.pid)
+            self._process.wait()

@@ -7,10 +7,11 @@ link exists only where it was asked for.
 
 from __future__ import annotations
 
+import html
 import os
 import shutil
 import threading
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,8 +24,6 @@ from livseg_lib.application.answering import (
     Answer,
     Refused,
     Worker,
-    at_work,
-    refusal,
     sentences,
     tumor_table,
     verdict_html,
@@ -107,6 +106,12 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read while gradio is importe
 
 
 LONGEST_QUEUE = 16
+STEPS = {
+    "load": "Loading the system",
+    "read": "Reading the scan",
+    "predict": "Outlining",
+    "measure": "Measuring",
+}
 _PHANTOM_SEED = 7
 """Of nobody that a system has learnt from."""
 RESULT_PARTS = ("verdict", "cautions", "controls", "slice", "picture", "tumors", "archive", "more", "record")
@@ -145,16 +150,6 @@ class Desk:
         self.worker.close()
         self.training.stop()
         self.visits.close()
-
-
-@dataclass(frozen=True)
-class _Question:
-    """What one visitor asks."""
-
-    files: list[str] | None
-    model: str | None
-    series: str | None
-    visit: str
 
 
 def open_page(desk: Desk, hosts: Sequence[str] = (), **options: object) -> gr.Blocks:
@@ -198,7 +193,7 @@ def _connect(page: gr.Blocks, desk: Desk, asked: dict, shown: dict) -> None:
     private = {"api_visibility": "private"}
 
     def outline(files, model, series, request: gr.Request):
-        yield from _outline(desk, _Question(files, model, series, request.session_hash))
+        yield from _outline(desk, files, model, series, request.session_hash)
 
     def picture(index, window, request: gr.Request):
         return _picture(desk.visits, request.session_hash, index, window)
@@ -225,28 +220,27 @@ def _connect(page: gr.Blocks, desk: Desk, asked: dict, shown: dict) -> None:
     page.unload(forget)
 
 
-def _outline(desk: Desk, question: _Question) -> Iterator[tuple]:
+def _outline(desk: Desk, files: list | None, model: str | None, series: str | None, visit: str):
     """Updates of RESULT_PARTS: what is being done, again and again, then the answer."""
     hidden = [gr.update(visible=False)] * 7
-    working = _answer(desk, question)
     try:
-        while True:
-            yield at_work(next(working)), "", *hidden
-    except StopIteration as ended:
-        given = ended.value
+        with closing(_answer(desk, files, model, series, visit)) as steps:
+            for step in steps:
+                if isinstance(step, str):
+                    yield f'<p role="status">{STEPS.get(step, "Writing the result")} ...</p>', "", *hidden
     except Refused as error:
-        yield refusal(str(error)), "", *hidden
+        why = f"<p>{html.escape(str(error))}</p>"
+        yield f'<div class="verdict" role="alert">That did not work</div>{why}', "", *hidden
         return
-    finally:
-        working.close()
-    scan = ShownScan(desk.visits.folder(question.visit) / "shown")
-    depth, start = given.depth, given.start
+    given, scan = step, ShownScan(desk.visits.folder(visit) / "shown")
     yield (
         verdict_html(given),
         "\n".join(f"- {sentence}" for sentence in sentences(given)),
         gr.update(visible=True),
-        gr.update(maximum=max(1, depth - 1), value=start, interactive=depth > 1, visible=True),
-        gr.update(value=scan.picture(start, "liver"), visible=True),
+        gr.update(
+            maximum=max(1, given.depth - 1), value=given.start, interactive=given.depth > 1, visible=True
+        ),
+        gr.update(value=scan.picture(given.start, "liver"), visible=True),
         gr.update(value=tumor_table(given.tumors), visible=True),
         gr.update(value=str(given.archive), visible=True),
         gr.update(visible=True),
@@ -254,22 +248,23 @@ def _outline(desk: Desk, question: _Question) -> Iterator[tuple]:
     )
 
 
-def _answer(desk: Desk, question: _Question) -> Generator[str, None, Answer]:
+def _answer(
+    desk: Desk, files: list | None, model: str | None, series: str | None, visit: str
+) -> Iterator[str | Answer]:
     """As `Worker.ask`. What was begun for a visitor who does not stay for the answer is deleted."""
     try:
-        model = find_shelved(desk.reports, question.model).folder
+        system = find_shelved(desk.reports, model).folder
     except InputError as error:
         raise Refused(f"{error.problem} {error.remedy}") from error
-    folder, given = desk.visits.begin(question.visit), None
+    folder, told = desk.visits.begin(visit), ""
     try:
-        given = yield from desk.worker.ask(
-            question.files or [], model, folder, (question.series or "").strip()
-        )
+        with closing(desk.worker.ask(files or [], system, folder, (series or "").strip())) as steps:
+            for told in steps:
+                yield told
     finally:
-        if given is None:
-            desk.visits.forget(question.visit)
+        if isinstance(told, str):
+            desk.visits.forget(visit)
             shutil.rmtree(folder, ignore_errors=True)  # where its tab was closed, it was forgotten before
-    return given
 
 
 def _picture(visits: Visits, visit: str, index: int, window: str):
@@ -325,18 +320,13 @@ def _serve_over_http(desk: Desk) -> None:
 
     def predict(files, system, series, request: gr.Request):
         visit = request.session_hash or os.urandom(16).hex()
-        working = _answer(desk, _Question(files, system, series, visit))
         try:
-            while True:
-                next(working)
-                yield gr.skip(), gr.skip()
-        except StopIteration as ended:
-            given = ended.value
+            with closing(_answer(desk, files, system, series, visit)) as steps:
+                for told in steps:
+                    is_step = isinstance(told, str)
+                    yield (gr.skip(), gr.skip()) if is_step else (told.record, str(told.archive))
         except Refused as error:
             raise gr.Error(str(error), print_exception=False) from None
-        finally:
-            working.close()
-        yield given.record, str(given.archive)
 
     with gr.Group(visible=False):  # components without a face: they check and carry what is sent
         inputs = [gr.File(file_count="multiple", label="files")]
