@@ -40,16 +40,10 @@ PAPERS = {name: system.paper for name, system in SYSTEMS.items() if system.paper
 """Network -> its paper, in Markdown."""
 
 MAX_CARDS = 4
-_BASELINE = "threshold"
-"""How systems without a network are called, or how their names begin."""
-FOLDED = (
-    "source",
-    "n_train_patients",
-    "dice_per_case_low",
-    "dice_per_case_high",
-    "published_metric",
-    "parameters",
-)
+BASELINES = "threshold"
+"""How the names of systems without a network begin."""
+FOLDED = ("source", "n_train_patients", "dice_per_case_low", "dice_per_case_high", "published_metric")
+FOLDED += ("parameters",)
 """Columns shown inside the cell of another."""
 
 FIRST = ("system", "target", "dice_per_case", "published_value", "split_by", "n_test_patients")
@@ -67,10 +61,6 @@ class Card:
     interval: Interval | None
 
 
-TARGET_ORDER = ("tumor", "liver")
-"""Which rows a reader sees first; all other targets follow."""
-
-
 def in_readers_order(systems: pd.DataFrame) -> pd.DataFrame:
     """Tumours, livers, all else; in each the highest Dice first, undefined ones last.
 
@@ -79,15 +69,13 @@ def in_readers_order(systems: pd.DataFrame) -> pd.DataFrame:
     """
     if not {"target", "split_by", "dice_per_case"} <= set(systems):
         return systems
-    rank = {target: place for place, target in enumerate(TARGET_ORDER)}
-    keys = pd.DataFrame(
-        {
-            "target": systems["target"].map(rank).fillna(len(rank)),
-            "flattered": ~systems["split_by"].map(_is_headline).astype(bool),
-            "dice": -systems["dice_per_case"],
-        }
-    )
-    return systems.loc[keys.sort_values(list(keys), kind="stable", na_position="last").index]
+    keys = {
+        "target": systems["target"].map({"tumor": 0, "liver": 1}).fillna(2),
+        "flattered": ~systems["split_by"].map(_is_headline).astype(bool),
+        "dice": -systems["dice_per_case"],
+    }
+    order = pd.DataFrame(keys).sort_values(list(keys), kind="stable", na_position="last")
+    return systems.loc[order.index]
 
 
 def headline_cards(systems: pd.DataFrame) -> list[Card]:
@@ -106,7 +94,7 @@ def headline_cards(systems: pd.DataFrame) -> list[Card]:
 
 def _best_card(rows: pd.DataFrame) -> Card:
     """The highest of what was trained; a baseline that learns nothing stands in the remark."""
-    is_baseline = rows["system"].str.startswith(_BASELINE)
+    is_baseline = rows["system"].str.startswith(BASELINES)
     trained = rows if is_baseline.all() else rows[~is_baseline]
     remarks = [f"highest of {len(trained)}"] if len(trained) > 1 else []
     if is_baseline.any() and len(trained) < len(rows):
@@ -141,29 +129,26 @@ def _is_headline(split_by: object) -> bool:
 
 def cohort_sentence(systems: pd.DataFrame) -> str:
     """Such as "2 systems, trained on 38 patients and tested on 12 others."; "" where it is unknown."""
-    if not {"system", "n_train_patients", "n_test_patients", "split_by"} <= set(systems):
-        return ""
-    honest = systems[systems["split_by"].map(_is_headline)]
     columns = ["n_train_patients", "n_test_patients"]
-    honest = honest.dropna(subset=columns)
+    if not {"system", "split_by", *columns} <= set(systems):
+        return ""
+    honest = systems[systems["split_by"].map(_is_headline)].dropna(subset=columns)
     if honest.empty:
         return ""
     number = honest["system"].nunique()
-    train, test = (
-        _range_of(honest[column].to_numpy(float)) for column in ("n_train_patients", "n_test_patients")
-    )
+    train, test = (_range_of(honest[column].to_numpy(float)) for column in columns)
     return f"{number} system{'s' * (number > 1)}, trained on {train} patients and tested on {test} others."
 
 
 def _card(row: dict, remark: str) -> Card:
-    interval = _interval(row)
-    bounds = f"95 % interval {interval.low:.3f} to {interval.high:.3f}" if interval else "no interval"
-    patients = format_number("n", row.get("n_test_patients", float("nan")))
-    foot = f"{format_text(row.get('system'))}, {patients} test patients"
+    bounds = "no interval"
+    if interval := _interval(row):
+        bounds = f"95 % interval {interval.low:.3f} to {interval.high:.3f}"
+        interval = replace(interval, published=None)
+    patients = f"{format_number('n', row.get('n_test_patients', np.nan))} test patients"
+    foot = ", ".join(filter(None, (format_text(row.get("system")), patients, remark)))
     label = f"{format_text(row.get('target')).capitalize()} Dice"
-    value = format_number("dice", row["dice_per_case"])
-    interval = replace(interval, published=None) if interval else None
-    return Card(label, value, bounds, f"{foot}, {remark}" if remark else foot, interval)
+    return Card(label, format_number("dice", row["dice_per_case"]), bounds, foot, interval)
 
 
 def _fold(column: str, cell: Cell, row: dict, cards: Mapping[str, str]) -> Cell:
@@ -292,7 +277,6 @@ def _first(rows: pd.DataFrame, column: str) -> object:
 
 
 def _network(model: Mapping) -> dict:
-    """What a network is, what it sees and from which answer on it says yes."""
     seen = {**(model.get("recipe") or {}), **(model.get("inputs") or {})}
     return {
         "architecture": model["architecture"],
@@ -309,24 +293,23 @@ def _budget(training: Mapping) -> dict:
 
 
 def _results(system: str, tables: Tables) -> dict[str, TableView]:
-    upright = {
+    views = {
         "systems": lambda rows: replace(systems_view(in_readers_order(rows)), file=""),
         "lits_scores": _by_measure,
     }
-    found = {name: _rows_of(system, tables.get(name)) for name in BY_SYSTEM}
-    return {
-        caption: upright.get(name, lambda rows: table_view(rows.drop(columns="system")))(found[name])
-        for name, caption in BY_SYSTEM.items()
-        if len(found[name])
-    }
+    found = {}
+    for name, caption in BY_SYSTEM.items():
+        rows = _rows_of(system, tables.get(name))
+        if len(rows):
+            found[caption] = views[name](rows) if name in views else table_view(rows.drop(columns="system"))
+    return found
 
 
 def _by_measure(rows: pd.DataFrame) -> TableView:
     """A row a measure, a column a structure: what is wide reads better upright."""
-    measures = [name for name in rows if name not in ("system", "structure")]
     cells = [
-        [Cell(column_title(name), name), *(format_cell(name, value) for value in rows[name])]
-        for name in measures
+        [Cell(column_title(name), name), *(format_cell(name, value) for value in values)]
+        for name, values in rows.drop(columns=["system", "structure"]).items()
     ]
     titles = ["Measure", *(format_text(structure).capitalize() for structure in rows["structure"])]
     return TableView(titles, [False] + [True] * len(rows), cells, len(cells))
@@ -336,8 +319,9 @@ def data_card(tables: Tables, manifest: Mapping) -> dict:
     """What the data card shows, from the tables of notebooks 00 to 02 and the manifest."""
     cases, findings = tables.get("cases", pd.DataFrame()), tables.get("findings")
     shape, spacing = _triples(cases, "shape"), _triples(cases, "spacing_mm")
+    hu = np.append(_numbers(cases, "hu_low"), _numbers(cases, "hu_high"))
     is_checked = findings is not None and {"case", "severity"} <= set(findings)
-    told = findings[findings["severity"].isin(("error", "warning"))] if is_checked else pd.DataFrame()
+    told = findings[findings["severity"].isin(("error", "warning"))] if is_checked else ()
     tumors = _numbers(cases, "tumor_voxels")  # which pictures have, too
     captions = {"splits_summary": "Patients", "class_counts": "Slices by what they show"}
     return {
@@ -349,28 +333,23 @@ def data_card(tables: Tables, manifest: Mapping) -> dict:
             "Rows and columns": _range_of(shape[:, 1:].ravel()),
             "Slice distance": _range_of(spacing[:, 0], " mm"),
             "Pixel side": _range_of(spacing[:, 1:].ravel(), " mm"),
-            "HU, lowest to highest": _range_of(
-                np.append(_numbers(cases, "hu_low"), _numbers(cases, "hu_high"))
-            ),
+            "HU, lowest to highest": _range_of(hu),
             "Cases with tumours": f"{(tumors > 0).sum()} of {len(tumors)}" if len(tumors) else None,
             "Tumours a case": _range_of(_numbers(cases, "n_tumors")),
             "Liver": _range_of(_numbers(cases, "liver_ml"), " ml"),
         },
         "counts": findings.groupby("severity")["case"].nunique().to_dict() if is_checked else None,
         "findings": table_view(told) if len(told) else None,
-        "division": {
-            caption: table_view(tables[name]) for name, caption in captions.items() if name in tables
-        },
+        "division": {said: table_view(tables[name]) for name, said in captions.items() if name in tables},
         "checksum": manifest.get("data_checksum"),
     }
 
 
 def _triples(cases: pd.DataFrame, column: str) -> np.ndarray:
-    """Float64 (N, 3) from texts such as "(51, 512, 512)"; those that are no three numbers are left out."""
-    texts = cases[column].astype(str) if column in cases else []
-    parts = (text.strip("()").split(",") for text in texts)
-    rows = [pd.to_numeric(pd.Series(part), errors="coerce") for part in parts if len(part) == 3]
-    return np.array(rows, float).reshape(-1, 3)
+    """Float64 (N, 3) from texts such as "(51, 512, 512)"; NaN where they are no three numbers."""
+    texts = cases.get(column, pd.Series(dtype=str)).astype(str)
+    parts = texts.str.extract(r"^\((.+), (.+), (.+)\)$")
+    return parts.apply(pd.to_numeric, errors="coerce").to_numpy(float)
 
 
 def _numbers(cases: pd.DataFrame, name: str) -> np.ndarray:
@@ -382,9 +361,7 @@ def _range_of(values: np.ndarray, unit: str = "") -> str | None:
     known = values[np.isfinite(values)]
     if not len(known):
         return None
-    low, high = (
-        f"{bound:,.5g}".replace(",", "\u202f").replace("-", "−") for bound in (known.min(), known.max())
-    )
+    low, high = (f"{end:,.5g}".replace(",", "\u202f").replace("-", "−") for end in (known.min(), known.max()))
     return f"{low}{unit}" if low == high else f"{low} to {high}{unit}"
 
 

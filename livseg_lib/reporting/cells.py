@@ -40,42 +40,31 @@ SOURCES = {
 }
 
 COLUMNS = {
-    "assd_mm": "ASSD (mm)",
-    "dice": "Dice",
     "dice_global": "Global Dice",
     "dice_per_case": "Dice per patient",
-    "ece": "ECE",
-    "ece_high": "ECE high",
-    "ece_low": "ECE low",
-    "ece_per_patient": "ECE per patient",
-    "froc_score": "FROC score",
-    "froc_score_high": "FROC score high",
-    "froc_score_low": "FROC score low",
-    "hd95_mm": "HD95 (mm)",
-    "iou": "IoU",
     "lesion_dice": "Lesion-wise Dice",
     "msd_mm": "Hausdorff (mm)",
-    "n_test_patients": "Test patients",
     "n_train_patients": "Training patients",
-    "parameters": "Parameters",
-    "presence_accuracy": "Presence accuracy",
     "published_value": "Published",
     "roc_auc": "ROC-AUC",
-    "rmsd_mm": "RMSD (mm)",
-    "rvd": "RVD",
-    "split_by": "Split by",
-    "surface_dice": "Surface Dice",
     "system_c": "System C",
     "train_seconds": "Training time",
-    "voe": "VOE",
 }
+"""Headings that are not the words of the column's name."""
+
+WORDS = {name: name.upper() for name in ("assd", "ece", "froc", "hd95", "rmsd", "rvd", "voe")}
+WORDS |= {"dice": "Dice", "iou": "IoU", "tumor": "tumour", "tumors": "tumours"}
 
 UNITS = {"mm": "mm", "mm2": "mm²", "ml": "ml", "hu": "HU", "mb": "MB"}
 """Last word of a column name that is a unit."""
 
 MISSING = "–"
+NOT_RECORDED = "not recorded"
 MAX_ROWS, FIRST_ROWS = 400, 50
 """A page shows the whole of a table of at most MAX_ROWS, else the first; the CSV has them all."""
+
+SCORE_COLUMNS = ("dice", "iou", "precision", "recall", "roc", "presence", "pixel", "published")
+"""How columns begin whose 0 and 1 are written with decimals, too."""
 
 NAMES = ("case", "patient", "system", "slice", "file", "code", "seed", "fold")
 """Columns whose values name something: never rounded, grouped or scaled."""
@@ -161,9 +150,10 @@ def format_number(column: str, value: float) -> str:
         return format_duration(value)
     if column == "parameters" and value >= 1e4:
         return f"{value / 1e6:.3g} M" if value >= 1e6 else f"{value / 1e3:.3g} k"
-    if value == int(value) and (abs(value) > 1 or not _is_score(column)):
-        return _signed(f"{value:,.0f}".replace(",", "\u202f"))
-    return _signed(f"{value:.3f}" if abs(value) < 10 else f"{value:,.1f}".replace(",", "\u202f"))
+    is_score = column.startswith(SCORE_COLUMNS) or column.endswith("_dice")
+    is_count = value == int(value) and (abs(value) > 1 or not is_score)
+    digits = 0 if is_count else 3 if abs(value) < 10 else 1
+    return f"{value:,.{digits}f}".replace(",", "\u202f").replace("-", "−")
 
 
 def format_text(value: object) -> str:
@@ -181,27 +171,14 @@ def format_text(value: object) -> str:
     return "tumour" if value == STRUCTURES[1] else str(value)
 
 
-def _is_score(column: str) -> bool:
-    return column.endswith("_dice") or column.startswith(
-        ("dice", "iou", "precision", "recall", "roc", "presence", "pixel", "published")
-    )
-
-
-def _signed(text: str) -> str:
-    return text.replace("-", "−")
-
-
 def column_title(column: str) -> str:
     """Heading for a column: "reference_volume_ml" reads "Reference volume (ml)"."""
     if column in COLUMNS:
         return COLUMNS[column]
-    words = column.removeprefix("n_").replace("tumor", "tumour").split("_")
+    words = column.removeprefix("n_").split("_")
     unit = f" ({UNITS[words.pop()]})" if len(words) > 1 and words[-1] in UNITS else ""
-    text = " ".join(words)
+    text = " ".join(WORDS.get(word, word) for word in words)
     return text[:1].upper() + text[1:] + unit
-
-
-NOT_RECORDED = "not recorded"
 
 
 def linked(markdown: str) -> Markup:
@@ -217,18 +194,17 @@ def told(value: object) -> str:
     return NOT_RECORDED if is_empty else format_text(value)
 
 
-INCLUDED = ("page.css", "page.js", "patient.css", "patient.js", "card.css")
-"""Files of templates/ that a template puts in as they are: page.css is `{{ page_css }}`."""
-
-
 @cache
 def environment() -> jinja2.Environment:
-    """Where the templates of all pages come from, with the filters duration, megabytes, words and told."""
+    """Where the templates of all pages come from, with the filters duration, megabytes, words and told.
+
+    Scripts and styles are put into pages as they are: page.css is `{{ page_css }}`.
+    """
     loader = jinja2.PackageLoader("livseg_lib.reporting")
     found = jinja2.Environment(
         loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    for name in INCLUDED:
+    for name in ("page.css", "page.js", "patient.css", "patient.js", "card.css"):
         found.globals[name.replace(".", "_")] = Markup(loader.get_source(found, name)[0])
     found.filters |= {
         "duration": lambda seconds: MISSING if is_missing(seconds) else format_duration(seconds),

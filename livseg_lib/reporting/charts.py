@@ -65,23 +65,22 @@ def interval_chart(
     height = 0.36 if dots is not None else 0.14 * len(looks) + 0.16 if is_several else 0.27
     fig, axes = _panels(rows, panel, 0.6, line=line, line_height=height)
     for title, ax in axes.items():
-        names = _name_the_lines(ax, _only(rows, panel, title)[line])
+        in_panel = _only(rows, panel, title)
+        names = _name_the_lines(ax, in_panel[line])
         if at is not None:
             ax.axvline(at, color=GREY, linewidth=1)
         for number, (key, look) in enumerate(looks.items()):
             look = look if is_several else look | {"marker": "o"}
-            own = _only(_only(rows, panel, title), series, key)
-            shift = step * (number - (len(looks) - 1) / 2)
+            own, shift = _only(in_panel, series, key), step * (number - (len(looks) - 1) / 2)
             places = np.array([names.index(name) for name in own[line]]) + shift
             if dots is not None:
                 _dots(ax, _only(_only(dots, panel, title), series, key), value, line, names, shift, look)
             _intervals(ax, own, value, places, look, as_bar=dots is not None)
             if stroke:
                 ax.plot(own[stroke], places, "|", color=BLACK, markersize=13, markeredgewidth=2, zorder=4)
-            for place, text in zip(places, own.get("beside", []), strict=False):
-                _beside(ax, place, text, look["color"] if is_several else GREY)
+            _beside(ax, places, own, look["color"] if is_several else GREY)
         ax.set_xlabel(xlabel)
-    _series_key(fig, looks if series else {})
+    _series_key(fig, looks)
     return fig
 
 
@@ -106,8 +105,8 @@ def lines(
     """
     looks = _looks(rows, series, colours)
     fig, axes = _panels(rows, panel, 3.4, columns)
-    ends: dict[Axes, dict] = {ax: {} for ax in axes.values()}
     for title, ax in axes.items():
+        ends = {}
         for key, look in looks.items():
             own = _only(_only(rows, panel, title), series, key).dropna(subset=[x, y])
             if own.empty:
@@ -117,13 +116,13 @@ def lines(
             style = {name: look[name] for name in ("color", "linestyle")}
             marker = look["marker"] if len(own) <= 20 else None
             ax.plot(own[x], own[y], marker=marker, markersize=4, linewidth=1.7, **style)
-            ends[ax][structure_name(key)] = (own[x].iloc[-1], own[y].iloc[-1], look["color"])
+            ends[structure_name(key)] = (own[x].iloc[-1], own[y].iloc[-1], look["color"])
         ax.set_xlabel(xlabel)
-        if ax.get_subplotspec().is_first_col():
+        place = ax.get_subplotspec()
+        if place.is_first_col():
             ax.set_ylabel(ylabel)
-    for ax in axes.values():
-        if names == "ends" and ends[ax] and (ax.get_subplotspec().is_last_col() or ax is fig.axes[-1]):
-            name_lines(ax, ends[ax])
+        if names == "ends" and ends and (place.is_last_col() or ax is fig.axes[-1]):
+            name_lines(ax, ends)
     _series_key(fig, looks if names == "legend" else {})
     return fig
 
@@ -166,7 +165,7 @@ def scatter(
     fig.axes[0].set_ylabel(ylabel)
     if shade:
         fig.colorbar(marks, ax=list(axes.values()), label=shade.replace("_", " "))
-    _series_key(fig, looks if series and "name" not in rows else {})
+    _series_key(fig, looks if "name" not in rows else {})
     return fig
 
 
@@ -188,10 +187,11 @@ def bars(
     looks = _looks(rows, part, colours)
     fig, axes = _panels(rows, panel, 0.6, line=line, line_height=0.3)
     for title, ax in axes.items():
-        names = _name_the_lines(ax, _only(rows, panel, title)[line])
+        in_panel = _only(rows, panel, title)
+        names = _name_the_lines(ax, in_panel[line])
         left = np.zeros(len(names))
         for key, look in looks.items():
-            own = _only(_only(rows, panel, title), part, key)
+            own = _only(in_panel, part, key)
             places = np.array([names.index(name) for name in own[line]], int)
             edge = {"edgecolor": "white", "linewidth": 0.8}
             ax.barh(places, own[value], left=left[places], height=0.7, color=look["color"], **edge)
@@ -199,11 +199,10 @@ def bars(
                 ax.hlines(places, own[f"{value}_low"], own[f"{value}_high"], color=BLACK, linewidth=1)
             for place, length, text in zip(places, own[value], own.get("text", []), strict=False):
                 ax.text(left[place] + length / 2, place, text, ha="center", va="center")
-            for place, text in zip(places, own.get("beside", []), strict=False):
-                _beside(ax, place, text, GREY)
+            _beside(ax, places, own, GREY)
             left[places] += own[value].fillna(0).to_numpy()
         ax.set_xlabel(xlabel)
-    _series_key(fig, looks if part else {}, marker="s", markersize=9, linestyle="")
+    _series_key(fig, looks, marker="s", markersize=9, linestyle="")
     return fig
 
 
@@ -246,17 +245,17 @@ def _panels(
     A panel has `height` inches, and `line_height` more for each value of column `line`, or 0.6 where names
     have two rows. Panels with the same lines name them once.
     """
-    titles = list(dict.fromkeys(rows[panel])) if panel else [""]
-    columns = columns or max(1, len(titles) if len(titles) <= MOST_PANELS_A_ROW else 3)
-    of_panels = [list(dict.fromkeys(_only(rows, panel, title)[line])) for title in titles] if line else []
+    titles = (list(rows[panel].unique()) if panel else []) or [""]
+    columns = columns or (len(titles) if len(titles) <= MOST_PANELS_A_ROW else 3)
+    of_panels = [list(_only(rows, panel, title)[line].unique()) for title in titles] if line else []
     most = max(1, *map(len, of_panels), 0)
     if line and rows[line].astype(str).str.contains("\n").any():
         line_height = max(line_height, 0.6)
-    count = max(1, -(-len(titles) // columns))
+    count = -(-len(titles) // columns)
     fig = new_figure(WIDTH, 0.5 + (height + line_height * most) * count)
     is_shared = bool(of_panels) and all(names == of_panels[0] for names in of_panels)
     axes = fig.subplots(count, columns, squeeze=False, sharey=is_shared).ravel()
-    for ax in axes[max(1, len(titles)) :]:
+    for ax in axes[len(titles) :]:
         ax.remove()
     for ax, title in zip(axes, titles, strict=False):
         ax.set_title(structure_name(title))
@@ -264,12 +263,12 @@ def _panels(
             ax.set_ylim(most - 0.4, -0.6)
             ax.grid(axis="y", visible=False)
             ax.locator_params(axis="x", nbins=9 // min(len(titles), columns) + 1)
-    return fig, dict(zip(titles or [""], axes, strict=False))
+    return fig, dict(zip(titles, axes, strict=False))
 
 
 def _name_the_lines(ax: Axes, names: pd.Series) -> list:
     """Ticks with the names, from the top down; gives them in that order."""
-    found = list(dict.fromkeys(names))
+    found = list(names.unique())
     ax.set_yticks(range(len(found)), [structure_name(name) for name in found], color=BLACK)
     return found
 
@@ -314,9 +313,10 @@ def _faces(rows: pd.DataFrame, colour: str) -> np.ndarray | str:
     return np.where(rows["hollow"].astype(bool), "white", colour) if "hollow" in rows else colour
 
 
-def _beside(ax: Axes, place: float, text: str, colour: str) -> None:
+def _beside(ax: Axes, places: np.ndarray, rows: pd.DataFrame, colour: str) -> None:
     look = {"va": "center", "fontsize": 8.5, "color": colour, "clip_on": False}
-    ax.text(1.03, place, text, transform=ax.get_yaxis_transform(), **look)
+    for place, text in zip(places, rows.get("beside", []), strict=False):
+        ax.text(1.03, place, text, transform=ax.get_yaxis_transform(), **look)
 
 
 def _name_marks(
@@ -326,12 +326,11 @@ def _name_marks(
     rows = rows.dropna(subset=[x, y])
     low, high = ax.get_ylim()
     heights = spread(list(rows[y]), 0.05 * (high - low), low, high)
+    text = {"fontsize": 8.5, "va": "center", "zorder": 4, "path_effects": [HALO], "annotation_clip": False}
     for row, height in zip(rows.to_dict("records"), heights, strict=True):
         colour = looks[row[series] if series else None]["color"]
-        text = {"color": colour, "fontsize": 8.5, "va": "center", "zorder": 4, "path_effects": [HALO]}
-        ax.annotate(
-            row["name"], (row[x], height), (9, 0), textcoords="offset points", annotation_clip=False, **text
-        )
+        place = (row[x], height), (9, 0)
+        ax.annotate(row["name"], *place, textcoords="offset points", color=colour, **text)
 
 
 def _series_key(fig: Figure, looks: Mapping[object, dict], **more) -> None:
@@ -342,28 +341,24 @@ def _series_key(fig: Figure, looks: Mapping[object, dict], **more) -> None:
     fig.legend(handles=keys, loc="outside lower left", ncols=min(5, len(keys)), handlelength=1.4)
 
 
-NOT_METRICS = ("epoch", "learning_rate", "memory_mb", "seconds", "stage")
-"""Columns of a history that no panel of training against validation is drawn for."""
-
-
 def training_curves(history: pd.DataFrame, title: str) -> Figure:
     """One panel a metric, training against validation, and one for the learning rate.
 
     `history` has one row an epoch: `epoch`, `loss`, `val_loss`, any further metrics with their `val_`
     twins, `learning_rate`. The vertical line marks the epoch with the lowest validation loss.
     """
-    metrics = [c for c in history if c not in NOT_METRICS and not c.startswith("val_")]
-    panels = [*metrics, *(["learning_rate"] if "learning_rate" in history else [])]
+    others = ("epoch", "learning_rate", "memory_mb", "seconds", "stage")
+    panels = [name for name in history if name not in others and not name.startswith("val_")]
+    panels += ["learning_rate"] if "learning_rate" in history else []
     sides = {"training": BLUE, "validation": VERMILLION}
-    epochs = history["epoch"] if "epoch" in history else pd.Series(range(1, len(history) + 1), history.index)
+    epochs = history["epoch"]
     rows = [
-        pd.DataFrame({"epoch": epochs, "value": history[column], "side": side, "metric": name})
+        pd.DataFrame({"epoch": epochs, "value": history[column], "side": side, "metric": metric_name(name)})
         for name in panels
         for side, column in zip(sides, (name, f"val_{name}"), strict=True)
         if column in history
     ]
-    drawn = pd.concat(rows).assign(metric=lambda each: each["metric"].map(metric_name))
-    fig = lines(drawn, "epoch", "value", "side", "metric", sides, "legend", max(1, len(panels)), "epoch")
+    fig = lines(pd.concat(rows), "epoch", "value", "side", "metric", sides, "legend", len(panels), "epoch")
     is_known = "val_loss" in history and history["val_loss"].notna().any()
     best = epochs[history["val_loss"].idxmin()] if is_known else None
     for ax, name in zip(fig.axes, panels, strict=False):

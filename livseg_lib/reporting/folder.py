@@ -40,11 +40,6 @@ class FigureFile:
     height: int
 
     @property
-    def is_embedded(self) -> bool:
-        """Whether the page carries the figure inside."""
-        return self.source.startswith("data:")
-
-    @property
     def is_wide(self) -> bool:
         """Takes the whole width of the page rather than half of it."""
         return self.width > 1.45 * self.height or self.width >= 1000
@@ -81,10 +76,9 @@ class ReportFolder:
     @cached_property
     def manifest(self) -> dict:
         """manifest.json, or what the folder's name tells where there is none yet."""
-        dataset, _, profile = self.path.resolve().name.rpartition("-")
+        dataset, _, profile = self.path.resolve().name.partition("-")
         file = self.path / "manifest.json"
-        known = {"dataset": dataset or profile, "profile": profile if dataset else ""}
-        return known | _read_json(file) if file.exists() else known
+        return {"dataset": dataset, "profile": profile} | (_read_json(file) if file.exists() else {})
 
     def names(self, kind: str, suffix: str) -> list[str]:
         """Names of the finished files of folder `kind`, in order."""
@@ -212,11 +206,9 @@ def notebook_story(ipynb: Path) -> tuple[str, str]:
     cells = _read_notebook(ipynb).cells if ipynb.exists() else []
     lines = [line for cell in cells if cell.cell_type == "markdown" for line in cell.source.splitlines()]
     plain = [re.sub(r"[*`]|\[([^]]*)\]\([^)]*\)", r"\1", line) for line in lines]
-    title = next((line.lstrip("#").strip() for line in plain if line.startswith("#")), "")
-    purpose = next(
-        (line.removeprefix("Purpose.").strip() for line in plain if line.startswith("Purpose.")), ""
-    )
-    return title, purpose
+    first = (next((line for line in plain if line.startswith(start)), "") for start in ("#", "Purpose."))
+    title, purpose = first
+    return title.lstrip("#").strip(), purpose.removeprefix("Purpose.").strip()
 
 
 def _read_notebook(path: Path) -> nbformat.NotebookNode:

@@ -54,9 +54,8 @@ def follow_up_changes(found: Mapping[str, FollowUp]) -> Figure:
 
 
 def _slopes(ax: Axes, changes: pd.DataFrame) -> None:
-    top = (
-        max(1.0, changes[["diameter_before_mm", "diameter_after_mm"]].max(axis=None)) if len(changes) else 1.0
-    )
+    top = changes[["diameter_before_mm", "diameter_after_mm"]].max(axis=None) if len(changes) else 1.0
+    top = max(1.0, top)
     ax.set_ylim(-0.04 * top, max(1.1 * top, ax.get_ylim()[1]))
     for row in changes.itertuples():
         colour, mark = KIND_LOOKS[row.kind]
@@ -64,14 +63,12 @@ def _slopes(ax: Axes, changes: pd.DataFrame) -> None:
         ax.plot([0, 1], ends, color=colour, marker=mark, linewidth=2.4 if row.is_target else 1.2)
     heights = spread(list(changes.diameter_after_mm), 0.055 * top)
     for row, height in zip(changes.itertuples(), heights, strict=True):
-        words = row.kind if row.kind in ("new", "vanished") else _percent(row.diameter_change_percent)
+        change = row.diameter_change_percent
+        percent = f"{change:+.0f} %".replace("-", "−") if abs(change) >= 0.5 else "0 %"
+        words = row.kind if row.kind in ("new", "vanished") else percent
         ax.text(1.06, height, words, va="center", fontsize=8.5, color=KIND_LOOKS[row.kind][0])
     ax.set_xticks([0, 1], ["before", "after"], color=BLACK)
     ax.set_xlim(-0.15, 1.45)
-
-
-def _percent(change: float) -> str:
-    return f"{change:+.0f} %".replace("-", "−") if abs(change) >= 0.5 else "0 %"
 
 
 def conclude_follow_up(name: str, found: FollowUp) -> list[str]:
@@ -80,16 +77,13 @@ def conclude_follow_up(name: str, found: FollowUp) -> list[str]:
     kinds = ", ".join(f"{count} {kind}" for kind, count in counts.items()) or "no tumour at either time"
     before, after = found.livers.tumor_ml
     response = found.response
+    sums = "no tumour large enough to be a target"
     if response.targets:
-        sums = (
-            f"sum of {len(response.targets)} target diameters {response.sum_before_mm:.1f} to "
-            f"{response.sum_after_mm:.1f} mm ({response.change:+.0%})"
-        )
-    else:
-        sums = "no tumour large enough to be a target"
+        change = f"{response.sum_before_mm:.1f} to {response.sum_after_mm:.1f} mm ({response.change:+.0%})"
+        sums = f"sum of {len(response.targets)} target diameters {change}"
+    volumes = f"Tumours {before:.1f} ml before, {after:.1f} ml after"
+    agreement = f"agree with Dice {found.matching.liver_dice:.2f}"
     return [
-        f"{name}: {kinds}. Tumours {before:.1f} ml before, {after:.1f} ml after; {sums}: "
-        f"{response.category}.",
-        f"{name}: the livers, laid over each other by their centres, agree with Dice "
-        f"{found.matching.liver_dice:.2f}.",
+        f"{name}: {kinds}. {volumes}; {sums}: {response.category}.",
+        f"{name}: the livers, laid over each other by their centres, {agreement}.",
     ]

@@ -6,10 +6,9 @@ import base64
 import gzip
 import io
 import json
-import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import cycle
+from itertools import cycle, product
 from pathlib import Path
 from urllib.parse import quote
 
@@ -43,8 +42,9 @@ from livseg_lib.reporting.style import (
 )
 from livseg_lib.reporting.viewer import TRUTH, VIEW_WINDOWS, draw_outlined, slice_to_show
 
-COLOURS, DASHES = (YELLOW, "#ffffff", PURPLE, GREEN), ("7 4", "2 3", "12 3 2 3", "5 9")
-"""Of outlines that are not the truth: every pair of both differs before one repeats."""
+LOOKS = tuple(product(("7 4", "2 3", "12 3 2 3", "5 9"), (YELLOW, "#ffffff", PURPLE, GREEN)))
+"""Dashes and colours of outlines that are not the truth."""
+SURFACE_LIBRARY = f"plotly-{plotly.__version__}.js"
 
 MARGIN_MM, UNKNOWN_SPACING_MM = 12.0, (np.inf, 0.75, 0.75)
 """Around everything outlined: 16 pixels within the slice, and no slice more, where the spacing is unknown."""
@@ -106,39 +106,26 @@ def write_patient_page(view: PatientView, folder: Path | str) -> Path:
     `folder/assets/`. The page works from file://, without a network, and stands only where all that it
     loads is there. Raises InputError for a name that is no file name and for arrays of other shapes.
     """
-    _check(view)
+    if Path(view.case_id).name != view.case_id or view.case_id[:1] in ("", "."):
+        raise InputError(view.case_id, "This cannot name a file.", "Name the patient without a slash.")
+    require_volumes(voxels=view.voxels, **view.outlines)
     page = Path(folder) / "patients" / f"{view.case_id}.html"
     page.unlink(missing_ok=True)  # it would point to files that are being replaced
     with folder_written_aside(page.with_name(view.case_id)) as parts:
         content = _write_parts(view, parts)
-    if content["has_surface"]:
-        _write_library(Path(folder) / "assets")
+    library = Path(folder) / "assets" / SURFACE_LIBRARY
+    if content["has_surface"] and not library.exists():  # once for all pages, from plotly's own package
+        source = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
+        _write_packed(library, source.read_text(encoding="utf-8"))
     content["report"] = "../index.html" if (Path(folder) / "index.html").exists() else ""
     return write_atomically(page, environment().get_template("patient.html").render(**content).encode())
-
-
-def page_bytes(page: Path) -> int:
-    """What a page and the files that it loads weigh, without the 3D library."""
-    return page.stat().st_size + sum(file.stat().st_size for file in page.with_suffix("").iterdir())
-
-
-def remove_pages(folder: Path | str) -> None:
-    """Remove all patient pages of `folder` with what they load: before those of another run are written."""
-    for page in (Path(folder) / "patients").glob("*.html"):
-        page.unlink()
-        shutil.rmtree(page.with_suffix(""), ignore_errors=True)
-
-
-def _check(view: PatientView) -> None:
-    if Path(view.case_id).name != view.case_id or view.case_id[:1] in ("", "."):
-        raise InputError(view.case_id, "This cannot name a file.", "Name the patient without a slash.")
-    require_volumes(voxels=view.voxels, **view.outlines)
 
 
 def _write_parts(view: PatientView, folder: Path) -> dict:
     """Write pictures, outlines and surfaces into `folder`; returns what the template shows."""
     box = view_box(view.outlines.values(), view.voxels.shape, view.spacing_mm)
-    window = stored_window(view.voxels)
+    grey = bool(view.voxels.min() >= 0 and view.voxels.max() <= 255)  # HU of air lie far below 0
+    window = WINDOWS["stored"] if grey else STORED_WINDOW
     surfaces = {name: labels[box] for name, labels in list(view.outlines.items())[:MAX_SURFACES]}
     has_surface = bool(np.isfinite(view.spacing_mm).all()) and any(map(np.any, surfaces.values()))
     if has_surface:
@@ -146,10 +133,10 @@ def _write_parts(view: PatientView, folder: Path) -> dict:
     for number, labels in enumerate(view.outlines.values()):  # each is loaded when it is switched on
         paths = json.dumps(outline_paths(labels[box]), separators=(",", ":"))
         _write_packed(folder / f"outline-{number}.js", paths)
-    data = _slider_data(view, box, window)
+    data = _slider_data(view, box, window, grey)
     start = data["first"] + data["start"], *box[1:]
-    first = [labels[start] for labels in view.outlines.values()][:1]
-    write_thumbnail(view.voxels[start], first, folder / THUMBNAIL)
+    first = next(iter(view.outlines.values()), None)
+    write_thumbnail(view.voxels[start], None if first is None else first[start], folder / THUMBNAIL)
     return {
         "view": view,
         "data": data,
@@ -170,29 +157,35 @@ def _write_packed(path: Path, text: str) -> None:
     write_atomically(path, f'livseg.take("{path.stem}", "{packed}");\n'.encode())
 
 
-def _styles(names: Iterable[str]) -> dict[str, dict[str, str]]:
-    """Dash and colours of each outline: the truth as in figures, every prediction its own."""
-    looks = ({"dash": dash, "liver": colour, "tumor": colour} for dash in DASHES for colour in COLOURS)
-    dashed = cycle(looks)
-    solid = {"dash": "", "liver": SKY_BLUE, "tumor": ORANGE}
-    return {name: solid if name == TRUTH else next(dashed) for name in names}
+def _outlines(view: PatientView, box: Box) -> list[dict]:
+    """Of each its name, its style (the truth as in figures, every prediction its own), and how many pixels of
+    each structure every slice has."""
+    looks = cycle(LOOKS)
+    found = []
+    for name, labels in view.outlines.items():
+        dash, colour = ("", None) if name == TRUTH else next(looks)
+        style = {"dash": dash} | {each: colour or STRUCTURE_COLOURS[each] for each in STRUCTURES}
+        masks = {each: structure_mask(labels[box], each) for each in STRUCTURES}
+        pixels = {each: mask.sum(axis=(1, 2)).tolist() for each, mask in masks.items()}
+        found.append({"name": name, "style": style, "pixels": pixels})
+    return found
 
 
-def _slider_data(view: PatientView, box: Box, window: Window) -> dict:
+def _slider_data(view: PatientView, box: Box, window: Window, grey: bool) -> dict:
     """All that the page's script needs to know; sizes in voxels of the scan."""
     depth, height, width = (side.stop - side.start for side in box)
     fullest, start = slice_to_show([labels[box] for labels in view.outlines.values()], depth)
     _, row_mm, column_mm = view.spacing_mm
     windows = {name.capitalize(): each for name, each in VIEW_WINDOWS.items()}
     inside = {t: w for t, w in windows.items() if window.lower <= w.lower and w.upper <= window.upper}
-    whole, grey = {"All stored": window}, has_grey_levels(view.voxels)
+    whole = {"All stored": window}
     presets = whole | inside if grey else inside | whole  # the first is shown at the start
     return {
         "unit": "grey levels" if grey else "HU",
         "has_spacing": bool(np.isfinite(view.spacing_mm).all()),
         "case": view.case_id,
         "files": quote(view.case_id),
-        "library": f"../assets/plotly-{plotly.__version__}.js",
+        "library": f"../assets/{SURFACE_LIBRARY}",
         "first": box[0].start,
         "count": depth,
         "fullest": structure_name(fullest),
@@ -201,24 +194,8 @@ def _slider_data(view: PatientView, box: Box, window: Window) -> dict:
         "aspect": width / height * (column_mm / row_mm if np.isfinite(column_mm / row_mm) else 1.0),
         "stored": [window.lower, window.upper],
         "presets": {title: [preset.lower, preset.upper] for title, preset in presets.items()},
-        "outlines": [
-            {"name": name, "style": style, "pixels": _pixels(view.outlines[name][box])}
-            for name, style in _styles(view.outlines).items()
-        ],
+        "outlines": _outlines(view, box),
     }
-
-
-def _pixels(labels: np.ndarray) -> dict[str, list[int]]:
-    """Structure -> how many pixels of it each slice of `labels` (D, H, W) has."""
-    return {each: structure_mask(labels, each).sum(axis=(1, 2)).tolist() for each in STRUCTURES}
-
-
-def _write_library(folder: Path) -> None:
-    """The 3D library from plotly's own package, once for all pages of a report."""
-    target = folder / f"plotly-{plotly.__version__}.js"
-    if not target.exists():
-        source = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
-        _write_packed(target, source.read_text(encoding="utf-8"))
 
 
 def view_box(outlines: Iterable[np.ndarray], shape: tuple[int, int, int], spacing_mm: Sequence[float]) -> Box:
@@ -233,16 +210,6 @@ def view_box(outlines: Iterable[np.ndarray], shape: tuple[int, int, int], spacin
         return tuple(slice(0, size) for size in shape)
     spacing = np.where(np.isfinite(spacing_mm), spacing_mm, UNKNOWN_SPACING_MM)
     return widened(find_objects(marked)[0], shape, spacing, MARGIN_MM)
-
-
-def has_grey_levels(voxels: np.ndarray) -> bool:
-    """Whether `voxels` look like those of pictures, 0 to 255, rather than HU, which go below 0."""
-    return bool(voxels.min() >= 0 and voxels.max() <= 255)
-
-
-def stored_window(voxels: np.ndarray) -> Window:
-    """What pictures of `voxels` keep: all of grey levels, STORED_WINDOW of HU."""
-    return WINDOWS["stored"] if has_grey_levels(voxels) else STORED_WINDOW
 
 
 def write_slice_pictures(voxels: np.ndarray, folder: Path, window: Window) -> float:
@@ -262,11 +229,11 @@ def write_slice_pictures(voxels: np.ndarray, folder: Path, window: Window) -> fl
     return (window.upper - window.lower) / 255 * (squares / len(voxels)) ** 0.5
 
 
-def write_thumbnail(hu: np.ndarray, outlines: Iterable[np.ndarray], path: Path) -> None:
+def write_thumbnail(hu: np.ndarray, labels: np.ndarray | None, path: Path) -> None:
     """Write one slice, int16 (H, W), as a small WebP; liver and tumours of labels 0/1/2 (H, W) outlined."""
     grey = _reduced(apply_window(hu, WINDOWS["liver"]), THUMBNAIL_PIXELS)
     picture = np.repeat(grey[..., None], 3, axis=2)
-    for labels in outlines:
+    if labels is not None:
         draw_outlined(picture, labels, STRUCTURE_COLOURS, thickness=1)
     Image.fromarray(picture).save(path, "webp", quality=QUALITY)
 
@@ -330,7 +297,16 @@ def surface_figure(outlines: Mapping[str, np.ndarray], spacing_mm: Sequence[floa
         figure.add_traces(_meshes(f"Liver, {name}", mask, spacing, LIVER_SIDE_MM, liver))
         components, _ = label_components(structure_mask(labels, "tumor"))
         figure.add_traces(_meshes(f"Tumours, {name}", components, spacing, TUMOR_SIDE_MM, tumors))
-    return figure.update_layout(**_layout())
+    axis_look = {"showspikes": False, "backgroundcolor": "#ffffff"}
+    axes = {f"{axis}axis": {"title": {"text": title}, **axis_look} for axis, title in AXES.items()}
+    from_the_front = {"eye": {"x": 0.35, "y": -1.75, "z": 0.45}}
+    return figure.update_layout(
+        template="none",
+        scene={**axes, "aspectmode": "data", "camera": from_the_front},
+        legend={"orientation": "h", "y": -0.02, "yanchor": "top"},
+        margin={"l": 0, "r": 0, "t": 0, "b": 0},
+        uirevision="keep",
+    )
 
 
 def _meshes(
@@ -372,18 +348,3 @@ def _surface(cut: np.ndarray, box: Box, spacing: np.ndarray, side_mm: float) -> 
     vertices, faces, _, _ = marching_cubes(share, 0.5 * float(share.max()))
     corner = [side.start for side in box] + block / 2  # centre of the first block
     return (((vertices - 1) * block + corner) * spacing).astype(np.float32), faces
-
-
-def _layout() -> dict:
-    axes = {
-        f"{axis}axis": {"title": {"text": title}, "showspikes": False, "backgroundcolor": "#ffffff"}
-        for axis, title in AXES.items()
-    }
-    from_the_front = {"eye": {"x": 0.35, "y": -1.75, "z": 0.45}}
-    return {
-        "template": "none",
-        "scene": {**axes, "aspectmode": "data", "camera": from_the_front},
-        "legend": {"orientation": "h", "y": -0.02, "yanchor": "top"},
-        "margin": {"l": 0, "r": 0, "t": 0, "b": 0},
-        "uirevision": "keep",
-    }

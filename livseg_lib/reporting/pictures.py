@@ -38,8 +38,8 @@ from livseg_lib.reporting.style import (
 )
 from livseg_lib.volumes import Volume, load_prediction
 
-SOLID, DASHED = "solid", (0, (2.4, 1.6))
 PREDICTION_COLOURS = {"liver": "#ffffff", "tumor": YELLOW}
+SIDES = {"truth": ("solid", STRUCTURE_COLOURS), "prediction": ((0, (2.4, 1.6)), PREDICTION_COLOURS)}
 """Predictions are dashed, and lighter than the truth that they may cover."""
 
 
@@ -77,7 +77,7 @@ def tiles(
     rows, side = max(1, math.ceil(len(pictures) / columns)), WIDTH / max(columns, 2)
     fig = new_figure(side * columns, (side + 0.25) * rows + 0.4)
     axes = list(fig.subplots(rows, columns, squeeze=False).ravel())
-    for ax in axes[len(pictures) :]:
+    for ax in axes:
         ax.set_axis_off()
     axes = axes[: len(pictures)]
     colour_map = "PuOr_r" if limits[0] < 0 else "inferno"
@@ -90,15 +90,13 @@ def tiles(
             opacity = np.clip(1.4 * share, 0, 0.7) if limits[0] >= 0 else 0.7 * np.sqrt(np.clip(share, 0, 1))
             heat = {"cmap": colour_map, "vmin": limits[0], "vmax": limits[1], "alpha": opacity}
             ax.imshow(tile.heat, **(heat if tile.heat.ndim == 2 else {}))
-        for labels, line in ((tile.truth, SOLID), (tile.prediction, DASHED)):
+        for side, labels in (("truth", tile.truth), ("prediction", tile.prediction)):
             if labels is not None:
-                draw_outlines(ax, labels, line)
+                shown |= {key.get_label(): key for key in draw_outlines(ax, labels, side)}
         if tile.around is not None:
             zoom(ax, tile.around)
         words = [text if len(text) <= 40 else f"{text[:39]}…" for text in tile.title.split("\n")]
         ax.set_title("\n".join(words), fontsize=9 if columns <= 6 else 8)
-        ax.set_axis_off()
-        shown |= {key.get_label(): key for key in overlay_keys(tile.truth, tile.prediction)}
     if bar is not None:
         scale = ScalarMappable(Normalize(*limits), colour_map)
         fig.colorbar(scale, ax=axes, label=bar, shrink=0.7, aspect=30, fraction=0.03, pad=0.01)
@@ -118,13 +116,11 @@ def cascade_stages(grey: np.ndarray, reference: np.ndarray | None, found: Mappin
     `grey` uint8 (H, W); `reference` labels 0/1/2 (H, W) or None; `found` name -> labels 0/1/2 (H, W).
     """
     around = np.any([labels for labels in (reference, *found.values()) if labels is not None], axis=0)
-    return tiles(
-        [
-            Tile(grey, f"{number}  {name}", reference, labels, around=around)
-            for number, (name, labels) in enumerate(found.items(), start=1)
-        ],
-        columns=min(4, max(1, len(found))),
-    )
+    shown = [
+        Tile(grey, f"{number}  {name}", reference, labels, around=around)
+        for number, (name, labels) in enumerate(found.items(), start=1)
+    ]
+    return tiles(shown, columns=min(4, max(1, len(found))))
 
 
 def best_median_worst(
@@ -164,46 +160,26 @@ def pick_best_median_worst(dice: pd.Series) -> dict[str, str]:
     return {rank: chosen[rank] for rank in positions if rank in chosen}
 
 
-def draw_outlines(ax: Axes, labels: np.ndarray, line) -> None:
-    """Closed outlines of every structure in `labels` (H, W), also where one touches the border."""
-    for structure in _structures_in(labels):
+def draw_outlines(ax: Axes, labels: np.ndarray, side: str) -> list[Line2D]:
+    """Closed outlines of every structure in `labels` (H, W), also where one touches the border.
+
+    `side` is "truth" or "prediction". Gives their entries for a legend.
+    """
+    line, colours = SIDES[side]
+    keys = []
+    for structure in STRUCTURES:
         mask = np.pad(structure_mask(labels, structure), 1).astype(np.float32)
+        if not mask.any():
+            continue
         rows, columns = (np.arange(-1, size - 1) for size in mask.shape)
-        outline = ax.contour(
-            columns,
-            rows,
-            mask,
-            levels=[0.5],
-            colors=[_colour(structure, line)],
-            linewidths=1.6,
-            linestyles=[line],
-        )
+        colour = colours[structure]
+        look = {"levels": [0.5], "colors": [colour], "linewidths": 1.6, "linestyles": [line]}
+        outline = ax.contour(columns, rows, mask, **look)
         outline.set_path_effects([patheffects.withStroke(linewidth=2.6, foreground="#000000a0")])
-
-
-def overlay_keys(reference: np.ndarray | None, prediction: np.ndarray | None) -> list[Line2D]:
-    """Legend entries for what is drawn: every structure of the truth, then of the prediction."""
-    sides = ((reference, SOLID, "truth"), (prediction, DASHED, "prediction"))
-    return [
-        _key(structure, line, word)
-        for labels, line, word in sides
-        if labels is not None
-        for structure in _structures_in(labels)
-    ]
-
-
-def _structures_in(labels: np.ndarray) -> list[str]:
-    return [structure for structure in STRUCTURES if structure_mask(labels, structure).any()]
-
-
-def _colour(structure: str, line) -> str:
-    return STRUCTURE_COLOURS[structure] if line == SOLID else PREDICTION_COLOURS[structure]
-
-
-def _key(structure: str, line, word: str) -> Line2D:
-    label = f"{structure_name(structure).capitalize()} {word}".strip()
-    stroke = [patheffects.withStroke(linewidth=3.4, foreground="#000000c0")]
-    return Line2D([], [], color=_colour(structure, line), linestyle=line, label=label, path_effects=stroke)
+        label = f"{structure_name(structure).capitalize()} {side}"
+        stroke = [patheffects.withStroke(linewidth=3.4, foreground="#000000c0")]
+        keys.append(Line2D([], [], color=colour, linestyle=line, label=label, path_effects=stroke))
+    return keys
 
 
 def zoom(ax: Axes, *labels: np.ndarray) -> None:
@@ -221,12 +197,8 @@ def zoom(ax: Axes, *labels: np.ndarray) -> None:
     ax.set_ylim(row + half, row - half)
 
 
-FIELD_MM = 90.0
-"""Width of the square shown."""
-
-
 def lesion_picture(
-    case: Case, lesion: int, title: str, field_mm: float = FIELD_MM
+    case: Case, lesion: int, title: str, field_mm: float = 90.0
 ) -> tuple[np.ndarray, np.ndarray, str]:
     """(grey uint8, labels 0/1/2, title), both (h, w): the slice with most of the tumour, cut out around it.
 
@@ -237,21 +209,14 @@ def lesion_picture(
     labels = case.read_labels(volume)
     tumor = label_components(structure_mask(labels, "tumor"))[0] == lesion
     index = int(tumor.sum(axis=(1, 2)).argmax())
-    cut = tuple(
-        _around(places.mean(), size, field_mm / spacing / 2)
-        for places, size, spacing in zip(
-            np.nonzero(tumor[index]), tumor[index].shape, volume.spacing_mm[1:], strict=True
-        )
-    )
+    cut = slice(None), slice(None)
+    if np.isfinite(volume.spacing_mm).all():
+        middles = (places.mean() for places in np.nonzero(tumor[index]))
+        halves = (field_mm / side_mm / 2 for side_mm in volume.spacing_mm[1:])
+        ends = zip(middles, halves, strict=True)
+        cut = tuple(slice(max(0, int(mid - half)), int(mid + half) + 1) for mid, half in ends)
     grey = apply_window(volume.voxels[index][cut], display_window(volume))
     return grey, labels[index][cut], title
-
-
-def _around(center: float, size: int, half: float) -> slice:
-    """`half` pixels to either side of `center`, within 0 to `size`; all where `half` is NaN."""
-    if np.isnan(half):
-        return slice(0, size)
-    return slice(max(0, int(center - half)), min(size, int(center + half) + 1))
 
 
 def outlined_slice(
@@ -303,14 +268,9 @@ class PatientStrip(NamedTuple):
 
 def reading_tiles(volume: Volume, order: pd.DataFrame, count: int) -> list[Tile]:
     """The first `count` slices of a reading order: `place`, `slice`, `array_index` and `region`."""
-    window = display_window(volume)
-    return [
-        Tile(
-            apply_window(volume.voxels[row.array_index], window),
-            f"{row.place}: slice {row.slice}\n{REGION_NAMES[row.region]}",
-        )
-        for row in order.head(count).itertuples()
-    ]
+    rows, window = order.head(count).itertuples(), display_window(volume)
+    titles = {row.array_index: f"{row.place}: slice {row.slice}\n{REGION_NAMES[row.region]}" for row in rows}
+    return [Tile(apply_window(volume.voxels[index], window), title) for index, title in titles.items()]
 
 
 @styled

@@ -72,17 +72,12 @@ def write_report(report_folder: Path | str) -> Path:
 
 def page_content(folder: ReportFolder, cards: Mapping[str, str]) -> dict:
     """Everything that the template shows. `cards`: system -> link to its model card."""
-    named = {
-        (kind, each.get(kind))
-        for notebook in folder.notebooks
-        for each in notebook.results
-        for kind in ("table", "figure")
-    }
+    results = [each for notebook in folder.notebooks for each in notebook.results]
     rest = [
         {kind: name, "caption": name.replace("_", " ").capitalize()}
         for kind, place, suffix in (("figure", "figures", "png"), ("table", "tables", "csv"))
         for name in folder.names(place, suffix)
-        if (kind, name) not in named
+        if name not in {each.get(kind) for each in results}
     ]
     return {
         "heading": _heading(folder),
@@ -112,28 +107,22 @@ def _parts(folder: ReportFolder, results: Sequence[Mapping]) -> list[dict]:
     parts: list[dict] = []
     for is_figure, group in groupby(results, key=lambda each: "figure" in each):
         if is_figure:
-            names = [each["figure"] for each in group]
-            found = [folder.figure(name, place < MOST_OPEN_FIGURES) for place, name in enumerate(names)]
-            parts.append(
-                {"figures": [figure for figure in found if figure is not None], "most": MOST_OPEN_FIGURES}
-            )
+            found = (folder.figure(each["figure"], n < MOST_OPEN_FIGURES) for n, each in enumerate(group))
+            if figures := [figure for figure in found if figure is not None]:
+                parts.append({"figures": figures, "most": MOST_OPEN_FIGURES})
             continue
         for each in group:
-            view = _view(folder, each["table"]) if each.get("table", "systems") != "systems" else None
-            if view is not None:
-                parts.append(
-                    {"table": view, "caption": each["caption"], "is_long": view.total > MOST_OPEN_ROWS}
-                )
+            name = each.get("table", "systems")  # systems.csv opens the page
+            table = None if name == "systems" else folder.table(name)
+            if table is not None:
+                if "severity" in table:  # what was excluded comes first
+                    table = table.sort_values("severity", key=lambda column: column != "error", kind="stable")
+                view = table_view(table, f"tables/{quote(name)}.csv")
+                part = {"table": view, "caption": each["caption"], "is_long": view.total > MOST_OPEN_ROWS}
+                parts.append(part)
             elif each.get("conclusions"):
                 parts.append({"conclusions": each["conclusions"]})
-    return [part for part in parts if part.get("figures") != []]
-
-
-def _view(folder: ReportFolder, name: str) -> TableView | None:
-    table = folder.table(name)
-    if table is not None and "severity" in table:  # what was excluded comes first
-        table = table.sort_values("severity", key=lambda each: each != "error", kind="stable")
-    return None if table is None else table_view(table, f"tables/{quote(name)}.csv")
+    return parts
 
 
 def _heading(folder: ReportFolder) -> dict:
@@ -182,24 +171,18 @@ def patient_list(report: Path, patients: pd.DataFrame | None) -> TableView | Non
     shown = [each for each in reversed(STRUCTURES) if each in set(scores["structure"])]
     has_volumes = "reference_ml" in scores and scores["reference_ml"].notna().any()
     words = [structure_name(each).capitalize() for each in shown]
-    titles = [
-        "Patient",
-        *(f"{word} Dice" for word in words),
-        *(f"{word} (ml)" for word in words if has_volumes),
-    ]
+    titles = ["Patient", *(f"{word} Dice" for word in words)]
+    titles += [f"{word} (ml)" for word in words if has_volumes]
     rows = [_row(page, scores[scores["case"] == page.stem], shown, has_volumes) for page in pages]
     return TableView(titles, [False] + [True] * (len(titles) - 1), rows, len(rows))
 
 
 def _row(page: Path, scores: pd.DataFrame, structures: list[str], has_volumes: bool) -> list[Cell]:
     thumbnail = page.with_suffix("") / THUMBNAIL
-    picture = base64.b64encode(thumbnail.read_bytes()).decode() if thumbnail.exists() else ""
-    name = Cell(
-        page.stem,
-        page.stem,
-        link=f"patients/{quote(page.name)}",
-        picture=picture and f"data:image/webp;base64,{picture}",
-    )
+    picture = ""
+    if thumbnail.exists():
+        picture = f"data:image/webp;base64,{base64.b64encode(thumbnail.read_bytes()).decode()}"
+    name = Cell(page.stem, page.stem, link=f"patients/{quote(page.name)}", picture=picture)
     parts = [scores[scores["structure"] == structure] for structure in structures]
     volumes = [format_cell("ml", part["reference_ml"].max()) for part in parts] if has_volumes else []
     return [name, *(_dice(part["dice"]) for part in parts), *volumes]

@@ -18,8 +18,6 @@ BLACK, GREY, LIGHT_GREY = "#1b1f24", "#6b7280", "#d9dde3"
 ORANGE, SKY_BLUE, GREEN, YELLOW = "#E69F00", "#56B4E9", "#009E73", "#F0E442"
 BLUE, VERMILLION, PURPLE = "#0072B2", "#D55E00", "#CC79A7"
 
-SERIES = (BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY_BLUE, BLACK)
-"""Colours for systems or curves, in the order they are met; they repeat after seven."""
 
 STRUCTURE_COLOURS = {"liver": SKY_BLUE, "tumor": ORANGE}
 """Outlines on grey CT, where both stay bright."""
@@ -45,12 +43,8 @@ STYLE = {
     "axes.grid": True,
     "grid.color": "#eceff3",
     "grid.linewidth": 0.8,
-    "xtick.color": GREY,
-    "ytick.color": GREY,
-    "xtick.major.size": 0,
-    "ytick.major.size": 0,
-    "xtick.minor.size": 0,
-    "ytick.minor.size": 0,
+    **{f"{axis}tick.color": GREY for axis in "xy"},
+    **{f"{axis}tick.{kind}.size": 0 for axis in "xy" for kind in ("major", "minor")},
     "text.color": BLACK,
     "lines.linewidth": 2.0,
     "legend.frameon": False,
@@ -82,6 +76,7 @@ def structure_name(structure: str) -> str:
     return STRUCTURE_NAMES.get(structure, structure)
 
 
+SERIES = (BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY_BLUE, BLACK)
 DASHES, MARKS = ("solid", "dashed", "dotted"), ("o", "s", "D")
 """Of the first seven systems, the next seven, and so on: colours repeat."""
 
@@ -122,15 +117,7 @@ def name_lines(ax: Axes, ends: Mapping[str, tuple[float, float, str]]) -> None:
     """Names at the right edge of `ax`, each joined to its point (x, y, colour) by a thin line."""
     low, high = ax.get_ylim()
     heights = spread([y for _, y, _ in ends.values()], 0.07 * (high - low), low, high)
+    text = {"fontsize": 9, "va": "center", "annotation_clip": False, "textcoords": ax.get_yaxis_transform()}
     for (name, (x, y, colour)), height in zip(ends.items(), heights, strict=True):
-        ax.annotate(
-            name,
-            (x, y),
-            (1.05, height),
-            textcoords=ax.get_yaxis_transform(),
-            color=colour,
-            fontsize=9,
-            va="center",
-            annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.6, "alpha": 0.6},
-        )
+        line = {"arrowstyle": "-", "color": colour, "linewidth": 0.6, "alpha": 0.6}
+        ax.annotate(name, (x, y), (1.05, height), color=colour, arrowprops=line, **text)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import cv2
@@ -84,33 +85,22 @@ def slice_viewer(voxels: np.ndarray, outlines: Mapping[str, np.ndarray]) -> Widg
     `outlines` maps a name ("truth", a system) to labels 0/1/2 (D, H, W). Begins at the slice with most
     tumour. Executed headlessly, or without ipywidgets, a figure of some slices through the outlines.
     """
-    if os.environ.get(HEADLESS):
-        return slices_side_by_side(voxels, outlines)
-    try:
-        return _interactive(voxels, outlines)
-    except ImportError:
-        return slices_side_by_side(voxels, outlines)
+    is_static = os.environ.get(HEADLESS) or find_spec("ipywidgets") is None
+    return (_side_by_side if is_static else _interactive)(voxels, outlines)
 
 
-def slices_side_by_side(voxels: np.ndarray, outlines: Mapping[str, np.ndarray]) -> Figure:
+def _side_by_side(voxels: np.ndarray, outlines: Mapping[str, np.ndarray]) -> Figure:
     """STATIC_SLICES slices from feet to head over what is outlined; truth solid, the first other dashed."""
-    marked = [np.flatnonzero(labels.any(axis=(1, 2))) for labels in outlines.values()]
-    marked = np.concatenate([np.arange(0), *marked])
-    low, high = (marked.min(), marked.max()) if marked.size else (0, len(voxels) - 1)
+    marked = np.flatnonzero(np.any([labels.any(axis=(1, 2)) for labels in outlines.values()], axis=0))
+    low, high = (marked[0], marked[-1]) if marked.size else (0, len(voxels) - 1)
     chosen = sorted({round(index) for index in np.linspace(low, high, STATIC_SLICES + 2)[1:-1]})
     truth = outlines.get(TRUTH)
     found = next((labels for name, labels in outlines.items() if name != TRUTH), None)
-    return tiles(
-        [
-            Tile(
-                apply_window(voxels[index], VIEW_WINDOWS["liver"]),
-                f"slice {index}",
-                *(None if labels is None else labels[index] for labels in (truth, found)),
-            )
-            for index in chosen
-        ],
-        columns=len(chosen),
-    )
+    pictures = []
+    for index in chosen:
+        shown = (None if labels is None else labels[index] for labels in (truth, found))
+        pictures.append(Tile(apply_window(voxels[index], VIEW_WINDOWS["liver"]), f"slice {index}", *shown))
+    return tiles(pictures, columns=len(chosen))
 
 
 def _interactive(voxels: np.ndarray, outlines: Mapping[str, np.ndarray]) -> Widget:

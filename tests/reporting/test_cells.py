@@ -88,7 +88,7 @@ def test_a_long_table_shows_its_beginning_and_says_how_much_there_is(total, show
 def test_column_titles():
     assert column_title("reference_volume_ml") == "Reference volume (ml)"
     assert column_title("n_empty_reference") == "Empty reference"
-    assert column_title("tumor_dice") == "Tumour dice"
+    assert column_title("tumor_dice") == "Tumour Dice"
     assert column_title("") == ""
 
 

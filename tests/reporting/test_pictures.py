@@ -11,8 +11,6 @@ from matplotlib.figure import Figure
 from livseg_lib.datasets.case import Case
 from livseg_lib.preprocessing.recipe import Recipe
 from livseg_lib.reporting.pictures import (
-    DASHED,
-    SOLID,
     Tile,
     best_median_worst,
     cascade_stages,
@@ -42,7 +40,7 @@ def outline_extent(collection) -> tuple[float, float, float, float]:
 
 def test_outlines_run_half_a_pixel_outside_their_structure():
     ax = Figure().subplots()
-    draw_outlines(ax, labels_with_tumour(), SOLID)
+    draw_outlines(ax, labels_with_tumour(), "truth")
     liver, tumour = ax.collections
     assert outline_extent(liver) == (3.5, 7.5, 19.5, 23.5)  # the liver includes its tumour
     assert outline_extent(tumour) == (7.5, 11.5, 11.5, 15.5)
@@ -50,13 +48,13 @@ def test_outlines_run_half_a_pixel_outside_their_structure():
 
 def test_a_structure_that_fills_the_slice_is_outlined_all_around():
     ax = Figure().subplots()
-    draw_outlines(ax, np.ones((10, 20), np.uint8), SOLID)
+    draw_outlines(ax, np.ones((10, 20), np.uint8), "truth")
     assert outline_extent(ax.collections[0]) == (-0.5, -0.5, 19.5, 9.5)
 
 
 def test_nothing_is_drawn_for_empty_labels():
     ax = Figure().subplots()
-    draw_outlines(ax, np.zeros((8, 8), np.uint8), DASHED)
+    draw_outlines(ax, np.zeros((8, 8), np.uint8), "prediction")
     assert not ax.collections
 
 
