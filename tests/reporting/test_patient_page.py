@@ -18,7 +18,7 @@ from links import broken_links, external_resources
 from PIL import Image
 
 from livseg_lib.errors import InputError
-from livseg_lib.preprocessing.windows import WINDOWS, apply_window
+from livseg_lib.preprocessing.windows import apply_window
 from livseg_lib.reporting.patient_page import (
     MAX_SIDE_PIXELS,
     MAX_TRIANGLES,
