@@ -22,6 +22,8 @@ class Note(NamedTuple):
     """What was decided and why, and what to do if it is wrong."""
     severity: str = "warning"
     """ "warning" or "error"; an error of a case excludes it."""
+    also: tuple[Path, ...] = ()
+    """Other files that it speaks of."""
 
 
 @dataclass(frozen=True)

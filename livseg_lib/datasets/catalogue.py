@@ -10,7 +10,7 @@ from inspect import signature
 from pathlib import Path
 from types import ModuleType
 
-from livseg_lib.datasets import dicom_series, ircadb, kaggle_slices, lits, msd, nifti
+from livseg_lib.datasets import dicom, ircadb, kaggle_slices, lits, msd, nifti
 from livseg_lib.datasets.case import Case, Dataset, Note
 from livseg_lib.datasets.files import data_kind, files_of, printable, regular_files
 from livseg_lib.errors import InputError
@@ -21,7 +21,7 @@ ADAPTERS: dict[str, ModuleType] = {
     "msd": msd,
     "ircadb": ircadb,
     "nifti": nifti,
-    "dicom": dicom_series,
+    "dicom": dicom,
 }
 """Each has `recognises(source)`, `find(source)` and `LOOKS_FOR`; the first that recognises a source wins.
 
@@ -90,9 +90,11 @@ def _told(notes: Sequence[Note]) -> str:
 def _unread(source: Path, found: Dataset) -> list[Note]:
     """What looks like data but belongs to no case: one note a kind and folder."""
     listing = regular_files(source)
-    known = {Path(note.where) for note in found.notes}
+    known = set()
     for case in found.cases:
-        known.update((*case.files, *case.unmasked, *(Path(note.where) for note in case.notes)))
+        known.update((*case.files, *case.unmasked))
+    for note in (*found.notes, *(note for case in found.cases for note in case.notes)):
+        known.update((Path(note.where), *note.also))
     for path in found.unpaired:
         known.update(files_of(path), (path,))
     notes = [note for note in listing.notes if note.where not in known]

@@ -1,43 +1,28 @@
-"""CT and MR series in DICOM, from a folder or a zip, as volumes."""
+"""CT and MR series in DICOM, from a folder or a zip: as volumes, and as a data set without labels."""
 
 from __future__ import annotations
 
 import os
-import struct
+import zipfile
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from concurrent.futures import Executor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-import pydicom
-from pydicom.encaps import encapsulate, generate_fragments, get_frame
-from pydicom.pixels import get_decoder, pixel_array
-from pydicom.pixels.utils import get_expected_length
-from pydicom.uid import (
-    JPEG2000,
-    UID,
-    JPEG2000Lossless,
-    JPEGBaseline8Bit,
-    JPEGExtended12Bit,
-    JPEGLossless,
-    JPEGLosslessSV1,
-    JPEGLSLossless,
-    JPEGLSNearLossless,
-    RLELossless,
-)
 
-from livseg_lib.datasets.case import Note
+from livseg_lib.datasets.case import Case, Dataset, Note
 from livseg_lib.datasets.dicom_headers import (
-    AGAIN,
     SliceHeader,
-    damage_named,
+    begins_like_dicom,
     digits_only,
-    read_whole,
     slices_of_file,
+    study_uid,
 )
-from livseg_lib.datasets.file_trees import FileTree, open_tree
+from livseg_lib.datasets.dicom_pixels import slice_reader
+from livseg_lib.datasets.file_trees import file_on_disk, open_tree
+from livseg_lib.datasets.files import files_of, is_visible, natural_key
 from livseg_lib.datasets.slice_stack import (
     jitter_note,
     order_slices,
@@ -50,28 +35,11 @@ from livseg_lib.nifti import new_grid
 from livseg_lib.processes import one_apart
 from livseg_lib.volumes import MAX_VOLUME_BYTES, Volume
 
-_INT16 = np.iinfo(np.int16)
+LOOKS_FOR = "DICOM files of CT series, in a folder, a .zip or a folder of these"
 MASK_VALUES = (0, 1, 255)
 """3D-IRCADb-01 stores masks as 0 and 255."""
 FEWEST_ALIKE = 3
 """Series of one slice that may be one scan whose slices were given a series each."""
-DESCRIBING = (
-    *("Rows", "Columns", "SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated"),
-    *("BitsStored", "HighBit", "PixelRepresentation"),
-)
-PIXELS = (
-    *(*DESCRIBING, "NumberOfFrames", "PixelData", "PlanarConfiguration"),
-    *("ExtendedOffsetTable", "ExtendedOffsetTableLengths", "FloatPixelData", "DoubleFloatPixelData"),
-)
-DECODERS = {
-    **dict.fromkeys((JPEGLossless, JPEGLosslessSV1), "gdcm"),
-    **dict.fromkeys((JPEGBaseline8Bit, JPEGExtended12Bit, JPEG2000Lossless, JPEG2000), "pillow"),
-    **dict.fromkeys((JPEGLSLossless, JPEGLSNearLossless), "pyjpegls"),
-}
-"""GDCM only where nobody else reads it, in a process of its own: damaged pixels end that (so do those of
-libjpeg-turbo and liblj92)."""
-_APART = "gdcm"
-FRAME_MARKERS = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}
 _LISTED = 3
 """Files named in a message."""
 
@@ -81,7 +49,6 @@ class Series:
     """The slices of one series, in order of file name."""
 
     uid: str
-    number: int | None
     slices: tuple[SliceHeader, ...]
     broken: tuple[tuple[str, InputError], ...] = ()
     """Files that belong, or may belong, to the series but cannot be read, and why: it is not whole."""
@@ -93,6 +60,11 @@ class Series:
         return f"series {number} of {len(self.slices)} slices ({self.uid})"
 
     @property
+    def number(self) -> int | None:
+        """SeriesNumber, where there is one."""
+        return self.slices[0].series_number
+
+    @property
     def modality(self) -> str:
         """ "ct" or "mr"."""
         return self.slices[0].modality
@@ -102,36 +74,34 @@ class Series:
 class Survey:
     """Everything found in a folder or zip."""
 
-    series: tuple[Series, ...]
+    series: tuple[Series, ...] = ()
     """Largest first."""
-    skipped: tuple[tuple[str, str], ...]
+    skipped: tuple[tuple[str, str], ...] = ()
     """File and reason, for all that is no slice: other objects, localizers, what cannot be read."""
 
 
 def survey(source: Path | str) -> Survey:
-    """All series below `source` (a folder, a zip or a folder in a zip) and the files passed over."""
-    with open_tree(source) as tree:
-        return survey_tree(tree, source)
+    """All series below `source` (a folder, a zip or a folder in a zip) and the files passed over.
 
-
-def survey_tree(tree: FileTree, source: object) -> Survey:
-    """Read every header, each file by itself."""
+    Every header is read, each file by itself.
+    """
     by_series: dict[str, list[SliceHeader]] = defaultdict(list)
-    skipped, broken = list(tree.passed_over), []
-    for name in tree.names:
-        try:
-            found = slices_of_file(tree, name, f"{source}/{name}")
-        except InputError as error:
-            broken.append((name, getattr(error, "series_uid", None), error))
-            continue
-        if isinstance(found, str):
-            skipped.append((name, found))
-        else:
-            by_series[found[0].series_uid] += found
+    with open_tree(source) as tree:
+        skipped, broken = list(tree.passed_over), []
+        for name in tree.names:
+            try:
+                found = slices_of_file(tree, name, f"{source}/{name}")
+            except InputError as error:
+                broken.append((name, error))
+                continue
+            if isinstance(found, str):
+                skipped.append((name, found))
+            else:
+                by_series[found[0].series_uid] += found
     series = _merged([_series(uid, slices, broken) for uid, slices in by_series.items()])
     series.sort(key=lambda one: (-len(one.slices), one.uid))
     belonging = {name for one in series for name, _ in one.broken}
-    skipped += [(name, error.problem) for name, _, error in broken if name not in belonging]
+    skipped += [(name, error.problem) for name, error in broken if name not in belonging]
     return Survey(tuple(series), tuple(skipped))
 
 
@@ -151,12 +121,21 @@ def read_chosen(source: Path | str, series: Series) -> Volume:
     if series.broken:
         raise series.broken[0][1]
     order = order_slices(series.slices, source)
-    copies = {place[0]: place[1:] for place in slices_at_one_place(series.slices, source)}
     affine = stack_affine(order, source)
-    with open_tree(source) as tree:
-        stack = _read_stack(tree, order, copies, source)
-    stored = stack.transpose(2, 1, 0)  # (slice, row, column) -> (i, j, k) of NIfTI
-    grid = new_grid(stored.shape, affine, np.dtype(np.int16))
+    shape = (len(order), *order[0].shape)
+    if np.prod(shape, dtype=float) * np.dtype(np.int16).itemsize > MAX_VOLUME_BYTES:
+        raise InputError(source, f"The series has {shape} voxels, too many to read.", "Give one scan.")
+    stack = np.empty(shape, np.int16)  # (slice, row, column)
+    with open_tree(source) as tree, one_apart() as apart:
+        read = slice_reader(tree, source, apart)
+        for k, (one, *copies) in enumerate(slices_at_one_place(series.slices, source)):
+            stack[k] = read(one)
+            for copy in copies:
+                if not np.array_equal(read(copy), stack[k]):
+                    problem = f"{one} and {copy} lie at the same place, and show different things."
+                    raise InputError(source, problem, "Keep one phase and one reconstruction a series.")
+    stored = stack.transpose(2, 1, 0)  # (i, j, k) of NIfTI
+    grid = new_grid(stored.shape, affine, stored.dtype)
     return Volume(np.ascontiguousarray(grid.orientation.to_lps(stored)), grid.spacing_mm, grid)
 
 
@@ -167,8 +146,7 @@ def read_mask_series(source: Path | str, like: Volume) -> np.ndarray:
     """
     mask = read_series(source)
     if not np.isin(mask.voxels, MASK_VALUES).all():
-        values = f"{mask.voxels.min()} to {mask.voxels.max()}"
-        problem = f"This is no mask: it has values from {values}."
+        problem = f"This is no mask: it has values from {mask.voxels.min()} to {mask.voxels.max()}."
         raise InputError(source, problem, "Give a mask of 0 and 255.")
     if like.native is None or not mask.native.lies_on(like.native):
         problem = f"The mask {mask.voxels.shape} does not lie on the grid of its volume {like.voxels.shape}."
@@ -211,7 +189,8 @@ def skipped_notes(found: Survey, source: Path | str) -> list[Note]:
     for reason, names in _by_reason(found.skipped).items():
         listed = ", ".join(names[:_LISTED]) + (", ..." if len(names) > _LISTED else "")
         message = f"{len(names)} file(s) passed over: {reason.rstrip('.')} ({listed})."
-        notes.append(Note(Path(source, names[0]), "passed-over", message))
+        first, *others = (Path(source, name) for name in names)
+        notes.append(Note(first, "passed-over", message, also=tuple(others)))
     return notes
 
 
@@ -222,55 +201,49 @@ def _by_reason(skipped: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
     return names
 
 
-def _series(uid: str, slices: list[SliceHeader], broken: Sequence[tuple[str, str | None, InputError]]):
+def _series(uid: str, slices: list[SliceHeader], broken: Sequence[tuple[str, InputError]]) -> Series:
     """With the broken files that name it as theirs, or that name none and lie beside its slices."""
     folders = {os.path.dirname(one.name) for one in slices}
-    own = [
-        (name, error)
-        for name, owner, error in broken
-        if owner == uid or (owner is None and os.path.dirname(name) in folders)
-    ]
-    return Series(uid, slices[0].series_number, tuple(slices), tuple(own))
+    own = []
+    for name, error in broken:
+        owner = getattr(error, "series_uid", None)
+        if owner == uid or (owner is None and os.path.dirname(name) in folders):
+            own.append((name, error))
+    return Series(uid, tuple(slices), tuple(own))
 
 
 def _merged(series: list[Series]) -> list[Series]:
     """With series of one slice each that form one even stack as one: an anonymiser gave each its own UID."""
-    alone = [one for one in series if len(one.slices) == 1]
     merged = [one for one in series if len(one.slices) > 1]
-    for alike in _alike(alone):
+    for alike in _alike([one for one in series if len(one.slices) == 1]):
         slices = tuple(one.slices[0] for one in alike)
         try:
-            if len(alike) < FEWEST_ALIKE or len(order_slices(slices, "")) < len(slices):
+            if len(alike) < FEWEST_ALIKE or len(ordered := order_slices(slices, "")) < len(slices):
                 raise InputError("", "These are scans of their own.")
-            stack_affine(order_slices(slices, ""), "")
+            stack_affine(ordered, "")
         except InputError:
             merged += alike
         else:
             broken = dict(broken for one in alike for broken in one.broken)
             uid = digits_only("", "\0".join(sorted(one.uid for one in alike)))
-            merged.append(Series(uid, alike[0].number, slices, tuple(broken.items()), len(alike)))
+            merged.append(Series(uid, slices, tuple(broken.items()), len(alike)))
     return merged
 
 
 def _alike(alone: list[Series]) -> list[list[Series]]:
     """Groups of one grid, modality and, where several share one, study and frame of reference."""
-    studies = Counter(_study(one) for one in alone)
-    groups: list[list[Series]] = []
+    studies = Counter((one.modality, one.slices[0].study) for one in alone)
+    groups: list[tuple[tuple, list[Series]]] = []
     for one in alone:
-        study = _study(one) if studies[_study(one)] > 1 else None
-        for group in groups:
-            theirs = _study(group[0]) if studies[_study(group[0])] > 1 else None
-            if study == theirs and same_grid(one.slices[0], group[0].slices[0]):
+        study = (one.modality, one.slices[0].study)
+        key = study if studies[study] > 1 else (one.modality, None)
+        for other, group in groups:
+            if other == key and same_grid(one.slices[0], group[0].slices[0]):
                 group.append(one)
                 break
         else:
-            groups.append([one])
-    return groups
-
-
-def _study(one: Series) -> tuple[str, str, str]:
-    first = one.slices[0]
-    return first.modality, first.study_uid, first.frame_of_reference
+            groups.append((key, [one]))
+    return [group for _, group in groups]
 
 
 def _choose(found: Survey, series_uid: str | None, source: Path | str) -> Series:
@@ -288,114 +261,70 @@ def _choose(found: Survey, series_uid: str | None, source: Path | str) -> Series
     raise InputError(source, f"There is no series {series_uid}, but {listing}.", "Name one of these.")
 
 
-def _read_stack(
-    tree: FileTree, order: list[SliceHeader], copies: dict[SliceHeader, list[SliceHeader]], source: object
-) -> np.ndarray:
-    """int16 HU (slice, row, column)."""
-    shape = (len(order), *order[0].shape)
-    if np.prod(shape, dtype=float) * _INT16.dtype.itemsize > MAX_VOLUME_BYTES:
-        raise InputError(source, f"The series has {shape} voxels, too many to read.", "Give one scan.")
-    stack = np.empty(shape, np.int16)
-    with one_apart() as apart:
-        pixels = _Pixels(tree, source, apart)
-        for k, one in enumerate(order):
-            stack[k] = pixels.hounsfield(one)
-            for copy in copies[one]:
-                if not np.array_equal(pixels.hounsfield(copy), stack[k]):
-                    problem = f"{one} and {copy} lie at the same place, and show different things."
-                    raise InputError(source, problem, "Keep one phase and one reconstruction a series.")
-    return stack
+# The adapter
 
 
-class _Pixels:
-    """Reads slices, and keeps the last file: a multi-frame object holds many."""
-
-    def __init__(self, tree: FileTree, source: object, apart: Executor) -> None:
-        self._tree, self._source, self._apart, self._name, self._dataset = tree, source, apart, None, None
-
-    def hounsfield(self, one: SliceHeader) -> np.ndarray:
-        """Slope * stored + intercept, rounded to int16, (rows, columns)."""
-        where = f"{self._source}/{one.name}"
-        with damage_named(where):
-            if self._name != one.name:
-                self._dataset = read_whole(self._tree, one.name, list(PIXELS))
-                self._name = one.name
-            values = _rescaled(_decoded(self._dataset, one.frame, where, self._apart), one)
-        if values.shape != one.shape:
-            raise InputError(where, "The pixels have another size than the header says.", "Export it again.")
-        low, high = values.min(), values.max()
-        if not (_INT16.min <= low and high <= _INT16.max):
-            problem = f"By RescaleSlope and RescaleIntercept values run from {low:g} to {high:g}: no HU."
-            raise InputError(where, problem, "Export the series again.")
-        return values
+def recognises(source: Path) -> bool:
+    """Whether `source` is a zip or a DICOM file, holds zips, or has some DICOM file in or below it."""
+    return bool(_patients(source))
 
 
-def _rescaled(stored: np.ndarray, one: SliceHeader) -> np.ndarray:
-    if one.slope == 1 and one.intercept.is_integer() and stored.dtype.itemsize <= 2:
-        return stored.astype(np.int64) + int(one.intercept)
-    return np.rint(stored * one.slope + one.intercept)
+def find(source: Path) -> Dataset:
+    """One unlabelled case a CT series; a case an MR series where there is no CT.
 
-
-def _refuse_more_pixels(dataset: pydicom.Dataset, where: str) -> None:
-    """Raise InputError for a row or more beyond what the header speaks of: the picture has another size.
-
-    What is shorter than a row is padding.
+    All series of one folder or zip count as one patient: whose they are is never read. Where the folders and
+    zips in `source` hold different studies, each is a patient.
     """
-    more = len(dataset.PixelData) - get_expected_length(dataset)
-    if more >= int(dataset.Columns) * int(dataset.BitsAllocated) / 8:
-        problem = f"There are {more:,} bytes of pixels more than Rows, Columns and NumberOfFrames speak of."
-        raise InputError(where, problem, "Export the series again.")
+    cases, notes, names = [], [], set()
+    for patient in _patients(source):
+        name = patient.resolve().name
+        name = name[:-4] if name.lower().endswith(".zip") else name
+        while name in names:
+            name += "-2"
+        names.add(name)
+        found, said = _cases(patient, name)
+        cases += found
+        notes += said
+    return Dataset("dicom", source if source.is_dir() else source.parent, tuple(cases), notes=tuple(notes))
 
 
-def _decoded(dataset: pydicom.Dataset, frame: int, where: str, apart: Executor) -> np.ndarray:
-    """The stored values of a frame, (rows, columns)."""
-    syntax = dataset.file_meta.TransferSyntaxUID
-    if not syntax.is_compressed:
-        _refuse_more_pixels(dataset, where)
-    if not syntax.is_compressed or syntax == RLELossless:
-        return pixel_array(dataset, index=frame)
-    decoder = DECODERS.get(syntax, "")
-    if not decoder or decoder not in get_decoder(syntax).available_plugins:
-        name = syntax.name if syntax.name != syntax else "a syntax unknown here"
-        remedy = "Install python-gdcm, or decompress the series (gdcmconv --raw)."
-        raise InputError(where, f"No decoder is installed for pixels stored as {name}.", remedy)
-    frames = int(dataset.get("NumberOfFrames") or 1)
-    if frames == 1:
-        encoded = b"".join(generate_fragments(dataset.PixelData))
-    else:
-        encoded = get_frame(dataset.PixelData, frame, number_of_frames=frames)
-    if _encoded_shape(encoded) != (dataset.Rows, dataset.Columns):
-        raise InputError(where, "The compressed pixels have another size than the header says.", AGAIN)
-    if decoder != _APART:
-        return pixel_array(dataset, index=frame, decoding_plugin=decoder)
-    elements = {keyword: dataset.get(keyword) for keyword in DESCRIBING if keyword in dataset}
-    return apart.submit(_decode_apart, str(syntax), elements, encoded).result()
+def _patients(source: Path) -> list[Path]:
+    """Folders and zips that each hold the series of one patient."""
+    if source.is_file():
+        zipped = zipfile.is_zipfile(source) or source.suffix.lower() == ".zip"
+        return [source] if zipped or begins_like_dicom(source) else []
+    if not source.is_dir():
+        return []
+    entries = [path for path in source.iterdir() if is_visible(path.name)]
+    if any(path.is_file() and begins_like_dicom(path) for path in entries):
+        return [source]
+    zips = [path for path in entries if path.suffix.lower() == ".zip" and path.is_file()]
+    first = {path: next(filter(begins_like_dicom, files_of(path)), None) for path in entries if path.is_dir()}
+    folders = [path for path in first if first[path]]
+    if folders and not zips and len({study_uid(first[path]) for path in folders}) == 1:
+        return [source]
+    return sorted([*zips, *folders], key=lambda path: natural_key(path.name))
 
 
-def _decode_apart(syntax: str, elements: dict, encoded: bytes) -> np.ndarray:
-    """The stored values of one encoded frame."""
-    dataset = pydicom.Dataset()
-    dataset.file_meta = pydicom.dataset.FileMetaDataset()
-    dataset.file_meta.TransferSyntaxUID = UID(syntax)
-    for keyword, value in elements.items():
-        setattr(dataset, keyword, value)
-    dataset.PixelData = encapsulate([encoded])
-    dataset["PixelData"].VR = "OB"
-    return pixel_array(dataset, index=0, decoding_plugin=_APART)
-
-
-def _encoded_shape(encoded: bytes) -> tuple[int, int] | None:
-    """Rows and columns that a JPEG, JPEG-LS or JPEG 2000 stream claims; None where it claims none.
-
-    Decoders take the claim's word: a damaged one would cost minutes and gigabytes.
-    """
-    if (start := encoded.find(b"\xff\x4f\xff\x51", 0, 200)) >= 0:  # the SIZ segment of JPEG 2000
-        width, height, left, top = struct.unpack_from(">4I", encoded, start + 8)
-        return height - top, width - left
-    place = 2
-    while place + 9 <= len(encoded) and encoded[place] == 0xFF:
-        marker, length = encoded[place + 1], int.from_bytes(encoded[place + 2 : place + 4], "big")
-        if marker in FRAME_MARKERS:
-            return struct.unpack_from(">2H", encoded, place + 5)
-        place += 2 + length if marker != 0xFF else 1
-    return None
+def _cases(patient: Path, name: str) -> tuple[list[Case], list[Note]]:
+    try:
+        found = survey(patient)
+    except InputError:
+        found = Survey()
+    wanted = [one for one in found.series if one.modality == "ct"] or list(found.series)
+    if not wanted:  # stays a case, so that reading it says what is wrong
+        return [Case(name, name, files_of(patient), partial(read_series, patient))], []
+    cases = []
+    for number, one in enumerate(wanted, start=1):
+        names = [*(header.name for header in one.slices), *(name for name, _ in one.broken)]
+        case = Case(
+            case_id=name if len(wanted) == 1 else f"{name}_series-{number}",
+            patient=name,
+            files=tuple(dict.fromkeys(file_on_disk(patient / name) for name in names)),
+            read_volume=partial(read_series, patient, one.uid),
+            notes=tuple(series_notes(one, patient)),
+        )
+        cases.append(case)
+    left = [one for one in found.series if one not in wanted]
+    passed = [Note(patient, "passed-over", f"An MR series of {len(one.slices)} slices.") for one in left]
+    return cases, [*passed, *skipped_notes(found, patient)]

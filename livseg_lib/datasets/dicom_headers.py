@@ -10,57 +10,46 @@ import hashlib
 import re
 import struct
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 import numpy as np
 import pydicom
+from pydicom import uid as uids
 from pydicom.errors import InvalidDicomError
 from pydicom.filereader import read_dataset, read_preamble
-from pydicom.uid import (
-    UID,
-    CTImageStorage,
-    DeflatedExplicitVRLittleEndian,
-    EnhancedCTImageStorage,
-    EnhancedMRImageStorage,
-    LegacyConvertedEnhancedCTImageStorage,
-    LegacyConvertedEnhancedMRImageStorage,
-    MRImageStorage,
-)
 from pydicom.valuerep import VR
 
-from livseg_lib.datasets.file_trees import FileTree
+from livseg_lib.datasets.file_trees import FileTree, open_tree
 from livseg_lib.errors import InputError
 
 _MODALITY_OF = {
-    CTImageStorage: "ct",
-    EnhancedCTImageStorage: "ct",
-    LegacyConvertedEnhancedCTImageStorage: "ct",
-    MRImageStorage: "mr",
-    EnhancedMRImageStorage: "mr",
-    LegacyConvertedEnhancedMRImageStorage: "mr",
+    uids.CTImageStorage: "ct",
+    uids.EnhancedCTImageStorage: "ct",
+    uids.LegacyConvertedEnhancedCTImageStorage: "ct",
+    uids.MRImageStorage: "mr",
+    uids.EnhancedMRImageStorage: "mr",
+    uids.LegacyConvertedEnhancedMRImageStorage: "mr",
 }
 """Kinds of object that hold slices of a scan."""
-
 _PLACE = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness")
-OF_A_FRAME = (*_PLACE, "RescaleSlope", "RescaleIntercept", "RescaleType", "FrameType")
-MACROS = (
+_OF_A_FRAME = (*_PLACE, "RescaleSlope", "RescaleIntercept", "RescaleType", "FrameType")
+_MACROS = (
     *("PlanePositionSequence", "PlaneOrientationSequence", "PixelMeasuresSequence"),
     *("PixelValueTransformationSequence", "CTImageFrameTypeSequence", "MRImageFrameTypeSequence"),
 )
 """Where a multi-frame object holds them (DICOM PS3.3 C.7.6.16)."""
-WANTED = (
+_WANTED = (
     *("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID"),
     *("SeriesNumber", "ImageType", "Modality", "Rows", "Columns", "NumberOfFrames", "BitsAllocated"),
     *("PhotometricInterpretation", "SamplesPerPixel", "SpacingBetweenSlices", "ModalityLUTSequence"),
-    *OF_A_FRAME,
-    *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
+    *_OF_A_FRAME,
 )
 """Nothing that names a patient is ever read from a header."""
+_GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
 
 PREAMBLE_BYTES, MAGIC = 128, b"DICM"
 AGAIN = "Export or copy it again, or remove it if it is no slice."
@@ -96,8 +85,8 @@ class SliceHeader:
     intercept: float = 0.0
     modality: str = "ct"
     """ "ct" or "mr"."""
-    study_uid: str = ""
-    frame_of_reference: str = ""
+    study: tuple[str, str] = ("", "")
+    """StudyInstanceUID and FrameOfReferenceUID."""
     declared_step_mm: float | None = None
     """SpacingBetweenSlices."""
     remarks: tuple[tuple[str, str], ...] = ()
@@ -105,34 +94,6 @@ class SliceHeader:
 
     def __str__(self) -> str:
         return f"{self.name} (frame {self.frame + 1})" if self.frame else self.name
-
-
-def slices_of_file(tree: FileTree, name: str, where: str) -> list[SliceHeader] | str:
-    """The slices in the file `name`: one, or one a frame; or why it is no part of a scan.
-
-    Raises InputError, which knows the series as `series_uid` where that could be read, for a file that should
-    be a slice but is damaged, lacks its place, or has impossible values.
-    """
-    with damage_named(where), tree.open_file(name) as file:
-        dataset = _read_header(file, tree.sizes[name], where)
-        if dataset is None:
-            return NO_DICOM
-        modality = _modality(dataset)
-        if reason := _not_a_slice(dataset, modality):
-            return reason
-        values = {keyword: dataset.get(keyword) for keyword in WANTED if "Functional" not in keyword}
-        values["Modality"] = modality
-        series_uid = _series_uid(dataset, name)
-        try:
-            frames = list(_frames(dataset, values, where))
-            _check_size(values, len(frames), tree.sizes[name], where)
-            kept = [
-                (k, frame) for k, frame in enumerate(frames) if "LOCALIZER" not in (frame["FrameType"] or ())
-            ]
-            return [_slice(frame, k, name, series_uid, where) for k, frame in kept] or "a localizer"
-        except Exception as error:
-            error.series_uid = series_uid if dataset.get("SeriesInstanceUID") else None
-            raise
 
 
 def begins_like_dicom(path: Path) -> bool:
@@ -146,10 +107,8 @@ def begins_like_dicom(path: Path) -> bool:
 
 def study_uid(path: Path) -> str | None:
     """Of the DICOM file `path`; None where it names none or cannot be read."""
-    tree = FileTree()
-    tree.add(path.name, path.stat().st_size, partial(path.open, "rb"))
     try:
-        with damage_named(str(path)):
+        with damage_named(str(path)), open_tree(path) as tree:
             found = read_whole(tree, path.name, ["StudyInstanceUID"])
             return digits_only(found.get("StudyInstanceUID")) or None
     except InputError:  # said when its series is read
@@ -163,8 +122,7 @@ def damage_named(where: str) -> Iterator[None]:
     Their words and warnings quote what stands in headers, and are dropped.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(action="ignore"):
             yield
     except (InputError, MemoryError):
         raise
@@ -181,11 +139,8 @@ def read_whole(tree: FileTree, name: str, keywords: list[str]) -> pydicom.Datase
         dataset = pydicom.dcmread(_Bounded(file, tree.sizes[name]), force=True, specific_tags=keywords)
     if "TransferSyntaxUID" not in dataset.file_meta:  # without a preamble: pydicom has found out
         implicit, little = dataset.original_encoding
-        dataset.file_meta.TransferSyntaxUID = pydicom.uid.ImplicitVRLittleEndian
-        if not implicit:
-            dataset.file_meta.TransferSyntaxUID = (
-                pydicom.uid.ExplicitVRLittleEndian if little else pydicom.uid.ExplicitVRBigEndian
-            )
+        explicit = uids.ExplicitVRLittleEndian if little else uids.ExplicitVRBigEndian
+        dataset.file_meta.TransferSyntaxUID = uids.ImplicitVRLittleEndian if implicit else explicit
     return dataset
 
 
@@ -221,6 +176,40 @@ def _is_dicom(head: bytes) -> bool:
     return named or 0 < struct.unpack("<I", head[4:8])[0] <= PREAMBLE_BYTES
 
 
+def slices_of_file(tree: FileTree, name: str, where: str) -> list[SliceHeader] | str:
+    """The slices in the file `name`: one, or one a frame; or why it is no part of a scan.
+
+    Raises InputError, which knows the series as `series_uid` where that could be read, for a file that should
+    be a slice but is damaged, lacks its place, or has impossible values.
+    """
+    with damage_named(where), tree.open_file(name) as file:
+        dataset = _read_header(file, tree.sizes[name], where)
+        modality, reason = (None, NO_DICOM) if dataset is None else _kind(dataset)
+        if reason:
+            return reason
+        values = {keyword: dataset.get(keyword) for keyword in _WANTED} | {"Modality": modality}
+        # Where that is emptied, the files of a folder that share their number and grid are a series.
+        alike = [values[key] for key in ("SeriesNumber", "Rows", "Columns", *_PLACE[1:])]
+        key = "\0".join([str(PurePosixPath(name).parent), *map(str, alike)])
+        series_uid = digits_only(values["SeriesInstanceUID"], key)
+        try:
+            frames = list(_frames(dataset, values, where))
+            slices = [
+                _slice(frame, k, name, series_uid, where)
+                for k, frame in enumerate(frames)
+                if "LOCALIZER" not in (frame["FrameType"] or ())
+            ]
+            if not slices:
+                return "a localizer"
+            voxels_bytes = len(frames) * np.prod(slices[0].shape) * int(values["BitsAllocated"] or 16) / 8
+            if (size := tree.sizes[name]) > max(NEVER_TOO_LARGE_BYTES, 2 * voxels_bytes):
+                raise InputError(where, f"The file has {size:,} bytes, far more than its voxels take.", AGAIN)
+            return slices
+        except Exception as error:
+            error.series_uid = series_uid if values["SeriesInstanceUID"] else None
+            raise
+
+
 def _read_header(file: BinaryIO, size: int, where: str) -> pydicom.Dataset | None:
     """The wanted elements; None where this is no DICOM."""
     if size == 0:
@@ -232,50 +221,35 @@ def _read_header(file: BinaryIO, size: int, where: str) -> pydicom.Dataset | Non
         raise InputError(where, "The file begins like DICOM, and is damaged or truncated.", AGAIN)
     bounded = _Bounded(file, size)
     file.seek(0)
-    if _transfer_syntax(bounded) == DeflatedExplicitVRLittleEndian:  # could expand without limit
-        name = DeflatedExplicitVRLittleEndian.name
+    read_preamble(bounded, force=True)
+    meta = read_dataset(bounded, False, True, stop_when=lambda tag, vr, length: tag.group != 2)
+    if meta.get("TransferSyntaxUID") == uids.DeflatedExplicitVRLittleEndian:  # could expand without limit
+        name = uids.DeflatedExplicitVRLittleEndian.name
         raise InputError(where, f"The file is stored as {name}.", "Save it uncompressed.")
     file.seek(0)
     try:
-        return pydicom.dcmread(bounded, stop_before_pixels=True, specific_tags=list(WANTED), force=True)
+        tags = [*_WANTED, *_GROUPS]
+        return pydicom.dcmread(bounded, stop_before_pixels=True, specific_tags=tags, force=True)
     except InvalidDicomError:
         return None
 
 
-def _transfer_syntax(file: _Bounded) -> str | None:
-    """From the file meta information, without touching what follows it."""
-    read_preamble(file, force=True)
-    meta = read_dataset(file, False, True, stop_when=lambda tag, vr, length: tag.group != 2)
-    return meta.get("TransferSyntaxUID")
+def _kind(dataset: pydicom.Dataset) -> tuple[str | None, str | None]:
+    """The modality, and why the whole file is no slice.
 
-
-def _modality(dataset: pydicom.Dataset) -> str | None:
-    kind = _kind(dataset)
+    Neither for what should be one, and cannot be by damage: `_frames` refuses that.
+    """
+    storage = dataset.get("SOPClassUID") or dataset.file_meta.get("MediaStorageSOPClassUID") or ""
+    kind = uids.UID(str(storage))
     named = {"CT": "ct", "MR": "mr"}.get(dataset.get("Modality")) if not kind and "Rows" in dataset else None
-    return _MODALITY_OF.get(kind, named)
-
-
-def _kind(dataset: pydicom.Dataset) -> str:
-    return str(dataset.get("SOPClassUID") or dataset.file_meta.get("MediaStorageSOPClassUID") or "")
-
-
-def _not_a_slice(dataset: pydicom.Dataset, modality: str | None) -> str | None:
-    """Why a whole file is no slice; None too for what cannot be one by damage, which `_frames` refuses."""
-    kind = UID(_kind(dataset))
+    modality = _MODALITY_OF.get(kind, named)
+    if modality is None and kind.name != kind:
+        return None, f"not a CT slice but {kind.name}"
     if modality is None:
-        if kind.name != kind:
-            return f"not a CT slice but {kind.name}"
-        return None if dataset.preamble else NO_DICOM
+        return None, None if dataset.preamble else NO_DICOM
     if str(dataset.get("PhotometricInterpretation")).startswith(_COLOUR_SPACES):
-        return "no HU: its pixels are colours"
-    return "a localizer" if "LOCALIZER" in (dataset.get("ImageType") or ()) else None
-
-
-def _series_uid(dataset: pydicom.Dataset, name: str) -> str:
-    """The series that the file says it belongs to. Emptied: the files of a folder with the same number."""
-    key = [str(PurePosixPath(name).parent)]
-    key += [str(dataset.get(keyword)) for keyword in ("SeriesNumber", "Rows", "Columns", *_PLACE[1:])]
-    return digits_only(dataset.get("SeriesInstanceUID"), "\0".join(key))
+        return modality, "no HU: its pixels are colours"
+    return modality, "a localizer" if "LOCALIZER" in (dataset.get("ImageType") or ()) else None
 
 
 def _frames(dataset: pydicom.Dataset, values: dict, where: str) -> Iterator[dict]:
@@ -284,32 +258,24 @@ def _frames(dataset: pydicom.Dataset, values: dict, where: str) -> Iterator[dict
         raise _unusable(where, "SOPClassUID", "names no kind of object that is known")
     if not str(values["PhotometricInterpretation"] or "MONOCHROME2").startswith("MONOCHROME"):
         raise _unusable(where, "PhotometricInterpretation", "is not MONOCHROME1 or MONOCHROME2")
-    frames = dataset.get("PerFrameFunctionalGroupsSequence")
-    if not frames:
-        if int(values["NumberOfFrames"] or 1) > 1:
-            raise _unusable(where, "PerFrameFunctionalGroupsSequence", "is missing: no frame has a place")
+    shared, frames = (dataset.get(keyword) or () for keyword in _GROUPS)
+    count = int(values["NumberOfFrames"] or 0)
+    if not frames and count <= 1:
         yield values
-        return
-    if len(frames) != int(values["NumberOfFrames"] or 0):
+    elif not frames:
+        raise _unusable(where, "PerFrameFunctionalGroupsSequence", "is missing: no frame has a place")
+    elif len(frames) != count:
         raise _unusable(where, "NumberOfFrames", "is not the number of frames that are described")
-    shared = list(dataset.get("SharedFunctionalGroupsSequence") or ())
     for frame in frames:
         found = dict(values)
-        for group in (*shared, frame):
-            for item in (item for macro in MACROS for item in group.get(macro) or ()):
-                found |= {key: item.get(key) for key in OF_A_FRAME if key in item}
+        for item in (
+            item for group in (*shared, frame) for macro in _MACROS for item in group.get(macro) or ()
+        ):
+            found |= {key: item.get(key) for key in _OF_A_FRAME if key in item}
         yield found
 
 
-def _check_size(values: Mapping, frames: int, size: int, where: str) -> None:
-    if size > NEVER_TOO_LARGE_BYTES:
-        voxels = frames * int(values["Rows"]) * int(values["Columns"])
-        if size > 2 * voxels * int(values["BitsAllocated"] or 16) / 8:
-            problem = f"The file has {size:,} bytes, far more than its voxels take."
-            raise InputError(where, problem, AGAIN)
-
-
-def _slice(values: Mapping, frame: int, name: str, series_uid: str, where: str) -> SliceHeader:
+def _slice(values: dict, frame: int, name: str, series_uid: str, where: str) -> SliceHeader:
     rows, columns = (int(_numbers(values, keyword, 1, where)[0]) for keyword in ("Rows", "Columns"))
     if not (0 < rows <= 65535 and 0 < columns <= 65535):
         raise _unusable(where, "Rows or Columns", "is not positive")
@@ -334,20 +300,19 @@ def _slice(values: Mapping, frame: int, name: str, series_uid: str, where: str) 
         shape=(rows, columns),
         position_mm=position,
         directions=directions,
-        pixel_spacing_mm=(float(spacing[0]), float(spacing[1])),
-        thickness_mm=_length_mm(values, "SliceThickness"),
+        pixel_spacing_mm=tuple(spacing.tolist()),
+        thickness_mm=_length_mm(values["SliceThickness"]),
         frame=frame,
         slope=slope,
         intercept=intercept,
         modality=values["Modality"],
-        study_uid=digits_only(values["StudyInstanceUID"]),
-        frame_of_reference=digits_only(values["FrameOfReferenceUID"]),
-        declared_step_mm=_length_mm(values, "SpacingBetweenSlices"),
+        study=(digits_only(values["StudyInstanceUID"]), digits_only(values["FrameOfReferenceUID"])),
+        declared_step_mm=_length_mm(values["SpacingBetweenSlices"]),
         remarks=tuple(remarks),
     )
 
 
-def _rescale(values: Mapping, where: str) -> tuple[float, float, list[tuple[str, str]]]:
+def _rescale(values: dict, where: str) -> tuple[float, float, list[tuple[str, str]]]:
     """Slope, intercept and what is to be said of them."""
     given, remarks = [], []
     for keyword, neutral in (("RescaleSlope", 1.0), ("RescaleIntercept", 0.0)):
@@ -364,9 +329,8 @@ def _rescale(values: Mapping, where: str) -> tuple[float, float, list[tuple[str,
     return *given, remarks
 
 
-def _numbers(values: Mapping, keyword: str, count: int, where: str) -> np.ndarray:
-    found = values[keyword]
-    found = [] if found is None or found == "" else [found] if np.ndim(found) == 0 else list(found)
+def _numbers(values: dict, keyword: str, count: int, where: str) -> np.ndarray:
+    found = [values[keyword]] if np.ndim(values[keyword]) == 0 else list(values[keyword])
     if len(found) != count or any(each is None or each == "" for each in found):
         problem = f"The slice has no {keyword}: its place is unknown."
         raise InputError(where, problem, AGAIN)
@@ -376,13 +340,12 @@ def _numbers(values: Mapping, keyword: str, count: int, where: str) -> np.ndarra
     return numbers
 
 
-def _length_mm(values: Mapping, keyword: str) -> float | None:
+def _length_mm(value: object) -> float | None:
     """A length that helps, where it is one."""
     try:
-        length = float(values[keyword])
+        return float(value) if 0 < float(value) < FARTHEST_MM else None
     except (TypeError, ValueError):
         return None
-    return length if 0 < length < FARTHEST_MM else None
 
 
 def _unusable(where: str, keyword: str, problem: str) -> InputError:

@@ -33,13 +33,15 @@ DAMAGED = (EOFError, OSError, ValueError, zipfile.BadZipFile, zlib.error, NotImp
 
 @dataclass
 class FileTree:
-    """Files below a folder, in order of name."""
+    """Files below a folder."""
 
     sizes: dict[str, int] = field(default_factory=dict)
     """Bytes by name: relative to the folder, with forward slashes."""
     passed_over: list[tuple[str, str]] = field(default_factory=list)
     """Name and reason, of what is no file or cannot be opened."""
     openers: dict[str, Callable[[], BinaryIO]] = field(default_factory=dict)
+    archives: ExitStack = field(default_factory=ExitStack)
+    """The zips that are open."""
     inner_bytes: int = 0
     """Of zips in zips, held in memory."""
 
@@ -58,6 +60,38 @@ class FileTree:
             name += "~"
         self.sizes[name], self.openers[name] = size, opener
 
+    def add_zip(self, name: str, file: Path | BinaryIO, depth: int) -> None:
+        """Take in what a zip holds, as if it were the folder `name`; with `depth` 1 it lies in no other."""
+        archive = self.archives.enter_context(zipfile.ZipFile(file))
+        for member in archive.infolist():
+            parts = PurePosixPath(member.filename).parts
+            if member.is_dir() or not parts or not all(map(is_visible, parts)) or parts[0] == "/":
+                continue  # "." also begins "..", which leads out of a zip
+            if len(self.sizes) > MOST_FILES:
+                return  # `_check_limits` says so
+            inner = "/".join([name, *parts] if name else parts)
+            is_zip = inner.lower().endswith(".zip")
+            if member.flag_bits & 1:
+                self.passed_over.append((inner, "it is encrypted: unpack the zip with its password"))
+            elif stat.S_ISLNK(member.external_attr >> 16):
+                self.passed_over.append((inner, "it is a link in a zip"))
+            elif not is_zip:
+                self.add(inner, member.file_size, partial(archive.open, member))
+            elif depth == DEEPEST_ZIP or self.inner_bytes + member.file_size > MOST_BYTES_OF_INNER_ZIPS:
+                self.passed_over.append((inner, "it is a zip too deep or too large in another: unpack that"))
+            else:
+                self.inner_bytes += member.file_size
+                with self.passing_over(inner):
+                    self.add_zip(inner, io.BytesIO(archive.read(member)), depth + 1)
+
+    @contextmanager
+    def passing_over(self, name: str) -> Iterator[None]:
+        """Where the file `name` turns out to be damaged, that is noted."""
+        try:
+            yield
+        except DAMAGED as error:
+            self.passed_over.append((name, f"it cannot be read ({type(error).__name__})"))
+
 
 @contextmanager
 def open_tree(source: Path | str) -> Iterator[FileTree]:
@@ -67,22 +101,24 @@ def open_tree(source: Path | str) -> Iterator[FileTree]:
     links to nothing, encrypted members and zips that cannot be read are passed over, with the reason.
     Raises InputError if there is no such place, if it is too large, or if `source` is a zip and damaged.
     """
-    source = Path(source)
-    with ExitStack() as archives:
-        tree = FileTree()
+    source, tree = Path(source), FileTree()
+    with tree.archives:
         if source.is_dir():
-            _add_folder(tree, source, archives)
+            found = regular_files(source)
+            for note in found.notes:
+                tree.passed_over.append((Path(note.where).relative_to(source).as_posix(), note.message))
+            for path in found.files:
+                name = path.relative_to(source).as_posix()
+                with tree.passing_over(name):
+                    _add_file(tree, name, path)
         else:
             outer, inside = _split_at_zip(source)
-            if zipfile.is_zipfile(outer):
-                try:
-                    _add_zip(tree, outer, "", 1, archives)
-                except DAMAGED as error:
-                    problem = f"The zip cannot be read ({type(error).__name__})."
-                    raise InputError(outer, problem, "Copy or download it again.") from error
-                tree = _below(tree, inside)
-            else:
-                tree.add(outer.name, outer.stat().st_size, partial(outer.open, "rb"))
+            try:
+                _add_file(tree, "" if zipfile.is_zipfile(outer) else outer.name, outer)
+            except DAMAGED as error:
+                problem = f"The zip cannot be read ({type(error).__name__})."
+                raise InputError(outer, problem, "Copy or download it again.") from error
+            tree = _below(tree, inside)
         _check_limits(tree, source)
         yield tree
 
@@ -98,22 +134,11 @@ def file_on_disk(path: Path) -> Path:
     return next((place for place in (path, *path.parents) if place.is_file()), path)
 
 
-def _add_folder(tree: FileTree, folder: Path, archives: ExitStack) -> None:
-    found = regular_files(folder)
-    tree.passed_over += [(_relative(Path(note.where), folder), note.message) for note in found.notes]
-    for path in found.files:
-        name = _relative(path, folder)
-        try:
-            if path.suffix.lower() == ".zip":
-                _add_zip(tree, path, f"{name}/", 1, archives)
-            else:
-                tree.add(name, path.stat().st_size, partial(path.open, "rb"))
-        except DAMAGED as error:
-            tree.passed_over.append((name, f"it cannot be read ({type(error).__name__})"))
-
-
-def _relative(path: Path, folder: Path) -> str:
-    return path.relative_to(folder).as_posix()
+def _add_file(tree: FileTree, name: str, path: Path) -> None:
+    if not name or path.suffix.lower() == ".zip":
+        tree.add_zip(name, path, depth=1)
+    else:
+        tree.add(name, path.stat().st_size, partial(path.open, "rb"))
 
 
 def _split_at_zip(source: Path) -> tuple[Path, str]:
@@ -124,37 +149,6 @@ def _split_at_zip(source: Path) -> tuple[Path, str]:
             return path, "" if inside == "." else inside + "/"
     problem = "This is neither a folder nor a zip." if source.exists() else "No such folder or zip."
     raise InputError(source, problem, "Give a folder or a .zip of DICOM files.")
-
-
-def _add_zip(tree: FileTree, file: Path | BinaryIO, prefix: str, depth: int, archives: ExitStack) -> None:
-    archive = archives.enter_context(zipfile.ZipFile(file))
-    for member in archive.infolist():
-        parts = PurePosixPath(member.filename).parts
-        if member.is_dir() or not parts or not all(map(is_visible, parts)) or parts[0] == "/":
-            continue  # "." also begins "..", which leads out of a zip
-        name = prefix + "/".join(parts)
-        if len(tree.sizes) > MOST_FILES:
-            return  # `_check_limits` says so
-        if member.flag_bits & 1:
-            tree.passed_over.append((name, "it is encrypted: unpack the zip with its password"))
-        elif stat.S_ISLNK(member.external_attr >> 16):
-            tree.passed_over.append((name, "it is a link in a zip"))
-        elif name.lower().endswith(".zip"):
-            _add_inner_zip(tree, archive, member, name, depth, archives)
-        else:
-            tree.add(name, member.file_size, partial(archive.open, member))
-
-
-def _add_inner_zip(tree, archive, member, name: str, depth: int, archives: ExitStack) -> None:
-    tree.inner_bytes += member.file_size
-    if depth == DEEPEST_ZIP or tree.inner_bytes > MOST_BYTES_OF_INNER_ZIPS:
-        tree.passed_over.append((name, "it is a zip too deep or too large in another: unpack that"))
-        tree.inner_bytes -= member.file_size
-        return
-    try:
-        _add_zip(tree, io.BytesIO(archive.read(member)), f"{name}/", depth + 1, archives)
-    except DAMAGED as error:
-        tree.passed_over.append((name, f"it cannot be read ({type(error).__name__})"))
 
 
 def _below(tree: FileTree, inside: str) -> FileTree:

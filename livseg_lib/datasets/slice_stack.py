@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 
 import numpy as np
 
@@ -25,12 +24,6 @@ _LISTED = 3
 """Places named in a message."""
 
 
-def gaps(positions_mm: Sequence[float]) -> np.ndarray:
-    """Steps between neighbours in units of the median step, which is taken for the true one. (n - 1,)."""
-    steps = np.diff(np.sort(np.asarray(positions_mm, dtype=float)))
-    return steps / np.sort(steps)[(len(steps) - 1) // 2] if len(steps) else steps
-
-
 def slices_at_one_place(slices: Sequence[SliceHeader], source: object) -> list[list[SliceHeader]]:
     """The slices along their normal, those at one place together, each place in order of name.
 
@@ -42,9 +35,13 @@ def slices_at_one_place(slices: Sequence[SliceHeader], source: object) -> list[l
             problem = f"Slices {first} and {one} differ in size, spacing or direction."
             raise InputError(source, problem, "Keep one scan a series.")
     places: list[list[SliceHeader]] = []
-    for one in sorted(slices, key=lambda one: (_height(one, first), one.name, one.frame)):
-        if not places or _height(one, first) - _height(places[-1][0], first) > SAME_POSITION_MM:
+    below = -np.inf
+    for height, one in sorted(
+        zip(_heights(slices), slices, strict=True), key=lambda pair: (pair[0], pair[1].name, pair[1].frame)
+    ):
+        if height - below > SAME_POSITION_MM:
             places.append([one])
+            below = height
         elif np.abs(one.position_mm - places[-1][0].position_mm).max() <= SAME_POSITION_MM:
             places[-1].append(one)
         else:
@@ -59,27 +56,28 @@ def order_slices(slices: Sequence[SliceHeader], source: object) -> list[SliceHea
     Raises InputError if slices differ in grid, are missing or uneven, saying where.
     """
     ordered = [place[0] for place in slices_at_one_place(slices, source)]
-    heights = np.array([_height(one, ordered[0]) for one in ordered])
-    relative = gaps(heights)
+    steps, usual = _steps_mm(ordered)
+    relative = steps / usual
     odd = np.flatnonzero(np.abs(relative - 1) > UNEVEN_STEPS)
     if len(odd) == 0 or _rounded_step_mm(ordered) is not None:
         return ordered
+    again = "Export or copy the whole series again."
     if relative.max() > len(ordered) + 1:
         k = int(relative.argmax())
         problem = (
-            f"{ordered[k]} and {ordered[k + 1]} lie {heights[k + 1] - heights[k]:.6g} mm apart, "
-            f"other slices {_usual_mm(heights, relative):.4g} mm: a position is wrong, or most are missing."
+            f"{ordered[k]} and {ordered[k + 1]} lie {steps[k]:.6g} mm apart, "
+            f"other slices {usual:.4g} mm: a position is wrong, or most are missing."
         )
-        raise InputError(source, problem, "Export or copy the whole series again.", code="missing-slices")
+        raise InputError(source, problem, again, code="missing-slices")
     counts = np.rint(relative).astype(int)
     if counts.min() < 1 or np.abs(relative - counts).max() > UNEVEN_STEPS:
-        raise _uneven(ordered, heights, odd, source)
+        raise _uneven(ordered, odd, source)
     lost = int(counts.sum()) - len(counts)
-    usual = _usual_mm(heights, relative)
+    heights = _heights(ordered)
     places = [heights[k] + usual * n for k in odd[: _LISTED + 1] for n in range(1, counts[k])]
     listed = ", ".join(f"{place:.1f}" for place in places[:_LISTED]) + (", ..." if lost > _LISTED else "")
     problem = f"{lost} of {len(ordered) + lost} slices are missing, at {listed} mm."
-    raise InputError(source, problem, "Export or copy the whole series again.", code="missing-slices")
+    raise InputError(source, problem, again, code="missing-slices")
 
 
 def stack_affine(ordered: Sequence[SliceHeader], source: object) -> np.ndarray:
@@ -88,12 +86,10 @@ def stack_affine(ordered: Sequence[SliceHeader], source: object) -> np.ndarray:
     DICOM speaks LPS, NIfTI RAS: x and y change sign (DICOM PS3.3 C.7.6.2.1.1).
     """
     first, step = ordered[0], _step_mm(ordered, source)
-    along_row, down_column = first.directions
     between_rows, between_columns = first.pixel_spacing_mm
     affine = np.eye(4)
-    affine[:3] = np.column_stack(
-        [along_row * between_columns, down_column * between_rows, step, first.position_mm]
-    )
+    sides = first.directions * [[between_columns], [between_rows]]
+    affine[:3] = np.column_stack([*sides, step, first.position_mm])
     affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
     if not np.isfinite(affine).all() or np.isclose(np.linalg.det(affine), 0.0):
         raise InputError(source, "Directions and spacing of the slices span no space.", "Export it again.")
@@ -102,12 +98,11 @@ def stack_affine(ordered: Sequence[SliceHeader], source: object) -> np.ndarray:
 
 def jitter_note(ordered: Sequence[SliceHeader]) -> str:
     """What is to be said of slices that lie next to their places in an even stack; else nothing."""
-    if len(ordered) < 3:
+    if len(ordered) < 3 or _jitter(ordered)[1] <= JITTER:
         return ""
-    if (step := _rounded_step_mm(ordered)) is not None and _jitter(ordered)[1] > JITTER:
+    if (step := _rounded_step_mm(ordered)) is not None:
         return f"Positions are rounded to whole mm: read as slices every {step:.4g} mm."
-    far, share = _jitter(ordered)
-    return f"Slices lie up to {far:.2f} mm from an even stack: read as even." if share > JITTER else ""
+    return f"Slices lie up to {_jitter(ordered)[0]:.2f} mm from an even stack: read as even."
 
 
 def same_grid(one: SliceHeader, other: SliceHeader) -> bool:
@@ -121,7 +116,7 @@ def same_grid(one: SliceHeader, other: SliceHeader) -> bool:
 
 def _step_mm(ordered: Sequence[SliceHeader], source: object) -> np.ndarray:
     """Vector from each slice to the next."""
-    normal = _normal(ordered[0])
+    normal = np.cross(*ordered[0].directions)
     if len(ordered) == 1:
         if ordered[0].thickness_mm is None:
             problem = "A single slice without a thickness has no volume."
@@ -136,9 +131,8 @@ def _step_mm(ordered: Sequence[SliceHeader], source: object) -> np.ndarray:
     if (rounded := _rounded_step_mm(ordered)) is not None:
         return step / length_mm * rounded
     if _jitter(ordered)[1] > UNEVEN_STEPS:
-        heights = np.array([_height(one, ordered[0]) for one in ordered])
-        odd = np.argsort(-np.abs(np.diff(heights) - length_mm), kind="stable")[:_LISTED]
-        raise _uneven(ordered, heights, np.sort(odd), source)
+        far = np.argsort(-np.abs(_steps_mm(ordered)[0] - length_mm), kind="stable")
+        raise _uneven(ordered, np.sort(far[:_LISTED]), source)
     return step
 
 
@@ -148,7 +142,7 @@ def _rounded_step_mm(ordered: Sequence[SliceHeader]) -> float | None:
     A step that the header declares comes first. Where none fits, both lengths of step must be frequent: one
     longer step is a lost slice.
     """
-    heights = np.array([_height(one, ordered[0]) for one in ordered])
+    heights = _heights(ordered)
     whole = np.rint(heights)
     steps = np.diff(whole)
     if len(steps) < 2 or np.abs(heights - whole).max() > SAME_POSITION_MM or np.ptp(steps) != 1:
@@ -169,31 +163,26 @@ def _rounded_step_mm(ordered: Sequence[SliceHeader]) -> float | None:
 def _jitter(ordered: Sequence[SliceHeader]) -> tuple[float, float]:
     """Farthest that a slice lies from its place in an even stack: in mm, and as a share of the step."""
     positions = np.array([one.position_mm for one in ordered])
-    step = (positions[-1] - positions[0]) / (len(ordered) - 1)
-    even = positions[0] + step * np.arange(len(ordered))[:, None]
+    even = np.linspace(positions[0], positions[-1], len(ordered))
     far = float(np.linalg.norm(positions - even, axis=1).max())
-    return far, far / float(np.linalg.norm(step))
+    return far, far / float(np.linalg.norm(even[1] - even[0]))
 
 
-def _uneven(ordered: Sequence[SliceHeader], heights: np.ndarray, odd: np.ndarray, source: object):
-    pairs = list(pairwise(ordered))
-    places = "; ".join(
-        f"{heights[k + 1] - heights[k]:.4g} mm between {pairs[k][0]} and {pairs[k][1]}" for k in odd[:_LISTED]
-    ) + ("; ..." if len(odd) > _LISTED else "")
-    usual = _usual_mm(heights, gaps(heights))
-    problem = f"The slices are not evenly spaced: {usual:.4g} mm apart, but {places}."
+def _uneven(ordered: Sequence[SliceHeader], odd: np.ndarray, source: object) -> InputError:
+    steps, usual = _steps_mm(ordered)
+    places = "; ".join(f"{steps[k]:.4g} mm between {ordered[k]} and {ordered[k + 1]}" for k in odd[:_LISTED])
+    more = "; ..." if len(odd) > _LISTED else ""
+    problem = f"The slices are not evenly spaced: {usual:.4g} mm apart, but {places}{more}."
     return InputError(source, problem, "Reconstruct or resample them evenly, or remove what is of another.")
 
 
-def _usual_mm(heights: np.ndarray, relative: np.ndarray) -> float:
-    """The median step."""
-    return float((heights[-1] - heights[0]) / relative.sum())
+def _steps_mm(ordered: Sequence[SliceHeader]) -> tuple[np.ndarray, float]:
+    """From each slice to the next, and the median, which is taken for the true step (NaN of one slice)."""
+    steps = np.diff(_heights(ordered))
+    return steps, float(np.sort(steps)[(len(steps) - 1) // 2]) if len(steps) else np.nan
 
 
-def _height(one: SliceHeader, first: SliceHeader) -> float:
-    """Place along the normal of `first`, mm."""
-    return float(one.position_mm @ _normal(first))
-
-
-def _normal(one: SliceHeader) -> np.ndarray:
-    return np.cross(*one.directions)
+def _heights(slices: Sequence[SliceHeader]) -> np.ndarray:
+    """Places along the normal of the first slice, mm."""
+    normal = np.cross(*slices[0].directions)
+    return np.array([one.position_mm @ normal for one in slices])

@@ -37,7 +37,7 @@ from pydicom.uid import (
 )
 
 from livseg_lib.application.scan import read_dicom
-from livseg_lib.datasets import dicom_series
+from livseg_lib.datasets import dicom
 from livseg_lib.datasets.catalogue import find_cases
 from livseg_lib.datasets.check import check_dataset
 from livseg_lib.datasets.dicom import read_mask_series, read_series, series_notes, survey
@@ -561,7 +561,7 @@ def test_damaged_bytes_are_refused_or_read_as_pydicom_does(tmp_path, kind):
         else:
             content[place : place + 4] = rng.choice(lengths)
         victim.write_bytes(content)
-        for case in dicom_series.find(folder).cases:
+        for case in dicom.find(folder).cases:
             try:
                 voxels = case.read_volume().voxels
             except InputError:
