@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType
 
 from livseg_lib.datasets import dicom, ircadb, kaggle_slices, lits, msd, nifti
-from livseg_lib.datasets.case import Case, Dataset, Note
+from livseg_lib.datasets.case import Dataset, Note
 from livseg_lib.datasets.files import data_kind, files_of, printable, regular_files
 from livseg_lib.errors import InputError
 
@@ -27,8 +27,6 @@ ADAPTERS: dict[str, ModuleType] = {
 
 The layouts with labels come first: LiTS holds NIfTI files, and 3D-IRCADb holds DICOM series.
 """
-
-
 MOST_TOLD = 5
 """Notes in one error."""
 
@@ -43,48 +41,44 @@ def find_cases(source: Path | str, dataset: str = "auto", accept_affine_mismatch
     source = Path(source)
     if not source.exists():
         raise InputError(source, "There is no such file or folder.", "Check the path.")
-    adapter = (
-        _recognising(source) if dataset == "auto" else _named("lits" if dataset == "phantom" else dataset)
-    )
+    adapter = _adapter(source, "lits" if dataset == "phantom" else dataset)
     found = adapter.find(source)
     found = replace(found, notes=(*found.notes, *_unread(source, found)))
     if not found.cases:
-        problem = f'There is no case of "{found.name}" in it. {_told(found.notes)}'
-        raise InputError(source, problem.strip(), f"Looked for {adapter.LOOKS_FOR}.")
-    return replace(found, cases=tuple(map(_accepting, found.cases))) if accept_affine_mismatch else found
+        problem = f'There is no case of "{found.name}" in it.{_told(found.notes)}'
+        raise InputError(source, problem, f"Looked for {adapter.LOOKS_FOR}.")
+    if not accept_affine_mismatch:
+        return found
+    cases = []
+    for case in found.cases:
+        reader = case.read_labels
+        if reader is not None and "accept_affine_mismatch" in signature(reader).parameters:  # no pictures
+            case = replace(case, read_labels=partial(reader, accept_affine_mismatch=True))
+        cases.append(case)
+    return replace(found, cases=tuple(cases))
 
 
-def _accepting(case: Case) -> Case:
-    """With labels that need not say the scan's affine, where they say any (pictures do not)."""
-    reader = case.read_labels
-    if reader is None or "accept_affine_mismatch" not in signature(reader).parameters:
-        return case
-    return replace(case, read_labels=partial(reader, accept_affine_mismatch=True))
-
-
-def _named(name: str) -> ModuleType:
-    if name not in ADAPTERS:
+def _adapter(source: Path, name: str) -> ModuleType:
+    if name in ADAPTERS:
+        return ADAPTERS[name]
+    if name != "auto":
         problem = "There is no kind of data set of this name."
         raise InputError(name, problem, f"Choose auto or one of {', '.join(ADAPTERS)}.")
-    return ADAPTERS[name]
-
-
-def _recognising(source: Path) -> ModuleType:
     for adapter in ADAPTERS.values():
         if adapter.recognises(source) and (adapter is not nifti or nifti.find(source).cases):
             return adapter
     if nifti.find(source).cases:  # in folders below
         return nifti
     looked_for = "; ".join(f"{name}: {adapter.LOOKS_FOR}" for name, adapter in ADAPTERS.items())
-    problem = (
-        f"There is no data set in it that livseg knows. {_told(_unread(source, Dataset('any', source, ())))}"
+    seen = _told(_unread(source, Dataset("any", source, ())))
+    raise InputError(
+        source, f"There is no data set in it that livseg knows.{seen}", f"Looked for {looked_for}."
     )
-    raise InputError(source, problem.strip(), f"Looked for {looked_for}.")
 
 
 def _told(notes: Sequence[Note]) -> str:
     """What was seen instead of cases."""
-    return " ".join([*(note.message for note in notes[:MOST_TOLD]), *(["..."] if notes[MOST_TOLD:] else [])])
+    return "".join(f" {note.message}" for note in notes[:MOST_TOLD]) + (" ..." if notes[MOST_TOLD:] else "")
 
 
 def _unread(source: Path, found: Dataset) -> list[Note]:

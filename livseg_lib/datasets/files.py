@@ -11,8 +11,8 @@ import json
 import os
 import re
 import stat
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -242,30 +242,21 @@ def scan_and_labels(
 ) -> Case:
     """The case of a NIfTI scan and perhaps its labels, of each the copy that can be read."""
     scan, notes = one_copy(scans)
-    truth, more = one_copy(labels) if labels else (None, ())
-    return Case(
-        case_id=case_id,
-        patient=patient,
-        files=(scan, *files_of_labels(truth, label_map)),
-        read_volume=partial(load_volume, scan),
-        read_labels=label_reader(truth, label_map),
-        notes=notes + more,
-        inspect=partial(lost_labels, truth, label_map) if truth and label_map else None,
+    case = Case(case_id, patient, (scan,), partial(load_volume, scan), notes=notes)
+    return with_labels(case, *one_copy(labels), label_map) if labels else case
+
+
+def with_labels(case: Case, truth: Path, notes: tuple[Note, ...], label_map: LabelMap | None) -> Case:
+    """`case` with the labels of the NIfTI file `truth`; without a map it may hold 0, 1 and 2 alone."""
+    return replace(
+        case,
+        files=(*case.files, *([label_map.source] if label_map else []), truth),
+        read_labels=partial(load_mapped, truth, label_map)
+        if label_map
+        else partial(load_segmentation, truth),
+        notes=(*case.notes, *notes),
+        inspect=partial(lost_labels, truth, label_map) if label_map else None,
     )
-
-
-def label_reader(path: Path | None, label_map: LabelMap | None) -> Callable[[Volume], np.ndarray] | None:
-    """For `Case.read_labels`: labels of the file `path`; without a map it may hold 0, 1 and 2 alone."""
-    if path is None:
-        return None
-    return partial(load_mapped, path, label_map) if label_map else partial(load_segmentation, path)
-
-
-def files_of_labels(path: Path | None, label_map: LabelMap | None) -> tuple[Path, ...]:
-    """For `Case.files`: what labels are read from, the file with the voxels last."""
-    if path is None:
-        return ()
-    return (label_map.source, path) if label_map and label_map.source else (path,)
 
 
 def load_mapped(

@@ -15,14 +15,13 @@ from pathlib import Path
 from livseg_lib.datasets.case import Case, Dataset, Note
 from livseg_lib.datasets.files import (
     LabelMap,
-    files_of_labels,
     find_label_map,
-    label_reader,
     natural_key,
     nifti_stem,
     one_copy,
     printable,
     regular_files,
+    with_labels,
 )
 from livseg_lib.labels import TUMOR
 from livseg_lib.volumes import label_values, load_volume
@@ -71,7 +70,7 @@ def find(source: Path) -> Dataset:
     label_map = find_label_map(source)
     names, patients, notes = _names(scans, source)
     cases = [
-        replace(_with_labels(_case(scan, name), scan, scans, label_maps, label_map), patient=patient)
+        replace(_labelled(_case(scan, name), scan, scans, label_maps, label_map), patient=patient)
         for scan, name, patient in zip(scans, names, patients, strict=True)
     ]
     return Dataset(
@@ -101,7 +100,7 @@ def _case(file: _File, name: str) -> Case:
     return Case(name, name, (file.path,), partial(load_volume, file.path), notes=file.notes)
 
 
-def _with_labels(
+def _labelled(
     case: Case, scan: _File, scans: list[_File], label_maps: list[_File], label_map: LabelMap | None
 ) -> Case:
     """`case` with the label map that belongs to it, if that is plain; else with a note that says why not."""
@@ -124,12 +123,7 @@ def _with_labels(
     if label_map is None and own.labels and max(own.labels) > TUMOR:
         message = f"Its labels go up to {max(own.labels)}: say in labels.json which are liver and tumour."
         return replace(case, notes=(*case.notes, Note(own.path, "label-values", message)))
-    return replace(
-        case,
-        files=(*case.files, *files_of_labels(own.path, label_map)),
-        read_labels=label_reader(own.path, label_map),
-        notes=(*case.notes, *own.notes),
-    )
+    return with_labels(case, own.path, own.notes, label_map)
 
 
 def _names(scans: list[_File], source: Path) -> tuple[list[str], list[str], tuple[Note, ...]]:

@@ -14,10 +14,10 @@ import sys
 import traceback
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import cv2
 import numpy as np
@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 from livseg_lib.errors import InputError
 from livseg_lib.files import folder_checksums, folder_written_aside, holds_files, locked, write_atomically
-from livseg_lib.labels import structure_mask
+from livseg_lib.labels import STRUCTURES, structure_mask
 from livseg_lib.preprocessing.geometry import fit_labels, resample_label_slice, working_grid
 from livseg_lib.preprocessing.recipe import Recipe, prepare_slices
 from livseg_lib.preprocessing.windows import WINDOWS
@@ -157,8 +157,9 @@ def _cell(path: Path, line: int, name: str, kind: str, text: str) -> object:
     if text == "" and name not in NEVER_EMPTY:
         return None
     if kind == "string":
-        value = text
-        wrong = text.strip() == "" or (name in PATHS and _leaves(text))
+        value, path_in = text, Path(text)
+        leaves = ".." in path_in.parts or path_in.is_absolute() or path_in.drive or "\0" in text
+        wrong = text.strip() == "" or (name in PATHS and leaves)
     else:
         try:
             value = float(text)
@@ -170,12 +171,6 @@ def _cell(path: Path, line: int, name: str, kind: str, text: str) -> object:
     if wrong or text not in VALUES.get(name, (text,)):
         raise InputError(path, f"Line {line} has {text!r} as {name}.", _MEND)
     return int(value) if kind == "Int64" else value
-
-
-def _leaves(text: str) -> bool:
-    """Whether a path may lead out of the folder that it is relative to."""
-    path = Path(text)
-    return ".." in path.parts or path.is_absolute() or bool(path.drive) or "\0" in text
 
 
 NOT_THERE = "not extracted before"
@@ -221,13 +216,13 @@ def why_extract(case: Case, recipe: Recipe, folder: Path, write_png: bool) -> li
 def write_case(case: Case, recipe: Recipe, folder: Path, write_png: bool) -> None:
     """Read the case and write its folder: whole, or not at all."""
     request = extraction_request(case, recipe, write_png)
-    volume, labels, numbers = _read_case(case, recipe)
+    volume = case.read_volume()
+    labels = case.read_labels(volume) if case.read_labels else None
+    if labels is not None and labels.shape != volume.voxels.shape:
+        problem = f"The labels are {labels.shape}, the volume is {volume.voxels.shape}."
+        raise InputError(case.case_id, problem, "Give each volume its own segmentation.")
     with folder_written_aside(folder) as aside:
-        pixels: dict[str, list[int]] = {}
-        if labels is not None:
-            pixels = _write_labels(labels, volume, recipe, aside, numbers, write_png)
-        _write_images(volume, recipe, aside, numbers, write_png)
-        write_slices(_rows(case, volume, recipe, numbers, pixels, write_png), aside / "slices.csv")
+        write_slices(_write_arrays(case, volume, labels, recipe, aside, write_png), aside / "slices.csv")
         record = {
             "request": request,
             "native_shape": volume.voxels.shape,
@@ -237,57 +232,51 @@ def write_case(case: Case, recipe: Recipe, folder: Path, write_png: bool) -> Non
         (aside / "case.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
 
 
-def _read_case(case: Case, recipe: Recipe) -> tuple[Volume, np.ndarray | None, list[int]]:
-    volume = case.read_volume()
-    labels = case.read_labels(volume) if case.read_labels else None
-    if labels is not None and labels.shape != volume.voxels.shape:
-        problem = f"The labels are {labels.shape}, the volume is {volume.voxels.shape}."
-        raise InputError(case.case_id, problem, "Give each volume its own segmentation.")
-    shape, _ = working_grid(volume.voxels.shape, volume.spacing_mm, recipe.voxel_size_mm)
-    numbers = list(case.slice_numbers or range(shape[0]))
+def _write_arrays(
+    case: Case, volume: Volume, labels: np.ndarray | None, recipe: Recipe, folder: Path, write_png: bool
+) -> pd.DataFrame:
+    """Write images.npy, masks.npy and pictures, slice by slice; gives the rows of slices.csv."""
+    shape, spacing_mm = working_grid(volume.voxels.shape, volume.spacing_mm, recipe.voxel_size_mm)
+    numbers, rows = case.slice_numbers or range(shape[0]), []
     if len(numbers) != shape[0]:
         problem = f"It names {len(numbers)} slices, the volume gives {shape[0]}."
         raise InputError(case.case_id, problem, "Check the files of this case.")
-    return volume, labels, numbers
+    spacing = dict(zip(("spacing_z_mm", "spacing_y_mm", "spacing_x_mm"), spacing_mm, strict=True))
+    with ExitStack() as files:
+        square = (shape[0], recipe.size, recipe.size)
+        images = files.enter_context(_array_file(folder / "images.npy", (*square, len(recipe.windows))))
+        if labels is not None:
+            masks = files.enter_context(_array_file(folder / "masks.npy", square))
+        for index, picture in enumerate(prepare_slices(volume, recipe)):
+            row = {"patient": case.patient, "case": case.case_id, "array": case.case_id, **spacing}
+            row |= {"slice": numbers[index], "array_index": index}
+            images.write(picture.tobytes())
+            name = f"png/slice_{numbers[index]:03d}"
+            if write_png:
+                row["image"] = f"{case.case_id}/{name}.png"
+                _write_png(folder / f"{name}.png", picture)
+            if labels is not None:
+                plane = resample_label_slice(labels, shape, index)
+                for structure in STRUCTURES:
+                    pixels = int(structure_mask(plane, structure).sum())
+                    row[f"{structure}_pixels"] = pixels
+                    row[f"{structure}_area_mm2"] = pixels * (spacing_mm[1] * spacing_mm[2])
+                mask = fit_labels(plane, recipe.size)
+                masks.write(mask.tobytes())
+                if write_png:
+                    row["mask"] = f"{case.case_id}/{name}_mask.png"
+                    _write_png(folder / f"{name}_mask.png", MASK_GREY[mask])
+            rows.append(row)
+    return pd.DataFrame(rows, columns=list(SLICE_COLUMNS)).astype(SLICE_COLUMNS)
 
 
 @contextmanager
-def _array_file(path: Path, shape: tuple[int, ...]) -> Iterator:
+def _array_file(path: Path, shape: tuple[int, ...]) -> Iterator[BinaryIO]:
     """A .npy file of uint8 `shape` to write slice by slice (a memory map would crash on a full disk)."""
     with path.open("wb") as file:
         header = {"descr": "|u1", "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(file, header)
         yield file
-
-
-def _write_images(volume: Volume, recipe: Recipe, folder: Path, numbers: list[int], write_png: bool) -> None:
-    shape = (len(numbers), recipe.size, recipe.size, len(recipe.windows))
-    with _array_file(folder / "images.npy", shape) as file:
-        for number, picture in zip(numbers, prepare_slices(volume, recipe), strict=True):
-            file.write(picture.tobytes())
-            if write_png:
-                _write_png(folder / _png_name(number), picture)
-
-
-def _write_labels(
-    labels: np.ndarray, volume: Volume, recipe: Recipe, folder: Path, numbers: list[int], write_png: bool
-) -> dict[str, list[int]]:
-    grid, _ = working_grid(labels.shape, volume.spacing_mm, recipe.voxel_size_mm)
-    pixels = {"liver": [], "tumor": []}
-    with _array_file(folder / "masks.npy", (len(numbers), recipe.size, recipe.size)) as file:
-        for index, number in enumerate(numbers):
-            plane = resample_label_slice(labels, grid, index)
-            for structure, counts in pixels.items():
-                counts.append(int(structure_mask(plane, structure).sum()))
-            mask = fit_labels(plane, recipe.size)
-            file.write(mask.tobytes())
-            if write_png:
-                _write_png(folder / _png_name(number, "_mask"), MASK_GREY[mask])
-    return pixels
-
-
-def _png_name(number: int, suffix: str = "") -> str:
-    return f"png/slice_{number:03d}{suffix}.png"
 
 
 def _write_png(path: Path, picture: np.ndarray) -> None:
@@ -296,24 +285,6 @@ def _write_png(path: Path, picture: np.ndarray) -> None:
         picture = picture[..., ::-1] if picture.shape[-1] == 3 else picture[..., 0]  # OpenCV writes BGR
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(cv2.imencode(".png", picture, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes())
-
-
-def _rows(
-    case: Case, volume: Volume, recipe: Recipe, numbers: list[int], pixels: dict, write_png: bool
-) -> pd.DataFrame:
-    _, spacing_mm = working_grid(volume.voxels.shape, volume.spacing_mm, recipe.voxel_size_mm)
-    rows = pd.DataFrame(index=range(len(numbers)), columns=list(SLICE_COLUMNS))
-    rows["patient"], rows["case"], rows["array"] = case.patient, case.case_id, case.case_id
-    rows["slice"], rows["array_index"] = numbers, range(len(numbers))
-    if write_png:
-        rows["image"] = [f"{case.case_id}/{_png_name(number)}" for number in numbers]
-        if pixels:
-            rows["mask"] = [f"{case.case_id}/{_png_name(number, '_mask')}" for number in numbers]
-    rows[["spacing_z_mm", "spacing_y_mm", "spacing_x_mm"]] = spacing_mm
-    for structure, counts in pixels.items():
-        rows[f"{structure}_pixels"] = counts
-        rows[f"{structure}_area_mm2"] = np.array(counts) * (spacing_mm[1] * spacing_mm[2])
-    return rows.astype(SLICE_COLUMNS)
 
 
 def extract_dataset(

@@ -171,27 +171,19 @@ def case_around_liver(case: Case, kind: str, margin_mm: float) -> Case:
     `kind` is one of `BOXES`. Reading it raises InputError where the case has no liver. Its labels ask
     for the scan a second time, so that the two readers stay independent.
     """
-    read = partial(_read_region, case, kind, margin_mm)
     return replace(
         case,
-        read_volume=partial(_first, read),
-        read_labels=partial(_second, read),
+        read_volume=partial(_read_region, case, kind, margin_mm, 0),
+        read_labels=partial(_read_region, case, kind, margin_mm, 1),
         slice_numbers=None,
     )
 
 
-def _read_region(case: Case, kind: str, margin_mm: float) -> tuple[Volume, np.ndarray]:
+def _read_region(case: Case, kind: str, margin_mm: float, part: int, _: Volume | None = None):
+    """The scan (`part` 0) or the labels (1) of the box around the liver."""
     volume = case.read_volume()
     labels = case.read_labels(volume)
     box = BOXES[kind](structure_mask(labels, "liver"), volume.spacing_mm, margin_mm)
     if box is None:
         raise InputError(case.case_id, "shows no liver.", "Leave it out of what is learnt from.")
-    return crop_volume(volume, box), labels[box].copy()
-
-
-def _first(read) -> Volume:
-    return read()[0]
-
-
-def _second(read, volume: Volume) -> np.ndarray:
-    return read()[1]
+    return labels[box].copy() if part else crop_volume(volume, box)

@@ -250,7 +250,10 @@ def case_picture(case: Case, modality: str = "ct") -> tuple[np.ndarray, np.ndarr
     """
     volume = case.read_volume()
     labels = case.read_labels(volume) if case.read_labels else None
-    index = len(volume.voxels) // 2 if labels is None else _fullest_slice(labels)
+    index = len(volume.voxels) // 2
+    if labels is not None:
+        structure = "tumor" if structure_mask(labels, "tumor").any() else "liver"
+        index = int(structure_mask(labels, structure).sum(axis=(1, 2)).argmax())
     grey = apply_window(volume.voxels[index], display_window(volume, modality))
     return grey, None if labels is None else labels[index], case.case_id
 
@@ -260,9 +263,3 @@ def display_window(volume: Volume, modality: str = "ct") -> Window:
     if volume.native is None:
         return WINDOWS["stored"]
     return measured(as_window("mr" if modality == "mr" else "liver"), volume.voxels)
-
-
-def _fullest_slice(labels: np.ndarray) -> int:
-    tumor = structure_mask(labels, "tumor").sum(axis=(1, 2))
-    area = tumor if tumor.any() else structure_mask(labels, "liver").sum(axis=(1, 2))
-    return int(area.argmax())
