@@ -6,7 +6,6 @@ import argparse
 import json
 import math
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,8 +16,6 @@ from livseg_lib.systems import NETWORKS, SYSTEMS, training_notebooks
 if TYPE_CHECKING:  # only named in signatures: help must not wait for TensorFlow
     import pandas as pd
 
-    from livseg_lib.datasets.case import Case
-    from livseg_lib.evaluation.follow_up import FollowUp, TimePoint
     from livseg_lib.volumes import Volume
 
 MOST_PICTURES = 48
@@ -47,11 +44,10 @@ def check(arguments: argparse.Namespace) -> int:
         print(f"{finding.severity:8}{finding.case:16}{finding.code:20}{finding.message}")
     write_table(report.findings, arguments.out / "findings.csv")
     write_table(report.cases, arguments.out / "cases.csv")
-    pictures = [
-        case_picture(case, arguments.modality) for case in report.usable(dataset).cases[:MOST_PICTURES]
-    ]
-    if pictures:
-        save_figure(contact_sheet(pictures), arguments.out, "contact_sheet", "Usable cases.")
+    usable = report.usable(dataset).cases[:MOST_PICTURES]
+    if usable:
+        sheet = contact_sheet([case_picture(case, arguments.modality) for case in usable])
+        save_figure(sheet, arguments.out, "contact_sheet", "Usable cases.")
     print(f"tables and contact sheet in {arguments.out}")
     return report.exit_code
 
@@ -147,37 +143,27 @@ def predict(arguments: argparse.Namespace) -> int:
 
 def sort(arguments: argparse.Namespace) -> int:
     """Put the slices of scans into reading order, likely tumours first. Exit code 1 if any case failed."""
+    from livseg_lib.datasets.catalogue import find_cases
     from livseg_lib.inference.sorting import reading_table, sort_volume
     from livseg_lib.outputs import save_figure, write_table
     from livseg_lib.reporting.pictures import reading_tiles, tiles
     from livseg_lib.training.model_folder import load_sorter
 
-    sorter = load_sorter(arguments.model)
-
-    def order_slices(case: Case) -> None:
-        volume = case.read_volume()
-        order = reading_table(sort_volume(sorter, volume), sorter.regions, case.slice_numbers)
+    sorter, failed = load_sorter(arguments.model), False
+    for case in find_cases(arguments.input, arguments.dataset).cases:
+        try:
+            volume = case.read_volume()
+            order = reading_table(sort_volume(sorter, volume), sorter.regions, case.slice_numbers)
+        except InputError as error:  # ends nothing: the next case may be good
+            failed = True
+            print(f"{case.case_id}: {error}", file=sys.stderr)
+            continue
         path = write_table(order, arguments.out / f"{case.case_id}.csv")
         sheet = tiles(reading_tiles(volume, order, READ_FIRST))
         save_figure(sheet, arguments.out, case.case_id, f"{case.case_id}, in reading order.")
         print(f"{case.case_id}: {order.region.value_counts().to_dict()} -> {path}")
-
-    return _each_case(arguments, order_slices)
-
-
-def _each_case(arguments: argparse.Namespace, treat: Callable[[Case], None]) -> int:
-    """Treat the cases of `arguments.input` one by one; one that fails is named and ends nothing."""
-    from livseg_lib.datasets.catalogue import find_cases
-
-    failed = 0
-    for case in find_cases(arguments.input, arguments.dataset).cases:
-        try:
-            treat(case)
-        except InputError as error:
-            failed += 1
-            print(f"{case.case_id}: {error}", file=sys.stderr)
     print(WARNING)
-    return int(failed > 0)
+    return int(failed)
 
 
 def evaluate(arguments: argparse.Namespace) -> int:
@@ -206,8 +192,9 @@ def compare_files(arguments: argparse.Namespace) -> int:
     from livseg_lib.evaluation.statistics import compare_pairs
     from livseg_lib.labels import STRUCTURES
 
-    names = _told_apart(arguments.first, arguments.second)
-    scores = [_read_scores(path) for path in (arguments.first, arguments.second)]
+    files = (arguments.first, arguments.second)
+    names = tuple(str(path) if files[0].stem == files[1].stem else path.stem for path in files)
+    scores = [_read_scores(path) for path in files]
     shared = scores[0].index.intersection(scores[1].index)
     if shared.empty:
         problem = f"has no case in common with {arguments.second}."
@@ -229,12 +216,6 @@ def compare_files(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _told_apart(*paths: Path) -> tuple[str, str]:
-    """The files' names, with their folders where these are alike."""
-    stems = [path.stem for path in paths]
-    return tuple(stems) if len(set(stems)) == 2 else tuple(map(str, paths))
-
-
 def _read_scores(path: Path) -> pd.DataFrame:
     """A row a case, by its name."""
     import pandas as pd
@@ -248,58 +229,37 @@ def _read_scores(path: Path) -> pd.DataFrame:
 
 def follow_up(arguments: argparse.Namespace) -> int:
     """Two outlined scans of a patient: tumours matched, growth, and the size arithmetic of RECIST 1.1."""
-    from livseg_lib.evaluation.follow_up import compare_scans
-    from livseg_lib.files import write_atomically
+    from livseg_lib.evaluation.follow_up import TimePoint, compare_scans
+    from livseg_lib.files import write_json
     from livseg_lib.outputs import save_figure, write_table
     from livseg_lib.reporting.follow_up import NOT_AN_ASSESSMENT, conclude_follow_up, follow_up_changes
-
-    if arguments.days is not None and not arguments.days > 0:
-        raise InputError(
-            "--days", f"is {arguments.days:g}.", "Give the days from the earlier to the later scan."
-        )
-    scans = [_time_point(path) for path in (arguments.baseline, arguments.followup)]
-    found = compare_scans(*scans, days=math.nan if arguments.days is None else arguments.days)
-    write_table(found.changes, arguments.out / "follow_up.csv")
-    text = json.dumps(_follow_up_record(found, arguments), indent=2, allow_nan=False) + "\n"
-    write_atomically(arguments.out / "follow_up.json", text.encode())
-    figure = follow_up_changes({"this patient": found})
-    save_figure(figure, arguments.out, "follow_up", f"Longest axial diameters. {NOT_AN_ASSESSMENT}")
-    print(found.changes.drop(columns=["position", "is_target"]).round(2).to_string(index=False))
-    for sentence in (*conclude_follow_up("this patient", found), NOT_AN_ASSESSMENT):
-        print(sentence)
-    print(f"table, record and picture in {arguments.out}. Research only. Not for clinical use.")
-    return 0
-
-
-def _time_point(path: Path) -> TimePoint:
-    """Labels of a NIfTI file, with the file's own spacing."""
-    from livseg_lib.evaluation.follow_up import TimePoint
     from livseg_lib.volumes import load_segmentation, load_volume
 
-    grid = load_volume(path)
-    return TimePoint(load_segmentation(path, like=grid), grid.spacing_mm)
-
-
-def _follow_up_record(found: FollowUp, arguments: argparse.Namespace) -> dict:
-    """follow_up.json: files, alignment, livers, response; what is undefined is null."""
-    from livseg_lib.reporting.follow_up import NOT_AN_ASSESSMENT
-
-    return {
+    if arguments.days is not None and not arguments.days > 0:
+        remedy = "Give the days from the earlier to the later scan."
+        raise InputError("--days", f"is {arguments.days:g}.", remedy)
+    grids = [load_volume(path) for path in (arguments.baseline, arguments.followup)]
+    files = zip((arguments.baseline, arguments.followup), grids, strict=True)
+    scans = [TimePoint(load_segmentation(path, like=grid), grid.spacing_mm) for path, grid in files]
+    found = compare_scans(*scans, days=math.nan if arguments.days is None else arguments.days)
+    record = {
         "baseline": str(arguments.baseline),
         "followup": str(arguments.followup),
         "days": arguments.days,
         "liver_dice_after_alignment": found.matching.liver_dice,
         "shift_mm": list(found.matching.shift_mm),
-        "scans": [
-            {name: _or_none(value) for name, value in row.items()} for row in found.livers.to_dict("records")
-        ],
-        "response": {name: _or_none(value) for name, value in found.response._asdict().items()},
+        "scans": found.livers.to_dict("records"),
+        "response": found.response._asdict(),
         "note": NOT_AN_ASSESSMENT,
     }
-
-
-def _or_none(value: object) -> object:
-    return None if isinstance(value, float) and math.isnan(value) else value
+    write_table(found.changes, arguments.out / "follow_up.csv")
+    write_json(arguments.out / "follow_up.json", record)
+    figure = follow_up_changes({"this patient": found})
+    save_figure(figure, arguments.out, "follow_up", f"Longest axial diameters. {NOT_AN_ASSESSMENT}")
+    print(found.changes.drop(columns=["position", "is_target"]).round(2).to_string(index=False))
+    print(*conclude_follow_up("this patient", found), NOT_AN_ASSESSMENT, sep="\n")
+    print(f"table, record and picture in {arguments.out}. {WARNING}")
+    return 0
 
 
 def app(arguments: argparse.Namespace) -> int:
@@ -326,7 +286,12 @@ def export(arguments: argparse.Namespace) -> int:
         print(f"{each.most_apart:10.1e}  {each.n_inputs:3} inputs  {each.path}{verdict}")
     if not all(each.agrees for each in exported):
         return 1
-    print(f"{_not_exported(arguments.out)}how to use them: {arguments.out / 'export.json'}. {WARNING}")
+    left_out = json.loads((arguments.out / "export.json").read_text())["not_exported"]
+    if left_out:
+        print(
+            "not exported, as no networks:", ", ".join(f"{one['name']} ({one['part']})" for one in left_out)
+        )
+    print(f"how to use them: {arguments.out / 'export.json'}. {WARNING}")
     if "onnx" in formats:
         print(f"livseg predict SCAN --model {arguments.out} computes with ONNX Runtime")
     return 0
@@ -343,12 +308,6 @@ def _compared_on(arguments: argparse.Namespace) -> tuple[Volume, str]:
         return case.read_volume(), case.case_id
     patient = make_phantom_patient(PHANTOM_SEED, 0, site="tiny")
     return Volume(patient.voxels, patient.spacing_mm), "a coarse phantom (give --scan for one of yours)"
-
-
-def _not_exported(out: Path) -> str:
-    steps = json.loads((out / "export.json").read_text())["not_exported"]
-    names = ", ".join(f"{step['name']} ({step['part']})" for step in steps)
-    return f"not exported, as no networks: {names}\n" if names else ""
 
 
 def networks(arguments: argparse.Namespace) -> int:

@@ -110,10 +110,8 @@ def _ended_by_signals() -> Iterator[None]:
         print("livseg: ended from outside. What is finished is kept.", file=sys.stderr)
         sys.exit(128 + number)
 
-    names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]  # Windows has no SIGHUP
-    numbers = [getattr(signal, name) for name in names]
-    if threading.current_thread() is not threading.main_thread():  # only that one may change signals
-        numbers = []
+    names = ("SIGTERM", "SIGHUP") if threading.current_thread() is threading.main_thread() else ()
+    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]  # Windows has no SIGHUP
     changed = [number for number in numbers if signal.getsignal(number) == signal.SIG_DFL]
     for number in changed:
         signal.signal(number, end)

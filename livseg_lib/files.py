@@ -120,21 +120,16 @@ def folder_written_aside(folder: Path | str) -> Iterator[Path]:
     partial.mkdir(parents=True)
     try:
         yield partial
-        _put_in_place(partial, folder, old)
+        while partial.exists():  # again where another writer's folder came in between: the last one stays
+            shutil.rmtree(old, ignore_errors=True)
+            with suppress(FileNotFoundError):
+                folder.rename(old)
+            _rename_unless_taken(partial, folder)
     finally:
         if old.exists() and not folder.exists():
             _rename_unless_taken(old, folder)
         for leftover in (partial, old):
             shutil.rmtree(leftover, ignore_errors=True)
-
-
-def _put_in_place(partial: Path, folder: Path, old: Path) -> None:
-    """Rename, again where another writer's folder came in between: the last one stays."""
-    while partial.exists():
-        shutil.rmtree(old, ignore_errors=True)
-        with suppress(FileNotFoundError):
-            folder.rename(old)
-        _rename_unless_taken(partial, folder)
 
 
 def _rename_unless_taken(folder: Path, place: Path) -> None:
@@ -214,11 +209,8 @@ def locked(path: Path | str, within: Path | str = "") -> Iterator[None]:
     try:
         lock.acquire(timeout=PATIENCE_SECONDS)
     except Timeout:
-        print(
-            f"livseg: waiting for another process to be done with {within or path}",
-            file=sys.stderr,
-            flush=True,
-        )
+        words = f"livseg: waiting for another process to be done with {within or path}"
+        print(words, file=sys.stderr, flush=True)
         lock.acquire()
     try:
         yield

@@ -184,8 +184,13 @@ def open_checked(path: Path) -> Iterator[BinaryIO]:
     """
     again = "Copy or download it again."
     try:
+        if path.is_symlink() and not path.exists():
+            remedy = "Fetch its content (git annex get, datalad get) or mend the link."
+            raise InputError(path, "The link leads to nothing.", remedy)
+        if not path.exists():
+            raise InputError(path, "No such file.", "Check the path.")
         if not path.is_file():
-            raise _no_file(path)
+            raise InputError(path, "This is a folder, pipe or device, not a file.", "Give a file.")
         if path.stat().st_size == 0:
             raise InputError(path, "The file is empty.", "Download or export it again.")
         with igzip.open(path, "rb") if is_gzip(path) else path.open("rb") as stream:
@@ -197,15 +202,6 @@ def open_checked(path: Path) -> Iterator[BinaryIO]:
     except OSError as error:
         problem = f"The file cannot be read ({error.strerror or type(error).__name__})."
         raise InputError(path, problem, "Check disk and rights.") from error
-
-
-def _no_file(path: Path) -> InputError:
-    if path.is_symlink() and not path.exists():
-        remedy = "Fetch its content (git annex get, datalad get) or mend the link."
-        return InputError(path, "The link leads to nothing.", remedy)
-    if path.exists():
-        return InputError(path, "This is a folder, pipe or device, not a file.", "Give a file.")
-    return InputError(path, "No such file.", "Check the path.")
 
 
 def is_gzip(path: Path) -> bool:
@@ -246,11 +242,10 @@ def read_to_end(stream: BinaryIO, path: Path) -> None:
     while arrived := len(stream.read(CHUNK_BYTES)):
         trailing += arrived
         if trailing > TRAILING_BYTES_ALLOWED:
-            raise InputError(
-                path,
-                f"More than {TRAILING_BYTES_ALLOWED:,} bytes follow the voxels that the header speaks of.",
-                "Do not trust this file; export it again from its source.",
+            problem = (
+                f"More than {TRAILING_BYTES_ALLOWED:,} bytes follow the voxels that the header speaks of."
             )
+            raise InputError(path, problem, "Do not trust this file; export it again from its source.")
 
 
 HEADER_KINDS = {348: Nifti1Header, 540: Nifti2Header}
@@ -302,23 +297,29 @@ def parse_header(block: bytes, byte_order: str, path: Path) -> NiftiHeader:
     if bytes(header["magic"]) not in (b"n+1\0", b"n+2\0"):
         problem = "The header is not that of a single NIfTI file."
         raise InputError(path, problem, "Convert .hdr/.img pairs to .nii.gz.")
-    _check_codes(header, path)
-    shape, dtype = _shape(header, path), _dtype(header, path)
-    _check_units(header, path)
-    _complete(header)
-    grid = NativeGrid(shape, _affine(header, path), dtype, clean_header(header))
-    _check_geometry_agrees(header, grid, path)
-    return NiftiHeader(grid, _voxel_offset(header, path), _scaling(header, path))
-
-
-def _check_codes(header: Nifti1Header, path: Path) -> None:
-    """What says whether the rest can be trusted, and which geometry counts."""
     if header["sizeof_hdr"] == 540 and tuple(header["eol_check"]) not in EOL_CHECKS:
-        problem = "The file was changed by a conversion of line ends."
-        raise InputError(path, problem, "Copy it again as it is.")
+        raise InputError(
+            path, "The file was changed by a conversion of line ends.", "Copy it again as it is."
+        )
     for form in ("sform", "qform"):
         if int(header[f"{form}_code"]) not in FORM_CODES:
             raise InputError(path, f"The {form} has a code that does not exist.", EXPORT_AGAIN)
+    shape, dtype, unit = _shape(header, path), _dtype(header, path), int(header["xyzt_units"]) % 8
+    if unit not in (0, 2):  # unknown is taken for mm, as everywhere
+        name = {1: "metres", 3: "micrometres"}.get(unit, f"unit {unit}")
+        raise InputError(path, f"The voxel size is given in {name}.", "Save it in millimetres.")
+    _complete(header)
+    grid = NativeGrid(shape, _affine(header, path), dtype, clean_header(header))
+    _check_geometry_agrees(header, grid, path)
+    first_byte = float(header["vox_offset"]) or header.single_vox_offset  # left out: right behind the header
+    if not header.single_vox_offset <= first_byte < 2**31:
+        raise InputError(path, f"The header places the first voxel at byte {first_byte:g}.", EXPORT_AGAIN)
+    try:
+        slope, intercept = header.get_slope_inter()
+    except HeaderDataError as error:
+        raise InputError(path, "Slope and intercept are impossible.", EXPORT_AGAIN) from error
+    as_stored = slope is None or (slope, intercept) == (1.0, 0.0)
+    return NiftiHeader(grid, int(first_byte), None if as_stored else (slope, intercept))
 
 
 def _shape(header: Nifti1Header, path: Path) -> tuple[int, int, int]:
@@ -344,13 +345,6 @@ def _dtype(header: Nifti1Header, path: Path) -> np.dtype:
     if dtype.itemsize * 8 != int(header["bitpix"]):
         raise InputError(path, f"The header gives {header['bitpix']} bits a voxel for {dtype}.", EXPORT_AGAIN)
     return dtype
-
-
-def _check_units(header: Nifti1Header, path: Path) -> None:
-    unit = int(header["xyzt_units"]) % 8
-    if unit not in (0, 2):  # unknown is taken for mm, as everywhere
-        name = {1: "metres", 3: "micrometres"}.get(unit, f"unit {unit}")
-        raise InputError(path, f"The voxel size is given in {name}.", "Save it in millimetres.")
 
 
 def _complete(header: Nifti1Header) -> None:
@@ -387,41 +381,16 @@ def _check_geometry_agrees(header: Nifti1Header, grid: NativeGrid, path: Path) -
     sides, pixdim = np.linalg.norm(grid.affine[:3, :3], axis=0), np.abs(header["pixdim"][1:4].astype(float))
     sheared = grid.shear_degrees
     if sheared > MOST_SHEAR_DEGREES:
-        problem = (
-            f"The axes of the grid are {sheared:.0f} degrees off a right angle: no tilt shears a scan so."
-        )
+        problem = f"The axes of the grid are {sheared:.0f} degrees off a right angle: no tilt shears so."
         raise InputError(path, problem, EXPORT_AGAIN)
     told = (sides, grid.stored_spacing_mm) if sheared > RIGHT_ANGLE_DEGREES else (sides,)
     if not any(np.allclose(mm, pixdim, rtol=SIZE_TOLERANCE, atol=0.0) for mm in told):
-        problem = f"The affine gives voxels of {_millimetres(sides)}, pixdim {_millimetres(pixdim)}."
-        raise InputError(path, problem, remedy)
+        given, other = (" x ".join(f"{side:.4g}" for side in mm) for mm in (sides, pixdim))
+        raise InputError(path, f"The affine gives voxels of {given} mm, pixdim {other} mm.", remedy)
     if header["sform_code"] > 0 and header["qform_code"] > 0 and len(told) == 1:  # a qform cannot shear
         try:
-            apart_mm = corner_distance_mm(
-                grid.affine, np.asarray(header.get_qform(), dtype=float), grid.shape
-            )
+            apart_mm = corner_distance_mm(grid.affine, header.get_qform().astype(float), grid.shape)
         except (ValueError, HeaderDataError) as error:
             raise InputError(path, "The qform is impossible.", remedy) from error
         if not apart_mm <= SAME_PLACE_VOXELS * sides.min():
             raise InputError(path, f"sform and qform place voxels up to {apart_mm:.3g} mm apart.", remedy)
-
-
-def _millimetres(sides: np.ndarray) -> str:
-    return " x ".join(f"{side:.4g}" for side in sides) + " mm"
-
-
-def _voxel_offset(header: Nifti1Header, path: Path) -> int:
-    offset = float(header["vox_offset"])
-    if offset == 0:  # left out by some writers: voxels follow the header at once
-        return header.single_vox_offset
-    if not header.single_vox_offset <= offset < 2**31:
-        raise InputError(path, f"The header places the first voxel at byte {offset:g}.", EXPORT_AGAIN)
-    return int(offset)
-
-
-def _scaling(header: Nifti1Header, path: Path) -> tuple[float, float] | None:
-    try:
-        slope, intercept = header.get_slope_inter()
-    except HeaderDataError as error:
-        raise InputError(path, "Slope and intercept are impossible.", EXPORT_AGAIN) from error
-    return None if slope is None or (slope, intercept) == (1.0, 0.0) else (slope, intercept)

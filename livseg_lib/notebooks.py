@@ -201,18 +201,11 @@ def _run_cells(notebook: Path, partial: Path, parameters: dict[str, object]) -> 
     from livseg_lib.reporting.viewer import HEADLESS
 
     os.environ[HEADLESS] = "1"  # the kernel inherits it
+    streams = {"stdout_file": sys.stdout, "stderr_file": sys.stderr, "progress_bar": False}
+    quietly = ["--IPKernelApp.log_level=40"]  # no warning about loopback sockets in each log
+    kernel = {"kernel_name": "python3", "cwd": str(project_root()), "extra_arguments": quietly}
     try:
-        papermill.execute_notebook(
-            str(notebook),
-            str(partial),
-            parameters=parameters,
-            cwd=str(project_root()),
-            progress_bar=False,
-            stdout_file=sys.stdout,
-            stderr_file=sys.stderr,
-            kernel_name="python3",
-            extra_arguments=["--IPKernelApp.log_level=40"],  # no warning about loopback sockets in each log
-        )
+        papermill.execute_notebook(str(notebook), str(partial), parameters, **streams, **kernel)
     except papermill.PapermillExecutionError as error:
         if error.ename == "KeyboardInterrupt":
             raise KeyboardInterrupt from None
@@ -232,10 +225,8 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
 
     def write() -> int:
-        report, given = (
-            RunFolders(project_root(), arguments.run_name).report,
-            {"run_name": arguments.run_name},
-        )
+        report = RunFolders(project_root(), arguments.run_name).report
+        given = {"run_name": arguments.run_name}
         chosen = choose_parameters(arguments.notebooks, arguments.profile, given, arguments.set)
         for name, parameters in chosen.items():
             write_json(report / "parameters" / f"{name}.json", parameters)

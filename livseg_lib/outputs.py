@@ -69,25 +69,10 @@ def _to_palette(image: Image.Image) -> Image.Image:
 
 
 SYSTEMS_COLUMNS = (
-    "system",
-    "source",
-    "target",
-    "split_by",
-    "n_train_patients",
-    "n_test_patients",
-    "dice_per_case",
-    "dice_per_case_low",
-    "dice_per_case_high",
-    "dice_global",
-    "iou",
-    "precision",
-    "recall",
-    "roc_auc",
-    "presence_accuracy",
-    "published_metric",
-    "published_value",
-    "train_seconds",
-    "parameters",
+    *("system", "source", "target", "split_by", "n_train_patients", "n_test_patients"),
+    *("dice_per_case", "dice_per_case_low", "dice_per_case_high", "dice_global", "iou"),
+    *("precision", "recall", "roc_auc", "presence_accuracy"),
+    *("published_metric", "published_value", "train_seconds", "parameters"),
 )
 SYSTEMS_KEY = ("system", "target", "split_by")
 """A system has one row for each target and way of splitting."""
@@ -103,9 +88,8 @@ def read_table(path: Path | str) -> pd.DataFrame:
     try:
         return pd.read_csv(path)
     except (ValueError, pd.errors.ParserError) as error:
-        raise InputError(
-            path, f"is not a CSV table: {error}.", "Delete it and run its notebook again."
-        ) from error
+        remedy = "Delete it and run its notebook again."
+        raise InputError(path, f"is not a CSV table: {error}.", remedy) from error
 
 
 def replace_systems(
@@ -133,35 +117,22 @@ def update_systems_table(path: Path | str, rows: Iterable[Mapping]) -> pd.DataFr
     """
     path = Path(path)
     with locked(path):
-        table = {_key(row): row for row in _read_rows(path)}
+        text = path.read_text(encoding="utf-8") if path.exists() else ",".join(SYSTEMS_COLUMNS)
+        before = csv.DictReader(io.StringIO(text))  # as text, so that rows that stay are not rounded again
+        if tuple(before.fieldnames or ()) != SYSTEMS_COLUMNS:
+            problem = "does not have the columns of systems.csv."
+            raise InputError(path, problem, "Delete it and run the evaluation again.")
+        table = {_key(row): row for row in before}
         for row in rows:
-            _validate(path, row)
+            if unknown := sorted(set(row) - set(SYSTEMS_COLUMNS)):
+                remedy = f"Its columns are {', '.join(SYSTEMS_COLUMNS)}."
+                raise InputError(path, f"has no column {', '.join(unknown)}.", remedy)
+            if missing := [name for name in SYSTEMS_KEY if not row.get(name)]:
+                problem = f"was given a row without {', '.join(missing)}."
+                raise InputError(path, problem, "Every row needs all three.")
             table[_key(row)] = row
         write_table(pd.DataFrame(table.values(), columns=list(SYSTEMS_COLUMNS), dtype=object), path)
         return read_table(path)
-
-
-def _read_rows(path: Path) -> list[dict[str, str]]:
-    """Rows as text, so that those which stay are not rounded again."""
-    if not path.exists():
-        return []
-    reader = csv.DictReader(io.StringIO(path.read_text(encoding="utf-8")))
-    if tuple(reader.fieldnames or ()) != SYSTEMS_COLUMNS:
-        raise InputError(
-            path, "does not have the columns of systems.csv.", "Delete it and run the evaluation again."
-        )
-    return list(reader)
-
-
-def _validate(path: Path, row: Mapping) -> None:
-    unknown = sorted(set(row) - set(SYSTEMS_COLUMNS))
-    if unknown:
-        raise InputError(
-            path, f"has no column {', '.join(unknown)}.", f"Its columns are {', '.join(SYSTEMS_COLUMNS)}."
-        )
-    missing = [name for name in SYSTEMS_KEY if not row.get(name)]
-    if missing:
-        raise InputError(path, f"was given a row without {', '.join(missing)}.", "Every row needs all three.")
 
 
 def _key(row: Mapping) -> tuple[str, ...]:

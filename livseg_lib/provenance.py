@@ -121,9 +121,8 @@ def _differences(before: dict, now: dict, name: str = ""):
         elif name == "code":
             yield f"the {key}"
         elif _holds_lists(old) and _holds_lists(new) and len(old) == len(new):
-            yield from (
-                f"{said} {one} -> {other}" for one, other in zip(old, new, strict=True) if one != other
-            )
+            pairs = zip(old, new, strict=True)
+            yield from (f"{said} {one} -> {other}" for one, other in pairs if one != other)
         elif len(f"{old}{new}") <= 80 and not isinstance(old or new, dict):
             yield f"{said} {old} -> {new}"
         else:

@@ -95,10 +95,10 @@ def run_notebooks(
 def read_step(notebook: Path, parameters: dict[str, object]) -> _Step:
     """The step of `notebook`. Raises InputError where it needs one that is not beside it."""
     facts = read_notebook(notebook)["metadata"].get("livseg", {})
-    for need in facts.get("needs", ()):
+    needs, files = tuple(facts.get("needs", ())), tuple(facts.get("files", ()))
+    for need in needs:
         if not notebook.with_name(f"{need}.ipynb").exists():
             raise InputError(notebook, f"needs {need}, which is not there.", "Mend its metadata.")
-    needs, files = tuple(facts.get("needs", ())), tuple(facts.get("files", ()))
     return _Step(notebook, parameters, needs, float(facts.get("minutes", 1)), files)
 
 
@@ -140,7 +140,7 @@ def _read_record(path: Path) -> dict:
 def _made_by(step: _Step, folders: RunFolders, sources: Iterable[str]) -> dict:
     """All that makes the result of `step`, as it is now; `sources`: files of the library that count."""
     settings = declared_parameters(step.notebook) | step.parameters
-    files = [name for name in (pattern.format_map(settings) for pattern in step.files) if name]
+    files = filter(None, (pattern.format_map(settings) for pattern in step.files))
     code = {"code of the notebook": code_digest(step.notebook)}
     code |= {f"result of {need}": digest_of(folders.report / f"{need}.ipynb") for need in step.needs}
     code |= {name: digest_of(folders.root / Path(name).expanduser()) for name in files}
@@ -160,11 +160,8 @@ def digest_of(path: Path) -> str:
 
 @cache
 def _file_digest(path: Path, changed_ns: int, size: int) -> str:
-    return (
-        text_checksum(bare_code(path.read_text(encoding="utf-8")))
-        if path.suffix == ".py"
-        else file_checksum(path)
-    )
+    is_code = path.suffix == ".py"
+    return text_checksum(bare_code(path.read_text(encoding="utf-8"))) if is_code else file_checksum(path)
 
 
 def run_step(step: _Step, folders: RunFolders, before: dict) -> None:
@@ -202,19 +199,22 @@ def run_steps(steps: Mapping[str, _Step], folders: RunFolders, jobs: int) -> Non
             while ready and len(running) < jobs and not failures:
                 stem = ready.pop(0)
                 running[_start(steps[stem], folders)] = stem
-                clock.start(stem)
+                clock.began[stem] = time.monotonic()
             if not running:
                 break
             for future in wait(running, return_when=FIRST_COMPLETED).done:
-                stem = running.pop(future)
-                failure = future.exception()
+                stem, failure = running.pop(future), future.exception()
                 if failure is None:
                     sorter.done(stem)
                     print(clock.end(stem), flush=True)
-                else:
-                    failures.append(_named(failure, stem))
-                    rest = f"; waiting for {', '.join(running.values())}" if running else ""
-                    print(f"== {stem} failed{rest}", file=sys.stderr, flush=True)
+                    continue
+                if isinstance(failure, BrokenProcessPool):
+                    problem = "was ended from outside, most likely because memory ran out."
+                    remedy = "Start again with --jobs 1 (JOBS=1); what is finished is kept."
+                    failure = InputError(stem, problem, remedy)
+                failures.append(failure)
+                rest = f"; waiting for {', '.join(running.values())}" if running else ""
+                print(f"== {stem} failed{rest}", file=sys.stderr, flush=True)
     except BaseException:
         for worker in multiprocessing.active_children():
             end_family(worker.pid)
@@ -227,9 +227,8 @@ def run_steps(steps: Mapping[str, _Step], folders: RunFolders, jobs: int) -> Non
 
 def _start(step: _Step, folders: RunFolders) -> Future:
     library = [path.relative_to(LIBRARY.parent).as_posix() for path in sorted(LIBRARY.rglob("*.py"))]
-    before = _made_by(step, folders, library)
     pool = one_apart()
-    future = pool.submit(_run_deaf, step, folders, before)
+    future = pool.submit(_run_deaf, step, folders, _made_by(step, folders, library))
     pool.shutdown(wait=False)  # the process ends with its work
     return future
 
@@ -238,13 +237,6 @@ def _run_deaf(step: _Step, folders: RunFolders, before: dict) -> None:
     """In a process of its own: Ctrl-C is for the one that started it, which ends this one and its kernel."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     run_step(step, folders, before)
-
-
-def _named(failure: BaseException, stem: str) -> BaseException:
-    if isinstance(failure, BrokenProcessPool):
-        problem = "was ended from outside, most likely because memory ran out."
-        return InputError(stem, problem, "Start again with --jobs 1 (JOBS=1); what is finished is kept.")
-    return failure
 
 
 def _graph(steps: Mapping[str, _Step]) -> dict[str, list[str]]:
@@ -266,10 +258,6 @@ class _Clock:
     def __init__(self, steps: Mapping[str, _Step], jobs: int) -> None:
         self.left, self.jobs, self.began = dict(steps), jobs, {}
         self.took = self.expected = 0.0
-
-    def start(self, stem: str) -> None:
-        """A step begins."""
-        self.began[stem] = time.monotonic()
 
     def end(self, stem: str) -> str:
         """A step has ended; says so, and what is left."""
@@ -307,8 +295,10 @@ def _print_plan(
     sys.stdout.flush()
 
 
-SUMMARY_COLUMNS = ["system", "target", "n_test_patients", "dice_per_case", "dice_per_case_low"]
-SUMMARY_COLUMNS += ["dice_per_case_high", "published_value", "train_seconds"]
+SUMMARY_COLUMNS = [
+    *("system", "target", "n_test_patients", "dice_per_case", "dice_per_case_low", "dice_per_case_high"),
+    *("published_value", "train_seconds"),
+]
 
 
 def print_summary(report: Path) -> None:

@@ -26,8 +26,8 @@ import numpy as np
 import pandas as pd
 
 from livseg_lib.errors import InputError
-from livseg_lib.files import locked, write_json, written_aside
-from livseg_lib.outputs import read_table, write_table
+from livseg_lib.files import locked, write_json
+from livseg_lib.outputs import read_table, save_figure, write_table
 from livseg_lib.provenance import library_versions
 
 if TYPE_CHECKING:
@@ -123,22 +123,16 @@ NEEDED = {
 """Module -> requirement, of those that a platform with NumPy, TensorFlow and OpenCV may lack."""
 
 
-def missing_packages() -> list[str]:
-    """Requirements whose module cannot be found."""
-    return [requirement for module, requirement in NEEDED.items() if find_spec(module) is None]
-
-
-def install_command(requirements: list[str]) -> list[str]:
-    """The pip command for this Python; --no-deps keeps the platform's own packages as they are."""
-    return [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", *requirements]
-
-
 def install_missing_packages() -> None:
-    """Install what is missing; does nothing where everything is there."""
-    missing = missing_packages()
+    """Install what is missing; does nothing where everything is there.
+
+    --no-deps keeps the platform's own packages as they are.
+    """
+    missing = [requirement for module, requirement in NEEDED.items() if find_spec(module) is None]
     if missing:
         print("installing", *missing)
-        subprocess.run(install_command(missing), check=True)
+        command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", *missing]
+        subprocess.run(command, check=True)
 
 
 PACKAGES = (
@@ -179,8 +173,6 @@ class NotebookRun:
 
     def figure(self, name: str, figure: Figure, caption: str = "") -> Figure:
         """Write figures/NAME.png with its caption inside, show it in the report, and give the figure back."""
-        from livseg_lib.outputs import save_figure
-
         save_figure(figure, self.folders.figures, name, caption)
         self._show(figure=name, caption=caption)
         return figure
@@ -228,7 +220,11 @@ def begin_run(notebook: str, namespace: dict) -> NotebookRun:
     Seeds Python, NumPy and (where it is already imported) Keras from the parameter `seed`. The record of an
     earlier run goes: what that one made is about to change.
     """
-    parameters = {name: value for name, value in namespace.items() if _is_parameter(name, value)}
+    parameters = {
+        name: value
+        for name, value in namespace.items()
+        if isinstance(value, str | int | float | list | None) and name[0] != "_" and name != "In"
+    }  # In: the inputs, by IPython
     seed_everything(parameters.get("seed", 0))
     folders = RunFolders(project_root(), parameters["run_name"])
     folders.record(notebook).unlink(missing_ok=True)
@@ -236,11 +232,6 @@ def begin_run(notebook: str, namespace: dict) -> NotebookRun:
         folder.mkdir(parents=True, exist_ok=True)
     facts = {name: parameters[name] for name in ("dataset", "target", "seed") if name in parameters}
     return NotebookRun(notebook, folders, parameters, facts=facts)
-
-
-def _is_parameter(name: str, value: object) -> bool:
-    plain = isinstance(value, (str, int, float, list, type(None)))
-    return plain and not name.startswith("_") and name != "In"  # IPython's list of inputs
 
 
 def seed_everything(seed: int) -> None:
@@ -259,9 +250,8 @@ def derived_seed(seed: int, *names: str | int) -> int:
 
 def peak_memory_mb() -> int:
     """Largest resident memory so far of this process or of one of its finished children, in MB."""
-    processes = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-    kilobytes = max(resource.getrusage(which).ru_maxrss for which in processes)
-    return round(kilobytes / 1024)
+    who = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    return round(max(resource.getrusage(each).ru_maxrss for each in who) / 1024)  # of kB
 
 
 def update_manifest(path: Path, notebook: str, entry: dict, facts: dict) -> None:
@@ -272,14 +262,13 @@ def update_manifest(path: Path, notebook: str, entry: dict, facts: dict) -> None
         manifest.update(
             run=path.parent.name,
             git_revision=git_revision(),
-            packages=package_versions(),
+            packages=library_versions(*PACKAGES),
             device=describe_device(),
             platform=describe_platform(),
         )
         manifest["notebooks"][notebook] = entry
         manifest["notebooks"] = dict(sorted(manifest["notebooks"].items()))
-        with written_aside(path) as partial:
-            partial.write_text(json.dumps(manifest, indent=2) + "\n")
+        write_json(path, manifest)
 
 
 def git_revision() -> str:
@@ -295,19 +284,12 @@ def git_revision() -> str:
         return ""
 
 
-def package_versions() -> dict[str, str]:
-    """Versions of the packages that decide about results, those that are installed."""
-    return library_versions(*PACKAGES)
-
-
 def describe_device() -> str:
     """The GPU if TensorFlow has one, else the processor."""
-    if "tensorflow" in sys.modules:
-        tensorflow = sys.modules["tensorflow"]
-        gpus = tensorflow.config.list_physical_devices("GPU")
-        if gpus:
-            details = tensorflow.config.experimental.get_device_details(gpus[0])
-            return f"GPU {details.get('device_name', '')} x {len(gpus)}"
+    tensorflow = sys.modules.get("tensorflow")
+    if tensorflow and (gpus := tensorflow.config.list_physical_devices("GPU")):
+        details = tensorflow.config.experimental.get_device_details(gpus[0])
+        return f"GPU {details.get('device_name', '')} x {len(gpus)}"
     processor = Path("/proc/cpuinfo")
     lines = processor.read_text().splitlines() if processor.exists() else []
     names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]

@@ -16,7 +16,6 @@ if TYPE_CHECKING:  # `livseg --help` must not wait for pandas
     import pandas as pd
 
 SLICES, BLOCKS = "network of slices", "network of blocks"
-SYSTEM_KINDS = (SLICES, BLOCKS, "cascade", "classifier", "vote", "baseline")
 
 LIVER_MARGIN_MM = 15.0
 """Around the liver found so far: more than a coarse outline is wrong by."""
@@ -63,7 +62,7 @@ class SystemRecord:
 
     name: str
     kind: str
-    """One of SYSTEM_KINDS."""
+    """SLICES, BLOCKS, "cascade", "classifier", "vote" or "baseline"."""
     sentence: str
     """What it is, for its model card."""
     source: Source = UNNAMED

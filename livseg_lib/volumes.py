@@ -79,8 +79,8 @@ def load_segmentation(path: Path | str, like: Volume, accept_affine_mismatch: bo
     Raises InputError also for any other label, naming the labels and how many voxels carry them.
     """
     labels = read_label_array(path, like, accept_affine_mismatch)
-    if labels.min() < BACKGROUND or labels.max() > TUMOR:
-        values, counts = np.unique(labels[(labels < BACKGROUND) | (labels > TUMOR)], return_counts=True)
+    values, counts = np.unique(labels[(labels < BACKGROUND) | (labels > TUMOR)], return_counts=True)
+    if len(values):
         found = ", ".join(f"{v} ({n:,} voxels)" for v, n in list(zip(values, counts, strict=True))[:5])
         more = f" and {len(values) - 5} more" if len(values) > 5 else ""
         remedy = f"Recode it to {BACKGROUND} background, {LIVER} liver, {TUMOR} tumour."
@@ -235,14 +235,10 @@ def _mismatch(path: Path, mine: NativeGrid, volume: NativeGrid) -> InputError:
         remedy = "Resample it to the volume, or check that the two belong together."
         return InputError(path, problem, remedy, code="shape-mismatch")
     apart_mm = mine.farthest_apart_mm(volume)
-    problem = (
-        f"Segmentation and volume have equal shapes, but their affines are up to {apart_mm:.3g} mm apart."
-    )
-    remedy = (
-        "If voxels correspond one to one, say --accept-affine-mismatch (make: ACCEPT_AFFINE_MISMATCH=1)."
-        if mine.shape == volume.shape
-        else "Save it on the grid of its volume."
-    )
+    problem = f"Segmentation and volume have equal shapes; their affines are up to {apart_mm:.3g} mm apart."
+    remedy = "If voxels correspond one to one, say --accept-affine-mismatch (make: ACCEPT_AFFINE_MISMATCH=1)."
+    if mine.shape != volume.shape:
+        remedy = "Save it on the grid of its volume."
     return InputError(path, problem, remedy, code="affine-mismatch")
 
 
@@ -252,8 +248,7 @@ def _suffix(path: Path) -> str:
 
 def _check_savable(labels: np.ndarray, like: Volume, path: Path) -> None:
     if not _suffix(path):
-        problem = "A segmentation is saved as NIfTI."
-        raise InputError(path, problem, "Give a name that ends in .nii.gz or .nii.")
+        raise InputError(path, "A segmentation is saved as NIfTI.", "Give a name in .nii.gz or .nii.")
     if like.native is None:
         raise InputError(path, "A stack of pictures has no grid to save on.", "Save its masks as pictures.")
     if labels.shape != like.native.lps_shape:
@@ -263,8 +258,7 @@ def _check_savable(labels: np.ndarray, like: Volume, path: Path) -> None:
         raise InputError(path, f"Labels are {labels.dtype}, not integers.", "Take the argmax first.")
     extremes = np.array([labels.min(), labels.max()])
     if not np.array_equal(extremes, extremes.astype(like.native.dtype)):
-        problem = f"Labels do not fit the volume's type {like.native.dtype}."
-        raise InputError(path, problem, "Use labels 0, 1, 2.")
+        raise InputError(path, f"Labels do not fit the type {like.native.dtype}.", "Use labels 0, 1, 2.")
 
 
 def _file_pieces(labels: np.ndarray, grid: NativeGrid) -> Iterator[bytes]:

@@ -19,19 +19,15 @@ def test_classes_by_hand_and_as_labels_say():
         assert diagnose_slices(table)["class"].tolist() == [0, 1, 2, 2]
 
 
-def test_counts_stand_beside_those_of_system_c():
+def test_counts_stand_beside_those_of_system_c_and_no_slices_have_no_share():
     counts = class_counts(diagnose_slices(slices_of([0, 0, 5, 9], [0, 0, 0, 1])))
     assert counts.index.tolist() == ["empty", "liver only", "liver and tumour", "all"]
     assert counts["slices"].tolist() == [2, 1, 1, 4]
     assert counts["share"].tolist() == [0.5, 0.25, 0.25, 1.0]
     assert counts["system_c_slices"].tolist() == [19_777, 6_948, 2_631, 29_356]
     assert counts["system_c_share"].iloc[:3].sum() == pytest.approx(1.0)
-
-
-def test_no_slices_have_no_share():
-    counts = class_counts(diagnose_slices(slices_of([], [])))
-    assert counts["slices"].tolist() == [0, 0, 0, 0]
-    assert counts["share"].isna().all()
+    nothing = class_counts(diagnose_slices(slices_of([], [])))
+    assert nothing["slices"].tolist() == [0] * 4 and nothing["share"].isna().all()
 
 
 @pytest.mark.parametrize("missing", [np.nan, pd.NA])

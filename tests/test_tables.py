@@ -14,29 +14,21 @@ def row(system="unet", target="liver", split_by="patient", **values) -> dict:
     return {"system": system, "target": target, "split_by": split_by, **values}
 
 
-def test_a_new_file_has_the_fixed_columns_and_empty_gaps(tmp_path):
+def test_a_row_replaces_its_like_in_place_and_keeps_the_rest_to_the_letter(tmp_path):
     path = tmp_path / "tables" / "systems.csv"
-    table = update_systems_table(path, [row(dice_per_case=0.9, parameters=1941105)])
-    assert tuple(table) == SYSTEMS_COLUMNS
-    assert table["iou"].isna().all()
-    assert path.read_text().splitlines()[0] == ",".join(SYSTEMS_COLUMNS)
-    assert path.read_text().splitlines()[1].endswith(",1941105")  # stays a whole number
-
-
-def test_a_row_replaces_its_like_in_place_and_keeps_the_rest(tmp_path):
-    path = tmp_path / "systems.csv"
-    update_systems_table(path, [row(dice_per_case=0.1), row("resnet50_unet", dice_per_case=1 / 3)])
-    other = path.read_text().splitlines()[2]
-    table = update_systems_table(path, [row(dice_per_case=0.9), row(split_by="slice", dice_per_case=0.95)])
-    assert list(table["dice_per_case"]) == pytest.approx([0.9, 1 / 3, 0.95])
-    assert list(table["split_by"]) == ["patient", "patient", "slice"]
+    first = [row(dice_per_case=0.1, parameters=1941105), row("resnet50_unet", dice_per_case=1 / 3)]
+    table = update_systems_table(path, first)
+    assert tuple(table) == SYSTEMS_COLUMNS and table["iou"].isna().all()
+    head, own, other = path.read_text().splitlines()
+    assert head == ",".join(SYSTEMS_COLUMNS) and own.endswith(",1941105")  # stays a whole number
+    later = [
+        row(dice_per_case=np.float32("nan"), n_test_patients=np.int64(3)),
+        row(split_by="slice", dice_per_case=0.95),
+    ]
+    table = update_systems_table(path, later)
+    assert list(table["dice_per_case"]) == pytest.approx([np.nan, 1 / 3, 0.95], nan_ok=True)
+    assert list(table["split_by"]) == ["patient", "patient", "slice"] and table["n_test_patients"][0] == 3
     assert path.read_text().splitlines()[2] == other
-
-
-def test_nan_and_numpy_numbers_survive(tmp_path):
-    path = tmp_path / "systems.csv"
-    table = update_systems_table(path, [row(dice_per_case=np.float32("nan"), n_test_patients=np.int64(3))])
-    assert np.isnan(table["dice_per_case"][0]) and table["n_test_patients"][0] == 3
 
 
 @pytest.mark.parametrize("bad", [row(dise=1), {"system": "unet", "target": "liver"}, row(system="")])

@@ -70,21 +70,15 @@ def test_types_byte_orders_and_versions_round_trip(tmp_path, dtype, kind):
     assert_round_trip(write_nifti(tmp_path / "ct.nii", stored, kind=kind), stored, tmp_path)
 
 
-def test_an_oblique_scan_round_trips(tmp_path):
-    turn = nibabel.affines.from_matvec(nibabel.eulerangles.euler2mat(0.2, -0.3, 0.15))
-    stored = np.arange(2 * 3 * 4, dtype=np.int16).reshape(2, 3, 4)
-    volume = assert_round_trip(
-        write_nifti(tmp_path / "ct.nii.gz", stored, turn @ axis_affine()), stored, tmp_path
-    )
-    assert volume.spacing_mm == pytest.approx(SIDES_MM[::-1], rel=1e-6)
-
-
-def test_a_trailing_axis_of_one_stays_in_the_file(tmp_path):
-    stored = ct_like((3, 4, 5, 1))
-    volume = load_volume(write_nifti(tmp_path / "ct.nii.gz", stored))
-    saved = save_segmentation(labels_like(volume), volume, tmp_path / "s.nii.gz")
-    assert volume.voxels.shape == (5, 4, 3)
-    assert nibabel.load(saved).shape == (3, 4, 5, 1)
+@pytest.mark.parametrize(
+    ("shape", "turn"),
+    [((2, 3, 4), np.eye(3)), ((2, 3, 4, 1), nibabel.eulerangles.euler2mat(0.2, -0.3, 0.15))],
+)
+def test_an_oblique_scan_and_a_trailing_axis_of_one_stay_in_the_file(tmp_path, shape, turn):
+    stored = np.arange(24, dtype=np.int16).reshape(shape)
+    path = write_nifti(tmp_path / "ct.nii.gz", stored, nibabel.affines.from_matvec(turn) @ axis_affine())
+    volume = assert_round_trip(path, stored, tmp_path)
+    assert volume.voxels.shape == (4, 3, 2) and volume.spacing_mm == pytest.approx(SIDES_MM[::-1], rel=1e-6)
 
 
 def test_first_slice_is_at_the_feet_front_on_top_and_right_on_the_left(tmp_path):
@@ -309,6 +303,8 @@ MAPS = {
     "floats with a slope": ((LABEL_BOX * 127.5).astype(np.uint8), True),
     "all organs": (ORGANS, True),
     "255 for liver": (LABEL_BOX // 2 * 255, True),
+    "4095 for liver": (LABEL_BOX // 2 * np.uint16(4095), True),
+    "4096 for liver": (LABEL_BOX // 2 * np.uint16(4096), False),
     "a ct": (ct_like((30, 20, 10)), False),
     "a ct stored from 0": (ct_like((30, 20, 10)).clip(-1000, 1000).astype(np.uint16) + 1000, False),
     "grey levels": (np.random.default_rng(0).integers(0, 256, (30, 20, 10), dtype=np.uint8), False),

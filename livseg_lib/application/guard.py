@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import gradio as gr
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -67,23 +68,24 @@ class Guard:
         headers, path = Headers(scope=scope), scope["path"]
         refused = self._refusal(scope["method"], path, scope["query_string"], headers)
         if refused is None and scope["method"] == "POST" and not path.endswith("/upload"):
-            question = await _body(receive)
+            question = await Request(scope, receive).body()  # its length was looked at before
             receive = _replayed(question, receive)
             refused = _refused_question(question, self.uploads)
         if refused is not None:
             await PlainTextResponse(refused[1], refused[0])(scope, receive, send)
             return
-        coming = _length(headers) or 0
-        self._coming_bytes += coming
+        coming_bytes = _length(headers) or 0
+        self._coming_bytes += coming_bytes
         try:
             await self.app(scope, receive, send)
         finally:
-            self._coming_bytes -= coming
+            self._coming_bytes -= coming_bytes
 
     def _refusal(self, method: str, path: str, query: bytes, headers: Headers) -> tuple[int, str] | None:
         """Status and sentence; None where the request may pass."""
         host, origin = headers.get("host", ""), headers.get("origin")
-        known = self._known_hosts()
+        its_own = (_name(self.page.share_url or ""), getattr(self.page, "server_name", None))
+        known = {*LOOPBACK, *self.hosts, *filter(None, its_own)}
         if _name(f"//{host}") not in known:
             return 403, "The app is not served under this name. Allow it with --host NAME."
         foreign = origin is not None and not (
@@ -106,10 +108,6 @@ class Guard:
             return 413, "This is larger than the maximum allowed size."
         free = shutil.disk_usage(self.uploads).free - self._coming_bytes - SPARE_BYTES
         return (507, "The disk has no room for this file.") if length > free else None
-
-    def _known_hosts(self) -> set[str]:
-        shared = _name(self.page.share_url or "")
-        return {*LOOPBACK, *self.hosts, *filter(None, [shared, getattr(self.page, "server_name", None)])}
 
     def _with_headers(self, scope: Scope, send: Send) -> Send:
         kept = scope["path"].startswith(("/assets/", "/static/"))
@@ -136,16 +134,6 @@ def _length(headers: Headers) -> int | None:
     return int(text) if text.isascii() and text.isdigit() else None
 
 
-async def _body(receive: Receive) -> bytes:
-    """All of a question; its length was looked at before."""
-    parts, more = [], True
-    while more:
-        message = await receive()
-        parts.append(message.get("body", b""))
-        more = message.get("more_body", False)
-    return b"".join(parts)
-
-
 def _replayed(body: bytes, receive: Receive) -> Receive:
     """`receive` as if nobody had read `body`."""
     messages = [{"type": "http.request", "body": body, "more_body": False}]
@@ -162,10 +150,10 @@ def _refused_question(question: bytes, uploads: Path) -> tuple[int, str] | None:
         named = list(_paths_in(json.loads(question or b"null")))
     except (ValueError, RecursionError):
         return 400, "This is no JSON."
-    allowed = all(
-        isinstance(path, str) and ".." not in path and Path(path).is_relative_to(uploads) for path in named
-    )
-    return None if allowed else (400, "Upload the file first.")
+    for path in named:
+        if not isinstance(path, str) or ".." in path or not Path(path).is_relative_to(uploads):
+            return 400, "Upload the file first."
+    return None
 
 
 def _paths_in(value: object) -> list:

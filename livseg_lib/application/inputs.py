@@ -72,14 +72,17 @@ def find_inputs(
     if begins_like_dicom(path) and not nifti_stem(path) and not holds_frames(path):
         problem = "is a single DICOM file: what lies beside it is unknown."
         raise InputError(path, problem, "Give the folder or the zip of its series.")
-    layout = _layout(path, dataset)
-    if layout is None:
+    told = dataset if dataset not in ("auto", "dicom") else ""
+    if dataset == "auto" and path.is_dir():
+        told = next((name for name in LAYOUTS if ADAPTERS[name].recognises(path)), "")
+    if told:
+        layout = find_cases(path, told)
+        patients = [_of_case(case, reading) for case in layout.cases]
+        patients += _beside(path, layout, reading) if dataset == "auto" else []
+    else:
         patients = [patient for entry in _entries(path) for patient in _of_entry(entry, reading)]
         if not patients and path.is_dir():  # a folder a patient, with NIfTI files
             patients = [_of_case(case, reading) for case in ADAPTERS["nifti"].find(path).cases]
-    else:
-        patients = [_of_case(case, reading) for case in layout.cases]
-        patients += _beside(path, layout, reading) if dataset == "auto" else []
     if not patients:
         raise InputError(path, "There is no scan that livseg can read.", f"Give {LOOKS_FOR}.")
     return _named(patients, numbered)
@@ -88,7 +91,7 @@ def find_inputs(
 def passed_over(path: Path | str, patients: Iterable[PatientInput]) -> list[str]:
     """What in the folder `path` belongs to no case: files, and folders of which nothing does.
 
-    With the reason where it is no file of data. None where `path` is a file.
+    With the reason where it is no file of data. [] where `path` is a file.
     """
     path = Path(path)
     if not path.is_dir():
@@ -106,16 +109,6 @@ def passed_over(path: Path | str, patients: Iterable[PatientInput]) -> list[str]
     return [f"{name}{reason}" for name, reason in names.items()]
 
 
-def _layout(path: Path, dataset: str) -> Dataset | None:
-    """The named or recognised data set; None where each entry is to be looked at."""
-    if dataset == "auto":
-        names = [name for name in LAYOUTS if path.is_dir() and ADAPTERS[name].recognises(path)]
-        if not names:
-            return None
-        dataset = names[0]
-    return None if dataset == "dicom" else find_cases(path, dataset)
-
-
 def _beside(path: Path, layout: Dataset, reading: Reading) -> list[PatientInput]:
     """Volumes in `path` that are no part of its layout. (Pictures would be its masks.)"""
     known = {file for case in layout.cases for file in (*case.files, *case.unmasked)} | set(layout.unpaired)
@@ -126,10 +119,8 @@ def _beside(path: Path, layout: Dataset, reading: Reading) -> list[PatientInput]
 
 def _of_case(case: Case, reading: Reading) -> PatientInput:
     if case.slice_numbers is not None:
-        read = partial(
-            read_pictures, case.read_volume, case.slice_numbers, reading.picture_hu, len(case.unmasked)
-        )
-        files = case.files[: len(case.slice_numbers)]
+        files, n_unmasked = case.files[: len(case.slice_numbers)], len(case.unmasked)
+        read = partial(read_pictures, case.read_volume, case.slice_numbers, reading.picture_hu, n_unmasked)
         return PatientInput(case.case_id, "picture", files, read, {"picture_hu": reading.picture_hu})
     source = case.read_volume.args[0]  # readers are partials of module functions
     if nifti_stem(source):
@@ -139,7 +130,7 @@ def _of_case(case: Case, reading: Reading) -> PatientInput:
 
 def _entries(path: Path) -> list[Path]:
     """`path` itself where it is one case, else what lies in it."""
-    if path.is_file() or _holds_dicom(path, directly=True):
+    if path.is_file() or _first_dicom(path, "*"):
         return [path]
     entries = _visible(path)
     studies = [study_uid(first) for entry in entries if entry.is_dir() and (first := _first_dicom(entry))]
@@ -151,7 +142,7 @@ def _of_entry(entry: Path, reading: Reading) -> list[PatientInput]:
     """The case that a file or folder is, or nothing."""
     if entry.is_dir():
         name = os.path.basename(os.path.abspath(entry))  # of "." too, and of a link its own
-        return [_dicom(name, entry, reading)] if _holds_dicom(entry) else []
+        return [_dicom(name, entry, reading)] if _first_dicom(entry) else []
     if name := nifti_stem(entry):
         return [PatientInput(name, "NIfTI", (entry,), partial(_read_nifti, entry))]
     if entry.suffix.lower() in PICTURE_SUFFIXES:
@@ -221,10 +212,5 @@ def _may_hold_scans(folder: Path) -> bool:
     return bool(names) and not names & {"cases.csv", "record.json"}
 
 
-def _holds_dicom(folder: Path, directly: bool = False) -> bool:
-    return _first_dicom(folder, directly) is not None
-
-
-def _first_dicom(folder: Path, directly: bool = False) -> Path | None:
-    files = folder.glob("*") if directly else folder.rglob("*")
-    return next((path for path in files if path.is_file() and begins_like_dicom(path)), None)
+def _first_dicom(folder: Path, pattern: str = "**/*") -> Path | None:
+    return next((path for path in folder.glob(pattern) if path.is_file() and begins_like_dicom(path)), None)

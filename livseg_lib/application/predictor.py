@@ -23,7 +23,8 @@ from livseg_lib.errors import InputError
 from livseg_lib.evaluation.probabilities import is_predicted, presence_levels
 from livseg_lib.files import file_checksum, files_checksum, text_checksum
 from livseg_lib.labels import STRUCTURES, structure_mask
-from livseg_lib.runs import describe_device, describe_platform, git_revision, package_versions, peak_memory_mb
+from livseg_lib.provenance import library_versions
+from livseg_lib.runs import PACKAGES, describe_device, describe_platform, git_revision, peak_memory_mb
 
 if TYPE_CHECKING:  # only named in signatures
     from livseg_lib.inference.cascade import System
@@ -230,7 +231,7 @@ def _software() -> dict:
     return {
         "livseg": __version__,
         "git_revision": git_revision(),
-        "packages": package_versions(),
+        "packages": library_versions(*PACKAGES),
         "device": describe_device(),
         "platform": describe_platform(),
     }

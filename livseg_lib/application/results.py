@@ -48,13 +48,10 @@ SERIES_NUMBER = 9000
 """Far from the numbers of scanners."""
 
 SEGMENTS = {
-    "liver": ("Liver with its tumours", codes.SCT.AnatomicalStructure, codes.SCT.Liver),
-    "tumor": ("Liver tumours", codes.SCT.MorphologicallyAbnormalStructure, codes.SCT.Neoplasm),
+    "liver": ("Liver with its tumours", codes.SCT.AnatomicalStructure, codes.SCT.Liver, (86, 180, 233)),
+    "tumor": ("Liver tumours", codes.SCT.MorphologicallyAbnormalStructure, codes.SCT.Neoplasm, (230, 159, 0)),
 }
-"""Structure -> label, category and type (SNOMED CT)."""
-
-SEGMENT_COLOURS = {"liver": (86, 180, 233), "tumor": (230, 159, 0)}
-"""Red, green, blue of `reporting.style`."""
+"""Structure -> label, category and type (SNOMED CT); red, green and blue of `reporting.style`."""
 
 
 def write_dicom_seg(
@@ -123,7 +120,7 @@ def _segmentation(
 
 
 def _segment(number: int, structure: str, identity: AlgorithmIdentificationSequence) -> SegmentDescription:
-    label, category, kind = SEGMENTS[structure]
+    label, category, kind, colour = SEGMENTS[structure]
     return SegmentDescription(
         segment_number=number,
         segment_label=label,
@@ -132,7 +129,7 @@ def _segment(number: int, structure: str, identity: AlgorithmIdentificationSeque
         algorithm_type=SegmentAlgorithmTypeValues.AUTOMATIC,
         algorithm_identification=identity,
         anatomic_regions=[codes.SCT.Liver] if structure == "tumor" else None,
-        display_color=CIELabColor.from_rgb(*SEGMENT_COLOURS[structure]),
+        display_color=CIELabColor.from_rgb(*colour),
     )
 
 
@@ -331,6 +328,5 @@ def _row(record: dict, resumed: bool) -> dict:
 
 def _unwritable(out: Path, error: OSError) -> InputError:
     problem = f"Results cannot be written ({error.strerror or type(error).__name__})."
-    return InputError(
-        out, problem, "Make room or choose another --out and run it again: finished cases stay."
-    )
+    remedy = "Make room or choose another --out and run it again: finished cases stay."
+    return InputError(out, problem, remedy)

@@ -77,8 +77,7 @@ def read_pictures(
     left_out: int = 0,
 ) -> Scan:
     """The grey levels 0..255 that `read_volume` gives, as HU from `hu[0]` (black) to `hu[1]` (white)."""
-    low, high = hu
-    greys = read_volume()
+    (low, high), greys = hu, read_volume()
     voxels = np.rint(low + greys.voxels * ((high - low) / 255.0)).astype(np.int16)
     notes = [
         f"A picture has no HU and no spacing: black is taken for {low:g} HU and white for {high:g} HU "

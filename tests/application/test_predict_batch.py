@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 
 import numpy as np
@@ -77,25 +76,19 @@ def test_whatever_goes_wrong_is_named_without_what_it_quotes(scans, tmp_path, er
     assert words in reason and "doe" not in reason.lower()
 
 
-def test_what_is_done_is_not_done_again(scans, tmp_path):
-    out, predictor = tmp_path / "out", toy_predictor()
-    run(scans, predictor, out)
-    records = {path: path.read_bytes() for path in out.glob("*/record.json")}
-    run(scans, predictor, out)
-    assert toy_part(predictor).calls == 3
-    assert records == {path: path.read_bytes() for path in out.glob("*/record.json")}
-
-
 def test_it_goes_on_where_it_stopped(scans, tmp_path):
     out, predictor = tmp_path / "out", toy_predictor()
     toy_part(predictor).error = KeyboardInterrupt()
-    run_one = find_inputs(scans / "a.nii.gz")
-    predict_batch(run_one, toy_predictor(), out)
+    predict_batch(find_inputs(scans / "a.nii.gz"), toy_predictor(), out)
     with pytest.raises(KeyboardInterrupt):
         predict_batch(find_inputs(scans), predictor, out)
     toy_part(predictor).error = None
-    assert set(run(scans, predictor, out).values()) == {"done"}
-    assert toy_part(predictor).calls == 3  # the interrupted one, and two that were missing
+    for _ in range(2):
+        assert set(run(scans, predictor, out).values()) == {"done"}
+        records = {path: path.read_bytes() for path in out.glob("*/record.json")}
+        assert toy_part(predictor).calls == 3  # the interrupted one, and two that were missing
+    run(scans, predictor, out)
+    assert records == {path: path.read_bytes() for path in out.glob("*/record.json")}
 
 
 def test_another_model_another_file_or_another_way_of_reading_is_another_question(scans, tmp_path):
@@ -112,11 +105,7 @@ def test_another_model_another_file_or_another_way_of_reading_is_another_questio
 def test_a_result_without_one_of_its_files_is_none(scans, tmp_path):
     out, predictor = tmp_path / "out", toy_predictor()
     run(scans, predictor, out)
-    whole = {
-        path: path.read_bytes()
-        for path in out.rglob("*")
-        if path.name not in (".", "record.json", "cases.csv") and path.is_file()
-    }
+    whole = {path: path.read_bytes() for name in ("*.nii.gz", "tumors.csv") for path in out.rglob(name)}
     (out / "a" / "mask.nii.gz").unlink()
     (out / "b" / "tumors.csv").write_text("cut")
     (out / "c" / "my notes.txt").write_text("mine")
@@ -125,7 +114,9 @@ def test_a_result_without_one_of_its_files_is_none(scans, tmp_path):
     assert all(path.read_bytes() == content for path, content in whole.items())
 
 
-@pytest.mark.parametrize("record", ["[]", "{}", "null", "7", "", '{"request_sha256": 3}', "\x00"])
+@pytest.mark.parametrize(
+    "record", ["[]", "{}", "7", "", '{"request_sha256": ', '{"request_sha256": 3}', "\x00"]
+)
 def test_a_record_of_anything_else_is_none(scans, tmp_path, record):
     out, predictor = tmp_path / "out", toy_predictor()
     run(scans / "a.nii.gz", predictor, out)
@@ -148,15 +139,6 @@ def test_a_name_that_no_folder_may_have_is_no_end(scans, tmp_path):
     assert {path.name for path in (tmp_path / "out").iterdir()} == {*states, "cases.csv"}
 
 
-def test_half_a_record_is_none(scans, tmp_path):
-    out, predictor = tmp_path / "out", toy_predictor()
-    run(scans, predictor, out)
-    (out / "a" / "record.json").write_text('{"request_sha256": ')
-    run(scans, predictor, out)
-    assert toy_part(predictor).calls == 4
-    assert json.loads((out / "a" / "record.json").read_text())["case"] == "a"
-
-
 @pytest.mark.parametrize("failing", ["write_masks", "_write_measures", "write_json"])
 def test_a_full_disk_stops_with_a_clear_word_and_leaves_nothing_half_written(
     scans, tmp_path, monkeypatch, failing
@@ -172,10 +154,8 @@ def test_a_full_disk_stops_with_a_clear_word_and_leaves_nothing_half_written(
     with pytest.raises(InputError, match=r"No space left on device.*run it again"):
         predict_batch(find_inputs(scans), toy_predictor(), out)
     after = {path: path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()}
-    assert {name: after.pop(name) for name in before if name.parent != out} == {
-        name: content for name, content in before.items() if name.parent != out
-    }
-    assert set(after) == {out / "cases.csv"}
+    assert after.pop(out / "cases.csv") and before.pop(out / "cases.csv")
+    assert after == before
 
 
 def test_a_table_that_cannot_be_written_stops_too(scans, tmp_path):

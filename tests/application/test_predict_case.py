@@ -17,7 +17,6 @@ from livseg_lib.application.patient import predict_case
 from livseg_lib.application.predictor import Predictor
 from livseg_lib.application.results import write_result
 from livseg_lib.errors import InputError
-from livseg_lib.inference.cascade import Cascade
 from livseg_lib.models import build_model
 from livseg_lib.preprocessing.recipe import Recipe
 from livseg_lib.training.model_folder import TrainedModel
@@ -113,14 +112,6 @@ def test_what_a_system_does_not_look_for_is_undefined_and_not_absent(nifti):
     assert tumors.tumors.position.isna().all() and tumors.tumors.volume_ml.notna().all()
 
 
-def test_a_folder_that_is_no_result_is_never_replaced(nifti, tmp_path):
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "scan.dcm").write_text("mine")
-    with pytest.raises(InputError, match="no result of livseg predict"):
-        write_result(predict_case(nifti, toy_predictor()), tmp_path / "mine")
-    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["scan.dcm"]
-
-
 @pytest.fixture(scope="module")
 def network():
     """An untrained network that calls nearly everything liver and tumour."""
@@ -159,7 +150,3 @@ def test_a_system_that_needs_millimetres_refuses_pictures(tmp_path, network):
     resampling = replace(network, recipe=Recipe(("stored",), size=32, voxel_size_mm=(1.0, 1.0, 1.0)))
     with pytest.raises(InputError, match="known spacing"):
         predict_case(case, Predictor(resampling, {"system": "unet"}))
-
-
-def test_the_toy_is_a_cascade_as_any_other():
-    assert isinstance(toy_predictor().system, Cascade) and toy_predictor().structures == ("liver", "tumor")

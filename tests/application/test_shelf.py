@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 
 import pandas as pd
@@ -16,7 +15,6 @@ def make_run(reports, name, age_seconds, rows, trained):
     columns = ["system", "target", "split_by", "dice_per_case"]
     pd.DataFrame(rows, columns=columns).to_csv(tables / "systems.csv", index=False)
     os.utime(tables / "systems.csv", (1e9 - age_seconds,) * 2)
-    (reports / name / "manifest.json").write_text(json.dumps({"dataset": "phantom"}))
     for system in trained:
         (reports / name / "models" / system).mkdir(parents=True)
         (reports / name / "models" / system / "model.json").write_text("{}")
@@ -36,16 +34,13 @@ def test_the_newest_run_comes_first_and_in_it_the_best_tumours(tmp_path):
     found = shelved_systems(tmp_path)
     assert [(one.run, one.system) for one in found] == [("new", "manet"), ("new", "unet"), ("old", "unet")]
     assert found[1].dice == {"liver": 0.95, "tumor": 0.4}
-    assert "tumour 0.60" in found[0].title
+    assert found[1].title == "unet: liver 0.95, tumour 0.40 (new)"
 
 
 def test_a_run_that_cannot_be_read_is_named_and_hides_no_other(tmp_path, capsys):
-    make_run(tmp_path, "whole", 10, [("unet", "liver", "patient", 0.9)], ["unet"])
-    make_run(tmp_path, "broken", 5, [("unet", "liver", "patient", 0.9)], ["unet"])
+    assert shelved_systems(tmp_path) == []
+    for name, age in (("whole", 10), ("broken", 5)):
+        make_run(tmp_path, name, age, [("unet", "liver", "patient", 0.9)], ["unet"])
     (tmp_path / "broken" / "tables" / "systems.csv").write_bytes(b"\xff\xfe\x00")
     assert [one.run for one in shelved_systems(tmp_path)] == ["whole"]
     assert "left out: broken" in capsys.readouterr().err
-
-
-def test_there_may_be_none(tmp_path):
-    assert shelved_systems(tmp_path) == []

@@ -20,17 +20,19 @@ def planes_with(tumor_pixels: int, level: int, liver: bool = True) -> np.ndarray
     return planes
 
 
-def test_the_probability_is_that_of_the_smallest_area_that_counts():
+@pytest.mark.parametrize(
+    ("pixels", "level", "suspected", "probability"),
+    [
+        (AREA, 204, True, 0.8),
+        (AREA - 1, 255, False, 0.0),  # a speck
+        (9, 102, True, 0.4),  # 102 / 255 is the threshold
+        (9, 101, False, 101 / 255),
+    ],
+)
+def test_the_probability_is_that_of_the_smallest_area_that_counts(pixels, level, suspected, probability):
     assert AREA == 2
-    found = presence_from_planes(planes_with(AREA, 204), BOTH)
-    assert found.suspected and found.probability == pytest.approx(0.8)
-    speck = presence_from_planes(planes_with(AREA - 1, 255), BOTH)
-    assert speck.suspected is False and speck.probability == 0.0
-
-
-def test_suspected_and_probability_agree_on_the_threshold():
-    assert presence_from_planes(planes_with(9, 102), BOTH).suspected  # 102 / 255 is 0.4
-    assert not presence_from_planes(planes_with(9, 101), BOTH).suspected
+    found = presence_from_planes(planes_with(pixels, level), BOTH)
+    assert found.suspected is suspected and found.probability == pytest.approx(probability)
 
 
 def test_only_the_liver_counts_the_network_s_own_or_the_one_that_is_known():
@@ -40,16 +42,10 @@ def test_only_the_liver_counts_the_network_s_own_or_the_one_that_is_known():
     found = presence_from_planes(outside, BOTH, known)
     assert found.suspected and "inside the liver" in found.how
     assert not presence_from_planes(outside, BOTH, ~known).suspected
-
-
-def test_a_network_for_tumours_alone_is_asked_everywhere():
-    found = presence_from_planes(planes_with(9, 255)[..., 1:], {"tumor": 0.5})
-    assert found.suspected and "inside the liver" not in found.how
-
-
-def test_a_system_for_livers_gives_no_answer():
-    found = presence_from_planes(planes_with(9, 255)[..., :1], {"liver": 0.5})
-    assert found.suspected is None and np.isnan(found.probability)
+    for_tumors_alone = presence_from_planes(outside[..., 1:], {"tumor": 0.5})
+    assert for_tumors_alone.suspected and "inside the liver" not in for_tumors_alone.how
+    for_livers = presence_from_planes(outside[..., :1], {"liver": 0.5})
+    assert for_livers.suspected is None and np.isnan(for_livers.probability)
 
 
 def test_labels_give_an_answer_without_a_probability():
