@@ -94,8 +94,9 @@ def record_cascade(cascade: Cascade, evaluation: Evaluation, folders: RunFolders
     record_evaluations([(cascade, evaluation)], folders, seed)
     seconds = pd.DataFrame(evaluation.patients).groupby("case")["predict_seconds"].first()
     burden = {row["structure"]: row for row in lits_rows(cascade, evaluation)}.get("tumor", {})
-    rows, system = published_rows(), SYSTEMS.get(cascade.system)
-    published = rows[rows["source"] == (system.source.letter if system else "")].set_index("metric")["value"]
+    rows = published_rows().set_index("metric")
+    published = rows[rows["source"] == SYSTEMS[cascade.system].source.letter]["value"]
+    livers = pd.DataFrame(evaluation.case_scores)["liver_prediction_voxels"]
     row = {
         "system": cascade.system,
         "steps": len(cascade.steps),
@@ -104,9 +105,7 @@ def record_cascade(cascade: Cascade, evaluation: Evaluation, folders: RunFolders
         "published_seconds": published.get("seconds_per_volume", np.nan),
         "tumor_burden_rmse": burden.get("tumor_burden_rmse", np.nan),
         "published_burden_rmse": published.get("tumor_burden_rmse", np.nan),
-        "cases_without_liver_found": sum(
-            scores["liver_prediction_voxels"] == 0 for scores in evaluation.case_scores
-        ),
+        "cases_without_liver_found": (livers == 0).sum(),
     }
     replace_systems(folders.tables / "cascades.csv", pd.DataFrame([row]))
 
@@ -143,9 +142,7 @@ def extract_around_liver(
     (`sampling.splits.cases_without_liver` lists them). Returns the classified slices of the regions,
     with split and fold, and the folder below `folder` that holds their arrays.
     """
-    known = slices.groupby("case")[["class", "split", "fold"]].agg(
-        {"class": "max", "split": "first", "fold": "first"}
-    )
+    known = slices.groupby("case").agg({"class": "max", "split": "first", "fold": "first"})
     usable = known[(known["class"] > 0) & known["split"].isin(["train", "validation"])]
     regions = [case_around_liver(case, region, margin_mm) for case in cases if case.case_id in usable.index]
     target = folder / f"liver-{region}-{margin_mm:g}mm-{recipe.size}"
@@ -158,8 +155,7 @@ SYSTEM, UNFILTERED = "cascade_forest", "cascade_unfiltered"
 OVERLAP = 0.25
 """A candidate is a true tumour where more than this share of its voxels is. Dropping one lowers Dice where
 that share is above half the Dice, and these networks start from a Dice of about 0.5."""
-LEAST_OF_A_KIND = 5
-"""True tumours, and false alarms, below which no forest is grown."""
+LEAST_OF_A_KIND = 5  # true tumours, and false alarms, below which no forest is grown
 
 
 def deal_parts(slices: pd.DataFrame, parts: int, seed: int) -> pd.Series:
@@ -207,25 +203,19 @@ def out_of_fold_candidates(
     part_of, case_of = deal_parts(slices, parts, plan.seed), {case.case_id: case for case in cases}
     candidates, networks = [], []
     [step] = [plan for plan in CASCADES[SYSTEM] if plan.using == "unet_lesions"]
-    for part in range(parts):
-        held_out = slices.patient.isin(part_of.index[part_of == part])
+    for part, patients in part_of.groupby(part_of):
+        held_out = slices.patient.isin(patients.index)
         system = train_system(plan, slices[~held_out], folder, checkpoints / f"part{part}", "out of fold")
         trained = at_probability(system.trained, probability)
         cases_of_part = [case_of[case_id] for case_id in slices[held_out].case.unique()]
         steps = (Step(step.name, NetworkPart(trained), step.region, step.margin_mm),)
         found = describe_candidates(steps, cases_of_part, overlap, in_true_liver=True)
         candidates.append(found.assign(part=part))
-        networks.append(
-            {
-                "part": part,
-                "n_train_patients": trained.training["n_train_patients"],
-                "n_patients": int((part_of == part).sum()),
-                "n_candidates": len(found),
-                "threshold": trained.thresholds["tumor"],
-                "seconds": trained.training["seconds"],
-            }
-        )
-    return pd.concat(candidates, ignore_index=True), pd.DataFrame(networks)
+        facts = {name: trained.training[name] for name in ("n_train_patients", "seconds")}
+        facts |= {"part": part, "n_patients": len(patients), "n_candidates": len(found)}
+        networks.append(facts | {"threshold": trained.thresholds["tumor"]})
+    columns = ["part", "n_train_patients", "n_patients", "n_candidates", "threshold", "seconds"]
+    return pd.concat(candidates, ignore_index=True), pd.DataFrame(networks)[columns]
 
 
 def describe_candidates(
@@ -276,7 +266,8 @@ def train_forest(
     if min(n_tumors, n_false_alarms) < LEAST_OF_A_KIND:
         found = f"{n_tumors} true tumours and {n_false_alarms} false alarms"
         note = f"There are {found} to learn from, too few of a kind: the forest keeps everything."
-        forest = keep_all_forest()
+        leaf = np.zeros(1, np.int32)  # one tree of one leaf, to which every candidate is a tumour
+        forest = Forest(tuple(FEATURES), *[leaf] * 4, np.zeros(1), np.zeros(1, bool), np.ones(1))
     else:
         forest = fit_forest(rows[list(FEATURES)], rows.is_tumor, derived_seed(seed, "forest"), trees)
     choice = choose_forest_threshold(forest.predict(checked), checked.is_tumor.to_numpy(bool), least_recall)
@@ -291,12 +282,6 @@ def train_forest(
     said = choice._asdict() | {"note": f"{note} {choice.note}".strip()}
     said["recall"] = None if np.isnan(choice.recall) else choice.recall  # JSON knows no NaN
     return forest, {"threshold": choice.threshold, "choice": said, "training": training}
-
-
-def keep_all_forest() -> Forest:
-    """One tree of one leaf, to which every candidate is a tumour."""
-    leaf = np.zeros(1, np.int32)
-    return Forest(tuple(FEATURES), leaf, leaf, leaf, leaf, np.zeros(1), np.zeros(1, bool), np.ones(1))
 
 
 def unfiltered_cascade(folders: RunFolders) -> Cascade:
@@ -330,9 +315,6 @@ def compare_filter(before: Evaluation, after: Evaluation, seed: int) -> tuple[pd
     rows = rows.melt(["patient", "side"], list(measures), "measure")
     effect = compare(rows, [("after", "before")], "value", ["measure"], "side", seed=seed)
     both = rows.groupby(["measure", "patient", "side"], sort=False).value.mean().unstack().dropna()
-    means = both.groupby("measure").mean().reindex(effect.measure)
-    effect = effect.assign(
-        before=means.before.to_numpy(), after=means.after.to_numpy(), p_holm=holm(effect.p)
-    )
+    effect = effect.join(both.groupby("measure").mean(), "measure").assign(p_holm=holm(effect.p))
     kept = ["n_patients", "n_undefined", "difference", "difference_low", "difference_high", "p", "p_holm"]
     return effect[["measure", "before", "after", *kept]], both[["before", "after"]].reset_index()

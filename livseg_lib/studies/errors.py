@@ -72,16 +72,8 @@ def systems_with_predictions(
     if FILTERED in names:
         names.insert(names.index(FILTERED) + 1, UNFILTERED)
     stored = {name: {path.name for path in folders.predictions(name).glob("*")} for name in names}
-    return [
-        name
-        for name in names
-        if all({f"{case.case_id}.nii.gz", f"{case.case_id}.npy"} & stored[name] for case in cases)
-    ]
-
-
-def least_sharing(n_systems: int) -> int:
-    """How many systems have to mark a place before it is said to be shared: half of them, at least two."""
-    return max(2, -(-n_systems // 2))
+    files = [{f"{case.case_id}.nii.gz", f"{case.case_id}.npy"} for case in cases]
+    return [name for name in names if all(either & stored[name] for either in files)]
 
 
 def study_errors(
@@ -91,7 +83,8 @@ def study_errors(
 
     `source` is the folder of the scans: where it is a phantom, what each object really is comes from its
     seed. Voxels of another `modality` than "ct" are no HU: brightness and contrast are undefined there, as in
-    pictures. One case in memory at a time.
+    pictures. A place of false positives is shared by half of the systems, at least two. One case in memory at
+    a time.
     """
     objects, tumors, patients, shared = [], [], [], []
     for case in tqdm(list(cases), "errors", unit="case"):
@@ -103,8 +96,9 @@ def study_errors(
             tumors.append(each.tumors.merge(edges, on="object").assign(system=system, **whose))
             patients.append({"system": system, **whose, **_counts(each)})
         masks = {system: each.false_positives for system, each in errors.items()}
+        half = max(2, -(-len(systems) // 2))
         shared.append(shared_misses({system: each.tumors for system, each in errors.items()}).assign(**whose))
-        shared.append(shared_false_positives(masks, true, least_sharing(len(systems))).assign(**whose))
+        shared.append(shared_false_positives(masks, true, half).assign(**whose))
     return ErrorStudy(
         add_causes(_table(objects)),
         add_causes(_table(tumors).assign(error=FALSE_NEGATIVE)).drop(columns=["error", "error_class"]),
@@ -137,17 +131,10 @@ def _read_case(
 
 
 def _counts(errors: CaseErrors) -> dict[str, int]:
-    tumors = errors.tumors
-    missed = int((~tumors.hit).sum())
-    return {
-        "tumors": len(tumors),
-        "predicted": errors.predicted,
-        "missed": missed,
-        "invented": len(errors.objects) - missed,
-        "fused": int(tumors.is_fused.sum()),
-        "fusing": errors.fusing,
-        "split": int((tumors.pieces > 1).sum()),
-    }
+    tumors, missed = errors.tumors, int((~errors.tumors.hit).sum())
+    counts = {"tumors": len(tumors), "predicted": errors.predicted, "missed": missed}
+    counts |= {"invented": len(errors.objects) - missed, "fused": int(tumors.is_fused.sum())}
+    return counts | {"fusing": errors.fusing, "split": int((tumors.pieces > 1).sum())}
 
 
 def _table(tables: list[pd.DataFrame]) -> pd.DataFrame:
@@ -203,8 +190,7 @@ def slices_with_error(true: np.ndarray, found: np.ndarray, count: int) -> list[i
 
 _FOUND = ("n_patients", "difference", "difference_low", "difference_high", "p")
 REMEDY_COLUMNS = ("remedy", "compared_with", "patients", "error_class", "n_before", "n_after", *_FOUND)
-"""`difference` is the mean of after - before a patient, with its 95 % interval over patients; `p` is that of
-the two-sided `sign_flip_test`, which `holm` corrects once all remedies stand together."""
+"""Differences as `compare` has them, after - before; `holm` corrects p once all remedies stand together."""
 
 MEASURES = {"low_contrast_missed": LOW_CONTRAST, "bright_false_alarms": BRIGHT_TEXTURE}
 """Of the study of losses (`studies.losses`), and the class that each counts."""
@@ -213,20 +199,18 @@ MEASURES = {"low_contrast_missed": LOW_CONTRAST, "bright_false_alarms": BRIGHT_T
 def loss_remedies(summary: pd.DataFrame, differences: pd.DataFrame) -> pd.DataFrame:
     """Rows of REMEDY_COLUMNS from tables class_imbalance.csv and imbalance_differences.csv of notebook 23.
 
-    Those are of other patients (development, cross-validated) and of a smaller network. Tables of an earlier
-    version count no bright textures and give no row of them.
+    Those are of other patients (development, cross-validated) and of a smaller network.
     """
+    counts = {
+        LOW_CONTRAST: summary.n_low_contrast_missed,
+        BRIGHT_TEXTURE: (summary.bright_false_alarms_per_patient * summary.n_patients).round(),
+    }
+    counts = pd.DataFrame(counts).set_index([summary.threshold.astype(str), summary.loss]).astype(int)
     rows = []
     for row in differences[differences.measure.isin(MEASURES)].to_dict("records"):
-        at = summary[summary.threshold.astype(str) == str(row["threshold"])].set_index("loss")
-        if row["measure"] == "low_contrast_missed":
-            counts = at.n_low_contrast_missed
-        else:
-            counts = (at.bright_false_alarms_per_patient * at.n_patients).round()
-        about = (
-            *(row["first"], row["second"], f"development, threshold {row['threshold']}"),
-            *(MEASURES[row["measure"]], int(counts[row["second"]]), int(counts[row["first"]])),
-        )
+        at, error_class = str(row["threshold"]), MEASURES[row["measure"]]
+        before, after = (counts.loc[(at, row[side]), error_class] for side in ("second", "first"))
+        about = (row["first"], row["second"], f"development, threshold {at}", error_class, before, after)
         rows.append((*about, *(row[name] for name in _FOUND)))
     return pd.DataFrame(rows, columns=list(REMEDY_COLUMNS))
 

@@ -23,7 +23,7 @@ from tqdm import tqdm
 from livseg_lib.datasets.case import Case
 from livseg_lib.evaluation.statistics import mean_with_interval
 from livseg_lib.inference import explained_slice
-from livseg_lib.inference.cascade import Cascade, NetworkPart, System, load_system
+from livseg_lib.inference.cascade import Cascade, NetworkPart, load_system
 from livseg_lib.inference.explain import (
     count_layers,
     occlusion_drops,
@@ -83,19 +83,15 @@ def find_networks(folders: RunFolders, systems: Sequence[str], structure: str) -
     """
     found: dict[str, ExplainedNetwork] = {}
     for name in systems:
-        for network in _networks_of(load_system(folders.model(name)), name, structure):
+        system = load_system(folders.model(name))
+        networks = [ExplainedNetwork(system, name)]
+        if isinstance(system, Cascade):
+            steps = [step for step in system.steps if isinstance(step.part, NetworkPart)]
+            networks = [ExplainedNetwork(s.part.trained, name, s.region, s.margin_mm) for s in steps]
+        for network in [each for each in networks if structure in each.trained.structures][-1:]:
             found.setdefault(network.name, network)
     order = list(MODELS)
     return sorted(found.values(), key=lambda n: (n.region != "scan", order.index(n.trained.architecture)))
-
-
-def _networks_of(system: System, name: str, structure: str) -> Iterator[ExplainedNetwork]:
-    if isinstance(system, Cascade):
-        steps = [step for step in system.steps if isinstance(step.part, NetworkPart)]
-        for step in [step for step in steps if structure in step.part.structures][-1:]:
-            yield ExplainedNetwork(step.part.trained, name, step.region, step.margin_mm)
-    elif structure in system.structures:
-        yield ExplainedNetwork(system, name)
 
 
 @dataclass(frozen=True)
@@ -132,18 +128,19 @@ def choose_slices(
     """
     scores = patients[(patients.system == system) & (patients.structure == structure)]
     dice = scores.set_index(scores.case.astype(str)).dice
-    by_id, fullest, alarms = {case.case_id: case for case in cases}, {}, {}
+    by_id, fullest, alarms = {case.case_id: case for case in cases}, {}, []
     for name, case in by_id.items():
         volume = case.read_volume()
         true = structure_mask(case.read_labels(volume), structure).sum(axis=(1, 2))
         labels = load_prediction(volume, folders.predictions(system), name)
         invented = np.where(true > 0, 0, structure_mask(labels, structure).sum(axis=(1, 2)))
-        fullest[name], alarms[name] = int(true.argmax()), (int(invented.max()), int(invented.argmax()))
+        fullest[name] = int(true.argmax())
+        alarms.append((int(invented.max()), name, int(invented.argmax())))
     ranked = dice[~scores.is_empty.to_numpy(bool)].dropna().sort_values(kind="stable").index
     ranks = (("best", ranked[1:][-1:]), ("worst", ranked[:1]))
     chosen = [(rank, name, fullest[name]) for rank, names in ranks for name in names]
-    alarm = max(alarms, key=lambda name: alarms[name][0])
-    chosen += [("false alarm", alarm, alarms[alarm][1])] if alarms[alarm][0] else []
+    size, *alarm = max(alarms, key=lambda each: each[0])
+    chosen += [("false alarm", *alarm)] if size else []
     shown = []
     for rank, name, index in chosen:
         case, volume = by_id[name], by_id[name].read_volume()
@@ -207,9 +204,6 @@ def ask_slice(
     region = found if found.any() else view.onto_picture(structure_mask(shown.truth, structure))
     return AskedSlice(structure, view, outlined_labels(view.trained, enlarged), region)
 
-
-TRAINED, RANDOM, EDGES, EVEN = "as trained", "random weights", "edges of the picture", "the same everywhere"
-"""Maps that are held against the truth."""
 
 PICTURES_AT_ONCE = 8
 """Blocks of slices are asked about one by one: their gradients fill the memory."""
@@ -303,11 +297,11 @@ def check_network(asked: AskedPictures, steps: int, seed: int) -> tuple[pd.DataF
 
 def _similarities(original: Sequence[np.ndarray], maps: Sequence[np.ndarray]) -> dict:
     pairs = list(zip(original, maps, strict=True))
-    ranks = [explained_slice.rank_correlation(first, second) for first, second in pairs]
+    ranks = [explained_slice.rank_correlation(*pair) for pair in pairs]
     similar = [explained_slice.map_similarity(positive(first), positive(second)) for first, second in pairs]
-    means = {"rank_correlation": ranks, "absolute_correlation": np.abs(ranks), "similarity": similar}
+    values = {"rank_correlation": ranks, "absolute_correlation": np.abs(ranks), "similarity": similar}
     counts = {"n_pictures": len(pairs), "n_undefined": int(np.isnan(ranks).sum())}
-    return {name: _mean(values) for name, values in means.items()} | counts
+    return pd.DataFrame(values, dtype=float).mean().to_dict() | counts
 
 
 def pointing_rows(
@@ -321,17 +315,18 @@ def pointing_rows(
     first window, know nothing of any network (Adebayo et al. 2018).
     """
     kinds = {
-        TRAINED: [positive(each) for each in trained],
-        RANDOM: [positive(each) for each in random],
-        EDGES: [sobel(view.of_slice(view.pictures)[..., 0].astype(np.float32)) for view in asked.views],
-        EVEN: [np.ones_like(truth, np.float32) for truth in asked.truths],
+        "as trained": map(positive, trained),
+        "random weights": map(positive, random),
+        "edges of the picture": (sobel(np.float32(v.of_slice(v.pictures)[..., 0])) for v in asked.views),
+        "the same everywhere": (np.ones_like(truth, np.float32) for truth in asked.truths),
     }
     for name, maps in kinds.items():
-        shares = [explained_slice.energy_share(*pair) for pair in zip(maps, asked.truths, strict=True)]
-        hits = [explained_slice.pointing_hit(*pair) for pair in zip(maps, asked.truths, strict=True)]
+        pairs = list(zip(maps, asked.truths, strict=True))
+        shares = [explained_slice.energy_share(*pair) for pair in pairs]
+        hits = [explained_slice.pointing_hit(*pair) for pair in pairs]
         row = {"kind": name} | mean_with_interval("energy_share", shares, range(len(shares)), seed=seed)
-        counts = {"n_pictures": len(shares), "n_undefined": int(np.isnan(shares).sum())}
-        yield row | {"pointing_hit": _mean(hits)} | counts
+        row["pointing_hit"] = pd.Series(hits, dtype=float).mean()
+        yield row | {"n_pictures": len(shares), "n_undefined": int(np.isnan(shares).sum())}
 
 
 def positive(signed: np.ndarray) -> np.ndarray:
@@ -340,21 +335,19 @@ def positive(signed: np.ndarray) -> np.ndarray:
     return cut / cut.max() if cut.any() else cut
 
 
-def _mean(values: Sequence[float]) -> float:
-    return float(np.nanmean(values)) if np.isfinite(values).any() else np.nan
-
-
 WARNING_COLUMNS = ("patient", "case", "structure", "source", "measure", "roc_auc", "n_pixels", "n_wrong")
 
 
 class WarnedSlice(NamedTuple):
-    """The slice of a study of warnings with most wrong pixels."""
+    """The slice of a study of warnings with most wrong pixels.
+
+    `pictures`: truth and prediction, the wrong pixels, and each warning, whose scale is its own.
+    """
 
     n_wrong: int
     case: str
     index: int
     pictures: list[Tile]
-    """Truth and prediction, the wrong pixels, and each warning, whose scale is its own."""
 
 
 def who_warns(networks: Sequence[ExplainedNetwork], recipe: Recipe) -> list[TrainedModel]:
@@ -392,7 +385,8 @@ def study_warnings(
         shown = np.flatnonzero(found.any(axis=(1, 2)))
         chosen = shown[np.linspace(0, len(shown) - 1, min(len(shown), slices_each)).round().astype(int)]
         found, reference = found[chosen], np.asarray(truth[chosen])
-        distance = _distance_to_outline(found)
+        both = [distance_transform_edt(mask) + distance_transform_edt(~mask) for mask in found]
+        distance = np.reshape(both, found.shape).astype(np.float32) - np.float32(0.5)  # 0.5 on either side
         warnings = _warnings(models, pictures[chosen], structure, variants)
         warnings["outline", "nearness"] = -distance
         near = distance <= near_pixels
@@ -404,13 +398,14 @@ def study_warnings(
         amounts = wrong.sum(axis=(1, 2))
         if len(chosen) and (worst is None or amounts.max() > worst.n_wrong):
             place = int(amounts.argmax())
-            labels = outlined_labels(trained, planes[chosen[place]])
-            grey = pictures[chosen[place]][..., 0]
-            tiles = [Tile(grey, "truth and prediction", reference[place], labels)]
+            index = int(chosen[place])
+            labels = outlined_labels(trained, planes[index])
+            around = wrong[place] | (labels > 0)
+            both = Tile(pictures[index][..., 0], "truth and prediction", reference[place], labels)
             heats = {("wrong pixels",): wrong, **warnings}
-            tiles += [Tile(heat[place].astype(np.float32), ", ".join(name)) for name, heat in heats.items()]
-            tiles = [tile._replace(around=wrong[place] | (labels > 0)) for tile in tiles]
-            worst = WarnedSlice(int(amounts.max()), case.case_id, int(chosen[place]), tiles)
+            tiles = [Tile(heat[place].astype(np.float32), ", ".join(name)) for name, heat in heats.items()]
+            tiles = [tile._replace(around=around) for tile in (both, *tiles)]
+            worst = WarnedSlice(int(amounts.max()), case.case_id, index, tiles)
     return pd.DataFrame(rows, columns=list(WARNING_COLUMNS)), worst
 
 
@@ -435,15 +430,6 @@ def _warnings(
 def _probability(trained: TrainedModel, structure: str, images: np.ndarray) -> np.ndarray:
     """Of one structure, float32 (n, s, s, 1), in pictures float32 (n, s, s, C), 0 to 1."""
     channel = trained.structures.index(structure)
-    answers = predict_batches(trained.network, images * np.float32(255))
-    parts = [answer[..., channel : channel + 1].clip(0, 1) for answer in answers]
-    return np.concatenate([np.zeros((0, *images.shape[1:-1], 1), np.float32), *parts])
-
-
-def _distance_to_outline(masks: np.ndarray) -> np.ndarray:
-    """Pixels from the outline of each mask, float32 (n, s, s), inside as outside: 0.5 on either side of it.
-
-    The masks hold something each.
-    """
-    distances = [distance_transform_edt(mask) + distance_transform_edt(~mask) for mask in masks]
-    return np.reshape(distances, masks.shape).astype(np.float32) - np.float32(0.5)
+    answers = list(predict_batches(trained.network, images * np.float32(255)))
+    found = np.concatenate(answers) if answers else np.zeros((*images.shape[:-1], channel + 1), np.float32)
+    return found[..., channel : channel + 1].clip(0, 1)

@@ -92,7 +92,7 @@ def choose_finishes(
     dice_after, change, kept, reason. Never call it with test patients.
     """
     kept, tables = [], []
-    before = _mean_dice(outlined, structures)
+    before, n_patients = _mean_dice(outlined, structures), len({each.patient for each in outlined})
     for name, finish in FINISHES.items():
         finished = [replace(each, labels=finish(each.labels, each.spacing_mm)) for each in outlined]
         pairs = zip(outlined, finished, strict=True)
@@ -102,10 +102,10 @@ def choose_finishes(
         reason = "helps" if gain > 0 else "harms"
         if not changed or abs(gain) <= SMALLEST_GAIN:
             reason = "changes next to nothing" if changed else "changes nothing"
-        facts = {"finish": name, "structure": list(structures)}
-        facts |= {"n_patients": len({each.patient for each in outlined}), "n_changed": len(changed)}
-        facts |= {"dice_before": before, "dice_after": after, "change": after - before}
-        tables.append(pd.DataFrame(facts | {"kept": reason == "helps", "reason": reason}))
+        facts = {"finish": name, "structure": list(structures), "n_patients": n_patients}
+        facts |= {"n_changed": len(changed), "dice_before": before, "dice_after": after}
+        facts |= {"change": after - before, "kept": reason == "helps", "reason": reason}
+        tables.append(pd.DataFrame(facts))
         if reason == "helps":
             outlined, before = finished, after
             kept.append(name)
@@ -114,10 +114,8 @@ def choose_finishes(
 
 def _mean_dice(outlined: Sequence[Outlined], structures: Sequence[str]) -> pd.Series:
     """Mean Dice over patients, a structure; the cases of one patient are averaged first."""
-    scores = pd.DataFrame(
-        [{s: structure_dice(each.labels, each.reference, s) for s in structures} for each in outlined]
-    )
-    return scores.groupby([each.patient for each in outlined]).mean().mean()
+    scores = [{s: structure_dice(each.labels, each.reference, s) for s in structures} for each in outlined]
+    return pd.DataFrame(scores).groupby([each.patient for each in outlined]).mean().mean()
 
 
 def unfinished_cascade(name: str, folders: RunFolders, cases: Sequence[Case], seed: int) -> Cascade:
@@ -133,20 +131,20 @@ def unfinished_cascade(name: str, folders: RunFolders, cases: Sequence[Case], se
     return cascade
 
 
-def evaluate_finished(
-    system: ScoredSystem, finishes: Sequence[str], cases: Iterable[Case], stored: Path, kept: Path
+def _evaluate_finished(
+    system: ScoredSystem, finishes: Sequence[str], cases: Iterable[Case], folders: RunFolders, kept: Path
 ) -> Evaluation:
-    """Scores of the labels of `system` in `stored`, finished; `kept` holds what came out.
+    """Scores of the system's stored labels, finished; `kept` holds what came out.
 
-    `predict_seconds` is what finishing took; reading is left out.
+    `predict_seconds` is what the prediction took before and the finishing now; reading is left out.
     """
-    seconds = {}
+    seconds = seconds_of(folders, [system.system])
 
     def finish(case: Case, volume: Volume) -> np.ndarray:
-        labels = load_prediction(volume, stored, case.case_id)
+        labels = load_prediction(volume, folders.predictions(system.system), case.case_id)
         began = time.perf_counter()
         finished = finish_labels(labels, volume.spacing_mm, finishes)
-        seconds[case.case_id] = time.perf_counter() - began
+        seconds[case.case_id] = seconds.get(case.case_id, np.nan) + time.perf_counter() - began
         return finished
 
     evaluation = evaluate_labels(system, finish, cases, kept)
@@ -155,38 +153,25 @@ def evaluate_finished(
     return evaluation
 
 
-def adopt_finishes(
-    cascade: Cascade, finishes: Sequence[str], cases: Sequence[Case], folders: RunFolders, seed: int
-) -> Evaluation:
-    """`finishes` become the last steps of the run's unfinished `cascade`: model.json, predictions, tables.
-
-    `predict_seconds` is what the prediction took before and the finishing now.
-    """
-    model, predictions = folders.model(cascade.system), folders.predictions(cascade.system)
-    before = seconds_of(folders, [cascade.system])
-    set_finishes(model, finishes)  # first: `unfinished_cascade` mends what follows, if killed
-    evaluation = evaluate_finished(cascade, finishes, cases, predictions, predictions)
-    for row in evaluation.patients:
-        row["predict_seconds"] += before.get(row["case"], np.nan)
-    record_cascade(load_cascade(model), evaluation, folders, seed)
-    return evaluation
-
-
 def finish_test_patients(
     system: System, finishes: Sequence[str], cases: Sequence[Case], folders: RunFolders, seed: int
 ) -> pd.DataFrame:
     """What `finishes` do to stored labels of test patients: adopted by a cascade, only tried of a network.
 
-    A row a structure (EFFECT_COLUMNS), differences after - before as `compare` has them; p is not corrected:
-    `holm` does it, once all systems are compared.
+    An unfinished cascade takes them as its last steps: in model.json, predictions and tables. A row a
+    structure (EFFECT_COLUMNS), differences after - before as `compare` has them; p is not corrected: `holm`
+    does it, once all systems are compared.
     """
     name = system.system
     before = read_table(folders.tables / "patients.csv").query("system == @name")
     if isinstance(system, Cascade):
-        after = adopt_finishes(system, finishes, cases, folders, seed)
+        model = folders.model(name)
+        set_finishes(model, finishes)  # first: `unfinished_cascade` mends what follows, if killed
+        after = _evaluate_finished(system, finishes, cases, folders, folders.predictions(name))
+        record_cascade(load_cascade(model), after, folders, seed)
     else:
         with TemporaryDirectory() as scratch:
-            after = evaluate_finished(system, finishes, cases, folders.predictions(name), Path(scratch))
+            after = _evaluate_finished(system, finishes, cases, folders, Path(scratch))
     sides = [before.assign(side="before"), pd.DataFrame(after.patients).assign(side="after")]
     both = pd.concat(sides).astype({"patient": str})
     bootstrap_seed = derived_seed(seed, "bootstrap")
@@ -242,15 +227,13 @@ def summarize_variants(scores: pd.DataFrame, seed: int) -> pd.DataFrame:
     """
     found = compare(scores, PLAIN, by=["structure"], between="variant", seed=seed)
     found = found.rename(columns={"first": "variant"}).assign(verdict=verdict(found).map(VERDICTS))
-    own = scores.groupby(["variant", "structure", "patient"], sort=False).dice.mean()
-    means = (
-        own.groupby(["variant", "structure"], sort=False).agg(n_patients="count", dice="mean").reset_index()
-    )
+    who = ["variant", "structure"]
+    own = scores.groupby([*who, "patient"], sort=False).dice.mean()
+    means = own.groupby(who, sort=False).agg(n_patients="count", dice="mean").reset_index()
     means.insert(2, "pictures", [len(choose_variants([name])) for name in means.variant])
     seconds = scores.groupby(["variant", "case"], sort=False).seconds.first().groupby("variant").mean()
-    summary = means.sort_values("structure", kind="stable").merge(
-        found[["variant", "structure", *EFFECT_COLUMNS[-4:], "p_holm", "verdict"]], "left"
-    )
+    summary = means.sort_values("structure", kind="stable")
+    summary = summary.merge(found[[*who, *EFFECT_COLUMNS[-4:], "p_holm", "verdict"]], "left")
     took = summary.variant.map(seconds)
     said = summary.pop("verdict").fillna("")
     return summary.assign(seconds_a_volume=took, times=took / seconds[PLAIN], verdict=said)
@@ -304,12 +287,13 @@ class MajorityVote:
 def find_members(folders: RunFolders, cases: Sequence[Case]) -> list[str]:
     """Systems with a model (no baseline, no vote) that were scored on both structures of all `cases`."""
     wanted = {(case.case_id, structure) for case in cases for structure in STRUCTURES}
-    patients = read_table(folders.tables / "patients.csv")
+    rows = read_table(folders.tables / "patients.csv").astype({"case": str})
+    scored = {
+        name: set(zip(own.case, own.structure, strict=True))
+        for name, own in rows.groupby("system", sort=False)
+    }
     return [
-        system
-        for system, rows in patients.groupby("system", sort=False)
-        if wanted <= set(zip(rows.case.astype(str), rows.structure, strict=True))
-        and (folders.model(system) / "model.json").exists()
+        name for name in scored if wanted <= scored[name] and (folders.model(name) / "model.json").exists()
     ]
 
 
@@ -359,13 +343,13 @@ def study_agreement(vote: MajorityVote, cases: Sequence[Case]) -> AgreementStudy
         volumes, box = predictions_in_box(vote.folders, vote.members, case, volume, reference)
         whose = {"patient": case.patient, "case": case.case_id}
         truth, ml = reference[box], volume.voxel_volume_ml
-        patients += [whose | row for row in structure_rows(volumes, truth, ml)]
-        lesions += [whose | row for row in voted_tumors(volumes, truth, ml)]
+        patients += [whose | row for row in _structure_rows(volumes, truth, ml)]
+        lesions.append(voted_tumors(volumes, truth, ml).assign(**whose))
         by_slice = np.append(disagreement(volumes, "tumor").sum(axis=(1, 2)), 0.0)  # there may be no slice
         doubts.append((by_slice.max(), case, box[0].start + int(by_slice.argmax())))
-    columns = ["patient", "case", "lesion", "volume_ml", "agreement", "is_true"]
-    most = max(doubts, key=lambda doubt: doubt[0])[1:]
-    return AgreementStudy(pd.DataFrame(patients), pd.DataFrame(lesions, columns=columns), most)
+    found = pd.concat(lesions, ignore_index=True)
+    found = found[["patient", "case", "lesion", "volume_ml", "agreement", "is_true"]]
+    return AgreementStudy(pd.DataFrame(patients), found, max(doubts, key=lambda doubt: doubt[0])[1:])
 
 
 def uncertain_tiles(vote: MajorityVote, study: AgreementStudy, recipe: Recipe) -> list[Tile]:
@@ -385,9 +369,7 @@ def uncertain_tiles(vote: MajorityVote, study: AgreementStudy, recipe: Recipe) -
     ]
 
 
-def structure_rows(
-    volumes: Sequence[np.ndarray], reference: np.ndarray, voxel_volume_ml: float
-) -> list[dict]:
+def _structure_rows(volumes: list[np.ndarray], reference: np.ndarray, voxel_volume_ml: float) -> list[dict]:
     """`AgreementStudy.patients` of one case; labels 0/1/2, uint8 (d, h, w), of one box."""
     vote = majority_vote(volumes)
     rows = volume_agreement(volumes, voxel_volume_ml).to_dict("records")
@@ -398,7 +380,9 @@ def structure_rows(
     return rows
 
 
-def voted_tumors(volumes: Sequence[np.ndarray], reference: np.ndarray, voxel_volume_ml: float) -> list[dict]:
+def voted_tumors(
+    volumes: Sequence[np.ndarray], reference: np.ndarray, voxel_volume_ml: float
+) -> pd.DataFrame:
     """`AgreementStudy.lesions` of one case; labels 0/1/2, uint8 (d, h, w), of one box."""
     ids, _ = label_components(structure_mask(majority_vote(volumes), "tumor"))
     inside = ids > 0
@@ -408,7 +392,7 @@ def voted_tumors(volumes: Sequence[np.ndarray], reference: np.ndarray, voxel_vol
         np.bincount(ids[inside], weights)[1:] for weights in (None, votes / len(volumes), is_true)
     )
     lesions = pd.DataFrame({"volume_ml": voxels * voxel_volume_ml, "agreement": agreeing / voxels})
-    return lesions.assign(lesion=range(1, len(voxels) + 1), is_true=true > 0).to_dict("records")
+    return lesions.assign(lesion=range(1, len(voxels) + 1), is_true=true > 0)
 
 
 def summarize_agreement(study: AgreementStudy, seed: int) -> pd.DataFrame:
@@ -420,17 +404,19 @@ def summarize_agreement(study: AgreementStudy, seed: int) -> pd.DataFrame:
     """
     tumors = study.patients[study.patients.structure == "tumor"]
     pairs = tumors.groupby("patient")[["pairwise_dice", "vote_dice"]].mean()
-    defined, lesions = pairs.dropna(), study.lesions
+    defined, lesions, auc = pairs.dropna(), study.lesions, np.nan
     correlation, p = _rank_correlation(*defined.to_numpy().T, seed)
-    of_both_kinds = lesions.is_true.nunique() == 2
-    auc = roc_auc_score(lesions.is_true.astype(bool), lesions.agreement) if of_both_kinds else np.nan
-    better, likelier = "the better the vote?", "the likelier a true tumour?"
+    if lesions.is_true.nunique() == 2:
+        agreement = lesions.agreement.round(9)  # sums in another order would break ties
+        auc = roc_auc_score(lesions.is_true.astype(bool), agreement)
+    better, likelier = (
+        f"the more models agree, the {each}?" for each in ("better the vote", "likelier a true tumour")
+    )
     rows = [
         ("patient", better, "rank correlation", correlation, p, len(defined), len(pairs) - len(defined)),
         ("lesion", likelier, "ROC-AUC", auc, np.nan, len(lesions), 0),
     ]
-    table = pd.DataFrame(rows, columns=["level", "question", "measure", "value", "p", "n", "n_undefined"])
-    return table.assign(question="the more models agree, " + table.question)
+    return pd.DataFrame(rows, columns=["level", "question", "measure", "value", "p", "n", "n_undefined"])
 
 
 def _rank_correlation(first: np.ndarray, second: np.ndarray, seed: int) -> tuple[float, float]:
@@ -439,11 +425,10 @@ def _rank_correlation(first: np.ndarray, second: np.ndarray, seed: int) -> tuple
         return np.nan, np.nan
     order = np.lexsort([second, first])  # the order of patients decides nothing
     ranks, others = rankdata(first)[order], rankdata(second)[order]
-    found = permutation_test(
-        (ranks,),
-        lambda shuffled, axis: np.sum(shuffled * (others - others.mean()), axis=axis),
-        permutation_type="pairings",
-        vectorized=True,
-        rng=np.random.default_rng(seed),
-    )
+
+    def statistic(shuffled: np.ndarray, axis: int) -> np.ndarray:
+        return np.sum(shuffled * (others - others.mean()), axis=axis)
+
+    how = {"permutation_type": "pairings", "vectorized": True, "rng": np.random.default_rng(seed)}
+    found = permutation_test((ranks,), statistic, **how)
     return float(spearmanr(first, second).statistic), float(found.pvalue)

@@ -90,10 +90,9 @@ def _score_case(
     volume = case.read_volume()
     labels = case.read_labels(volume)
     true = TrueCase(labels, volume.spacing_mm, volume.voxels)
-    names = {"object": "lesion", "mean_hu": "tumor_hu"}
     columns = ["object", "voxels", "volume_ml", "diameter_mm", "mean_hu", "rim_hu", "contrast_hu"]
-    described = true.tumors[columns].astype(float).rename(columns=names)
-    described = described.astype({"lesion": int, "voxels": int})
+    described = true.tumors[columns].astype(float).astype({"object": int, "voxels": int})
+    described = described.rename(columns={"object": "lesion", "mean_hu": "tumor_hu"})
     described["contrast"] = contrast_class(described.contrast_hu)
     recipe, pictures = Recipe.of_case(folder / case.case_id), stored_pictures(folder, case.case_id)
     lesions, patients = [], []
@@ -128,25 +127,23 @@ def chosen_thresholds(patients: pd.DataFrame) -> pd.DataFrame:
     Among equals the one nearest 0.5. A patient's own scores have no say in its threshold (those of the
     others do come from networks that learnt from it).
     """
-    rows = []
-    for (loss, part), _ in patients.groupby(["loss", "part"], sort=False):
-        others = patients[(patients.loss == loss) & (patients.part != part)]
+    rows = patients[["loss", "part"]].drop_duplicates()
+
+    def best(row: pd.Series) -> float:
+        others = patients[(patients.loss == row.loss) & (patients.part != row.part)]
         means = others.groupby("threshold").dice.mean()
-        nearest_first = sorted(means.index, key=lambda threshold: abs(threshold - 0.5))
-        rows.append({"loss": loss, "part": part, "threshold": means[nearest_first].idxmax()})
-    return pd.DataFrame(rows)
+        return means[sorted(means.index, key=lambda threshold: abs(threshold - 0.5))].idxmax()
+
+    return rows.assign(threshold=rows.apply(best, axis=1)).reset_index(drop=True)
 
 
 def operating_points(study: LossStudy) -> Iterator[tuple[str, LossStudy]]:
     """("0.5", the study at that threshold), where it was tried, and ("chosen", at the chosen ones)."""
-    if (study.patients.threshold == 0.5).any():
-        yield "0.5", _restricted(study, pd.DataFrame({"threshold": [0.5]}))
-    yield "chosen", _restricted(study, chosen_thresholds(study.patients))
-
-
-def _restricted(study: LossStudy, rows: pd.DataFrame) -> LossStudy:
-    """The study where its tables agree with a row of `rows`."""
-    return replace(study, lesions=study.lesions.merge(rows), patients=study.patients.merge(rows))
+    points = {"0.5": pd.DataFrame({"threshold": [0.5]}), "chosen": chosen_thresholds(study.patients)}
+    for name, rows in points.items():
+        patients = study.patients.merge(rows)
+        if len(patients):
+            yield name, replace(study, lesions=study.lesions.merge(rows), patients=patients)
 
 
 _NAMES = {

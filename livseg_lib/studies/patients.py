@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -17,16 +16,14 @@ from livseg_lib.datasets.phantom.writing import painted_lesions, phantom_numbers
 from livseg_lib.evaluation.follow_up import FollowUp
 from livseg_lib.evaluation.lesions import SIZE_CLASSES, size_class
 from livseg_lib.evaluation.statistics import bands
-from livseg_lib.labels import STRUCTURES, structure_mask
+from livseg_lib.labels import LIVER, STRUCTURES
 from livseg_lib.postprocessing.measures import TUMOR_COLUMNS, measure_liver, measure_tumors
 from livseg_lib.reporting.viewer import TRUTH
 from livseg_lib.runs import RunFolders
 from livseg_lib.volumes import Volume, load_prediction
 
-SPACING_EDGES_MM = (2.5,)
-"""Thin slices against those that are thicker than most tumours' outlines are known."""
-LIVER_EDGES_ML = (1500.0,)
-"""About the mean of adults."""
+SPACING_EDGES_MM = (2.5,)  # thin slices, and those thicker than most tumours' outlines are known
+LIVER_EDGES_ML = (1500.0,)  # about the mean of adults
 BRIGHTNESS_EDGES_HU = (75.0,)
 """A liver without contrast medium has 50 to 65 HU, in the portal venous phase it has over 100."""
 
@@ -53,15 +50,15 @@ def patient_facts(
     set has. The first case of a patient stands for him, but for the largest tumour.
     """
     one_each = cases.assign(patient=cases.patient.astype(str)).drop_duplicates("patient").set_index("case")
+    thickness_mm = one_each.spacing_mm.str.extract(r"\(([^,]+),", expand=False).astype(float)
     facts = {
         "brightness": bands(brightness.reindex(one_each.index), BRIGHTNESS_EDGES_HU, "HU"),
-        "slice_spacing": bands(one_each.spacing_mm.map(_slice_spacing), SPACING_EDGES_MM, "mm"),
+        "slice_spacing": bands(thickness_mm, SPACING_EDGES_MM, "mm"),
         "liver_volume": bands(one_each.liver_ml, LIVER_EDGES_ML, "ml"),
     }
     if phantom is not None:
-        facts |= (
-            phantom.set_index("case").reindex(one_each.index)[["site", "phase"]].astype("category").items()
-        )
+        own = phantom.set_index("case").reindex(one_each.index)
+        facts |= own[["site", "phase"]].astype("category").items()
     table = pd.DataFrame(facts).set_index(one_each.patient)
     if lesions is not None:
         table["largest_tumor"] = _largest_tumor(cases, lesions).reindex(table.index)
@@ -70,19 +67,13 @@ def patient_facts(
 
 def liver_brightness(cases: Iterable[Case]) -> pd.Series:
     """Median HU of each true liver without its tumours, by case; NaN for pictures, whose greys are no HU."""
-    return pd.Series({case.case_id: _median_hu(case) for case in cases}, dtype=float)
-
-
-def _median_hu(case: Case) -> float:
-    volume = case.read_volume()
-    labels = case.read_labels(volume)
-    liver = volume.voxels[structure_mask(labels, "liver") & ~structure_mask(labels, "tumor")]
-    return float(np.median(liver)) if liver.size and volume.native is not None else np.nan
-
-
-def _slice_spacing(text: str) -> float:
-    """The first of three numbers in brackets, as cases.csv has them."""
-    return float(ast.literal_eval(text.replace("nan", "None"))[0] or np.nan)
+    medians = {}
+    for case in cases:
+        volume = case.read_volume()
+        liver = volume.voxels[case.read_labels(volume) == LIVER]
+        is_known = liver.size and volume.native is not None
+        medians[case.case_id] = np.median(liver) if is_known else np.nan
+    return pd.Series(medians, dtype=float)
 
 
 def _largest_tumor(cases: pd.DataFrame, lesions: pd.DataFrame) -> pd.Series:
@@ -157,13 +148,11 @@ def measure_cases(
             labels = labels_by(name, case, volume, folders)
             if labels is None:
                 continue
-            whose = dict(zip(WHOSE, (name, case.patient, case.case_id), strict=True))
+            whose = {"outlined_by": name, "patient": case.patient, "case": case.case_id}
             table = outlined_tumors(volume, labels, structures)
-            sums = measure_liver(volume.voxels, labels, volume.spacing_mm) | {
-                "has_tumor": float(len(table) > 0),
-                "largest_tumor_ml": table.volume_ml.max(),
-                "longest_diameter_mm": table.longest_diameter_mm.max(),
-            }
+            sums = measure_liver(volume.voxels, labels, volume.spacing_mm)
+            sums |= {"has_tumor": float(len(table) > 0), "largest_tumor_ml": table.volume_ml.max()}
+            sums["longest_diameter_mm"] = table.longest_diameter_mm.max()
             tumors.append(table.assign(**whose))
             patients.append(whose | without_unknown(sums, structures))
     table = pd.concat(tumors, ignore_index=True)[[*WHOSE, *TUMOR_COLUMNS]]
@@ -230,14 +219,12 @@ def slices_of_changes(
             before = round((after * spacings[1] - shift) / spacings[0])
         if after is None:
             after = round((before * spacings[0] + shift) / spacings[1])
-        places = [
-            min(max(index, 0), len(volume.voxels) - 1)
-            for index, volume in zip((before, after), visits.volumes, strict=True)
-        ]
+        last = [len(volume.voxels) - 1 for volume in visits.volumes]
+        places = np.clip([before, after], 0, last).tolist()
         yield f"{row.kind}, {row.growth_ml:+.1f} ml".replace("-", "−"), tuple(places)
 
 
 def _slice_of_largest(tumors: pd.DataFrame, names: str) -> int | None:
     """Of the largest of the tumours in `names`, such as "1 + 3"; None of no tumour."""
-    rows = tumors[tumors.tumor.isin([int(number) for number in names.split(" + ") if number])]
+    rows = tumors[tumors.tumor.astype(str).isin(names.split(" + "))]
     return None if rows.empty else int(rows.sort_values("volume_ml").slice.iloc[-1])

@@ -1,8 +1,5 @@
 """Whether scores can be trusted: what a network's probabilities are worth, thresholds, FROC, and D's metrics.
 
-Each network is asked once about all validation and test patients, and only counts are kept. Pictures and
-truths are those that extraction stored.
-
 D's metrics are loss, pixel accuracy, Jaccard, precision and recall over all pixels of a set of slices
 together, as a training loop prints one number an epoch: a large liver weighs more than a small one, and easy
 pixels of the background carry the pixel accuracy. Scores of patients stand in patients.csv.
@@ -58,8 +55,6 @@ PIXEL_SCORES = {
 D_METRICS = ("loss", *PIXEL_SCORES)
 """In the order of D's table."""
 
-SETS = {"train": "training set", "validation": "validation set"}
-"""Side of the split -> how the protocol of D's published figures begins."""
 
 TOGETHER = "both"
 """Liver and tumour counted together: the pixels of both channels, as D's figures are."""
@@ -106,9 +101,10 @@ def published_scores() -> pd.DataFrame:
     systems = {each.source.title: name for name, each in SYSTEMS.items() if each.source.letter == "D"}
     rows = published_rows()
     rows = rows[(rows["source"] == "D") & rows["metric"].isin(D_METRICS)]
-    rows = rows.assign(system=rows["system"].map(systems), structure=rows["target"])
-    for side, beginning in SETS.items():
-        rows.loc[rows["protocol"].str.startswith(beginning), "set"] = side
+    side = (
+        rows["protocol"].str.extract("^(training|validation) set", expand=False).replace("training", "train")
+    )
+    rows = rows.assign(system=rows["system"].map(systems), structure=rows["target"], set=side)
     return rows[["system", "set", "structure", "metric", "value"]].dropna().reset_index(drop=True)
 
 
@@ -125,7 +121,7 @@ def scores_as_published(scores: pd.DataFrame) -> pd.DataFrame:
         index=["set", "structure", "metric"], columns="system", values="value"
     )
     columns = [name for system in systems for name in (system, f"{system}_published") if name in table]
-    places = [list(SETS), [*dict.fromkeys([*scores["structure"], TOGETHER])], list(D_METRICS)]
+    places = [["train", "validation"], [*dict.fromkeys([*scores["structure"], TOGETHER])], list(D_METRICS)]
     order = [row for row in pd.MultiIndex.from_product(places) if row in table.index]
     return table.reindex(index=order, columns=columns).rename_axis(columns=None)
 
@@ -133,12 +129,7 @@ def scores_as_published(scores: pd.DataFrame) -> pd.DataFrame:
 CALIBRATION_REGIONS = {"picture": "all pixels", "near": "tumour: inside the liver; liver: the box around it"}
 """Over which pixels calibration is asked."""
 
-Histograms = Mapping[str, ProbabilityHistogram]
-"""Patient -> all his pixels."""
-
-
-def _histograms() -> dict[str, ProbabilityHistogram]:
-    return defaultdict(ProbabilityHistogram)
+NOTHING = TumorCandidates(np.zeros(0, np.uint8), np.zeros(0, np.uint8), 0)
 
 
 @dataclass
@@ -148,25 +139,27 @@ class CheckedNetwork:
     system: str
     thresholds: dict[str, float]
     """A structure, as validation patients chose it."""
-    histograms: dict[tuple[str, str, str], Histograms] = field(
-        default_factory=lambda: defaultdict(_histograms)
+    histograms: dict[tuple[str, str, str, str], ProbabilityHistogram] = field(
+        default_factory=lambda: defaultdict(ProbabilityHistogram)
     )
-    """(split, structure, region) -> a histogram a patient; of the validation patients only "picture"."""
-    candidates: dict[str, TumorCandidates] = field(default_factory=dict)
+    """(split, structure, region, patient) -> all his pixels; of the validation patients only "picture"."""
+    candidates: dict[str, TumorCandidates] = field(default_factory=lambda: defaultdict(lambda: NOTHING))
     """Test patient -> what its tumour map proposes, inside the liver that it finds."""
-    outlined: dict[str, TumorCandidates] = field(default_factory=dict)
+    outlined: dict[str, TumorCandidates] = field(default_factory=lambda: defaultdict(lambda: NOTHING))
     """Test patient -> the tumours that it outlines at its threshold."""
 
-    def of_split(self, split: str, structure: str, region: str = "picture") -> list[ProbabilityHistogram]:
-        """One histogram a patient."""
-        return list(self.histograms[split, structure, region].values())
+    def of_split(self, *which: str) -> list[ProbabilityHistogram]:
+        """One histogram a patient of this split, structure and region."""
+        return [found for key, found in self.histograms.items() if key[:3] == which]
 
 
 def extracted_for(trained: TrainedModel, folder: Path, case_id: str) -> Path | None:
     """Where pictures lie as `trained` takes them: `folder`, or the one for its size; None if in neither."""
-    places = (folder, folder / f"size-{trained.recipe.size}")
-    extracted = (place for place in places if (place / case_id / "case.json").exists())
-    return next((place for place in extracted if Recipe.of_case(place / case_id) == trained.recipe), None)
+    for place in (folder, folder / f"size-{trained.recipe.size}"):
+        described = (place / case_id / "case.json").exists()
+        if described and Recipe.of_case(place / case_id) == trained.recipe:
+            return place
+    return None
 
 
 def ask_network(
@@ -185,34 +178,21 @@ def ask_network(
         planes = predict_stack(trained.network, pictures, len(labels), trained.inputs.block_overlap)
         maps = {name: planes[..., channel] for channel, name in enumerate(trained.structures)}
         for structure, levels in maps.items():
-            _count(checked.histograms, row, structure, levels, labels)
+            mask = structure_mask(labels, structure)
+            checked.histograms[row.split, structure, "picture", row.patient].add(levels, mask)
+            if row.split == "test":
+                near = calibration_region(labels, structure)
+                checked.histograms[row.split, structure, "near", row.patient].add(levels[near], mask[near])
         if row.split == "test" and finds_lesions and "tumor" in maps:
-            _propose(checked, row.patient, maps, structure_mask(labels, "tumor"))
+            levels, tumors = maps["tumor"], structure_mask(labels, "tumor")
+            if "liver" in maps:  # as in `labels_from_planes`, a tumour counts inside the liver that is found
+                levels = np.where(
+                    is_predicted(maps["liver"], trained.thresholds["liver"]), levels, np.uint8(0)
+                )
+            outlined = is_predicted(levels, trained.thresholds["tumor"])
+            checked.candidates[row.patient] += find_tumor_candidates(levels, tumors)
+            checked.outlined[row.patient] += find_tumor_candidates(outlined, tumors)
     return checked
-
-
-def _count(histograms: dict, row, structure: str, levels: np.ndarray, labels: np.ndarray) -> None:
-    mask = structure_mask(labels, structure)
-    histograms[row.split, structure, "picture"][row.patient].add(levels, mask)
-    if row.split == "test":
-        near = calibration_region(labels, structure)
-        histograms[row.split, structure, "near"][row.patient].add(levels[near], mask[near])
-
-
-def _propose(
-    checked: CheckedNetwork, patient: str, maps: Mapping[str, np.ndarray], tumors: np.ndarray
-) -> None:
-    """As in `labels_from_planes`, a tumour counts inside the liver that the same network finds."""
-    levels = maps["tumor"]
-    if "liver" in maps:
-        levels = np.where(is_predicted(maps["liver"], checked.thresholds["liver"]), levels, np.uint8(0))
-    _put(checked.candidates, patient, find_tumor_candidates(levels, tumors))
-    outlined = is_predicted(levels, checked.thresholds["tumor"])
-    _put(checked.outlined, patient, find_tumor_candidates(outlined, tumors))
-
-
-def _put(found: dict[str, TumorCandidates], patient: str, more: TumorCandidates) -> None:
-    found[patient] = found[patient] + more if patient in found else more
 
 
 def stored_tumors(
@@ -222,7 +202,7 @@ def stored_tumors(
 
     Labels are brought to the pictures' grid, so that the same tumours are asked for as of the networks.
     """
-    found: dict[str, dict[str, TumorCandidates]] = {system: {} for system in systems}
+    found = {system: defaultdict(lambda: NOTHING) for system in systems}
     for case in tqdm(list(cases), "stored labels", unit="case"):
         recipe = Recipe.of_case(folders.slices / case.case_id)
         tumors = structure_mask(np.asarray(stored_labels(folders.slices, case.case_id)), "tumor")
@@ -230,7 +210,7 @@ def stored_tumors(
         for system in systems:
             labels = load_prediction(volume, folders.predictions(system), case.case_id)
             outlined = structure_mask(prepare_labels(labels, volume.spacing_mm, recipe), "tumor")
-            _put(found[system], case.patient, find_tumor_candidates(outlined, tumors))
+            found[system][case.patient] += find_tumor_candidates(outlined, tumors)
     return found
 
 
@@ -273,7 +253,7 @@ def threshold_table(networks: Iterable[CheckedNetwork], seed: int) -> pd.DataFra
         for structure, threshold in network.thresholds.items():
             grid = (threshold, 0.5, *THRESHOLD_GRID)
             validation, each = (
-                np.array([dice_by_threshold(patient, grid) for patient in network.of_split(split, structure)])
+                np.array([dice_by_threshold(h, grid) for h in network.of_split(split, structure, "picture")])
                 for split in ("validation", "test")
             )
             test = each.mean(axis=0)

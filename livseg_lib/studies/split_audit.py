@@ -87,33 +87,24 @@ def run_audit(
     parts = []
     for protocol, folds in dealt.items():
         for number, fold in enumerate(folds):
-            place = fold_folder(checkpoints, protocol, number)
-            kept = place / f"scores-{fold_signature(fold, predict, structure)}.csv"
-            score = partial(_score, fold, predict, structure, folder, kept)
-            name = f"{protocol}, fold {number + 1} of {len(folds)}"
-            keep_or_make(kept, _made_by(fold, predict, folder), score, name)
+            place, both = fold_folder(checkpoints, protocol, number), (fold.training, fold.held_out)
+            # Another predictor, selection or seed has scores of another name.
+            slices = [part[["array", "array_index"]].to_csv(index=False) for part in both]
+            signature = digest([predict.description(), structure, THRESHOLD, *slices])[:12]
+            kept = place / f"scores-{signature}.csv"
+            score = partial(_score_fold, fold, predict, structure, folder, kept)
+            audit = code_of(_score_fold, type(predict), apart=REGISTRIES)
+            made_by = {
+                "code": {**getattr(predict, "code", dict)(), "audit": audit},
+                "pictures": arrays_checksum(folder, pd.concat(part["array"] for part in both)),
+                "libraries": made_with(
+                    "keras", "tensorflow", "jax", "torch", "numpy", "imgaug", "scikit-learn"
+                ),
+            }
+            keep_or_make(kept, made_by, score, f"{protocol}, fold {number + 1} of {len(folds)}")
             scores = read_table(kept).astype({"patient": str, "case": str})
             parts.append(scores.assign(protocol=protocol, fold=number))
     return pd.concat(parts, ignore_index=True)
-
-
-def _score(fold: Fold, predict: _Predictor, structure: str, folder: Path, kept: Path) -> None:
-    write_table(score_fold(fold, predict, structure, folder, kept.parent), kept)
-    for weights in kept.parent.glob("*.safetensors"):  # those of a full run would fill the disk
-        weights.unlink()
-
-
-def _made_by(fold: Fold, predict: _Predictor, folder: Path) -> dict:
-    """What decides about a fold's scores besides predictor, selection and seed (`fold_signature`)."""
-    arrays = [*fold.training["array"], *fold.held_out["array"]]
-    return {
-        "code": {
-            **getattr(predict, "code", dict)(),
-            "audit": code_of(score_fold, type(predict), apart=REGISTRIES),
-        },
-        "pictures": arrays_checksum(folder, arrays),
-        "libraries": made_with("keras", "tensorflow", "jax", "torch", "numpy", "imgaug", "scikit-learn"),
-    }
 
 
 def fold_folder(checkpoints: Path, protocol: str, number: int) -> Path:
@@ -121,29 +112,19 @@ def fold_folder(checkpoints: Path, protocol: str, number: int) -> Path:
     return checkpoints / protocol.replace(", ", "-").replace(" ", "-") / str(number)
 
 
-def score_fold(
-    fold: Fold, predict: _Predictor, structure: str, folder: Path, checkpoints: Path
-) -> pd.DataFrame:
+def _score_fold(fold: Fold, predict: _Predictor, structure: str, folder: Path, kept: Path) -> None:
     """A row a held-out slice, as `run_audit` keeps it."""
-    planes = predict(fold, checkpoints)
-    reference = structure_mask(np.stack(list(stored_rows(fold.held_out, folder))), structure)
-    about = fold.held_out[["patient", "case", "slice", "is_positive"]].reset_index(drop=True)
-    return pd.concat([about, _distances(fold), score_held_out(planes, reference, THRESHOLD)], axis="columns")
-
-
-def _distances(fold: Fold) -> pd.DataFrame:
-    nearest = nearest_training_slice(fold.held_out, fold.training)
+    planes, held_out = predict(fold, kept.parent), fold.held_out
+    reference = structure_mask(np.stack(list(stored_rows(held_out, folder))), structure)
+    about = held_out[["patient", "case", "slice", "is_positive"]].reset_index(drop=True)
+    nearest = nearest_training_slice(held_out, fold.training)
     there = fold.training["slice"].to_numpy(dtype=float)[nearest]
-    distance = np.abs(fold.held_out["slice"].to_numpy(dtype=float) - there)
-    distance = np.where(nearest >= 0, distance, np.nan)
-    spacing = fold.held_out["spacing_z_mm"].to_numpy(dtype=float, na_value=np.nan)
-    return pd.DataFrame({"distance": distance, "distance_mm": distance * spacing})
-
-
-def fold_signature(fold: Fold, predict: _Predictor, structure: str) -> str:
-    """Tells scores of this fold from those of another predictor, selection or seed."""
-    slices = [part[["array", "array_index"]].to_csv(index=False) for part in (fold.training, fold.held_out)]
-    return digest([predict.description(), structure, THRESHOLD, *slices])[:12]
+    distance = np.where(nearest >= 0, np.abs(held_out["slice"].to_numpy(dtype=float) - there), np.nan)
+    spacing_mm = held_out["spacing_z_mm"].to_numpy(dtype=float, na_value=np.nan)
+    about = about.assign(distance=distance, distance_mm=distance * spacing_mm)
+    write_table(pd.concat([about, score_held_out(planes, reference, THRESHOLD)], axis="columns"), kept)
+    for weights in kept.parent.glob("*.safetensors"):  # those of a full run would fill the disk
+        weights.unlink()
 
 
 def own_slices(scores: pd.DataFrame, protocols: Sequence[Protocol]) -> pd.DataFrame:
@@ -181,6 +162,11 @@ def audit_systems_rows(
     Means are over patients, `dice_per_case` is pooled over a patient's slices, `presence_accuracy` over
     all slices as system C counts. `train_seconds` are those of all folds, wherever they were interrupted.
     """
+    everywhere = {"system": system, "source": "C", "target": structure, "parameters": parameters}
+    if structure == STRUCTURES[1]:  # system C outlines tumours only
+        table = published_rows()
+        row = table[(table["source"] == "C") & (table["metric"] == "dice")].iloc[0]
+        everywhere |= {"published_metric": f"dice, {row['protocol']}", "published_value": row["value"]}
     rows = []
     for protocol, scores in own.groupby("protocol", sort=False):
         patients, folds = patient_table(scores), dealt[protocol]
@@ -188,30 +174,17 @@ def audit_systems_rows(
         seconds = [float(read_table(place / "history.csv")["seconds"].sum()) for place in places]
         rows.append(
             {
-                "system": system,
-                "source": "C",
-                "target": structure,
+                **everywhere,
                 "split_by": f"{protocol} (audit)" if protocol.startswith("patient") else protocol,
                 "n_train_patients": round(np.mean([fold.training["patient"].nunique() for fold in folds])),
                 "n_test_patients": int(patients["pooled_dice"].notna().sum()),
                 **mean_with_interval("dice_per_case", patients["pooled_dice"], patients.index, seed=seed),
                 **patients[["iou", "precision", "recall"]].mean().to_dict(),
                 "presence_accuracy": scores["presence_accuracy"].mean(),
-                **published_dice(structure),
                 "train_seconds": sum(seconds),
-                "parameters": parameters,
             }
         )
     return rows
-
-
-def published_dice(structure: str) -> dict:
-    """System C's Dice, whose protocol is audited; it outlines tumours only."""
-    if structure != STRUCTURES[1]:
-        return {}
-    table = published_rows()
-    row = table[(table["source"] == "C") & (table["metric"] == "dice")].iloc[0]
-    return {"published_metric": f"dice, {row['protocol']}", "published_value": row["value"]}
 
 
 _THUMBNAIL = 32
@@ -250,14 +223,12 @@ def resemblance_pictures(shown: pd.Series, folds: dict[str, list[Fold]], folder:
     for protocol, parts in folds.items():
         training = next(fold.training for fold in parts if shown.name in fold.held_out.index)
         found[f"dealt by {protocol}"] = training.iloc[most_alike(shown.to_frame().T, training, folder)[0]]
-    table = pd.DataFrame(found.values())
-    pictures = zip(
-        found, stored_rows(table, folder, stored_pictures), stored_rows(table, folder), strict=True
-    )
-    return [
-        Tile(picture[..., 0], f"{name}: patient {row.patient}, slice {row.slice}", np.asarray(truth))
-        for (name, picture, truth), row in zip(pictures, table.itertuples(), strict=True)
-    ]
+    tiles = []
+    for name, row in found.items():
+        picture = stored_pictures(folder, row["array"])[row["array_index"], ..., 0]
+        truth = np.asarray(stored_labels(folder, row["array"])[row["array_index"]])
+        tiles.append(Tile(picture, f"{name}: patient {row['patient']}, slice {row['slice']}", truth))
+    return tiles
 
 
 def _thumbnails(slices: pd.DataFrame, folder: Path) -> np.ndarray:

@@ -46,8 +46,7 @@ from livseg_lib.training.fit import ClassAccuracy, FitSettings, Stage, fit
 from livseg_lib.training.model_folder import TrainedClassifier
 from livseg_lib.volumes import Volume
 
-PART = "superpixel_classifier"
-"""Its name, and that of its folder."""
+PART = "superpixel_classifier"  # its name, and that of its folder
 
 
 @dataclass(frozen=True)
@@ -93,9 +92,9 @@ class ClassifierPlan:
         return PatchBatches(patches, folder, self.patch.voxels[0], self.batch_size, **settings)
 
 
-def region_cases(cases: Sequence[Case]) -> list[Case]:
-    """The cases as the cascade's step sees them, but around the true liver. Each has to have one."""
-    return [case_around_liver(case, "box", LIVER_MARGIN_MM) for case in cases]
+def _around_true_liver(case: Case) -> Case:
+    """As the cascade's step sees it, but around the true liver, which it has to have."""
+    return case_around_liver(case, "box", LIVER_MARGIN_MM)
 
 
 def extract_split(
@@ -105,8 +104,8 @@ def extract_split(
 
     Cases without liver must have no `split`.
     """
-    usable = [case for case in cases if split.get(case.case_id) in ("train", "validation")]
-    patches = extract_patches(region_cases(usable), plan.extraction, folder, workers)
+    usable = [_around_true_liver(c) for c in cases if split.get(c.case_id) in ("train", "validation")]
+    patches = extract_patches(usable, plan.extraction, folder, workers)
     return patches.assign(split=patches["case"].map(split))
 
 
@@ -125,15 +124,9 @@ def train_classifier(
         validation = plan.batches(plan.choose(checked, "validation"), folder, training=False)
     keras.utils.set_random_seed(derived_seed(plan.seed, PART, "weights"))
     network = build_classifier(plan.architecture, training.input_shape, len(KINDS), **plan.options)
-    history = fit(
-        network,
-        training,
-        validation,
-        lambda: [ClassAccuracy(name="accuracy")],
-        FitSettings(plan.stages, "cross_entropy", schedule=plan.schedule),
-        checkpoints,
-        asdict(plan),
-    )
+    settings = FitSettings(plan.stages, "cross_entropy", schedule=plan.schedule)
+    how = (lambda: [ClassAccuracy(name="accuracy")]), settings, checkpoints, asdict(plan)
+    history = fit(network, training, validation, *how)
     facts = {
         "run": run_name,
         "n_train_patients": int(chosen.patient.nunique()),
@@ -168,7 +161,7 @@ class PaintedCase:
 
 def paint_cases(trained: TrainedClassifier, cases: Sequence[Case]) -> Iterator[PaintedCase]:
     """Each case in its turn, so that one is in memory. Raises InputError for one without liver."""
-    for case in region_cases(cases):
+    for case in map(_around_true_liver, cases):
         volume = case.read_volume()
         truth = case.read_labels(volume)
         liver, tumor = (structure_mask(truth, structure) for structure in ("liver", "tumor"))
@@ -181,18 +174,15 @@ def paint_cases(trained: TrainedClassifier, cases: Sequence[Case]) -> Iterator[P
 
 def choose_superpixel_threshold(trained: TrainedClassifier, cases: Sequence[Case]) -> float:
     """The threshold with the best mean Dice over validation cases, inside their true livers."""
-    histograms = []
-    for painted in paint_cases(trained, cases):
-        histogram = ProbabilityHistogram()
+    histograms = [ProbabilityHistogram() for _ in cases]
+    for histogram, painted in zip(histograms, paint_cases(trained, cases), strict=True):
         histogram.add(painted.levels, structure_mask(painted.truth, "tumor"))
-        histograms.append(histogram)
     return choose_threshold(histograms)
 
 
-def contour_of_system() -> ContourPart:
-    """The active contour as system J uses it."""
-    [plan] = [plan for plan in CASCADES["cascade_superpixels"] if plan.part == "contour"]
-    return ContourPart(float(plan.using))
+[_STEP] = [plan for plan in CASCADES["cascade_superpixels"] if plan.part == "contour"]
+CONTOUR = ContourPart(float(_STEP.using))
+"""The active contour as system J uses it."""
 
 
 def contour_effect(trained: TrainedClassifier, cases: Sequence[Case]) -> pd.DataFrame:
@@ -201,13 +191,13 @@ def contour_effect(trained: TrainedClassifier, cases: Sequence[Case]) -> pd.Data
 
     NaN where there is no tumour and none is found.
     """
-    contour, rows = contour_of_system(), []
+    rows = []
     for painted in paint_cases(trained, cases):
         tumor, before = structure_mask(painted.truth, "tumor"), painted.labels_at(trained.threshold)
         masks = {
             "faultless_dice": is_predicted(painted.faultless, 0.5),
             "dice_before": structure_mask(before, "tumor"),
-            "dice_after": structure_mask(contour(painted.volume, before), "tumor"),
+            "dice_after": structure_mask(CONTOUR(painted.volume, before), "tumor"),
         }
         row = {"patient": painted.case.patient, "case": painted.case.case_id}
         row["tumor_ml"] = tumor.sum() * painted.volume.voxel_volume_ml
@@ -222,7 +212,7 @@ def superpixel_tiles(
 
     Candidates are tinted by 1, or by the probability that `trained` gives them.
     """
-    [case] = region_cases([case])
+    case = _around_true_liver(case)
     volume = case.read_volume()
     truth = case.read_labels(volume)
     candidates, index = dark_superpixels(volume, truth > 0, recipe), fullest_slice(truth)
@@ -259,7 +249,7 @@ def contour_figure(trained: TrainedClassifier, case: Case) -> Figure:
     """The slice with most of the tumours found, enlarged: those before and after the contour, true ones."""
     [painted] = paint_cases(trained, [case])
     before = painted.labels_at(trained.threshold)
-    found = {"superpixels": before, "active contour": contour_of_system()(painted.volume, before)}
+    found = {"superpixels": before, "active contour": CONTOUR(painted.volume, before)}
     index = fullest_slice(before if (before == TUMOR).any() else painted.truth)
     grey = apply_window(painted.volume.voxels[index], WINDOWS["liver_narrow"])
     tumors = {name: _only_tumor(labels[index]) for name, labels in found.items()}

@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
 from math import prod
-from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -83,7 +82,9 @@ def smooth_scan(volume: Volume) -> SmoothScan:
     """Slices averaged to `PIXEL_MM` and smoothed, one after another. No full-size copy is made."""
     depth, height, width = volume.voxels.shape
     is_contiguous = bool(np.isfinite(volume.spacing_mm).all())
-    thickness_mm, *sides_mm = volume.spacing_mm if is_contiguous else _assumed_spacing(height, width)
+    pixel_mm = PICTURE_SPACING_MM[1] / max(height, width)
+    assumed = PICTURE_SPACING_MM[0], pixel_mm, pixel_mm
+    thickness_mm, *sides_mm = volume.spacing_mm if is_contiguous else assumed
     shape = tuple(max(round(n * mm / PIXEL_MM), 1) for n, mm in zip((height, width), sides_mm, strict=True))
     pixels_mm = (height * sides_mm[0] / shape[0], width * sides_mm[1] / shape[1])
     planes = np.empty((depth, *shape), np.float32)
@@ -91,11 +92,6 @@ def smooth_scan(volume: Volume) -> SmoothScan:
         small = resize(np.clip(hu, LOWEST_HU, HIGHEST_HU).astype(np.float32), shape)
         cv2.GaussianBlur(small, (0, 0), _SMOOTHING_MM / PIXEL_MM, dst=plane)
     return SmoothScan(planes, prod((thickness_mm, *pixels_mm)) / 1000.0, is_contiguous)
-
-
-def shrink_mask(mask: np.ndarray, scan: SmoothScan) -> np.ndarray:
-    """Mask bool (D, H, W) of the volume on the scan's planes, (D, h, w): covered by at least half."""
-    return _resized(mask, scan.planes.shape[1:])
 
 
 def liver_by_hu(scan: SmoothScan, rule: LiverRule) -> np.ndarray:
@@ -129,26 +125,18 @@ def outline_by_hu(volume: Volume, liver_rule: LiverRule, tumor_rule: TumorRule |
     return labels
 
 
-def _assumed_spacing(height: int, width: int) -> tuple[float, float, float]:
-    thickness_mm, width_mm = PICTURE_SPACING_MM
-    return thickness_mm, width_mm / max(height, width), width_mm / max(height, width)
-
-
 def _by_plane(mask: np.ndarray, operation: int, radius_mm: float) -> np.ndarray:
     """Morphology with a disc, plane by plane; what lies beyond the picture counts as outside."""
     side = 2 * round(radius_mm / PIXEL_MM) + 1
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
-    planes = (
-        cv2.morphologyEx(plane, operation, disc, borderType=cv2.BORDER_CONSTANT, borderValue=0)
-        for plane in mask.view(np.uint8)
-    )
-    return np.stack(list(planes)).astype(bool)
+    how = {"borderType": cv2.BORDER_CONSTANT, "borderValue": 0}
+    planes = [cv2.morphologyEx(plane, operation, disc, **how) for plane in mask.view(np.uint8)]
+    return np.stack(planes).astype(bool)
 
 
 def _resized(mask: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Planes (D, ...) in another size, bool."""
-    planes: Iterator[np.ndarray] = (resize(plane.astype(np.float32), shape) >= 0.5 for plane in mask)
-    return np.stack(list(planes))
+    """Planes (D, ...) in another size, bool: covered by at least half."""
+    return np.stack([resize(plane.astype(np.float32), shape) >= 0.5 for plane in mask])
 
 
 BASELINE = "threshold"
@@ -161,10 +149,6 @@ OPENINGS_MM = (8, 12, 16, 20)
 CUTS_HU = {"relative": (-7.5, -10, -15, -20, -30), "fixed": (30, 40, 50, 60, 70, 80)}
 """From the median of each liver, which knows the patient's contrast, or the same for all patients."""
 MARGINS_MM = (4, 8, 12, 16, 20)
-
-Rule = TypeVar("Rule", LiverRule, TumorRule)
-Find = Callable[[Rule], np.ndarray]
-"""Rule -> mask of one scan, bool (D, h, w)."""
 
 
 @dataclass(frozen=True)
@@ -207,20 +191,17 @@ def fit_baseline(
     if tumor_cut not in CUTS_HU:
         raise InputError("tumor_cut", f"is {tumor_cut!r}.", f"Choose one of {', '.join(CUTS_HU)}.")
     began = time.monotonic()
-    cases = [
-        replace(case, read_volume=partial(_read_as_hu, case, modality)) for case in _evenly(cases, most_cases)
-    ]
-    liver_rule, liver_dice = _best_rule(
-        cases, "liver", _liver_rules(cases), lambda scan: partial(liver_by_hu, scan)
-    )
+    places = np.linspace(0, len(cases) - 1, min(most_cases, len(cases)))  # from the whole length of the row
+    cases = [cases[place] for place in places.round().astype(int)]
+    cases = [replace(case, read_volume=partial(_read_as_hu, case, modality)) for case in cases]
+    livers = _liver_rules(cases)
+    liver_rule, liver_dice = _best_rule(cases, "liver", livers, lambda scan: partial(liver_by_hu, scan))
     tumor_rule, training = None, {"liver_dice": liver_dice}
     if "tumor" in structures:
-        rules = [
-            TumorRule(cut_hu, margin_mm, tumor_cut == "relative")
-            for cut_hu, margin_mm in product(CUTS_HU[tumor_cut], MARGINS_MM)
-        ]
+        pairs = product(CUTS_HU[tumor_cut], MARGINS_MM)
+        tumors = [TumorRule(*pair, is_relative=tumor_cut == "relative") for pair in pairs]
         tumor_rule, training["tumor_dice"] = _best_rule(
-            cases, "tumor", rules, lambda scan: partial(find_tumors, scan, liver_by_hu(scan, liver_rule))
+            cases, "tumor", tumors, lambda scan: partial(find_tumors, scan, liver_by_hu(scan, liver_rule))
         )
     training["n_train_patients"] = len({case.patient for case in cases})
     training["seconds"] = time.monotonic() - began
@@ -232,39 +213,27 @@ def _read_as_hu(case: Case, modality: str) -> Volume:
     return as_hu(case.read_volume(), modality)
 
 
-def _evenly(cases: Sequence[Case], most: int) -> list[Case]:
-    """At most so many, from the whole length of the row."""
-    places = np.linspace(0, len(cases) - 1, min(most, len(cases)))
-    return [cases[place] for place in places.round().astype(int)]
-
-
 def _scans(cases: Sequence[Case], structure: str) -> Iterator[tuple[SmoothScan, np.ndarray]]:
     """Each case as the rules see it, with the true mask, bool (D, h, w)."""
     for case in tqdm(cases, f"{BASELINE}, {structure}", unit="patient"):
         volume = case.read_volume()
         scan = smooth_scan(volume)
-        yield scan, shrink_mask(structure_mask(case.read_labels(volume), structure), scan)
+        yield scan, _resized(structure_mask(case.read_labels(volume), structure), scan.planes.shape[1:])
 
 
 def _liver_rules(cases: Sequence[Case]) -> list[LiverRule]:
     """One for each percentile and opening; every case counts alike in the percentiles."""
-    percentiles = np.arange(101)
-    curves = [
-        np.percentile(scan.planes[liver], percentiles)
-        for scan, liver in _scans(cases, "liver")
-        if liver.any()
-    ]
+    scans = _scans(cases, "liver")
+    curves = [np.percentile(scan.planes[liver], np.arange(101)) for scan, liver in scans if liver.any()]
     if not curves:
         raise InputError("training patients", "show no liver.", "Check the labels (livseg check).")
-    hu = np.concatenate(curves)
-    highest_hu = float(np.percentile(hu, HIGHEST_PERCENTILE))
-    lowest_hu = [float(np.percentile(hu, percentile)) for percentile in LOWEST_PERCENTILES]
+    *lowest_hu, highest_hu = np.percentile(curves, [*LOWEST_PERCENTILES, HIGHEST_PERCENTILE]).tolist()
     return [LiverRule(low, highest_hu, opening_mm) for low, opening_mm in product(lowest_hu, OPENINGS_MM)]
 
 
 def _best_rule(
-    cases: Sequence[Case], structure: str, rules: list[Rule], find: Callable[[SmoothScan], Find]
-) -> tuple[Rule, float]:
+    cases: Sequence[Case], structure: str, rules: list, find: Callable[[SmoothScan], Callable]
+) -> tuple[LiverRule | TumorRule, float]:
     """The rule with the highest mean Dice, and that mean. `find(scan)` gives what makes masks of rules."""
     scores = []
     for scan, truth in _scans(cases, structure):

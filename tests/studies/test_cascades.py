@@ -17,8 +17,8 @@ from livseg_lib.inference.cascade import ForestPart, Step, run_cascade
 from livseg_lib.inference.evaluate import Evaluation
 from livseg_lib.labels import structure_mask
 from livseg_lib.models import build_model
-from livseg_lib.postprocessing.candidates import FEATURES, candidate_features
-from livseg_lib.postprocessing.forest import load_forest, permutation_importance, save_forest
+from livseg_lib.postprocessing.candidates import FEATURES
+from livseg_lib.postprocessing.forest import Forest, load_forest, permutation_importance, save_forest
 from livseg_lib.preprocessing.recipe import Recipe
 from livseg_lib.runs import RunFolders
 from livseg_lib.studies import cascades
@@ -30,7 +30,6 @@ from livseg_lib.studies.cascades import (
     deal_parts,
     describe_candidates,
     extract_around_liver,
-    keep_all_forest,
     out_of_fold_candidates,
     train_forest,
     unfiltered_cascade,
@@ -90,25 +89,19 @@ def dark_is_tumor(volume: Volume, labels: np.ndarray) -> np.ndarray:
 FINDER = (Step("tumours", dark_is_tumor, "box", 15.0),)
 
 
-def test_candidates_are_described_with_their_truth_as_the_cascade_sees_them():
+def test_candidates_are_described_with_their_truth_as_the_cascade_sees_them(monkeypatch):
     case = case_of("a")
     table = describe_candidates(FINDER, [case, case_of("b")], in_true_liver=True)
     assert list(table.columns) == ["patient", "case", "candidate", "is_tumor", *FEATURES]
     assert table.patient.tolist() == list("aabb") and table.is_tumor.tolist() == [True, False] * 2
-    seen = []
-
-    class Watching(ForestPart):
-        def __call__(self, volume, labels):
-            liver, tumor = (structure_mask(labels, name) for name in ("liver", "tumor"))
-            seen.append(candidate_features(tumor, liver, volume.voxels, volume.spacing_mm)[0])
-            return super().__call__(volume, labels)
-
     volume = case.read_volume()
-    steps = (*FINDER, Step("forest", Watching(keep_all_forest(), 0.0), "box", 15.0))
     liver = structure_mask(case.read_labels(volume), "liver")
-    labels = run_cascade(volume, steps, liver)
-    np.testing.assert_array_equal(labels, run_cascade(volume, FINDER, liver))  # one leaf keeps everything
-    np.testing.assert_allclose(seen[0], table[table.case == "a"][list(FEATURES)])
+    forest, _ = train_forest(table.head(0), NETWORKS, table.head(0), seed=3)
+    seen = []
+    monkeypatch.setattr(Forest, "predict", lambda self, rows: seen.append(rows) or np.ones(len(rows)))
+    labels = run_cascade(volume, (*FINDER, Step("forest", ForestPart(forest, 0.0), "box", 15.0)), liver)
+    np.testing.assert_array_equal(labels, run_cascade(volume, FINDER, liver))  # everything is kept
+    np.testing.assert_allclose(seen[0][list(FEATURES)], table[table.case == "a"][list(FEATURES)])
 
 
 def test_a_case_without_candidates_gives_no_rows():

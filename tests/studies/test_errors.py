@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from functools import partial
 
 import numpy as np
@@ -19,7 +20,6 @@ from livseg_lib.studies.errors import (
     MISSED,
     error_strip,
     filter_remedy,
-    least_sharing,
     loss_remedies,
     slices_with_error,
     study_errors,
@@ -78,6 +78,15 @@ def test_the_study_counts_what_was_planted(phantom):
     assert len(missed) == n_tumors and not (study.shared.error == "false positive").any()
 
 
+def test_a_place_is_shared_by_half_of_the_systems(phantom):
+    folders, cases, _ = phantom
+    for copy, of in (("echo", "alarmed"), ("sleeper", "blind")):
+        shutil.copytree(folders.predictions(of), folders.predictions(copy))
+    for systems, is_shared in ((["perfect", "blind"], True), (["perfect", "blind", "sleeper"], False)):
+        study = study_errors(["alarmed", "echo", *systems], cases[:1], folders, folders.raw)
+        assert (study.shared.error == "false positive").any() == is_shared
+
+
 def test_features_do_not_depend_on_the_box_that_was_cut(phantom):
     folders, cases, _ = phantom
     study = study_errors(["blind"], cases[:1], folders, folders.raw)
@@ -109,10 +118,6 @@ def test_pictures_are_studied_without_millimetres(tmp_path):
     assert sorted(study.objects.error) == ["false negative", "false positive"]
     assert study.objects.volume_ml.isna().all() and (study.objects.error_class == "undefined").all()
     assert study.tumors.edge.isna().all() and study.objects.is_really.isna().all()
-
-
-def test_half_of_the_systems_and_at_least_two_make_a_place_shared():
-    assert [least_sharing(n) for n in (1, 2, 4, 9, 16)] == [2, 2, 2, 5, 8]
 
 
 def test_the_filter_is_compared_patient_by_patient_and_zeros_count():

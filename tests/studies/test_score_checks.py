@@ -89,14 +89,14 @@ def checked(run):
 
 
 def test_every_pixel_is_counted_once_and_training_patients_never(checked):
-    assert len(checked.of_split("validation", "liver")) == 2
+    assert len(checked.of_split("validation", "liver", "picture")) == 2
     assert [
         len(checked.of_split("test", "tumor", region)) for region in score_checks.CALIBRATION_REGIONS
     ] == [3, 3]
     whole, near = (checked.of_split("test", "tumor", region)[0] for region in ("picture", "near"))
     assert whole.foreground.sum() == near.foreground.sum() == 48
     assert whole.background.sum() + 48 == 5 * SIZE**2 and near.background.sum() + 48 == 3 * 256
-    assert "p-l0" not in {patient for found in checked.histograms.values() for patient in found}
+    assert "p-l0" not in {patient for *_, patient in checked.histograms}
 
 
 def test_tumours_outside_the_liver_that_is_found_are_no_candidates(checked):
@@ -108,7 +108,7 @@ def test_tumours_outside_the_liver_that_is_found_are_no_candidates(checked):
 
 def test_without_volumes_no_tumours_are_looked_for(run):
     checked = score_checks.ask_network(Network(), run.slices, run.folders.slices, False)
-    assert not checked.candidates and len(checked.of_split("test", "tumor")) == 3
+    assert not checked.candidates and len(checked.of_split("test", "tumor", "picture")) == 3
     assert score_checks.froc_table([checked], {}, 0).empty
 
 
