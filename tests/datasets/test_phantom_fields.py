@@ -59,22 +59,17 @@ def test_box_holds_every_voxel_between_the_corners(cube):
     assert wanted[box].sum() == wanted.sum() == wanted[box].size
 
 
-def test_noise_is_the_same_at_every_resolution():
-    noise = SmoothNoise.draw(np.random.default_rng(0), 10, 60)
-    fine, coarse = np.arange(-50, 51, 1.0), np.arange(-50, 51, 5.0)
-    assert noise(fine, fine, fine)[::5, ::5, ::5] == pytest.approx(noise(coarse, coarse, coarse), abs=1e-5)
-
-
-def test_noise_has_unit_variance_and_its_pitch():
+def test_noise_is_the_same_at_every_resolution_of_unit_variance_and_of_its_pitch():
     noise = SmoothNoise.draw(np.random.default_rng(1), 6, 100)
-    axis = np.arange(-99, 99, 1.5)
-    values = noise(axis, axis, axis)
+    fine = np.arange(-99, 99, 1.5)
+    values, coarse = noise(fine, fine, fine), noise(fine[::4], fine[::4], fine[::4])
+    assert values[::4, ::4, ::4] == pytest.approx(coarse, abs=1e-5)
     assert values.std() == pytest.approx(1, abs=0.08)
     assert np.corrcoef(values[1:].ravel(), values[:-1].ravel())[0, 1] > 0.9  # 1.5 mm apart
     assert abs(np.corrcoef(values[16:].ravel(), values[:-16].ravel())[0, 1]) < 0.05  # 24 mm apart
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_body_finds_back_from_the_reference_frame(seed):
     body = Body.draw(np.random.default_rng(seed))
     places = np.random.default_rng(9).uniform(-90, 90, (20, 3))

@@ -9,12 +9,30 @@ import nibabel
 import numpy as np
 import pytest
 
-from livseg_lib.datasets.phantom.body import CODE, MEASURED, Organ
+from livseg_lib.datasets.phantom.body import CODE, Organ
 from livseg_lib.datasets.phantom.patient import make_phantom_patient
 from livseg_lib.datasets.phantom.scanner import mean_signal
-from livseg_lib.preprocessing.recipe import Recipe, prepare_slices
-from livseg_lib.preprocessing.windows import choose_windows
-from livseg_lib.volumes import Volume
+
+MEASURED: dict[str, dict[str, float]] = {
+    "liver": {"ircad17": 103, "chaos3": 146, "lits": 64, "totalseg native": 47},
+    "spleen": {"ircad17": 96, "lits": 109, "totalseg native": 35},
+    "aorta": {"ircad17": 159, "chaos3": 172, "lits": 130, "totalseg native": 44},
+    "vena cava": {"ircad17": 131, "totalseg native": 42},
+    "portal vein": {"ircad17": 179, "totalseg native": 41},
+    "muscle": {"ircad17": 55, "chaos3": 72, "lits": 49, "totalseg native": 22},
+    "fat": {"ircad17": -100, "chaos3": -98, "lits": -107},
+    "gallbladder": {"chaos3": 16, "totalseg native": 3},
+    "stomach fluid": {"ircad17": 11},
+    "pancreas": {"ircad17": 82},
+    "tumour minus liver": {"ircad17 1": -13, "ircad17 2": -44, "lits": -33},
+}
+"""HU in real CT: 3D-IRCADb-01 case 17 and CHAOS CT set 3 (both portal venous), six LiTS slices (mixed
+late phases, medians), TotalSegmentator's example (native, 3 mm voxels, so muscle and spleen hold partial
+volume). Liver, tumours, vessels of IRCAD, LiTS' liver and all of TotalSegmentator's inside eroded masks; the
+others in regions grown from a seed set by hand.
+
+Noise: 18 to 20 HU in the liver of IRCAD and CHAOS, 19 to 30 HU in LiTS. Correlation of neighbours 0.25 to
+0.40 in plane at one pixel, -0.13 (CHAOS, a sharp kernel) to 0.08 at two; 0.29 between slices 1.6 mm apart."""
 
 SEED = 2026
 INDICES = (3, 4, 7, 8, 9)
@@ -36,15 +54,6 @@ def _mean_hu(patients, organ: Organ, phase: str) -> float:
     return float(
         np.mean([np.median(p.voxels[_core(p.organs == organ)]) for p in patients if p.phase == phase])
     )
-
-
-def test_phases_sites_and_spacing_are_those_of_clinical_scans(patients):
-    assert {patient.phase for patient in patients} == {"native", "arterial", "portal venous"}
-    assert {patient.site.name for patient in patients} == {"A", "B", "C"}
-    for patient in patients:
-        slice_mm, row_mm, column_mm = patient.spacing_mm
-        assert 0.6 <= row_mm == column_mm <= 0.9 and 1 <= slice_mm <= 5
-        assert patient.voxels.shape[1] in (448, 512) and 30 <= len(patient.voxels) <= 200
 
 
 VENOUS = {
@@ -73,7 +82,10 @@ def test_vessels_follow_the_phase_and_fat_and_lung_do_not(patients):
 
 
 def test_noise_is_that_of_the_site_and_correlated(patients):
+    assert {patient.site.name for patient in patients} == {"A", "B", "C"}
     for patient in patients:
+        slice_mm, row_mm, column_mm = patient.spacing_mm
+        assert 0.6 <= row_mm == column_mm <= 0.9 and 1 <= slice_mm <= 5
         liver = _core(patient.organs == Organ.LIVER, 5)
         k = int(liver.sum((1, 2)).argmax())
         picture = patient.voxels[k].astype(np.float32)
@@ -85,47 +97,35 @@ def test_noise_is_that_of_the_site_and_correlated(patients):
         assert 0.15 < correlation < 0.5  # real CT: 0.25 to 0.40
 
 
-def _tumor_contrasts(patient) -> list[tuple[float, float]]:
-    """Diameter and measured contrast in HU (middle against the liver) of each tumour."""
-    liver_hu = np.median(patient.voxels[patient.organs == Organ.LIVER])
-    places = [np.arange(n) * s for n, s in zip(patient.voxels.shape, patient.spacing_mm, strict=True)]
-    found = []
-    for lesion in (lesion for lesion in patient.lesions if lesion.kind == "tumor"):
-        reach = lesion.diameter_mm / 4
-        box = tuple(
-            slice(*np.searchsorted(axis, (c - reach, c + reach)))
-            for axis, c in zip(places, lesion.center_mm, strict=True)
-        )
-        found.append((lesion.diameter_mm, float(patient.voxels[box].mean() - liver_hu)))
-    return found
-
-
 def test_tumors_of_a_centimetre_can_be_seen(patients):
-    contrasts = [hu for patient in patients for mm, hu in _tumor_contrasts(patient) if mm >= 10]
+    """Middle of each against the liver."""
+    contrasts = []
+    for patient in patients:
+        liver_hu = np.median(patient.voxels[patient.organs == Organ.LIVER])
+        places = [np.arange(n) * s for n, s in zip(patient.voxels.shape, patient.spacing_mm, strict=True)]
+        for lesion in patient.lesions:
+            if lesion.kind == "tumor" and lesion.diameter_mm >= 10:
+                ends = np.add.outer(lesion.center_mm, np.array([-1, 1]) * lesion.diameter_mm / 4)
+                box = (slice(*np.searchsorted(*each)) for each in zip(places, ends, strict=True))
+                contrasts.append(patient.voxels[tuple(box)].mean() - liver_hu)
     assert len(contrasts) >= 8
     assert np.mean(np.abs(contrasts) > 8) >= 0.9
     assert np.median(contrasts) == pytest.approx(-30, abs=15)  # real: -13 to -46
 
 
-def _dice(a: np.ndarray, b: np.ndarray) -> float:
-    return float(2 * (a & b).sum() / max(a.sum() + b.sum(), 1))
-
-
-def _smooth(patient) -> tuple[np.ndarray, np.ndarray]:
-    """Scan averaged, and labels picked, over about 3 mm in each slice."""
-    shape = (128, 128)
-    voxels = [cv2.resize(s.astype(np.float32), shape, interpolation=cv2.INTER_AREA) for s in patient.voxels]
-    labels = [cv2.resize(s, shape, interpolation=cv2.INTER_NEAREST) for s in patient.labels]
-    return np.stack(voxels), np.stack(labels)
-
-
 def test_no_threshold_finds_tumors_even_inside_the_true_liver(patients):
-    smooth = [_smooth(patient) for patient in patients]
-    thresholds = range(-20, 160, 5)
-    scores = [
-        [_dice(voxels[labels > 0] < t, labels[labels > 0] == 2) for t in thresholds]
-        for voxels, labels in smooth
-    ]
+    scores = []
+    for patient in patients:  # averaged, and labels picked, over about 3 mm in each slice
+        resized = [
+            np.stack([cv2.resize(plane, (128, 128), interpolation=how) for plane in planes])
+            for planes, how in (
+                (patient.voxels.astype(np.float32), cv2.INTER_AREA),
+                (patient.labels, cv2.INTER_NEAREST),
+            )
+        ]
+        hu, tumor = resized[0][resized[1] > 0], resized[1][resized[1] > 0] == 2
+        below = [hu < threshold for threshold in range(-20, 160, 5)]
+        scores.append([2 * (tumor & found).sum() / (tumor.sum() + found.sum()) for found in below])
     assert np.mean(scores, 0).max() < 0.5  # one threshold for all, chosen with the truth
     assert np.max(scores, 1).mean() < 0.6  # the best for each patient, chosen with the truth
 
@@ -193,13 +193,3 @@ def test_noise_of_the_air_is_rayleighs(mr_patients):
     """Magnitudes of two channels: mean over standard deviation is sqrt(pi / (4 - pi)) = 1.91."""
     air = mr_patients[0].voxels[:, :10, :10].astype(float)
     assert air.mean() / air.std() == pytest.approx(np.sqrt(np.pi / (4 - np.pi)), rel=0.1)
-
-
-def test_pictures_of_patients_with_other_scales_are_alike(mr_patients):
-    recipe = Recipe(windows=choose_windows("auto", of_pictures=False, modality="mr"), size=128)
-    greys = []
-    for patient in mr_patients:
-        pictures = np.stack(list(prepare_slices(Volume(patient.voxels, patient.spacing_mm), recipe)))
-        greys.append(np.median(pictures[patient.labels == 1], axis=0))
-    assert np.ptp(greys, axis=0).max() < 60, "of 255; what is left is the uneven field"
-    assert np.min(greys) > 60 and np.max(greys) < 220

@@ -38,15 +38,6 @@ def contents(folder) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def test_the_layout_is_that_of_lits(written):
-    names = set(contents(written))
-    cases = {f"{kind}-{n}.nii.gz" for kind in ("volume", "segmentation") for n in range(2)}
-    assert cases <= names
-    assert names - cases == {
-        "phantom.json", "patients.csv", "lesions.csv", "case-0.json", "case-1.json",
-    }  # fmt: skip
-
-
 def test_files_hold_the_patient_in_the_stored_orientation(written):
     patient = make_phantom_patient(SEED, 1, "tiny")
     for name, truth in (("volume", patient.voxels), ("segmentation", patient.labels)):
@@ -75,32 +66,29 @@ def test_every_site_stores_the_same_places_in_its_own_order(tmp_path, site):
         assert image.dataobj[tuple(index)] == value
 
 
-def test_tables_agree_with_the_files(written):
+def test_tables_agree_with_the_files_and_the_layout_is_that_of_lits(written):
+    names = {f"{kind}-{n}.nii.gz" for kind in ("volume", "segmentation") for n in range(2)}
+    names |= {"phantom.json", "patients.csv", "lesions.csv", "case-0.json", "case-1.json"}
+    assert set(contents(written)) == names
     patients, lesions = pd.read_csv(written / "patients.csv"), pd.read_csv(written / "lesions.csv")
-    assert list(patients["case"]) == ["volume-0", "volume-1"]
+    assert list(patients["case"]) == ["volume-0", "volume-1"] and (lesions["kind"] == "tumor").any()
     for n, row in enumerate(patients.itertuples()):
-        image = nibabel.load(written / f"segmentation-{n}.nii.gz")
-        labels, voxel_ml = np.asarray(image.dataobj), np.prod(image.header.get_zooms()) / 1000
-        assert row.liver_ml == pytest.approx((labels > 0).sum() * voxel_ml, abs=0.01)
-        assert row.tumor_ml == pytest.approx((labels == 2).sum() * voxel_ml, abs=0.01)
-        assert row.slices == labels.shape[2]
-        mine = lesions[lesions["case"] == row.case]
-        assert row.n_tumors == (mine["kind"] == "tumor").sum()
-        assert row.n_cysts == (mine["kind"] == "cyst").sum()
-
-
-def test_lesions_lie_where_the_table_says(written):
-    lesions = pd.read_csv(written / "lesions.csv")
-    tumors = lesions[lesions["kind"] == "tumor"]
-    assert len(tumors)
-    for row in tumors.itertuples():
-        n = row.case.removeprefix("volume-")
         image = nibabel.as_closest_canonical(nibabel.load(written / f"segmentation-{n}.nii.gz"))
         labels = np.asarray(image.dataobj)[::-1, ::-1].transpose(2, 1, 0)
-        centre = [row.center_d_mm, row.center_h_mm, row.center_w_mm]
-        index = np.rint(np.array(centre) / np.array(image.header.get_zooms())[::-1]).astype(int)
-        around = tuple(slice(max(i - 1, 0), i + 2) for i in index)
-        assert (labels[around] == 2).any()
+        sides_mm = np.array(image.header.get_zooms())[::-1]
+        voxel_ml = np.prod(sides_mm) / 1000
+        assert row.liver_ml == pytest.approx((labels > 0).sum() * voxel_ml, abs=0.01)
+        assert row.tumor_ml == pytest.approx((labels == 2).sum() * voxel_ml, abs=0.01)
+        assert (row.slices, row.slice_spacing_mm) == (len(labels), pytest.approx(sides_mm[0]))
+        mine = painted_lesions(written, row.case)
+        assert [tuple(each) for each in mine[["kind", "diffuse"]].values] == [
+            (each.kind, each.diffuse) for each in make_phantom_patient(SEED, n, "tiny").lesions
+        ]
+        tumors = mine[mine["kind"] == "tumor"]
+        assert (row.n_tumors, row.n_cysts) == (len(tumors), (mine["kind"] == "cyst").sum())
+        for centre in tumors[["center_d_mm", "center_h_mm", "center_w_mm"]].to_numpy():
+            index = np.rint(centre / sides_mm).astype(int)
+            assert (labels[tuple(slice(max(i - 1, 0), i + 2) for i in index)] == 2).any()
 
 
 def test_a_killed_run_goes_on_where_it_stopped(written, tmp_path, monkeypatch):
@@ -159,11 +147,6 @@ def test_other_settings_or_fewer_patients_are_refused(written):
     assert contents(written) == before
 
 
-def test_a_set_without_lesions_has_an_empty_lesion_table(tmp_path):
-    writing._write_table(tmp_path / "lesions.csv", [])
-    assert list(pd.read_csv(tmp_path / "lesions.csv").columns)[:3] == ["case", "lesion", "kind"]
-
-
 # --- what the seed brings back
 
 
@@ -175,14 +158,6 @@ def test_remade_organs_lie_on_the_grid_of_the_files(written):
         assert (labels_of_organs(organs) == case.read_labels(volume)).all()
         bone = volume.voxels[organs == Organ.BONE].mean()
         assert bone > 100 > volume.voxels[organs == Organ.FAT].mean()
-
-
-def test_painted_lesions_are_of_one_case(written):
-    for index in (0, 1):
-        lesions = make_phantom_patient(SEED, index, "tiny").lesions
-        rows = painted_lesions(written, f"volume-{index}")
-        assert list(rows.kind) == [each.kind for each in lesions]
-        assert list(rows.diffuse) == [each.diffuse for each in lesions]
 
 
 def test_what_is_no_phantom_cannot_be_made_again(written, tmp_path):

@@ -27,9 +27,11 @@ from livseg_lib.datasets.phantom.body import (
 )
 from livseg_lib.datasets.phantom.fields import (
     Coordinates,
+    Place,
     Point,
     SmoothNoise,
     ellipsoid,
+    extent,
     segment_distance,
     smooth_max,
     smooth_min,
@@ -46,6 +48,7 @@ COMPACT_MM = 1.8
 """Thickness of compact bone around marrow."""
 
 Parts = Iterator[tuple[str, np.ndarray]]
+"""Tissues and the fields that they fill, in the order of painting: later ones cover earlier ones."""
 
 
 def table_part(walls: Shell, y_mm: np.ndarray, x_mm: np.ndarray) -> Parts:
@@ -94,8 +97,8 @@ def spine_parts(walls: Shell, at: Coordinates) -> Parts:
     size = np.clip((-at.z + 5) * 0.22, 0, 21)
     psoas = size - np.hypot(np.abs(at.x) - 26 - 0.5 * size, at.y - 56)
     yield "muscle", np.where(size > 2, psoas, -1)
-    yield "muscle", tube(at, [Point(-6, 28, -70), Point(-9, 24, 20), Point(-6, 16, 60)], [5, 6, 5])
-    yield "muscle", tube(at, [Point(20, 34, -50), Point(24, 26, 20), Point(18, 14, 60)], [4, 6, 5])
+    yield "muscle", tube(at, [(-6, 28, -70), (-9, 24, 20), (-6, 16, 60)], [5, 6, 5])
+    yield "muscle", tube(at, [(20, 34, -50), (24, 26, 20), (18, 14, 60)], [4, 6, 5])
     level = np.abs(np.mod(at.z + 12, VERTEBRA_PITCH_MM) - VERTEBRA_PITCH_MM / 2)
     waist = 1 - 0.1 * np.cos(level * 2 * np.pi / VERTEBRA_PITCH_MM)
     vertebra = (1 - np.hypot(at.x / 23, (at.y - 49) / 17.5) / waist) * 18
@@ -138,30 +141,22 @@ def _bone(field: np.ndarray) -> Parts:
 
 def vessel_parts(at: Coordinates) -> Parts:
     """Aorta with its upper branches, inferior vena cava, oesophagus."""
-    yield "oesophagus", tube(at, [Point(14, -2, 140), Point(18, -6, 62), Point(30, -16, 48)], [8, 8, 8])
+    yield "oesophagus", tube(at, [(14, -2, 140), (18, -6, 62), (30, -16, 48)], [8, 8, 8])
     yield "vena cava", tube(at, VENA_CAVA, VENA_CAVA_RADII)
-    aorta = [Point(6, 22, -150), Point(8, 20, -30), Point(13, 20, 40), Point(20, 34, 140)]
+    aorta = [(6, 22, -150), (8, 20, -30), (13, 20, 40), (20, 34, 140)]
     yield "aorta", tube(at, aorta, [8.5, 10, 11.5, 12])
-    yield "aorta", tube(at, [Point(9, 14, 4), Point(6, -2, -12), Point(4, -8, -90)], [4.5, 4, 3.5])
-    yield (
-        "aorta",
-        tube(at, [Point(10, 14, 12), Point(8, 0, 14), Point(40, 14, 22), Point(80, 30, 30)], [4, 4, 3, 3]),
-    )
-    yield "vena cava", tube(at, [Point(-20, 22, -30), Point(8, 6, -28), Point(46, 38, -32)], [5, 5, 5])
-    yield "vena cava", tube(at, [Point(-20, 22, -42), Point(-44, 38, -46)], [5, 5])
+    yield "aorta", tube(at, [(9, 14, 4), (6, -2, -12), (4, -8, -90)], [4.5, 4, 3.5])
+    splenic = [(10, 14, 12), (8, 0, 14), (40, 14, 22), (80, 30, 30)]
+    yield "aorta", tube(at, splenic, [4, 4, 3, 3])
+    yield "vena cava", tube(at, [(-20, 22, -30), (8, 6, -28), (46, 38, -32)], [5, 5, 5])
+    yield "vena cava", tube(at, [(-20, 22, -42), (-44, 38, -46)], [5, 5])
 
 
 CORTEX_MM, STOMACH_WALL_MM, BOWEL_WALL_MM = 7.0, 4.0, 2.5
 COLON = (
-    [
-        Point(-98, 12, -140),
-        Point(-96, 8, -95),
-        Point(-82, -18, -72),
-        Point(-50, -62, -74),
-        Point(0, -72, -84),
-    ],
-    [Point(0, -72, -84), Point(48, -66, -62), Point(88, -38, -20), Point(104, 10, 2)],
-    [Point(104, 10, 2), Point(110, 30, -40), Point(108, 30, -140)],
+    [(-98, 12, -140), (-96, 8, -95), (-82, -18, -72), (-50, -62, -74), (0, -72, -84)],
+    [(0, -72, -84), (48, -66, -62), (88, -38, -20), (104, 10, 2)],
+    [(104, 10, 2), (110, 30, -40), (108, 30, -140)],
 )
 
 
@@ -180,7 +175,7 @@ def bowel_parts(rng: np.random.Generator, walls: Shell, at: Coordinates, grain: 
         yield "faeces", colon - 2
         yield "bowel gas", np.minimum(colon - 3, 4 * (grain - rng.uniform(0.2, 1.1)))
     for _ in range(32):
-        start = Point(rng.uniform(-50, 90), rng.uniform(-60, 20), rng.uniform(-120, 20))
+        start = (rng.uniform(-50, 90), rng.uniform(-60, 20), rng.uniform(-120, 20))
         path = [start, _jitter(rng, start, 14), _jitter(rng, start, 26)]
         yield "mesenteric vessel", np.minimum(inside, tube(at, path, [rng.uniform(1.6, 2.8)] * 3))
 
@@ -194,21 +189,15 @@ def _loop(rng: np.random.Generator) -> list[Point]:
     return path
 
 
-def _jitter(rng: np.random.Generator, point: Point, sd_mm: float) -> Point:
+def _jitter(rng: np.random.Generator, point: Place, sd_mm: float) -> Point:
     return Point(*(np.asarray(point) + rng.normal(0, sd_mm, 3)))
 
 
 def stomach_parts(rng: np.random.Generator, walls: Shell, at: Coordinates) -> Parts:
     """The stomach from the left dome to the pylorus; its gas lies in front of its fluid."""
     size = rng.uniform(0.75, 1.15)
-    path = [
-        Point(70, 14, 48),
-        Point(72, -14, 26),
-        Point(54, -44, -2),
-        Point(12, -46, -24),
-        Point(-18, -28, -22),
-    ]
-    path = [_jitter(rng, point, 5) for point in path]
+    middle = [(70, 14, 48), (72, -14, 26), (54, -44, -2), (12, -46, -24), (-18, -28, -22)]
+    path = [_jitter(rng, point, 5) for point in middle]
     inside = np.minimum(walls.cavity_mm - 3, -walls.diaphragm_mm - 4)
     stomach = smooth_min(inside, tube(at, path, [34 * size, 32 * size, 25 * size, 18 * size, 9], 20), 4)
     lumen = stomach - STOMACH_WALL_MM
@@ -219,12 +208,12 @@ def stomach_parts(rng: np.random.Generator, walls: Shell, at: Coordinates) -> Pa
 
 def solid_parts(rng: np.random.Generator, walls: Shell, at: Coordinates, ripple: np.ndarray) -> Parts:
     """Pancreas, spleen, kidneys, portal vein."""
-    path = [Point(-30, 2, -42), Point(-18, -4, -22), Point(14, -10, -8), Point(48, 8, 4), Point(80, 28, 14)]
+    path = [(-30, 2, -42), (-18, -4, -22), (14, -10, -8), (48, 8, 4), (80, 28, 14)]
     yield "pancreas", tube(at, path, [13, 12, 9, 9, 7]) + 1.5 * ripple
     yield from _spleen(rng, walls, at, ripple)
     for centre in KIDNEYS:
         yield from _kidney(_jitter(rng, centre, 2), at)
-    yield "portal vein", tube(at, [Point(4, -6, -110), *PORTAL_TRUNK], [5, 6.5, 7, 7])
+    yield "portal vein", tube(at, [(4, -6, -110), *PORTAL_TRUNK], [5, 6.5, 7, 7])
     yield "portal vein", tube(at, [PORTAL_TRUNK[0], Point(40, 16, -2), Point(84, 34, 18)], [5, 4.5, 4])
 
 
@@ -323,7 +312,8 @@ def paint_anatomy(rng: np.random.Generator, body: Body, liver: LiverShape, grid:
 def _paint(tissues: np.ndarray, code: int, field: np.ndarray, factor: int) -> None:
     """Write `code` where the coarse field, interpolated, is positive."""
     inside = field > 0
-    rows, columns = _extent(inside.any((0, 2))), _extent(inside.any((0, 1)))
+    # One point more on each side, so that edges interpolate to the outside.
+    rows, columns = extent(inside.any((0, 2)), 1), extent(inside.any((0, 1)), 1)
     fine_rows, fine_columns = (
         slice(s.start * factor, min(s.stop, field.shape[1]) * factor) for s in (rows, columns)
     )
@@ -331,12 +321,6 @@ def _paint(tissues: np.ndarray, code: int, field: np.ndarray, factor: int) -> No
         coarse = np.ascontiguousarray(field[k, rows, columns], np.float32)
         fine = cv2.resize(coarse, None, fx=factor, fy=factor, interpolation=cv2.INTER_LINEAR)
         np.copyto(tissues[k, fine_rows, fine_columns], np.uint8(code), where=fine > 0)
-
-
-def _extent(flags: np.ndarray) -> slice:
-    """Range of the true flags and one more on each side, so that edges interpolate to the outside."""
-    found = np.flatnonzero(flags)
-    return slice(max(int(found[0]) - 1, 0), int(found[-1]) + 2) if found.size else slice(0, 0)
 
 
 THINNEST_MM, THINNEST_PIXELS = 0.9, 0.6

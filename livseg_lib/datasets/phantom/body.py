@@ -338,29 +338,9 @@ TISSUES: dict[str, tuple[Organ, tuple[float, float, float], float]] = {
     "bowel gas": (Organ.BOWEL, (-900, -900, -900), 40),
     "oesophagus": (Organ.OESOPHAGUS, (38, 52, 58), 8),
 }
-"""Portal venous and native values lie among those MEASURED. What is not measured there (arterial phase,
-late at about 35 s; kidneys, bone, bowel, small structures) is set to what textbooks say."""
-
-MEASURED: dict[str, dict[str, float]] = {
-    "liver": {"ircad17": 103, "chaos3": 146, "lits": 64, "totalseg native": 47},
-    "spleen": {"ircad17": 96, "lits": 109, "totalseg native": 35},
-    "aorta": {"ircad17": 159, "chaos3": 172, "lits": 130, "totalseg native": 44},
-    "vena cava": {"ircad17": 131, "totalseg native": 42},
-    "portal vein": {"ircad17": 179, "totalseg native": 41},
-    "muscle": {"ircad17": 55, "chaos3": 72, "lits": 49, "totalseg native": 22},
-    "fat": {"ircad17": -100, "chaos3": -98, "lits": -107},
-    "gallbladder": {"chaos3": 16, "totalseg native": 3},
-    "stomach fluid": {"ircad17": 11},
-    "pancreas": {"ircad17": 82},
-    "tumour minus liver": {"ircad17 1": -13, "ircad17 2": -44, "lits": -33},
-}
-"""HU in real CT: 3D-IRCADb-01 case 17 and CHAOS CT set 3 (both portal venous), six LiTS slices (mixed
-late phases, medians), TotalSegmentator's example (native, 3 mm voxels, so muscle and spleen hold partial
-volume). Liver, tumours, vessels of IRCAD, LiTS' liver and all of TotalSegmentator's inside eroded masks; the
-others in regions grown from a seed set by hand.
-
-Noise: 18 to 20 HU in the liver of IRCAD and CHAOS, 19 to 30 HU in LiTS. Correlation of neighbours 0.25 to
-0.40 in plane at one pixel, -0.13 (CHAOS, a sharp kernel) to 0.08 at two; 0.29 between slices 1.6 mm apart."""
+"""Portal venous and native values lie among those measured in real CT (the phantom's tests list them). What
+is not measured there (arterial phase, late at about 35 s; kidneys, bone, bowel, small structures) is set to
+what textbooks say."""
 
 CODE = {name: code for code, name in enumerate(TISSUES)}
 """Tissue name to code in the order of TISSUES."""

@@ -16,6 +16,10 @@ SPLINE_SD = 0.692
 """Standard deviation of a cubic B-spline series of unit normal coefficients, per axis."""
 
 
+Place = tuple[float, float, float]
+"""(x, y, z) in mm."""
+
+
 class Point(NamedTuple):
     """A place in the body, in mm."""
 
@@ -40,7 +44,7 @@ class Coordinates:
         """Index ranges outside which no voxel lies between `low` and `high`."""
         limits = zip((low.z, low.y, low.x), (high.z, high.y, high.x), strict=True)
         return tuple(
-            _extent((largest >= first) & (smallest <= last))
+            extent((largest >= first) & (smallest <= last))
             for (smallest, largest), (first, last) in zip(self._ranges, limits, strict=True)
         )
 
@@ -48,9 +52,10 @@ class Coordinates:
         return Coordinates(self.x[box], self.y[box], self.z[box])
 
 
-def _extent(flags: np.ndarray) -> slice:
+def extent(flags: np.ndarray, margin: int = 0) -> slice:
+    """From `margin` before the first true flag to as many behind the last; empty where there is none."""
     found = np.flatnonzero(flags)
-    return slice(int(found[0]), int(found[-1]) + 1) if found.size else slice(0, 0)
+    return slice(max(int(found[0]) - margin, 0), int(found[-1]) + 1 + margin) if found.size else slice(0, 0)
 
 
 def ellipsoid(at: Coordinates, centre: Point, radii: Point) -> np.ndarray:
@@ -63,7 +68,7 @@ def ellipsoid(at: Coordinates, centre: Point, radii: Point) -> np.ndarray:
     return (1 - np.sqrt(squared)) * np.float32(min(radii))
 
 
-def segment_distance(at: Coordinates, start: Point, end: Point) -> tuple[np.ndarray, np.ndarray]:
+def segment_distance(at: Coordinates, start: Place, end: Place) -> tuple[np.ndarray, np.ndarray]:
     """Distance in mm to the line from `start` to `end`, and the position 0..1 of its nearest point."""
     direction = np.subtract(end, start).astype(np.float32)
     x, y, z = at.x - np.float32(start[0]), at.y - np.float32(start[1]), at.z - np.float32(start[2])
@@ -81,7 +86,7 @@ FAR_MM = np.float32(-1000)
 """The value of a tube's field wherever it is too far to matter."""
 
 
-def tube(at: Coordinates, path: list[Point], radii_mm: list[float], reach_mm: float = 8) -> np.ndarray:
+def tube(at: Coordinates, path: list[Place], radii_mm: list[float], reach_mm: float = 8) -> np.ndarray:
     """A tube through the points of `path`; `radii_mm` are its radii there. Exact within `reach_mm` of it."""
     field = np.full(at.x.shape, FAR_MM)
     for start, end, first, last in zip(path[:-1], path[1:], radii_mm[:-1], radii_mm[1:], strict=True):

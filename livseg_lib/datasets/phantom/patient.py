@@ -73,16 +73,15 @@ def draw_lesions(
     rng: np.random.Generator, phase: str, liver_hu: float, has_tumor: bool, has_cyst: bool
 ) -> list[Lesion]:
     """Cysts first, then tumours from large to small, not yet placed."""
-    cysts = 1 + rng.poisson(1.0) if has_cyst else 0
-    tumors = min(1 + rng.poisson(MEAN_TUMORS - 1) * rng.integers(1, 3), 10) if has_tumor else 0
-    smallest = (TUMOR_DIAMETER_MM[0] if n else FIRST_TUMOR_MM for n in range(tumors))
-    drawn = [_draw_tumor(rng, phase, smallest_mm) for smallest_mm in smallest]
-    return [_draw_cyst(rng, liver_hu) for _ in range(cysts)] + sorted(drawn, key=lambda t: -t.diameter_mm)
-
-
-def _draw_cyst(rng: np.random.Generator, liver_hu: float) -> Lesion:
-    diameter = float(np.clip(rng.lognormal(np.log(12), 0.5), *CYST_DIAMETER_MM))
-    return Lesion("cyst", diameter, float(rng.uniform(*CYST_HU) - liver_hu), diffuse=False)
+    n_cysts = 1 + rng.poisson(1.0) if has_cyst else 0
+    n_tumors = min(1 + rng.poisson(MEAN_TUMORS - 1) * rng.integers(1, 3), 10) if has_tumor else 0
+    smallest = (TUMOR_DIAMETER_MM[0] if n else FIRST_TUMOR_MM for n in range(n_tumors))
+    tumors = [_draw_tumor(rng, phase, smallest_mm) for smallest_mm in smallest]
+    cysts = []
+    for _ in range(n_cysts):
+        diameter = float(np.clip(rng.lognormal(np.log(12), 0.5), *CYST_DIAMETER_MM))
+        cysts.append(Lesion("cyst", diameter, float(rng.uniform(*CYST_HU) - liver_hu), diffuse=False))
+    return cysts + sorted(tumors, key=lambda tumor: -tumor.diameter_mm)
 
 
 def _draw_tumor(rng: np.random.Generator, phase: str, smallest_mm: float) -> Lesion:
@@ -211,9 +210,6 @@ _MARGIN_MM = ((14, 30), (10, 22))
 """Of the scan below and above the liver."""
 
 
-SCANNERS = {"ct": scan, "mr": scan_mr}
-"""By `Site.modality`."""
-
 _SPREAD = 9
 """A stream of random numbers that belongs to no patient."""
 
@@ -269,7 +265,7 @@ class PaintedPatient(NamedTuple):
 
     def scanned(self, rng: np.random.Generator) -> np.ndarray:
         """The voxels, int16 (D, H, W), that the site's scanner gives with the noise of `rng`."""
-        scanner = SCANNERS[self.site.modality]
+        scanner = scan_mr if self.site.modality == "mr" else scan
         return scanner(rng, self.site, self.anatomy, self.grid, self.hu, self.added_hu)
 
     def as_patient(self, voxels: np.ndarray, organs: np.ndarray) -> PhantomPatient:
@@ -330,9 +326,6 @@ def _grid(rng: np.random.Generator, body: Body, site: Site, heights: tuple[float
 MOVED_MM = (4.0, 7.0, 9.0)
 """How much farther along D, H and W the patient lies the second time, in whole voxels."""
 
-UNSCANNED = {"ct": PADDING_HU, "mr": 0}
-"""What a scanner writes where there is nothing."""
-
 SECOND_SCAN = 1
 """Its noise is drawn from a stream of its own."""
 
@@ -363,50 +356,31 @@ def make_phantom_follow_up(
         # Places depend on what was painted before, so the first scan's lesions are painted, too: aside.
         aside = replace(anatomy, tissues=anatomy.tissues.copy())
         before = list(place_lesions(rng, drawn, aside, grid, np.zeros_like(added)))
-        _require_growth(growth, len(before))
+        wrong = {n: factor for n, factor in growth.items() if not 1 <= n <= len(before) or factor < 0}
+        if wrong:
+            problem = f"{wrong} is no growth of a patient with {len(before)} lesions."
+            remedy = "Give factors from 0 on for the lesions 1, 2, ... of the patient."
+            raise InputError("growth", problem, remedy)
         painted = []
         for number, (lesion, shape_rng) in enumerate(before, start=1):
             later = replace(lesion, diameter_mm=lesion.diameter_mm * growth.get(number, 1.0))
             if later.diameter_mm > 0:
                 painted.append(paint_lesion(shape_rng, later, anatomy, grid, added))
-        for lesion in new:
-            others = [*painted, *(lesion for lesion, _ in before)]
-            painted.append(_paint_new(rng, lesion, others, anatomy, grid, added))
+        for lesion in new:  # where none is or was
+            others = [replace(other, kind="other") for other in (*painted, *(each for each, _ in before))]
+            centre = find_place(rng, lesion, others, anatomy, grid)
+            if centre is None:
+                problem = f"This patient's liver has no room for a new lesion of {lesion.diameter_mm:g} mm."
+                raise InputError("phantom", problem, "Plant a smaller one.")
+            painted.append(paint_lesion(rng, replace(lesion, center_mm=centre), anatomy, grid, added))
         return painted, added
 
     painted = paint_patient(seed, index, site, paint)
     noise_rng = np.random.default_rng([seed, index, 4, SECOND_SCAN])
     voxels = painted.scanned(noise_rng)
     organs = _moved(ORGAN_OF_TISSUE[painted.anatomy.tissues], painted.grid, moved_mm, Organ.AIR)
-    outside = UNSCANNED[painted.site.modality]
+    outside = 0 if painted.site.modality == "mr" else PADDING_HU
     return painted.as_patient(_moved(voxels, painted.grid, moved_mm, outside), organs)
-
-
-def _require_growth(growth: Mapping[int, float], n_lesions: int) -> None:
-    wrong = {
-        number: factor for number, factor in growth.items() if not 1 <= number <= n_lesions or factor < 0
-    }
-    if wrong:
-        problem = f"{wrong} is no growth of a patient with {n_lesions} lesions."
-        remedy = "Give factors from 0 on for the lesions 1, 2, ... of the patient."
-        raise InputError("growth", problem, remedy)
-
-
-def _paint_new(
-    rng: np.random.Generator,
-    lesion: Lesion,
-    others: list[Lesion],
-    anatomy: Anatomy,
-    grid: Grid,
-    added: np.ndarray,
-) -> Lesion:
-    """Paint a lesion where none of the `others` is or was."""
-    apart = [replace(other, kind="other") for other in others]
-    centre = find_place(rng, lesion, apart, anatomy, grid)
-    if centre is None:
-        problem = f"has no room for a new lesion of {lesion.diameter_mm:g} mm."
-        raise InputError("phantom", f"This patient's liver {problem}", "Plant a smaller one.")
-    return paint_lesion(rng, replace(lesion, center_mm=centre), anatomy, grid, added)
 
 
 def _moved(array: np.ndarray, grid: Grid, moved_mm: tuple[float, float, float], outside: int) -> np.ndarray:

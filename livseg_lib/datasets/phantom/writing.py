@@ -19,13 +19,18 @@ from livseg_lib.datasets.phantom.body import LIVER_ORGANS, Organ
 from livseg_lib.datasets.phantom.patient import PhantomPatient, make_phantom_organs, make_phantom_patient
 from livseg_lib.datasets.phantom.scanner import SITES
 from livseg_lib.errors import InputError
-from livseg_lib.files import write_atomically, written_aside
+from livseg_lib.files import write_atomically, write_json
 from livseg_lib.labels import LIVER, TUMOR
 from livseg_lib.processes import in_processes
 from livseg_lib.provenance import changes, code_of, made_with
 
 ORGAN_LABELS = {"liver": [int(organ) for organ in LIVER_ORGANS], "tumor": int(Organ.TUMOR)}
 """What labels.json says of the codes in `PhantomPatient.organs`."""
+LESION_COLUMNS = [
+    *("case", "lesion", "kind", "diameter_mm", "contrast_hu", "diffuse", "volume_ml"),
+    *("center_d_mm", "center_h_mm", "center_w_mm"),
+]
+"""Of lesions.csv."""
 
 
 def write_phantom(
@@ -45,14 +50,19 @@ def write_phantom(
     folder = Path(folder)
     _agree_on_settings(folder, {"seed": seed, "site": site}, n_patients)
     if site is not None and SITES[site].stores_organs:
-        write_atomically(folder / "labels.json", _json(ORGAN_LABELS))
-    missing = [index for index in range(n_patients) if not _record_path(folder, index).exists()]
+        write_json(folder / "labels.json", ORGAN_LABELS)
+    paths = [folder / f"case-{index}.json" for index in range(n_patients)]
+    missing = [index for index, path in enumerate(paths) if not path.exists()]
     write = partial(_write_case, folder, seed=seed, site=site)
     for _ in tqdm(in_processes(write, missing, workers), "phantom", len(missing), unit="case"):
         pass
-    records = [json.loads(_record_path(folder, index).read_text()) for index in range(n_patients)]
-    _write_table(folder / "patients.csv", [record["patient"] for record in records])
-    _write_table(folder / "lesions.csv", [lesion for record in records for lesion in record["lesions"]])
+    records = [json.loads(path.read_text()) for path in paths]
+    lesions = [lesion for record in records for lesion in record["lesions"]]
+    for name, table in (
+        ("patients", pd.DataFrame([record["patient"] for record in records])),
+        ("lesions", pd.DataFrame(lesions, columns=LESION_COLUMNS)),
+    ):
+        write_atomically(folder / f"{name}.csv", table.to_csv(index=False).encode())
     return folder
 
 
@@ -69,7 +79,7 @@ def phantom_made_by() -> dict:
 def _agree_on_settings(folder: Path, settings: dict, n_patients: int) -> None:
     path, made_by = folder / "phantom.json", phantom_made_by()
     if not path.exists():
-        write_atomically(path, _json(settings | made_by))
+        write_json(path, settings | made_by)
     found = json.loads(path.read_text())
     remedy = "Choose another folder, or delete this one to make it anew."
     if wrong := {key: found.get(key) for key in settings if found.get(key, ...) != settings[key]}:
@@ -79,7 +89,7 @@ def _agree_on_settings(folder: Path, settings: dict, n_patients: int) -> None:
         print(f"The phantom is made anew, changed since: {', '.join(reasons)}", flush=True)
         for record in folder.glob("case-*.json"):
             record.unlink()
-        write_atomically(path, _json(settings | made_by))
+        write_json(path, settings | made_by)
     extra = [path for path in folder.glob("case-*.json") if int(path.stem.split("-")[1]) >= n_patients]
     if extra:
         problem = f"It holds {len(extra)} patients beyond the {n_patients} asked for."
@@ -87,20 +97,35 @@ def _agree_on_settings(folder: Path, settings: dict, n_patients: int) -> None:
 
 
 def _write_case(folder: Path, index: int, seed: int, site: str | None) -> None:
+    """Files of one patient; its record has the rows of patients.csv and lesions.csv.
+
+    Centres of lesions are in mm from the first voxel's centre, in LPS order (D, H, W).
+    """
     patient = make_phantom_patient(seed, index, site)
-    _write_nifti(folder / f"volume-{index}.nii.gz", patient.voxels, patient)
     labels = patient.organs if patient.site.stores_organs else patient.labels
+    _write_nifti(folder / f"volume-{index}.nii.gz", patient.voxels, patient)
     _write_nifti(folder / f"segmentation-{index}.nii.gz", labels, patient)
-    record = {"patient": _patient_row(index, patient), "lesions": _lesion_rows(index, patient)}
-    write_atomically(_record_path(folder, index), _json(record))
-
-
-def _json(content: dict) -> bytes:
-    return (json.dumps(content, indent=1) + "\n").encode()
-
-
-def _record_path(folder: Path, index: int) -> Path:
-    return folder / f"case-{index}.json"
+    voxel_ml = float(np.prod(patient.spacing_mm)) / 1000
+    kinds = [lesion.kind for lesion in patient.lesions]
+    row = {
+        "case": f"volume-{index}",
+        "site": patient.site.name,
+        "phase": patient.phase,
+        "slices": len(patient.voxels),
+        "matrix": patient.voxels.shape[1],
+        "slice_spacing_mm": patient.spacing_mm[0],
+        "pixel_spacing_mm": patient.spacing_mm[2],
+        "n_tumors": kinds.count("tumor"),
+        "n_cysts": kinds.count("cyst"),
+        "liver_ml": round(float((patient.labels >= LIVER).sum()) * voxel_ml, 2),
+        "tumor_ml": round(float((patient.labels == TUMOR).sum()) * voxel_ml, 3),
+    }
+    lesions = []
+    for number, lesion in enumerate(patient.lesions, 1):
+        values = {"case": f"volume-{index}", "lesion": number} | asdict(lesion)
+        values |= dict(zip(LESION_COLUMNS[-3:], values.pop("center_mm"), strict=True))
+        lesions.append({key: round(v, 3) if isinstance(v, float) else v for key, v in values.items()})
+    write_json(folder / f"case-{index}.json", {"patient": row, "lesions": lesions})
 
 
 def _write_nifti(path: Path, array: np.ndarray, patient: PhantomPatient) -> None:
@@ -111,48 +136,6 @@ def _write_nifti(path: Path, array: np.ndarray, patient: PhantomPatient) -> None
     image = image.as_reoriented(ornt_transform(io_orientation(image.affine), wanted))
     image.header.set_xyzt_units("mm")
     write_atomically(path, igzip.compress(image.to_bytes(), compresslevel=1, mtime=0))
-
-
-def _patient_row(index: int, patient: PhantomPatient) -> dict:
-    voxel_ml = float(np.prod(patient.spacing_mm)) / 1000
-    kinds = [lesion.kind for lesion in patient.lesions]
-    slice_mm, _, pixel_mm = patient.spacing_mm
-    return {
-        "case": f"volume-{index}",
-        "site": patient.site.name,
-        "phase": patient.phase,
-        "slices": len(patient.voxels),
-        "matrix": patient.voxels.shape[1],
-        "slice_spacing_mm": slice_mm,
-        "pixel_spacing_mm": pixel_mm,
-        "n_tumors": kinds.count("tumor"),
-        "n_cysts": kinds.count("cyst"),
-        "liver_ml": round(float((patient.labels >= LIVER).sum()) * voxel_ml, 2),
-        "tumor_ml": round(float((patient.labels == TUMOR).sum()) * voxel_ml, 3),
-    }
-
-
-def _lesion_rows(index: int, patient: PhantomPatient) -> list[dict]:
-    """Rows of lesions.csv; centres in mm from the first voxel's centre, in LPS order (D, H, W)."""
-    rows = []
-    for number, lesion in enumerate(patient.lesions, 1):
-        row = {"case": f"volume-{index}", "lesion": number} | asdict(lesion)
-        centre = row.pop("center_mm")
-        row |= {f"center_{axis}_mm": value for axis, value in zip("dhw", centre, strict=True)}
-        rows.append(
-            {key: round(value, 3) if isinstance(value, float) else value for key, value in row.items()}
-        )
-    return rows
-
-
-_LESION_COLUMNS = ["case", "lesion", "kind", "diameter_mm", "contrast_hu", "diffuse", "volume_ml"]
-_LESION_COLUMNS += ["center_d_mm", "center_h_mm", "center_w_mm"]
-
-
-def _write_table(path: Path, rows: list[dict]) -> None:
-    columns = _LESION_COLUMNS if path.stem == "lesions" else None
-    with written_aside(path) as partial_path:
-        pd.DataFrame(rows, columns=columns).to_csv(partial_path, index=False)
 
 
 def is_phantom(folder: Path | str) -> bool:
