@@ -10,6 +10,7 @@ MODALITY ?= ct
 ACCEPT_AFFINE_MISMATCH ?=
 RUN ?= $(DATASET)$(if $(filter mr,$(MODALITY)),-mr)-$(PROFILE)
 ONLY ?=
+MINUTES ?=
 SCAN ?=
 LIVER ?=
 JOBS ?=
@@ -30,6 +31,7 @@ help:  ## print this help
 	@echo
 	@echo "  make reproduce [DATASET=phantom|lits|msd|kaggle|ircadb] [DATA=path] [PROFILE=quick|full]"
 	@echo "                 [TARGET=tumor|liver|both] [MODALITY=ct|mr] [RUN=name] [ONLY=system]"
+	@echo "                 [MINUTES=number] how long each network learns (default: as its epochs take)"
 	@echo "                 [SCAN=path] [LIVER=model] outline a scan of yours, too; LIVER: whose liver to take"
 	@echo "                 [ACCEPT_AFFINE_MISMATCH=1] take labels voxel by voxel where their affine is another"
 	@echo "                 results: reports/RUN/index.html; ONLY trains and scores one system (livseg train --help)"
@@ -51,6 +53,7 @@ reproduce: .venv/ready  ## run the notebooks that are out of date and build the 
 	@$(PY) -m livseg_lib reproduce --dataset "$(DATASET)" --data="$$TYPED_DATA" --profile "$(PROFILE)" \
 		--modality "$(MODALITY)" --run-name "$(RUN)" --scan="$$TYPED_SCAN" --liver="$$TYPED_LIVER" \
 		$(if $(TARGET),--target "$(TARGET)") $(if $(ONLY),--only "$(ONLY)") $(if $(JOBS),--jobs "$(JOBS)") \
+		$(if $(MINUTES),--minutes "$(MINUTES)") \
 		$(if $(ACCEPT_AFFINE_MISMATCH),--accept-affine-mismatch)
 
 # What is kept is what reports/reference/phantom-quick holds: to keep more, copy it there once.

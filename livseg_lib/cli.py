@@ -114,6 +114,9 @@ def _add_run(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--run-name", default="", help="folder below reports/ (default: DATASET[-mr]-PROFILE)"
     )
+    command.add_argument(
+        "--minutes", default="", help="of each training, on this machine (default: as its epochs take)"
+    )
     command.add_argument("--profile", default="quick", help="quick, full, or a YAML file")
     command.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", help="a notebook parameter"

@@ -103,7 +103,7 @@ def _run_notebooks(arguments: argparse.Namespace, system: str, jobs: int, again:
     own = training_notebooks(system) if system else []
     stems = PREPARATION + own if own else [p.stem for p in (project_root() / "notebooks").glob("*.ipynb")]
     given = {"systems": [system]} if own == list(NETWORKS) else {}
-    names = ("dataset", "data", "target", "modality", "scan", "liver_model")
+    names = ("dataset", "data", "target", "modality", "minutes", "scan", "liver_model")
     pairs = [f"{name}={getattr(arguments, name, '')}" for name in names]
     pairs += ["accept_affine_mismatch=true"] * arguments.accept_affine_mismatch
     of_mr = "-mr" if arguments.modality == "mr" else ""

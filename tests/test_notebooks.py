@@ -215,9 +215,11 @@ def test_make_reproduce_is_livseg_reproduce_with_the_values_of_its_variables():
     default = _parser().parse_args(["reproduce"])
     assert vars(plain) | {"run_name": ""} == vars(default) and plain.run_name == "phantom-quick"
     variables = ["DATASET=lits", "PROFILE=full", "TARGET=liver", "MODALITY=mr", "ONLY=unet++", "JOBS=3"]
+    variables.append("MINUTES=2.5")
     full = _parser().parse_args(made("reproduce", *variables, "ACCEPT_AFFINE_MISMATCH=1")[2:])
     assert (full.dataset, full.profile, full.target, full.modality) == ("lits", "full", "liver", "mr")
-    assert (full.only, full.jobs, full.accept_affine_mismatch) == ("unet++", 3, True)
+    assert (full.only, full.jobs, full.minutes) == ("unet++", 3, "2.5")
+    assert full.accept_affine_mismatch
     assert full.run_name == "lits-mr-full"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from functools import partial
 from pathlib import Path
 
@@ -71,6 +71,8 @@ class TrainingPlan:
     schedule: str = "cosine"
     plateau_patience: int = 0
     early_stopping_patience: int = 0
+    minutes: float | None = None
+    """As in `FitSettings`."""
     seed: int = 0
     """Root seed of the run."""
 
@@ -82,7 +84,7 @@ class TrainingPlan:
     @property
     def fit_settings(self) -> FitSettings:
         """The part that `fit` follows."""
-        names = ("stages", "loss", "loss_options", "schedule", "plateau_patience", "early_stopping_patience")
+        names = {each.name for each in fields(FitSettings)} & {each.name for each in fields(self)}
         return FitSettings(**{name: getattr(self, name) for name in names})
 
     def choose(self, slices: pd.DataFrame, purpose: str = "selection") -> pd.DataFrame:

@@ -128,6 +128,8 @@ class Progress:
     """All that defines the training: another one must not go on from here."""
     revision: str = ""
     """Of the repository when the training began."""
+    epochs: list[int] = field(default_factory=list)
+    """Of each stage, where minutes decided; else empty."""
     stage: int = 0
     stage_start: int = 0
     """Epochs done when the stage began."""
@@ -145,6 +147,7 @@ _RECORD = record(
     {
         "made_by": record({}),
         "revision": of_type("string"),
+        "epochs": list_of(between(1, 1e9, "integer"), 0, 10),
         "stage": between(0, 1e6, "integer"),
         "stage_start": between(0, 1e9, "integer"),
         "stage_done": of_type("boolean"),

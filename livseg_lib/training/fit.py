@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import keras
+import numpy as np
 import pandas as pd
 from keras import ops
 
@@ -25,6 +26,9 @@ from livseg_lib.training.checkpoint import Checkpoint, assign_arrays, describe_n
 from livseg_lib.training.losses import CLASS_LOSSES, LOSSES, Loss, find_loss, get_loss
 
 WARM_UP_BATCHES = 50
+
+MEASURED_BATCHES = 10
+"""Whose time says how many epochs fit into some minutes."""
 
 
 class CosineSchedule(keras.callbacks.Callback):
@@ -209,6 +213,9 @@ class FitSettings:
     early_stopping_patience: int = 0
     """Epochs without a better validation loss before the stage ends; 0 is off."""
     monitor: str = "val_loss"
+    minutes: float | None = None
+    """How long all stages take together on this machine; their epochs are then their shares of it. None:
+    as many epochs as they say."""
 
 
 def use_mixed_precision_on_gpu() -> str:
@@ -251,6 +258,11 @@ def fit(
         checkpoint = Checkpoint(folder, settings.monitor, made_by)
         print(f"{model.name}: {checkpoint.state}", flush=True)
         twin = training_twin(model)
+        if settings.minutes is not None:
+            progress = checkpoint.progress
+            progress.epochs = progress.epochs or epochs_in(twin, training, validation, settings)
+            lengths = zip(settings.stages, progress.epochs, strict=True)
+            settings = replace(settings, stages=tuple(replace(each, epochs=n) for each, n in lengths))
         for number, stage in enumerate(settings.stages):
             current = checkpoint.progress.stage
             if number > current or (number == current and not _is_over(checkpoint, stage)):
@@ -302,6 +314,36 @@ def describe_training(model, training, validation, metrics, settings, descriptio
         "validation data": getattr(validation, "description", dict)(),
         "libraries": made_with("keras", "tensorflow", "jax", "torch", "numpy", "imgaug"),
     }
+
+
+def epochs_in(model, training, validation, settings: FitSettings) -> list[int]:
+    """Epochs of each stage with which all stages take `settings.minutes`: at least one each.
+
+    The rate and the weights follow the number, so a resumed training must keep the one it began with.
+    """
+    if not 0 < settings.minutes < 1e5:
+        raise InputError("minutes", f"is {settings.minutes}.", "Give more than 0, or None to count epochs.")
+    epochs = 60 * settings.minutes / seconds_an_epoch(model, training, validation, settings)
+    wanted = sum(stage.epochs for stage in settings.stages)
+    return [max(1, round(epochs * stage.epochs / wanted)) for stage in settings.stages]
+
+
+def seconds_an_epoch(model, training, validation, settings: FitSettings) -> float:
+    """Measured on a few batches once all is compiled; the weights are left as they were."""
+    before = [np.array(variable) for variable in model.variables]
+    loss = on_every_head(get_loss(settings.loss, **settings.loss_options))
+    model.compile(_adam(settings.stages[0].learning_rate), loss)
+    seconds = 0.0
+    for step, batches in ((model.train_on_batch, training), (model.test_on_batch, validation)):
+        for turn in range(MEASURED_BATCHES + 2 if batches is not None else 0):
+            if turn == 2:  # the first two compile
+                began = time.monotonic()
+            step(*batches[turn % len(batches)])
+        if batches is not None:
+            seconds += (time.monotonic() - began) / MEASURED_BATCHES * len(batches)
+    for variable, value in zip(model.variables, before, strict=True):
+        variable.assign(value)
+    return seconds
 
 
 def _is_over(checkpoint: Checkpoint, stage: Stage) -> bool:

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -86,6 +87,51 @@ def test_a_training_killed_and_started_again_equals_an_unbroken_one(tmp_path, na
     assert len(history) == len(expected[3])
     for one, other in zip(unbroken_network.get_weights(), resumed_network.get_weights(), strict=True):
         np.testing.assert_allclose(one, other, rtol=TOLERANCE, atol=1e-8)
+
+
+def minutes_of(minutes: float, name: str = "staged"):
+    return replace(resumable_run.SETTINGS[name], minutes=minutes)
+
+
+@pytest.mark.parametrize(
+    "minutes, epochs", [(1.0, [5, 10]), (0.4, [2, 4]), (0.1, [1, 1]), (0.001, [1, 1]), (10, [50, 100])]
+)
+def test_minutes_are_shared_out_to_the_stages_by_the_time_of_an_epoch(monkeypatch, minutes, epochs):
+    monkeypatch.setattr(fitting, "seconds_an_epoch", lambda *_: 4.0)
+    assert fitting.epochs_in(None, None, None, minutes_of(minutes)) == epochs  # of stages of 2 and 4
+
+
+@pytest.mark.parametrize("minutes", [0, -1.0, math.nan, math.inf])
+def test_minutes_that_cannot_be_are_refused(minutes):
+    with pytest.raises(InputError, match="minutes"):
+        fitting.epochs_in(None, None, None, minutes_of(minutes))
+
+
+class Clock:
+    """Goes on by `tick` seconds whenever it is looked at; the last time but `looks` it interrupts."""
+
+    def __init__(self, tick: float, looks: float = math.inf) -> None:
+        self.now, self.tick, self.looks = 0.0, tick, looks
+
+    def monotonic(self) -> float:
+        if self.looks == 0:
+            raise KeyboardInterrupt
+        self.now, self.looks = self.now + self.tick, self.looks - 1
+        return self.now
+
+
+def test_a_training_by_minutes_is_one_of_so_many_epochs_and_a_resumed_one_keeps_them(tmp_path, monkeypatch):
+    counted, _ = run(tmp_path / "counted", None, "plateau")
+    monkeypatch.setitem(resumable_run.SETTINGS, "timed", minutes_of(1.0, "plateau"))
+    # 10 batches of 4 an epoch take a tick, and as many again to validate: 10 s an epoch, 6 a minute.
+    monkeypatch.setattr(fitting, "time", Clock(12.5, looks=4 + 3))
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "timed", None, "timed")
+    monkeypatch.setattr(fitting, "time", Clock(1.0))
+    timed, history = run(tmp_path / "timed", None, "timed")
+    assert len(history) == 6
+    for one, other in zip(counted.get_weights(), timed.get_weights(), strict=True):
+        np.testing.assert_allclose(one, other, rtol=TOLERANCE, atol=1e-8)  # measuring has taught it nothing
 
 
 def weighted_twice(truth, probability):
