@@ -23,11 +23,8 @@ def ct_slice(pixels: np.ndarray, position_mm, series_uid="1.2.3.1", **elements) 
     dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     dataset.SOPClassUID, dataset.SOPInstanceUID = CTImageStorage, generate_uid()
     dataset.PatientName, dataset.Modality = "DOE^JOHN", "CT"
-    dataset.SeriesInstanceUID, dataset.SeriesNumber, dataset.ImageType = (
-        series_uid,
-        3,
-        ["ORIGINAL", "PRIMARY"],
-    )
+    dataset.SeriesInstanceUID, dataset.SeriesNumber = series_uid, 3
+    dataset.ImageType = ["ORIGINAL", "PRIMARY"]
     dataset.ImagePositionPatient, dataset.ImageOrientationPatient = list(position_mm), [1, 0, 0, 0, 1, 0]
     dataset.PixelSpacing, dataset.SliceThickness = list(SPACING_MM[1:]), SPACING_MM[0]
     dataset.Rows, dataset.Columns = pixels.shape
@@ -48,12 +45,12 @@ def ct_slice(pixels: np.ndarray, position_mm, series_uid="1.2.3.1", **elements) 
 
 def write_slice(path: Path, pixels: np.ndarray = STORED[0], position_mm=(0, 0, 0), *series_uid, **elements):
     """A file of one `ct_slice`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     ct_slice(pixels, position_mm, *series_uid, **elements).save_as(path, enforce_file_format=True)
 
 
 def write_series(folder: Path, stored: np.ndarray = STORED, keep=None, **elements) -> Path:
     """Axial slices with rising z, named in an order that is not that of z; `keep`: indices to write."""
-    folder.mkdir(parents=True, exist_ok=True)
     for k in range(len(stored)) if keep is None else keep:
         position = (*ORIGIN_MM[:2], ORIGIN_MM[2] + k * SPACING_MM[0])
         name = f"image_{(k * 7 + 3) % 11}_{k}"

@@ -128,13 +128,6 @@ def test_label_maps_alone_are_no_data_set(tmp_path):
             find_cases(tmp_path, name)
 
 
-def test_what_was_seen_instead_of_cases_is_told(tmp_path):
-    os.mkfifo(tmp_path / "pipe.nii")
-    (tmp_path / "lost").symlink_to("nowhere")
-    with pytest.raises(InputError, match=r"leads to nothing.*a pipe"):
-        find_cases(tmp_path)
-
-
 def test_single_files(tmp_path):
     voxels = small_ct()[0]
     nifti = write_nifti(tmp_path / "scan.nii.gz", voxels)
@@ -157,9 +150,11 @@ def test_two_series_of_one_folder_share_a_patient(tmp_path):
     assert not set(cases[0].files) & set(cases[1].files)
 
 
-def test_folder_without_any_layout_lists_what_was_looked_for(tmp_path):
+def test_folder_without_any_layout_lists_what_was_looked_for_and_what_was_seen(tmp_path):
     (tmp_path / "notes.txt").write_text("nothing here")
-    with pytest.raises(InputError) as caught:
+    os.mkfifo(tmp_path / "pipe.nii")
+    (tmp_path / "lost").symlink_to("nowhere")
+    with pytest.raises(InputError, match=r"leads to nothing.*a pipe") as caught:
         find_cases(tmp_path)
     for name, adapter in ADAPTERS.items():
         assert f"{name}: {adapter.LOOKS_FOR}" in str(caught.value)

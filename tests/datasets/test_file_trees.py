@@ -13,12 +13,18 @@ from livseg_lib.errors import InputError
 FILES = {"top.txt": b"0", "a/one": b"1", "a/b/two": b"22", "a/.hidden": b"", "__MACOSX/a/one": b""}
 
 
+def zipped(files: dict[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return buffer.getvalue()
+
+
 @pytest.fixture(params=["folder", "zip"])
 def source(request, tmp_path) -> Path:
     if request.param == "zip":
-        with zipfile.ZipFile(tmp_path / "files.zip", "w") as archive:
-            for name, content in FILES.items():
-                archive.writestr(name, content)
+        (tmp_path / "files.zip").write_bytes(zipped(FILES))
         return tmp_path / "files.zip"
     for name, content in FILES.items():
         (tmp_path / "files" / name).parent.mkdir(parents=True, exist_ok=True)
@@ -65,25 +71,13 @@ def test_odd_members_of_a_zip(tmp_path):
         pass
 
 
-def test_a_file_is_a_tree_of_itself(tmp_path):
+@pytest.mark.parametrize("name", ["absent", "plain.txt/a", "absent/a"])
+def test_a_file_is_a_tree_of_itself_and_what_is_not_there_none(tmp_path, name):
     (tmp_path / "plain.txt").write_text("x")
     with open_tree(tmp_path / "plain.txt") as tree:
         assert tree.names == ("plain.txt",)
-
-
-@pytest.mark.parametrize("name", ["absent", "plain.txt/a", "absent/a"])
-def test_neither_folder_nor_zip(tmp_path, name):
-    (tmp_path / "plain.txt").write_text("x")
     with pytest.raises(InputError, match="folder"), open_tree(tmp_path / name):
         pass
-
-
-def zipped(files: dict[str, bytes]) -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, content in files.items():
-            archive.writestr(name, content)
-    return buffer.getvalue()
 
 
 @pytest.mark.parametrize("in_folder", [False, True])

@@ -10,33 +10,25 @@ import pytest
 from layouts import write_kaggle_case, write_picture
 from PIL import Image
 
-from livseg_lib.datasets import kaggle_slices
 from livseg_lib.datasets.catalogue import find_cases
 from livseg_lib.datasets.check import check_dataset
 from livseg_lib.errors import InputError
-from livseg_lib.preprocessing.extraction import extraction_request
-from livseg_lib.preprocessing.recipe import Recipe
 
 GREY, LABELS = np.zeros((20, 30), np.uint8), np.zeros((20, 30), np.uint8)
 GREY[3:17, 4:26] = 120
 LABELS[6:12, 8:20] = 1
 
 
-def test_volumes_and_slices_in_numeric_order(tmp_path):
-    write_kaggle_case(tmp_path, 10)
-    write_kaggle_case(tmp_path, 2)
-    for folder, end in (("train_images", ".jpg"), ("train_masks", "_mask.jpg")):
-        source = tmp_path / folder / f"volume-2_slice_5{end}"
-        source.rename(source.with_name(f"volume-2_slice_340{end}"))
-    first, second = find_cases(tmp_path).cases
-    assert (first.case_id, second.case_id, first.patient) == ("volume-2", "volume-10", "2")
-    assert first.slice_numbers == (0, 1, 2, 3, 4, 340)
-
-
 @pytest.mark.parametrize("suffix", [".png", ".jpg"])
-def test_a_case_reads_what_was_written_png_to_the_voxel(tmp_path, suffix):
+def test_cases_in_numeric_order_read_what_was_written_png_to_the_voxel(tmp_path, suffix):
     grey, labels = write_kaggle_case(tmp_path, 3, suffix=suffix)
-    (case,) = find_cases(tmp_path).cases
+    write_kaggle_case(tmp_path, 10, suffix=suffix)
+    for folder, end in (("train_images", suffix), ("train_masks", f"_mask{suffix}")):
+        source = tmp_path / folder / f"volume-3_slice_5{end}"
+        source.rename(source.with_name(f"volume-3_slice_340{end}"))
+    case, other = find_cases(tmp_path).cases
+    assert (case.case_id, other.case_id, case.patient) == ("volume-3", "volume-10", "3")
+    assert case.slice_numbers == (0, 1, 2, 3, 4, 340)
     case = pickle.loads(pickle.dumps(case))
     volume = case.read_volume()
     decoded = case.read_labels(volume)
@@ -122,12 +114,6 @@ def test_pairs_are_told_by_names_or_by_folders(tmp_path, names, cases):
         np.testing.assert_array_equal(case.read_labels(volume), [LABELS] * len(case.slice_numbers))
 
 
-def test_pictures_without_any_mask_are_no_set_of_slices(tmp_path):
-    write_picture(tmp_path / "images" / "a_1.png", GREY)
-    write_picture(tmp_path / "masks" / "b_1.png", LABELS)
-    assert not kaggle_slices.recognises(tmp_path)
-
-
 def test_labels_json_says_what_levels_mean(tmp_path):
     write_picture(tmp_path / "images" / "a_1.png", GREY)
     levels = np.array([0, 90, 180, 250], np.uint8)
@@ -136,19 +122,8 @@ def test_labels_json_says_what_levels_mean(tmp_path):
     (case,) = find_cases(tmp_path).cases
     assert tmp_path / "labels.json" in case.files
     np.testing.assert_array_equal(case.read_labels(case.read_volume())[0], LABELS)
-
-
-def test_another_meaning_of_levels_is_another_extraction(tmp_path):
-    """Masks that come later may show what the levels of the earlier ones mean."""
-    requests = []
-    for number, levels in ((1, (0, 100, 100)), (2, (0, 100, 200))):
-        write_picture(tmp_path / f"volume-{number}_slice_1.png", GREY)
-        labels = LABELS.copy()
-        labels[8:10, 12:15] = 2
-        write_picture(tmp_path / f"volume-{number}_slice_1_mask.png", np.array(levels, np.uint8)[labels])
-        cases = find_cases(tmp_path).cases
-        requests.append(extraction_request(cases[0], Recipe(), write_png=False))
-    assert requests[0] != requests[1]
+    (tmp_path / "labels.json").write_text('{"liver": 180, "tumor": 90}')
+    assert find_cases(tmp_path).cases[0].decided != case.decided, "extracted anew"
 
 
 def test_a_mask_turned_otherwise_than_its_picture_and_colours_are_told(tmp_path):
@@ -161,8 +136,7 @@ def test_a_mask_turned_otherwise_than_its_picture_and_colours_are_told(tmp_path)
     assert "orientation 3, its mask by 1" in report.findings["message"].iloc[1]
 
 
-@pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize("suffix", [".png", ".jpg"])
+@pytest.mark.parametrize(("orientation", "suffix"), zip(range(1, 9), [".png", ".jpg"] * 4, strict=True))
 def test_pictures_and_masks_lie_as_a_viewer_shows_them(tmp_path, orientation, suffix):
     grey, labels = np.zeros((32, 48), np.uint8), np.zeros((32, 48), np.uint8)
     grey[:8, :16], labels[8:24, 8:40] = 200, 255
@@ -183,7 +157,6 @@ def test_real_slices(real_ct):
     assert (dataset.name, len(dataset.cases)) == ("kaggle", 98)
     assert sum(len(case.slice_numbers) for case in dataset.cases) == 511
     assert not dataset.unpaired and not any(case.unmasked for case in dataset.cases)
-    volume = dataset.cases[0].read_volume()
-    labels = dataset.cases[0].read_labels(volume)
-    assert volume.voxels.shape == labels.shape == (4, 256, 256)
-    assert set(np.unique(labels)) == {0, 1}
+    report = check_dataset(dataset, progress=False)
+    assert report.findings["severity"].tolist() == ["ok"] * 98
+    assert report.cases["liver_voxels"].min() > 0 and report.cases["tumor_voxels"].eq(0).all()

@@ -124,17 +124,6 @@ def test_names_of_nnunet_meet_their_labels_and_other_channels_are_told(tmp_path)
     assert note.code == "passed-over" and "liver_1_0001.nii.gz, liver_2_0001.nii.gz" in note.message
 
 
-def test_folders_named_like_files_are_looked_into(tmp_path):
-    write_msd(tmp_path, (1,))
-    for path in (*(tmp_path / "imagesTr").iterdir(), *(tmp_path / "labelsTr").iterdir()):
-        content = path.read_bytes()
-        path.unlink()
-        path.mkdir()
-        (path / path.name).write_bytes(content)
-    (case,) = find_cases(tmp_path).cases
-    assert (case.case_id, case.read_labels(case.read_volume()).max()) == ("liver_1", 2)
-
-
 @pytest.mark.parametrize(
     "name, told",
     [("mystery", "2 (mystery)"), ("portal vein", "2 (portal vein)"), ("mass", "tumour")],

@@ -64,18 +64,12 @@ def make_case(tmp_path):
     return make
 
 
-def test_arrays_are_what_prepare_makes_and_map_into_memory(make_case, tmp_path):
-    extract_dataset([make_case(1)], RECIPE, tmp_path / "out")
-    images = np.load(tmp_path / "out/ct-1/images.npy", mmap_mode="r")
-    masks = np.load(tmp_path / "out/ct-1/masks.npy", mmap_mode="r")
+def test_arrays_are_what_prepare_makes_and_rows_state_place_spacing_and_native_areas(make_case, tmp_path):
+    rows = extract_dataset([make_case(1)], RECIPE, tmp_path)
+    images, masks = (np.load(tmp_path / f"ct-1/{name}.npy", mmap_mode="r") for name in ("images", "masks"))
     volume = read_volume(1)
-    assert isinstance(images, np.memmap) and isinstance(masks, np.memmap)
     assert np.array_equal(images, list(prepare_slices(volume, RECIPE)))
     assert np.array_equal(masks, prepare_labels(read_labels(volume), SPACING_MM, RECIPE))
-
-
-def test_rows_state_place_spacing_and_native_areas(make_case, tmp_path):
-    rows = extract_dataset([make_case(1)], RECIPE, tmp_path)
     assert list(rows.columns) == list(SLICE_COLUMNS)
     assert rows["slice"].tolist() == rows["array_index"].tolist() == [0, 1, 2, 3]
     assert set(rows["patient"]) == {"001"} and set(rows["case"]) == set(rows["array"]) == {"ct-1"}
@@ -132,7 +126,7 @@ def test_what_is_not_there_is_empty_and_slices_csv_reads_back_as_it_was(make_cas
 
 
 def test_workers_give_the_same_files_as_one_process(make_case, tmp_path):
-    cases = [make_case(number) for number in range(4)]
+    cases = [make_case(number) for number in range(2)]
     alone = extract_dataset(cases, RECIPE, tmp_path / "one", workers=1)
     together = extract_dataset(cases, RECIPE, tmp_path / "two", workers=2)
     pd.testing.assert_frame_equal(alone, together)
@@ -181,25 +175,6 @@ def test_what_a_name_stands_for_counts_and_the_reason_is_said(make_case, tmp_pat
     assert f"1 of 1 cases are extracted again, changed since: {part}" in capsys.readouterr().out
 
 
-def test_an_interrupted_case_never_looks_finished(make_case, tmp_path, monkeypatch):
-    calls, encode = iter(range(3)), cv2.imencode
-
-    def stop_halfway(*arguments):
-        if next(calls, None) is None:
-            raise KeyboardInterrupt
-        return encode(*arguments)
-
-    out, cases = tmp_path / "out", [make_case(1), make_case(2)]
-    extract_dataset(cases[:1], RECIPE, out, workers=1)
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(cv2, "imencode", stop_halfway)
-        extract_dataset(cases, RECIPE, out, workers=1)
-    assert sorted(path.name for path in out.glob("[!.]*")) == ["ct-1"]
-    extract_dataset(cases, RECIPE, out, workers=1)
-    assert sorted(path.name for path in out.glob("[!.]*")) == ["ct-1", "ct-2", "slices.csv"]
-    assert np.load(out / "ct-2/images.npy").shape == (4, 128, 128, 3)
-
-
 def test_a_killed_run_goes_on_where_it_was(make_case, tmp_path):
     out = tmp_path / "out"
     script = (
@@ -220,8 +195,7 @@ def test_a_killed_run_goes_on_where_it_was(make_case, tmp_path):
     assert (out / "ct-1/images.npy").stat().st_ino == kept and rows["case"].nunique() == 2
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_failures_are_all_named_after_the_others_are_done(make_case, tmp_path, workers):
+def test_failures_are_all_named_after_the_others_are_done(make_case, tmp_path):
     out = tmp_path / "out"
     cases = [make_case(number) for number in range(4)]
     extract_dataset(cases[:1], RECIPE, out, workers=1)
@@ -229,7 +203,7 @@ def test_failures_are_all_named_after_the_others_are_done(make_case, tmp_path, w
     cases[0].files[0].write_bytes(b"changed")
     cases[1].files[0].unlink()
     with pytest.raises(InputError) as failure:
-        extract_dataset(cases, RECIPE, out, workers=workers)
+        extract_dataset(cases, RECIPE, out, workers=1)
     message = str(failure.value)
     assert "2 of 4 cases" in message and "cut short" in message and "ct-0" in message and "ct-1" in message
     assert (out / "ct-2/case.json").exists() and (out / "ct-3/case.json").exists()
@@ -244,7 +218,6 @@ def fill_the_disk():
     ("reader", "workers", "said"),
     [
         (fill_the_disk, 1, r"No space left on device.*Make room"),
-        (fill_the_disk, 2, r"No space left on device.*Make room"),
         (end_the_process, 2, "fewer workers"),
     ],
 )
@@ -281,13 +254,3 @@ def test_only_one_volume_is_alive_at_a_time(make_case, tmp_path):
     cases[1] = make_case(1, read_volume=partial(read_alone, 1), read_labels=bad_labels)
     with pytest.raises(InputError, match="1 of 3"):
         extract_dataset(cases, RECIPE, tmp_path / "out", workers=1)
-
-
-@pytest.mark.slow
-def test_a_real_scan_gives_its_stated_voxel_counts(real_ct, tmp_path):
-    from livseg_lib.datasets.catalogue import find_cases
-
-    rows = extract_dataset(find_cases(real_ct / "ircadb17").cases, RECIPE, tmp_path, 1, False)
-    assert (len(rows), rows["liver_pixels"].sum(), rows["tumor_pixels"].sum()) == (119, 2_106_497, 185_990)
-    volume_ml = (rows["liver_area_mm2"] * rows["spacing_z_mm"]).sum() / 1000
-    assert volume_ml == pytest.approx(1861, abs=1)

@@ -20,10 +20,7 @@ def table(n_cases: int = 2) -> pd.DataFrame:
             row |= {"array": f"ct {case}", "spacing_z_mm": 2.5 if known else None}
             row |= {"spacing_y_mm": 0.5 if known else None, "spacing_x_mm": 0.5 if known else None}
             row |= {"liver_pixels": 8 * k if known else None, "tumor_pixels": k if known else None}
-            row |= {
-                "liver_area_mm2": 2.0 * k if known else None,
-                "tumor_area_mm2": 0.25 * k if known else None,
-            }
+            row |= {"liver_area_mm2": 2.0 * k, "tumor_area_mm2": 0.25 * k} if known else {}
             rows.append(row)
     return pd.DataFrame(rows).astype(SLICE_COLUMNS)
 
@@ -58,7 +55,7 @@ CELLS = [
         ("case", "../other"),
         ("slice", "1.5"),
         ("slice", "-1"),
-        ("slice", "many"),
+        ("slice", "x"),
     ],
     *[
         ("array_index", ""),
