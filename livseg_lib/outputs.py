@@ -16,6 +16,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from livseg_lib.errors import InputError
 from livseg_lib.files import locked, write_atomically
+from livseg_lib.systems import SYSTEMS
 
 MAX_FIGURE_BYTES = 150_000
 GREYS, COLOURS = 32, 96
@@ -97,23 +98,32 @@ def replace_systems(
 ) -> pd.DataFrame:
     """Put `rows` (with `system`) into the table at `path` instead of those of its systems; give it all.
 
-    `systems`: all whose rows go, where some may have no row any more.
+    Systems stand in the order of `livseg_lib.systems`, whichever was written first. `systems`: all whose rows
+    go, where some may have no row any more.
     """
     path, replaced = Path(path), list(rows["system"] if systems is None else systems)
     with locked(path):
         if path.exists():
             kept = read_table(path)
             rows = pd.concat([kept[~kept["system"].isin(replaced)], rows], ignore_index=True)
+        places = rows["system"].map(_place)
+        rows = rows.sort_values("system", key=lambda _: places, kind="stable", ignore_index=True)
         write_table(rows, path)
     return rows
+
+
+def _place(system: str) -> tuple[int, str]:
+    """Among all systems: the order of `livseg_lib.systems`, and by name behind these."""
+    names = list(SYSTEMS)
+    return names.index(system) if system in names else len(names), system
 
 
 def update_systems_table(path: Path | str, rows: Iterable[Mapping]) -> pd.DataFrame:
     """Put `rows` into systems.csv and give the whole table back.
 
-    A row replaces the one with the same system, target and split_by, in its place; all others stay as
-    they are, to the letter. Columns that a row leaves out are empty. Raises InputError for an unknown
-    column, a row without its key, or a file with other columns than SYSTEMS_COLUMNS.
+    A row replaces the one with the same system, target and split_by; all others stay as they are, to the
+    letter. Systems stand in the order of `livseg_lib.systems`. Columns that a row leaves out are empty.
+    Raises InputError for an unknown column, a row without its key, or a file with other columns.
     """
     path = Path(path)
     with locked(path):
@@ -131,7 +141,8 @@ def update_systems_table(path: Path | str, rows: Iterable[Mapping]) -> pd.DataFr
                 problem = f"was given a row without {', '.join(missing)}."
                 raise InputError(path, problem, "Every row needs all three.")
             table[_key(row)] = row
-        write_table(pd.DataFrame(table.values(), columns=list(SYSTEMS_COLUMNS), dtype=object), path)
+        ordered = sorted(table.values(), key=lambda row: _place(row["system"]))
+        write_table(pd.DataFrame(ordered, columns=list(SYSTEMS_COLUMNS), dtype=object), path)
         return read_table(path)
 
 

@@ -7,7 +7,13 @@ import pandas as pd
 import pytest
 
 from livseg_lib.errors import InputError
-from livseg_lib.outputs import SYSTEMS_COLUMNS, read_table, update_systems_table, write_table
+from livseg_lib.outputs import (
+    SYSTEMS_COLUMNS,
+    read_table,
+    replace_systems,
+    update_systems_table,
+    write_table,
+)
 
 
 def row(system="unet", target="liver", split_by="patient", **values) -> dict:
@@ -26,9 +32,19 @@ def test_a_row_replaces_its_like_in_place_and_keeps_the_rest_to_the_letter(tmp_p
         row(split_by="slice", dice_per_case=0.95),
     ]
     table = update_systems_table(path, later)
-    assert list(table["dice_per_case"]) == pytest.approx([np.nan, 1 / 3, 0.95], nan_ok=True)
-    assert list(table["split_by"]) == ["patient", "patient", "slice"] and table["n_test_patients"][0] == 3
-    assert path.read_text().splitlines()[2] == other
+    assert list(table["dice_per_case"]) == pytest.approx([np.nan, 0.95, 1 / 3], nan_ok=True)
+    assert list(table["split_by"]) == ["patient", "slice", "patient"] and table["n_test_patients"][0] == 3
+    assert path.read_text().splitlines()[3] == other
+
+
+@pytest.mark.parametrize("first", [0, 2])
+def test_systems_stand_in_the_order_of_their_records_whoever_is_first(tmp_path, first):
+    names = ["unet", "manet", "majority_vote", "a_net_of_mine", "my_net"]
+    for name in ["my_net", *names[first::-1], *names[first + 1 :]]:
+        systems = update_systems_table(tmp_path / "systems.csv", [row(name, "tumor"), row(name, "liver")])
+        scores = replace_systems(tmp_path / "patients.csv", pd.DataFrame({"system": [name], "dice": [0.5]}))
+    assert list(systems.system) == [name for name in names for _ in range(2)]
+    assert list(systems.target) == ["tumor", "liver"] * 5 and list(scores.system) == names
 
 
 @pytest.mark.parametrize("bad", [row(dise=1), {"system": "unet", "target": "liver"}, row(system="")])

@@ -54,6 +54,6 @@ def test_a_system_that_outlines_nothing_has_a_row_and_no_card(tmp_path):
     unet = {"system": "unet", "target": "liver", **patients, "dice_per_case": 0.9}
     both = update_systems_table(tmp_path / "systems.csv", [unet])
     assert [card.foot for card in headline_cards(both)] == ["unet, 8 test patients"]
-    cells = {cell.text: cell for cell in systems_view(both).rows[0]}
+    cells = {cell.text: cell for row in systems_view(both).rows for cell in row}
     assert cells["0.931"].small == "Accuracy, test slices" and cells["slices"].interval is None
     assert cohort_sentence(both) == "2 systems, trained on 18 patients and tested on 8 others."
