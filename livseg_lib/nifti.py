@@ -18,53 +18,13 @@ import numpy as np
 from isal import igzip, isal_zlib
 from nibabel.nifti1 import Nifti1Header
 from nibabel.nifti2 import Nifti2Header
-from nibabel.orientations import io_orientation
+from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
 from nibabel.spatialimages import HeaderDataError
 
 from livseg_lib.errors import InputError
 
-LPS_AXES = ((2, +1), (1, -1), (0, -1))
-"""Of D, H and W: the world axis (0 right, 1 to the front, 2 to the head) and the direction along it."""
-
-
-@dataclass(frozen=True)
-class Orientation:
-    """A permutation and flips of axes: one of 48. Both ways give views, never copies."""
-
-    axes: tuple[int, int, int]
-    """The stored axis that becomes D, H and W."""
-    flipped: tuple[bool, bool, bool]
-    """Whether D, H and W run against their stored axis."""
-
-    @classmethod
-    def of(cls, affine: np.ndarray) -> Orientation:
-        """The axes closest to LPS under a 4x4 `affine` from stored indices to RAS+ mm."""
-        world_axes, directions = io_orientation(affine).astype(int).T
-        axes = tuple(int(np.flatnonzero(world_axes == world)[0]) for world, _ in LPS_AXES)
-        flips = tuple(bool(directions[a] != d) for a, (_, d) in zip(axes, LPS_AXES, strict=True))
-        return cls(axes, flips)
-
-    @property
-    def _steps(self) -> tuple[slice, ...]:
-        return tuple(slice(None, None, -1 if flip else 1) for flip in self.flipped)
-
-    def to_lps(self, stored: np.ndarray) -> np.ndarray:
-        """View of a stored array (i, j, k) as (D, H, W)."""
-        return stored.transpose(self.axes)[self._steps]
-
-    def to_stored(self, volume: np.ndarray) -> np.ndarray:
-        """View of (D, H, W) as the stored array (i, j, k): the inverse of `to_lps`."""
-        return volume[self._steps].transpose(np.argsort(self.axes))
-
-    def lps_affine(self, affine: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
-        """4x4 from (D, H, W) indices to RAS+ mm, of a stored array of `shape` with `affine`."""
-        to_stored_index = np.eye(4)
-        to_stored_index[:3] = 0.0
-        for lps_axis, (axis, flip) in enumerate(zip(self.axes, self.flipped, strict=True)):
-            to_stored_index[axis, lps_axis] = -1.0 if flip else 1.0
-            to_stored_index[axis, 3] = shape[axis] - 1 if flip else 0.0
-        return affine @ to_stored_index
-
+LPS = axcodes2ornt("SPL")
+"""Of D, H and W: to the head, to the back, to the patient's left."""
 
 SAME_PLACE_VOXELS = 0.5
 """Two geometries agree if no corner of the grid moves by more than this share of the smallest voxel side."""
@@ -94,9 +54,27 @@ class NativeGrid:
     """NIfTI header to save with: the geometry of the file and nothing else (slope 1, intercept 0)."""
 
     @property
-    def orientation(self) -> Orientation:
-        """How to get from the stored axes to (D, H, W) and back."""
-        return Orientation.of(self.affine)
+    def _turn(self) -> np.ndarray:
+        """From the stored axes to (D, H, W), by permutation and flips: one of 48, as nibabel writes them."""
+        return ornt_transform(io_orientation(self.affine), LPS)
+
+    @property
+    def axes(self) -> tuple[int, int, int]:
+        """The stored axis that becomes D, H and W."""
+        return tuple(np.argsort(self._turn[:, 0]).tolist())
+
+    def to_lps(self, stored: np.ndarray) -> np.ndarray:
+        """View of a stored array (i, j, k) as (D, H, W)."""
+        return apply_orientation(stored, self._turn)
+
+    def to_stored(self, volume: np.ndarray) -> np.ndarray:
+        """View of (D, H, W) as the stored array (i, j, k)."""
+        return apply_orientation(volume, ornt_transform(LPS, io_orientation(self.affine)))
+
+    @property
+    def lps_affine(self) -> np.ndarray:
+        """4x4 from (D, H, W) indices to RAS+ mm."""
+        return self.affine @ inv_ornt_aff(self._turn, self.shape)
 
     @property
     def spacing_mm(self) -> tuple[float, float, float]:
@@ -105,7 +83,7 @@ class NativeGrid:
         Their product is the volume of a voxel, sheared or not. On a sheared grid (a tilted gantry) distances
         across planes are approximate: voxels of neighbouring planes do not lie straight above each other.
         """
-        depth, height, width = (self.affine[:3, axis] for axis in self.orientation.axes)
+        depth, height, width = (self.affine[:3, axis] for axis in self.axes)
         if self.shear_degrees < RIGHT_ANGLE_DEGREES:
             return tuple(float(np.linalg.norm(axis)) for axis in (depth, height, width))
         plane, row = np.linalg.norm(np.cross(height, width)), np.linalg.norm(width)
@@ -115,7 +93,7 @@ class NativeGrid:
     @property
     def stored_spacing_mm(self) -> tuple[float, float, float]:
         """The same in the order of the stored axes i, j, k."""
-        return tuple(self.spacing_mm[axis] for axis in np.argsort(self.orientation.axes))
+        return tuple(self.spacing_mm[axis] for axis in np.argsort(self.axes))
 
     @property
     def shear_degrees(self) -> float:
@@ -127,13 +105,11 @@ class NativeGrid:
     @property
     def lps_shape(self) -> tuple[int, int, int]:
         """Shape of the same grid as (D, H, W)."""
-        return tuple(self.shape[axis] for axis in self.orientation.axes)
+        return tuple(self.shape[axis] for axis in self.axes)
 
     def farthest_apart_mm(self, other: NativeGrid) -> float:
         """Largest distance between corresponding corners, both grids taken as (D, H, W)."""
-        mine = self.orientation.lps_affine(self.affine, self.shape)
-        theirs = other.orientation.lps_affine(other.affine, other.shape)
-        return corner_distance_mm(mine, theirs, self.lps_shape)
+        return corner_distance_mm(self.lps_affine, other.lps_affine, self.lps_shape)
 
     def lies_on(self, other: NativeGrid) -> bool:
         """Whether both hold the same voxels in space, whatever the order that they are stored in."""

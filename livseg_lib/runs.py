@@ -45,64 +45,38 @@ def project_root() -> Path:
     return next((folder for folder in (here, *here.parents) if (folder / "notebooks").is_dir()), here)
 
 
-@dataclass(frozen=True)
 class RunFolders:
-    """The stations of a run called `name`, such as "phantom-quick"."""
+    """The stations of a run called `name`, such as "phantom-quick"; `root` is the repository."""
 
-    root: Path
-    name: str
-
-    def __post_init__(self) -> None:
+    def __init__(self, root: Path, name: str) -> None:
         """Raises InputError for a name that is not that of a folder."""
-        if Path(self.name).name != self.name or self.name in ("", "..") or set(self.name) & set("{}\0"):
-            raise InputError("run name", f"{self.name!r} names no folder.", "Write such as phantom-quick.")
-
-    @property
-    def raw(self) -> Path:
+        if Path(name).name != name or name in ("", "..") or set(name) & set("{}\0"):
+            raise InputError("run name", f"{name!r} names no folder.", "Write such as phantom-quick.")
+        self.root, self.name = root, name
+        self.raw = root / "data" / "raw" / name
         """Generated scans (phantom). Scans of yours stay where they are and are only read."""
-        return self.root / "data" / "raw" / self.name
+        self.slices = root / "data" / "interim" / name
+        """Extracted slices, a folder a case, and slices.csv."""
+        self.splits_csv = root / "data" / "processed" / name / "splits.csv"
+        """Which patient serves for what; may be edited."""
+        self.classified_csv = self.splits_csv.with_name("slices.csv")
+        """slices.csv with class, split and fold."""
+        self.report = root / "reports" / name
+        """Everything that a reader wants."""
+        self.figures, self.tables = self.report / "figures", self.report / "tables"
+        """PNG pictures and CSV tables of the report."""
 
     def source(self, dataset: str, data: str) -> Path:
         """Where the scans of `dataset` lie: our own phantom, or `data` (relative to the repository)."""
         return self.raw if dataset == "phantom" else self.root / Path(data).expanduser()
 
-    @property
-    def slices(self) -> Path:
-        """Extracted slices, a folder a case, and slices.csv."""
-        return self.root / "data" / "interim" / self.name
-
-    @property
-    def splits_csv(self) -> Path:
-        """Which patient serves for what; may be edited."""
-        return self.root / "data" / "processed" / self.name / "splits.csv"
-
-    @property
-    def classified_csv(self) -> Path:
-        """slices.csv with class, split and fold."""
-        return self.splits_csv.with_name("slices.csv")
-
     def training(self, system: str) -> Path:
         """Checkpoints and TensorBoard logs of a training under way."""
         return self.splits_csv.parent / "training" / system
 
-    @property
-    def report(self) -> Path:
-        """Everything that a reader wants."""
-        return self.root / "reports" / self.name
-
     def record(self, notebook: str) -> Path:
         """What the result of a notebook was made by (`livseg_lib.runner`)."""
         return self.report / "records" / f"{notebook}.json"
-
-    @property
-    def figures(self) -> Path:
-        """PNG pictures of the report."""
-        return self.report / "figures"
-
-    @property
-    def tables(self) -> Path:
-        """CSV tables of the report."""
-        return self.report / "tables"
 
     def model(self, system: str) -> Path:
         """The trained model of a system."""

@@ -107,7 +107,7 @@ def read_label_array(path: Path | str, like: Volume, accept_affine_mismatch: boo
         if not (accept_affine_mismatch and grid.shape == like.native.shape):
             raise _mismatch(path, grid, like.native)
         grid = like.native
-    return _to_labels(header, grid.orientation.to_lps(stored), path)
+    return _to_labels(header, grid.to_lps(stored), path)
 
 
 def save_segmentation(labels: np.ndarray, like: Volume, path: Path | str) -> Path:
@@ -200,7 +200,7 @@ def _scaled_planes(header: NiftiHeader, volume: Iterable[np.ndarray]) -> Iterato
 
 
 def _to_hounsfield(header: NiftiHeader, stored: np.ndarray, path: Path) -> np.ndarray:
-    volume = header.grid.orientation.to_lps(stored)
+    volume = header.grid.to_lps(stored)
     if header.scaling is None and np.can_cast(volume.dtype, np.int16):
         return np.ascontiguousarray(volume, dtype=np.int16)
     voxels = np.empty(volume.shape, np.int16)
@@ -264,7 +264,7 @@ def _check_savable(labels: np.ndarray, like: Volume, path: Path) -> None:
 def _file_pieces(labels: np.ndarray, grid: NativeGrid) -> Iterator[bytes]:
     """Header, the four zero bytes that say "no extensions", and the voxels in stored order."""
     yield grid.header + bytes(4)
-    for plane in np.moveaxis(grid.orientation.to_stored(labels), 2, 0):
+    for plane in np.moveaxis(grid.to_stored(labels), 2, 0):
         yield plane.astype(grid.dtype).tobytes(order="F")
 
 

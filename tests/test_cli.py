@@ -11,11 +11,14 @@ import pytest
 
 from livseg_lib.cli import _parser, main
 from livseg_lib.evaluation.masks import SURFACE_TOLERANCE_MM
+from livseg_lib.inference import export as exporting
 from livseg_lib.models import build_model
 from livseg_lib.models.classifiers import build_classifier
 from livseg_lib.preprocessing.recipe import Recipe
 from livseg_lib.sampling.batches import REGIONS
 from livseg_lib.training.model_folder import TrainedModel, TrainedSorter, save_model
+
+RECIPE = Recipe(("stored",), size=32)
 
 
 @pytest.fixture
@@ -33,6 +36,24 @@ def lits(tmp_path):
         nibabel.save(nibabel.Nifti1Image(voxels, affine), folder / f"volume-{number}.nii.gz")
         nibabel.save(nibabel.Nifti1Image(labels, affine), folder / f"segmentation-{number}.nii.gz")
     return folder
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """An untrained network, whose maps lie near 0.05: all that it sees is liver."""
+    options = {"filters": 4, "levels": 2}
+    network = build_model("unet", (32, 32, 1), 1, **options)
+    trained = TrainedModel("unet", "unet", options, network, RECIPE, "liver", {"liver": 0.01})
+    return str(save_model(trained, tmp_path_factory.mktemp("model")))
+
+
+@pytest.fixture(scope="module")
+def sorter(tmp_path_factory):
+    """An untrained slice sorter whose gate lets nothing through."""
+    options = {"filters": 4, "levels": 2, "pixels": 32}
+    network = build_classifier("slice_sorter", (32, 32, 1), len(REGIONS), **options)
+    trained = TrainedSorter("slice_sorter", "slice_sorter", options, network, RECIPE, REGIONS, gate=1.0)
+    return str(save_model(trained, tmp_path_factory.mktemp("sorter")))
 
 
 def test_check_lists_the_cases_and_tells_errors_by_its_exit_code(lits, tmp_path, capsys):
@@ -55,93 +76,139 @@ def test_extract_leaves_out_and_names_a_broken_case(lits, tmp_path, capsys):
     assert np.load(tmp_path / "s" / "volume-1" / "images.npy").shape == (8, 128, 128, 3)
 
 
-def test_predict_writes_masks_on_the_scans_grid_and_evaluate_scores_them(lits, tmp_path, capsys):
-    options = {"filters": 4, "levels": 3}
-    network = build_model("unet", (128, 128, 3), 2, **options)
-    thresholds = {"liver": 0.5, "tumor": 0.5}
-    save_model(
-        TrainedModel("unet", "unet", options, network, Recipe(), "both", thresholds), tmp_path / "model"
-    )
-    out = tmp_path / "masks"
-    assert main(["predict", str(lits), "--model", str(tmp_path / "model"), "--out", str(out)]) == 0
-    assert "Not for clinical use" in capsys.readouterr().out
+def test_predict_lists_what_failed_names_its_expectation_and_goes_on(lits, model, sorter, tmp_path, capsys):
+    (lits / "volume-1.nii.gz").write_bytes(b"not a scan")
+    out = tmp_path / "out"
+    arguments = ["predict", str(lits), "--model", model, "--out", str(out)]
+    assert main(arguments) == 1
+    printed = capsys.readouterr()
+    assert "Expected by unet: HU cut to 0 to 255" in printed.out and "volume-0: liver" in printed.out
+    assert "volume-1: failed" in printed.err and "1 of 2 cases done" in printed.out
+    assert "Not for clinical use" in printed.out
     scan, mask = nibabel.load(lits / "volume-0.nii.gz"), nibabel.load(out / "volume-0" / "mask.nii.gz")
-    assert mask.shape == scan.shape
     np.testing.assert_array_equal(mask.affine, scan.affine)
+    assert mask.shape == scan.shape and np.asarray(mask.dataobj).any()
+    assert main(arguments) == 1
+    assert "volume-0: done before" in capsys.readouterr().out
+    assert main([*arguments, "--sorter", sorter]) == 1  # that holds all slices back
+    assert "liver 0.0 ml" in capsys.readouterr().out
+    assert main([*arguments, "--augment", "shift", "--case-names", "numbered"]) == 1
+    assert "case-001: liver" in capsys.readouterr().out
+    cases = pd.read_csv(out / "cases.csv").set_index("case")
+    assert cases.state.to_dict() == {"case-001": "done", "case-002": "failed"}
 
-    reference = str(lits / "segmentation-0.nii.gz")
-    scores = tmp_path / "scores.json"
-    assert main(["evaluate", "--reference", reference, "--prediction", reference, "--out", str(scores)]) == 0
-    assert json.loads(scores.read_text())["summary"]["tumor"]["dice_per_case"] == 1.0
+
+def test_sort_lists_each_slice_once_and_draws_those_to_read_first(lits, sorter, tmp_path, capsys):
+    out = tmp_path / "sorted"
+    assert main(["sort", str(lits), "--model", sorter, "--out", str(out)]) == 0
+    order = pd.read_csv(out / "volume-0.csv")
+    assert sorted(order.slice) == list(range(8)) and list(order.place) == list(range(1, 9))
+    assert (out / "volume-0.png").exists() and "Not for clinical use" in capsys.readouterr().out
+    (lits / "volume-0.nii.gz").write_bytes(b"not a scan")
+    (out / "volume-1.csv").unlink()
+    assert main(["sort", str(lits), "--model", sorter, "--out", str(out)]) == 1
+    assert (out / "volume-1.csv").exists() and "volume-0" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("mode", ["intended", "lits_asis"])
 def test_evaluate_says_the_scores_and_writes_tables_beside_them(lits, tmp_path, capsys, mode):
     given = ["--reference", str(lits), "--prediction", str(lits), "--mode", mode, "--tolerance-mm", "2"]
     assert main(["evaluate", *given, "--out", str(tmp_path / "out" / "scores.json")]) == 0
+    scores = json.loads((tmp_path / "out" / "scores.json").read_text())
+    assert scores["summary"]["tumor"]["dice_per_case"] == 1.0
     said = capsys.readouterr().out
     assert f"mode {mode}, surface Dice at 2 mm" in said and "HD95" in said and "20 to 50 mm" in said
-    tables = {
-        name: pd.read_csv(tmp_path / "out" / f"scores_{name}.csv")
-        for name in ("cases", "lesions", "lesions_by_size")
-    }
-    assert tables["cases"].liver_surface_dice.eq(1).all() and tables["lesions"].detected.all()
-    assert tables["lesions_by_size"].n_reference.sum() == tables["cases"].n_tumors_reference.sum() > 0
+    names = ("cases", "lesions", "lesions_by_size")
+    cases, lesions, sizes = (pd.read_csv(tmp_path / "out" / f"scores_{name}.csv") for name in names)
+    assert cases.liver_surface_dice.eq(1).all() and lesions.detected.all()
+    assert sizes.n_reference.sum() == cases.n_tumors_reference.sum() > 0
     assert _parser().parse_args(["evaluate", *given[:4]]).tolerance_mm == SURFACE_TOLERANCE_MM
     assert main(["evaluate", *given[:-1], "-1", "--out", str(tmp_path / "s.json")]) == 2
     assert "tolerance_mm" in capsys.readouterr().err
 
 
-@pytest.fixture
-def sorter(tmp_path):
-    """An untrained slice sorter whose gate lets nothing through."""
-    options = {"filters": 4, "levels": 2, "pixels": 32}
-    network = build_classifier("slice_sorter", (128, 128, 3), len(REGIONS), **options)
-    trained = TrainedSorter("slice_sorter", "slice_sorter", options, network, Recipe(), REGIONS, gate=1.0)
-    return save_model(trained, tmp_path / "sorter")
+def scores_file(path, **dice):
+    cases = [{"case": name, "liver_dice": value, "tumor_dice": None} for name, value in dice.items()]
+    path.write_text(json.dumps({"cases": cases}))
+    return str(path)
 
 
-def test_sort_lists_each_slice_once_and_draws_those_to_read_first(lits, sorter, tmp_path, capsys):
-    out = tmp_path / "sorted"
-    assert main(["sort", str(lits), "--model", str(sorter), "--out", str(out)]) == 0
-    order = pd.read_csv(out / "volume-0.csv")
-    assert sorted(order.slice) == list(range(8)) and list(order.place) == list(range(1, 9))
-    assert (out / "volume-0.png").exists() and "Not for clinical use" in capsys.readouterr().out
-    (lits / "volume-1.nii.gz").write_bytes(b"not a scan")
-    assert main(["sort", str(lits), "--model", str(sorter), "--out", str(out)]) == 1
+def test_compare_tells_the_mean_difference_of_shared_cases(tmp_path, capsys):
+    first = scores_file(tmp_path / "new.json", a=0.9, b=0.8, c=0.7, extra=0.1)
+    second = scores_file(tmp_path / "old.json", a=0.8, b=0.8, c=0.4)
+    assert main(["compare", first, second]) == 0
+    printed = capsys.readouterr().out
+    assert "new minus old +0.1333" in printed and "3 cases, 0 undefined" in printed
+    assert "tumor  dice: new minus old +nan" in printed and "3 undefined" in printed
+    assert "left out: extra" in printed
 
 
-def test_predict_spares_the_slices_that_a_sorter_holds_back(lits, sorter, tmp_path, capsys):
-    network = build_model("unet", (128, 128, 3), 1, filters=4, levels=3)
-    trained = TrainedModel(
-        "unet", "unet", {"filters": 4, "levels": 3}, network, Recipe(), "liver", {"liver": 0.01}
-    )
-    model = save_model(trained, tmp_path / "model")  # untrained maps lie near 0.05: all that it sees is liver
-    arguments = ["predict", str(lits), "--model", str(model), "--out", str(tmp_path / "masks")]
-    assert main(arguments) == 0
-    assert np.asarray(nibabel.load(tmp_path / "masks" / "volume-0" / "mask.nii.gz").dataobj).any()
-    assert main([*arguments, "--sorter", str(sorter)]) == 0
-    assert "liver 0.0 ml" in capsys.readouterr().out
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        *((content, "bad.json: holds no scores") for content in ("{}", "[]", "no json")),
+        ('{"cases": [{"liver_dice": 1}]}', "bad.json: holds no scores"),
+        ('{"cases": [{"case": "z", "liver_dice": 1}]}', "has no case in common"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(tmp_path, capsys, content, said):
+    (tmp_path / "bad.json").write_text(content)
+    assert main(["compare", str(tmp_path / "bad.json"), scores_file(tmp_path / "good.json", a=1)]) == 2
+    assert said in capsys.readouterr().err
 
 
-def test_predict_lists_what_failed_names_its_expectation_and_goes_on_where_it_stopped(lits, tmp_path, capsys):
-    options = {"filters": 4, "levels": 2}
-    network = build_model("unet", (32, 32, 1), 1, **options)
-    recipe = Recipe(("stored",), size=32)
-    trained = TrainedModel("unet", "unet", options, network, recipe, "liver", {"liver": 0.5})
-    model = save_model(trained, tmp_path / "model")
-    (lits / "volume-1.nii.gz").write_bytes(b"not a scan")
-    arguments = ["predict", str(lits), "--model", str(model), "--out", str(tmp_path / "out")]
-    assert main(arguments) == 1
-    printed = capsys.readouterr()
-    assert "Expected by unet: HU cut to 0 to 255" in printed.out and "volume-0: liver" in printed.out
-    assert "volume-1: failed" in printed.err and "1 of 2 cases done" in printed.out
-    assert main(arguments) == 1
-    assert "volume-0: done before" in capsys.readouterr().out
-    assert main([*arguments, "--augment", "shift", "--case-names", "numbered"]) == 1
-    assert "case-001: liver" in capsys.readouterr().out
-    cases = pd.read_csv(tmp_path / "out" / "cases.csv").set_index("case")
-    assert cases.state.to_dict() == {"case-001": "done", "case-002": "failed"}
+def test_export_tells_the_difference_and_too_large_a_one_by_its_exit_code(
+    model, tmp_path, capsys, monkeypatch
+):
+    command = ["export", model, "--format", "onnx", "--out", str(tmp_path / "out")]
+    assert main(command) == 0
+    said = capsys.readouterr().out
+    assert "coarse phantom" in said and "network.onnx" in said and "Research only" in said
+    assert not (tmp_path / "out" / "savedmodel").exists()
+    write, _ = exporting.WRITERS["onnx"]
+    monkeypatch.setitem(exporting.WRITERS, "onnx", (write, lambda path: lambda x: np.ones((*x.shape[:3], 1))))
+    assert main(command) == 1
+    assert "do not use it" in capsys.readouterr().out
+
+
+def label_file(path, length: int, corner: int = 10) -> str:
+    """A liver with a bar of `length` voxels of 2 mm in it, stored (W, H, D) in RAS."""
+    labels = np.zeros((60, 50, 20), np.uint8)
+    labels[corner - 5 : corner + 40, 10:40, 4:16] = 1
+    labels[corner : corner + length, 20, 10] = 2
+    nibabel.save(nibabel.Nifti1Image(labels, np.diag([2.0, 1.0, 3.0, 1.0])), path)
+    return str(path)
+
+
+def test_follow_up_writes_table_record_and_picture(tmp_path, capsys):
+    before, after = label_file(tmp_path / "a.nii.gz", 10), label_file(tmp_path / "b.nii.gz", 20, corner=14)
+    assert main(["follow-up", before, after, "--days", "50", "--out", str(tmp_path / "out")]) == 0
+    (tumor,) = pd.read_csv(tmp_path / "out" / "follow_up.csv").itertuples()
+    assert tumor.kind == "matched" and tumor.doubling_days == pytest.approx(50)
+    assert (tumor.diameter_before_mm, tumor.diameter_after_mm) == pytest.approx((19, 39))
+    record = json.loads((tmp_path / "out" / "follow_up.json").read_text())
+    assert record["response"]["category"] == "progressive disease" and record["days"] == 50
+    # Stored from left to right, and so 8 mm less along the patient's right to left.
+    assert record["shift_mm"][2] == pytest.approx(-8) and record["liver_dice_after_alignment"] == 1
+    assert (tmp_path / "out" / "follow_up.png").stat().st_size > 1000
+    said = capsys.readouterr().out
+    assert "Arithmetic" in said and "Not for clinical use" in said
+
+
+def test_follow_up_without_days_has_no_doubling_time_and_null_for_what_is_undefined(tmp_path):
+    paths = [label_file(tmp_path / name, 0) for name in ("a.nii", "b.nii")]
+    assert main(["follow-up", *paths, "--out", str(tmp_path)]) == 0
+    record = json.loads((tmp_path / "follow_up.json").read_text())
+    assert record["days"] is None and record["response"]["change"] is None
+    assert record["response"]["category"] == "no tumour"
+    assert pd.read_csv(tmp_path / "follow_up.csv").empty
+
+
+@pytest.mark.parametrize("days", ["0", "-3", "nan"])
+def test_follow_up_refuses_days_that_are_none(tmp_path, capsys, days):
+    path = label_file(tmp_path / "a.nii.gz", 5)
+    assert main(["follow-up", path, path, f"--days={days}", "--out", str(tmp_path / "out")]) == 2
+    assert "--days" in capsys.readouterr().err and not list((tmp_path / "out").glob("[!.]*"))
 
 
 def test_input_that_cannot_be_used_is_one_clear_line(tmp_path, capsys, monkeypatch):

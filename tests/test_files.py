@@ -90,9 +90,8 @@ def _write_for_ever(path: str, started: str) -> None:
 
 @pytest.mark.parametrize("name", ["case", "table.csv", "x" * 240 + ".nii.gz", "Mr. Doe 1.2.840.csv"])
 def test_what_a_killed_process_left_is_swept_by_the_next_writer(tmp_path, name):
-    process = get_context("spawn").Process(
-        target=_write_for_ever, args=(str(tmp_path / name), str(tmp_path / "started"))
-    )
+    places = (str(tmp_path / name), str(tmp_path / "started"))
+    process = get_context("spawn").Process(target=_write_for_ever, args=places)
     process.start()
     while process.is_alive() and not (tmp_path / "started").exists():
         time.sleep(0.01)
@@ -197,17 +196,13 @@ def test_json_has_null_for_what_is_no_number(tmp_path):
     assert json.loads(path.read_text()) == {"a": None, "b": [1.5, None], "c": "ü"}
 
 
-def test_a_file_has_the_sum_of_its_content_however_long_it_is(tmp_path):
+def test_sums_are_of_contents_however_long_and_know_neither_names_nor_order(tmp_path):
     content = bytes(range(256)) * 10_000
-    (tmp_path / "a").write_bytes(content)
-    assert file_checksum(tmp_path / "a") == hashlib.sha256(content).hexdigest()
-    assert text_checksum("ü") == hashlib.sha256("ü".encode()).hexdigest()
-
-
-def test_several_files_have_one_sum_that_knows_neither_names_nor_order(tmp_path):
-    for name, content in (("a", "1"), ("b", "2"), ("c", "1"), ("d", "3")):
-        (tmp_path / name).write_text(content)
+    for name, each in (("a", content), ("b", b"2"), ("c", content), ("d", b"3")):
+        (tmp_path / name).write_bytes(each)
     a, b, c, d = (tmp_path / name for name in "abcd")
+    assert file_checksum(a) == hashlib.sha256(content).hexdigest()
+    assert text_checksum("ü") == hashlib.sha256("ü".encode()).hexdigest()
     assert files_checksum([a, b]) == files_checksum([b, c])
     assert len({files_checksum(files) for files in ([a], [a, b], [a, d], [a, c], [])}) == 5
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import nbformat
 import pytest
 import yaml
+from small_notebooks import write_notebook
 
 from livseg_lib import notebooks
 from livseg_lib.cli import _parser, main
@@ -25,29 +26,24 @@ LONGEST_CELL = 32
 
 
 @pytest.mark.parametrize("path", ALL, ids=lambda p: p.stem)
-def test_notebook_is_stripped_and_tells_what_it_does(path):
+def test_a_notebook_is_stripped_and_has_its_cells(path):
     notebook = nbformat.read(path, as_version=4)
     nbformat.validate(notebook)
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert all(not cell.outputs and cell.execution_count is None for cell in code)
     assert max(len(cell.source.splitlines()) for cell in notebook.cells) <= LONGEST_CELL
-    first = notebook.cells[0].source
-    assert first.startswith("# ")
-    assert all(f"**{word}" in first for word in ("Purpose", "Reads", "Writes", "Takes"))
     assert "Not for clinical use" in notebook.cells[1].source
-    assert any(cell.source.startswith("## Recap") for cell in notebook.cells)
-    assert notebook.cells[-1].source.endswith("run.finish()")
-
-
-@pytest.mark.parametrize("path", ALL, ids=lambda p: p.stem)
-def test_every_notebook_has_one_commented_parameters_cell_and_a_platform_cell(path):
-    cells = nbformat.read(path, as_version=4).cells
-    tagged = {
-        tag: [c for c in cells if tag in c.metadata.get("tags", [])] for tag in ("parameters", "platform")
-    }
-    assert [len(found) for found in tagged.values()] == [1, 1]
-    assert all("  # " in line for line in tagged["parameters"][0].source.splitlines())
-    assert "run_name" in notebooks.declared_parameters(path)
+    assert code[-1].source.endswith("run.finish()")
+    (parameters,), (_,) = (
+        [cell for cell in code if tag in cell.metadata.get("tags", [])] for tag in ("parameters", "platform")
+    )
+    assert all("  # " in line for line in parameters.source.splitlines())
+    declared = notebooks.declared_parameters(path)
+    assert "run_name" in declared
+    calls = re.findall(r"find_cases\((.*?)\)(?:\\n|\.|\")", path.read_text())  # who reads labels is told
+    of_the_data = [call for call in calls if "dataset" in call]  # whether to accept a foreign affine
+    assert all(call.endswith(", dataset, accept_affine_mismatch") for call in of_the_data)
+    assert bool(of_the_data) == ("accept_affine_mismatch" in declared)
 
 
 @pytest.mark.parametrize("profile", [path.stem for path in (FOLDER / "params").glob("*.yaml")])
@@ -60,15 +56,15 @@ def test_profiles_set_only_what_a_notebook_declares(profile):
     assert "target" not in chosen["00_prepare_data"]
 
 
-def test_a_profile_may_have_values_for_one_data_set(tmp_path):
+def test_a_profile_may_have_values_for_one_data_set_and_an_empty_value_is_left_out(tmp_path):
     (tmp_path / "p.yaml").write_text("unet_epochs: 3\nsize: 256\n")
     (tmp_path / "p-kaggle.yaml").write_text("unet_epochs: 9\n")
-    chosen = {
-        dataset: notebooks.choose_parameters(ALL, tmp_path / "p.yaml", {"dataset": dataset})
-        for dataset in ("lits", "kaggle")
-    }
-    assert [chosen[name]["03_train_unet"]["unet_epochs"] for name in chosen] == [3, 9]
-    assert chosen["kaggle"]["01_extract_slices"]["size"] == 256
+    for dataset, epochs, typed, accepted in (("lits", 3, "", None), ("kaggle", 9, "true", True)):
+        pairs = [f"accept_affine_mismatch={typed}"]
+        chosen = notebooks.choose_parameters(ALL, tmp_path / "p.yaml", {"dataset": dataset}, pairs)
+        assert chosen["03_train_unet"]["unet_epochs"] == epochs
+        assert chosen["01_extract_slices"]["size"] == 256
+        assert chosen["01_extract_slices"].get("accept_affine_mismatch") is accepted
 
 
 def test_a_misspelt_parameter_is_refused(tmp_path):
@@ -80,50 +76,31 @@ def test_a_misspelt_parameter_is_refused(tmp_path):
         notebooks.execute(ALL[0], tmp_path, {"nonsense": 1})
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        *(
-            "/scans/LiTS",
-            "/scans/CT #2",
-            "2024-01-05",
-            "2024_01",
-            "007",
-            "1e3",
-            "yes",
-            "null",
-            "~/ct",
-            "a: b",
-        ),
-        *("[2024] scans", "[a]", "{x}", "'q' \"r\"", "$HOME `id` \\n", "x\ny", "é ✓", " blank ", "- x", "*"),
-    ],
-)
-def test_text_is_the_text_given(text):
+TEXTS = [
+    *("/scans/LiTS", "/scans/CT #2", "2024-01-05", "2024_01", "007", "1e3", "yes", "null", "~/ct", "a: b"),
+    *("[2024] scans", "[a]", "{x}", "'q' \"r\"", "$HOME `id` \\n", "x\ny", "é ✓", " blank ", "- x", "*"),
+]
+
+
+def test_text_is_the_text_given_and_written_as_it_was_typed(tmp_path, monkeypatch):
+    monkeypatch.setenv("LIVSEG_ROOT", str(tmp_path))
     profile = FOLDER / "params" / "quick.yaml"
-    chosen = notebooks.choose_parameters(ALL, profile, {}, [f"data={text}"])
-    assert chosen["00_prepare_data"]["data"] == text
+    command = ["--run-name", "x", "configure", "--profile", str(profile), "--set"]
+    for text in TEXTS:
+        assert notebooks.main([*command, f"data={text}", str(ALL[0])]) == 0
+        written = (tmp_path / "reports" / "x" / "parameters" / "00_prepare_data.json").read_text()
+        assert json.loads(written)["data"] == text and json.loads(written)["run_name"] == "x"
 
 
 @pytest.mark.parametrize(
     ("text", "default", "value"),
     [
-        *[
-            ("3", 5, 3),
-            ("1e3", 5, 1000),
-            ("-1", 5, -1),
-            ("none", 5, None),
-            ("3", 0.5, 3),
-            ("1e-3", 0.5, 0.001),
-        ],
-        *[("true", False, True), ("no", True, False), ("0", True, False)],
-        *[("None", None, None), ("4", None, 4), ("0.5", None, 0.5), ("unet", None, "unet")],
-        *[("[unet, '007']", None, ["unet", 7]), ("[unet, manet]", "all", ["unet", "manet"])],
-        *[
-            ("[0.6, 1e-1]", [0.5], [0.6, 0.1]),
-            ("[007, yes]", ["word"], ["007", "yes"]),
-            ("[1, 2]", [3], [1, 2]),
-        ],
-        ("[[1, 2], [3, 4]]", [[0, 0]], [[1, 2], [3, 4]]),
+        *(("3", 5, 3), ("1e3", 5, 1000), ("-1", 5, -1), ("none", 5, None), ("3", 0.5, 3)),
+        *(("1e-3", 0.5, 0.001), ("true", False, True), ("no", True, False), ("0", True, False)),
+        *(("None", None, None), ("4", None, 4), ("0.5", None, 0.5), ("unet", None, "unet")),
+        *(("[unet, '007']", None, ["unet", 7]), ("[unet, manet]", "all", ["unet", "manet"])),
+        *(("[0.6, 1e-1]", [0.5], [0.6, 0.1]), ("[007, yes]", ["word"], ["007", "yes"])),
+        *(("[1, 2]", [3], [1, 2]), ("[[1, 2], [3, 4]]", [[0, 0]], [[1, 2], [3, 4]])),
     ],
 )
 def test_a_value_has_the_type_of_the_default(text, default, value):
@@ -134,8 +111,8 @@ def test_a_value_has_the_type_of_the_default(text, default, value):
 @pytest.mark.parametrize(
     ("text", "default"),
     [
-        *[("many", 5), ("0.5", 5), ("nan", 5), ("inf", 0.5), ("maybe", True), ("2", True)],
-        *[("3", [1]), ("[1", [1]), ("[a]", [1]), ("{a: b}", [1]), ("\udcff", "")],
+        *(("many", 5), ("0.5", 5), ("nan", 5), ("inf", 0.5), ("maybe", True), ("2", True)),
+        *(("3", [1]), ("[1", [1]), ("[a]", [1]), ("{a: b}", [1]), ("\udcff", "")),
     ],
 )
 def test_a_value_of_another_type_is_refused(text, default):
@@ -186,15 +163,10 @@ def test_make_hands_a_path_on_as_it_was_typed(tmp_path, given):
     program.write_text(f"#!/bin/sh\n{terminal}\nprintf '<%s>' \"$@\"\n")
     program.chmod(0o755)
     (tmp_path / ".venv" / "ready").touch()
+    environment = {**os.environ, "GIVEN": given}
     for command in (f"make reproduce {typed}", "make lab"):
-        said = subprocess.run(
-            command,
-            shell=True,
-            cwd=tmp_path,
-            env={**os.environ, "GIVEN": given},
-            capture_output=True,
-            text=True,
-        ).stdout
+        options = {"shell": True, "cwd": tmp_path, "env": environment, "capture_output": True, "text": True}
+        said = subprocess.run(command, **options).stdout
         for option in ("data", "scan", "liver"):
             assert f"<--{option}={given}>" in said
 
@@ -202,9 +174,7 @@ def test_make_hands_a_path_on_as_it_was_typed(tmp_path, given):
 def made(target: str, *variables: str) -> list[str]:
     """Words of the command that make would run, where no path is typed."""
     command = ["make", "--dry-run", "--assume-old=.venv/ready", target, *variables]
-    own = {
-        name: value for name, value in os.environ.items() if not name.startswith("MAKE")
-    }  # as if make had not started this test
+    own = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}  # none around
     said = subprocess.run(command, cwd=FOLDER.parent, env=own, capture_output=True, text=True)
     assert said.returncode == 0, said.stderr
     return shlex.split(re.sub(r"\$TYPED_\w+", "", said.stdout.replace("\\\n", " ")))[1:]
@@ -223,52 +193,15 @@ def test_make_reproduce_is_livseg_reproduce_with_the_values_of_its_variables():
     assert full.run_name == "lits-mr-full"
 
 
-def small_notebook(path: Path, body: str) -> Path:
-    notebook = nbformat.v4.new_notebook()
-    parameters = nbformat.v4.new_code_cell("value = 1  # a number")
-    parameters.metadata["tags"] = ["parameters"]
-    notebook.metadata["kernelspec"] = {
-        "name": "python3",
-        "display_name": "Python 3",
-        "language": "python",
-    }
-    notebook.cells = [parameters, nbformat.v4.new_code_cell(body)]
-    nbformat.write(notebook, path)
-    return path
-
-
 @pytest.mark.slow
 def test_a_notebook_that_fails_never_looks_finished(tmp_path, monkeypatch):
     monkeypatch.setenv("LIVSEG_ROOT", str(tmp_path))
     report = tmp_path / "reports" / "r"
-    failing = small_notebook(tmp_path / "10_fails.ipynb", "assert value == 1, 'as planned'")
+    failing = tmp_path / "10_fails.ipynb"
+    write_notebook(failing, "assert value == 1, 'as planned'", "value = 1  # a number")
     with pytest.raises(Exception, match="as planned"):
         notebooks.execute(failing, report, {"value": 2})
     assert [p.name for p in report.glob("[!.]*")] == ["10_fails.partial.ipynb"]
     done = notebooks.execute(failing, report, {"value": 1})
     assert done.exists() and done.with_suffix(".html").exists() and (report / "index.html").exists()
     assert json.loads(done.read_text())["metadata"]["papermill"]["parameters"] == {"value": 1}
-
-
-@pytest.mark.parametrize("path", ALL, ids=lambda p: p.stem)
-def test_who_reads_labels_can_be_told_to_accept_a_foreign_affine(path):
-    calls = re.findall(r"find_cases\((.*?)\)(?:\\n|\.|\")", path.read_text())
-    of_the_data = [call for call in calls if "dataset" in call]
-    assert all(call.endswith(", dataset, accept_affine_mismatch") for call in of_the_data)
-    assert bool(of_the_data) == ("accept_affine_mismatch" in notebooks.declared_parameters(path))
-
-
-@pytest.mark.parametrize(("typed", "accepted"), [("true", True), ("", None)])
-def test_an_empty_value_is_left_out(typed, accepted):
-    profile = FOLDER / "params" / "quick.yaml"
-    chosen = notebooks.choose_parameters(ALL, profile, {}, [f"accept_affine_mismatch={typed}"])
-    assert chosen["01_extract_slices"].get("accept_affine_mismatch") is accepted
-
-
-@pytest.mark.parametrize("data", ["/scans/CT #2", "2024-01-05", "2024_01", "007"])
-def test_values_are_written_as_they_were_typed(tmp_path, monkeypatch, data):
-    monkeypatch.setenv("LIVSEG_ROOT", str(tmp_path))
-    command = ["--run-name", "x", "configure", "--profile", str(FOLDER / "params" / "quick.yaml")]
-    assert notebooks.main([*command, "--set", f"data={data}", *map(str, ALL)]) == 0
-    written = json.loads((tmp_path / "reports" / "x" / "parameters" / "00_prepare_data.json").read_text())
-    assert written["data"] == data and written["run_name"] == "x"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from functools import partial
@@ -74,9 +75,8 @@ def test_comments_docstrings_and_layout_do_not_count_but_the_code_does():
 
     plain = defined("def f(x):\n    return x + 1\n")
     assert plain == defined('def f(x):\n    "Adds one."\n\n    # to x\n    return (x\n        + 1)\n')
-    assert plain != defined("def f(x):\n    return x + 2\n") and plain != defined(
-        "def f(x):\n    return x - 1\n"
-    )
+    for other in ("x + 2", "x - 1"):
+        assert plain != defined(f"def f(x):\n    return {other}\n")
 
 
 def test_what_is_apart_and_what_is_installed_is_left_out(monkeypatch):
@@ -95,17 +95,10 @@ def test_a_digest_is_the_same_in_another_process_whatever_its_hash_seed():
         "from livseg_lib.datasets.phantom.writing import phantom_made_by\n"
         "print(code_of(write_case), phantom_made_by())"
     )
-    outputs = {
-        subprocess.run(
-            [sys.executable, "-c", program],
-            env={**__import__("os").environ, "PYTHONHASHSEED": seed},
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
-        for seed in ("1", "2")
-    }
-    assert len(outputs) == 1 and len(outputs.pop()) > 40
+    environments = [{**os.environ, "PYTHONHASHSEED": seed} for seed in "12"]
+    options = {"capture_output": True, "text": True, "check": True}
+    said = [subprocess.run([sys.executable, "-c", program], env=each, **options) for each in environments]
+    assert said[0].stdout == said[1].stdout and len(said[0].stdout) > 40
 
 
 def test_digests_of_values_tell_types_orders_and_arrays_apart():
@@ -121,21 +114,17 @@ def test_changes_name_the_part_that_changed():
         "windows": [["liver", -50.0, 200.0], ["bone", -500.0, 1300.0]],
         "libraries": {"python": "3.11", "keras": "3.14.0"},
     }
-    assert changes(before, before) == []
     now = {
         "code": {"loss": "cc", "network": "bb"},
         "settings": {"batch_size": 4},
         "windows": [["liver", -40.0, 200.0], ["bone", -500.0, 1300.0]],
         "libraries": {"python": "3.11", "keras": "3.15.0"},
     }
-    assert changes(before, now) == [
-        "the loss",
-        "batch_size 8 -> 4",
-        "windows ['liver', -50.0, 200.0] -> ['liver', -40.0, 200.0]",
-        "keras 3.14.0 -> 3.15.0",
-    ]
-    other_python = {**now, "libraries": {"python": "3.12", "keras": "3.15.0"}}
-    assert changes(before, other_python) == ["python 3.11 -> 3.12"]
+    said = ["the loss", "batch_size 8 -> 4", "windows ['liver', -50.0, 200.0] -> ['liver', -40.0, 200.0]"]
+    assert changes(before, before) == []
+    assert changes(before, now) == [*said, "keras 3.14.0 -> 3.15.0"]
+    now["libraries"]["python"] = "3.12"
+    assert changes(before, now) == ["python 3.11 -> 3.12"]
 
 
 def test_a_result_is_made_once_and_again_when_its_record_differs(tmp_path, capsys):
@@ -148,12 +137,9 @@ def test_a_result_is_made_once_and_again_when_its_record_differs(tmp_path, capsy
     for version, text in ((1, "first"), (1, "never"), (2, "second"), (2, "never")):
         keep_or_make(path, {"code": {"loss": version}}, partial(make, text), "fold 1")
     assert made == ["first", "second"] and path.read_text() == "second"
+    kept, changed = "kept, nothing that makes it has changed", "done again, changed since: the loss"
     said = capsys.readouterr().out.splitlines()
-    assert said == [
-        "fold 1: kept, nothing that makes it has changed",
-        "fold 1: done again, changed since: the loss",
-        "fold 1: kept, nothing that makes it has changed",
-    ]
+    assert said == [f"fold 1: {each}" for each in (kept, changed, kept)]
     path.unlink()
     keep_or_make(path, {"code": {"loss": 2}}, partial(make, "third"), "fold 1")
     assert made[-1] == "third"

@@ -12,9 +12,9 @@ from concurrent.futures import Future
 from graphlib import TopologicalSorter
 from pathlib import Path
 
-import nbformat
 import psutil
 import pytest
+from small_notebooks import write_notebook
 
 from livseg_lib import runner
 from livseg_lib.cli import main
@@ -25,16 +25,11 @@ REPOSITORY = Path(__file__).parents[1]
 ALL = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
 
 
-def add_notebook(root: Path, name: str, body: str = "pass", comment: str = "", **facts) -> None:
-    notebook = nbformat.v4.new_notebook()
-    defaults = ('run_name = ""', 'dataset = "phantom"', 'modality = "ct"', "value = 1", 'data = ""  # scans')
-    parameters = nbformat.v4.new_code_cell("\n".join(defaults))
-    parameters.metadata["tags"] = ["parameters"]
-    text = nbformat.v4.new_markdown_cell(f"# A title {comment}")
-    notebook.cells = [text, parameters, nbformat.v4.new_code_cell(body)]
-    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    notebook.metadata["livseg"] = facts
-    nbformat.write(notebook, root / "notebooks" / f"{name}.ipynb")
+DEFAULTS = 'run_name = ""\ndataset = "phantom"\nmodality = "ct"\nvalue = 1\ndata = ""  # scans'
+
+
+def add_notebook(root: Path, name: str, body: str = "pass", **facts) -> None:
+    write_notebook(root / "notebooks" / f"{name}.ipynb", body, DEFAULTS, **facts)
 
 
 @pytest.fixture
@@ -183,7 +178,7 @@ def test_what_is_up_to_date_is_left_out(root, executed, change):
         executed.clear()
 
 
-def test_other_parameters_and_packages_run_a_notebook_again(root, executed, monkeypatch, capsys):
+def test_other_parameters_packages_or_a_failure_run_a_notebook_again(root, executed, monkeypatch, capsys):
     chain(root)
     reproduce(root, pairs=["data=scans", "value=3"])
     assert executed[2:] == ["a_first", "b_second"]
@@ -193,6 +188,15 @@ def test_other_parameters_and_packages_run_a_notebook_again(root, executed, monk
     monkeypatch.setattr(runner, "made_with", lambda *names: {"python": "3.10", "keras": "99"})
     reproduce(root, pairs=["data=scans", "value=3"])
     assert len(executed) == 6
+
+    def fail(*given):
+        raise InputError("a_first", "stopped.")
+
+    with monkeypatch.context() as patch, pytest.raises(InputError, match="stopped"):
+        patch.setattr(runner, "execute", fail)
+        reproduce(root, pairs=["data=scans", "value=3"], again=True)
+    reproduce(root, pairs=["data=scans", "value=3"])
+    assert executed[6:] == ["a_first", "b_second"]
 
 
 def test_a_result_that_was_not_there_yet_counts_when_it_comes(root, executed):
@@ -209,18 +213,6 @@ def test_a_result_that_was_not_there_yet_counts_when_it_comes(root, executed):
         executed.clear()
         reproduce(root, *stems, again=stems == ["c_third"])
         assert executed == expected
-
-
-def test_a_notebook_that_failed_is_run_again(root, executed, monkeypatch):
-    def fail(*given):
-        raise InputError("a_first", "stopped.")
-
-    chain(root)
-    with monkeypatch.context() as patch, pytest.raises(InputError, match="stopped"):
-        patch.setattr(runner, "execute", fail)
-        reproduce(root, pairs=["data=scans"], again=True)
-    reproduce(root, pairs=["data=scans"])
-    assert executed == ["a_first", "b_second"] * 2
 
 
 def test_what_changes_while_a_notebook_runs_counts_as_changed(root, executed, monkeypatch):
@@ -261,20 +253,16 @@ def test_after_a_failure_nothing_is_started_and_what_runs_is_let_end(root, capfd
     assert "livseg: a_fails: stopped in cell 3: AssertionError: as planned" in said.err
     assert "== a_fails failed; waiting for b_beside" in said.err
     assert [path.stem for path in (folders.report / "records").iterdir()] == ["b_beside"]
-    assert {path.name for path in folders.report.glob("*.ipynb")} == {
-        "a_fails.partial.ipynb",
-        "b_beside.ipynb",
-    }
+    left = {path.name for path in folders.report.glob("*.ipynb")}
+    assert left == {"a_fails.partial.ipynb", "b_beside.ipynb"}
 
 
 def start(root: Path, *options: str) -> subprocess.Popen:
     command = [sys.executable, "-m", "livseg_lib", "reproduce", "--run-name", "r", *options]
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "LIVSEG_ROOT": str(root)}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
-        signal.signal(
-            signal.SIGINT, signal.SIG_DFL
-        )  # a background job or nohup ignores it, and so would these
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as in a background job; so would the run
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     return subprocess.Popen(command, cwd=root, env=environment, start_new_session=True, **pipes)
 
 

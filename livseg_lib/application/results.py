@@ -67,7 +67,7 @@ def write_dicom_seg(
     `headers`: one a slice of the scan, in the order of its stored slices (`application.scan`). `algorithm` is
     name and version. Slices that show nothing are left out, as the standard allows.
     """
-    stored = volume.native.orientation.to_stored(labels).transpose(2, 1, 0)  # slice, row, column
+    stored = volume.native.to_stored(labels).transpose(2, 1, 0)  # slice, row, column
     masks = np.stack([structure_mask(stored, name) for name in structures], axis=-1).view(np.uint8)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # they quote names

@@ -136,7 +136,7 @@ def read_chosen(source: Path | str, series: Series) -> Volume:
                     raise InputError(source, problem, "Keep one phase and one reconstruction a series.")
     stored = stack.transpose(2, 1, 0)  # (i, j, k) of NIfTI
     grid = new_grid(stored.shape, affine, stored.dtype)
-    return Volume(np.ascontiguousarray(grid.orientation.to_lps(stored)), grid.spacing_mm, grid)
+    return Volume(np.ascontiguousarray(grid.to_lps(stored)), grid.spacing_mm, grid)
 
 
 def read_mask_series(source: Path | str, like: Volume) -> np.ndarray:

@@ -214,7 +214,7 @@ def _score_pair(
     lesions = lesion_rows(found, truth, volume.spacing_mm)
     lesions.insert(0, "case", case)
     # In the order of the file: "lits_asis" confuses ids, and these are given in that order.
-    truth, found = (np.ascontiguousarray(volume.native.orientation.to_stored(a)) for a in (truth, found))
+    truth, found = (np.ascontiguousarray(volume.native.to_stored(a)) for a in (truth, found))
     return names | score_case(found, truth, volume.native.stored_spacing_mm, mode, tolerance_mm), lesions
 
 

@@ -65,7 +65,7 @@ def points_mm(segmentation: pydicom.Dataset) -> dict[int, set]:
 def expected_mm(scan, mask: np.ndarray) -> set:
     """Places of the voxels of `mask` (D, H, W) by the grid's affine."""
     native = scan.volume.native
-    stored = np.argwhere(native.orientation.to_stored(mask))
+    stored = np.argwhere(native.to_stored(mask))
     ras = stored @ native.affine[:3, :3].T + native.affine[:3, 3]
     return set(map(tuple, (ras * [-1, -1, 1]).round(3).tolist()))
 
