@@ -34,7 +34,7 @@ class Picture(NamedTuple):
 
     grey: np.ndarray
     """uint8 (H, W). What is transparent is black; of black on nothing, its alpha."""
-    lossless: bool
+    lossless: bool = True
     """PNG: every level is as it was written."""
     orientation: int = 1
     """What EXIF says, 1 to 8; applied already."""
@@ -54,10 +54,10 @@ def read_picture(path: Path, sixteen_bit: bool = False) -> Picture:
         with Image.open(path, formats=_FORMATS) as picture:
             _require_slice(picture, path, sixteen_bit)
             if picture.format == "JPEG":
-                return _upright(picture, path)._replace(lossless=False)
+                return _decoded(picture, path)
             picture.verify()  # the checksums: reading alone does not look at them
         with Image.open(path, formats=_FORMATS) as picture:
-            return _upright(picture, path)
+            return _decoded(picture, path)
     except InputError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -86,41 +86,39 @@ def _too_large(path: Path, pixels: str) -> InputError:
     return InputError(path, f"The picture claims {pixels} pixels.", "Give slices of at most 4096 x 4096.")
 
 
-def _upright(picture: Image.Image, path: Path) -> Picture:
-    orientation = picture.getexif().get(Base.Orientation, 1)
-    turned = ImageOps.exif_transpose(picture) if orientation != 1 else picture
-    return _decoded(turned, path)._replace(orientation=orientation)
-
-
 def _decoded(picture: Image.Image, path: Path) -> Picture:
+    orientation = picture.getexif().get(Base.Orientation, 1)
+    upright = ImageOps.exif_transpose(picture) if orientation != 1 else picture
+    return _of_mode(upright, path)._replace(orientation=orientation, lossless=picture.format == "PNG")
+
+
+def _of_mode(picture: Image.Image, path: Path) -> Picture:
     if picture.mode == SIXTEEN_BIT:
-        return Picture(_in_eight_bits(np.asarray(picture), path), lossless=True)
+        return Picture(_in_eight_bits(np.asarray(picture), path))
     if picture.has_transparency_data:
         rgba = picture.convert("RGBA")
         alpha = np.asarray(rgba)[..., 3]
         if alpha.min() < alpha.max():
             return _on_black(rgba, alpha, path)._replace(has_alpha=True)
         picture = rgba
-    if picture.mode in ("1", "L"):
-        return Picture(np.asarray(picture.convert("L")), lossless=True)
-    return _of_colors(picture.convert("RGB"))
+    return Picture(np.asarray(picture.convert("L"))) if picture.mode in ("1", "L") else _of_colors(picture)
 
 
 def _of_colors(picture: Image.Image) -> Picture:
+    picture = picture.convert("RGB")
     colors, grey = np.asarray(picture), np.asarray(picture.convert("L"))
     in_color = any(np.abs(colors[..., k].astype(np.int16) - grey).max() > GREY_WITHIN for k in range(3))
-    return Picture(grey, lossless=True, colors=colors if in_color else None)
+    return Picture(grey, colors=colors if in_color else None)
 
 
 def _on_black(rgba: Image.Image, alpha: np.ndarray, path: Path) -> Picture:
     drawn = np.asarray(rgba.convert("RGB").convert("L"))[alpha >= OPAQUE]
     if not drawn.any():  # black on nothing
-        return Picture(alpha.copy(), lossless=True)
+        return Picture(alpha.copy())
     if drawn.min() == 0:
         problem = "Black is drawn beside transparent pixels (alpha): which is the background is unknown."
         raise InputError(path, problem, "Save it without transparency.")
-    black = Image.new("RGBA", rgba.size, "black")
-    return _of_colors(Image.alpha_composite(black, rgba).convert("RGB"))
+    return _of_colors(Image.alpha_composite(Image.new("RGBA", rgba.size, "black"), rgba))
 
 
 def _in_eight_bits(values: np.ndarray, path: Path) -> np.ndarray:
@@ -163,7 +161,6 @@ OVERSHOOT = 0.75
 """What lies above a level by more than this share of its height was not made of it by JPEG."""
 OUTER_SHARE = 2 / 3
 """Of two structures of which one lies within the other, the outer one has this share of the rim at least."""
-_RAW = {0: BACKGROUND, 1: LIVER, 2: TUMOR}
 PNG_ADVICE = "Export masks as grey PNG, without resizing."
 DESCRIBE = f'Say in {LABELS_JSON} in its folder which levels mean what: {{"liver": 100, "tumor": 200}}.'
 
@@ -200,9 +197,18 @@ class MaskLevels:
         if self._is_new(picture, values, levels):
             mine, others = _listed(values[:MOST_LEVELS]), _listed(levels) or "none"
             raise _uncertain(path, f"Its levels {mine} are not those of the other masks: {others}.")
-        exact = set(values) <= set(levels)
-        labels = self._exact(picture.grey, values) if exact else self._smeared(path, picture.grey, levels)
-        _refuse_inverted(path, labels)
+        if set(values) <= set(levels):
+            table = np.zeros(256, np.uint8)
+            table[levels] = [label for _, label in self.meaning]
+            if self.stretched and len(values) == 2:
+                table[values[-1]] = LIVER
+            labels = table[picture.grey]
+        else:
+            labels = self._smeared(path, picture.grey, levels)
+        edge = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
+        if (edge > 0).mean() > 0.5 and (labels > 0).mean() > 0.5:
+            problem = "Most of the picture and of its edge would be liver: black and white are exchanged."
+            raise _uncertain(path, problem, "Invert the masks, so that the background is black.")
         return labels
 
     def _is_new(self, picture: Picture, values: list[int], levels: list[int]) -> bool:
@@ -219,14 +225,6 @@ class MaskLevels:
         least = 1 if clean else max(LEAST_PLATEAU, 0.05 * flat[levels[0] + PLATEAU :].sum())
         beyond = 0 if exact else max(PLATEAU, OVERSHOOT * (levels[-1] - levels[0]))  # JPEG overshoots
         return bool(far >= least or values[-1] > levels[-1] + beyond)
-
-    def _exact(self, grey: np.ndarray, values: list[int]) -> np.ndarray:
-        table = np.zeros(256, np.uint8)
-        for level, label in self.meaning:
-            table[level] = label
-        if self.stretched and len(values) == 2:
-            table[values[-1]] = LIVER
-        return table[grey]
 
     def _smeared(self, path: Path, grey: np.ndarray, levels: list[int]) -> np.ndarray:
         labels = [np.uint8(label) for _, label in self.meaning]
@@ -265,27 +263,27 @@ def decide_levels(paths: Sequence[Path], label_map: LabelMap | None = None) -> M
         draw = np.random.default_rng(0).choice(len(paths), MOST_MASKS, replace=False)
         paths = [paths[index] for index in sorted(draw)]
     levels, smeared, alpha, problem = _survey(paths)
-    told = [f"The outlines were read from the alpha channel ({alpha} masks)."] if alpha else []
+    told = (f"The outlines were read from the alpha channel ({alpha} masks).",) if alpha else ()
     if label_map is not None:
         named = {level for level in (*label_map.liver, *label_map.tumor) if level < 256}
         apart = PLATEAU if smeared else 0
         known = sorted(named | {v for v in levels if all(abs(v - level) > apart for level in named)})
         meaning = tuple(zip(known, label_map(np.array(known)).tolist(), strict=True))
-        return MaskLevels(meaning, smeared, decisions=tuple(told))
+        return MaskLevels(meaning, smeared, decisions=told)
+    raw = set(levels) <= {BACKGROUND, LIVER, TUMOR}
     if problem or not levels:
         return MaskLevels(problem=problem)
-    if set(levels) <= set(_RAW):
-        return MaskLevels(tuple((level, _RAW[level]) for level in levels), smeared, decisions=tuple(told))
-    if len(levels) == 3:
-        return _three(levels, smeared, paths, told)
     if len(levels) > 3:
         return MaskLevels(problem=f"The masks of this set have levels {_listed(levels)}: which is which?")
-    if len(levels) == 2 and levels[1] < STRETCHED_MAX:
-        told.append(f"Levels {_listed(levels)} were taken for background and liver.")
-    return MaskLevels(tuple(zip(levels, (BACKGROUND, LIVER), strict=False)), smeared, decisions=tuple(told))
+    if len(levels) == 3 and not raw:
+        return _three(levels, smeared, paths, told)
+    if len(levels) == 2 and not raw and levels[1] < STRETCHED_MAX:
+        told += (f"Levels {_listed(levels)} were taken for background and liver.",)
+    meaning = tuple(zip(levels, levels if raw else (BACKGROUND, LIVER), strict=False))
+    return MaskLevels(meaning, smeared, decisions=told)
 
 
-def _three(levels: list[int], smeared: bool, paths: Sequence[Path], told: list[str]) -> MaskLevels:
+def _three(levels: list[int], smeared: bool, paths: Sequence[Path], told: tuple[str, ...]) -> MaskLevels:
     shown, rims, listed, in_color = Counter(), np.zeros(2), _listed(levels), False
     if smeared and not HALFWAY[0] <= (levels[1] - levels[0]) / (levels[2] - levels[0]) <= HALFWAY[1]:
         return MaskLevels(problem=f"Levels {listed} are too close together for masks that are smeared.")
@@ -308,9 +306,9 @@ def _three(levels: list[int], smeared: bool, paths: Sequence[Path], told: list[s
         return MaskLevels(problem=f"{problem} only some seem to be stretched to full contrast.")
     stretched = stretchable and not only_liver
     if not stretched:
-        told.append(f"Levels {dark}, {liver}, {tumor} were taken for background, liver, tumour.")
+        told += (f"Levels {dark}, {liver}, {tumor} were taken for background, liver, tumour.",)
     labels = {dark: BACKGROUND, liver: LIVER, tumor: TUMOR}
-    return MaskLevels(tuple(sorted(labels.items())), smeared, stretched, decisions=tuple(told))
+    return MaskLevels(tuple(sorted(labels.items())), smeared, stretched, decisions=told)
 
 
 def _survey(paths: Sequence[Path]) -> tuple[list[int], bool, int, str]:
@@ -433,13 +431,6 @@ def _has_mid_plateau(grey: np.ndarray) -> bool:
         return False
     low, high = MID_PLATEAU
     return bool(low <= np.median(grey[mid]) <= high)
-
-
-def _refuse_inverted(path: Path, labels: np.ndarray) -> None:
-    edge = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
-    if (edge > 0).mean() > 0.5 and (labels > 0).mean() > 0.5:
-        problem = "Most of the picture and of its edge would be liver: black and white are exchanged."
-        raise _uncertain(path, problem, "Invert the masks, so that the background is black.")
 
 
 def _uncertain(path: Path, problem: str, remedy: str = DESCRIBE) -> InputError:

@@ -77,30 +77,20 @@ def _result(door: Door, rng: np.random.Generator, folder: Path) -> tuple[str, st
         door(rng, folder)
         return "right", ""
     except InputError as error:
-        complaint = _unhelpful(error)
-        return ("wrong", complaint) if complaint else ("refused", "")
+        lacking = [name for name in ("where", "problem", "remedy") if not getattr(error, name).strip()]
+        return ("wrong", f"no {' and no '.join(lacking)} in: {error}") if lacking else ("refused", "")
     except Fault as fault:
         return "wrong", str(fault)
-    except TooLong:
-        return "slow", "".join(traceback.format_exc().splitlines(True)[-12:])
-    except MemoryError:
-        return "memory", "".join(traceback.format_exc().splitlines(True)[-6:])
-    except Exception:
-        return "traceback", "".join(traceback.format_exc().splitlines(True)[-8:])
-
-
-def _unhelpful(error: InputError) -> str:
-    """What the message lacks; "" where it names the place, says what is wrong and what to do."""
-    lacking = [name for name in ("where", "problem", "remedy") if not getattr(error, name).strip()]
-    return f"no {' and no '.join(lacking)} in: {error}" if lacking else ""
+    except (TooLong, Exception) as error:
+        kind = {TooLong: "slow", MemoryError: "memory"}.get(type(error), "traceback")
+        return kind, "".join(traceback.format_exc().splitlines(True)[-12:])
 
 
 def require_helpful(findings) -> None:
     """Raise Fault where a finding of `check_dataset` is an exception that nobody thought of."""
     for row in findings.itertuples():
-        if row.severity == "error" and (
-            not row.message.strip() or re.match(r"\w*(Error|Exception)\b", row.message)
-        ):
+        unhelpful = not row.message.strip() or re.match(r"\w*(Error|Exception)\b", row.message)
+        if row.severity == "error" and unhelpful:
             raise Fault(f"finding {row.code}: {row.message}")
 
 
@@ -130,11 +120,8 @@ def _limits() -> Iterator[Callable[[], tuple[float, int]]]:
 
     before = signal.signal(signal.SIGALRM, too_long)
     signal.setitimer(signal.ITIMER_REAL, 4 * MOST_SECONDS)  # by the clock: the machine may be busy
-    began, resident, old = (
-        time.process_time(),
-        _memory("VmRSS", reset=True),
-        resource.getrlimit(resource.RLIMIT_AS),
-    )
+    old = resource.getrlimit(resource.RLIMIT_AS)
+    began, resident = time.process_time(), _memory("VmRSS", reset=True)
     resource.setrlimit(resource.RLIMIT_AS, (_memory("VmSize") + HEADROOM_BYTES, old[1]))
     try:
         yield lambda: (time.process_time() - began, _memory("VmHWM") - resident)
@@ -160,12 +147,10 @@ def run_command(argv: list[str]) -> str:
     except SystemExit as error:
         code = error.code
     require(code in (0, 1, 2), f"exit code {code}")
-    require(
-        "Traceback" not in err.getvalue() and "log" not in err.getvalue().lower().split(),
-        err.getvalue()[-800:],
-    )
+    said = err.getvalue()
+    require("Traceback" not in said and "log" not in said.lower().split(), said[-800:])
     if code == 2:
-        raise InputError(argv[0], err.getvalue(), "as printed")
+        raise InputError(argv[0], said, "as printed")
     return out.getvalue()
 
 
@@ -221,11 +206,8 @@ def change_tree(rng: np.random.Generator, tree: dict | list) -> None:
     """In a tree as JSON holds it, something is left out, renamed, or replaced by a hostile value."""
     holders = [tree]
     for one in holders:
-        holders += [
-            item
-            for item in (one.values() if isinstance(one, dict) else one)
-            if item and isinstance(item, dict | list)
-        ]
+        items = one.values() if isinstance(one, dict) else one
+        holders += [item for item in items if item and isinstance(item, dict | list)]
     holder = holders[rng.integers(len(holders))]
     keys = list(holder) if isinstance(holder, dict) else list(range(len(holder)))
     key, how = keys[rng.integers(len(keys))], rng.choice(["value", "value", "value", "out", "name"])

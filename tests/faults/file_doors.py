@@ -41,8 +41,22 @@ PATIENTS = pd.DataFrame(
     {"patient": [f"{n:03d}" for n in range(8)], "has_tumor": [n % 2 == 0 for n in range(8)]}
 )
 CELLS = (
-    *("", "nan", "-1", "0", "1", "0.5", "1e9", "abc"),
-    *('"', "007", " 1", "inf", "99999999999999999999", "test", "Ä", "1,2"),
+    "",
+    "nan",
+    "-1",
+    "0",
+    "1",
+    "0.5",
+    "1e9",
+    "abc",
+    '"',
+    "007",
+    " 1",
+    "inf",
+    "9" * 20,
+    "test",
+    "Ä",
+    "1,2",
 )
 
 
@@ -51,18 +65,16 @@ CELLS = (
 
 def damaged_table(rng: np.random.Generator, table: pd.DataFrame) -> tuple[bytes, bool]:
     """CSV with a cell, a row, a column, separators or bytes changed; whether that should not matter."""
-    how = rng.choice(
-        ["bytes", "bytes", "cell", "cell", "cell", "column", "rows", "row length", "separator", "ends"]
-    )
+    kinds = ("bytes", "bytes", "cell", "cell", "cell", "column", "rows", "row length", "separator", "ends")
+    how = rng.choice(kinds)
     table = table.copy().astype(object)
     row, column = int(rng.integers(len(table))), int(rng.integers(table.shape[1]))
     if how == "cell":
         table.iloc[row, column] = CELLS[rng.integers(len(CELLS))]
     elif how == "column":
         name = table.columns[column]
-        table = (
-            table.drop(columns=name) if rng.random() < 0.5 else table.rename(columns={name: table.columns[0]})
-        )
+        renamed = table.rename(columns={name: table.columns[0]})
+        table = table.drop(columns=name) if rng.random() < 0.5 else renamed
     elif how == "rows":
         table = pd.concat([table.iloc[:row], table.iloc[row + int(rng.integers(0, 2)) :], table.iloc[:1]])
     text = table.to_csv(index=False, sep=";" if how == "separator" else ",")
@@ -79,14 +91,12 @@ def damaged_table(rng: np.random.Generator, table: pd.DataFrame) -> tuple[bytes,
 def python_reads(path: Path) -> list[dict]:
     """Rows by column as Python's csv reads them; raises Fault where that is no table."""
     try:
-        rows = list(
-            csv.DictReader(io.StringIO(path.read_bytes().decode("utf-8-sig"), newline=""), strict=True)
-        )
+        text = path.read_bytes().decode("utf-8-sig")
+        rows = list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
     except (UnicodeDecodeError, csv.Error) as error:
         raise Fault(f"read, though csv refuses it: {error}") from error
-    require(
-        all(None not in row and None not in row.values() for row in rows), "read with rows of other lengths"
-    )
+    whole = all(None not in row and None not in row.values() for row in rows)
+    require(whole, "read with rows of other lengths")
     return rows
 
 
@@ -148,9 +158,8 @@ def scores_json(rng: np.random.Generator, folder: Path) -> None:
     damage_json(rng, paths[1])
     said = run_command(["compare", *map(str, paths)])
     first, second = ({c["case"]: c for c in json.loads(path.read_bytes())["cases"]} for path in paths)
-    pairs = [
-        (first[case].get("liver_dice"), second[case].get("liver_dice")) for case in first if case in second
-    ]
+    both = [case for case in first if case in second]
+    pairs = [(first[case].get("liver_dice"), second[case].get("liver_dice")) for case in both]
     if pairs and all(isinstance(value, float) and np.isfinite(value) for pair in pairs for value in pair):
         mean = np.mean([a - b for a, b in pairs])
         require(any(f"{sign * mean:+.4f}" in said for sign in (1, -1)), f"{mean:+.4f} is not in: {said}")
@@ -180,9 +189,8 @@ def params_yaml(rng: np.random.Generator, folder: Path) -> None:
         change_tree(rng, values)
         text = yaml.safe_dump(values)
     if how == "bomb":
-        text = "a0: &a0 [x, x]\n" + "".join(
-            f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 12)
-        )
+        bombs = [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 12)]
+        text = "".join(["a0: &a0 [x, x]\n", *bombs])
         text += f"target: *a{int(rng.integers(3, 12))}\n"
     if how == "tag":
         text += f"target: !!python/object/apply:os.system ['touch {folder / 'owned'}']\n"
@@ -210,16 +218,8 @@ def settings(rng: np.random.Generator, folder: Path) -> None:
 
 
 MEANINGS = (
-    "liver",
-    "tumor",
-    "tumour",
-    "Liver",
-    "cancer",
-    "mass",
-    "spleen",
-    "background",
-    "vessel",
-    "liver tumor",
+    *("liver", "tumor", "tumour", "Liver", "cancer", "mass"),
+    *("spleen", "background", "vessel", "liver tumor"),
 )
 
 
@@ -228,14 +228,10 @@ def label_names(rng: np.random.Generator, folder: Path) -> None:
     hu, labels = small_ct(0, (6, 16, 20))
     write_nifti(folder / "imagesTr" / "liver_0.nii.gz", hu)
     write_nifti(folder / "labelsTr" / "liver_0.nii.gz", labels)
+    name, tree = "labels.json", {"liver": [1, 2], "tumor": 2}
     if rng.random() < 0.5:
-        name, plain = (
-            "dataset.json",
-            {"name": "Liver", "labels": {"0": "background", "1": "liver", "2": "cancer"}},
-        )
-    else:
-        name, plain = "labels.json", {"liver": [1, 2], "tumor": 2}
-    tree = json.loads(json.dumps(plain))
+        labels_said = {"0": "background", "1": "liver", "2": "cancer"}
+        name, tree = "dataset.json", {"name": "Liver", "labels": labels_said}
     if name == "dataset.json" and rng.random() < 0.4:
         tree["labels"][str(rng.integers(3))] = str(rng.choice(MEANINGS))
     (folder / name).write_text(json.dumps(tree))
@@ -256,9 +252,8 @@ def label_names(rng: np.random.Generator, folder: Path) -> None:
         expected[np.isin(labels, values.get("tumor", []))] = 2
         require((read == expected).all(), f"other labels than {said}")
     elif (read != labels).any():
-        require(
-            (findings.severity != "ok").any(), f"labels changed by {said['labels']}, and no finding says so"
-        )
+        told = (findings.severity != "ok").any()
+        require(told, f"labels changed by {said['labels']}, and no finding says so")
 
 
 # What livseg wrote itself
@@ -295,16 +290,13 @@ def extracted(rng: np.random.Generator, folder: Path) -> None:
     home, cases, _ = own_results()
     shutil.copytree(home / "slices", folder / "slices")
     _spoil_one_file(rng, folder / "slices")
-    rows = extract_dataset(
-        cases, Recipe(windows=("liver",), size=32), folder / "slices", workers=1, write_png=False
-    )
+    recipe = Recipe(windows=("liver",), size=32)
+    rows = extract_dataset(cases, recipe, folder / "slices", workers=1, write_png=False)
     require(rows.equals(read_slices(home / "slices" / "slices.csv")), "other rows")
     for name in ("images.npy", "masks.npy", "slices.csv"):
         path = Path("slices") / cases[0].case_id / name
-        require(
-            (folder / path).exists() and (folder / path).read_bytes() == (home / path).read_bytes(),
-            f"{name} stays wrong",
-        )
+        whole = (folder / path).exists() and (folder / path).read_bytes() == (home / path).read_bytes()
+        require(whole, f"{name} stays wrong")
 
 
 def predicted(rng: np.random.Generator, folder: Path) -> None:
@@ -314,24 +306,17 @@ def predicted(rng: np.random.Generator, folder: Path) -> None:
     _spoil_one_file(rng, folder / "out")
     cases = predict_batch(patients, toy_predictor(), folder / "out")
     require(cases.state.tolist() == ["done"], f"{cases.reason.tolist()}")
-    names = {
-        path.relative_to(home / "predicted") for path in (home / "predicted").rglob("*") if path.is_file()
-    }
-    require(all((folder / "out" / name).is_file() for name in names), "files are missing")
+    for path in (home / "predicted").rglob("*"):
+        require((folder / "out" / path.relative_to(home / "predicted")).exists(), f"{path.name} is missing")
     mask = nibabel.load(folder / "out" / "one" / "mask.nii.gz")
     require((toy_labels(toy_voxels()) == np.asarray(mask.dataobj).T).all(), "another mask")
-    measured = json.loads((folder / "out" / "one" / "measures.json").read_text())
-    require(
-        measured == json.loads((home / "predicted" / "one" / "measures.json").read_text()), "other measures"
-    )
+    files = (place / "one" / "measures.json" for place in (folder / "out", home / "predicted"))
+    measured, before = (json.loads(path.read_text()) for path in files)
+    require(measured == before, "other measures")
 
 
 DOORS = {
-    **{
-        "slices.csv": slices_csv,
-        "splits.csv": splits_csv,
-        "scores.json": scores_json,
-        "params.yaml": params_yaml,
-    },
+    **{"slices.csv": slices_csv, "splits.csv": splits_csv},
+    **{"scores.json": scores_json, "params.yaml": params_yaml},
     **{"--set": settings, "label names": label_names, "extracted": extracted, "predicted": predicted},
 }

@@ -6,7 +6,7 @@ import hashlib
 import json
 import shutil
 import tempfile
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import nibabel
@@ -22,9 +22,8 @@ from livseg_lib.volumes import Volume
 
 OPTIONS = {"filters": 2, "levels": 2}
 DIGESTS = {
-    "weights.safetensors": "weights_sha256",
-    "network.onnx": "onnx_sha256",
-    "forest.safetensors": "arrays_sha256",
+    **{"weights.safetensors": "weights_sha256", "network.onnx": "onnx_sha256"},
+    **{"forest.safetensors": "arrays_sha256"},
 }
 SCAN = Volume(np.random.default_rng(0).integers(-200, 300, (2, 24, 20), np.int16), (2.5, 0.8, 0.7))
 
@@ -40,9 +39,8 @@ def networks() -> dict[str, Path]:
     home = Path(tempfile.mkdtemp(prefix="livseg-faults-"))
     network = build_model("unet", (32, 32, 1), 2, **OPTIONS)
     recipe = Recipe(windows=("liver",), size=32)
-    trained = TrainedModel(
-        "unet", "unet", OPTIONS, network, recipe, "both", {"liver": 0.5, "tumor": 0.4}, {"run": "r"}
-    )
+    thresholds = {"liver": 0.5, "tumor": 0.4}
+    trained = TrainedModel("unet", "unet", OPTIONS, network, recipe, "both", thresholds, {"run": "r"})
     save_model(trained, home / "keras")
     export_system(home / "keras", home / "onnx", SCAN, ("onnx",))
     return {"keras": home / "keras", "onnx": home / "onnx"}
@@ -53,19 +51,17 @@ def forest_folder() -> Path:
     """A forest of three trees."""
     rng = np.random.default_rng(0)
     features = pd.DataFrame(rng.random((60, 3)), columns=["volume", "contrast", "texture"])
+    forest = fit_forest(features, features.volume > 0.5, 0, trees=3)
     home = Path(tempfile.mkdtemp(prefix="livseg-faults-"))
-    return save_forest(
-        fit_forest(features, features.volume > 0.5, 0, trees=3), home / "forest", {"threshold": 0.5}
-    )
+    return save_forest(forest, home / "forest", {"threshold": 0.5})
 
 
 def spoil(rng: np.random.Generator, folder: Path, description: str) -> None:
     """The description, or the weights, perhaps with a checksum to match; or a file is gone."""
     weights = next(name for name in DIGESTS if (folder / name).exists())
     path, said = folder / weights, json.loads((folder / description).read_text())
-    how = rng.choice(
-        ["value", "value", "bytes", "weights", "weights that match", "header that matches", "lost"]
-    )
+    kinds = ("value", "value", "bytes", "weights", "weights that match", "header that matches", "lost")
+    how = rng.choice(kinds)
     if how == "value":
         change_tree(rng, said)
         (folder / description).write_text(json.dumps(said))
@@ -75,9 +71,8 @@ def spoil(rng: np.random.Generator, folder: Path, description: str) -> None:
         (folder / str(rng.choice([description, weights]))).unlink()
     else:
         content = path.read_bytes()
-        path.write_bytes(
-            flip_bits(rng, content, 0, 400) if how == "header that matches" else damage(rng, content)
-        )
+        of_header = how == "header that matches"
+        path.write_bytes(flip_bits(rng, content, 0, 400) if of_header else damage(rng, content))
         if how.endswith(("match", "matches")):
             said[DIGESTS[weights]] = hashlib.sha256(path.read_bytes()).hexdigest()
             (folder / description).write_text(json.dumps(said))
@@ -93,34 +88,20 @@ def network(kind: str, rng: np.random.Generator, folder: Path) -> None:
     system = load_system(folder / "model")
     describe_expectations(system)
     said = json.loads((folder / "model" / "model.json").read_bytes())
-    require(
-        system.target == said["target"] and dict(system.thresholds) == said["thresholds"], "other description"
-    )
-    require(set(system.thresholds) >= set(system.structures), "a structure without a threshold")
-    require(
-        all(0 <= float(value) <= 1 for value in system.thresholds.values()), f"thresholds {system.thresholds}"
-    )
+    thresholds = dict(system.thresholds)
+    require(system.target == said["target"] and thresholds == said["thresholds"], "other description")
+    require(set(thresholds) >= set(system.structures), "a structure without a threshold")
+    require(all(0 <= float(value) <= 1 for value in thresholds.values()), f"thresholds {thresholds}")
     if kind == "keras":
         arrays = safetensors.load_file(folder / "model" / "weights.safetensors")
         mine = {variable.path: np.asarray(variable) for variable in system.network.weights}
         require(set(arrays) == set(mine), "arrays are left over")
-        require(
-            all(np.array_equal(arrays[name], mine[name], equal_nan=True) for name in mine), "other weights"
-        )
-        require(
-            said["parameters"] == sum(array.size for array in mine.values()),
-            f"{said['parameters']} parameters said",
-        )
+        equal = all(np.array_equal(arrays[name], mine[name], equal_nan=True) for name in mine)
+        require(equal, "other weights")
+        counted = sum(array.size for array in mine.values())
+        require(said["parameters"] == counted, f"{said['parameters']} parameters said")
     labels = outline(system, SCAN)
     require(labels.shape == SCAN.voxels.shape and labels.max() <= 2, "no labels")
-
-
-def keras(rng: np.random.Generator, folder: Path) -> None:
-    network("keras", rng, folder)
-
-
-def onnx(rng: np.random.Generator, folder: Path) -> None:
-    network("onnx", rng, folder)
 
 
 def predict(rng: np.random.Generator, folder: Path) -> None:
@@ -144,17 +125,15 @@ def forest(rng: np.random.Generator, folder: Path) -> None:
     loaded, said = load_forest(folder / "forest")
     arrays = safetensors.load_file(folder / "forest" / "forest.safetensors")
     require(set(arrays) == set(DTYPES), "arrays are left over")
-    require(
-        all(np.array_equal(getattr(loaded, name), arrays[name], equal_nan=True) for name in DTYPES),
-        "other arrays",
-    )
+    equal = all(np.array_equal(getattr(loaded, name), arrays[name], equal_nan=True) for name in DTYPES)
+    require(equal, "other arrays")
     require(said == json.loads((folder / "forest" / "forest.json").read_bytes()), "another description")
-    probability = loaded.predict(
-        pd.DataFrame(
-            np.random.default_rng(1).random((5, len(loaded.feature_names))), columns=loaded.feature_names
-        )
-    )
+    features = np.random.default_rng(1).random((5, len(loaded.feature_names)))
+    probability = loaded.predict(pd.DataFrame(features, columns=loaded.feature_names))
     require(bool(((probability >= 0) & (probability <= 1)).all()), f"probabilities {probability}")
 
 
-DOORS = {"keras": keras, "onnx": onnx, "predict": predict, "forest": forest}
+DOORS = {
+    **{kind: partial(network, kind) for kind in ("keras", "onnx")},
+    **{"predict": predict, "forest": forest},
+}

@@ -182,16 +182,23 @@ def nifti(rng: np.random.Generator, folder: Path) -> None:
 # DICOM
 
 WORDS = (
-    *("", "nan", "inf", "-1", "0", "1e308", "1e-320", "abc"),
-    *("1\\2", "-0.5", "2.0", "5", "9" * 16, "MONOCHROME1"),
+    *("", "nan", "inf", "-1", "0", "1e308", "1e-320", "abc", "1\\2", "-0.5", "2.0", "5", "9" * 16),
+    "MONOCHROME1",
 )
 NUMBERS = (0, 1, 2, 3, 12, 15, 16, 255, 65535)
 TAGS = (
-    *("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "SeriesNumber", "ImageType"),
-    "ImagePositionPatient",
-    *("ImageOrientationPatient", "PixelSpacing", "SliceThickness", "Rows", "Columns", "SamplesPerPixel"),
+    *("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "SeriesNumber", "ImageType", "Modality"),
+    *(
+        "ImagePositionPatient",
+        "ImageOrientationPatient",
+        "PixelSpacing",
+        "SliceThickness",
+        "Rows",
+        "Columns",
+        "SamplesPerPixel",
+    ),
     *("PhotometricInterpretation", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation"),
-    *("RescaleSlope", "RescaleIntercept", "PatientName", "Modality", "PixelData"),
+    *("RescaleSlope", "RescaleIntercept", "PatientName", "PixelData"),
 )
 
 
@@ -397,9 +404,8 @@ def pictures(rng: np.random.Generator, folder: Path) -> None:
     require(labels is not None, "labels lost")
     blur, wrong = (0, 0) if end == "png" else (40, 0.03)  # of JPEG
     for n, seen in enumerate(map(opencv_reads, contents[0])):
-        require(
-            seen is not None and seen.shape == volume.voxels[n].shape, f"OpenCV reads slice {n} otherwise"
-        )
+        alike = seen is not None and seen.shape == volume.voxels[n].shape
+        require(alike, f"OpenCV reads slice {n} otherwise")
         require((np.abs(volume.voxels[n] - seen.astype(int)) <= 2).all(), f"slice {n} has other greys")
     for n, seen in enumerate(map(opencv_reads, contents[1])):
         require(seen is not None and seen.shape == labels[n].shape, f"OpenCV reads mask {n} otherwise")

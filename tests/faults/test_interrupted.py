@@ -26,15 +26,8 @@ REPOSITORY = Path(__file__).parents[2]
 LIVSEG = [sys.executable, "-m", "livseg_lib"]
 NOTEBOOK = "00_prepare_data"
 KILLS = int(os.environ.get("LIVSEG_KILLS", "20"))
-SHARES = {
-    "extract": 0.25,
-    "check": 0.1,
-    "evaluate": 0.1,
-    "train": 0.1,
-    "predict": 0.15,
-    "report": 0.1,
-    "export": 0.1,
-}
+SHARES = dict.fromkeys(("check", "evaluate", "train", "report", "export"), 0.1)
+SHARES |= {"extract": 0.25, "predict": 0.15}
 APP_SHARE = 0.1
 KILLS_A_RUN = 4
 """Then the command is left alone, and must end as if nothing had been."""
@@ -79,31 +72,16 @@ def command(name: str, home: Path, folder: Path) -> list[str]:
 def start(name: str, home: Path, folder: Path) -> subprocess.Popen:
     """The command in a session of its own."""
     (folder / "out").mkdir(parents=True, exist_ok=True)
-    if name == "report":
-        _make_root(folder)
-    environment = os.environ | {
-        "PYTHONPATH": str(REPOSITORY),
-        "LIVSEG_ROOT": str(folder),
-        "CUDA_VISIBLE_DEVICES": "",
-    }
-    with (folder / "said.log").open("a") as log:
-        return subprocess.Popen(
-            command(name, home, folder),
-            cwd=folder,
-            env=environment,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-
-
-def _make_root(folder: Path) -> None:
-    """A repository with one notebook."""
-    if not (folder / "notebooks").exists():
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "CUDA_VISIBLE_DEVICES": ""}
+    environment["LIVSEG_ROOT"] = str(folder)
+    if name == "report" and not (folder / "notebooks").exists():  # a repository with one notebook
         (folder / "livseg_lib").symlink_to(REPOSITORY / "livseg_lib")
         (folder / "notebooks" / "params").mkdir(parents=True)
-        for name in (f"{NOTEBOOK}.ipynb", "params/quick.yaml"):
-            shutil.copy(REPOSITORY / "notebooks" / name, folder / "notebooks" / name)
+        for file in (f"{NOTEBOOK}.ipynb", "params/quick.yaml"):
+            shutil.copy(REPOSITORY / "notebooks" / file, folder / "notebooks" / file)
+    with (folder / "said.log").open("a") as log:
+        options = {"stdout": log, "stderr": log, "start_new_session": True}
+        return subprocess.Popen(command(name, home, folder), cwd=folder, env=environment, **options)
 
 
 def run_to_the_end(name: str, home: Path, folder: Path) -> None:
@@ -210,19 +188,14 @@ def test_a_killed_app_leaves_nothing_of_its_visitors_to_the_next(tmp_path):
     port, draw = address.rpartition(":")[2], random.Random("app")
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "TMPDIR": str(tmp_path)}
     for _ in range(1 + max(1, round(KILLS * APP_SHARE))):
-        app = subprocess.Popen(
-            [*LIVSEG, "app", "--reports", str(tmp_path / "reports"), "--port", port],
-            cwd=tmp_path,
-            env=environment,
-            stdout=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        words = [*LIVSEG, "app", "--reports", str(tmp_path / "reports"), "--port", port]
+        options = {"stdout": subprocess.DEVNULL, "start_new_session": True}
+        app = subprocess.Popen(words, cwd=tmp_path, env=environment, **options)
         try:
             _wait_for(httpx, address)
             assert not _secrets(tmp_path)
-            httpx.post(
-                f"{address}/gradio_api/upload", files={"files": ("scan.nii", SECRET)}
-            ).raise_for_status()
+            files = {"files": ("scan.nii", SECRET)}
+            httpx.post(f"{address}/gradio_api/upload", files=files).raise_for_status()
             assert _secrets(tmp_path)
             time.sleep(draw.uniform(0, 1))
         finally:
