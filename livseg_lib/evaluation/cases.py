@@ -24,19 +24,18 @@ and panoptic quality where both sides are empty (one empty side is a plain 0); s
 no pair matches. Only detection precision and recall are 0 where nothing is predicted or there is nothing
 to find, as LiTS defines them.
 
-HD95, surface Dice, lesion Dice and panoptic quality are no part of the benchmark. In mode "lits_asis" they
-keep to the true IoU and to the rules above; only the tumours' HD95 follows its kin to the tumours that the
-shipped scorer takes for detected.
+HD95, surface Dice, lesion Dice and panoptic quality are no part of the benchmark: mode "lits_asis" leaves
+them as they are, but for the tumours' HD95, which is of those that the shipped scorer takes for detected.
 
-No mean over cases stands alone: each comes with how many cases there were, in how many the reference is
-empty, how many were missed altogether (something to find, nothing predicted) and over how many it is defined.
+No mean over cases stands alone: `summarize_cases` says of how many cases each is, in how many the reference
+is empty, and how many were missed altogether.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -46,6 +45,7 @@ from livseg_lib.evaluation import masks
 from livseg_lib.evaluation.lesions import (
     Detection,
     LesionOverlap,
+    LesionPair,
     count_detections,
     detected_pairs,
     lesion_dice,
@@ -80,12 +80,10 @@ class Comparison:
 
     @cached_property
     def counts(self) -> OverlapCounts:
-        """Voxels by agreement."""
         return masks.overlap_counts(self.prediction, self.reference)
 
     @cached_property
     def distances(self) -> SurfaceDistances:
-        """From surface to surface."""
         return masks.surface_distances(self.prediction, self.reference, self.spacing_mm)
 
     @property
@@ -130,8 +128,6 @@ SCORES = {
 BENCHMARK_OVERLAPS = ("dice", "jaccard", "voe", "rvd")
 SURFACE_SCORES = ("assd", "rmsd", "msd")
 """The benchmark's own, overlap and distance."""
-SPECK_BOX_VOXELS = 512
-"""Voxels of the box around a pair of tumours up to which it may well look like another pair."""
 AS_SHIPPED_INFINITY = 9001.0
 """What the shipped scorer writes for infinity."""
 AS_SHIPPED_DEFAULTS = {"dice": 0.0, "jaccard": 0.0, "voe": 1.0} | dict.fromkeys(
@@ -170,10 +166,17 @@ def score_case(
         Comparison("tumor", predicted, present, spacing_mm, tolerance_mm),
         [name for name in SCORES if name not in of_each],
     )
-    tumor |= _means_over_detected(lesions, of_each, spacing_mm, tolerance_mm, mode)
+    detected = detected_pairs(lesions, mode=mode)[0]
+    tumor |= _means_over_detected(lesions, detected, of_each, spacing_mm, tolerance_mm)
     scores = {f"liver_{key}": value for key, value in liver.items()}
     scores |= {f"tumor_{key}": value for key, value in tumor.items()}
-    return scores | _detection_scores(lesions, mode) | _lesion_scores(lesions) | _tumor_burden(scores, mode)
+    scores |= {"n_tumors_reference": lesions.n_reference, "n_tumors_prediction": lesions.n_prediction}
+    scores["n_tumors_scored"] = len(detected)
+    for threshold, suffix in ((0.5, ""), (0.0, "_greater_zero")):
+        found = count_detections(lesions, threshold, mode)
+        scores |= {name + suffix: value for name, value in (found._asdict() | detection_rates(found)).items()}
+    scores |= {"lesion_dice": lesion_dice(lesions)} | panoptic_quality(lesions)._asdict()
+    return scores | _tumor_burden(scores, mode)
 
 
 def _scores(pair: Comparison, names: Iterable[str]) -> dict[str, float]:
@@ -190,56 +193,24 @@ def _scores(pair: Comparison, names: Iterable[str]) -> dict[str, float]:
 
 def _means_over_detected(
     lesions: LesionOverlap,
+    detected: Iterable[LesionPair],
     scores: Mapping[str, Score],
     spacing_mm: Sequence[float],
     tolerance_mm: float,
-    mode: str,
 ) -> dict[str, float]:
-    """Means over the detected tumours of a case; NaN where none was detected."""
-    measures, rows = tuple(score.measure for score in scores.values()), []
-    for pair in detected_pairs(lesions, mode=mode)[0]:
+    """Means over the detected tumours of a case; NaN where there is none."""
+    known: dict[tuple, list[float]] = {}  # specks look alike by the thousand: each kind is measured once
+    rows = []
+    for pair in detected:
         prediction, reference = lesions.masks(pair)
         content = prediction.shape, prediction.tobytes(), reference.tobytes()
-        # Specks look alike by the thousand: those are measured once.
-        measure = _measured if prediction.size <= SPECK_BOX_VOXELS else _measured.__wrapped__
-        rows.append(measure(measures, *content, tuple(spacing_mm), tolerance_mm))
+        if content not in known:
+            tumor = Comparison("tumor", prediction, reference, spacing_mm, tolerance_mm)
+            known[content] = [score.measure(tumor) for score in scores.values()]
+        rows.append(known[content])
     if not rows:
         return dict.fromkeys(scores, np.nan)
     return {name: float(np.mean(each)) for name, each in zip(scores, zip(*rows, strict=True), strict=True)}
-
-
-@lru_cache(maxsize=4096)
-def _measured(
-    measures: tuple[Callable[[Comparison], float], ...],
-    shape: tuple[int, ...],
-    prediction: bytes,
-    reference: bytes,
-    spacing_mm: tuple[float, ...],
-    tolerance_mm: float,
-) -> list[float]:
-    """Each of `measures` of one tumour, whose masks of that shape are given as bytes."""
-    pair = (np.frombuffer(content, bool).reshape(shape) for content in (prediction, reference))
-    comparison = Comparison("tumor", *pair, spacing_mm, tolerance_mm)
-    return [measure(comparison) for measure in measures]
-
-
-def _lesion_scores(lesions: LesionOverlap) -> dict:
-    """What single tumours score on average, missed and surplus ones included."""
-    return {"lesion_dice": lesion_dice(lesions)} | panoptic_quality(lesions)._asdict()
-
-
-def _detection_scores(lesions: LesionOverlap, mode: str) -> dict:
-    """Counted tumours, and precision and recall at both overlaps."""
-    scores = {
-        "n_tumors_reference": lesions.n_reference,
-        "n_tumors_prediction": lesions.n_prediction,
-        "n_tumors_scored": len(detected_pairs(lesions, mode=mode)[0]),
-    }
-    for threshold, suffix in ((0.5, ""), (0.0, "_greater_zero")):
-        found = count_detections(lesions, threshold, mode)
-        named = found._asdict() | detection_rates(found)
-        scores |= {name + suffix: value for name, value in named.items()}
-    return scores
 
 
 def detection_rates(found: Detection) -> dict[str, float]:
@@ -254,8 +225,10 @@ def detection_rates(found: Detection) -> dict[str, float]:
 
 def _tumor_burden(scores: dict, mode: str) -> dict:
     """Tumour share of the liver, 0 to 1, on both sides; NaN without liver (as shipped: 9001 if predicted)."""
-    reference = _share(scores["tumor_reference_voxels"], scores["liver_reference_voxels"])
-    prediction = _share(scores["tumor_prediction_voxels"], scores["liver_prediction_voxels"])
+    reference, prediction = (
+        scores[f"tumor_{side}_voxels"] / (scores[f"liver_{side}_voxels"] or np.nan)
+        for side in ("reference", "prediction")
+    )
     if mode == "lits_asis" and np.isnan(prediction):
         prediction = AS_SHIPPED_INFINITY
     return {
@@ -263,11 +236,6 @@ def _tumor_burden(scores: dict, mode: str) -> dict:
         "tumor_burden_prediction": prediction,
         "tumor_burden_error": reference - prediction,
     }
-
-
-def _share(part: int, whole: int) -> float:
-    """`part` of `whole`; NaN of nothing."""
-    return part / whole if whole else np.nan
 
 
 def summarize_cases(case_scores: pd.DataFrame | Iterable[Mapping], mode: str = "intended") -> dict:
@@ -287,14 +255,25 @@ def summarize_cases(case_scores: pd.DataFrame | Iterable[Mapping], mode: str = "
     tumor = _structure_summary(cases, "tumor", surfaces=cases["n_tumors_scored"])
     if mode == "lits_asis" and not cases["n_tumors_scored"].any():
         tumor |= dict.fromkeys(SURFACE_SCORES, AS_SHIPPED_INFINITY)
+    detection = {}
+    for suffix in ("", "_greater_zero"):
+        found = Detection(*(int(cases[name + suffix].sum()) for name in Detection._fields))
+        detection |= {name + suffix: n for name, n in (found._asdict() | detection_rates(found)).items()}
+    errors = cases["tumor_burden_error"].dropna()
     return {
         "mode": mode,
         "n_cases": len(cases),
         "liver": _structure_summary(cases, "liver", surfaces=pd.Series(1, cases.index)),
         "tumor": tumor,
-        "detection": _pooled_detection(cases),
+        "detection": detection,
         "lesions": _lesion_summary(cases),
-        "tumor_burden": _burden_errors(cases, mode),
+        "tumor_burden": {
+            "rmse": float(np.sqrt((errors**2).mean())),
+            "max_error": float(
+                errors.max() if mode == "lits_asis" else errors.abs().max()
+            ),  # shipped: signed
+            "n_defined": len(errors),
+        },
     }
 
 
@@ -329,15 +308,6 @@ def _weighted_mean(values: pd.Series, weights: pd.Series) -> tuple[float, int]:
     return (float((values * weights).sum() / total) if total else np.nan), total
 
 
-def _pooled_detection(cases: pd.DataFrame) -> dict:
-    """Counts of all cases added up, then precision and recall of the sums."""
-    pooled = {}
-    for suffix in ("", "_greater_zero"):
-        found = Detection(*(int(cases[name + suffix].sum()) for name in Detection._fields))
-        pooled |= {name + suffix: value for name, value in (found._asdict() | detection_rates(found)).items()}
-    return pooled
-
-
 def _lesion_summary(cases: pd.DataFrame) -> dict:
     """Lesion Dice a case, and panoptic quality of all cases as if they were one."""
     matched = cases["n_tumors_matched"]
@@ -348,15 +318,4 @@ def _lesion_summary(cases: pd.DataFrame) -> dict:
         "lesion_dice": float(cases["lesion_dice"].mean()),
         "n_defined_lesion_dice": int(cases["lesion_dice"].notna().sum()),
         **pooled._asdict(),
-    }
-
-
-def _burden_errors(cases: pd.DataFrame, mode: str) -> dict:
-    """Root mean square and greatest error of the tumour burden; the shipped maximum is a signed one."""
-    errors = cases["tumor_burden_error"].dropna()
-    greatest = errors.max() if mode == "lits_asis" else errors.abs().max()
-    return {
-        "rmse": float(np.sqrt((errors**2).mean())),
-        "max_error": float(greatest),
-        "n_defined": len(errors),
     }

@@ -8,7 +8,9 @@ mean lies within CONTRAST_EDGES_HU[0] of the liver around it. Errors of unknown 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -55,38 +57,31 @@ def add_causes(objects: pd.DataFrame) -> pd.DataFrame:
 
     None where a cause is undefined: without HU, spacing or knowledge of the organs.
     """
-    is_bright = _where(objects.above_liver_hu, objects.above_liver_hu >= BRIGHT_HU)
-    is_textured = _where(objects.sd_hu, objects.sd_hu > TEXTURE_SD_HU)
+    above, sd, outside, border = (
+        objects[name].astype(float)
+        for name in ("above_liver_hu", "sd_hu", "outside_share", "border_distance_mm")
+    )
     table = objects.assign(
-        brightness=is_bright.map({True: "bright", False: "not bright"}),
-        texture=is_textured.map({True: "textured", False: "even"}),
+        brightness=_first([above >= BRIGHT_HU, above < BRIGHT_HU], ("bright", "not bright")),
+        texture=_first([sd > TEXTURE_SD_HU, sd <= TEXTURE_SD_HU], ("textured", "even")),
         contrast=contrast_class(objects.contrast_hu.astype(float)),
         size=objects.longest_diameter_mm.astype(float).map(size_class).replace("", None),
-        place=_places(objects),
+        place=_first(
+            [outside > 0.5, outside > 0, border <= TUMOR_RIM_MM, border > TUMOR_RIM_MM], ERROR_PLACES[::-1]
+        ),
         beside=objects.is_beside_tumor.map({True: "beside a true tumour", False: "by itself"}),
     )
-    return table.assign(error_class=_error_classes(table))
-
-
-def _where(values: pd.Series, holds: pd.Series) -> pd.Series:
-    """`holds` where there is a value, else None."""
-    return holds.astype(object).where(values.notna(), None)
-
-
-def _places(objects: pd.DataFrame) -> pd.Series:
-    outside, distance = objects.outside_share.astype(float), objects.border_distance_mm.astype(float)
-    chosen = [outside > 0.5, outside > 0, distance <= TUMOR_RIM_MM, distance > TUMOR_RIM_MM]
-    names = [ERROR_PLACES[3], ERROR_PLACES[2], ERROR_PLACES[1], ERROR_PLACES[0]]
-    return pd.Series(np.select(chosen, names, ""), objects.index, dtype=object).replace("", None)
-
-
-def _error_classes(table: pd.DataFrame) -> pd.Series:
     invented = table.error == FALSE_POSITIVE
-    classes = pd.Series(OTHER, table.index, dtype=object)
-    classes[invented & (table.brightness == "bright") & (table.texture == "textured")] = BRIGHT_TEXTURE
-    classes[~invented & (table.contrast == "low")] = LOW_CONTRAST
-    classes[(invented & table.brightness.isna()) | (~invented & table.contrast.isna())] = UNDEFINED
-    return classes
+    bright_texture = (table.brightness == "bright") & (table.texture == "textured")
+    unknown = table.brightness.where(invented, table.contrast).isna()
+    classes = [unknown, invented & bright_texture, ~invented & (table.contrast == "low")]
+    names = (UNDEFINED, BRIGHT_TEXTURE, LOW_CONTRAST)
+    return table.assign(error_class=_first(classes, names).fillna(OTHER))
+
+
+def _first(holds: Sequence[pd.Series], names: Sequence[str]) -> pd.Series:
+    """Of each row the name of the first condition that holds, else None."""
+    return pd.Series(np.select(holds, names, ""), holds[0].index, dtype=object).replace("", None)
 
 
 def count_bright_textures(lesions: LesionOverlap, hu: np.ndarray, liver_hu: float) -> int:
@@ -148,16 +143,13 @@ def count_causes(objects: pd.DataFrame, seed: int) -> pd.DataFrame:
     """
     rows = []
     known = [cause for cause in CAUSES if objects[cause].notna().any()]
-    kinds = [(system, kind) for system in objects.system.unique() for kind in ERRORS]
-    for system, kind in kinds:
+    for system, kind, cause in product(objects.system.unique(), ERRORS, known):
         group = objects[(objects.system == system) & (objects.error == kind)]
-        for cause in known:
-            values = group[cause].fillna(UNDEFINED)
-            for value, n in values.value_counts().items():
-                row = {"system": system, "error": kind, "cause": cause, "value": value, "n": int(n)}
-                row["n_of_kind"] = len(group)
-                share = mean_with_interval("share", values == value, group.patient, pooled=True, seed=seed)
-                rows.append(row | share)
+        values = group[cause].fillna(UNDEFINED)
+        for value, n in values.value_counts().items():
+            row = {"system": system, "error": kind, "cause": cause, "value": value, "n": int(n)}
+            share = mean_with_interval("share", values == value, group.patient, pooled=True, seed=seed)
+            rows.append(row | {"n_of_kind": len(group)} | share)
     columns = ["system", "error", "cause", "value", "n", "n_of_kind", "share", "share_low", "share_high"]
     return pd.DataFrame(rows, columns=columns)
 

@@ -1,7 +1,7 @@
 """Every tumour that a system missed or invented, with what may explain it, and what several systems share.
 
 A *false negative* is a true tumour of which no voxel is predicted, a *false positive* a predicted one that
-shares no voxel with a true one (`detect_lesions` at overlap 0 counts the same way). Tumours are label 2,
+shares no voxel with a true one (`count_detections` at overlap 0 counts the same way). Tumours are label 2,
 connected by voxel faces, numbered as in `lesions`.
 """
 
@@ -53,7 +53,6 @@ class TrueCase:
 
     @cached_property
     def spacing(self) -> np.ndarray:
-        """`spacing_mm` as float64 (3,)."""
         return np.asarray(self.spacing_mm, float)
 
     @cached_property
@@ -107,7 +106,9 @@ def find_errors(prediction: np.ndarray, case: TrueCase) -> CaseErrors:
     ids[invented] = invented
     components = ids[lesions.prediction_components]
     tumors = case.tumors.merge(lesion_hits(lesions).rename(columns={"lesion": "object"}), on="object")
-    tumors = tumors.assign(is_fused=_fused(lesions), pieces=(lesions.table[1:, 1:] > 0).sum(axis=0))
+    touched = lesions.table[1:, 1:] > 0
+    fusing = touched.sum(axis=1) > 1
+    tumors = tumors.assign(is_fused=touched[fusing].sum(axis=0) > 0, pieces=touched.sum(axis=0))
     missed = tumors.loc[~tumors.hit, ["object", *OBJECT_FEATURES]]
     sides = zip(ERRORS, (describe_objects(components, case), missed), strict=True)
     tables = [table.assign(error=error) for error, table in sides]
@@ -115,23 +116,17 @@ def find_errors(prediction: np.ndarray, case: TrueCase) -> CaseErrors:
     return CaseErrors(
         objects=pd.concat(filled or tables[:1], ignore_index=True)[["error", "object", *OBJECT_FEATURES]],
         tumors=tumors,
-        fusing=int(((lesions.table[1:, 1:] > 0).sum(axis=1) > 1).sum()),
+        fusing=int(fusing.sum()),
         predicted=lesions.n_prediction,
         false_positives=components > 0,
     )
-
-
-def _fused(lesions: LesionOverlap) -> np.ndarray:
-    """Of each true tumour whether a prediction covers it and another one too."""
-    touched = lesions.table[1:, 1:] > 0
-    return touched[touched.sum(axis=1) > 1].sum(axis=0) > 0
 
 
 def lesion_hits(lesions: LesionOverlap) -> pd.DataFrame:
     """A row a true tumour, in the order of its id: what a prediction found of it.
 
     `found_share` of its voxels are predicted, 0 to 1; it is `hit` where that is more than nothing, and
-    `detected` where it belongs to a pair of IoU > 0.5 (as `detect_lesions` counts, system K).
+    `detected` where it belongs to a pair of IoU > 0.5 (as `count_detections` counts, system K).
     """
     found = lesions.table[1:, 1:].sum(axis=0) / lesions.reference_voxels[1:]
     pairs, _ = detected_pairs(lesions)
@@ -156,14 +151,11 @@ def describe_objects(components: np.ndarray, case: TrueCase) -> pd.DataFrame:
     and `neighbour` what most of that within TUMOR_RIM_MM of it is, liver parenchyma left out ("none" if that
     is all); otherwise both are None. Without spacing or HU what needs them is NaN.
     """
-    rows = []
-    for number, box in enumerate(find_objects(components), start=1):
-        if box is not None:
-            around = room_around(box, case.labels.shape, case.spacing, TUMOR_RIM_MM)
-            inside = components[around] == number
-            near = within_reach(inside, case.spacing, TUMOR_RIM_MM) & ~inside
-            row = {"object": number} | _size(inside, case) | _brightness(inside, near, case, around)
-            rows.append(row | _place(inside, near, case, around) | _nature(inside, near, case, around))
+    rows = [
+        {"object": number} | _described(components, number, box, case)
+        for number, box in enumerate(find_objects(components), start=1)
+        if box is not None
+    ]
     return pd.DataFrame(rows, columns=["object", *OBJECT_FEATURES])
 
 
@@ -182,51 +174,36 @@ def within_reach(inside: np.ndarray, spacing_mm: np.ndarray, reach_mm: float) ->
     return edt.edt(~inside, anisotropy=tuple(spacing_mm)) <= reach_mm
 
 
-def _size(inside: np.ndarray, case: TrueCase) -> dict:
+def _described(components: np.ndarray, number: int, box: BoxSlices, case: TrueCase) -> dict:
+    """OBJECT_FEATURES of one object in its box, but for those that nobody knows."""
+    around = room_around(box, case.labels.shape, case.spacing, TUMOR_RIM_MM)
+    inside, labels = components[around] == number, case.labels[around]
+    near = within_reach(inside, case.spacing, TUMOR_RIM_MM) & ~inside
     voxels = int(inside.sum())
     volume_ml = voxels * float(case.spacing.prod()) / 1000.0
-    return {
+    row = {
         "voxels": voxels,
         "volume_ml": volume_ml,
         "diameter_mm": (6000.0 * volume_ml / np.pi) ** (1 / 3),
         "longest_diameter_mm": axial_diameters(inside, case.spacing_mm).longest_mm,
-    }
-
-
-def _brightness(inside: np.ndarray, near: np.ndarray, case: TrueCase, box: BoxSlices) -> dict:
-    if case.voxels is None:
-        return {}
-    hu, rim = case.voxels[box], near & (case.labels[box] == LIVER)
-    mean_hu = float(hu[inside].mean())
-    rim_hu = float(hu[rim].mean()) if rim.any() else np.nan
-    return {
-        "mean_hu": mean_hu,
-        "sd_hu": float(hu[inside].std()),
-        "above_liver_hu": mean_hu - case.liver_hu,
-        "rim_hu": rim_hu,
-        "contrast_hu": rim_hu - mean_hu,
-    }
-
-
-def _place(inside: np.ndarray, near: np.ndarray, case: TrueCase, box: BoxSlices) -> dict:
-    labels, known = case.labels[box], not np.isnan(case.spacing).any()
-    return {
-        "border_distance_mm": float(case.border_mm[box][inside].min()),
+        "border_distance_mm": float(case.border_mm[around][inside].min()),
         "outside_share": float((labels[inside] == BACKGROUND).mean()),
-        "is_beside_tumor": bool((labels[near] == TUMOR).any()) if known else None,
     }
-
-
-def _nature(inside: np.ndarray, near: np.ndarray, case: TrueCase, box: BoxSlices) -> dict:
-    if case.organs is None:
-        return {}
-    organs = case.organs[box]
-    liver = [code for code, name in case.organ_names.items() if name == "liver"]
-    around = organs[near]
-    return {
-        "is_really": _commonest(organs[inside], case.organ_names),
-        "neighbour": _commonest(around[~np.isin(around, liver)], case.organ_names),
-    }
+    if not np.isnan(case.spacing).any():
+        row["is_beside_tumor"] = bool((labels[near] == TUMOR).any())
+    if case.voxels is not None:
+        hu, rim = case.voxels[around], near & (labels == LIVER)
+        mean_hu = float(hu[inside].mean())
+        rim_hu = float(hu[rim].mean()) if rim.any() else np.nan
+        row |= {"mean_hu": mean_hu, "sd_hu": float(hu[inside].std())}
+        row |= {"above_liver_hu": mean_hu - case.liver_hu, "rim_hu": rim_hu, "contrast_hu": rim_hu - mean_hu}
+    if case.organs is not None:
+        organs = case.organs[around]
+        liver = [code for code, name in case.organ_names.items() if name == "liver"]
+        beside = organs[near & ~np.isin(organs, liver)]
+        row["is_really"] = _commonest(organs[inside], case.organ_names)
+        row["neighbour"] = _commonest(beside, case.organ_names)
+    return row
 
 
 def _commonest(codes: np.ndarray, names: Mapping[int, str]) -> str:
@@ -254,12 +231,9 @@ def shared_false_positives(masks: Mapping[str, np.ndarray], case: TrueCase, leas
     for mask in masks.values():
         votes += mask
     places, count = label_components(votes >= least)
-    marked = {}
-    for system, mask in masks.items():
-        touched = np.zeros(count + 1, bool)
-        touched[places[mask]] = True
-        marked[system] = touched[1:]
-    return _with_systems(describe_objects(places, case), pd.DataFrame(marked), FALSE_POSITIVE)
+    ids = np.arange(1, count + 1)
+    marked = pd.DataFrame({system: np.isin(ids, places[mask]) for system, mask in masks.items()})
+    return _with_systems(describe_objects(places, case), marked, FALSE_POSITIVE)
 
 
 def _with_systems(objects: pd.DataFrame, wrong: pd.DataFrame, error: str) -> pd.DataFrame:
@@ -298,11 +272,6 @@ def match_painted(
         distances = np.linalg.norm(places_mm - centre, axis=1)
         if distances.min() <= lesion.diameter_mm / 2:
             diffuse[int(ids[distances.argmin()])].append(bool(lesion.diffuse))
-    rows = [{"object": each, "painted": len(kinds), "edge": _edge(kinds)} for each, kinds in diffuse.items()]
+    edges = {(): "unknown", (True,): "diffuse", (False,): "sharp", (False, True): "mixed"}
+    rows = [(each, len(kinds), edges[tuple(sorted(set(kinds)))]) for each, kinds in diffuse.items()]
     return pd.DataFrame(rows, columns=["object", "painted", "edge"])
-
-
-def _edge(diffuse: list[bool]) -> str:
-    if not diffuse:
-        return "unknown"
-    return "mixed" if len(set(diffuse)) > 1 else ("diffuse" if diffuse[0] else "sharp")

@@ -30,75 +30,53 @@ def summary_lines(scores: dict) -> list[str]:
 
     Every mean comes with the number of cases (of tumour distances: detected tumours) behind it.
     """
-    summary = scores["summary"]
+    summary, sizes = scores["summary"], scores["lesions_by_size"]
     title = f"{summary['n_cases']} cases, mode {scores['mode']}, surface Dice at "
+    by_size = {"longest diameter": [row["size_class"] for row in sizes]}
+    for share, side in (("recall", "reference"), ("precision", "prediction")):
+        counts = [f"({row[f'n_{side}_detected']} of {row[f'n_{side}']})" for row in sizes]
+        by_size[share] = [f"{_number(row[share])} {n}" for row, n in zip(sizes, counts, strict=True)]
     return [
         f"{title}{scores['surface_tolerance_mm']:g} mm; in brackets: over how many",
         "",
-        *_structures(summary),
+        *_lines_of_structures([summary[structure] for structure in STRUCTURES]),
         "",
-        *_detection(summary["detection"]),
+        *_lines_of_tumors(summary["detection"], summary["lesions"], summary["tumor_burden"]),
         "",
-        *_lesions_and_burden(summary["lesions"], summary["tumor_burden"]),
-        "",
-        *_sizes(scores["lesions_by_size"]),
+        *pd.DataFrame(by_size).to_string(index=False, justify="right").splitlines(),
     ]
 
 
-def _structures(summary: dict) -> list[str]:
-    found = [summary[structure] for structure in STRUCTURES]
+def _lines_of_structures(found: list[dict]) -> list[str]:
     titles = {"dice_per_case": "Dice per case", "dice_global": "Dice global"}
     titles |= {name: score.title for name, score in SCORES.items() if score.title}
-    rows = {title: [_with_count(each, name) for each in found] for name, title in titles.items()}
-    rows |= {
-        "nothing to find": [str(each["n_empty_reference"]) for each in found],
-        "missed altogether": [str(each["n_missed"]) for each in found],
-    }
+    rows = {}
+    for name, title in titles.items():
+        counts = [f" ({each['n_defined'][name]})" if name in each["n_defined"] else "" for each in found]
+        rows[title] = [_number(each[name]) + n for each, n in zip(found, counts, strict=True)]
+    rows["nothing to find"] = [str(each["n_empty_reference"]) for each in found]
+    rows["missed altogether"] = [str(each["n_missed"]) for each in found]
     head = f"{'':22}{'liver':>18}{'tumour':>18}"
     return [head, *(f"{name:22}{liver:>18}{tumor:>18}" for name, (liver, tumor) in rows.items())]
 
 
-def _with_count(structure: dict, score: str) -> str:
-    """ "0.912 (8)"; a global score has no count of its own."""
-    count = structure["n_defined"].get(score)
-    return _number(structure[score]) + ("" if count is None else f" ({count})")
-
-
-def _detection(found: dict) -> list[str]:
+def _lines_of_tumors(found: dict, lesions: dict, burden: dict) -> list[str]:
     lines = [f"{'tumours found':22}{'precision':>11}{'recall':>11}{'found':>8}{'surplus':>9}{'missed':>8}"]
     for suffix, name in (("", "IoU > 0.5"), ("_greater_zero", "IoU > 0")):
         shares = [_number(found[f"{share}{suffix}"]) for share in ("precision", "recall")]
         counts = [found[f"{each}s{suffix}"] for each in ("true_positive", "false_positive", "false_negative")]
         lines.append("{:22}{:>11}{:>11}{:>8}{:>9}{:>8}".format(f"  at {name}", *shares, *counts))
-    return lines
-
-
-def _lesions_and_burden(lesions: dict, burden: dict) -> list[str]:
     parts = (_number(lesions[f"{part}_quality"]) for part in ("panoptic", "segmentation", "recognition"))
     quality = "{} = segmentation {} x recognition {}".format(*parts)
     error = f"RMSE {_number(burden['rmse'])}, largest {_number(burden['max_error'])} ({burden['n_defined']})"
-    rows = {
-        "lesion-wise Dice": f"{_number(lesions['lesion_dice'])} ({lesions['n_defined_lesion_dice']})",
-        "panoptic quality": f"{quality} ({lesions['n_tumors_matched']})",
-        "tumour burden error": error,
-    }
-    return [f"{name:24}{text}" for name, text in rows.items()]
-
-
-def _sizes(rows: list[dict]) -> list[str]:
-    """Every class with its counts: a share of few tumours says little."""
-    table = pd.DataFrame(
-        {
-            "longest diameter": [row["size_class"] for row in rows],
-            "recall": [_share(row, "recall", "reference") for row in rows],
-            "precision": [_share(row, "precision", "prediction") for row in rows],
-        }
-    )
-    return table.to_string(index=False, justify="right").splitlines()
-
-
-def _share(row: dict, share: str, side: str) -> str:
-    return f"{_number(row[share])} ({row[f'n_{side}_detected']} of {row[f'n_{side}']})"
+    dice = f"{_number(lesions['lesion_dice'])} ({lesions['n_defined_lesion_dice']})"
+    return [
+        *lines,
+        "",
+        f"{'lesion-wise Dice':24}{dice}",
+        f"{'panoptic quality':24}{quality} ({lesions['n_tumors_matched']})",
+        f"{'tumour burden error':24}{error}",
+    ]
 
 
 def _number(value: float) -> str:
@@ -153,13 +131,8 @@ def evaluate_folders(
         "summary": summarize_cases(cases, mode),
         "missed": [case["case"] for case in cases if case["prediction_file"] is None],
         "problems": [
-            {
-                "case": case,
-                "file": error.where,
-                "code": error.code,
-                "problem": f"{error.problem} {error.remedy}",
-            }
-            for case, error in problems
+            {"case": case, "file": e.where, "code": e.code, "problem": f"{e.problem} {e.remedy}"}
+            for case, e in problems
         ],
         "without_reference": [str(path) for path in without_reference],
         "cases": cases,
@@ -176,12 +149,11 @@ def _pipes(where: Path) -> Iterator[tuple[str, InputError]]:
 
 
 class Pair(NamedTuple):
-    """Files to be compared."""
+    """Files to be compared; `problem` says why there is no prediction, where it is not just missing."""
 
     reference: Path
     prediction: Path | None
     problem: InputError | None = None
-    """Why there is no prediction, where it is not just missing."""
 
 
 def _score_pair(
@@ -230,9 +202,8 @@ def pair_files(reference: Path, prediction: Path) -> tuple[list[Pair], list[Path
     used = Counter(pair.prediction for pair in pairs)
     for n, (path, found, _) in enumerate(pairs):
         if found is not None and used[found] > 1:
-            problem = InputError(
-                found, "is the prediction of several references.", "Give every case its own number."
-            )
+            problem = "is the prediction of several references."
+            problem = InputError(found, problem, "Give every case its own number.")
             pairs[n] = Pair(path, None, problem)
     return pairs, [path for path in predictions if path not in used]
 
@@ -247,9 +218,8 @@ def label_files(where: Path) -> list[Path]:
         return [where]
     paths = [path for path in regular_files(where).named if nifti_stem(path)]
     if not where.exists() or not paths:
-        raise InputError(
-            where, "holds no .nii or .nii.gz file.", "Name a folder of label volumes, or one file."
-        )
+        problem = "holds no .nii or .nii.gz file."
+        raise InputError(where, problem, "Name a folder of label volumes, or one file.")
     named = {p for p in paths if LABEL_WORDS.search(str(p.relative_to(where)))}
     labelled = {_case_number(p) for p in named} - {None}
     paths = [p for p in paths if p in named or _case_number(p) not in labelled]

@@ -163,54 +163,41 @@ def match_tumors(
     require_volumes(before=before)
     require_volumes(after=after)
     spacings = known_spacing(before_spacing_mm), known_spacing(after_spacing_mm)
-    centres = _liver_centre(before, "the earlier labels"), _liver_centre(after, "the later labels")
-    places = _same_places(before.shape, after.shape, spacings, centres)
-    ids, counts = zip(
-        *(label_components(structure_mask(each, "tumor")) for each in (before, after)), strict=True
-    )
-    if max(counts) > MOST_TUMORS:
-        problem = f"show {max(counts):,} separate tumours in one scan; {MOST_TUMORS:,} can be matched."
+    livers = [structure_mask(labels, "liver") for labels in (before, after)]
+    for name, liver in zip(("earlier", "later"), livers, strict=True):
+        if not liver.any():
+            problem = "show no liver, so that the scans cannot be laid over each other."
+            raise InputError(f"the {name} labels", problem, "Outline it.")
+    centres = [np.array(center_of_mass(liver)) for liver in livers]
+    tumors = [label_components(structure_mask(labels, "tumor")) for labels in (before, after)]
+    if (most := max(count for _, count in tumors)) > MOST_TUMORS:
+        problem = f"show {most:,} separate tumours in one scan; {MOST_TUMORS:,} can be matched."
         raise InputError("the labels", problem, "Remove the specks first; no liver has so many tumours.")
-    links = _overlapping(ids[0], _taken(ids[1], places), counts, shared)
-    _link_nearest(
-        links,
-        _centres_mm(ids[0], counts[0], centres[0], spacings[0]),
-        _centres_mm(ids[1], counts[1], centres[1], spacings[1]),
-        nearby_mm,
-    )
-    livers = structure_mask(before, "liver"), _taken(structure_mask(after, "liver"), places)
+    places = np.ix_(*_same_places(before.shape, after.shape, spacings, centres))
+    # Nearest neighbours of the later scan on the grid of the earlier one; 0 outside.
+    liver_after, ids_after = (np.pad(each, ((0, 1),) * 3)[places] for each in (livers[1], tumors[1][0]))
+    links = _overlapping(tumors[0][0], ids_after, (tumors[0][1], tumors[1][1]), shared)
+    of_tumors = [center_of_mass(ids > 0, ids, np.arange(1, count + 1)) for ids, count in tumors]
+    from_liver_mm = [
+        (np.reshape(each, (-1, 3)) - centre) * spacing
+        for each, centre, spacing in zip(of_tumors, centres, spacings, strict=True)
+    ]
+    _link_nearest(links, *from_liver_mm, nearby_mm)
     shift_mm = centres[1] * spacings[1] - centres[0] * spacings[0]
-    return Matching(_groups(links), tuple(shift_mm.tolist()), float(dice(overlap_counts(*livers))))
-
-
-def _liver_centre(labels: np.ndarray, where: str) -> np.ndarray:
-    """Mean index (D, H, W) of the liver with its tumours."""
-    liver = structure_mask(labels, "liver")
-    if not liver.any():
-        raise InputError(
-            where, "show no liver, so that the scans cannot be laid over each other.", "Outline it."
-        )
-    return np.array(center_of_mass(liver))
-
-
-Places = tuple[np.ndarray, np.ndarray, np.ndarray]
+    liver_dice = float(dice(overlap_counts(livers[0], liver_after)))
+    return Matching(_linked_groups(links), tuple(shift_mm.tolist()), liver_dice)
 
 
 def _same_places(
     before_shape: tuple[int, ...], after_shape: tuple[int, ...], spacings: Sequence, centres: Sequence
-) -> Places:
+) -> list[np.ndarray]:
     """For each index of the earlier volume, axis by axis, that of the same place in the later; -1 outside."""
     places = []
     for axis, (size, later_size) in enumerate(zip(before_shape, after_shape, strict=True)):
         from_centre_mm = (np.arange(size) - centres[0][axis]) * spacings[0][axis]
         index = np.rint(from_centre_mm / spacings[1][axis] + centres[1][axis]).astype(int)
         places.append(np.where((index >= 0) & (index < later_size), index, -1))
-    return tuple(places)
-
-
-def _taken(array: np.ndarray, places: Places) -> np.ndarray:
-    """The values of the later volume at `places`, 0 outside: nearest neighbours on the earlier grid."""
-    return np.pad(array, ((0, 1),) * 3)[np.ix_(*places)]
+    return places
 
 
 def _overlapping(before: np.ndarray, after: np.ndarray, counts: tuple[int, int], shared: float) -> np.ndarray:
@@ -220,12 +207,6 @@ def _overlapping(before: np.ndarray, after: np.ndarray, counts: tuple[int, int],
     common = np.bincount(crossed, minlength=shape[0] * shape[1]).reshape(shape)
     smaller = np.minimum(common.sum(axis=1)[1:, None], common.sum(axis=0)[1:])
     return common[1:, 1:] >= np.maximum(shared * smaller, 1)
-
-
-def _centres_mm(ids: np.ndarray, count: int, liver_centre: np.ndarray, spacing_mm: np.ndarray) -> np.ndarray:
-    """Centre of each tumour from the liver's, float64 (count, 3) in mm."""
-    centres = center_of_mass(ids > 0, ids, np.arange(1, count + 1))
-    return (np.reshape(centres, (count, 3)) - liver_centre) * spacing_mm
 
 
 def _link_nearest(links: np.ndarray, before_mm: np.ndarray, after_mm: np.ndarray, nearby_mm: float) -> None:
@@ -238,21 +219,15 @@ def _link_nearest(links: np.ndarray, before_mm: np.ndarray, after_mm: np.ndarray
     links[lonely[0][rows[near]], lonely[1][columns[near]]] = True
 
 
-def _groups(links: np.ndarray) -> tuple[TumorGroup, ...]:
+def _linked_groups(links: np.ndarray) -> tuple[TumorGroup, ...]:
     """Tumours that hang together by `links`, bool (n_before, n_after)."""
     n_before, n_after = links.shape
     graph = np.zeros((n_before + n_after,) * 2, bool)
     graph[:n_before, n_before:] = links
     n_groups, group = connected_components(graph, directed=False)
-    members = [np.flatnonzero(group == number) for number in range(n_groups)]
-    groups = [
-        TumorGroup(
-            tuple(int(i) + 1 for i in each if i < n_before),
-            tuple(int(i) - n_before + 1 for i in each if i >= n_before),
-        )
-        for each in members
-    ]
-    return tuple(sorted(groups, key=lambda each: (not each.before, each)))
+    sides = group[:n_before], group[n_before:]
+    ids = ([tuple((np.flatnonzero(s == n) + 1).tolist()) for s in sides] for n in range(n_groups))
+    return tuple(sorted((TumorGroup(*each) for each in ids), key=lambda each: (not each.before, each)))
 
 
 CHANGE_COLUMNS = (
@@ -264,10 +239,9 @@ CHANGE_COLUMNS = (
 
 
 class TimePoint(NamedTuple):
-    """The outlined liver and tumours of one scan."""
+    """The outlined liver and tumours of one scan: integers 0, 1, 2, (D, H, W)."""
 
     labels: np.ndarray
-    """Integers 0, 1, 2, (D, H, W)."""
     spacing_mm: Sequence[float]
 
 
@@ -323,6 +297,7 @@ def _change(
     volumes = float(earlier.volume_ml.sum()), float(later.volume_ml.sum())
     diameters = float(earlier.longest_diameter_mm.sum()), float(later.longest_diameter_mm.sum())
     largest = max((earlier if len(earlier) else later).itertuples(), key=lambda row: row.volume_ml)
+    percent = [100 * (late / early - 1) if early else np.nan for early, late in (volumes, diameters)]
     return {
         "kind": group.kind,
         "tumors_before": " + ".join(map(str, group.before)),
@@ -331,18 +306,14 @@ def _change(
         "volume_before_ml": volumes[0],
         "volume_after_ml": volumes[1],
         "growth_ml": volumes[1] - volumes[0],
-        "growth_percent": _percent(*volumes),
+        "growth_percent": percent[0],
         "doubling_days": doubling_days(*volumes, days),
         "diameter_before_mm": diameters[0],
         "diameter_after_mm": diameters[1],
         "diameter_change_mm": diameters[1] - diameters[0],
-        "diameter_change_percent": _percent(*diameters),
+        "diameter_change_percent": percent[1],
         "is_target": bool(set(group.before) & set(targets)),
     }
-
-
-def _percent(before: float, after: float) -> float:
-    return 100 * (after / before - 1) if before else np.nan
 
 
 def _response(changes: pd.DataFrame, tumors: list[pd.DataFrame], targets: tuple[int, ...]) -> SizeResponse:

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -27,7 +26,7 @@ from scipy.sparse import block_array, csr_array
 from scipy.sparse.csgraph import connected_components
 
 from livseg_lib.errors import InputError
-from livseg_lib.evaluation.lesions import LesionOverlap, lesion_overlap, pairwise_iou
+from livseg_lib.evaluation.lesions import lesion_overlap, pairwise_iou
 from livseg_lib.evaluation.probabilities import LEVELS, is_predicted, quantize
 from livseg_lib.evaluation.statistics import bootstrap_interval
 
@@ -76,7 +75,9 @@ def find_tumor_candidates(
     """
     levels = probabilities * np.uint8(255) if probabilities.dtype == bool else quantize(probabilities)
     overlap = lesion_overlap(is_predicted(levels, lowest), tumors)
-    sure = _mean_levels(levels, overlap)
+    ids, voxels = overlap.prediction_components, overlap.prediction_voxels
+    sums = np.bincount(ids.ravel(), levels.ravel(), minlength=len(voxels))
+    sure = np.rint(sums[1:] / voxels[1:]).astype(np.uint8)
     enough = pairwise_iou(overlap)
     enough.data[enough.data <= MIN_OVERLAP] = 0.0
     enough.eliminate_zeros()
@@ -104,14 +105,6 @@ def _matched(worth: csr_array) -> list[int]:
     return sorted(matched)
 
 
-def _mean_levels(levels: np.ndarray, overlap: LesionOverlap) -> np.ndarray:
-    """The mean of each candidate, rounded: uint8 (n_prediction,)."""
-    inside = overlap.prediction_components > 0
-    ids = overlap.prediction_components[inside]
-    sums = np.bincount(ids, levels[inside], minlength=overlap.n_prediction + 1)[1:]
-    return np.rint(sums / overlap.prediction_voxels[1:]).astype(np.uint8)
-
-
 def froc_curve(patients: Sequence[TumorCandidates]) -> FrocCurve:
     """The curve of all patients together. Raises InputError without a patient."""
     false_positives, recall = _curve(_tables(patients), axis=0)
@@ -129,25 +122,25 @@ def recall_with_interval(
     patients: Sequence[TumorCandidates], rates: Sequence[float] = FALSE_POSITIVE_RATES, seed: int = 0
 ) -> tuple[float, float, float]:
     """Mean of `recall_at` over `rates`, 0 to 1, and its 95 % bootstrap interval over patients."""
-    tables, statistic = _tables(patients), partial(_mean_recall, rates=rates)
-    return float(statistic(tables, axis=0)), *bootstrap_interval(tables, statistic, seed=seed)
+
+    def mean_recall(tables: np.ndarray, axis: int) -> np.ndarray:
+        return _recall_at(tables, axis, rates).mean(axis=-1)
+
+    tables = _tables(patients)
+    return float(mean_recall(tables, axis=0)), *bootstrap_interval(tables, mean_recall, seed=seed)
 
 
 def _tables(patients: Sequence[TumorCandidates]) -> np.ndarray:
-    """float64 (n, 3, 257): a patient's found tumours and false positives from each level on, strictest first,
-    and all his tumours."""
+    """float64 (n, 3, 257): a patient's found tumours and false positives from each level on (256, which none
+    reaches, first), and all his tumours."""
     if not patients:
         raise InputError("patients", "are none, so that there is no FROC curve.", "Give at least one.")
-    counted = [
-        (_reaching(each.found), _reaching(each.false_positives), np.full(LEVELS + 1, each.n_tumors))
-        for each in patients
-    ]
-    return np.array(counted, float)
-
-
-def _reaching(levels: np.ndarray) -> np.ndarray:
-    """How many reach level 256 (none), 255, ..., 0: (257,)."""
-    return np.append(0, np.cumsum(np.bincount(levels, minlength=LEVELS)[::-1]))
+    tables = np.zeros((len(patients), 3, LEVELS + 1))
+    for table, patient in zip(tables, patients, strict=True):
+        for row, levels in zip(table, (patient.found, patient.false_positives), strict=False):
+            row[1:] = np.cumsum(np.bincount(levels, minlength=LEVELS)[::-1])
+        table[2] = patient.n_tumors
+    return tables
 
 
 def _curve(tables: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
@@ -162,7 +155,3 @@ def _recall_at(tables: np.ndarray, axis: int, rates: Sequence[float]) -> np.ndar
     false_positives, recall = _curve(tables, axis)
     allowed = [(false_positives <= rate).sum(axis=-1, keepdims=True) - 1 for rate in rates]
     return np.concatenate([np.take_along_axis(recall, last, axis=-1) for last in allowed], axis=-1)
-
-
-def _mean_recall(tables: np.ndarray, axis: int, rates: Sequence[float]) -> np.ndarray:
-    return _recall_at(tables, axis, rates).mean(axis=-1)

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import chain, pairwise
+from itertools import compress
 from typing import NamedTuple
 
 import numpy as np
@@ -60,17 +60,12 @@ class LesionOverlap:
     the outside, so that a whole row sums to the size of a prediction, a column to that of a reference.
     Sparse: of thousands of specks on either side hardly any two meet."""
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "table", csr_array(self.table))
-
     @property
     def n_prediction(self) -> int:
-        """Number of predicted tumours."""
         return self.table.shape[0] - 1
 
     @property
     def n_reference(self) -> int:
-        """Number of reference tumours."""
         return self.table.shape[1] - 1
 
     @cached_property
@@ -93,42 +88,51 @@ class LesionOverlap:
         """Every matched pair that touches at all, in the order of its predictions."""
         return _match(self.table[1:, 1:].tocoo())
 
-    def common_voxels(self, pair: LesionPair) -> int:
-        """|P and G| of a pair."""
-        references = set(pair.reference_ids)
-        shared = chain.from_iterable(self._shared[prediction] for prediction in pair.prediction_ids)
-        return sum(voxels for reference, voxels in shared if reference in references)
-
-    def union_voxels(self, pair: LesionPair) -> int:
-        """|P or G| of a pair."""
-        predicted = self.prediction_voxels[list(pair.prediction_ids)].sum()
-        return int(predicted + self.reference_voxels[list(pair.reference_ids)].sum()) - self.common_voxels(
-            pair
-        )
+    @cached_property
+    def pair_of(self) -> tuple[np.ndarray, np.ndarray]:
+        """The pair, by its place in `pairs`, of every predicted and of every reference tumour; -1 of none."""
+        places = np.full(self.n_prediction, -1), np.full(self.n_reference, -1)
+        for place, pair in enumerate(self.pairs):
+            for side, ids in zip(places, pair, strict=True):
+                side[np.array(ids) - 1] = place
+        return places
 
     @cached_property
-    def _shared(self) -> list[list[tuple[int, int]]]:
-        """Of each predicted id the reference ids that it meets, with their common voxels."""
-        ids, voxels, ends = (
-            part.tolist() for part in (self.table.indices, self.table.data, self.table.indptr)
-        )
-        return [list(zip(ids[start:end], voxels[start:end], strict=True)) for start, end in pairwise(ends)]
+    def shared_voxels(self) -> tuple[np.ndarray, np.ndarray]:
+        """What every predicted and every reference tumour has in common with the other side of its pair."""
+        common = self.table[1:, 1:].tocoo()
+        places = self.pair_of[0][common.row]
+        inside = (places == self.pair_of[1][common.col]) & (places >= 0)
+        ids = (common.row, self.n_prediction), (common.col, self.n_reference)
+        return tuple(np.bincount(each[inside], common.data[inside], count) for each, count in ids)
+
+    @cached_property
+    def pair_voxels(self) -> tuple[np.ndarray, np.ndarray]:
+        """|P and G| and |P or G| of each of `pairs`, float64."""
+
+        def summed(side: int, voxels: np.ndarray) -> np.ndarray:
+            members = self.pair_of[side] >= 0
+            return np.bincount(self.pair_of[side][members], voxels[members], len(self.pairs))
+
+        common = summed(0, self.shared_voxels[0])
+        sizes = summed(0, self.prediction_voxels[1:]) + summed(1, self.reference_voxels[1:])
+        return common, sizes - common
+
+    @cached_property
+    def boxes(self) -> tuple[list, list]:
+        """The box of every predicted and of every reference tumour."""
+        sides = (self.prediction_components, self.n_prediction), (self.reference_components, self.n_reference)
+        return tuple(find_objects(ids) if count else [] for ids, count in sides)  # the array may be empty
 
     def masks(self, pair: LesionPair) -> tuple[np.ndarray, np.ndarray]:
         """Boolean masks of a pair's prediction and reference, cropped to the box around both."""
-        corners = [self._boxes[0][i - 1] for i in pair.prediction_ids]
-        corners += [self._boxes[1][i - 1] for i in pair.reference_ids]
+        corners = [boxes[i - 1] for boxes, ids in zip(self.boxes, pair, strict=True) for i in ids]
         along_axes = zip(*corners, strict=True)
         box = tuple(slice(min(s.start for s in axis), max(s.stop for s in axis)) for axis in along_axes)
         return (
             np.isin(self.prediction_components[box], pair.prediction_ids),
             np.isin(self.reference_components[box], pair.reference_ids),
         )
-
-    @cached_property
-    def _boxes(self) -> tuple[list, list]:
-        """The box of every predicted and of every reference tumour."""
-        return find_objects(self.prediction_components), find_objects(self.reference_components)
 
 
 def lesion_overlap(prediction: np.ndarray, reference: np.ndarray) -> LesionOverlap:
@@ -138,8 +142,8 @@ def lesion_overlap(prediction: np.ndarray, reference: np.ndarray) -> LesionOverl
     somewhere = prediction | reference
     met = prediction_components[somewhere], reference_components[somewhere]
     ones = np.ones(len(met[0]), np.int64)
-    table = coo_array((ones, met), shape=(n_prediction + 1, n_reference + 1))  # csr adds them up
-    return LesionOverlap(prediction_components, reference_components, table)
+    table = coo_array((ones, met), shape=(n_prediction + 1, n_reference + 1))
+    return LesionOverlap(prediction_components, reference_components, table.tocsr())  # which adds them up
 
 
 def tumor_overlap(prediction: np.ndarray, reference: np.ndarray) -> LesionOverlap:
@@ -163,10 +167,8 @@ def _match(common: coo_array) -> list[LesionPair]:
     group_of = {prediction: group for group, prediction in enumerate(dict.fromkeys(best))}
     group_of_reference = np.zeros(common.shape[1], int)
     group_of_reference[references] = [group_of[prediction] for prediction in best]
-    merged = csr_array(
-        (common.data, (common.row, group_of_reference[common.col])), (common.shape[0], len(best))
-    )
-    merged = merged.tocoo()
+    met = common.row, group_of_reference[common.col]
+    merged = csr_array((common.data, met), (common.shape[0], len(best))).tocoo()
     predictions, chosen = _largest(merged.row, merged.col, merged.data)
     members: dict[int, tuple[list[int], list[int]]] = {group: ([], []) for group in chosen}
     for prediction, group in zip(predictions, chosen, strict=True):
@@ -192,7 +194,8 @@ def detected_pairs(
         raise InputError("mode", f"is {mode!r}.", f"Choose one of {MODES}.")
     if mode == "lits_asis":
         return _detected_as_shipped(lesions, overlap)
-    detected = [p for p in lesions.pairs if lesions.common_voxels(p) > overlap * lesions.union_voxels(p)]
+    exceed = lesions.pair_voxels[0] > overlap * lesions.pair_voxels[1]
+    detected = list(compress(lesions.pairs, exceed))
     return detected, len(detected)
 
 
@@ -205,34 +208,28 @@ def _detected_as_shipped(lesions: LesionOverlap, overlap: float) -> tuple[list[L
     """
     kept = {pair.reference_ids[0]: pair for pair in lesions.pairs}
     true_positives = len(kept)
-    for pair in lesions.pairs:
-        mistaken = kept.get(pair.prediction_ids[0])
-        union = lesions.reference_voxels[list(pair.reference_ids)].sum()
-        if mistaken is not None:
-            mixed = LesionPair(mistaken.prediction_ids, pair.reference_ids)
-            union = lesions.union_voxels(mixed)
-        if lesions.common_voxels(pair) <= overlap * union:
+    for pair, common in zip(lesions.pairs, lesions.pair_voxels[0], strict=True):
+        references = list(pair.reference_ids)
+        union = lesions.reference_voxels[references].sum()
+        if mistaken := kept.get(pair.prediction_ids[0]):
+            predictions = list(mistaken.prediction_ids)
+            both = lesions.table[predictions][:, references].sum()
+            union += lesions.prediction_voxels[predictions].sum() - both
+        if common <= overlap * union:
             del kept[pair.reference_ids[0]]
             true_positives -= len(pair.reference_ids)
     return list(kept.values()), true_positives
 
 
 def count_detections(lesions: LesionOverlap, overlap: float = 0.5, mode: str = "intended") -> Detection:
-    """Tumours detected, surplus and missed, the latter two unmerged: (0, n_prediction, 0) if none is real."""
+    """Tumours detected, surplus and missed, the latter two unmerged: (0, n_prediction, 0) if none is real.
+
+    A pair counts as detected where its IoU is greater than `overlap` (0 to 1; LiTS uses 0 and 0.5). Raises
+    InputError for another mode.
+    """
     _, true_positives = detected_pairs(lesions, overlap, mode)
     surplus, missed = lesions.n_prediction - true_positives, lesions.n_reference - true_positives
     return Detection(true_positives, surplus, missed)
-
-
-def detect_lesions(
-    prediction: np.ndarray, reference: np.ndarray, overlap: float = 0.5, mode: str = "intended"
-) -> Detection:
-    """Count the tumours (label 2, face-connected) of two integer label volumes (D, H, W) of one shape.
-
-    A pair counts as detected where its IoU is greater than `overlap` (0 to 1; LiTS uses 0 and 0.5).
-    Raises InputError for other arrays or modes.
-    """
-    return count_detections(tumor_overlap(prediction, reference), overlap, mode)
 
 
 class PanopticQuality(NamedTuple):
@@ -256,8 +253,7 @@ def lesion_dice(lesions: LesionOverlap) -> float:
     objects = lesions.n_prediction + lesions.n_reference - len(lesions.pairs)
     if objects == 0:
         return np.nan
-    common = np.array([lesions.common_voxels(pair) for pair in lesions.pairs], float)
-    union = np.array([lesions.union_voxels(pair) for pair in lesions.pairs], float)
+    common, union = lesions.pair_voxels
     return float((2 * common / (union + common)).sum() / objects)
 
 
@@ -286,10 +282,8 @@ def pool_panoptic(matched: int, iou_sum: float, n_prediction: int, n_reference: 
 def pairwise_iou(lesions: LesionOverlap) -> csr_array:
     """IoU of predicted and reference tumours that meet, float64 (n_prediction, n_reference)."""
     common = lesions.table[1:, 1:].tocoo()
-    either = (
-        lesions.prediction_voxels[1:][common.row] + lesions.reference_voxels[1:][common.col] - common.data
-    )
-    return csr_array((common.data / either, (common.row, common.col)), common.shape)
+    sizes = lesions.prediction_voxels[1:][common.row] + lesions.reference_voxels[1:][common.col]
+    return csr_array((common.data / (sizes - common.data), (common.row, common.col)), common.shape)
 
 
 SIZE_CLASSES = ("< 10 mm", "10 to 20 mm", "20 to 50 mm", "> 50 mm")
@@ -313,64 +307,42 @@ def lesion_rows(prediction: np.ndarray, reference: np.ndarray, spacing_mm: Seque
     `dice`. The last two are those of the matched pair (`detection`) that it belongs to, 0 where to none.
     It is `touched` where it shares a voxel with the other side, and `detected` where it stands for a pair
     with IoU > 0.5: of tumours merged into one, that is the one which shares most voxels (of equals the
-    first), so that rows add up to the counts of `detect_lesions`. Sizes are NaN and the class is "" where
+    first), so that rows add up to the counts of `count_detections`. Sizes are NaN and the class is "" where
     the spacing is NaN. Raises InputError for arrays that cannot be compared.
     """
     found = tumor_overlap(prediction, reference)
-    turned = [LesionPair(pair.reference_ids, pair.prediction_ids) for pair in found.pairs]
-    sides = {
-        "reference": (found.reference_components, found.table.T, turned),
-        "prediction": (found.prediction_components, found.table, found.pairs),
-    }
-    rows = []
-    for kind, (components, table, pairs) in sides.items():
-        sizes, matches = _sizes(components, table, spacing_mm), _matches(table, pairs)
-        rows.append(pd.concat([sizes, matches], axis=1).assign(kind=kind))
-    table = pd.concat(rows, ignore_index=True)
+    sides = (("reference", 1), ("prediction", 0))
+    tables = [_rows_of_side(found, side, spacing_mm).assign(kind=kind) for kind, side in sides]
+    table = pd.concat(tables, ignore_index=True)
     return table[["kind", *table.columns.drop("kind")]]
 
 
-def _sizes(components: np.ndarray, table: csr_array, spacing_mm: Sequence[float]) -> pd.DataFrame:
-    """What one side's tumours measure; row i + 1 of `table` sums to the voxels of tumour i + 1."""
-    boxes = find_objects(components) if table.shape[0] > 1 else []  # without a tumour the array may be empty
+def _rows_of_side(lesions: LesionOverlap, side: int, spacing_mm: Sequence[float]) -> pd.DataFrame:
+    """`lesion_rows` of the predicted (0) or of the reference tumours (1)."""
+    ids = (lesions.prediction_components, lesions.reference_components)[side]
+    voxels = (lesions.prediction_voxels, lesions.reference_voxels)[side][1:]
     diameters_mm = [
-        axial_diameters(components[box] == lesion, spacing_mm).longest_mm
-        for lesion, box in enumerate(boxes, start=1)
+        axial_diameters(ids[box] == lesion, spacing_mm).longest_mm
+        for lesion, box in enumerate(lesions.boxes[side], start=1)
     ]
+    pair, shared = lesions.pair_of[side], lesions.shared_voxels[side]
+    common, union = lesions.pair_voxels
+    iou = np.where(pair >= 0, np.append(common / union, 0.0)[pair], 0.0)
+    ranked = np.lexsort((-shared, pair))  # of equals the first, as sorting keeps their order
+    stands_for_pair = np.zeros(len(pair), bool)
+    stands_for_pair[ranked[np.unique(pair[ranked], return_index=True)[1]]] = True
     return pd.DataFrame(
         {
-            "lesion": np.arange(1, table.shape[0]),
-            "volume_ml": table[1:].sum(axis=1) * float(np.prod(spacing_mm)) / 1000.0,
+            "lesion": np.arange(1, len(voxels) + 1),
+            "volume_ml": voxels * float(np.prod(spacing_mm)) / 1000.0,
             "longest_diameter_mm": np.array(diameters_mm, float),
             "size_class": np.array([size_class(each) for each in diameters_mm], object),
+            "detected": stands_for_pair & (iou > 0.5),
+            "touched": lesions.table[1:, 1:].sum(axis=1 - side) > 0,
+            "iou": iou,
+            "dice": 2 * iou / (1 + iou),
         }
     )
-
-
-def _matches(table: csr_array, pairs: Sequence[LesionPair]) -> pd.DataFrame:
-    """What the other side has of one side's tumours: those are the rows of `table`, and first in `pairs`."""
-    common = table[1:, 1:].tocoo()
-    own, other = (_pair_of([each[side] for each in pairs], common.shape[side]) for side in (0, 1))
-    inside = (own[common.row] == other[common.col]) & (own[common.row] >= 0)
-    shared = np.bincount(common.row[inside], common.data[inside], len(own))
-    members, others = own >= 0, other >= 0
-    of_pair = np.bincount(own[members], shared[members], len(pairs))
-    union = np.bincount(own[members], table.sum(axis=1)[1:][members], len(pairs)) - of_pair
-    union += np.bincount(other[others], table.sum(axis=0)[1:][others], len(pairs))
-    iou = np.where(members, np.append(of_pair / union, 0.0)[own], 0.0)
-    ranked = np.lexsort((-shared, own))  # of equals the first, as sorting keeps their order
-    first = ranked[np.unique(own[ranked], return_index=True)[1]]
-    detected = np.isin(np.arange(len(own)), first) & (iou > 0.5)
-    touched = np.diff(common.tocsr().indptr) > 0
-    return pd.DataFrame({"detected": detected, "touched": touched, "iou": iou, "dice": 2 * iou / (1 + iou)})
-
-
-def _pair_of(members: Sequence[tuple[int, ...]], count: int) -> np.ndarray:
-    """The number of the pair that each of the tumours 1 to `count` belongs to, int (count,); -1 of none."""
-    numbers = np.full(count, -1)
-    for number, ids in enumerate(members):
-        numbers[np.array(ids) - 1] = number
-    return numbers
 
 
 def summarize_sizes(lesions: pd.DataFrame, patient: str = "patient", seed: int = 0) -> pd.DataFrame:

@@ -24,31 +24,27 @@ BoxSlices = tuple[slice, ...]
 def require_same_shape(prediction: np.ndarray, reference: np.ndarray) -> None:
     """Raise InputError unless both arrays have one shape."""
     if prediction.shape != reference.shape:
-        raise InputError(
-            "prediction",
-            f"has shape {prediction.shape}, but the reference has {reference.shape}.",
-            "Compare arrays of the same grid.",
-        )
+        problem = f"has shape {prediction.shape}, but the reference has {reference.shape}."
+        raise InputError("prediction", problem, "Compare arrays of the same grid.")
 
 
 def require_masks(prediction: np.ndarray, reference: np.ndarray) -> None:
     """Raise InputError unless both are boolean arrays of one shape."""
     require_same_shape(prediction, reference)
-    for name, array in (("prediction", prediction), ("reference", reference)):
-        if array.dtype != bool:
-            raise InputError(
-                name, f"is {array.dtype}, not a boolean mask.", "Say which labels count, such as labels == 2."
-            )
+    if not prediction.dtype == reference.dtype == bool:
+        problem = f"are {prediction.dtype} and {reference.dtype}, not boolean masks."
+        raise InputError("masks", problem, "Say which labels count, such as labels == 2.")
 
 
 def require_label_volumes(prediction: np.ndarray, reference: np.ndarray) -> None:
     """Raise InputError unless both are integer arrays (D, H, W) of one shape."""
     require_same_shape(prediction, reference)
-    for name, array in (("prediction", prediction), ("reference", reference)):
-        if array.dtype.kind not in "iu":
-            raise InputError(name, f"is {array.dtype}, not integer labels.", "Give labels 0, 1 and 2.")
-        if array.ndim != 3:
-            raise InputError(name, f"has {array.ndim} axes instead of 3.", "Give one volume (D, H, W).")
+    kinds = {prediction.dtype.kind, reference.dtype.kind}
+    if not kinds <= {"i", "u"} or prediction.ndim != 3:
+        problem = (
+            f"are {prediction.dtype} and {reference.dtype} of {prediction.ndim} axes, not integer volumes."
+        )
+        raise InputError("labels", problem, "Give labels 0, 1 and 2, (D, H, W).")
 
 
 def foreground_box(*arrays: np.ndarray) -> BoxSlices:
@@ -77,12 +73,10 @@ class OverlapCounts(NamedTuple):
 
     @property
     def prediction(self) -> int | np.ndarray:
-        """Size of the predicted mask."""
         return self.true_positives + self.false_positives
 
     @property
     def reference(self) -> int | np.ndarray:
-        """Size of the reference mask."""
         return self.true_positives + self.false_negatives
 
 
@@ -183,7 +177,6 @@ class SurfaceDistances(NamedTuple):
 
     @property
     def both(self) -> np.ndarray:
-        """The two directions in one array."""
         return np.concatenate(self)
 
 
@@ -203,9 +196,7 @@ def surface_distances(
     require_masks(prediction, reference)
     spacing = np.asarray(spacing_mm, float)
     if spacing.shape != (prediction.ndim,) or (spacing <= 0).any():
-        raise InputError(
-            "spacing_mm", f"is {tuple(spacing_mm)}.", "Give a positive size in mm for each axis."
-        )
+        raise InputError("spacing_mm", f"is {tuple(spacing_mm)}.", "Give a positive size for each axis.")
     box = foreground_box(prediction, reference)
     surfaces = surface_voxels(prediction[box]), surface_voxels(reference[box])
     return SurfaceDistances(

@@ -1,19 +1,17 @@
 """What probabilities are worth: thresholds, the ROC curve, presence, calibration.
 
 They are kept as uint8 levels, level / 255 being the probability. How often each level occurs in and outside
-the reference, 512 numbers, is enough for the ROC curve and for the counts at any threshold, however many
-slices are added. One rule holds in the whole library: a pixel is predicted where its probability >= the
-threshold. Thresholds are chosen on validation patients and never on test patients.
+the reference is enough for the ROC curve and for the counts at any threshold, however many slices are added.
+A pixel is predicted where its probability >= the threshold; thresholds are chosen on validation patients.
 
-Tumour or no tumour, one answer a picture (system A): it shows the structure where at least `smallest_area` of
-it reaches the probability `threshold`; that is, where its `smallest_area`-th largest probability does.
+Presence, one answer a picture (system A): it shows the structure where at least `smallest_area` of it reaches
+the probability `threshold`; that is, where its `smallest_area`-th largest probability does.
 
 Calibration: of the pixels given 0.8, eight in ten should be in the structure. The expected calibration error
 (Guo et al. 2017, arXiv:1706.04599) is the mean distance between what was said and what was true, over
-equal-width bins of probability, weighed by their pixels; here the probability is that of the structure
-itself, not that of the likelier answer. Networks trained with Dice losses tend to be too sure of themselves
-(Mehrtash et al. 2020, arXiv:1911.13273). Over whole pictures nearly any network looks well calibrated, as
-most pixels are background that nobody takes for anything else: `calibration_region` says where to ask.
+equal-width bins of probability, weighed by their pixels. Networks trained with Dice losses tend to be too
+sure of themselves (Mehrtash et al. 2020, arXiv:1911.13273). Over whole pictures nearly any network looks well
+calibrated, as most pixels are plain background: `calibration_region` says where to ask.
 """
 
 from __future__ import annotations
@@ -42,9 +40,8 @@ def quantize(probabilities: np.ndarray) -> np.ndarray:
     if probabilities.dtype == np.uint8:
         return probabilities
     if probabilities.size and not (probabilities.min() >= 0 and probabilities.max() <= 1):  # NaN fails too
-        raise InputError(
-            "probabilities", "are not all between 0 and 1.", "Apply the sigmoid or softmax first."
-        )
+        problem = "are not all between 0 and 1."
+        raise InputError("probabilities", problem, "Apply the sigmoid or softmax first.")
     return np.rint(probabilities * 255.0).astype(np.uint8)
 
 
@@ -71,8 +68,7 @@ class ProbabilityHistogram:
     """Pixels by probability level, in and outside the reference; add slices as they come."""
 
     def __init__(self) -> None:
-        self.foreground = np.zeros(LEVELS, np.int64)
-        self.background = np.zeros(LEVELS, np.int64)
+        self.foreground, self.background = np.zeros((2, LEVELS), np.int64)
 
     def add(self, probabilities: np.ndarray, reference: np.ndarray) -> None:
         """Count uint8 levels or floats 0 to 1, any shape, against a boolean mask of the same shape."""
@@ -93,14 +89,9 @@ class ProbabilityHistogram:
     def counts_at(self, thresholds: np.ndarray) -> OverlapCounts:
         """True and false positives and negatives, int64 (n,), at probability thresholds (n,)."""
         levels = [level_of(threshold) for threshold in np.asarray(thresholds, float)]
-        true_positives = self._at_or_above(self.foreground)[levels]
-        false_positives = self._at_or_above(self.background)[levels]
-        return OverlapCounts(
-            true_positives,
-            false_positives,
-            self.foreground.sum() - true_positives,
-            self.background.sum() - false_positives,
-        )
+        inside, outside = self._at_or_above(self.foreground), self._at_or_above(self.background)
+        found, surplus = inside[levels], outside[levels]
+        return OverlapCounts(found, surplus, inside[0] - found, outside[0] - surplus)
 
     @staticmethod
     def _at_or_above(pixels: np.ndarray) -> np.ndarray:

@@ -1,11 +1,9 @@
 """Scores slice by slice (systems B, C, D), of who names slices (F), and what a split by slice makes of them.
 
 2D means flatter: read them beside the patients' 3D. Undefined (0/0) is NaN: the Dice of two empty slices, the
-precision of a class that was never named, the recall of one that never occurs.
-
-The same slices are scored under several protocols. Overlap scores are those of slices that show the
-structure; presence accuracy, pixel accuracy and loss those of every slice that a protocol tests on. All are
-averaged over a patient's slices first, as slices of one patient are no independent witnesses.
+precision of a class that was never named. Where the same slices are scored under several protocols, overlap
+scores are those of slices that show the structure, all others those of every slice that a protocol tests on;
+all are averaged over a patient's slices first, as slices of one patient are no independent witnesses.
 """
 
 from __future__ import annotations
@@ -90,9 +88,8 @@ def confusion_matrix(truth: Sequence[str], predicted: Sequence[str], classes: Se
     """
     truth, predicted = np.asarray(truth, dtype=str), np.asarray(predicted, dtype=str)
     if truth.shape != predicted.shape:
-        raise InputError(
-            "predicted", f"are {predicted.size} names for {truth.size} truths.", "Give one each."
-        )
+        problem = f"are {predicted.size} names for {truth.size} truths."
+        raise InputError("predicted", problem, "Give one each.")
     strangers = sorted(({*truth.tolist()} | {*predicted.tolist()}) - set(classes))
     if strangers:
         raise InputError("classes", f"lack {', '.join(map(repr, strangers))}.", "Name every class.")
@@ -184,9 +181,9 @@ def patient_table(scores: pd.DataFrame) -> pd.DataFrame:
 
 def _of_patients(scores: pd.DataFrame) -> pd.DataFrame:
     """protocol, patient, metric, value: `patient_table` of each protocol, a row a metric."""
-    tables = {name: patient_table(part) for name, part in scores.groupby("protocol", sort=False)}
     tables = {
-        name: table.reset_index().melt("patient", list(METRICS), "metric") for name, table in tables.items()
+        name: patient_table(part).reset_index().melt("patient", list(METRICS), "metric")
+        for name, part in scores.groupby("protocol", sort=False)
     }
     return pd.concat(tables, names=["protocol"]).reset_index("protocol")
 
@@ -226,15 +223,13 @@ def inflation_table(
     table = compare(_of_patients(scores), pairs, "value", by=["metric"], between="protocol", seed=seed)
     table = table.assign(question=list(questions) * len(METRICS))
     table["unit"] = np.where(table.metric == "loss", "loss", "points")
-    ends = {"difference": "difference", "difference_low": "low", "difference_high": "high"}
-    for name, end in ends.items():
-        table[end] = table[name] * np.where(table.metric == "loss", 1.0, POINTS)
+    factor = np.where(table.metric == "loss", 1.0, POINTS)
+    for name, end in (("difference", "difference"), ("difference_low", "low"), ("difference_high", "high")):
+        table[end] = table[name] * factor
     order = table.question.map(list(questions).index).sort_values(kind="stable").index
-    return table.loc[order, list(_COLUMNS)].reset_index(drop=True)
+    columns = ["question", "metric", "first", "second", "difference", "low", "high", "unit", "n_patients"]
+    return table.loc[order, [*columns, "n_undefined", "p", "p_holm"]].reset_index(drop=True)
 
-
-_COLUMNS = ("question", "metric", "first", "second", "difference", "low", "high", "unit", "n_patients")
-_COLUMNS += ("n_undefined", "p", "p_holm")
 
 DISTANCES = (1, 2, 3, 5, 10, 20)
 """Where the groups of `by_distance` begin, in slices."""

@@ -25,8 +25,7 @@ SIGNIFICANT = 0.05
 """The chance of a false alarm that is taken: intervals hold 95 %, and see `verdict`."""
 
 NUMBERS_AT_ONCE = 2**23
-"""How many drawn numbers are in memory at a time, 64 MB: many patients with many numbers each are drawn
-in portions, to the same result."""
+"""Drawn numbers in memory at a time, 64 MB: larger draws are made in portions, to the same result."""
 
 
 def bootstrap_interval(
@@ -54,10 +53,8 @@ def bootstrap_interval(
     chosen = np.random.default_rng(seed).integers(len(values), size=(resamples, len(values)))
     portions = np.array_split(chosen, -(-chosen.size * values[0].size // NUMBERS_AT_ONCE))
     found = np.concatenate([statistic(values[portion], axis=1) for portion in portions])
-    found = found[~np.isnan(found)]
-    if not len(found):
-        return np.nan, np.nan
-    low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2])
+    ends = [(1 - level) / 2, (1 + level) / 2]
+    low, high = np.nanquantile(found, ends) if np.isfinite(found).any() else (np.nan, np.nan)
     return float(low), float(high)
 
 
@@ -138,7 +135,6 @@ def smallest_p(differences: ArrayLike, alternative: str = "two-sided") -> float:
 
     Patients on whom both score alike do not count: flipping nothing changes nothing.
     """
-    differences = np.asarray(differences, float)
     if len(differences) < 2:
         return np.nan
     ways = min(2.0 ** np.count_nonzero(differences), FLIPS + 1)
@@ -314,15 +310,13 @@ def group_means(scores: pd.DataFrame, facts: pd.DataFrame, seed: int = 0) -> pd.
     their names.
     """
     columns = ["factor", "group", "system", "n_patients", "n_undefined", "mean", "mean_low", "mean_high"]
+    plain_ends = {"mean_low": "low", "mean_high": "high"}
     parts = {each[:2]: scores.loc[each[2]].stack() for each in _groups(scores, facts)}
     if not parts:
-        return pd.DataFrame(columns=columns).rename(columns=_PLAIN_ENDS)
+        return pd.DataFrame(columns=columns).rename(columns=plain_ends)
     rows = pd.concat(parts, names=[*columns[:2], "patient", "system"]).rename("mean").reset_index()
     table = summarize(rows, columns[:3], "mean", fewest=FEWEST_PATIENTS, seed=seed)
-    return table[columns].rename(columns=_PLAIN_ENDS)
-
-
-_PLAIN_ENDS = {"mean_low": "low", "mean_high": "high"}
+    return table[columns].rename(columns=plain_ends)
 
 
 def group_differences(scores: pd.Series, facts: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
@@ -334,16 +328,13 @@ def group_differences(scores: pd.Series, facts: pd.DataFrame, seed: int = 0) -> 
     smallest_p_holm: none of them could have been below it.
     """
     scores = scores.dropna()
-    rows = []
-    found: dict[str, dict[str, np.ndarray]] = {}
-    for factor, group, members in _groups(scores, facts):
-        if len(members) >= FEWEST_PATIENTS:
-            found.setdefault(factor, {})[group] = np.sort(
-                scores[members].to_numpy()
-            )  # in no order of patients
-    for factor, large in found.items():
-        for pair in combinations(large, 2):
-            rows.append({"factor": factor} | _difference(pair, [large[name] for name in pair], seed))
+    large = [each for each in _groups(scores, facts) if len(each[2]) >= FEWEST_PATIENTS]
+    rows = [
+        {"factor": first[0], "first": first[1], "second": second[1]}
+        | _difference([np.sort(scores[members].to_numpy()) for *_, members in (first, second)], seed)
+        for first, second in combinations(large, 2)
+        if first[0] == second[0]
+    ]
     table = pd.DataFrame(rows, columns=list(DIFFERENCE_COLUMNS))
     table["p_holm"] = holm(table["p"])
     table["smallest_p_holm"] = min(1.0, len(table) * table["smallest_p_holm"].min()) if len(table) else np.nan
@@ -361,22 +352,21 @@ def _groups(scores: pd.Series | pd.DataFrame, facts: pd.DataFrame) -> list[tuple
     ]
 
 
-def _difference(pair: tuple[str, str], values: Sequence[np.ndarray], seed: int) -> dict:
+def _difference(values: Sequence[np.ndarray], seed: int) -> dict:
+    """Of the scores of two groups, each sorted, as the order of patients decides nothing."""
     drawing = {"n_resamples": 2000, "method": "percentile", "rng": np.random.default_rng(seed)}
     interval = bootstrap(values, _mean_difference, vectorized=True, **drawing).confidence_interval
     dealing = {"n_resamples": FLIPS, "rng": np.random.default_rng(seed)}
     found = permutation_test(values, _mean_difference, vectorized=True, **dealing)
-    ways = min(comb(len(values[0]) + len(values[1]), len(values[0])), FLIPS + 1)
+    n_first, n_second = map(len, values)
     return {
-        "first": pair[0],
-        "second": pair[1],
-        "n_first": len(values[0]),
-        "n_second": len(values[1]),
+        "n_first": n_first,
+        "n_second": n_second,
         "difference": float(_mean_difference(*values)),
         "difference_low": float(interval.low),
         "difference_high": float(interval.high),
         "p": float(found.pvalue),
-        "smallest_p_holm": 2 / ways,
+        "smallest_p_holm": 2 / min(comb(n_first + n_second, n_first), FLIPS + 1),
     }
 
 
@@ -401,8 +391,8 @@ def describe_cohort(
     for group, cases in groups.items():
         for measure in measures:
             values = cases.astype({measure: float}).groupby("patient", sort=False)[measure].mean()
-            row = {"group": group, "measure": measure, "n": int(values.notna().sum())}
-            row |= {"n_undefined": int(values.isna().sum())}
+            row = {"group": group, "measure": measure}
+            row |= {"n": int(values.notna().sum()), "n_undefined": int(values.isna().sum())}
             row |= mean_with_interval("mean", values, values.index, seed=seed)
             rows.append(row | {name: values.quantile(share) for name, share in QUANTILES.items()})
     return pd.DataFrame(rows, columns=list(COHORT_COLUMNS))

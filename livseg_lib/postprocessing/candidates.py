@@ -25,21 +25,6 @@ from livseg_lib.postprocessing.components import known_spacing, label_components
 from livseg_lib.preprocessing.geometry import box_around, widened
 
 
-def shape_features(inside: np.ndarray, spacing_mm: np.ndarray) -> dict[str, float]:
-    """The "shape" features of `FEATURES` that the mask alone tells."""
-    volume_ml = int(inside.sum()) * float(spacing_mm.prod()) / 1000.0
-    lengths = principal_lengths_mm(inside, spacing_mm)
-    return {
-        "volume_ml": volume_ml,
-        "diameter_mm": (6000.0 * volume_ml / np.pi) ** (1 / 3),
-        "longest_axis_mm": float(lengths[0]),
-        "elongation": float(lengths[1] / lengths[0]),
-        "flatness": float(lengths[2] / lengths[0]),
-        "extent": float(inside.sum() / np.prod(np.ptp(np.argwhere(inside), axis=0) + 1)),
-        "sphericity": sphericity(inside, spacing_mm),
-    }
-
-
 def principal_lengths_mm(inside: np.ndarray, spacing_mm: np.ndarray) -> np.ndarray:
     """Axes, longest first, of the ellipsoid whose second moments are those of the object; float64 (3,).
 
@@ -96,15 +81,6 @@ def texture_features(hu: np.ndarray, inside: np.ndarray, spacing_mm: np.ndarray)
     such pair.
     """
     names = ("contrast", "homogeneity", "energy", "correlation")
-    pairs = _pairs_of_levels(hu, inside, spacing_mm)
-    if not pairs.any():
-        return {f"texture_{name}": float("nan") for name in names}
-    shares = (pairs / pairs.sum())[:, :, None, None]
-    return {f"texture_{name}": float(graycoprops(shares, name)[0, 0]) for name in names}
-
-
-def _pairs_of_levels(hu: np.ndarray, inside: np.ndarray, spacing_mm: np.ndarray) -> np.ndarray:
-    """How often two levels stand beside each other, float64 (GREY_LEVELS, GREY_LEVELS)."""
     largest = int(inside.sum(axis=(1, 2)).argmax())
     share = (np.clip(hu[largest], LOWEST_HU, HIGHEST_HU) - LOWEST_HU) / (HIGHEST_HU - LOWEST_HU)
     levels = 1 + np.minimum(share * GREY_LEVELS, GREY_LEVELS - 1).astype(np.uint8)
@@ -112,7 +88,11 @@ def _pairs_of_levels(hu: np.ndarray, inside: np.ndarray, spacing_mm: np.ndarray)
     step = max(1, round(TEXTURE_STEP_MM / float(spacing_mm[1:].mean())))
     angles = np.arange(4) * np.pi / 4
     counts = graycomatrix(levels, [step], angles, levels=GREY_LEVELS + 1, symmetric=True)
-    return counts[1:, 1:].sum(axis=(2, 3)).astype(np.float64)
+    pairs = counts[1:, 1:].sum(axis=(2, 3)).astype(np.float64)
+    if not pairs.any():
+        return {f"texture_{name}": float("nan") for name in names}
+    shares = (pairs / pairs.sum())[:, :, None, None]
+    return {f"texture_{name}": float(graycoprops(shares, name)[0, 0]) for name in names}
 
 
 _RIM_MM = 5.0
@@ -212,12 +192,21 @@ def _describe(
 ) -> dict[str, float]:
     """All features but "liver_contrast_hu" of one candidate in its box."""
     [tight] = find_objects(inside.view(np.uint8))
+    voxels = int(inside.sum())
+    volume_ml = voxels * float(spacing_mm.prod()) / 1000.0
+    lengths = principal_lengths_mm(inside[tight], spacing_mm)
     values = hu[inside].astype(np.float64)
     low, middle, high = np.percentile(values, (10, 50, 90))
     rim = healthy & (edt.edt(~inside, anisotropy=tuple(spacing_mm)) <= _RIM_MM)
     rim_hu = float(hu[rim].mean()) if rim.any() else np.nan
     return {
-        **shape_features(inside[tight], spacing_mm),
+        "volume_ml": volume_ml,
+        "diameter_mm": (6000.0 * volume_ml / np.pi) ** (1 / 3),
+        "longest_axis_mm": float(lengths[0]),
+        "elongation": float(lengths[1] / lengths[0]),
+        "flatness": float(lengths[2] / lengths[0]),
+        "extent": float(voxels / inside[tight].size),
+        "sphericity": sphericity(inside[tight], spacing_mm),
         "depth_mm": float(depth_mm[inside].mean()),
         "gap_mm": float(depth_mm[inside].min()),
         "mean_hu": float(values.mean()),

@@ -57,10 +57,9 @@ def known_spacing(spacing_mm: Sequence[float]) -> np.ndarray:
     """`spacing_mm` (D, H, W) as float64. Raises InputError where it is unknown (NaN) or not positive."""
     spacing = np.asarray(spacing_mm, float)
     if spacing.shape != (3,) or not (np.isfinite(spacing) & (spacing > 0)).all():
+        problem = f"is {tuple(spacing_mm)}: without a size in mm on each axis nothing here can be measured."
         raise InputError(
-            "spacing_mm",
-            f"is {tuple(spacing_mm)}: without a size in mm on each axis nothing here can be measured.",
-            "Use a volume of known spacing; a stack of pictures has none.",
+            "spacing_mm", problem, "Use a volume of known spacing; a stack of pictures has none."
         )
     return spacing
 
@@ -142,16 +141,19 @@ FINISHES: dict[str, Finish] = {
 """By name, in an order that makes sense: each may rely on those before it."""
 
 
+def require_finishes(names: Sequence[str]) -> None:
+    """Raise InputError for names that are not in `FINISHES`."""
+    if unknown := [name for name in names if name not in FINISHES]:
+        problem = "are no ways to finish labels."
+        raise InputError(", ".join(unknown), problem, f"Choose of {', '.join(FINISHES)}.")
+
+
 def finish_labels(labels: np.ndarray, spacing_mm: Sequence[float], names: Sequence[str]) -> np.ndarray:
     """`labels` after the finishes `names`, one after another in that order; a copy where there are none.
 
     Raises InputError for a name that is not in `FINISHES`.
     """
-    unknown = [name for name in names if name not in FINISHES]
-    if unknown:
-        raise InputError(
-            ", ".join(unknown), "are no ways to finish labels.", f"Choose of {', '.join(FINISHES)}."
-        )
+    require_finishes(names)
     finished = labels.copy()
     for name in names:
         finished = FINISHES[name](finished, spacing_mm)

@@ -90,11 +90,9 @@ def fit_forest(features: pd.DataFrame, is_tumor: np.ndarray, seed: int, trees: i
     """
     truth = np.asarray(is_tumor, bool)
     if not 0 < truth.sum() < len(truth):
-        raise InputError(
-            "candidates",
-            f"are {truth.sum()} true tumours and {(~truth).sum()} false alarms; a forest needs both.",
-            "Take a lower tumour threshold or more patients, or leave the filter out.",
-        )
+        problem = f"are {truth.sum()} true tumours and {(~truth).sum()} false alarms; a forest needs both."
+        remedy = "Take a lower tumour threshold or more patients, or leave the filter out."
+        raise InputError("candidates", problem, remedy)
     names = tuple(features.columns)
     grower = RandomForestClassifier(
         n_estimators=trees, min_samples_leaf=LEAST_LEAF, class_weight="balanced", random_state=seed
@@ -114,28 +112,27 @@ def permutation_importance(
     """
     random = np.random.default_rng(seed)
     truth = np.asarray(is_tumor, bool)
-    whole = _auc(forest, features, truth)
+
+    def auc(table: pd.DataFrame) -> float:
+        is_defined = 0 < truth.sum() < len(truth)
+        return float(roc_auc_score(truth, forest.predict(table))) if is_defined else np.nan
+
+    whole = auc(features)
     rows = []
     for name in forest.feature_names:
         values = features[name].to_numpy(copy=True)  # NumPy fails on a read-only empty column
         shuffles = (features.assign(**{name: random.permutation(values)}) for _ in range(repeats))
-        drops = [whole - _auc(forest, shuffled, truth) for shuffled in shuffles]
+        drops = [whole - auc(shuffled) for shuffled in shuffles]
         rows.append({"feature": name, "auc_drop": np.mean(drops), "auc_drop_std": np.std(drops)})
     return pd.DataFrame(rows).sort_values("auc_drop", ascending=False, ignore_index=True, kind="stable")
-
-
-def _auc(forest: Forest, features: pd.DataFrame, truth: np.ndarray) -> float:
-    is_defined = 0 < truth.sum() < len(truth)
-    return float(roc_auc_score(truth, forest.predict(features))) if is_defined else np.nan
 
 
 def _columns(features: pd.DataFrame, names: tuple[str, ...]) -> np.ndarray:
     """float32 (n, features), as scikit-learn's trees compare them."""
     missing = [name for name in names if name not in features]
     if missing:
-        raise InputError(
-            "features", f"lack the columns {', '.join(missing)}.", "Describe candidates as in training."
-        )
+        problem = f"lack the columns {', '.join(missing)}."
+        raise InputError("features", problem, "Describe candidates as in training.")
     return np.array(features[list(names)], np.float32)  # a copy: pandas lends its own for reading only
 
 
@@ -230,12 +227,8 @@ def load_forest(folder: Path) -> tuple[Forest, dict]:
         problem = f"is not a {KIND} ({type(error).__name__}: {error})."
         raise InputError(folder, problem, REMEDY) from error
     _require_trees(forest, path)
-    require_equal(
-        (len(forest.roots), len(forest.left)),
-        (description["trees"], description["nodes"]),
-        "trees and nodes:",
-        folder,
-    )
+    counts = description["trees"], description["nodes"]
+    require_equal((len(forest.roots), len(forest.left)), counts, "trees and nodes:", folder)
     return forest, description
 
 

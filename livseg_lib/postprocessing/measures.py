@@ -24,7 +24,7 @@ from scipy.spatial.distance import pdist, squareform
 from livseg_lib.errors import InputError
 from livseg_lib.labels import LIVER, structure_mask
 from livseg_lib.postprocessing.components import label_components, require_volumes
-from livseg_lib.preprocessing.geometry import Box, widened
+from livseg_lib.preprocessing.geometry import widened
 
 REACH = 0.25
 """How far a pixel reaches beyond its centre, of its side. The centres inside an ellipse end half a pixel
@@ -70,9 +70,9 @@ def _measured(shape: tuple[int, ...], content: bytes, sides_mm: tuple[float, flo
     assumed = sides if known else np.ones(2)
     nowhere = np.full((2, 2), np.nan)
     longest = AxialDiameters(None, 0.0, np.nan, nowhere, nowhere)
-    bounds = _longest_possible(mask, assumed)
-    for index in np.flatnonzero(bounds):
-        if bounds[index] > longest.longest_mm:
+    for index in np.flatnonzero(mask.any(axis=(1, 2))):
+        extents = [np.ptp(np.flatnonzero(mask[index].any(axis=axis))) + 1 for axis in (1, 0)]
+        if np.hypot(*(extents * assumed)) > longest.longest_mm:  # the diagonal of the box around it
             found = _diameters_of_slice(int(index), mask[index], assumed)
             longest = max(longest, found, key=lambda diameters: diameters.longest_mm)
     for ends in (longest.longest_ends, longest.perpendicular_ends):
@@ -80,18 +80,6 @@ def _measured(shape: tuple[int, ...], content: bytes, sides_mm: tuple[float, flo
     if known and longest.slice is not None:
         return longest
     return longest._replace(longest_mm=np.nan, perpendicular_mm=np.nan)
-
-
-def _longest_possible(mask: np.ndarray, sides_mm: np.ndarray) -> np.ndarray:
-    """Diagonal of the box around each slice's pixels in mm, (D,); 0 for an empty slice."""
-    extents = [_extent(mask.any(axis=axis)) for axis in (2, 1)]
-    return np.hypot(*(extent * side for extent, side in zip(extents, sides_mm, strict=True)))
-
-
-def _extent(occupied: np.ndarray) -> np.ndarray:
-    """From the first to the last True of each row of (D, n), both included; 0 without any."""
-    first, from_end = occupied.argmax(axis=1), occupied[:, ::-1].argmax(axis=1)
-    return np.where(occupied.any(axis=1), occupied.shape[1] - first - from_end, 0)
 
 
 def _diameters_of_slice(index: int, pixels: np.ndarray, sides_mm: np.ndarray) -> AxialDiameters:
@@ -175,15 +163,40 @@ def measure_tumors(
     other shapes and for labels that are no integers.
     """
     _require_labels(voxels, labels)
-    around = _box_around_liver(labels)
-    table = _measure_box(
-        None if voxels is None else voxels[around], labels[around], np.asarray(spacing_mm, float)
-    )
-    for name, side in zip(
-        ("slice", "centre_slice", "centre_row", "centre_column"), (around[0], *around), strict=True
-    ):
-        table[name] += side.start
-    return table
+    spacing = np.asarray(spacing_mm, float)
+    # All labels, and one voxel more where there is one; the first voxel where there is no label.
+    box = find_objects((labels > 0).view(np.uint8), max_label=1)[0]
+    around = (slice(0, 1),) * 3 if box is None else widened(box, labels.shape, np.ones(3), 1)
+    labels, voxels = labels[around], None if voxels is None else voxels[around]
+    ids, _ = label_components(structure_mask(labels, "tumor"))
+    liver, liver_hu = structure_mask(labels, "liver"), mean_liver_hu(voxels, labels)
+    depths_mm = _depths_mm(liver, spacing)
+    edges = [_part_edges(liver, axis, len(names)) for axis, names in enumerate(_PLACES)]
+    rows = []
+    for tumor, box in enumerate(find_objects(ids), start=1):
+        inside = ids[box] == tumor
+        first = [side.start for side in box]
+        centre = np.argwhere(inside).mean(axis=0) + first
+        sides = zip(_PLACES, edges, centre, strict=True)
+        parts = [names[np.searchsorted(axis_edges, place)] for names, axis_edges, place in sides]
+        diameters, count = axial_diameters(inside, spacing), np.count_nonzero(inside)
+        hu = np.full(1, np.nan) if voxels is None else voxels[box][inside]
+        whole = centre + [side.start for side in around]
+        row = {
+            "tumor": tumor,
+            "voxels": count,
+            "volume_ml": count * float(spacing.prod()) / 1000.0,
+            "longest_diameter_mm": diameters.longest_mm,
+            "perpendicular_diameter_mm": diameters.perpendicular_mm,
+            "slice": around[0].start + first[0] + diameters.slice,
+            **dict(zip(("centre_slice", "centre_row", "centre_column"), whole, strict=True)),
+            "distance_to_border_mm": float(depths_mm[box][inside].min()),
+            "position": ", ".join(reversed(parts)),
+            "mean_hu": float(hu.mean()),
+            "sd_hu": float(hu.std()),
+        }
+        rows.append(row | {"contrast_hu": liver_hu - row["mean_hu"]})
+    return pd.DataFrame(rows, columns=list(TUMOR_COLUMNS)).astype(TUMOR_COLUMNS)
 
 
 def measure_liver(voxels: np.ndarray | None, labels: np.ndarray, spacing_mm: Sequence[float]) -> dict:
@@ -218,44 +231,6 @@ def _require_labels(voxels: np.ndarray | None, labels: np.ndarray) -> None:
     require_volumes(labels=labels, **({} if voxels is None else {"voxels": voxels}))
     if labels.dtype.kind not in "iu":
         raise InputError("labels", f"is {labels.dtype}, not integer labels.", "Give labels 0, 1 and 2.")
-
-
-def _box_around_liver(labels: np.ndarray) -> Box:
-    """The box around every label, and one voxel more where there is one; the first voxel without labels."""
-    box = find_objects((labels > 0).view(np.uint8), max_label=1)[0]
-    return (slice(0, 1),) * 3 if box is None else widened(box, labels.shape, np.ones(3), 1)
-
-
-def _measure_box(voxels: np.ndarray | None, labels: np.ndarray, spacing_mm: np.ndarray) -> pd.DataFrame:
-    """`measure_tumors` with places counted from the corner of the given arrays."""
-    ids, _ = label_components(structure_mask(labels, "tumor"))
-    liver = structure_mask(labels, "liver")
-    depths_mm = _depths_mm(liver, spacing_mm)
-    edges = [_part_edges(liver, axis, len(names)) for axis, names in enumerate(_PLACES)]
-    liver_hu = mean_liver_hu(voxels, labels)
-    rows = []
-    for tumor, box in enumerate(find_objects(ids), start=1):
-        inside = ids[box] == tumor
-        centre = np.argwhere(inside).mean(axis=0) + [side.start for side in box]
-        sides = zip(_PLACES, edges, centre, strict=True)
-        parts = [names[np.searchsorted(axis_edges, place)] for names, axis_edges, place in sides]
-        diameters, count = axial_diameters(inside, spacing_mm), np.count_nonzero(inside)
-        hu = np.full(1, np.nan) if voxels is None else voxels[box][inside]
-        row = {
-            "tumor": tumor,
-            "voxels": count,
-            "volume_ml": count * float(spacing_mm.prod()) / 1000.0,
-            "longest_diameter_mm": diameters.longest_mm,
-            "perpendicular_diameter_mm": diameters.perpendicular_mm,
-            "slice": box[0].start + diameters.slice,
-            **dict(zip(("centre_slice", "centre_row", "centre_column"), centre, strict=True)),
-            "distance_to_border_mm": float(depths_mm[box][inside].min()),
-            "position": ", ".join(reversed(parts)),
-            "mean_hu": float(hu.mean()),
-            "sd_hu": float(hu.std()),
-        }
-        rows.append(row | {"contrast_hu": liver_hu - row["mean_hu"]})
-    return pd.DataFrame(rows, columns=list(TUMOR_COLUMNS)).astype(TUMOR_COLUMNS)
 
 
 def _part_edges(liver: np.ndarray, axis: int, parts: int) -> np.ndarray:

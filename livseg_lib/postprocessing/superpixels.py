@@ -18,7 +18,7 @@ import edt
 import numpy as np
 import pandas as pd
 from scipy.ndimage import distance_transform_edt
-from skimage.segmentation import slic
+from skimage.segmentation import relabel_sequential, slic
 from tqdm import tqdm
 
 from livseg_lib.datasets.case import Case
@@ -82,11 +82,8 @@ def find_superpixels(
     if box is None:
         return []
     liver = liver_mask[box]
-    ids = (_cluster(liver, hu[box], spacing, scale_mm) for scale_mm in scales_mm)
-    return [
-        Superpixels(scale_mm, box, each, float(spacing.prod()) / 1000.0)
-        for scale_mm, each in zip(scales_mm, ids, strict=True)
-    ]
+    voxel_ml = float(spacing.prod()) / 1000.0
+    return [Superpixels(mm, box, _cluster(liver, hu[box], spacing, mm), voxel_ml) for mm in scales_mm]
 
 
 def describe_superpixels(superpixels: Sequence[Superpixels], hu: np.ndarray) -> pd.DataFrame:
@@ -145,7 +142,7 @@ def _cluster(liver: np.ndarray, hu: np.ndarray, spacing_mm: np.ndarray, scale_mm
         start_label=1,
     )
     whole = _without_slivers(ids, coarse_liver, coarse_mm, LEAST_SHARE * grey.size / max(1, cubes))
-    return _numbered(np.where(liver, whole[np.ix_(*indices)], 0))
+    return relabel_sequential(np.where(liver, whole[np.ix_(*indices)], 0))[0].astype(np.int32)
 
 
 def _coarse_index(size: int, fine_mm: float, coarse_mm: float) -> np.ndarray:
@@ -180,13 +177,6 @@ def _without_slivers(
         return ids
     nearest = distance_transform_edt(~stays, sampling=spacing_mm, return_distances=False, return_indices=True)
     return ids[tuple(nearest)]
-
-
-def _numbered(ids: np.ndarray) -> np.ndarray:
-    """Ids 1..n without gaps, int32; 0 stays 0."""
-    present = np.bincount(ids.ravel()) > 0
-    present[0] = False
-    return np.where(present, np.cumsum(present), 0).astype(np.int32)[ids]
 
 
 @dataclass(frozen=True)
@@ -251,8 +241,7 @@ class PatchRecipe(JsonRecord):
         for name, length in (("size_mm", 3), ("voxels", 3), ("widths_hu", max(1, len(self.widths_hu)))):
             values = getattr(self, name)
             if len(values) != length or not all(value > 0 for value in values):
-                problem = f"is {values}."
-                raise InputError(name, problem, f"Give {length} numbers above 0.")
+                raise InputError(name, f"is {values}.", f"Give {length} numbers above 0.")
         if self.voxels[1] != self.voxels[2]:
             raise InputError("voxels", f"is {self.voxels}.", "Give as many rows as columns.")
 
@@ -300,9 +289,8 @@ def _cover(center: float, spacing_mm: float, size_mm: float, count: int) -> tupl
 
 def grey_channels(hu: np.ndarray, middle_hu: float, recipe: PatchRecipe) -> np.ndarray:
     """HU of a patch (D, H, W) as grey levels, uint8 (D, H, W, windows); `middle_hu` is mid-grey in each."""
-    windows = (
-        Window.between(middle_hu - width_hu / 2, middle_hu + width_hu / 2) for width_hu in recipe.widths_hu
-    )
+    halves = (width_hu / 2 for width_hu in recipe.widths_hu)
+    windows = [Window.between(middle_hu - half, middle_hu + half) for half in halves]
     return np.stack([apply_window(hu, window) for window in windows], axis=-1)
 
 

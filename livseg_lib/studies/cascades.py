@@ -295,10 +295,10 @@ def compare_filter(before: Evaluation, after: Evaluation, seed: int) -> tuple[pd
     """What a filter of candidates does to test patients: its effect, and the patients' own scores.
 
     Measures: `false_alarms` touch no true tumour, and a tumour is `found` where a candidate touches it; it is
-    `detected` at an IoU > 0.5 with a candidate, and other candidates are `false_positives` (`detect_lesions`
-    at overlap 0 and 0.5). `found` and `detected` are shares of the patient's tumours, NaN of none; `dice` is
-    the tumours'. The first table has a row a measure: measure, before, after (means over patients with the
-    score on both sides), and the columns of `compare` (after - before); p_holm is corrected for all measures.
+    `detected` at an IoU > 0.5 with a candidate, and other candidates are `false_positives` (as
+    `count_detections` has it). `found` and `detected` are shares of the patient's tumours, NaN of none;
+    `dice` is the tumours'. The first table has a row a measure: measure, before, after (means of those with
+    both scores), and the columns of `compare` (after - before); p_holm is corrected for all measures.
     The second: measure, patient, before, after; of patients with both.
     """
     scores = pd.DataFrame([*before.case_scores, *after.case_scores])

@@ -53,6 +53,8 @@ def test_place_and_size_in_words():
     ]
     table = add_causes(objects(*rows, invented(0, 0, outside_share=0.01)))
     assert table.place[5] == "across its border"
+    contrast = contrast_class(pd.Series([0.0, -19.9, 20.0, -39.0, 40.0, -80.0, np.nan]))
+    assert list(contrast[:6]) == ["low", "low", "middle", "middle", "high", "high"] and pd.isna(contrast[6])
     assert list(table.place[:4]) == ["deep in the liver", "at its border", "across its border", "outside it"]
     assert list(table["size"][:4]) == ["< 10 mm", "10 to 20 mm", "20 to 50 mm", "> 50 mm"]
     assert table.iloc[4][["place", "size", "beside"]].isna().all()
@@ -153,9 +155,3 @@ def test_the_fast_count_of_bright_textures_says_what_the_objects_say():
     assert count_bright_textures(overlap, hu, case.liver_hu) == slow == 1
     nothing = lesion_overlap(np.zeros(shape, bool), truth == 2)
     assert count_bright_textures(nothing, hu, case.liver_hu) == 0
-
-
-def test_contrast_classes_take_bright_and_dark_alike_and_edges_upwards():
-    contrast = pd.Series([0.0, -19.9, 20.0, -39.0, 40.0, -80.0, np.nan])
-    expected = ["low", "low", "middle", "middle", "high", "high"]
-    assert list(contrast_class(contrast)[:6]) == expected and pd.isna(contrast_class(contrast)[6])

@@ -16,7 +16,7 @@ from livseg_lib.evaluation.errors import (
     shared_false_positives,
     shared_misses,
 )
-from livseg_lib.evaluation.lesions import detect_lesions, lesion_overlap
+from livseg_lib.evaluation.lesions import count_detections, lesion_overlap, tumor_overlap
 from livseg_lib.postprocessing.components import label_components
 
 SPACING_MM = (5.0, 1.0, 1.0)
@@ -57,7 +57,7 @@ def prediction_of(case: TrueCase) -> np.ndarray:
 
 def test_errors_are_those_that_share_no_voxel_at_all(case):
     errors = find_errors(prediction_of(case), case)
-    counts = detect_lesions(prediction_of(case), case.labels, overlap=0)
+    counts = count_detections(tumor_overlap(prediction_of(case), case.labels), overlap=0)
     assert errors.objects.error.value_counts().to_dict() == {"false positive": 3, "false negative": 2}
     assert (counts.false_positives, counts.false_negatives) == (3, 2)
     assert list(errors.objects.columns) == ["error", "object", *OBJECT_FEATURES]
@@ -79,7 +79,8 @@ def test_brightness_is_measured_against_the_liver_and_against_the_rim(case):
 
 def test_missed_tumours_have_the_contrast_of_tumours(case):
     errors = find_errors(prediction_of(case), case)
-    assert list(errors.tumors.contrast_hu) == [40, -40, 10]
+    assert list(errors.tumors.contrast_hu) == [40, -40, 10]  # BESIDE is in no rim
+    assert errors.tumors.diameter_mm[0] == pytest.approx((6 * 1000 / np.pi) ** (1 / 3))  # of 1 ml
     missed = errors.objects[errors.objects.error == "false negative"]
     assert list(missed.contrast_hu) == [-40, 10] and list(missed.volume_ml) == [60 * 5 / 1000, 72 * 5 / 1000]
 
@@ -89,9 +90,8 @@ def test_place_is_the_way_to_the_border_and_the_share_outside(case):
     assert objects.loc["cyst"].outside_share == 0
     # the border voxels above are those of row 4 and of slices 1 and 8: 8 mm to the row, 10 to a slice
     assert objects.loc["cyst"].border_distance_mm == 8
-    assert (
-        objects.loc["gallbladder"].outside_share == 1 and objects.loc["gallbladder"].border_distance_mm == 2
-    )
+    outside = objects.loc["gallbladder"]
+    assert (outside.outside_share, outside.border_distance_mm) == (1, 2)
     assert objects.loc["liver"].outside_share == pytest.approx(2 / 6)
     assert objects.loc["liver"].border_distance_mm == 0
 
@@ -149,49 +149,8 @@ def test_without_a_liver_there_is_no_border(case):
     found = find_errors(labels_of(CYST), empty).objects.iloc[0]
     assert np.isnan(found.above_liver_hu) and np.isnan(found.rim_hu) and found.outside_share == 1
     assert found.border_distance_mm == np.inf
-
-
-def test_other_shapes_are_refused(case):
     with pytest.raises(InputError, match="shape"):
         find_errors(np.zeros((2, 3, 4), np.uint8), case)
-
-
-BALLS_SHAPE = (12, 60, 60)
-
-
-def ball(center_mm: tuple[float, float, float], radius_mm: float) -> np.ndarray:
-    """Mask of voxels whose centres lie within the radius, on the anisotropic grid."""
-    axes = np.meshgrid(
-        *(np.arange(n) * s for n, s in zip(BALLS_SHAPE, SPACING_MM, strict=True)), indexing="ij"
-    )
-    return sum((axis - c) ** 2 for axis, c in zip(axes, center_mm, strict=True)) <= radius_mm**2
-
-
-def described(hu: np.ndarray, labels: np.ndarray, spacing_mm) -> pd.DataFrame:
-    return TrueCase(labels, spacing_mm, hu).tumors
-
-
-@pytest.fixture
-def planted():
-    """A liver of 100 HU with a dark ball (70) and a bright one (115), beside a background of -100."""
-    labels, hu = np.zeros(BALLS_SHAPE, np.uint8), np.full(BALLS_SHAPE, -100, np.int16)
-    labels[:, 2:58, 2:58], hu[:, 2:58, 2:58] = 1, 100
-    for center, radius, value in (((25, 20, 20), 10, 70), ((25, 40, 42), 6, 115)):
-        mask = ball(center, radius)
-        labels[mask], hu[mask] = 2, value
-    return hu, labels
-
-
-def test_planted_balls_have_their_size_and_contrast(planted):
-    hu, labels = planted
-    found = described(hu, labels, SPACING_MM)
-    assert list(found.object) == [1, 2]
-    assert list(found.contrast_hu) == [100 - 70, 100 - 115]
-    assert list(found.rim_hu) == [100, 100] and list(found.mean_hu) == [70, 115]
-    voxels = int(ball((25, 20, 20), 10).sum())
-    assert found.voxels[0] == voxels and found.volume_ml[0] == pytest.approx(voxels * 5 / 1000)
-    assert found.diameter_mm[0] == pytest.approx(20, rel=0.05)  # of a ball drawn in 5 mm slices
-    assert found.diameter_mm[1] == pytest.approx(12, rel=0.08)
 
 
 def test_the_rim_is_measured_in_millimetres_along_each_axis():
@@ -199,39 +158,9 @@ def test_the_rim_is_measured_in_millimetres_along_each_axis():
     labels[3, 10, 10] = 2
     hu[2, 10, 10], hu[1, 10, 10] = 300, 3000  # one slice away is 5 mm, two are 10
     hu[3, 10, 15], hu[3, 10, 16] = 60, 3000  # five pixels away are 5 mm, six are 6
-    found = described(hu, labels, SPACING_MM).iloc[0]
+    found = TrueCase(labels, SPACING_MM, hu).tumors.iloc[0]
     in_plane = sum(0 < y * y + x * x <= 25 for y in range(-5, 6) for x in range(-5, 6))
-    assert found.rim_hu == pytest.approx(
-        (300 + 60) / (in_plane + 2)
-    )  # its slice, and one voxel on either side
-
-
-def test_other_tumours_and_what_is_no_liver_are_not_in_the_rim(planted):
-    hu, labels = planted
-    neighbour = ball((25, 20, 35), 3)
-    neighbour &= labels == 1
-    labels[neighbour], hu[neighbour] = 2, -500
-    assert described(hu, labels, SPACING_MM).contrast_hu.iloc[0] == 30
-    labels[:, :, :12] = 0  # the liver now ends at the tumour's side, beyond it are -100 HU
-    hu[:, :, :12][labels[:, :, :12] == 0] = -100
-    assert described(hu, labels, SPACING_MM).rim_hu.iloc[0] == 100
-
-
-def test_without_liver_or_spacing_the_contrast_is_undefined():
-    labels, hu = np.zeros((3, 9, 9), np.uint8), np.full((3, 9, 9), 50, np.int16)
-    labels[1, 4, 4] = 2
-    bare = described(hu, labels, SPACING_MM).iloc[0]
-    assert np.isnan(bare.rim_hu) and np.isnan(bare.contrast_hu) and bare.mean_hu == 50
-    labels[labels == 0] = 1
-    pictures = described(hu, labels, (np.nan, np.nan, np.nan)).iloc[0]
-    assert np.isnan([pictures.contrast_hu, pictures.volume_ml, pictures.diameter_mm]).all()
-    assert described(hu, np.ones_like(labels), SPACING_MM).empty
-
-
-def test_a_tumour_at_the_volumes_corner_is_described():
-    labels, hu = np.ones((4, 8, 8), np.uint8), np.full((4, 8, 8), 90, np.int16)
-    labels[0, 0, 0], hu[0, 0, 0] = 2, 40
-    assert described(hu, labels, SPACING_MM).contrast_hu.iloc[0] == 50
+    assert found.rim_hu == pytest.approx((300 + 60) / (in_plane + 2))  # one voxel more on either side
 
 
 def boxes(*given) -> np.ndarray:
@@ -250,7 +179,7 @@ def test_hits_and_false_alarms_against_hand_counts():
     assert list(hits.found_share) == [1, 0.25, 0]
     assert list(hits.hit) == [True, True, False] and list(hits.detected) == [True, False, False]
     assert lesions.untouched.sum() == 1
-    assert hits.detected.sum() == detect_lesions(prediction, reference).true_positives
+    assert hits.detected.sum() == count_detections(lesions).true_positives
 
 
 SHARED_SHAPE = (6, 40, 40)
@@ -305,17 +234,13 @@ def painted(*rows) -> pd.DataFrame:
 def test_painted_lesions_find_their_tumour():
     components, _ = label_components(shared_labels(FIRST, SECOND) == 2)
     rows = painted(
-        (4, True, 10.0, 5.5, 5.5),
-        (4, False, 10.0, 6.5, 6.5),
-        (6, False, 10.0, 25.0, 22.0),
-        (3, True, 0, 38, 38),
+        (4, True, 10, 5.5, 5.5), (4, False, 10, 6.5, 6.5), (6, False, 10, 25, 22), (3, True, 0, 38, 38)
     )
     found = match_painted(components, SPACING_MM, rows).set_index("object")
     assert list(found.painted) == [2, 1] and list(found.edge) == ["mixed", "sharp"]
     box = components[1:, 2:, 3:]
-    pd.testing.assert_frame_equal(
-        match_painted(box, SPACING_MM, rows, corner=(1, 2, 3)).set_index("object"), found
-    )
+    cropped = match_painted(box, SPACING_MM, rows, corner=(1, 2, 3)).set_index("object")
+    pd.testing.assert_frame_equal(cropped, found)
     none = match_painted(components, SPACING_MM, rows[:0])
     assert list(none.edge) == ["unknown", "unknown"] and list(none.painted) == [0, 0]
     assert match_painted(np.zeros(SHARED_SHAPE, int), SPACING_MM, rows).empty

@@ -11,9 +11,7 @@ from hypothesis import strategies as st
 from livseg_lib.errors import InputError
 from livseg_lib.evaluation.follow_up import (
     CHANGE_COLUMNS,
-    RESPONSES,
     TimePoint,
-    TumorGroup,
     categorize,
     choose_targets,
     compare_scans,
@@ -45,9 +43,8 @@ def test_bars_by_hand():
     assert second.diameter_change_percent == pytest.approx(100 * (5.5 / 11.5 - 1))
     assert np.isnan(second.doubling_days)
     assert found.response.targets == (1, 2)
-    assert found.response.sum_before_mm == pytest.approx(31) and found.response.sum_after_mm == pytest.approx(
-        30
-    )
+    sums = found.response.sum_before_mm, found.response.sum_after_mm
+    assert sums == pytest.approx((31, 30))
     assert found.response.category == "stable disease"
 
 
@@ -68,28 +65,19 @@ def test_parts_are_added_and_what_merged_counts_once():
     parts.labels[2, 10, 34:36] = 1  # 14 and 14 pixels
     split = compare_scans(whole, parts)
     assert list(split.changes.kind) == ["split"]
-    assert split.response.sum_after_mm == pytest.approx(27) and split.response.sum_before_mm == pytest.approx(
-        29.5
-    )
+    assert (split.response.sum_before_mm, split.response.sum_after_mm) == pytest.approx((29.5, 27))
     merged = compare_scans(parts, whole)
     assert list(merged.changes.kind) == ["merged"] and merged.response.targets == (1, 2)
-    assert merged.response.sum_before_mm == pytest.approx(
-        27
-    ) and merged.response.sum_after_mm == pytest.approx(29.5)
+    assert (merged.response.sum_before_mm, merged.response.sum_after_mm) == pytest.approx((27, 29.5))
 
 
 def test_without_tumours_and_with_small_ones_only():
     assert compare_scans(scan(), scan()).response.category == "no tumour"
+    same = compare_scans(scan((20, 20)), scan((20, 20)))
+    assert (same.changes.kind == "matched").all() and (same.changes.growth_ml == 0).all()
+    assert same.response.category == "stable disease"
     small = compare_scans(scan((20, 5)), scan((20, 9)))
     assert small.response.category == "neither response nor progression" and np.isnan(small.response.change)
-
-
-@settings(max_examples=20, deadline=None)
-@given(st.lists(st.tuples(st.integers(8, 30), st.integers(3, 30)), max_size=4))
-def test_nothing_changes_between_a_scan_and_itself(bars):
-    found = compare_scans(scan(*bars), scan(*bars))
-    assert (found.changes.kind == "matched").all() and (found.changes.growth_ml == 0).all()
-    assert found.response.category in RESPONSES[:1] + RESPONSES[3:4] + RESPONSES[5:]
 
 
 @pytest.mark.parametrize(
@@ -154,12 +142,6 @@ def kinds(before, after, **options) -> list[tuple[str, tuple, tuple]]:
     return [(group.kind, group.before, group.after) for group in found]
 
 
-def test_the_same_scan_matches_itself():
-    found = match_tumors(liver(SMALL, LARGE, OTHER), THICK_SPACING, liver(SMALL, LARGE, OTHER), THICK_SPACING)
-    assert found.groups == tuple(TumorGroup((n,), (n,)) for n in (1, 2, 3))
-    assert found.shift_mm == (0, 0, 0) and found.liver_dice == 1
-
-
 def test_each_kind_of_change():
     assert kinds(liver(SMALL, LARGE), liver(LARGE)) == [("vanished", (1,), ()), ("matched", (2,), (1,))]
     assert kinds(liver(LARGE), liver(SMALL, LARGE)) == [("matched", (1,), (2,)), ("new", (), (1,))]
@@ -217,6 +199,10 @@ def test_scans_of_other_spacing_and_size_are_laid_over_each_other():
 def test_without_a_liver_or_spacing_nothing_can_be_laid_over():
     with pytest.raises(InputError, match="later labels: show no liver"):
         match_tumors(liver(), THICK_SPACING, np.zeros((3, 3, 3), np.uint8), THICK_SPACING)
+    specks = np.ones((20, 60, 60), np.uint8)
+    specks[::2, ::2, ::2] = 2
+    with pytest.raises(InputError, match="9,000 separate tumours"):
+        match_tumors(specks, (1, 1, 1), specks, (1, 1, 1))
     with pytest.raises(InputError, match="spacing"):
         match_tumors(liver(), THICK_SPACING, liver(), (np.nan,) * 3)
 
@@ -228,10 +214,3 @@ def test_a_part_of_the_smaller_tumour_counts_whichever_scan_it_is_in():
         assert found == [("matched", (1,), (1,))]  # 5 of 10, though a 32nd of the larger
         apart = kinds(liver(before), liver(after), shared=0.51, nearby_mm=0.0)
         assert [kind for kind, *_ in apart] == ["vanished", "new"]
-
-
-def test_thousands_of_specks_are_refused_at_once():
-    labels = np.ones((20, 60, 60), np.uint8)
-    labels[::2, ::2, ::2] = 2  # 9,000 of one voxel each
-    with pytest.raises(InputError, match="9,000 separate tumours"):
-        match_tumors(labels, (1, 1, 1), labels, (1, 1, 1))

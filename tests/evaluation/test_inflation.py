@@ -60,15 +60,10 @@ def test_overlaps_belong_to_slices_that_show_the_structure():
     rows = score_held_out(levels, reference)
     assert rows["dice"].iloc[0] == pytest.approx(2 / 3) and rows["recall"].iloc[0] == 0.5
     assert rows.loc[1, list(OVERLAPS)].isna().all()
-    assert rows["presence_accuracy"].tolist() == [1.0, 0.0] and rows["pixel_accuracy"].tolist() == [
-        0.75,
-        0.75,
-    ]
-
-
-def test_presence_counts_from_a_lower_probability_than_pixels():
-    rows = score_held_out(np.full((1, 2, 2), 90, np.uint8), np.ones((1, 2, 2), bool))  # 0.35
-    assert rows["presence_accuracy"].tolist() == [1.0] and rows["dice"].tolist() == [0.0]
+    assert rows["presence_accuracy"].tolist() == [1.0, 0.0]
+    assert rows["pixel_accuracy"].tolist() == [0.75, 0.75]
+    faint = score_held_out(np.full((1, 2, 2), 90, np.uint8), np.ones((1, 2, 2), bool))  # 0.35: present only
+    assert faint["presence_accuracy"].tolist() == [1.0] and faint["dice"].tolist() == [0.0]
 
 
 @settings(max_examples=30, deadline=None)
@@ -99,15 +94,12 @@ def test_patients_weigh_alike_however_many_slices_they_have():
 def test_undefined_scores_are_counted_and_patients_without_any_left_out():
     scores = table(a=[0.5, 0.5, 0.9, 0.9], b=[0.2, 0.4, np.nan, np.nan])
     values = protocol_values(scores).set_index(["protocol", "metric"])
+    absent = scores.assign(present_reference=[True] * 7 + [False])
+    counts = protocol_values(absent).set_index(["protocol", "metric"])[["n_slices", "n_undefined"]]
+    assert counts.loc[("b", "dice")].tolist() == [2, 1] and counts.loc[("b", "loss")].tolist() == [2, 2]
     assert values.loc[("b", "precision"), ["n_slices", "n_undefined", "n_patients"]].tolist() == [2, 2, 1]
     row = inflation_table(scores, {"q": ("a", "b")}).set_index("metric").loc["precision"]
     assert (row["n_patients"], row["n_undefined"]) == (1, 1) and row["difference"] == pytest.approx(20)
-
-
-def test_slices_without_the_structure_have_no_overlap_to_be_undefined():
-    scores = table(a=[0.5, 0.5, 0.9, np.nan]).assign(present_reference=[True, True, True, False])
-    counts = protocol_values(scores).set_index("metric")[["n_slices", "n_undefined"]]
-    assert counts.loc["dice"].tolist() == [3, 0] and counts.loc["pixel_accuracy"].tolist() == [3, 1]
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -117,9 +109,8 @@ def test_distance_goes_with_its_slice_whatever_the_order_of_rows(seed):
     scores.loc[by_slice, "distance"] = [1.0, 7.0, 1.0, 7.0]
     scores.loc[~by_slice, "distance"] = np.nan
     found = by_distance(scores.sample(frac=1, random_state=seed), [("slice", "patient")])
-    assert list(
-        found[["protocol", "from_slices", "to_slices", "value", "n_slices"]].itertuples(index=False)
-    ) == [
+    columns = ["protocol", "from_slices", "to_slices", "value", "n_slices"]
+    assert list(found[columns].itertuples(index=False)) == [
         ("slice", 1, 1, pytest.approx(0.9), 2),
         ("patient", 1, 1, pytest.approx(0.3), 2),
         ("slice", 5, 9, pytest.approx(0.5), 2),

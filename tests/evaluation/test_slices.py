@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn import metrics
 
 from livseg_lib.errors import InputError
 from livseg_lib.evaluation.slices import (
@@ -27,10 +26,8 @@ PROBABILITIES = np.array(
         [[0.35, 0.0], [0.0, 0.0]],  # present by 0.30, but there is nothing
     ]
 )
-REFERENCE = np.array(
-    [[[1, 0], [0, 0]], [[1, 1], [0, 0]], [[0, 0], [0, 0]], [[0, 0], [0, 0]]],
-    bool,
-)
+REFERENCE = np.zeros((4, 2, 2), bool)
+REFERENCE[0, 0, 0] = REFERENCE[1, 0] = True
 
 
 @pytest.mark.parametrize(
@@ -61,26 +58,15 @@ def test_summary_counts_what_is_undefined():
     assert (summary["dice"], summary["n_undefined_dice"]) == (pytest.approx(1 / 3), 2)
     assert (summary["precision"], summary["n_undefined_precision"]) == (0.5, 3)
     assert (summary["pixel_accuracy"], summary["n_undefined_pixel_accuracy"]) == (pytest.approx(13 / 16), 0)
-
-
-def test_presence_follows_its_own_threshold():
-    rows = score_slices(PROBABILITIES, REFERENCE, threshold=0.5, presence_threshold=0.38)
-    assert rows["present_predicted"].tolist() == [True, True, False, False]
-    assert summarize_slices(rows)["presence_accuracy"] == 1
-
-
-def test_no_slice_gives_no_score():
-    summary = summarize_slices(score_slices(np.zeros((0, 4, 4), np.uint8), np.zeros((0, 4, 4), bool), 0.5))
-    assert summary["n_slices"] == 0 and np.isnan([summary["dice"], summary["presence_accuracy"]]).all()
-
-
-def test_other_shapes_are_refused():
+    strict = score_slices(PROBABILITIES, REFERENCE, threshold=0.5, presence_threshold=0.38)
+    assert strict["present_predicted"].tolist() == [True, True, False, False]
+    nothing = summarize_slices(strict[:0])
+    assert nothing["n_slices"] == 0 and np.isnan([nothing["dice"], nothing["presence_accuracy"]]).all()
     with pytest.raises(InputError, match="shape"):
         score_slices(PROBABILITIES, REFERENCE[:2], 0.5)
 
 
 CLASSES = ("chest", "liver", "pelvis")
-named = st.lists(st.tuples(st.sampled_from(CLASSES), st.sampled_from(CLASSES)), min_size=1, max_size=30)
 
 
 def test_confusion_by_hand():
@@ -96,27 +82,6 @@ def test_confusion_by_hand():
     assert scores.loc["chest", "specificity"] == pytest.approx(6 / 7)
     assert scores.loc[MACRO, "recall"] == pytest.approx((2 / 3 + 3 / 5 + 1) / 3)
     assert scores.n_slices.tolist() == [3, 5, 2, 10]
-
-
-@settings(max_examples=60, deadline=None)
-@given(named)
-def test_agrees_with_scikit_learn(pairs):
-    truth, called = zip(*pairs, strict=True)
-    confusion = confusion_matrix(truth, called, CLASSES)
-    np.testing.assert_array_equal(confusion, metrics.confusion_matrix(truth, called, labels=CLASSES))
-    assert accuracy(confusion) == pytest.approx(metrics.accuracy_score(truth, called))
-    scores = class_scores(confusion)
-    settings = {"labels": list(CLASSES), "zero_division": np.nan}
-    expected = metrics.precision_recall_fscore_support(truth, called, **settings)
-    for name, values in zip(("precision", "recall", "f1", "n_slices"), expected, strict=True):
-        np.testing.assert_allclose(scores[name][:3], values)
-    means = metrics.precision_recall_fscore_support(truth, called, average="macro", **settings)
-    np.testing.assert_allclose(scores[["precision", "recall", "f1"]].iloc[3], means[:3])
-    against = [
-        metrics.recall_score(np.array(truth) != c, np.array(called) != c, zero_division=np.nan)
-        for c in CLASSES
-    ]  # specificity is the recall of all others
-    np.testing.assert_allclose(scores["specificity"][:3], against)
 
 
 def test_undefined_is_nan_and_counted_never_zero():

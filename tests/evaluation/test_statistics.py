@@ -10,10 +10,9 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import permutation_test, ttest_1samp, wilcoxon
+from scipy.stats import permutation_test, ttest_1samp
 
 from livseg_lib.errors import InputError
-from livseg_lib.evaluation.bland_altman import compare_with_reference
 from livseg_lib.evaluation.froc import TumorCandidates, recall_with_interval
 from livseg_lib.evaluation.probabilities import ProbabilityHistogram, calibration_scores
 from livseg_lib.evaluation.slices import by_distance, inflation_table, protocol_values
@@ -41,28 +40,10 @@ from livseg_lib.evaluation.statistics import (
 )
 
 
-def test_coverage_of_a_normal_mean():
-    rng = np.random.default_rng(0)
-    covered = 0
-    for seed in range(400):
-        low, high = bootstrap_interval(rng.normal(3, 2, 40), resamples=400, seed=seed)
-        covered += low <= 3 <= high
-    # A percentile interval of 40 patients covers a little less than its 95 %: 93 to 94 %, give or take 1.2.
-    assert 0.90 <= covered / 400 <= 0.975
-
-
-def test_undefined_patients_are_left_out():
-    values = [0.8, 0.9, np.nan, 0.7, np.nan, 0.95]
-    assert bootstrap_interval(values) == bootstrap_interval([0.8, 0.9, 0.7, 0.95])
-
-
 @pytest.mark.parametrize("values", [[], [0.9], [0.9, np.nan], [np.nan, np.nan, np.nan]])
-def test_fewer_than_two_patients_have_no_interval(values):
+def test_fewer_than_two_patients_have_neither_interval_nor_p(values):
     assert np.isnan(bootstrap_interval(values)).all()
-
-
-def test_equal_patients_have_an_interval_of_no_width():
-    assert bootstrap_interval([0.5] * 5) == (0.5, 0.5)
+    assert np.isnan(sign_flip_test(values[:1])) and np.isnan(smallest_p(values[:1]))
 
 
 def test_draws_without_a_statistic_are_left_out():
@@ -113,12 +94,8 @@ THINGS = pd.DataFrame(
 def test_a_summary_counts_patients_and_what_is_undefined():
     table = summarize(THINGS, "system", "dice", seed=3)
     assert list(table) == ["system", "dice", "dice_low", "dice_high", "n_patients", "n_undefined"]
-    assert table.system.tolist() == ["b", "a"] and table[
-        ["n_patients", "n_undefined"]
-    ].to_numpy().tolist() == [
-        [2, 1],
-        [1, 1],
-    ]
+    assert table.system.tolist() == ["b", "a"]
+    assert table[["n_patients", "n_undefined"]].to_numpy().tolist() == [[2, 1], [1, 1]]
     assert table.dice.tolist() == pytest.approx([(0.3 + 0.9) / 2, 0.5])
     assert tuple(table.iloc[0, 2:4]) == pytest.approx(bootstrap_interval([0.3, 0.9], seed=3))
     assert table.iloc[1, 2:4].isna().all()
@@ -137,9 +114,8 @@ def test_too_few_units_have_no_interval_and_units_need_be_no_patients():
     table = summarize(THINGS.assign(slice=range(7)), "system", "dice", unit="slice", fewest=5)
     assert table.n_slices.tolist() == [4, 1] and table.dice[0] == pytest.approx(0.45)
     assert np.isnan(table.dice_low[0])
-    assert np.isfinite(
-        summarize(THINGS.assign(slice=range(7)), "system", "dice", "slice", fewest=4).dice_low[0]
-    )
+    four = summarize(THINGS.assign(slice=range(7)), "system", "dice", "slice", fewest=4)
+    assert np.isfinite(four.dice_low[0])
     assert list(summarize(THINGS[:0], ["system"], "dice")) == list(summarize(THINGS, "system", "dice"))
 
 
@@ -155,43 +131,24 @@ def by_hand(differences: list[float]) -> float:
 @settings(max_examples=40, deadline=None)
 @given(DIFFERENCES)
 def test_every_way_to_flip_is_counted(differences):
-    assert sign_flip_test(differences) == pytest.approx(by_hand(differences))
-
-
-@settings(max_examples=25, deadline=None)
-@given(DIFFERENCES)
-def test_the_question_may_be_put_the_other_way_round(differences):
-    assert sign_flip_test(differences) == pytest.approx(sign_flip_test(np.negative(differences)))
-    assert sign_flip_test(differences) >= smallest_p(differences) - 1e-12
+    p = sign_flip_test(differences)
+    assert p == pytest.approx(by_hand(differences)) == pytest.approx(sign_flip_test(np.negative(differences)))
+    assert p >= smallest_p(differences) - 1e-12
     assert sign_flip_test(differences, "greater") >= smallest_p(differences, "greater") - 1e-12
 
 
 @pytest.mark.parametrize("n", [2, 5, 8])
 def test_all_patients_better_reach_the_smallest_p_there_is(n):
-    differences = np.linspace(0.1, 0.2, n)
+    differences = np.append(np.linspace(0.1, 0.2, n), [0.0] * 3)  # equal scores say nothing
     assert sign_flip_test(differences) == smallest_p(differences) == 2 / 2**n
     assert sign_flip_test(differences, "greater") == smallest_p(differences, "greater") == 1 / 2**n
-    assert sign_flip_test(-differences, "greater") == 1
-    assert sign_flip_test(differences) == wilcoxon(differences).pvalue  # the extreme is the same in both
-
-
-def test_patients_on_whom_both_score_alike_say_nothing():
-    differences = [0.1, 0.2, 0.3, 0, 0, 0, 0, 0]
-    assert sign_flip_test(differences) == smallest_p(differences) == 2 / 2**3
-    assert sign_flip_test(np.zeros(8)) == smallest_p(np.zeros(8)) == 1
+    assert sign_flip_test(-differences, "greater") == sign_flip_test(np.zeros(n)) == smallest_p([0, 0]) == 1
 
 
 def test_many_patients_are_flipped_at_random_and_agree_with_the_t_test():
     differences = np.random.default_rng(0).normal(0.02, 0.06, 40)
-    p = sign_flip_test(differences)
-    assert p == pytest.approx(ttest_1samp(differences, 0).pvalue, abs=0.01)
-    assert p == sign_flip_test(differences)  # deterministic
+    assert sign_flip_test(differences) == pytest.approx(ttest_1samp(differences, 0).pvalue, abs=0.01)
     assert sign_flip_test(np.full(40, 0.1)) == smallest_p(np.full(40, 0.1)) == pytest.approx(2 / (FLIPS + 1))
-
-
-@pytest.mark.parametrize("differences", [[], [0.3]])
-def test_fewer_than_two_patients_have_no_p(differences):
-    assert np.isnan(sign_flip_test(differences)) and np.isnan(smallest_p(differences))
 
 
 def test_holm_by_hand():
@@ -200,25 +157,11 @@ def test_holm_by_hand():
     assert holm([]).shape == (0,) and holm([0.9, 0.8]).tolist() == [1, 1]
 
 
-@given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
-def test_holm_keeps_the_order_and_lies_between_none_and_bonferroni(p_values):
-    p_values, adjusted = np.array(p_values), holm(p_values)
-    assert (adjusted >= p_values).all() and (
-        adjusted <= np.minimum(1, len(p_values) * p_values) + 1e-12
-    ).all()
-    order = np.argsort(p_values)
-    assert (np.diff(adjusted[order]) >= 0).all()
-
-
 def rows(structure: str = "liver", **scores: list[float]) -> pd.DataFrame:
     """A row a system and patient."""
-    return pd.DataFrame(
-        [
-            {"structure": structure, "system": system, "patient": patient, "case": patient, "dice": dice}
-            for system, values in scores.items()
-            for patient, dice in enumerate(values)
-        ]
-    )
+    table = pd.DataFrame(scores).rename_axis("patient").reset_index()
+    table = table.melt("patient", var_name="system", value_name="dice")
+    return table.assign(structure=structure, case=table.patient)
 
 
 def test_cases_of_one_patient_are_averaged_first():
@@ -236,15 +179,9 @@ def test_undefined_scores_are_left_out_and_counted():
     nothing = compare_pairs(patient_scores(rows(a=[np.nan], b=[1.0])), [("a", "b")]).iloc[0]
     assert nothing.n_patients == 0 and np.isnan([nothing.difference, nothing.p, nothing.p_holm]).all()
     assert np.isnan(nothing.smallest_p_holm)
-
-
-def test_correction_counts_the_pairs():
-    scores = patient_scores(
-        rows(a=[0.9] * 8, b=list(np.linspace(0.5, 0.6, 8)), c=list(np.linspace(0.1, 0.3, 8)))
-    )
-    found = compare_pairs(scores, [("a", "b"), ("a", "c"), ("b", "c")])
-    np.testing.assert_allclose(found.p_holm, 3 * 2 / 2**8)
-    np.testing.assert_allclose(found.smallest_p_holm, 3 * 2 / 2**8)
+    assert tuple(compare_pairs(scores, [])) == PAIR_COLUMNS[2:] and verdict(compare_pairs(scores, [])).empty
+    with pytest.raises(InputError, match="no scores"):
+        compare_pairs(scores, [("a", "nobody")])
 
 
 def test_a_comparison_asks_each_group_by_itself_and_may_name_who_is_compared_with():
@@ -270,24 +207,13 @@ def test_two_families_answer_two_questions():
     table = compare_systems(pd.concat(parts), baseline="none")
     assert tuple(table) == PAIR_COLUMNS and (table.difference > 0).all()
     pairs = table[["structure", "family", "first", "second"]].agg(" ".join, axis=1).tolist()
-    assert pairs[:3] == [
-        "liver baseline strong none",
-        "liver baseline weak none",
-        "liver systems strong weak",
-    ]
+    expected = ["baseline strong none", "baseline weak none", "systems strong weak"]
+    assert pairs[:3] == [f"liver {each}" for each in expected]
     assert table.alternative.tolist() == ["greater", "greater", "two-sided"] * 2
     np.testing.assert_allclose(table.p_holm, [2 / 256, 2 / 256, 2 / 256] * 2)  # 2 x 1/256, and 1 x 2/256
-
-
-def test_without_a_baseline_or_a_second_system_there_is_less_to_say():
     assert set(compare_systems(rows(a=[0.1, 0.2], b=[0.2, 0.4]), "none").family) == {"systems"}
     alone = compare_systems(rows(a=[0.1, 0.2]), "none")
     assert alone.empty and tuple(alone) == PAIR_COLUMNS
-
-
-def test_an_unknown_system_is_refused():
-    with pytest.raises(InputError, match="no scores"):
-        compare_pairs(patient_scores(rows(a=[0.1, 0.2])), [("a", "nobody")])
 
 
 @pytest.mark.parametrize(
@@ -321,14 +247,7 @@ def test_a_verdict_in_words_names_what_is_shown_and_when_nothing_could_have_been
     assert "p 0.023)" in words and "b minus c" not in words
     assert verdict_in_words(table[1:2]) == "none of 1 differences is shown"
     few = compare_pairs(scores[:3], [("a", "b")])
-    assert (
-        verdict_in_words(few) == "none of 1 differences is shown (with so few patients none could have been)"
-    )
-
-
-def test_no_pairs_make_an_empty_table_of_which_nothing_is_shown():
-    table = compare_pairs(patient_scores(rows(a=[0.1, 0.2])), [])
-    assert tuple(table) == PAIR_COLUMNS[2:] and verdict(table).empty
+    assert verdict_in_words(few).endswith("is shown (with so few patients none could have been)")
 
 
 PATIENTS = [f"p{number}" for number in range(9)]
@@ -369,14 +288,10 @@ def test_differences_are_those_of_an_exact_permutation():
     by_means = permutation_test((first, second), lambda a, b: a.mean() - b.mean(), n_resamples=np.inf)
     assert row.p == pytest.approx(by_means.pvalue) == pytest.approx(2 / 35)
     assert row.p_holm == row.p == pytest.approx(row.smallest_p_holm), "the most extreme of 35 ways"
-
-
-def test_more_questions_cost_more():
-    facts = FACTS.assign(phase=["x", "y"] * 4 + ["x"])
-    table = group_differences(SCORES.unet, facts)
+    table = group_differences(SCORES.unet, FACTS.assign(phase=["x", "y"] * 4 + ["x"]))
     assert table.factor.tolist() == ["site", "phase"]
     assert table.p_holm.iloc[0] == pytest.approx(2 * table.p.iloc[0])
-    assert (table.smallest_p_holm <= table.p_holm + 1e-12).all()
+    assert table.smallest_p_holm.tolist() == pytest.approx([2 * 2 / 126] * 2)
 
 
 def test_unknown_patients_belong_nowhere_and_groups_keep_their_order():
@@ -385,19 +300,8 @@ def test_unknown_patients_belong_nowhere_and_groups_keep_their_order():
     assert table.group.unique().tolist() == ["up to 10 mm", "over 20 mm"]
     assert table.n_patients.max() == 1
     strangers = pd.DataFrame({"site": ["A"]}, index=["nobody"])
-    assert group_means(SCORES, strangers).empty and group_differences(SCORES.unet, strangers).empty
-
-
-def test_nothing_known_gives_empty_tables_with_columns():
-    facts = pd.DataFrame(index=PATIENTS)
-    assert "mean" in group_means(SCORES, facts)
-    assert list(group_differences(SCORES.unet, facts)) == list(DIFFERENCE_COLUMNS)
-
-
-def test_patients_are_matched_whatever_type_their_names_have():
-    scores = pd.DataFrame({"net": [0.1, 0.2, 0.3, 0.7]}, index=[1, 2, 3, 4])
-    facts = pd.DataFrame({"site": ["A", "A", "A", "B"]}, index=["1", "2", "3", "4"])
-    assert group_means(scores, facts).set_index("group").n_patients.to_dict() == {"A": 3, "B": 1}
+    assert "mean" in group_means(SCORES, strangers) and group_means(SCORES, strangers).empty
+    assert list(group_differences(SCORES.unet, strangers)) == list(DIFFERENCE_COLUMNS)
 
 
 ROWS = pd.DataFrame(
@@ -420,12 +324,9 @@ def test_quartiles_means_and_what_is_undefined():
     assert (truth.lowest, truth["median"], truth.highest) == (0, 10, 30)
     assert truth["mean"] == pytest.approx(40 / 3) and truth.lower_quartile == 5
     assert truth.mean_low <= truth["mean"] <= truth.mean_high
-
-
-def test_a_share_of_patients_is_a_mean():
-    table = describe_cohort(GROUPS, ["has_tumor"]).set_index("group")
-    assert table["mean"]["truth"] == 0.75 and table.n["truth"] == 4
-    assert table["mean"]["net"] == 1 and np.isnan(table.mean_low["net"])  # one patient has no interval
+    shares = table[table.measure == "has_tumor"].set_index("group")
+    assert shares["mean"].to_dict() == {"truth": 0.75, "net": 1} and shares.n["truth"] == 4
+    assert np.isnan(shares.mean_low["net"])  # one patient has no interval
 
 
 N = 16
@@ -437,9 +338,7 @@ LEVELS, TRUTH = RNG.integers(0, 256, (N, 9, 9)).astype(np.uint8), RNG.random((N,
 CANDIDATES = [TumorCandidates(*RNG.integers(1, 255, (2, 3)).astype(np.uint8), 4) for _ in range(N)]
 
 NAMES = {
-    "numbers": list(range(1, N + 1)),
     "numpy": list(np.arange(1, N + 1)),
-    "text": [str(number) for number in range(1, N + 1)],
     "categories": pd.Categorical([str(number) for number in range(1, N + 1)]),
     "padded text": [f"{number:03d}" for number in range(1, N + 1)],
 }
@@ -473,35 +372,12 @@ def inflation(names: list, order: np.ndarray) -> list:
     return [protocol_values(scores), inflation_table(scores, asked), by_distance(scores, asked.values())]
 
 
-def agreement(names: list, order: np.ndarray) -> pd.DataFrame:
-    return compare_with_reference(
-        systems(names, order).rename(columns={"system": "outlined_by"}), ["dice"], "tumor"
-    )
-
-
-def cohort(names: list, order: np.ndarray) -> pd.DataFrame:
-    return describe_cohort({"all": systems(names, order)}, ["dice"])
-
-
-def shares(names: list, order: np.ndarray) -> dict:
-    table = systems(names, order)
-    return mean_with_interval("share", table.dice > 0.5, table.patient, pooled=True)
-
-
 def probabilities(names: list, order: np.ndarray) -> list:
     candidates = [CANDIDATES[place] for place in order]
     histograms = [ProbabilityHistogram() for _ in order]
     for histogram, place in zip(histograms, order, strict=True):
         histogram.add(LEVELS[place], TRUTH[place])
-    scores = calibration_scores(histograms)
-    return [recall_with_interval(candidates), scores]
-
-
-def plain(names: list, order: np.ndarray) -> list:
-    differences = np.subtract(*NUMBERS[order].T)
-    ways = ("two-sided", "greater")
-    flipped = [sign_flip_test(differences, way) for way in ways]
-    return [bootstrap_interval(differences), bootstrap_interval(differences, np.median), flipped]
+    return [recall_with_interval(candidates), calibration_scores(histograms)]
 
 
 def chances(found: object) -> list[float]:
@@ -516,15 +392,13 @@ def chances(found: object) -> list[float]:
     return [float(found)]
 
 
-@pytest.mark.parametrize(
-    "statistic", [paired, of_groups, inflation, agreement, cohort, shares, probabilities, plain]
-)
-@pytest.mark.parametrize("names", NAMES)
-def test_order_and_type_of_names_change_no_interval_and_no_p(statistic: Callable, names: str):
-    asked = chances(statistic(NAMES["numbers"], np.arange(N)))
+@pytest.mark.parametrize("statistic", [paired, of_groups, inflation, probabilities])
+def test_order_and_type_of_names_change_no_interval_and_no_p(statistic: Callable):
+    asked = chances(statistic(list(range(1, N + 1)), np.arange(N)))
     assert np.isfinite(asked).any()
-    for order in (np.arange(N), np.arange(N)[::-1], np.random.default_rng(1).permutation(N)):
-        assert chances(statistic(NAMES[names], order)) == pytest.approx(asked, rel=0, abs=0, nan_ok=True)
+    for seed, names in enumerate(NAMES.values()):
+        order = np.random.default_rng(seed).permutation(N)
+        assert chances(statistic(names, order)) == pytest.approx(asked, rel=1e-12, nan_ok=True)
 
 
 def test_eight_values_in_either_order_by_hand():
