@@ -7,7 +7,7 @@ from pathlib import Path
 
 import nibabel
 import numpy as np
-from dicom_files import ct_slice, zip_folder
+from dicom_files import write_slice, zip_folder
 from PIL import Image
 from pydicom.uid import generate_uid
 
@@ -84,13 +84,14 @@ def write_kaggle_case(folder: Path, volume: int, suffix: str = ".jpg") -> tuple[
 
 def write_dicom_series(folder: Path, voxels: np.ndarray, intercept: int = -1024) -> Path:
     """One axial CT series of a (D, H, W) LPS volume in HU; names do not sort like the slices."""
-    folder.mkdir(parents=True, exist_ok=True)
-    series_uid = generate_uid()
+    series_uid, geometry = (
+        generate_uid(),
+        {"PixelSpacing": list(SPACING_MM[1:]), "SliceThickness": SPACING_MM[0]},
+    )
     for k, plane in enumerate(voxels):
-        stored = (plane.astype(np.int32) - intercept).astype(np.int16)
-        header = ct_slice(stored, (0.0, 0.0, k * SPACING_MM[0]), series_uid, RescaleIntercept=intercept)
-        header.PixelSpacing, header.SliceThickness = list(SPACING_MM[1:]), SPACING_MM[0]
-        header.save_as(folder / f"image_{len(voxels) - 1 - k}", enforce_file_format=True)
+        stored, place = (plane.astype(np.int32) - intercept).astype(np.int16), (0.0, 0.0, k * SPACING_MM[0])
+        path = folder / f"image_{len(voxels) - 1 - k}"
+        write_slice(path, stored, place, series_uid, RescaleIntercept=intercept, **geometry)
     return folder
 
 

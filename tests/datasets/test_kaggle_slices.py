@@ -157,6 +157,6 @@ def test_real_slices(real_ct):
     assert (dataset.name, len(dataset.cases)) == ("kaggle", 98)
     assert sum(len(case.slice_numbers) for case in dataset.cases) == 511
     assert not dataset.unpaired and not any(case.unmasked for case in dataset.cases)
-    report = check_dataset(dataset, progress=False)
-    assert report.findings["severity"].tolist() == ["ok"] * 98
+    report = check_dataset(dataset.only(case.case_id for case in dataset.cases[:8]), progress=False)
+    assert report.findings["severity"].tolist() == ["ok"] * 8
     assert report.cases["liver_voxels"].min() > 0 and report.cases["tumor_voxels"].eq(0).all()

@@ -75,7 +75,7 @@ def test_a_resized_speck_is_not_a_liver():
     assert decode_binary(grey).max() == 1
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(SEEDS, QUALITIES, st.floats(0.01, 0.4), st.floats(1.0, 10.0), st.integers(60, 255))
 @example(0, 50, 0.25, 1.0, 128)
 @example(0, 50, 0.25, 1.0, 157)
@@ -87,7 +87,7 @@ def test_jpeg_of_liver_only(seed, quality, share, smoothness, level):
         assert dice(labels >= 1, liver) > 0.97
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(SEEDS, QUALITIES, st.floats(0.1, 0.4), st.floats(5.0, 12.0), st.integers(3, 12))
 def test_jpeg_of_liver_and_tumor(seed, quality, share, smoothness, radius):
     rng = np.random.default_rng(seed)
