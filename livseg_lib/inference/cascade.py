@@ -43,7 +43,12 @@ from livseg_lib.inference.variants import AugmentedNetwork
 from livseg_lib.labels import LIVER, STRUCTURES, TUMOR, structure_mask
 from livseg_lib.postprocessing.active_contour import refine_outlines
 from livseg_lib.postprocessing.candidates import candidate_features, filter_candidates
-from livseg_lib.postprocessing.components import FINISHES, finish_title, largest_component
+from livseg_lib.postprocessing.components import (
+    FINISHES,
+    finish_title,
+    largest_component,
+    require_finishes,
+)
 from livseg_lib.postprocessing.forest import Forest, load_forest
 from livseg_lib.postprocessing.superpixels import DarkSuperpixels, candidate_patches, dark_superpixels, paint
 from livseg_lib.preprocessing.geometry import BOXES, crop_volume
@@ -142,7 +147,6 @@ class SuperpixelPart:
 
     @property
     def parameters(self) -> int:
-        """Numbers in its weights."""
         return self.trained.parameters
 
     def __call__(self, volume: Volume, labels: np.ndarray) -> np.ndarray:
@@ -196,12 +200,10 @@ class NetworkPart:
 
     @property
     def structures(self) -> tuple[str, ...]:
-        """What it finds."""
         return self.trained.structures
 
     @property
     def parameters(self) -> int:
-        """Numbers in its weights."""
         return self.trained.parameters
 
     def __call__(self, volume: Volume, labels: np.ndarray) -> np.ndarray:
@@ -260,8 +262,7 @@ def _forest(folder: Path, using: str) -> Part:
 
 
 def _finish(folder: Path, using: str) -> Part:
-    if using not in FINISHES:
-        raise InputError(using, "is no way to finish labels.", f"Choose of {', '.join(FINISHES)}.")
+    require_finishes([using])
     return FinishPart(using)
 
 
@@ -365,11 +366,9 @@ def set_finishes(folder: Path, names: Sequence[str]) -> Path:
     model.json is either the old one or the new one, whole. Raises InputError for a name that is not in
     `FINISHES`, and for a folder without a cascade.
     """
-    if unknown := [name for name in names if name not in FINISHES]:
-        problem = "are no ways to finish labels."
-        raise InputError(", ".join(unknown), problem, f"Choose of {', '.join(FINISHES)}.")
+    require_finishes(names)
     description = _read(folder)
-    own = _own_steps(description["steps"], description.get("finishes", ()))
+    own = description["steps"][: len(description["steps"]) - len(description.get("finishes", ()))]
     plans = [StepPlan(finish_title(name), "finish", name) for name in names]
     description |= {"steps": [*own, *map(asdict, plans)], "finishes": list(names)}
     write_json(folder / "model.json", description)
@@ -379,11 +378,7 @@ def set_finishes(folder: Path, names: Sequence[str]) -> Path:
 def load_unfinished(folder: Path) -> Cascade:
     """The cascade in `folder` with its own steps alone."""
     cascade = load_cascade(folder)
-    return replace(cascade, steps=tuple(_own_steps(cascade.steps, chosen_finishes(folder))))
-
-
-def _own_steps(steps: Sequence, finishes: Sequence[str]) -> list:
-    return list(steps[: len(steps) - len(finishes)])
+    return replace(cascade, steps=cascade.steps[: len(cascade.steps) - len(chosen_finishes(folder))])
 
 
 def _read(folder: Path) -> dict:
@@ -430,10 +425,8 @@ def augmented(system: System, names: Sequence[str]) -> System:
     """
     if not isinstance(system, Cascade):
         return replace(system, network=AugmentedNetwork(system.network, names))
-    steps = [
-        replace(step, part=NetworkPart(augmented(step.part.trained, names)))
-        if isinstance(step.part, NetworkPart)
-        else step
-        for step in system.steps
-    ]
+    steps = list(system.steps)
+    for place, step in enumerate(steps):
+        if isinstance(step.part, NetworkPart):
+            steps[place] = replace(step, part=NetworkPart(augmented(step.part.trained, names)))
     return replace(system, steps=tuple(steps))

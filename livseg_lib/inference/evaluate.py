@@ -31,21 +31,13 @@ from livseg_lib.volumes import Volume, keep_prediction
 class ScoredSystem(Protocol):
     """What the tables say of a system, be it a `TrainedModel` or one without a network."""
 
-    @property
-    def system(self) -> str:
-        """Its name in tables."""
-
-    @property
-    def structures(self) -> tuple[str, ...]:
-        """What it outlines, liver before tumour."""
-
-    @property
-    def training(self) -> dict:
-        """`n_train_patients` and `seconds`, where they are known."""
-
-    @property
-    def parameters(self) -> int:
-        """Numbers that were learnt."""
+    system: str
+    structures: tuple[str, ...]
+    """What it outlines, liver before tumour."""
+    training: dict
+    """`n_train_patients` and `seconds`, where they are known."""
+    parameters: int
+    """Numbers that were learnt."""
 
 
 @dataclass
@@ -112,9 +104,8 @@ def evaluate_labels(
         truth = _add_case(evaluation, system, case, labels, volume, predictions, seconds)
         for structure in system.structures:
             certain = structure_mask(labels, structure) * np.uint8(255)
-            _add_slices(
-                evaluation, case, structure, score_slices(certain, structure_mask(truth, structure), 0.5)
-            )
+            scores = score_slices(certain, structure_mask(truth, structure), 0.5)
+            _add_slices(evaluation, case, structure, scores)
     return evaluation
 
 
@@ -137,12 +128,8 @@ def _add_case(
         lesions = lesion_rows(labels, reference, volume.spacing_mm)
         evaluation.lesions.append(lesions.assign(**who)[[*who, *lesions]])
     for structure in system.structures:
-        evaluation.patients.append(
-            {"structure": structure}
-            | who
-            | _structure_row(scores, structure, volume.voxel_volume_ml)
-            | {"predict_seconds": seconds}
-        )
+        row = _structure_row(scores, structure, volume.voxel_volume_ml)
+        evaluation.patients.append({"structure": structure} | who | row | {"predict_seconds": seconds})
     return reference
 
 
@@ -151,13 +138,12 @@ def _structure_row(scores: dict, structure: str, voxel_volume_ml: float) -> dict
 
     Scores of single lesions are those of tumours; livers have none (NaN).
     """
-    of_lesions = {
-        name: scores[name] if structure == "tumor" else np.nan for name in ("lesion_dice", "panoptic_quality")
-    }
+    of_lesions = {name: scores[name] for name in ("lesion_dice", "panoptic_quality")}
+    if structure != "tumor":
+        of_lesions = dict.fromkeys(of_lesions, np.nan)
     found = {each.column or name: scores[f"{structure}_{name}"] for name, each in SCORES.items()}
-    hit, predicted, present = (
-        scores[f"{structure}_{name}_voxels"] for name in ("intersection", "prediction", "reference")
-    )
+    sizes = ("intersection", "prediction", "reference")
+    hit, predicted, present = (scores[f"{structure}_{name}_voxels"] for name in sizes)
     return {
         "dice": found["dice"],
         "iou": found["iou"],

@@ -42,11 +42,6 @@ class LayerMap(NamedTuple):
         """Its positions along each axis in space."""
         return tuple(self.tensor.shape[1:-1])
 
-    @property
-    def channels(self) -> int:
-        """How many features it has."""
-        return self.tensor.shape[-1]
-
 
 def layer_maps(network: keras.Model) -> list[LayerMap]:
     """Every map in space between the picture and the answer, each behind those that it is computed from.
@@ -62,7 +57,10 @@ def layer_maps(network: keras.Model) -> list[LayerMap]:
         source, _, output = tensor._keras_history
         is_picture = isinstance(source, keras.layers.InputLayer)
         if len(tensor.shape) == len(network.input_shape) and not is_picture:
-            found[places[source.name], output] = LayerMap(_name(source, output), tensor)
+            name = source.name
+            if isinstance(source, keras.Model):
+                name += f"/{source.outputs[output]._keras_history.operation.name}"
+            found[places[source.name], output] = LayerMap(name, tensor)
     return [found[key] for key in sorted(found)]
 
 
@@ -98,14 +96,8 @@ def find_map(network: keras.Model, name: str | None) -> LayerMap:
     return maps[name]
 
 
-def _name(source: keras.layers.Layer, output: int) -> str:
-    if not isinstance(source, keras.Model):
-        return source.name
-    return f"{source.name}/{source.outputs[output]._keras_history.operation.name}"
-
-
 def _widest(maps: Sequence[LayerMap]) -> LayerMap:
-    return max(reversed(maps), key=lambda each: each.channels)
+    return max(reversed(maps), key=lambda each: each.tensor.shape[-1])
 
 
 CERTAIN = 1e-7
@@ -195,8 +187,15 @@ def occlusion_drops(
         return np.full(region.shape, np.nan, np.float32)
     fill = picture.mean(axis=tuple(range(region.ndim))) if fill is None else fill
     boxes = patch_boxes(region.shape, patch, stride)
-    shown = chain([picture], (covered(picture, box, fill) for box in boxes))
-    answers = chain.from_iterable(predict_batches(network, shown))
+
+    def shown() -> Iterator[np.ndarray]:
+        yield picture
+        for box in boxes:
+            covered = picture.copy()
+            covered[box] = np.rint(fill)
+            yield covered
+
+    answers = chain.from_iterable(predict_batches(network, shown()))
     means = (float(answer[region, channel].mean()) for answer in answers)
     whole = next(means)
     total, count = np.zeros(region.shape), np.zeros(region.shape)
@@ -213,13 +212,6 @@ def patch_boxes(shape: Sequence[int], patch: Sequence[int], stride: Sequence[int
         for side, size, step in zip(shape, patch, stride, strict=True)
     ]
     return list(product(*sides))
-
-
-def covered(picture: np.ndarray, box: tuple[slice, ...], fill: np.ndarray) -> np.ndarray:
-    """A copy of `picture` with `fill` in the box."""
-    changed = picture.copy()
-    changed[box] = np.rint(fill)
-    return changed
 
 
 def pixels_of(size_mm: float, pixel_mm: Sequence[float]) -> tuple[int, ...]:

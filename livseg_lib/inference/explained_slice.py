@@ -156,7 +156,13 @@ def view_slice(
     cut, inputs = crop_volume(volume, region), trained.inputs
     shape, _ = working_grid(cut.voxels.shape, cut.spacing_mm, trained.recipe.voxel_size_mm)
     place = int((index - region[0].start + 0.5) * shape[0] / len(cut.voxels))
-    seen = _slices_seen(trained, place, shape[0])
+    is_of_blocks = len(trained.network.input_shape) == 5
+    if is_of_blocks:
+        depth = trained.network.input_shape[1]
+        start = min(max(place - depth // 2, 0), max(shape[0] - depth, 0))
+        seen = range(start, min(start + depth, shape[0]))
+    else:
+        seen = range(max(place - inputs.neighbours, 0), min(place + inputs.neighbours + 1, shape[0]))
     windows = channel_windows(cut.voxels, trained.recipe)
     pictures = (
         prepare_slice(resample_slice(cut.voxels, shape, each), windows, trained.recipe) for each in seen
@@ -166,24 +172,12 @@ def view_slice(
         livers = prepare_labels(liver[region].astype(np.uint8), cut.spacing_mm, trained.recipe) > 0
         livers = livers[seen.start : seen.stop]
     stream = inputs.compose(pictures, livers)
+    place -= seen.start
     facts = (region, volume.voxels.shape[1:], volume.spacing_mm)
-    if _is_of_blocks(trained):
-        [(_, block)] = stream_blocks(stream, [0], len(seen), trained.network.input_shape[1])
-        return SliceView(trained, block, place - seen.start, *facts)
-    return SliceView(trained, list(stream)[place - seen.start], None, *facts)
-
-
-def _is_of_blocks(trained: TrainedModel) -> bool:
-    return len(trained.network.input_shape) == 5
-
-
-def _slices_seen(trained: TrainedModel, place: int, count: int) -> range:
-    """Of `count` slices those in the block, or the stack of neighbours, in which `place` is seen."""
-    if _is_of_blocks(trained):
-        depth = trained.network.input_shape[1]
-        start = min(max(place - depth // 2, 0), max(count - depth, 0))
-        return range(start, min(start + depth, count))
-    return range(max(place - trained.inputs.neighbours, 0), min(place + trained.inputs.neighbours + 1, count))
+    if is_of_blocks:
+        [(_, block)] = stream_blocks(stream, [0], len(seen), depth)
+        return SliceView(trained, block, place, *facts)
+    return SliceView(trained, list(stream)[place], None, *facts)
 
 
 def outlined(trained: TrainedModel, answer: np.ndarray, structure: str) -> np.ndarray:
@@ -191,10 +185,8 @@ def outlined(trained: TrainedModel, answer: np.ndarray, structure: str) -> np.nd
 
     answer: probabilities float (..., K).
     """
-    masks = {
-        name: answer[..., channel] >= trained.thresholds[name]
-        for channel, name in enumerate(trained.structures)
-    }
+    channels = enumerate(trained.structures)
+    masks = {name: answer[..., channel] >= trained.thresholds[name] for channel, name in channels}
     return masks[structure] & masks.get("liver", True)
 
 

@@ -54,52 +54,37 @@ def sample_inputs(trained: Trained, volume: Volume, most: int = 16) -> np.ndarra
     the scan as one: what it answers is then no finding, but the arithmetic is that of real slices. Raises
     InputError where the scan gives none.
     """
+    liver = np.zeros(volume.voxels.shape, bool)
+    liver[tuple(slice(side // 3, max(side // 3 + 1, 2 * side // 3)) for side in liver.shape)] = True
     if isinstance(trained, TrainedClassifier):
-        pictures = list(_patches(trained, volume, most))
-    elif isinstance(trained, TrainedModel) and len(trained.network.input_shape) == 5:
-        pictures = list(_blocks(trained, volume, most))
+        candidates = dark_superpixels(volume, liver, trained.candidates)
+        rows = _spread(len(candidates.table), most)
+        patches = candidate_patches(volume, liver, candidates, rows, trained.patch)
+        pictures = [with_masks(greys, labels) for greys, labels in patches]
     else:
-        pictures = list(_slices(trained, volume, most))
+        pictures = list(_pictures(trained, volume, liver, most))
     if not pictures:
         raise InputError("scan", "shows this network nothing.", "Give a whole abdominal scan.")
     return np.stack(pictures).astype(np.float32) / np.float32(255.0)
 
 
-def _slices(trained: TrainedModel | TrainedSorter, volume: Volume, most: int) -> Iterator[np.ndarray]:
-    pictures = prepare_slices(volume, trained.recipe)
+def _pictures(
+    trained: TrainedModel | TrainedSorter, volume: Volume, liver: np.ndarray, most: int
+) -> Iterator[np.ndarray]:
+    """Slices, or blocks of slices for a network of blocks."""
+    recipe = trained.recipe
+    (depth, *_), _ = working_grid(volume.voxels.shape, volume.spacing_mm, recipe.voxel_size_mm)
+    pictures = prepare_slices(volume, recipe)
     if isinstance(trained, TrainedModel):
-        liver = prepare_labels(_middle_box(volume).view(np.uint8), volume.spacing_mm, trained.recipe) > 0
-        pictures = trained.inputs.compose(pictures, liver)
-    chosen = set(_spread(_depth(trained, volume), most))
+        shown = prepare_labels(liver.view(np.uint8), volume.spacing_mm, recipe) > 0
+        pictures = trained.inputs.compose(pictures, shown)
+    if len(trained.network.input_shape) == 5:
+        block_slices = trained.network.input_shape[1]
+        starts = cover_blocks(range(depth), depth, block_slices, overlap=0)
+        starts = [starts[index] for index in _spread(len(starts), max(1, most // block_slices))]
+        return (block for _, block in stream_blocks(pictures, starts, depth, block_slices))
+    chosen = set(_spread(depth, most))
     return (picture for index, picture in enumerate(pictures) if index in chosen)
-
-
-def _blocks(trained: TrainedModel, volume: Volume, most: int) -> Iterator[np.ndarray]:
-    n_slices, block_slices = _depth(trained, volume), trained.network.input_shape[1]
-    starts = cover_blocks(range(n_slices), n_slices, block_slices, overlap=0)
-    starts = [starts[index] for index in _spread(len(starts), max(1, most // block_slices))]
-    pictures = trained.inputs.compose(prepare_slices(volume, trained.recipe))
-    return (block for _, block in stream_blocks(pictures, starts, n_slices, block_slices))
-
-
-def _patches(trained: TrainedClassifier, volume: Volume, most: int) -> Iterator[np.ndarray]:
-    liver = _middle_box(volume)
-    candidates = dark_superpixels(volume, liver, trained.candidates)
-    rows = _spread(len(candidates.table), most)
-    patches = candidate_patches(volume, liver, candidates, rows, trained.patch)
-    return (with_masks(greys, labels) for greys, labels in patches)
-
-
-def _middle_box(volume: Volume) -> np.ndarray:
-    """The middle third along each axis, bool (D, H, W)."""
-    mask = np.zeros(volume.voxels.shape, bool)
-    mask[tuple(slice(side // 3, max(side // 3 + 1, 2 * side // 3)) for side in mask.shape)] = True
-    return mask
-
-
-def _depth(trained: TrainedModel | TrainedSorter, volume: Volume) -> int:
-    (depth, *_), _ = working_grid(volume.voxels.shape, volume.spacing_mm, trained.recipe.voxel_size_mm)
-    return depth
 
 
 def _spread(count: int, most: int) -> list[int]:
@@ -214,11 +199,6 @@ def write_onnx(network: keras.Model, folder: Path) -> Path:
     return path
 
 
-def read_onnx(path: Path) -> _Predict:
-    """The network in an ONNX file, computed by ONNX Runtime on the processor."""
-    return OnnxNetwork(path.read_bytes()).predict_on_batch
-
-
 def write_savedmodel(network: keras.Model, folder: Path) -> Path:
     """`folder`/savedmodel: TensorFlow's own format, with one endpoint, "serve".
 
@@ -247,7 +227,10 @@ def read_savedmodel(path: Path) -> _Predict:
     return lambda inputs: np.asarray(loaded.serve(inputs))
 
 
-WRITERS = {"savedmodel": (write_savedmodel, read_savedmodel), "onnx": (write_onnx, read_onnx)}
+WRITERS = {
+    "savedmodel": (write_savedmodel, read_savedmodel),
+    "onnx": (write_onnx, lambda path: OnnxNetwork(path.read_bytes()).predict_on_batch),
+}
 """Format -> what writes it into a folder, and what computes with it."""
 
 
@@ -310,6 +293,9 @@ def _is_network(folder: Path, plan: StepPlan) -> bool:
 def _record(name: str, trained: Trained, made: Sequence[Exported], out: Path) -> dict:
     """What a program needs to know of one network beside its model.json."""
     windows = trained.recipe.windows if hasattr(trained, "recipe") else ()
+    files = []
+    for each in made:
+        files += sorted(file for file in each.path.rglob("*") if file.is_file()) or [each.path]
     return {
         "folder": name,
         "input": {"name": INPUT, "shape": ["batch", *trained.network.input_shape[1:]], "type": "float32"},
@@ -318,11 +304,5 @@ def _record(name: str, trained: Trained, made: Sequence[Exported], out: Path) ->
         "output": {"name": OUTPUT, "shape": ["batch", *trained.network.output_shape[1:]], "type": "float32"},
         "largest_difference": {str(each.path.relative_to(out)): each.most_apart for each in made},
         "compared_inputs": made[0].n_inputs,
-        "sha256": {name: sha for each in made for name, sha in _checksums(each.path, out).items()},
+        "sha256": {str(file.relative_to(out)): file_checksum(file) for file in files},
     }
-
-
-def _checksums(path: Path, out: Path) -> dict[str, str]:
-    """SHA-256 of every file of `path`, which is one or holds some, by its name in `out`."""
-    files = [path] if path.is_file() else sorted(each for each in path.rglob("*") if each.is_file())
-    return {str(file.relative_to(out)): file_checksum(file) for file in files}

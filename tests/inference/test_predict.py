@@ -56,22 +56,14 @@ def numbered(count: int) -> np.ndarray:
     return np.broadcast_to(greys, (count, SIZE, SIZE, 1))
 
 
-@pytest.mark.parametrize("count", [0, 1, 5, 8, 9, 12, 40, 201])
-@pytest.mark.parametrize("overlap", [None, 0, 3, 7])
+@pytest.mark.parametrize("count", [0, 1, 8, 9, 12, 40])
+@pytest.mark.parametrize("overlap", [None, 0, 7])
 def test_what_each_slice_answers_by_itself_comes_back_in_its_place(count, overlap):
     network = StandIn(lambda images: images)
     planes = predict_blocks(network, iter(numbered(count)), count, overlap)
     assert planes.shape == (count, SIZE, SIZE, 2) and planes.dtype == np.uint8
     np.testing.assert_array_equal(planes, np.repeat(numbered(count), 2, axis=-1))
     assert set(network.shapes) <= {(1, DEPTH, SIZE, SIZE, 1)}
-
-
-@settings(deadline=None, max_examples=40)
-@given(st.integers(1, 60), st.integers(0, 7), st.integers(0, 255))
-def test_constant_in_constant_out(count, overlap, grey):
-    network = StandIn(lambda images: np.full_like(images, grey / 255))
-    planes = predict_blocks(network, numbered(count), count, overlap)
-    assert (planes == grey).all()
 
 
 @pytest.mark.parametrize(("answer", "level"), [(1.004, 255), (1 + 1e-7, 255), (-0.01, 0), (-1e-7, 0)])
@@ -81,14 +73,23 @@ def test_what_rounding_takes_out_of_0_to_1_is_brought_back(answer, level):
     flat = StandIn(lambda images: np.full_like(images, answer))
     flat.output_shape = (None, SIZE, SIZE, 2)
     assert (predict_planes(flat, numbered(12)) == level).all()
-
-
-def test_a_network_that_answers_nan_is_refused():
-    network = StandIn(lambda images: np.full_like(images, np.nan))
+    for lost in (network, flat):
+        lost.answer = lambda images: np.full_like(images, np.nan)
     with pytest.raises(InputError, match="not all between 0 and 1"):
         predict_blocks(network, numbered(12), 12)
     with pytest.raises(InputError, match="not all between 0 and 1"):
-        predict_planes(network, numbered(12))
+        predict_planes(flat, numbered(12))
+
+
+def test_blocks_share_a_quarter_and_the_last_slice_fills_a_short_volume_up():
+    for count, blocks in ((14, 2), (15, 3)):  # 8 and 8 slices with 2 in common
+        network = StandIn(lambda images: images)
+        predict_blocks(network, numbered(count), count)
+        assert len(network.shapes) == blocks
+    [(start, block)] = stream_blocks(numbered(3), [0], 3, DEPTH)
+    assert start == 0 and block[:, 0, 0, 0].tolist() == [0, 1, 2, 2, 2, 2, 2, 2]
+    with pytest.raises(ValueError, match="after 9 of 20"):
+        predict_blocks(StandIn(lambda images: images), iter(numbered(9)), 20)
 
 
 @settings(deadline=None, max_examples=40)
@@ -109,20 +110,6 @@ def test_a_slice_is_the_weighted_mean_of_its_blocks(depth, overlap, n_slices, se
     np.testing.assert_allclose(found, (total / np.maximum(weight, 1e-9))[: len(found)], rtol=1e-4)
     firsts = np.cumsum([0] + [len(slices) for _, slices in stretches])[:-1]
     assert [start for start, _ in stretches] == firsts.tolist() and len(found) >= n_slices
-
-
-@settings(deadline=None, max_examples=40)
-@given(st.integers(1, 70), st.integers(0, 30), st.integers(1, 150))
-def test_weights_sum_to_one_everywhere(depth, overlap, n_slices):
-    overlap = min(overlap, depth - 1)
-    starts = cover_blocks(range(n_slices), n_slices, depth, overlap)
-    # Each block answers 1 in a channel of its own: what comes out are the weights.
-    answers = [
-        (s, np.tile(np.eye(len(starts), dtype=np.float32)[i], (depth, 1))) for i, s in enumerate(starts)
-    ]
-    weights = np.concatenate([slices for _, slices in blend_blocks(answers, depth)])[:n_slices]
-    np.testing.assert_allclose(weights.sum(axis=1), 1, rtol=1e-5)
-    assert (weights >= 0).all()
 
 
 def test_where_blocks_differ_the_seam_is_smooth_and_each_rules_its_middle():
@@ -149,60 +136,15 @@ def test_only_blocks_of_the_liver_are_looked_at():
     assert len(network.shapes) == 1 and nothing.shape == planes.shape and not nothing.any()
 
 
-def test_a_short_volume_is_filled_up_with_its_last_slice():
-    (start, block), *further = stream_blocks(numbered(3), [0], 3, DEPTH)
-    assert start == 0 and not further
-    assert block[:, 0, 0, 0].tolist() == [0, 1, 2, 2, 2, 2, 2, 2]
-
-
-def test_a_stream_that_ends_early_is_no_answer():
-    with pytest.raises(ValueError, match="after 9 of 20"):
-        predict_blocks(StandIn(lambda images: images), iter(numbered(9)), 20)
-
-
 def test_a_long_volume_streams_through_the_memory_of_a_block():
     stream = (np.full((64, 64, 1), number % 251, np.uint8) for number in range(1000))
-
-    class Large(StandIn):
-        input_shape, output_shape = (None, DEPTH, 64, 64, 1), (None, DEPTH, 64, 64, 2)
-
-    tracemalloc.start()
-    planes = predict_blocks(Large(lambda images: images), stream, 1000)
-    kept, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert (planes[:, 0, 0, 0] == np.arange(1000) % 251).all()
-    one_block = DEPTH * 64 * 64 * 2 * 4
-    assert kept >= planes.nbytes and peak < planes.nbytes + 12 * one_block  # all pictures: 16 blocks
-
-
-def test_a_network_is_compiled_once_and_its_blocks_see_their_neighbours():
-    traces = []
-
-    class Traced(keras.layers.Layer):
-        def call(self, images):
-            traces.append(images.shape)
-            return images
-
-    inputs = keras.Input((DEPTH, SIZE, SIZE, 1))
-    mean_of_three = keras.layers.Conv3D(1, (3, 1, 1), padding="same", use_bias=False)
-    network = keras.Model(inputs, mean_of_three(Traced()(inputs)))
-    mean_of_three.set_weights([np.full((3, 1, 1, 1, 1), 1 / 3, np.float32)])
-    pictures = np.random.default_rng(0).integers(0, 256, (30, SIZE, SIZE, 1), np.uint8)
-    predict_blocks(network, pictures[:3], 3)
-    before = len(traces)
-    planes = predict_blocks(network, pictures, 30, overlap=6)
-    assert len(traces) == before
-    inner = (pictures[:-2].astype(float) + pictures[1:-1] + pictures[2:]) / 3
-    # Near the ends of a block its zero padding shows; the window lets little of that through.
-    assert np.abs(planes[1:-1] - inner).max() < 30 and np.abs(planes[1:-1] - inner).mean() < 4
-
-
-def test_blocks_share_a_quarter_where_nothing_else_is_asked():
     network = StandIn(lambda images: images)
-    predict_blocks(network, numbered(14), 14)
-    assert len(network.shapes) == 2  # 8 and 8 slices with 2 in common
-    predict_blocks(network, numbered(15), 15)
-    assert len(network.shapes) == 2 + 3
+    network.input_shape, network.output_shape = (None, DEPTH, 64, 64, 1), (None, DEPTH, 64, 64, 2)
+    tracemalloc.start()
+    planes = predict_blocks(network, stream, 1000)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < planes.nbytes + 12 * DEPTH * 64 * 64 * 2 * 4  # all pictures: 16 blocks
 
 
 RECIPE = Recipe(windows=("stored",), size=128)
@@ -272,19 +214,12 @@ def test_a_tumour_is_written_over_the_liver_and_thresholds_count():
     volume, _ = scan(0)
     planes = np.zeros((5, 128, 128, 2), np.uint8)
     planes[2, :64, :, 0], planes[2, :32, :, 1] = 255, 128  # probability 0.502
+    planes[2, 90:, :, 1] = 255  # outside the liver
     labels = labels_from_planes(planes, volume, RECIPE, {"liver": 0.5, "tumor": 0.5})
-    assert (labels[2, 10] == 2).all() and (labels[2, 50] == 1).all() and not labels[2, 80].any()
-    assert not (labels_from_planes(planes, volume, RECIPE, {"liver": 0.5, "tumor": 0.6}) == 2).any()
-
-
-def test_a_tumour_outside_the_liver_does_not_count():
-    volume, _ = scan(0)
-    planes = np.zeros((5, 128, 128, 2), np.uint8)
-    planes[2, :64, :, 0], planes[2, 40:90, :, 1] = 255, 255
-    labels = labels_from_planes(planes, volume, RECIPE, {"liver": 0.5, "tumor": 0.5})
-    assert (labels[2, 50] == 2).all() and not labels[2, 80].any()
+    assert (labels[2, 10] == 2).all() and (labels[2, 50] == 1).all() and not labels[2, 80:].any()
     alone = labels_from_planes(planes[..., 1:], volume, RECIPE, {"tumor": 0.5})
-    assert (alone[2, 80] == 2).all()
+    assert (alone[2, 100] == 2).all()
+    assert not (labels_from_planes(planes, volume, RECIPE, {"liver": 0.5, "tumor": 0.6}) == 2).any()
 
 
 def test_a_right_network_scores_one_and_keeps_its_masks(tmp_path):
@@ -316,9 +251,8 @@ def test_labels_without_probabilities_score_as_the_network_that_gave_them(tmp_pa
     labels = evaluate_labels(
         system, lambda case, volume: predict_volume(system, volume), patients, tmp_path / "labels"
     )
-    without_seconds = [
-        pd.DataFrame(each.patients).drop(columns="predict_seconds") for each in (labels, network)
-    ]
+    tables = [pd.DataFrame(each.patients) for each in (labels, network)]
+    without_seconds = [table.drop(columns="predict_seconds") for table in tables]
     pd.testing.assert_frame_equal(*without_seconds)
     pd.testing.assert_frame_equal(pd.concat(labels.slices), pd.concat(network.slices))
     volume, truth = scan(0)

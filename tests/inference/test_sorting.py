@@ -99,17 +99,20 @@ def test_a_reader_opens_liver_first_by_the_probability_of_tumour():
     assert table.probability_liver_with_tumor.tolist() == [0.9, 0.6, 0.2, 0.0, 0.0, 0.0]
     without_tumor = reading_table(probabilities[:, :2], ("below_liver", "liver")).slice.tolist()
     assert without_tumor[0] == 5 and without_tumor[-1] == 0
+    assert opened_until_tumor(["liver", "above_liver", "liver_with_tumor", "liver_with_tumor"]) == 3
+    assert opened_until_tumor(["liver"]) == 0
 
 
 def test_the_gate_lets_liver_through_from_its_threshold_up():
-    pictures = np.array([0, 36, 46, 80, 160, 204, 240], np.uint8)[:, None, None, None] * np.ones(
-        (1, 128, 128, 1), np.uint8
-    )
+    greys = np.array([0, 36, 46, 80, 160, 204, 240], np.uint8)
+    pictures = np.broadcast_to(greys[:, None, None, None], (7, 128, 128, 1))
     for threshold, expected in ((0.5, [0, 0, 1, 1, 1, 0, 0]), (0.05, [0, 1, 1, 1, 1, 1, 0]), (0.0, [1] * 7)):
         gate = SorterGate(sorter(threshold), RECIPE)
         assert gate(pictures).tolist() == gate.passed == [bool(passes) for passes in expected]
     certain = float(liver_probability(sort_pictures(grey_sorter(), pictures), REGIONS)[2])
     assert SorterGate(sorter(certain), RECIPE)(pictures)[2]  # the threshold itself passes
+    with pytest.raises(InputError, match="another recipe"):
+        SorterGate(sorter(), Recipe(windows=("liver",), size=128))
 
 
 def test_pictures_that_do_not_pass_never_reach_the_network():
@@ -124,21 +127,8 @@ def test_pictures_that_do_not_pass_never_reach_the_network():
     passed = np.array(gate.passed)
     np.testing.assert_array_equal(gated[passed], whole[passed])
     assert not gated[~passed].any()
-
-
-def test_an_open_gate_changes_nothing_and_a_closed_one_gives_background():
-    volume = scan([0, 60, 100, 20, 120])
-    trained, seen = bright_is_liver()
-    np.testing.assert_array_equal(
-        predict_volume(trained, volume, SorterGate(sorter(gate=0.0), RECIPE)), predict_volume(trained, volume)
-    )
     seen.clear()
     assert not predict_volume(trained, volume, SorterGate(sorter(gate=2.0), RECIPE)).any() and not seen
-
-
-def test_a_sorter_of_other_pictures_is_refused():
-    with pytest.raises(InputError, match="another recipe"):
-        SorterGate(sorter(), Recipe(windows=("liver",), size=128))
 
 
 def test_the_gate_is_chosen_so_that_liver_passes_and_is_open_where_all_is_liver():
@@ -147,11 +137,6 @@ def test_the_gate_is_chosen_so_that_liver_passes_and_is_open_where_all_is_liver(
     assert choose_gate(probabilities, REGIONS, truth, recall=1.0) == pytest.approx(0.4)
     assert choose_gate(probabilities, REGIONS, truth, recall=0.5) == pytest.approx(0.8)
     assert choose_gate(probabilities, REGIONS, ["liver"] * 4, recall=0.5) == 0.0
-
-
-def test_a_reader_counts_the_slices_until_a_tumour():
-    assert opened_until_tumor(["liver", "above_liver", "liver_with_tumor", "liver_with_tumor"]) == 3
-    assert opened_until_tumor(["liver"]) == 0
 
 
 def test_extracted_slices_are_sorted_in_the_order_of_their_rows(tmp_path):

@@ -5,9 +5,6 @@ from __future__ import annotations
 import keras
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as arrays
 from scipy import ndimage
 
 from livseg_lib.errors import InputError
@@ -20,7 +17,6 @@ from livseg_lib.inference.variants import (
     disagreement,
     majority_vote,
     predict_augmented,
-    predict_variants,
     predictive_entropy,
     volume_agreement,
 )
@@ -57,29 +53,12 @@ def test_a_shift_goes_down_and_right():
     assert moved[5, 5, 0] == 1 and moved.sum() == 1
 
 
-@pytest.mark.parametrize("variant", [v for name in ("rotate", "zoom") for v in VARIANTS[name]])
-def test_turned_and_zoomed_pictures_come_back_but_for_interpolation(variant):
-    images = smooth(2, SIZE, SIZE, 3)
-    back, inside = variant.undo(variant.apply(images)), reach(variant)
-    assert (inside > 0.999).mean() > 0.7
-    assert np.abs(back - images)[:, inside > 0.999].max() < 0.02
-    assert np.abs(variant.apply(images) - images).max() > 0.05  # it did move
-
-
 @pytest.mark.parametrize("variant", [v for name in MOVED for v in VARIANTS[name]])
 def test_a_spot_is_found_where_it_was(variant):
     rows, columns = np.mgrid[:SIZE, :SIZE]
     spot = np.exp(-((rows - 20.0) ** 2 + (columns - 29.0) ** 2) / 18).astype(np.float32)[..., None]
     back = variant.undo(variant.apply(spot))[..., 0]
     assert ndimage.center_of_mass(back) == pytest.approx((20, 29), abs=0.03)
-
-
-@pytest.mark.parametrize("variant", [v for name in ("rotate", "zoom") for v in VARIANTS[name]])
-def test_pictures_turn_and_grow_about_their_middle(variant):
-    picture = np.zeros((SIZE, SIZE, 1), np.float32)
-    picture[14:-14, 14:-14] = 1
-    middle = ndimage.center_of_mass(variant.apply(picture)[..., 0])
-    assert middle == pytest.approx(((SIZE - 1) / 2,) * 2, abs=0.05)
 
 
 def test_greys_change_and_nothing_moves():
@@ -92,8 +71,8 @@ def test_greys_change_and_nothing_moves():
     assert all(variant.undo(images) is images for variant in VARIANTS["grey"])
 
 
-@pytest.mark.parametrize("shape", [(SIZE, SIZE, 3), (2, SIZE, SIZE, 7), (2, 5, SIZE, SIZE, 1)])
-@pytest.mark.parametrize("names", [("none",), ("shift",), ("rotate", "zoom"), tuple(MOVED)])
+@pytest.mark.parametrize("shape", [(SIZE, SIZE, 3), (2, 3, SIZE, SIZE, 7)])
+@pytest.mark.parametrize("names", [("none",), ("shift",), tuple(MOVED)])
 def test_the_mean_is_the_answer_of_a_network_that_sees_each_pixel_alone(shape, names):
     images = smooth(*shape)
     mean = predict_augmented(lambda seen: seen**2, images, names)
@@ -101,12 +80,6 @@ def test_the_mean_is_the_answer_of_a_network_that_sees_each_pixel_alone(shape, n
     tolerance = {("none",): 0, ("shift",): 1e-6}.get(names, 0.03)
     middle = (..., slice(6, -6), slice(6, -6), slice(None))
     np.testing.assert_allclose(mean[middle], images[middle] ** 2, rtol=0, atol=tolerance)
-
-
-@pytest.mark.parametrize("name", VARIANTS)
-def test_a_constant_answer_stays_itself_up_to_the_border(name):
-    mean = predict_augmented(lambda seen: np.full_like(seen, 0.3), smooth(2, SIZE, SIZE, 1), (name,))
-    np.testing.assert_allclose(mean, 0.3, rtol=1e-5)
 
 
 def test_the_mean_is_that_of_all_variants():
@@ -120,13 +93,8 @@ def test_the_mean_is_that_of_all_variants():
     assert len(asked) == 5
     np.testing.assert_array_equal(asked[0], images)  # as it is, first
     np.testing.assert_allclose(mean, np.mean([1, 2, 3, 4, 5]) / 10, rtol=1e-6)
-
-
-def test_each_variant_can_be_had_by_itself():
-    found = list(predict_variants(lambda seen: seen, smooth(SIZE, SIZE, 1), choose_variants(("shift",))))
-    assert len(found) == 5
-    assert all(maps.shape == (SIZE, SIZE, 1) == inside.shape for maps, inside in found)
-    assert found[0][1].min() == 1 > found[1][1].min()
+    even = predict_augmented(lambda seen: np.full_like(seen, 0.3), images, MOVED)
+    np.testing.assert_allclose(even, 0.3, rtol=1e-5)  # up to the border
 
 
 def test_no_variant_mirrors_the_body():
@@ -167,11 +135,6 @@ def test_an_unknown_variant_is_refused_at_once():
         AugmentedNetwork(small_network(SIZE, SIZE, 1), ("rotate", "flip"))
 
 
-label_stacks = st.integers(1, 5).flatmap(
-    lambda models: arrays.arrays(np.uint8, (models, 2, 3, 4), elements=st.integers(0, 2))
-)
-
-
 def test_entropy_is_a_bit_at_even_odds_and_none_where_all_is_sure():
     found = predictive_entropy(np.array([0.0, 0.25, 0.5, 1.0], np.float32))
     np.testing.assert_allclose(found, [0, 0.811278, 1, 0], atol=1e-6)
@@ -179,30 +142,13 @@ def test_entropy_is_a_bit_at_even_odds_and_none_where_all_is_sure():
 
 
 def test_votes_by_hand():
-    models = [
-        np.array(row, np.uint8).reshape(1, 1, 5)
-        for row in ([0, 1, 2, 2, 2], [0, 1, 1, 2, 0], [0, 0, 2, 2, 0])
-    ]
+    rows = ([0, 1, 2, 2, 2], [0, 1, 1, 2, 0], [0, 0, 2, 2, 0])
+    models = [np.array(row, np.uint8).reshape(1, 1, 5) for row in rows]
     assert majority_vote(models).ravel().tolist() == [0, 1, 2, 2, 0]
     np.testing.assert_allclose(disagreement(models, "liver").ravel(), [0, 1 / 3, 0, 0, 1 / 3])
     np.testing.assert_allclose(disagreement(models, "tumor").ravel(), [0, 0, 1 / 3, 0, 1 / 3])
-
-
-def test_half_of_the_models_are_no_majority():
-    models = [np.full((1, 1, 1), label, np.uint8) for label in (2, 1)]
-    assert majority_vote(models).item() == 1
-    assert disagreement(models, "tumor").item() == 0.5
-
-
-@given(label_stacks)
-def test_a_majority_is_that_of_each_structure(models):
-    vote = majority_vote(models)
-    assert vote.dtype == np.uint8 and vote.shape == models.shape[1:]
-    for label in (1, 2):
-        np.testing.assert_array_equal(vote >= label, (models >= label).mean(axis=0) > 0.5)
-    assert (disagreement(models, "liver") <= 0.5).all()
-    np.testing.assert_array_equal(majority_vote(models[:1]), models[0])
-    np.testing.assert_array_equal(majority_vote(models[::-1]), vote)
+    halves = [np.full((1, 1, 1), label, np.uint8) for label in (2, 1)]
+    assert majority_vote(halves).item() == 1 and disagreement(halves, "tumor").item() == 0.5
 
 
 def boxes(*tumors: tuple[slice, slice]) -> np.ndarray:
@@ -222,14 +168,9 @@ def test_volumes_and_pairs_by_hand():
     assert tumor.volume_ml == pytest.approx(16 / 3)
     assert tumor.volume_ml_std == pytest.approx(np.std([8, 8, 0]))
     assert tumor.pairwise_dice == pytest.approx((0.5 + 0 + 0) / 3)
-
-
-def test_what_cannot_be_compared_is_undefined_not_zero():
-    empty = np.zeros((2, 2, 2), np.uint8)
-    table = volume_agreement([empty, empty], 1.0)
-    assert (table.volume_ml == 0).all() and table.pairwise_dice.isna().all()
-    alone = volume_agreement([empty + np.uint8(2)], 1.0)
-    assert (alone.volume_ml == 8).all() and alone.pairwise_dice.isna().all()
+    for empty_or_alone in ([np.zeros((2, 2, 2), np.uint8)] * 2, models[:1]):
+        table = volume_agreement(empty_or_alone, 1.0).set_index("structure")
+        assert np.isnan(table.pairwise_dice["tumor"])
 
 
 @pytest.mark.parametrize("compare", [majority_vote, lambda models: volume_agreement(models, 1.0)])
