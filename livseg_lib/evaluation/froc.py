@@ -66,15 +66,13 @@ class FrocCurve(NamedTuple):
     """Probability from which on candidates count; the first is infinite (none does)."""
 
 
-def find_tumor_candidates(
-    probabilities: np.ndarray, tumors: np.ndarray, lowest: float = LOWEST_PROBABILITY
-) -> TumorCandidates:
+def find_tumor_candidates(probabilities: np.ndarray, tumors: np.ndarray) -> TumorCandidates:
     """Candidates of a map, uint8 levels or floats 0 to 1 (D, H, W), against true tumours, bool (D, H, W).
 
     A boolean mask is a map of certainties.
     """
     levels = probabilities * np.uint8(255) if probabilities.dtype == bool else quantize(probabilities)
-    overlap = lesion_overlap(is_predicted(levels, lowest), tumors)
+    overlap = lesion_overlap(is_predicted(levels, LOWEST_PROBABILITY), tumors)
     ids, voxels = overlap.prediction_components, overlap.prediction_voxels
     sums = np.bincount(ids.ravel(), levels.ravel(), minlength=len(voxels))
     sure = np.rint(sums[1:] / voxels[1:]).astype(np.uint8)

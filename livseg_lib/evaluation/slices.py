@@ -31,17 +31,12 @@ PRESENCE_THRESHOLD = 0.30
 """System C's."""
 
 
-def score_slices(
-    probability_planes: np.ndarray,
-    reference: np.ndarray,
-    threshold: float,
-    presence_threshold: float = PRESENCE_THRESHOLD,
-) -> pd.DataFrame:
+def score_slices(probability_planes: np.ndarray, reference: np.ndarray, threshold: float) -> pd.DataFrame:
     """One row a slice: dice, iou, pixel_accuracy, precision, recall, n_reference, n_predicted (pixels),
     present_reference, present_predicted.
 
     `probability_planes` (N, h, w), uint8 levels (level / 255) or floats 0 to 1; `reference` bool (N, h, w).
-    Predicted is probability >= `threshold`; present is any pixel >= `presence_threshold`. Undefined (0/0,
+    Predicted is probability >= `threshold`; present is any pixel >= PRESENCE_THRESHOLD. Undefined (0/0,
     such as the Dice of two empty slices) is NaN. Raises InputError where the arrays do not match.
     """
     require_same_shape(probability_planes, reference)
@@ -49,7 +44,7 @@ def score_slices(
     rows = {name: score(counts) for name, score in SLICE_SCORES.items()}
     rows |= {"n_reference": counts.reference, "n_predicted": counts.prediction}
     rows["present_reference"] = counts.reference > 0
-    rows["present_predicted"] = is_predicted(probability_planes, presence_threshold).any(axis=(1, 2))
+    rows["present_predicted"] = is_predicted(probability_planes, PRESENCE_THRESHOLD).any(axis=(1, 2))
     return pd.DataFrame(rows)
 
 
@@ -150,7 +145,7 @@ def score_held_out(planes: np.ndarray, reference: np.ndarray, threshold: float =
     `planes` uint8 levels (N, h, w), `reference` bool (N, h, w). Presence counts from system C's 0.30 on.
     Overlap scores are NaN on slices that do not show the structure.
     """
-    rows = score_slices(planes, reference, threshold, PRESENCE_THRESHOLD)
+    rows = score_slices(planes, reference, threshold)
     rows[list(OVERLAPS)] = rows[list(OVERLAPS)].where(rows["present_reference"])
     rows["presence_accuracy"] = (rows["present_reference"] == rows["present_predicted"]).astype(float)
     rows["loss"] = [bce_dice_loss(*pair) for pair in zip(planes, reference, strict=True)]

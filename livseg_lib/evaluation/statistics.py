@@ -24,18 +24,15 @@ from livseg_lib.errors import InputError
 SIGNIFICANT = 0.05
 """The chance of a false alarm that is taken: intervals hold 95 %, and see `verdict`."""
 
+RESAMPLES = 2000
 NUMBERS_AT_ONCE = 2**23
 """Drawn numbers in memory at a time, 64 MB: larger draws are made in portions, to the same result."""
 
 
 def bootstrap_interval(
-    values: ArrayLike,
-    statistic: Callable[..., np.ndarray] = np.nanmean,
-    level: float = 1 - SIGNIFICANT,
-    resamples: int = 2000,
-    seed: int = 0,
+    values: ArrayLike, statistic: Callable[..., np.ndarray] = np.nanmean, seed: int = 0
 ) -> tuple[float, float]:
-    """Percentile bootstrap interval (Efron 1979) of a statistic over patients: (low, high).
+    """95 % percentile bootstrap interval (Efron 1979) of a statistic over patients: (low, high).
 
     `values`: one number a patient (n,), or several (n, k) for a statistic that pools them, such as
     a global Dice. `statistic` reduces along the `axis` it is given. Patients with a NaN are left out
@@ -50,10 +47,10 @@ def bootstrap_interval(
         return np.nan, np.nan
     numbers = values.reshape(len(values), -1).T
     values = values[np.lexsort([*numbers, *np.abs(numbers)])]
-    chosen = np.random.default_rng(seed).integers(len(values), size=(resamples, len(values)))
+    chosen = np.random.default_rng(seed).integers(len(values), size=(RESAMPLES, len(values)))
     portions = np.array_split(chosen, -(-chosen.size * values[0].size // NUMBERS_AT_ONCE))
     found = np.concatenate([statistic(values[portion], axis=1) for portion in portions])
-    ends = [(1 - level) / 2, (1 + level) / 2]
+    ends = [SIGNIFICANT / 2, 1 - SIGNIFICANT / 2]
     low, high = np.nanquantile(found, ends) if np.isfinite(found).any() else (np.nan, np.nan)
     return float(low), float(high)
 
@@ -354,7 +351,7 @@ def _groups(scores: pd.Series | pd.DataFrame, facts: pd.DataFrame) -> list[tuple
 
 def _difference(values: Sequence[np.ndarray], seed: int) -> dict:
     """Of the scores of two groups, each sorted, as the order of patients decides nothing."""
-    drawing = {"n_resamples": 2000, "method": "percentile", "rng": np.random.default_rng(seed)}
+    drawing = {"n_resamples": RESAMPLES, "method": "percentile", "rng": np.random.default_rng(seed)}
     interval = bootstrap(values, _mean_difference, vectorized=True, **drawing).confidence_interval
     dealing = {"n_resamples": FLIPS, "rng": np.random.default_rng(seed)}
     found = permutation_test(values, _mean_difference, vectorized=True, **dealing)

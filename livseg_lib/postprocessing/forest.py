@@ -37,6 +37,7 @@ from livseg_lib.files import write_atomically
 TREES = 200
 LEAST_LEAF = 2
 """Candidates in a leaf: one alone would be learnt by heart."""
+SHUFFLES = 10
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,11 +103,11 @@ def fit_forest(features: pd.DataFrame, is_tumor: np.ndarray, seed: int, trees: i
 
 
 def permutation_importance(
-    forest: Forest, features: pd.DataFrame, is_tumor: np.ndarray, seed: int, repeats: int = 10
+    forest: Forest, features: pd.DataFrame, is_tumor: np.ndarray, seed: int
 ) -> pd.DataFrame:
     """What each feature is worth: how much ROC-AUC is lost when its values are shuffled among candidates.
 
-    A row a feature, the most important first: `feature, auc_drop, auc_drop_std` (over `repeats`). Use
+    A row a feature, the most important first: `feature, auc_drop, auc_drop_std` (over SHUFFLES). Use
     candidates of other patients than it was trained on. Features that say the same share their worth.
     All NaN where the candidates are of one class only, or none. (Breiman 2001, doi:10.1023/A:1010933404324.)
     """
@@ -121,7 +122,7 @@ def permutation_importance(
     rows = []
     for name in forest.feature_names:
         values = features[name].to_numpy(copy=True)  # NumPy fails on a read-only empty column
-        shuffles = (features.assign(**{name: random.permutation(values)}) for _ in range(repeats))
+        shuffles = (features.assign(**{name: random.permutation(values)}) for _ in range(SHUFFLES))
         drops = [whole - auc(shuffled) for shuffled in shuffles]
         rows.append({"feature": name, "auc_drop": np.mean(drops), "auc_drop_std": np.std(drops)})
     return pd.DataFrame(rows).sort_values("auc_drop", ascending=False, ignore_index=True, kind="stable")
