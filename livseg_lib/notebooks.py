@@ -59,12 +59,14 @@ def choose_parameters(
             raise InputError(where, problem, "Mend the name.")
     chosen = {}
     for notebook, defaults in declared.items():
-        values = {name: value for name, value in (in_files | given).items() if name in defaults}
-        for name, value in in_files.items():
-            if name in defaults and isinstance(defaults[name], str) and not isinstance(value, str | list):
-                raise InputError(profile, f"{name} is {value!r}, no text.", "Put quotes around it.")
-        texts = {name: text for name, text in typed.items() if name in defaults}
-        chosen[notebook] = values | {n: read_value(n, text, defaults[n]) for n, text in texts.items()}
+        for name in in_files.keys() & defaults.keys():
+            if isinstance(defaults[name], str) and not isinstance(in_files[name], str | list):
+                raise InputError(profile, f"{name} is {in_files[name]!r}, no text.", "Put quotes around it.")
+        read = {
+            name: read_value(name, text, defaults[name]) for name, text in typed.items() if name in defaults
+        }
+        values = in_files | given | read
+        chosen[notebook] = {name: value for name, value in values.items() if name in defaults}
     return chosen
 
 

@@ -130,7 +130,7 @@ class NotebookRun:
     """Facts on the whole run (dataset, data_checksum, target) that this notebook has learnt."""
 
     def note(self, text: str) -> None:
-        """Say something that a reader of the report must know; printed and kept in the manifest."""
+        """Print something that a reader of the report must know, too."""
         self.notes.append(text)
         print(f"Note: {text}")
 
@@ -175,7 +175,19 @@ class NotebookRun:
             "notes": self.notes,
             "results": self.results,
         }
-        update_manifest(self.folders.report / "manifest.json", self.notebook, entry, self.facts)
+        path = self.folders.report / "manifest.json"
+        with locked(path):
+            manifest = json.loads(path.read_text()) if path.exists() else {"notebooks": {}}
+            notebooks = manifest["notebooks"] | {self.notebook: entry}
+            manifest |= self.facts | {
+                "run": self.folders.name,
+                "git_revision": entry["git_revision"],
+                "packages": library_versions(*PACKAGES),
+                "device": describe_device(),
+                "platform": describe_platform(),
+                "notebooks": dict(sorted(notebooks.items())),
+            }
+            write_json(path, manifest)
         write_json(self.folders.record(self.notebook), {"sources": imported_sources()})
         print(f"{self.notebook}: {entry['seconds']} s, peak memory {entry['peak_memory_mb']} MB")
 
@@ -226,23 +238,6 @@ def peak_memory_mb() -> int:
     """Largest resident memory so far of this process or of one of its finished children, in MB."""
     who = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
     return round(max(resource.getrusage(each).ru_maxrss for each in who) / 1024)  # of kB
-
-
-def update_manifest(path: Path, notebook: str, entry: dict, facts: dict) -> None:
-    """Put a notebook's entry and the run's facts into manifest.json, atomically."""
-    with locked(path):
-        manifest = json.loads(path.read_text()) if path.exists() else {"notebooks": {}}
-        manifest.update(facts)
-        manifest.update(
-            run=path.parent.name,
-            git_revision=git_revision(),
-            packages=library_versions(*PACKAGES),
-            device=describe_device(),
-            platform=describe_platform(),
-        )
-        manifest["notebooks"][notebook] = entry
-        manifest["notebooks"] = dict(sorted(manifest["notebooks"].items()))
-        write_json(path, manifest)
 
 
 def git_revision() -> str:

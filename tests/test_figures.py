@@ -20,8 +20,8 @@ def test_the_caption_travels_with_the_picture(tmp_path):
 
 
 def test_noise_is_still_written_below_the_limit(tmp_path):
-    figure = new_figure(10, 10)
-    noise = np.random.default_rng(0).integers(0, 255, (900, 900, 3), dtype=np.uint8)
+    figure = new_figure(5, 5)
+    noise = np.random.default_rng(0).integers(0, 255, (800, 800, 3), dtype=np.uint8)
     figure.add_axes((0, 0, 1, 1)).imshow(noise)
     assert save_figure(figure, tmp_path, "noise").stat().st_size <= MAX_FIGURE_BYTES
 

@@ -31,26 +31,21 @@ EXAMPLES = {"livseg_lib/datasets/patient_folders.py", "livseg_lib/models/linknet
 @cache
 def parts(path: Path) -> tuple[str, str, frozenset[str]]:
     """(docstrings, comments and the text of pages; the code, its tokens apart; the words of the code)."""
-    if path.suffix == ".md":
-        return path.read_text(), "", frozenset()
-    if path.suffix == ".ipynb":
-        cells = [
-            (cell["cell_type"], "".join(cell["source"])) for cell in json.loads(path.read_text())["cells"]
-        ]
-        code = "\n".join(text for kind, text in cells if kind == "code")
-        return (
-            "\n".join(text for kind, text in cells if kind != "code"),
-            code,
-            frozenset(re.findall(r"\w+", code)),
-        )
-    standing = [node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Expr)]
-    starts = {(node.lineno, node.col_offset) for node in standing if isinstance(node, ast.Constant)}
     prose, code = [], []
-    with path.open("rb") as file:
-        for token in tokenize.tokenize(file.readline):
-            (prose if token.type == tokenize.COMMENT or token.start in starts else code).append(token.string)
-    code = " ".join(code)
-    return "\n".join(prose), code, frozenset(re.findall(r"\w+", code))
+    if path.suffix == ".md":
+        prose = [path.read_text()]
+    elif path.suffix == ".ipynb":
+        for cell in json.loads(path.read_text())["cells"]:
+            (code if cell["cell_type"] == "code" else prose).append("".join(cell["source"]))
+    else:
+        nodes = ast.walk(ast.parse(path.read_text()))
+        standing = [node.value for node in nodes if isinstance(node, ast.Expr)]
+        starts = {(node.lineno, node.col_offset) for node in standing if isinstance(node, ast.Constant)}
+        with path.open("rb") as file:
+            for token in tokenize.tokenize(file.readline):
+                is_prose = token.type == tokenize.COMMENT or token.start in starts
+                (prose if is_prose else code).append(token.string)
+    return "\n".join(prose), " ".join(code), frozenset(re.findall(r"\w+", " ".join(code)))
 
 
 def leads_somewhere(dotted: str) -> bool:

@@ -10,11 +10,10 @@ import sys
 import time
 from pathlib import Path
 
-import nibabel
-import numpy as np
 import psutil
 import pytest
 from application.test_shelf import make_run
+from application.toy_system import toy_voxels, write_toy_nifti
 
 gradio_client = pytest.importorskip("gradio_client")
 pytest.importorskip("gradio")
@@ -35,17 +34,10 @@ WAIT_SECONDS = 240
 
 def wait_for(condition, what: str):
     end = time.monotonic() + WAIT_SECONDS
-    while time.monotonic() < end:
-        if found := condition():
-            return found
+    while not (found := condition()):
+        assert time.monotonic() < end, f"{what} within {WAIT_SECONDS} s"
         time.sleep(0.1)
-    raise AssertionError(f"{what} within {WAIT_SECONDS} s")
-
-
-def free_port() -> int:
-    with socket.socket() as opened:
-        opened.bind(("127.0.0.1", 0))
-        return opened.getsockname()[1]
+    return found
 
 
 def connected(address: str, app: subprocess.Popen):
@@ -76,16 +68,16 @@ def test_nothing_is_left_by_any_signal(number, tmp_path):
     (tmp_path / "app.py").write_text(PROGRAM)
     here = Path(__file__).parents[1]
     environment = os.environ | {"TMPDIR": str(temporary), "PYTHONPATH": f"{here}:{here.parent}"}
-    port = free_port()
+    with socket.socket() as opened:  # a port that is free
+        opened.bind(("127.0.0.1", 0))
+        port = opened.getsockname()[1]
     command = [sys.executable, "app.py", "reports", str(port)]
     if number != signal.SIGKILL and signal.getsignal(number) == signal.SIG_IGN:
         signal.signal(number, signal.SIG_DFL)  # a background job or nohup ignores it, and so would the app
     with subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL) as app:
         try:
             client = connected(f"http://127.0.0.1:{port}", app)
-            voxels = np.random.default_rng(0).normal(size=(8, 8, 4)) * 100
-            nibabel.save(nibabel.Nifti1Image(voxels.astype(np.int16), np.eye(4)), tmp_path / "scan.nii.gz")
-            scan = gradio_client.handle_file(tmp_path / "scan.nii.gz")
+            scan = gradio_client.handle_file(write_toy_nifti(tmp_path / "scan.nii.gz", toy_voxels()))
             client.predict([scan], "run/toy", "", api_name="/predict")
             client.submit([scan], "run/slow", "", api_name="/predict")
             (root,) = temporary.glob("livseg-app-*")

@@ -31,11 +31,8 @@ from livseg_lib.application.web_app import Desk, open_page  # noqa: E402
 def served(tmp_path_factory):
     """(address, visits) of an app whose systems are the toy and one that never answers."""
     reports = tmp_path_factory.mktemp("reports")
-    rows = [
-        ("toy", "liver", "patient", 0.9),
-        ("toy", "tumor", "patient", 0.5),
-        ("slow", "liver", "patient", 0.1),
-    ]
+    rows = [("toy", "liver", "patient", 0.9), ("toy", "tumor", "patient", 0.5)]
+    rows += [("slow", "liver", "patient", 0.1)]
     make_run(reports, "run", 0, rows, ["toy", "slow"])
     visits = Visits()
     with (
@@ -68,12 +65,9 @@ def test_a_scan_is_answered_with_its_record_and_an_archive(client, tmp_path):
         assert not any(b"MustermannMax" in files.read(name) for name in files.namelist())
 
 
-def test_a_scan_without_tumour_is_not_suspected(client, tmp_path):
+def test_a_scan_without_tumour_and_the_first_of_several_slices_are_answered(client, tmp_path):
     record, _ = ask(client, write_toy_nifti(tmp_path / "scan.nii.gz", toy_voxels(tumor=False)), system="")
     assert record["tumor_presence"]["suspected"] is False
-
-
-def test_several_slices_are_taken_and_the_first_is_answered(client, tmp_path):
     for name in ("a", "b"):
         Image.fromarray(np.full((32, 32), 90, np.uint8)).save(tmp_path / f"{name}.png")
     record, _ = ask(client, tmp_path / "a.png", tmp_path / "b.png")
@@ -86,26 +80,18 @@ def refusal(client, *files: Path, **options) -> str:
     return str(refused.value)
 
 
-def test_a_wrong_file_is_refused_in_words_without_a_path(client, served, tmp_path):
+def test_what_cannot_be_answered_is_refused_in_words_without_a_path(client, served, tmp_path):
     (tmp_path / "letter.nii.gz").write_text("dear doctor")
     (tmp_path / "letter.zip").write_text("dear doctor")
+    (tmp_path / "big.nii.gz").write_bytes(b"0" * 2**21)
     before = set(served[1].results.iterdir())
     for name in ("letter.nii.gz", "letter.zip"):
         message = refusal(client, tmp_path / name)
         assert message.strip() and "/" not in message.replace("and/or", "")
     assert set(served[1].results.iterdir()) <= before  # those of earlier visitors may go meanwhile
-
-
-def test_an_unknown_system_or_a_path_is_refused(client, tmp_path):
-    scan = write_toy_nifti(tmp_path / "scan.nii.gz", toy_voxels())
+    assert "size" in refusal(client, tmp_path / "big.nii.gz").lower()
     for name in ("run/other", "../../etc", "/etc/passwd"):
-        assert "Known: run/toy" in refusal(client, scan, system=name)
-
-
-def test_a_file_beyond_the_limit_is_refused(client, tmp_path):
-    big = tmp_path / "big.nii.gz"
-    big.write_bytes(b"0" * 2**21)
-    assert "size" in refusal(client, big).lower()
+        assert "Known: run/toy" in refusal(client, tmp_path / "letter.zip", system=name)
 
 
 def test_visitors_have_folders_of_their_own_and_the_next_result_replaces_the_last(served, tmp_path):
@@ -146,7 +132,7 @@ def test_the_work_of_a_visitor_who_leaves_is_stopped_and_the_next_one_is_served(
         time.sleep(0.05)
     job.cancel()
     (tmp_path / "letter.zip").write_text("dear doctor")
-    assert "DICOM" in refusal(client, tmp_path / "letter.zip")  # in the same line, so after the other
+    assert "zip" in refusal(client, tmp_path / "letter.zip")  # in the same line, so after the other
     assert visits.folder(leaving.session_hash) is None
 
 
@@ -169,36 +155,22 @@ def test_a_process_that_ends_all_at_once_is_a_sentence_and_the_next_one_answers(
         assert worker._process.is_alive()
 
 
-def test_an_address_or_a_file_of_the_app_is_no_upload(served, tmp_path):
-    for path in ("http://127.0.0.1:1/scan.png", "https://example.org/scan.png", "/etc/passwd", str(tmp_path)):
+def test_the_page_is_guarded(served):
+    for path in ("https://example.org/scan.png", "/etc/passwd"):
         data = [[{"path": path, "meta": {"_type": "gradio.FileData"}}], "", ""]
         told = httpx.post(f"{served[0]}gradio_api/call/predict", json={"data": data})
         assert (told.status_code, told.text) == (400, "Upload the file first.")
-
-
-def test_only_what_the_page_needs_is_served_and_never_kept(served):
-    address = served[0]
-    for path in (
-        "monitoring",
-        "gradio_api/runs",
-        "gradio_api/file=http://127.0.0.1/",
-        "?deep_link=a",
-        "login",
-    ):
-        assert httpx.get(address + path).status_code == 404
-    told = httpx.get(address)
-    assert told.status_code == 200 and told.headers["cache-control"] == "no-store"
-    assert "connect-src 'self'" in told.headers["content-security-policy"]
-    outside = httpx.get(f"{address}gradio_api/file={Path(__file__)}")
-    assert outside.status_code == 403
+    assert httpx.get(served[0] + "monitoring").status_code == 404
+    told = httpx.get(served[0])
+    assert told.status_code == 200 and "connect-src 'self'" in told.headers["content-security-policy"]
+    assert httpx.get(f"{served[0]}gradio_api/file={Path(__file__)}").status_code == 403
 
 
 def test_what_goes_wrong_within_names_no_path(served):
     """A slider far off, a window that there is none of: whatever a visitor may send."""
     functions = httpx.get(f"{served[0]}config").json()["dependencies"]
-    for number, data in itertools.product(
-        range(len(functions)), ([], [None] * 3, ["x", {}, -1], [1e300, "liver"])
-    ):
+    sent = ([], [None] * 3, ["x", {}, -1], [1e300, "liver"])
+    for number, data in itertools.product(range(len(functions)), sent):
         question = {"fn_index": number, "session_hash": "stranger", "data": data}
         told = httpx.post(f"{served[0]}gradio_api/queue/join", json=question)
         assert str(served[1].root.parent) not in told.text
