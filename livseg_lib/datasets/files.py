@@ -11,7 +11,7 @@ import json
 import os
 import re
 import stat
-from collections.abc import Iterable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -62,41 +62,18 @@ def regular_files(source: Path) -> Found:
     Hidden names are left out (archives made on a Mac hold a `._` twin of every file). Links to folders
     are followed, each folder once; one that leads to a folder above is not.
     """
-    if not source.is_dir():
-        return _sorted_by_kind([source])
-    paths, unlisted, seen = [], [], set(source.resolve().parents)
-    for parent, folders, names in os.walk(source, onerror=unlisted.append, followlinks=True):
-        if (real := Path(parent).resolve()) in seen:
-            folders.clear()
-            continue
-        seen.add(real)
-        folders[:] = sorted(
-            filter(is_visible, folders), key=lambda name: (Path(parent, name).is_symlink(), name)
-        )
-        paths += [Path(parent, name) for name in filter(is_visible, names)]
-    found = _sorted_by_kind(sorted(paths))
-    notes = [
-        Note(error.filename, "unreadable", f"The folder cannot be listed ({error.strerror}).", "error")
-        for error in unlisted
-    ]
-    return found._replace(notes=(*notes, *found.notes))
-
-
-def is_visible(name: str) -> bool:
-    """Whether a file or folder of this name was put there by a user."""
-    return not name.startswith(".") and name not in OF_NO_USER
-
-
-def _sorted_by_kind(paths: Iterable[Path]) -> Found:
     files, dangling, notes = [], [], []
-    for path in paths:
+
+    def note_unlisted(error: OSError) -> None:
+        message = f"The folder cannot be listed ({error.strerror})."
+        notes.append(Note(error.filename, "unreadable", message, "error"))
+
+    for path in sorted(_below(source, note_unlisted)) if source.is_dir() else [source]:
         try:
             regular = stat.S_ISREG(path.stat().st_mode)
         except OSError:
             dangling.append(path)
-            message = (
-                "The link leads to nothing. Fetch its content (git annex get, datalad get) or mend the link."
-            )
+            message = "The link leads to nothing. Fetch its content (git annex get, datalad get) or mend it."
             of_data = nifti_stem(path) or path.suffix.lower() in DATA_SUFFIXES or not path.suffix
             notes.append(Note(path, "unreadable", message, "error" if of_data else "warning"))
             continue
@@ -106,6 +83,23 @@ def _sorted_by_kind(paths: Iterable[Path]) -> Found:
             message = "This is no file but a pipe, a socket or a device: it was passed over."
             notes.append(Note(path, "passed-over", message))
     return Found(tuple(files), tuple(notes), tuple(dangling))
+
+
+def _below(folder: Path, note_unlisted: Callable[[OSError], None]) -> Iterator[Path]:
+    seen = set(folder.resolve().parents)
+    for parent, folders, names in os.walk(folder, onerror=note_unlisted, followlinks=True):
+        if (real := Path(parent).resolve()) in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        visible = filter(is_visible, folders)
+        folders[:] = sorted(visible, key=lambda name: (Path(parent, name).is_symlink(), name))
+        yield from (Path(parent, name) for name in filter(is_visible, names))
+
+
+def is_visible(name: str) -> bool:
+    """Whether a file or folder of this name was put there by a user."""
+    return not name.startswith(".") and name not in OF_NO_USER
 
 
 def files_by_number(folder: Path, pattern: str) -> dict[tuple[int, ...], list[Path]]:

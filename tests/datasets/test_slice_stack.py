@@ -40,6 +40,7 @@ def test_every_gap_is_found(count, step_mm, start_mm, data):
     ("slices", "said"),
     [
         (axial(0, 1, 2, 5, 6), r"^x: 2 of 7 slices are missing, at 3\.0, 4\.0 mm\."),
+        (axial(0, 1, 2, 4, 6), r"^x: 2 of 7 slices are missing, at 3\.0, 5\.0 mm\."),  # the shorter step
         *(
             (axial(*(5.0 * k for k in range(24)), far), r"s23 and s24 lie .* mm apart, other slices 5 mm")
             for far in (1e4, 9e8)
