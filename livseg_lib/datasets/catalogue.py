@@ -12,7 +12,8 @@ from types import ModuleType
 
 from livseg_lib.datasets import dicom, ircadb, kaggle_slices, lits, msd, nifti
 from livseg_lib.datasets.case import Dataset, Note
-from livseg_lib.datasets.files import data_kind, files_of, printable, regular_files
+from livseg_lib.datasets.dicom_headers import begins_like_dicom
+from livseg_lib.datasets.files import DATA_SUFFIXES, files_of, nifti_stem, printable, regular_files
 from livseg_lib.errors import InputError
 
 ADAPTERS: dict[str, ModuleType] = {
@@ -94,8 +95,11 @@ def _unread(source: Path, found: Dataset) -> list[Note]:
     notes = [note for note in listing.notes if note.where not in known]
     groups: dict[tuple[Path, str], list[Path]] = defaultdict(list)
     for path in listing.files:
-        kind = data_kind(path)
-        if path not in known and kind and (kind, found.name) != ("DICOM", "dicom"):  # which tells its own
+        if path in known:
+            continue
+        kind = "NIfTI" if nifti_stem(path) else DATA_SUFFIXES.get(path.suffix.lower())
+        kind = kind or ("DICOM" if begins_like_dicom(path) else None)
+        if kind and (kind, found.name) != ("DICOM", "dicom"):  # which tells its own
             groups[path.parent, kind].append(path)
     for (folder, kind), paths in groups.items():
         names = ", ".join(printable(path.name) for path in paths[:3]) + (", ..." if len(paths) > 3 else "")

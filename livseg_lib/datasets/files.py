@@ -177,19 +177,6 @@ def printable(name: Path | str) -> str:
     return str(name).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
-def data_kind(path: Path) -> str | None:
-    """The kind of a regular file that may hold scans or labels, by its name or first bytes; else None."""
-    if nifti_stem(path):
-        return "NIfTI"
-    if kind := DATA_SUFFIXES.get(path.suffix.lower()):
-        return kind
-    try:
-        with path.open("rb") as file:
-            return "DICOM" if file.read(132)[128:] == b"DICM" else None
-    except OSError:
-        return None
-
-
 def natural_key(name: str) -> list[tuple[int, str]]:
     """Sorting key that puts "liver_2" before "liver_10"."""
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
