@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 
@@ -11,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.metrics import accuracy_score, jaccard_score, precision_score, recall_score
+from stored_cases import store_case
 
 from livseg_lib.datasets.case import Case
 from livseg_lib.errors import InputError
@@ -65,14 +65,8 @@ class Network:
 @pytest.fixture
 def run(tmp_path, monkeypatch):
     folders = RunFolders(tmp_path, "toy-quick")
-    for case in SPLITS:
-        folder = folders.slices / case
-        folder.mkdir(parents=True)
-        pictures = np.full((5, SIZE, SIZE, 3), list(SPLITS).index(case), np.uint8)
-        np.save(folder / "images.npy", pictures, allow_pickle=False)
-        np.save(folder / "masks.npy", truth(case), allow_pickle=False)
-        recipe = Recipe(size=SIZE).to_dict()
-        (folder / "case.json").write_text(json.dumps({"request": {"recipe": recipe}}))
+    for number, case in enumerate(SPLITS):
+        store_case(folders.slices, case, truth(case), np.full((5, SIZE, SIZE), number), Recipe(size=SIZE))
 
     def predict(network, pictures, n_slices, overlap):
         return planes(list(SPLITS)[next(iter(pictures))[0, 0, 0]])
@@ -116,9 +110,7 @@ def test_pictures_are_found_by_their_recipe(run):
     folder, other = run.folders.slices, Network(recipe=Recipe(size=64))
     assert score_checks.extracted_for(Network(), folder, "t0") == folder
     assert score_checks.extracted_for(other, folder, "t0") is None
-    own = folder / "size-64" / "t0"
-    own.mkdir(parents=True)
-    (own / "case.json").write_text(json.dumps({"request": {"recipe": other.recipe.to_dict()}}))
+    store_case(folder / "size-64", "t0", truth("t0"), truth("t0"), other.recipe)
     assert score_checks.extracted_for(other, folder, "t0") == folder / "size-64"
 
 
@@ -180,14 +172,11 @@ SKLEARN = {
 @pytest.fixture
 def stored(tmp_path):
     """Seven noisy 16-pixel slices with liver and tumour, and their table."""
-    generator, folder = np.random.default_rng(0), tmp_path / "volume-0"
-    folder.mkdir()
+    generator = np.random.default_rng(0)
     masks = np.zeros((7, 16, 16), np.uint8)
     masks[1:, 4:12, 4:12], masks[3:5, 6:9, 6:9] = 1, 2
-    images = generator.integers(0, 60, (7, 16, 16, 1)) + np.array([0, 150, 80])[masks][..., None]
-    np.save(folder / "images.npy", images.astype(np.uint8))
-    np.save(folder / "masks.npy", masks)
-    return pd.DataFrame({"array": "volume-0", "array_index": range(7)}), tmp_path
+    images = generator.integers(0, 60, (7, 16, 16)) + np.array([0, 150, 80])[masks]
+    return store_case(tmp_path, "volume-0", masks, images), tmp_path
 
 
 def system(target: str = "both", architecture: str = "unet", **options) -> TrainedModel:
@@ -218,24 +207,14 @@ def test_scores_are_those_of_scikit_learn_over_all_pixels(stored):
             assert 0 < row[name] < 1 and row[name] == pytest.approx(expected), (structure, name)
 
 
-@pytest.mark.parametrize(
-    ("architecture", "options"),
-    [("unet", {"filters": 4, "levels": 2}), ("unet++", {"filters": 4, "levels": 3})],
-)
-def test_the_loss_is_the_one_that_fit_prints(stored, tmp_path, architecture, options):
+def test_the_loss_is_the_one_that_fit_prints(stored, tmp_path):
     slices, folder = stored
-    trained = system("both", architecture, **options)
+    trained = system("both", "unet++", filters=4, levels=3)  # several heads
     training = SliceBatches(slices, folder, "both", 4)
     validation = SliceBatches(slices, folder, "both", 4, shuffle=False)
     settings = FitSettings(stages=(Stage(2, 0.003),), loss="bce_dice")
-    history = fit(
-        trained.network,
-        training,
-        validation,
-        lambda: dice_metrics(("liver", "tumor")),
-        settings,
-        tmp_path / "t",
-    )
+    how = (lambda: dice_metrics(("liver", "tumor"))), settings, tmp_path / "training"
+    history = fit(trained.network, training, validation, *how)
     found = pooled_scores(trained, validation)
     np.testing.assert_allclose(found.loss, history.val_loss.min(), rtol=1e-4)
 
@@ -283,26 +262,18 @@ def ours(systems=("unet", "unet++"), structures=("liver", "tumor", "both")) -> p
     )
 
 
-def test_published_figures_are_all_thirty():
-    assert len(published_scores()) == 30
-
-
-def part(table: pd.DataFrame, side: str, structure: str) -> pd.DataFrame:
-    """The rows of one set and structure, by metric."""
-    return table.reset_index().query("set == @side and structure == @structure").set_index("metric")
-
-
 def test_ds_table_sets_published_figures_beside_ours():
+    assert len(published_scores()) == 30
     table = scores_as_published(ours())
     assert table.index.names == ["set", "structure", "metric"]
     assert table.columns[:3].tolist() == ["unet", "unet++", "unet++_published"]
-    assert part(table, "train", "both").index.tolist() == list(D_METRICS)
-    assert part(table, "validation", "both").loc["recall", "unet++_published"] == 0.949
-    assert part(table, "train", "both").loc["precision", "deeplabv3+_published"] == 0.483
-    assert part(table, "train", "liver")["unet++_published"].isna().all()
+    assert table.loc["train", "both"].index.tolist() == list(D_METRICS)
+    assert table.loc[("validation", "both", "recall"), "unet++_published"] == 0.949
+    assert table.loc[("train", "both", "precision"), "deeplabv3+_published"] == 0.483
+    assert table.loc[("train", "liver"), "unet++_published"].isna().all()
     assert (table[["unet", "unet++"]] == 0.5).all(axis=None) and len(table) == 2 * 3 * 5
 
 
 def test_a_liver_run_keeps_the_published_rows_empty_on_our_side():
-    together = part(scores_as_published(ours(("unet",), ("liver",))), "train", "both")
+    together = scores_as_published(ours(("unet",), ("liver",))).loc["train", "both"]
     assert together["unet"].isna().all() and together.loc["iou", "manet_published"] == 0.926

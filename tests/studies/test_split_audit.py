@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from stored_cases import store_case
 
 from livseg_lib.evaluation.slices import inflation_table
 from livseg_lib.labels import TUMOR
@@ -29,29 +30,25 @@ PATIENTS, DEPTH, SIZE, FOLDS = 6, 6, 16, 3
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def stored(tmp_path_factory):
     """Each patient has a grey and a place of the tumour of its own; the first two slices show none."""
-    folder = tmp_path_factory.mktemp("slices")
+    folder, tables = tmp_path_factory.mktemp("slices"), []
     for patient in range(PATIENTS):
-        images = np.full((DEPTH, SIZE, SIZE, 1), 40 * patient, np.uint8)
         masks = np.zeros((DEPTH, SIZE, SIZE), np.uint8)
         masks[2:, 2 * patient : 2 * patient + 2, 4:12] = TUMOR
-        (folder / f"c{patient}").mkdir()
-        np.save(folder / f"c{patient}" / "images.npy", images)
-        np.save(folder / f"c{patient}" / "masks.npy", masks)
-    return folder
+        who = {"patient": f"{patient}", "slice": range(DEPTH), "spacing_z_mm": 2.5}
+        tables.append(store_case(folder, f"c{patient}", masks, np.full_like(masks, 40 * patient), **who))
+    return folder, mark_positives(pd.concat(tables, ignore_index=True), "tumor")
 
 
 @pytest.fixture(scope="module")
-def slices():
-    rows = [
-        {"patient": f"{patient}", "case": f"c{patient}", "slice": number, "array": f"c{patient}"}
-        | {"array_index": number, "spacing_z_mm": 2.5, "class": 2 if number > 1 else 0}
-        | {"tumor_pixels": 16 if number > 1 else 0, "liver_pixels": 16 if number > 1 else 0}
-        for patient in range(PATIENTS)
-        for number in range(DEPTH)
-    ]
-    return mark_positives(pd.DataFrame(rows), "tumor")
+def folder(stored):
+    return stored[0]
+
+
+@pytest.fixture(scope="module")
+def slices(stored):
+    return stored[1]
 
 
 @pytest.fixture(scope="module")
@@ -113,10 +110,8 @@ def test_a_planted_leak_yields_the_inflation_computed_by_hand(dealt, protocols, 
 def test_who_ignores_the_training_set_gains_nothing(dealt, protocols, folder, tmp_path):
     class Honest(Memory):
         def __call__(self, fold, checkpoints):
-            return (
-                np.stack([left_half(m == TUMOR) for m in stored_rows(fold.held_out, folder)]).astype(np.uint8)
-                * 255
-            )
+            halves = [left_half(labels == TUMOR) for labels in stored_rows(fold.held_out, folder)]
+            return np.stack(halves).astype(np.uint8) * 255
 
     own = own_slices(audit(dealt, Honest(folder, None), folder, tmp_path), protocols)
     found = inflation_table(own, audit_questions(protocols)).set_index(["question", "metric"])

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from stored_cases import store_case
 
 from livseg_lib.errors import InputError
 from livseg_lib.inference.sorting import sort_stored
@@ -43,30 +44,14 @@ PLAN = TrainingPlan(
 @pytest.fixture
 def extracted(tmp_path):
     """Six patients of six 32-pixel slices, two of them with a bright liver and a dark tumour in it."""
-    generator, rows = np.random.default_rng(0), []
-    for patient in range(6):
-        case = f"volume-{patient}"
-        masks = np.zeros((6, 32, 32), np.uint8)
-        masks[2:4, 8:24, 8:24], masks[3, 12:18, 12:18] = 1, 2
-        images = generator.integers(0, 60, (6, 32, 32, 1)) + np.array([0, 150, 80])[masks][..., None]
-        (tmp_path / case).mkdir()
-        np.save(tmp_path / case / "images.npy", images.astype(np.uint8))
-        np.save(tmp_path / case / "masks.npy", masks)
-        (tmp_path / case / "case.json").write_text(json.dumps({"request": {"recipe": RECIPE.to_dict()}}))
-        rows += [
-            {
-                "patient": str(patient),
-                "case": case,
-                "array": case,
-                "array_index": index,
-                "class": (0, 0, 1, 2, 0, 0)[index],
-                "liver_pixels": int((masks[index] >= 1).sum()),
-                "tumor_pixels": int((masks[index] == 2).sum()),
-                "split": ("train", "train", "train", "validation", "validation", "test")[patient],
-            }
-            for index in range(6)
-        ]
-    return tmp_path, pd.DataFrame(rows)
+    generator, tables = np.random.default_rng(0), []
+    masks = np.zeros((6, 32, 32), np.uint8)
+    masks[2:4, 8:24, 8:24], masks[3, 12:18, 12:18] = 1, 2
+    for patient, split in enumerate(["train"] * 3 + ["validation"] * 2 + ["test"]):
+        images = generator.integers(0, 60, (6, 32, 32)) + np.array([0, 150, 80])[masks]
+        who = {"patient": str(patient), "split": split}
+        tables.append(store_case(tmp_path, f"volume-{patient}", masks, images, RECIPE, **who))
+    return tmp_path, pd.concat(tables, ignore_index=True)
 
 
 def test_a_system_is_trained_saved_and_tells_what_it_cost(extracted, tmp_path):
@@ -99,12 +84,6 @@ def test_systems_of_a_run_see_the_same_slices_and_start_alike_whatever_came_befo
     second, _ = train_network(PLAN, train, None, folder, tmp_path / "c")
     for one, two in zip(first.get_weights(), second.get_weights(), strict=True):
         np.testing.assert_allclose(one, two, rtol=1e-4, atol=1e-6)
-
-
-def test_without_validation_the_training_loss_chooses(extracted, tmp_path):
-    folder, slices = extracted
-    _, history = train_network(PLAN, slices, None, folder, tmp_path / "training")
-    assert "val_loss" not in history and len(history) == 2
 
 
 def test_a_target_that_is_never_shown_is_refused(extracted, tmp_path):
@@ -141,26 +120,22 @@ def models(tmp_path, **systems: dict):
     return [tmp_path / name for name in systems]
 
 
-def test_equal_conditions_need_no_remark(tmp_path):
-    facts = training_facts_table(models(tmp_path, a={"seconds": 10.0}, b={"seconds": 900.0}))
-    assert list(facts)[3:] == [*BUDGET, *COST] and facts.parameters.tolist() == [7, 7]
-    assert budget_remarks(facts).tolist() == ["", ""]
-
-
-def test_the_odd_one_is_marked_with_what_the_others_had(tmp_path):
-    odd = {"slices_seen": 1440, "loss": "mse"}
-    facts = training_facts_table(models(tmp_path, odd=odd, a={}, b={}))
-    assert budget_remarks(facts).tolist() == ["slices_seen 1440, not 4800; loss mse, not bce_dice", "", ""]
-
-
-def test_an_unknown_fact_is_no_equal_one(tmp_path):
-    facts = training_facts_table(models(tmp_path, a={}, old={"slices_seen": None}))
-    assert budget_remarks(facts).tolist() == ["", "slices_seen unknown"]
-
-
-def test_what_nobody_recorded_cannot_mark_anybody(tmp_path):
-    facts = training_facts_table(models(tmp_path, a={"batch_size": None}, b={"batch_size": None}))
-    assert budget_remarks(facts).tolist() == ["", ""] and facts.batch_size.isna().all()
+@pytest.mark.parametrize(
+    ("systems", "remarks"),
+    [
+        ({"a": {"seconds": 10.0}, "b": {"seconds": 900.0}}, ["", ""]),
+        (
+            {"odd": {"slices_seen": 1440, "loss": "mse"}, "a": {}, "b": {}},
+            ["slices_seen 1440, not 4800; loss mse, not bce_dice", "", ""],
+        ),
+        ({"a": {}, "old": {"slices_seen": None}}, ["", "slices_seen unknown"]),
+        ({"a": {"batch_size": None}, "b": {"batch_size": None}}, ["", ""]),  # marks nobody
+    ],
+)
+def test_who_had_other_conditions_is_told_which(tmp_path, systems, remarks):
+    facts = training_facts_table(models(tmp_path, **systems))
+    assert list(facts)[3:] == [*BUDGET, *COST] and set(facts.parameters) == {7}
+    assert budget_remarks(facts).tolist() == remarks
 
 
 def test_a_folder_without_a_model_is_refused(tmp_path):

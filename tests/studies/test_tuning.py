@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from killable_study import SPACE, START, TUNING, MadeUpScore
+from stored_cases import store_case
 
 from livseg_lib.errors import InputError
 from livseg_lib.studies import tuning
@@ -183,30 +184,14 @@ def extracted(tmp_path):
 
     Grey 100 is liver, 200 tumour; patient 4 has no tumour.
     """
-    rows = []
+    tables = []
     for case, patient in enumerate("0122345"):
-        name = f"volume-{case}"
         masks = np.zeros((4, 16, 16), np.uint8)
         masks[1:3, 4:12, 4:12] = 1
         masks[2, 6:9, 6:9] = 1 if patient == "4" else 2
-        (tmp_path / name).mkdir()
-        np.save(tmp_path / name / "images.npy", masks[..., None] * np.uint8(100))
-        np.save(tmp_path / name / "masks.npy", masks)
-        rows += [
-            {
-                "patient": patient,
-                "case": name,
-                "array": name,
-                "array_index": index,
-                "class": int(masks[index].max()),
-                "liver_pixels": int((masks[index] >= 1).sum()),
-                "tumor_pixels": int((masks[index] == 2).sum()),
-                "split": "test" if patient == "5" else "train",
-                "fold": FOLDS[patient],
-            }
-            for index in range(4)
-        ]
-    return tmp_path, pd.DataFrame(rows)
+        who = {"patient": patient, "split": "test" if patient == "5" else "train", "fold": FOLDS[patient]}
+        tables.append(store_case(tmp_path, f"volume-{case}", masks, 100 * masks, **who))
+    return tmp_path, pd.concat(tables, ignore_index=True)
 
 
 class ThresholdNetwork:
