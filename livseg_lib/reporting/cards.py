@@ -40,8 +40,7 @@ PAPERS = {name: system.paper for name, system in SYSTEMS.items() if system.paper
 """Network -> its paper, in Markdown."""
 
 MAX_CARDS = 4
-BASELINES = "threshold"
-"""How the names of systems without a network begin."""
+BASELINES = "threshold"  # how the names of systems without a network begin
 FOLDED = ("source", "n_train_patients", "dice_per_case_low", "dice_per_case_high", "published_metric")
 FOLDED += ("parameters",)
 """Columns shown inside the cell of another."""

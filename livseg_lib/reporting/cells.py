@@ -88,12 +88,9 @@ class Cell:
     sort: float | str = ""
     small: str = ""
     interval: Interval | None = None
-    badge: str = ""
-    """"good", "mild" or "warn" where the text is a mark rather than a value."""
-    link: str = ""
-    """Where the text leads, relative to the page."""
-    picture: str = ""
-    """A small picture above the text: a link or a data URI."""
+    badge: str = ""  # "good", "mild" or "warn" where the text is a mark rather than a value
+    link: str = ""  # where the text leads, relative to the page
+    picture: str = ""  # a small picture above the text: a link or a data URI
 
 
 @dataclass(frozen=True)
@@ -103,10 +100,8 @@ class TableView:
     titles: list[str]
     numeric: list[bool]
     rows: list[list[Cell]]
-    total: int
-    """Rows in the file, of which the page may show fewer."""
-    file: str = ""
-    """Link to the CSV, relative to the page."""
+    total: int  # rows in the file, of which the page may show fewer
+    file: str = ""  # link to the CSV, relative to the page
 
 
 def table_view(df: pd.DataFrame, file: str = "") -> TableView:

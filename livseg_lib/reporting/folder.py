@@ -34,8 +34,7 @@ class FigureFile:
 
     name: str
     caption: str
-    source: str
-    """A data URI, or a relative link where the page would grow too large."""
+    source: str  # a data URI, or a relative link where the page would grow too large
     width: int
     height: int
 

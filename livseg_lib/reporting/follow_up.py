@@ -10,25 +10,15 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from livseg_lib.evaluation.follow_up import FollowUp
-from livseg_lib.reporting.style import (
-    BLACK,
-    BLUE,
-    GREEN,
-    PURPLE,
-    VERMILLION,
-    WIDTH,
-    new_figure,
-    spread,
-    styled,
-)
+from livseg_lib.reporting import style
 
 KIND_LOOKS = {
-    "matched": (BLUE, "o"),
-    "merged": (PURPLE, "s"),
-    "split": (PURPLE, "D"),
-    "regrouped": (PURPLE, "P"),
-    "vanished": (GREEN, "v"),
-    "new": (VERMILLION, "^"),
+    "matched": (style.BLUE, "o"),
+    "merged": (style.PURPLE, "s"),
+    "split": (style.PURPLE, "D"),
+    "regrouped": (style.PURPLE, "P"),
+    "vanished": (style.GREEN, "v"),
+    "new": (style.VERMILLION, "^"),
 }
 NOT_AN_ASSESSMENT = (
     "Arithmetic of RECIST 1.1 on liver tumours of two scans alone; no assessment of a patient, who has other "
@@ -36,10 +26,10 @@ NOT_AN_ASSESSMENT = (
 )
 
 
-@styled
+@style.styled
 def follow_up_changes(found: Mapping[str, FollowUp]) -> Figure:
     """Longest diameters before and after, a panel for whoever outlined them, a line a group of tumours."""
-    fig = new_figure(max(4.5, WIDTH * len(found) / 3), 3.9)
+    fig = style.new_figure(max(4.5, style.WIDTH * len(found) / 3), 3.9)
     panels = fig.subplots(1, len(found), sharey=True, squeeze=False)[0]
     for ax, (name, each) in zip(panels, found.items(), strict=True):
         _slopes(ax, each.changes)
@@ -61,13 +51,13 @@ def _slopes(ax: Axes, changes: pd.DataFrame) -> None:
         colour, mark = KIND_LOOKS[row.kind]
         ends = [row.diameter_before_mm, row.diameter_after_mm]
         ax.plot([0, 1], ends, color=colour, marker=mark, linewidth=2.4 if row.is_target else 1.2)
-    heights = spread(list(changes.diameter_after_mm), 0.055 * top)
+    heights = style.spread(list(changes.diameter_after_mm), 0.055 * top)
     for row, height in zip(changes.itertuples(), heights, strict=True):
         change = row.diameter_change_percent
         percent = f"{change:+.0f} %".replace("-", "−") if abs(change) >= 0.5 else "0 %"
         words = row.kind if row.kind in ("new", "vanished") else percent
         ax.text(1.06, height, words, va="center", fontsize=8.5, color=KIND_LOOKS[row.kind][0])
-    ax.set_xticks([0, 1], ["before", "after"], color=BLACK)
+    ax.set_xticks([0, 1], ["before", "after"], color=style.BLACK)
     ax.set_xlim(-0.15, 1.45)
 
 

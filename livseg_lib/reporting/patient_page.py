@@ -28,21 +28,12 @@ from livseg_lib.labels import STRUCTURES, structure_mask
 from livseg_lib.postprocessing.components import known_spacing, label_components, require_volumes
 from livseg_lib.preprocessing.geometry import Box, widened
 from livseg_lib.preprocessing.windows import WINDOWS, Window, apply_window
+from livseg_lib.reporting import style
 from livseg_lib.reporting.cells import environment, table_view
-from livseg_lib.reporting.style import (
-    BLACK,
-    BLUE,
-    GREEN,
-    ORANGE,
-    PURPLE,
-    SKY_BLUE,
-    STRUCTURE_COLOURS,
-    YELLOW,
-    structure_name,
-)
 from livseg_lib.reporting.viewer import TRUTH, VIEW_WINDOWS, draw_outlined, slice_to_show
 
-LOOKS = tuple(product(("7 4", "2 3", "12 3 2 3", "5 9"), (YELLOW, "#ffffff", PURPLE, GREEN)))
+DASHED = product(("7 4", "2 3", "12 3 2 3", "5 9"), (style.YELLOW, "#ffffff", style.PURPLE, style.GREEN))
+LOOKS = tuple(DASHED)
 """Dashes and colours of outlines that are not the truth."""
 SURFACE_LIBRARY = f"plotly-{plotly.__version__}.js"
 
@@ -53,50 +44,40 @@ MAX_SIDE_PIXELS, THUMBNAIL_PIXELS = 384, 144
 THUMBNAIL = "thumbnail.webp"
 """In the folder of a patient page: the slice that it opens on, with the first outline."""
 
-QUALITY = 60
-"""Of WebP, which loses most where a picture is noise."""
+QUALITY = 60  # of WebP, which loses most where a picture is noise
 
 STORED_WINDOW = Window.between(-200, 300)
 """HU kept in a picture, in steps of 2 HU: all that the windows of a liver page show."""
 
-HALF_VOXELS_OFF = 1.0
-"""By which an outline may be simplified."""
+HALF_VOXELS_OFF = 1.0  # by which an outline may be simplified
 
-SURFACE_COLOURS = (BLUE, PURPLE, GREEN, BLACK)
-"""Colours of what was predicted, in the order it is given."""
+SURFACE_COLOURS = (style.BLUE, style.PURPLE, style.GREEN, style.BLACK)  # of predictions, in their order
 
 LIVER_SIDE_MM, TUMOR_SIDE_MM = 8.0, 2.5
 """Voxels are put together to about this size before surfaces are drawn."""
 
-MAX_TRIANGLES = 12_000
-"""Of one outline's liver, or of its tumours; beyond it they are drawn coarser."""
+MAX_TRIANGLES = 12_000  # of one outline's liver, or of its tumours; beyond it they are drawn coarser
 
-MAX_TUMORS = 40
-"""Most tumours that are drawn of one outline, the largest; its entry in the legend says so."""
+MAX_TUMORS = 40  # most tumours that are drawn of one outline, the largest; its entry in the legend says so
 
 AXES = {"x": "right to left (mm)", "y": "front to back (mm)", "z": "feet to head (mm)"}
 
-MAX_SURFACES = 4
-"""Outlines that the 3D view holds, the first ones: it would outweigh the rest of the page."""
+MAX_SURFACES = 4  # outlines that the 3D view holds, the first ones: it would outweigh the rest of the page
 
 
 @dataclass(frozen=True, eq=False)
 class PatientView:
     """What a patient page shows."""
 
-    case_id: str
-    """Names the files, too."""
-    voxels: np.ndarray
-    """int16 HU (D, H, W); grey levels 0 to 255 for pictures."""
-    spacing_mm: tuple[float, float, float]
-    """D, H, W; NaN for a stack of pictures, which then has no 3D view."""
+    case_id: str  # names the files, too
+    voxels: np.ndarray  # int16 HU (D, H, W); grey levels 0 to 255 for pictures
+    spacing_mm: tuple[float, float, float]  # D, H, W; NaN for a stack of pictures, which then has no 3D view
     outlines: Mapping[str, np.ndarray]
     """Name -> labels 0/1/2 (D, H, W), in the order of the legend. One called "truth" is drawn solid, all
     others dashed; the first two are switched on at the start."""
     tables: list[tuple[str, pd.DataFrame]] = field(default_factory=list)
     """(caption, table) each, below the slices."""
-    note: str = ""
-    """A sentence for the reader, such as that these are phantoms."""
+    note: str = ""  # a sentence for the reader, such as that these are phantoms
 
 
 def write_patient_page(view: PatientView, folder: Path | str) -> Path:
@@ -164,10 +145,10 @@ def _outlines(view: PatientView, box: Box) -> list[dict]:
     found = []
     for name, labels in view.outlines.items():
         dash, colour = ("", None) if name == TRUTH else next(looks)
-        style = {"dash": dash} | {each: colour or STRUCTURE_COLOURS[each] for each in STRUCTURES}
+        look = {"dash": dash} | {each: colour or style.STRUCTURE_COLOURS[each] for each in STRUCTURES}
         masks = {each: structure_mask(labels[box], each) for each in STRUCTURES}
         pixels = {each: mask.sum(axis=(1, 2)).tolist() for each, mask in masks.items()}
-        found.append({"name": name, "style": style, "pixels": pixels})
+        found.append({"name": name, "style": look, "pixels": pixels})
     return found
 
 
@@ -188,7 +169,7 @@ def _slider_data(view: PatientView, box: Box, window: Window, grey: bool) -> dic
         "library": f"../assets/{SURFACE_LIBRARY}",
         "first": box[0].start,
         "count": depth,
-        "fullest": structure_name(fullest),
+        "fullest": style.structure_name(fullest),
         "start": start,
         "size": [width, height],
         "aspect": width / height * (column_mm / row_mm if np.isfinite(column_mm / row_mm) else 1.0),
@@ -234,7 +215,7 @@ def write_thumbnail(hu: np.ndarray, labels: np.ndarray | None, path: Path) -> No
     grey = _reduced(apply_window(hu, WINDOWS["liver"]), THUMBNAIL_PIXELS)
     picture = np.repeat(grey[..., None], 3, axis=2)
     if labels is not None:
-        draw_outlined(picture, labels, STRUCTURE_COLOURS, thickness=1)
+        draw_outlined(picture, labels, style.STRUCTURE_COLOURS, thickness=1)
     Image.fromarray(picture).save(path, "webp", quality=QUALITY)
 
 
@@ -290,9 +271,9 @@ def surface_figure(outlines: Mapping[str, np.ndarray], spacing_mm: Sequence[floa
     figure = go.Figure()
     for number, (name, labels) in enumerate(outlines.items()):
         predicted = SURFACE_COLOURS[(number - 1) % len(SURFACE_COLOURS)]  # the truth comes before them
-        tumor_colour, liver_colour = (ORANGE, SKY_BLUE) if name == TRUTH else (predicted, predicted)
-        liver = {"color": liver_colour, "opacity": 0.12 if number else 0.18, "visible": number == 0}
-        tumors = {"color": tumor_colour, "opacity": 0.55 if number else 1.0, "visible": number <= 1}
+        colours = style.STRUCTURE_COLOURS if name == TRUTH else dict.fromkeys(STRUCTURES, predicted)
+        liver = {"color": colours["liver"], "opacity": 0.12 if number else 0.18, "visible": number == 0}
+        tumors = {"color": colours["tumor"], "opacity": 0.55 if number else 1.0, "visible": number <= 1}
         mask = structure_mask(labels, "liver").view(np.uint8)
         figure.add_traces(_meshes(f"Liver, {name}", mask, spacing, LIVER_SIDE_MM, liver))
         components, _ = label_components(structure_mask(labels, "tumor"))

@@ -23,43 +23,29 @@ from livseg_lib.labels import STRUCTURES, structure_mask
 from livseg_lib.postprocessing.components import label_components
 from livseg_lib.preprocessing.recipe import Recipe, channel_windows, display_window
 from livseg_lib.preprocessing.windows import apply_window
+from livseg_lib.reporting import style
 from livseg_lib.reporting.cells import format_number
-from livseg_lib.reporting.style import (
-    BLACK,
-    LIGHT_GREY,
-    ORANGE,
-    SKY_BLUE,
-    STRUCTURE_COLOURS,
-    WIDTH,
-    YELLOW,
-    new_figure,
-    structure_name,
-    styled,
-)
 from livseg_lib.volumes import Volume, load_prediction
 
-PREDICTION_COLOURS = {"liver": "#ffffff", "tumor": YELLOW}
-SIDES = {"truth": ("solid", STRUCTURE_COLOURS), "prediction": ((0, (2.4, 1.6)), PREDICTION_COLOURS)}
+PREDICTION_COLOURS = {"liver": "#ffffff", "tumor": style.YELLOW}
+SIDES = {"truth": ("solid", style.STRUCTURE_COLOURS), "prediction": ((0, (2.4, 1.6)), PREDICTION_COLOURS)}
 """Predictions are dashed, and lighter than the truth that they may cover."""
 
 
 class Tile(NamedTuple):
     """One picture of `tiles`; arrays (H, W)."""
 
-    picture: np.ndarray
-    """uint8 grey or RGB (H, W, 3); floats are drawn as heat, on a scale of their own."""
+    picture: np.ndarray  # uint8 grey or RGB (H, W, 3); floats are drawn as heat, on a scale of their own
     title: str = ""
-    truth: np.ndarray | None = None
-    """Labels 0/1/2, outlined solid."""
-    prediction: np.ndarray | None = None
-    """Labels 0/1/2, outlined dashed."""
+    truth: np.ndarray | None = None  # labels 0/1/2, outlined solid
+    prediction: np.ndarray | None = None  # labels 0/1/2, outlined dashed
     heat: np.ndarray | None = None
     """float over the picture, clear where it is low; or a layer of colours (H, W, 4)."""
     around: np.ndarray | None = None
     """(H, W): the square around everything that is not 0 is shown; None: the whole picture."""
 
 
-@styled
+@style.styled
 def tiles(
     pictures: Sequence[Tile],
     columns: int | None = None,
@@ -74,8 +60,8 @@ def tiles(
     """
     columns = columns or min(len(pictures), 8, max(4, math.ceil(math.sqrt(1.5 * len(pictures)))))
     columns = max(1, columns)
-    rows, side = max(1, math.ceil(len(pictures) / columns)), WIDTH / max(columns, 2)
-    fig = new_figure(side * columns, (side + 0.25) * rows + 0.4)
+    rows, side = max(1, math.ceil(len(pictures) / columns)), style.WIDTH / max(columns, 2)
+    fig = style.new_figure(side * columns, (side + 0.25) * rows + 0.4)
     axes = list(fig.subplots(rows, columns, squeeze=False).ravel())
     for ax in axes:
         ax.set_axis_off()
@@ -176,7 +162,7 @@ def draw_outlines(ax: Axes, labels: np.ndarray, side: str) -> list[Line2D]:
         look = {"levels": [0.5], "colors": [colour], "linewidths": 1.6, "linestyles": [line]}
         outline = ax.contour(columns, rows, mask, **look)
         outline.set_path_effects([patheffects.withStroke(linewidth=2.6, foreground="#000000a0")])
-        label = f"{structure_name(structure).capitalize()} {side}"
+        label = f"{style.structure_name(structure).capitalize()} {side}"
         stroke = [patheffects.withStroke(linewidth=3.4, foreground="#000000c0")]
         keys.append(Line2D([], [], color=colour, linestyle=line, label=label, path_effects=stroke))
     return keys
@@ -246,11 +232,11 @@ REGION_NAMES = {
     "above_liver": "above the liver",
 }
 COLOURS = {
-    "below the liver": LIGHT_GREY,
-    "liver": SKY_BLUE,
-    "liver with tumour": ORANGE,
+    "below the liver": style.LIGHT_GREY,
+    "liver": style.SKY_BLUE,
+    "liver with tumour": style.ORANGE,
     "above the liver": "#9aa1ab",
-    "let through by the gate": BLACK,
+    "let through by the gate": style.BLACK,
 }
 
 
@@ -258,12 +244,9 @@ class PatientStrip(NamedTuple):
     """One patient of `region_strips`, slices from feet to head."""
 
     patient: str
-    truth: Sequence[str]
-    """Regions (D,); any other name is left white."""
-    predicted: Sequence[str]
-    """Regions (D,)."""
-    opened: np.ndarray
-    """Bool (D,): slices that the gate lets through."""
+    truth: Sequence[str]  # regions (D,); any other name is left white
+    predicted: Sequence[str]  # regions (D,)
+    opened: np.ndarray  # bool (D,): slices that the gate lets through
 
 
 def reading_tiles(volume: Volume, order: pd.DataFrame, count: int) -> list[Tile]:
@@ -273,11 +256,11 @@ def reading_tiles(volume: Volume, order: pd.DataFrame, count: int) -> list[Tile]
     return [Tile(apply_window(volume.voxels[index], window), title) for index, title in titles.items()]
 
 
-@styled
+@style.styled
 def region_strips(patients: Sequence[PatientStrip]) -> Figure:
     """Three strips a patient along the slices: the truth, the prediction, and what the gate lets through."""
     names = [*COLOURS, ""]
-    fig = new_figure(WIDTH, 1.0 + 0.52 * max(1, len(patients)))
+    fig = style.new_figure(style.WIDTH, 1.0 + 0.52 * max(1, len(patients)))
     axes = fig.subplots(max(1, len(patients)), 1, squeeze=False, sharex=True)[:, 0]
     for ax, strip in zip(axes, patients, strict=False):
         shown = [[REGION_NAMES.get(name, "") for name in side] for side in (strip.truth, strip.predicted)]
@@ -287,7 +270,7 @@ def region_strips(patients: Sequence[PatientStrip]) -> Figure:
         look = {"cmap": colours, "vmin": 0, "vmax": len(COLOURS), "interpolation": "nearest"}
         ax.imshow(numbers, aspect="auto", **look)
         ax.set_yticks([0, 1], ["truth", "called"], fontsize=7.5)
-        ax.set_ylabel(strip.patient, rotation=0, ha="right", va="center", labelpad=8, color=BLACK)
+        ax.set_ylabel(strip.patient, rotation=0, ha="right", va="center", labelpad=8, color=style.BLACK)
         ax.grid(visible=False)
     axes[-1].set_xlabel("slice, from feet (left) to head")
     keys = [Patch(color=colour, label=name) for name, colour in COLOURS.items()]

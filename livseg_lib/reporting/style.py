@@ -19,13 +19,11 @@ ORANGE, SKY_BLUE, GREEN, YELLOW = "#E69F00", "#56B4E9", "#009E73", "#F0E442"
 BLUE, VERMILLION, PURPLE = "#0072B2", "#D55E00", "#CC79A7"
 
 
-STRUCTURE_COLOURS = {"liver": SKY_BLUE, "tumor": ORANGE}
-"""Outlines on grey CT, where both stay bright."""
+STRUCTURE_COLOURS = {"liver": SKY_BLUE, "tumor": ORANGE}  # outlines on grey CT, where both stay bright
 
 STRUCTURE_NAMES = {"liver": "liver", "tumor": "tumour"}
 
-WIDTH = 10.0
-"""Width of a full-width figure in inches."""
+WIDTH = 10.0  # width of a full-width figure in inches
 
 NOTEBOOK_DPI = 100
 

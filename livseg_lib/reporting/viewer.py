@@ -20,8 +20,7 @@ from livseg_lib.reporting.style import STRUCTURE_COLOURS
 if TYPE_CHECKING:
     from ipywidgets import Widget
 
-HEADLESS = "LIVSEG_HEADLESS"
-"""Set where notebooks are executed for a report (`livseg_lib.notebooks`)."""
+HEADLESS = "LIVSEG_HEADLESS"  # set where notebooks are executed for a report (`livseg_lib.notebooks`)
 
 STATIC_SLICES = 5
 
@@ -34,8 +33,7 @@ VIEW_WINDOWS = {
 }
 """What a reader may choose, in notebooks, in the app and on a patient page; the first at the start."""
 
-SHORTEST_SIDE_PIXELS = 512
-"""Smaller slices are enlarged, so that an outline is thinner than what it outlines."""
+SHORTEST_SIDE_PIXELS = 512  # smaller slices are enlarged, so that an outline is thinner than what it outlines
 
 
 def slice_to_show(outlines: Iterable[np.ndarray], depth: int) -> tuple[str, int]:

@@ -150,8 +150,7 @@ def extract_around_liver(
     return rows.join(usable[["split", "fold"]], on="case"), target
 
 
-SYSTEM, UNFILTERED = "cascade_forest", "cascade_unfiltered"
-"""System H, and the same without its last step."""
+SYSTEM, UNFILTERED = "cascade_forest", "cascade_unfiltered"  # system H, and the same without its last step
 OVERLAP = 0.25
 """A candidate is a true tumour where more than this share of its voxels is. Dropping one lowers Dice where
 that share is above half the Dice, and these networks start from a Dice of about 0.5."""

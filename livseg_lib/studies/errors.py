@@ -48,8 +48,7 @@ ORGAN_NAMES = {organ.value: organ.name.lower().replace("_", " ") for organ in Or
 class ErrorStudy:
     """Tables over all systems and cases; objects of each carry their causes (`add_causes`)."""
 
-    objects: pd.DataFrame
-    """A row an error: system, patient, case, then `CaseErrors.objects`."""
+    objects: pd.DataFrame  # a row an error: system, patient, case, then `CaseErrors.objects`
     tumors: pd.DataFrame
     """A row a system and true tumour: system, patient, case, then `CaseErrors.tumors`, and on the phantom
     `painted` and `edge` (`match_painted`)."""

@@ -52,10 +52,8 @@ class ExplainedNetwork:
     """A network, and where the system that it belongs to lets it look."""
 
     trained: TrainedModel
-    system: str
-    """Whose predictions say where the liver is."""
-    region: str = "scan"
-    """One of `preprocessing.geometry.BOXES`."""
+    system: str  # whose predictions say where the liver is
+    region: str = "scan"  # one of `preprocessing.geometry.BOXES`
     margin_mm: float = 0.0
 
     @property
@@ -98,18 +96,13 @@ def find_networks(folders: RunFolders, systems: Sequence[str], structure: str) -
 class ShownSlice:
     """A slice to be explained."""
 
-    rank: str
-    """Why it was chosen, such as "best"."""
+    rank: str  # why it was chosen, such as "best"
     case: Case
-    index: int
-    """From the feet."""
-    dice: float
-    """Of the whole patient, by the system that chose the slice."""
+    index: int  # from the feet
+    dice: float  # of the whole patient, by the system that chose the slice
     volume: Volume
-    grey: np.ndarray
-    """uint8 (H, W)."""
-    truth: np.ndarray
-    """Labels 0/1/2, (H, W)."""
+    grey: np.ndarray  # uint8 (H, W)
+    truth: np.ndarray  # labels 0/1/2, (H, W)
 
 
 def choose_slices(
@@ -155,8 +148,7 @@ class AskedSlice(NamedTuple):
 
     structure: str
     view: SliceView
-    labels: np.ndarray
-    """What it outlines on the scan's slice: 0/1/2, uint8 (H, W)."""
+    labels: np.ndarray  # what it outlines on the scan's slice: 0/1/2, uint8 (H, W)
     region: np.ndarray
     """Pixels to ask about, bool (s, s): what it outlines, or the truth where that is nothing."""
 
@@ -205,8 +197,7 @@ def ask_slice(
     return AskedSlice(structure, view, outlined_labels(view.trained, enlarged), region)
 
 
-PICTURES_AT_ONCE = 8
-"""Blocks of slices are asked about one by one: their gradients fill the memory."""
+PICTURES_AT_ONCE = 8  # blocks of slices are asked about one by one: their gradients fill the memory
 
 
 @dataclass
@@ -216,8 +207,7 @@ class AskedPictures:
     network: ExplainedNetwork
     structure: str
     views: list[SliceView] = field(default_factory=list)
-    truths: list[np.ndarray] = field(default_factory=list)
-    """bool (s, s), the structure in the picture."""
+    truths: list[np.ndarray] = field(default_factory=list)  # bool (s, s), the structure in the picture
     regions: list[np.ndarray] = field(default_factory=list)
     """bool (s, s), the pixels whose logits are explained: what is outlined, or the truth where nothing is."""
     unseen: list[str] = field(default_factory=list)

@@ -64,8 +64,7 @@ class Outlined:
     """What a system found in one case, and the truth, cut to where either is."""
 
     patient: str
-    labels: np.ndarray
-    """0/1/2, uint8 (d, h, w)."""
+    labels: np.ndarray  # 0/1/2, uint8 (d, h, w)
     reference: np.ndarray
     spacing_mm: tuple[float, float, float]
 
@@ -267,12 +266,9 @@ class MajorityVote:
     """All systems of a run as one: a voxel is what more than half of them say. See `ScoredSystem`."""
 
     folders: RunFolders
-    members: tuple[str, ...]
-    """Systems whose predictions of the test patients lie on disk."""
-    training: dict
-    """The most training patients of a member, and the seconds of all."""
-    parameters: int
-    """Of all members; parts that they share are counted for each."""
+    members: tuple[str, ...]  # systems whose predictions of the test patients lie on disk
+    training: dict  # the most training patients of a member, and the seconds of all
+    parameters: int  # of all members; parts that they share are counted for each
     structures: tuple[str, ...] = STRUCTURES
     system: str = "majority_vote"
 

@@ -94,8 +94,7 @@ UNKNOWN_WITHOUT = {
 WHOSE = ("outlined_by", "patient", "case")
 PATIENT_COLUMNS = (*WHOSE, "liver_ml", "liver_hu", *UNKNOWN_WITHOUT["tumor"])
 
-Systems = Mapping[str, tuple[str, ...]]
-"""Name -> the structures that it outlines."""
+Systems = Mapping[str, tuple[str, ...]]  # name -> the structures that it outlines
 
 
 def ranked_systems(scores: pd.DataFrame, folders: RunFolders) -> dict[str, tuple[str, ...]]:

@@ -52,12 +52,10 @@ PIXEL_SCORES = {
     "precision": masks.precision,
     "recall": masks.recall,
 }
-D_METRICS = ("loss", *PIXEL_SCORES)
-"""In the order of D's table."""
+D_METRICS = ("loss", *PIXEL_SCORES)  # in the order of D's table
 
 
-TOGETHER = "both"
-"""Liver and tumour counted together: the pixels of both channels, as D's figures are."""
+TOGETHER = "both"  # liver and tumour counted together: the pixels of both channels, as D's figures are
 
 
 def pooled_scores(trained: TrainedModel, batches: SliceBatches) -> pd.DataFrame:
@@ -137,8 +135,7 @@ class CheckedNetwork:
     """What is kept of a network's answers."""
 
     system: str
-    thresholds: dict[str, float]
-    """A structure, as validation patients chose it."""
+    thresholds: dict[str, float]  # a structure, as validation patients chose it
     histograms: dict[tuple[str, str, str, str], ProbabilityHistogram] = field(
         default_factory=lambda: defaultdict(ProbabilityHistogram)
     )

@@ -54,24 +54,19 @@ class ClassifierPlan:
     """All that decides about a classifier, besides its patients."""
 
     stages: tuple[Stage, ...]
-    options: dict = field(default_factory=dict)
-    """Of the network `architecture`."""
+    options: dict = field(default_factory=dict)  # of the network `architecture`
     architecture: str = "fractal3d"
     candidates: CandidateRecipe = field(default_factory=CandidateRecipe)
     patch: PatchRecipe = field(default_factory=PatchRecipe)
-    most_of_a_kind: int = 100
-    """Patches of tumour, and of liver, that a patient gives at most."""
+    most_of_a_kind: int = 100  # patches of tumour, and of liver, that a patient gives at most
     most_growth_mm: float = 3.0
     """The true livers are grown by up to so much, at random: those in use are not exact either."""
-    negative_ratio: float = 2.0
-    """Patches of liver for each one of tumour, over all patients."""
+    negative_ratio: float = 2.0  # patches of liver for each one of tumour, over all patients
     batch_size: int = 32
-    patches_per_epoch: int | None = None
-    """A smaller set comes round again; None takes each patch once."""
+    patches_per_epoch: int | None = None  # a smaller set comes round again; None takes each patch once
     augmentation: str = "basic"
     schedule: str = "cosine"
-    seed: int = 0
-    """Root seed of the run."""
+    seed: int = 0  # root seed of the run
 
     @property
     def extraction(self) -> PatchExtraction:
@@ -147,12 +142,9 @@ class PaintedCase:
 
     case: Case
     volume: Volume
-    truth: np.ndarray
-    """Labels 0/1/2, uint8 (D, H, W)."""
-    levels: np.ndarray
-    """Probability of tumour times 255, uint8 (D, H, W)."""
-    faultless: np.ndarray
-    """The same, were the classifier always right: what superpixels can tell at best."""
+    truth: np.ndarray  # labels 0/1/2, uint8 (D, H, W)
+    levels: np.ndarray  # probability of tumour times 255, uint8 (D, H, W)
+    faultless: np.ndarray  # the same, were the classifier always right: what superpixels can tell at best
 
     def labels_at(self, threshold: float) -> np.ndarray:
         """Labels 0/1/2 of what it finds from this probability on."""
@@ -181,8 +173,7 @@ def choose_superpixel_threshold(trained: TrainedClassifier, cases: Sequence[Case
 
 
 [_STEP] = [plan for plan in CASCADES["cascade_superpixels"] if plan.part == "contour"]
-CONTOUR = ContourPart(float(_STEP.using))
-"""The active contour as system J uses it."""
+CONTOUR = ContourPart(float(_STEP.using))  # the active contour as system J uses it
 
 
 def contour_effect(trained: TrainedClassifier, cases: Sequence[Case]) -> pd.DataFrame:

@@ -28,8 +28,7 @@ from livseg_lib.preprocessing.windows import as_hu
 from livseg_lib.volumes import Volume
 
 PIXEL_MM = 2.0
-_SMOOTHING_MM = 2.0
-"""Standard deviation of the Gaussian filter within slices."""
+_SMOOTHING_MM = 2.0  # standard deviation of the Gaussian filter within slices
 LOWEST_HU, HIGHEST_HU = -100, 300
 """HU are cut here before smoothing, or lung and bone would colour their neighbourhood."""
 _SMALLEST_ML = 1.0
@@ -44,18 +43,15 @@ class LiverRule:
 
     lowest_hu: float
     highest_hu: float
-    opening_mm: float
-    """Radius: what is thinner than twice that is cut off."""
+    opening_mm: float  # radius: what is thinner than twice that is cut off
 
 
 @dataclass(frozen=True)
 class TumorRule:
     """What counts as tumour inside a liver."""
 
-    cut_hu: float
-    """What is at most so bright."""
-    margin_mm: float
-    """The outermost part of a liver is dark by its blur, and left out."""
+    cut_hu: float  # what is at most so bright
+    margin_mm: float  # the outermost part of a liver is dark by its blur, and left out
     is_relative: bool = True
     """Whether `cut_hu` counts from the median of the liver at hand: contrast differs from scan to scan."""
 
@@ -64,11 +60,9 @@ class TumorRule:
 class SmoothScan:
     """A volume as the rules see it."""
 
-    planes: np.ndarray
-    """float32 HU, (D, h, w), pixels of about PIXEL_MM."""
+    planes: np.ndarray  # float32 HU, (D, h, w), pixels of about PIXEL_MM
     voxel_volume_ml: float
-    is_contiguous: bool
-    """Whether neighbouring planes touch; single pictures of a patient do not."""
+    is_contiguous: bool  # whether neighbouring planes touch; single pictures of a patient do not
 
     @property
     def blocks(self) -> list[slice]:
@@ -157,13 +151,10 @@ class Baseline:
 
     structures: tuple[str, ...]
     liver_rule: LiverRule
-    tumor_rule: TumorRule | None
-    """None where tumours are not asked for."""
-    training: dict
-    """`n_train_patients`, `seconds`, and the mean Dice of the rules on those patients."""
+    tumor_rule: TumorRule | None  # None where tumours are not asked for
+    training: dict  # `n_train_patients`, `seconds`, and the mean Dice of the rules on those patients
     system: str
-    modality: str = "ct"
-    """Of the scans, "ct" or "mr": HU of the latter are those of `as_hu`."""
+    modality: str = "ct"  # of the scans, "ct" or "mr": HU of the latter are those of `as_hu`
 
     @property
     def parameters(self) -> int:

@@ -23,18 +23,12 @@ SCORES = pd.DataFrame(
 
 def offsets(ax) -> np.ndarray:
     """Every mark that `scatter` drew, (N, 2)."""
-    return np.concatenate(
-        [np.asarray(each.get_offsets()) for each in ax.collections if hasattr(each, "get_sizes")]
-    )
+    return np.concatenate([each.get_offsets() for each in ax.collections if hasattr(each, "get_sizes")])
 
 
 def segments(ax) -> list:
-    return [
-        line.tolist()
-        for each in ax.collections
-        if hasattr(each, "get_segments")
-        for line in each.get_segments()
-    ]
+    drawn = [each.get_segments() for each in ax.collections if hasattr(each, "get_segments")]
+    return [line.tolist() for each in drawn for line in each]
 
 
 def texts(ax) -> list[str]:
@@ -54,14 +48,11 @@ def test_a_line_a_name_and_a_panel_a_structure():
 
 
 def test_series_of_one_line_stand_apart_in_their_colours():
-    figure = interval_chart(
-        SCORES, "dice", "system", series="structure", colours={"tumor": VERMILLION, "liver": BLUE}
-    )
+    colours = {"tumor": VERMILLION, "liver": BLUE}
+    figure = interval_chart(SCORES, "dice", "system", series="structure", colours=colours)
     (ax,) = figure.axes
     places = offsets(ax)
-    assert places[0].tolist() == pytest.approx([0.5, -0.18]) and places[2].tolist() == pytest.approx(
-        [0.9, 0.18]
-    )
+    assert [*places[0], *places[2]] == pytest.approx([0.5, -0.18, 0.9, 0.18])
     faces = [to_hex(each.get_facecolor()[0]).upper() for each in ax.collections if hasattr(each, "get_sizes")]
     assert faces == [VERMILLION, BLUE]
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["tumour", "liver"]

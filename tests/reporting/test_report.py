@@ -37,12 +37,8 @@ def words(page) -> str:
 @pytest.fixture
 def report(tmp_path):
     folder = tmp_path / "reports" / "phantom-quick"
-    nbformat.write(
-        nbformat.v4.new_notebook(
-            cells=[nbformat.v4.new_markdown_cell(f"# Look first\n\n**Purpose.** See {HOSTILE}.")]
-        ),
-        _made(folder / "00_prepare_data.ipynb"),
-    )
+    story = nbformat.v4.new_markdown_cell(f"# Look first\n\n**Purpose.** See {HOSTILE}.")
+    nbformat.write(nbformat.v4.new_notebook(cells=[story]), _made(folder / "00_prepare_data.ipynb"))
     (folder / "00_prepare_data.html").write_text("<p>done</p>")
     (folder / "05_evaluate.partial.ipynb").write_text("half written")
     for name in ("00_prepare_data", "05_evaluate"):
@@ -52,13 +48,9 @@ def report(tmp_path):
         save_figure(new_figure(2, 1), folder / "figures", name, f"Caption of {name} {HOSTILE}")
     rows = [system("unet", 0.7), system("unet", 0.8, split_by="slice"), system("broken", np.nan)]
     update_systems_table(folder / "tables" / "systems.csv", rows)
-    findings = [
-        ("ok", "warning", "The affine is the identity."),
-        (HOSTILE, "error", "The file is truncated."),
-    ]
-    write_table(
-        pd.DataFrame(findings, columns=["case", "severity", "message"]), folder / "tables/findings.csv"
-    )
+    messages = ["The affine is the identity.", "The file is truncated."]
+    findings = {"case": ["ok", HOSTILE], "severity": ["warning", "error"], "message": messages}
+    write_table(pd.DataFrame(findings), folder / "tables/findings.csv")
     patients = {"patient": [HOSTILE, "p2"], "dice": [0.123456, np.nan], "unheard_of_ml": [1.0, 2.5]}
     write_table(pd.DataFrame(patients), folder / "tables" / "scores.csv")
     results = [
@@ -162,25 +154,17 @@ def test_every_link_resolves_and_nothing_comes_from_elsewhere(report):
     page = write_report(report)
     assert broken_links(page) == [] and external_resources(page) == []
     assert "05_evaluate.partial" not in page.read_text()  # half-written files are not results
-    assert "models/my%20net/model.json" in page.read_text()
+    text = page.read_text()
+    assert HOSTILE not in text and "&lt;script&gt;alert" in text and text.count("<script>") == 1  # ours
+    assert "models/my%20net/model.json" in text and write_report(report).read_text() == text
     (report / "00_prepare_data.html").unlink()
     assert set(broken_links(page)) == {"00_prepare_data.html"}
 
 
-def test_hostile_names_stay_text(report):
-    page = write_report(report).read_text()
-    assert HOSTILE not in page and "&lt;script&gt;alert" in page
-    assert page.count("<script>") == 1  # ours
-
-
-def test_figures_are_inside_with_caption_and_size(report):
-    page = write_report(report).read_text()
-    assert page.count("data:image/png;base64,") == 3
-    assert 'alt="Caption of training_unet' in page and 'width="320" height="160"' in page
-
-
 def test_figures_are_inside_until_the_room_is_full_and_then_linked(report, monkeypatch):
-    first = len(write_report(report).read_text().split('src="data:image/png;base64,')[1].split('"')[0])
+    page = write_report(report).read_text()
+    assert 'alt="Caption of training_unet' in page and 'width="320" height="160"' in page
+    first = len(page.split('src="data:image/png;base64,')[1].split('"')[0])
     monkeypatch.setattr(folder_module, "MAX_EMBEDDED_BYTES", 1.9 * (first + 22))
     page = write_report(report)
     sources = [source[:20] for source in re.findall(r'<img src="([^"]*)"', page.read_text())]
@@ -196,11 +180,6 @@ def test_an_empty_folder_gives_a_page_that_says_so(tmp_path):
     assert "LiTS" in text and "full" in text and "not for clinical use" in text
     assert "Phantom" not in text
     assert broken_links(page) == [] and [f.name for f in folder.glob("[!.]*")] == ["index.html"]
-
-
-def test_the_page_is_the_same_each_time(report):
-    first = write_report(report).read_bytes()
-    assert write_report(report).read_bytes() == first
 
 
 @pytest.mark.parametrize(
@@ -227,6 +206,7 @@ def scores() -> pd.DataFrame:
         ("volume-2", "a", "tumor", 0.2, 5.0),
         ("volume-2", "b", "tumor", 0.6, 5.0),
         ("volume-2", "c", "tumor", 0.5, 5.0),
+        ("volume-2", "d", "tumor", np.nan, 5.0),
         ("volume-10", "a", "tumor", np.nan, 0.0),
         ("volume-2", "a", "liver", 0.9, 1500.0),
     ]
@@ -266,17 +246,3 @@ def test_the_report_links_them_and_every_link_resolves(pages):
     write_table(scores(), pages / "tables" / "patients.csv")
     page = write_report(pages)
     assert 'href="patients/volume-10.html"' in page.read_text() and broken_links(page) == []
-
-
-@pytest.mark.parametrize(
-    ("dice", "words"),
-    [
-        ([0.2, np.nan, 0.6], "0.200 to 0.600, 2 systems"),
-        ([0.2, np.nan], ""),
-        ([0.5, 0.5], "0.500 to 0.500, 2 systems"),
-    ],
-)
-def test_only_systems_with_a_score_are_counted(pages, dice, words):
-    rows = [("volume-2", name, "tumor", value, 5.0) for name, value in zip("abc", dice, strict=False)]
-    view = patient_list(pages, pd.DataFrame(rows, columns=list(scores())))
-    assert view.rows[0][1].small == words

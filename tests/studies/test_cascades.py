@@ -156,14 +156,6 @@ def test_no_candidate_comes_from_a_network_that_had_seen_its_patient(cohort, tmp
     assert networks.n_patients.tolist() == [2, 2] and networks.seconds.sum() == 4
 
 
-def test_networks_are_trained_and_a_low_probability_finds_candidates_everywhere(cohort, tmp_path):
-    slices, cases, folder = cohort
-    arguments = (PLAN, slices, [case for case in cases if case.patient != "t"], folder, tmp_path / "training")
-    found, networks = out_of_fold_candidates(*arguments, probability=0.0)
-    assert (networks.threshold == 0).all() and (networks.n_train_patients == 2).all()
-    assert len(found) == 5 and not found.is_tumor.any()  # each a whole liver
-
-
 def candidates(patients: str, count: int = 6, seed: int = 0) -> pd.DataFrame:
     """Half of each patient's candidates are tumours, larger in every feature."""
     random = np.random.default_rng(seed)

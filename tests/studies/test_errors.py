@@ -122,12 +122,9 @@ def test_pictures_are_studied_without_millimetres(tmp_path):
 
 def test_the_filter_is_compared_patient_by_patient_and_zeros_count():
     objects = pd.DataFrame(
-        {
-            "system": ["cascade_unfiltered"] * 3 + ["cascade_forest"],
-            "patient": ["a", "a", "b", "a"],
-            "error_class": ["bright texture", "bright texture", "other", "bright texture"],
-        }
+        {"system": ["cascade_unfiltered"] * 3 + ["cascade_forest"], "patient": list("aaba")}
     )
+    objects["error_class"] = ["bright texture", "bright texture", "other", "bright texture"]
     pairs = [(system, patient) for system in ("cascade_unfiltered", "cascade_forest") for patient in "abc"]
     patients = pd.DataFrame(pairs, columns=["system", "patient"])
     rows = filter_remedy(objects, patients, seed=1).set_index("error_class")
@@ -139,15 +136,8 @@ def test_the_filter_is_compared_patient_by_patient_and_zeros_count():
 
 
 def test_losses_are_read_from_the_tables_of_their_study():
-    summary = pd.DataFrame(
-        {
-            "loss": ["bce", "focal"],
-            "threshold": "0.5",
-            "n_patients": 4,
-            "n_low_contrast_missed": [5, 3],
-            "bright_false_alarms_per_patient": [0.5, 2.0],
-        }
-    )
+    summary = pd.DataFrame({"loss": ["bce", "focal"], "threshold": "0.5", "n_patients": 4})
+    summary = summary.assign(n_low_contrast_missed=[5, 3], bright_false_alarms_per_patient=[0.5, 2.0])
     row = {"first": "focal", "second": "bce", "threshold": 0.5, "n_patients": 4, "difference": -0.5}
     row |= {"difference_low": -1.0, "difference_high": 0.0, "p": 0.5}
     names = ("low_contrast_missed", "bright_false_alarms", "dice")
@@ -157,13 +147,16 @@ def test_losses_are_read_from_the_tables_of_their_study():
 
 
 def test_the_worst_patients_are_those_with_and_the_worst_without_tumours():
-    rows = [score("unet", "a", 0.9), score("unet", "b", 0.2), score("unet", "c", 0.5)]
-    rows += [
-        score("unet", "d", 0.0, is_empty=True, prediction_ml=3.0),
-        score("unet", "e", 0.0, is_empty=True, prediction_ml=7.0),
-        score("unet", "f", 1.0, is_empty=True, prediction_ml=0.0, precision=np.nan),
+    rows = [
+        score("unet", "a", 0.9),
+        score("unet", "b", 0.2),
+        score("unet", "c", 0.5),
         score("vote", "a", 0.95),
     ]
+    rows += [
+        score("unet", name, 0.0, is_empty=True, prediction_ml=ml) for name, ml in (("d", 3.0), ("e", 7.0))
+    ]
+    rows.append(score("unet", "f", 1.0, is_empty=True, prediction_ml=0.0, precision=np.nan))
     patients = pd.DataFrame(rows)
     assert list(worst_cases(patients, "unet", "tumor", 2).index) == ["volume-b", "volume-c", "volume-e"]
 

@@ -117,10 +117,8 @@ def scores() -> pd.DataFrame:
 
 def test_best_worst_and_a_false_alarm_are_chosen(folders):
     chosen = choose_slices("bright", "tumor", scores(), CASES, folders, RECIPE)
-    assert [(each.rank, each.case.case_id, each.index) for each in chosen] == [
-        ("best", "volume-1", 1),
-        ("worst", "volume-2", 1),
-    ]
+    best, worst = ((each.rank, each.case.case_id, each.index) for each in chosen)
+    assert (best, worst) == (("best", "volume-1", 1), ("worst", "volume-2", 1))
     alarm = TRUTHS["volume-3"].copy()
     alarm[2, 6:9, 6:9] = 2
     keep_prediction(alarm, CASES[2].read_volume(), folders.predictions("bright"), "volume-3")
@@ -132,9 +130,7 @@ def test_best_worst_and_a_false_alarm_are_chosen(folders):
 def test_a_slice_is_explained_at_the_scans_size(folders):
     network = bright_network()
     shown = choose_slices("bright", "tumor", scores(), CASES, folders, RECIPE)[0]
-    np.testing.assert_array_equal(
-        shown.grey, (TRUTHS["volume-1"][1] == 2) * 250 + (TRUTHS["volume-1"][1] == 1) * 60
-    )
+    np.testing.assert_array_equal(shown.grey, np.array([0, 60, 250])[TRUTHS["volume-1"][1]])
     said = ask_slice(network, shown, "tumor", folders)
     heat = said.heat()
     np.testing.assert_array_equal(said.labels, shown.truth)
@@ -165,9 +161,8 @@ def test_networks_are_found_alone_and_in_cascades(tmp_path):
         network = build_model("unet", (32, 32, 1), 2 if target == "both" else 1, **OPTIONS)
         structures = {"both": ("liver", "tumor")}.get(target, (target,))
         thresholds = dict.fromkeys(structures, 0.5)
-        save_model(
-            TrainedModel(name, "unet", OPTIONS, network, RECIPE, target, thresholds), folders.model(name)
-        )
+        trained = TrainedModel(name, "unet", OPTIONS, network, RECIPE, target, thresholds)
+        save_model(trained, folders.model(name))
     plans = (
         StepPlan("coarse liver", "network", "coarse"),
         StepPlan("largest", "finish", "keep_largest_liver"),
@@ -192,9 +187,7 @@ def by_brightness(steepness: float, target: str = "liver") -> TrainedModel:
     """Liver where the picture is brighter than the middle; the surer, the steeper."""
     image = keras.Input((32, 32, 1))
     network = keras.Model(image, layers.Conv2D(1, 1, activation="sigmoid")(image))
-    network.set_weights(
-        [np.full((1, 1, 1, 1), steepness, np.float32), np.full(1, -steepness / 2, np.float32)]
-    )
+    network.set_weights([np.full((1, 1, 1, 1), steepness), np.full(1, -steepness / 2)])
     return TrainedModel(f"toy-{steepness}", "unet", {}, network, LIVER_RECIPE, target, {target: 0.5})
 
 

@@ -57,9 +57,6 @@ def folders(tmp_path) -> RunFolders:
     return folders
 
 
-# Choosing finishes
-
-
 def truth() -> np.ndarray:
     labels = np.zeros((6, 20, 20), np.uint8)
     labels[1:5, 2:14, 2:14] = 1
@@ -101,15 +98,6 @@ def test_what_harms_is_left_out_and_leaves_no_trace():
     assert (harm.dice_before, harm.dice_after, harm.kept) == (1.0, 0.0, False)
 
 
-def test_what_one_patient_gains_and_another_loses_is_no_reason():
-    small = truth()
-    small[3, 10, 3:6] = 2
-    kept, table = choose_finishes([outlined(small, "real", small), outlined(small, "none")], BOTH)
-    assert kept == () and reasons(table)["drop_small_tumors"] == "changes next to nothing"
-    rows = table[table.finish == "drop_small_tumors"]
-    assert rows.n_changed.tolist() == [2, 2] and rows.n_patients.tolist() == [2, 2]
-
-
 @pytest.mark.parametrize(
     ("pixels", "reason"), [(0, "changes nothing"), (1, "changes next to nothing"), (200, "helps")]
 )
@@ -124,8 +112,10 @@ def test_a_gain_of_next_to_nothing_is_none(monkeypatch, pixels, reason):
     broken = reference.copy()
     broken.ravel()[:400] = 0
     monkeypatch.setattr(finishing, "FINISHES", {"mend": mend})
-    kept, table = choose_finishes([outlined(broken, reference=reference)], ("liver",))
+    cases = [outlined(broken, "a", reference), outlined(reference, "b", reference)]
+    kept, table = choose_finishes(cases, ("liver",))
     assert table.reason.tolist() == [reason] and kept == (("mend",) if reason == "helps" else ())
+    assert table.n_patients.tolist() == [2] and table.n_changed.tolist() == [int(pixels > 0)]
 
 
 def test_cases_of_one_patient_count_once():
@@ -145,9 +135,6 @@ def test_cases_are_cut_to_what_matters_and_may_be_empty():
     assert [each.labels.shape for each in found] == [(4, 12, 13), (0, 0, 0)]
     kept, table = choose_finishes(found, BOTH)
     assert kept == () and table.n_patients.iloc[0] == 2
-
-
-# Finished cascades
 
 
 @dataclass(frozen=True)
@@ -210,9 +197,7 @@ def test_adopted_finishes_are_in_model_predictions_and_tables(finishable):
     assert row["steps"] == 3 and row["seconds_a_volume"] > 10
     means = before.groupby("structure").dice.mean()
     assert table.dice_before["liver"] == pytest.approx(means["liver"]) and (table.dice_after == 1).all()
-    assert (
-        table.difference["liver"] == pytest.approx(1 - means["liver"]) and table.difference_low["liver"] > 0
-    )
+    assert table.difference["liver"] == pytest.approx(1 - means["liver"])
     assert (table.finishes == "keep_largest_liver, fill_liver").all() and (table.system == NAME).all()
     assert table.n_patients.tolist() == [3, 3] and table.difference["tumor"] == 0
 
@@ -241,9 +226,6 @@ def test_trying_keeps_nothing(finishable):
     assert chosen_finishes(finishable.model(NAME)) == ()
     for labels, again in zip(found, stored(finishable), strict=True):
         np.testing.assert_array_equal(labels, again)
-
-
-# Asking again
 
 
 class Echo:
@@ -295,8 +277,6 @@ def test_verdicts_follow_p_and_interval(gains, verdict):
     assert zoomed["verdict"] == verdict and zoomed["times"] == 3 and zoomed["n_patients"] == len(gains)
 
 
-# The vote
-
 SHAPE = (4, 20, 20)
 MEMBERS = ("unet", "manet", "unet3d")
 
@@ -325,9 +305,8 @@ CASES = [case_of(name, np.zeros(SHAPE), TRUTHS[name]) for name in TRUTHS]
 def voting(folders) -> RunFolders:
     for system, found in PREDICTIONS.items():
         for each in CASES:
-            keep_prediction(
-                found[each.case_id], each.read_volume(), folders.predictions(system), each.case_id
-            )
+            place = folders.predictions(system), each.case_id
+            keep_prediction(found[each.case_id], each.read_volume(), *place)
         if system != "threshold":
             folders.model(system).mkdir(parents=True)
             (folders.model(system) / "model.json").write_text("{}")
@@ -350,13 +329,6 @@ def test_members_have_a_model_both_structures_and_every_case(voting):
         assemble_vote(voting, ["unet", "unet3d"])
 
 
-def test_the_vote_is_that_of_whole_volumes(voting):
-    vote = assemble_vote(voting, MEMBERS)
-    for each in CASES:
-        whole = majority_vote([PREDICTIONS[member][each.case_id] for member in MEMBERS])
-        np.testing.assert_array_equal(vote.predict(each, each.read_volume()), whole)
-
-
 def test_stored_labels_are_cut_to_the_smallest_box_that_holds_them_all(voting):
     volume = CASES[1].read_volume()
     cut, box = predictions_in_box(voting, MEMBERS, CASES[1], volume)
@@ -375,13 +347,15 @@ def test_the_vote_stands_in_the_tables_as_any_system(voting):
     vote = assemble_vote(voting, MEMBERS)
     assert vote.parameters == 300 and vote.training == {"n_train_patients": 9, "seconds": 30.0}
     evaluation = evaluate_vote(vote, CASES)
+    for each in CASES:
+        found = load_prediction(each.read_volume(), voting.predictions("majority_vote"), each.case_id)
+        whole = majority_vote([PREDICTIONS[member][each.case_id] for member in MEMBERS])
+        np.testing.assert_array_equal(found, whole)
     assert {row["predict_seconds"] for row in evaluation.patients} == {6.0}
     table = record_evaluations([(vote, evaluation)], voting, seed=1).set_index(["system", "target"])
     assert table.n_test_patients["majority_vote", "liver"] == 2
     # volume-1: 16 voxels right, 16 surplus, none missed; volume-2: no tumour, none voted for
     assert table.dice_per_case["majority_vote", "tumor"] == pytest.approx((2 * 16 / 48 + 1) / 2)
-    found = load_prediction(CASES[0].read_volume(), voting.predictions("majority_vote"), "volume-1")
-    assert np.count_nonzero(found == 2) == 32
     assert find_members(voting, CASES) == list(MEMBERS)  # the vote does not vote
 
 
