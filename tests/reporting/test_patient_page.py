@@ -223,12 +223,7 @@ EVERYTHING = tuple(slice(0, size) for size in SCAN)
     ],
 )
 def test_the_box_holds_every_outline_with_a_margin_in_mm(outlines, spacing_mm, box):
-    assert (
-        view_box(
-            [marked(*(each if isinstance(each, tuple) else (each,))) for each in outlines], SCAN, spacing_mm
-        )
-        == box
-    )
+    assert view_box(map(marked, outlines), SCAN, spacing_mm) == box
 
 
 def test_pictures_are_numbered_reduced_and_true_to_what_they_say(tmp_path):
