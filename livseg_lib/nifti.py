@@ -186,11 +186,6 @@ def is_gzip(path: Path) -> bool:
         return stream.read(2) == GZIP_MAGIC
 
 
-def most_bytes_inside(path: Path) -> int:
-    """No more bytes than these can come out of the file."""
-    return path.stat().st_size * (MOST_GZIP_EXPANSION if is_gzip(path) else 1)
-
-
 def read_array(stream: BinaryIO, count: int, dtype: np.dtype) -> np.ndarray:
     """The next `count` values, 1D. Raises EOFError if there are fewer. Touches only memory that it fills."""
     values = np.empty(count, dtype)

@@ -21,10 +21,11 @@ from livseg_lib.files import written_aside
 from livseg_lib.labels import BACKGROUND, LIVER, TUMOR
 from livseg_lib.nifti import (
     CHUNK_BYTES,
+    MOST_GZIP_EXPANSION,
     NativeGrid,
     NiftiHeader,
     header_length,
-    most_bytes_inside,
+    is_gzip,
     open_checked,
     parse_header,
     read_array,
@@ -120,7 +121,7 @@ def save_segmentation(labels: np.ndarray, like: Volume, path: Path | str) -> Pat
     path = Path(path)
     _check_savable(labels, like, path)
     with written_aside(path) as partial, partial.open("wb") as file:
-        if _suffix(path) == ".nii":
+        if path.name.endswith(".nii"):
             file.writelines(_file_pieces(labels, like.native))
         else:  # no name and no time inside
             with gzip.GzipFile("", "wb", compresslevel=4, fileobj=file, mtime=0) as stream:
@@ -189,7 +190,7 @@ def _check_claim(header: NiftiHeader, limit_bytes: int, path: Path) -> None:
     if max(claim, header.voxel_count * _INT16.dtype.itemsize) > limit_bytes:
         problem = f"The header claims {sizes}, more than the limit of {limit_bytes:,} bytes."
         raise InputError(path, problem, "Crop the scan, or raise limit_bytes if the file is right.")
-    if header.voxel_offset + claim > most_bytes_inside(path):
+    if header.voxel_offset + claim > path.stat().st_size * (MOST_GZIP_EXPANSION if is_gzip(path) else 1):
         raise InputError(path, f"The header claims {sizes}, more than the file can hold.", "Copy it again.")
 
 
@@ -242,12 +243,8 @@ def _mismatch(path: Path, mine: NativeGrid, volume: NativeGrid) -> InputError:
     return InputError(path, problem, remedy, code="affine-mismatch")
 
 
-def _suffix(path: Path) -> str:
-    return next((suffix for suffix in (".nii.gz", ".nii") if path.name.endswith(suffix)), "")
-
-
 def _check_savable(labels: np.ndarray, like: Volume, path: Path) -> None:
-    if not _suffix(path):
+    if not path.name.endswith((".nii.gz", ".nii")):
         raise InputError(path, "A segmentation is saved as NIfTI.", "Give a name in .nii.gz or .nii.")
     if like.native is None:
         raise InputError(path, "A stack of pictures has no grid to save on.", "Save its masks as pictures.")
