@@ -106,6 +106,12 @@ def test_a_label_is_never_made_of_its_neighbours():
         assert set(np.unique(fit_labels(labels, size))) == {0, 2}
 
 
+def test_padding_is_black_and_on_both_sides():
+    for turned in (np.array, np.transpose):
+        fitted = turned(fit_picture(turned(np.full((4, 7), 9, np.uint8)), 7))
+        assert np.flatnonzero(fitted[:, 0]).tolist() == [1, 2, 3, 4]
+
+
 def test_half_covered_pixels_belong_to_the_structure_and_less_do_not():
     labels = np.zeros((256, 256), np.uint8)
     labels[0, 0:2], labels[10, 10] = 1, 1  # two of four pixels, one of four
