@@ -33,6 +33,17 @@ def test_boxes_by_hand_with_unequal_sides(rows, columns):
     assert found.slice == 1
 
 
+def test_the_perpendicular_of_a_turned_ellipse_is_its_short_axis():
+    rows, columns = np.meshgrid(*[np.arange(-30, 31) * 0.8] * 2, indexing="ij")
+    turn = np.radians(33)
+    along, across = np.cos(turn) * rows + np.sin(turn) * columns, np.cos(turn) * columns - np.sin(turn) * rows
+    found = axial_diameters(((along / 20) ** 2 + (across / 12) ** 2 <= 1)[None], (1, 0.8, 0.8))
+    assert found.longest_mm == pytest.approx(40, abs=0.4)
+    assert found.perpendicular_mm == pytest.approx(24, abs=0.8)
+    ends = np.diff(found.perpendicular_ends, axis=0)[0], np.diff(found.longest_ends, axis=0)[0]
+    assert ends[0] @ ends[1] == pytest.approx(0, abs=1e-9)
+
+
 def test_a_cross_is_measured_across_the_hull_and_at_right_angles():
     mask = np.zeros((1, 21, 21), bool)
     mask[0, 10, :] = mask[0, 4:17, 6] = True  # 21 pixels long; 13 high, off the middle
