@@ -1,4 +1,4 @@
-"""A body of the phantom: its outline and liver, and the tissues that it is made of.
+"""A body of the phantom: its outline and liver, and the tissues that it is made of, for CT and MR.
 
 Places are in mm: x to the patient's left, y to the back, z to the head; the middle of the cavity at the
 height of the porta hepatis is near 0. A *tissue* decides about HU (bone marrow, stomach gas); an *organ* is
@@ -298,55 +298,62 @@ class Organ(IntEnum):
 
 PHASES = ("native", "arterial", "portal venous")
 
-TISSUES: dict[str, tuple[Organ, tuple[float, float, float], float]] = {
-    # tissue: organ, HU in each of PHASES, sd in HU of its texture (before scanner noise)
-    "air": (Organ.AIR, (-1000, -1000, -1000), 0),
-    "table": (Organ.AIR, (20, 20, 20), 0),
-    "fat": (Organ.FAT, (-106, -105, -103), 4),
-    "skin": (Organ.SKIN, (0, 5, 10), 15),
-    "muscle": (Organ.MUSCLE, (48, 54, 59), 7),
-    "muscle streak": (Organ.MUSCLE, (-25, -22, -20), 25),
-    "compact bone": (Organ.BONE, (560, 560, 560), 90),
-    "marrow": (Organ.BONE, (150, 160, 170), 30),
-    "cartilage": (Organ.CARTILAGE, (105, 108, 112), 12),
-    "spinal canal": (Organ.SPINAL_CANAL, (22, 25, 27), 5),
-    "lung": (Organ.LUNG, (-860, -855, -850), 22),
-    "lung vessel": (Organ.LUNG, (-100, 0, 0), 60),
-    "heart muscle": (Organ.HEART, (46, 100, 108), 5),
-    "heart chamber": (Organ.HEART, (42, 250, 150), 8),
-    "diaphragm": (Organ.DIAPHRAGM, (48, 55, 60), 5),
-    "aorta": (Organ.AORTA, (42, 270, 152), 3),
-    "vena cava": (Organ.VENA_CAVA, (41, 75, 130), 5),
-    "mesenteric vessel": (Organ.MESENTERIC_VESSEL, (41, 150, 150), 10),
-    "portal vein": (Organ.PORTAL_VEIN, (41, 105, 170), 3),
-    "liver": (Organ.LIVER, (54, 68, 105), 2.5),
-    "hepatic vein": (Organ.LIVER_VESSEL, (41, 62, 150), 2),
-    "portal branch": (Organ.LIVER_VESSEL, (41, 95, 160), 2),
-    "cyst": (Organ.CYST, (54, 68, 105), 0),  # as the liver: the lesion adds its own contrast
-    "tumor": (Organ.TUMOR, (54, 68, 105), 3),
-    "spleen": (Organ.SPLEEN, (46, 108, 112), 4),
-    "kidney cortex": (Organ.KIDNEY, (32, 170, 180), 8),
-    "kidney medulla": (Organ.KIDNEY, (30, 85, 150), 8),
-    "stomach wall": (Organ.STOMACH, (42, 70, 82), 8),
-    "stomach fluid": (Organ.STOMACH, (12, 12, 12), 5),
-    "stomach gas": (Organ.STOMACH, (-950, -950, -950), 0),
-    "gallbladder": (Organ.GALLBLADDER, (8, 10, 12), 1.5),
-    "pancreas": (Organ.PANCREAS, (38, 96, 85), 14),
-    "bowel wall": (Organ.BOWEL, (40, 78, 88), 8),
-    "bowel content": (Organ.BOWEL, (24, 26, 28), 14),
-    "faeces": (Organ.BOWEL, (5, 5, 5), 70),
-    "bowel gas": (Organ.BOWEL, (-900, -900, -900), 40),
-    "oesophagus": (Organ.OESOPHAGUS, (38, 52, 58), 8),
+FLUID, GAS = (2800.0, 1.0), (1000.0, 0.0)
+"""T1 in ms, protons: what has none gives no signal, such as air and the table."""
+TISSUES: dict[str, tuple[Organ, tuple[float, float, float], float, tuple[float, float]]] = {
+    # tissue: organ, HU in each of PHASES, sd in HU of its texture (before scanner noise),
+    # T1 in ms at 1.5 T and protons relative to the liver's
+    "air": (Organ.AIR, (-1000, -1000, -1000), 0, GAS),
+    "table": (Organ.AIR, (20, 20, 20), 0, GAS),
+    "fat": (Organ.FAT, (-106, -105, -103), 4, (343, 0.95)),
+    "skin": (Organ.SKIN, (0, 5, 10), 15, (850, 0.7)),
+    "muscle": (Organ.MUSCLE, (48, 54, 59), 7, (856, 0.95)),
+    "muscle streak": (Organ.MUSCLE, (-25, -22, -20), 25, (500, 0.95)),
+    "compact bone": (Organ.BONE, (560, 560, 560), 90, (800, 0.08)),
+    "marrow": (Organ.BONE, (150, 160, 170), 30, (549, 0.8)),
+    "cartilage": (Organ.CARTILAGE, (105, 108, 112), 12, (1000, 0.6)),
+    "spinal canal": (Organ.SPINAL_CANAL, (22, 25, 27), 5, FLUID),
+    "lung": (Organ.LUNG, (-860, -855, -850), 22, (1000, 0.1)),
+    "lung vessel": (Organ.LUNG, (-100, 0, 0), 60, (1400, 0.7)),
+    "heart muscle": (Organ.HEART, (46, 100, 108), 5, (1000, 1.0)),
+    "heart chamber": (Organ.HEART, (42, 250, 150), 8, (1441, 1.0)),
+    "diaphragm": (Organ.DIAPHRAGM, (48, 55, 60), 5, (856, 0.95)),
+    "aorta": (Organ.AORTA, (42, 270, 152), 3, (1441, 1.0)),
+    "vena cava": (Organ.VENA_CAVA, (41, 75, 130), 5, (1441, 1.0)),
+    "mesenteric vessel": (Organ.MESENTERIC_VESSEL, (41, 150, 150), 10, (1441, 1.0)),
+    "portal vein": (Organ.PORTAL_VEIN, (41, 105, 170), 3, (1441, 1.0)),
+    "liver": (Organ.LIVER, (54, 68, 105), 2.5, (586, 1.0)),
+    "hepatic vein": (Organ.LIVER_VESSEL, (41, 62, 150), 2, (1441, 1.0)),
+    "portal branch": (Organ.LIVER_VESSEL, (41, 95, 160), 2, (1441, 1.0)),
+    "cyst": (Organ.CYST, (54, 68, 105), 0, (586, 1.0)),  # as the liver: the lesion adds its own contrast
+    "tumor": (Organ.TUMOR, (54, 68, 105), 3, (586, 1.0)),
+    "spleen": (Organ.SPLEEN, (46, 108, 112), 4, (1057, 1.05)),
+    "kidney cortex": (Organ.KIDNEY, (32, 170, 180), 8, (966, 1.0)),
+    "kidney medulla": (Organ.KIDNEY, (30, 85, 150), 8, (1412, 1.05)),
+    "stomach wall": (Organ.STOMACH, (42, 70, 82), 8, (900, 0.95)),
+    "stomach fluid": (Organ.STOMACH, (12, 12, 12), 5, FLUID),
+    "stomach gas": (Organ.STOMACH, (-950, -950, -950), 0, GAS),
+    "gallbladder": (Organ.GALLBLADDER, (8, 10, 12), 1.5, FLUID),
+    "pancreas": (Organ.PANCREAS, (38, 96, 85), 14, (584, 1.0)),
+    "bowel wall": (Organ.BOWEL, (40, 78, 88), 8, (900, 0.95)),
+    "bowel content": (Organ.BOWEL, (24, 26, 28), 14, (1500, 0.9)),
+    "faeces": (Organ.BOWEL, (5, 5, 5), 70, (700, 0.6)),
+    "bowel gas": (Organ.BOWEL, (-900, -900, -900), 40, GAS),
+    "oesophagus": (Organ.OESOPHAGUS, (38, 52, 58), 8, (900, 0.95)),
 }
 """Portal venous and native values lie among those measured in real CT (the phantom's tests list them). What
 is not measured there (arterial phase, late at about 35 s; kidneys, bone, bowel, small structures) is set to
-what textbooks say."""
+what textbooks say.
+
+T1 of liver, spleen, kidney, pancreas, muscle, marrow and fat as de Bazelaire et al. 2004 measured them
+(doi 10.1148/radiol.2303021331), of blood as Stanisz et al. 2005 (doi 10.1002/mrm.20605); the others and all
+protons are rough values of ours."""
 
 CODE = {name: code for code, name in enumerate(TISSUES)}
 """Tissue name to code in the order of TISSUES."""
 
-ORGAN_OF_TISSUE = np.array([organ for organ, _, _ in TISSUES.values()], np.uint8)
-TISSUE_TEXTURE_SD_HU = np.array([sd for _, _, sd in TISSUES.values()], np.float32)
+ORGAN_OF_TISSUE = np.array([organ for organ, *_ in TISSUES.values()], np.uint8)
+TISSUE_TEXTURE_SD_HU = np.array([sd for _, _, sd, _ in TISSUES.values()], np.float32)
 
 LIVER_ORGANS = (Organ.LIVER, Organ.LIVER_VESSEL, Organ.CYST)
 """What is labelled liver; the tumour has its own label."""
@@ -354,7 +361,7 @@ LIVER_ORGANS = (Organ.LIVER, Organ.LIVER_VESSEL, Organ.CYST)
 
 def mean_hu(phase: str) -> np.ndarray:
     """Mean HU of each tissue code in a contrast phase, float32."""
-    return np.array([values[PHASES.index(phase)] for _, values, _ in TISSUES.values()], np.float32)
+    return np.array([values[PHASES.index(phase)] for _, values, *_ in TISSUES.values()], np.float32)
 
 
 def labels_of_organs(organs: np.ndarray) -> np.ndarray:

@@ -166,53 +166,10 @@ _MR_NOISE = (25.0, 60.0)
 LIVER_STORED = (150.0, 3000.0)
 """What the liver comes to in the file: the scale of MR means nothing and differs from scan to scan."""
 
-_FLUID, _GAS = (2800.0, 1.0), (1000.0, 0.0)
-_SIGNAL: dict[str, tuple[float, float]] = {
-    # tissue: T1 in ms at 1.5 T, protons relative to the liver's
-    "fat": (343, 0.95),
-    "skin": (850, 0.7),
-    "muscle": (856, 0.95),
-    "muscle streak": (500, 0.95),
-    "compact bone": (800, 0.08),
-    "marrow": (549, 0.8),
-    "cartilage": (1000, 0.6),
-    "spinal canal": _FLUID,
-    "lung": (1000, 0.1),
-    "lung vessel": (1400, 0.7),
-    "heart muscle": (1000, 1.0),
-    "heart chamber": (1441, 1.0),
-    "diaphragm": (856, 0.95),
-    "aorta": (1441, 1.0),
-    "vena cava": (1441, 1.0),
-    "mesenteric vessel": (1441, 1.0),
-    "portal vein": (1441, 1.0),
-    "liver": (586, 1.0),
-    "hepatic vein": (1441, 1.0),
-    "portal branch": (1441, 1.0),
-    "cyst": (586, 1.0),  # as the liver: the lesion adds its own contrast
-    "tumor": (586, 1.0),
-    "spleen": (1057, 1.05),
-    "kidney cortex": (966, 1.0),
-    "kidney medulla": (1412, 1.05),
-    "stomach wall": (900, 0.95),
-    "stomach fluid": _FLUID,
-    "stomach gas": _GAS,
-    "gallbladder": _FLUID,
-    "pancreas": (584, 1.0),
-    "bowel wall": (900, 0.95),
-    "bowel content": (1500, 0.9),
-    "faeces": (700, 0.6),
-    "bowel gas": _GAS,
-    "oesophagus": (900, 0.95),
-}
-"""T1 of liver, spleen, kidney, pancreas, muscle, marrow and fat as de Bazelaire et al. 2004 measured them
-(doi 10.1148/radiol.2303021331), of blood as Stanisz et al. 2005 (doi 10.1002/mrm.20605); the others and all
-protons are rough values of ours. What is not named gives no signal: air, and the table."""
-
 
 def mean_signal() -> np.ndarray:
     """Signal of each tissue code, float32, the liver's being LIVER_SIGNAL: Ernst's equation."""
-    t1, protons = np.array([_SIGNAL.get(name, _GAS) for name in TISSUES]).T
+    t1, protons = np.array([magnetic for *_, magnetic in TISSUES.values()]).T
     decay, angle = np.exp(-REPETITION_MS / t1), np.deg2rad(FLIP_DEGREES)
     signal = protons * np.sin(angle) * (1 - decay) / (1 - np.cos(angle) * decay)
     return (LIVER_SIGNAL * signal / signal[list(TISSUES).index("liver")]).astype(np.float32)
