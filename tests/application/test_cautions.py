@@ -36,6 +36,7 @@ def scan_of(liver_hu: int = 105, spacing_mm=(2.5, 0.75, 0.75), depth: int = 20) 
         ({"liver_hu": 45}, BOTH, ["without contrast medium"]),
         ({"liver_hu": 45}, ("tumor",), []),  # a liver that was not looked for has no phase
         ({"liver_hu": 66}, BOTH, []),
+        ({"liver_hu": 144}, BOTH, []),
         ({"liver_hu": 180}, BOTH, ["another phase"]),
         ({"spacing_mm": (7.5, 0.75, 0.75)}, BOTH, ["7.50 mm apart"]),
         ({"spacing_mm": (2.5, 3.0, 3.0)}, BOTH, ["3.00 mm wide"]),
