@@ -30,8 +30,7 @@ from livseg_lib.studies.training import TrainingPlan, train_network
 from livseg_lib.studies.tuning import development_slices
 
 THRESHOLDS = (0.1, 0.3, 0.5, 0.7, 0.9)
-LIVER_THRESHOLD = 0.5
-"""Where a network outlines the liver too, tumours count inside it."""
+LIVER_THRESHOLD = 0.5  # where a network outlines the liver too, tumours count inside it
 
 
 @dataclass(frozen=True)
@@ -44,8 +43,7 @@ class LossStudy:
     patients: pd.DataFrame
     """A row a loss, threshold and case: loss, part, patient, case, threshold, dice, false_alarms, and
     bright_false_alarms, how many of those are bright textures."""
-    histories: pd.DataFrame
-    """A row a loss, part and epoch; what the loss came to is `training_loss`."""
+    histories: pd.DataFrame  # a row a loss, part and epoch; what the loss came to is `training_loss`
 
 
 def compare_losses(

@@ -31,8 +31,7 @@ from livseg_lib.sampling.splits import Fold, Protocol, nearest_training_slice
 from livseg_lib.studies.training import REGISTRIES, TrainingPlan, build_untrained, train_network
 from livseg_lib.systems import published_rows
 
-THRESHOLD = 0.5
-"""Fixed: there are no validation slices that could choose one."""
+THRESHOLD = 0.5  # fixed: there are no validation slices that could choose one
 
 
 _Predictor = Callable[[Fold, Path], np.ndarray]
@@ -187,8 +186,7 @@ def audit_systems_rows(
     return rows
 
 
-_THUMBNAIL = 32
-"""Pixels a side of the pictures that are compared."""
+_THUMBNAIL = 32  # pixels a side of the pictures that are compared
 
 
 class Copyist:

@@ -44,18 +44,14 @@ class TrainingPlan:
     """A network of the catalogue, what it learns from, and how. Two plans that differ only in the
     network see the same slices for as long: that is what makes a comparison fair."""
 
-    system: str
-    """Its name in tables."""
+    system: str  # its name in tables
     architecture: str | Build
     """Its name in the catalogue `livseg_lib.models.MODELS`, or a function of (input_shape, num_classes,
     **options) that builds it."""
-    target: str
-    """"liver", "tumor" or "both"."""
+    target: str  # "liver", "tumor" or "both"
     stages: tuple[Stage, ...]
-    options: dict = field(default_factory=dict)
-    """Of `build_model`, or of that function."""
-    inputs: NetworkInput = OWN_PICTURE
-    """What it sees besides a slice's own picture."""
+    options: dict = field(default_factory=dict)  # of `build_model`, or of that function
+    inputs: NetworkInput = OWN_PICTURE  # what it sees besides a slice's own picture
     depth: int | None = None
     """Slices of a block, for a network that sees blocks (system E); None: single slices."""
     batch_size: int = 8
@@ -64,17 +60,13 @@ class TrainingPlan:
     slice_choice: str = "auto"
     negative_ratio: float = 1.0
     augmentation: str = "light"
-    loss: str | Loss = "bce_dice"
-    """Its name in `losses.LOSSES`, or a function of (truth, probability)."""
-    loss_options: dict = field(default_factory=dict)
-    """Of `get_loss`."""
+    loss: str | Loss = "bce_dice"  # its name in `losses.LOSSES`, or a function of (truth, probability)
+    loss_options: dict = field(default_factory=dict)  # of `get_loss`
     schedule: str = "cosine"
     plateau_patience: int = 0
     early_stopping_patience: int = 0
-    minutes: float | None = None
-    """As in `FitSettings`."""
-    seed: int = 0
-    """Root seed of the run."""
+    minutes: float | None = None  # as in `FitSettings`
+    seed: int = 0  # root seed of the run
 
     @property
     def structures(self) -> tuple[str, ...]:
@@ -224,13 +216,11 @@ class SorterPlan:
     """All that decides about a slice sorter (system F), besides its patients."""
 
     stages: tuple[Stage, ...]
-    options: dict
-    """Of the network "slice_sorter"."""
+    options: dict  # of the network "slice_sorter"
     batch_size: int
     slices_per_epoch: int | None
     augmentation: str
-    seed: int
-    """Root seed of the run."""
+    seed: int  # root seed of the run
 
 
 def train_sorter(
@@ -273,8 +263,7 @@ def train_sorter(
 BUDGET = ("target", "picture_size", "n_train_patients", "n_slices", "slices_seen", "batch_size", "loss")
 """What has to agree for a difference in score to be one of the networks."""
 
-COST = ("epochs", "seconds", "peak_memory_mb")
-"""What a training took; may differ."""
+COST = ("epochs", "seconds", "peak_memory_mb")  # what a training took; may differ
 
 
 def training_facts_table(models: Iterable[Path]) -> pd.DataFrame:

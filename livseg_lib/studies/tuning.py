@@ -150,8 +150,7 @@ def made_by(code: dict[str, str], slices: pd.DataFrame, folder: Path) -> dict:
     }
 
 
-PRUNING_NEEDS = 2
-"""Trials that ran to their end before any other is pruned: their median is the bar."""
+PRUNING_NEEDS = 2  # trials that ran to their end before any other is pruned: their median is the bar
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 STATES = {
     TrialState.COMPLETE: "complete",
@@ -208,12 +207,10 @@ class SearchSpace:
 class TuningPlan:
     """All that defines a study: where it starts, what it may change, on which folds of which slices."""
 
-    start: TrainingPlan
-    """Gives everything that is not searched; its own values are the first trial."""
+    start: TrainingPlan  # gives everything that is not searched; its own values are the first trial
     space: SearchSpace
     folds: tuple[int, ...]
-    made_by: dict
-    """What else decides about a trial's scores: code, data, libraries (`made_by`)."""
+    made_by: dict  # what else decides about a trial's scores: code, data, libraries (`made_by`)
 
     @property
     def question(self) -> str:
