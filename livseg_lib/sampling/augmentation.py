@@ -91,8 +91,7 @@ def _strong_steps(augmenters: ModuleType, size: int) -> list:
     """Patients of other sizes and scanners of other greys: for few patients, on real slices.
 
     Wider movements than "light", gamma, contrast and brightness; blur and noise, each of a quarter of the
-    pictures. On 30 patients that it had not seen a small U-Net outlined the liver with a Dice 0.02 to 0.03
-    higher than with "light" after as many minutes.
+    pictures. Ours, and tried on livers only.
     """
     shift = {"x": (-0.08, 0.08), "y": (-0.08, 0.08)}
     return [
