@@ -4,16 +4,8 @@ SHELL := /bin/bash
 
 DATASET ?= phantom
 PROFILE ?= quick
-DATA ?=
-TARGET ?=
 MODALITY ?= ct
-ACCEPT_AFFINE_MISMATCH ?=
 RUN ?= $(DATASET)$(if $(filter mr,$(MODALITY)),-mr)-$(PROFILE)
-ONLY ?=
-MINUTES ?=
-SCAN ?=
-LIVER ?=
-JOBS ?=
 PYTHON ?= python3
 
 PY := .venv/bin/python
@@ -22,7 +14,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 export MALLOC_MMAP_MAX_ ?= 0
 export MALLOC_TRIM_THRESHOLD_ ?= 8589934592
 
-.PHONY: help setup reproduce reference test test-slow test-explore bench app lint lab clean
+.PHONY: help setup reproduce pretrained reference test test-slow test-explore bench app lint lab clean
 
 help:  ## print this help
 	@echo "livseg: liver and liver tumours in CT, outlined, measured, scored. Research only, not for clinical use."
@@ -32,7 +24,7 @@ help:  ## print this help
 	@echo "  make reproduce [DATASET=phantom|lits|msd|kaggle|ircadb] [DATA=path] [PROFILE=quick|best|full]"
 	@echo "                 [TARGET=tumor|liver|both] [MODALITY=ct|mr] [RUN=name] [ONLY=system]"
 	@echo "                 [MINUTES=number] how long each network learns (default: as its epochs take)"
-	@echo "                 [SCAN=path] [LIVER=model] outline a scan of yours, too; LIVER: whose liver to take"
+	@echo "                 [SCAN=path] [LIVER=model|own] outline a scan of yours, too; LIVER: whose liver to take"
 	@echo "                 [ACCEPT_AFFINE_MISMATCH=1] take labels voxel by voxel where their affine is another"
 	@echo "                 results: reports/RUN/index.html; ONLY trains and scores one system (livseg train --help)"
 
@@ -46,8 +38,8 @@ setup: .venv/ready  ## install everything into .venv (done by the other targets 
 	@touch $@
 
 # Paths as they were typed, by way of the environment: in a recipe make expands their $, the shell their quotes.
-reproduce: export TYPED_DATA := $(value DATA)
-reproduce: export TYPED_SCAN := $(value SCAN)
+reproduce pretrained: export TYPED_DATA := $(value DATA)
+reproduce pretrained: export TYPED_SCAN := $(value SCAN)
 reproduce: export TYPED_LIVER := $(value LIVER)
 reproduce: .venv/ready  ## run the notebooks that are out of date and build the report
 	@$(PY) -m livseg_lib reproduce --dataset "$(DATASET)" --data="$$TYPED_DATA" --profile "$(PROFILE)" \
@@ -55,6 +47,10 @@ reproduce: .venv/ready  ## run the notebooks that are out of date and build the 
 		$(if $(TARGET),--target "$(TARGET)") $(if $(ONLY),--only "$(ONLY)") $(if $(JOBS),--jobs "$(JOBS)") \
 		$(if $(MINUTES),--minutes "$(MINUTES)") \
 		$(if $(ACCEPT_AFFINE_MISMATCH),--accept-affine-mismatch)
+
+pretrained: .venv/ready  ## make the model on board anew from LiTS slices (DATA), tested on a scan with labels (SCAN)
+	@$(PY) -m livseg_lib train --system liver-ct --run-name pretrained --dataset kaggle --data="$$TYPED_DATA" \
+		--set test_scan="$$TYPED_SCAN"
 
 # What is kept is what reports/reference/phantom-quick holds: to keep more, copy it there once.
 reference: reports/$(RUN)/manifest.json  ## keep the small part of a finished RUN (tables; pictures of the phantom) in reports/reference

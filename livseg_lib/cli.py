@@ -10,7 +10,7 @@ from livseg_lib import commands as run
 from livseg_lib.errors import exit_code_of
 from livseg_lib.files import sole_writer
 from livseg_lib.labels import MODALITIES
-from livseg_lib.systems import NETWORKS, SYSTEMS
+from livseg_lib.systems import DEFAULT_MODEL, NETWORKS, SYSTEMS
 
 WRITE_A_FILE = ("evaluate", "networks")
 """Commands whose --out is a file; that of the others is a folder."""
@@ -42,6 +42,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_follow_up(add(run.follow_up, baseline=earlier, followup="NIfTI file of the later labels"))
     _add_app(add(run.app))
     _add_export(add(run.export))
+    _add_models(add(run.models))
     add(run.networks).add_argument("--out", type=Path, help="write the tables as a Markdown page")
     return parser
 
@@ -96,7 +97,11 @@ def _add_reproduce(command: argparse.ArgumentParser) -> None:
     command.add_argument("--only", default="", metavar="SYSTEM", help="train and score this system alone")
     command.add_argument("--scan", default="", help="a scan of yours, to be outlined by every system")
     command.add_argument(
-        "--liver", dest="liver_model", default="", metavar="MODEL", help="whose liver to take for --scan"
+        "--liver",
+        dest="liver_model",
+        default="",
+        metavar="MODEL",
+        help="for --scan: whose liver (default: liver-ct; own: each system's)",
     )
     command.add_argument(
         "--jobs", type=int, default=0, help="notebooks at a time (default: 2, or 1 where there is a GPU)"
@@ -125,12 +130,16 @@ def _add_run(command: argparse.ArgumentParser) -> None:
 
 def _add_predict(command: argparse.ArgumentParser) -> None:
     command.add_argument("--dataset", default="auto", help="layout of the input (default: look)")
-    command.add_argument("--model", type=Path, required=True, help="folder with model.json")
+    command.add_argument(
+        "--model",
+        default=DEFAULT_MODEL,
+        help="folder with model.json, or a name of `livseg models` (default: liver-ct)",
+    )
     command.add_argument(
         "--sorter", type=Path, help="folder of a slice sorter: spare the slices without liver"
     )
     command.add_argument(
-        "--liver", type=Path, help="folder of a model for the liver; --model is then asked for tumours alone"
+        "--liver", help="a model for the liver, such as liver-ct; --model is then asked for tumours alone"
     )
     command.add_argument(
         "--augment", default="", help="average over variants of each picture, such as rotate,zoom (slower)"
@@ -149,6 +158,11 @@ def _add_predict(command: argparse.ArgumentParser) -> None:
         "--keep-identity", action="store_true", help="write the patient's name and ids into mask.dcm"
     )
     command.add_argument("--out", type=Path, required=True, help="folder for the results, one a case")
+
+
+def _add_models(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--reports", type=Path, default=Path("reports"), help="where trained systems lie")
+    command.add_argument("--json", action="store_true", help="print JSON")
 
 
 def _add_sort(command: argparse.ArgumentParser) -> None:
@@ -183,7 +197,7 @@ def _add_app(command: argparse.ArgumentParser) -> None:
 
 
 def _add_export(command: argparse.ArgumentParser) -> None:
-    command.add_argument("model", type=Path, help="folder of a trained network or cascade")
+    command.add_argument("model", help="folder of a trained network or cascade, or liver-ct")
     command.add_argument("--out", type=Path, required=True, help="folder for the exported networks")
     command.add_argument("--format", choices=["savedmodel", "onnx", "both"], default="both")
     command.add_argument("--scan", type=Path, help="scan to compare on (default: a coarse phantom)")

@@ -101,7 +101,8 @@ def _run_notebooks(arguments: argparse.Namespace, system: str, jobs: int, again:
     from livseg_lib.runs import project_root
 
     own = training_notebooks(system) if system else []
-    stems = PREPARATION + own if own else [p.stem for p in (project_root() / "notebooks").glob("*.ipynb")]
+    story = (project_root() / "notebooks").glob("[0-3]*.ipynb")
+    stems = PREPARATION + own if own else [path.stem for path in story]
     given = {"systems": [system]} if own == list(NETWORKS) else {}
     names = ("dataset", "data", "target", "modality", "minutes", "scan", "liver_model")
     pairs = [f"{name}={getattr(arguments, name, '')}" for name in names]
@@ -276,10 +277,11 @@ def app(arguments: argparse.Namespace) -> int:
 def export(arguments: argparse.Namespace) -> int:
     """Networks as SavedModel and ONNX, compared with Keras on a scan; exit code 1 where they disagree."""
     from livseg_lib.inference.export import FORMATS, MOST_APART, export_system
+    from livseg_lib.shelf import find_model
 
     formats = FORMATS if arguments.format == "both" else (arguments.format,)
     volume, name = _compared_on(arguments)
-    exported = export_system(arguments.model, arguments.out, volume, formats)
+    exported = export_system(find_model(arguments.model), arguments.out, volume, formats)
     print(f"largest difference of two probabilities between a file and Keras, on {name}:")
     for each in exported:
         verdict = "" if each.agrees else f"  more than {MOST_APART:g}: do not use it"
@@ -308,6 +310,16 @@ def _compared_on(arguments: argparse.Namespace) -> tuple[Volume, str]:
         return case.read_volume(), case.case_id
     patient = make_phantom_patient(PHANTOM_SEED, 0, site="tiny")
     return Volume(patient.voxels, patient.spacing_mm), "a coarse phantom (give --scan for one of yours)"
+
+
+def models(arguments: argparse.Namespace) -> int:
+    """The trained models that there are, on board and in reports: data, licence, Dice, size."""
+    from livseg_lib.shelf import models_table
+
+    table = models_table(arguments.reports)
+    as_json = arguments.json
+    print(table.to_json(orient="records", indent=2) if as_json else table.round(3).to_string(index=False))
+    return 0
 
 
 def networks(arguments: argparse.Namespace) -> int:

@@ -15,6 +15,9 @@ from livseg_lib.errors import InputError
 if TYPE_CHECKING:  # `livseg --help` must not wait for pandas
     import pandas as pd
 
+DEFAULT_MODEL = "liver-ct"
+"""On board (`livseg_lib/pretrained`): what `livseg predict` takes where no model is named."""
+
 SLICES, BLOCKS = "network of slices", "network of blocks"
 
 LIVER_MARGIN_MM = 15.0
@@ -199,6 +202,13 @@ _SYSTEMS = (
             StepPlan("blocks of slices", "network", "unet3d_blocks", "slices", LIVER_MARGIN_MM),
             LARGEST_LIVER,
         ),
+    ),
+    SystemRecord(
+        DEFAULT_MODEL,
+        "cascade",
+        "The model on board: a network of LiTS slices finds the liver, its largest piece is kept.",
+        notebooks=("40_make_pretrained",),
+        steps=(StepPlan("liver", "network", "liver"), LARGEST_LIVER),
     ),
     SystemRecord(
         "cascade_25d",

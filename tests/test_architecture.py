@@ -18,7 +18,7 @@ LIBRARY = Path(__file__).parents[1] / "livseg_lib"
 ROOMS = [
     ("errors", "labels", "files", "provenance", "processes", "descriptions", "systems"),
     ("nifti", "outputs"),
-    ("volumes", "runs"),
+    ("volumes", "runs", "shelf"),
     ("datasets",),
     ("preprocessing",),
     ("sampling",),

@@ -25,6 +25,7 @@ from livseg_lib.files import file_checksum, files_checksum, text_checksum
 from livseg_lib.labels import STRUCTURES, structure_mask
 from livseg_lib.provenance import library_versions
 from livseg_lib.runs import PACKAGES, describe_device, describe_platform, git_revision, peak_memory_mb
+from livseg_lib.shelf import find_model
 
 if TYPE_CHECKING:  # only named in signatures
     from livseg_lib.inference.cascade import System
@@ -40,7 +41,7 @@ class Predictor:
     system: System
     identity: dict = field(default_factory=dict)
     """JSON-ready: the system's name, checksums of all that was loaded, and the options of its use."""
-    liver_model: TrainedModel | None = None
+    liver_model: System | None = None
     """Finds the liver; the system is then asked for tumours alone."""
     sorter: TrainedSorter | None = None
     """Holds back slices without liver."""
@@ -63,14 +64,17 @@ def load_predictor(
     sorter: Path | str | None = None,
     augment: Sequence[str] = (),
 ) -> Predictor:
-    """The system in the folder `model`, with a liver model, a slice sorter and test-time augmentation.
+    """The system in the folder `model`, with one for the liver, a slice sorter and test-time augmentation.
+
+    `model` and `liver` may be names of models on board, too (`livseg models`).
 
     Raises InputError where a folder is not whole or the parts do not go together.
     """
     from livseg_lib.inference.cascade import Cascade, augmented, load_system
-    from livseg_lib.training.model_folder import load_model, load_sorter
+    from livseg_lib.training.model_folder import load_sorter
 
-    system = load_system(Path(model))
+    model, liver = find_model(model), find_model(liver) if liver else None
+    system = load_system(model)
     if sorter and isinstance(system, Cascade):
         problem = "is a cascade, which finds the slices with liver by itself."
         raise InputError(system.system, problem, "Leave --sorter out.")
@@ -80,7 +84,7 @@ def load_predictor(
     return Predictor(
         augmented(system, augment) if augment else system,
         identity,
-        load_model(Path(liver)) if liver else None,
+        load_system(liver) if liver else None,
         load_sorter(Path(sorter)) if sorter else None,
     )
 

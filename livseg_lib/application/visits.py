@@ -1,4 +1,4 @@
-"""What the app offers and keeps: trained systems, a private folder a visitor for an hour, a training."""
+"""What the app keeps: a private folder a visitor for an hour, the scan that is shown, a training."""
 
 from __future__ import annotations
 
@@ -23,9 +23,6 @@ import cv2
 import numpy as np
 
 from livseg_lib.application.patient import PatientResult
-from livseg_lib.errors import InputError
-from livseg_lib.labels import STRUCTURES
-from livseg_lib.outputs import read_table
 from livseg_lib.preprocessing.windows import WINDOWS, as_hu
 from livseg_lib.processes import end_family
 from livseg_lib.reporting.viewer import VIEW_WINDOWS, screen_slice, slice_to_show
@@ -145,68 +142,6 @@ def _delete_left() -> None:
                 shutil.rmtree(root, ignore_errors=True)
         except OSError:  # its app lives, or another start deletes it just now
             continue
-
-
-@dataclass(frozen=True)
-class Shelved:
-    """One trained system of one run."""
-
-    run: str
-    system: str
-    folder: Path
-    dice: dict[str, float]
-    """Mean Dice over the run's test patients, a structure that it outlines; NaN where undefined."""
-
-    @property
-    def name(self) -> str:
-        """How it is asked for, over HTTP too: "run/system"."""
-        return f"{self.run}/{self.system}"
-
-    @property
-    def title(self) -> str:
-        """Its line in a list: what it scored, and where."""
-        scores = ", ".join(f"{name} {value:.2f}" for name, value in self.dice.items())
-        return f"{self.system}: {scores.replace('tumor', 'tumour')} ({self.run})"
-
-
-def shelved_systems(reports: Path) -> list[Shelved]:
-    """Every trained system below `reports`: the newest run first, in it the best outlines of tumours first.
-
-    A run whose tables cannot be read is named on stderr and left out.
-    """
-    runs = sorted(reports.glob("*/tables/systems.csv"), key=lambda path: -path.stat().st_mtime)
-    return [shelved for table in runs for shelved in _systems_of_run(table)]
-
-
-def find_shelved(reports: Path, name: str | None) -> Shelved:
-    """The system called "run/system", or the first of the shelf for no name; never a path from outside.
-
-    Raises InputError where there is none.
-    """
-    systems = shelved_systems(reports)
-    found = [one for one in systems if not name or name == one.name]
-    if not found:
-        known = ", ".join(one.name for one in systems) or "none yet"
-        raise InputError("system", "There is no trained system of this name.", f"Known: {known}.")
-    return found[0]
-
-
-def _systems_of_run(path: Path) -> list[Shelved]:
-    report = path.parents[1]
-    try:
-        table = read_table(path)
-        rows = table[table.target.isin(STRUCTURES) & (table.split_by == "patient")]
-    except (InputError, AttributeError, OSError) as error:
-        print(f"left out: {report.name}: its tables cannot be read ({error}).", file=sys.stderr)
-        return []
-    systems = [
-        Shelved(
-            report.name, name, report / "models" / name, dict(zip(of.target, of.dice_per_case, strict=True))
-        )
-        for name, of in rows.astype({"system": str}).groupby("system", sort=False)
-    ]
-    usable = [shelved for shelved in systems if (shelved.folder / "model.json").exists()]
-    return sorted(usable, key=lambda shelved: -np.nan_to_num(shelved.dice.get("tumor", -1.0), nan=-1.0))
 
 
 FOUND = "found"

@@ -32,16 +32,14 @@ from livseg_lib.application.guard import LARGEST_UPLOAD_BYTES, Guard
 from livseg_lib.application.visits import (
     FOUND,
     QuickTraining,
-    Shelved,
     ShownScan,
     Visits,
-    find_shelved,
-    shelved_systems,
 )
 from livseg_lib.datasets.phantom.writing import write_phantom
 from livseg_lib.errors import InputError
 from livseg_lib.reporting.patient_page import surface_figure
 from livseg_lib.reporting.viewer import VIEW_WINDOWS
+from livseg_lib.shelf import Shelved, find_shelved, shelved_systems
 
 FILE_TYPES = [".nii", ".gz", ".zip", ".dcm", ".png", ".jpg", ".jpeg"]
 CSS = """
@@ -56,7 +54,7 @@ THEME = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monos
 
 
 def asking(systems: Sequence[Shelved]) -> dict[str, gr.components.Component]:
-    """What the visitor gives; an offer to train where there is no system yet."""
+    """What the visitor gives; an offer to train where nothing was trained here yet."""
     asked = {
         "files": gr.File(
             label="NIfTI, zip of a DICOM series (or its files), PNG or JPEG",
@@ -67,20 +65,19 @@ def asking(systems: Sequence[Shelved]) -> dict[str, gr.components.Component]:
             label="System",
             info="Dice on the test patients of its run, in brackets the run",
             choices=[(one.title, one.name) for one in systems],
-            value=systems[0].name if systems else None,
-            visible=bool(systems),
+            value=systems[0].name,
         ),
-        "go": gr.Button("Outline", variant="primary", visible=bool(systems)),
+        "go": gr.Button("Outline", variant="primary"),
+        "phantom": gr.Button("No scan at hand? Take a phantom"),
     }
-    asked["phantom"] = gr.Button("No scan at hand? Take a phantom", visible=bool(systems))
     with gr.Accordion("More", open=False):
         asked["series"] = gr.Textbox(
             label="DICOM series", info="Number or UID, where a file holds several", max_lines=1
         )
-    with gr.Column(visible=not systems) as asked["untrained"]:
+    with gr.Column(visible=_untrained(systems)) as asked["untrained"]:
         gr.Markdown(
-            "There is no trained system yet. The quick one learns from phantoms, synthetic scans: enough to "
-            "see how everything works, not to find real tumours. It takes some minutes on two cores."
+            "The model on board finds livers alone. The quick system looks for tumours, too, but learns from "
+            "phantoms, synthetic scans: enough to see how everything works, not to find real tumours."
         )
         asked["train"] = gr.Button("Train the quick system", variant="primary")
         asked["log"] = gr.Textbox(label="Progress", lines=8, autoscroll=True, visible=False)
@@ -214,7 +211,7 @@ def _connect(page: gr.Blocks, desk: Desk, asked: dict, shown: dict) -> None:
             picture, drawn, shown["picture"], show_progress="hidden", concurrency_limit=4, **private
         )
     asked["phantom"].click(lambda: _phantom(desk.visits), None, asked["files"], **private)
-    fields = [asked[name] for name in ("log", "model", "go", "phantom", "untrained")]
+    fields = [asked[name] for name in ("log", "model", "untrained")]
     asked["train"].click(lambda: (yield from _train(desk)), None, fields, concurrency_limit=4, **private)
     page.load(lambda: _offer(desk.reports), None, fields[1:], show_progress="hidden", **private)
     page.unload(forget)
@@ -295,24 +292,27 @@ def _phantom(visits: Visits) -> list[str]:
 def _train(desk: Desk) -> Iterator[tuple]:
     """Lines of the training as they come; at the end the system is there to be used.
 
-    There is none where a system can be used already, whoever asks: the button is not offered then.
+    There is none where one was trained already, whoever asks: the button is not offered then.
     """
-    if not shelved_systems(desk.reports):
+    if _untrained(shelved_systems(desk.reports)):
         for text in desk.training.run():
-            yield gr.update(value=text, visible=True), *[gr.update()] * 4
+            yield gr.update(value=text, visible=True), *[gr.update()] * 2
     yield gr.update(), *_offer(desk.reports)
 
 
 def _offer(reports: Path) -> tuple:
-    """Updates of the fields "model", "go", "phantom" and "untrained": what can be used by now.
+    """Updates of the fields "model" and "untrained": what can be used by now.
 
     Asked at every visit, as systems are trained while the page is up.
     """
     systems = shelved_systems(reports)
     choices = [(one.title, one.name) for one in systems]
-    ready = gr.update(visible=bool(systems))
-    model = gr.update(choices=choices, value=choices[0][1] if choices else None, visible=bool(systems))
-    return model, ready, ready, gr.update(visible=not systems)
+    return gr.update(choices=choices, value=choices[0][1]), gr.update(visible=_untrained(systems))
+
+
+def _untrained(systems: Sequence[Shelved]) -> bool:
+    """Whether there is none but those on board."""
+    return not any(one.run for one in systems)
 
 
 def _serve_over_http(desk: Desk) -> None:

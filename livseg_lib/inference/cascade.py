@@ -413,9 +413,9 @@ def outline(system: System, volume: Volume, liver: np.ndarray | None = None) -> 
     return labels if liver is None else with_tumors(liver, structure_mask(labels, "tumor"))
 
 
-def find_liver(trained: TrainedModel, volume: Volume) -> np.ndarray:
-    """The largest piece of what a network takes for liver, bool (D, H, W)."""
-    return largest_component(structure_mask(predict_volume(trained, volume), "liver"))
+def find_liver(system: System, volume: Volume) -> np.ndarray:
+    """The largest piece of what a system takes for liver, bool (D, H, W)."""
+    return largest_component(structure_mask(outline(system, volume), "liver"))
 
 
 def augmented(system: System, names: Sequence[str]) -> System:

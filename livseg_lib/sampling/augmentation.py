@@ -45,6 +45,8 @@ def augment_batch(
         images=_slices_as_channels(blocks), segmentation_maps=_slices_as_channels(maps)
     )
     moved, moved_maps = _channels_as_slices(moved, blocks.shape[-1]), _channels_as_slices(moved_maps, 1)
+    if recipe == "livers":
+        _vary_livers(moved, moved_maps, np.random.default_rng(seed))
     return moved.reshape(images.shape), moved_maps.reshape(masks.shape)
 
 
@@ -139,10 +141,37 @@ def _sorting_steps(augmenters: ModuleType, size: int) -> list:
     ]
 
 
+def _vary_livers(blocks: np.ndarray, maps: np.ndarray, rng: np.random.Generator) -> None:
+    """Other livers, in place: a third fat or bright as a whole, half with one to three made-up lesions.
+
+    Few patients have a fatty liver or one with large, odd tumours; both belong to the organ. Texture and
+    labels stay. `blocks` uint8 (B, D, s, s, C), `maps` (B, D, s, s, 1).
+    """
+    size = blocks.shape[-2]
+    rows, columns = np.mgrid[:size, :size]
+    for block, liver in zip(blocks, maps[..., 0] > 0, strict=True):
+        if not liver.any():
+            continue
+        grey, factor = block[liver].mean(), rng.uniform(0.2, 1.2) if rng.random() < 0.33 else 1.0
+        change = np.full(liver.shape, (factor - 1.0) * grey, np.float32)
+        for _ in range(rng.integers(1, 4) if rng.random() < 0.5 else 0):
+            _, row, column = rng.choice(np.argwhere(liver))
+            radius, flatness, level = (
+                size * np.exp(rng.uniform(-4.5, -2.1)),
+                rng.uniform(0.6, 1.6),
+                rng.uniform(0, 1.4),
+            )
+            inside = ((rows - row) * flatness) ** 2 + (columns - column) ** 2 <= radius**2
+            change[:, inside] = (level * factor - 1.0) * grey
+        soft = [cv2.GaussianBlur(each, (0, 0), size / 200) for each in np.where(liver, change, 0.0)]
+        block[:] = np.clip(block + np.stack(soft)[..., np.newaxis], 0, 255).astype(np.uint8)
+
+
 AUGMENTATIONS: dict[str, Callable[[ModuleType, int], list] | None] = {
     "none": None,
     "light": _light_steps,
     "strong": _strong_steps,
+    "livers": _strong_steps,  # and then `_vary_livers`
     "basic": _basic_steps,
     "lits": _lits_steps,
     "sorting": _sorting_steps,

@@ -29,9 +29,14 @@ from livseg_lib.provenance import changes, code_of, digest
 from livseg_lib.runs import git_revision
 
 
-def save_variables(path: Path, variables: list, record: dict) -> None:
-    """Write Keras `variables` under their paths, and a JSON-ready `record`, atomically."""
+def save_variables(path: Path, variables: list, record: dict, half: bool = False) -> None:
+    """Write Keras `variables` under their paths, and a JSON-ready `record`, atomically.
+
+    `half`: kernels as float16. Vectors are few numbers, and variances reach beyond its range.
+    """
     arrays = {variable.path: np.array(variable, order="C") for variable in variables}
+    if half:
+        arrays = {path: array.astype("f2") if array.ndim > 1 else array for path, array in arrays.items()}
     with written_aside(path) as partial:
         save_file(arrays, partial, metadata={"record": json.dumps(record)})
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import ClassVar, TypeVar
 
 import keras
+import numpy as np
 
 from livseg_lib import WARNING
 from livseg_lib.descriptions import (
@@ -265,11 +266,14 @@ READ_BACK: dict[str, Callable] = {
 """Field -> what makes it of its value in model.json; others are there as they are."""
 
 
-def save_model(trained: TrainedNetwork, folder: Path) -> Path:
-    """Write the folder of any kind of network; model.json comes last, so that a folder with one is whole."""
+def save_model(trained: TrainedNetwork, folder: Path, half: bool = False) -> Path:
+    """Write the folder of any kind of network; model.json comes last, so that a folder with one is whole.
+
+    `half`: kernels are kept in float16, of half the bytes; they are float32 again when they are loaded.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     weights = folder / "weights.safetensors"
-    save_variables(weights, trained.network.weights, {"architecture": trained.architecture})
+    save_variables(weights, trained.network.weights, {"architecture": trained.architecture}, half)
     said = {each.name: getattr(trained, each.name) for each in fields(trained) if each.name != "network"}
     description = {
         "format": MODEL_FORMAT,
@@ -353,7 +357,8 @@ def _network(folder: Path, description: dict, trained: _Trained, build: Build | 
         problem = f"holds a network that no catalogue builds: {trained.architecture}."
         remedy = "Give its function, load_model(folder, build=...), or make it part of livseg_lib/models."
         raise InputError(folder, problem, remedy)
-    arrays = load_arrays(weights)[0]
+    halves = load_arrays(weights)[0]
+    arrays = {name: array.astype(np.promote_types(array.dtype, "f4")) for name, array in halves.items()}
     build = build or partial(trained.BUILD, trained.architecture)
     make = partial(build, tuple(description["input_shape"]), len(trained.answers), **trained.options)
     with _no_memory():

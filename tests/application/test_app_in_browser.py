@@ -6,10 +6,10 @@ import zipfile
 from contextlib import closing
 
 import pytest
-from application.test_shelf import make_run
 from application.test_web_app import served  # noqa: F401
 from application.toy_loading import load_toy
 from application.toy_system import toy_voxels, write_toy_nifti
+from test_shelf import make_run
 
 from livseg_lib.application.answering import Worker
 from livseg_lib.application.visits import Visits

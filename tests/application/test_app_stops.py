@@ -12,8 +12,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-from application.test_shelf import make_run
 from application.toy_system import toy_voxels, write_toy_nifti
+from test_shelf import make_run
 
 gradio_client = pytest.importorskip("gradio_client")
 pytest.importorskip("gradio")

@@ -13,10 +13,10 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
-from application.test_shelf import make_run
 from application.toy_loading import load_toy
 from application.toy_system import toy_voxels, write_toy_nifti
 from PIL import Image
+from test_shelf import make_run
 
 gradio_client = pytest.importorskip("gradio_client")
 pytest.importorskip("gradio")
@@ -91,7 +91,7 @@ def test_what_cannot_be_answered_is_refused_in_words_without_a_path(client, serv
     assert set(served[1].results.iterdir()) <= before  # those of earlier visitors may go meanwhile
     assert "size" in refusal(client, tmp_path / "big.nii.gz").lower()
     for name in ("run/other", "../../etc", "/etc/passwd"):
-        assert "Known: run/toy" in refusal(client, tmp_path / "letter.zip", system=name)
+        assert "Known: liver-ct, run/toy" in refusal(client, tmp_path / "letter.zip", system=name)
 
 
 def test_visitors_have_folders_of_their_own_and_the_next_result_replaces_the_last(served, tmp_path):
@@ -187,9 +187,9 @@ def test_a_training_ends_with_a_system_to_use(tmp_path):
             yield "Trained."
 
     desk = Desk(tmp_path, None, None, Training())
-    *told, (_, model, go, phantom, untrained) = web_app._train(desk)
+    *told, (_, model, untrained) = web_app._train(desk)
     assert [log["value"] for log, *_ in told] == ["epoch 1 of 5", "Trained."]
-    assert model["value"] == "run/toy" and go["visible"] and phantom["visible"]
+    assert ("toy: liver 0.90 (run)", "run/toy") in model["choices"]
     assert not untrained["visible"]
     (only,) = web_app._train(desk)  # whoever asks without the button
-    assert only[1]["value"] == "run/toy"
+    assert only[1] == model

@@ -25,7 +25,14 @@ from nibabel.spatialimages import HeaderDataError
 
 from livseg_lib.datasets.case import Case, Dataset
 from livseg_lib.datasets.catalogue import find_cases
-from livseg_lib.datasets.check import CASE_COLUMNS, check_case, check_dataset, data_checksum
+from livseg_lib.datasets.check import (
+    CASE_COLUMNS,
+    check_case,
+    check_dataset,
+    data_checksum,
+    volume_findings,
+)
+from livseg_lib.datasets.phantom.patient import make_phantom_patient
 from livseg_lib.errors import InputError
 from livseg_lib.volumes import Volume
 
@@ -147,6 +154,15 @@ def test_a_tilted_gantry_is_told_and_volumes_are_those_of_its_voxels(case):
     row = check(case).cases.iloc[0]
     assert row["spacing_mm"] == pytest.approx((5.0, 3.0, 3.0), rel=1e-6)
     assert (row["liver_ml"], row["tumor_ml"]) == pytest.approx((480 * 0.045, 32 * 0.045), rel=1e-6)
+
+
+def test_a_scan_that_is_upside_down_is_told_from_one_that_is_not():
+    patient = make_phantom_patient(2026, 0, site="tiny")
+    told = [
+        [note.code for note in volume_findings(Volume(voxels, patient.spacing_mm))]
+        for voxels in (patient.voxels, patient.voxels[:, ::-1], patient.voxels[:, :, ::-1])
+    ]
+    assert told == [[], ["upside-down"], []]
 
 
 def test_later_copies_of_a_volume_are_excluded(tmp_path):

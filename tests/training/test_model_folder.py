@@ -104,6 +104,16 @@ def test_saved_and_loaded_it_is_the_same(make, tmp_path):
     assert "foreign" not in described(tmp_path)
 
 
+def test_weights_of_half_the_bytes_answer_nearly_the_same(tmp_path):
+    before = segmenter()
+    images = np.random.default_rng(1).random((2, *before.network.input_shape[1:]), np.float32)
+    whole, halved = (save_model(before, tmp_path / str(half), half) for half in (False, True))
+    sizes = [(folder / "weights.safetensors").stat().st_size for folder in (whole, halved)]
+    assert sizes[1] < 0.7 * sizes[0]
+    answers = [load_model(folder).network.predict_on_batch(images) for folder in (whole, halved)]
+    assert 0 < np.abs(answers[0] - answers[1]).max() < 0.005
+
+
 def test_one_kind_is_not_taken_for_another(tmp_path):
     folders = {make: save_model(make(), tmp_path / make.__name__) for make in (segmenter, classifier, sorter)}
     for load, folder, missing in (
