@@ -9,6 +9,7 @@ from dicom_files import STORED, ct_slice, write_series
 
 from livseg_lib.application.results import write_dicom_seg
 from livseg_lib.application.scan import read_dicom
+from livseg_lib.volumes import save_segmentation
 
 STRUCTURES = ("liver", "tumor")
 
@@ -124,3 +125,14 @@ def test_nobody_is_named_unless_asked_for(tmp_path):
     _, _, named = write(source, tmp_path, keep_identity=True)
     assert (str(named.PatientName), named.PatientID) == ("DOE^JOHN", "4711")
     assert "PatientIdentityRemoved" not in named and "InstitutionName" not in named
+
+
+def test_an_independent_reader_lays_it_where_the_nifti_mask_lies(tmp_path):
+    sitk = pytest.importorskip("SimpleITK")
+    scan, labels, segmentation = write(write_series(tmp_path / "a"), tmp_path)
+    reference = sitk.ReadImage(save_segmentation(labels, scan.volume, tmp_path / "mask.nii.gz"))
+    array = sitk.GetArrayFromImage(reference)
+    for segment, mask in ((1, array >= 1), (2, array == 2)):
+        places = points_mm(segmentation)[segment]
+        indices = {reference.TransformPhysicalPointToIndex(place) for place in places}
+        assert indices == {tuple(index[::-1]) for index in np.argwhere(mask).tolist()}

@@ -11,11 +11,13 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from livseg_lib.errors import InputError
 from livseg_lib.evaluation import masks
 from livseg_lib.evaluation.masks import (
+    assd,
     foreground_box,
     hd95,
     msd,
     surface_dice,
     surface_distances,
+    surface_voxels,
 )
 
 
@@ -207,3 +209,53 @@ def test_exchange_translation_flip_and_axis_order_change_nothing(seed, shift, ax
     assert found(np.pad(pair, ((0, 0), (shift, 1), (0, shift), (2, 0)))) == expected
     assert found([mask.transpose(axes) for mask in pair], [SPACING[axis] for axis in axes]) == expected
     assert found([pair[0]] * 2) == [0, 0, 0, 0, 1]
+
+
+FLOAT32 = 1e-6
+WITH_EDGES = 2
+"""MedPy's word for a surface of 18 neighbours."""
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_overlap_and_distances_are_those_of_medpy(seed):
+    medpy = pytest.importorskip("medpy.metric.binary", reason="MedPy is not installed")
+    prediction, reference = random_pair(seed, overlapping=True)
+    counts = masks.overlap_counts(prediction, reference)
+    assert masks.dice(counts) == pytest.approx(medpy.dc(prediction, reference))
+    assert masks.jaccard(counts) == pytest.approx(medpy.jc(prediction, reference))
+    assert masks.precision(counts) == pytest.approx(medpy.precision(prediction, reference))
+    assert masks.recall(counts) == pytest.approx(medpy.recall(prediction, reference))
+    assert masks.specificity(counts) == pytest.approx(medpy.specificity(prediction, reference))
+    distances = surface_distances(prediction, reference, SPACING)
+    for ours, theirs in ((assd, medpy.assd), (msd, medpy.hd), (hd95, medpy.hd95)):
+        expected = theirs(prediction, reference, SPACING, WITH_EDGES)
+        assert ours(distances) == pytest.approx(expected, rel=FLOAT32), theirs.__name__
+
+
+def itk_surface(mask: np.ndarray) -> np.ndarray:
+    itk = pytest.importorskip("SimpleITK", reason="SimpleITK is not installed")
+    image = itk.GetImageFromArray(mask.astype(np.uint8))
+    eroded = itk.BinaryErode(image, [1, 1, 1], itk.sitkBall, 0.0, 1.0, False)  # that ball is 18 neighbours
+    return mask & (itk.GetArrayFromImage(eroded) == 0)
+
+
+def itk_nearest_mm(start: np.ndarray, target: np.ndarray) -> np.ndarray:
+    itk = pytest.importorskip("SimpleITK", reason="SimpleITK is not installed")
+    image = itk.GetImageFromArray(target.astype(np.uint8))
+    image.SetSpacing(SPACING[::-1])
+    squares = itk.SignedMaurerDistanceMap(
+        image, insideIsPositive=False, squaredDistance=True, useImageSpacing=True
+    )
+    return np.sqrt(np.abs(itk.GetArrayFromImage(squares)))[start]
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.sampled_from([0.5, 1.0, 2.0, 3.3]))
+def test_surface_dice_is_that_of_distance_maps_by_simpleitk(seed, tolerance_mm):
+    prediction, reference = random_pair(seed, overlapping=True)
+    surfaces = itk_surface(prediction), itk_surface(reference)
+    np.testing.assert_array_equal(surfaces[0], surface_voxels(prediction))
+    near = np.concatenate([itk_nearest_mm(*surfaces), itk_nearest_mm(*surfaces[::-1])]) <= tolerance_mm
+    found = surface_dice(surface_distances(prediction, reference, SPACING), tolerance_mm)
+    assert found == pytest.approx(near.mean())
