@@ -85,7 +85,7 @@ def test_what_was_trained_while_the_page_was_up_is_offered_to_the_next_visitor(b
         bela = context.new_page()
         bela.goto(address)
         bela.wait_for_selector("button:has-text('Outline')", timeout=WAIT)
-        assert not bela.is_visible("button:has-text('Train the quick system')")
+        bela.wait_for_selector("button:has-text('Train the quick system')", state="hidden", timeout=WAIT)
 
 
 def outline_again(page, path) -> str:

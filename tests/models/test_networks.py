@@ -86,11 +86,12 @@ def bright_squares(name: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 WITH_RESNET = {"resnet50_unet", "deeplabv3+"}
-"""TensorFlow takes half a minute to build their training graph."""
+LONG = {*WITH_RESNET, "manet", "residual_unet", "unet++"}
+"""TensorFlow takes long to build their training graphs."""
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow) if name in WITH_RESNET else name for name in MODELS]
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in LONG else name for name in MODELS]
 )
 def test_one_batch_can_be_overfitted(name):
     keras.utils.set_random_seed(0)
