@@ -48,9 +48,10 @@ reproduce: .venv/ready  ## run the notebooks that are out of date and build the 
 		$(if $(MINUTES),--minutes "$(MINUTES)") \
 		$(if $(ACCEPT_AFFINE_MISMATCH),--accept-affine-mismatch)
 
-pretrained: .venv/ready  ## make the model on board anew from LiTS slices (DATA), tested on a scan with labels (SCAN)
+pretrained: export TYPED_SCANS := $(value SCANS)
+pretrained: .venv/ready  ## make the model on board anew: LiTS slices (DATA), scans (SCANS), one to test on (SCAN)
 	@$(PY) -m livseg_lib train --system liver-ct --run-name pretrained --dataset kaggle --data="$$TYPED_DATA" \
-		--set test_scan="$$TYPED_SCAN"
+		--set whole_scans="$$TYPED_SCANS" --set test_scan="$$TYPED_SCAN"
 
 # What is kept is what reports/reference/phantom-quick holds: to keep more, copy it there once.
 reference: reports/$(RUN)/manifest.json  ## keep the small part of a finished RUN (tables; pictures of the phantom) in reports/reference
