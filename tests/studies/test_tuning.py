@@ -80,17 +80,20 @@ def test_the_start_comes_first_and_the_search_finds_better(unbroken):
     assert with_values(START, study.best_params) in [plan for plan, _ in calls]
 
 
-def test_a_planted_bad_trial_is_pruned_after_its_first_fold(tmp_path):
+@pytest.mark.parametrize(
+    "fourth, state, folds_done",
+    [((0.01, 0.01), "pruned", 1), ((0.6, 0.01), "complete", 2)],
+    ids=["worse after its first fold", "worse after its last"],
+)
+def test_a_planted_bad_trial_is_pruned_but_never_after_its_last_fold(tmp_path, fourth, state, folds_done):
     class BadFourth(MadeUpScore):
         def __call__(self, plan, fold):
-            plans = list(dict.fromkeys(p.stages for p, _ in self.calls))
-            rows = super().__call__(plan, fold)
-            return rows.assign(dice=0.01) if len(plans) >= 3 else rows.assign(dice=0.5 + 0.1 * len(plans))
+            rows, plans = super().__call__(plan, fold), {p.stages for p, _ in self.calls}
+            return rows.assign(dice=(fourth if len(plans) == 4 else (0.5, 0.9))[fold])
 
-    score = BadFourth()
-    table = trials_table(tune(TUNING, score, 4, tmp_path / "study.db"))
-    assert table.state.tolist() == ["complete", "complete", "complete", "pruned"]
-    assert table.folds_done.tolist() == [2, 2, 2, 1] and len(score.calls) == 7
+    table = trials_table(tune(TUNING, BadFourth(), 4, tmp_path / "study.db"))
+    assert table.state.tolist() == ["complete", "complete", "complete", state]
+    assert table.folds_done.tolist() == [2, 2, 2, folds_done]
 
 
 def test_values_stay_in_the_space_and_make_a_training(unbroken):
