@@ -286,8 +286,10 @@ _SYSTEMS = (
 
 SYSTEMS: dict[str, SystemRecord] = {system.name: system for system in _SYSTEMS}
 
-CASCADES: dict[str, tuple[StepPlan, ...]] = {each.name: each.steps for each in _SYSTEMS if each.steps}
-"""System -> its steps, of those that look more than once."""
+CASCADES: dict[str, tuple[StepPlan, ...]] = {
+    each.name: each.steps for each in _SYSTEMS if each.steps and each.name != DEFAULT_MODEL
+}
+"""System -> its steps, of those that a run trains."""
 
 
 def training_notebooks(system: str) -> list[str]:
