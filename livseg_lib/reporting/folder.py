@@ -120,8 +120,10 @@ class ReportFolder:
 
     @cached_property
     def not_run(self) -> list[str]:
-        """Titles of the repository's notebooks, two folders up, that have not finished in this run; not of those
-        from 40 on, which run by name."""
+        """Titles of the repository's notebooks, two folders up, that have not finished in this run.
+
+        Not of those from 40 on, which run by name.
+        """
         finished = {notebook.name for notebook in self.notebooks}
         files = sorted((self.path.resolve().parents[1] / "notebooks").glob("[0-3]*.ipynb"))
         return [notebook_story(file)[0] or file.stem for file in files if file.stem not in finished]
