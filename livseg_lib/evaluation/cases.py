@@ -49,9 +49,9 @@ from livseg_lib.evaluation.lesions import (
     count_detections,
     detected_pairs,
     lesion_dice,
-    lesion_overlap,
     panoptic_quality,
     pool_panoptic,
+    tumor_overlap,
 )
 from livseg_lib.evaluation.masks import (
     SURFACE_TOLERANCE_MM,
@@ -157,15 +157,11 @@ def score_case(
     liver = _scores(Comparison("liver", *livers, spacing_mm, tolerance_mm), SCORES)
     if mode == "lits_asis" and liver["prediction_voxels"] == 0:
         liver |= AS_SHIPPED_DEFAULTS
-    predicted, present = structure_mask(prediction, "tumor"), structure_mask(reference, "tumor")
-    box = foreground_box(predicted, present)
-    predicted, present = predicted[box], present[box]
-    lesions = lesion_overlap(predicted, present)
+    lesions = tumor_overlap(prediction, reference)
+    tumors = lesions.prediction_components > 0, lesions.reference_components > 0
     of_each = {name: score for name, score in SCORES.items() if score.of_each_tumor}
-    tumor = _scores(
-        Comparison("tumor", predicted, present, spacing_mm, tolerance_mm),
-        [name for name in SCORES if name not in of_each],
-    )
+    together = [name for name in SCORES if name not in of_each]
+    tumor = _scores(Comparison("tumor", *tumors, spacing_mm, tolerance_mm), together)
     detected = detected_pairs(lesions, mode=mode)[0]
     tumor |= _means_over_detected(lesions, detected, of_each, spacing_mm, tolerance_mm)
     scores = {f"liver_{key}": value for key, value in liver.items()}
