@@ -109,6 +109,11 @@ def install_missing_packages() -> None:
         subprocess.run(command, check=True)
 
 
+def load_ipython_extension(shell: object) -> None:
+    """What `%load_ext livseg_lib.runs` does at the top of a notebook: Colab and Kaggle get what they lack."""
+    install_missing_packages()
+
+
 PACKAGES = (
     *("tensorflow", "keras", "onnxruntime", "numpy", "pandas", "nibabel", "opencv-python-headless"),
     *("opencv-python", "imgaug", "scipy", "scikit-learn", "optuna", "papermill"),

@@ -31,7 +31,8 @@ from livseg_lib.training.model_folder import load_model, save_model
 from livseg_lib.volumes import Volume
 
 PATH = Path(__file__).parents[1] / "notebooks" / "03_train_unet.ipynb"
-CELLS = [cell.source for cell in nbformat.read(PATH, 4).cells if cell.cell_type == "code"]
+CODE = [cell for cell in nbformat.read(PATH, 4).cells if cell.cell_type == "code"]
+CELLS = [cell.source for cell in CODE if "platform" not in cell.metadata.get("tags", ())]
 
 
 def parts(*kinds: type, edit=lambda source: source) -> ast.Module:

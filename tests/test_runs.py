@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from IPython.core.interactiveshell import InteractiveShell
 
 from livseg_lib import runs
 from livseg_lib.outputs import read_caption, read_table, write_table
@@ -87,11 +90,16 @@ def test_seeds_for_different_purposes_differ_and_repeat():
     assert all(0 <= seed < 2**32 for seed in seeds)
 
 
-def test_only_what_is_missing_is_installed_and_nothing_of_the_platform(monkeypatch):
+NOTEBOOKS = [json.loads(path.read_text()) for path in Path(__file__).parents[1].glob("notebooks/*.ipynb")]
+(PLATFORM,) = {json.dumps(notebook["cells"][2]): notebook["cells"][2] for notebook in NOTEBOOKS}.values()
+
+
+def test_a_notebook_installs_only_what_is_missing_and_nothing_of_the_platform(monkeypatch):
     commands = []
     monkeypatch.setattr(runs.subprocess, "run", lambda command, check: commands.append(command))
     runs.install_missing_packages()
     monkeypatch.setattr(runs, "find_spec", lambda module: None if module in ("imgaug", "cc3d") else module)
-    runs.install_missing_packages()
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    InteractiveShell().run_cell("".join(PLATFORM["source"])).raise_error()
     (command,) = commands  # everything is installed where tests run
     assert command[-3:] == ["--no-deps", "connected-components-3d", "imgaug==0.4.0"]
