@@ -30,8 +30,7 @@ PHANTOM_SEED = 2026
 
 def check(arguments: argparse.Namespace) -> int:
     """List every case with its findings; exit code 1 if any is an error."""
-    from livseg_lib.datasets.catalogue import find_cases
-    from livseg_lib.datasets.check import check_dataset
+    from livseg_lib.datasets.catalogue import check_dataset, find_cases
     from livseg_lib.outputs import save_figure, write_table
     from livseg_lib.preprocessing.recipe import case_picture
     from livseg_lib.reporting.pictures import contact_sheet
@@ -54,8 +53,7 @@ def check(arguments: argparse.Namespace) -> int:
 
 def extract(arguments: argparse.Namespace) -> int:
     """Volumes to pictures, arrays and slices.csv; cases with errors are listed and left out."""
-    from livseg_lib.datasets.catalogue import find_cases
-    from livseg_lib.datasets.check import check_dataset
+    from livseg_lib.datasets.catalogue import check_dataset, find_cases
     from livseg_lib.preprocessing.extraction import extract_dataset
     from livseg_lib.preprocessing.recipe import Recipe
     from livseg_lib.preprocessing.windows import choose_windows
@@ -233,7 +231,7 @@ def follow_up(arguments: argparse.Namespace) -> int:
     from livseg_lib.evaluation.follow_up import TimePoint, compare_scans
     from livseg_lib.files import write_json
     from livseg_lib.outputs import save_figure, write_table
-    from livseg_lib.reporting.follow_up import NOT_AN_ASSESSMENT, conclude_follow_up, follow_up_changes
+    from livseg_lib.reporting.patient_page import NOT_AN_ASSESSMENT, conclude_follow_up, follow_up_changes
     from livseg_lib.volumes import load_segmentation, load_volume
 
     if arguments.days is not None and not arguments.days > 0:

@@ -6,8 +6,8 @@ import os
 
 import pytest
 
-from livseg_lib.descriptions import NAME, between, inside, list_of, of_type, read_description, record, require
 from livseg_lib.errors import InputError
+from livseg_lib.provenance import NAME, between, inside, list_of, of_type, read_description, record, require
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from livseg_lib.application.predictor import (
     training_runs,
 )
 from livseg_lib.application.scan import PatientInput, Scan
-from livseg_lib.datasets.check import liver_hu_findings, volume_findings
+from livseg_lib.datasets.catalogue import liver_hu_findings, volume_findings
 from livseg_lib.errors import InputError
 from livseg_lib.labels import structure_mask
 from livseg_lib.postprocessing.measures import mean_liver_hu, measure_liver, measure_tumors

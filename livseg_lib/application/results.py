@@ -39,8 +39,7 @@ from livseg_lib.outputs import save_figure, write_table
 from livseg_lib.preprocessing.recipe import display_window
 from livseg_lib.preprocessing.windows import apply_window, as_hu
 from livseg_lib.reporting.patient_page import PatientView, write_patient_page
-from livseg_lib.reporting.pictures import outlined_slice
-from livseg_lib.reporting.viewer import slice_to_show
+from livseg_lib.reporting.pictures import outlined_slice, slice_to_show
 from livseg_lib.volumes import Volume, save_segmentation
 
 ANONYMOUS = {"PatientName": "ANONYMOUS^", "PatientID": "ANONYMOUS"}

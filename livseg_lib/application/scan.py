@@ -21,9 +21,9 @@ from livseg_lib.datasets.dicom_headers import (
     digits_only,
     read_whole,
 )
+from livseg_lib.datasets.dicom_slices import order_slices
 from livseg_lib.datasets.file_trees import FileTree, open_tree
 from livseg_lib.datasets.pictures import read_picture
-from livseg_lib.datasets.slice_stack import order_slices
 from livseg_lib.errors import InputError
 from livseg_lib.preprocessing.windows import Window
 from livseg_lib.volumes import Volume

@@ -21,14 +21,15 @@ from starlette.middleware import Middleware
 
 from livseg_lib import WARNING
 from livseg_lib.application.answering import (
+    LARGEST_UPLOAD_BYTES,
     Answer,
+    Guard,
     Refused,
     Worker,
     sentences,
     tumor_table,
     verdict_html,
 )
-from livseg_lib.application.guard import LARGEST_UPLOAD_BYTES, Guard
 from livseg_lib.application.visits import (
     FOUND,
     QuickTraining,
@@ -38,7 +39,7 @@ from livseg_lib.application.visits import (
 from livseg_lib.datasets.phantom.writing import write_phantom
 from livseg_lib.errors import InputError
 from livseg_lib.reporting.patient_page import surface_figure
-from livseg_lib.reporting.viewer import VIEW_WINDOWS
+from livseg_lib.reporting.pictures import VIEW_WINDOWS
 from livseg_lib.shelf import Shelved, find_shelved, shelved_systems
 
 FILE_TYPES = [".nii", ".gz", ".zip", ".dcm", ".png", ".jpg", ".jpeg"]

@@ -1,20 +1,41 @@
-"""The adapters by name, and the one door to every data set."""
+"""The one door to every data set: the adapters by name, and every case read once to say what is wrong."""
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from inspect import signature
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
+import pandas as pd
+from scipy import ndimage
+from tqdm import tqdm
+
 from livseg_lib.datasets import dicom, ircadb, kaggle_slices, lits, msd, nifti
-from livseg_lib.datasets.case import Dataset, Note
+from livseg_lib.datasets.case import Case, Dataset, Note
 from livseg_lib.datasets.dicom_headers import begins_like_dicom
-from livseg_lib.datasets.files import DATA_SUFFIXES, files_of, nifti_stem, printable, regular_files
-from livseg_lib.errors import InputError
+from livseg_lib.datasets.files import (
+    DATA_SUFFIXES,
+    bounding_box,
+    files_of,
+    nifti_stem,
+    printable,
+    regular_files,
+    shared_faces,
+    wider,
+)
+from livseg_lib.errors import InputError, reason_of
+from livseg_lib.files import file_checksum
+from livseg_lib.labels import BACKGROUND, LIVER, STRUCTURES, TUMOR, require_modality, structure_mask
+from livseg_lib.nifti import RIGHT_ANGLE_DEGREES
+from livseg_lib.processes import in_processes
+from livseg_lib.volumes import Volume
 
 ADAPTERS: dict[str, ModuleType] = {
     "kaggle": kaggle_slices,
@@ -108,3 +129,251 @@ def _unread(source: Path, found: Dataset) -> list[Note]:
         message += " A label map without its scan is no case." if kind == "NIfTI" else ""
         notes.append(Note(paths[0], "passed-over", message))
     return notes
+
+
+PLAUSIBLE_HU = (-4096, 20000)
+"""Padding goes down to -3072, metal in an extended CT scale up to about 20,000."""
+AIR_HU = -500
+"""Every CT shows some air below this, around the patient or in the bowel."""
+BODY_HU, BONE_HU = (-300, 20000), (250, 3000)
+LEAST_BONE = 0.005
+"""Share of the body; in real scans it is 0.01 to 0.05."""
+UPSIDE_DOWN = -0.2
+FEWEST_LEVELS = 64
+"""Of an MR scan; a picture of fewer shows steps."""
+PLAUSIBLE_LIVER_HU = (-20.0, 250.0)
+"""Of the median: from a very fatty liver to a strong contrast phase."""
+PLAUSIBLE_SPACING_MM = (0.2, 10.0)
+
+ACROSS_SLICES = np.ones((3, 3, 3), bool)
+WITHIN_SLICE = ACROSS_SLICES & np.array([False, True, False])[:, None, None]
+"""Neighbourhoods: whole volumes are connected across slices, sets of single pictures are not."""
+
+CASE_COLUMNS = (
+    *("case", "patient", "usable", "shape", "spacing_mm", "hu_low", "hu_high"),
+    *("liver_voxels", "liver_ml", "tumor_voxels", "tumor_ml", "n_tumors"),
+)
+FINDING_COLUMNS = ("case", "severity", "code", "message", "file")
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """What `check_dataset` found."""
+
+    findings: pd.DataFrame
+    """A row a finding: `FINDING_COLUMNS`. The severity "error" excludes the case, "warning" does not; a case
+    with neither has one row "ok"."""
+    cases: pd.DataFrame
+    """A row a case: `CASE_COLUMNS`. What could not be measured is NaN."""
+
+    @property
+    def exit_code(self) -> int:
+        """1 if anything is an error, else 0."""
+        return int((self.findings["severity"] == "error").any())
+
+    def usable(self, dataset: Dataset) -> Dataset:
+        """`dataset` without the cases that an error excludes."""
+        return dataset.only(self.cases.loc[self.cases["usable"], "case"])
+
+
+@dataclass
+class CaseCheck:
+    """What one case came to; small, since it crosses a process border."""
+
+    row: dict[str, object]
+    notes: list[Note]
+    voxel_digest: str | None = None
+
+
+def check_dataset(
+    dataset: Dataset, workers: int = 1, progress: bool = True, modality: str = "ct"
+) -> CheckReport:
+    """Read every case of `dataset` in full, one at a time in each of `workers` processes.
+
+    `modality` is "ct" or "mr": HU are only asked of a CT. Raises InputError for another.
+    """
+    check = partial(check_case, modality=require_modality(modality))
+    results = in_processes(check, dataset.cases, workers)
+    checks = list(tqdm(results, "checking", len(dataset.cases), disable=not progress, unit="case"))
+    lost = "There is no volume or picture that belongs to this segmentation."
+    notes = [*(Note(path, "unpaired", lost, "error") for path in dataset.unpaired), *dataset.notes]
+    found = [(printable(Path(note.where).name), note) for note in notes]
+    first: dict[str, str] = {}
+    for check in checks:
+        case = check.row["case"]
+        original = first.setdefault(check.voxel_digest, case) if check.voxel_digest else case
+        if original != case:  # a copy could stand on both sides of a split
+            message = f"Its voxels are exactly those of {original}."
+            check.notes.append(Note("", "duplicate", message, "error"))
+        check.row["usable"] = all(note.severity != "error" for note in check.notes)
+        found += [(case, note) for note in check.notes or [Note("", "ok", "", "ok")]]
+    rows = [(case, note.severity, note.code, note.message, printable(note.where)) for case, note in found]
+    return CheckReport(
+        pd.DataFrame(rows, columns=FINDING_COLUMNS),
+        pd.DataFrame([check.row for check in checks], columns=CASE_COLUMNS),
+    )
+
+
+def check_case(case: Case, modality: str = "ct") -> CaseCheck:
+    """Read one case and apply every rule that needs no other case."""
+    check = CaseCheck({"case": case.case_id, "patient": case.patient}, list(case.notes))
+    try:
+        for note in _case_notes(check, case, modality):
+            check.notes.append(note)
+    except InputError as error:
+        message = f"{error.problem} {error.remedy}".strip()
+        check.notes.append(Note(error.where, error.code, message, "error"))
+    except Exception as error:  # one odd case never ends the check of all others
+        message = f"It cannot be read: {reason_of(error)} Export it again, or leave it out."
+        check.notes.append(Note(case.files[0], "unreadable", message, "error"))
+    return check
+
+
+def _case_notes(check: CaseCheck, case: Case, modality: str) -> Iterator[Note]:
+    """What is wrong with a case; fills in its row on the way."""
+    scan, last, pictures = case.files[0], case.files[-1], case.slice_numbers is not None
+    if case.read_labels is None:
+        message = "There is no segmentation: it can be predicted, not learnt from or scored."
+        yield Note(scan, "unlabelled", message)
+    if case.unmasked:
+        names = ", ".join(path.name for path in case.unmasked)
+        message = f"{len(case.unmasked)} slice(s) without a mask are left out: {names}."
+        yield Note(case.unmasked[0], "slice-without-mask", message)
+    volume = case.read_volume()
+    digest = hashlib.sha256(repr(volume.voxels.shape).encode())
+    for plane in volume.voxels:  # (H, W): a plane at a time, since hashing needs a contiguous copy
+        digest.update(np.ascontiguousarray(plane))
+    check.voxel_digest = digest.hexdigest()
+    low, high = int(volume.voxels.min()), int(volume.voxels.max())
+    shape, spacing = volume.voxels.shape, volume.spacing_mm
+    check.row.update(shape=shape, spacing_mm=spacing, hu_low=low, hu_high=high)
+    if not pictures:
+        yield from (note._replace(where=scan) for note in volume_findings(volume, modality))
+    if case.read_labels is not None:
+        yield from _foreign_affine(case, volume)
+        labels = case.read_labels(volume)
+        for structure in STRUCTURES:
+            voxels = int(structure_mask(labels, structure).sum())
+            check.row[f"{structure}_voxels"] = voxels
+            check.row[f"{structure}_ml"] = voxels * volume.voxel_volume_ml
+        yield from (note._replace(where=last) for note in label_findings(labels, pictures))
+        if not pictures:
+            check.row["n_tumors"] = _label_components(labels == TUMOR, pictures)[1]
+        if not pictures and modality == "ct":
+            yield from (note._replace(where=last) for note in liver_hu_findings(volume, labels))
+    if case.inspect is not None:
+        yield from case.inspect(volume)
+
+
+def _foreign_affine(case: Case, volume: Volume) -> Iterator[Note]:
+    """Whether labels would be refused for their affine, had it not been accepted."""
+    if getattr(case.read_labels, "keywords", {}).get("accept_affine_mismatch"):
+        try:
+            case.read_labels(volume, accept_affine_mismatch=False)
+        except InputError as error:
+            if error.code == "affine-mismatch":
+                message = f"{error.problem} They are taken voxel by voxel, as was asked."
+                yield Note(error.where, error.code, message)
+
+
+def data_checksum(dataset: Dataset) -> str:
+    """SHA-256 over names (relative to the folder), sizes and contents of every file of `dataset`."""
+    files = {path for unpaired in dataset.unpaired for path in files_of(unpaired)}
+    for case in dataset.cases:
+        files.update(case.files, case.unmasked)
+    total = hashlib.sha256()
+    for path in sorted(files):
+        name = os.fsencode(path.relative_to(dataset.folder).as_posix())
+        try:
+            content = f"{path.stat().st_size}\0{file_checksum(path)}"
+        except OSError:  # a link to nothing, or no right to read: told by the check
+            content = "unreadable"
+        total.update(name + f"\0{content}\n".encode())
+    return total.hexdigest()
+
+
+def volume_findings(volume: Volume, modality: str = "ct") -> Iterator[Note]:
+    """What speaks against the geometry and the intensities of a whole volume (not of grey pictures)."""
+    spacing = " x ".join(f"{mm:.2f}" for mm in volume.spacing_mm)
+    low_mm, high_mm = PLAUSIBLE_SPACING_MM
+    if volume.native is not None and np.array_equal(np.abs(volume.native.affine), np.eye(4)):
+        message = "The affine is the identity: volumes in ml cannot be trusted."
+        yield Note("", "suspicious-spacing", message)
+    elif not all(low_mm <= mm <= high_mm for mm in volume.spacing_mm):
+        message = f"The spacing is {spacing} mm, outside {low_mm} to {high_mm} mm."
+        yield Note("", "suspicious-spacing", message)
+    if volume.native is not None and (shear := volume.native.shear_degrees) > RIGHT_ANGLE_DEGREES:
+        message = (
+            f"The grid is sheared by {shear:.1f} degrees (gantry tilt): volumes are right, distances across "
+            "planes and shapes in 3D approximate. Convert the scan with tilt correction."
+        )
+        yield Note("", "sheared-grid", message)
+    lowest, highest = int(volume.voxels.min()), int(volume.voxels.max())
+    if modality == "mr":
+        levels = len(np.unique(volume.voxels))
+        if levels < FEWEST_LEVELS:
+            message = (
+                f"Only {levels} whole numbers are left: values between them were rounded. Scale them up."
+            )
+            yield Note("", "few-levels", message)
+        if lowest < AIR_HU:
+            yield Note("", "not-mr", f"The lowest value is {lowest}: this looks like a CT, not like MR.")
+        return
+    if lowest > AIR_HU:
+        message = f"No air: the lowest value is {lowest} HU. Clipped or rescaled?"
+        yield Note("", "implausible-hu", message)
+    if lowest < PLAUSIBLE_HU[0] or highest > PLAUSIBLE_HU[1]:
+        yield Note("", "implausible-hu", f"The values run from {lowest} to {highest} HU.")
+    if lowest < AIR_HU and _bone_height(volume.voxels) < UPSIDE_DOWN:
+        message = "The spine lies in front: the scan is upside down, and networks will not know it. Turn it."
+        yield Note("", "upside-down", message)
+
+
+def _bone_height(voxels: np.ndarray) -> float:
+    """How far behind the body's middle its bone lies on the mean, in standard deviations of its rows; NaN
+    where bone is missing. -0.8 to -0.5 in real slices that are upside down, 0.3 to 0.8 in real scans."""
+    coarse = voxels[:, ::4, ::4]
+    rows = np.arange(coarse.shape[1])
+    body, bone = (((coarse >= low) & (coarse <= high)).sum(axis=(0, 2)) for low, high in (BODY_HU, BONE_HU))
+    if bone.sum() <= LEAST_BONE * body.sum():
+        return np.nan
+    middle = np.average(rows, weights=body)
+    deviation = np.average((rows - middle) ** 2, weights=body) ** 0.5
+    return (np.average(rows, weights=bone) - middle) / max(deviation, 1.0)
+
+
+def liver_hu_findings(volume: Volume, labels: np.ndarray) -> Iterator[Note]:
+    """Whether the labelled liver looks like liver, or lies elsewhere (shifted, mirrored)."""
+    liver = volume.voxels[structure_mask(labels, "liver")]
+    low, high = PLAUSIBLE_LIVER_HU
+    if liver.size and not low <= (median := np.median(liver)) <= high:
+        yield Note("", "implausible-hu", f"The median of the labelled liver is {median:.0f} HU.")
+
+
+def label_findings(labels: np.ndarray, pictures: bool) -> Iterator[Note]:
+    """What speaks against labels 0/1/2, (D, H, W). `pictures`: single slices, not a whole volume."""
+    if not structure_mask(labels, "liver").any():
+        # A handful of slices may well show no liver; a whole scan for liver tumours may not.
+        severity = "warning" if pictures else "error"
+        yield Note("", "empty-liver", "No voxel is labelled as liver.", severity)
+        return
+    labels = labels[wider(bounding_box(labels))]
+    liver, tumor = labels == LIVER, labels == TUMOR
+    # LiTS cuts tumours out of the liver: of the components that both form together, each should hold some
+    # label 1. Neighbours share a face, an edge or a corner.
+    components, count = _label_components(liver | tumor, pictures)
+    inside = bounding_box(labels)
+    with_liver = np.bincount(components[liver[inside]], minlength=count + 1) > 0
+    alone = np.bincount(components[tumor[inside]], minlength=count + 1)[~with_liver]
+    if n_alone := np.count_nonzero(alone):
+        message = f"{n_alone} tumour component(s), {alone.sum()} voxels, touch no voxel labelled liver."
+        yield Note("", "tumor-outside-liver", message)
+    rims = [shared_faces(mask, labels == BACKGROUND, axes=(1, 2)) for mask in (liver, tumor)]
+    if tumor.sum() > liver.sum() > 0 and rims[1] > 2 * rims[0]:
+        message = "The tumour lies around the liver and is larger. Were the two labels exchanged?"
+        yield Note("", "labels-exchanged", message)
+
+
+def _label_components(mask: np.ndarray, pictures: bool) -> tuple[np.ndarray, int]:
+    """Component numbers within the bounding box of `mask`, and how many there are."""
+    return ndimage.label(mask[bounding_box(mask)], WITHIN_SLICE if pictures else ACROSS_SLICES)

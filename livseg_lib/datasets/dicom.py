@@ -20,16 +20,16 @@ from livseg_lib.datasets.dicom_headers import (
     slices_of_file,
     study_uid,
 )
-from livseg_lib.datasets.dicom_pixels import slice_reader
-from livseg_lib.datasets.file_trees import file_on_disk, open_tree
-from livseg_lib.datasets.files import files_of, is_visible, natural_key
-from livseg_lib.datasets.slice_stack import (
+from livseg_lib.datasets.dicom_slices import (
     jitter_note,
     order_slices,
     same_grid,
+    slice_reader,
     slices_at_one_place,
     stack_affine,
 )
+from livseg_lib.datasets.file_trees import file_on_disk, open_tree
+from livseg_lib.datasets.files import files_of, is_visible, natural_key
 from livseg_lib.errors import InputError
 from livseg_lib.nifti import new_grid
 from livseg_lib.processes import one_apart

@@ -23,7 +23,25 @@ import numpy as np
 
 from livseg_lib import WARNING
 from livseg_lib.datasets.case import Case
-from livseg_lib.descriptions import (
+from livseg_lib.errors import InputError
+from livseg_lib.evaluation.probabilities import is_predicted, quantize
+from livseg_lib.files import write_json
+from livseg_lib.inference.predict import predict_batches, predict_volume
+from livseg_lib.inference.variants import AugmentedNetwork
+from livseg_lib.labels import LIVER, STRUCTURES, TUMOR, structure_mask
+from livseg_lib.postprocessing.candidates import candidate_features, filter_candidates
+from livseg_lib.postprocessing.components import (
+    FINISHES,
+    finish_title,
+    largest_component,
+    refine_outlines,
+    require_finishes,
+)
+from livseg_lib.postprocessing.forest import Forest, load_forest
+from livseg_lib.postprocessing.superpixels import DarkSuperpixels, candidate_patches, dark_superpixels, paint
+from livseg_lib.preprocessing.geometry import BOXES, crop_volume
+from livseg_lib.preprocessing.recipe import with_masks
+from livseg_lib.provenance import (
     NAME,
     between,
     inside,
@@ -35,24 +53,6 @@ from livseg_lib.descriptions import (
     require,
     require_equal,
 )
-from livseg_lib.errors import InputError
-from livseg_lib.evaluation.probabilities import is_predicted, quantize
-from livseg_lib.files import write_json
-from livseg_lib.inference.predict import predict_batches, predict_volume
-from livseg_lib.inference.variants import AugmentedNetwork
-from livseg_lib.labels import LIVER, STRUCTURES, TUMOR, structure_mask
-from livseg_lib.postprocessing.active_contour import refine_outlines
-from livseg_lib.postprocessing.candidates import candidate_features, filter_candidates
-from livseg_lib.postprocessing.components import (
-    FINISHES,
-    finish_title,
-    largest_component,
-    require_finishes,
-)
-from livseg_lib.postprocessing.forest import Forest, load_forest
-from livseg_lib.postprocessing.superpixels import DarkSuperpixels, candidate_patches, dark_superpixels, paint
-from livseg_lib.preprocessing.geometry import BOXES, crop_volume
-from livseg_lib.preprocessing.recipe import with_masks
 from livseg_lib.sampling.blocks import KINDS
 from livseg_lib.systems import StepPlan
 from livseg_lib.training.model_folder import (

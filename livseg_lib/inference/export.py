@@ -20,7 +20,6 @@ import keras
 import numpy as np
 
 from livseg_lib import WARNING
-from livseg_lib.descriptions import read_description
 from livseg_lib.errors import InputError
 from livseg_lib.files import file_checksum, folder_written_aside, write_json, written_aside
 from livseg_lib.inference.cascade import LEARNT, read_plans
@@ -29,6 +28,7 @@ from livseg_lib.postprocessing.superpixels import candidate_patches, dark_superp
 from livseg_lib.preprocessing.geometry import working_grid
 from livseg_lib.preprocessing.recipe import prepare_labels, prepare_slices, with_masks
 from livseg_lib.processes import silent_stderr
+from livseg_lib.provenance import read_description
 from livseg_lib.sampling.blocks import cover_blocks
 from livseg_lib.systems import StepPlan
 from livseg_lib.training.model_folder import (

@@ -8,7 +8,7 @@ import keras
 from keras import layers
 
 from livseg_lib.models import blocks
-from livseg_lib.models.encoders import resnet50_encoder
+from livseg_lib.models.blocks import resnet50_encoder
 
 _convolution = partial(blocks.normalized_convolution, use_bias=False)
 

@@ -6,7 +6,7 @@ import keras
 from keras import layers
 
 from livseg_lib.models import blocks
-from livseg_lib.models.encoders import resnet50_encoder
+from livseg_lib.models.blocks import resnet50_encoder
 
 
 def resnet50_unet(

@@ -20,7 +20,9 @@ from safetensors.numpy import load, save
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.metrics import roc_auc_score
 
-from livseg_lib.descriptions import (
+from livseg_lib.errors import InputError
+from livseg_lib.files import write_atomically
+from livseg_lib.provenance import (
     NAME,
     SHA256,
     between,
@@ -31,8 +33,6 @@ from livseg_lib.descriptions import (
     require,
     require_equal,
 )
-from livseg_lib.errors import InputError
-from livseg_lib.files import write_atomically
 
 TREES = 200
 LEAST_LEAF = 2

@@ -18,11 +18,12 @@ from markupsafe import Markup
 
 from livseg_lib.errors import format_duration
 from livseg_lib.files import write_atomically
-from livseg_lib.reporting.cells import (
+from livseg_lib.reporting.folder import (
     DATASETS,
     SOURCES,
     Cell,
     Interval,
+    ReportFolder,
     TableView,
     column_title,
     environment,
@@ -33,7 +34,6 @@ from livseg_lib.reporting.cells import (
     linked,
     table_view,
 )
-from livseg_lib.reporting.folder import ReportFolder
 from livseg_lib.systems import SYSTEMS
 
 PAPERS = {name: system.paper for name, system in SYSTEMS.items() if system.paper}

@@ -14,8 +14,21 @@ from livseg_lib.datasets.files import natural_key
 from livseg_lib.errors import format_duration
 from livseg_lib.files import locked, write_atomically
 from livseg_lib.labels import STRUCTURES
-from livseg_lib.reporting import cards, cells
-from livseg_lib.reporting.folder import ReportFolder
+from livseg_lib.reporting import cards
+from livseg_lib.reporting.folder import (
+    DATASETS,
+    MISSING,
+    SOURCES,
+    TARGET_WORDS,
+    Cell,
+    ReportFolder,
+    TableView,
+    environment,
+    format_cell,
+    format_number,
+    format_text,
+    table_view,
+)
 from livseg_lib.reporting.patient_page import THUMBNAIL
 from livseg_lib.reporting.style import structure_name
 
@@ -45,7 +58,7 @@ def write_report(report_folder: Path | str) -> Path:
     with locked(path):
         folder = ReportFolder(report_folder)
         content = page_content(folder, cards.write_cards(folder))
-        page = cells.environment().get_template("page.html").render(**content)
+        page = environment().get_template("page.html").render(**content)
         return write_atomically(path, page.encode())
 
 
@@ -76,7 +89,7 @@ def _systems(folder: ReportFolder, links: Mapping[str, str]) -> dict | None:
     return {
         "cards": cards.headline_cards(table),
         "view": cards.systems_view(table, links),
-        "sources": {letter: cells.SOURCES[letter] for letter in cards.source_letters(table)},
+        "sources": {letter: SOURCES[letter] for letter in cards.source_letters(table)},
         "splits_by_slice": not all(map(cards.is_by_patient, table.get("split_by", ()))),
     }
 
@@ -96,7 +109,7 @@ def _parts(folder: ReportFolder, results: Sequence[Mapping]) -> list[dict]:
             if table is not None:
                 if "severity" in table:  # what was excluded comes first
                     table = table.sort_values("severity", key=lambda column: column != "error", kind="stable")
-                view = cells.table_view(table, f"tables/{quote(name)}.csv")
+                view = table_view(table, f"tables/{quote(name)}.csv")
                 part = {"table": view, "caption": each["caption"], "is_long": view.total > MOST_OPEN_ROWS}
                 parts.append(part)
             elif each.get("conclusions"):
@@ -110,9 +123,9 @@ def _heading(folder: ReportFolder) -> dict:
     finished = [str(n.record["finished"]) for n in folder.notebooks if n.record.get("finished")]
     table = folder.table("systems")
     return {
-        "dataset": cells.DATASETS.get(dataset, dataset),
+        "dataset": DATASETS.get(dataset, dataset),
         "is_phantom": dataset == "phantom",
-        "target": cells.TARGET_WORDS.get(manifest.get("target"), "Liver and liver tumours"),
+        "target": TARGET_WORDS.get(manifest.get("target"), "Liver and liver tumours"),
         "profile": manifest.get("profile") or "",
         "date": max(finished)[:10] if finished else "",
         "sentence": "" if table is None else cards.cohort_sentence(table),
@@ -124,7 +137,7 @@ def _run(folder: ReportFolder) -> dict:
     seconds = [n.record["seconds"] for n in folder.notebooks if n.record.get("seconds") is not None]
     facts = [(title, manifest.get(name)) for name, title in FACTS.items()]
     return {
-        "facts": [(title, cells.format_text(value)) for title, value in facts if value is not None],
+        "facts": [(title, format_text(value)) for title, value in facts if value is not None],
         "packages": sorted((manifest.get("packages") or {}).items()),
         "notebooks": folder.notebooks,
         "not_run": folder.not_run,
@@ -136,7 +149,7 @@ def _run(folder: ReportFolder) -> dict:
     }
 
 
-def patient_list(report: Path, patients: pd.DataFrame | None) -> cells.TableView | None:
+def patient_list(report: Path, patients: pd.DataFrame | None) -> TableView | None:
     """A row a page in `report`/patients, in natural order; None before there is any.
 
     `patients`: patients.csv, a row a case, system and structure. A patient's Dice is the median over all
@@ -153,24 +166,24 @@ def patient_list(report: Path, patients: pd.DataFrame | None) -> cells.TableView
     titles = ["Patient", *(f"{word} Dice" for word in words)]
     titles += [f"{word} (ml)" for word in words if has_volumes]
     rows = [_row(page, scores[scores["case"] == page.stem], shown, has_volumes) for page in pages]
-    return cells.TableView(titles, [False] + [True] * (len(titles) - 1), rows, len(rows))
+    return TableView(titles, [False] + [True] * (len(titles) - 1), rows, len(rows))
 
 
-def _row(page: Path, scores: pd.DataFrame, structures: list[str], has_volumes: bool) -> list[cells.Cell]:
+def _row(page: Path, scores: pd.DataFrame, structures: list[str], has_volumes: bool) -> list[Cell]:
     thumbnail = page.with_suffix("") / THUMBNAIL
     picture = ""
     if thumbnail.exists():
         picture = f"data:image/webp;base64,{base64.b64encode(thumbnail.read_bytes()).decode()}"
-    name = cells.Cell(page.stem, page.stem, link=f"patients/{quote(page.name)}", picture=picture)
+    name = Cell(page.stem, page.stem, link=f"patients/{quote(page.name)}", picture=picture)
     parts = [scores[scores["structure"] == structure] for structure in structures]
-    volumes = [cells.format_cell("ml", part["reference_ml"].max()) for part in parts] if has_volumes else []
+    volumes = [format_cell("ml", part["reference_ml"].max()) for part in parts] if has_volumes else []
     return [name, *(_dice(part["dice"]) for part in parts), *volumes]
 
 
-def _dice(dice: pd.Series) -> cells.Cell:
+def _dice(dice: pd.Series) -> Cell:
     defined = dice.dropna()
     if defined.empty:
-        return cells.Cell(cells.MISSING)
-    low, high = (cells.format_number("dice", bound) for bound in (defined.min(), defined.max()))
+        return Cell(MISSING)
+    low, high = (format_number("dice", bound) for bound in (defined.min(), defined.max()))
     small = f"{low} to {high}, {len(defined)} systems" if len(defined) > 1 else ""
-    return cells.Cell(cells.format_number("dice", defined.median()), float(defined.median()), small)
+    return Cell(format_number("dice", defined.median()), float(defined.median()), small)

@@ -22,10 +22,19 @@ import psutil
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from livseg_lib.descriptions import SHA256, Validator, between, list_of, of_type, record
 from livseg_lib.errors import InputError
 from livseg_lib.files import file_checksum, written_aside
-from livseg_lib.provenance import changes, code_of, digest
+from livseg_lib.provenance import (
+    SHA256,
+    Validator,
+    between,
+    changes,
+    code_of,
+    digest,
+    list_of,
+    of_type,
+    record,
+)
 from livseg_lib.runs import git_revision
 
 

@@ -19,20 +19,6 @@ import keras
 import numpy as np
 
 from livseg_lib import WARNING
-from livseg_lib.descriptions import (
-    NAME,
-    SHA256,
-    as_tuples,
-    between,
-    inside,
-    list_of,
-    of_type,
-    one_of,
-    read_description,
-    record,
-    require,
-    require_equal,
-)
 from livseg_lib.errors import InputError
 from livseg_lib.files import file_checksum, written_aside
 from livseg_lib.labels import STRUCTURES, TARGETS
@@ -46,6 +32,20 @@ from livseg_lib.preprocessing.recipe import (
     NetworkInput,
     Recipe,
     picture_code,
+)
+from livseg_lib.provenance import (
+    NAME,
+    SHA256,
+    as_tuples,
+    between,
+    inside,
+    list_of,
+    of_type,
+    one_of,
+    read_description,
+    record,
+    require,
+    require_equal,
 )
 from livseg_lib.sampling.batches import REGIONS
 from livseg_lib.sampling.blocks import KINDS

@@ -24,12 +24,12 @@ from layouts import (
 from nibabel.spatialimages import HeaderDataError
 
 from livseg_lib.datasets.case import Case, Dataset
-from livseg_lib.datasets.catalogue import find_cases
-from livseg_lib.datasets.check import (
+from livseg_lib.datasets.catalogue import (
     CASE_COLUMNS,
     check_case,
     check_dataset,
     data_checksum,
+    find_cases,
     volume_findings,
 )
 from livseg_lib.datasets.phantom.patient import make_phantom_patient

@@ -36,8 +36,7 @@ from pydicom.uid import (
 )
 
 from livseg_lib.application.scan import read_dicom
-from livseg_lib.datasets.catalogue import find_cases
-from livseg_lib.datasets.check import check_dataset
+from livseg_lib.datasets.catalogue import check_dataset, find_cases
 from livseg_lib.datasets.dicom import read_mask_series, read_series, series_notes, survey
 from livseg_lib.errors import InputError
 from livseg_lib.volumes import load_segmentation, load_volume, save_segmentation

@@ -12,8 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from layouts import small_ct, write_lits_case, write_nifti
 
-from livseg_lib.datasets.catalogue import find_cases
-from livseg_lib.datasets.check import check_dataset
+from livseg_lib.datasets.catalogue import check_dataset, find_cases
 from livseg_lib.datasets.files import LabelMap, find_label_map, natural_key, nifti_stem, regular_files
 from livseg_lib.errors import InputError
 from livseg_lib.preprocessing.extraction import extraction_request

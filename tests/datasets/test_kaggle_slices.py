@@ -10,8 +10,7 @@ import pytest
 from layouts import write_kaggle_case, write_picture
 from PIL import Image
 
-from livseg_lib.datasets.catalogue import find_cases
-from livseg_lib.datasets.check import check_dataset
+from livseg_lib.datasets.catalogue import check_dataset, find_cases
 from livseg_lib.errors import InputError
 
 GREY, LABELS = np.zeros((20, 30), np.uint8), np.zeros((20, 30), np.uint8)

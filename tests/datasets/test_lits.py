@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from layouts import small_ct, write_lits_case
 
-from livseg_lib.datasets.catalogue import find_cases
-from livseg_lib.datasets.check import check_dataset
+from livseg_lib.datasets.catalogue import check_dataset, find_cases
 
 
 def test_pairs_in_any_folders_in_natural_order(tmp_path):

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from layouts import small_ct, write_msd, write_nifti
 
-from livseg_lib.datasets.catalogue import find_cases
-from livseg_lib.datasets.check import check_dataset
+from livseg_lib.datasets.catalogue import check_dataset, find_cases
 from livseg_lib.errors import InputError
 
 LIVER_JSON = {"labels": {"0": "background", "1": "liver", "2": "cancer"}}

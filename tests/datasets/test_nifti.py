@@ -7,8 +7,7 @@ import pytest
 from layouts import small_ct, write_nifti
 
 from livseg_lib.datasets import nifti
-from livseg_lib.datasets.catalogue import find_cases
-from livseg_lib.datasets.check import check_dataset
+from livseg_lib.datasets.catalogue import check_dataset, find_cases
 
 CT, LABELS = small_ct()
 ORGANS = np.where(LABELS == 2, 5, LABELS)

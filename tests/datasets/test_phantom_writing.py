@@ -12,8 +12,7 @@ import pytest
 from isal import igzip
 
 from livseg_lib import files as atomic
-from livseg_lib.datasets.catalogue import find_cases
-from livseg_lib.datasets.check import check_dataset
+from livseg_lib.datasets.catalogue import check_dataset, find_cases
 from livseg_lib.datasets.phantom import patient as lesions
 from livseg_lib.datasets.phantom import writing
 from livseg_lib.datasets.phantom.body import Organ, labels_of_organs

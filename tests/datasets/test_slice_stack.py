@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from livseg_lib.datasets.dicom_headers import SliceHeader
-from livseg_lib.datasets.slice_stack import jitter_note, order_slices, slices_at_one_place, stack_affine
+from livseg_lib.datasets.dicom_slices import jitter_note, order_slices, slices_at_one_place, stack_affine
 from livseg_lib.errors import InputError
 
 AXIAL = np.array([[1.0, 0, 0], [0, 1.0, 0]])

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from scipy.stats import ttest_1samp
 
-from livseg_lib.evaluation.bland_altman import (
+from livseg_lib.evaluation.follow_up import (
     AGREEMENT_COLUMNS,
     agreement_row,
     compare_with_reference,

@@ -29,8 +29,7 @@ from layouts import small_ct, write_lits_case, write_nifti
 
 from livseg_lib.application.inputs import find_inputs
 from livseg_lib.application.results import predict_batch
-from livseg_lib.datasets.catalogue import find_cases
-from livseg_lib.datasets.check import check_dataset
+from livseg_lib.datasets.catalogue import check_dataset, find_cases
 from livseg_lib.notebooks import choose_parameters, declared_parameters
 from livseg_lib.preprocessing.extraction import SLICE_COLUMNS, extract_dataset, read_slices
 from livseg_lib.preprocessing.recipe import Recipe

@@ -20,8 +20,7 @@ from PIL import Image
 from pydicom.uid import RLELossless
 
 from livseg_lib.datasets.case import Case, Dataset
-from livseg_lib.datasets.catalogue import find_cases
-from livseg_lib.datasets.check import check_dataset
+from livseg_lib.datasets.catalogue import check_dataset, find_cases
 from livseg_lib.errors import InputError
 
 SHAPE = (6, 16, 20)

@@ -8,8 +8,8 @@ from keras import layers
 
 from livseg_lib.errors import InputError
 from livseg_lib.models import cost
+from livseg_lib.models.blocks import resnet50_encoder
 from livseg_lib.models.cost import cost_table, gflops_an_input, milliseconds_an_input
-from livseg_lib.models.encoders import resnet50_encoder
 from livseg_lib.models.unet import unet
 
 

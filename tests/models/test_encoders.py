@@ -8,8 +8,12 @@ import pytest
 from keras import layers
 
 from livseg_lib.errors import InputError
-from livseg_lib.models.blocks import NORM_MOMENTUM
-from livseg_lib.models.encoders import IMAGENET_MEAN_LEVEL, load_imagenet_weights, resnet50_encoder
+from livseg_lib.models.blocks import (
+    IMAGENET_MEAN_LEVEL,
+    NORM_MOMENTUM,
+    load_imagenet_weights,
+    resnet50_encoder,
+)
 from livseg_lib.models.resnet50_unet import resnet50_unet
 
 SIDE = 64

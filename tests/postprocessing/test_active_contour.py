@@ -8,8 +8,8 @@ import pytest
 from solids import ball, box, dice, scan
 
 from livseg_lib.errors import InputError
-from livseg_lib.postprocessing import active_contour
-from livseg_lib.postprocessing.active_contour import refine_outlines
+from livseg_lib.postprocessing import components
+from livseg_lib.postprocessing.components import refine_outlines
 
 SPACINGS = {"even": (1.0, 1.0, 1.0), "thick slices": (4.0, 0.8, 0.8)}
 EXTENT_MM = 52
@@ -55,7 +55,7 @@ def test_changes_only_what_lies_within_reach(spacing_mm, reach_mm):
 
 @pytest.mark.parametrize("wild", [np.ones_like, np.zeros_like])
 def test_a_wild_contour_is_held_within_reach_and_liver(monkeypatch, wild):
-    monkeypatch.setattr(active_contour, "_evolve", lambda smooth, inside, steps: wild(inside))
+    monkeypatch.setattr(components, "_evolve", lambda smooth, inside, steps: wild(inside))
     spacing_mm, reach_mm = SPACINGS["even"], 3.0
     tumor, liver, hu = tumor_in_liver(spacing_mm)
     liver &= box(liver.shape, (0, 0, 0), (52, 52, 38))  # it ends 1 mm beyond the tumour on one side

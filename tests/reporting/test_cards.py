@@ -21,8 +21,7 @@ from livseg_lib.reporting.cards import (
     systems_view,
     write_cards,
 )
-from livseg_lib.reporting.cells import NOT_RECORDED
-from livseg_lib.reporting.folder import ReportFolder
+from livseg_lib.reporting.folder import NOT_RECORDED, ReportFolder
 from livseg_lib.reporting.report import write_report
 from livseg_lib.systems import SYSTEMS
 

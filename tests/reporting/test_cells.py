@@ -10,7 +10,7 @@ import pytest
 from markupsafe import Markup
 
 from livseg_lib.errors import format_duration
-from livseg_lib.reporting.cells import (
+from livseg_lib.reporting.folder import (
     FIRST_ROWS,
     MAX_ROWS,
     NOT_RECORDED,

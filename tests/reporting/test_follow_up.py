@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from livseg_lib.evaluation.follow_up import TimePoint, compare_scans
-from livseg_lib.reporting.follow_up import conclude_follow_up, follow_up_changes
+from livseg_lib.reporting.patient_page import conclude_follow_up, follow_up_changes
 
 
 def scan(*columns: tuple[int, int]) -> TimePoint:

@@ -8,7 +8,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from livseg_lib.preprocessing.windows import WINDOWS
-from livseg_lib.reporting.viewer import HEADLESS, screen_slice, slice_to_show, slice_viewer
+from livseg_lib.reporting.pictures import HEADLESS, screen_slice, slice_to_show, slice_viewer
 
 BOX = np.zeros((64, 64), np.uint8)
 BOX[20:40, 10:30] = 1
