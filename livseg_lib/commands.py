@@ -220,7 +220,7 @@ def _read_scores(path: Path) -> pd.DataFrame:
     import pandas as pd
 
     try:
-        return pd.DataFrame(json.loads(path.read_text())["cases"]).set_index("case")
+        return pd.DataFrame(json.loads(path.read_bytes())["cases"]).set_index("case")
     except (OSError, ValueError, KeyError, TypeError) as error:
         problem = f"holds no scores ({type(error).__name__})."
         raise InputError(path, problem, "Give the file that livseg evaluate wrote.") from error
@@ -286,7 +286,7 @@ def export(arguments: argparse.Namespace) -> int:
         print(f"{each.most_apart:10.1e}  {each.n_inputs:3} inputs  {each.path}{verdict}")
     if not all(each.agrees for each in exported):
         return 1
-    left_out = json.loads((arguments.out / "export.json").read_text())["not_exported"]
+    left_out = json.loads((arguments.out / "export.json").read_bytes())["not_exported"]
     if left_out:
         print(
             "not exported, as no networks:", ", ".join(f"{one['name']} ({one['part']})" for one in left_out)

@@ -15,6 +15,9 @@ from pathlib import Path
 UNUSABLE, INTERRUPTED, UNHEARD = 2, 130, 141
 """Exit codes: of input that cannot be used and of faults; of Ctrl-C and of a closed pipe, as in shells."""
 
+STOPPING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+"""Signals that ask a process to end; Windows has no SIGHUP, that of a closed terminal."""
+
 
 class InputError(ValueError):
     """A file, folder or setting that cannot be used: says which, what is wrong and what to do.
@@ -110,8 +113,7 @@ def _ended_by_signals() -> Iterator[None]:
         print("livseg: ended from outside. What is finished is kept.", file=sys.stderr)
         sys.exit(128 + number)
 
-    names = ("SIGTERM", "SIGHUP") if threading.current_thread() is threading.main_thread() else ()
-    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]  # Windows has no SIGHUP
+    numbers = STOPPING if threading.current_thread() is threading.main_thread() else []
     changed = [number for number in numbers if signal.getsignal(number) == signal.SIG_DFL]
     for number in changed:
         signal.signal(number, end)

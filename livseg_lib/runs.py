@@ -11,13 +11,12 @@ import json
 import os
 import platform
 import random
-import resource
 import subprocess
 import sys
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -176,13 +175,13 @@ class NotebookRun:
             "git_revision": git_revision(),
             "seconds": round(time.monotonic() - self.started, 1),
             "peak_memory_mb": peak_memory_mb(),
-            "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
             "notes": self.notes,
             "results": self.results,
         }
         path = self.folders.report / "manifest.json"
         with locked(path):
-            manifest = json.loads(path.read_text()) if path.exists() else {"notebooks": {}}
+            manifest = json.loads(path.read_bytes()) if path.exists() else {"notebooks": {}}
             notebooks = manifest["notebooks"] | {self.notebook: entry}
             manifest |= self.facts | {
                 "run": self.folders.name,
@@ -241,8 +240,14 @@ def derived_seed(seed: int, *names: str | int) -> int:
 
 def peak_memory_mb() -> int:
     """Largest resident memory so far of this process or of one of its finished children, in MB."""
-    who = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-    return round(max(resource.getrusage(each).ru_maxrss for each in who) / 1024)  # of kB
+    if sys.platform == "win32":
+        import psutil
+
+        return round(psutil.Process().memory_info().peak_wset / 1024**2)  # of this process alone
+    import resource
+
+    peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return round(peak / (1024**2 if sys.platform == "darwin" else 1024))  # bytes; kB on Linux
 
 
 def git_revision() -> str:

@@ -50,7 +50,7 @@ def on_board() -> list[Shelved]:
     """The models that come with livseg."""
     found = []
     for path in sorted(ON_BOARD.glob("*/model.json")):
-        facts = json.loads(path.read_text())["training"]
+        facts = json.loads(path.read_bytes())["training"]
         said = {name: facts[name] for name in ("dice", "data", "licence")}
         found.append(Shelved("", path.parent.name, path.parent, facts=facts, **said))
     return found
@@ -107,7 +107,7 @@ def _systems_of_run(path: Path) -> list[Shelved]:
         table = read_table(path)
         rows = table[table.target.isin(STRUCTURES) & (table.split_by == "patient")]
         manifest = report / "manifest.json"
-        data = str(json.loads(manifest.read_text()).get("dataset", "")) if manifest.exists() else ""
+        data = str(json.loads(manifest.read_bytes()).get("dataset", "")) if manifest.exists() else ""
     except (InputError, AttributeError, OSError, ValueError) as error:
         print(f"left out: {report.name}: its tables cannot be read ({error}).", file=sys.stderr)
         return []

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -47,6 +49,17 @@ def pytest_configure(config: pytest.Config) -> None:
         providers._get_local_constants = lambda: nothing
 
 
+NEEDS = {"win32": "SIGKILL|SIGHUP|symlink_to|os.fork|mkfifo|/dev/|/proc/", "darwin": "/proc/"}
+"""What tests use that a system lacks: there their files, and what these import, are left out."""
+
+
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    """Files of tests that need what this system lacks; on Linux none."""
+    if sys.platform not in NEEDS or collection_path.suffix != ".py":
+        return None
+    return bool(re.search(NEEDS[sys.platform], collection_path.read_text(encoding="utf-8"))) or None
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """The same random numbers for each test and its fixtures, whatever ran before."""
@@ -82,7 +95,7 @@ def browser() -> Iterator:
     path = next(filter(None, map(shutil.which, BROWSERS)), None)
     if path is None:
         pytest.skip(f"no browser: none of {', '.join(BROWSERS)} is installed")
-    as_root = ("--no-sandbox",) if os.geteuid() == 0 else ()
+    as_root = ("--no-sandbox",) if getattr(os, "geteuid", int)() == 0 else ()
     with playwright.sync_playwright() as driver:
         opened = driver.chromium.launch(executable_path=path, args=[*SOFTWARE_3D, *as_root])
         yield opened

@@ -186,6 +186,24 @@ def test_the_readme_names_every_room():
     assert sorted(named) == sorted(there)
 
 
+POSIX_MODULES = {"fcntl", "grp", "posix", "pty", "pwd", "resource", "syslog", "termios", "tty"}
+POSIX_NAMES = {"SIGHUP", "SIGKILL", "SIGALRM", "fork", "killpg", "getpgid", "setsid", "getuid", "geteuid"}
+POSIX_NAMES |= {"mkfifo", "symlink", "symlink_to", "sched_getaffinity", "getloadavg", "uname", "sysconf"}
+
+
+def test_modules_can_be_imported_where_there_is_no_posix():
+    """An import in a function stands behind a look at the platform; JSON is UTF-8 whatever the locale."""
+    for path in LIBRARY.rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        tree = ast.parse(text)
+        imports = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
+        modules = {getattr(node, "module", None) or alias.name for node in imports for alias in node.names}
+        used = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+        assert not {name.split(".")[0] for name in modules} & POSIX_MODULES, path
+        assert not used & POSIX_NAMES, path
+        assert not re.search(r"json\.loads\(.*read_text\(\)", text), path
+
+
 def test_nothing_is_unpickled():
     for path in LIBRARY.rglob("*.py"):
         text = path.read_text()

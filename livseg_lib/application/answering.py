@@ -34,7 +34,7 @@ from livseg_lib.application.patient import predict_case
 from livseg_lib.application.predictor import Predictor, load_predictor
 from livseg_lib.application.results import RECORD, write_result
 from livseg_lib.application.visits import keep_scan
-from livseg_lib.errors import InputError, reason_of
+from livseg_lib.errors import STOPPING, InputError, reason_of
 
 LOADED_AT_ONCE = 2
 """Systems kept in memory."""
@@ -85,7 +85,7 @@ def answer(
         written = write_result(result, folder / "result")
         archive = Path(shutil.make_archive(str(folder / "livseg-result"), "zip", written))
         start = keep_scan(result, folder / "shown")
-        record = json.loads((written / RECORD).read_text())
+        record = json.loads((written / RECORD).read_bytes())
     except Exception as error:  # the next visitor is to be served whatever this upload did
         raise Refused(reason_of(error)) from error
     more = f"The upload holds {len(patients)} cases; this is the first." if len(patients) > 1 else ""
@@ -158,8 +158,9 @@ class Worker:
 
 def _work(connection, load: Callable[[Path], Predictor], model: Path | None, root: Path) -> None:
     """The process of a Worker: takes questions until nobody is left to ask any."""
-    for number in (signal.SIGINT, signal.SIGHUP):  # a terminal sends them to the app, too, which ends this
-        signal.signal(number, signal.SIG_IGN)
+    for number in STOPPING:  # a terminal sends them to the app, too, which ends this
+        if number != signal.SIGTERM:
+            signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_end_with_the_app, args=[root], daemon=True).start()
     loaded = lru_cache(LOADED_AT_ONCE)(load)
     if model is not None:
@@ -182,7 +183,7 @@ def _end_with_the_app(root: Path) -> None:
 
 
 def _one_source(uploads: Sequence[Path | str], folder: Path) -> Path:
-    """The uploaded file, or a folder that holds links to all of them."""
+    """The uploaded file, or a folder that holds copies of all of them."""
     paths = [Path(path) for path in uploads]
     if not paths:
         raise InputError("upload", "There is no file.", "Drop a scan or a slice first.")
@@ -191,7 +192,7 @@ def _one_source(uploads: Sequence[Path | str], folder: Path) -> Path:
     together = folder / "upload"
     together.mkdir()
     for number, path in enumerate(paths):
-        (together / f"{number:04d}{path.suffix.lower()}").symlink_to(path)
+        shutil.copyfile(path, together / f"{number:04d}{path.suffix.lower()}")  # not each system has links
     return together
 
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -246,5 +246,5 @@ def finished(record: dict, clock: StepClock) -> dict:
     return record | {
         "seconds": clock.seconds | {"in_all": round(sum(clock.seconds.values()), 2)},
         "peak_memory_mb": peak_memory_mb(),
-        "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }

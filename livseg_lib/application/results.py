@@ -293,7 +293,7 @@ def _treat(patient: PatientInput, predictor: Predictor, out: Path, on_step: Call
         return {"state": state, "reason": reason_of(error)}
     try:
         write_result(result, folder)
-        return _row(json.loads((folder / RECORD).read_text()), resumed=False)
+        return _row(json.loads((folder / RECORD).read_bytes()), resumed=False)
     except OSError as error:
         raise _unwritable(out, error) from error
     except Exception as error:
@@ -303,7 +303,7 @@ def _treat(patient: PatientInput, predictor: Predictor, out: Path, on_step: Call
 def _finished_row(folder: Path, patient: PatientInput, predictor: Predictor) -> dict | None:
     """That of the result in `folder`, if it is of this very request and whole."""
     try:
-        record = json.loads((folder / RECORD).read_text())
+        record = json.loads((folder / RECORD).read_bytes())
         if record["request_sha256"] != identify_request(patient, predictor)[1]:
             return None
         return _row(record, resumed=True) if holds_files(folder, record["files"]) else None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import fcntl
 import os
 import shutil
 import signal
@@ -21,8 +20,10 @@ from time import time
 
 import cv2
 import numpy as np
+from filelock import FileLock
 
 from livseg_lib.application.patient import PatientResult
+from livseg_lib.errors import STOPPING
 from livseg_lib.preprocessing.windows import WINDOWS, as_hu
 from livseg_lib.processes import end_family
 from livseg_lib.reporting.pictures import VIEW_WINDOWS, screen_slice, slice_to_show
@@ -30,10 +31,9 @@ from livseg_lib.runs import project_root
 
 FORGET_AFTER_SECONDS = 3600.0
 LOOK_EVERY_SECONDS = 60.0
-STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 PREFIX = "livseg-app-"
-ALIVE = "alive.lock"
-"""In each root, locked by its app. The system lets go of the lock with the process, however that ends."""
+ALIVE, UPLOADS = "alive.lock", "uploads"
+"""In each root, locked by its app: the system lets go with the process, however that ends. Then, uploads."""
 
 
 @contextmanager
@@ -43,7 +43,7 @@ def kept_until_stopped() -> Iterator[Visits]:
     Ctrl-C, SIGTERM and a closed terminal end the block, too, by SystemExit.
     """
     for number in STOPPING:
-        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # as nohup wants it
+        if number in (signal.SIGINT, signal.SIGTERM) or signal.getsignal(number) != signal.SIG_IGN:  # nohup
             signal.signal(number, _stop)
     visits = Visits()
     atexit.register(visits.close)  # once more, when the last thread that may write has ended
@@ -72,11 +72,10 @@ class Visits:
 
     def __init__(self) -> None:
         _delete_left()
-        starting = Path(tempfile.mkdtemp(prefix=f".{PREFIX}"))  # mode 700, a name that cannot be guessed
-        self._alive = (starting / ALIVE).open("w")
-        fcntl.flock(self._alive, fcntl.LOCK_EX)
-        self.root = starting.rename(starting.with_name(starting.name[1:]))  # seen by others once it is locked
-        self.uploads, self.scratch = self.root / "uploads", self.root / "tmp"
+        self.root = Path(tempfile.mkdtemp(prefix=PREFIX))  # mode 700, a name that cannot be guessed
+        self._alive = FileLock(self.root / ALIVE, thread_local=False)
+        self._alive.acquire()
+        self.uploads, self.scratch = self.root / UPLOADS, self.root / "tmp"
         self.results = self.scratch / "results"  # Gradio gives out files of the temporary folder only
         for folder in (self.uploads, self.scratch, self.results):
             folder.mkdir(mode=0o700)
@@ -114,8 +113,8 @@ class Visits:
     def close(self) -> None:
         """Delete everything."""
         self._closed.set()
+        self._alive.release()  # before: Windows deletes no open file
         shutil.rmtree(self.root, ignore_errors=True)
-        self._alive.close()
 
     def _forget_in_time(self) -> None:
         while not self._closed.wait(LOOK_EVERY_SECONDS):
@@ -132,16 +131,13 @@ def _changed(path: Path) -> float:
 
 def _delete_left() -> None:
     """Delete the roots of apps of this user that are no more; a link is not followed."""
-    for root in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
-        found = root.lstat()
-        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
-            continue
-        try:
-            with (root / ALIVE).open("r+") as alive:
-                fcntl.flock(alive, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    user = getattr(os, "getuid", int)()  # on Windows 0, as the owner of every file
+    for uploads in Path(tempfile.gettempdir()).glob(f"{PREFIX}*/{UPLOADS}"):
+        with suppress(OSError):  # its app lives, or another start deletes it just now
+            root, found = uploads.parent, uploads.parent.lstat()
+            if stat.S_ISDIR(found.st_mode) and found.st_uid == user:
+                FileLock(root / ALIVE).acquire(timeout=0).lock.release()
                 shutil.rmtree(root, ignore_errors=True)
-        except OSError:  # its app lives, or another start deletes it just now
-            continue
 
 
 FOUND = "found"

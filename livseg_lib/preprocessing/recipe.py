@@ -100,7 +100,7 @@ class Recipe(JsonRecord):
     @classmethod
     def of_case(cls, folder: Path) -> Recipe:
         """The recipe that the extracted case in `folder` was made by."""
-        return cls.from_dict(json.loads((folder / "case.json").read_text())["request"]["recipe"])
+        return cls.from_dict(json.loads((folder / "case.json").read_bytes())["request"]["recipe"])
 
     @property
     def modality(self) -> str:

@@ -69,7 +69,7 @@ def assemble_cascade(system: str, folders: RunFolders) -> Cascade:
 def training_of_parts(parts: Sequence[Path]) -> dict:
     """What the tables say of a cascade's training: the most patients of a part, the seconds of all."""
     files = [next(part.glob("model.json"), part / "forest.json") for part in parts]
-    facts = {file.parent.name: json.loads(file.read_text())["training"] for file in files}
+    facts = {file.parent.name: json.loads(file.read_bytes())["training"] for file in files}
     return {
         "n_train_patients": max(each["n_train_patients"] for each in facts.values()),
         "seconds": sum(each["seconds"] for each in facts.values()),

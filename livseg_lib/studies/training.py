@@ -275,7 +275,7 @@ def training_facts_table(models: Iterable[Path]) -> pd.DataFrame:
     rows = []
     for folder in models:
         try:
-            model = json.loads((folder / "model.json").read_text())
+            model = json.loads((folder / "model.json").read_bytes())
             who = {name: model[name] for name in ("system", "architecture", "parameters", "target")}
             rows.append(model["training"] | who | {"picture_size": model["recipe"]["size"]})
         except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:

@@ -80,7 +80,7 @@ def test_a_start_deletes_what_an_app_that_is_no_more_left_and_nothing_else(visit
     left, elsewhere = Visits(), temporary / "precious"
     (elsewhere / "below").mkdir(parents=True)
     (left.results / "link").symlink_to(elsewhere)
-    left._alive.close()  # as the system does where a process is killed
+    left._alive.release()  # as the system does where a process is killed
     (temporary / "livseg-app-link").symlink_to(elsewhere)
     (temporary / "livseg-app-unlocked").mkdir()  # of something else, or of an app that is just starting
     (temporary / "livseg-app-file").write_text("")
@@ -93,7 +93,7 @@ def test_a_start_deletes_what_an_app_that_is_no_more_left_and_nothing_else(visit
 
 def test_a_folder_of_another_user_is_left_alone(visits, monkeypatch):
     left = Visits()
-    left._alive.close()
+    left._alive.release()
     monkeypatch.setattr(os, "getuid", lambda: left.root.stat().st_uid + 1)
     Visits().close()
     assert left.root.exists()

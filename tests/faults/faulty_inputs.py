@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import io
 import re
-import resource
 import shutil
 import signal
 import time
@@ -114,6 +113,7 @@ def require(truth: bool, what: str) -> None:
 @contextlib.contextmanager
 def _limits() -> Iterator[Callable[[], tuple[float, int]]]:
     """Gives what says the block's own seconds and the bytes that it added at most; stops one that hangs."""
+    import resource
 
     def too_long(*_) -> None:
         raise TooLong

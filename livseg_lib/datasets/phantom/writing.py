@@ -56,7 +56,7 @@ def write_phantom(
     write = partial(_write_case, folder, seed=seed, site=site)
     for _ in tqdm(in_processes(write, missing, workers), "phantom", len(missing), unit="case"):
         pass
-    records = [json.loads(path.read_text()) for path in paths]
+    records = [json.loads(path.read_bytes()) for path in paths]
     lesions = [lesion for record in records for lesion in record["lesions"]]
     for name, table in (
         ("patients", pd.DataFrame([record["patient"] for record in records])),
@@ -80,7 +80,7 @@ def _agree_on_settings(folder: Path, settings: dict, n_patients: int) -> None:
     path, made_by = folder / "phantom.json", phantom_made_by()
     if not path.exists():
         write_json(path, settings | made_by)
-    found = json.loads(path.read_text())
+    found = json.loads(path.read_bytes())
     remedy = "Choose another folder, or delete this one to make it anew."
     if wrong := {key: found.get(key) for key in settings if found.get(key, ...) != settings[key]}:
         problem = f"It holds a phantom with settings {wrong}, not {settings}."
@@ -160,7 +160,7 @@ def phantom_numbers(folder: Path | str, case_id: str) -> tuple[int, int, str | N
     folder = Path(folder)
     if not is_phantom(folder):
         raise InputError(folder, "holds no phantom (phantom.json).", "Only a phantom can be made again.")
-    settings = json.loads((folder / "phantom.json").read_text())
+    settings = json.loads((folder / "phantom.json").read_bytes())
     made_by = phantom_made_by()
     if reasons := changes({key: settings.get(key, {}) for key in made_by}, made_by):
         problem = f"was made by another phantom, changed since: {', '.join(reasons)}."
