@@ -1,0 +1,160 @@
+"""Cross-validation of systems of single slices: each patient is outlined by networks that never saw the patient.
+
+Nothing is chosen by the fold that is held out. Thresholds for its patients are those that were best on the
+held-out patients of all other folds. In single slices every piece of a tumour counts as one.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import keras
+import numpy as np
+import pandas as pd
+
+from livseg_lib.evaluation import probabilities
+from livseg_lib.evaluation.lesions import count_detections, lesion_overlap
+from livseg_lib.evaluation.statistics import mean_with_interval
+from livseg_lib.files import write_atomically
+from livseg_lib.inference.predict import predict_planes, stored_pictures
+from livseg_lib.inference.sorting import sort_stored
+from livseg_lib.labels import structure_mask
+from livseg_lib.provenance import code_of, digest, keep_or_make, made_with
+from livseg_lib.sampling.batches import arrays_checksum
+from livseg_lib.studies.split_audit import stored_rows
+from livseg_lib.studies.training import REGISTRIES, SorterPlan, TrainingPlan, train_network, train_sorter
+
+AREAS = (1, 4, 8, 16, 32, 64)
+"""Pixels of 128 x 128 pictures that a rule of presence may ask for."""
+
+
+def held_out_answers(
+    name: str, plan: TrainingPlan | SorterPlan, slices: pd.DataFrame, folder: Path, checkpoints: Path
+) -> np.ndarray:
+    """What networks say of slices of patients that they never saw, uint8 levels (n, H, W, channels).
+
+    `slices` are classified ones with `fold` (0 to k - 1) and `region`; the answers stand in the order of
+    `slices` sorted by fold, stably. `folder` holds their arrays. A sorter gives the probability that a slice
+    shows a tumour, (n, 1, 1, 1). Killed and called again it goes on: the answers of a fold are kept below
+    `checkpoints`, for the same plan, slices, pictures, code and libraries.
+    """
+    columns = ["array", "array_index", "class", "fold"]
+    is_sorter = isinstance(plan, SorterPlan)
+    described = asdict(plan) if is_sorter else plan.description()
+    made_by = {
+        "code": ({} if is_sorter else plan.code()) | {"answers": code_of(_answer_fold, apart=REGISTRIES)},
+        "settings": {"plan": digest(described), "slices": digest(slices[columns].to_csv(index=False))},
+        "pictures": arrays_checksum(folder, slices["array"]),
+        "libraries": made_with("keras", "tensorflow", "jax", "torch", "numpy", "imgaug"),
+    }
+    answers = []
+    for fold in sorted(slices.fold.unique()):
+        kept = checkpoints / str(fold) / "answers.npz"
+        make = lambda fold=fold, kept=kept: _answer_fold(plan, slices, fold, folder, kept)  # noqa: E731
+        keep_or_make(kept, made_by, make, f"{name}, fold {fold + 1} of {slices.fold.nunique()}")
+        with np.load(kept) as stored:
+            answers.append(stored["levels"])
+    return np.concatenate(answers)
+
+
+def _answer_fold(
+    plan: TrainingPlan | SorterPlan, slices: pd.DataFrame, fold: int, folder: Path, kept: Path
+) -> None:
+    keras.utils.clear_session()  # else the graphs of all trainings stay in memory
+    learn, asked = slices[slices.fold != fold], slices[slices.fold == fold]
+    assert not set(learn.patient) & set(asked.patient)
+    if isinstance(plan, SorterPlan):  # its epoch is chosen by a fold of those that it learns from
+        chooses = learn.fold == (fold + 1) % slices.fold.nunique()
+        learn = learn.assign(split=np.where(chooses, "validation", "train"))
+        sorter, _ = train_sorter(plan, learn, folder, kept.parent, "every_patient")
+        said = sort_stored(sorter.network, asked, folder)[:, sorter.regions.index("liver_with_tumor")]
+        levels = probabilities.quantize(said)[:, None, None, None]
+    else:
+        network, _ = train_network(plan, plan.choose(learn), None, folder, kept.parent)
+        levels = predict_planes(network, stored_rows(asked, folder, stored_pictures))
+    packed = io.BytesIO()
+    np.savez_compressed(packed, levels=levels)
+    write_atomically(kept, packed.getvalue())
+    for weights in kept.parent.glob("*.safetensors"):
+        weights.unlink()
+
+
+def score_answers(levels: np.ndarray, labels: np.ndarray, structure: str, rows: pd.DataFrame) -> pd.DataFrame:
+    """`rows` (fold, patient, scored, a row a slice) with what one structure scores in each slice.
+
+    `levels` uint8 (n, H, W), `labels` 0/1/2 of the same shape. Adds threshold (of the other folds' scored
+    patients), reference_pixels, predicted_pixels, common_pixels; for tumours also tumors, found (at any
+    overlap), found_half (IoU > 0.5) and false_alarms (pieces that touch none), counted slice by slice.
+    """
+    truth, rows = structure_mask(labels, structure), rows.reset_index(drop=True)
+    thresholds = pd.Series(0.5, rows.index)
+    for fold in rows.fold.unique():
+        others = []
+        for _, own in rows[(rows.fold != fold) & rows.scored].groupby("patient"):
+            others.append(probabilities.ProbabilityHistogram())
+            others[-1].add(levels[own.index], truth[own.index])
+        thresholds[rows.fold == fold] = probabilities.choose_threshold(others)
+    pairs = zip(levels, thresholds, strict=True)
+    predicted = np.stack([probabilities.is_predicted(plane, threshold) for plane, threshold in pairs])
+    masks = {"reference": truth, "predicted": predicted, "common": truth & predicted}
+    pixels = {f"{name}_pixels": mask.sum(axis=(1, 2)) for name, mask in masks.items()}
+    rows = rows.assign(structure=structure, threshold=thresholds, **pixels)
+    if structure != "tumor":
+        return rows
+    overlaps = [lesion_overlap(p[None], t[None]) for p, t in zip(predicted, truth, strict=True)]
+    touched, halved = ([count_detections(each, share) for each in overlaps] for share in (0.0, 0.5))
+    tumors = np.array([each.n_reference for each in overlaps])
+    return rows.assign(
+        tumors=tumors,
+        found=tumors - [count.false_negatives for count in touched],
+        found_half=tumors - [count.false_negatives for count in halved],
+        false_alarms=[count.false_positives for count in touched],
+    )
+
+
+def dice_by_patient(rows: pd.DataFrame) -> pd.DataFrame:
+    """Of `score_answers`, with `system`: system, structure, patient, dice, kept_clear.
+
+    Dice of all pixels of a patient's slices together, NaN where there is nothing to find; there `kept_clear`
+    is 1 where nothing was outlined either, else 0 (NaN elsewhere).
+    """
+    sums = rows.groupby(["system", "structure", "patient"], sort=False)
+    sums = sums[["reference_pixels", "predicted_pixels", "common_pixels"]].sum().reset_index()
+    is_there = sums.reference_pixels > 0
+    dice = 2 * sums.common_pixels / (sums.reference_pixels + sums.predicted_pixels)
+    clear = (sums.predicted_pixels == 0).astype(float)
+    found = sums.assign(dice=dice.where(is_there), kept_clear=clear.where(~is_there))
+    return found[["system", "structure", "patient", "dice", "kept_clear"]]
+
+
+def detection_row(rows: pd.DataFrame, seed: int) -> dict:
+    """Of tumour rows of `score_answers`: n_slices, n_tumors, and with 95 % intervals over patients the shares
+    found and found_half, and false_alarms a slice."""
+    row = {"n_slices": len(rows), "n_tumors": int(rows.tumors.sum())}
+    each = rows.loc[rows.index.repeat(rows.tumors)]  # a row a tumour, those found first in its slice
+    number = each.groupby(level=0).cumcount()
+    for share in ("found", "found_half"):
+        row |= mean_with_interval(share, number < each[share], each.patient, pooled=True, seed=seed)
+    return row | mean_with_interval("false_alarms", rows.false_alarms, rows.patient, pooled=True, seed=seed)
+
+
+def presence_row(levels: np.ndarray, truth: np.ndarray, rows: pd.DataFrame, seed: int) -> dict:
+    """Whether pictures show a tumour: `presence_scores`, and accuracy with its 95 % interval over patients.
+
+    `levels` uint8 (n, H, W), `truth` bool (n,), `rows` as of `score_answers`; scored slices count. The rule
+    for a fold (least area and threshold) is the one of best balanced accuracy on all others.
+    """
+    areas: Sequence[int] = [area for area in AREAS if area <= levels[0].size]
+    reached, scored = probabilities.presence_levels(levels, areas), rows.scored.to_numpy()
+    called = np.zeros(len(rows), bool)
+    for fold in rows.fold.unique():
+        own, others = (rows.fold == fold).to_numpy(), (rows.fold != fold).to_numpy() & scored
+        rule = probabilities.choose_presence_rule(reached[others], truth[others], areas)
+        levels_of_area = reached[own, areas.index(rule.smallest_area)]
+        called[own] = probabilities.is_predicted(levels_of_area, rule.threshold)
+    right, patients = (called == truth)[scored], rows.patient[scored]
+    row = mean_with_interval("accuracy", right, patients, pooled=True, seed=seed)
+    return {**row, **probabilities.presence_scores(called[scored], truth[scored])}
