@@ -55,7 +55,7 @@ def held_out_answers(
         kept = checkpoints / str(fold) / "answers.npz"
         make = lambda fold=fold, kept=kept: _answer_fold(plan, slices, fold, folder, kept)  # noqa: E731
         keep_or_make(kept, made_by, make, f"{name}, fold {fold + 1} of {slices.fold.nunique()}")
-        with np.load(kept) as stored:
+        with np.load(kept, allow_pickle=False) as stored:
             answers.append(stored["levels"])
     return np.concatenate(answers)
 
