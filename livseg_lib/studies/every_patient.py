@@ -1,4 +1,4 @@
-"""Cross-validation of systems of single slices: each patient is outlined by networks that never saw the patient.
+"""Cross-validation of systems of single slices: each patient is outlined by networks that never saw them.
 
 Nothing is chosen by the fold that is held out. Thresholds for its patients are those that were best on the
 held-out patients of all other folds. In single slices every piece of a tumour counts as one.
