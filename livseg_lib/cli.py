@@ -122,7 +122,7 @@ def _add_run(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--minutes", default="", help="of each training, on this machine (default: as its epochs take)"
     )
-    command.add_argument("--profile", default="quick", help="quick, best, full, or a YAML file")
+    command.add_argument("--profile", default="quick", help="quick, best, full, tour, or a YAML file")
     command.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", help="a notebook parameter"
     )
