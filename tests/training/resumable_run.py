@@ -9,11 +9,23 @@ from pathlib import Path
 
 import keras
 import numpy as np
+from keras import layers
 
-from livseg_lib.models import build_model
 from livseg_lib.training.fit import FitSettings, Stage, dice_metrics, fit
 
-SMALL = {"filters": 4, "levels": 2}
+FILTERS = 4
+
+
+def small_network() -> keras.Model:
+    """What a resumed training must find again: weights, moments of an optimizer, moving averages."""
+    inputs = keras.Input((16, 16, 1))
+    x = layers.Conv2D(FILTERS, 3, padding="same", activation="relu", name="first")(inputs)
+    x = layers.BatchNormalization(name="norm")(x)
+    return keras.Model(inputs, layers.Conv2D(1, 1, activation="sigmoid", name="maps")(x), name="small")
+
+
+def end() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 class RandomBatches(keras.utils.PyDataset):
@@ -30,17 +42,17 @@ class RandomBatches(keras.utils.PyDataset):
 
     def __getitem__(self, index: int):
         if self.kill_at == (self.epoch, index):
-            os.kill(os.getpid(), signal.SIGKILL)
+            end()
         pictures = np.random.default_rng([self.epoch, index]).random((4, 16, 16, 1), np.float32)
         return pictures, (pictures > 0.6).astype(np.float32)
 
 
-def run(folder: Path, kill_at: tuple[int, int] | None, name: str):
-    """Train by SETTINGS[name] in `folder`; the process ends itself by SIGKILL at (epoch, batch)."""
+def run(folder: Path, name: str, kill_at: tuple[int, int] | None = None):
+    """Train by SETTINGS[name] in `folder`; which `end` ends at (epoch, batch)."""
     policy = "mixed_float16" if name == "mixed precision" else "float32"
     keras.utils.set_random_seed(7)
     keras.mixed_precision.set_global_policy(policy)
-    network = build_model("unet", (16, 16, 1), 1, **SMALL)
+    network = small_network()
     training, validation = RandomBatches(), RandomBatches()
     training.kill_at = kill_at
     return network, fit(
@@ -50,11 +62,11 @@ def run(folder: Path, kill_at: tuple[int, int] | None, name: str):
 
 PLAIN = FitSettings((Stage(6, 3e-3),), schedule="constant", plateau_patience=1)
 STAGED = FitSettings(
-    (Stage(2, 1e-2, frozen=("encoder0_conv1",)), Stage(4, 1e-2)), schedule="cosine", early_stopping_patience=2
+    (Stage(2, 1e-2, frozen=("first",)), Stage(4, 1e-2)), schedule="cosine", early_stopping_patience=2
 )
-FROZEN = FitSettings((Stage(1, 1e-2, frozen=("encoder0_conv1",)),))
+FROZEN = FitSettings((Stage(1, 1e-2, frozen=("first",)),))
 SETTINGS = {"frozen": FROZEN, "plateau": PLAIN, "staged": STAGED, "mixed precision": STAGED}
 
 if __name__ == "__main__":
     name, folder, epoch, batch = sys.argv[1:]
-    run(Path(folder), (int(epoch), int(batch)), name)
+    run(Path(folder), name, (int(epoch), int(batch)))

@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 import resumable_run
 from keras import layers
-from resumable_run import SMALL, run
+from resumable_run import run
 
 from livseg_lib.errors import InputError
 from livseg_lib.models import build_model
@@ -45,18 +45,25 @@ TOLERANCE = 1e-6
 """Relative; on one machine the two runs were equal to the last bit when this was written."""
 
 
-KILLS = [
-    ("plateau", 3, 2),
-    ("staged", 4, 0),
-    pytest.param("staged", 1, 1, marks=pytest.mark.slow),
-    pytest.param("mixed precision", 4, 0, marks=pytest.mark.slow),
+CUTS = [
+    ("plateau", 3, 2, "fails"),
+    ("staged", 4, 0, "fails"),
+    *(
+        pytest.param(*cut, "is killed", marks=pytest.mark.slow)
+        for cut in (("plateau", 3, 2), ("staged", 1, 1), ("mixed precision", 4, 0))
+    ),
 ]
+"""A new process has to import Keras again."""
 
 
 @pytest.fixture(autouse=True)
 def float32_again():
     yield
     keras.mixed_precision.set_global_policy("float32")
+
+
+def fails() -> None:
+    raise RuntimeError("as planned")
 
 
 def everything(folder: Path):
@@ -68,15 +75,22 @@ def everything(folder: Path):
     return arrays, record["best"], record["counters"], history
 
 
-@pytest.mark.parametrize("name, epoch, batch", KILLS)
-def test_a_training_killed_and_started_again_equals_an_unbroken_one(tmp_path, name, epoch, batch):
-    unbroken_network, _ = run(tmp_path / "unbroken", None, name)
-    program = Path(__file__).with_name("resumable_run.py")
-    command = [sys.executable, str(program), name, str(tmp_path / "killed"), str(epoch), str(batch)]
-    assert subprocess.run(command, capture_output=True).returncode == -9
-    resumed_network, history = run(tmp_path / "killed", None, name)
+@pytest.mark.parametrize("name, epoch, batch, end", CUTS)
+def test_a_training_cut_off_and_started_again_equals_an_unbroken_one(
+    tmp_path, monkeypatch, name, epoch, batch, end
+):
+    unbroken_network, _ = run(tmp_path / "unbroken", name)
+    if end == "fails":
+        monkeypatch.setattr(resumable_run, "end", fails)
+        with pytest.raises(Exception, match="as planned"):
+            run(tmp_path / "cut", name, (epoch, batch))
+    else:
+        program = Path(__file__).with_name("resumable_run.py")
+        command = [sys.executable, str(program), name, str(tmp_path / "cut"), str(epoch), str(batch)]
+        assert subprocess.run(command, capture_output=True).returncode == -9
+    resumed_network, history = run(tmp_path / "cut", name)
 
-    expected, found = everything(tmp_path / "unbroken"), everything(tmp_path / "killed")
+    expected, found = everything(tmp_path / "unbroken"), everything(tmp_path / "cut")
     assert set(expected[0]) == set(found[0])  # weights, moments, learning rate
     for path, array in expected[0].items():
         np.testing.assert_allclose(array, found[0][path], rtol=TOLERANCE, atol=1e-8, err_msg=path)
@@ -121,14 +135,14 @@ class Clock:
 
 
 def test_a_training_by_minutes_is_one_of_so_many_epochs_and_a_resumed_one_keeps_them(tmp_path, monkeypatch):
-    counted, _ = run(tmp_path / "counted", None, "plateau")
+    counted, _ = run(tmp_path / "counted", "plateau")
     monkeypatch.setitem(resumable_run.SETTINGS, "timed", minutes_of(1.0, "plateau"))
     # 10 batches of 4 an epoch take a tick, and as many again to validate: 10 s an epoch, 6 a minute.
     monkeypatch.setattr(fitting, "time", Clock(12.5, looks=4 + 3))
     with pytest.raises(KeyboardInterrupt):
-        run(tmp_path / "timed", None, "timed")
+        run(tmp_path / "timed", "timed")
     monkeypatch.setattr(fitting, "time", Clock(1.0))
-    timed, history = run(tmp_path / "timed", None, "timed")
+    timed, history = run(tmp_path / "timed", "timed")
     assert len(history) == 6
     for one, other in zip(counted.get_weights(), timed.get_weights(), strict=True):
         np.testing.assert_allclose(one, other, rtol=TOLERANCE, atol=1e-8)  # measuring has taught it nothing
@@ -139,7 +153,7 @@ def weighted_twice(truth, probability):
 
 
 def wider(monkeypatch):
-    monkeypatch.setattr(resumable_run, "SMALL", {"filters": 5, "levels": 2})
+    monkeypatch.setattr(resumable_run, "FILTERS", 5)
 
 
 CHANGED = {
@@ -155,13 +169,13 @@ CHANGED = {
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained")
-    return folder, run(folder, None, "frozen")[0].get_weights()
+    return folder, run(folder, "frozen")[0].get_weights()
 
 
 def test_unchanged_code_keeps_what_it_trained_and_says_so(trained, tmp_path, capsys):
     shutil.copytree(trained[0], tmp_path / "copy")
     written = (tmp_path / "copy" / "last.safetensors").stat().st_mtime_ns
-    network, history = run(tmp_path / "copy", None, "frozen")
+    network, history = run(tmp_path / "copy", "frozen")
     assert "unchanged since, goes on from epoch 1" in capsys.readouterr().out
     assert (tmp_path / "copy" / "last.safetensors").stat().st_mtime_ns == written
     assert all(np.array_equal(a, b) for a, b in zip(trained[1], network.get_weights(), strict=True))
@@ -174,7 +188,7 @@ def test_unchanged_code_keeps_what_it_trained_and_says_so(trained, tmp_path, cap
 def test_changed_code_trains_anew_and_says_which(trained, tmp_path, monkeypatch, capsys, part):
     shutil.copytree(trained[0], tmp_path / "copy")
     CHANGED[part](monkeypatch)
-    anew, _ = run(tmp_path / "copy", None, "frozen")
+    anew, _ = run(tmp_path / "copy", "frozen")
     assert re.search(f"trained anew, changed since: .*{part}", capsys.readouterr().out)
     if part in ("the loss", "the batches"):  # others change nothing that one epoch would show
         assert not np.array_equal(trained[1][-2], anew.get_weights()[-2])
@@ -184,7 +198,10 @@ def test_a_network_has_one_digest_however_much_was_built_before():
     digests = []
     for _ in range(2):
         digests.append(
-            [describe_network(build_model(name, (32, 32, 1), 1, **SMALL)) for name in ("unet", "unet++")]
+            [
+                describe_network(build_model(name, (32, 32, 1), 1, filters=4, levels=2))
+                for name in ("unet", "unet++")
+            ]
         )
     assert digests[0] == digests[1] and len(set(digests[0])) == 2
     inputs = keras.Input((8, 8, 1))
