@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-import pandas as pd
 
 from livseg_lib.errors import InputError
+
+if TYPE_CHECKING:  # only named in signatures: help must not wait for it
+    import pandas as pd
 
 BACKGROUND, LIVER, TUMOR = 0, 1, 2
 STRUCTURES = ("liver", "tumor")
@@ -15,6 +19,15 @@ TARGETS = {"liver": ("liver",), "tumor": ("tumor",), "both": ("liver", "tumor")}
 
 MODALITIES = ("ct", "mr")
 """What made the scans: HU mean something, or intensities are only told from each other."""
+
+REGIONS = ("below_liver", "liver", "liver_with_tumor", "above_liver")
+"""What a slice shows, from feet to head; below the liver lie lower abdomen and pelvis, above it the chest."""
+
+LIVER_REGIONS = ("liver", "liver_with_tumor")
+"""Those that a segmentation of the liver cannot do without."""
+
+KINDS = ("liver", "tumor")
+"""What the object in the middle of a patch is; the outputs of the classifier, in order."""
 
 SLICE_CLASSES = {0: "empty", 1: "liver only", 2: "liver and tumour"}
 """System C's diagnosis of a slice."""
@@ -62,6 +75,8 @@ def class_counts(slices: pd.DataFrame) -> pd.DataFrame:
 
     Columns `slices, share, system_c_slices, system_c_share`; shares are 0 to 1, NaN of no slices.
     """
+    import pandas as pd
+
     found = slices["class"].value_counts().reindex(list(SLICE_CLASSES), fill_value=0)
     table = pd.DataFrame({"slices": found, "system_c_slices": pd.Series(SYSTEM_C_SLICES)})
     table.index = pd.Index(SLICE_CLASSES.values(), name="diagnosis")

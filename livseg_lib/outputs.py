@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import csv
 import io
+import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from matplotlib import pyplot
-from matplotlib.figure import Figure
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from livseg_lib.errors import InputError
 from livseg_lib.files import locked, write_atomically
 from livseg_lib.systems import SYSTEMS
+
+if TYPE_CHECKING:  # only named in signatures
+    from matplotlib.figure import Figure
 
 MAX_FIGURE_BYTES = 150_000
 GREYS, COLOURS = 32, 96
@@ -31,11 +34,16 @@ def save_figure(fig: Figure, folder: Path | str, name: str, caption: str = "") -
     page find it. Colours are cut to a palette, which neither grey CT nor charts miss; a figure
     still too large is drawn at a lower resolution.
     """
+    content, drawn = b"", 0
     for dpi in RESOLUTIONS_DPI:
-        content = figure_png(fig, dpi, caption)
+        # Bytes fall more slowly than pixels: not drawn is what would be too large even if they fell as fast.
+        if drawn and dpi > RESOLUTIONS_DPI[-1] and len(content) * (dpi / drawn) ** 2 > MAX_FIGURE_BYTES:
+            continue
+        content, drawn = figure_png(fig, dpi, caption), dpi
         if len(content) <= MAX_FIGURE_BYTES:
             break
-    pyplot.close(fig)
+    if pyplot := sys.modules.get("matplotlib.pyplot"):
+        pyplot.close(fig)
     return write_atomically(Path(folder) / f"{name}.png", content)
 
 
@@ -48,7 +56,7 @@ def read_caption(path: Path | str) -> str:
 def figure_png(fig: Figure, dpi: int, caption: str = "") -> bytes:
     """The figure as a PNG of few colours with its caption inside."""
     drawn, small = io.BytesIO(), io.BytesIO()
-    fig.savefig(drawn, format="png", dpi=dpi)
+    fig.savefig(drawn, format="png", dpi=dpi, pil_kwargs={"compress_level": 0})
     information = PngInfo()
     information.add_text("Description", caption)
     with Image.open(drawn) as image:

@@ -30,8 +30,6 @@ from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 
 import numpy as np
-from jsonschema import Draft202012Validator
-from jsonschema.validators import extend
 
 from livseg_lib.errors import InputError
 from livseg_lib.files import write_json
@@ -287,11 +285,21 @@ def record(required: Mapping[str, Mapping], optional: Mapping[str, Mapping] | No
 NAME = of_type("string", pattern=r"^[^/\\\x00-\x1f\x7f]{1,200}\Z")
 SHA256 = of_type("string", pattern=r"^[0-9a-f]{64}\Z")
 
-Validator = extend(
-    Draft202012Validator,
-    type_checker=Draft202012Validator.TYPE_CHECKER.redefine("integer", lambda _, value: type(value) is int),
-)
-"""A whole number is an int: 3.0 would pass for one, and then end where something is counted."""
+IRI = "rfc3987_syntax"
+"""If installed, jsonschema makes 38 parsers by it at import: a second, and no schema here needs one."""
+
+
+def validator(schema: Mapping):
+    """Of jsonschema, Draft 2020-12. A whole number is an int: 3.0 would end where something is counted."""
+    if is_unused := IRI not in sys.modules:
+        sys.modules[IRI] = None  # as if it were not installed
+    from jsonschema import Draft202012Validator
+    from jsonschema.validators import extend
+
+    if is_unused:
+        sys.modules.pop(IRI, None)
+    types = Draft202012Validator.TYPE_CHECKER.redefine("integer", lambda _, value: type(value) is int)
+    return extend(Draft202012Validator, type_checker=types)(schema)
 
 
 def read_description(path: Path, kind: str, remedy: str) -> dict:
@@ -314,7 +322,7 @@ def require(description: dict, schema: Mapping, folder: Path, kind: str, remedy:
     """Raise InputError unless `description` follows `schema`, saying which value does not, and why."""
     faults = [
         f"{'.'.join(map(str, fault.absolute_path))}: {fault.message[:200]}".removeprefix(": ")
-        for fault in Validator(schema).iter_errors(description)
+        for fault in validator(schema).iter_errors(description)
     ]
     if faults:
         raise InputError(folder, f"is not {kind} ({'; '.join(faults[:TELLS])}).", remedy)

@@ -70,8 +70,15 @@ def load_volume(path: Path | str, limit_bytes: int = MAX_VOLUME_BYTES) -> Volume
     that are not plain or not finite numbers; and for a geometry that is singular or contradicts itself.
     """
     path = Path(path)
-    header, stored = _read_nifti(path, limit_bytes)
-    return Volume(_to_hounsfield(header, stored, path), header.grid.spacing_mm, header.grid)
+    with _voxels_ahead(path, limit_bytes) as (header, stream):
+        grid = header.grid
+        voxels = np.empty(grid.lps_shape, np.int16)
+        as_stored = grid.to_stored(voxels)
+        for k in range(grid.shape[2]):  # plane by plane: a second copy of the volume would take as long again
+            plane = read_array(stream, prod(grid.shape[:2]), grid.dtype).reshape(grid.shape[:2], order="F")
+            as_stored[..., k] = _to_hounsfield(header, plane, k, path)
+        read_to_end(stream, path)
+    return Volume(voxels, grid.spacing_mm, grid)
 
 
 def load_segmentation(path: Path | str, like: Volume, accept_affine_mismatch: bool = False) -> np.ndarray:
@@ -139,7 +146,7 @@ def label_values(path: Path | str) -> tuple[int, ...]:
         starts = range(0, header.voxel_count, CHUNK_BYTES)
         counts = (min(CHUNK_BYTES, header.voxel_count - start) for start in starts)
         stored = (read_array(stream, count, header.grid.dtype) for count in counts)
-        return labels_among(_scaled_planes(header, stored))
+        return labels_among(_scaled(header, piece) for piece in stored)
 
 
 def labels_among(pieces: Iterable[np.ndarray]) -> tuple[int, ...]:
@@ -194,30 +201,31 @@ def _check_claim(header: NiftiHeader, limit_bytes: int, path: Path) -> None:
         raise InputError(path, f"The header claims {sizes}, more than the file can hold.", "Copy it again.")
 
 
-def _scaled_planes(header: NiftiHeader, volume: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-    """Slice by slice of a (D, H, W) view, scaled, so that no float copy of a volume is ever made."""
-    for plane in volume:
-        yield plane if header.scaling is None else plane * header.scaling[0] + header.scaling[1]
+def _scaled(header: NiftiHeader, plane: np.ndarray) -> np.ndarray:
+    """A part of a volume at a time: no float copy of a whole one is ever made."""
+    return plane if header.scaling is None else plane * header.scaling[0] + header.scaling[1]
 
 
-def _to_hounsfield(header: NiftiHeader, stored: np.ndarray, path: Path) -> np.ndarray:
-    volume = header.grid.to_lps(stored)
-    if header.scaling is None and np.can_cast(volume.dtype, np.int16):
-        return np.ascontiguousarray(volume, dtype=np.int16)
-    voxels = np.empty(volume.shape, np.int16)
-    for k, plane in enumerate(_scaled_planes(header, volume)):
-        if not np.isfinite(plane).all():
-            remedy = "Replace these values, for example by -1024 outside the patient."
-            raise InputError(path, f"Slice {k} has voxels that are not finite (NaN or infinite).", remedy)
-        voxels[k] = np.clip(np.rint(plane), _INT16.min, _INT16.max)
-    return voxels
+def _to_hounsfield(header: NiftiHeader, plane: np.ndarray, k: int, path: Path) -> np.ndarray:
+    """The stored plane number `k`, (i, j), as whole HU that int16 holds."""
+    if header.scaling is None and np.can_cast(plane.dtype, np.int16):
+        return plane
+    plane = _scaled(header, plane)
+    if not (is_finite := np.isfinite(plane)).all():
+        depth, *_ = shape = header.grid.lps_shape
+        numbers = header.grid.to_stored(np.broadcast_to(np.arange(depth)[:, None, None], shape))
+        problem = (
+            f"Slice {numbers[..., k][~is_finite].min()} has voxels that are not finite (NaN or infinite)."
+        )
+        raise InputError(path, problem, "Replace these values, for example by -1024 outside the patient.")
+    return np.clip(np.rint(plane), _INT16.min, _INT16.max)
 
 
 def _to_labels(header: NiftiHeader, volume: np.ndarray, path: Path) -> np.ndarray:
     slope = abs(header.scaling[0]) if header.scaling else 1.0
     rounding = max(_ROUNDING, 0.51 * slope) if slope <= LARGEST_SLOPE else _ROUNDING
     labels = np.empty(volume.shape, np.int16)
-    for k, plane in enumerate(_scaled_planes(header, volume)):
+    for k, plane in enumerate(_scaled(header, stored) for stored in volume):
         whole = np.nan_to_num(np.rint(plane)) if plane.dtype.kind == "f" else plane
         broken = () if whole is plane else plane[~(np.abs(plane - whole) <= rounding)]
         if len(broken):

@@ -24,10 +24,10 @@ from livseg_lib.preprocessing.recipe import Recipe
 from livseg_lib.preprocessing.windows import Window, apply_window
 from livseg_lib.provenance import code_of
 from livseg_lib.studies.training import TrainingPlan, train_network, train_system
-from livseg_lib.training.checkpoint import describe_network
 from livseg_lib.training.fit import Stage
 from livseg_lib.training.losses import binary_cross_entropy, get_loss
 from livseg_lib.training.model_folder import load_model, save_model
+from livseg_lib.training.weights import describe_network
 from livseg_lib.volumes import Volume
 
 PATH = Path(__file__).parents[1] / "notebooks" / "03_train_unet.ipynb"

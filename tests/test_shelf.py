@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from livseg_lib import shelf
 from livseg_lib.application.predictor import load_predictor
@@ -16,9 +19,11 @@ from livseg_lib.cli import main
 from livseg_lib.datasets.phantom.patient import make_phantom_patient
 from livseg_lib.errors import InputError
 from livseg_lib.inference.cascade import outline
-from livseg_lib.postprocessing.components import label_components
+from livseg_lib.inference.predict import predict_volume
+from livseg_lib.postprocessing.components import label_components, largest_component
 from livseg_lib.shelf import find_model, find_shelved, models_table, shelved_systems
 from livseg_lib.systems import DEFAULT_MODEL
+from livseg_lib.training.model_folder import load_model
 from livseg_lib.volumes import Volume
 
 
@@ -93,3 +98,17 @@ def test_the_model_on_board_finds_the_liver_of_a_phantom_alone():
     labels = outline(predictor.system, Volume(patient.voxels, patient.spacing_mm))
     assert set(np.unique(labels)) <= {0, 1}
     assert label_components(labels > 0)[1] <= 1
+
+
+def test_the_model_on_board_answers_without_keras_as_keras_does(tmp_path):
+    picture, out = tmp_path / "slice.png", tmp_path / "out"
+    greys = np.clip(make_phantom_patient(2026, 0, site="tiny").voxels[8], 0, 255).astype(np.uint8)
+    Image.fromarray(greys).save(picture)
+    program = "import sys\nfrom livseg_lib.cli import main\nassert main(sys.argv[1:]) == 0\n"
+    program += "assert not {'tensorflow', 'keras'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", program, "predict", picture, "--out", out], check=True)
+    found = np.asarray(Image.open(out / "slice" / "mask.png")) > 0
+    in_keras = load_model(find_model(DEFAULT_MODEL) / "liver", with_keras=True)
+    volume = Volume(greys[np.newaxis].astype(np.int16), (np.nan, np.nan, np.nan))
+    expected = largest_component(predict_volume(in_keras, volume) > 0)[0]
+    assert expected.any() and np.count_nonzero(found != expected) <= 3

@@ -17,7 +17,6 @@ from math import comb
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
-from scipy.stats import bootstrap, permutation_test
 
 from livseg_lib.errors import InputError
 
@@ -118,6 +117,8 @@ def sign_flip_test(differences: ArrayLike, alternative: str = "two-sided", seed:
 
     `alternative` is "two-sided", or "greater" where only a positive mean was ever the question.
     """
+    from scipy.stats import permutation_test  # takes a second to import
+
     differences = np.sort(np.asarray(differences, float))  # the order of patients decides nothing
     if len(differences) < 2:
         return np.nan
@@ -351,6 +352,8 @@ def _groups(scores: pd.Series | pd.DataFrame, facts: pd.DataFrame) -> list[tuple
 
 def _difference(values: Sequence[np.ndarray], seed: int) -> dict:
     """Of the scores of two groups, each sorted, as the order of patients decides nothing."""
+    from scipy.stats import bootstrap, permutation_test
+
     drawing = {"n_resamples": RESAMPLES, "method": "percentile", "rng": np.random.default_rng(seed)}
     interval = bootstrap(values, _mean_difference, vectorized=True, **drawing).confidence_interval
     dealing = {"n_resamples": FLIPS, "rng": np.random.default_rng(seed)}

@@ -28,7 +28,7 @@ from livseg_lib.evaluation.probabilities import is_predicted, quantize
 from livseg_lib.files import write_json
 from livseg_lib.inference.predict import predict_batches, predict_volume
 from livseg_lib.inference.variants import AugmentedNetwork
-from livseg_lib.labels import LIVER, STRUCTURES, TUMOR, structure_mask
+from livseg_lib.labels import KINDS, LIVER, STRUCTURES, TUMOR, structure_mask
 from livseg_lib.postprocessing.candidates import candidate_features, filter_candidates
 from livseg_lib.postprocessing.components import (
     FINISHES,
@@ -53,7 +53,6 @@ from livseg_lib.provenance import (
     require,
     require_equal,
 )
-from livseg_lib.sampling.blocks import KINDS
 from livseg_lib.systems import StepPlan
 from livseg_lib.training.model_folder import (
     MODEL_FORMAT,

@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from itertools import chain, product
 from typing import NamedTuple
 
-import keras
 import numpy as np
 import tensorflow as tf
 from scipy import ndimage
@@ -27,6 +26,7 @@ from scipy import ndimage
 from livseg_lib.errors import InputError
 from livseg_lib.inference.predict import predict_batches
 from livseg_lib.inference.variants import Predict, choose_variants, predict_variants, predictive_entropy
+from livseg_lib.models import keras
 from livseg_lib.runs import derived_seed
 
 

@@ -15,21 +15,26 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import keras
 import numpy as np
 
 from livseg_lib import WARNING
 from livseg_lib.errors import InputError
-from livseg_lib.files import file_checksum, folder_written_aside, write_json, written_aside
+from livseg_lib.files import (
+    file_checksum,
+    folder_written_aside,
+    write_atomically,
+    write_json,
+    written_aside,
+)
 from livseg_lib.inference.cascade import LEARNT, read_plans
 from livseg_lib.inference.predict import stream_blocks
 from livseg_lib.postprocessing.superpixels import candidate_patches, dark_superpixels
-from livseg_lib.preprocessing.geometry import working_grid
+from livseg_lib.preprocessing.geometry import cover_blocks, working_grid
 from livseg_lib.preprocessing.recipe import prepare_labels, prepare_slices, with_masks
 from livseg_lib.processes import silent_stderr
 from livseg_lib.provenance import read_description
-from livseg_lib.sampling.blocks import cover_blocks
 from livseg_lib.systems import StepPlan
 from livseg_lib.training.model_folder import (
     ONNX_SHA256,
@@ -41,8 +46,11 @@ from livseg_lib.training.model_folder import (
     load_sorter,
 )
 from livseg_lib.training.onnx_network import FILE as ONNX_FILE
-from livseg_lib.training.onnx_network import INPUT, OUTPUT, OnnxNetwork
+from livseg_lib.training.onnx_network import INPUT, OUTPUT, OnnxNetwork, leave_out_kernels
 from livseg_lib.volumes import Volume
+
+if TYPE_CHECKING:  # only named in signatures
+    import keras
 
 Trained = TrainedModel | TrainedSorter | TrainedClassifier
 
@@ -171,16 +179,33 @@ def export_network(
 def load_network(folder: Path) -> Trained:
     """The model of one network in `folder`: for segmentation, a slice sorter or a classifier."""
     description = _description(folder)
-    if ONNX_SHA256 in description:
+    if ONNX_SHA256 in description and not (folder / "weights.safetensors").is_file():
         raise InputError(folder, "is exported already.", "Name the folder that it was exported from.")
     for key, load in (("regions", load_sorter), ("kinds", load_classifier)):
         if key in description:
-            return load(folder)
-    return load_model(folder)
+            return load(folder, with_keras=True)
+    return load_model(folder, with_keras=True)
+
+
+def add_graph(folder: Path) -> Path:
+    """Give the model of one network in `folder` a network.onnx, so that its use waits for no Keras.
+
+    It takes some kilobytes: its kernels are left to weights.safetensors.
+    """
+    import onnx
+
+    network = load_network(folder).network
+    path = write_onnx(network, folder)
+    model = onnx.load(path)
+    leave_out_kernels(model, {weight.path: np.array(weight) for weight in network.weights})
+    write_atomically(path, model.SerializeToString(deterministic=True))
+    write_json(folder / "model.json", _description(folder) | {ONNX_SHA256: file_checksum(path)})
+    return path
 
 
 def write_onnx(network: keras.Model, folder: Path) -> Path:
     """`folder`/network.onnx: any number of inputs at once, "pictures" -> "probabilities", sigmoid inside."""
+    import keras
     import onnx
 
     path = folder / ONNX_FILE
@@ -281,6 +306,7 @@ def _copy_descriptions(folder: Path, out: Path, names: Iterable[str], formats: S
     """model.json of the model and of its networks, with the checksum of what stands for the weights."""
     for name in dict.fromkeys((*names, ".")):
         description = _description(folder / name)
+        description.pop(ONNX_SHA256, None)
         if "onnx" in formats and name in names:
             description[ONNX_SHA256] = file_checksum(out / name / ONNX_FILE)
         write_json(out / name / "model.json", description)

@@ -9,13 +9,13 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import keras
 import numpy as np
 
 from livseg_lib.evaluation.probabilities import ProbabilityHistogram, choose_threshold, quantize
 from livseg_lib.labels import STRUCTURE_LABELS, structure_mask
-from livseg_lib.preprocessing.geometry import working_grid
+from livseg_lib.preprocessing.geometry import cover_blocks, working_grid
 from livseg_lib.preprocessing.recipe import (
     OWN_PICTURE,
     NetworkInput,
@@ -24,9 +24,11 @@ from livseg_lib.preprocessing.recipe import (
     prepare_slices,
     restore_masks,
 )
-from livseg_lib.sampling.blocks import cover_blocks
 from livseg_lib.training.model_folder import TrainedModel
 from livseg_lib.volumes import Volume
+
+if TYPE_CHECKING:  # only named in signatures
+    import keras
 
 BATCH = 16
 
@@ -95,9 +97,9 @@ def predict_blocks(
     """Probabilities of a stream of `n_slices` pictures, each uint8 (H, W, C), from feet to head.
 
     Returns uint8 (n_slices, H, W, K) as `predict_planes` does. Blocks are as deep as the network's input;
-    neighbours share `overlap` slices, a quarter of a block by default. With `liver`, a range of slices
-    (`sampling.blocks`), only blocks that cover it are looked at, and what no block shows is 0. One block at
-    a time is in memory, and the network is compiled once.
+    neighbours share `overlap` slices, a quarter of a block by default. With `liver`, a range of slices,
+    only blocks that cover it (`cover_blocks`) are looked at, and what no block shows is 0. One block at a
+    time is in memory, and the network is compiled once.
     """
     depth, height, width, _ = network.input_shape[1:]
     overlap = depth // 4 if overlap is None else overlap

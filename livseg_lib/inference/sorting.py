@@ -8,8 +8,8 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import keras
 import numpy as np
 import pandas as pd
 
@@ -18,12 +18,14 @@ from livseg_lib.errors import InputError
 from livseg_lib.evaluation.masks import dice, overlap_counts
 from livseg_lib.evaluation.slices import threshold_for_recall
 from livseg_lib.inference.predict import predict_batches, predict_volume, stored_pictures
-from livseg_lib.labels import structure_mask
+from livseg_lib.labels import LIVER_REGIONS, structure_mask
 from livseg_lib.preprocessing.geometry import blend
 from livseg_lib.preprocessing.recipe import Recipe, prepare_slices
-from livseg_lib.sampling.batches import LIVER_REGIONS
 from livseg_lib.training.model_folder import TrainedModel, TrainedSorter
 from livseg_lib.volumes import Volume
+
+if TYPE_CHECKING:  # only named in signatures
+    import keras
 
 
 def sort_pictures(network: keras.Model, pictures: Iterable[np.ndarray]) -> np.ndarray:

@@ -14,9 +14,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from typing import TYPE_CHECKING
 
 import cv2
-import keras
 import numpy as np
 import pandas as pd
 from scipy.special import entr
@@ -24,6 +24,9 @@ from scipy.special import entr
 from livseg_lib.errors import InputError
 from livseg_lib.evaluation.masks import dice, overlap_counts
 from livseg_lib.labels import BACKGROUND, LIVER, STRUCTURES, TUMOR, structure_mask
+
+if TYPE_CHECKING:  # only named in signatures
+    import keras
 
 Predict = Callable[[np.ndarray], np.ndarray]
 """Images float32 (..., H, W, C) in [0, 1] -> probabilities float32 (..., H, W, K)."""

@@ -40,14 +40,13 @@ def largest_component(mask: np.ndarray) -> np.ndarray:
     components, count = label_components(mask)
     if count == 0:
         return np.zeros_like(mask)
-    voxels = np.bincount(components.ravel(), minlength=count + 1)
-    return components == 1 + voxels[1:].argmax()
+    return components == np.bincount(components[mask]).argmax()
 
 
 def remove_small_components(mask: np.ndarray, min_volume_ml: float, voxel_volume_ml: float) -> np.ndarray:
     """`mask` without its components of less than `min_volume_ml` millilitres."""
     components, count = label_components(mask)
-    volumes_ml = np.bincount(components.ravel(), minlength=count + 1) * voxel_volume_ml
+    volumes_ml = np.bincount(components[mask], minlength=count + 1) * voxel_volume_ml
     keep = volumes_ml >= min_volume_ml
     keep[0] = False
     return keep[components]

@@ -17,8 +17,6 @@ import numpy as np
 import pandas as pd
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
-from sklearn.ensemble import RandomForestClassifier
-from sklearn.metrics import roc_auc_score
 
 from livseg_lib.errors import InputError
 from livseg_lib.files import write_atomically
@@ -94,6 +92,8 @@ def fit_forest(features: pd.DataFrame, is_tumor: np.ndarray, seed: int, trees: i
         problem = f"are {truth.sum()} true tumours and {(~truth).sum()} false alarms; a forest needs both."
         remedy = "Take a lower tumour threshold or more patients, or leave the filter out."
         raise InputError("candidates", problem, remedy)
+    from sklearn.ensemble import RandomForestClassifier  # takes a second to import
+
     names = tuple(features.columns)
     grower = RandomForestClassifier(
         n_estimators=trees, min_samples_leaf=LEAST_LEAF, class_weight="balanced", random_state=seed
@@ -111,6 +111,8 @@ def permutation_importance(
     candidates of other patients than it was trained on. Features that say the same share their worth.
     All NaN where the candidates are of one class only, or none. (Breiman 2001, doi:10.1023/A:1010933404324.)
     """
+    from sklearn.metrics import roc_auc_score
+
     random = np.random.default_rng(seed)
     truth = np.asarray(is_tumor, bool)
 

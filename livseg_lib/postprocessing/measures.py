@@ -168,9 +168,9 @@ def measure_tumors(
     box = find_objects((labels > 0).view(np.uint8), max_label=1)[0]
     around = (slice(0, 1),) * 3 if box is None else widened(box, labels.shape, np.ones(3), 1)
     labels, voxels = labels[around], None if voxels is None else voxels[around]
-    ids, _ = label_components(structure_mask(labels, "tumor"))
+    ids, n_tumors = label_components(structure_mask(labels, "tumor"))
     liver, liver_hu = structure_mask(labels, "liver"), mean_liver_hu(voxels, labels)
-    depths_mm = _depths_mm(liver, spacing)
+    depths_mm = _depths_mm(liver, spacing) if n_tumors else None  # most of the time is spent here
     edges = [_part_edges(liver, axis, len(names)) for axis, names in enumerate(_PLACES)]
     rows = []
     for tumor, box in enumerate(find_objects(ids), start=1):
@@ -214,7 +214,7 @@ def measure_liver(voxels: np.ndarray | None, labels: np.ndarray, spacing_mm: Seq
         "liver_ml": liver * voxel_ml,
         "tumor_ml": tumor_voxels * voxel_ml,
         "tumor_burden": tumor_voxels / liver if liver else np.nan,
-        "n_tumors": int(label_components(tumor)[1]),
+        "n_tumors": int(label_components(tumor)[1]) if tumor_voxels else 0,
         "liver_hu": mean_liver_hu(voxels, labels),
     }
 

@@ -12,15 +12,18 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
 
-import keras
 import numpy as np
 import pandas as pd
 
 from livseg_lib.errors import InputError
-from livseg_lib.labels import STRUCTURE_LABELS, TARGETS, structure_mask
+from livseg_lib.labels import REGIONS, STRUCTURE_LABELS, TARGETS, structure_mask
 from livseg_lib.preprocessing.recipe import OWN_PICTURE, NetworkInput, with_liver
+from livseg_lib.processes import import_tensorflow_quietly
 from livseg_lib.provenance import code_of, digest
 from livseg_lib.sampling.augmentation import AUGMENTATIONS, augment_batch
+
+import_tensorflow_quietly()
+import keras  # noqa: E402 (after TensorFlow)
 
 
 def encode_target(labels: np.ndarray, target: str) -> np.ndarray:
@@ -311,12 +314,6 @@ class RegionBatches(PictureBatches):
     def _truth(self, rows: np.ndarray, masks: np.ndarray) -> np.ndarray:
         return self._one_hot[rows]
 
-
-REGIONS = ("below_liver", "liver", "liver_with_tumor", "above_liver")
-"""From feet to head; below the liver lie lower abdomen and pelvis, above it the chest."""
-
-LIVER_REGIONS = ("liver", "liver_with_tumor")
-"""Those that a segmentation of the liver cannot do without."""
 
 NO_REGION = ""
 

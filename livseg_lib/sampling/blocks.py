@@ -12,52 +12,10 @@ import numpy as np
 import pandas as pd
 
 from livseg_lib.errors import InputError
+from livseg_lib.labels import KINDS
+from livseg_lib.preprocessing.geometry import block_starts, choose_block, liver_range
 from livseg_lib.preprocessing.recipe import with_masks
 from livseg_lib.sampling.batches import POSITION, RegionBatches, SliceBatches, require_counts
-
-
-def liver_range(shows_liver: np.ndarray) -> range:
-    """From the first to the last slice that shows liver, of bool (D,); empty where none does."""
-    found = np.flatnonzero(shows_liver)
-    return range(int(found[0]), int(found[-1]) + 1) if len(found) else range(0)
-
-
-def block_starts(liver: range, n_slices: int, depth: int) -> range:
-    """First slices of the blocks of `depth` slices that show as much of the liver as a block can.
-
-    A liver shorter than a block lies wholly in each of them; one that is longer fills each of them. Blocks
-    lie within the `n_slices` of the volume; one of fewer slices has the one block from 0 (`block_slices`).
-    Raises InputError where there is no liver.
-    """
-    if not liver:
-        problem = "is in none of the slices, so that no block can cover it."
-        raise InputError("liver", problem, "Leave out the cases that show none.")
-    low, high = sorted((liver.start, liver.stop - depth))
-    last = max(n_slices - depth, 0)
-    return range(min(max(low, 0), last), min(max(high, 0), last) + 1)
-
-
-def choose_block(liver: range, n_slices: int, depth: int) -> int:
-    """The middle one of `block_starts`: liver and block have one centre, where the volume's ends allow."""
-    starts = block_starts(liver, n_slices, depth)
-    return starts[(len(starts) - 1) // 2]
-
-
-def cover_blocks(liver: range, n_slices: int, depth: int, overlap: int) -> list[int]:
-    """First slices of blocks of `depth` slices that together cover the liver, from feet to head.
-
-    One where the liver fits into a block, none where there is no liver. Neighbours share `overlap` slices
-    (0 to depth - 1), the last two may share more. Raises InputError for another overlap.
-    """
-    if not 0 <= overlap < depth:
-        problem = f"is {overlap} slices of blocks of {depth}."
-        raise InputError("overlap", problem, f"Give 0 to {depth - 1}.")
-    if not liver:
-        return []
-    if len(liver) <= depth:
-        return [choose_block(liver, n_slices, depth)]
-    last = liver.stop - depth
-    return [*range(liver.start, last, depth - overlap), last]
 
 
 class BlockBatches(SliceBatches):
@@ -138,10 +96,6 @@ def possible_blocks(slices: pd.DataFrame, depth: int) -> pd.DataFrame:
         starts = block_starts(liver, n_slices, depth)
         rows += [(array, start, start == middle, n_slices) for start in starts]
     return pd.DataFrame(rows, columns=["array", "array_index", "is_middle", "n_slices"])
-
-
-KINDS = ("liver", "tumor")
-"""What the object in the middle of a patch is; the outputs of the classifier, in order."""
 
 
 class PatchBatches(RegionBatches):

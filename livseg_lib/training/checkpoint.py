@@ -8,127 +8,21 @@ or a whole epoch new.
 
 from __future__ import annotations
 
-import json
 import math
 import time
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
-import keras
 import numpy as np
 import pandas as pd
 import psutil
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
 from livseg_lib.errors import InputError
 from livseg_lib.files import file_checksum, written_aside
-from livseg_lib.provenance import (
-    SHA256,
-    Validator,
-    between,
-    changes,
-    code_of,
-    digest,
-    list_of,
-    of_type,
-    record,
-)
+from livseg_lib.models import keras
+from livseg_lib.provenance import SHA256, between, changes, list_of, of_type, record, validator
 from livseg_lib.runs import git_revision
-
-
-def save_variables(path: Path, variables: list, record: dict, half: bool = False) -> None:
-    """Write Keras `variables` under their paths, and a JSON-ready `record`, atomically.
-
-    `half`: kernels as float16. Vectors are few numbers, and variances reach beyond its range.
-    """
-    arrays = {variable.path: np.array(variable, order="C") for variable in variables}
-    if half:
-        arrays = {path: array.astype("f2") if array.ndim > 1 else array for path, array in arrays.items()}
-    with written_aside(path) as partial:
-        save_file(arrays, partial, metadata={"record": json.dumps(record)})
-
-
-def load_arrays(path: Path) -> tuple[dict[str, np.ndarray], dict]:
-    """Arrays by variable path, and the record. Raises InputError where the file is damaged."""
-    try:
-        if not path.is_file():  # pipes and devices have no end
-            raise FileNotFoundError("there is no such file")
-        with safe_open(path, framework="numpy") as file:
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-            record = json.loads(file.metadata()["record"])
-        if not isinstance(record, dict):
-            raise TypeError("its record is no object")
-        return arrays, record
-    except (OSError, SafetensorError, LookupError, TypeError, ValueError, RecursionError) as error:
-        problem = f"is not a readable weights file ({error})."
-        raise InputError(path, problem, "Delete it and train again.") from error
-
-
-def assign_arrays(variables: list, arrays: dict[str, np.ndarray], where: str | Path) -> None:
-    """Fill `variables` by their paths.
-
-    Raises InputError unless each has an array of its shape and type, all numbers are finite, and no array is
-    left over.
-    """
-    require_arrays(variables, arrays, where)
-    for variable in variables:
-        variable.assign(arrays[variable.path])
-
-
-def require_arrays(variables: list, arrays: dict[str, np.ndarray], where: str | Path) -> None:
-    """What `assign_arrays` asks of `arrays`, which may be asked before memory for the variables is taken."""
-    remedy = "Copy it anew, or delete it and train again."
-    for variable in variables:
-        array, shape = arrays.get(variable.path), tuple(variable.shape)
-        wanted = f"{variable.path} of shape {shape}, {keras.backend.standardize_dtype(variable.dtype)}"
-        if array is None or f"{variable.path} of shape {array.shape}, {array.dtype}" != wanted:
-            raise InputError(where, f"holds no {wanted}: another network's weights.", remedy)
-        if not np.isfinite(array).all():
-            raise InputError(where, f"holds numbers in {variable.path} that are not finite.", remedy)
-    if left := sorted(set(arrays) - {variable.path for variable in variables}):
-        problem = (
-            f"holds {len(left)} arrays more than the network, such as {left[0]}: another network's weights."
-        )
-        raise InputError(where, problem, remedy)
-
-
-def describe_network(model: keras.Model, trainable: bool = True) -> str:
-    """Digest of a network's layers, their wiring and weights' shapes, and of the code of layers of ours.
-
-    Keras numbers what has no name by what was built before in the process: here it goes by its order. With
-    `trainable` it counts which layers stand still.
-    """
-    config = {**model.get_config(), "name": ""}  # Keras numbers that, too
-    order = {name: f"node {number}" for number, name in enumerate(_node_names(config))}
-    return digest(
-        [
-            _renamed(config, order, () if trainable else ("trainable",)),
-            [tuple(weight.shape) for weight in model.weights],
-            sorted(code_of(type(layer)) for layer in model._flatten_layers()),
-        ]
-    )
-
-
-def _node_names(config: object) -> Iterator[str]:
-    """Names of all nodes of a configuration, nested networks included, in their order."""
-    if isinstance(config, dict):
-        if "inbound_nodes" in config:
-            yield config["name"]
-        config = list(config.values())
-    if isinstance(config, list | tuple):
-        for item in config:
-            yield from _node_names(item)
-
-
-def _renamed(config: object, order: dict[str, str], left_out: tuple[str, ...]) -> object:
-    if isinstance(config, dict):
-        return {key: _renamed(item, order, left_out) for key, item in config.items() if key not in left_out}
-    if isinstance(config, list | tuple):
-        return [_renamed(item, order, left_out) for item in config]
-    return order.get(config, config) if isinstance(config, str) else config
-
+from livseg_lib.training.weights import assign_arrays, load_arrays, save_variables
 
 COUNTERS = ("best", "wait", "cooldown_counter", "stopped_epoch", "best_epoch")
 """What Keras' plateau and early-stopping callbacks remember between epochs."""
@@ -206,7 +100,7 @@ class Checkpoint(keras.callbacks.Callback):
     def _read(self) -> tuple[dict[str, np.ndarray], Progress]:
         """What the last epoch left. Raises InputError where that, or the best weights, is not whole."""
         arrays, values = load_arrays(self.last_path)
-        if not Validator(_RECORD).is_valid(values) or set(values) - {each.name for each in fields(Progress)}:
+        if not validator(_RECORD).is_valid(values) or set(values) - {each.name for each in fields(Progress)}:
             raise InputError(
                 self.last_path, f"{self.last_path.name} has a record that is none of a training."
             )

@@ -14,16 +14,16 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-import keras
 import numpy as np
 import pandas as pd
-from keras import ops
 
 from livseg_lib.errors import InputError, format_duration
 from livseg_lib.files import locked
+from livseg_lib.models import keras
 from livseg_lib.provenance import code_of, digest, made_with, name_of
-from livseg_lib.training.checkpoint import Checkpoint, assign_arrays, describe_network, load_arrays
-from livseg_lib.training.losses import CLASS_LOSSES, LOSSES, Loss, find_loss, get_loss
+from livseg_lib.training.checkpoint import Checkpoint
+from livseg_lib.training.losses import CLASS_LOSSES, LOSSES, Loss, find_loss, get_loss, ops
+from livseg_lib.training.weights import assign_arrays, describe_network, load_arrays
 
 WARM_UP_BATCHES = 50
 

@@ -12,11 +12,11 @@ import inspect
 from collections.abc import Callable, Sequence
 from functools import partial
 
-import keras
-from keras import ops
-
 from livseg_lib.errors import InputError
+from livseg_lib.models import keras
 from livseg_lib.provenance import name_of
+
+ops = keras.ops
 
 SMOOTHING = 1.0
 """Added above and below the Dice and Jaccard fractions, in pixels (system C): empty against empty is 1."""

@@ -2,7 +2,8 @@
 
 Loading rebuilds the network from our own catalogues, or by a function that the caller gives, and fills it
 with bare arrays: nothing in the folder is ever unpickled or executed. An exported folder
-(`inference.export`) holds network.onnx in the place of the weights.
+(`inference.export`) holds network.onnx in the place of the weights; or beside them, and then without the
+kernels, which it takes from there: ONNX Runtime answers before Keras would be imported.
 """
 
 from __future__ import annotations
@@ -12,18 +13,16 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
-from typing import ClassVar, TypeVar
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 
-import keras
 import numpy as np
 
 from livseg_lib import WARNING
 from livseg_lib.errors import InputError
 from livseg_lib.files import file_checksum, written_aside
-from livseg_lib.labels import STRUCTURES, TARGETS
-from livseg_lib.models import Build, build_model
-from livseg_lib.models.classifiers import build_classifier
+from livseg_lib.labels import KINDS, REGIONS, STRUCTURES, TARGETS
 from livseg_lib.postprocessing.superpixels import CandidateRecipe, PatchRecipe
 from livseg_lib.preprocessing.recipe import (
     EQUALIZATIONS,
@@ -47,15 +46,19 @@ from livseg_lib.provenance import (
     require,
     require_equal,
 )
-from livseg_lib.sampling.batches import REGIONS
-from livseg_lib.sampling.blocks import KINDS
-from livseg_lib.training.checkpoint import (
+from livseg_lib.training.weights import (
     assign_arrays,
     describe_network,
     load_arrays,
     require_arrays,
     save_variables,
 )
+
+if TYPE_CHECKING:  # only named in signatures
+    import keras
+
+    from livseg_lib.models import Build
+    from livseg_lib.training.onnx_network import OnnxNetwork
 
 MODEL_FORMAT = 3
 """Raise it whenever the same weights would answer otherwise: 2 unfolds without a ReLU, 3 holds windows by
@@ -144,7 +147,6 @@ class TrainedModel(TrainedNetwork):
     """What the network sees besides a slice's own picture."""
 
     KIND: ClassVar = "a livseg model"
-    BUILD: ClassVar = staticmethod(build_model)
     SCHEMA: ClassVar = record(
         {
             "target": one_of(list(TARGETS)),
@@ -193,7 +195,6 @@ class TrainedClassifier(TrainedNetwork):
     """As that of `TrainedModel`."""
 
     KIND: ClassVar = "a livseg classifier of superpixels"
-    BUILD: ClassVar = staticmethod(build_classifier)
     SCHEMA: ClassVar = record(
         {
             "kinds": {"const": list(KINDS)},
@@ -226,14 +227,13 @@ class TrainedSorter(TrainedNetwork):
     recipe: Recipe
     """How volumes become its pictures."""
     regions: tuple[str, ...]
-    """Its outputs in order, names of `livseg_lib.sampling.batches.REGIONS`."""
+    """Its outputs in order, names of `livseg_lib.labels.REGIONS`."""
     gate: float
     """Probability of liver from which a slice is worth segmenting, chosen on validation patients."""
     training: dict = field(default_factory=dict)
     """As that of `TrainedModel`."""
 
     KIND: ClassVar = "a livseg slice sorter"
-    BUILD: ClassVar = staticmethod(build_classifier)
     SCHEMA: ClassVar = record(
         {
             "regions": {**list_of(one_of(REGIONS), 1, len(REGIONS)), "uniqueItems": True},
@@ -264,6 +264,15 @@ READ_BACK: dict[str, Callable] = {
     "options": as_tuples,
 }
 """Field -> what makes it of its value in model.json; others are there as they are."""
+
+
+def _build_from_catalogue(trained: TrainedNetwork) -> Build:
+    """What builds a network of that kind by its name; imports Keras."""
+    from livseg_lib.models import build_model
+    from livseg_lib.models.classifiers import build_classifier
+
+    build = build_model if isinstance(trained, TrainedModel) else build_classifier
+    return partial(build, trained.architecture)
 
 
 def save_model(trained: TrainedNetwork, folder: Path, half: bool = False) -> Path:
@@ -301,7 +310,7 @@ def _of_the_catalogue(trained: TrainedNetwork) -> str:
     shape, drawn = trained.network.input_shape[1:], random.getstate()
     try:
         with _no_memory():
-            twin = trained.BUILD(trained.architecture, shape, len(trained.answers), **trained.options)
+            twin = _build_from_catalogue(trained)(shape, len(trained.answers), **trained.options)
             return describe_network(twin, trainable=False)
     except InputError:
         return ""
@@ -309,12 +318,18 @@ def _of_the_catalogue(trained: TrainedNetwork) -> str:
         random.setstate(drawn)  # Keras draws the seeds of first weights from it
 
 
-def load_model(folder: Path, kind: type[_Trained] = TrainedModel, build: Build | None = None) -> _Trained:
+def load_model(
+    folder: Path,
+    kind: type[_Trained] = TrainedModel,
+    build: Build | None = None,
+    with_keras: bool = False,
+) -> _Trained:
     """Rebuild the network that `save_model` wrote, a segmentation network unless another `kind` is asked for.
 
     A network that no catalogue builds needs `build`, the function of (input_shape, num_classes, **options)
-    that built it. Options come as tuples where they were saved as such. Raises InputError where the folder is
-    not whole, is none of that kind, or was written for another network than is built.
+    that built it. Options come as tuples where they were saved as such. Where the folder holds a graph, too,
+    ONNX Runtime answers in the place of Keras, unless it is missing or Keras is asked for. Raises InputError
+    where the folder is not whole, is none of that kind, or was written for another network than is built.
     """
     description = read_description(folder / "model.json", kind.KIND, MODEL_REMEDY)
     if (found := description.get("format")) != MODEL_FORMAT:
@@ -331,7 +346,7 @@ def load_model(folder: Path, kind: type[_Trained] = TrainedModel, build: Build |
             raise
         problem = f"is not {kind.KIND} ({type(error).__name__}: {error})."
         raise InputError(folder, problem, MODEL_REMEDY) from error
-    network = _network(folder, description, trained, build)
+    network = _network(folder, description, trained, build, with_keras)
     require_equal(list(network.input_shape[1:]), description["input_shape"], "inputs of", folder)
     require_equal(network.count_params(), description["parameters"], "the number of weights is", folder)
     require_equal(tuple(network.input_shape[-len(takes) :]), takes, "inputs of", folder)
@@ -345,21 +360,23 @@ load_classifier = partial(load_model, kind=TrainedClassifier)
 load_sorter = partial(load_model, kind=TrainedSorter)
 
 
-def _network(folder: Path, description: dict, trained: _Trained, build: Build | None) -> keras.Model:
-    if ONNX_SHA256 in description:
+def _network(
+    folder: Path, description: dict, trained: _Trained, build: Build | None, with_keras: bool
+) -> keras.Model | OnnxNetwork:
+    weights = inside(folder, "weights.safetensors")
+    with_keras = with_keras or not (find_spec("onnx") and find_spec("onnxruntime"))
+    if ONNX_SHA256 in description and not (with_keras and weights.is_file()):
         from livseg_lib.training.onnx_network import FILE, read_onnx_network
 
-        return read_onnx_network(inside(folder, FILE), description[ONNX_SHA256], description["parameters"])
-    weights = inside(folder, "weights.safetensors")
-    if not weights.is_file() or file_checksum(weights) != description["weights_sha256"]:
-        raise InputError(weights, "is not the file that model.json describes.", "Copy both anew.")
+        arrays = _weights(weights, description) if weights.is_file() else None
+        graph, parameters = inside(folder, FILE), description["parameters"]
+        return read_onnx_network(graph, description[ONNX_SHA256], parameters, arrays)
+    arrays = _weights(weights, description)
     if FOREIGN in description and build is None:
         problem = f"holds a network that no catalogue builds: {trained.architecture}."
         remedy = "Give its function, load_model(folder, build=...), or make it part of livseg_lib/models."
         raise InputError(folder, problem, remedy)
-    halves = load_arrays(weights)[0]
-    arrays = {name: array.astype(np.promote_types(array.dtype, "f4")) for name, array in halves.items()}
-    build = build or partial(trained.BUILD, trained.architecture)
+    build = build or _build_from_catalogue(trained)
     make = partial(build, tuple(description["input_shape"]), len(trained.answers), **trained.options)
     with _no_memory():
         sketch = _built(make, trained, folder)
@@ -370,6 +387,14 @@ def _network(folder: Path, description: dict, trained: _Trained, build: Build | 
     network = make()
     assign_arrays(network.weights, arrays, weights)
     return network
+
+
+def _weights(path: Path, description: dict) -> dict[str, np.ndarray]:
+    """By their paths in Keras; halves are float32 again."""
+    if not path.is_file() or file_checksum(path) != description["weights_sha256"]:
+        raise InputError(path, "is not the file that model.json describes.", "Copy both anew.")
+    halves = load_arrays(path)[0]
+    return {name: array.astype(np.promote_types(array.dtype, "f4")) for name, array in halves.items()}
 
 
 def _no_memory():

@@ -8,11 +8,16 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from livseg_lib.errors import InputError
+
+if TYPE_CHECKING:  # only named in signatures
+    import onnx
 
 FILE, INPUT, OUTPUT = "network.onnx", "pictures", "probabilities"
 """The file in a model folder, and the names in it."""
@@ -31,18 +36,30 @@ MOST_NUMBERS = 2**28
 class OnnxNetwork:
     """Stands in for the Keras network that was exported: prediction asks no more of it than this."""
 
-    def __init__(self, content: bytes, parameters: int = 0, where: str | Path = FILE) -> None:
+    def __init__(
+        self,
+        content: bytes,
+        parameters: int = 0,
+        where: str | Path = FILE,
+        weights: Mapping[str, np.ndarray] | None = None,
+    ) -> None:
         """From the bytes of a file, so that one with its numbers in other files finds none of them.
 
-        `parameters`: numbers in the weights. Raises InputError, naming `where` they are from, for bytes that
-        are no network of ours.
+        `parameters`: numbers in the weights. `weights`: Keras' own by their paths, for a graph that leaves
+        its kernels to them. Raises InputError, naming `where` they are from, for bytes that are no network
+        of ours.
         """
         import onnxruntime
 
-        _require_ours(content, where)
         try:
-            self._session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
-        except Exception as error:  # of its own types, which derive from nothing in common
+            content = _with_kernels(content, weights or {})
+            _require_ours(content, where)
+            options = onnxruntime.SessionOptions()
+            options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # waits take a core
+            self._session = onnxruntime.InferenceSession(content, options, ["CPUExecutionProvider"])
+        except InputError:
+            raise
+        except Exception as error:  # of protobuf, ONNX or ONNX Runtime, or of what they are written in
             raise _refusal(where, str(error)) from error
         (given,), (answered,) = self._session.get_inputs(), self._session.get_outputs()
         self.input_shape, self.output_shape = (None, *given.shape[1:]), (None, *answered.shape[1:])
@@ -60,15 +77,20 @@ class OnnxNetwork:
         return self._parameters
 
 
-def read_onnx_network(path: Path, sha256: str, parameters: int = 0) -> OnnxNetwork:
-    """The network in the file `path`. Raises InputError unless it is the one with that SHA-256."""
+def read_onnx_network(
+    path: Path, sha256: str, parameters: int = 0, weights: Mapping[str, np.ndarray] | None = None
+) -> OnnxNetwork:
+    """The network in the file `path`, for the rest see `OnnxNetwork`.
+
+    Raises InputError unless it is the one with that SHA-256.
+    """
     try:
         if not path.is_file():  # pipes and devices have no end
             raise FileNotFoundError(2, "there is no such file")
         content = path.read_bytes()
         if hashlib.sha256(content).hexdigest() != sha256:
             raise InputError(path, "is not the file that model.json describes.", "Export it anew.")
-        return OnnxNetwork(content, parameters, path)
+        return OnnxNetwork(content, parameters, path, weights)
     except ImportError as error:
         remedy = "Run: pip install onnx onnxruntime"
         raise InputError(path, "needs ONNX and ONNX Runtime.", remedy) from error
@@ -80,16 +102,46 @@ def _refusal(where: str | Path, why: str) -> InputError:
     return InputError(where, f"is not a network that livseg exported ({why[:200]}).", "Export it anew.")
 
 
+def leave_out_kernels(model: onnx.ModelProto, weights: Mapping[str, np.ndarray]) -> None:
+    """Take out of the graph the kernels that are among Keras' `weights`, and call them by their paths."""
+    from onnx import TensorProto, numpy_helper
+
+    paths = {_kernel(array).tobytes(): path for path, array in weights.items() if array.ndim > 2}
+    found = {
+        tensor.name: paths.get(numpy_helper.to_array(tensor).tobytes()) for tensor in model.graph.initializer
+    }
+    for tensor in model.graph.initializer:
+        if path := found[tensor.name]:
+            tensor.CopyFrom(TensorProto(name=path, data_type=TensorProto.FLOAT))
+    for node in model.graph.node:
+        node.input[:] = [found.get(name) or name for name in node.input]
+
+
+def _with_kernels(content: bytes, weights: Mapping[str, np.ndarray]) -> bytes:
+    """What `leave_out_kernels` has taken out, put back."""
+    import onnx
+
+    if not weights:
+        return content
+    model = onnx.load_model_from_string(content)
+    for tensor in model.graph.initializer:
+        if tensor.name in weights:
+            tensor.CopyFrom(onnx.numpy_helper.from_array(_kernel(weights[tensor.name]), tensor.name))
+    return model.SerializeToString()
+
+
+def _kernel(array: np.ndarray) -> np.ndarray:
+    """A kernel of Keras, (..., inputs, outputs), as ONNX has it: float32 (outputs, inputs, ...)."""
+    return np.ascontiguousarray(np.moveaxis(array, (-1, -2), (0, 1)), np.float32)
+
+
 def _require_ours(content: bytes, where: str | Path) -> None:
     """Raise InputError unless the graph is sound, and consists of our operators, inputs and outputs alone."""
     import onnx
 
-    try:
-        model = onnx.load_model_from_string(content)
-        onnx.checker.check_model(model, full_check=True)
-        graph = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
-    except Exception as error:  # of protobuf, of ONNX, or of what they are written in
-        raise _refusal(where, str(error)) from error
+    model = onnx.load_model_from_string(content)
+    onnx.checker.check_model(model, full_check=True)
+    graph = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
     stored = list(graph.initializer)
     shapes = {
         value.name: value.type.tensor_type for value in (*graph.input, *graph.output, *graph.value_info)

@@ -16,6 +16,7 @@ from livseg_lib.inference import export
 from livseg_lib.inference.cascade import load_system, save_cascade
 from livseg_lib.inference.export import (
     Exported,
+    add_graph,
     export_network,
     export_system,
     load_network,
@@ -29,7 +30,13 @@ from livseg_lib.postprocessing.superpixels import CandidateRecipe, PatchRecipe
 from livseg_lib.preprocessing.recipe import NetworkInput, Recipe, prepare_slices
 from livseg_lib.sampling.batches import REGIONS
 from livseg_lib.systems import BLOCKS, SYSTEMS, StepPlan
-from livseg_lib.training.model_folder import TrainedClassifier, TrainedModel, TrainedSorter, save_model
+from livseg_lib.training.model_folder import (
+    TrainedClassifier,
+    TrainedModel,
+    TrainedSorter,
+    load_model,
+    save_model,
+)
 from livseg_lib.training.onnx_network import OnnxNetwork
 from livseg_lib.volumes import Volume
 
@@ -105,6 +112,22 @@ def test_a_single_network_with_all_that_its_use_needs(tmp_path):
     for name, digest in record["sha256"].items():
         assert hashlib.sha256((out / name).read_bytes()).hexdigest() == digest
     assert {"network.onnx", "savedmodel/saved_model.pb"} <= set(record["sha256"])
+
+
+def test_a_graph_beside_the_weights_takes_its_kernels_from_there(tmp_path):
+    folder = save_model(trained(), tmp_path / "model", half=True)
+    whole = write_onnx(trained().network, tmp_path).stat().st_size
+    assert add_graph(folder).stat().st_size < whole
+    of_graph, of_keras = load_model(folder), load_model(folder, with_keras=True)
+    assert isinstance(of_graph.network, OnnxNetwork) and isinstance(of_keras.network, keras.Model)
+    inputs = np.random.default_rng(0).random((3, 32, 32, 1), np.float32)
+    answers = [each.network.predict_on_batch(inputs) for each in (of_graph, of_keras)]
+    np.testing.assert_allclose(*answers, atol=export.MOST_APART)
+    export_system(folder, tmp_path / "out", scan(), ["onnx"])
+    np.testing.assert_array_equal(load_model(tmp_path / "out").network.predict_on_batch(inputs), answers[0])
+    (folder / "weights.safetensors").write_bytes(b"others")
+    with pytest.raises(InputError, match="not the file that model"):
+        load_model(folder)
 
 
 def test_a_cascade_gives_a_folder_a_network_and_names_the_rest(tmp_path):

@@ -28,8 +28,8 @@ from livseg_lib.inference.predict import (
 )
 from livseg_lib.outputs import SYSTEMS_COLUMNS
 from livseg_lib.preprocessing.extraction import extract_dataset
+from livseg_lib.preprocessing.geometry import cover_blocks
 from livseg_lib.preprocessing.recipe import Recipe
-from livseg_lib.sampling.blocks import cover_blocks
 from livseg_lib.training.model_folder import TrainedModel
 from livseg_lib.volumes import Volume, load_prediction
 

@@ -102,7 +102,7 @@ def test_keys_turn_the_slices(patient):
     patient.keyboard.press("ArrowLeft")
     assert slice_number(patient) == first  # nothing below the first
     patient.keyboard.press("End")
-    assert slice_number(patient) > 20 and "000.webp" not in patient.get_attribute("#picture", "src")
+    assert slice_number(patient) > 20 and "000.jpg" not in patient.get_attribute("#picture", "src")
 
 
 def test_wheel_slider_and_hash_turn_the_slices(patient, report):

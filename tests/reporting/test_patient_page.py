@@ -86,7 +86,7 @@ def test_page_and_files_are_there_and_resolve(usual):
     data = page_data(page)
     names = {file.name for file in page.with_suffix("").iterdir()}
     assert names == {
-        *(f"{k:03d}.webp" for k in range(data["count"])),
+        *(f"{k:03d}.jpg" for k in range(data["count"])),
         *("outline-0.js", "outline-1.js", "surface.js", "thumbnail.webp"),
     }
     assert (page.parent / data["library"]).exists()
@@ -230,14 +230,14 @@ def test_pictures_are_numbered_reduced_and_true_to_what_they_say(tmp_path):
     rng = np.random.default_rng(0)
     voxels = (rng.normal(60, 20, (3, 250, 400)) + np.linspace(0, 100, 400)).astype(np.int16)
     error_hu = write_slice_pictures(voxels, tmp_path, STORED_WINDOW)
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["000.webp", "001.webp", "002.webp"]
-    with Image.open(tmp_path / "001.webp") as picture:
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["000.jpg", "001.jpg", "002.jpg"]
+    with Image.open(tmp_path / "001.jpg") as picture:
         assert picture.size == (MAX_SIDE_PIXELS, 240)
         grey = np.asarray(picture.convert("L"), float)
     assert grey.mean() == pytest.approx(apply_window(voxels[1], STORED_WINDOW).mean(), abs=1)
     squares = []
     for number, hu in enumerate(voxels):
-        with Image.open(tmp_path / f"{number:03d}.webp") as picture:
+        with Image.open(tmp_path / f"{number:03d}.jpg") as picture:
             kept = np.asarray(picture.convert("L"), float)
         reduced = cv2.resize(apply_window(hu, STORED_WINDOW), picture.size, interpolation=cv2.INTER_AREA)
         squares.append((kept - reduced) ** 2)

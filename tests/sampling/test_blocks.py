@@ -11,17 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from livseg_lib.errors import InputError
+from livseg_lib.labels import KINDS
+from livseg_lib.preprocessing.geometry import block_starts, choose_block, cover_blocks, liver_range
 from livseg_lib.sampling.batches import block_slices
-from livseg_lib.sampling.blocks import (
-    KINDS,
-    BlockBatches,
-    PatchBatches,
-    block_starts,
-    choose_block,
-    cover_blocks,
-    liver_range,
-    possible_blocks,
-)
+from livseg_lib.sampling.blocks import BlockBatches, PatchBatches, possible_blocks
 
 
 @st.composite

@@ -12,7 +12,8 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from livseg_lib.errors import InputError
-from livseg_lib.training.checkpoint import Checkpoint, assign_arrays, load_arrays, save_variables
+from livseg_lib.training.checkpoint import Checkpoint
+from livseg_lib.training.weights import assign_arrays, load_arrays, save_variables
 
 MADE_BY = {"settings": {"rate": 1}}
 

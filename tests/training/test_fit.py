@@ -23,7 +23,6 @@ from livseg_lib.errors import InputError
 from livseg_lib.models import build_model
 from livseg_lib.training import fit as fitting
 from livseg_lib.training import losses
-from livseg_lib.training.checkpoint import load_arrays
 from livseg_lib.training.fit import (
     ClassAccuracy,
     CosineSchedule,
@@ -40,6 +39,7 @@ from livseg_lib.training.fit import (
     training_twin,
 )
 from livseg_lib.training.losses import get_loss
+from livseg_lib.training.weights import load_arrays
 
 TOLERANCE = 1e-6
 """Relative; on one machine the two runs were equal to the last bit when this was written."""

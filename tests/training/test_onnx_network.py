@@ -84,6 +84,12 @@ def not_a_number() -> onnx.ModelProto:
     return model(stored=[numpy_helper.from_array(np.array(np.nan, np.float32), "half")])
 
 
+def cut_short() -> onnx.ModelProto:
+    half = numpy_helper.from_array(np.array(0.5, np.float32), "half")
+    half.raw_data = half.raw_data[:3]
+    return model(stored=[half])
+
+
 def custom() -> onnx.ModelProto:
     nodes = [helper.make_node("Evil", [INPUT], [OUTPUT], domain="com.evil")]
     return model(nodes, stored=[], opsets=(("", 18), ("com.evil", 1)))
@@ -94,6 +100,7 @@ FOREIGN = {
     "numbers in another file": elsewhere,
     "huge": huge,
     "not a number": not_a_number,
+    "numbers cut short": cut_short,
     "custom operator": custom,
     "other input": lambda: model(
         [helper.make_node("Mul", ["image", "half"], [OUTPUT])], given=[value("image")]

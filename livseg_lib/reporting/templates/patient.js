@@ -35,7 +35,7 @@ function takeOutline(text, number) {
 // Slices
 
 const index = () => Number(slider.value);
-const pictureFile = (k) => `${data.files}/${String(k).padStart(3, "0")}.webp`;
+const pictureFile = (k) => `${data.files}/${String(k).padStart(3, "0")}.jpg`;
 const chosen = () => all("[data-outline]").filter((box) => box.checked).map((box) => Number(box.dataset.outline));
 const structures = () => all("[data-structure]").filter((box) => box.checked).map((box) => box.dataset.structure);
 
