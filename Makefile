@@ -38,7 +38,7 @@ setup: .venv/ready  ## install everything into .venv (done by the other targets 
 	@touch $@
 
 # Paths as they were typed, by way of the environment: in a recipe make expands their $, the shell their quotes.
-reproduce pretrained: export TYPED_DATA := $(value DATA)
+reproduce pretrained bench: export TYPED_DATA := $(value DATA)
 reproduce pretrained: export TYPED_SCAN := $(value SCAN)
 reproduce: export TYPED_LIVER := $(value LIVER)
 reproduce: .venv/ready  ## run the notebooks that are out of date and build the report
@@ -81,8 +81,9 @@ test-explore: .venv/test-ready  ## draw new examples for the properties, EXPLORE
 	@end=$$((SECONDS + 60 * $(EXPLORE_MINUTES))); while [ $$SECONDS -lt $$end ]; do \
 		$(PY) -m pytest -q --hypothesis-profile explore -m 'hypothesis and not slow' || exit 1; done
 
-bench: .venv/test-ready  ## time the parts, each as a ratio against a peer
-	@$(PY) tests/bench.py
+bench: .venv/ready  ## livseg beside other programs (ONLY=reading; ONLY=board DATA=slices MINUTES="2 5")
+	@$(PY) tests/bench.py --only "$(ONLY)" --data="$$TYPED_DATA" $(if $(ROUNDS),--rounds $(ROUNDS)) \
+		$(if $(MINUTES),--minutes "$(MINUTES)")
 
 lint: .venv/ready  ## style of the code, tests and notebooks
 	@$(PY) -m ruff check livseg_lib tests notebooks && $(PY) -m ruff format --check livseg_lib tests

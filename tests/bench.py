@@ -1,141 +1,466 @@
-"""`make bench`: how fast the parts are, each as a ratio against a peer timed in the same run.
+"""`make bench`: livseg beside the programs that people would take instead, in one run on one machine.
 
-A ratio of 2.0 means that livseg needs half the peer's time. Never a test: machines differ.
+    make bench                                   all works below
+    make bench ONLY=reading ROUNDS=9             one of them (several: ONLY="reading scores")
+    make bench ONLY=board DATA=lits_slices MINUTES="2 5"   Dice by minutes of training (bench_board.py)
+    make bench ONLY=readme                       README's table from reports/bench/table.csv
+
+Peers run in an environment of their own, .venv-bench, which the first run makes. Every contender is a process
+of its own; they take turns, so that a drift of the machine hits all alike. Never a test: machines differ.
 """
 
 from __future__ import annotations
 
+import argparse
+import json
+import os
+import platform
+import re
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
+import bench_board
+import bench_ours
+import bench_page
+import bench_peers
 import cv2
-import nibabel
 import numpy as np
+import pandas as pd
+import psutil
 
 from livseg_lib.datasets.phantom.writing import write_phantom
-from livseg_lib.evaluation import masks
-from livseg_lib.inference.export import write_onnx
-from livseg_lib.inference.predict import BATCH, predict_planes
-from livseg_lib.models import build_model
-from livseg_lib.preprocessing.recipe import Recipe, prepare_slices
-from livseg_lib.systems import SYSTEMS
-from livseg_lib.training.onnx_network import OnnxNetwork
-from livseg_lib.volumes import load_volume
+from livseg_lib.files import write_json
+from livseg_lib.outputs import read_table, write_table
+from livseg_lib.preprocessing.windows import LIVER_WINDOWS, WINDOWS
+from livseg_lib.provenance import library_versions
+from livseg_lib.runner import ENVIRONMENT
+from livseg_lib.runs import git_revision, project_root
+from livseg_lib.volumes import load_segmentation, load_volume
 
-ROUNDS = 5
-
-
-def compare(name: str, ours: Callable[[], object], peer: Callable[[], object], peer_name: str) -> None:
-    """Run both in turn, so that a drift of the machine hits both; print medians and their ratio."""
-    seconds: dict[Callable, list[float]] = {ours: [], peer: []}
-    for run in (ours, peer):
-        run()  # warm up
-    for _ in range(ROUNDS):
-        for run, times in seconds.items():
-            started = time.perf_counter()
-            run()
-            times.append(time.perf_counter() - started)
-    mine, other = (1000 * statistics.median(times) for times in seconds.values())
-    print(f"{name:44}{mine:10.1f} ms{other:10.1f} ms{other / mine:8.1f} x   {peer_name}")
+ROOT = project_root()
+OUT = ROOT / "reports" / "bench"
+PEERS = ROOT / ".venv-bench"
+REQUIREMENTS = Path(__file__).with_name("bench_requirements.txt")
+WARM_SECONDS = 10.0
+"""A first run that takes longer counts: warming up is little of it."""
 
 
-def bench_reading(folder: Path) -> None:
-    """A whole scan from .nii.gz, checksum included."""
-    path = write_phantom(folder, 1, workers=1) / "volume-0.nii.gz"
-    compare(
-        "read a scan (.nii.gz, CRC checked)",
-        lambda: load_volume(path),
-        lambda: np.asarray(nibabel.load(path).dataobj),
-        "nibabel, CRC not checked",
-    )
+def set_up_peers() -> dict[str, str]:
+    """Make .venv-bench, package by package. Gives requirement -> why it cannot be had."""
+    python, notes = PEERS / "bin" / "python", PEERS / "bench.json"
+    known = json.loads(notes.read_text()) if notes.exists() else {}
+    if not python.exists():
+        subprocess.run([sys.executable, "-m", "venv", PEERS], check=True)
+    for line in REQUIREMENTS.read_text().splitlines():
+        words = line.split("#")[0].split()
+        if not words or known.get(words[0]) == "":
+            continue
+        print("installing", words[0], flush=True)
+        tried = subprocess.run(
+            [python, "-m", "pip", "install", "--quiet", *words], text=True, stderr=subprocess.PIPE
+        )
+        errors = [each for each in tried.stderr.splitlines() if "error" in each.lower()]
+        known[words[0]] = (errors or ["failed"])[-1].strip() if tried.returncode else ""
+        write_json(notes, known)
+    return {name: error for name, error in known.items() if error}
 
 
-def bench_slices(folder: Path) -> None:
-    """One slice for a training batch: from the memory map, against its PNG."""
-    pictures = np.stack(list(prepare_slices(load_volume(folder / "volume-0.nii.gz"), Recipe(size=256))))
-    np.save(folder / "images.npy", pictures)
-    names = [str(folder / f"{index}.png") for index in range(16)]
-    for name, picture in zip(names, pictures, strict=False):
-        cv2.imwrite(name, picture)
-    compare(
-        "16 slices of 256 x 256 x 3 for a batch",
-        lambda: np.stack(list(np.load(folder / "images.npy", mmap_mode="r", allow_pickle=False)[:16])),
-        lambda: np.stack([cv2.imread(name) for name in names]),
-        "PNG by OpenCV",
-    )
+def environment(threads: int, tuned: bool = True) -> dict[str, str]:
+    """Of all contenders: so many threads, no GPU; `tuned`: memory as livseg's own trainings keep it."""
+    counts = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS")
+    plain = {name: value for name, value in os.environ.items() if name not in ENVIRONMENT}
+    # PASSIVE: a thread that waits for another sleeps; else PyTorch's spin, and burn ten times the processor
+    # time on a machine that has other work.
+    quiet = {
+        "OMP_WAIT_POLICY": "PASSIVE",
+        "CUDA_VISIBLE_DEVICES": "",
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        "NO_ALBUMENTATIONS_UPDATE": "1",
+    }
+    return plain | dict.fromkeys(counts, str(threads)) | quiet | (ENVIRONMENT if tuned else {})
 
 
-def bench_prediction() -> None:
-    """All slices of a scan through the quick network, in batches, against slice by slice."""
-    network = build_model("unet", (128, 128, 3), 2, filters=32, levels=4, patch=2)
-    pictures = np.random.default_rng(0).integers(0, 256, (2 * BATCH, 128, 128, 3), np.uint8)
-    compare(
-        f"predict {len(pictures)} slices of 128 x 128",
-        lambda: predict_planes(network, pictures),
-        lambda: [network.predict(picture[None] / 255.0, verbose=0) for picture in pictures],
-        "predict() a slice",
-    )
+def prepare_scan(folder: Path, slices: int = 120, size: int = 512, count: int = 1) -> None:
+    """A phantom enlarged to the size of a hospital's scan, with as much noise: volume-N, segmentation-N."""
+    write_phantom(folder / "phantom", count, workers=1)
+    for number in range(count):
+        small = load_volume(folder / "phantom" / f"volume-{number}.nii.gz")
+        labels = load_segmentation(folder / "phantom" / f"segmentation-{number}.nii.gz", small)
+        rows, rng = np.linspace(0, len(labels) - 1, slices).round().astype(int), np.random.default_rng(number)
+        voxels, marked = np.empty((slices, size, size), np.int16), np.empty((slices, size, size), np.uint8)
+        for k, row in enumerate(rows):
+            noise = cv2.GaussianBlur(rng.normal(0, 30, (size, size)), (0, 0), 0.7)
+            enlarged = cv2.resize(small.voxels[row].astype(np.float32), (size, size))
+            voxels[k] = np.where(enlarged > -950, enlarged + noise, enlarged)
+            marked[k] = cv2.resize(labels[row], (size, size), interpolation=cv2.INTER_NEAREST)
+        _write_nifti(folder / f"volume-{number}.nii.gz", voxels)
+        _write_nifti(folder / f"segmentation-{number}.nii.gz", marked)
+    write_json(folder / "scan.json", {"slices": slices})
 
 
-def bench_exported(folder: Path) -> None:
-    """The quick network computed by ONNX Runtime, as `livseg predict` does for exported models."""
-    network = build_model("unet", (128, 128, 3), 2, **SYSTEMS["unet"].small)
-    exported = OnnxNetwork(write_onnx(network, folder).read_bytes())
-    pictures = np.random.default_rng(0).integers(0, 256, (4 * BATCH, 128, 128, 3), np.uint8)
-    compare(
-        f"predict {len(pictures)} slices, exported as ONNX",
-        lambda: predict_planes(exported, pictures),
-        lambda: predict_planes(network, pictures),
-        "the same by Keras",
-    )
+def _write_nifti(path: Path, array: np.ndarray) -> None:
+    import nibabel
+
+    nibabel.save(nibabel.Nifti1Image(array.T, np.diag([-0.75, -0.75, 2.5, 1.0])), path)
 
 
-def bench_training() -> None:
-    """One training step of the quick network against system C's layout with as many filters."""
-    pictures = np.random.default_rng(0).random((8, 128, 128, 3), np.float32)
-    truth = (pictures[..., :1] > 0.5).astype(np.float32)
-    steps = []
-    for options in ({"patch": 2, "levels": 4}, {"patch": 1, "levels": 4}):
-        network = build_model("unet", (128, 128, 3), 1, filters=32, **options)
-        network.compile("adam", "binary_crossentropy")
-        steps.append(lambda network=network: network.train_on_batch(pictures, truth))
-    compare("train on 8 slices of 128 x 128, folded 2 x 2", *steps, "the same, not folded")
+def prepare_extraction(folder: Path, slices: int = 60, size: int = 512, count: int = 4) -> None:
+    prepare_scan(folder, slices, size, count)
+    windows = [WINDOWS[name][1:] for name in LIVER_WINDOWS]
+    write_json(folder / "extraction.json", {"size": size // 2, "windows": windows})
 
 
-def bench_scores() -> None:
-    """Dice, ASSD and HD95 of a liver on its box: one pass for all, against MedPy's three functions."""
-    try:
-        from medpy.metric import binary as medpy
-    except ImportError:
-        print("scores of a liver: MedPy is not installed, nothing to compare with (pip install medpy)")
-        return
-    spacing, shape = (1.5, 0.8, 0.8), (64, 160, 160)
-    grid = np.ogrid[tuple(slice(-1, 1, size * 1j) for size in shape)]
-    pair = [
-        sum((g / r) ** 2 for g, r in zip(grid, radii, strict=True)) <= 1 for radii in ((1,) * 3, (0.9,) * 3)
+def prepare_pictures(folder: Path, count: int = 200, size: int = 256) -> None:
+    """Slices of a phantom as a training holds them: images.npy and masks.npy."""
+    write_phantom(folder / "phantom", 1, workers=1)
+    volume = load_volume(folder / "phantom" / "volume-0.nii.gz")
+    labels = load_segmentation(folder / "phantom" / "segmentation-0.nii.gz", volume)
+    rows = np.arange(count) % len(labels)
+    greys = ((volume.voxels.clip(-100, 200) + 100) * 0.85).astype(np.uint8)
+    grown = [cv2.resize(greys[row], (size, size)) for row in rows]
+    np.save(folder / "images.npy", np.stack([np.stack(grown)] * 3, axis=-1))
+    marked = [cv2.resize(labels[row], (size, size), interpolation=cv2.INTER_NEAREST) for row in rows]
+    np.save(folder / "masks.npy", np.stack(marked))
+
+
+def prepare_folder(
+    folder: Path, pictures: int = 24, scans: int = 3, slices: int = 120, size: int = 512
+) -> None:
+    """A folder of pictures and one of scans."""
+    prepare_scan(folder / "scans", slices, size, scans)
+    prepare_pictures(folder, pictures, size // 2)
+    (folder / "pictures").mkdir()
+    for k, picture in enumerate(np.load(folder / "images.npy")):
+        cv2.imwrite(str(folder / "pictures" / f"patient{k}.png"), picture)
+    for path in chain((folder / "scans").glob("seg*"), (folder / "scans" / "phantom").glob("*")):
+        path.unlink()
+    (folder / "scans" / "phantom").rmdir()
+
+
+def prepare_masks(folder: Path, slices: int = 450, size: int = 512, lesions: int = 30) -> None:
+    """A liver as large as one is, lesions in it, and a prediction that is a little off and misses a tenth."""
+    reference = np.zeros((slices, size, size), np.uint8)
+    grid = np.ogrid[tuple(slice(-1, 1, side * 1j) for side in reference.shape)]
+    shapes = [
+        sum(((g - at) / r) ** 2 for g, r, at in zip(grid, radii, (0, -0.1, 0.2), strict=True)) <= 1
+        for radii in ((0.4, 0.4, 0.5), (0.39, 0.41, 0.49))
     ]
+    prediction = shapes[1].astype(np.uint8)
+    reference[shapes[0]] = 1
+    rng, around = np.random.default_rng(0), 2 if lesions < 100 else 0
+    side = max(1, round(size / 50)) if lesions < 100 else 2
+    inside = np.argwhere(reference[::4, ::4, ::4] & prediction[::4, ::4, ::4]) * 4
+    for number, place in enumerate(inside[rng.permutation(len(inside))[:lesions]]):
+        box = tuple(slice(start, start + side) for start in place)
+        reference[box] = 2
+        if number % 10:
+            prediction[tuple(slice(start + around, start + around + side) for start in place)] = 2
+    np.save(folder / "reference.npy", reference)
+    np.save(folder / "prediction.npy", prediction)
+    write_json(folder / "scan.json", {"spacing_mm": [1.0, 0.75, 0.75]})
 
-    def ours() -> list[float]:
-        distances = masks.surface_distances(*pair, spacing)
-        dice = masks.dice(masks.overlap_counts(*pair))
-        return [dice, masks.assd(distances), masks.hd95(distances)]
 
-    def peer() -> list[float]:
-        return [medpy.dc(*pair), *(score(*pair, spacing, 2) for score in (medpy.assd, medpy.hd95))]
+@dataclass(frozen=True)
+class Work:
+    """What contenders are asked to do; those of its name in bench_ours.py and bench_peers.py do it."""
 
-    np.testing.assert_allclose(ours(), peer(), rtol=1e-6)
-    compare("Dice, ASSD, HD95 of 64 x 160 x 160 voxels", ours, peer, "MedPy, the same numbers")
+    title: str
+    prepare: Callable[..., None]
+    """Writes what they need into a folder."""
+    short: dict
+    """Options of `prepare` with which it is done in no time."""
+    agree: bool = False
+    """Whether all have to give the same numbers."""
+    tuned: bool = True
+    """Whether memory is kept as in trainings; commands start as a user starts them."""
+
+
+def nothing(folder: Path) -> None:
+    """For works that need no files."""
+
+
+SMALL = {"slices": 8, "size": 64}
+WORKS = {
+    "reading": Work(
+        "a scan of 512 x 512 x 120 from .nii.gz to int16 (D, H, W)", prepare_scan, SMALL, agree=True
+    ),
+    "extraction": Work(
+        "4 scans of 512 x 512 x 60 to windowed pictures, masks, arrays",
+        prepare_extraction,
+        SMALL | {"count": 2},
+    ),
+    "batches": Work(
+        "200 pictures of 256 x 256 x 3 for batches, augmented", prepare_pictures, {"count": 40, "size": 64}
+    ),
+    "training": Work("5 steps on 8 pictures of 128 x 128, networks of 2 million parameters", nothing, {}),
+    "scan": Work(
+        "a scan of 512 x 512 x 120 from file to mask, start of Python included",
+        prepare_scan,
+        SMALL,
+        tuned=False,
+    ),
+    "folder": Work(
+        "folders of 24 pictures and of 3 scans of 512 x 512 x 120, from files to masks and pages",
+        prepare_folder,
+        SMALL | {"pictures": 2, "scans": 1},
+        tuned=False,
+    ),
+    "scores": Work(
+        "scores of a case of 512 x 512 x 450 with 30 lesions, as the LiTS benchmark",
+        prepare_masks,
+        SMALL | {"lesions": 2},
+        agree=True,
+    ),
+    "start": Work("a command started", nothing, {}, tuned=False),
+}
+
+
+class Contender:
+    """A process that does one work again and again."""
+
+    def __init__(
+        self, script: Path, python: Path, words: Iterable[object], variables: dict[str, str]
+    ) -> None:
+        self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 (as long as the process lives)
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": self.errors, "text": True}
+        self.process = subprocess.Popen([python, script, *map(str, words)], env=variables, **pipes)
+        self.runs: list[dict] = []
+        self.error = ""
+        if (first := self._answer()) and first["seconds"] > WARM_SECONDS:
+            self.runs.append(first)
+
+    def run(self) -> None:
+        """Once more."""
+        if not self.error:
+            self.process.stdin.write("\n")
+            self.process.stdin.flush()
+            if answer := self._answer():
+                self.runs.append(answer)
+
+    def end(self) -> None:
+        """Close its input, which ends it."""
+        self.process.communicate()
+        self.errors.close()
+
+    def _answer(self) -> dict | None:
+        if line := self.process.stdout.readline():
+            return json.loads(line)
+        self.process.wait()
+        self.errors.seek(0)
+        said = [line for line in self.errors.read().splitlines() if line.strip()] or ["no word"]
+        self.error = f"failed: {said[-1].strip()[:200]}"
+        return None
+
+
+def race(work: str, folders: dict[str, Path], rounds: int, threads: int, tuned: bool) -> dict[str, Contender]:
+    """Contenders of `work`, each with its folder, taking turns; those named as in CONTENDERS or NAME@what."""
+    ours, variables = bench_ours.CONTENDERS[work], environment(threads, tuned)
+    ours_variables = variables | {"PYTHONPATH": f"{ROOT}{os.pathsep}{Path(__file__).parent}"}
+    racing = {}
+    with ExitStack() as ending:
+        for label, folder in folders.items():
+            name = label.split("@")[0]
+            words = (work, name, folder)
+            if name in ours:
+                started = Contender(Path(bench_ours.__file__), Path(sys.executable), words, ours_variables)
+            else:
+                python = PEERS / "bin" / "python"
+                started = Contender(Path(bench_peers.__file__), python, words, variables)
+            ending.callback(started.end)
+            racing[label] = started
+        for _ in range(rounds):
+            for each in racing.values():
+                if len(each.runs) < rounds:
+                    each.run()
+    return racing
+
+
+def bench(name: str, rounds: int, threads: int, with_peers: bool, short: bool) -> pd.DataFrame:
+    """One work: a row a contender."""
+    work = WORKS[name]
+    names = [*bench_ours.CONTENDERS[name], *(bench_peers.CONTENDERS.get(name, {}) if with_peers else {})]
+    with tempfile.TemporaryDirectory() as temporary:
+        work.prepare(Path(temporary), **(work.short if short else {}))
+        began, busy = time.monotonic(), _busy_seconds()
+        racing = race(name, dict.fromkeys(names, Path(temporary)), rounds, threads, work.tuned)
+        elapsed, busy = time.monotonic() - began, _busy_seconds() - busy
+    first = racing[names[0]]
+    rows = []
+    for label, each in racing.items():
+        floor, ours = label.startswith(bench_ours.FLOOR), label in bench_ours.CONTENDERS[name]
+        row = {
+            "work": name,
+            "title": work.title,
+            "contender": label,
+            "role": "floor" if floor else "livseg" if ours else "peer",
+        }
+        rows.append(row | summary(each, first, work.agree and not floor))
+    used = sum(run["cpu_seconds"] for each in racing.values() for run in each.runs)
+    facts = {"cores_busy_otherwise": max(0.0, busy - used) / elapsed, "day": time.strftime("%Y-%m-%d")}
+    return pd.DataFrame(rows).assign(**facts)
+
+
+def summary(each: Contender, first: Contender, agree: bool) -> dict:
+    """Medians with least and most, seconds as multiples of the first's in the same round, a remark."""
+    row = {"rounds": len(each.runs), "remark": each.error}
+    for key in ("seconds", "cpu_seconds", "peak_memory_mb"):
+        row |= _middle(key, [run[key] for run in each.runs])
+    pairs = zip(each.runs, first.runs, strict=False)
+    row |= _middle("ratio", [run["seconds"] / other["seconds"] for run, other in pairs])
+    answers = [contender.runs[-1]["answer"] if contender.runs else None for contender in (each, first)]
+    if agree and None not in answers and not np.allclose(*answers, rtol=1e-4):
+        row["remark"] = f"gives other numbers: {answers[0]}"
+    elif answers[0] and len(answers[0]) == 1:
+        row["remark"] = f"{answers[0][0] / 1e6:.2f} M parameters"
+    return row
+
+
+def _middle(name: str, values: list[float]) -> dict[str, float]:
+    middle = statistics.median(values) if values else np.nan
+    return {
+        name: middle,
+        f"{name}_low": min(values, default=np.nan),
+        f"{name}_high": max(values, default=np.nan),
+    }
+
+
+def _busy_seconds() -> float:
+    """Of all processors since the machine started."""
+    times = psutil.cpu_times()
+    return sum(getattr(times, name, 0.0) for name in ("user", "nice", "system", "irq", "softirq"))
+
+
+@dataclass(frozen=True)
+class Growth:
+    """A work at several sizes."""
+
+    title: str
+    what: str
+    """The contender of bench_ours."""
+    sizes: tuple[int, ...]
+    prepare: Callable[[Path, int], None]
+
+
+GROWTHS = (
+    Growth("volumes extracted", "extraction", (1, 4, 16, 64), lambda f, n: prepare_extraction(f, 24, 128, n)),
+    Growth("pixels a side, squared", "reading", (128, 256, 512), lambda f, n: prepare_scan(f, 60, n)),
+    Growth("slices read", "reading", (1, 10, 100, 1000), lambda f, n: prepare_scan(f, n, 128)),
+    Growth("slices scored", "scores", (10, 100, 1000), lambda f, n: prepare_masks(f, n, 128, 8)),
+    Growth("lesions scored", "scores", (1, 10, 100, 1000, 10000), lambda f, n: prepare_masks(f, 128, 256, n)),
+)
+
+
+def measure_growth(rounds: int, threads: int, short: bool) -> pd.DataFrame:
+    """A row a size and kind of growth, with the fitted exponents of seconds and memory."""
+    rows = []
+    for growth in GROWTHS:
+        sizes = growth.sizes[:2] if short else growth.sizes
+        with tempfile.TemporaryDirectory() as temporary:
+            folders = {f"{growth.what}@{size}": Path(temporary) / str(size) for size in sizes}
+            for size, folder in zip(sizes, folders.values(), strict=True):
+                folder.mkdir()
+                growth.prepare(folder, size)
+            racing = race("growth", folders, rounds, threads, True)
+        medians = [
+            [statistics.median(run[key] for run in each.runs) for each in racing.values()]
+            for key in ("seconds", "peak_memory_mb")
+        ]
+        counts = np.array(sizes) ** (2 if "squared" in growth.title else 1)
+        exponents = [np.polyfit(np.log(counts), np.log(values), 1)[0] for values in medians]
+        for size, seconds, memory in zip(counts, *medians, strict=True):
+            rows.append(
+                {"growth": growth.title, "size": size, "seconds": seconds, "peak_memory_mb": memory}
+                | {"time_exponent": exponents[0], "memory_exponent": exponents[1]}
+            )
+    return pd.DataFrame(rows)
+
+
+def _processor() -> str:
+    told = Path("/proc/cpuinfo")
+    names = re.findall(r"model name\s*:\s*(.+)", told.read_text()) if told.exists() else []
+    return names[0] if names else platform.processor()
+
+
+def machine(threads: int, missing: dict[str, str]) -> dict:
+    """What a reader has to know of where the numbers are from."""
+    peers = subprocess.run(
+        [PEERS / "bin" / "pip", "list", "--format", "json"], text=True, capture_output=True
+    )
+    wanted = re.findall(r"^([\w-]+)==", REQUIREMENTS.read_text(), re.MULTILINE)
+    found = {each["name"].lower(): each["version"] for each in json.loads(peers.stdout or "[]")}
+    return {
+        "processor": _processor(),
+        "processors": os.cpu_count(),
+        "threads": threads,
+        "memory_gb": round(psutil.virtual_memory().total / 2**30, 1),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "livseg": git_revision(),
+        "libraries": library_versions("tensorflow", "keras", "numpy", "nibabel", "isal", "onnxruntime"),
+        "peers": {name: found[name.lower()] for name in wanted if name.lower() in found},
+        "could_not_be_had": missing,
+    }
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Do what was asked for and write reports/bench."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--only", default="", help=f"of {', '.join(WORKS)}, growth, board, readme")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=min(2, os.cpu_count()))
+    parser.add_argument("--data", help="slices in the Kaggle layout, for the board")
+    parser.add_argument("--minutes", default="2 5 10", help="marks of the board")
+    parser.add_argument("--short", action="store_true", help="tiny inputs: that it works, not how fast")
+    parser.add_argument("--no-peers", action="store_true", help="livseg and the floors alone")
+    parser.add_argument("--out", type=Path, default=OUT)
+    asked = parser.parse_args(argv)
+    chosen = asked.only.split() or [*WORKS, "growth", *(["board"] if asked.data else [])]
+    if unknown := set(chosen) - {*WORKS, "growth", "board", "readme"}:
+        parser.error(f"there is no {', '.join(sorted(unknown))}")
+    if chosen == ["readme"]:
+        return bench_page.write_readme(ROOT / "README.md", asked.out)
+    missing = {} if asked.no_peers else set_up_peers()
+    asked.out.mkdir(parents=True, exist_ok=True)
+    write_json(asked.out / "machine.json", machine(asked.threads, missing))
+    for name in chosen:
+        print(f"{name} ...", flush=True)
+        if name == "board":
+            if not asked.data:
+                parser.error("the board needs --data (make bench ONLY=board DATA=folder)")
+            with tempfile.TemporaryDirectory() as temporary:
+                minutes, variables = map(float, asked.minutes.split()), environment(asked.threads)
+                variables["PYTHONPATH"] = f"{ROOT}{os.pathsep}{Path(__file__).parent}"
+                made_by = f"{git_revision()[:7]} on {_processor()}"
+                where = (Path(temporary), PEERS / "bin" / "python", variables, asked.out, made_by)
+                data = Path(asked.data).expanduser()
+                bench_board.run_board(data, [*minutes], *where, not asked.no_peers)
+        elif name == "growth":
+            write_table(measure_growth(asked.rounds, asked.threads, asked.short), asked.out / "growth.csv")
+        else:
+            path = asked.out / "table.csv"
+            rows = bench(name, asked.rounds, asked.threads, not asked.no_peers, asked.short)
+            print(
+                rows[["contender", "seconds", "cpu_seconds", "ratio", "remark"]].to_string(index=False),
+                flush=True,
+            )
+            before = read_table(path).query("work != @name") if path.exists() else rows.iloc[:0]
+            order = {name: number for number, name in enumerate(WORKS)}
+            table = pd.concat([before, rows]).sort_values(
+                "work", key=lambda works: works.map(order), kind="stable"
+            )
+            write_table(table, path)
+        bench_page.write_report(asked.out)
 
 
 if __name__ == "__main__":
-    print(f"{'':44}{'livseg':>13}{'peer':>13}{'ratio':>10}   peer")
-    with tempfile.TemporaryDirectory() as temporary:
-        bench_reading(Path(temporary))
-        bench_slices(Path(temporary))
-        bench_exported(Path(temporary))
-    bench_scores()
-    bench_prediction()
-    bench_training()
+    main()

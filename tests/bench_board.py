@@ -1,0 +1,158 @@
+"""The speed board of `make bench ONLY=board DATA=... MINUTES="2 5"`: patient Dice by minutes of training.
+
+livseg's recipe of the profile `best` through its own training, against other people's networks: same slices,
+split, augmentation, loss, batches, schedule (a cosine that ends with the minutes) and machine, one after
+another. Minutes are processor time over two, as the machine may be busy. Peers get what livseg took, and are
+tried with two learning rates: of each the better one is what it is compared by.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import bench_ours
+import bench_peers
+import cv2
+import numpy as np
+import pandas as pd
+
+from livseg_lib.datasets.catalogue import find_cases
+from livseg_lib.datasets.files import natural_key
+from livseg_lib.evaluation.masks import dice, overlap_counts
+from livseg_lib.evaluation.statistics import compare, summarize, verdict
+from livseg_lib.labels import structure_mask
+from livseg_lib.outputs import read_table, write_table
+from livseg_lib.preprocessing.extraction import extract_dataset
+from livseg_lib.preprocessing.recipe import Recipe
+
+OURS = "livseg U-Net"
+NETWORKS = ("MONAI UNet", "MONAI BasicUNet", "medicai UNet", "nnU-Net 2D")
+RATES = (0.003, 0.001)
+"""Learning rates of peers; the first is livseg's own."""
+SIZE, FOLDS = 128, 5
+KEY = ["minutes", "contender", "learning_rate"]
+FACTS = ("cpu_minutes", "wall_minutes", "pictures", "parameters", "remark")
+
+
+def prepare(data: Path, folder: Path) -> pd.DataFrame:
+    """Pictures, labels and who trains, for both sides; a row a slice that is tested, with its patient.
+
+    The last of five folds by patient, dealt by the seed 0, is tested on: the recipe was chosen on the others.
+    """
+    cases = find_cases(data, "kaggle").cases
+    extract_dataset(
+        cases, Recipe(windows=("stored",), size=SIZE), folder / "slices", workers=1, write_png=False
+    )
+    patients = sorted({case.patient for case in cases}, key=natural_key)
+    dealt = np.random.default_rng(0).permutation(len(patients))
+    tested = {patients[place] for place in np.array_split(dealt, FOLDS)[-1]}
+    parts = [
+        [np.load(folder / "slices" / c.case_id / f"{name}.npy") for c in cases]
+        for name in ("images", "masks")
+    ]
+    trains = [
+        np.full(len(labels), case.patient not in tested) for case, labels in zip(cases, parts[1], strict=True)
+    ]
+    for name, part in zip(("images", "masks", "train"), (*parts, trains), strict=True):
+        np.save(folder / f"{name}.npy", np.concatenate(part))
+    held_out = [case for case in cases if case.patient in tested]
+    truth = [structure_mask(case.read_labels(case.read_volume()), "liver") for case in held_out]
+    whose = [case.patient for case, masks in zip(held_out, truth, strict=True) for _ in masks]
+    return pd.DataFrame({"patient": whose, "truth": [mask for masks in truth for mask in masks]})
+
+
+def patient_dice(tested: pd.DataFrame, probabilities: np.ndarray) -> pd.DataFrame:
+    """Dice of each patient, all slices together, counted on the pictures as they came."""
+    rows = []
+    for patient, part in tested.assign(found=list(probabilities)).groupby("patient", sort=False):
+        shown = [
+            cv2.resize(found, truth.shape[::-1]) >= 0.5
+            for found, truth in zip(part.found, part.truth, strict=True)
+        ]
+        counts = overlap_counts(np.stack(shown), np.stack(list(part.truth)))
+        rows.append({"patient": patient, "dice": dice(counts)})
+    return pd.DataFrame(rows)
+
+
+def run_board(
+    data: Path,
+    minutes: list[float],
+    folder: Path,
+    python: Path,
+    variables: dict[str, str],
+    out: Path,
+    made_by: str,
+    peers: bool,
+) -> None:
+    """Train all, mark by mark; board_patients.csv and board.csv are up to date as each one ends.
+
+    Trainings that stand there and were `made_by` the same code and machine are kept, so that a board that was
+    stopped goes on. `python` is the peers' own.
+    """
+    tested = prepare(data, folder)
+    runs = [(OURS, RATES[0]), *((name, rate) for rate in RATES for name in NETWORKS if peers)]
+    for mark in minutes:
+        for name, rate in runs:
+            key = {"minutes": mark, "contender": name, "learning_rate": rate}
+            before = _read_trainings(out).query("made_by == @made_by and minutes == @mark")
+            if len(before.query("contender == @name and learning_rate == @rate and dice == dice")):
+                print(*key.values(), "is kept", flush=True)
+                continue
+            spent = before[before.contender == OURS].cpu_minutes
+            budget = spent.iloc[0] if len(spent) else mark
+            words = [python, bench_peers.__file__, "board", name, folder, budget, rate]
+            if name == OURS:
+                words = [sys.executable, bench_ours.__file__, "board", folder, mark]
+            done = subprocess.run([*map(str, words)], env=variables, text=True, capture_output=True)
+            said = (done.stderr if done.returncode else done.stdout).strip().splitlines() or [""]
+            if done.returncode:
+                found = pd.DataFrame([{"patient": "", "dice": np.nan, "remark": f"failed: {said[-1][:200]}"}])
+            else:
+                facts = json.loads(said[-1])
+                found = patient_dice(tested, np.load(folder / f"{name}.npy").astype(np.float32))
+                found = found.assign(**facts, remark="")
+            print(*key.values(), f"{found.dice.mean():.4f}", said[-1], flush=True)
+            _keep(found.assign(**key, made_by=made_by), out)
+
+
+def _read_trainings(out: Path) -> pd.DataFrame:
+    path = out / "board_patients.csv"
+    return read_table(path) if path.exists() else pd.DataFrame(columns=[*KEY, *FACTS, "dice", "made_by"])
+
+
+def _keep(rows: pd.DataFrame, out: Path) -> None:
+    """Put rows in the place of those of the same training, and sum up anew."""
+    before = _read_trainings(out)
+    others = before[~before.set_index(KEY).index.isin(rows.set_index(KEY).index)]
+    patients = pd.concat([part for part in (others, rows) if len(part)], ignore_index=True)
+    patients = patients.reindex(columns=[*KEY, "patient", "dice", *FACTS, "made_by"])
+    write_table(patients.sort_values(KEY, ignore_index=True), out / "board_patients.csv")
+    write_table(summarize_board(patients), out / "board.csv")
+
+
+def summarize_board(patients: pd.DataFrame) -> pd.DataFrame:
+    """A row a training: mean Dice with its interval over patients, and what livseg has more, with its own."""
+    facts = patients.groupby(KEY, as_index=False)[list(FACTS)].first()
+    found = summarize(patients, KEY, "dice").merge(facts, on=KEY)
+    better = found.sort_values("dice", ascending=False).groupby(["minutes", "contender"]).head(1)
+    found["better_rate"] = found.index.isin(better.index)
+    chosen = patients.merge(better[KEY], on=KEY).dropna(subset="dice")
+    parts = [
+        compare(
+            part, [(OURS, name) for name in part.contender.unique() if name != OURS], "dice", (), "contender"
+        )
+        .rename(columns={"second": "contender"})
+        .assign(minutes=mark, better_rate=True)
+        for mark, part in chosen.groupby("minutes")
+        if OURS in set(part.contender) and part.contender.nunique() > 1
+    ]
+    if not parts:
+        return found
+    differences = pd.concat(parts, ignore_index=True)
+    differences["livseg_ahead"] = verdict(differences)
+    kept = ["difference", "difference_low", "difference_high", "p_holm", "livseg_ahead"]
+    same = ["minutes", "contender", "better_rate"]
+    return found.merge(differences[same + kept], on=same, how="left")

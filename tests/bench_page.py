@@ -1,0 +1,167 @@
+"""What `make bench` has found, from the files in reports/bench: pictures, a page, README's table."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from livseg_lib.files import write_atomically
+from livseg_lib.outputs import read_table, save_figure
+from livseg_lib.reporting.charts import interval_chart, lines
+from livseg_lib.reporting.style import BLUE, GREY, VERMILLION
+
+MARKS = "<!-- written by make bench ONLY=readme -->", "<!-- end -->"
+"""Around the table in README.md."""
+
+
+def write_report(out: Path) -> None:
+    """Pictures, and README.md of the folder."""
+    facts = json.loads((out / "machine.json").read_text())
+    missing = [f"Could not be had: {name} ({error})." for name, error in facts["could_not_be_had"].items()]
+    releases = facts["libraries"] | facts["peers"]
+    page = [
+        "# livseg beside other programs",
+        "Written by `make bench`. What each program does stands in `tests/bench_ours.py` and "
+        "`tests/bench_peers.py`, line by line.",
+        f"{facts['processor']}, {facts['processors']} processors, {facts['threads']} threads a program, "
+        f"{facts['memory_gb']} GB, {facts['system']}, Python {facts['python']}, "
+        f"livseg {facts['livseg'][:7]}. "
+        + ", ".join(f"{name} {version}" for name, version in releases.items())
+        + ".",
+        *missing,
+    ]
+    for name, tell in (("table", _tell_works), ("board", _tell_board), ("growth", _tell_growth)):
+        if (out / f"{name}.csv").exists():
+            page += [*tell(read_table(out / f"{name}.csv"), out), f"![{name}]({name}.png)"]
+    write_atomically(out / "README.md", ("\n\n".join(page) + "\n").encode())
+
+
+def write_readme(path: Path, out: Path) -> None:
+    """Put the tables between MARKS in `path`."""
+    before, rest = path.read_text().split(MARKS[0])
+    after = rest.split(MARKS[1], 1)[1]
+    told = works_table(read_table(out / "table.csv"))
+    if (out / "board.csv").exists():
+        told += "\n\n" + board_table(read_table(out / "board.csv").query("better_rate"))
+    write_atomically(path, "\n".join([before + MARKS[0], told, MARKS[1] + after]).encode())
+
+
+def _tell_works(table: pd.DataFrame, out: Path) -> list[str]:
+    busy = table.groupby("work", sort=False)[["day", "cores_busy_otherwise"]].first()
+    rows = busy.reset_index().itertuples()
+    listed = "; ".join(f"{row.work} on {row.day}: {row.cores_busy_otherwise:.1f}" for row in rows)
+    others = table[(table.ratio != 1) & (table.work != "folder")].dropna(subset="ratio")
+    if len(others):
+        colours = {"livseg": BLUE, "peer": VERMILLION, "floor": GREY}
+        look = {"at": 1, "xlabel": "seconds, livseg's = 1"}
+        chart = interval_chart(others, "ratio", "contender", "work", "role", colours, **look)
+        for ax in chart.axes:
+            ax.set_xscale("log")
+        caption = "Seconds of all as multiples of livseg's in the same round: median, least and most."
+        save_figure(chart, out, "table", caption)
+    note = "Ratios are taken round by round, and their median is told: above 1 livseg is sooner done."
+    return [
+        "## Works",
+        works_table(table),
+        f"{note} Processors that other programs used meanwhile: {listed}.",
+    ]
+
+
+def _tell_board(board: pd.DataFrame, out: Path) -> list[str]:
+    rows = board.query("better_rate").dropna(subset="dice").sort_values(["contender", "minutes"])
+    place = rows.contender.rank(method="dense")
+    rows = rows.assign(at=rows.minutes * (1 + 0.012 * place))  # beside each other, not on each other
+    axes = {"xlabel": "minutes of two processors", "ylabel": "liver Dice a patient"}
+    people = int(rows.n_patients.max())
+    caption = f"Mean Dice over {people} patients that nobody trained on, 95 % intervals over patients."
+    save_figure(lines(rows, "at", "dice", "contender", **axes), out, "board", caption)
+    import bench_board
+
+    said = " ".join(bench_board.__doc__.split("\n\n")[1].split())
+    wall = (board.wall_minutes / board.cpu_minutes).median()
+    note = f"A minute of two processors took {wall:.1f} minutes by the clock (median)."
+    return ["## Dice by minutes of training", f"{said} {note}", board_table(board)]
+
+
+def _tell_growth(rows: pd.DataFrame, out: Path) -> list[str]:
+    panels = rows.assign(series="", panel=rows.growth + rows.time_exponent.map(": exponent {:.2f}".format))
+    chart = lines(panels, "size", "seconds", "series", "panel", names="", ylabel="seconds")
+    for ax in chart.axes:
+        ax.set(xscale="log", yscale="log")
+    save_figure(chart, out, "growth", "Seconds by size, with the fitted exponent of each.")
+    cells = [
+        [row.Index, f"{row.time_exponent:.2f}", f"{row.memory_exponent:.2f}"]
+        for row in rows.groupby("growth", sort=False).first().itertuples()
+    ]
+    return ["## Growth", _markdown(["what grows", "exponent of time", "of memory"], cells)]
+
+
+def works_table(table: pd.DataFrame) -> str:
+    """Markdown, a row a contender; where livseg is behind a peer, it says so."""
+    cells, before = [], None
+    for _, row in table.iterrows():
+        behind = "**livseg is behind.** " if row.role == "peer" and row.ratio < 1 else ""
+        told = [
+            _middle(row, "seconds"),
+            _number(row.cpu_seconds),
+            _number(row.peak_memory_mb),
+            _middle(row, "ratio"),
+        ]
+        title = row.title if row.work != before else ""
+        cells.append([title, row.contender, *told, behind + ("" if pd.isna(row.remark) else row.remark)])
+        before = row.work
+    names = [
+        "work",
+        "program",
+        "seconds (least to most)",
+        "CPU s",
+        "memory, MB",
+        "times livseg's seconds",
+        "",
+    ]
+    return _markdown(names, cells)
+
+
+def board_table(board: pd.DataFrame) -> str:
+    """Markdown, a row a training."""
+    cells = []
+    for _, row in board.sort_values(["minutes", "dice"], ascending=[True, False]).iterrows():
+        against = row.remark if pd.isna(row.dice) else ""
+        if pd.notna(row.get("difference", np.nan)):
+            shown = {1.0: "ahead", -1.0: "**behind**"}.get(row.livseg_ahead, "not shown")
+            low, high = row.difference_low, row.difference_high
+            against = f"{row.difference:+.3f} ({low:+.3f} to {high:+.3f}), {shown}"
+        dice = f"{row.dice:.3f} ({row.dice_low:.3f} to {row.dice_high:.3f})" if pd.notna(row.dice) else "–"
+        spent = f"{row.cpu_minutes:.2f} / {row.wall_minutes:.1f}"
+        size = f"{row.parameters / 1e6:.2f} M"
+        who = [f"{row.minutes:g}", row.contender, f"{row.learning_rate:g}"]
+        cells.append([*who, dice, against, f"{row.pictures:,.0f}", size, spent])
+    names = [
+        "minutes",
+        "network",
+        "learning rate",
+        "liver Dice (95 % interval)",
+        "livseg minus it",
+        "pictures seen",
+    ]
+    return _markdown([*names, "parameters", "minutes of two processors / by the clock"], cells)
+
+
+def _middle(row: pd.Series, name: str) -> str:
+    """A median with its least and most, if there are any."""
+    middle, low, high = (_number(row[f"{name}{end}"]) for end in ("", "_low", "_high"))
+    return f"{middle} ({low} to {high})" if low != high else middle
+
+
+def _number(value: float) -> str:
+    if pd.isna(value):
+        return "–"
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _markdown(names: list[str], rows: list[list[str]]) -> str:
+    lines_of = [names, ["---"] * len(names), *rows]
+    return "\n".join("| " + " | ".join(map(str, cells)) + " |" for cells in lines_of)
