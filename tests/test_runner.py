@@ -267,7 +267,10 @@ def start(root: Path, *options: str) -> subprocess.Popen:
     return subprocess.Popen(command, cwd=root, env=environment, start_new_session=True, **pipes)
 
 
-@pytest.mark.parametrize(("ending", "code"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGKILL", -9)])
+@pytest.mark.parametrize(
+    ("ending", "code"),
+    [("SIGINT", 130), pytest.param("SIGTERM", 143, marks=pytest.mark.slow), ("SIGKILL", -9)],
+)
 def test_an_interrupted_run_leaves_no_process_and_nothing_that_looks_finished(root, ending, code):
     wait = "import os, time, pathlib\npathlib.Path('kernel').write_text(str(os.getpid()))\n"
     add_notebook(root, "a_first", wait + "while pathlib.Path('wait').exists(): time.sleep(0.1)")

@@ -1,4 +1,4 @@
-"""Cases as extraction leaves them, from arrays made by hand."""
+"""A small plan of a training, and cases as extraction leaves them, from arrays made by hand."""
 
 from __future__ import annotations
 
@@ -9,6 +9,19 @@ import numpy as np
 import pandas as pd
 
 from livseg_lib.preprocessing.recipe import Recipe
+from livseg_lib.studies.training import TrainingPlan
+from livseg_lib.training.fit import Stage
+
+PLAN = TrainingPlan(
+    system="tiny",
+    architecture="unet",
+    target="both",
+    stages=(Stage(2, 0.003),),
+    options={"filters": 4, "levels": 2},
+    batch_size=4,
+    slices_per_epoch=8,
+    seed=7,
+)
 
 
 def store_case(folder: Path, name: str, masks, images, recipe: Recipe | None = None, **facts) -> pd.DataFrame:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from stored_cases import store_case
+from stored_cases import PLAN, store_case
 
 from livseg_lib.errors import InputError
 from livseg_lib.inference.sorting import sort_stored
@@ -17,7 +17,6 @@ from livseg_lib.studies.training import (
     BUDGET,
     COST,
     SorterPlan,
-    TrainingPlan,
     budget_remarks,
     train_network,
     train_sorter,
@@ -28,17 +27,6 @@ from livseg_lib.training.fit import Stage
 from livseg_lib.training.model_folder import load_model, save_model
 
 RECIPE = Recipe(windows=("liver",), size=32)
-
-PLAN = TrainingPlan(
-    system="tiny",
-    architecture="unet",
-    target="both",
-    stages=(Stage(2, 0.003),),
-    options={"filters": 4, "levels": 2},
-    batch_size=4,
-    slices_per_epoch=8,
-    seed=7,
-)
 
 
 @pytest.fixture

@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import stored_cases
 from killable_study import SPACE, START, TUNING, MadeUpScore
 from stored_cases import store_case
 
 from livseg_lib.errors import InputError
 from livseg_lib.studies import tuning
-from livseg_lib.studies.training import TrainingPlan
 from livseg_lib.studies.tuning import (
     PARAMETERS,
     best_against_start,
@@ -30,7 +30,6 @@ from livseg_lib.studies.tuning import (
     values_of,
     with_values,
 )
-from livseg_lib.training.fit import Stage
 from livseg_lib.training.losses import get_loss
 
 
@@ -48,6 +47,7 @@ def unbroken(tmp_path_factory):
     return tune(TUNING, score, 12, tmp_path_factory.mktemp("unbroken") / "study.db"), score.calls
 
 
+@pytest.mark.slow
 def test_a_study_killed_in_the_middle_of_a_trial_goes_on_as_if_it_had_not_been(unbroken, tmp_path):
     database, program = tmp_path / "study.db", Path(__file__).with_name("killable_study.py")
     calls = unbroken[1]
@@ -167,17 +167,7 @@ def test_the_best_is_compared_patient_by_patient_apart_from_those_who_chose_it()
     assert list(best_against_start(start, best, (0, 1, 2), seed=0).folds) == ["searched"]
 
 
-PLAN = TrainingPlan(
-    system="tiny",
-    architecture="unet",
-    target="both",
-    stages=(Stage(2, 0.003),),
-    options={"filters": 4, "levels": 2},
-    batch_size=4,
-    slices_per_epoch=8,
-    slice_choice="all",
-    seed=7,
-)
+PLAN = replace(stored_cases.PLAN, slice_choice="all")
 FOLDS = {"0": 0, "1": 0, "2": 1, "3": 1, "4": 2, "5": -1}
 
 
