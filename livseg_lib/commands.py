@@ -98,8 +98,10 @@ def _run_notebooks(arguments: argparse.Namespace, system: str, jobs: int, again:
     from livseg_lib.runner import print_summary, run_notebooks
     from livseg_lib.runs import project_root
 
-    own = training_notebooks(system) if system else []
-    story = (project_root() / "notebooks").glob("[!4]*.ipynb")  # those from 40 up run by name
+    folder = project_root() / "notebooks"
+    is_notebook = (folder / f"{system}.ipynb").exists()
+    own = [system] if is_notebook else training_notebooks(system) if system else []
+    story = folder.glob("[!4]*.ipynb")  # those from 40 up run by name
     stems = PREPARATION + own if own else [path.stem for path in story]
     given = {"systems": [system]} if own == list(NETWORKS) else {}
     names = ("dataset", "data", "target", "modality", "minutes", "scan", "liver_model")
