@@ -26,7 +26,7 @@ help:  ## print this help
 	@echo "                 [MINUTES=number] how long each network learns (default: as its epochs take)"
 	@echo "                 [SCAN=path] [LIVER=model|own] outline a scan of yours, too; LIVER: whose liver to take"
 	@echo "                 [ACCEPT_AFFINE_MISMATCH=1] take labels voxel by voxel where their affine is another"
-	@echo "                 results: reports/RUN/index.html; ONLY trains and scores one system (livseg train --help)"
+	@echo "                 results: reports/RUN/index.html; ONLY: one system (livseg train --help), or one notebook by its name"
 
 setup: .venv/ready  ## install everything into .venv (done by the other targets when needed)
 
@@ -53,11 +53,11 @@ pretrained: .venv/ready  ## make the model on board anew: LiTS slices (DATA), sc
 	@$(PY) -m livseg_lib train --system liver-ct --run-name pretrained --dataset kaggle --data="$$TYPED_DATA" \
 		--set whole_scans="$$TYPED_SCANS" --set test_scan="$$TYPED_SCAN"
 
-# What is kept is what reports/reference/phantom-quick holds: to keep more, copy it there once.
+# What is kept is what a folder of reports/reference holds: to keep more, copy it there once.
 reference: reports/$(RUN)/manifest.json  ## keep the small part of a finished RUN (tables; pictures of the phantom) in reports/reference
 	@mkdir -p reports/reference/$(RUN)/{tables,figures}
-	@cd reports/reference/phantom-quick && ls tables/* $(if $(filter phantom,$(DATASET)),figures/*) | \
-		while read -r file; do cp ../../$(RUN)/$$file ../$(RUN)/$$file 2>/dev/null; done; true
+	@cd reports/reference && ls */tables/* $(if $(filter phantom,$(DATASET)),*/figures/*) | cut -d/ -f2- | sort -u | \
+		while read -r file; do cp ../$(RUN)/$$file $(RUN)/$$file 2>/dev/null; done; true
 	@sed -E 's/"(data|scan|liver_model)": ".*\//"\1": "/' reports/$(RUN)/manifest.json >reports/reference/$(RUN)/manifest.json
 	@find reports/reference -type d -empty -delete; du -sh reports/reference/$(RUN)
 

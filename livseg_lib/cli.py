@@ -86,7 +86,7 @@ def _add_extract(command: argparse.ArgumentParser) -> None:
 def _add_train(command: argparse.ArgumentParser) -> None:
     own = [system for system in SYSTEMS.values() if system.notebooks not in ((), NETWORKS)]
     names = [system.name for system in sorted(own, key=lambda system: system.notebooks[-1])]
-    words = f"any network of pictures (livseg networks), or {', '.join(names)}"
+    words = f"any network of pictures (livseg networks), {', '.join(names)}, or a notebook by its name"
     command.add_argument("--system", default="unet", help=words)
     _add_run(command)
 
@@ -94,7 +94,7 @@ def _add_train(command: argparse.ArgumentParser) -> None:
 def _add_reproduce(command: argparse.ArgumentParser) -> None:
     _add_run(command)
     command.set_defaults(target="")  # that of the profile
-    command.add_argument("--only", default="", metavar="SYSTEM", help="train and score this system alone")
+    command.add_argument("--only", default="", metavar="SYSTEM", help="this system, or this notebook, alone")
     command.add_argument("--scan", default="", help="a scan of yours, to be outlined by every system")
     command.add_argument(
         "--liver",

@@ -59,6 +59,15 @@ def test_every_system_that_is_trained_has_its_notebooks(capsys):
     assert "Choose from attention_unet" in capsys.readouterr().err
 
 
+def test_a_notebook_runs_by_its_own_name(monkeypatch):
+    planned = []
+    plan = lambda stems, *given: planned.append(stems) or Path("report")  # noqa: E731
+    monkeypatch.setattr("livseg_lib.runner.run_notebooks", plan)
+    assert main(["reproduce", "--only", "26_test_every_patient"]) == 0
+    assert main(["train", "--system", "41_tumors_in_given_livers"]) == 0
+    assert [stems[3:] for stems in planned] == [["26_test_every_patient"], ["41_tumors_in_given_livers"]]
+
+
 def test_the_example_data_set_is_found_and_read(tmp_path, monkeypatch):
     from livseg_lib.datasets import catalogue
     from livseg_lib.datasets.catalogue import find_cases
