@@ -1,21 +1,20 @@
 # livseg: liver and liver-tumour segmentation in CT. `make` alone prints help.
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
-
 DATASET ?= phantom
 PROFILE ?= quick
 MODALITY ?= ct
 RUN ?= $(DATASET)$(if $(filter mr,$(MODALITY)),-mr)-$(PROFILE)
 PYTHON ?= python3
-
+EXPLORE_MINUTES ?= 60
 PY := .venv/bin/python
+PIP := $(PY) -m pip install --quiet --disable-pip-version-check
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 # glibc: keep the large buffers of a training step in place of mapping them anew at each (a third of its CPU time).
 export MALLOC_MMAP_MAX_ ?= 0
 export MALLOC_TRIM_THRESHOLD_ ?= 8589934592
 
-.PHONY: help setup reproduce pretrained reference test test-slow test-explore bench app lint lab clean
-
+.PHONY: help setup reproduce pretrained reference test test-slow test-explore bench app lint lock docs lab clean
 help:  ## print this help
 	@echo "livseg: liver and liver tumours in CT, outlined, measured, scored. Research only, not for clinical use."
 	@echo
@@ -30,11 +29,10 @@ help:  ## print this help
 
 setup: .venv/ready  ## install everything into .venv (done by the other targets when needed)
 
-.venv/ready: requirements.txt pyproject.toml
+.venv/ready: requirements.lock pyproject.toml
 	@echo "Installing packages into .venv (a few minutes, once)"
 	@test -x $(PY) || $(PYTHON) -m venv .venv
-	@$(PY) -m pip install --quiet --disable-pip-version-check -r requirements.txt
-	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps imgaug==0.4.0 --editable .
+	@$(PIP) --no-deps -r requirements.lock --editable .
 	@touch $@
 
 # Paths as they were typed, by way of the environment: in a recipe make expands their $, the shell their quotes.
@@ -45,8 +43,7 @@ reproduce: .venv/ready  ## run the notebooks that are out of date and build the 
 	@$(PY) -m livseg_lib reproduce --dataset "$(DATASET)" --data="$$TYPED_DATA" --profile "$(PROFILE)" \
 		--modality "$(MODALITY)" --run-name "$(RUN)" --scan="$$TYPED_SCAN" --liver="$$TYPED_LIVER" \
 		$(if $(TARGET),--target "$(TARGET)") $(if $(ONLY),--only "$(ONLY)") $(if $(JOBS),--jobs "$(JOBS)") \
-		$(if $(MINUTES),--minutes "$(MINUTES)") \
-		$(if $(ACCEPT_AFFINE_MISMATCH),--accept-affine-mismatch)
+		$(if $(MINUTES),--minutes "$(MINUTES)") $(if $(ACCEPT_AFFINE_MISMATCH),--accept-affine-mismatch)
 
 pretrained: export TYPED_SCANS := $(value SCANS)
 pretrained: .venv/ready  ## make the model on board anew: LiTS slices (DATA), scans (SCANS), one to test on (SCAN)
@@ -64,8 +61,7 @@ reference: reports/$(RUN)/manifest.json  ## keep the small part of a finished RU
 # One by one, and none is a must: tests that need a missing one skip with a reason.
 .venv/test-ready: .venv/ready tests/requirements.txt
 	@grep -v '^#' tests/requirements.txt | cut -d' ' -f1 | while read -r package; do \
-		$(PY) -m pip install --quiet --disable-pip-version-check "$$package" || echo "without $$package: some tests skip"; \
-	done
+		$(PIP) "$$package" || echo "without $$package: some tests skip"; done
 	@touch $@
 
 test: .venv/test-ready  ## the fast tests (under 8 minutes on 2 cores)
@@ -74,8 +70,6 @@ test: .venv/test-ready  ## the fast tests (under 8 minutes on 2 cores)
 
 test-slow: .venv/test-ready  ## the slow tests: the notebooks on a tiny phantom, killed trainings
 	@$(PY) -m pytest -m slow
-
-EXPLORE_MINUTES ?= 60
 
 test-explore: .venv/test-ready  ## draw new examples for the properties, EXPLORE_MINUTES long (60)
 	@end=$$((SECONDS + 60 * $(EXPLORE_MINUTES))); while [ $$SECONDS -lt $$end ]; do \
@@ -88,9 +82,16 @@ bench: .venv/ready  ## livseg beside other programs (ONLY=reading; ONLY=board DA
 lint: .venv/ready  ## style of the code, tests and notebooks
 	@$(PY) -m ruff check livseg_lib tests notebooks && $(PY) -m ruff format --check livseg_lib tests
 
+lock: export UV_CUSTOM_COMPILE_COMMAND := make lock
+lock: .venv/ready  ## renew requirements.lock: the newest versions that requirements.txt allows
+	@$(PIP) uv && (cat requirements.txt && echo imgaug==0.4.0) | $(PY) -m uv pip compile --quiet --upgrade --universal \
+		--python-version 3.11 --no-emit-package opencv-python --annotation-style line - -o requirements.lock
+
+docs: .venv/test-ready  ## the documentation as pages: docs/_build/docs/index.html
+	@$(PY) -m sphinx --quiet --fail-on-warning --conf-dir docs . docs/_build
+
 app: .venv/ready  ## open the page in the browser: drop a scan or a slice (SHARE=1: a public link)
 	@$(PY) -m livseg_lib app $(if $(SHARE),--share)
-
 lab: .venv/ready  ## open the notebooks in JupyterLab
 	@$(PY) -m jupyter lab notebooks
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from livseg_lib import WARNING
-from livseg_lib.errors import InputError
+from livseg_lib.errors import InputError, require_extra
 from livseg_lib.systems import NETWORKS, SYSTEMS, training_notebooks
 
 if TYPE_CHECKING:  # only named in signatures: help must not wait for TensorFlow
@@ -267,6 +267,7 @@ def app(arguments: argparse.Namespace) -> int:
     """A page in the browser: drop a scan or a slice, see what is found in it, take it away."""
     from livseg_lib.application.visits import kept_until_stopped
 
+    require_extra("app", "gradio")
     with kept_until_stopped() as visits:  # first: Gradio makes temporary folders while it is imported
         from livseg_lib.application.web_app import launch
 
@@ -280,6 +281,8 @@ def export(arguments: argparse.Namespace) -> int:
     from livseg_lib.shelf import find_model
 
     formats = FORMATS if arguments.format == "both" else (arguments.format,)
+    if "onnx" in formats:
+        require_extra("onnx", "tf2onnx")
     volume, name = _compared_on(arguments)
     exported = export_system(find_model(arguments.model), arguments.out, volume, formats)
     print(f"largest difference of two probabilities between a file and Keras, on {name}:")

@@ -10,6 +10,7 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 UNUSABLE, INTERRUPTED, UNHEARD = 2, 130, 141
@@ -32,6 +33,13 @@ class InputError(ValueError):
 
     def __reduce__(self):  # exceptions cross process borders by their arguments
         return type(self), (self.where, self.problem, self.remedy, self.code)
+
+
+def require_extra(extra: str, module: str) -> None:
+    """Raises InputError where `module` is missing, which comes with that extra of the package."""
+    if find_spec(module) is None:
+        remedy = f'Run: pip install "livseg[{extra}]"'
+        raise InputError(module, "is not installed, and this needs it.", remedy, "missing-package")
 
 
 def reason_of(error: BaseException) -> str:

@@ -22,7 +22,7 @@ from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
-from livseg_lib.errors import InputError, format_duration
+from livseg_lib.errors import InputError, format_duration, require_extra
 from livseg_lib.files import file_checksum, locked, text_checksum, write_json
 from livseg_lib.notebooks import (
     bare_code,
@@ -76,6 +76,7 @@ def run_notebooks(
     if missing or not stems:
         problem = f"holds no {missing[0] if missing else 'notebook'}: this is not the repository of livseg."
         raise InputError(folder, problem, "Go there, or set LIVSEG_ROOT to it.")
+    require_extra("notebooks", "papermill")
     if jobs < 0:
         raise InputError("jobs", f"is {jobs}.", "Write 1 or more.")
     jobs = jobs or (1 if Path("/dev/nvidia0").exists() else 2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -96,3 +97,11 @@ def test_links_of_a_page_lead_to_files(page):
     links = re.findall(r"\]\((?!https?:|#|mailto:)([^)#]+)", page.read_text())
     missing = [link for link in links if not (page.parent / link).exists()]
     assert not missing
+
+
+@pytest.mark.slow
+def test_the_documentation_is_built_without_a_warning(tmp_path):
+    for module in ("sphinx", "myst_parser", "furo", "sphinxcontrib.mermaid"):
+        pytest.importorskip(module)
+    command = [sys.executable, "-m", "sphinx", "-W", "-q", "-c", ROOT / "docs", ROOT, tmp_path]
+    assert subprocess.run(command, capture_output=True, text=True).stderr == ""

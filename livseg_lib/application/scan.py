@@ -24,7 +24,7 @@ from livseg_lib.datasets.dicom_headers import (
 from livseg_lib.datasets.dicom_slices import order_slices
 from livseg_lib.datasets.file_trees import FileTree, open_tree
 from livseg_lib.datasets.pictures import read_picture
-from livseg_lib.errors import InputError
+from livseg_lib.errors import InputError, require_extra
 from livseg_lib.preprocessing.windows import Window
 from livseg_lib.volumes import Volume
 
@@ -125,6 +125,7 @@ def read_dicom(source: Path, wanted: str | None = None, keep_identity: bool = Fa
 
     Raises InputError as `read_series` does, and where several series could be meant.
     """
+    require_extra("dicom", "highdicom")  # to write what is found
     found = survey(source)
     if not found.series:
         read_series(source)  # says why there is none

@@ -263,7 +263,7 @@ def _decoded(dataset: pydicom.Dataset, frame: int, where: str, apart: Executor) 
     decoder = _DECODERS.get(syntax, "")
     if not decoder or decoder not in get_decoder(syntax).available_plugins:
         name = syntax.name if syntax.name != syntax else "a syntax unknown here"
-        remedy = "Install python-gdcm, or decompress the series (gdcmconv --raw)."
+        remedy = 'Run: pip install "livseg[dicom]", or decompress the series (gdcmconv --raw).'
         raise InputError(where, f"No decoder is installed for pixels stored as {name}.", remedy)
     frames = int(dataset.get("NumberOfFrames") or 1)
     if frames == 1:

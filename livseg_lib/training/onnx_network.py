@@ -92,7 +92,7 @@ def read_onnx_network(
             raise InputError(path, "is not the file that model.json describes.", "Export it anew.")
         return OnnxNetwork(content, parameters, path, weights)
     except ImportError as error:
-        remedy = "Run: pip install onnx onnxruntime"
+        remedy = 'Run: pip install "livseg[onnx]"'
         raise InputError(path, "needs ONNX and ONNX Runtime.", remedy) from error
     except OSError as error:
         raise InputError(path, f"cannot be read ({error.strerror}).", "Export it anew.") from error

@@ -1,0 +1,101 @@
+"""livseg as others install it: what it asks for, what it says where one is missing, a wheel by itself."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tomllib
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from livseg_lib import errors
+from livseg_lib.cli import main
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+
+def documented() -> dict[str, list[str]]:
+    """Requirements by extra, "" for those without, as requirements.txt has them under its titles."""
+    found, extra = defaultdict(list), ""
+    for line in (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines():
+        if line.startswith("#"):
+            extra = re.sub(r".*\[(\w+)\]$|.*", r"\1", line)
+        elif line:
+            found[extra].append(line.split("#")[0].strip())
+    return found
+
+
+def test_the_package_asks_for_what_requirements_txt_documents():
+    assert {"": PROJECT["dependencies"], **PROJECT["optional-dependencies"]} == documented()
+
+
+def test_the_lock_has_a_version_of_every_requirement_and_no_second_opencv():
+    lines = (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines()
+    locked = {line.split("==")[0] for line in lines if not line.startswith("#") and line}
+    asked = {re.match(r"[\w-]+", each)[0] for group in documented().values() for each in group}
+    assert asked | {"imgaug"} <= locked and "opencv-python" not in locked
+
+
+@pytest.mark.parametrize(
+    ("extra", "command"),
+    [
+        ("app", "app"),
+        ("dicom", "predict {dicom} --out {out}"),
+        ("onnx", "export liver-ct --out {out}"),
+        ("notebooks", "train"),
+    ],
+)
+def test_a_missing_extra_is_named(extra, command, tmp_path, monkeypatch, capsys):
+    (tmp_path / "dicom").mkdir()
+    (tmp_path / "dicom" / "1.dcm").write_bytes(bytes(128) + b"DICM")
+    monkeypatch.setattr(errors, "find_spec", lambda name: None)
+    assert main(command.format(dicom=tmp_path / "dicom", out=tmp_path / "out").split()) != 0
+    assert f'pip install "livseg[{extra}]"' in capsys.readouterr().err
+
+
+def test_workflows_and_containers_name_the_pythons_and_extras_that_there_are():
+    low, high = re.findall(r"3\.(\d+)", PROJECT["requires-python"])
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8"))
+    matrix = workflow["jobs"]["linux"]["strategy"]["matrix"]["python"]
+    assert matrix == [f"3.{minor}" for minor in range(int(low), int(high))]
+    dockerfile = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    assert re.search(r"FROM python:([\d.]+)", dockerfile)[1] in matrix
+    assert set(re.search(r'"\.\[(.*)\]"', dockerfile)[1].split(",")) <= set(PROJECT["optional-dependencies"])
+    (app,) = yaml.safe_load((ROOT / "compose.yaml").read_text(encoding="utf-8"))["services"].values()
+    assert all(port.startswith("127.0.0.1:") for port in app["ports"])
+
+
+@pytest.mark.slow
+def test_a_wheel_predicts_in_a_fresh_environment_outside_the_repository(tmp_path):
+    """With the model on board and no extra; takes the packages from the registry, or pip's cache."""
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    wheel = subprocess.run([*pip, "wheel", "--no-deps", "-w", tmp_path, ROOT], capture_output=True, text=True)
+    if wheel.returncode:
+        pytest.skip(f"no registry to take setuptools from: {wheel.stderr[-300:]}")
+    subprocess.run([sys.executable, "-m", "venv", tmp_path / "env"], check=True)
+    scripts = next(path for name in ("bin", "Scripts") if (path := tmp_path / "env" / name).is_dir())
+    (built,) = tmp_path.glob("livseg-*.whl")
+    install = [*pip, f"--python={scripts / 'python'}", "install", "-c", ROOT / "requirements.lock", built]
+    subprocess.run(install, check=True)
+    rows, columns = np.mgrid[-128:128, -128:128] / 128
+    grey = np.where(rows**2 + columns**2 < 0.8, 110, 0) + np.where(
+        (rows + 0.1) ** 2 + (columns + 0.4) ** 2 < 0.1, 50, 0
+    )
+    Image.fromarray(grey.astype(np.uint8)).save(tmp_path / "slice.png")
+    command = [scripts / "livseg", "predict", "slice.png", "--out", "results"]
+    clean = {"PATH": str(scripts), "HOME": str(tmp_path), "TF_CPP_MIN_LOG_LEVEL": "3"}
+    done = subprocess.run(command, cwd=tmp_path, env=clean, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (mask,) = (tmp_path / "results").rglob("mask.png")
+    assert (np.asarray(Image.open(mask)) == 127).sum() > 100
+    missing = subprocess.run(
+        [scripts / "livseg", "app"], cwd=tmp_path, env=clean, capture_output=True, text=True
+    )
+    assert missing.returncode == 2 and 'pip install "livseg[app]"' in missing.stderr
