@@ -82,10 +82,9 @@ bench: .venv/ready  ## livseg beside other programs (ONLY=reading; ONLY=board DA
 lint: .venv/ready  ## style of the code, tests and notebooks
 	@$(PY) -m ruff check livseg_lib tests notebooks && $(PY) -m ruff format --check livseg_lib tests
 
-lock: export UV_CUSTOM_COMPILE_COMMAND := make lock
 lock: .venv/ready  ## renew requirements.lock: the newest versions that requirements.txt allows
-	@$(PIP) uv && (cat requirements.txt && echo imgaug==0.4.0) | $(PY) -m uv pip compile --quiet --upgrade --universal \
-		--python-version 3.11 --no-emit-package opencv-python --annotation-style line - -o requirements.lock
+	@$(PIP) uv && (cat requirements.txt && echo imgaug==0.4.0) | UV_CUSTOM_COMPILE_COMMAND="make lock" $(PY) -m uv pip compile \
+		-q -U --universal --python-version 3.11 --no-emit-package opencv-python --annotation-style line - -o requirements.lock
 
 docs: .venv/test-ready  ## the documentation as pages: docs/_build/docs/index.html
 	@$(PY) -m sphinx --quiet --fail-on-warning --conf-dir docs . docs/_build
