@@ -313,8 +313,9 @@ def summary(each: Contender, first: Contender, agree: bool) -> dict:
     row = {"rounds": len(each.runs), "remark": each.error}
     for key in ("seconds", "cpu_seconds", "peak_memory_mb"):
         row |= _middle(key, [run[key] for run in each.runs])
-    pairs = zip(each.runs, first.runs, strict=False)
-    row |= _middle("ratio", [run["seconds"] / other["seconds"] for run, other in pairs])
+    pairs = [*zip(each.runs, first.runs, strict=False)]
+    for name, key in (("ratio", "seconds"), ("cpu_ratio", "cpu_seconds")):
+        row |= _middle(name, [run[key] / max(other[key], 1e-6) for run, other in pairs])
     answers = [contender.runs[-1]["answer"] if contender.runs else None for contender in (each, first)]
     if agree and None not in answers and not np.allclose(*answers, rtol=1e-4):
         row["remark"] = f"gives other numbers: {answers[0]}"

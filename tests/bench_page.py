@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from matplotlib.ticker import LogLocator, NullLocator
 
 from livseg_lib.files import write_atomically
 from livseg_lib.outputs import read_table, save_figure
@@ -60,6 +61,9 @@ def _tell_works(table: pd.DataFrame, out: Path) -> list[str]:
         chart = interval_chart(others, "ratio", "contender", "work", "role", colours, **look)
         for ax in chart.axes:
             ax.set_xscale("log")
+            ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            ax.xaxis.set_major_formatter("{x:g}")
+            ax.xaxis.set_minor_locator(NullLocator())
         caption = "Seconds of all as multiples of livseg's in the same round: median, least and most."
         save_figure(chart, out, "table", caption)
     note = "Ratios are taken round by round, and their median is told: above 1 livseg is sooner done."
@@ -104,25 +108,13 @@ def works_table(table: pd.DataFrame) -> str:
     cells, before = [], None
     for _, row in table.iterrows():
         behind = "**livseg is behind.** " if row.role == "peer" and row.ratio < 1 else ""
-        told = [
-            _middle(row, "seconds"),
-            _number(row.cpu_seconds),
-            _number(row.peak_memory_mb),
-            _middle(row, "ratio"),
-        ]
+        ratios = [_middle(row, "ratio"), _middle(row, "cpu_ratio")]
+        told = [_middle(row, "seconds"), _number(row.cpu_seconds), _number(row.peak_memory_mb), *ratios]
         title = row.title if row.work != before else ""
         cells.append([title, row.contender, *told, behind + ("" if pd.isna(row.remark) else row.remark)])
         before = row.work
-    names = [
-        "work",
-        "program",
-        "seconds (least to most)",
-        "CPU s",
-        "memory, MB",
-        "times livseg's seconds",
-        "",
-    ]
-    return _markdown(names, cells)
+    names = ["work", "program", "seconds (least to most)", "CPU s", "memory, MB", "seconds, livseg's = 1"]
+    return _markdown([*names, "CPU s, livseg's = 1", ""], cells)
 
 
 def board_table(board: pd.DataFrame) -> str:

@@ -25,13 +25,14 @@ def test_ratios_are_of_the_same_round_and_other_numbers_are_told():
     ours, peer = runs([1.0, 2.0, 4.0], [5.0]), runs([3.0, 2.0, 8.0], [6.0])
     found = bench.summary(peer, ours, agree=True)
     assert (found["seconds"], found["ratio"], found["ratio_low"], found["ratio_high"]) == (3.0, 2.0, 1.0, 3.0)
+    assert found["cpu_ratio"] == 1.0
     assert found["remark"] == "gives other numbers: [6.0]"
 
 
 def test_a_peer_that_fails_is_told_with_its_error():
     found = bench.summary(runs([], [], "failed: no module"), runs([1.0], [5.0]), agree=True)
     row = pd.Series({"work": "reading", "title": "reading", "contender": "peer", "role": "peer"} | found)
-    assert "| – | – | – | – | failed: no module |" in bench_page.works_table(pd.DataFrame([row]))
+    assert "| – | – | – | – | – | failed: no module |" in bench_page.works_table(pd.DataFrame([row]))
 
 
 def test_a_peer_that_is_sooner_is_told():
