@@ -1,15 +1,18 @@
-"""The right adapter is found by looking, and what cannot be used is told."""
+"""Every layout is told and read, and every finding is made on a file damaged for it."""
 
 from __future__ import annotations
 
 import os
 import pickle
 import shutil
+import weakref
+from pathlib import Path
 
 import numpy as np
 import pytest
 from layouts import (
     SPACING_MM,
+    lps_affine,
     replace_by_zip,
     small_ct,
     write_dicom_series,
@@ -20,9 +23,21 @@ from layouts import (
     write_nifti,
     write_picture,
 )
+from nibabel.spatialimages import HeaderDataError
 
-from livseg_lib.datasets.catalogue import ADAPTERS, find_cases
+from livseg_lib.datasets.case import Case, Dataset
+from livseg_lib.datasets.catalogue import (
+    ADAPTERS,
+    CASE_COLUMNS,
+    check_case,
+    check_dataset,
+    data_checksum,
+    find_cases,
+    volume_findings,
+)
+from livseg_lib.datasets.phantom.patient import make_phantom_patient
 from livseg_lib.errors import InputError
+from livseg_lib.volumes import Volume
 
 WRITERS = {
     "lits": lambda folder: write_lits_case(folder, 1),
@@ -168,3 +183,309 @@ def test_unknown_names_and_empty_and_missing_folders_are_refused(tmp_path):
         find_cases(tmp_path, dataset="brats")
     with pytest.raises(InputError, match="no such file or folder"):
         find_cases(tmp_path / "nowhere")
+
+
+CT, LABELS = small_ct(1)
+VOLUME, SEGMENTATION = "volume-1.nii.gz", "segmentation-1.nii.gz"
+
+
+def check(folder: Path):
+    return check_dataset(find_cases(folder), progress=False)
+
+
+def only_finding(folder: Path):
+    """The one finding of the one case in `folder`, and whether the case may be used."""
+    report = check(folder)
+    assert len(report.findings) == len(report.cases) == 1, report.findings.to_string()
+    return report.findings.iloc[0], bool(report.cases["usable"].iloc[0])
+
+
+@pytest.fixture
+def case(tmp_path) -> Path:
+    """Folder with one sound LiTS case, to be damaged."""
+    write_lits_case(tmp_path, 1)
+    return tmp_path
+
+
+def flip_bit(path: Path, position: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[position] ^= 4
+    path.write_bytes(content)
+
+
+def with_region(value: int | float, dtype=np.uint8) -> np.ndarray:
+    labels = LABELS.astype(dtype)
+    labels[2, 7, 6:9] = value
+    return labels
+
+
+def lone_tumor() -> np.ndarray:
+    labels = LABELS.copy()
+    labels[4, 19:21, 25:27] = 2
+    return labels
+
+
+SHIFTED = lps_affine() + np.outer([0, 0, 1, 0], [0, 0, 0, 40])
+SWAPPED = lps_affine((SPACING_MM[0], SPACING_MM[2], SPACING_MM[1]))
+
+ERRORS = {
+    "truncated": ("unreadable", lambda f: (f / VOLUME).write_bytes((f / VOLUME).read_bytes()[:-200])),
+    "bit flip in labels": ("unreadable", lambda f: flip_bit(f / SEGMENTATION, -6)),
+    "shape": ("shape-mismatch", lambda f: write_nifti(f / SEGMENTATION, LABELS[:-1])),
+    "shifted affine": ("affine-mismatch", lambda f: write_nifti(f / SEGMENTATION, LABELS, SHIFTED)),
+    "swapped affine": ("affine-mismatch", lambda f: write_nifti(f / SEGMENTATION, LABELS, SWAPPED)),
+    "label 3": ("label-values", lambda f: write_nifti(f / SEGMENTATION, with_region(3))),
+    "label 0.5": (
+        "non-integer-labels",
+        lambda f: write_nifti(f / SEGMENTATION, with_region(0.5, np.float32)),
+    ),
+    "no liver": ("empty-liver", lambda f: write_nifti(f / SEGMENTATION, LABELS * 0)),
+}
+
+WARNINGS = {
+    "no labels": ("unlabelled", lambda f: (f / SEGMENTATION).unlink()),
+    "lone tumour": ("tumor-outside-liver", lambda f: write_nifti(f / SEGMENTATION, lone_tumor())),
+    "clipped to a window": ("implausible-hu", lambda f: write_nifti(f / VOLUME, CT.clip(-100, 240))),
+    "metal beyond any scale": (
+        "implausible-hu",
+        lambda f: write_nifti(f / VOLUME, np.where(CT[2, 5, 4] == CT, 30000, CT).astype(np.int16)),
+    ),
+    "labels beside the liver": (
+        "implausible-hu",
+        lambda f: write_nifti(f / VOLUME, np.where(LABELS > 0, -900, CT).astype(np.int16)),
+    ),
+    "thick slices": ("suspicious-spacing", lambda f: with_affine(f, lps_affine((12.0, 0.8, 0.7)))),
+    "fine pixels": ("suspicious-spacing", lambda f: with_affine(f, lps_affine((2.5, 0.1, 0.1)))),
+    "identity affine": ("suspicious-spacing", lambda f: with_affine(f, np.eye(4))),
+}
+
+
+def with_affine(folder: Path, affine: np.ndarray) -> None:
+    write_nifti(folder / VOLUME, CT, affine)
+    write_nifti(folder / SEGMENTATION, LABELS, affine)
+
+
+def test_sound_case_is_ok_and_measured(case):
+    report = check(case)
+    assert report.findings[["case", "severity", "code"]].values.tolist() == [["volume-1", "ok", "ok"]]
+    assert report.exit_code == 0
+    row = report.cases.iloc[0]
+    assert tuple(report.cases.columns) == CASE_COLUMNS
+    assert (row["patient"], row["shape"], row["hu_low"], row["hu_high"]) == ("1", CT.shape, -1000, 110)
+    assert (row["liver_voxels"], row["tumor_voxels"], row["n_tumors"]) == (480, 32, 1)
+    assert row["tumor_ml"] == pytest.approx(32 * 2.5 * 0.8 * 0.7 / 1000)
+    assert row["usable"]
+
+
+DAMAGE = [(True, *each) for each in ERRORS.values()] + [(False, *each) for each in WARNINGS.values()]
+
+
+@pytest.mark.parametrize(("is_error", "code", "damage"), DAMAGE, ids=[*ERRORS, *WARNINGS])
+def test_an_error_excludes_the_case_and_a_warning_does_not(case, is_error, code, damage):
+    damage(case)
+    finding, usable = only_finding(case)
+    severity = "error" if is_error else "warning"
+    assert (finding["severity"], finding["code"]) == (severity, code), finding["message"]
+    assert Path(finding["file"]).name in (VOLUME, SEGMENTATION) and finding["message"].endswith((".", "?"))
+    report = check(case)
+    assert usable is not is_error and report.exit_code == is_error
+    assert len(report.usable(find_cases(case)).cases) == 1 - is_error
+
+
+def test_a_tilted_gantry_is_told_and_volumes_are_those_of_its_voxels(case):
+    tilted = np.array(
+        [[-3.0, 0, 0, 95], [0, -3, 5 * np.tan(np.radians(20)), 90], [0, 0, 5, -60], [0, 0, 0, 1]]
+    )
+    with_affine(case, tilted)
+    finding, usable = only_finding(case)
+    assert (finding["severity"], finding["code"], usable) == ("warning", "sheared-grid", True)
+    assert "20.0 degrees" in finding["message"] and "tilt" in finding["message"]
+    row = check(case).cases.iloc[0]
+    assert row["spacing_mm"] == pytest.approx((5.0, 3.0, 3.0), rel=1e-6)
+    assert (row["liver_ml"], row["tumor_ml"]) == pytest.approx((480 * 0.045, 32 * 0.045), rel=1e-6)
+
+
+def test_a_scan_that_is_upside_down_is_told_from_one_that_is_not():
+    patient = make_phantom_patient(2026, 0, site="tiny")
+    told = [
+        [note.code for note in volume_findings(Volume(voxels, patient.spacing_mm))]
+        for voxels in (patient.voxels, patient.voxels[:, ::-1], patient.voxels[:, :, ::-1])
+    ]
+    assert told == [[], ["upside-down"], []]
+
+
+def test_later_copies_of_a_volume_are_excluded(tmp_path):
+    for number, seed in ((1, 5), (2, 6), (3, 5), (10, 5)):
+        write_lits_case(tmp_path, number, seed)
+    report = check(tmp_path)
+    assert report.cases["case"].tolist() == ["volume-1", "volume-2", "volume-3", "volume-10"]
+    assert report.cases["usable"].tolist() == [True, True, False, False]
+    copies = report.findings[report.findings["code"] == "duplicate"]
+    assert copies["severity"].eq("error").all()
+    assert copies["message"].str.contains("volume-1.", regex=False).all()
+
+
+def test_missing_dicom_slice(tmp_path):
+    write_dicom_series(tmp_path / "series", CT)
+    (tmp_path / "series" / "image_2").unlink()
+    report = check(tmp_path / "series")
+    assert report.findings["code"].tolist() == ["unlabelled", "missing-slices"]
+    assert report.exit_code == 1
+    assert np.isnan(report.cases["hu_low"].iloc[0]), "what was not measured is not 0"
+
+
+def test_ircadb_mask_of_another_scan(tmp_path):
+    write_ircadb_case(tmp_path)
+    assert only_finding(tmp_path)[0]["code"] == "ok"
+    shutil.rmtree(tmp_path / "MASKS_DICOM" / "liver")
+    assert only_finding(tmp_path)[0]["code"] == "missing-mask"
+    write_dicom_series(tmp_path / "MASKS_DICOM" / "liver", (LABELS[:-1] > 0) * np.int16(255), intercept=0)
+    assert only_finding(tmp_path)[0]["code"] == "shape-mismatch"
+
+
+def slice_with(folder: Path, number: int, levels: np.ndarray) -> None:
+    """A picture and its mask, of these levels."""
+    write_picture(folder / f"volume-0_slice_{number}.png", np.zeros((40, 40), np.uint8))
+    write_picture(folder / f"volume-0_slice_{number}_mask.png", levels)
+
+
+NOTHING, LIVER, BOTH, EXCHANGED = np.zeros((4, 40, 40), np.uint8)
+LIVER[5:35, 5:35] = 255
+BOTH[5:15, 5:15], BOTH[20:30, 20:30] = 127, 255
+EXCHANGED[5:35, 5:35] = 2
+EXCHANGED[12:20, 12:20] = 1
+
+
+@pytest.mark.parametrize(
+    ("masks", "code"),
+    [
+        ((NOTHING,), "empty-liver"),
+        ((LIVER, BOTH), "tumor-outside-liver"),  # the next picture's liver is no neighbour in space
+        ((EXCHANGED,), "labels-exchanged"),
+        ((LIVER, NOTHING), "ok"),  # nor are grey levels judged by HU
+    ],
+)
+def test_masks_of_pictures_are_judged_by_themselves(tmp_path, masks, code):
+    for number, mask in enumerate(masks):
+        slice_with(tmp_path, number, mask)
+    finding, usable = only_finding(tmp_path)
+    assert finding["code"] == code and usable
+
+
+def test_one_bad_case_hides_no_other_and_each_may_be_checked_in_another_process(tmp_path):
+    for number in (1, 2, 3):
+        write_lits_case(tmp_path, number)
+    flip_bit(tmp_path / "volume-2.nii.gz", -6)  # in the checksum
+    report, dataset = check(tmp_path), find_cases(tmp_path)
+    assert report.findings["code"].tolist() == ["ok", "unreadable", "ok"]
+    assert [case.case_id for case in report.usable(dataset).cases] == ["volume-1", "volume-3"]
+    for checked in map(check_case, dataset.cases):
+        assert pickle.loads(pickle.dumps(checked)) == checked
+
+
+def test_one_case_in_memory_at_a_time():
+    alive = []
+
+    def read() -> Volume:
+        assert all(reference() is None for reference in alive), "an earlier volume is still in memory"
+        volume = Volume(CT + np.int16(len(alive)), SPACING_MM)
+        alive.append(weakref.ref(volume.voxels))
+        return volume
+
+    cases = tuple(Case(str(n), str(n), (Path("x"),), read, lambda volume: LABELS) for n in range(4))
+    report = check_dataset(Dataset("made", Path("."), cases), progress=False)
+    assert report.findings["code"].tolist() == ["ok"] * 4
+
+
+@pytest.mark.parametrize(
+    ("kind", "code"), [(InputError, "odd"), (MemoryError, "unreadable"), (HeaderDataError, "unreadable")]
+)
+def test_one_case_never_ends_the_check_and_its_text_is_not_repeated(kind, code):
+    """What a library says of a header may hold a name: the kind of the error and its place are enough."""
+    name = "Doe^Jane 1950"
+
+    def read() -> Volume:
+        raise InputError("scan", "Odd.", code="odd") if kind is InputError else kind(name)
+
+    sound = Case("b", "b", (Path("b"),), lambda: Volume(CT, SPACING_MM), lambda volume: LABELS)
+    cases = (Case("a", "a", (Path("scan"),), read), sound)
+    report = check_dataset(Dataset("made", Path("."), cases), progress=False)
+    assert report.findings["code"].tolist() == ["unlabelled", code, "ok"]
+    assert report.cases["usable"].tolist() == [False, True]
+    assert name not in report.findings.to_string() + report.cases.to_string()
+    assert kind is InputError or kind.__name__ in report.findings["message"].iloc[1]
+
+
+def test_labels_with_a_foreign_affine_are_taken_where_that_is_asked_for_and_told(case):
+    write_nifti(case / SEGMENTATION, LABELS, SHIFTED)
+    finding, usable = only_finding(case)
+    assert not usable and "--accept-affine-mismatch" in finding["message"]
+    report = check_dataset(find_cases(case, accept_affine_mismatch=True), progress=False)
+    (finding,) = report.findings.itertuples()
+    assert (finding.severity, finding.code) == ("warning", "affine-mismatch") and "40 mm" in finding.message
+    assert report.cases[["liver_voxels", "tumor_voxels", "usable"]].values.tolist() == [[480, 32, True]]
+    for change, code in ((LABELS[:-1], "shape-mismatch"), (with_region(3), "label-values")):
+        write_nifti(case / SEGMENTATION, change, SHIFTED)
+        report = check_dataset(find_cases(case, accept_affine_mismatch=True), progress=False)
+        assert code in set(report.findings["code"]) and report.exit_code == 1
+
+
+def test_links_to_nothing_are_errors_of_their_cases_and_keep_the_checksum_going(tmp_path):
+    write_lits_case(tmp_path, 1)
+    write_lits_case(tmp_path, 2)[1].unlink()
+    for name in ("volume-3.nii.gz", "segmentation-3.nii.gz", "segmentation-2.nii.gz"):
+        (tmp_path / name).symlink_to("../.git/annex/objects/aa/bb/MD5E-s1--0.nii.gz")
+    report = check(tmp_path)
+    assert report.cases["usable"].tolist() == [True, False, False]
+    errors = report.findings[report.findings["severity"] == "error"]
+    assert errors["case"].tolist() == ["volume-2", "volume-3"]
+    assert errors["message"].str.contains("leads to nothing").all()
+    assert len(data_checksum(find_cases(tmp_path))) == 64
+
+
+def test_names_that_are_not_utf8_can_be_listed(tmp_path):
+    odd = write_lits_case(tmp_path, 1)[1]
+    os.rename(odd, os.fsencode(tmp_path) + b"/segmentation-9\xff.nii.gz")
+    os.rename(tmp_path / "volume-1.nii.gz", os.fsencode(tmp_path) + b"/M\xfcller.nii.gz")
+    report = check_dataset(find_cases(tmp_path, "nifti"), progress=False)
+    assert report.findings.to_csv().encode() and report.cases["case"].str.contains("M.ller").any()
+    assert data_checksum(find_cases(tmp_path, "nifti"))
+
+
+def test_checksum_follows_content_and_names_not_place(tmp_path):
+    here, there = tmp_path / "here", tmp_path / "there"
+    write_lits_case(here, 1)
+    shutil.copytree(here, there)
+    original = data_checksum(find_cases(here))
+    assert len(original) == 64
+    assert data_checksum(find_cases(there)) == original
+    flip_bit(there / VOLUME, 200)
+    assert data_checksum(find_cases(there)) != original
+    for path in here.iterdir():
+        path.rename(here / path.name.replace("-1", "-2"))
+    assert data_checksum(find_cases(here)) != original
+
+
+def test_slices_without_a_mask_are_listed_and_part_of_the_checksum(tmp_path):
+    write_kaggle_case(tmp_path, 1)
+    for k in (2, 4):
+        (tmp_path / "train_masks" / f"volume-1_slice_{k}_mask.jpg").unlink()
+    finding, usable = only_finding(tmp_path)
+    assert (finding["severity"], finding["code"], usable) == ("warning", "slice-without-mask", True)
+    assert "volume-1_slice_2.jpg, volume-1_slice_4.jpg" in finding["message"]
+    before = data_checksum(find_cases(tmp_path))
+    flip_bit(tmp_path / "train_images" / "volume-1_slice_2.jpg", 300)
+    assert data_checksum(find_cases(tmp_path)) != before
+
+
+def test_masks_of_a_lost_patient_are_an_error_and_in_the_checksum(tmp_path):
+    write_ircadb_case(tmp_path / "one")
+    write_ircadb_case(tmp_path / "two", seed=2)
+    shutil.rmtree(tmp_path / "two" / "PATIENT_DICOM")
+    report = check(tmp_path)
+    assert report.findings["code"].tolist() == ["unpaired", "ok"]
+    assert report.exit_code == 1 and report.cases["usable"].tolist() == [True], "the other case is sound"
+    assert report.findings["file"].iloc[0] == str(tmp_path / "two" / "MASKS_DICOM")
+    before = data_checksum(find_cases(tmp_path))
+    (tmp_path / "two" / "MASKS_DICOM" / "liver" / "image_0").unlink()
+    assert data_checksum(find_cases(tmp_path)) != before

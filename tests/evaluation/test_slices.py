@@ -1,16 +1,29 @@
-"""Scores of slices and of names given to them."""
+"""Scores of slices and of names given to them, and what a split by slice makes of them."""
 
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
 
 from livseg_lib.errors import InputError
+from livseg_lib.evaluation.masks import dice, overlap_counts
 from livseg_lib.evaluation.slices import (
     MACRO,
+    OVERLAPS,
+    SLICE_METRICS,
     accuracy,
+    bce_dice_loss,
+    by_distance,
     class_scores,
     confusion_matrix,
+    inflation_table,
+    patient_table,
+    protocol_values,
+    score_held_out,
     score_slices,
     summarize_slices,
     threshold_for_recall,
@@ -105,3 +118,102 @@ def test_thresholds_by_hand():
         threshold_for_recall(scores, ~truth & False, 0.99)
     with pytest.raises(InputError, match="recall"):
         threshold_for_recall(scores, truth, 0.0)
+
+
+planes = arrays.arrays(np.uint8, (3, 4, 4), elements=st.integers(1, 254))
+masks = arrays.arrays(bool, (3, 4, 4))
+
+
+def table(**dice_of: list[float | None]) -> pd.DataFrame:
+    """Rows of protocols: patient and slice follow the place in the list, two slices a patient."""
+    rows = [
+        {"protocol": protocol, "patient": f"p{i // 2}", "case": f"c{i // 2}", "slice": i % 2}
+        | dict.fromkeys(SLICE_METRICS, value)
+        | {"n_reference": 10, "n_predicted": 10, "present_reference": True, "distance": 1.0}
+        for protocol, values in dice_of.items()
+        for i, value in enumerate(values)
+    ]
+    return pd.DataFrame(rows)
+
+
+@settings(max_examples=20, deadline=None)
+@given(planes, masks)
+def test_the_loss_is_the_one_that_networks_learn_by(levels, reference):
+    from livseg_lib.training.losses import get_loss
+
+    own = np.mean([bce_dice_loss(*pair) for pair in zip(levels, reference, strict=True)])
+    truth, probability = reference[..., None].astype(np.float32), (levels / 255)[..., None].astype(np.float32)
+    assert own == pytest.approx(float(get_loss("bce_picture_dice")(truth, probability)), abs=1e-4)
+
+
+def test_a_certain_error_costs_a_bounded_loss():
+    right, wrong = np.full((2, 2), 255, np.uint8), np.zeros((2, 2), np.uint8)
+    truth = np.ones((2, 2), bool)
+    assert bce_dice_loss(right, truth) == pytest.approx(-np.log(1 - 0.5 / 255))
+    assert bce_dice_loss(wrong, truth) == pytest.approx(np.log(510) + 1 - 1 / 5)
+
+
+def test_overlaps_belong_to_slices_that_show_the_structure():
+    reference = np.zeros((2, 2, 2), bool)
+    reference[0, 0] = True
+    levels = np.zeros((2, 2, 2), np.uint8)
+    levels[:, 0, 0] = 255  # half of the first, a false alarm in the second
+    rows = score_held_out(levels, reference)
+    assert rows["dice"].iloc[0] == pytest.approx(2 / 3) and rows["recall"].iloc[0] == 0.5
+    assert rows.loc[1, list(OVERLAPS)].isna().all()
+    assert rows["presence_accuracy"].tolist() == [1.0, 0.0]
+    assert rows["pixel_accuracy"].tolist() == [0.75, 0.75]
+    faint = score_held_out(np.full((1, 2, 2), 90, np.uint8), np.ones((1, 2, 2), bool))  # 0.35: present only
+    assert faint["presence_accuracy"].tolist() == [1.0] and faint["dice"].tolist() == [0.0]
+
+
+@settings(max_examples=30, deadline=None)
+@given(planes, masks)
+def test_pooled_dice_is_that_of_all_pixels_together(levels, reference):
+    scores = score_held_out(levels, reference).assign(patient="p")
+    expected = dice(overlap_counts(levels >= 128, reference)) if reference.any() else np.nan
+    assert patient_table(scores)["pooled_dice"].tolist() == pytest.approx([expected], nan_ok=True)
+
+
+def test_inflation_by_hand():
+    scores = table(a=[0.9, 0.7, 0.5, 0.5, 1.0, 0.8], b=[0.4, 0.2, 0.5, 0.3, 0.6, 0.6])
+    found = inflation_table(scores, {"the split": ("a", "b")}).set_index("metric")
+    # Patients gain 0.5, 0.1 and 0.3.
+    assert found.loc["dice", "difference"] == pytest.approx(30.0) and found.loc["dice", "unit"] == "points"
+    assert found.loc["loss", "difference"] == pytest.approx(0.3) and found.loc["loss", "unit"] == "loss"
+    assert 9.99 <= found.loc["dice", "low"] < 30 < found.loc["dice", "high"] <= 50.01
+    assert (found["n_patients"] == 3).all() and (found["n_undefined"] == 0).all()
+
+
+def test_patients_weigh_alike_however_many_slices_they_have():
+    scores = table(a=[1.0, 1.0, 0.0, 0.0])
+    crowded = pd.concat([scores, scores[scores.patient == "p0"], scores[scores.patient == "p0"]])
+    values = protocol_values(crowded).set_index("metric")
+    assert values.loc["dice", "value"] == 0.5 and values.loc["dice", "over_slices"] == 0.75
+
+
+def test_undefined_scores_are_counted_and_patients_without_any_left_out():
+    scores = table(a=[0.5, 0.5, 0.9, 0.9], b=[0.2, 0.4, np.nan, np.nan])
+    values = protocol_values(scores).set_index(["protocol", "metric"])
+    absent = scores.assign(present_reference=[True] * 7 + [False])
+    counts = protocol_values(absent).set_index(["protocol", "metric"])[["n_slices", "n_undefined"]]
+    assert counts.loc[("b", "dice")].tolist() == [2, 1] and counts.loc[("b", "loss")].tolist() == [2, 2]
+    assert values.loc[("b", "precision"), ["n_slices", "n_undefined", "n_patients"]].tolist() == [2, 2, 1]
+    row = inflation_table(scores, {"q": ("a", "b")}).set_index("metric").loc["precision"]
+    assert (row["n_patients"], row["n_undefined"]) == (1, 1) and row["difference"] == pytest.approx(20)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_distance_goes_with_its_slice_whatever_the_order_of_rows(seed):
+    scores = table(slice=[0.9, 0.5, 0.9, 0.5], patient=[0.3, 0.1, 0.3, 0.1])
+    by_slice = scores["protocol"] == "slice"
+    scores.loc[by_slice, "distance"] = [1.0, 7.0, 1.0, 7.0]
+    scores.loc[~by_slice, "distance"] = np.nan
+    found = by_distance(scores.sample(frac=1, random_state=seed), [("slice", "patient")])
+    columns = ["protocol", "from_slices", "to_slices", "value", "n_slices"]
+    assert list(found[columns].itertuples(index=False)) == [
+        ("slice", 1, 1, pytest.approx(0.9), 2),
+        ("patient", 1, 1, pytest.approx(0.3), 2),
+        ("slice", 5, 9, pytest.approx(0.5), 2),
+        ("patient", 5, 9, pytest.approx(0.1), 2),
+    ]

@@ -1,13 +1,30 @@
-"""Executed notebooks as pages: whole, and without anything from the network."""
+"""Executed notebooks as pages, whole and offline; how values read, by hand."""
 
 from __future__ import annotations
 
+import math
+
 import nbformat
+import numpy as np
+import pandas as pd
 import pytest
 from links import external_resources
+from markupsafe import Markup
 
-from livseg_lib.errors import InputError
-from livseg_lib.reporting.folder import notebook_story, notebook_to_html
+from livseg_lib.errors import InputError, format_duration
+from livseg_lib.reporting.folder import (
+    FIRST_ROWS,
+    MAX_ROWS,
+    NOT_RECORDED,
+    column_title,
+    format_cell,
+    format_text,
+    linked,
+    notebook_story,
+    notebook_to_html,
+    table_view,
+    told,
+)
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
@@ -66,3 +83,83 @@ def test_what_is_not_a_notebook_is_refused(tmp_path, content):
     with pytest.raises(InputError, match=r"bad\.ipynb"):
         notebook_to_html(tmp_path / "bad.ipynb", tmp_path / "bad.html")
     assert not (tmp_path / "bad.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "text"),
+    [
+        ("dice", 0.91254, "0.913"),
+        ("dice", 1.0, "1.000"),
+        ("dice", 0, "0.000"),
+        ("dice", float("nan"), "–"),
+        ("dice", None, "–"),
+        ("file", pd.NA, "–"),
+        ("n_slices", 29356, "29\u202f356"),
+        ("n_slices", 12.0, "12"),
+        ("rvd", -0.25, "−0.250"),
+        ("assd_mm", math.inf, "∞"),
+        ("assd_mm", 9.87654, "9.877"),
+        ("assd_mm", 12.345, "12.3"),
+        ("liver_ml", 1861.44, "1\u202f861.4"),
+        ("parameters", 31_032_837, "31 M"),
+        ("parameters", 1_941_105, "1.94 M"),
+        ("train_seconds", 312.4, "5 min 12 s"),
+        ("published_value", 0.8215, "0.8215"),
+        ("patient", 12, "12"),
+        ("case", 1234567, "1234567"),
+        ("structure", "tumor", "tumour"),
+        ("has_tumor", True, "yes"),
+        ("message", "<script>", "<script>"),  # escaping is the template's work
+    ],
+)
+def test_format_cell(column, value, text):
+    assert format_cell(column, value).text == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.42, "0.4 s"),
+        (38.4, "38 s"),
+        (59.7, "60 s"),
+        (60, "1 min 00 s"),
+        (3599.8, "1 h 00 min"),
+        (7500, "2 h 05 min"),
+    ],
+)
+def test_format_duration(seconds, text):
+    assert format_duration(seconds) == text
+
+
+def test_format_text_of_parameters():
+    assert format_text(["liver", 1e-4, None, {"a": False}]) == "liver, 0.0001, –, a: no"
+
+
+@pytest.mark.parametrize("missing", [np.nan, None, pd.NA])
+def test_missing_values_have_nothing_to_be_sorted_by(missing):
+    assert format_cell("dice", missing).sort == "" != format_cell("dice", 0.0).sort
+
+
+@pytest.mark.parametrize(("total", "shown"), [(MAX_ROWS, MAX_ROWS), (MAX_ROWS + 1, FIRST_ROWS)])
+def test_a_long_table_shows_its_beginning_and_says_how_much_there_is(total, shown):
+    view = table_view(pd.DataFrame({"patient": range(total), "dice": 0.5}))
+    assert len(view.rows) == shown and view.total == total
+    assert view.numeric == [False, True]
+
+
+def test_column_titles():
+    assert column_title("reference_volume_ml") == "Reference volume (ml)"
+    assert column_title("n_empty_reference") == "Empty reference"
+    assert column_title("tumor_dice") == "Tumour Dice"
+    assert column_title("") == ""
+
+
+def test_facts_that_are_empty_are_said_not_to_be_recorded():
+    missing = [None, [], {}, "", float("nan"), Markup("")]
+    assert [told(value) for value in missing] == [NOT_RECORDED] * len(missing)
+    assert [told(value) for value in (0, ["a", None], Markup("<b>"))] == ["0", "a, –", "<b>"]
+
+
+def test_addresses_become_links_and_all_else_is_escaped():
+    assert linked("see [a](https://x.org/1) <b>") == 'see <a href="https://x.org/1">a</a> &lt;b&gt;'
+    assert linked("[a](javascript:alert)") == "[a](javascript:alert)"

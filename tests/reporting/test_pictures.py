@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import matplotlib
 import numpy as np
 import pandas as pd
@@ -9,8 +10,13 @@ import pytest
 from matplotlib.figure import Figure
 
 from livseg_lib.datasets.case import Case
+from livseg_lib.outputs import update_systems_table
 from livseg_lib.preprocessing.recipe import Recipe
+from livseg_lib.preprocessing.windows import WINDOWS
+from livseg_lib.reporting.cards import cohort_sentence, headline_cards, systems_view
 from livseg_lib.reporting.pictures import (
+    HEADLESS,
+    PatientStrip,
     Tile,
     best_median_worst,
     cascade_stages,
@@ -19,6 +25,11 @@ from livseg_lib.reporting.pictures import (
     lesion_picture,
     outlined_slice,
     pick_best_median_worst,
+    reading_tiles,
+    region_strips,
+    screen_slice,
+    slice_to_show,
+    slice_viewer,
     tiles,
 )
 from livseg_lib.volumes import Volume
@@ -178,3 +189,113 @@ def test_drawing_leaves_the_readers_style_alone():
     before = dict(matplotlib.rcParams)
     tiles([Tile(GREY, "a")])
     assert dict(matplotlib.rcParams) == before
+
+
+BOX = np.zeros((64, 64), np.uint8)
+BOX[20:40, 10:30] = 1
+BOX[25:30, 15:20] = 2
+
+
+def coloured(picture: np.ndarray) -> np.ndarray:
+    return picture.max(axis=2).astype(int) - picture.min(axis=2) > 40
+
+
+def test_only_the_border_of_what_is_labelled_is_coloured():
+    factor = 512 // 64
+    picture = screen_slice(np.full((64, 64), 100, np.int16), WINDOWS["liver"], {"truth": BOX})
+    assert picture.shape == (512, 512, 3)
+    rows, columns = np.nonzero(coloured(picture))
+    assert (rows.min(), rows.max()) == pytest.approx((20 * factor, 40 * factor - 1), abs=2)
+    assert (columns.min(), columns.max()) == pytest.approx((10 * factor, 30 * factor - 1), abs=2)
+    assert not coloured(picture)[22 * factor : 24 * factor, 12 * factor : 28 * factor].any()
+    predicted = screen_slice(np.full((64, 64), 100, np.int16), WINDOWS["liver"], {"unet": BOX})
+    assert not np.array_equal(picture, predicted)  # a prediction has colours of its own
+
+
+def test_without_outlines_it_is_the_windowed_slice():
+    hu = np.random.default_rng(0).integers(-200, 300, (512, 512)).astype(np.int16)
+    picture = screen_slice(hu, WINDOWS["liver"], {})
+    assert (picture == picture[..., :1]).all()
+    assert picture[hu < -50].max() == 0 and picture[hu > 200].min() == 255
+
+
+def test_the_slider_draws_another_slice(monkeypatch):
+    pytest.importorskip("ipywidgets")
+    monkeypatch.delenv(HEADLESS, raising=False)
+    voxels = np.stack([np.full((64, 64), hu, np.int16) for hu in (0, 50, 100)])
+    viewer = slice_viewer(voxels, {"truth": np.stack([BOX * 0, BOX, BOX * 0])})
+    controls, switches, picture = viewer.children
+    before = picture.value
+    controls.children[0].value = 2
+    shown = cv2.imdecode(np.frombuffer(picture.value, np.uint8), cv2.IMREAD_COLOR)
+    assert picture.value != before
+    assert not coloured(shown).any() and shown[0, 0, 0] == pytest.approx(255 * 150 / 250, abs=1)
+    controls.children[0].value = 1
+    assert picture.value == before
+    switches.children[0].value = False
+    assert picture.value != before
+
+
+@pytest.mark.parametrize(
+    "outlines", [{}, {"truth": np.stack([BOX] * 9)}, {"unet": np.zeros((9, 64, 64), np.uint8)}]
+)
+def test_headless_it_is_a_figure(monkeypatch, outlines):
+    monkeypatch.setenv(HEADLESS, "1")
+    assert isinstance(slice_viewer(np.zeros((9, 64, 64), np.int16), outlines), Figure)
+
+
+def test_a_viewer_begins_where_most_tumour_is_of_the_first_outline_with_any():
+    nothing, liver, tumors = (np.zeros((7, 4, 4), np.uint8) for _ in range(3))
+    liver[2:4, 0, 0] = liver[3, 1, 1] = 1
+    tumors[5, 0, :2] = tumors[1, 0, 0] = 2
+    assert slice_to_show([nothing, liver, tumors], 7) == ("tumor", 5)
+    assert slice_to_show([nothing, liver], 7) == ("liver", 3)
+    assert slice_to_show([nothing], 7) == slice_to_show([], 7) == ("", 3)
+    assert slice_to_show([tumors * 0 + 2, tumors], 7) == ("tumor", 0)  # of equals the lowest
+
+
+def pixels(figure) -> np.ndarray:
+    return cv2.imdecode(np.frombuffer(figure._repr_png_(), np.uint8), cv2.IMREAD_COLOR)
+
+
+def test_strips_show_truth_prediction_and_what_is_let_through():
+    truth = ["below_liver"] * 2 + ["liver"] * 3 + ["above_liver"]
+    opened = np.array([False, True, True, True, False, True])
+    figure = region_strips(
+        [PatientStrip("7", truth, truth, opened), PatientStrip("8", ["", "liver"], truth[:2], opened[:2])]
+    )
+    assert [ax.get_ylabel() for ax in figure.axes] == ["7", "8"]
+    truth, called, passing = figure.axes[0].images[0].get_array()
+    assert truth.tolist() == called.tolist() == [0, 0, 1, 1, 1, 3]
+    assert passing.tolist() == [5, 4, 4, 4, 5, 4]
+    assert figure.axes[1].images[0].get_array()[0].tolist() == [5, 1]  # what has no name is left white
+    assert pixels(figure).std() > 10 and pixels(region_strips([])).size
+
+
+def test_tiles_follow_the_reading_order():
+    voxels = np.array([0, 50, 100, 200], np.int16)[:, None, None] * np.ones((1, 8, 8), np.int16)
+    order = pd.DataFrame(
+        {
+            "place": [1, 2, 3],
+            "slice": [12, 10, 13],
+            "array_index": [2, 0, 3],
+            "region": ["liver_with_tumor", "liver", "above_liver"],
+        }
+    )
+    shown = reading_tiles(Volume(voxels, (1.0, 1.0, 1.0)), order, count=2)
+    assert [tile.title for tile in shown] == ["1: slice 12\nliver with tumour", "2: slice 10\nliver"]
+    assert [int(tile.picture[0, 0]) for tile in shown] == [100, 0] and shown[0].picture.dtype == np.uint8
+
+
+def test_a_system_that_outlines_nothing_has_a_row_and_no_card(tmp_path):
+    patients = {"split_by": "patient", "n_train_patients": 18, "n_test_patients": 8}
+    sorter = {"system": "slice_sorter", "source": "F", "target": "slices", **patients, "parameters": 9}
+    sorter |= {"published_metric": "accuracy, test slices", "published_value": 0.931}
+    alone = update_systems_table(tmp_path / "systems.csv", [sorter])
+    assert headline_cards(alone) == [] and len(systems_view(alone).rows) == 1
+    unet = {"system": "unet", "target": "liver", **patients, "dice_per_case": 0.9}
+    both = update_systems_table(tmp_path / "systems.csv", [unet])
+    assert [card.foot for card in headline_cards(both)] == ["unet, 8 test patients"]
+    cells = {cell.text: cell for row in systems_view(both).rows for cell in row}
+    assert cells["0.931"].small == "Accuracy, test slices" and cells["slices"].interval is None
+    assert cohort_sentence(both) == "2 systems, trained on 18 patients and tested on 8 others."
