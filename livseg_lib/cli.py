@@ -10,6 +10,7 @@ from livseg_lib import commands as run
 from livseg_lib.errors import exit_code_of
 from livseg_lib.files import sole_writer
 from livseg_lib.labels import MODALITIES
+from livseg_lib.processes import keep_freed_memory
 from livseg_lib.systems import DEFAULT_MODEL, NETWORKS, SYSTEMS
 
 WRITE_A_FILE = ("evaluate", "networks")
@@ -206,6 +207,7 @@ def _add_export(command: argparse.ArgumentParser) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; whatever ends it is one clear line and an exit code of its own (`exit_code_of`)."""
+    keep_freed_memory()
     arguments = _parser().parse_args(argv)
     return exit_code_of(lambda: _run(arguments), arguments.command)
 

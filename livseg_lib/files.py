@@ -19,16 +19,11 @@ from pathlib import Path
 
 from livseg_lib.errors import InputError
 
-BLOCK_BYTES = 1024**2
-
 
 def file_checksum(path: Path) -> str:
     """SHA-256 of the content of `path`, as 64 hexadecimal digits."""
-    digest = hashlib.sha256()
     with path.open("rb") as stream:
-        while block := stream.read(BLOCK_BYTES):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def files_checksum(paths: Iterable[Path]) -> str:

@@ -7,7 +7,7 @@ to left, so that `volume[k]` shows as radiologists expect. In files it lies as i
 from __future__ import annotations
 
 import gzip
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
@@ -71,14 +71,8 @@ def load_volume(path: Path | str, limit_bytes: int = MAX_VOLUME_BYTES) -> Volume
     """
     path = Path(path)
     with _voxels_ahead(path, limit_bytes) as (header, stream):
-        grid = header.grid
-        voxels = np.empty(grid.lps_shape, np.int16)
-        as_stored = grid.to_stored(voxels)
-        for k in range(grid.shape[2]):  # plane by plane: a second copy of the volume would take as long again
-            plane = read_array(stream, prod(grid.shape[:2]), grid.dtype).reshape(grid.shape[:2], order="F")
-            as_stored[..., k] = _to_hounsfield(header, plane, k, path)
-        read_to_end(stream, path)
-    return Volume(voxels, grid.spacing_mm, grid)
+        voxels = _read_voxels(header, stream, header.grid, _to_hounsfield, path)
+    return Volume(voxels, header.grid.spacing_mm, header.grid)
 
 
 def load_segmentation(path: Path | str, like: Volume, accept_affine_mismatch: bool = False) -> np.ndarray:
@@ -87,8 +81,8 @@ def load_segmentation(path: Path | str, like: Volume, accept_affine_mismatch: bo
     Raises InputError also for any other label, naming the labels and how many voxels carry them.
     """
     labels = read_label_array(path, like, accept_affine_mismatch)
-    values, counts = np.unique(labels[(labels < BACKGROUND) | (labels > TUMOR)], return_counts=True)
-    if len(values):
+    if labels.min() < BACKGROUND or labels.max() > TUMOR:
+        values, counts = np.unique(labels[(labels < BACKGROUND) | (labels > TUMOR)], return_counts=True)
         found = ", ".join(f"{v} ({n:,} voxels)" for v, n in list(zip(values, counts, strict=True))[:5])
         more = f" and {len(values) - 5} more" if len(values) > 5 else ""
         remedy = f"Recode it to {BACKGROUND} background, {LIVER} liver, {TUMOR} tumour."
@@ -106,16 +100,16 @@ def read_label_array(path: Path | str, like: Volume, accept_affine_mismatch: boo
     Raises InputError as `load_volume` does, and for values that are not integers or another grid.
     """
     path = Path(path)
-    header, stored = _read_nifti(path, MAX_VOLUME_BYTES)
     if like.native is None:
         problem = "The case is a stack of pictures without a place in space."
         raise InputError(path, problem, "Use its own masks.")
-    grid = header.grid
-    if not grid.lies_on(like.native):
-        if not (accept_affine_mismatch and grid.shape == like.native.shape):
-            raise _mismatch(path, grid, like.native)
-        grid = like.native
-    return _to_labels(header, grid.to_lps(stored), path)
+    with _voxels_ahead(path, MAX_VOLUME_BYTES) as (header, stream):
+        grid = header.grid
+        if not grid.lies_on(like.native):
+            if not (accept_affine_mismatch and grid.shape == like.native.shape):
+                raise _mismatch(path, grid, like.native)
+            grid = like.native
+        return _read_voxels(header, stream, grid, _to_labels, path)
 
 
 def save_segmentation(labels: np.ndarray, like: Volume, path: Path | str) -> Path:
@@ -182,12 +176,33 @@ def _voxels_ahead(path: Path, limit_bytes: int) -> Iterator[tuple[NiftiHeader, B
         yield header, stream
 
 
-def _read_nifti(path: Path, limit_bytes: int) -> tuple[NiftiHeader, np.ndarray]:
-    """Header and stored array (i, j, k), the stream read to its end."""
-    with _voxels_ahead(path, limit_bytes) as (header, stream):
-        voxels = read_array(stream, header.voxel_count, header.grid.dtype)
-        read_to_end(stream, path)
-    return header, voxels.reshape(header.grid.shape, order="F")
+def _read_voxels(
+    header: NiftiHeader, stream: BinaryIO, grid: NativeGrid, convert: Callable, path: Path
+) -> np.ndarray:
+    """int16 (D, H, W) on `grid`, the stream read to its end.
+
+    Plane by plane as they are stored: a second copy of the volume would take as long again.
+    `convert(header, plane)` gives whole numbers that int16 holds, or raises `_Unfit`.
+    """
+    voxels = np.empty(grid.lps_shape, np.int16)
+    as_stored, (*sides, depth) = grid.to_stored(voxels), grid.shape
+    for k in range(depth):
+        plane = _scaled(header, read_array(stream, prod(sides), header.grid.dtype).reshape(sides, order="F"))
+        try:
+            as_stored[..., k] = convert(header, plane)
+        except _Unfit as error:
+            slices = np.broadcast_to(np.arange(len(voxels))[:, None, None], voxels.shape)
+            first = grid.to_stored(slices)[..., k][error.where].min()
+            raise InputError(path, f"Slice {first} has {error.problem}", error.remedy, error.code) from error
+    read_to_end(stream, path)
+    return voxels
+
+
+class _Unfit(Exception):
+    """Voxels of a plane that cannot be used: `where` they are, bool (i, j)."""
+
+    def __init__(self, where: np.ndarray, problem: str, remedy: str, code: str = "unreadable") -> None:
+        self.where, self.problem, self.remedy, self.code = where, problem, remedy, code
 
 
 def _check_claim(header: NiftiHeader, limit_bytes: int, path: Path) -> None:
@@ -206,36 +221,31 @@ def _scaled(header: NiftiHeader, plane: np.ndarray) -> np.ndarray:
     return plane if header.scaling is None else plane * header.scaling[0] + header.scaling[1]
 
 
-def _to_hounsfield(header: NiftiHeader, plane: np.ndarray, k: int, path: Path) -> np.ndarray:
-    """The stored plane number `k`, (i, j), as whole HU that int16 holds."""
-    if header.scaling is None and np.can_cast(plane.dtype, np.int16):
+def _to_hounsfield(header: NiftiHeader, plane: np.ndarray) -> np.ndarray:
+    """Whole HU that int16 holds."""
+    if np.can_cast(plane.dtype, np.int16):
         return plane
-    plane = _scaled(header, plane)
     if not (is_finite := np.isfinite(plane)).all():
-        depth, *_ = shape = header.grid.lps_shape
-        numbers = header.grid.to_stored(np.broadcast_to(np.arange(depth)[:, None, None], shape))
-        problem = (
-            f"Slice {numbers[..., k][~is_finite].min()} has voxels that are not finite (NaN or infinite)."
-        )
-        raise InputError(path, problem, "Replace these values, for example by -1024 outside the patient.")
+        remedy = "Replace these values, for example by -1024 outside the patient."
+        raise _Unfit(~is_finite, "voxels that are not finite (NaN or infinite).", remedy)
     return np.clip(np.rint(plane), _INT16.min, _INT16.max)
 
 
-def _to_labels(header: NiftiHeader, volume: np.ndarray, path: Path) -> np.ndarray:
-    slope = abs(header.scaling[0]) if header.scaling else 1.0
-    rounding = max(_ROUNDING, 0.51 * slope) if slope <= LARGEST_SLOPE else _ROUNDING
-    labels = np.empty(volume.shape, np.int16)
-    for k, plane in enumerate(_scaled(header, stored) for stored in volume):
-        whole = np.nan_to_num(np.rint(plane)) if plane.dtype.kind == "f" else plane
-        broken = () if whole is plane else plane[~(np.abs(plane - whole) <= rounding)]
-        if len(broken):
-            problem = f"Slice {k} has labels that are not integers, such as {broken[0]:g}."
-            raise InputError(path, problem, "Save labels as uint8.", code="non-integer-labels")
-        if whole.min() < _INT16.min or whole.max() > _INT16.max:
-            problem = f"Slice {k} has labels from {whole.min():g} to {whole.max():g}, beyond int16."
-            raise InputError(path, problem, "This does not look like a segmentation.", code="label-values")
-        labels[k] = whole
-    return labels
+def _to_labels(header: NiftiHeader, plane: np.ndarray) -> np.ndarray:
+    """Whole numbers that int16 holds."""
+    if plane.dtype.kind == "f":
+        slope = abs(header.scaling[0]) if header.scaling else 1.0
+        rounding = max(_ROUNDING, 0.51 * slope) if slope <= LARGEST_SLOPE else _ROUNDING
+        whole = np.nan_to_num(np.rint(plane))
+        if (broken := ~(np.abs(plane - whole) <= rounding)).any():
+            problem = f"labels that are not integers, such as {plane[broken][0]:g}."
+            raise _Unfit(broken, problem, "Save labels as uint8.", "non-integer-labels")
+        plane = whole
+    if plane.min() < _INT16.min or plane.max() > _INT16.max:
+        problem = f"labels from {plane.min():g} to {plane.max():g}, beyond int16."
+        beyond = (plane < _INT16.min) | (plane > _INT16.max)
+        raise _Unfit(beyond, problem, "This does not look like a segmentation.", "label-values")
+    return plane
 
 
 def _mismatch(path: Path, mine: NativeGrid, volume: NativeGrid) -> InputError:

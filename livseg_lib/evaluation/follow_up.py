@@ -30,7 +30,7 @@ from scipy.ndimage import center_of_mass
 from scipy.optimize import linear_sum_assignment
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial.distance import cdist
-from scipy.stats import norm, t
+from scipy.special import ndtri, stdtrit
 
 from livseg_lib.errors import InputError
 from livseg_lib.evaluation.masks import dice, overlap_counts
@@ -331,7 +331,7 @@ def _response(changes: pd.DataFrame, tumors: list[pd.DataFrame], targets: tuple[
     return categorize(targets, sum_before, sum_after, int((changes.kind == "new").sum()), len(tumors[1]))
 
 
-WITHIN_LIMITS = float(norm.ppf(1 - SIGNIFICANT / 2))
+WITHIN_LIMITS = float(ndtri(1 - SIGNIFICANT / 2))
 """Standard deviations to either side of the bias that hold 95 % of normal differences: 1.96."""
 
 
@@ -360,7 +360,7 @@ def agreement_row(measured: ArrayLike, reference: ArrayLike, seed: int = 0) -> d
     sd = float(differences.std(ddof=1)) if n > 1 else np.nan
     row = {"n": n, "n_undefined": len(pairs) - n}
     several = max(n, 2)  # of fewer sd is NaN, and so is all that follows
-    quantile = float(t.ppf(1 - SIGNIFICANT / 2, several - 1))
+    quantile = float(stdtrit(several - 1, 1 - SIGNIFICANT / 2))
     reach = quantile * sd * np.sqrt(1 / several)
     limit_reach = quantile * sd * np.sqrt(1 / several + WITHIN_LIMITS**2 / (2 * (several - 1)))
     row |= _around("bias", bias, reach) | {"sd": sd}

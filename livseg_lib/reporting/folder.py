@@ -14,19 +14,21 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from numbers import Integral, Real
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import jinja2
-import nbformat
 import pandas as pd
 from markupsafe import Markup, escape
-from nbconvert import HTMLExporter
 from PIL import Image
 
 from livseg_lib.errors import InputError, format_duration
 from livseg_lib.files import write_atomically
 from livseg_lib.labels import STRUCTURES
 from livseg_lib.outputs import read_caption, read_table
+
+if TYPE_CHECKING:  # only named in signatures
+    from nbformat import NotebookNode
 
 MAX_EMBEDDED_BYTES = 1_000_000
 """Of figures in one page, so that a report stays below 25 MB; those beyond are linked, not embedded."""
@@ -200,6 +202,8 @@ def notebook_to_html(executed_ipynb: Path | str, html: Path | str) -> Path:
 
     Formulas stay in their LaTeX spelling. Raises InputError where the file is not a notebook.
     """
+    from nbconvert import HTMLExporter  # takes a second to import
+
     source = Path(executed_ipynb)
     exporter = HTMLExporter(raw_template=OFFLINE_TEMPLATE, exclude_anchor_links=True, embed_images=True)
     exporter.config.NbConvertBase.display_data_priority = SHOWN_OUTPUTS
@@ -221,7 +225,9 @@ def notebook_story(ipynb: Path) -> tuple[str, str]:
     return title.lstrip("#").strip(), purpose.removeprefix("Purpose.").strip()
 
 
-def _read_notebook(path: Path) -> nbformat.NotebookNode:
+def _read_notebook(path: Path) -> NotebookNode:
+    import nbformat  # takes a second to import
+
     try:
         return nbformat.read(path, as_version=4)
     except Exception as error:  # nbformat raises its own kinds for JSON, schema and version

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import cycle, product
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import cv2
@@ -28,7 +29,6 @@ from scipy.ndimage import find_objects
 from skimage.measure import block_reduce, marching_cubes
 
 from livseg_lib.errors import InputError
-from livseg_lib.evaluation.follow_up import FollowUp
 from livseg_lib.files import folder_written_aside, write_atomically
 from livseg_lib.labels import STRUCTURES, structure_mask
 from livseg_lib.postprocessing.components import known_spacing, label_components, require_volumes
@@ -37,6 +37,9 @@ from livseg_lib.preprocessing.windows import WINDOWS, Window, apply_window
 from livseg_lib.reporting import style
 from livseg_lib.reporting.folder import environment, table_view
 from livseg_lib.reporting.pictures import TRUTH, VIEW_WINDOWS, draw_outlined, slice_to_show
+
+if TYPE_CHECKING:  # only named in signatures
+    from livseg_lib.evaluation.follow_up import FollowUp
 
 DASHED = product(("7 4", "2 3", "12 3 2 3", "5 9"), (style.YELLOW, "#ffffff", style.PURPLE, style.GREEN))
 LOOKS = tuple(DASHED)
