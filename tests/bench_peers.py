@@ -323,8 +323,8 @@ def monai_scan(scan: str, out: str, in_plane: bool) -> None:
     from monai.networks.nets import UNet
 
     network = torch_network("MONAI UNet", 1)
-    inferer, roi = SliceInferer((192, 192), sw_batch_size=16, spatial_dim=2), (192, 192, -1)
-    on_grid = T.Resized("image", roi)
+    inferer = SliceInferer(spatial_dim=2, roi_size=(192, 192), sw_batch_size=16)
+    on_grid = T.Resized("image", (192, 192, -1))
     if not in_plane:
         network = UNet(3, 1, 1, (16, 32, 64, 128), (2, 2, 2), num_res_units=2)
         inferer = SlidingWindowInferer((96, 96, 96), sw_batch_size=4, overlap=0.25)
@@ -439,7 +439,7 @@ def probabilities(network, images):
 
 
 def _monai_command(in_plane: bool, folder: Path) -> Run:
-    words = ("scan", folder / "volume-0.nii.gz", folder / "monai", int(in_plane))
+    words = ("monai-scan", folder / "volume-0.nii.gz", folder / "monai", int(in_plane))
     return command(sys.executable, __file__, *words)
 
 
@@ -457,7 +457,7 @@ CONTENDERS = {
 }
 
 if __name__ == "__main__":
-    if sys.argv[1] == "scan":
+    if sys.argv[1] == "monai-scan":
         monai_scan(*sys.argv[2:4], in_plane=sys.argv[4] == "1")
     elif sys.argv[1] == "board":
         board(sys.argv[2], Path(sys.argv[3]), float(sys.argv[4]), float(sys.argv[5]))
