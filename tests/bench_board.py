@@ -128,6 +128,7 @@ def _keep(rows: pd.DataFrame, out: Path) -> None:
     before = _read_trainings(out)
     others = before[~before.set_index(KEY).index.isin(rows.set_index(KEY).index)]
     patients = pd.concat([part for part in (others, rows) if len(part)], ignore_index=True)
+    patients["patient"] = patients["patient"].astype(str)  # names that are numbers come back as such
     patients = patients.reindex(columns=[*KEY, "patient", "dice", *FACTS, "made_by"])
     write_table(patients.sort_values(KEY, ignore_index=True), out / "board_patients.csv")
     write_table(summarize_board(patients), out / "board.csv")
