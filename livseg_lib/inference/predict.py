@@ -25,6 +25,7 @@ from livseg_lib.preprocessing.recipe import (
     restore_masks,
 )
 from livseg_lib.training.model_folder import TrainedModel
+from livseg_lib.training.onnx_network import OnnxNetwork
 from livseg_lib.volumes import Volume
 
 if TYPE_CHECKING:  # only named in signatures
@@ -69,10 +70,12 @@ def predict_passing_planes(
 def predict_batches(network: keras.Model, pictures: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
     """What `network` answers to a stream of pictures, each uint8 (H, W, C): float32 (b, ...) a batch.
 
-    Pictures go through in batches of one shape (the last one padded), so that the network is compiled once.
+    Pictures go through in batches of one shape (the last one padded), so that Keras compiles the network
+    once; ONNX Runtime compiles nothing, and takes them as they come.
     """
     for batch in _batches(pictures):
-        padded = np.zeros((BATCH, *batch.shape[1:]), np.float32)
+        count = len(batch) if isinstance(network, OnnxNetwork) else BATCH
+        padded = np.zeros((count, *batch.shape[1:]), np.float32)
         padded[: len(batch)] = batch / np.float32(255.0)
         yield np.asarray(network.predict_on_batch(padded))[: len(batch)]
 
