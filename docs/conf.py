@@ -5,5 +5,12 @@ extensions = ["myst_parser", "sphinxcontrib.mermaid"]
 myst_fence_as_directive = ["mermaid"]
 html_theme = "furo"
 root_doc = "docs/index"
-include_patterns = ["*.md", "docs/*.md", "data/*.md", "reports/*.md", "livseg_lib/pretrained/*/*.md"]
+include_patterns = [
+    "*.md",
+    "docs/*.md",
+    "data/*.md",
+    "reports/*.md",
+    "reports/bench/*.md",
+    "livseg_lib/pretrained/*/*.md",
+]
 exclude_patterns = ["AGENTS.md"]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -72,11 +74,29 @@ def test_workflows_and_containers_name_the_pythons_and_extras_that_there_are():
     assert all(port.startswith("127.0.0.1:") for port in app["ports"])
 
 
+def test_what_is_pushed_to_kaggle_runs_where_only_the_working_folder_can_be_written(tmp_path, capfd):
+    folder = ROOT / "docs" / "kaggle"
+    kernel, dataset = (json.loads((folder / f"{n}-metadata.json").read_text()) for n in ("kernel", "dataset"))
+    assert kernel["dataset_sources"] == [dataset["id"]] and len(dataset["licenses"]) == 1
+    assert kernel["id"].split("/")[1] == kernel["title"].lower().replace(" ", "-")  # as Kaggle wants it
+    source = tmp_path / "input" / "datasets" / "livseg"
+    shutil.copytree(ROOT / "livseg_lib", source / "livseg_lib")
+    shutil.copytree(ROOT / "notebooks", source / "notebooks")
+    program = (folder / kernel["code_file"]).read_text().replace("/kaggle", str(tmp_path))
+    run = subprocess.run([sys.executable, "-", "--help"], input=program, text=True, capture_output=True)
+    assert run.returncode == 0 and "notebooks that are out of date" in run.stdout
+    assert (tmp_path / "working" / "livseg" / "notebooks" / "03_train_unet.ipynb").exists()
+
+
 @pytest.mark.slow
 def test_a_wheel_predicts_in_a_fresh_environment_outside_the_repository(tmp_path):
     """With the model on board and no extra; takes the packages from the registry, or pip's cache."""
+    shutil.copytree(ROOT / "livseg_lib", tmp_path / "source" / "livseg_lib")
+    for name in ("pyproject.toml", "README.md"):
+        shutil.copy(ROOT / name, tmp_path / "source")
     pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
-    wheel = subprocess.run([*pip, "wheel", "--no-deps", "-w", tmp_path, ROOT], capture_output=True, text=True)
+    build = [*pip, "wheel", "--no-deps", "-w", tmp_path, tmp_path / "source"]  # a build leaves files there
+    wheel = subprocess.run(build, capture_output=True, text=True)
     if wheel.returncode:
         pytest.skip(f"no registry to take setuptools from: {wheel.stderr[-300:]}")
     subprocess.run([sys.executable, "-m", "venv", tmp_path / "env"], check=True)
