@@ -115,7 +115,7 @@ def run_board(
                 found = patient_dice(tested, np.load(folder / f"{name}.npy").astype(np.float32))
                 found = found.assign(**facts, remark="")
             print(*key.values(), f"{found.dice.mean():.4f}", said[-1], flush=True)
-            _keep(found.assign(**key, made_by=made_by), out)
+            keep(found.assign(**key, made_by=made_by), out)
 
 
 def _read_trainings(out: Path) -> pd.DataFrame:
@@ -123,7 +123,7 @@ def _read_trainings(out: Path) -> pd.DataFrame:
     return read_table(path) if path.exists() else pd.DataFrame(columns=[*KEY, *FACTS, "dice", "made_by"])
 
 
-def _keep(rows: pd.DataFrame, out: Path) -> None:
+def keep(rows: pd.DataFrame, out: Path) -> None:
     """Put rows in the place of those of the same training, and sum up anew."""
     before = _read_trainings(out)
     others = before[~before.set_index(KEY).index.isin(rows.set_index(KEY).index)]

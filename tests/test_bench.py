@@ -72,6 +72,15 @@ def test_the_board_compares_with_the_better_rate_of_each_peer():
     assert np.isnan(ahead.loc[("peer", 0.003), "difference"])
 
 
+def test_patients_whose_names_are_numbers_are_paired_across_files(tmp_path):
+    for name, dice in (("livseg U-Net", 0.9), ("peer", 0.8)):
+        rows = pd.DataFrame({"patient": ["7", "12"], "dice": [dice, dice + 0.02]})
+        facts = {"minutes": 1.0, "contender": name, "learning_rate": 0.003, "made_by": "here"}
+        bench_board.keep(rows.assign(**facts, **dict.fromkeys(bench_board.FACTS, 1.0)), tmp_path)
+    board = read_table(tmp_path / "board.csv").set_index("contender")
+    assert board.loc["peer", "difference"] == pytest.approx(0.1)
+
+
 @pytest.mark.slow
 def test_the_smallest_form_runs_to_its_page(tmp_path):
     slices, out = tmp_path / "slices", tmp_path / "bench"
