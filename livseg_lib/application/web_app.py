@@ -21,15 +21,14 @@ from starlette.middleware import Middleware
 
 from livseg_lib import WARNING
 from livseg_lib.application.answering import (
-    LARGEST_UPLOAD_BYTES,
     Answer,
-    Guard,
     Refused,
     Worker,
     sentences,
     tumor_table,
     verdict_html,
 )
+from livseg_lib.application.guard import LARGEST_UPLOAD_BYTES, Guard
 from livseg_lib.application.visits import (
     FOUND,
     QuickTraining,

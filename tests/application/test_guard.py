@@ -13,8 +13,8 @@ from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.testclient import TestClient
 
-from livseg_lib.application import answering as module
-from livseg_lib.application.answering import Guard
+from livseg_lib.application import guard as module
+from livseg_lib.application.guard import Guard
 
 JOIN, UPLOAD = "/gradio_api/queue/join", "/gradio_api/upload"
 HERE = "http://127.0.0.1:7860"
