@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -89,6 +90,7 @@ def test_what_is_pushed_to_kaggle_runs_where_only_the_working_folder_can_be_writ
 
 
 @pytest.mark.slow
+@pytest.mark.skipif("LIVSEG_FRESH" not in os.environ, reason="downloads TensorFlow anew: set LIVSEG_FRESH=1")
 def test_a_wheel_predicts_in_a_fresh_environment_outside_the_repository(tmp_path):
     """With the model on board and no extra; takes the packages from the registry, or pip's cache."""
     shutil.copytree(ROOT / "livseg_lib", tmp_path / "source" / "livseg_lib")
