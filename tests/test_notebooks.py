@@ -154,7 +154,7 @@ def test_a_run_name_that_is_no_folder_is_refused(name):
 def test_make_hands_a_path_on_as_it_was_typed(tmp_path, given):
     """Make itself, with a program in the place of Python that prints what it is given."""
     shutil.copy(FOLDER.parent / "Makefile", tmp_path)
-    (tmp_path / "requirements.txt").touch()
+    (tmp_path / "requirements.lock").touch()
     (tmp_path / "pyproject.toml").touch()
     (tmp_path / ".venv" / "bin").mkdir(parents=True)
     program = tmp_path / ".venv" / "bin" / "python"
