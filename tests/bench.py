@@ -392,11 +392,12 @@ def _processor() -> str:
 
 def machine(threads: int, missing: dict[str, str]) -> dict:
     """What a reader has to know of where the numbers are from."""
-    peers = subprocess.run(
-        [PEERS / "bin" / "pip", "list", "--format", "json"], text=True, capture_output=True
-    )
+    there = "[]"
+    if PEERS.exists():
+        pip = [PEERS / "bin" / "pip", "list", "--format", "json"]
+        there = subprocess.run(pip, text=True, capture_output=True).stdout
     wanted = re.findall(r"^([\w-]+)==", REQUIREMENTS.read_text(), re.MULTILINE)
-    found = {each["name"].lower(): each["version"] for each in json.loads(peers.stdout or "[]")}
+    found = {each["name"].lower(): each["version"] for each in json.loads(there or "[]")}
     return {
         "processor": _processor(),
         "processors": os.cpu_count(),

@@ -15,6 +15,7 @@ import keras
 import numpy as np
 import pandas as pd
 
+from livseg_lib.errors import InputError
 from livseg_lib.evaluation import probabilities
 from livseg_lib.evaluation.lesions import count_detections, lesion_overlap
 from livseg_lib.evaluation.statistics import mean_with_interval
@@ -39,10 +40,13 @@ def held_out_answers(
     `slices` are classified ones with `fold` (0 to k - 1) and `region`; the answers stand in the order of
     `slices` sorted by fold, stably. `folder` holds their arrays. A sorter gives the probability that a slice
     shows a tumour, (n, 1, 1, 1). Killed and called again it goes on: the answers of a fold are kept below
-    `checkpoints`, for the same plan, slices, pictures, code and libraries.
+    `checkpoints`, for the same plan, slices, pictures, code and libraries. Raises InputError for a sorter
+    with fewer than three folds: one is asked, and another chooses the epoch of what learns from the rest.
     """
     columns = ["array", "array_index", "class", "fold"]
     is_sorter = isinstance(plan, SorterPlan)
+    if is_sorter and slices.fold.nunique() < 3:
+        raise InputError("folds", "are fewer than three, and a sorter needs them.", "Give 3 or more.")
     described = asdict(plan) if is_sorter else plan.description()
     made_by = {
         "code": ({} if is_sorter else plan.code()) | {"answers": code_of(_answer_fold, apart=REGISTRIES)},
