@@ -211,6 +211,18 @@ _SYSTEMS = (
         steps=(StepPlan("liver", "network", "liver"), LARGEST_LIVER),
     ),
     SystemRecord(
+        "best",
+        "cascade",
+        "The liver of the model on board, then a residual network that sees neighbouring slices.",
+        notebooks=("42_train_best",),
+        steps=(
+            StepPlan("liver", "network", "liver"),
+            LARGEST_LIVER,
+            StepPlan("fine liver and lesions", "network", "best_tumors", "box", LIVER_MARGIN_MM),
+            StepPlan("its largest piece", "finish", "keep_largest_liver"),
+        ),
+    ),
+    SystemRecord(
         "cascade_25d",
         "cascade",
         "A coarse liver, then a residual network that sees neighbouring slices (system G).",
@@ -287,9 +299,9 @@ _SYSTEMS = (
 SYSTEMS: dict[str, SystemRecord] = {system.name: system for system in _SYSTEMS}
 
 CASCADES: dict[str, tuple[StepPlan, ...]] = {
-    each.name: each.steps for each in _SYSTEMS if each.steps and each.name != DEFAULT_MODEL
+    each.name: each.steps for each in _SYSTEMS if each.steps and each.name not in (DEFAULT_MODEL, "best")
 }
-"""System -> its steps, of those that a run trains."""
+"""System -> its steps, of those that a whole run trains."""
 
 
 def training_notebooks(system: str) -> list[str]:

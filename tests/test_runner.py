@@ -87,6 +87,20 @@ def reproduce(root: Path, *stems: str, pairs=(), jobs: int = 1, again: bool = Fa
     runner.run_notebooks([*stems], "r", "quick", {}, [*pairs], jobs, again)
 
 
+@pytest.mark.parametrize(("cores", "jobs", "share"), [(8, 2, "4"), (2, 2, "1"), (2, 1, "2"), (1, 2, "1")])
+def test_notebooks_that_run_at_a_time_share_the_cores(root, executed, monkeypatch, cores, jobs, share):
+    for name in runner.THREADS:
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    monkeypatch.setattr(os, "cpu_count", lambda: cores)
+    add_notebook(root, "a_first")
+    reproduce(root, jobs=jobs)
+    assert {os.environ[name] for name in runner.THREADS} == {share}
+    monkeypatch.setenv(runner.THREADS[0], "7")  # who sets it decides
+    reproduce(root, jobs=jobs, again=True)
+    assert os.environ[runner.THREADS[0]] == "7"
+
+
 def test_the_notebooks_say_what_they_need_and_read():
     steps = {path.stem: runner.read_step(path, {}) for path in ALL}
     order = [*TopologicalSorter({stem: step.needs for stem, step in steps.items()}).static_order()]

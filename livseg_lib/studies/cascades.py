@@ -14,10 +14,11 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import keras
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -51,16 +52,18 @@ from livseg_lib.preprocessing.extraction import extract_dataset
 from livseg_lib.preprocessing.geometry import case_around_liver
 from livseg_lib.preprocessing.recipe import Recipe, channel_windows
 from livseg_lib.preprocessing.windows import apply_window
+from livseg_lib.provenance import name_of
 from livseg_lib.reporting.pictures import cascade_stages
 from livseg_lib.runs import NotebookRun, RunFolders, derived_seed
-from livseg_lib.studies.training import TrainingPlan, record_evaluations, train_system
+from livseg_lib.studies.training import TrainingPlan, record_evaluations, train_network, train_system
 from livseg_lib.systems import CASCADES, SYSTEMS, published_rows
 from livseg_lib.training.model_folder import TrainedModel
+from livseg_lib.volumes import keep_prediction
 
 
 def assemble_cascade(system: str, folders: RunFolders) -> Cascade:
-    """Copy the run's trained parts of `CASCADES[system]` into `models/<system>/` and load it from there."""
-    plans = CASCADES[system]
+    """Copy the run's trained parts of the system's steps into `models/<system>/` and load it from there."""
+    plans = SYSTEMS[system].steps
     sources = {plan.using: folders.model(plan.using) for plan in plans if plan.part in LEARNT}
     training = training_of_parts(list(sources.values()))
     return load_cascade(save_cascade(folders.model(system), system, plans, sources, training))
@@ -148,6 +151,37 @@ def extract_around_liver(
     target = folder / f"liver-{region}-{margin_mm:g}mm-{recipe.size}"
     rows = diagnose_slices(extract_dataset(regions, recipe, target, workers, write_png=False))
     return rows.join(usable[["split", "fold"]], on="case"), target
+
+
+def outline_given_livers(
+    plan: TrainingPlan,
+    learn: pd.DataFrame,
+    folder: Path,
+    checkpoints: Path,
+    recipe: Recipe,
+    held_out: Iterable[Case],
+    margin_mm: float,
+    predictions: Callable[[str], Path],
+) -> None:
+    """Train the plan's network on slices of regions and outline tumours in the true livers of other cases.
+
+    `learn` are slices as `extract_around_liver` gives them, `folder` holds their arrays. The thresholds are
+    one half, nothing is chosen by the held-out cases. Labels go to `predictions(plan.system)`.
+    Raises InputError for a case on both sides.
+    """
+    held_out = list(held_out)
+    if both := {case.case_id for case in held_out} & set(learn.case):
+        raise InputError(min(both), "is learnt from and held out.", "Deal whole cases to one side.")
+    keras.utils.clear_session()  # else the graphs of all trainings stay in memory
+    network, _ = train_network(plan, plan.choose(learn), None, folder, checkpoints)
+    how = {"options": plan.options, "target": plan.target, "inputs": plan.inputs, "recipe": recipe}
+    half = dict.fromkeys(plan.structures, 0.5)
+    trained = TrainedModel(plan.system, name_of(plan.architecture), network=network, thresholds=half, **how)
+    step = Step(plan.system, NetworkPart(trained), "box", margin_mm)
+    for case in held_out:
+        volume = case.read_volume()
+        liver = structure_mask(case.read_labels(volume), "liver")
+        keep_prediction(run_cascade(volume, (step,), liver), volume, predictions(plan.system), case.case_id)
 
 
 SYSTEM, UNFILTERED = "cascade_forest", "cascade_unfiltered"  # system H, and the same without its last step
