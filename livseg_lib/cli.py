@@ -52,9 +52,16 @@ def _add_reading(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--dataset", default="auto", help="lits, msd, kaggle, ircadb, nifti, dicom (default: look)"
     )
-    command.add_argument("--workers", type=int, default=2, help="processes side by side")
+    _add_workers(command)
     _add_modality(command)
     _add_acceptance(command)
+
+
+def _add_workers(command: argparse.ArgumentParser, count: int = 2) -> None:
+    words = f"processes side by side (default: {count})"
+    command.add_argument("--workers", type=int, default=count, help=words)
+    words = "in their place those of a Dask scheduler, such as tcp://10.0.0.1:8786"
+    command.add_argument("--scheduler", dest="workers", metavar="ADDRESS", help=words)
 
 
 def _add_modality(command: argparse.ArgumentParser) -> None:
@@ -158,6 +165,7 @@ def _add_predict(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--keep-identity", action="store_true", help="write the patient's name and ids into mask.dcm"
     )
+    _add_workers(command, 1)
     command.add_argument("--out", type=Path, required=True, help="folder for the results, one a case")
 
 
@@ -177,6 +185,7 @@ def _add_evaluate(command: argparse.ArgumentParser) -> None:
     command.add_argument("--prediction", type=Path, required=True, help="file or folder of predicted labels")
     command.add_argument("--mode", choices=["intended", "lits_asis"], default="intended")
     _add_acceptance(command)
+    _add_workers(command)
     command.add_argument("--tolerance-mm", type=float, default=3.0, help="of the surface Dice (default: 3)")
     command.add_argument(
         "--out", type=Path, default=Path("scores.json"), help="tables a case and a tumour come beside it"

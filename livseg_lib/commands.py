@@ -134,7 +134,7 @@ def predict(arguments: argparse.Namespace) -> int:
     def show(row: dict) -> None:
         print(describe_case(row), file=sys.stdout if row["state"] == "done" else sys.stderr)
 
-    cases = predict_batch(patients, predictor, arguments.out, show)
+    cases = predict_batch(patients, predictor, arguments.out, show, arguments.workers)
     count = cases.state.value_counts().reindex(["done", "failed", "passed over"], fill_value=0)
     no_scans = f", {count['passed over']} no scans" if count["passed over"] else ""
     print(f"{count.done} of {len(cases)} cases done{no_scans}; see {arguments.out / 'cases.csv'}")
@@ -174,8 +174,8 @@ def evaluate(arguments: argparse.Namespace) -> int:
     from livseg_lib.evaluation.folders import evaluate_folders, summary_lines, write_scores
     from livseg_lib.outputs import write_table
 
-    accept, tolerance_mm = arguments.accept_affine_mismatch, arguments.tolerance_mm
-    scores = evaluate_folders(arguments.reference, arguments.prediction, arguments.mode, accept, tolerance_mm)
+    rules = (arguments.mode, arguments.accept_affine_mismatch, arguments.tolerance_mm)
+    scores = evaluate_folders(arguments.reference, arguments.prediction, *rules, arguments.workers)
     path = write_scores(scores, arguments.out)
     for name in ("cases", "lesions", "lesions_by_size"):
         write_table(pd.DataFrame(scores[name]), path.with_name(f"{path.stem}_{name}.csv"))

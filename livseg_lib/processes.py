@@ -1,4 +1,4 @@
-"""Processes that never outlive the one that asked for them, and TensorFlow started without its chatter."""
+"""Cases shared out to processes that never outlive this one, or to a Dask cluster; TensorFlow kept quiet."""
 
 from __future__ import annotations
 
@@ -12,22 +12,32 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
-from multiprocessing import parent_process
+from functools import cache, partial
+from multiprocessing import current_process, parent_process
 from multiprocessing.context import SpawnContext, SpawnProcess
 from typing import TypeVar
 
-from livseg_lib.errors import InputError
+from livseg_lib.errors import InputError, require_extra
 
 Item, Result = TypeVar("Item"), TypeVar("Result")
 
 
-def in_processes(job: Callable[[Item], Result], items: Sequence[Item], workers: int) -> Iterator[Result]:
+def in_processes(
+    job: Callable[[Item], Result], items: Sequence[Item], workers: int | str
+) -> Iterator[Result]:
     """`job(item)` of each item, in their order, worked out by so many processes; 1 works in this one.
 
     `job`, items and results have to be picklable. An error of a job, an interrupt and whatever else ends the
     iteration early ends all processes at once, in the middle of their work; so does the death of this
     process, even by SIGKILL. Raises InputError where one is ended from outside.
+
+    `workers` may be the address of a Dask scheduler, such as "tcp://10.0.0.1:8786": its workers do the work,
+    on files that they see under the same paths. One that is lost costs the case in its hands, which another
+    begins anew; InputError where a case has ended one worker after the other, and without the scheduler.
     """
+    if isinstance(workers, str):
+        yield from _on_cluster(job, items, workers)
+        return
     workers = min(workers, len(items))
     if workers <= 1:
         yield from map(job, items)
@@ -44,6 +54,63 @@ def in_processes(job: Callable[[Item], Result], items: Sequence[Item], workers: 
             for process in context.started:
                 process.terminate()
             raise
+
+
+RETRIES = 2
+"""Of a case whose job has raised, by a disk that was away for a moment, say."""
+
+
+def _on_cluster(job: Callable[[Item], Result], items: Sequence[Item], address: str) -> Iterator[Result]:
+    require_extra("cluster", "distributed")
+    from distributed import Client, KilledWorker, as_completed
+
+    again = "Start again when it is back; finished cases are kept."
+    try:
+        client = Client(address)
+    except (OSError, ValueError) as error:
+        problem = f"No Dask scheduler answers there ({type(error).__name__})."
+        raise InputError(address, problem, "Start one by `dask scheduler`, and workers.") from error
+    with client:
+        workers = len(client.scheduler_info(n_workers=-1)["workers"])
+        print(f"{workers} Dask workers; dashboard: {client.dashboard_link}", file=sys.stderr, flush=True)
+        futures = client.map(partial(_on_worker, job, os.getcwd()), items, pure=False, retries=RETRIES)
+        places = {future.key: place for place, future in enumerate(futures)}
+        arrived, place = {}, 0
+        try:
+            for future, result in as_completed(futures, with_results=True):
+                if future.status != "finished":
+                    raise InputError(address, "The Dask scheduler was lost.", again)
+                arrived[places[future.key]] = result
+                future.release()  # a result that was only on a worker would be worked out again without it
+                while place in arrived:
+                    yield arrived.pop(place)
+                    place += 1
+        except KilledWorker as error:
+            item = items[places[error.task]]
+            problem = "has ended every worker that began it, most likely because memory ran out."
+            remedy = "Give workers more memory, or leave it out; finished cases are kept."
+            raise InputError(getattr(item, "case_id", str(item)), problem, remedy) from error
+
+
+_HOLDING_A_CASE = threading.Lock()
+
+
+def _on_worker(job: Callable[[Item], Result], folder: str, item: Item) -> Result:
+    """Runs in a worker of Dask: one case in memory, however many threads it has; in the client's folder."""
+    with _HOLDING_A_CASE:
+        _prepare_worker()
+        with suppress(OSError):  # only relative paths need it
+            os.chdir(folder)
+        return job(item)
+
+
+@cache
+def _prepare_worker() -> None:
+    import cv2
+
+    keep_freed_memory()
+    cv2.setNumThreads(1)  # the workers already fill the processor
+    current_process().daemon = False  # else it may start no process, as reading DICOM does
 
 
 def keep_freed_memory() -> None:
@@ -103,12 +170,9 @@ class _Context(SpawnContext):
 
 
 def _start_worker() -> None:
-    import cv2
-
-    keep_freed_memory()
+    _prepare_worker()
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # ends without a word: the parent has the last one
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    cv2.setNumThreads(1)  # the workers already fill the processor
 
 
 def _end_with_parent() -> None:

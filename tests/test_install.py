@@ -52,6 +52,7 @@ def test_the_lock_has_a_version_of_every_requirement_and_no_second_opencv():
         ("app", "app"),
         ("dicom", "predict {dicom} --out {out}"),
         ("onnx", "export liver-ct --out {out}"),
+        ("cluster", "check {dicom} --out {out} --scheduler tcp://127.0.0.1:1"),
         ("notebooks", "train"),
     ],
 )

@@ -45,6 +45,11 @@ class Predictor:
     """Finds the liver; the system is then asked for tumours alone."""
     sorter: TrainedSorter | None = None
     """Holds back slices without liver."""
+    loaded_by: tuple = ()
+    """Arguments of `load_predictor`: another process gets these, and loads it once."""
+
+    def __reduce__(self) -> tuple:
+        return _load_once, self.loaded_by
 
     @property
     def structures(self) -> tuple[str, ...]:
@@ -86,7 +91,14 @@ def load_predictor(
         identity,
         load_system(liver) if liver else None,
         load_sorter(Path(sorter)) if sorter else None,
+        (model, liver, sorter, tuple(augment)),
     )
+
+
+@cache
+def _load_once(*loaded_by: object) -> Predictor:
+    """Of a process that gets a predictor from another: a case must not load it anew."""
+    return load_predictor(*loaded_by)
 
 
 def model_checksum(folder: Path | str) -> dict:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from functools import partial
 from html import escape
 from pathlib import Path
 from urllib.parse import quote
@@ -23,6 +24,7 @@ from livseg_lib.files import folder_checksums, folder_written_aside, holds_files
 from livseg_lib.outputs import save_figure, write_table
 from livseg_lib.preprocessing.recipe import display_window
 from livseg_lib.preprocessing.windows import apply_window, as_hu
+from livseg_lib.processes import in_processes
 from livseg_lib.reporting.patient_page import PatientView, write_patient_page
 from livseg_lib.reporting.pictures import outlined_slice, slice_to_show
 from livseg_lib.volumes import save_segmentation
@@ -139,27 +141,31 @@ def predict_batch(
     predictor: Predictor,
     out: Path | str,
     on_case: Callable[[dict], None] = lambda row: None,
+    workers: int | str = 1,
 ) -> pd.DataFrame:
     """Treat every case, each into the folder `out`/<case>; gives and writes `out`/cases.csv (_COLUMNS).
 
-    A case whose folder holds the record of the same files, options and models stays as it is. `on_case`
-    hears each row as it comes, with `resumed` (bool). Raises InputError before any work where a folder
+    A case whose folder holds the record of the same files, options and models stays as it is. Each of the
+    `workers` (of `in_processes`) holds one; but for 1, they load the predictor themselves. `on_case` hears
+    each row as it comes, with `resumed` (bool). Raises InputError before any work where a folder
     would be overwritten that is no result, and in the middle where nothing can be written any more: what
     is done then stays done.
     """
     out, rows = Path(out), []
     for patient in patients:
         require_result_or_nothing(out / patient.case_id)
-    bar = tqdm(patients, "predicting", unit="case", disable=None)  # None: no bar where no one watches
-    for patient in bar:
-        row = _treat(patient, predictor, out, lambda step: bar.set_postfix_str(step))
-        rows.append({"case": patient.case_id, "kind": patient.kind, **row})
-        table = pd.DataFrame(rows).reindex(columns=_COLUMNS)
-        try:
-            write_table(table, out / "cases.csv")
-        except OSError as error:
-            raise _unwritable(out, error) from error
-        on_case(rows[-1])
+    with tqdm(total=len(patients), desc="predicting", unit="case", disable=None) as bar:  # None: if watched
+        heard = {"on_step": bar.set_postfix_str} if workers == 1 else {}
+        found = in_processes(partial(_treat, predictor=predictor, out=out, **heard), patients, workers)
+        for patient, row in zip(patients, found, strict=True):
+            bar.update()
+            rows.append({"case": patient.case_id, "kind": patient.kind, **row})
+            table = pd.DataFrame(rows).reindex(columns=_COLUMNS)
+            try:
+                write_table(table, out / "cases.csv")
+            except OSError as error:
+                raise _unwritable(out, error) from error
+            on_case(rows[-1])
     return table
 
 
@@ -178,13 +184,13 @@ def describe_case(row: dict) -> str:
     return f"{row['case']}: {measured}tumour {found}{sure}; {took}"
 
 
-def _treat(patient: PatientInput, predictor: Predictor, out: Path, on_step: Callable[[str], None]) -> dict:
+def _treat(patient: PatientInput, predictor: Predictor, out: Path, **heard: Callable[[str], None]) -> dict:
     """The row of one case. Raises InputError only where results cannot be written."""
     folder = out / patient.case_id
     try:
         if row := _finished_row(folder, patient, predictor):
             return row
-        result = predict_case(patient, predictor, on_step)
+        result = predict_case(patient, predictor, **heard)
     except Exception as error:  # whatever it is, the next case may be good
         state = "passed over" if getattr(error, "code", "") == LABELS else "failed"
         return {"state": state, "reason": reason_of(error)}

@@ -186,9 +186,9 @@ class CaseCheck:
 
 
 def check_dataset(
-    dataset: Dataset, workers: int = 1, progress: bool = True, modality: str = "ct"
+    dataset: Dataset, workers: int | str = 1, progress: bool = True, modality: str = "ct"
 ) -> CheckReport:
-    """Read every case of `dataset` in full, one at a time in each of `workers` processes.
+    """Read every case of `dataset` in full, one at a time in each of `workers` (of `in_processes`).
 
     `modality` is "ct" or "mr": HU are only asked of a CT. Raises InputError for another.
     """

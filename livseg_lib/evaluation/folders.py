@@ -9,11 +9,13 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from tqdm import tqdm
 
 from livseg_lib.datasets.files import nifti_stem, printable, regular_files
 from livseg_lib.errors import InputError
@@ -22,6 +24,7 @@ from livseg_lib.evaluation.lesions import MODES, lesion_rows, summarize_sizes
 from livseg_lib.evaluation.masks import SURFACE_TOLERANCE_MM
 from livseg_lib.files import write_json
 from livseg_lib.labels import STRUCTURES
+from livseg_lib.processes import in_processes
 from livseg_lib.volumes import load_segmentation, load_volume
 
 
@@ -95,12 +98,14 @@ def evaluate_folders(
     mode: str = "intended",
     accept_affine_mismatch: bool = False,
     tolerance_mm: float = SURFACE_TOLERANCE_MM,
+    workers: int | str = 1,
 ) -> dict:
     """Score every NIfTI label file under `reference` (a folder, or one file) against its prediction.
 
     Every reference that can be read is scored: where no prediction can be used for it (there is none, several
     fit, it cannot be read, it lies on another grid), as if an empty one had been given, so that no miss
-    leaves a mean. Two single files are a pair whatever their names, and must both be good.
+    leaves a mean. Two single files are a pair whatever their names, and must both be good. Each of the
+    `workers` (of `in_processes`) holds one pair.
 
     Returns `mode`, `surface_tolerance_mm`, `summary` (see `summarize_cases`), `missed` (cases
     without a usable prediction), `problems` (each a `case`, `file`, `code` and `problem`: what was not used),
@@ -116,12 +121,13 @@ def evaluate_folders(
     reference, prediction = Path(reference), Path(prediction)
     pairs, without_reference = pair_files(reference, prediction)
     problems, scored = [*_pipes(reference), *_pipes(prediction)], []
-    for pair in pairs:
-        found = _score_pair(pair, mode, accept_affine_mismatch, tolerance_mm, problems)
-        if problems and not reference.is_dir() and not prediction.is_dir():
-            raise problems[0][1]
-        scored += [found] if found else []
-    if not scored:
+    rules = {"mode": mode, "accept_affine_mismatch": accept_affine_mismatch, "tolerance_mm": tolerance_mm}
+    found = in_processes(partial(_score_pair, **rules), pairs, workers)
+    for scores, unusable in tqdm(found, "scoring", len(pairs), unit="case", disable=None):  # None: if watched
+        problems += unusable
+        scored += [scores] if scores else []
+    are_files = not reference.is_dir() and not prediction.is_dir()
+    if not scored or (problems and are_files):
         raise problems[0][1]
     cases = [case for case, _ in scored]
     lesions = pd.concat([rows for _, rows in scored], ignore_index=True)
@@ -157,24 +163,19 @@ class Pair(NamedTuple):
 
 
 def _score_pair(
-    pair: Pair,
-    mode: str,
-    accept_affine_mismatch: bool,
-    tolerance_mm: float,
-    problems: list[tuple[str, InputError]],
-) -> tuple[dict, pd.DataFrame] | None:
+    pair: Pair, mode: str, accept_affine_mismatch: bool, tolerance_mm: float
+) -> tuple[tuple[dict, pd.DataFrame] | None, list[tuple[str, InputError]]]:
     """Scores of one pair of files, and of each tumour; None where the reference cannot be read.
 
-    What cannot be used is added to `problems`, under the name of the case.
+    And what cannot be used, with the name of the case.
     """
     case = _stem(pair.reference)
-    problems += [(case, pair.problem)] if pair.problem else []
+    problems = [(case, pair.problem)] if pair.problem else []
     try:
         volume = load_volume(pair.reference)
         truth = load_segmentation(pair.reference, like=volume)
     except InputError as error:
-        problems.append((case, error))
-        return None
+        return None, [*problems, (case, error)]
     used, found = None, np.zeros_like(truth)
     if pair.prediction is not None:
         try:
@@ -187,7 +188,8 @@ def _score_pair(
     lesions.insert(0, "case", case)
     # In the order of the file: "lits_asis" confuses ids, and these are given in that order.
     truth, found = (np.ascontiguousarray(volume.native.to_stored(a)) for a in (truth, found))
-    return names | score_case(found, truth, volume.native.stored_spacing_mm, mode, tolerance_mm), lesions
+    scores = score_case(found, truth, volume.native.stored_spacing_mm, mode, tolerance_mm)
+    return (names | scores, lesions), problems
 
 
 def pair_files(reference: Path, prediction: Path) -> tuple[list[Pair], list[Path]]:

@@ -302,7 +302,7 @@ def _write_png(path: Path, picture: np.ndarray) -> None:
 
 
 def extract_dataset(
-    cases: Sequence[Case], recipe: Recipe, folder: Path, workers: int = 2, write_png: bool = True
+    cases: Sequence[Case], recipe: Recipe, folder: Path, workers: int | str = 2, write_png: bool = True
 ) -> pd.DataFrame:
     """Extract every case, and write and return `folder`/slices.csv (`SLICE_COLUMNS`), rows in their order.
 
@@ -312,10 +312,10 @@ def extract_dataset(
     png/         slice_000.png and slice_000_mask.png (greys 0/127/255), for people and other tools
     case.json    recipe, source files, native shape and spacing, versions
 
-    Each of the `workers` processes holds one volume; 1 works in this process. A case that was extracted
-    before from the same files, by the same recipe and the same code is kept, so that a killed run goes on;
-    what is kept, what is done again and why is printed. Where cases fail, the others are finished first;
-    then one InputError names all that failed, and there is no slices.csv.
+    Each of the `workers` (of `in_processes`) holds one volume; 1 works in this process. A case that was
+    extracted before from the same files, by the same recipe and the same code is kept, so that a killed run
+    goes on; what is kept, what is done again and why is printed. Where cases fail, the others are finished
+    first; then one InputError names all that failed, and there is no slices.csv.
     """
     folder = Path(folder)
     if not cases:
