@@ -126,8 +126,17 @@ def focal_dice(truth, probability, gamma: float = 2.0, alpha: Weight = 0.25):
 
 def mean_squared_error(truth, probability):
     """Mean squared error over pixels (system A)."""
+    return weighted_mean_squared_error(truth, probability, positive_weight=1.0)
+
+
+def weighted_mean_squared_error(truth, probability, positive_weight: Weight = 20.0):
+    """Squared error in which a structure's pixel counts `positive_weight` times.
+
+    Ours, for system A: of plain squared error tumours are too small a part to be learnt in minutes.
+    """
     truth, probability = _float32(truth, probability)
-    return ops.mean(ops.square(truth - probability))
+    weight = 1.0 + (ops.convert_to_tensor(positive_weight, "float32") - 1.0) * truth
+    return ops.mean(weight * ops.square(truth - probability))
 
 
 def cross_entropy(truth, probability):
@@ -150,6 +159,7 @@ LOSSES: dict[str, Loss] = {
     "tversky": tversky,
     "jaccard": jaccard_loss,
     "mse": mean_squared_error,
+    "weighted_mse": weighted_mean_squared_error,
 }
 
 

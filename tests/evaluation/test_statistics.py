@@ -31,6 +31,7 @@ from livseg_lib.evaluation.statistics import (
     group_means,
     holm,
     mean_with_interval,
+    over_seeds,
     patient_scores,
     sign_flip_test,
     smallest_p,
@@ -407,3 +408,25 @@ def test_eight_values_in_either_order_by_hand():
     drawn = np.sort(values)[rng.integers(8, size=(2000, 8))].mean(axis=1)
     expected = tuple(np.quantile(drawn, [0.025, 0.975]))
     assert bootstrap_interval(values) == bootstrap_interval(values[::-1]) == pytest.approx(expected)
+
+
+def test_an_interval_over_seeds_and_patients_is_as_wide_as_what_varies():
+    patients = np.linspace(0.2, 0.8, 12)
+    alike = over_seeds("dice", np.tile(patients, (3, 1)))
+    low, high = bootstrap_interval(patients)
+    assert alike["dice"] == pytest.approx(0.5)  # seeds that agree leave the interval over patients
+    assert (alike["dice_low"], alike["dice_high"]) == pytest.approx((low, high), abs=0.03)
+    assert alike["dice_of_worst_seed"] == alike["dice_of_best_seed"] == pytest.approx(0.5)
+    shifted = over_seeds("dice", patients + np.array([[-0.2], [0.0], [0.2]]))
+    assert shifted["dice_low"] < alike["dice_low"] - 0.05 and shifted["dice_high"] > alike["dice_high"] + 0.05
+    assert (shifted["dice_of_worst_seed"], shifted["dice_of_best_seed"]) == pytest.approx((0.3, 0.7))
+    of_seeds = over_seeds("dice", np.array([[0.1] * 5, [0.4] * 5]))  # of two seeds a quarter of draws is one
+    assert (of_seeds["dice_low"], of_seeds["dice"], of_seeds["dice_high"]) == pytest.approx((0.1, 0.25, 0.4))
+
+
+def test_a_patient_without_a_score_by_one_seed_counts_for_none():
+    found = over_seeds("dice", [[0.2, np.nan, 0.4], [0.4, 1.0, 0.6]])
+    assert found["dice"] == pytest.approx(0.4) and found["dice_of_worst_seed"] == pytest.approx(0.3)
+    for too_few in ([[0.2, 0.4]], [[0.2], [0.4]], [[np.nan], [0.4]]):
+        found = over_seeds("dice", too_few)
+        assert np.isnan(found["dice_low"]) and np.isnan(found["dice_high"])

@@ -33,6 +33,7 @@ BY_HAND = {
     "tversky": 1 - (0.8 + 0.5) / (0.8 + 0.3 * 0.4 + 0.7 * 0.2 + 0.5),
     "jaccard": 1 - (0.8 + 1) / (2.2 - 0.8 + 1),
     "mse": (0.2**2 + 0.4**2) / 2,
+    "weighted_mse": (20 * 0.2**2 + 0.4**2) / 2,
 }
 
 
@@ -121,6 +122,7 @@ def reference(name: str, truth: np.ndarray, p: np.ndarray) -> float:
         "tversky": 1 - ((of_batch + 0.5) / (of_batch + 0.3 * false_positives + 0.7 * misses + 0.5)).mean(),
         "jaccard": 1 - ((of_batch + 1) / (sizes - of_batch + 1)).mean(),
         "mse": ((truth - p) ** 2).mean(),
+        "weighted_mse": (np.where(truth == 1, 20, 1) * (truth - p) ** 2).mean(),
     }[name]
 
 
