@@ -1,9 +1,8 @@
-"""Cases shared out to processes that never outlive this one, or to a Dask cluster; TensorFlow kept quiet."""
+"""Cases shared out to processes that never outlive this one, or to a Dask cluster."""
 
 from __future__ import annotations
 
 import ctypes
-import logging
 import os
 import signal
 import sys
@@ -191,20 +190,3 @@ def silent_stderr() -> Iterator[None]:
         os.dup2(kept, 2)
         os.close(kept)
         os.close(nowhere)
-
-
-def import_tensorflow_quietly() -> None:
-    """Import TensorFlow, before Keras does, and make it look for GPUs now, with its chatter thrown away.
-
-    Its C++ side prints pages about processors and missing GPUs to file descriptor 2, before any logging
-    setting takes hold. Its warning about retracing takes several networks that are asked in turn for one
-    that is compiled again and again. Python errors still show. Does nothing for another Keras backend.
-    """
-    if "tensorflow" in sys.modules or os.environ.get("KERAS_BACKEND", "tensorflow") != "tensorflow":
-        return
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    with silent_stderr():
-        import tensorflow
-
-        tensorflow.config.list_logical_devices()
-    logging.getLogger("tensorflow").setLevel(logging.ERROR)

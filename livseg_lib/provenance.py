@@ -31,12 +31,13 @@ from types import CodeType, FunctionType, ModuleType
 
 import numpy as np
 
+from livseg_lib.backend import BACKENDS, backend_name
 from livseg_lib.errors import InputError
 from livseg_lib.files import write_json
 
 WITHOUT_EFFECT = (
     *("livseg_lib.errors", "livseg_lib.files", "livseg_lib.provenance", "livseg_lib.processes"),
-    "livseg_lib.training.fit.ProgressLines",
+    *("livseg_lib.backend", "livseg_lib.training.fit.ProgressLines"),
 )
 """Ours, but no result depends on it: how errors are said, how files are written, progress lines."""
 
@@ -67,9 +68,9 @@ def name_of(thing: str | Callable) -> str:
 
 
 def library_versions(*names: str) -> dict[str, str]:
-    """Versions of those of the named packages that are installed."""
+    """Versions of those of the named packages that are installed, of Keras' backends the one in use alone."""
     found = {}
-    for name in names:
+    for name in (each for each in names if each not in BACKENDS or each == backend_name()):
         try:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from livseg_lib.backend import BACKENDS, gpus
 from livseg_lib.errors import InputError
 from livseg_lib.files import locked, write_json
 from livseg_lib.outputs import read_table, save_figure, write_table
@@ -114,7 +115,7 @@ def load_ipython_extension(shell: object) -> None:
 
 
 PACKAGES = (
-    *("tensorflow", "keras", "onnxruntime", "numpy", "pandas", "nibabel", "opencv-python-headless"),
+    *(*BACKENDS, "keras", "onnxruntime", "numpy", "pandas", "nibabel", "opencv-python-headless"),
     *("opencv-python", "imgaug", "scipy", "scikit-learn", "optuna", "papermill"),
 )
 
@@ -264,11 +265,9 @@ def git_revision() -> str:
 
 
 def describe_device() -> str:
-    """The GPU if TensorFlow has one, else the processor."""
-    tensorflow = sys.modules.get("tensorflow")
-    if tensorflow and (gpus := tensorflow.config.list_physical_devices("GPU")):
-        details = tensorflow.config.experimental.get_device_details(gpus[0])
-        return f"GPU {details.get('device_name', '')} x {len(gpus)}"
+    """The GPU if Keras' backend has one, else the processor."""
+    if names := gpus():
+        return f"GPU {names[0]} x {len(names)}"
     processor = Path("/proc/cpuinfo")
     lines = processor.read_text().splitlines() if processor.exists() else []
     names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]

@@ -15,19 +15,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain, product
 from typing import NamedTuple
 
 import numpy as np
-import tensorflow as tf
 from scipy import ndimage
 
+from livseg_lib.backend import gradient
 from livseg_lib.errors import InputError
 from livseg_lib.inference.predict import predict_batches
 from livseg_lib.inference.variants import Predict, choose_variants, predict_variants, predictive_entropy
 from livseg_lib.models import keras
 from livseg_lib.runs import derived_seed
+from livseg_lib.training.losses import ops
 
 
 class LayerMap(NamedTuple):
@@ -128,29 +130,44 @@ def seg_grad_cam(
     if region.shape != images.shape[:-1]:
         problem = f"has the shape {region.shape}, and the pictures {images.shape}."
         raise InputError("region", problem, "Give a mask of each picture, without its channels.")
-    twin = keras.Model(network.inputs, [find_map(network, layer).tensor, network.outputs[0]])
-    pixels = tf.constant(region, tf.float32)
-    with tf.GradientTape() as tape:
-        images = tf.constant(images, tf.float32)
-        tape.watch(images)
-        features, answer = twin(images, training=False)
-        score = tf.reduce_sum(pixels * logits(network, answer)[..., channel])
-    gradient = tape.gradient(score, features)
-    axes = list(range(1, len(images.shape) - 1))
-    weights = tf.reduce_mean(gradient, axes, keepdims=True)
-    maps = tf.reduce_sum(tf.cast(weights * features, tf.float32), -1).numpy()
+    tensor = find_map(network, layer).tensor
+    twin = keras.Model(network.inputs, [tensor, network.outputs[0]])
+
+    def score(added):
+        with _added_to(tensor, added):
+            features, answer = twin([images], training=False)
+        return ops.sum(ops.cast(region, "float32") * logits(network, answer)[..., channel]), features
+
+    slopes, features = gradient(score, ops.zeros((len(images), *tensor.shape[1:]), tensor.dtype))
+    weights = ops.mean(slopes, tuple(range(1, images.ndim - 1)), keepdims=True)
+    maps = ops.convert_to_numpy(ops.sum(ops.cast(weights * features, "float32"), -1))
     return np.stack([_enlarged(each if signed else np.maximum(each, 0), region.shape[1:]) for each in maps])
 
 
-def logits(network: keras.Model, answer: tf.Tensor) -> tf.Tensor:
+@contextmanager
+def _added_to(tensor: keras.KerasTensor, added) -> Iterator[None]:
+    """In this context the layer that makes `tensor` gives so much more: not every backend has gradients by
+    what lies within a network, but each has those by what is put in."""
+    layer, _, output = tensor._keras_history
+    while isinstance(layer, keras.Model):  # what the network within goes on from grows as well
+        layer, _, output = layer.outputs[output]._keras_history
+    call = layer.call
+    layer.call = lambda *inputs, **options: call(*inputs, **options) + added
+    try:
+        yield
+    finally:
+        del layer.call
+
+
+def logits(network: keras.Model, answer):
     """What a network answers, before its sigmoid; as it is where the answer is linear.
 
     By the inverse of the sigmoid, so that networks whose answer is a mean of several heads have logits too.
     """
     if getattr(network.layers[-1], "activation", None) is keras.activations.linear:
         return answer
-    clipped = tf.clip_by_value(answer, CERTAIN, 1 - CERTAIN)
-    return tf.math.log(clipped) - tf.math.log(1 - clipped)
+    clipped = ops.clip(answer, CERTAIN, 1 - CERTAIN)
+    return ops.log(clipped) - ops.log(1 - clipped)
 
 
 def _enlarged(small: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

@@ -12,6 +12,7 @@ from sklearn.metrics import roc_auc_score
 from livseg_lib.evaluation.masks import require_same_shape
 from livseg_lib.inference.predict import stream_blocks
 from livseg_lib.labels import STRUCTURE_LABELS
+from livseg_lib.models import keras
 from livseg_lib.preprocessing.geometry import (
     Box,
     Shape,
@@ -112,7 +113,8 @@ class SliceView:
 
     def answer(self) -> np.ndarray:
         """Probabilities of the slice, float32 (s, s, K)."""
-        return self.of_slice(np.asarray(self.trained.network(self.images, training=False))[0])
+        answers = self.trained.network(self.images, training=False)
+        return self.of_slice(keras.ops.convert_to_numpy(answers)[0])
 
     def of_slice(self, maps: np.ndarray) -> np.ndarray:
         """The slice's own part of maps of its picture or block."""

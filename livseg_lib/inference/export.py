@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from livseg_lib import WARNING
+from livseg_lib.backend import require_tensorflow
 from livseg_lib.errors import InputError
 from livseg_lib.files import (
     file_checksum,
@@ -163,7 +164,10 @@ def export_system(
 def export_network(
     trained: Trained, out: Path, volume: Volume, formats: Sequence[str] = FORMATS
 ) -> list[Exported]:
-    """Write `trained.network` into the folder `out` in each of `formats` and compare its answers."""
+    """Write `trained.network` into the folder `out` in each of `formats` and compare its answers.
+
+    Raises InputError where Keras does not compute with TensorFlow, whose graphs are what is written.
+    """
     inputs = sample_inputs(trained, volume)
     expected = np.concatenate([trained.network.predict_on_batch(one[np.newaxis]) for one in inputs])
     exported = []
@@ -205,6 +209,7 @@ def add_graph(folder: Path) -> Path:
 
 def write_onnx(network: keras.Model, folder: Path) -> Path:
     """`folder`/network.onnx: any number of inputs at once, "pictures" -> "probabilities", sigmoid inside."""
+    require_tensorflow("an export")
     import keras
     import onnx
 
@@ -229,6 +234,7 @@ def write_savedmodel(network: keras.Model, folder: Path) -> Path:
 
     Keras' own export lists variables in an order that is another one in each process.
     """
+    require_tensorflow("an export")
     import tensorflow as tf
 
     signature = tf.TensorSpec((None, *network.input_shape[1:]), tf.float32, name=network.inputs[0].name)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
 
+from livseg_lib.backend import import_backend
 from livseg_lib.errors import InputError
-from livseg_lib.processes import import_tensorflow_quietly
 from livseg_lib.systems import SYSTEMS
 
-import_tensorflow_quietly()
-import keras  # noqa: E402 (after TensorFlow)
+import_backend()
+import keras  # noqa: E402 (after its backend)
 
 Build = Callable[..., keras.Model]
 """A function of (input_shape, num_classes, **options)."""

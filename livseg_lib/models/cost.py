@@ -12,6 +12,7 @@ import keras
 import numpy as np
 import pandas as pd
 
+from livseg_lib.backend import require_tensorflow
 from livseg_lib.models import MODELS, build_model
 from livseg_lib.systems import BLOCKS, SYSTEMS
 
@@ -30,7 +31,7 @@ def gflops_an_input(network: keras.Model) -> float:
 def milliseconds_an_input(network: keras.Model, batch: int = 8, repeats: int = 5) -> float:
     """Median wall time of `predict_on_batch` over `repeats` random batches, divided by `batch`.
 
-    The first batch, in which TensorFlow builds its graph, is not counted.
+    The first batch, which compiles the network, is not counted.
     """
     pictures = np.random.default_rng(0).random((batch, *network.input_shape[1:]), np.float32)
     network.predict_on_batch(pictures)
@@ -82,6 +83,7 @@ def _without_dilation(network: keras.Model) -> keras.Model:
 
 
 def _float_operations(network: keras.Model) -> int:
+    require_tensorflow("livseg networks")
     import tensorflow as tf
 
     spec = tf.TensorSpec((1, *network.input_shape[1:]), tf.float32)

@@ -15,15 +15,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from livseg_lib.backend import import_backend
 from livseg_lib.errors import InputError
 from livseg_lib.labels import REGIONS, STRUCTURE_LABELS, TARGETS, structure_mask
 from livseg_lib.preprocessing.recipe import OWN_PICTURE, NetworkInput, with_liver
-from livseg_lib.processes import import_tensorflow_quietly
 from livseg_lib.provenance import code_of, digest
 from livseg_lib.sampling.augmentation import AUGMENTATIONS, augment_batch
 
-import_tensorflow_quietly()
-import keras  # noqa: E402 (after TensorFlow)
+import_backend()
+import keras  # noqa: E402 (after its backend)
 
 
 def encode_target(labels: np.ndarray, target: str) -> np.ndarray:

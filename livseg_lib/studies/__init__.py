@@ -1,5 +1,5 @@
 """Whole trainings by name, and the studies that compare them: what the notebooks past 05 are made of."""
 
-from livseg_lib.processes import import_tensorflow_quietly
+from livseg_lib.backend import import_backend
 
-import_tensorflow_quietly()
+import_backend()

@@ -254,7 +254,9 @@ def gather_pictures(
             each.truths.append(seen)
     for each in asked:
         trained = each.network.trained
-        answers = each.in_batches(lambda images, _: np.asarray(trained.network(images, training=False)))  # noqa: B023
+        answers = each.in_batches(
+            lambda images, _: keras.ops.convert_to_numpy(trained.network(images, training=False))  # noqa: B023
+        )
         found = [outlined(trained, answer, structure) for answer in answers]
         each.regions = [f if f.any() else truth for f, truth in zip(found, each.truths, strict=True)]
     return asked

@@ -1,9 +1,9 @@
 """Where a training stands, on disk: weights, optimizer, epoch, and what made them.
 
-After each epoch one file holds everything the next epoch depends on: weights, optimizer state, history,
-best value, and the counters of the other callbacks. It is a safetensors file, bare named arrays and a JSON
-record, so that nothing is unpickled; it is written aside and renamed, so that it is always a whole epoch old
-or a whole epoch new.
+After each epoch one file holds everything the next epoch depends on: weights, optimizer state, seeds of
+dropout, history, best value, and the counters of the other callbacks. It is a safetensors file, bare named
+arrays and a JSON record, so that nothing is unpickled; it is written aside and renamed, so that it is always
+a whole epoch old or a whole epoch new.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 import psutil
 
+from livseg_lib.backend import seed_dropout
 from livseg_lib.errors import InputError
 from livseg_lib.files import file_checksum, written_aside
 from livseg_lib.models import keras
@@ -49,6 +50,8 @@ class Progress:
     """A row an epoch, over all stages."""
     counters: list[dict] = field(default_factory=list)
     """Those of the companions, in their order."""
+    seeds: list[list[int]] = field(default_factory=list)
+    """Where the dropout of each layer stands."""
 
 
 _RECORD = record(
@@ -63,6 +66,7 @@ _RECORD = record(
         "best_sha256": SHA256,
         "history": list_of(record({"epoch": between(1, 1e9, "integer")}), 1, 10**6),
         "counters": list_of(record({}), 0, 10),
+        "seeds": list_of(list_of(of_type("integer"), 1, 10), 0, 1000),
     }
 )
 """What a checkpoint says of itself."""
@@ -130,6 +134,8 @@ class Checkpoint(keras.callbacks.Callback):
             own = {variable.path for variable in variables}
             arrays = {path: array for path, array in self.arrays.items() if path in own}
             assign_arrays(variables, arrays, self.last_path)
+            for variable, seed in zip(_seeds(model), self.progress.seeds, strict=True):
+                variable.assign(np.array(seed))
             self.arrays = None
 
     def on_train_begin(self, logs=None) -> None:
@@ -138,7 +144,9 @@ class Checkpoint(keras.callbacks.Callback):
             vars(companion).update(counters)
 
     def on_epoch_begin(self, epoch: int, logs=None) -> None:
-        """Start the epoch's clock."""
+        """Start the epoch's clock, and its dropout from a seed that a resumed training knows."""
+        for seed in _seeds(self.model)[:1]:
+            seed_dropout(int(np.array(seed)[0]) + epoch)
         self.epoch_began = time.monotonic()
 
     def on_epoch_end(self, epoch: int, logs=None) -> None:
@@ -156,6 +164,7 @@ class Checkpoint(keras.callbacks.Callback):
             save_variables(self.best_path, self.model.weights, {"epoch": epoch + 1})
             self.progress.best_sha256 = file_checksum(self.best_path)
         self.progress.stage_done = bool(self.model.stop_training)
+        self.progress.seeds = [np.array(variable).tolist() for variable in _seeds(self.model)]
         self.progress.counters = [_counters(companion) for companion in self.companions]
         save_variables(self.last_path, _variables(self.model), asdict(self.progress))
         with written_aside(self.last_path.with_name("history.csv")) as partial:
@@ -164,6 +173,11 @@ class Checkpoint(keras.callbacks.Callback):
 
 def _variables(model: keras.Model) -> list:
     return [*model.weights, *model.optimizer.variables]
+
+
+def _seeds(model: keras.Model) -> list:
+    """Variables from which dropout draws, in the order of its layers: Keras numbers them by the process."""
+    return [each for each in model.non_trainable_variables if each.name == "seed_generator_state"]
 
 
 def _counters(callback: keras.callbacks.Callback) -> dict[str, float | None]:

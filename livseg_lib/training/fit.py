@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from livseg_lib.backend import backend_name, gpus
 from livseg_lib.errors import InputError, format_duration
 from livseg_lib.files import locked
 from livseg_lib.models import keras
@@ -49,6 +50,8 @@ class CosineSchedule(keras.callbacks.Callback):
 
     def on_train_batch_begin(self, batch: int, logs=None) -> None:
         """Set the rate of this batch."""
+        if hasattr(self.model, "jax_state_sync"):
+            self.model.jax_state_sync()  # or JAX would keep the rate with which the epoch began
         step = self.done + batch
         cosine = 0.5 * (1.0 + math.cos(math.pi * min(step / self.batches, 1.0)))
         warmth = min(1.0, (step + 1) / WARM_UP_BATCHES)
@@ -220,9 +223,7 @@ class FitSettings:
 
 def use_mixed_precision_on_gpu() -> str:
     """Compute in float16 where a GPU is there (weights stay float32). Returns the policy's name."""
-    import tensorflow as tf
-
-    policy = "mixed_float16" if tf.config.list_physical_devices("GPU") else "float32"
+    policy = "mixed_float16" if gpus() else "float32"
     keras.mixed_precision.set_global_policy(policy)
     return policy
 
@@ -248,8 +249,8 @@ def fit(
     adds what else tells one training from another. `attrs["made_by"]` of the returned rows says by what they
     were made, and at which revision.
 
-    Writes last.safetensors, best.safetensors, history.csv and TensorBoard logs into `folder`. A network with
-    deep supervision is trained on each of its heads.
+    Writes last.safetensors, best.safetensors and history.csv into `folder`, with TensorFlow also logs for
+    TensorBoard. A network with deep supervision is trained on each of its heads.
     """
     folder.mkdir(parents=True, exist_ok=True)
     settings = settings if validation is not None else replace(settings, monitor="loss")
@@ -361,6 +362,7 @@ def _fit_stage(model, training, validation, metrics, settings, number, checkpoin
     checkpoint.begin_stage(number, model, companions)
     first, done = checkpoint.progress.stage_start, checkpoint.epochs_done
     last = first + stage.epochs
+    board = [keras.callbacks.TensorBoard(folder / "tensorboard", write_graph=False)]
     model.fit(
         training,
         shuffle=False,  # Keras would draw the order from Python's global random state, which no resume knows
@@ -374,7 +376,7 @@ def _fit_stage(model, training, validation, metrics, settings, number, checkpoin
             *schedule_callbacks(settings.schedule, stage.learning_rate, first, stage.epochs, len(training)),
             *companions,
             ProgressLines(f"{model.name}, stage {number + 1} of {len(settings.stages)}", done, last),
-            keras.callbacks.TensorBoard(folder / "tensorboard", write_graph=False),
+            *(board if backend_name() == "tensorflow" else []),  # Keras draws it by TensorFlow alone
             checkpoint,
         ],
     )

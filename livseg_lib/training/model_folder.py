@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, ClassVar, TypeVar
 import numpy as np
 
 from livseg_lib import WARNING
+from livseg_lib.backend import sketch
 from livseg_lib.errors import InputError
 from livseg_lib.files import file_checksum, written_aside
 from livseg_lib.labels import KINDS, REGIONS, STRUCTURES, TARGETS
@@ -309,9 +310,8 @@ def _of_the_catalogue(trained: TrainedNetwork) -> str:
     """Digest of the network that the catalogue builds under the name of `trained`; empty if it cannot."""
     shape, drawn = trained.network.input_shape[1:], random.getstate()
     try:
-        with _no_memory():
-            twin = _build_from_catalogue(trained)(shape, len(trained.answers), **trained.options)
-            return describe_network(twin, trainable=False)
+        build = partial(_build_from_catalogue(trained), shape, len(trained.answers), **trained.options)
+        return describe_network(sketch(build), trainable=False)
     except InputError:
         return ""
     finally:
@@ -378,12 +378,11 @@ def _network(
         raise InputError(folder, problem, remedy)
     build = build or _build_from_catalogue(trained)
     make = partial(build, tuple(description["input_shape"]), len(trained.answers), **trained.options)
-    with _no_memory():
-        sketch = _built(make, trained, folder)
-        require_arrays(sketch.weights, arrays, weights)
-        if FOREIGN in description and describe_network(sketch, trainable=False) != description[FOREIGN]:
-            problem = "holds another network than `build` builds: its function, or Keras, has changed since."
-            raise InputError(folder, problem, "Give the function as it was, or train again.")
+    drawn = _built(make, trained, folder)
+    require_arrays(drawn.weights, arrays, weights)
+    if FOREIGN in description and describe_network(drawn, trainable=False) != description[FOREIGN]:
+        problem = "holds another network than `build` builds: its function, or Keras, has changed since."
+        raise InputError(folder, problem, "Give the function as it was, or train again.")
     network = make()
     assign_arrays(network.weights, arrays, weights)
     return network
@@ -397,16 +396,10 @@ def _weights(path: Path, description: dict) -> dict[str, np.ndarray]:
     return {name: array.astype(np.promote_types(array.dtype, "f4")) for name, array in halves.items()}
 
 
-def _no_memory():
-    """In this context a network is a sketch: options that ask for 100 GB take none."""
-    import tensorflow as tf
-
-    return tf.Graph().as_default()
-
-
 def _built(make: Callable[[], keras.Model], trained: TrainedNetwork, folder: Path) -> keras.Model:
+    """A sketch of the network: options that ask for 100 GB take none."""
     try:
-        return make()
+        return sketch(make)
     except InputError:
         raise
     except Exception as error:  # Keras raises what it likes where sizes do not fit

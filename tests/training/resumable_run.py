@@ -17,10 +17,11 @@ FILTERS = 4
 
 
 def small_network() -> keras.Model:
-    """What a resumed training must find again: weights, moments of an optimizer, moving averages."""
+    """What a resumed training must find again: weights, moments of an optimizer, moving averages, seeds."""
     inputs = keras.Input((16, 16, 1))
     x = layers.Conv2D(FILTERS, 3, padding="same", activation="relu", name="first")(inputs)
     x = layers.BatchNormalization(name="norm")(x)
+    x = layers.Dropout(0.1, name="dropout")(x)
     return keras.Model(inputs, layers.Conv2D(1, 1, activation="sigmoid", name="maps")(x), name="small")
 
 
