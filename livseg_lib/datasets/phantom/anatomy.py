@@ -240,6 +240,8 @@ COARSE_MATRIX = 112
 """Fields have about this many points along rows and columns; every 2.5 to 3.5 mm one."""
 
 GRAIN_PITCH_MM = 5.0
+PERFUSION_PITCH_MM = 25.0
+"""Fat and blood are not spread evenly over a liver: smoothed over 10 mm its HU still vary by 3 to 7."""
 
 
 @dataclass(frozen=True)
@@ -277,7 +279,7 @@ class Anatomy:
     tissues: np.ndarray
     """Tissue codes, uint8 (D, H, W)."""
     grain: np.ndarray
-    """Unit noise over about 5 mm, float32 on the coarse grid: the texture of every tissue."""
+    """Unit noise over about 5 and 25 mm, float32 on the coarse grid: the texture of every tissue."""
     liver_depth_mm: np.ndarray
     """About how deep inside the liver, negative outside, float32 on the coarse grid."""
 
@@ -306,7 +308,9 @@ def paint_anatomy(rng: np.random.Generator, body: Body, liver: LiverShape, grid:
     tissues = np.zeros((len(grid.z_mm), grid.matrix, grid.matrix), np.uint8)
     for tissue, field in parts():
         _paint(tissues, CODE[tissue], field, grid.coarsening)
-    return Anatomy(tissues, grain, hepatic)
+    [apart] = rng.spawn(1)  # so that all that is drawn after this stays as it is
+    slow = SmoothNoise.draw(apart, PERFUSION_PITCH_MM, BODY_REACH_MM)(*axes)
+    return Anatomy(tissues, np.float32(0.8) * grain + np.float32(0.6) * slow, hepatic)
 
 
 def _paint(tissues: np.ndarray, code: int, field: np.ndarray, factor: int) -> None:
