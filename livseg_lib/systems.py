@@ -213,13 +213,13 @@ _SYSTEMS = (
     SystemRecord(
         "best",
         "cascade",
-        "The liver of the model on board, then a residual network that sees neighbouring slices.",
-        notebooks=("42_train_best",),
+        "The liver of the model on board; tumours and their forest as of system H, learnt from your scans.",
+        notebooks=("03_train_unet", "15_filter_candidates", "42_best_system"),
         steps=(
             StepPlan("liver", "network", "liver"),
             LARGEST_LIVER,
-            StepPlan("fine liver and lesions", "network", "best_tumors", "box", LIVER_MARGIN_MM),
-            StepPlan("its largest piece", "finish", "keep_largest_liver"),
+            StepPlan("tumours", "network", "unet_lesions", "box", LIVER_MARGIN_MM),
+            StepPlan("forest", "forest", "candidate_forest", "box", LIVER_MARGIN_MM),
         ),
     ),
     SystemRecord(
