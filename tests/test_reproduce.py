@@ -115,3 +115,41 @@ def test_one_patient_cannot_be_split_and_is_told_so(report, root, monkeypatch, c
     assert status == 2
     assert "One patient cannot be split" in capfd.readouterr().err
     assert not (root / "reports" / "alone" / "02_classify_masks.ipynb").exists()
+
+
+@pytest.mark.slow
+def test_the_best_system_is_put_together_from_the_runs_parts(report, root, monkeypatch):
+    monkeypatch.setenv("LIVSEG_ROOT", str(root))
+    assert main(["reproduce", "--only", "42_best_system", *TOUR]) == 0
+    systems = pd.read_csv(report / "tables" / "systems.csv").set_index("system")
+    assert set(systems.loc[["best"]].target) == {"liver", "tumor"}
+    parts = report / "models" / "best"
+    for part, source in {"unet_lesions": report / "models", "candidate_forest": report / "models"}.items():
+        files = [path for path in (source / part).rglob("*") if path.is_file()]
+        assert files
+        assert all((parts / path.relative_to(source)).read_bytes() == path.read_bytes() for path in files)
+
+
+@pytest.mark.slow
+def test_runs_of_two_seeds_are_laid_side_by_side(report, root, monkeypatch, capfd):
+    monkeypatch.setenv("LIVSEG_ROOT", str(root))
+    for kind in ("reports", "data/processed"):
+        shutil.copytree(root / kind / "tiny", root / kind / "other")
+    patients = pd.read_csv(report / "tables" / "patients.csv")
+    apart = patients.assign(dice=patients.dice / 2)
+    apart.to_csv(root / "reports" / "other" / "tables" / "patients.csv", index=False)
+    asked = ["reproduce", "--only", "43_other_seeds", *TOUR, "--set", "other_runs=[other]"]
+    assert main(asked) == 2
+    assert "a seed of its own" in capfd.readouterr().err
+    manifest = root / "reports" / "other" / "manifest.json"
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"seed": 1}))
+    assert main(asked) == 0
+    table = pd.read_csv(report / "tables" / "seeds.csv").query("structure == 'liver'").set_index("system")
+    means = patients[patients.structure == "liver"].groupby("system").dice.mean()
+    assert (table.n_seeds == 2).all() and set(table.index) == set(means.index)
+    for name, mean in means.items():
+        row = table.loc[name]
+        assert row.dice == pytest.approx(0.75 * mean)
+        assert row.dice_of_best_seed == pytest.approx(mean) and row.dice_of_worst_seed == pytest.approx(
+            mean / 2
+        )
