@@ -201,6 +201,7 @@ def _add_app(command: argparse.ArgumentParser) -> None:
     command.add_argument("--reports", type=Path, default=Path("reports"), help="where trained systems lie")
     command.add_argument("--port", type=int, help="of the page (default: the first free one from 7860 on)")
     command.add_argument("--share", action="store_true", help="a public link, for everyone who knows it")
+    command.add_argument("--workers", type=int, default=1, help="scans outlined at a time (default: 1)")
     command.add_argument(
         "--host", action="append", default=[], metavar="NAME", help="a further name of it, as of a proxy"
     )

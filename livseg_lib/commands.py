@@ -271,7 +271,8 @@ def app(arguments: argparse.Namespace) -> int:
     with kept_until_stopped() as visits:  # first: Gradio makes temporary folders while it is imported
         from livseg_lib.application.web_app import launch
 
-        launch(arguments.reports, visits, arguments.port, arguments.share, arguments.host)
+        options = (arguments.port, arguments.share, arguments.host, arguments.workers)
+        launch(arguments.reports, visits, *options)
     return 0
 
 

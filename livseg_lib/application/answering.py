@@ -18,6 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from queue import Queue
 
 import pandas as pd
 
@@ -146,6 +147,54 @@ class Worker:
         """As `stop`, for good."""
         self._closed = True
         self.stop()
+
+
+class Workers:
+    """Several of them: an upload goes to the first that is free. `counts` says what they have done."""
+
+    def __init__(self, workers: Sequence[Worker]) -> None:
+        self.all = tuple(workers)
+        self._free: Queue[Worker] = Queue()
+        for worker in self.all:
+            self._free.put(worker)
+        self._lock = threading.Lock()
+        self._counts = dict.fromkeys(("waiting", "busy", "answered", "refused", "left", "seconds"), 0)
+
+    def counts(self) -> dict[str, float]:
+        """Uploads that wait or are worked on now; so far answered, refused, left by who sent them, and the
+        seconds of work on all."""
+        with self._lock:
+            return dict(self._counts)
+
+    def start(self, model: Path | None = None) -> None:
+        """As of `Worker`, all of them."""
+        for worker in self.all:
+            worker.start(model)
+
+    def ask(self, *upload) -> Iterator[str | Answer]:
+        """As of `Worker`."""
+        self._count(waiting=1)
+        worker, began, end = self._free.get(), time.monotonic(), "left"
+        self._count(waiting=-1, busy=1)
+        try:
+            yield from worker.ask(*upload)
+            end = "answered"
+        except Refused:
+            end = "refused"
+            raise
+        finally:
+            self._free.put(worker)
+            self._count(busy=-1, seconds=time.monotonic() - began, **{end: 1})
+
+    def _count(self, **more: float) -> None:
+        with self._lock:
+            for name, number in more.items():
+                self._counts[name] += number
+
+    def close(self) -> None:
+        """End all processes, for good."""
+        for worker in self.all:
+            worker.close()
 
 
 def _work(connection, load: Callable[[Path], Predictor], model: Path | None, root: Path) -> None:

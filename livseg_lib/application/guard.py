@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -22,7 +22,7 @@ SPARE_BYTES = 1024**3
 LARGEST_QUESTION_BYTES = 1024**2
 API = "/gradio_api"
 READ = re.compile(
-    rf"/|/config/?|/theme\.css|/favicon\.ico|/robots\.txt|/manifest\.json|/pwa_icon.*|/(assets|static|svelte)/.*"
+    rf"/|/metrics|/config/?|/theme\.css|/favicon\.ico|/robots\.txt|/manifest\.json|/pwa_icon.*|/(assets|static|svelte)/.*"
     rf"|{API}/(info/?|openapi\.json|app_id/?|startup-events|theme\.css|heartbeat/[\w-]+|queue/(data|status)"
     rf"|upload_progress|call/(v2/)?\w+/[\w-]+|file=/.*)"
 )
@@ -51,11 +51,19 @@ class Guard:
 
     A request that names another host (DNS rebinding) or comes from another site's page (cross-site request
     forgery) is refused with 403, what the page does not need with 404, an upload that is too large or would
-    fill the disk of `uploads` with 413 or 507.
+    fill the disk of `uploads` with 413 or 507. `/health` answers whoever looks whether the app is up, and
+    `/metrics`, under its own names, gives `counts` as Prometheus reads them.
     """
 
-    def __init__(self, app: ASGIApp, page: gr.Blocks, uploads: Path, hosts: Sequence[str] = ()) -> None:
-        self.app, self.page, self.uploads, self.hosts = app, page, uploads, hosts
+    def __init__(
+        self,
+        app: ASGIApp,
+        page: gr.Blocks,
+        uploads: Path,
+        hosts: Sequence[str] = (),
+        counts: Callable[[], dict[str, float]] = dict,
+    ) -> None:
+        self.app, self.page, self.uploads, self.hosts, self.counts = app, page, uploads, hosts, counts
         self._coming_bytes = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -66,6 +74,9 @@ class Guard:
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers, path = Headers(scope=scope), scope["path"]
+        if path == "/health":
+            await PlainTextResponse("up\n")(scope, receive, send)
+            return
         refused = self._refusal(scope["method"], path, scope["query_string"], headers)
         if refused is None and scope["method"] == "POST" and not path.endswith("/upload"):
             question = await Request(scope, receive).body()  # its length was looked at before
@@ -73,6 +84,10 @@ class Guard:
             refused = _refused_question(question, self.uploads)
         if refused is not None:
             await PlainTextResponse(refused[1], refused[0])(scope, receive, send)
+            return
+        if path == "/metrics":
+            lines = [f"livseg_uploads_{name} {number:g}\n" for name, number in self.counts().items()]
+            await PlainTextResponse("".join(lines))(scope, receive, send)
             return
         coming_bytes = _length(headers) or 0
         self._coming_bytes += coming_bytes

@@ -24,6 +24,7 @@ from livseg_lib.application.answering import (
     Answer,
     Refused,
     Worker,
+    Workers,
     sentences,
     tumor_table,
     verdict_html,
@@ -116,15 +117,24 @@ RESULT_PARTS = ("verdict", "cautions", "controls", "slice", "picture", "tumors",
 
 
 def launch(
-    reports: Path, visits: Visits, port: int | None = None, share: bool = False, hosts: Sequence[str] = ()
+    reports: Path,
+    visits: Visits,
+    port: int | None = None,
+    share: bool = False,
+    hosts: Sequence[str] = (),
+    workers: int = 1,
 ) -> None:
     """Serve the page until it is stopped; on this machine alone unless `share` asks for a public link.
 
-    `hosts` are further names under which a browser finds it, as those of a proxy.
+    `hosts` are further names under which a browser finds it, as those of a proxy; so many `workers` answer
+    at a time, each a process with a system in memory.
     """
-    with closing(Desk(reports, visits, Worker(visits.root))) as desk:
+    if workers < 1:
+        raise InputError("workers", f"are {workers}.", "Give 1 or more.")
+    line = Workers([Worker(visits.root) for _ in range(workers)])
+    with closing(Desk(reports, visits, line)) as desk:
         for shelved in shelved_systems(reports)[:1]:
-            desk.worker.start(shelved.folder)
+            line.start(shelved.folder)
         page = open_page(desk, hosts, server_port=port, share=share)
         try:
             threading.Event().wait()
@@ -139,12 +149,12 @@ class Desk:
 
     reports: Path
     visits: Visits
-    worker: Worker
+    workers: Workers
     training: QuickTraining = field(default_factory=QuickTraining)
 
     def close(self) -> None:
         """End all work and delete all that was kept."""
-        self.worker.close()
+        self.workers.close()
         self.training.stop()
         self.visits.close()
 
@@ -152,7 +162,8 @@ class Desk:
 def open_page(desk: Desk, hosts: Sequence[str] = (), **options: object) -> gr.Blocks:
     """Serve the page in a thread; `options` are those of `gradio.Blocks.launch`."""
     page = _build_page(desk)
-    guard = Middleware(Guard, page=page, uploads=desk.visits.uploads, hosts=tuple(hosts))
+    told = {"hosts": tuple(hosts), "counts": desk.workers.counts}
+    guard = Middleware(Guard, page=page, uploads=desk.visits.uploads, **told)
     fixed = {
         "prevent_thread_lock": True,
         "app_kwargs": {"middleware": [guard]},
@@ -203,7 +214,8 @@ def _connect(page: gr.Blocks, desk: Desk, asked: dict, shown: dict) -> None:
 
     inputs = [asked["files"], asked["model"], asked["series"]]
     results = [shown[name] for name in RESULT_PARTS]
-    done = asked["go"].click(outline, inputs, results, concurrency_id="predict", **private)
+    at_once = {"concurrency_id": "predict", "concurrency_limit": len(desk.workers.all)}
+    done = asked["go"].click(outline, inputs, results, **at_once, **private)
     done.success(surface, None, shown["surface"], **private)
     drawn = [shown["slice"], shown["window"]]
     for control in drawn:
@@ -255,7 +267,7 @@ def _answer(
         raise Refused(f"{error.problem} {error.remedy}") from error
     folder, told = desk.visits.begin(visit), ""
     try:
-        with closing(desk.worker.ask(files or [], system, folder, (series or "").strip())) as steps:
+        with closing(desk.workers.ask(files or [], system, folder, (series or "").strip())) as steps:
             for told in steps:
                 yield told
     finally:
@@ -332,4 +344,5 @@ def _serve_over_http(desk: Desk) -> None:
         inputs = [gr.File(file_count="multiple", label="files")]
         inputs += [gr.Textbox(label=name) for name in ("system", "series")]
         outputs = [gr.JSON(label="record"), gr.File(label="archive")]
-        gr.Button().click(predict, inputs, outputs, api_name="predict", concurrency_id="predict")
+        at_once = {"concurrency_id": "predict", "concurrency_limit": len(desk.workers.all)}
+        gr.Button().click(predict, inputs, outputs, api_name="predict", **at_once)

@@ -22,7 +22,7 @@ gradio_client = pytest.importorskip("gradio_client")
 pytest.importorskip("gradio")
 
 from livseg_lib.application import answering, web_app  # noqa: E402
-from livseg_lib.application.answering import Refused, Worker, answer, verdict_html  # noqa: E402
+from livseg_lib.application.answering import Refused, Worker, Workers, answer, verdict_html  # noqa: E402
 from livseg_lib.application.visits import Visits  # noqa: E402
 from livseg_lib.application.web_app import Desk, open_page  # noqa: E402
 
@@ -37,7 +37,7 @@ def served(tmp_path_factory):
     visits = Visits()
     with (
         pytest.MonkeyPatch.context() as patch,
-        closing(Desk(reports, visits, Worker(visits.root, load_toy))) as desk,
+        closing(Desk(reports, visits, Workers([Worker(visits.root, load_toy)]))) as desk,
     ):
         patch.setenv("GRADIO_TEMP_DIR", str(visits.uploads))
         patch.setattr(tempfile, "tempdir", str(visits.scratch))
@@ -153,6 +153,40 @@ def test_a_process_that_ends_all_at_once_is_a_sentence_and_the_next_one_answers(
         with pytest.raises(Refused, match="too little memory"):
             list(asked)
         assert worker._process.is_alive()
+
+
+def test_of_two_workers_one_answers_while_the_other_is_busy(tmp_path):
+    scan = write_toy_nifti(tmp_path / "a.nii.gz", toy_voxels())
+    with closing(Workers([Worker(tmp_path / "root", load_toy) for _ in "ab"])) as workers:
+        for name in ("long", "short", "again"):
+            (tmp_path / name).mkdir()
+        with closing(workers.ask([scan], Path("slow"), tmp_path / "long")) as slow:
+            next(slow)
+            *_, given = workers.ask([scan], Path("toy"), tmp_path / "short")
+            assert given.depth == 6
+            counts = workers.counts()
+            assert (counts["busy"], counts["answered"], counts["left"]) == (1, 1, 0)
+        with pytest.raises(Refused):
+            list(workers.ask([tmp_path / "none.zip"], Path("toy"), tmp_path / "again"))
+        counts = workers.counts()
+        assert [counts[name] for name in ("waiting", "busy", "answered", "refused", "left")] == [
+            0,
+            0,
+            1,
+            1,
+            1,
+        ]
+        assert counts["seconds"] > 0
+
+
+def test_whether_it_is_up_and_what_it_has_done_can_be_asked(served):
+    told = httpx.get(served[0] + "health", headers={"host": "10.0.0.3:7860"})  # as a probe asks
+    assert (told.status_code, told.text) == (200, "up\n")
+    lines = httpx.get(served[0] + "metrics").text.splitlines()
+    assert {line.split()[0] for line in lines} >= {"livseg_uploads_answered", "livseg_uploads_busy"}
+    assert all(float(line.split()[1]) >= 0 for line in lines)
+    refused = httpx.get(served[0] + "metrics", headers={"host": "evil.example"})
+    assert refused.status_code == 403 and "livseg" not in refused.text
 
 
 def test_the_page_is_guarded(served):
