@@ -32,7 +32,7 @@ def end() -> None:
 class RandomBatches(keras.utils.PyDataset):
     """Batches that depend on (epoch, index) alone, as the project's own do."""
 
-    epoch = 0
+    epoch, size = 0, 16
     kill_at: tuple[int, int] | None = None
 
     def start_epoch(self, epoch: int) -> None:
@@ -44,7 +44,7 @@ class RandomBatches(keras.utils.PyDataset):
     def __getitem__(self, index: int):
         if self.kill_at == (self.epoch, index):
             end()
-        pictures = np.random.default_rng([self.epoch, index]).random((4, 16, 16, 1), np.float32)
+        pictures = np.random.default_rng([self.epoch, index]).random((4, self.size, self.size, 1), np.float32)
         return pictures, (pictures > 0.6).astype(np.float32)
 
 
