@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 
 from livseg_lib import WARNING
@@ -11,6 +13,7 @@ from livseg_lib.errors import exit_code_of
 from livseg_lib.files import sole_writer
 from livseg_lib.labels import MODALITIES
 from livseg_lib.processes import keep_freed_memory
+from livseg_lib.storage import Url, mirrored, place, sent
 from livseg_lib.systems import DEFAULT_MODEL, NETWORKS, SYSTEMS
 
 WRITE_A_FILE = ("evaluate", "networks")
@@ -25,8 +28,8 @@ def _parser() -> argparse.ArgumentParser:
         name = name or function.__name__.replace("_", "-")
         command = subparsers.add_parser(name, help=function.__doc__, description=function.__doc__)
         command.set_defaults(function=function)
-        for place, meaning in paths.items():
-            command.add_argument(place, type=Path, help=meaning)
+        for name, meaning in paths.items():
+            command.add_argument(name, type=place, help=meaning)
         return command
 
     _add_check(add(run.check, data="folder or file with scans"))
@@ -79,12 +82,12 @@ def _add_acceptance(command: argparse.ArgumentParser) -> None:
 def _add_check(command: argparse.ArgumentParser) -> None:
     _add_reading(command)
     default = Path("livseg_check")
-    command.add_argument("--out", type=Path, default=default, help="folder for tables and a contact sheet")
+    command.add_argument("--out", type=place, default=default, help="folder for tables and a contact sheet")
 
 
 def _add_extract(command: argparse.ArgumentParser) -> None:
     _add_reading(command)
-    command.add_argument("--out", type=Path, required=True, help="folder for the slices")
+    command.add_argument("--out", type=place, required=True, help="folder for the slices")
     command.add_argument("--size", type=int, default=256, help="pixels, 128 to 512")
     command.add_argument("--windows", default="auto", help="comma-separated names, one a channel")
     command.add_argument("--noise-filter", default="none", help="none, median, gaussian")
@@ -166,7 +169,7 @@ def _add_predict(command: argparse.ArgumentParser) -> None:
         "--keep-identity", action="store_true", help="write the patient's name and ids into mask.dcm"
     )
     _add_workers(command, 1)
-    command.add_argument("--out", type=Path, required=True, help="folder for the results, one a case")
+    command.add_argument("--out", type=place, required=True, help="folder for the results, one a case")
 
 
 def _add_models(command: argparse.ArgumentParser) -> None:
@@ -181,14 +184,14 @@ def _add_sort(command: argparse.ArgumentParser) -> None:
 
 
 def _add_evaluate(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--reference", type=Path, required=True, help="file or folder of true labels")
-    command.add_argument("--prediction", type=Path, required=True, help="file or folder of predicted labels")
+    command.add_argument("--reference", type=place, required=True, help="file or folder of true labels")
+    command.add_argument("--prediction", type=place, required=True, help="file or folder of predicted labels")
     command.add_argument("--mode", choices=["intended", "lits_asis"], default="intended")
     _add_acceptance(command)
     _add_workers(command)
     command.add_argument("--tolerance-mm", type=float, default=3.0, help="of the surface Dice (default: 3)")
     command.add_argument(
-        "--out", type=Path, default=Path("scores.json"), help="tables a case and a tumour come beside it"
+        "--out", type=place, default=Path("scores.json"), help="tables a case and a tumour come beside it"
     )
 
 
@@ -223,9 +226,17 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    """The command, alone with its results: where they cannot be written, nothing is begun."""
-    out = getattr(arguments, "out", None)
-    if out is None:
-        return arguments.function(arguments)
-    with sole_writer(out, is_file=arguments.command in WRITE_A_FILE):
+    """The command, alone with its results: where they cannot be written, nothing is begun.
+
+    URLs are folders of this machine for the command.
+    """
+    is_file = arguments.command in WRITE_A_FILE
+    with ExitStack() as stack:
+        mirrors = cache(lambda url: stack.enter_context(mirrored(url)))
+        for name, value in vars(arguments).items():
+            if isinstance(value, Url):
+                here = stack.enter_context(sent(value, is_file)) if name == "out" else mirrors(value)
+                setattr(arguments, name, here)
+        if out := getattr(arguments, "out", None):
+            stack.enter_context(sole_writer(out, is_file))
         return arguments.function(arguments)

@@ -120,6 +120,7 @@ def predict(arguments: argparse.Namespace) -> int:
     from livseg_lib.application.predictor import describe_expectations, load_predictor
     from livseg_lib.application.results import describe_case, predict_batch
     from livseg_lib.application.scan import parse_hu_range
+    from livseg_lib.storage import send
 
     reading = Reading(arguments.series, parse_hu_range(arguments.picture_hu), arguments.keep_identity)
     numbered = arguments.case_names == "numbered"
@@ -132,6 +133,7 @@ def predict(arguments: argparse.Namespace) -> int:
         print(f"passed over, not a scan: {name}", file=sys.stderr)
 
     def show(row: dict) -> None:
+        send(arguments.out / row["case"])
         print(describe_case(row), file=sys.stdout if row["state"] == "done" else sys.stderr)
 
     cases = predict_batch(patients, predictor, arguments.out, show, arguments.workers)

@@ -22,6 +22,7 @@ from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, 
 from nibabel.spatialimages import HeaderDataError
 
 from livseg_lib.errors import InputError
+from livseg_lib.storage import fetch
 
 LPS = axcodes2ornt("SPL")
 """Of D, H and W: to the head, to the back, to the patient's left."""
@@ -159,6 +160,7 @@ def open_checked(path: Path) -> Iterator[BinaryIO]:
     Raises InputError for a missing, empty, truncated or corrupt file, also while the block reads.
     """
     again = "Copy or download it again."
+    fetch(path)
     try:
         if path.is_symlink() and not path.exists():
             remedy = "Fetch its content (git annex get, datalad get) or mend the link."

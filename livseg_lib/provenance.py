@@ -36,8 +36,8 @@ from livseg_lib.errors import InputError
 from livseg_lib.files import write_json
 
 WITHOUT_EFFECT = (
-    *("livseg_lib.errors", "livseg_lib.files", "livseg_lib.provenance", "livseg_lib.processes"),
-    *("livseg_lib.backend", "livseg_lib.training.fit.ProgressLines"),
+    *("livseg_lib.errors", "livseg_lib.files", "livseg_lib.storage", "livseg_lib.provenance"),
+    *("livseg_lib.processes", "livseg_lib.backend", "livseg_lib.training.fit.ProgressLines"),
 )
 """Ours, but no result depends on it: how errors are said, how files are written, progress lines."""
 

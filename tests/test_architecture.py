@@ -16,7 +16,7 @@ import pytest
 
 LIBRARY = Path(__file__).parents[1] / "livseg_lib"
 ROOMS = [
-    ("errors", "labels", "files", "provenance", "processes", "backend", "systems"),
+    ("errors", "labels", "files", "storage", "provenance", "processes", "backend", "systems"),
     ("nifti", "outputs"),
     ("volumes", "runs", "shelf"),
     ("datasets",),

@@ -53,6 +53,7 @@ def test_the_lock_has_a_version_of_every_requirement_and_no_second_opencv():
         ("dicom", "predict {dicom} --out {out}"),
         ("onnx", "export liver-ct --out {out}"),
         ("cluster", "check {dicom} --out {out} --scheduler tcp://127.0.0.1:1"),
+        ("cloud", "check s3://bucket/scans --out {out}"),
         ("notebooks", "train"),
     ],
 )

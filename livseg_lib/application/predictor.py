@@ -26,6 +26,7 @@ from livseg_lib.labels import STRUCTURES, structure_mask
 from livseg_lib.provenance import library_versions
 from livseg_lib.runs import PACKAGES, describe_device, describe_platform, git_revision, peak_memory_mb
 from livseg_lib.shelf import find_model
+from livseg_lib.storage import fetch
 
 if TYPE_CHECKING:  # only named in signatures
     from livseg_lib.inference.cascade import System
@@ -214,6 +215,8 @@ class StepClock:
 
 def identify_request(patient: PatientInput, predictor: Predictor) -> tuple[str, str]:
     """What decides about a result, in two checksums: of the case's files; of these, options and models."""
+    for file in patient.files:
+        fetch(file)
     content = files_checksum(patient.files)
     asked = [content, patient.options, predictor.identity]
     return content, text_checksum(json.dumps(asked, sort_keys=True))

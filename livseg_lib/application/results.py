@@ -135,6 +135,9 @@ _COLUMNS = (
 )
 """Of cases.csv. `state` is "done", "failed" or "passed over" (labels, no scan); `cautions` counts them."""
 
+FEW_CASES = 500
+"""From so many on, cases.csv is written at every second case, from twice as many on at every third."""
+
 
 def predict_batch(
     patients: Sequence[PatientInput],
@@ -160,12 +163,14 @@ def predict_batch(
         for patient, row in zip(patients, found, strict=True):
             bar.update()
             rows.append({"case": patient.case_id, "kind": patient.kind, **row})
+            on_case(rows[-1])
+            if len(rows) % (len(rows) // FEW_CASES + 1) and len(rows) < len(patients):
+                continue  # thousands of cases: a table written at each would take longer than they do
             table = pd.DataFrame(rows).reindex(columns=_COLUMNS)
             try:
                 write_table(table, out / "cases.csv")
             except OSError as error:
                 raise _unwritable(out, error) from error
-            on_case(rows[-1])
     return table
 
 

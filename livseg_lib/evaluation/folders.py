@@ -7,8 +7,8 @@ Files are paired by name, or else by the number that ends the name, so that `seg
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Iterator
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -200,7 +200,11 @@ def pair_files(reference: Path, prediction: Path) -> tuple[list[Pair], list[Path
     references, predictions = label_files(reference), label_files(prediction)
     if not reference.is_dir() and not prediction.is_dir():
         return [Pair(references[0], predictions[0])], []
-    pairs = [_paired(path, predictions) for path in references]
+    fitting: dict[str | int | None, list[Path]] = defaultdict(list)
+    for path in predictions:
+        fitting[_stem(path)].append(path)
+        fitting[_case_number(path)].append(path)
+    pairs = [_paired(path, fitting) for path in references]
     used = Counter(pair.prediction for pair in pairs)
     for n, (path, found, _) in enumerate(pairs):
         if found is not None and used[found] > 1:
@@ -241,11 +245,10 @@ def _case_number(path: Path) -> int | None:
     return int(found.group(1)) if found else None
 
 
-def _paired(reference: Path, predictions: list[Path]) -> Pair:
-    """With the prediction of the same name, else of the same case number."""
-    same_name = [p for p in predictions if _stem(p) == _stem(reference)]
+def _paired(reference: Path, predictions: Mapping[str | int | None, list[Path]]) -> Pair:
+    """With the prediction of the same name, else of the same case number; `predictions` by either."""
     number = _case_number(reference)
-    fitting = same_name or [p for p in predictions if number is not None and _case_number(p) == number]
+    fitting = predictions.get(_stem(reference)) or (number is not None and predictions.get(number)) or []
     if len(fitting) > 1:
         names = ", ".join(printable(path) for path in fitting)
         problem = InputError(reference, f"fits several predictions: {names}.", "Keep one file a case.")
