@@ -4,6 +4,7 @@
     make bench ONLY=reading ROUNDS=9             one of them (several: ONLY="reading scores")
     make bench ONLY=board DATA=lits_slices MINUTES="2 5"   Dice by minutes of training (bench_board.py)
     make bench ONLY=readme                       README's table from reports/bench/table.csv
+    make bench ONLY=scale                        the tables of docs/scale.md from reports/bench/growth.csv
 
 Peers run in an environment of their own, .venv-bench, which the first run makes. Every contender is a process
 of its own; they take turns, so that a drift of the machine hits all alike. Never a test: machines differ.
@@ -89,11 +90,14 @@ def environment(threads: int, tuned: bool = True) -> dict[str, str]:
 
 
 def prepare_scan(folder: Path, slices: int = 120, size: int = 512, count: int = 1) -> None:
-    """A phantom enlarged to the size of a hospital's scan, with as much noise: volume-N, segmentation-N."""
-    write_phantom(folder / "phantom", count, workers=1)
+    """A phantom enlarged to the size of a hospital's scan, with as much noise: volume-N, segmentation-N.
+
+    From the fifth on the patients come again, with other noise.
+    """
+    write_phantom(folder / "phantom", min(count, 4), workers=1)
     for number in range(count):
-        small = load_volume(folder / "phantom" / f"volume-{number}.nii.gz")
-        labels = load_segmentation(folder / "phantom" / f"segmentation-{number}.nii.gz", small)
+        small = load_volume(folder / "phantom" / f"volume-{number % 4}.nii.gz")
+        labels = load_segmentation(folder / "phantom" / f"segmentation-{number % 4}.nii.gz", small)
         rows, rng = np.linspace(0, len(labels) - 1, slices).round().astype(int), np.random.default_rng(number)
         voxels, marked = np.empty((slices, size, size), np.int16), np.empty((slices, size, size), np.uint8)
         for k, row in enumerate(rows):
@@ -350,17 +354,39 @@ class Growth:
     prepare: Callable[[Path, int], None]
 
 
+def prepare_case(folder: Path, slices: int) -> None:
+    """scans/ with one scan of 512 x 512 pixels and its labels."""
+    prepare_scan(folder / "phantoms", slices)
+    for path in (folder / "phantoms").glob("*.nii.gz"):
+        path.parent.with_name("scans").mkdir(exist_ok=True)
+        path.rename(folder / "scans" / path.name)
+
+
+def prepare_names(folder: Path, count: int) -> None:
+    """As many files as so many cases have, with nothing in them."""
+    for number in range(count):
+        for name in ("volume", "segmentation"):
+            (folder / f"{name}-{number}.nii.gz").touch()
+
+
 GROWTHS = (
     Growth("volumes extracted", "extraction", (1, 4, 16, 64), lambda f, n: prepare_extraction(f, 24, 128, n)),
     Growth("pixels a side, squared", "reading", (128, 256, 512), lambda f, n: prepare_scan(f, 60, n)),
     Growth("slices read", "reading", (1, 10, 100, 1000), lambda f, n: prepare_scan(f, n, 128)),
     Growth("slices scored", "scores", (10, 100, 1000), lambda f, n: prepare_masks(f, n, 128, 8)),
     Growth("lesions scored", "scores", (1, 10, 100, 1000, 10000), lambda f, n: prepare_masks(f, 128, 256, n)),
+    *(Growth(f"slices, livseg {name}", name, (10, 40, 160), prepare_case) for name in bench_ours.COMMANDS),
+    Growth("cases found and paired", "pairing", (100, 1000, 10000), prepare_names),
+    Growth("cases shared out", "sharing", (100, 1000, 10000), prepare_names),
+    Growth("cases listed", "listing", (100, 1000, 10000), prepare_names),
 )
 
 
 def measure_growth(rounds: int, threads: int, short: bool) -> pd.DataFrame:
-    """A row a size and kind of growth, with the fitted exponents of seconds and memory."""
+    """A row a size and kind of growth, with the fitted exponents of processor seconds and memory.
+
+    And what it wrote into out/, if anything. By the clock other programs on the machine would count, too.
+    """
     rows = []
     for growth in GROWTHS:
         sizes = growth.sizes[:2] if short else growth.sizes
@@ -370,17 +396,21 @@ def measure_growth(rounds: int, threads: int, short: bool) -> pd.DataFrame:
                 folder.mkdir()
                 growth.prepare(folder, size)
             racing = race("growth", folders, rounds, threads, True)
+            written = [[*filter(Path.is_file, (at / "out").rglob("*"))] for at in folders.values()]
+            written = [(len(each), sum(path.stat().st_size for path in each) / 1e6) for each in written]
         medians = [
             [statistics.median(run[key] for run in each.runs) for each in racing.values()]
-            for key in ("seconds", "peak_memory_mb")
+            for key in ("cpu_seconds", "peak_memory_mb", "seconds")
         ]
         counts = np.array(sizes) ** (2 if "squared" in growth.title else 1)
         exponents = [np.polyfit(np.log(counts), np.log(values), 1)[0] for values in medians]
-        for size, seconds, memory in zip(counts, *medians, strict=True):
+        for size, used, memory, seconds, (files, mb) in zip(counts, *medians, written, strict=True):
             rows.append(
-                {"growth": growth.title, "size": size, "seconds": seconds, "peak_memory_mb": memory}
+                {"growth": growth.title, "size": size, "seconds": seconds, "cpu_seconds": used}
+                | {"peak_memory_mb": memory, "files": files, "written_mb": mb}
                 | {"time_exponent": exponents[0], "memory_exponent": exponents[1]}
             )
+        print(pd.DataFrame(rows[-len(sizes) :]).to_string(index=False), flush=True)
     return pd.DataFrame(rows)
 
 
@@ -417,7 +447,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--only", default="", help=f"of {', '.join(WORKS)}, growth, board, readme")
+    parser.add_argument("--only", default="", help=f"of {', '.join(WORKS)}, growth, scale, board, readme")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=min(2, os.cpu_count()))
     parser.add_argument("--data", help="slices in the Kaggle layout, for the board")
@@ -427,10 +457,12 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=OUT)
     asked = parser.parse_args(argv)
     chosen = asked.only.split() or [*WORKS, "growth", *(["board"] if asked.data else [])]
-    if unknown := set(chosen) - {*WORKS, "growth", "board", "readme"}:
+    if unknown := set(chosen) - {*WORKS, "growth", "scale", "board", "readme"}:
         parser.error(f"there is no {', '.join(sorted(unknown))}")
     if chosen == ["readme"]:
         return bench_page.write_readme(ROOT / "README.md", asked.out)
+    if chosen == ["scale"]:
+        return bench_page.write_scale(ROOT / "docs" / "scale.md", asked.out)
     missing = {} if asked.no_peers else set_up_peers()
     asked.out.mkdir(parents=True, exist_ok=True)
     write_json(asked.out / "machine.json", machine(asked.threads, missing))

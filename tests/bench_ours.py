@@ -158,6 +158,44 @@ def scoring(folder: Path) -> Run:
     return run
 
 
+def whole_command(folder: Path, words: str) -> Run:
+    """`livseg` with `words`; @ is the folder, whose scans/ it reads and whose out/ it writes."""
+
+    def run() -> None:
+        shutil.rmtree(folder / "out", ignore_errors=True)
+        command(*LIVSEG, *words.replace("@", str(folder)).split())()
+
+    return run
+
+
+def pairing(folder: Path) -> Run:
+    """Files found in a folder by their names, and paired, before any is read."""
+    from livseg_lib.datasets.catalogue import find_cases
+    from livseg_lib.evaluation.folders import pair_files
+
+    return lambda: [len(find_cases(folder, "lits").cases), len(pair_files(folder, folder)[0])]
+
+
+def sharing(folder: Path) -> Run:
+    """Cases that take no time, shared out to two processes."""
+    from livseg_lib.datasets.catalogue import find_cases
+    from livseg_lib.processes import in_processes
+
+    cases = find_cases(folder, "lits").cases
+    return lambda: [len([*in_processes(str, cases, 2)])]
+
+
+def listing(folder: Path) -> Run:
+    """The table of `livseg predict`, written as cases come that take no time."""
+    from livseg_lib.application import results
+    from livseg_lib.application.inputs import find_inputs
+
+    patients = find_inputs(folder)
+    row = dict.fromkeys(results._COLUMNS[1:], 1.0) | {"state": "done", "resumed": False}
+    results._treat = lambda *given, **named: dict(row)
+    return lambda: [len(results.predict_batch(patients, None, folder / "out"))]
+
+
 def board(folder: Path, minutes: float) -> None:
     """As `bench_peers.board`: the recipe of notebooks/params/best.yaml through livseg's own training.
 
@@ -203,6 +241,12 @@ def board(folder: Path, minutes: float) -> None:
     print(json.dumps(facts | {"parameters": network.count_params()}))
 
 
+COMMANDS = {
+    "check": "check @/scans --out @/out --workers 1",
+    "extract": "extract @/scans --out @/out --workers 1",
+    "predict": "predict @/scans --out @/out",
+    "evaluate": "evaluate --reference @/scans --prediction @/scans --out @/out/scores.json --workers 1",
+}
 CONTENDERS = {
     "reading": {"livseg": reading, f"{FLOOR}gzip decoded by isal": decoding},
     "extraction": {
@@ -227,7 +271,11 @@ CONTENDERS = {
         "import livseg_lib": lambda folder: command(sys.executable, "-c", "import livseg_lib"),
         f"{FLOOR}python -c pass": lambda folder: command(sys.executable, "-c", "pass"),
     },
-    "growth": {"reading": reading, "extraction": extraction, "scores": scoring},
+    "growth": {
+        **{"reading": reading, "extraction": extraction, "scores": scoring},
+        **{name: partial(whole_command, words=words) for name, words in COMMANDS.items()},
+        **{"pairing": pairing, "sharing": sharing, "listing": listing},
+    },
 }
 
 if __name__ == "__main__":

@@ -14,8 +14,11 @@ from livseg_lib.outputs import read_table, save_figure
 from livseg_lib.reporting.charts import interval_chart, lines
 from livseg_lib.reporting.style import BLUE, GREY, VERMILLION
 
-MARKS = "<!-- written by make bench ONLY=readme -->", "<!-- end -->"
-"""Around the table in README.md."""
+MARKS = "<!-- written by make bench ONLY={} -->", "<!-- end -->"
+"""Around the tables in README.md and docs/scale.md."""
+SETS = {"131 scans (LiTS)": 131, "5,000 (FLARE)": 5000, "100,000": 100_000}
+SLICES = 450
+"""Of a scan of 512 x 512 pixels, about as in LiTS on the mean."""
 
 
 def write_report(out: Path) -> None:
@@ -41,13 +44,59 @@ def write_report(out: Path) -> None:
 
 
 def write_readme(path: Path, out: Path) -> None:
-    """Put the tables between MARKS in `path`."""
-    before, rest = path.read_text().split(MARKS[0])
-    after = rest.split(MARKS[1], 1)[1]
+    """Put the tables of contenders between MARKS in `path`."""
     told = works_table(read_table(out / "table.csv"))
     if (out / "board.csv").exists():
         told += "\n\n" + board_table(read_table(out / "board.csv").query("better_rate"))
-    write_atomically(path, "\n".join([before + MARKS[0], told, MARKS[1] + after]).encode())
+    _write_between_marks(path, "readme", told)
+
+
+def write_scale(path: Path, out: Path) -> None:
+    """Put what the growth says of large sets between MARKS in `path`."""
+    growth, facts = read_table(out / "growth.csv"), json.loads((out / "machine.json").read_text())
+    machine = f"Fitted to `make bench ONLY=growth` on one core of {facts['processor']}."
+    _write_between_marks(path, "scale", "\n\n".join([machine, commands_table(growth), lists_table(growth)]))
+
+
+def _write_between_marks(path: Path, what: str, told: str) -> None:
+    begin, end = MARKS[0].format(what), MARKS[1]
+    before, rest = path.read_text().split(begin)
+    after = rest.split(end, 1)[1]
+    write_atomically(path, "\n".join([before + begin, told, end + after]).encode())
+
+
+def commands_table(growth: pd.DataFrame) -> str:
+    """Markdown, a row a command on scans of SLICES slices: straight lines through what was measured."""
+    cells = []
+    for title, rows in growth[growth.growth.str.contains("livseg")].groupby("growth", sort=False):
+        fits = {name: np.polyfit(rows["size"], rows[name], 1) for name in (*COSTS, "peak_memory_mb")}
+        of_scan = {name: float(np.polyval(fit, SLICES)) for name, fit in fits.items()}
+        told = [
+            f"{of_scan['cpu_seconds'] * count / 3600:,.3g} h, {of_scan['written_mb'] * count / 1e3:,.3g} GB, "
+            f"{of_scan['files'] * count:,.2g} files"
+            for count in SETS.values()
+        ]
+        one = [f"{of_scan['cpu_seconds']:.3g} s", f"{of_scan['peak_memory_mb']:.3g} MB"]
+        cells.append([f"`{title.split(', ')[1]}`", *one, *told])
+    return _markdown(["command", f"a scan of {SLICES} slices", "memory a worker", *SETS], cells)
+
+
+COSTS = ("cpu_seconds", "written_mb", "files")
+
+
+def lists_table(growth: pd.DataFrame) -> str:
+    """Markdown, a row a work on the list of cases alone: powers of their number through what was measured."""
+    cells = []
+    for title, rows in growth[growth.growth.str.startswith("cases")].groupby("growth", sort=False):
+        largest = rows.iloc[-1]
+        times = {
+            n: largest.cpu_seconds * (n / largest["size"]) ** largest.time_exponent for n in SETS.values()
+        }
+        least = rows.cpu_seconds.min()  # what it takes to begin
+        told = [f"{max(seconds, least):,.3g} s" for seconds in times.values()]
+        memory = largest.peak_memory_mb * (100_000 / largest["size"]) ** largest.memory_exponent
+        cells.append([title, f"{largest.time_exponent:.2f}", *told, f"{memory:,.3g} MB"])
+    return _markdown(["what no worker does", "exponent", *SETS, "memory at 100,000"], cells)
 
 
 def _tell_works(table: pd.DataFrame, out: Path) -> list[str]:
@@ -92,10 +141,10 @@ def _tell_board(board: pd.DataFrame, out: Path) -> list[str]:
 
 def _tell_growth(rows: pd.DataFrame, out: Path) -> list[str]:
     panels = rows.assign(series="", panel=rows.growth + rows.time_exponent.map(": exponent {:.2f}".format))
-    chart = lines(panels, "size", "seconds", "series", "panel", names="", ylabel="seconds")
+    chart = lines(panels, "size", "cpu_seconds", "series", "panel", names="", ylabel="processor seconds")
     for ax in chart.axes:
         ax.set(xscale="log", yscale="log")
-    save_figure(chart, out, "growth", "Seconds by size, with the fitted exponent of each.")
+    save_figure(chart, out, "growth", "Processor seconds by size, with the fitted exponent of each.")
     cells = [
         [row.Index, f"{row.time_exponent:.2f}", f"{row.memory_exponent:.2f}"]
         for row in rows.groupby("growth", sort=False).first().itertuples()
