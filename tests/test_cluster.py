@@ -75,7 +75,7 @@ def scans(tmp_path_factory) -> Path:
 def kill_workers(cluster, tally: Tally, ended: threading.Event, killed: list[int]) -> None:
     """Now and then kill one in the middle of a case, when the results of others have arrived from it."""
     draw = random.Random(0)
-    while len(killed) < KILLS * (1 + bool(SCANS.name)) and not ended.wait(draw.uniform(0.1, 0.6)):
+    while len(killed) < KILLS * (1 + bool(SCANS.name)) and not ended.wait(draw.uniform(0.02, 0.3)):
         nanny = draw.choice(list(cluster.workers.values()))
         pid, address = nanny.pid, nanny.worker_address
         with suppress(ProcessLookupError, TypeError):  # being started again
@@ -102,15 +102,20 @@ def test_killed_workers_cost_no_result_and_no_finished_case(name, scans, cluster
     thread = threading.Thread(target=kill_workers, args=(cluster, tally, ended, killed))
     thread.start()
     try:
-        spread = main([*command(name, scans, tmp_path / "spread"), "--scheduler", cluster.scheduler_address])
+        for number in range(10):  # a fast machine is done before any is killed
+            out = tmp_path / f"spread{number}"
+            spread = main([*command(name, scans, out), "--scheduler", cluster.scheduler_address])
+            if killed:
+                break
     finally:
         ended.set()
         thread.join()
     said = capsys.readouterr().err
     assert re.search(r"\d Dask workers; dashboard: http", said) and killed
     assert main([*command(name, scans, tmp_path / "alone"), "--workers", "1"]) == spread
-    assert folder_checksums(tmp_path / "spread") == folder_checksums(tmp_path / "alone")
-    assert len(tally.done) >= len(list(scans.glob("volume-*"))) and set(tally.done.values()) == {1}
+    assert folder_checksums(out) == folder_checksums(tmp_path / "alone")
+    assert len(tally.done) >= len(list(scans.glob("volume-*")))
+    assert tally.done.total() - len(tally.done) <= len(killed)  # at most the case in a worker's hands
 
 
 def test_predictors_are_loaded_where_they_work(scans, cluster, tmp_path, monkeypatch, capsys):
@@ -150,10 +155,10 @@ def fail_or_start_a_process(number: int) -> int:
 
 
 def test_an_error_of_a_case_is_raised_here_and_a_case_may_start_a_process(cluster):
-    found = in_processes(fail_or_start_a_process, range(3), cluster.scheduler_address)
-    assert [next(found), next(found)] == [0, 1]
+    address = cluster.scheduler_address
+    assert list(in_processes(fail_or_start_a_process, range(2), address)) == [0, 1]
     with pytest.raises(InputError, match="case 2: is damaged"):
-        next(found)
+        list(in_processes(fail_or_start_a_process, range(3), address))
 
 
 def test_a_scheduler_that_is_not_there_is_told():
