@@ -76,13 +76,16 @@ def _on_cluster(job: Callable[[Item], Result], items: Sequence[Item], address: s
         places = {future.key: place for place, future in enumerate(futures)}
         arrived, place = {}, 0
         try:
-            for future, result in as_completed(futures, with_results=True):
-                if future.status != "finished":
+            for future, result in as_completed(futures, with_results=True, raise_errors=False):
+                if future.status not in ("finished", "error"):
                     raise InputError(address, "The Dask scheduler was lost.", again)
-                arrived[places[future.key]] = result
+                arrived[places[future.key]] = future.status, result
                 future.release()  # a result that was only on a worker would be worked out again without it
-                while place in arrived:
-                    yield arrived.pop(place)
+                while place in arrived:  # errors in their turn, too: what comes before is given first
+                    status, result = arrived.pop(place)
+                    if status == "error":
+                        raise result[1]
+                    yield result
                     place += 1
         except KilledWorker as error:
             item = items[places[error.task]]
