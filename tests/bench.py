@@ -21,6 +21,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
@@ -52,6 +53,8 @@ PEERS = ROOT / ".venv-bench"
 REQUIREMENTS = Path(__file__).with_name("bench_requirements.txt")
 WARM_SECONDS = 10.0
 """A first run that takes longer counts: warming up is little of it."""
+MOST_SECONDS = 600.0
+"""Of one contender: a run that takes longer is ended and said so; with as much behind it, it runs no more."""
 
 
 def set_up_peers() -> dict[str, str]:
@@ -242,8 +245,8 @@ class Contender:
             self.runs.append(first)
 
     def run(self) -> None:
-        """Once more."""
-        if not self.error:
+        """Once more, if it works and is not too slow for that."""
+        if not self.error and sum(run["seconds"] for run in self.runs) < MOST_SECONDS:
             self.process.stdin.write("\n")
             self.process.stdin.flush()
             if answer := self._answer():
@@ -255,9 +258,16 @@ class Contender:
         self.errors.close()
 
     def _answer(self) -> dict | None:
-        if line := self.process.stdout.readline():
+        too_long = threading.Timer(MOST_SECONDS, self.process.kill)
+        too_long.start()
+        line, in_time = self.process.stdout.readline(), too_long.is_alive()
+        too_long.cancel()
+        if line:
             return json.loads(line)
         self.process.wait()
+        if not in_time:
+            self.error = f"not done after {MOST_SECONDS:g} s"
+            return None
         self.errors.seek(0)
         said = [line for line in self.errors.read().splitlines() if line.strip()] or ["no word"]
         self.error = f"failed: {said[-1].strip()[:200]}"

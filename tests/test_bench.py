@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from types import SimpleNamespace
 
 import bench
@@ -39,6 +40,16 @@ def test_a_peer_that_is_sooner_is_told():
     faster = bench.summary(runs([1.0], [5.0]), runs([2.0], [5.0]), agree=True)
     row = {"work": "reading", "title": "reading", "contender": "peer", "role": "peer"} | faster
     assert "livseg is behind" in bench_page.works_table(pd.DataFrame([row]))
+
+
+def test_a_contender_that_takes_too_long_is_ended_and_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(bench, "MOST_SECONDS", 0.5)
+    script = tmp_path / "slow.py"
+    script.write_text("import time; time.sleep(60)")
+    slow = bench.Contender(script, sys.executable, [], {})
+    slow.run()
+    slow.end()
+    assert (slow.runs, slow.error) == ([], "not done after 0.5 s")
 
 
 def test_dice_of_a_patient_pools_the_slices_at_their_own_size():
