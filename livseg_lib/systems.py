@@ -304,6 +304,11 @@ CASCADES: dict[str, tuple[StepPlan, ...]] = {
 """System -> its steps, of those that a whole run trains."""
 
 
+def looks_twice(system: str) -> bool:
+    """Whether `system` is made of steps and not of one network; one that has no record is a network."""
+    return system in SYSTEMS and bool(SYSTEMS[system].steps)
+
+
 def training_notebooks(system: str) -> list[str]:
     """The notebooks that train and score `system`. Raises InputError for one that none trains."""
     known = sorted(each.name for each in SYSTEMS.values() if each.notebooks)

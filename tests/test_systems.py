@@ -4,7 +4,7 @@ import pytest
 
 from livseg_lib.inference.cascade import LEARNT, PARTS
 from livseg_lib.postprocessing.components import FINISHES
-from livseg_lib.systems import CASCADES, SYSTEMS, published_beside, published_rows
+from livseg_lib.systems import CASCADES, SYSTEMS, looks_twice, published_beside, published_rows
 
 
 def value(source: str, metric: str, **also: str) -> list[float]:
@@ -59,3 +59,8 @@ def test_the_published_figure_that_stands_beside_ours():
     assert published_beside("deeplabv3+", "tumor")["published_metric"].startswith("iou, validation set")
     assert published_beside("attention_unet", "tumor") == {"source": "B"}
     assert published_beside("somebody's", "tumor") == {"source": ""}
+
+
+def test_what_is_made_of_steps_is_told_from_networks_also_of_ones_own():
+    assert all(map(looks_twice, (*CASCADES, "best", "liver-ct")))
+    assert not any(map(looks_twice, ("unet", "threshold", "my_network")))
