@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
@@ -16,206 +17,159 @@ from livseg_lib.processes import keep_freed_memory
 from livseg_lib.storage import Url, mirrored, place, sent
 from livseg_lib.systems import DEFAULT_MODEL, NETWORKS, SYSTEMS
 
+Option = Callable[..., argparse.Action]
+"""Adds an option to a command, as `add_argument` does."""
 WRITE_A_FILE = ("evaluate", "networks")
 """Commands whose --out is a file; that of the others is a folder."""
 
 
 def _parser() -> argparse.ArgumentParser:
+    """Every command with its options, in the order of `livseg --help`."""
     parser = argparse.ArgumentParser(prog="livseg", description=f"Liver and liver tumours in CT. {WARNING}")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    def add(function, name: str = "", **paths: str) -> argparse.ArgumentParser:
+    def add(function, name: str = "", **paths: str) -> Option:
+        """A command that is given `paths`; returns what adds an option to it."""
         name = name or function.__name__.replace("_", "-")
         command = subparsers.add_parser(name, help=function.__doc__, description=function.__doc__)
         command.set_defaults(function=function)
         for name, meaning in paths.items():
             command.add_argument(name, type=place, help=meaning)
-        return command
+        return command.add_argument
 
-    _add_check(add(run.check, data="folder or file with scans"))
-    _add_extract(add(run.extract, data="folder or file with scans"))
-    _add_train(add(run.train))
-    _add_reproduce(add(run.reproduce))
-    _add_predict(add(run.predict, input="NIfTI file, DICOM series (folder or zip), PNG or JPEG, or a folder"))
-    _add_sort(add(run.sort, input="NIfTI file, DICOM series (folder or zip), or a folder of scans"))
-    _add_evaluate(add(run.evaluate))
-    scores = "scores.json of livseg evaluate"
-    compared = add(run.compare_files, "compare", first=scores, second=scores)
-    compared.add_argument("--score", default="dice", help="dice, assd, hd95, ... (default: dice)")
-    earlier = "NIfTI file of the earlier labels (0, 1 liver, 2 tumour)"
-    _add_follow_up(add(run.follow_up, baseline=earlier, followup="NIfTI file of the later labels"))
-    _add_app(add(run.app))
-    _add_export(add(run.export))
-    _add_models(add(run.models))
-    add(run.networks).add_argument("--out", type=Path, help="write the tables as a Markdown page")
-    return parser
-
-
-def _add_reading(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--dataset", default="auto", help="lits, msd, kaggle, ircadb, nifti, dicom (default: look)"
-    )
-    _add_workers(command)
-    _add_modality(command)
-    _add_acceptance(command)
-
-
-def _add_workers(command: argparse.ArgumentParser, count: int = 2) -> None:
-    words = f"processes side by side (default: {count})"
-    command.add_argument("--workers", type=int, default=count, help=words)
-    words = "in their place those of a Dask scheduler, such as tcp://10.0.0.1:8786"
-    command.add_argument("--scheduler", dest="workers", metavar="ADDRESS", help=words)
-
-
-def _add_modality(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--modality", choices=MODALITIES, default="ct", help="of the scans (default: ct)")
-
-
-def _add_acceptance(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--accept-affine-mismatch",
-        action="store_true",
-        help="take labels voxel by voxel where shapes are equal and affines differ",
-    )
-
-
-def _add_check(command: argparse.ArgumentParser) -> None:
-    _add_reading(command)
+    option = add(run.check, data="folder or file with scans")
+    _add_reading(option)
     default = Path("livseg_check")
-    command.add_argument("--out", type=place, default=default, help="folder for tables and a contact sheet")
+    option("--out", type=place, default=default, help="folder for tables and a contact sheet")
 
+    option = add(run.extract, data="folder or file with scans")
+    _add_reading(option)
+    option("--out", type=place, required=True, help="folder for the slices")
+    option("--size", type=int, default=256, help="pixels, 128 to 512")
+    option("--windows", default="auto", help="comma-separated names, one a channel")
+    option("--noise-filter", default="none", help="none, median, gaussian")
+    option("--equalization", default="none", help="none, global, clahe")
 
-def _add_extract(command: argparse.ArgumentParser) -> None:
-    _add_reading(command)
-    command.add_argument("--out", type=place, required=True, help="folder for the slices")
-    command.add_argument("--size", type=int, default=256, help="pixels, 128 to 512")
-    command.add_argument("--windows", default="auto", help="comma-separated names, one a channel")
-    command.add_argument("--noise-filter", default="none", help="none, median, gaussian")
-    command.add_argument("--equalization", default="none", help="none, global, clahe")
-
-
-def _add_train(command: argparse.ArgumentParser) -> None:
+    option = add(run.train)
     own = [system for system in SYSTEMS.values() if system.notebooks not in ((), NETWORKS)]
     names = [system.name for system in sorted(own, key=lambda system: system.notebooks[-1])]
     words = f"any network of pictures (livseg networks), {', '.join(names)}, or a notebook by its name"
-    command.add_argument("--system", default="unet", help=words)
-    _add_run(command)
+    option("--system", default="unet", help=words)
+    _add_run(option)
+
+    option = add(run.reproduce)
+    _add_run(option, target="")  # that of the profile
+    option("--only", default="", metavar="SYSTEM", help="this system, or this notebook, alone")
+    option("--scan", default="", help="a scan of yours, to be outlined by every system")
+    words = "for --scan: whose liver (default: liver-ct; own: each system's)"
+    option("--liver", dest="liver_model", default="", metavar="MODEL", help=words)
+    words = "notebooks at a time (default: 2, or 1 where there is a GPU)"
+    option("--jobs", type=int, default=0, help=words)
+
+    _add_predict(add(run.predict, input="NIfTI file, DICOM series (folder or zip), PNG or JPEG, or a folder"))
+
+    option = add(run.sort, input="NIfTI file, DICOM series (folder or zip), or a folder of scans")
+    option("--dataset", default="auto", help="layout of the input (default: look)")
+    option("--model", type=Path, required=True, help="folder of a trained slice sorter")
+    option("--out", type=Path, required=True, help="folder for tables and contact sheets")
+
+    option = add(run.evaluate)
+    option("--reference", type=place, required=True, help="file or folder of true labels")
+    option("--prediction", type=place, required=True, help="file or folder of predicted labels")
+    option("--mode", choices=["intended", "lits_asis"], default="intended")
+    _add_acceptance(option)
+    _add_workers(option)
+    option("--tolerance-mm", type=float, default=3.0, help="of the surface Dice (default: 3)")
+    words = "tables a case and a tumour come beside it"
+    option("--out", type=place, default=Path("scores.json"), help=words)
+
+    scores = "scores.json of livseg evaluate"
+    option = add(run.compare_files, "compare", first=scores, second=scores)
+    option("--score", default="dice", help="dice, assd, hd95, ... (default: dice)")
+
+    earlier = "NIfTI file of the earlier labels (0, 1 liver, 2 tumour)"
+    option = add(run.follow_up, baseline=earlier, followup="NIfTI file of the later labels")
+    option("--days", type=float, help="days between the scans, for doubling times")
+    option("--out", type=Path, required=True, help="folder for table, record and picture")
+
+    option = add(run.app)
+    option("--reports", type=Path, default=Path("reports"), help="where trained systems lie")
+    option("--port", type=int, help="of the page (default: the first free one from 7860 on)")
+    option("--share", action="store_true", help="a public link, for everyone who knows it")
+    option("--workers", type=int, default=1, help="scans outlined at a time (default: 1)")
+    words = "a further name of it, as of a proxy"
+    option("--host", action="append", default=[], metavar="NAME", help=words)
+
+    option = add(run.export)
+    option("model", help="folder of a trained network or cascade, or liver-ct")
+    option("--out", type=Path, required=True, help="folder for the exported networks")
+    option("--format", choices=["savedmodel", "onnx", "both"], default="both")
+    option("--scan", type=Path, help="scan to compare on (default: a coarse phantom)")
+    option("--dataset", default="auto", help="layout of the scan (default: look)")
+
+    option = add(run.models)
+    option("--reports", type=Path, default=Path("reports"), help="where trained systems lie")
+    option("--json", action="store_true", help="print JSON")
+
+    add(run.networks)("--out", type=Path, help="write the tables as a Markdown page")
+    return parser
 
 
-def _add_reproduce(command: argparse.ArgumentParser) -> None:
-    _add_run(command)
-    command.set_defaults(target="")  # that of the profile
-    command.add_argument("--only", default="", metavar="SYSTEM", help="this system, or this notebook, alone")
-    command.add_argument("--scan", default="", help="a scan of yours, to be outlined by every system")
-    command.add_argument(
-        "--liver",
-        dest="liver_model",
-        default="",
-        metavar="MODEL",
-        help="for --scan: whose liver (default: liver-ct; own: each system's)",
-    )
-    command.add_argument(
-        "--jobs", type=int, default=0, help="notebooks at a time (default: 2, or 1 where there is a GPU)"
-    )
+def _add_reading(option: Option) -> None:
+    words = "lits, msd, kaggle, ircadb, nifti, dicom (default: look)"
+    option("--dataset", default="auto", help=words)
+    _add_workers(option)
+    _add_modality(option)
+    _add_acceptance(option)
 
 
-def _add_run(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--dataset", default="phantom", help="phantom, or the layout of your data (auto: look)"
-    )
-    command.add_argument("--data", default="", help="folder with your scans")
-    command.add_argument("--target", choices=["liver", "tumor", "both"], default="both")
-    _add_modality(command)
-    _add_acceptance(command)
-    command.add_argument(
-        "--run-name", default="", help="folder below reports/ (default: DATASET[-mr]-PROFILE)"
-    )
-    command.add_argument(
-        "--minutes", default="", help="of each training, on this machine (default: as its epochs take)"
-    )
-    command.add_argument("--profile", default="quick", help="quick, best, full, tour, or a YAML file")
-    command.add_argument(
-        "--set", action="append", default=[], metavar="NAME=VALUE", help="a notebook parameter"
-    )
+def _add_workers(option: Option, count: int = 2) -> None:
+    option("--workers", type=int, default=count, help=f"processes side by side (default: {count})")
+    words = "in their place those of a Dask scheduler, such as tcp://10.0.0.1:8786"
+    option("--scheduler", dest="workers", metavar="ADDRESS", help=words)
 
 
-def _add_predict(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--dataset", default="auto", help="layout of the input (default: look)")
-    command.add_argument(
-        "--model",
-        default=DEFAULT_MODEL,
-        help="folder with model.json, or a name of `livseg models` (default: liver-ct)",
-    )
-    command.add_argument(
-        "--sorter", type=Path, help="folder of a slice sorter: spare the slices without liver"
-    )
-    command.add_argument(
-        "--liver", help="a model for the liver, such as liver-ct; --model is then asked for tumours alone"
-    )
-    command.add_argument(
-        "--augment", default="", help="average over variants of each picture, such as rotate,zoom (slower)"
-    )
-    command.add_argument("--series", help="number or UID of the DICOM series, where there are several")
-    command.add_argument(
-        "--picture-hu", default="0,255", metavar="LOW,HIGH", help="HU of black and white in pictures"
-    )
-    command.add_argument(
-        "--case-names",
-        choices=["files", "numbered"],
-        default="files",
-        help="call results by the names of the files, or case-001, case-002, ... if names tell who it is",
-    )
-    command.add_argument(
-        "--keep-identity", action="store_true", help="write the patient's name and ids into mask.dcm"
-    )
-    _add_workers(command, 1)
-    command.add_argument("--out", type=place, required=True, help="folder for the results, one a case")
+def _add_modality(option: Option) -> None:
+    option("--modality", choices=MODALITIES, default="ct", help="of the scans (default: ct)")
 
 
-def _add_models(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--reports", type=Path, default=Path("reports"), help="where trained systems lie")
-    command.add_argument("--json", action="store_true", help="print JSON")
+def _add_acceptance(option: Option) -> None:
+    words = "take labels voxel by voxel where shapes are equal and affines differ"
+    option("--accept-affine-mismatch", action="store_true", help=words)
 
 
-def _add_sort(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--dataset", default="auto", help="layout of the input (default: look)")
-    command.add_argument("--model", type=Path, required=True, help="folder of a trained slice sorter")
-    command.add_argument("--out", type=Path, required=True, help="folder for tables and contact sheets")
+def _add_run(option: Option, target: str = "both") -> None:
+    words = "phantom, or the layout of your data (auto: look)"
+    option("--dataset", default="phantom", help=words)
+    option("--data", default="", help="folder with your scans")
+    option("--target", choices=["liver", "tumor", "both"], default=target)
+    _add_modality(option)
+    _add_acceptance(option)
+    option("--run-name", default="", help="folder below reports/ (default: DATASET[-mr]-PROFILE)")
+    words = "of each training, on this machine (default: as its epochs take)"
+    option("--minutes", default="", help=words)
+    option("--profile", default="quick", help="quick, best, full, tour, or a YAML file")
+    option("--set", action="append", default=[], metavar="NAME=VALUE", help="a notebook parameter")
 
 
-def _add_evaluate(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--reference", type=place, required=True, help="file or folder of true labels")
-    command.add_argument("--prediction", type=place, required=True, help="file or folder of predicted labels")
-    command.add_argument("--mode", choices=["intended", "lits_asis"], default="intended")
-    _add_acceptance(command)
-    _add_workers(command)
-    command.add_argument("--tolerance-mm", type=float, default=3.0, help="of the surface Dice (default: 3)")
-    command.add_argument(
-        "--out", type=place, default=Path("scores.json"), help="tables a case and a tumour come beside it"
-    )
-
-
-def _add_follow_up(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--days", type=float, help="days between the scans, for doubling times")
-    command.add_argument("--out", type=Path, required=True, help="folder for table, record and picture")
-
-
-def _add_app(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--reports", type=Path, default=Path("reports"), help="where trained systems lie")
-    command.add_argument("--port", type=int, help="of the page (default: the first free one from 7860 on)")
-    command.add_argument("--share", action="store_true", help="a public link, for everyone who knows it")
-    command.add_argument("--workers", type=int, default=1, help="scans outlined at a time (default: 1)")
-    command.add_argument(
-        "--host", action="append", default=[], metavar="NAME", help="a further name of it, as of a proxy"
-    )
-
-
-def _add_export(command: argparse.ArgumentParser) -> None:
-    command.add_argument("model", help="folder of a trained network or cascade, or liver-ct")
-    command.add_argument("--out", type=Path, required=True, help="folder for the exported networks")
-    command.add_argument("--format", choices=["savedmodel", "onnx", "both"], default="both")
-    command.add_argument("--scan", type=Path, help="scan to compare on (default: a coarse phantom)")
-    command.add_argument("--dataset", default="auto", help="layout of the scan (default: look)")
+def _add_predict(option: Option) -> None:
+    option("--dataset", default="auto", help="layout of the input (default: look)")
+    words = "folder with model.json, or a name of `livseg models` (default: liver-ct)"
+    option("--model", default=DEFAULT_MODEL, help=words)
+    option("--sorter", type=Path, help="folder of a slice sorter: spare the slices without liver")
+    words = "a model for the liver, such as liver-ct; --model is then asked for tumours alone"
+    option("--liver", help=words)
+    words = "average over variants of each picture, such as rotate,zoom (slower)"
+    option("--augment", default="", help=words)
+    option("--series", help="number or UID of the DICOM series, where there are several")
+    words = "HU of black and white in pictures"
+    option("--picture-hu", default="0,255", metavar="LOW,HIGH", help=words)
+    words = "call results by the names of the files, or case-001, case-002, ... if names tell who it is"
+    option("--case-names", choices=["files", "numbered"], default="files", help=words)
+    words = "write the patient's name and ids into mask.dcm"
+    option("--keep-identity", action="store_true", help=words)
+    _add_workers(option, 1)
+    option("--out", type=place, required=True, help="folder for the results, one a case")
 
 
 def main(argv: list[str] | None = None) -> int:

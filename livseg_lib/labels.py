@@ -81,12 +81,5 @@ def class_counts(slices: pd.DataFrame) -> pd.DataFrame:
     table = pd.DataFrame({"slices": found, "system_c_slices": pd.Series(SYSTEM_C_SLICES)})
     table.index = pd.Index(SLICE_CLASSES.values(), name="diagnosis")
     table.loc["all"] = table.sum()
-    shares = table / table.loc["all"]
-    return pd.DataFrame(
-        {
-            "slices": table["slices"],
-            "share": shares["slices"],
-            "system_c_slices": table["system_c_slices"],
-            "system_c_share": shares["system_c_slices"],
-        }
-    )
+    table[["share", "system_c_share"]] = table / table.loc["all"]
+    return table[["slices", "share", "system_c_slices", "system_c_share"]]

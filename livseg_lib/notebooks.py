@@ -1,11 +1,7 @@
-"""One notebook: its parameters and their values, a digest of its code, and a run of it without a browser.
-
-`python -m livseg_lib.notebooks --run-name RUN configure ...` writes the values that each would be run with.
-"""
+"""One notebook: its parameters and their values, a digest of its code, and a run of it without a browser."""
 
 from __future__ import annotations
 
-import argparse
 import ast
 import json
 import math
@@ -15,9 +11,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from livseg_lib.errors import InputError, exit_code_of
-from livseg_lib.files import text_checksum, write_json
-from livseg_lib.runs import RunFolders, project_root
+from livseg_lib.errors import InputError
+from livseg_lib.files import text_checksum
+from livseg_lib.runs import project_root
 
 EXPECTED_ENDS = ("InputError", "SystemExit")
 """What a notebook raises to tell its user something; all else is told with its type."""
@@ -214,28 +210,3 @@ def _run_cells(notebook: Path, partial: Path, parameters: dict[str, object]) -> 
         kind = "" if error.ename in EXPECTED_ENDS else f"{error.ename}: "
         problem = f"stopped in cell {error.exec_count}: {kind}{error.evalue}"
         raise InputError(notebook.stem, problem, f"See {partial}.") from None
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Write reports/RUN/parameters/NOTEBOOK.json for each notebook named; nothing is run."""
-    parser = argparse.ArgumentParser(prog="python -m livseg_lib.notebooks", description=main.__doc__)
-    parser.add_argument("--run-name", required=True, help="folder of the results below reports/")
-    configure = parser.add_subparsers(dest="command", required=True).add_parser("configure")
-    configure.add_argument("--profile", type=Path, required=True, help="a YAML file")
-    configure.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
-    configure.add_argument("notebooks", nargs="+", type=Path)
-    arguments = parser.parse_args(argv)
-
-    def write() -> int:
-        report = RunFolders(project_root(), arguments.run_name).report
-        given = {"run_name": arguments.run_name}
-        chosen = choose_parameters(arguments.notebooks, arguments.profile, given, arguments.set)
-        for name, parameters in chosen.items():
-            write_json(report / "parameters" / f"{name}.json", parameters)
-        return 0
-
-    return exit_code_of(write, arguments.command)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

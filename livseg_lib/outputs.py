@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import sys
 from collections.abc import Iterable, Mapping
@@ -92,10 +91,10 @@ def write_table(df: pd.DataFrame, path: Path | str) -> Path:
     return write_atomically(path, df.to_csv(index=False, lineterminator="\n").encode())
 
 
-def read_table(path: Path | str) -> pd.DataFrame:
-    """Read a CSV of the report; InputError where it is not a table."""
+def read_table(path: Path | str, **options) -> pd.DataFrame:
+    """Read a CSV of the report (`options` of pandas.read_csv); InputError where it is not a table."""
     try:
-        return pd.read_csv(path)
+        return pd.read_csv(path, **options)
     except (ValueError, pd.errors.ParserError) as error:
         remedy = "Delete it and run its notebook again."
         raise InputError(path, f"is not a CSV table: {error}.", remedy) from error
@@ -114,9 +113,12 @@ def replace_systems(
         if path.exists():
             kept = read_table(path)
             rows = pd.concat([kept[~kept["system"].isin(replaced)], rows], ignore_index=True)
-        places = rows["system"].map(_place)
-        rows = rows.sort_values("system", key=lambda _: places, kind="stable", ignore_index=True)
-        write_table(rows, path)
+        return _write_in_order(rows, path)
+
+
+def _write_in_order(rows: pd.DataFrame, path: Path) -> pd.DataFrame:
+    rows = rows.sort_values("system", key=lambda names: names.map(_place), kind="stable", ignore_index=True)
+    write_table(rows, path)
     return rows
 
 
@@ -133,14 +135,14 @@ def update_systems_table(path: Path | str, rows: Iterable[Mapping]) -> pd.DataFr
     letter. Systems stand in the order of `livseg_lib.systems`. Columns that a row leaves out are empty.
     Raises InputError for an unknown column, a row without its key, or a file with other columns.
     """
-    path = Path(path)
+    path, table = Path(path), pd.DataFrame(columns=list(SYSTEMS_COLUMNS))
     with locked(path):
-        text = path.read_text(encoding="utf-8") if path.exists() else ",".join(SYSTEMS_COLUMNS)
-        before = csv.DictReader(io.StringIO(text))  # as text, so that rows that stay are not rounded again
-        if tuple(before.fieldnames or ()) != SYSTEMS_COLUMNS:
+        if path.exists():  # as text, so that rows that stay are not rounded again
+            table = read_table(path, dtype=str, keep_default_na=False)
+        if tuple(table) != SYSTEMS_COLUMNS:
             problem = "does not have the columns of systems.csv."
             raise InputError(path, problem, "Delete it and run the evaluation again.")
-        table = {_key(row): row for row in before}
+        by_key = {tuple(row[name] for name in SYSTEMS_KEY): row for row in table.to_dict("records")}
         for row in rows:
             if unknown := sorted(set(row) - set(SYSTEMS_COLUMNS)):
                 remedy = f"Its columns are {', '.join(SYSTEMS_COLUMNS)}."
@@ -148,11 +150,7 @@ def update_systems_table(path: Path | str, rows: Iterable[Mapping]) -> pd.DataFr
             if missing := [name for name in SYSTEMS_KEY if not row.get(name)]:
                 problem = f"was given a row without {', '.join(missing)}."
                 raise InputError(path, problem, "Every row needs all three.")
-            table[_key(row)] = row
-        ordered = sorted(table.values(), key=lambda row: _place(row["system"]))
-        write_table(pd.DataFrame(ordered, columns=list(SYSTEMS_COLUMNS), dtype=object), path)
+            by_key[tuple(str(row[name]) for name in SYSTEMS_KEY)] = row
+        rows = pd.DataFrame(by_key.values(), columns=list(SYSTEMS_COLUMNS), dtype=object)
+        _write_in_order(rows, path)
         return read_table(path)
-
-
-def _key(row: Mapping) -> tuple[str, ...]:
-    return tuple(str(row[name]) for name in SYSTEMS_KEY)

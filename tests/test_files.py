@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 
 from livseg_lib import files
-from livseg_lib.errors import InputError
 from livseg_lib.files import (
     file_checksum,
     files_checksum,
@@ -23,7 +22,6 @@ from livseg_lib.files import (
     folder_written_aside,
     holds_files,
     locked,
-    sole_writer,
     text_checksum,
     write_json,
     written_aside,
@@ -172,23 +170,6 @@ def test_who_must_wait_says_so(tmp_path, capfd, monkeypatch):
             assert path.read_text() == "0"
         waiting.result()
     assert path.read_text() == "50"
-
-
-@pytest.mark.parametrize(
-    ("out", "is_file", "said"),
-    [
-        ("file", False, "file: cannot be written"),
-        ("file/below", False, "cannot be written"),
-        ("file/below.json", True, "cannot be written"),
-        ("folder", True, "folder: is a folder. Give --out the name of a file."),
-        ("/proc/livseg", False, "cannot be written"),
-    ],
-)
-def test_what_cannot_be_written_is_refused_before_any_work(tmp_path, out, is_file, said):
-    (tmp_path / "file").touch()
-    (tmp_path / "folder").mkdir()
-    with pytest.raises(InputError, match=said), sole_writer(tmp_path / out, is_file):
-        pytest.fail("never begun")
 
 
 def test_json_has_null_for_what_is_no_number(tmp_path):

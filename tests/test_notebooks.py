@@ -82,14 +82,10 @@ TEXTS = [
 ]
 
 
-def test_text_is_the_text_given_and_written_as_it_was_typed(tmp_path, monkeypatch):
-    monkeypatch.setenv("LIVSEG_ROOT", str(tmp_path))
-    profile = FOLDER / "params" / "quick.yaml"
-    command = ["--run-name", "x", "configure", "--profile", str(profile), "--set"]
+def test_text_is_the_text_given_as_it_was_typed():
     for text in TEXTS:
-        assert notebooks.main([*command, f"data={text}", str(ALL[0])]) == 0
-        written = (tmp_path / "reports" / "x" / "parameters" / "00_prepare_data.json").read_text()
-        assert json.loads(written)["data"] == text and json.loads(written)["run_name"] == "x"
+        chosen = notebooks.choose_parameters(ALL, FOLDER / "params" / "quick.yaml", {}, [f"data={text}"])
+        assert chosen["00_prepare_data"]["data"] == text
 
 
 @pytest.mark.parametrize(

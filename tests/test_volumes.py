@@ -81,14 +81,6 @@ def test_an_oblique_scan_and_a_trailing_axis_of_one_stay_in_the_file(tmp_path, s
     assert volume.voxels.shape == (4, 3, 2) and volume.spacing_mm == pytest.approx(SIDES_MM[::-1], rel=1e-6)
 
 
-def test_first_slice_is_at_the_feet_front_on_top_and_right_on_the_left(tmp_path):
-    """A RAS file: highest i is the patient's right, highest j the front, highest k the head."""
-    stored = np.zeros((4, 5, 6), np.int16)
-    stored[3, 4, 5] = 1000
-    volume = load_volume(write_nifti(tmp_path / "ct.nii.gz", stored, axis_affine(signs=(1, 1, 1))))
-    assert volume.voxels[5, 0, 0] == 1000
-
-
 @pytest.mark.parametrize(
     ("stored", "fields", "expected"),
     [

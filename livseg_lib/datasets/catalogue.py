@@ -69,15 +69,14 @@ def find_cases(source: Path | str, dataset: str = "auto", accept_affine_mismatch
     if not found.cases:
         problem = f'There is no case of "{found.name}" in it.{_told(found.notes)}'
         raise InputError(source, problem, f"Looked for {adapter.LOOKS_FOR}.")
-    if not accept_affine_mismatch:
-        return found
-    cases = []
-    for case in found.cases:
-        reader = case.read_labels
-        if reader is not None and "accept_affine_mismatch" in signature(reader).parameters:  # no pictures
-            case = replace(case, read_labels=partial(reader, accept_affine_mismatch=True))
-        cases.append(case)
-    return replace(found, cases=tuple(cases))
+    return replace(found, cases=tuple(map(_accepting, found.cases))) if accept_affine_mismatch else found
+
+
+def _accepting(case: Case) -> Case:
+    reader = case.read_labels
+    if reader is None or "accept_affine_mismatch" not in signature(reader).parameters:  # pictures
+        return case
+    return replace(case, read_labels=partial(reader, accept_affine_mismatch=True))
 
 
 def _adapter(source: Path, name: str) -> ModuleType:

@@ -23,7 +23,6 @@ from livseg_lib.datasets.dicom_headers import (
 from livseg_lib.datasets.dicom_slices import (
     jitter_note,
     order_slices,
-    same_grid,
     slice_reader,
     slices_at_one_place,
     stack_affine,
@@ -233,17 +232,12 @@ def _merged(series: list[Series]) -> list[Series]:
 def _alike(alone: list[Series]) -> list[list[Series]]:
     """Groups of one grid, modality and, where several share one, study and frame of reference."""
     studies = Counter((one.modality, one.slices[0].study) for one in alone)
-    groups: list[tuple[tuple, list[Series]]] = []
+    groups: dict[tuple, list[Series]] = defaultdict(list)
     for one in alone:
-        study = (one.modality, one.slices[0].study)
-        key = study if studies[study] > 1 else (one.modality, None)
-        for other, group in groups:
-            if other == key and same_grid(one.slices[0], group[0].slices[0]):
-                group.append(one)
-                break
-        else:
-            groups.append((key, [one]))
-    return [group for _, group in groups]
+        first, study = one.slices[0], (one.modality, one.slices[0].study)
+        grid = *first.shape, *first.directions.round(2).ravel(), *np.round(first.pixel_spacing_mm, 2)
+        groups[study if studies[study] > 1 else one.modality, grid].append(one)
+    return list(groups.values())
 
 
 def _choose(found: Survey, series_uid: str | None, source: Path | str) -> Series:

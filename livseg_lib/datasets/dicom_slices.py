@@ -43,7 +43,11 @@ def slices_at_one_place(slices: Sequence[SliceHeader], source: object) -> list[l
     """
     first = slices[0]
     for one in slices[1:]:
-        if not same_grid(one, first):
+        if not (
+            one.shape == first.shape
+            and np.allclose(one.directions, first.directions, rtol=0, atol=SAME_DIRECTION)
+            and np.allclose(one.pixel_spacing_mm, first.pixel_spacing_mm, rtol=SAME_DIRECTION, atol=0)
+        ):
             problem = f"Slices {first} and {one} differ in size, spacing or direction."
             raise InputError(source, problem, "Keep one scan a series.")
     places: list[list[SliceHeader]] = []
@@ -115,15 +119,6 @@ def jitter_note(ordered: Sequence[SliceHeader]) -> str:
     if (step := _rounded_step_mm(ordered)) is not None:
         return f"Positions are rounded to whole mm: read as slices every {step:.4g} mm."
     return f"Slices lie up to {_jitter(ordered)[0]:.2f} mm from an even stack: read as even."
-
-
-def same_grid(one: SliceHeader, other: SliceHeader) -> bool:
-    """Whether both have one size, spacing and direction."""
-    return (
-        one.shape == other.shape
-        and np.allclose(one.directions, other.directions, rtol=0, atol=SAME_DIRECTION)
-        and np.allclose(one.pixel_spacing_mm, other.pixel_spacing_mm, rtol=SAME_DIRECTION, atol=0)
-    )
 
 
 def _step_mm(ordered: Sequence[SliceHeader], source: object) -> np.ndarray:

@@ -35,6 +35,8 @@ DAMAGED = (EOFError, OSError, ValueError, zipfile.BadZipFile, zlib.error, NotImp
 class FileTree:
     """Files below a folder."""
 
+    inside: str = ""
+    """The folder of a zip that is meant, with a slash behind; what lies elsewhere in it is left out."""
     sizes: dict[str, int] = field(default_factory=dict)
     """Bytes by name: relative to the folder, with forward slashes."""
     passed_over: list[tuple[str, str]] = field(default_factory=list)
@@ -56,9 +58,18 @@ class FileTree:
 
     def add(self, name: str, size: int, opener: Callable[[], BinaryIO]) -> None:
         """Take a file in. A second member of one name in a zip gets a name of its own."""
-        while name in self.sizes:
-            name += "~"
-        self.sizes[name], self.openers[name] = size, opener
+        if name.startswith(self.inside):
+            name = name.removeprefix(self.inside)
+            while name in self.sizes:
+                name += "~"
+            self.sizes[name], self.openers[name] = size, opener
+
+    def add_path(self, name: str, path: Path) -> None:
+        """Take in a file on disk, or what it holds if it is a zip; with the name "" it is one."""
+        if not name or path.suffix.lower() == ".zip":
+            self.add_zip(name, path, depth=1)
+        else:
+            self.add(name, path.stat().st_size, partial(path.open, "rb"))
 
     def add_zip(self, name: str, file: Path | BinaryIO, depth: int) -> None:
         """Take in what a zip holds, as if it were the folder `name`; with `depth` 1 it lies in no other."""
@@ -68,21 +79,26 @@ class FileTree:
             if member.is_dir() or not parts or not all(map(is_visible, parts)) or parts[0] == "/":
                 continue  # "." also begins "..", which leads out of a zip
             if len(self.sizes) > MOST_FILES:
-                return  # `_check_limits` says so
+                return  # `open_tree` says so
             inner = "/".join([name, *parts] if name else parts)
             is_zip = inner.lower().endswith(".zip")
             if member.flag_bits & 1:
-                self.passed_over.append((inner, "it is encrypted: unpack the zip with its password"))
+                self.pass_over(inner, "it is encrypted: unpack the zip with its password")
             elif stat.S_ISLNK(member.external_attr >> 16):
-                self.passed_over.append((inner, "it is a link in a zip"))
+                self.pass_over(inner, "it is a link in a zip")
             elif not is_zip:
                 self.add(inner, member.file_size, partial(archive.open, member))
             elif depth == DEEPEST_ZIP or self.inner_bytes + member.file_size > MOST_BYTES_OF_INNER_ZIPS:
-                self.passed_over.append((inner, "it is a zip too deep or too large in another: unpack that"))
+                self.pass_over(inner, "it is a zip too deep or too large in another: unpack that")
             else:
                 self.inner_bytes += member.file_size
                 with self.passing_over(inner):
                     self.add_zip(inner, io.BytesIO(archive.read(member)), depth + 1)
+
+    def pass_over(self, name: str, reason: str) -> None:
+        """Note what is left out."""
+        if name.startswith(self.inside):
+            self.passed_over.append((name.removeprefix(self.inside), reason))
 
     @contextmanager
     def passing_over(self, name: str) -> Iterator[None]:
@@ -90,7 +106,7 @@ class FileTree:
         try:
             yield
         except DAMAGED as error:
-            self.passed_over.append((name, f"it cannot be read ({type(error).__name__})"))
+            self.pass_over(name, f"it cannot be read ({type(error).__name__})")
 
 
 @contextmanager
@@ -102,24 +118,38 @@ def open_tree(source: Path | str) -> Iterator[FileTree]:
     Raises InputError if there is no such place, if it is too large, or if `source` is a zip and damaged.
     """
     source, tree = Path(source), FileTree()
+    in_folder, on_disk = source.is_dir(), file_on_disk(source)
+    is_zip = not in_folder and on_disk.is_file() and zipfile.is_zipfile(on_disk)
+    if not in_folder and not is_zip and not source.is_file():
+        problem = "This is neither a folder nor a zip." if source.exists() else "No such folder or zip."
+        raise InputError(source, problem, "Give a folder or a .zip of DICOM files.")
     with tree.archives:
-        if source.is_dir():
+        if in_folder:
             found = regular_files(source)
             for note in found.notes:
-                tree.passed_over.append((Path(note.where).relative_to(source).as_posix(), note.message))
+                tree.pass_over(Path(note.where).relative_to(source).as_posix(), note.message)
             for path in found.files:
                 name = path.relative_to(source).as_posix()
                 with tree.passing_over(name):
-                    _add_file(tree, name, path)
+                    tree.add_path(name, path)
         else:
-            outer, inside = _split_at_zip(source)
+            tree.inside = "" if on_disk == source else f"{source.relative_to(on_disk).as_posix()}/"
             try:
-                _add_file(tree, "" if zipfile.is_zipfile(outer) else outer.name, outer)
+                tree.add_path("" if is_zip else source.name, on_disk)
             except DAMAGED as error:
                 problem = f"The zip cannot be read ({type(error).__name__})."
-                raise InputError(outer, problem, "Copy or download it again.") from error
-            tree = _below(tree, inside)
-        _check_limits(tree, source)
+                raise InputError(on_disk, problem, "Copy or download it again.") from error
+            if not tree.sizes:
+                reasons = "; ".join(sorted({reason for _, reason in tree.passed_over}))
+                problem = "There are no files here" + (f" that can be read: {reasons}." if reasons else ".")
+                raise InputError(source, problem, "Check the path inside the zip.")
+        if len(tree.sizes) > MOST_FILES:
+            problem = f"There are {len(tree.sizes):,} files, more than {MOST_FILES:,}."
+            raise InputError(source, problem, "Give one patient.")
+        zipped = [size for name, size in tree.sizes.items() if not in_folder or ".zip/" in name.lower()]
+        if sum(zipped) > MOST_BYTES_IN_ZIP:
+            problem = f"The zip unpacks to more than {MOST_BYTES_IN_ZIP:,} bytes."
+            raise InputError(source, problem, "Split it by patient.")
         yield tree
 
 
@@ -132,44 +162,3 @@ def list_folders(source: Path | str) -> list[Path]:
 def file_on_disk(path: Path) -> Path:
     """`path` itself, or the zip that it leads into."""
     return next((place for place in (path, *path.parents) if place.is_file()), path)
-
-
-def _add_file(tree: FileTree, name: str, path: Path) -> None:
-    if not name or path.suffix.lower() == ".zip":
-        tree.add_zip(name, path, depth=1)
-    else:
-        tree.add(name, path.stat().st_size, partial(path.open, "rb"))
-
-
-def _split_at_zip(source: Path) -> tuple[Path, str]:
-    """The file that `source` leads to or into, and the way on inside it."""
-    for path in (source, *source.parents):
-        if path.is_file() and (path == source or zipfile.is_zipfile(path)):
-            inside = source.relative_to(path).as_posix()
-            return path, "" if inside == "." else inside + "/"
-    problem = "This is neither a folder nor a zip." if source.exists() else "No such folder or zip."
-    raise InputError(source, problem, "Give a folder or a .zip of DICOM files.")
-
-
-def _below(tree: FileTree, inside: str) -> FileTree:
-    """What lies in the folder `inside` of a zip."""
-    kept = {name: name.removeprefix(inside) for name in tree.sizes if name.startswith(inside)}
-    return FileTree(
-        {short: tree.sizes[name] for name, short in kept.items()},
-        [(name.removeprefix(inside), why) for name, why in tree.passed_over if name.startswith(inside)],
-        {short: tree.openers[name] for name, short in kept.items()},
-    )
-
-
-def _check_limits(tree: FileTree, source: Path) -> None:
-    if not source.is_dir() and not tree.sizes:
-        reasons = "; ".join(sorted({reason for _, reason in tree.passed_over}))
-        problem = "There are no files here" + (f" that can be read: {reasons}." if reasons else ".")
-        raise InputError(source, problem, "Check the path inside the zip.")
-    if len(tree.sizes) > MOST_FILES:
-        problem = f"There are {len(tree.sizes):,} files, more than {MOST_FILES:,}."
-        raise InputError(source, problem, "Give one patient.")
-    zipped = sum(size for name, size in tree.sizes.items() if not source.is_dir() or ".zip/" in name.lower())
-    if zipped > MOST_BYTES_IN_ZIP:
-        problem = f"The zip unpacks to more than {MOST_BYTES_IN_ZIP:,} bytes."
-        raise InputError(source, problem, "Split it by patient.")

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +21,7 @@ from livseg_lib.backend import seed_dropout
 from livseg_lib.errors import InputError
 from livseg_lib.files import file_checksum, written_aside
 from livseg_lib.models import keras
-from livseg_lib.provenance import SHA256, between, changes, list_of, of_type, record, validator
+from livseg_lib.provenance import changes
 from livseg_lib.runs import git_revision
 from livseg_lib.training.weights import assign_arrays, load_arrays, save_variables
 
@@ -52,24 +52,6 @@ class Progress:
     """Those of the companions, in their order."""
     seeds: list[list[int]] = field(default_factory=list)
     """Where the dropout of each layer stands."""
-
-
-_RECORD = record(
-    {
-        "made_by": record({}),
-        "revision": of_type("string"),
-        "epochs": list_of(between(1, 1e9, "integer"), 0, 10),
-        "stage": between(0, 1e6, "integer"),
-        "stage_start": between(0, 1e9, "integer"),
-        "stage_done": of_type("boolean"),
-        "best": of_type("number"),
-        "best_sha256": SHA256,
-        "history": list_of(record({"epoch": between(1, 1e9, "integer")}), 1, 10**6),
-        "counters": list_of(record({}), 0, 10),
-        "seeds": list_of(list_of(of_type("integer"), 1, 10), 0, 1000),
-    }
-)
-"""What a checkpoint says of itself."""
 
 
 class Checkpoint(keras.callbacks.Callback):
@@ -104,11 +86,11 @@ class Checkpoint(keras.callbacks.Callback):
     def _read(self) -> tuple[dict[str, np.ndarray], Progress]:
         """What the last epoch left. Raises InputError where that, or the best weights, is not whole."""
         arrays, values = load_arrays(self.last_path)
-        if not validator(_RECORD).is_valid(values) or set(values) - {each.name for each in fields(Progress)}:
-            raise InputError(
-                self.last_path, f"{self.last_path.name} has a record that is none of a training."
-            )
-        progress = Progress(**values)
+        try:
+            progress = Progress(**values)
+        except TypeError as error:
+            problem = f"{self.last_path.name} has a record that is none of a training."
+            raise InputError(self.last_path, problem) from error
         best = load_arrays(self.best_path)[1].get("epoch")
         # A kill between the two files leaves the weights of an epoch that comes again.
         if best != len(progress.history) + 1 and file_checksum(self.best_path) != progress.best_sha256:

@@ -15,15 +15,17 @@ from PIL import Image
 from pydicom.uid import EnhancedCTImageStorage, MRImageStorage
 from toy_system import toy_predictor, toy_voxels, write_toy_nifti
 
-from livseg_lib.application.inputs import Reading, find_inputs, passed_over
-from livseg_lib.application.patient import predict_case
-from livseg_lib.application.scan import (
+from livseg_lib.application.inputs import (
     ENOUGH_SLICES,
+    Reading,
+    find_inputs,
     parse_hu_range,
+    passed_over,
     read_dicom,
     read_one_picture,
     read_pictures,
 )
+from livseg_lib.application.patient import predict_case
 from livseg_lib.errors import InputError
 
 

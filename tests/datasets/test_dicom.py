@@ -35,7 +35,7 @@ from pydicom.uid import (
     generate_uid,
 )
 
-from livseg_lib.application.scan import read_dicom
+from livseg_lib.application.inputs import read_dicom
 from livseg_lib.datasets.catalogue import check_dataset, find_cases
 from livseg_lib.datasets.dicom import read_mask_series, read_series, series_notes, survey
 from livseg_lib.errors import InputError
@@ -478,29 +478,16 @@ def test_streams_that_claim_a_huge_size_or_end_their_decoder(tmp_path, syntax, m
     "keyword",
     [
         *("SOPClassUID", "SeriesInstanceUID", "StudyInstanceUID", "SOPInstanceUID", "Rows", "SeriesNumber"),
-        *(
-            "PhotometricInterpretation",
-            "PixelSpacing",
-            "RescaleSlope",
-            "RescaleType",
-            "ImageType",
-            "Modality",
-        ),
-        *("ImagePositionPatient", "SliceThickness"),
+        *("PhotometricInterpretation", "PixelSpacing", "RescaleSlope", "RescaleType", "ImageType"),
+        *("ImagePositionPatient", "SliceThickness", "Modality"),
     ],
 )
 def test_no_value_of_a_header_reaches_a_message_or_a_warning(tmp_path, recwarn, keyword):
     secret = "ZEBRA"
     for path in write_series(tmp_path, STORED[:3]).iterdir():
         dataset = pydicom.dcmread(path)
-        for text in (
-            keyword,
-            "PatientName",
-            "PatientID",
-            "StudyDescription",
-            "SeriesDescription",
-            "StudyDate",
-        ):
+        described = ("StudyDescription", "SeriesDescription", "StudyDate")
+        for text in (keyword, "PatientName", "PatientID", *described):
             dataset[text] = pydicom.DataElement(text, "LO", secret, validation_mode=0)
         dataset.save_as(path, enforce_file_format=False)
     recwarn.clear()

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 import pytest
 from scipy import ndimage
 
 from livseg_lib.datasets.phantom.anatomy import Anatomy, Grid
-from livseg_lib.datasets.phantom.body import CODE, Organ, labels_of_organs
+from livseg_lib.datasets.phantom.body import CODE, Body, Organ, labels_of_organs
+from livseg_lib.datasets.phantom.fields import SmoothNoise
 from livseg_lib.datasets.phantom.patient import (
-    WITHOUT_TUMOR,
     Lesion,
-    _spread,
-    draw_lesions,
     make_phantom_follow_up,
     make_phantom_patient,
     paint_lesions,
@@ -23,20 +23,44 @@ from livseg_lib.errors import InputError
 SEED = 2026
 
 
+DIGESTS = {
+    "tiny": "4034c141370d8ff3c65d55200a8f1978bff1beb3bbb89b4e91b26d8a8b5336ac",
+    "tiny mr": "007af0d77678b41aae5f6bd8e8442d9c19584c6c4ec53cf3325e916638d419d7",
+}
+
+
+@pytest.mark.parametrize("site", DIGESTS)
+def test_a_patient_and_his_second_scan_are_what_they_were_to_the_bit(site):
+    """Alone, not after others. The sums were taken when livers became as uneven as real ones."""
+    new = [Lesion("tumor", 15.0, -30.0, diffuse=True)]
+    scans = make_phantom_patient(SEED, 8, site), make_phantom_follow_up(SEED, 8, {1: 1.3}, new, site)
+    arrays = [array for scan in scans for array in (scan.voxels, scan.labels, scan.organs)]
+    assert hashlib.sha256(b"".join(array.tobytes() for array in arrays)).hexdigest() == DIGESTS[site]
+
+
+def test_noise_is_the_same_at_every_resolution_of_unit_variance_and_of_its_pitch():
+    noise = SmoothNoise.draw(np.random.default_rng(1), 6, 100)
+    fine = np.arange(-99, 99, 1.5)
+    values, coarse = noise(fine, fine, fine), noise(fine[::4], fine[::4], fine[::4])
+    assert values[::4, ::4, ::4] == pytest.approx(coarse, abs=1e-5)
+    assert values.std() == pytest.approx(1, abs=0.08)
+    assert np.corrcoef(values[1:].ravel(), values[:-1].ravel())[0, 1] > 0.9  # 1.5 mm apart
+    assert abs(np.corrcoef(values[16:].ravel(), values[:-16].ravel())[0, 1]) < 0.05  # 24 mm apart
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_body_finds_back_from_the_reference_frame(seed):
+    body = Body.draw(np.random.default_rng(seed))
+    places = np.random.default_rng(9).uniform(-90, 90, (20, 3))
+    for (x, y, z), place in zip(body.to_patient(places), places, strict=True):
+        there = body.coordinates(np.array([z]), np.array([y]), np.array([x]))
+        assert [there.x.item(), there.y.item(), there.z.item()] == pytest.approx(place, abs=0.3)
+
+
 @pytest.fixture(scope="module")
 def patients():
     """Seven patients at low resolution, with and without tumours and cysts."""
     return [make_phantom_patient(SEED, index, "tiny") for index in range(7)]
-
-
-def test_the_same_numbers_alone_give_the_same_patient(patients):
-    again = make_phantom_patient(SEED, 4, "tiny")  # alone, not after 0 to 3
-    assert again.voxels.tobytes() == patients[4].voxels.tobytes()
-    assert again.labels.tobytes() == patients[4].labels.tobytes()
-    assert again.lesions == patients[4].lesions
-    for other in (make_phantom_patient(SEED + 1, 4, "tiny"), patients[3]):
-        same_shape = other.voxels.shape == again.voxels.shape
-        assert not (same_shape and (other.labels == again.labels).all())
 
 
 def test_every_patient_is_an_adult_with_the_liver_where_it_belongs(patients):
@@ -71,27 +95,6 @@ def test_organs_labels_and_lesions_tell_the_same(patients):
             assert bool(listed) == bool(painted)
             assert painted <= sum(lesion.volume_ml for lesion in listed) + 1e-6
     assert labels_of_organs(np.array([Organ.SPLEEN, Organ.CYST, Organ.TUMOR])).tolist() == [0, 1, 2]
-
-
-def test_some_patients_have_no_tumor():
-    """Only the drawing, for a hundred patients: between a fifth and a quarter are free of tumours."""
-    free = [_spread(seed, index, 2) < WITHOUT_TUMOR for seed in range(5) for index in range(100)]
-    assert 0.2 <= np.mean(free) <= 0.25
-    assert all(any(free[first : first + 8]) for first in range(492))
-
-
-def test_drawn_lesions_keep_their_ranges():
-    rng = np.random.default_rng(0)
-    lesions = [lesion for _ in range(300) for lesion in draw_lesions(rng, "arterial", 70, True, True)]
-    tumors = [lesion for lesion in lesions if lesion.kind == "tumor"]
-    cysts = [lesion for lesion in lesions if lesion.kind == "cyst"]
-    diameters = np.array([lesion.diameter_mm for lesion in tumors])
-    assert diameters.min() >= 5 and diameters.max() <= 60
-    assert abs(np.log(diameters).mean() - np.log(18)) < 0.15  # log-normal, but for the cut ends
-    assert all(10 <= abs(lesion.contrast_hu) <= 60 for lesion in tumors)
-    assert 0.25 < np.mean([lesion.contrast_hu > 0 for lesion in tumors]) < 0.45
-    assert 0.2 < np.mean([lesion.diffuse for lesion in tumors]) < 0.4
-    assert all(0 <= lesion.contrast_hu + 70 <= 15 for lesion in cysts)
 
 
 @pytest.mark.parametrize("diffuse", [False, True])
@@ -134,15 +137,6 @@ def again(growth, new=(), moved_mm=STILL):
     return make_phantom_follow_up(SEED, 8, growth, new, "tiny", moved_mm)
 
 
-def test_without_growth_only_the_noise_is_new(first):
-    second = again({})
-    np.testing.assert_array_equal(second.organs, first.organs)
-    assert second.lesions == first.lesions
-    difference = second.voxels.astype(int) - first.voxels
-    inside = first.labels > 0
-    assert difference[inside].std() > 3 and abs(difference[inside].mean()) < 0.5
-
-
 def test_planted_growth_is_what_the_labels_show(first):
     numbers = [n for n, lesion in enumerate(first.lesions, start=1) if lesion.kind == "tumor"]
     grown, gone = numbers[0], numbers[-1]
@@ -180,10 +174,3 @@ def test_growth_of_nothing_and_a_tumour_larger_than_the_liver_are_refused(growth
         again(growth)
     with pytest.raises(InputError, match="no room"):
         again({}, [Lesion("tumor", 400.0, -40.0, diffuse=False)])
-
-
-def test_the_second_scan_of_an_mr_phantom_is_an_mr_scan():
-    first = make_phantom_patient(5, 0, site="tiny mr")
-    second = make_phantom_follow_up(5, 0, growth={}, site="tiny mr", moved_mm=(0, 0, 0))
-    assert second.voxels.min() >= 0
-    assert np.corrcoef(first.voxels.ravel(), second.voxels.ravel())[0, 1] > 0.9

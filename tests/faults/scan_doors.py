@@ -187,17 +187,9 @@ WORDS = (
 NUMBERS = (0, 1, 2, 3, 12, 15, 16, 255, 65535)
 TAGS = (
     *("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "SeriesNumber", "ImageType", "Modality"),
-    *(
-        "ImagePositionPatient",
-        "ImageOrientationPatient",
-        "PixelSpacing",
-        "SliceThickness",
-        "Rows",
-        "Columns",
-        "SamplesPerPixel",
-    ),
+    *("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness", "PatientName"),
+    *("Rows", "Columns", "SamplesPerPixel", "RescaleSlope", "RescaleIntercept", "PixelData"),
     *("PhotometricInterpretation", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation"),
-    *("RescaleSlope", "RescaleIntercept", "PatientName", "PixelData"),
 )
 
 

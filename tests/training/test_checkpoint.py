@@ -94,12 +94,7 @@ DAMAGE = {
     ),
     "best missing": lambda folder: (folder / "best.safetensors").unlink(),
     "best of another": of_another_network,
-    "no history": record_of(lambda record: record.pop("history")),
-    "history of text": record_of(lambda record: record.update(history="many")),
-    "epochs of text": record_of(lambda record: record["history"][0].update(epoch="1")),
     "unknown key": record_of(lambda record: record.update(surprise=1)),
-    "stage below 0": record_of(lambda record: record.update(stage=-1)),
-    "best of text": record_of(lambda record: record.update(best="low")),
     "record is a list": record_of(lambda record: record.clear()),
 }
 

@@ -242,11 +242,6 @@ def make_phantom_patient(seed: int, index: int, site: str | None = None) -> Phan
     return painted.as_patient(painted.scanned(painted.scan_rng), ORGAN_OF_TISSUE[painted.anatomy.tissues])
 
 
-def make_phantom_organs(seed: int, index: int, site: str | None = None) -> np.ndarray:
-    """`organs` of that patient, uint8 (D, H, W), without scanning him: in two thirds of the time."""
-    return ORGAN_OF_TISSUE[paint_patient(seed, index, site).anatomy.tissues]
-
-
 LesionPainter = Callable[[np.random.Generator, list[Lesion], Anatomy, Grid], tuple[list[Lesion], np.ndarray]]
 """As `paint_lesions`."""
 

@@ -16,7 +16,7 @@ from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 from tqdm import tqdm
 
 from livseg_lib.datasets.phantom.body import LIVER_ORGANS, Organ
-from livseg_lib.datasets.phantom.patient import PhantomPatient, make_phantom_organs, make_phantom_patient
+from livseg_lib.datasets.phantom.patient import PhantomPatient, make_phantom_patient
 from livseg_lib.datasets.phantom.scanner import SITES
 from livseg_lib.errors import InputError
 from livseg_lib.files import write_atomically, write_json
@@ -148,7 +148,7 @@ def remake_organs(folder: Path | str, case_id: str) -> np.ndarray:
 
     Raises InputError as `phantom_numbers` does.
     """
-    return make_phantom_organs(*phantom_numbers(folder, case_id))
+    return make_phantom_patient(*phantom_numbers(folder, case_id)).organs
 
 
 def phantom_numbers(folder: Path | str, case_id: str) -> tuple[int, int, str | None]:
