@@ -44,8 +44,8 @@ def write_report(out: Path) -> None:
 
 
 def write_readme(path: Path, out: Path) -> None:
-    """Put the tables of contenders between MARKS in `path`."""
-    told = works_table(read_table(out / "table.csv"))
+    """Put a row a work, and the board, between MARKS in `path`."""
+    told = brief_table(read_table(out / "table.csv"))
     if (out / "board.csv").exists():
         told += "\n\n" + board_table(read_table(out / "board.csv").query("better_rate"))
     _write_between_marks(path, "readme", told)
@@ -170,6 +170,23 @@ def works_table(table: pd.DataFrame) -> str:
         before = row.work
     names = ["work", "program", "seconds (least to most)", "CPU s", "memory, MB", "seconds, livseg's = 1"]
     return _markdown([*names, "CPU s, livseg's = 1", ""], cells)
+
+
+def brief_table(table: pd.DataFrame) -> str:
+    """Markdown, a row a work: what livseg took and what others did; where livseg is behind, it says so."""
+    cells = []
+    for _, rows in table.groupby("work", sort=False):
+        first, told = rows.iloc[0], {"livseg": [], "peer": []}
+        for _, row in rows[rows.role != "floor"].iterrows():
+            seconds, behind = f"{_number(row.seconds)} s", "**, livseg is behind**" if row.ratio < 1 else ""
+            if pd.isna(row.seconds):
+                told[row.role].append(f"{row.contender}: {row.remark}")
+            elif row.role == "peer":
+                told["peer"].append(f"{row.contender} {seconds} (x {_number(row.ratio)}{behind})")
+            else:
+                told["livseg"].append(f"{row.contender} {seconds}")
+        cells.append([first.title, *("; ".join(told[role]) or "–" for role in ("livseg", "peer"))])
+    return _markdown(["work", "livseg", "others (x livseg's seconds)"], cells)
 
 
 def board_table(board: pd.DataFrame) -> str:

@@ -34,12 +34,15 @@ def test_a_peer_that_fails_is_told_with_its_error():
     found = bench.summary(runs([], [], "failed: no module"), runs([1.0], [5.0]), agree=True)
     row = pd.Series({"work": "reading", "title": "reading", "contender": "peer", "role": "peer"} | found)
     assert "| – | – | – | – | – | failed: no module |" in bench_page.works_table(pd.DataFrame([row]))
+    assert "| – | peer: failed: no module |" in bench_page.brief_table(pd.DataFrame([row]))
 
 
 def test_a_peer_that_is_sooner_is_told():
     faster = bench.summary(runs([1.0], [5.0]), runs([2.0], [5.0]), agree=True)
     row = {"work": "reading", "title": "reading", "contender": "peer", "role": "peer"} | faster
-    assert "livseg is behind" in bench_page.works_table(pd.DataFrame([row]))
+    table = pd.DataFrame([row])
+    assert "**livseg is behind.**" in bench_page.works_table(table)
+    assert "| reading | – | peer 1 s (x 0.5**, livseg is behind**) |" in bench_page.brief_table(table)
 
 
 def test_a_contender_that_takes_too_long_is_ended_and_told(tmp_path, monkeypatch):
