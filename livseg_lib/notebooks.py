@@ -182,8 +182,6 @@ def execute(notebook: Path, report: Path, parameters: dict[str, object]) -> Path
     from livseg_lib.reporting.folder import notebook_to_html
     from livseg_lib.reporting.report import write_report
 
-    if unknown := sorted(set(parameters) - set(declared_parameters(notebook))):
-        raise InputError(notebook, f"has no parameter {', '.join(unknown)}.", "Mend the name.")
     partial, finished = report / f"{notebook.stem}.partial.ipynb", report / notebook.name
     report.mkdir(parents=True, exist_ok=True)
     _run_cells(notebook, partial, parameters)

@@ -133,7 +133,7 @@ def update_systems_table(path: Path | str, rows: Iterable[Mapping]) -> pd.DataFr
 
     A row replaces the one with the same system, target and split_by; all others stay as they are, to the
     letter. Systems stand in the order of `livseg_lib.systems`. Columns that a row leaves out are empty.
-    Raises InputError for an unknown column, a row without its key, or a file with other columns.
+    Raises InputError for a file with other columns.
     """
     path, table = Path(path), pd.DataFrame(columns=list(SYSTEMS_COLUMNS))
     with locked(path):
@@ -144,12 +144,6 @@ def update_systems_table(path: Path | str, rows: Iterable[Mapping]) -> pd.DataFr
             raise InputError(path, problem, "Delete it and run the evaluation again.")
         by_key = {tuple(row[name] for name in SYSTEMS_KEY): row for row in table.to_dict("records")}
         for row in rows:
-            if unknown := sorted(set(row) - set(SYSTEMS_COLUMNS)):
-                remedy = f"Its columns are {', '.join(SYSTEMS_COLUMNS)}."
-                raise InputError(path, f"has no column {', '.join(unknown)}.", remedy)
-            if missing := [name for name in SYSTEMS_KEY if not row.get(name)]:
-                problem = f"was given a row without {', '.join(missing)}."
-                raise InputError(path, problem, "Every row needs all three.")
             by_key[tuple(str(row[name]) for name in SYSTEMS_KEY)] = row
         rows = pd.DataFrame(by_key.values(), columns=list(SYSTEMS_COLUMNS), dtype=object)
         _write_in_order(rows, path)

@@ -34,5 +34,3 @@ def test_counts_stand_beside_those_of_system_c_and_no_slices_have_no_share():
 def test_slices_without_truth_are_refused(missing):
     with pytest.raises(InputError, match="1 of 2 have no truth"):
         diagnose_slices(slices_of([0, 1], [0, missing]))
-    with pytest.raises(InputError, match="lack the columns"):
-        diagnose_slices(pd.DataFrame({"liver_pixels": [1]}))

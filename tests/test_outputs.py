@@ -53,16 +53,6 @@ def test_systems_stand_in_the_order_of_their_records_whoever_is_first(tmp_path, 
     assert list(systems.target) == ["tumor", "liver"] * 5 and list(scores.system) == names
 
 
-@pytest.mark.parametrize("bad", [row(dise=1), {"system": "unet", "target": "liver"}, row(system="")])
-def test_a_bad_row_is_refused_and_the_file_untouched(tmp_path, bad):
-    path = tmp_path / "systems.csv"
-    update_systems_table(path, [row(dice_per_case=0.5)])
-    before = path.read_text()
-    with pytest.raises(InputError):
-        update_systems_table(path, [row(dice_per_case=0.7), bad])
-    assert path.read_text() == before
-
-
 def test_a_file_with_other_columns_is_refused(tmp_path):
     write_table(pd.DataFrame({"system": ["unet"]}), tmp_path / "systems.csv")
     with pytest.raises(InputError, match="columns"):

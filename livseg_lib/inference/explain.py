@@ -125,11 +125,8 @@ def seg_grad_cam(
 
     The features of the layer are summed, each weighed by the mean gradient of the region's logits; what is
     negative is cut off. 0 everywhere where the region is empty or nothing speaks for the structure.
-    Raises InputError for a layer that is not there, or a region of another size.
+    Raises InputError for a layer that is not there.
     """
-    if region.shape != images.shape[:-1]:
-        problem = f"has the shape {region.shape}, and the pictures {images.shape}."
-        raise InputError("region", problem, "Give a mask of each picture, without its channels.")
     tensor = find_map(network, layer).tensor
     twin = keras.Model(network.inputs, [tensor, network.outputs[0]])
 
@@ -194,12 +191,8 @@ def occlusion_drops(
     fill: grey of the patch, (C,) on the scale 0 to 255; None is the picture's mean.
 
     A pixel has the mean over the patches that cover it, -1 to 1; below 0 the answer grows without it. NaN
-    where the region is empty. The network is asked once a patch, in batches. Raises InputError where
-    patches leave gaps.
+    where no patch covers it, and where the region is empty. The network is asked once a patch, in batches.
     """
-    if any(step > side for step, side in zip(stride, patch, strict=True)):
-        problem = f"of {stride} pixels leave gaps between patches of {patch}."
-        raise InputError("strides", problem, "Choose strides no larger than the patch.")
     if not region.any():
         return np.full(region.shape, np.nan, np.float32)
     fill = picture.mean(axis=tuple(range(region.ndim))) if fill is None else fill
@@ -319,8 +312,8 @@ def over_variants(predict: Predict, images: np.ndarray, names: Sequence[str]) ->
 
 
 def over_models(answers: Iterable[np.ndarray]) -> Uncertainty:
-    """Spread over the answers of several networks to one picture, float (..., H, W, K); one at a time in
-    memory. What leaves 0 to 1 is clipped. Raises InputError where there is none."""
+    """Spread over the answers of one network or more to one picture, float (..., H, W, K); one at a time in
+    memory. What leaves 0 to 1 is clipped."""
     return _spread((np.clip(answer, 0, 1), np.ones((1, 1, 1), np.float32)) for answer in answers)
 
 
@@ -335,8 +328,6 @@ def _spread(answers: Iterable[tuple[np.ndarray, np.ndarray]]) -> Uncertainty:
         difference = answer - weight * first
         total, weights = total + difference, weights + weight
         squares = squares + np.divide(difference**2, weight, out=np.zeros_like(difference), where=weight > 0)
-    if first is None:
-        raise InputError("networks", "are none, so that nothing can be compared.", "Give at least one.")
     shift = total / weights
     variance = np.maximum(squares / weights - shift**2, 0)
     return Uncertainty(np.float32(first + shift), np.sqrt(variance, dtype=np.float32))

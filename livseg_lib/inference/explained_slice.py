@@ -9,7 +9,6 @@ from scipy.stats import spearmanr
 from skimage.metrics import structural_similarity
 from sklearn.metrics import roc_auc_score
 
-from livseg_lib.evaluation.masks import require_same_shape
 from livseg_lib.inference.predict import stream_blocks
 from livseg_lib.labels import STRUCTURE_LABELS
 from livseg_lib.models import keras
@@ -33,7 +32,6 @@ def rank_correlation(first: np.ndarray, second: np.ndarray) -> float:
 
     The similarity of Adebayo et al. 2018 (arXiv:1810.03292).
     """
-    require_same_shape(first, second)
     if np.ptp(first) == 0 or np.ptp(second) == 0:
         return np.nan
     return float(spearmanr(first, second, axis=None).statistic)
@@ -44,7 +42,6 @@ def map_similarity(first: np.ndarray, second: np.ndarray) -> float:
 
     Wang et al. 2004 (doi:10.1109/TIP.2003.819861).
     """
-    require_same_shape(first, second)
     if np.ptp(first) == 0 or np.ptp(second) == 0:
         return np.nan
     return float(structural_similarity(first, second, data_range=1.0))
@@ -56,7 +53,6 @@ def pointing_hit(heat: np.ndarray, truth: np.ndarray) -> float:
 
     NaN where the truth is empty or `heat` the same everywhere.
     """
-    require_same_shape(heat, truth)
     if not truth.any() or np.ptp(heat) == 0:
         return np.nan
     return float(truth[heat == heat.max()].mean())
@@ -68,7 +64,6 @@ def energy_share(heat: np.ndarray, truth: np.ndarray) -> float:
 
     NaN where the truth is empty or `heat` 0 everywhere.
     """
-    require_same_shape(heat, truth)
     total = heat.sum(dtype=float)
     return float(heat[truth].sum(dtype=float) / total) if truth.any() and total > 0 else np.nan
 
@@ -78,7 +73,6 @@ def warning_auc(warning: np.ndarray, wrong: np.ndarray) -> float:
 
     NaN where all is wrong or nothing is.
     """
-    require_same_shape(warning, wrong)
     if wrong.all() or not wrong.any():
         return np.nan
     return float(roc_auc_score(wrong.ravel(), warning.ravel()))

@@ -165,7 +165,7 @@ def volume_agreement(volumes: Sequence[np.ndarray], voxel_volume_ml: float) -> p
     """
     rows = []
     for structure in STRUCTURES:
-        masks = [structure_mask(labels, structure) for labels in _alike(volumes)]
+        masks = [structure_mask(labels, structure) for labels in volumes]
         volumes_ml = np.array([np.count_nonzero(mask) for mask in masks]) * voxel_volume_ml
         pairs = np.array([dice(overlap_counts(*pair)) for pair in combinations(masks, 2)])
         rows.append(
@@ -183,18 +183,7 @@ def volume_agreement(volumes: Sequence[np.ndarray], voxel_volume_ml: float) -> p
 
 def _votes(volumes: Sequence[np.ndarray], structure: str) -> np.ndarray:
     """How many of the models see `structure`, uint8 (D, H, W)."""
-    votes = np.zeros(_alike(volumes)[0].shape, np.uint8)
+    votes = np.zeros(volumes[0].shape, np.uint8)
     for labels in volumes:
         votes += structure_mask(labels, structure)
     return votes
-
-
-def _alike(volumes: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
-    """`volumes`, which must be at least one and of one shape. Raises InputError."""
-    if not len(volumes):
-        raise InputError("models", "are none, so that nothing can be compared.", "Give at least one.")
-    for labels in volumes[1:]:
-        if labels.shape != volumes[0].shape:
-            problem = f"answer with {volumes[0].shape} and {labels.shape} voxels."
-            raise InputError("models", problem, "Bring all to one grid.")
-    return volumes

@@ -200,11 +200,7 @@ def block_starts(liver: range, n_slices: int, depth: int) -> range:
 
     A liver shorter than a block lies wholly in each of them; one that is longer fills each of them. Blocks
     lie within the `n_slices` of the volume; one of fewer slices has the one block from 0 (`block_slices`).
-    Raises InputError where there is no liver.
     """
-    if not liver:
-        problem = "is in none of the slices, so that no block can cover it."
-        raise InputError("liver", problem, "Leave out the cases that show none.")
     low, high = sorted((liver.start, liver.stop - depth))
     last = max(n_slices - depth, 0)
     return range(min(max(low, 0), last), min(max(high, 0), last) + 1)

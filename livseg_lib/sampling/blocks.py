@@ -45,9 +45,6 @@ class BlockBatches(SliceBatches):
         blocks_per_epoch: int | None = None,
         **settings,
     ) -> None:
-        if missing := sorted({"array", "array_index", "class"} - set(slices.columns)):
-            problem = f"lack the columns {', '.join(missing)}."
-            raise InputError("slices", problem, "Classify the masks again (notebook 02).")
         require_counts(depth=depth, blocks_per_epoch=blocks_per_epoch)
         self.depth = depth
         blocks = possible_blocks(slices, depth)

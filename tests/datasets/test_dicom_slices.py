@@ -12,7 +12,6 @@ from livseg_lib.datasets.dicom_slices import jitter_note, order_slices, slices_a
 from livseg_lib.errors import InputError
 
 AXIAL = np.array([[1.0, 0, 0], [0, 1.0, 0]])
-FLAT = np.array([[1.0, 0, 0], [1.0, 0, 0]])
 
 
 def slice_at(position_mm, name="", directions=AXIAL, shape=(6, 7), thickness_mm=2.0) -> SliceHeader:
@@ -55,7 +54,6 @@ def test_every_gap_is_found(count, step_mm, start_mm, data):
         ([slice_at((0, 0, 0)), slice_at((0, 0, 1), shape=(6, 8))], "differ in size, spacing or direction"),
         ([slice_at((0, 0, 0)), slice_at((0, 0, 1), directions=AXIAL[::-1])], "differ in size"),
         (axial(5, thickness_mm=None), "without a thickness"),
-        (axial(5, directions=FLAT), "span no space"),
     ],
 )
 def test_what_is_no_even_stack_is_said_with_its_place_in_a_line(slices, said):

@@ -114,8 +114,6 @@ def test_map_of_a_linear_network_is_the_weighted_sum_of_its_features(images, act
     region[0] = False
     found = seg_grad_cam(linear_network(activation), images, region)
     assert not found[0].any() and found[1].max() == 1
-    with pytest.raises(InputError, match=r"region.*shape"):
-        seg_grad_cam(linear_network(activation), images, region[:, :, :4])
 
 
 def test_a_small_map_is_enlarged_by_areas():
@@ -194,11 +192,9 @@ def test_larger_patches_spread_it_over_all_that_cover_the_pixel():
     assert not drops[2:].any() and not drops[:, 2:].any()
 
 
-def test_nothing_asked_about_is_undefined_and_gaps_are_refused():
+def test_nothing_asked_about_is_undefined():
     network, picture = same_as_picture((4, 4, 1)), np.zeros((4, 4, 1), np.uint8)
     assert np.isnan(occlusion_drops(network, picture, np.zeros((4, 4), bool), (2, 2), (2, 2))).all()
-    with pytest.raises(InputError, match="leave gaps"):
-        occlusion_drops(network, picture, np.ones((4, 4), bool), (2, 2), (2, 3))
 
 
 @given(
@@ -322,5 +318,3 @@ def test_over_models_is_mean_and_standard_deviation():
     assert not certain.deviation.any()
     np.testing.assert_allclose(certain.entropy, 0.8113, atol=1e-4)  # in bits: of 1 to 3
     assert over_models([answer - 1, answer + 1]).mean.max() == 0.5  # clipped
-    with pytest.raises(InputError, match="none"):
-        over_models([])

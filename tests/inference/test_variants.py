@@ -154,11 +154,3 @@ def test_volumes_and_pairs_by_hand():
     for empty_or_alone in ([np.zeros((2, 2, 2), np.uint8)] * 2, models[:1]):
         table = volume_agreement(empty_or_alone, 1.0).set_index("structure")
         assert np.isnan(table.pairwise_dice["tumor"])
-
-
-@pytest.mark.parametrize("compare", [majority_vote, lambda models: volume_agreement(models, 1.0)])
-def test_models_that_cannot_be_compared_are_refused(compare):
-    with pytest.raises(InputError, match="at least one"):
-        compare([])
-    with pytest.raises(InputError, match="one grid"):
-        compare([np.zeros((2, 2, 2), np.uint8), np.zeros((2, 2, 3), np.uint8)])

@@ -75,8 +75,6 @@ def test_the_liver_reaches_from_its_first_slice_to_its_last():
 
 def test_no_liver_has_no_block():
     assert cover_blocks(range(0), 50, 8, 2) == []
-    with pytest.raises(InputError, match="none of the slices"):
-        choose_block(range(0), 50, 8)
 
 
 @pytest.mark.parametrize("overlap", [-1, 8])
@@ -236,7 +234,6 @@ def refused(match: str, *args, **settings):
 def test_what_cannot_be_used_is_refused(folder, slices):
     empty = slices.assign(**{"class": slices["class"].where(slices["case"] != "long", 0)})
     refused("long: shows no liver", empty, folder, "liver", DEPTH, 2)
-    refused("lack the columns class", slices.drop(columns="class"), folder, "liver", DEPTH, 2)
     refused("thin: lacks slices", slices.drop(index=slices.index[-2]), folder, "liver", DEPTH, 2)
     refused("has 4 slices, but 3 are given", slices[:-1], folder, "liver", DEPTH, 2)
     refused("are none", slices[:0], folder, "liver", DEPTH, 2)
