@@ -1,23 +1,29 @@
-"""Every tumour that a system missed or invented, with what may explain it, and what several systems share.
+"""Every tumour that a system missed or invented, with what may explain it.
 
 A *false negative* is a true tumour of which no voxel is predicted, a *false positive* a predicted one that
 shares no voxel with a true one (`count_detections` at overlap 0 counts the same way). Tumours are label 2,
 connected by voxel faces, numbered as in `lesions`.
+
+System B names two classes: a *bright texture* is a false positive whose mean lies at least BRIGHT_HU above
+the patient's liver and whose voxels differ by more than TEXTURE_SD_HU; *low contrast* is a missed tumour
+whose mean lies within CONTRAST_EDGES_HU[0] of the liver around it. Errors of unknown brightness or contrast
+are "undefined", and counted.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 
 import edt
 import numpy as np
 import pandas as pd
 from scipy.ndimage import binary_erosion, find_objects
 
-from livseg_lib.evaluation.lesions import LesionOverlap, detected_pairs, lesion_overlap
+from livseg_lib.evaluation.lesions import LesionOverlap, detected_pairs, lesion_overlap, size_class
 from livseg_lib.evaluation.masks import BoxSlices, require_label_volumes
+from livseg_lib.evaluation.statistics import mean_with_interval
 from livseg_lib.labels import BACKGROUND, LIVER, TUMOR, structure_mask
 from livseg_lib.postprocessing.components import label_components
 from livseg_lib.postprocessing.measures import axial_diameters
@@ -93,8 +99,6 @@ class CaseErrors:
     """Predicted tumours that cover parts of more than one true one."""
     predicted: int
     """Predicted tumours."""
-    false_positives: np.ndarray
-    """Mask (D, H, W) of all false positives."""
 
 
 def find_errors(prediction: np.ndarray, case: TrueCase) -> CaseErrors:
@@ -118,7 +122,6 @@ def find_errors(prediction: np.ndarray, case: TrueCase) -> CaseErrors:
         tumors=tumors,
         fusing=int(fusing.sum()),
         predicted=lesions.n_prediction,
-        false_positives=components > 0,
     )
 
 
@@ -211,42 +214,6 @@ def _commonest(codes: np.ndarray, names: Mapping[int, str]) -> str:
     return names[int(np.bincount(codes).argmax())] if codes.size else "none"
 
 
-SHARED_COLUMNS = ("error", "object", "n_systems", "n_wrong", "wrong_systems", *OBJECT_FEATURES)
-
-
-def shared_misses(tumors: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """System -> `CaseErrors.tumors` of one case; a row a true tumour, SHARED_COLUMNS: how many missed it."""
-    tables = list(tumors.values())
-    missed = pd.DataFrame({system: ~table.hit.astype(bool) for system, table in tumors.items()})
-    return _with_systems(tables[0][["object", *OBJECT_FEATURES]], missed, FALSE_NEGATIVE)
-
-
-def shared_false_positives(masks: Mapping[str, np.ndarray], case: TrueCase, least: int) -> pd.DataFrame:
-    """System -> `CaseErrors.false_positives` of one case; a row a place, SHARED_COLUMNS.
-
-    A place is a connected region of voxels that at least `least` systems take for a tumour each, in false
-    positives; `n_wrong` systems mark a part of it. Features are those of the region.
-    """
-    votes = np.zeros(case.labels.shape, np.uint16)
-    for mask in masks.values():
-        votes += mask
-    places, count = label_components(votes >= least)
-    ids = np.arange(1, count + 1)
-    marked = pd.DataFrame({system: np.isin(ids, places[mask]) for system, mask in masks.items()})
-    return _with_systems(describe_objects(places, case), marked, FALSE_POSITIVE)
-
-
-def _with_systems(objects: pd.DataFrame, wrong: pd.DataFrame, error: str) -> pd.DataFrame:
-    names = wrong.columns.to_numpy()
-    table = objects.reset_index(drop=True).assign(
-        error=error,
-        n_systems=wrong.shape[1],
-        n_wrong=wrong.to_numpy(bool).sum(axis=1),
-        wrong_systems=[", ".join(names[row]) for row in wrong.to_numpy(bool)],
-    )
-    return table[list(SHARED_COLUMNS)]
-
-
 def match_painted(
     components: np.ndarray,
     spacing_mm: Sequence[float],
@@ -275,3 +242,84 @@ def match_painted(
     edges = {(): "unknown", (True,): "diffuse", (False,): "sharp", (False, True): "mixed"}
     rows = [(each, len(kinds), edges[tuple(sorted(set(kinds)))]) for each, kinds in diffuse.items()]
     return pd.DataFrame(rows, columns=["object", "painted", "edge"])
+
+
+CONTRAST_EDGES_HU = (20.0, 40.0)
+"""One and two standard deviations of the noise in abdominal CT, about 20 HU (18 to 20 in 3D-IRCADb and
+CHAOS, 19 to 30 in LiTS, measured): below the first a tumour's mean lies within the noise of one voxel."""
+
+BRIGHT_HU = CONTRAST_EDGES_HU[0]
+"""One standard deviation of the noise in abdominal CT above the liver: clearly brighter, as is a vessel."""
+
+TEXTURE_SD_HU = 30.0
+"""Most noise measured inside livers (19 to 30 HU in LiTS, 18 to 20 in 3D-IRCADb and CHAOS; phantom.tissues):
+what varies more is no even tissue."""
+
+BRIGHT_TEXTURE, LOW_CONTRAST, OTHER, UNDEFINED = "bright texture", "low contrast", "other", "undefined"
+CLASS_OF_ERROR = {FALSE_POSITIVE: BRIGHT_TEXTURE, FALSE_NEGATIVE: LOW_CONTRAST}
+"""System B's class of each kind of error."""
+
+ERROR_PLACES = ("deep in the liver", "at its border", "across its border", "outside it")
+"""Farther than TUMOR_RIM_MM from the border; nearer; up to half of it outside; more than half."""
+
+
+def contrast_class(contrast_hu: pd.Series) -> pd.Series:
+    """ "low", "middle" or "high" by the size of the contrast, darker or brighter alike; NaN of NaN.
+
+    A contrast on an edge belongs to the upper class.
+    """
+    bins = [0.0, *CONTRAST_EDGES_HU, np.inf]
+    return pd.cut(contrast_hu.abs(), bins, right=False, labels=["low", "middle", "high"]).astype(object)
+
+
+def add_causes(objects: pd.DataFrame) -> pd.DataFrame:
+    """`objects` (columns `error` and those of `describe_objects`) with brightness, texture, contrast, size,
+    place, beside and `error_class` in words.
+
+    None where a cause is undefined: without HU, spacing or knowledge of the organs.
+    """
+    above, sd, outside, border = (
+        objects[name].astype(float)
+        for name in ("above_liver_hu", "sd_hu", "outside_share", "border_distance_mm")
+    )
+    table = objects.assign(
+        brightness=_first([above >= BRIGHT_HU, above < BRIGHT_HU], ("bright", "not bright")),
+        texture=_first([sd > TEXTURE_SD_HU, sd <= TEXTURE_SD_HU], ("textured", "even")),
+        contrast=contrast_class(objects.contrast_hu.astype(float)),
+        size=objects.longest_diameter_mm.astype(float).map(size_class).replace("", None),
+        place=_first(
+            [outside > 0.5, outside > 0, border <= TUMOR_RIM_MM, border > TUMOR_RIM_MM], ERROR_PLACES[::-1]
+        ),
+        beside=objects.is_beside_tumor.map({True: "beside a true tumour", False: "by itself"}),
+    )
+    invented = table.error == FALSE_POSITIVE
+    bright_texture = (table.brightness == "bright") & (table.texture == "textured")
+    unknown = table.brightness.where(invented, table.contrast).isna()
+    classes = [unknown, invented & bright_texture, ~invented & (table.contrast == "low")]
+    names = (UNDEFINED, BRIGHT_TEXTURE, LOW_CONTRAST)
+    return table.assign(error_class=_first(classes, names).fillna(OTHER))
+
+
+def _first(holds: Sequence[pd.Series], names: Sequence[str]) -> pd.Series:
+    """Of each row the name of the first condition that holds, else None."""
+    return pd.Series(np.select(holds, names, ""), holds[0].index, dtype=object).replace("", None)
+
+
+def count_classes(objects: pd.DataFrame, tumors: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """A row a system and kind of error: how much of it is system B's class.
+
+    `objects` (`add_causes`) and `tumors` (true ones with `contrast` and `hit`) have `system` and `patient`;
+    `tumors` names every system, with errors or not. Columns: system, error, error_class, n_errors (of both
+    kinds), n_of_kind, n (of the class), n_undefined, share_of_errors and share_of_kind (0 to 1).
+    """
+    share, rows = partial(mean_with_interval, pooled=True, seed=seed), []
+    for system in tumors.system.unique():
+        errors = objects[objects.system == system]
+        for kind, name in CLASS_OF_ERROR.items():
+            of_kind = errors[errors.error == kind]
+            row = {"system": system, "error": kind, "error_class": name, "n_errors": len(errors)}
+            row |= {"n_of_kind": len(of_kind), "n": int((of_kind.error_class == name).sum())}
+            row |= {"n_undefined": int((of_kind.error_class == UNDEFINED).sum())}
+            row |= share("share_of_errors", errors.error_class == name, errors.patient)
+            rows.append(row | share("share_of_kind", of_kind.error_class == name, of_kind.patient))
+    return pd.DataFrame(rows)

@@ -62,8 +62,6 @@ class FrocCurve(NamedTuple):
     """A patient."""
     recall: np.ndarray
     """Share of all tumours, NaN where there are none."""
-    thresholds: np.ndarray
-    """Probability from which on candidates count; the first is infinite (none does)."""
 
 
 def find_tumor_candidates(probabilities: np.ndarray, tumors: np.ndarray) -> TumorCandidates:
@@ -105,8 +103,7 @@ def _matched(worth: csr_array) -> list[int]:
 
 def froc_curve(patients: Sequence[TumorCandidates]) -> FrocCurve:
     """The curve of all patients together. Raises InputError without a patient."""
-    false_positives, recall = _curve(_tables(patients), axis=0)
-    return FrocCurve(false_positives, recall, np.append(np.inf, np.arange(LEVELS)[::-1] / 255))
+    return FrocCurve(*_curve(_tables(patients), axis=0))
 
 
 def recall_at(

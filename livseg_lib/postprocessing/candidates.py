@@ -99,44 +99,30 @@ _RIM_MM = 5.0
 """Liver within this distance of a candidate is what it is compared with."""
 
 
-class Feature(NamedTuple):
-    """How a feature is told to people."""
-
-    kind: str
-    """"shape", "intensity" or "texture"."""
-    unit: str
-    """Empty for a bare number."""
-    meaning: str
-
-
 FEATURES = {
-    "volume_ml": Feature("shape", "ml", "Volume of its voxels"),
-    "diameter_mm": Feature("shape", "mm", "Diameter of the ball of the same volume"),
-    "longest_axis_mm": Feature("shape", "mm", "Longest axis of the ellipsoid of the same second moments"),
-    "elongation": Feature("shape", "", "Middle over longest axis: 1 round, 0 a thread"),
-    "flatness": Feature("shape", "", "Shortest over longest axis: 1 round, 0 a sheet or thread"),
-    "extent": Feature("shape", "", "Share of its bounding box that it fills"),
-    "sphericity": Feature("shape", "", "Surface of the ball of the same volume over its own: 1 a ball"),
-    "depth_mm": Feature("shape", "mm", "Mean distance of its voxels from the outside of the liver"),
-    "gap_mm": Feature("shape", "mm", "Smallest such distance: about one voxel where it touches the surface"),
-    "mean_hu": Feature("intensity", "HU", "Mean of its voxels"),
-    "std_hu": Feature("intensity", "HU", "Standard deviation of its voxels"),
-    "p10_hu": Feature("intensity", "HU", "10th percentile of its voxels"),
-    "median_hu": Feature("intensity", "HU", "Median of its voxels"),
-    "p90_hu": Feature("intensity", "HU", "90th percentile of its voxels"),
-    "rim_contrast_hu": Feature(
-        "intensity", "HU", "Mean of the liver up to 5 mm around it minus its own: above 0 if darker"
-    ),
-    "liver_contrast_hu": Feature(
-        "intensity", "HU", "Median of the liver outside all candidates minus its own mean"
-    ),
-    "texture_contrast": Feature("texture", "", "Mean squared difference of levels of pixels 2 mm apart"),
-    "texture_homogeneity": Feature("texture", "", "How often such pixels are alike: 1 always"),
-    "texture_energy": Feature("texture", "", "How few kinds of pairs there are: 1 a single kind"),
-    "texture_correlation": Feature("texture", "", "Correlation of such pixels: 1 smooth, 0 noise"),
-    "border_gradient": Feature("texture", "HU/mm", "Mean size of the HU gradient along its border"),
+    "volume_ml": ("shape", "ml", "Volume of its voxels"),
+    "diameter_mm": ("shape", "mm", "Diameter of the ball of the same volume"),
+    "longest_axis_mm": ("shape", "mm", "Longest axis of the ellipsoid of the same second moments"),
+    "elongation": ("shape", "", "Middle over longest axis: 1 round, 0 a thread"),
+    "flatness": ("shape", "", "Shortest over longest axis: 1 round, 0 a sheet or thread"),
+    "extent": ("shape", "", "Share of its bounding box that it fills"),
+    "sphericity": ("shape", "", "Surface of the ball of the same volume over its own: 1 a ball"),
+    "depth_mm": ("shape", "mm", "Mean distance of its voxels from the outside of the liver"),
+    "gap_mm": ("shape", "mm", "Smallest such distance: about one voxel where it touches the surface"),
+    "mean_hu": ("intensity", "HU", "Mean of its voxels"),
+    "std_hu": ("intensity", "HU", "Standard deviation of its voxels"),
+    "p10_hu": ("intensity", "HU", "10th percentile of its voxels"),
+    "median_hu": ("intensity", "HU", "Median of its voxels"),
+    "p90_hu": ("intensity", "HU", "90th percentile of its voxels"),
+    "rim_contrast_hu": ("intensity", "HU", "Mean of the liver within 5 mm minus its own: above 0 if darker"),
+    "liver_contrast_hu": ("intensity", "HU", "Median of the liver outside all candidates minus its own mean"),
+    "texture_contrast": ("texture", "", "Mean squared difference of levels of pixels 2 mm apart"),
+    "texture_homogeneity": ("texture", "", "How often such pixels are alike: 1 always"),
+    "texture_energy": ("texture", "", "How few kinds of pairs there are: 1 a single kind"),
+    "texture_correlation": ("texture", "", "Correlation of such pixels: 1 smooth, 0 noise"),
+    "border_gradient": ("texture", "HU/mm", "Mean size of the HU gradient along its border"),
 }
-"""The columns of `candidate_features`, in their order."""
+"""The columns of `candidate_features`, in their order: kind, unit ("" for a bare number), meaning."""
 
 
 def candidate_features(

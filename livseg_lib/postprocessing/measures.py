@@ -34,8 +34,6 @@ and is never more than half a pixel (of the larger side) too long."""
 _SPECK = 512
 """Voxels of a mask up to which others may well look the same."""
 
-FOUR_SIDES = REACH * np.array([[1, 0], [-1, 0], [0, 1], [0, -1]])
-
 
 class AxialDiameters(NamedTuple):
     """Both diameters in mm: NaN for an empty mask, and where the size of a pixel is unknown."""
@@ -44,9 +42,6 @@ class AxialDiameters(NamedTuple):
     """Where the longest one lies, the first of equals; None for an empty mask."""
     longest_mm: float
     perpendicular_mm: float
-    longest_ends: np.ndarray
-    """float64 (2, 2): row and column of both ends, in voxels; NaN for an empty mask."""
-    perpendicular_ends: np.ndarray
 
 
 def axial_diameters(mask: np.ndarray, spacing_mm: Sequence[float]) -> AxialDiameters:
@@ -54,7 +49,7 @@ def axial_diameters(mask: np.ndarray, spacing_mm: Sequence[float]) -> AxialDiame
 
     The longest joins the farthest two points of a slice, whatever lies between them; the perpendicular one
     is the longest chord across it of the slice's convex hull. A row of n pixels is n - 1/2 pixels long.
-    `spacing_mm` (D, H, W) may be NaN: then pixels are taken as squares, to find the slice and the ends.
+    `spacing_mm` (D, H, W) may be NaN: then pixels are taken as squares, to find the slice.
     """
     sides = tuple(float(side) for side in spacing_mm[1:])
     # Specks look alike by the thousand: those are measured once.
@@ -64,33 +59,33 @@ def axial_diameters(mask: np.ndarray, spacing_mm: Sequence[float]) -> AxialDiame
 
 @lru_cache(maxsize=4096)
 def _measured(shape: tuple[int, ...], content: bytes, sides_mm: tuple[float, float]) -> AxialDiameters:
-    """`axial_diameters` of a boolean mask of that shape, given as bytes; its arrays are for reading only."""
+    """`axial_diameters` of a boolean mask of that shape, given as bytes."""
     mask, sides = np.frombuffer(content, bool).reshape(shape), np.array(sides_mm)
     known = np.isfinite(sides).all()
     assumed = sides if known else np.ones(2)
-    nowhere = np.full((2, 2), np.nan)
-    longest = AxialDiameters(None, 0.0, np.nan, nowhere, nowhere)
+    longest = AxialDiameters(None, 0.0, np.nan)
     for index in np.flatnonzero(mask.any(axis=(1, 2))):
         extents = [np.ptp(np.flatnonzero(mask[index].any(axis=axis))) + 1 for axis in (1, 0)]
         if np.hypot(*(extents * assumed)) > longest.longest_mm:  # the diagonal of the box around it
-            found = _diameters_of_slice(int(index), mask[index], assumed)
+            found = AxialDiameters(int(index), *_diameters_mm(mask[index], assumed))
             longest = max(longest, found, key=lambda diameters: diameters.longest_mm)
-    for ends in (longest.longest_ends, longest.perpendicular_ends):
-        ends.setflags(write=False)
-    if known and longest.slice is not None:
-        return longest
-    return longest._replace(longest_mm=np.nan, perpendicular_mm=np.nan)
+    return longest if known and longest.slice is not None else AxialDiameters(longest.slice, np.nan, np.nan)
 
 
-def _diameters_of_slice(index: int, pixels: np.ndarray, sides_mm: np.ndarray) -> AxialDiameters:
-    """Both diameters of a boolean slice (H, W) that is not empty."""
+def _diameters_mm(pixels: np.ndarray, sides_mm: np.ndarray) -> tuple[float, float]:
+    """The longest and the perpendicular one of a boolean slice (H, W) that is not empty.
+
+    Along the longest one the length of chords across it is linear between the hull's corners, so that the
+    longest chord is at one of them; and no corner lies beyond the ends of the longest diameter.
+    """
     hull = _hull(pixels) * sides_mm
     distances = squareform(pdist(hull))
     start, end = sorted(np.unravel_index(distances.argmax(), distances.shape))
-    across = _longest_chord_across(hull, start, end)
-    longest = hull[[start, end]]
-    lengths = [float(np.linalg.norm(ends[1] - ends[0])) for ends in (longest, across)]
-    return AxialDiameters(index, *lengths, longest / sides_mm, across / sides_mm)
+    along = (hull[end] - hull[start]) / distances[start, end]
+    places, heights = ((hull - hull[start]) @ np.array([along, [-along[1], along[0]]]).T).T
+    ring = np.arange(end, start + len(hull) + 1)[::-1] % len(hull)  # the other way round
+    one, other = (np.interp(places, places[side], heights[side]) for side in (slice(start, end + 1), ring))
+    return float(distances[start, end]), float(np.abs(one - other).max())
 
 
 def _hull(pixels: np.ndarray) -> np.ndarray:
@@ -99,26 +94,9 @@ def _hull(pixels: np.ndarray) -> np.ndarray:
     first = pixels[rows].argmax(axis=1)
     last = pixels.shape[1] - 1 - pixels[rows, ::-1].argmax(axis=1)
     centres = np.concatenate([np.stack([rows, columns], axis=1) for columns in (first, last)])
-    points = (centres[:, None] + FOUR_SIDES).reshape(-1, 2)
+    sides = REACH * np.array([[1, 0], [-1, 0], [0, 1], [0, -1]])
+    points = (centres[:, None] + sides).reshape(-1, 2)
     return points[ConvexHull(points).vertices]
-
-
-def _longest_chord_across(hull: np.ndarray, start: int, end: int) -> np.ndarray:
-    """Ends (2, 2) of the longest chord of `hull` at right angles to the line from its `start` to its `end`.
-
-    Along that line the chord's length is linear between corners, so that it is longest at one of them; and
-    no corner lies beyond the ends of the longest diameter.
-    """
-    along = (hull[end] - hull[start]) / np.linalg.norm(hull[end] - hull[start])
-    axes = np.stack([along, [-along[1], along[0]]])
-    turned = (hull - hull[start]) @ axes.T
-    one_side = turned[start : end + 1]
-    other_side = np.concatenate([turned[end:], turned[: start + 1]])[::-1]
-    places = turned[:, 0]
-    heights = np.stack([np.interp(places, *side.T) for side in (one_side, other_side)])
-    widest = np.abs(heights[0] - heights[1]).argmax()
-    ends = np.stack([[places[widest]] * 2, heights[:, widest]], axis=1)
-    return ends @ axes + hull[start]
 
 
 TUMOR_COLUMNS = {

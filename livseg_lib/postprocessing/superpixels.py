@@ -328,8 +328,8 @@ TUMOR_SHARE = 0.5
 class PatchExtraction:
     """Which patches are cut from a patient."""
 
-    candidates: CandidateRecipe
-    patch: PatchRecipe
+    candidates: CandidateRecipe = CandidateRecipe()
+    patch: PatchRecipe = PatchRecipe()
     most_of_a_kind: int = 100
     """Of tumour, and of liver, drawn by `seed`: one patient full of tumours must not outweigh the others."""
     most_growth_mm: float = 3.0

@@ -1,4 +1,4 @@
-"""Where systems err, and what would help: every error on the test patients, from the predictions on disk."""
+"""Where systems err: every error on the test patients, from the predictions on disk."""
 
 from __future__ import annotations
 
@@ -16,19 +16,16 @@ from tqdm import tqdm
 from livseg_lib.datasets.case import Case
 from livseg_lib.datasets.phantom.body import Organ
 from livseg_lib.datasets.phantom.writing import is_phantom, painted_lesions, remake_organs
-from livseg_lib.evaluation.error_causes import BRIGHT_TEXTURE, LOW_CONTRAST, add_causes
 from livseg_lib.evaluation.errors import (
     FALSE_NEGATIVE,
     TUMOR_RIM_MM,
     CaseErrors,
     TrueCase,
+    add_causes,
     find_errors,
     match_painted,
     room_around,
-    shared_false_positives,
-    shared_misses,
 )
-from livseg_lib.evaluation.statistics import compare
 from livseg_lib.labels import structure_mask
 from livseg_lib.postprocessing.components import label_components
 from livseg_lib.preprocessing.recipe import Recipe, channel_windows
@@ -55,8 +52,6 @@ class ErrorStudy:
     patients: pd.DataFrame
     """A row a system and case: system, patient, case, tumors, predicted, missed, invented, fused, fusing
     and split, counts of objects."""
-    shared: pd.DataFrame
-    """A row a true tumour or place of false positives: patient, case, then SHARED_COLUMNS."""
 
 
 def systems_with_predictions(
@@ -82,27 +77,21 @@ def study_errors(
 
     `source` is the folder of the scans: where it is a phantom, what each object really is comes from its
     seed. Voxels of another `modality` than "ct" are no HU: brightness and contrast are undefined there, as in
-    pictures. A place of false positives is shared by half of the systems, at least two. One case in memory at
-    a time.
+    pictures. One case in memory at a time.
     """
-    objects, tumors, patients, shared = [], [], [], []
+    objects, tumors, patients = [], [], []
     for case in tqdm(list(cases), "errors", unit="case"):
         true, found, edges = _read_case(systems, case, folders, source, modality)
-        errors = {system: find_errors(labels, true) for system, labels in found}
-        whose = {"patient": case.patient, "case": case.case_id}
-        for system, each in errors.items():
-            objects.append(each.objects.assign(system=system, **whose))
-            tumors.append(each.tumors.merge(edges, on="object").assign(system=system, **whose))
-            patients.append({"system": system, **whose, **_counts(each)})
-        masks = {system: each.false_positives for system, each in errors.items()}
-        half = max(2, -(-len(systems) // 2))
-        shared.append(shared_misses({system: each.tumors for system, each in errors.items()}).assign(**whose))
-        shared.append(shared_false_positives(masks, true, half).assign(**whose))
+        for system, labels in found:
+            each = find_errors(labels, true)
+            whose = {"system": system, "patient": case.patient, "case": case.case_id}
+            objects.append(each.objects.assign(**whose))
+            tumors.append(each.tumors.merge(edges, on="object").assign(**whose))
+            patients.append(whose | _counts(each))
     return ErrorStudy(
         add_causes(_table(objects)),
         add_causes(_table(tumors).assign(error=FALSE_NEGATIVE)).drop(columns=["error", "error_class"]),
         pd.DataFrame(patients),
-        add_causes(_table(shared)),
     )
 
 
@@ -185,47 +174,3 @@ def slices_with_error(true: np.ndarray, found: np.ndarray, count: int) -> list[i
     shown = np.flatnonzero((true | found).any(axis=(1, 2)))
     error = (true != found).sum(axis=(1, 2))
     return [int(part[error[part].argmax()]) for part in np.array_split(shown, count) if len(part)]
-
-
-_FOUND = ("n_patients", "difference", "difference_low", "difference_high", "p")
-REMEDY_COLUMNS = ("remedy", "compared_with", "patients", "error_class", "n_before", "n_after", *_FOUND)
-"""Differences as `compare` has them, after - before; `holm` corrects p once all remedies stand together."""
-
-MEASURES = {"low_contrast_missed": LOW_CONTRAST, "bright_false_alarms": BRIGHT_TEXTURE}
-"""Of the study of losses (`studies.losses`), and the class that each counts."""
-
-
-def loss_remedies(summary: pd.DataFrame, differences: pd.DataFrame) -> pd.DataFrame:
-    """Rows of REMEDY_COLUMNS from tables class_imbalance.csv and imbalance_differences.csv of notebook 23.
-
-    Those are of other patients (development, cross-validated) and of a smaller network.
-    """
-    counts = {
-        LOW_CONTRAST: summary.n_low_contrast_missed,
-        BRIGHT_TEXTURE: (summary.bright_false_alarms_per_patient * summary.n_patients).round(),
-    }
-    counts = pd.DataFrame(counts).set_index([summary.threshold.astype(str), summary.loss]).astype(int)
-    rows = []
-    for row in differences[differences.measure.isin(MEASURES)].to_dict("records"):
-        at, error_class = str(row["threshold"]), MEASURES[row["measure"]]
-        before, after = (counts.loc[(at, row[side]), error_class] for side in ("second", "first"))
-        about = (row["first"], row["second"], f"development, threshold {at}", error_class, before, after)
-        rows.append((*about, *(row[name] for name in _FOUND)))
-    return pd.DataFrame(rows, columns=list(REMEDY_COLUMNS))
-
-
-def filter_remedy(objects: pd.DataFrame, patients: pd.DataFrame, seed: int) -> pd.DataFrame:
-    """Rows of REMEDY_COLUMNS from `ErrorStudy`: the cascade without its candidate filter, and with it.
-
-    Patients without such errors count as 0. No rows where one of the two was not studied.
-    """
-    rows, everyone = [], patients[["system", "patient"]].drop_duplicates()
-    is_studied = {UNFILTERED, FILTERED} <= set(patients.system)
-    for error_class in (LOW_CONTRAST, BRIGHT_TEXTURE) if is_studied else ():
-        of_class = objects[objects.error_class == error_class].groupby(["system", "patient"]).size()
-        counts = everyone.merge(of_class.rename("n").reset_index(), "left").fillna({"n": 0})
-        [found] = compare(counts, [(FILTERED, UNFILTERED)], "n", seed=seed).to_dict("records")
-        n = counts.groupby("system").n.sum().astype(int)
-        about = ("candidate filter", UNFILTERED, "test", error_class, n[UNFILTERED], n[FILTERED])
-        rows.append((*about, *(found[name] for name in _FOUND)))
-    return pd.DataFrame(rows, columns=list(REMEDY_COLUMNS))

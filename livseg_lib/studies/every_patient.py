@@ -6,12 +6,9 @@ held-out patients of all other folds. In single slices every piece of a tumour c
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
-import keras
 import numpy as np
 import pandas as pd
 
@@ -19,14 +16,8 @@ from livseg_lib.errors import InputError
 from livseg_lib.evaluation import probabilities
 from livseg_lib.evaluation.lesions import count_detections, lesion_overlap
 from livseg_lib.evaluation.statistics import mean_with_interval
-from livseg_lib.files import write_atomically
-from livseg_lib.inference.predict import predict_planes, stored_pictures
-from livseg_lib.inference.sorting import sort_stored
 from livseg_lib.labels import structure_mask
-from livseg_lib.provenance import code_of, digest, keep_or_make, made_with
-from livseg_lib.sampling.batches import arrays_checksum
-from livseg_lib.studies.split_audit import stored_rows
-from livseg_lib.studies.training import REGISTRIES, SorterPlan, TrainingPlan, train_network, train_sorter
+from livseg_lib.studies.training import SorterPlan, TrainingPlan, answer_held_out
 
 AREAS = (1, 4, 8, 16, 32, 64)
 """Pixels of 128 x 128 pictures that a rule of presence may ask for."""
@@ -35,55 +26,26 @@ AREAS = (1, 4, 8, 16, 32, 64)
 def held_out_answers(
     name: str, plan: TrainingPlan | SorterPlan, slices: pd.DataFrame, folder: Path, checkpoints: Path
 ) -> np.ndarray:
-    """What networks say of slices of patients that they never saw, uint8 levels (n, H, W, channels).
+    """`answer_held_out` of every fold by networks that never saw its patients, one below the other.
 
     `slices` are classified ones with `fold` (0 to k - 1) and `region`; the answers stand in the order of
-    `slices` sorted by fold, stably. `folder` holds their arrays. A sorter gives the probability that a slice
-    shows a tumour, (n, 1, 1, 1). Killed and called again it goes on: the answers of a fold are kept below
-    `checkpoints`, for the same plan, slices, pictures, code and libraries. Raises InputError for a sorter
-    with fewer than three folds: one is asked, and another chooses the epoch of what learns from the rest.
+    `slices` sorted by fold, stably. Raises InputError for a sorter with fewer than three folds: one is asked,
+    and another chooses the epoch of what learns from the rest.
     """
-    columns = ["array", "array_index", "class", "fold"]
-    is_sorter = isinstance(plan, SorterPlan)
-    if is_sorter and slices.fold.nunique() < 3:
+    folds, answers = sorted(slices.fold.unique()), []
+    if isinstance(plan, SorterPlan) and len(folds) < 3:
         raise InputError("folds", "are fewer than three, and a sorter needs them.", "Give 3 or more.")
-    described = asdict(plan) if is_sorter else plan.description()
-    made_by = {
-        "code": ({} if is_sorter else plan.code()) | {"answers": code_of(_answer_fold, apart=REGISTRIES)},
-        "settings": {"plan": digest(described), "slices": digest(slices[columns].to_csv(index=False))},
-        "pictures": arrays_checksum(folder, slices["array"]),
-        "libraries": made_with("keras", "tensorflow", "jax", "torch", "numpy", "imgaug"),
-    }
-    answers = []
-    for fold in sorted(slices.fold.unique()):
-        kept = checkpoints / str(fold) / "answers.npz"
-        make = lambda fold=fold, kept=kept: _answer_fold(plan, slices, fold, folder, kept)  # noqa: E731
-        keep_or_make(kept, made_by, make, f"{name}, fold {fold + 1} of {slices.fold.nunique()}")
-        with np.load(kept, allow_pickle=False) as stored:
-            answers.append(stored["levels"])
+    for fold in folds:
+        learn, asked = slices[slices.fold != fold], slices[slices.fold == fold]
+        assert not set(learn.patient) & set(asked.patient)
+        if isinstance(plan, SorterPlan):
+            chooses = learn.fold == (fold + 1) % len(folds)
+            learn = learn.assign(split=np.where(chooses, "validation", "train"))
+        else:
+            learn = plan.choose(learn)
+        told = f"{name}, fold {fold + 1} of {len(folds)}"
+        answers.append(answer_held_out(plan, learn, asked, folder, checkpoints / str(fold), told))
     return np.concatenate(answers)
-
-
-def _answer_fold(
-    plan: TrainingPlan | SorterPlan, slices: pd.DataFrame, fold: int, folder: Path, kept: Path
-) -> None:
-    keras.utils.clear_session()  # else the graphs of all trainings stay in memory
-    learn, asked = slices[slices.fold != fold], slices[slices.fold == fold]
-    assert not set(learn.patient) & set(asked.patient)
-    if isinstance(plan, SorterPlan):  # its epoch is chosen by a fold of those that it learns from
-        chooses = learn.fold == (fold + 1) % slices.fold.nunique()
-        learn = learn.assign(split=np.where(chooses, "validation", "train"))
-        sorter, _ = train_sorter(plan, learn, folder, kept.parent, "every_patient")
-        said = sort_stored(sorter.network, asked, folder)[:, sorter.regions.index("liver_with_tumor")]
-        levels = probabilities.quantize(said)[:, None, None, None]
-    else:
-        network, _ = train_network(plan, plan.choose(learn), None, folder, kept.parent)
-        levels = predict_planes(network, stored_rows(asked, folder, stored_pictures))
-    packed = io.BytesIO()
-    np.savez_compressed(packed, levels=levels)
-    write_atomically(kept, packed.getvalue())
-    for weights in kept.parent.glob("*.safetensors"):
-        weights.unlink()
 
 
 def score_answers(levels: np.ndarray, labels: np.ndarray, structure: str, rows: pd.DataFrame) -> pd.DataFrame:

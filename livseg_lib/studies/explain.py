@@ -41,7 +41,6 @@ from livseg_lib.models import MODELS
 from livseg_lib.preprocessing.geometry import BOXES
 from livseg_lib.preprocessing.recipe import OWN_PICTURE, Recipe, channel_windows
 from livseg_lib.preprocessing.windows import apply_window
-from livseg_lib.reporting.pictures import Tile
 from livseg_lib.runs import RunFolders
 from livseg_lib.training.model_folder import TrainedModel
 from livseg_lib.volumes import Volume, load_prediction
@@ -327,21 +326,6 @@ def positive(signed: np.ndarray) -> np.ndarray:
     return cut / cut.max() if cut.any() else cut
 
 
-WARNING_COLUMNS = ("patient", "case", "structure", "source", "measure", "roc_auc", "n_pixels", "n_wrong")
-
-
-class WarnedSlice(NamedTuple):
-    """The slice of a study of warnings with most wrong pixels.
-
-    `pictures`: truth and prediction, the wrong pixels, and each warning, whose scale is its own.
-    """
-
-    n_wrong: int
-    case: str
-    index: int
-    pictures: list[Tile]
-
-
 def who_warns(networks: Sequence[ExplainedNetwork], recipe: Recipe) -> list[TrainedModel]:
     """The first network that sees pictures by `recipe` as they are, and all others like it of its target.
 
@@ -360,45 +344,35 @@ def study_warnings(
     variants: Sequence[str],
     near_pixels: float,
     slices_each: int,
-) -> tuple[pd.DataFrame, WarnedSlice | None]:
+) -> pd.DataFrame:
     """ROC-AUC of each warning for wrong pixels of the first of `models`, a row a case and warning.
 
     Of each case up to `slices_each` of the extracted slices in `folder` that it outlines something of, and
     in them the pixels up to `near_pixels` from its outline: what it misses elsewhere no map can warn of
-    here. Columns: WARNING_COLUMNS. A warning is a source, the answer itself, `variants` of the picture or
-    all `models`, and a measure; beside them stands how near a pixel is to the outline, which needs no
-    second answer at all. Cases of which nothing is outlined have rows with NaN.
+    here. Columns: patient, case, structure, source, measure, roc_auc, n_pixels, n_wrong. A warning is a
+    source, the answer itself, `variants` of the picture or all `models`, and a measure; beside them stands
+    how near a pixel is to the outline, which needs no second answer at all. Cases of which nothing is
+    outlined have rows with NaN.
     """
-    rows, worst, trained = [], None, models[0]
+    rows, trained = [], models[0]
     for case in tqdm(list(cases), "uncertainty", unit="patient"):
         pictures, truth = stored_pictures(folder, case.case_id), stored_labels(folder, case.case_id)
-        planes = predict_planes(trained.network, pictures) / np.float32(255)
-        found = outlined(trained, planes, structure)
+        found = outlined(trained, predict_planes(trained.network, pictures) / np.float32(255), structure)
         shown = np.flatnonzero(found.any(axis=(1, 2)))
         chosen = shown[np.linspace(0, len(shown) - 1, min(len(shown), slices_each)).round().astype(int)]
-        found, reference = found[chosen], np.asarray(truth[chosen])
+        found, reference = found[chosen], structure_mask(np.asarray(truth[chosen]), structure)
         both = [distance_transform_edt(mask) + distance_transform_edt(~mask) for mask in found]
         distance = np.reshape(both, found.shape).astype(np.float32) - np.float32(0.5)  # 0.5 on either side
         warnings = _warnings(models, pictures[chosen], structure, variants)
         warnings["outline", "nearness"] = -distance
         near = distance <= near_pixels
-        wrong = near & (found != structure_mask(reference, structure))
-        counts = (np.count_nonzero(near), np.count_nonzero(wrong))
-        for name, warning in warnings.items():
-            auc = explained_slice.warning_auc(warning[near], wrong[near])
-            rows.append((case.patient, case.case_id, structure, *name, auc, *counts))
-        amounts = wrong.sum(axis=(1, 2))
-        if len(chosen) and (worst is None or amounts.max() > worst.n_wrong):
-            place = int(amounts.argmax())
-            index = int(chosen[place])
-            labels = outlined_labels(trained, planes[index])
-            around = wrong[place] | (labels > 0)
-            both = Tile(pictures[index][..., 0], "truth and prediction", reference[place], labels)
-            heats = {("wrong pixels",): wrong, **warnings}
-            tiles = [Tile(heat[place].astype(np.float32), ", ".join(name)) for name, heat in heats.items()]
-            tiles = [tile._replace(around=around) for tile in (both, *tiles)]
-            worst = WarnedSlice(int(amounts.max()), case.case_id, index, tiles)
-    return pd.DataFrame(rows, columns=list(WARNING_COLUMNS)), worst
+        wrong = found[near] != reference[near]
+        whose = {"patient": case.patient, "case": case.case_id, "structure": structure}
+        for (source, measure), warning in warnings.items():
+            row = whose | {"source": source, "measure": measure}
+            row["roc_auc"] = explained_slice.warning_auc(warning[near], wrong)
+            rows.append(row | {"n_pixels": len(wrong), "n_wrong": np.count_nonzero(wrong)})
+    return pd.DataFrame(rows)
 
 
 def _warnings(

@@ -37,16 +37,12 @@ from livseg_lib.inference.predict import predict_volume
 from livseg_lib.inference.variants import (
     AugmentedNetwork,
     choose_variants,
-    disagreement,
     majority_vote,
     volume_agreement,
 )
 from livseg_lib.labels import STRUCTURES, structure_mask
 from livseg_lib.outputs import read_table
 from livseg_lib.postprocessing.components import FINISHES, finish_labels, label_components
-from livseg_lib.preprocessing.recipe import Recipe, channel_windows
-from livseg_lib.preprocessing.windows import apply_window
-from livseg_lib.reporting.pictures import Tile
 from livseg_lib.runs import RunFolders, derived_seed
 from livseg_lib.studies.cascades import evaluate_cascade, record_cascade
 from livseg_lib.training.model_folder import TrainedModel
@@ -245,20 +241,19 @@ def predictions_in_box(
 
     The box holds the labels of `others` (D, H, W) too. One whole prediction in memory at a time.
     """
-    cut, boxes = [], [foreground_box(other) for other in others]
+    marked, kept = np.zeros(volume.voxels.shape, bool), []
+    for other in others:
+        marked |= other > 0
     for system in systems:
         labels = load_prediction(volume, folders.predictions(system), case.case_id)
-        boxes.append(foreground_box(labels))
-        cut.append(labels[boxes[-1]].copy())
-    filled = [box for box in boxes if all(side.stop > side.start for side in box)] or boxes[:1]
-    sides = zip(*filled, strict=True)
-    hull = tuple(slice(min(s.start for s in side), max(s.stop for s in side)) for side in sides)
-    found = [np.zeros([side.stop - side.start for side in hull], np.uint8) for _ in systems]
-    for whole, labels, box in zip(found, cut, boxes[len(others) :], strict=True):
-        if labels.size:
-            inside = [slice(s.start - h.start, s.stop - h.start) for s, h in zip(box, hull, strict=True)]
-            whole[tuple(inside)] = labels
-    return found, hull
+        places = np.nonzero(labels)
+        marked[places] = True
+        kept.append((places, labels[places]))
+    box = foreground_box(marked)
+    found = [np.zeros(marked[box].shape, np.uint8) for _ in systems]
+    for labels, (places, values) in zip(found, kept, strict=True):
+        labels[tuple(each - side.start for each, side in zip(places, box, strict=True))] = values
+    return found, box
 
 
 @dataclass(frozen=True)
@@ -316,70 +311,35 @@ def evaluate_vote(vote: MajorityVote, cases: Sequence[Case]) -> Evaluation:
     return evaluation
 
 
-@dataclass(frozen=True)
-class AgreementStudy:
-    """What `study_agreement` found."""
+def study_agreement(vote: MajorityVote, cases: Sequence[Case]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Compare the vote's members with each other and with the truth; predictions come from disk.
 
-    patients: pd.DataFrame
-    """A row a case and structure: patient, case, structure, models, models_finding, volume_ml and
-    volume_ml_std (over the models), reference_ml, vote_ml, pairwise_dice, vote_dice."""
-    lesions: pd.DataFrame
-    """A row a tumour of the vote: patient, case, lesion, volume_ml, agreement (mean share of models over its
-    voxels, above 0.5 to 1) and is_true (it touches a true tumour)."""
-    most_uncertain: tuple[Case, int]
-    """The slice of all cases, from the feet, with most disagreement about tumours."""
-
-
-def study_agreement(vote: MajorityVote, cases: Sequence[Case]) -> AgreementStudy:
-    """Compare the vote's members with each other and with the truth; predictions come from disk."""
-    patients, lesions, doubts = [], [], []
+    A row a case and structure: patient, case, structure, models, models_finding, volume_ml and volume_ml_std
+    (over the models), reference_ml, vote_ml, pairwise_dice, vote_dice. And a row a tumour of the vote:
+    patient, case, lesion, volume_ml, agreement (mean share of models over its voxels, above 0.5 to 1) and
+    is_true (it touches a true tumour).
+    """
+    patients, lesions = [], []
     for case in tqdm(list(cases), "agreement", unit="patient"):
         volume = case.read_volume()
         reference = case.read_labels(volume)
         volumes, box = predictions_in_box(vote.folders, vote.members, case, volume, reference)
-        whose = {"patient": case.patient, "case": case.case_id}
-        truth, ml = reference[box], volume.voxel_volume_ml
-        patients += [whose | row for row in _structure_rows(volumes, truth, ml)]
-        lesions.append(voted_tumors(volumes, truth, ml).assign(**whose))
-        by_slice = np.append(disagreement(volumes, "tumor").sum(axis=(1, 2)), 0.0)  # there may be no slice
-        doubts.append((by_slice.max(), case, box[0].start + int(by_slice.argmax())))
-    found = pd.concat(lesions, ignore_index=True)
-    found = found[["patient", "case", "lesion", "volume_ml", "agreement", "is_true"]]
-    return AgreementStudy(pd.DataFrame(patients), found, max(doubts, key=lambda doubt: doubt[0])[1:])
-
-
-def uncertain_tiles(vote: MajorityVote, study: AgreementStudy, recipe: Recipe) -> list[Tile]:
-    """The study's most uncertain slice: truth and vote; share of the models in the minority, as heat."""
-    case, index = study.most_uncertain
-    volume = case.read_volume()
-    reference = case.read_labels(volume)
-    volumes, box = predictions_in_box(vote.folders, vote.members, case, volume, reference)
-    doubt, voted = np.zeros(reference.shape, np.float32), np.zeros(reference.shape, np.uint8)
-    doubt[box], voted[box] = disagreement(volumes, "tumor"), majority_vote(volumes)
-    truth, voted, doubt = reference[index], voted[index], doubt[index]
-    grey = apply_window(volume.voxels[index], channel_windows(volume.voxels, recipe)[0])
-    around = (truth > 0) | (voted > 0) | (doubt > 0)
-    return [
-        Tile(grey, f"{case.case_id}, slice {index}: truth and vote", truth, voted, around=around),
-        Tile(grey, "models in the minority about tumours", truth, heat=doubt, around=around),
-    ]
-
-
-def _structure_rows(volumes: list[np.ndarray], reference: np.ndarray, voxel_volume_ml: float) -> list[dict]:
-    """`AgreementStudy.patients` of one case; labels 0/1/2, uint8 (d, h, w), of one box."""
-    vote = majority_vote(volumes)
-    rows = volume_agreement(volumes, voxel_volume_ml).to_dict("records")
-    for row, structure in zip(rows, STRUCTURES, strict=True):
-        for name, labels in (("reference_ml", reference), ("vote_ml", vote)):
-            row[name] = np.count_nonzero(structure_mask(labels, structure)) * voxel_volume_ml
-        row["vote_dice"] = structure_dice(vote, reference, structure)
-    return rows
+        truth, ml, voted = reference[box], volume.voxel_volume_ml, majority_vote(volumes)
+        rows = volume_agreement(volumes, ml).assign(patient=case.patient, case=case.case_id)
+        for name, labels in (("reference_ml", truth), ("vote_ml", voted)):
+            rows[name] = [np.count_nonzero(structure_mask(labels, s)) * ml for s in rows.structure]
+        patients.append(rows.assign(vote_dice=[structure_dice(voted, truth, s) for s in rows.structure]))
+        lesions.append(voted_tumors(volumes, truth, ml).assign(patient=case.patient, case=case.case_id))
+    first, found = ["patient", "case"], pd.concat(patients, ignore_index=True)
+    told = [*first, "lesion", "volume_ml", "agreement", "is_true"]
+    columns = [*first, *(name for name in found if name not in first)]
+    return found[columns], pd.concat(lesions, ignore_index=True)[told]
 
 
 def voted_tumors(
     volumes: Sequence[np.ndarray], reference: np.ndarray, voxel_volume_ml: float
 ) -> pd.DataFrame:
-    """`AgreementStudy.lesions` of one case; labels 0/1/2, uint8 (d, h, w), of one box."""
+    """Lesions of `study_agreement` in one case; labels 0/1/2, uint8 (d, h, w), of one box."""
     ids, _ = label_components(structure_mask(majority_vote(volumes), "tumor"))
     inside = ids > 0
     votes = np.sum([structure_mask(labels, "tumor")[inside] for labels in volumes], axis=0)
@@ -391,16 +351,16 @@ def voted_tumors(
     return lesions.assign(lesion=range(1, len(voxels) + 1), is_true=true > 0)
 
 
-def summarize_agreement(study: AgreementStudy, seed: int) -> pd.DataFrame:
+def summarize_agreement(patients: pd.DataFrame, lesions: pd.DataFrame, seed: int) -> pd.DataFrame:
     """How well agreement tells what is right: level, question, measure, value, p, n, n_undefined.
 
     "patient": Spearman's rank correlation of the mean pairwise tumour Dice with the vote's tumour Dice, p by
     permutation of the patients (two-sided). "lesion": ROC-AUC of `agreement` for true tumours; n counts
     tumours, which of one patient are alike, so that it has no p. NaN where it is undefined.
     """
-    tumors = study.patients[study.patients.structure == "tumor"]
+    tumors = patients[patients.structure == "tumor"]
     pairs = tumors.groupby("patient")[["pairwise_dice", "vote_dice"]].mean()
-    defined, lesions, auc = pairs.dropna(), study.lesions, np.nan
+    defined, auc = pairs.dropna(), np.nan
     correlation, p = _rank_correlation(*defined.to_numpy().T, seed)
     if lesions.is_true.nunique() == 2:
         agreement = lesions.agreement.round(9)  # sums in another order would break ties

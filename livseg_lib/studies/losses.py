@@ -13,18 +13,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import keras
-import numpy as np
 import pandas as pd
 
 from livseg_lib.datasets.case import Case
 from livseg_lib.errors import InputError
-from livseg_lib.evaluation.error_causes import contrast_class, count_bright_textures
-from livseg_lib.evaluation.errors import TrueCase, lesion_hits
-from livseg_lib.evaluation.lesions import lesion_overlap
-from livseg_lib.evaluation.masks import dice, foreground_box, overlap_counts
+from livseg_lib.evaluation.errors import TrueCase, contrast_class, lesion_hits
+from livseg_lib.evaluation.lesions import tumor_overlap
 from livseg_lib.evaluation.statistics import compare, summarize
 from livseg_lib.inference.predict import labels_from_planes, predict_planes, stored_pictures
-from livseg_lib.labels import structure_mask
 from livseg_lib.preprocessing.recipe import Recipe
 from livseg_lib.studies.training import TrainingPlan, train_network
 from livseg_lib.studies.tuning import development_slices
@@ -41,8 +37,8 @@ class LossStudy:
     """A row a loss, threshold and true tumour: loss, part, patient, case, threshold, volume_ml, diameter_mm,
     tumor_hu, rim_hu and contrast_hu of `describe_objects`, contrast (its class), then `lesion_hits`."""
     patients: pd.DataFrame
-    """A row a loss, threshold and case: loss, part, patient, case, threshold, dice, false_alarms, and
-    bright_false_alarms, how many of those are bright textures."""
+    """A row a loss, threshold and case: loss, part, patient, case, threshold, dice (of tumours; two empty: 1,
+    as system K has it), false_alarms (predicted tumours that touch no true one)."""
     histories: pd.DataFrame  # a row a loss, part and epoch; what the loss came to is `training_loss`
 
 
@@ -98,25 +94,13 @@ def _score_case(
         planes, structures = predict_planes(network, pictures), plans[loss].structures
         for threshold in thresholds:
             cut = {name: threshold if name == "tumor" else LIVER_THRESHOLD for name in structures}
-            prediction = labels_from_planes(planes, volume, recipe, cut)
-            hits, scores = _score_tumors(prediction, labels, volume.voxels, true.liver_hu)
+            overlap = tumor_overlap(labels_from_planes(planes, volume, recipe, cut), labels)
+            voxels = overlap.prediction_voxels[1:].sum() + overlap.reference_voxels[1:].sum()
+            dice = 2 * overlap.table[1:, 1:].sum() / voxels if voxels else 1.0
             who = {"loss": loss, "patient": case.patient, "case": case.case_id, "threshold": threshold}
-            lesions.append(described.merge(hits, on="lesion").assign(**who))
-            patients.append({**who, **scores})
+            lesions.append(described.merge(lesion_hits(overlap), on="lesion").assign(**who))
+            patients.append(who | {"dice": dice, "false_alarms": int(overlap.untouched.sum())})
     return pd.concat(lesions, ignore_index=True), pd.DataFrame(patients)
-
-
-def _score_tumors(
-    prediction: np.ndarray, reference: np.ndarray, hu: np.ndarray, liver_hu: float
-) -> tuple[pd.DataFrame, dict]:
-    """`lesion_hits`, and Dice (two empty: 1, as system K has it) with the number of false alarms."""
-    box = foreground_box(prediction, reference)
-    predicted, present = structure_mask(prediction[box], "tumor"), structure_mask(reference[box], "tumor")
-    overlap = lesion_overlap(predicted, present)
-    score = float(np.nan_to_num(dice(overlap_counts(predicted, present)), nan=1.0))
-    bright = count_bright_textures(overlap, hu[box], liver_hu)
-    alarms = {"false_alarms": int(overlap.untouched.sum()), "bright_false_alarms": bright}
-    return lesion_hits(overlap), {"dice": score, **alarms}
 
 
 def chosen_thresholds(patients: pd.DataFrame) -> pd.DataFrame:
@@ -144,19 +128,14 @@ def operating_points(study: LossStudy) -> Iterator[tuple[str, LossStudy]]:
             yield name, replace(study, lesions=study.lesions.merge(rows), patients=patients)
 
 
-_NAMES = {
-    "false_alarms": "false_alarms_per_patient",
-    "bright_false_alarms": "bright_false_alarms_per_patient",
-    "dice": "dice_per_case",
-}
-"""A number a patient each: predicted tumours that touch no true one, those of them that are bright textures,
-and Dice of all tumours; and what their means are called in tables."""
+_NAMES = {"false_alarms": "false_alarms_per_patient", "dice": "dice_per_case"}
+"""Numbers of a patient, and what their means are called in tables."""
 
 COUNTS = ("n_tumors", "n_without_contrast", "n_low_contrast", "n_low_contrast_missed")
 
 
 def summarize_losses(study: LossStudy, seed: int) -> pd.DataFrame:
-    """A row a loss: counts, and four scores each with its 95 % bootstrap interval over patients.
+    """A row a loss: counts, and three scores each with its 95 % bootstrap interval over patients.
 
     Columns: loss, n_patients, COUNTS (without contrast: no liver around them), false_negative_rate (missed
     share of the tumours of low contrast), and _NAMES; the intervals end in _low and _high.
@@ -167,7 +146,7 @@ def summarize_losses(study: LossStudy, seed: int) -> pd.DataFrame:
     faint = lesions[low].assign(false_negative_rate=~lesions.hit[low])
     missed = summarize(faint, "loss", "false_negative_rate", pooled=True, seed=seed)
     patients = study.patients.groupby(["loss", "patient"], sort=False, as_index=False)
-    patients = patients.agg({"false_alarms": "sum", "bright_false_alarms": "sum", "dice": "mean"})
+    patients = patients.agg({"false_alarms": "sum", "dice": "mean"})
     means = summarize(patients.rename(columns=_NAMES), "loss", list(_NAMES.values()), seed=seed)
     table = means.join(counts, "loss").merge(missed.iloc[:, :4], "left", "loss")
     first = ["loss", "n_patients", *COUNTS, *missed.columns[1:4]]

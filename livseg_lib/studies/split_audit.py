@@ -9,111 +9,63 @@ of the same scan.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import lru_cache, partial
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import cv2
-import keras
 import numpy as np
 import pandas as pd
 from sklearn.neighbors import NearestNeighbors
 
 from livseg_lib.evaluation.slices import patient_table, score_held_out
 from livseg_lib.evaluation.statistics import mean_with_interval
-from livseg_lib.inference.predict import predict_planes, stored_labels, stored_pictures
+from livseg_lib.inference.predict import stored_labels, stored_pictures
 from livseg_lib.labels import STRUCTURES, structure_mask
-from livseg_lib.outputs import read_table, write_table
-from livseg_lib.provenance import code_of, digest, keep_or_make, made_with
+from livseg_lib.outputs import read_table
 from livseg_lib.reporting.pictures import Tile
-from livseg_lib.sampling.batches import OPEN_FILES, arrays_checksum
 from livseg_lib.sampling.splits import Fold, Protocol, nearest_training_slice
-from livseg_lib.studies.training import REGISTRIES, TrainingPlan, build_untrained, train_network
+from livseg_lib.studies.training import TrainingPlan, answer_held_out, stored_rows
 from livseg_lib.systems import published_rows
 
 THRESHOLD = 0.5  # fixed: there are no validation slices that could choose one
 
 
-_Predictor = Callable[[Fold, Path], np.ndarray]
-"""(fold, checkpoints) -> probabilities of `fold.held_out`, uint8 levels (n, h, w), after learning from
-`fold.training`. Its method `description`, JSON-ready, tells one from another; `code` gives digests."""
-
-
-class NetworkPredictor:
-    """Trains the plan's network anew for each fold, from the same first weights."""
-
-    def __init__(self, plan: TrainingPlan, folder: Path) -> None:
-        self.plan, self.folder = plan, folder
-
-    def description(self) -> dict:
-        """The plan's."""
-        return self.plan.description()
-
-    def code(self) -> dict[str, str]:
-        """The plan's; what has no such method is known by its class."""
-        return self.plan.code()
-
-    def __call__(self, fold: Fold, checkpoints: Path) -> np.ndarray:
-        """As `_Predictor` says; a training that was killed goes on from `checkpoints`."""
-        keras.utils.clear_session()  # else the graphs of all trainings stay in memory
-        network, _ = train_network(self.plan, fold.training, None, self.folder, checkpoints)
-        planes = predict_planes(network, stored_rows(fold.held_out, self.folder, stored_pictures))
-        return planes[..., 0]
-
-    def count_parameters(self, slices: pd.DataFrame) -> int:
-        """Of the network for pictures such as these."""
-        shape = stored_pictures(self.folder, slices["array"].iloc[0]).shape[1:]
-        return build_untrained(self.plan, shape).count_params()
-
-
-def stored_rows(slices: pd.DataFrame, folder: Path, read=stored_labels) -> Iterator[np.ndarray]:
-    """Pictures or labels of the rows of `slices`, one after another."""
-    opened = lru_cache(maxsize=OPEN_FILES)(partial(read, folder))
-    for array, index in zip(slices["array"], slices["array_index"], strict=True):
-        yield opened(array)[index]
-
-
 def run_audit(
-    dealt: Mapping[str, Sequence[Fold]], predict: _Predictor, structure: str, folder: Path, checkpoints: Path
+    dealt: Mapping[str, Sequence[Fold]],
+    structure: str,
+    folder: Path,
+    plan: TrainingPlan | None = None,
+    checkpoints: Path = Path(),
 ) -> pd.DataFrame:
-    """Score every slice under every protocol. `dealt` is from `deal_protocols`, `folder` holds the arrays.
+    """Score every slice under every protocol: by networks of `plan`, else by the copyist.
 
-    Returns a row a protocol and slice: protocol, fold, patient, case, slice, is_positive, distance (slices
-    to the nearest of the same case in training, NaN: none), distance_mm, and the columns of
-    `score_held_out`. Killed and called again it goes on: finished folds are kept below `checkpoints`, a
-    CSV each, which counts only for the same predictor, slices, pictures, folds, code and libraries.
+    `dealt` is from `deal_protocols`, `folder` holds the arrays. Trainings and their answers stay below
+    `checkpoints` (`answer_held_out`). Returns a row a protocol and slice: protocol, fold, patient, case,
+    slice, is_positive, distance (slices to the nearest of the same case in training, NaN: none), distance_mm,
+    and the columns of `score_held_out`.
     """
     parts = []
     for protocol, folds in dealt.items():
         for number, fold in enumerate(folds):
-            place, both = fold_folder(checkpoints, protocol, number), (fold.training, fold.held_out)
-            # Another predictor, selection or seed has scores of another name.
-            slices = [part[["array", "array_index"]].to_csv(index=False) for part in both]
-            signature = digest([predict.description(), structure, THRESHOLD, *slices])[:12]
-            kept = place / f"scores-{signature}.csv"
-            score = partial(_score_fold, fold, predict, structure, folder, kept)
-            audit = code_of(_score_fold, type(predict), apart=REGISTRIES)
-            made_by = {
-                "code": {**getattr(predict, "code", dict)(), "audit": audit},
-                "pictures": arrays_checksum(folder, pd.concat(part["array"] for part in both)),
-                "libraries": made_with(
-                    "keras", "tensorflow", "jax", "torch", "numpy", "imgaug", "scikit-learn"
-                ),
-            }
-            keep_or_make(kept, made_by, score, f"{protocol}, fold {number + 1} of {len(folds)}")
-            scores = read_table(kept).astype({"patient": str, "case": str})
+            place = fold_folder(protocol, number)
+            if plan is None:
+                planes = copy_most_alike(fold, structure, folder)
+            else:
+                both = fold.training, fold.held_out
+                planes = answer_held_out(plan, *both, folder, checkpoints / place, place)[..., 0]
+            scores = _score_fold(fold, planes, structure, folder)
             parts.append(scores.assign(protocol=protocol, fold=number))
     return pd.concat(parts, ignore_index=True)
 
 
-def fold_folder(checkpoints: Path, protocol: str, number: int) -> Path:
-    """Where one fold of a protocol is trained and its scores are kept."""
-    return checkpoints / protocol.replace(", ", "-").replace(" ", "-") / str(number)
+def fold_folder(protocol: str, number: int) -> str:
+    """Where one fold of a protocol is trained, below the folder of all."""
+    return f"{protocol.replace(', ', '-').replace(' ', '-')}/{number}"
 
 
-def _score_fold(fold: Fold, predict: _Predictor, structure: str, folder: Path, kept: Path) -> None:
-    """A row a held-out slice, as `run_audit` keeps it."""
-    planes, held_out = predict(fold, kept.parent), fold.held_out
+def _score_fold(fold: Fold, planes: np.ndarray, structure: str, folder: Path) -> pd.DataFrame:
+    """A row a held-out slice, as `run_audit` has it."""
+    held_out = fold.held_out
     reference = structure_mask(np.stack(list(stored_rows(held_out, folder))), structure)
     about = held_out[["patient", "case", "slice", "is_positive"]].reset_index(drop=True)
     nearest = nearest_training_slice(held_out, fold.training)
@@ -121,9 +73,7 @@ def _score_fold(fold: Fold, predict: _Predictor, structure: str, folder: Path, k
     distance = np.where(nearest >= 0, np.abs(held_out["slice"].to_numpy(dtype=float) - there), np.nan)
     spacing_mm = held_out["spacing_z_mm"].to_numpy(dtype=float, na_value=np.nan)
     about = about.assign(distance=distance, distance_mm=distance * spacing_mm)
-    write_table(pd.concat([about, score_held_out(planes, reference, THRESHOLD)], axis="columns"), kept)
-    for weights in kept.parent.glob("*.safetensors"):  # those of a full run would fill the disk
-        weights.unlink()
+    return pd.concat([about, score_held_out(planes, reference, THRESHOLD)], axis="columns")
 
 
 def own_slices(scores: pd.DataFrame, protocols: Sequence[Protocol]) -> pd.DataFrame:
@@ -169,7 +119,7 @@ def audit_systems_rows(
     rows = []
     for protocol, scores in own.groupby("protocol", sort=False):
         patients, folds = patient_table(scores), dealt[protocol]
-        places = [fold_folder(checkpoints, protocol, number) for number in range(len(folds))]
+        places = [checkpoints / fold_folder(protocol, number) for number in range(len(folds))]
         seconds = [float(read_table(place / "history.csv")["seconds"].sum()) for place in places]
         rows.append(
             {
@@ -189,21 +139,11 @@ def audit_systems_rows(
 _THUMBNAIL = 32  # pixels a side of the pictures that are compared
 
 
-class Copyist:
-    """A `_Predictor` without a network: the nearest neighbour by squared difference of greys."""
-
-    def __init__(self, structure: str, folder: Path) -> None:
-        self.structure, self.folder = structure, folder
-
-    def description(self) -> dict:
-        """What decides about its answers."""
-        return {"copyist": self.structure, "thumbnail": _THUMBNAIL}
-
-    def __call__(self, fold: Fold, checkpoints: Path) -> np.ndarray:
-        """As `_Predictor` says; `checkpoints` stays empty, there is nothing to learn."""
-        nearest = fold.training.iloc[most_alike(fold.held_out, fold.training, self.folder)]
-        labels = np.stack(list(stored_rows(nearest, self.folder)))
-        return structure_mask(labels, self.structure).astype(np.uint8) * 255
+def copy_most_alike(fold: Fold, structure: str, folder: Path) -> np.ndarray:
+    """The copyist's levels (n, h, w): the mask of the nearest neighbour by squared difference of greys."""
+    nearest = fold.training.iloc[most_alike(fold.held_out, fold.training, folder)]
+    labels = np.stack(list(stored_rows(nearest, folder)))
+    return structure_mask(labels, structure).astype(np.uint8) * 255
 
 
 def most_alike(held_out: pd.DataFrame, training: pd.DataFrame, folder: Path) -> np.ndarray:

@@ -28,7 +28,6 @@ from livseg_lib.postprocessing.superpixels import (
     TUMOR_SHARE,
     CandidateRecipe,
     PatchExtraction,
-    PatchRecipe,
     dark_superpixels,
     extract_patches,
     paint,
@@ -56,23 +55,13 @@ class ClassifierPlan:
     stages: tuple[Stage, ...]
     options: dict = field(default_factory=dict)  # of the network `architecture`
     architecture: str = "fractal3d"
-    candidates: CandidateRecipe = field(default_factory=CandidateRecipe)
-    patch: PatchRecipe = field(default_factory=PatchRecipe)
-    most_of_a_kind: int = 100  # patches of tumour, and of liver, that a patient gives at most
-    most_growth_mm: float = 3.0
-    """The true livers are grown by up to so much, at random: those in use are not exact either."""
+    extraction: PatchExtraction = field(default_factory=PatchExtraction)
     negative_ratio: float = 2.0  # patches of liver for each one of tumour, over all patients
     batch_size: int = 32
     patches_per_epoch: int | None = None  # a smaller set comes round again; None takes each patch once
     augmentation: str = "basic"
     schedule: str = "cosine"
     seed: int = 0  # root seed of the run
-
-    @property
-    def extraction(self) -> PatchExtraction:
-        """What is cut from a patient."""
-        seed = derived_seed(self.seed, PART, "patches")
-        return PatchExtraction(self.candidates, self.patch, self.most_of_a_kind, self.most_growth_mm, seed)
 
     def choose(self, patches: pd.DataFrame, purpose: str) -> pd.DataFrame:
         """All patches of tumour, and of liver as many as the ratio says. InputError where none is tumour."""
@@ -84,7 +73,7 @@ class ClassifierPlan:
         if training:
             settings = {"augmentation": self.augmentation, "slices_per_epoch": self.patches_per_epoch}
             settings["seed"] = derived_seed(self.seed, PART)
-        return PatchBatches(patches, folder, self.patch.voxels[0], self.batch_size, **settings)
+        return PatchBatches(patches, folder, self.extraction.patch.voxels[0], self.batch_size, **settings)
 
 
 def _around_true_liver(case: Case) -> Case:
@@ -132,7 +121,8 @@ def train_classifier(
         "peak_memory_mb": int(history.memory_mb.max()),
         "made_by": history.attrs["made_by"],
     }
-    what = (PART, plan.architecture, plan.options, network, plan.candidates, plan.patch)
+    seen = plan.extraction.candidates, plan.extraction.patch
+    what = (PART, plan.architecture, plan.options, network, *seen)
     return TrainedClassifier(*what, threshold=0.5, training=facts), history
 
 

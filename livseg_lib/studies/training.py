@@ -2,33 +2,38 @@
 
 from __future__ import annotations
 
+import io
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 
 import keras
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
 from livseg_lib.datasets.case import Case
 from livseg_lib.errors import InputError
 from livseg_lib.evaluation.lesions import summarize_sizes
+from livseg_lib.evaluation.probabilities import quantize
 from livseg_lib.evaluation.slices import summarize_slices
+from livseg_lib.files import write_atomically
 from livseg_lib.inference.evaluate import Evaluation, ScoredSystem, lits_rows, systems_rows
-from livseg_lib.inference.predict import choose_thresholds
+from livseg_lib.inference.predict import choose_thresholds, predict_planes, stored_labels, stored_pictures
+from livseg_lib.inference.sorting import sort_stored
 from livseg_lib.labels import TARGETS
 from livseg_lib.models import MODELS, Build, build_model
 from livseg_lib.models.classifiers import build_classifier
 from livseg_lib.outputs import read_table, replace_systems, update_systems_table
 from livseg_lib.preprocessing.recipe import OWN_PICTURE, NetworkInput, Recipe
-from livseg_lib.provenance import code_of, name_of
+from livseg_lib.provenance import code_of, digest, keep_or_make, made_with, name_of
 from livseg_lib.reporting.charts import training_curves
 from livseg_lib.reporting.pictures import best_median_worst
 from livseg_lib.runs import NotebookRun, RunFolders, derived_seed
 from livseg_lib.sampling.augmentation import AUGMENTATIONS
-from livseg_lib.sampling.batches import RegionBatches, SliceBatches, regions_in
+from livseg_lib.sampling.batches import OPEN_FILES, RegionBatches, SliceBatches, arrays_checksum, regions_in
 from livseg_lib.sampling.blocks import BlockBatches
 from livseg_lib.sampling.splits import cases_without_liver, require_structures, resolve_choice, select_slices
 from livseg_lib.training.fit import FitSettings, Stage, dice_metrics, fit, training_facts
@@ -260,6 +265,67 @@ def train_sorter(
     return TrainedSorter(name, name, plan.options, network, recipe, regions, 0.0, facts), history
 
 
+def made_by(code: dict[str, str], tables: Sequence[pd.DataFrame], folder: Path) -> dict:
+    """What decides about a study's result, for `keep_or_make`: `code` (digests), slices of `tables`, their
+    pictures in `folder`, the libraries."""
+    told = ["patient", "array", "array_index", "class", "liver_pixels", "tumor_pixels", "split", "fold"]
+    return {
+        "code": code,
+        "slices": digest([table.filter(told).to_csv(index=False) for table in tables]),
+        "pictures": arrays_checksum(folder, pd.concat([table["array"] for table in tables])),
+        "libraries": made_with("keras", "tensorflow", "jax", "torch", "numpy", "imgaug"),
+    }
+
+
+def answer_held_out(
+    plan: TrainingPlan | SorterPlan,
+    learn: pd.DataFrame,
+    asked: pd.DataFrame,
+    folder: Path,
+    place: Path,
+    name: str,
+) -> np.ndarray:
+    """What a network that learnt from `learn` says of the slices `asked`, uint8 levels (n, H, W, channels).
+
+    `folder` holds the arrays of both. A sorter, whose `learn` has `split`, gives the probability that a slice
+    shows a tumour, (n, 1, 1, 1). Killed and called again it goes on: answers are kept in `place`, for the
+    same plan, slices, pictures, code and libraries. `name` is what they are called where that is said.
+    """
+    kept, described = place / "answers.npz", asdict(plan)
+    code = {"answers": code_of(_ask, apart=REGISTRIES)}
+    if isinstance(plan, TrainingPlan):
+        described, code = plan.description(), plan.code() | code
+    record = made_by(code, [learn, asked], folder) | {"settings": {"plan": digest(described)}}
+    keep_or_make(kept, record, partial(_ask, plan, learn, asked, folder, kept), name)
+    with np.load(kept, allow_pickle=False) as stored:
+        return stored["levels"]
+
+
+def _ask(
+    plan: TrainingPlan | SorterPlan, learn: pd.DataFrame, asked: pd.DataFrame, folder: Path, kept: Path
+) -> None:
+    keras.utils.clear_session()  # else the graphs of all trainings stay in memory
+    if isinstance(plan, SorterPlan):
+        sorter, _ = train_sorter(plan, learn, folder, kept.parent, "held out")
+        said = sort_stored(sorter.network, asked, folder)[:, sorter.regions.index("liver_with_tumor")]
+        levels = quantize(said)[:, None, None, None]
+    else:
+        network, _ = train_network(plan, learn, None, folder, kept.parent)
+        levels = predict_planes(network, stored_rows(asked, folder, stored_pictures))
+    packed = io.BytesIO()
+    np.savez_compressed(packed, levels=levels)
+    write_atomically(kept, packed.getvalue())
+    for weights in kept.parent.glob("*.safetensors"):  # those of a full run would fill the disk
+        weights.unlink()
+
+
+def stored_rows(slices: pd.DataFrame, folder: Path, read=stored_labels) -> Iterator[np.ndarray]:
+    """Pictures or labels of the rows of `slices`, one after another."""
+    opened = lru_cache(maxsize=OPEN_FILES)(partial(read, folder))
+    for array, index in zip(slices["array"], slices["array_index"], strict=True):
+        yield opened(array)[index]
+
+
 BUDGET = ("target", "picture_size", "n_train_patients", "n_slices", "slices_seen", "batch_size", "loss")
 """What has to agree for a difference in score to be one of the networks."""
 
@@ -289,22 +355,14 @@ def budget_remarks(facts: pd.DataFrame) -> pd.Series:
 
     The measure is what most systems have; among equals the one that comes first. Missing reads "unknown".
     """
-    counts = {name: facts[name].value_counts(sort=False) for name in BUDGET}
-    usual = {name: values.idxmax() for name, values in counts.items() if len(values)}
-    remarks = ["; ".join(_remarks(row, usual)) for row in facts.to_dict("records")]
-    return pd.Series(remarks, facts.index, dtype=str)
-
-
-def _remarks(row: dict, usual: dict) -> list[str]:
-    texts = [
-        {name: f"{value:.0f}" if isinstance(value, float) else value for name, value in values.items()}
-        for values in (row, usual)
-    ]
-    return [
-        f"{name} unknown" if pd.isna(row[name]) else "{} {}, not {}".format(name, *(t[name] for t in texts))
-        for name, expected in usual.items()
-        if row[name] != expected
-    ]
+    remarks = pd.DataFrame("", facts.index, list(BUDGET))
+    for name in BUDGET:
+        if facts[name].notna().any():
+            told = facts[name].map(lambda value: f"{value:.0f}" if isinstance(value, float) else f"{value}")
+            usual = told[facts[name] == facts[name].value_counts(sort=False).idxmax()].iloc[0]
+            other = f"{name} " + told + f", not {usual}"
+            remarks[name] = other.where(facts[name].notna(), f"{name} unknown").where(told != usual, "")
+    return remarks.agg(lambda row: "; ".join(filter(None, row)), axis=1).astype(str)
 
 
 def record_evaluations(

@@ -32,11 +32,10 @@ from livseg_lib.evaluation.statistics import compare
 from livseg_lib.inference.predict import predict_planes, stored_labels, stored_pictures
 from livseg_lib.labels import structure_mask
 from livseg_lib.outputs import write_table
-from livseg_lib.provenance import changes, code_of, digest, keep_or_make, made_with
+from livseg_lib.provenance import changes, code_of, digest, keep_or_make
 from livseg_lib.runs import derived_seed
-from livseg_lib.sampling.batches import arrays_checksum
 from livseg_lib.sampling.splits import NO_FOLD, assert_no_leak
-from livseg_lib.studies.training import REGISTRIES, TrainingPlan, train_network
+from livseg_lib.studies.training import REGISTRIES, TrainingPlan, made_by, train_network
 from livseg_lib.training.losses import LOSSES, loss_options
 
 _THRESHOLD = 0.5
@@ -83,7 +82,8 @@ def validate_fold(
         rows["training_loss"], rows["seconds"] = history.loss.iloc[-1], history.seconds.sum()
         write_table(rows, scores)
 
-    keep_or_make(scores, made_by(plan.code(), slices, folder), score, f"{plan.system}, fold {fold}")
+    code = plan.code() | {"validation": code_of(validate_fold, apart=REGISTRIES)}
+    keep_or_make(scores, made_by(code, [development], folder), score, f"{plan.system}, fold {fold}")
     shutil.rmtree(checkpoints / name, ignore_errors=True)
     return pd.read_csv(scores, dtype={"patient": str}, float_precision="round_trip")
 
@@ -126,28 +126,6 @@ def score_patients(
             row = {"patient": patient, "structure": structure, "dice": float(dice), "is_empty": is_empty}
             rows.append(row)
     return pd.DataFrame(rows)
-
-
-def mean_dice(scores: pd.DataFrame) -> float:
-    """Mean over patients, each with the mean over its structures."""
-    return float(scores.groupby("patient").dice.mean().mean())
-
-
-def describe_slices(slices: pd.DataFrame) -> str:
-    """Digest of what cross-validation reads: which slices, of whom, in which fold, showing how much."""
-    columns = ["patient", "case", "array", "array_index", "class", "liver_pixels", "tumor_pixels", "fold"]
-    rows = development_slices(slices)[columns].astype(str).sort_values(columns)
-    return digest(rows.to_csv(index=False))
-
-
-def made_by(code: dict[str, str], slices: pd.DataFrame, folder: Path) -> dict:
-    """What decides about the scores of `validate_fold` besides plan and fold: code, data, libraries."""
-    return {
-        "code": {**code, "validation": code_of(validate_fold, apart=REGISTRIES)},
-        "slices": describe_slices(slices),
-        "pictures": arrays_checksum(folder, development_slices(slices)["array"]),
-        "libraries": made_with("keras", "tensorflow", "jax", "torch", "numpy", "imgaug"),
-    }
 
 
 PRUNING_NEEDS = 2  # trials that ran to their end before any other is pruned: their median is the bar
@@ -210,7 +188,7 @@ class TuningPlan:
     start: TrainingPlan  # gives everything that is not searched; its own values are the first trial
     space: SearchSpace
     folds: tuple[int, ...]
-    made_by: dict  # what else decides about a trial's scores: code, data, libraries (`made_by`)
+    made_by: dict  # what else decides about a trial's scores, as `training.made_by` has it
 
     @property
     def question(self) -> str:
@@ -309,7 +287,8 @@ def _objective(trial: Trial, tuning: TuningPlan, evaluate: Evaluate) -> float:
                 raise
             trial.set_user_attr("reason", str(error))
             raise optuna.TrialPruned from error
-        mean = mean_dice(pd.concat(scores))
+        of_patients = pd.concat(scores).groupby("patient").dice.mean()  # each the mean over its structures
+        mean = float(of_patients.mean())
         trial.report(mean, done)
         if done < len(tuning.folds) and trial.should_prune():
             raise optuna.TrialPruned

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from itertools import product
 
 import numpy as np
@@ -13,38 +12,13 @@ from hypothesis import strategies as st
 from scipy.stats import permutation_test, ttest_1samp
 
 from livseg_lib.errors import InputError
-from livseg_lib.evaluation.froc import TumorCandidates, recall_with_interval
-from livseg_lib.evaluation.probabilities import ProbabilityHistogram, calibration_scores
-from livseg_lib.evaluation.slices import by_distance, inflation_table, protocol_values
-from livseg_lib.evaluation.statistics import (
-    COHORT_COLUMNS,
-    DIFFERENCE_COLUMNS,
-    FLIPS,
-    PAIR_COLUMNS,
-    bands,
-    bootstrap_interval,
-    compare,
-    compare_pairs,
-    compare_systems,
-    describe_cohort,
-    group_differences,
-    group_means,
-    holm,
-    mean_with_interval,
-    over_seeds,
-    patient_scores,
-    sign_flip_test,
-    smallest_p,
-    summarize,
-    verdict,
-    verdict_in_words,
-)
+from livseg_lib.evaluation import statistics as s
 
 
 @pytest.mark.parametrize("values", [[], [0.9], [0.9, np.nan], [np.nan, np.nan, np.nan]])
 def test_fewer_than_two_patients_have_neither_interval_nor_p(values):
-    assert np.isnan(bootstrap_interval(values)).all()
-    assert np.isnan(sign_flip_test(values[:1])) and np.isnan(smallest_p(values[:1]))
+    assert np.isnan(s.bootstrap_interval(values)).all()
+    assert np.isnan(s.sign_flip_test(values[:1])) and np.isnan(s.smallest_p(values[:1]))
 
 
 def test_draws_without_a_statistic_are_left_out():
@@ -55,8 +29,8 @@ def test_draws_without_a_statistic_are_left_out():
         with np.errstate(invalid="ignore"):
             return found / tumors
 
-    assert bootstrap_interval(counts, recall) == (0.5, 0.75)
-    assert np.isnan(bootstrap_interval(counts[1:3], recall)).all()
+    assert s.bootstrap_interval(counts, recall) == (0.5, 0.75)
+    assert np.isnan(s.bootstrap_interval(counts[1:3], recall)).all()
 
 
 def test_drawing_in_portions_changes_nothing(monkeypatch):
@@ -65,20 +39,20 @@ def test_drawing_in_portions_changes_nothing(monkeypatch):
     def mean(drawn, axis):
         return drawn.mean(axis=axis).mean(axis=-1)
 
-    whole = bootstrap_interval(values, mean)
+    whole = s.bootstrap_interval(values, mean)
     monkeypatch.setattr("livseg_lib.evaluation.statistics.NUMBERS_AT_ONCE", 1000)
-    assert bootstrap_interval(values, mean) == whole
+    assert s.bootstrap_interval(values, mean) == whole
 
 
 def test_a_share_of_things_is_resampled_by_patient():
     happened = np.array([True] * 10 + [False] * 10)
     two = ["a"] * 10 + ["b"] * 10  # all of one patient, none of the other: as unsure as can be
-    found = mean_with_interval("share", happened, two, pooled=True)
+    found = s.mean_with_interval("share", happened, two, pooled=True)
     assert found == {"share": 0.5, "share_low": 0, "share_high": 1}
     alike = list("abcdefghij") * 2  # one of each: whoever is drawn, it is half
-    assert list(mean_with_interval("share", happened, alike, pooled=True).values()) == [0.5, 0.5, 0.5]
-    assert np.isnan(list(mean_with_interval("share", happened[:0], [], pooled=True).values())).all()
-    one = mean_with_interval("share", happened[:3], two[:3], pooled=True)
+    assert list(s.mean_with_interval("share", happened, alike, pooled=True).values()) == [0.5, 0.5, 0.5]
+    assert np.isnan(list(s.mean_with_interval("share", happened[:0], [], pooled=True).values())).all()
+    one = s.mean_with_interval("share", happened[:3], two[:3], pooled=True)
     assert one["share"] == 1 and np.isnan([one["share_low"], one["share_high"]]).all()
 
 
@@ -93,31 +67,31 @@ THINGS = pd.DataFrame(
 
 
 def test_a_summary_counts_patients_and_what_is_undefined():
-    table = summarize(THINGS, "system", "dice", seed=3)
+    table = s.summarize(THINGS, "system", "dice", seed=3)
     assert list(table) == ["system", "dice", "dice_low", "dice_high", "n_patients", "n_undefined"]
     assert table.system.tolist() == ["b", "a"]
     assert table[["n_patients", "n_undefined"]].to_numpy().tolist() == [[2, 1], [1, 1]]
     assert table.dice.tolist() == pytest.approx([(0.3 + 0.9) / 2, 0.5])
-    assert tuple(table.iloc[0, 2:4]) == pytest.approx(bootstrap_interval([0.3, 0.9], seed=3))
+    assert tuple(table.iloc[0, 2:4]) == pytest.approx(s.bootstrap_interval([0.3, 0.9], seed=3))
     assert table.iloc[1, 2:4].isna().all()
 
 
 def test_a_pooled_summary_counts_every_thing_and_draws_patients():
-    table = summarize(THINGS, ["system"], ["found", "dice"], pooled=True)
+    table = s.summarize(THINGS, ["system"], ["found", "dice"], pooled=True)
     assert table.found.tolist() == pytest.approx([3 / 5, 1]) and table.dice[0] == pytest.approx(1.8 / 4)
     assert table.n_patients.tolist() == [2, 1] and table.n_undefined.tolist() == [1, 1]
     counts = [[2, 3], [1, 1], [0, 1]]
-    by_hand = bootstrap_interval(counts, lambda drawn, axis: np.divide(*drawn.sum(axis=axis).T))
+    by_hand = s.bootstrap_interval(counts, lambda drawn, axis: np.divide(*drawn.sum(axis=axis).T))
     assert (table.found_low[0], table.found_high[0]) == pytest.approx(by_hand)
 
 
 def test_too_few_units_have_no_interval_and_units_need_be_no_patients():
-    table = summarize(THINGS.assign(slice=range(7)), "system", "dice", unit="slice", fewest=5)
+    table = s.summarize(THINGS.assign(slice=range(7)), "system", "dice", unit="slice", fewest=5)
     assert table.n_slices.tolist() == [4, 1] and table.dice[0] == pytest.approx(0.45)
     assert np.isnan(table.dice_low[0])
-    four = summarize(THINGS.assign(slice=range(7)), "system", "dice", "slice", fewest=4)
+    four = s.summarize(THINGS.assign(slice=range(7)), "system", "dice", "slice", fewest=4)
     assert np.isfinite(four.dice_low[0])
-    assert list(summarize(THINGS[:0], ["system"], "dice")) == list(summarize(THINGS, "system", "dice"))
+    assert list(s.summarize(THINGS[:0], ["system"], "dice")) == list(s.summarize(THINGS, "system", "dice"))
 
 
 DIFFERENCES = st.lists(st.floats(-1, 1).map(lambda value: round(value, 2)), min_size=2, max_size=7)
@@ -132,30 +106,41 @@ def by_hand(differences: list[float]) -> float:
 @settings(max_examples=40, deadline=None)
 @given(DIFFERENCES)
 def test_every_way_to_flip_is_counted(differences):
-    p = sign_flip_test(differences)
-    assert p == pytest.approx(by_hand(differences)) == pytest.approx(sign_flip_test(np.negative(differences)))
-    assert p >= smallest_p(differences) - 1e-12
-    assert sign_flip_test(differences, "greater") >= smallest_p(differences, "greater") - 1e-12
+    p = s.sign_flip_test(differences)
+    assert (
+        p == pytest.approx(by_hand(differences)) == pytest.approx(s.sign_flip_test(np.negative(differences)))
+    )
+    assert p >= s.smallest_p(differences) - 1e-12
+    assert s.sign_flip_test(differences, "greater") >= s.smallest_p(differences, "greater") - 1e-12
 
 
 @pytest.mark.parametrize("n", [2, 5, 8])
 def test_all_patients_better_reach_the_smallest_p_there_is(n):
     differences = np.append(np.linspace(0.1, 0.2, n), [0.0] * 3)  # equal scores say nothing
-    assert sign_flip_test(differences) == smallest_p(differences) == 2 / 2**n
-    assert sign_flip_test(differences, "greater") == smallest_p(differences, "greater") == 1 / 2**n
-    assert sign_flip_test(-differences, "greater") == sign_flip_test(np.zeros(n)) == smallest_p([0, 0]) == 1
+    assert s.sign_flip_test(differences) == s.smallest_p(differences) == 2 / 2**n
+    assert s.sign_flip_test(differences, "greater") == s.smallest_p(differences, "greater") == 1 / 2**n
+    assert (
+        s.sign_flip_test(-differences, "greater")
+        == s.sign_flip_test(np.zeros(n))
+        == s.smallest_p([0, 0])
+        == 1
+    )
 
 
 def test_many_patients_are_flipped_at_random_and_agree_with_the_t_test():
     differences = np.random.default_rng(0).normal(0.02, 0.06, 40)
-    assert sign_flip_test(differences) == pytest.approx(ttest_1samp(differences, 0).pvalue, abs=0.01)
-    assert sign_flip_test(np.full(40, 0.1)) == smallest_p(np.full(40, 0.1)) == pytest.approx(2 / (FLIPS + 1))
+    assert s.sign_flip_test(differences) == pytest.approx(ttest_1samp(differences, 0).pvalue, abs=0.01)
+    assert (
+        s.sign_flip_test(np.full(40, 0.1))
+        == s.smallest_p(np.full(40, 0.1))
+        == pytest.approx(2 / (s.FLIPS + 1))
+    )
 
 
 def test_holm_by_hand():
-    np.testing.assert_allclose(holm([0.01, 0.04, 0.03, 0.005]), [0.03, 0.06, 0.06, 0.02])
-    np.testing.assert_allclose(holm([0.5, np.nan, 0.04]), [0.5, np.nan, 0.08])
-    assert holm([]).shape == (0,) and holm([0.9, 0.8]).tolist() == [1, 1]
+    np.testing.assert_allclose(s.holm([0.01, 0.04, 0.03, 0.005]), [0.03, 0.06, 0.06, 0.02])
+    np.testing.assert_allclose(s.holm([0.5, np.nan, 0.04]), [0.5, np.nan, 0.08])
+    assert s.holm([]).shape == (0,) and s.holm([0.9, 0.8]).tolist() == [1, 1]
 
 
 def rows(structure: str = "liver", **scores: list[float]) -> pd.DataFrame:
@@ -167,36 +152,39 @@ def rows(structure: str = "liver", **scores: list[float]) -> pd.DataFrame:
 
 def test_cases_of_one_patient_are_averaged_first():
     cases = rows(a=[0.2, 0.4, 0.9], b=[0.1, 0.1, 0.1]).assign(patient=["x", "x", "y"] * 2)
-    scores = patient_scores(cases)
+    scores = s.patient_scores(cases)
     assert scores.loc["x", "a"] == pytest.approx(0.3) and len(scores) == 2
-    assert compare_pairs(scores, [("a", "b")])["difference"][0] == pytest.approx((0.2 + 0.8) / 2)
+    assert s.compare_pairs(scores, [("a", "b")])["difference"][0] == pytest.approx((0.2 + 0.8) / 2)
 
 
 def test_undefined_scores_are_left_out_and_counted():
-    scores = patient_scores(rows(a=[0.5, np.nan, 0.7, 0.9], b=[0.4, 0.6, np.nan, 0.6]))
-    found = compare_pairs(scores, [("a", "b")]).iloc[0]
+    scores = s.patient_scores(rows(a=[0.5, np.nan, 0.7, 0.9], b=[0.4, 0.6, np.nan, 0.6]))
+    found = s.compare_pairs(scores, [("a", "b")]).iloc[0]
     assert (found.n_patients, found.n_undefined) == (2, 2)
     assert found.difference == pytest.approx(0.2)
-    nothing = compare_pairs(patient_scores(rows(a=[np.nan], b=[1.0])), [("a", "b")]).iloc[0]
+    nothing = s.compare_pairs(s.patient_scores(rows(a=[np.nan], b=[1.0])), [("a", "b")]).iloc[0]
     assert nothing.n_patients == 0 and np.isnan([nothing.difference, nothing.p, nothing.p_holm]).all()
     assert np.isnan(nothing.smallest_p_holm)
-    assert tuple(compare_pairs(scores, [])) == PAIR_COLUMNS[2:] and verdict(compare_pairs(scores, [])).empty
+    assert (
+        tuple(s.compare_pairs(scores, [])) == s.PAIR_COLUMNS[2:]
+        and s.verdict(s.compare_pairs(scores, [])).empty
+    )
     with pytest.raises(InputError, match="no scores"):
-        compare_pairs(scores, [("a", "nobody")])
+        s.compare_pairs(scores, [("a", "nobody")])
 
 
 def test_a_comparison_asks_each_group_by_itself_and_may_name_who_is_compared_with():
     parts = [rows(name, a=[0.9] * 8, b=[0.5, 0.6] * 4, c=[0.1, 0.3] * 4) for name in ("tumor", "liver")]
     cases = pd.concat(parts).rename(columns={"system": "loss", "dice": "iou"})
-    table = compare(cases, "b", "iou", ["structure"], between="loss")
-    assert tuple(table) == ("structure", *PAIR_COLUMNS[2:])
+    table = s.compare(cases, "b", "iou", ["structure"], between="loss")
+    assert tuple(table) == ("structure", *s.PAIR_COLUMNS[2:])
     asked = table[["structure", "first", "second"]].agg(" ".join, axis=1).tolist()
     assert asked == [f"{structure} {name} b" for structure in ("tumor", "liver") for name in "ac"]
     np.testing.assert_allclose(table.p_holm, 2 * 2 / 2**8)
-    scores = patient_scores(parts[0])
+    scores = s.patient_scores(parts[0])
     pairs = [("a", "b"), ("c", "a")]
-    pd.testing.assert_frame_equal(compare(parts[0], pairs, seed=1), compare_pairs(scores, pairs, seed=1))
-    assert compare(parts[0], [], by=["structure"]).empty
+    pd.testing.assert_frame_equal(s.compare(parts[0], pairs, seed=1), s.compare_pairs(scores, pairs, seed=1))
+    assert s.compare(parts[0], [], by=["structure"]).empty
 
 
 def test_two_families_answer_two_questions():
@@ -205,16 +193,16 @@ def test_two_families_answer_two_questions():
         rows(name, weak=rng.random(8) * 0.2 + 0.5, none=[0.1] * 8, strong=rng.random(8) * 0.1 + 0.9)
         for name in ("liver", "tumor")
     ]
-    table = compare_systems(pd.concat(parts), baseline="none")
-    assert tuple(table) == PAIR_COLUMNS and (table.difference > 0).all()
+    table = s.compare_systems(pd.concat(parts), baseline="none")
+    assert tuple(table) == s.PAIR_COLUMNS and (table.difference > 0).all()
     pairs = table[["structure", "family", "first", "second"]].agg(" ".join, axis=1).tolist()
     expected = ["baseline strong none", "baseline weak none", "systems strong weak"]
     assert pairs[:3] == [f"liver {each}" for each in expected]
     assert table.alternative.tolist() == ["greater", "greater", "two-sided"] * 2
     np.testing.assert_allclose(table.p_holm, [2 / 256, 2 / 256, 2 / 256] * 2)  # 2 x 1/256, and 1 x 2/256
-    assert set(compare_systems(rows(a=[0.1, 0.2], b=[0.2, 0.4]), "none").family) == {"systems"}
-    alone = compare_systems(rows(a=[0.1, 0.2]), "none")
-    assert alone.empty and tuple(alone) == PAIR_COLUMNS
+    assert set(s.compare_systems(rows(a=[0.1, 0.2], b=[0.2, 0.4]), "none").family) == {"systems"}
+    alone = s.compare_systems(rows(a=[0.1, 0.2]), "none")
+    assert alone.empty and tuple(alone) == s.PAIR_COLUMNS
 
 
 @pytest.mark.parametrize(
@@ -234,21 +222,21 @@ def test_two_families_answer_two_questions():
 def test_a_difference_is_shown_by_corrected_p_and_interval(p_holm, low, high, shown):
     row = {"p": 0.001, "p_holm": p_holm, "difference_low": low, "difference_high": high}
     table = pd.DataFrame([row, row])
-    assert verdict(table.iloc[0]) == shown and verdict(table).tolist() == [shown, shown]
-    assert verdict(table.astype(object)).tolist() == [shown, shown]
-    assert verdict(next(table.itertuples())) == shown
+    assert s.verdict(table.iloc[0]) == shown and s.verdict(table).tolist() == [shown, shown]
+    assert s.verdict(table.astype(object)).tolist() == [shown, shown]
+    assert s.verdict(next(table.itertuples())) == shown
 
 
 def test_a_verdict_in_words_names_what_is_shown_and_when_nothing_could_have_been():
-    scores = patient_scores(rows(a=[0.9] * 8, b=[0.5, 0.6] * 4, c=[0.55, 0.56] * 4))
-    table = compare_pairs(scores, [("a", "b"), ("b", "c"), ("c", "a")])
-    assert verdict(table).tolist() == [1, 0, -1]
-    words = verdict_in_words(table)
+    scores = s.patient_scores(rows(a=[0.9] * 8, b=[0.5, 0.6] * 4, c=[0.55, 0.56] * 4))
+    table = s.compare_pairs(scores, [("a", "b"), ("b", "c"), ("c", "a")])
+    assert s.verdict(table).tolist() == [1, 0, -1]
+    words = s.verdict_in_words(table)
     assert words.startswith("a minus b +0.35 (+0.") and "; c minus a -0.34 (-0." in words
     assert "p 0.023)" in words and "b minus c" not in words
-    assert verdict_in_words(table[1:2]) == "none of 1 differences is shown"
-    few = compare_pairs(scores[:3], [("a", "b")])
-    assert verdict_in_words(few).endswith("is shown (with so few patients none could have been)")
+    assert s.verdict_in_words(table[1:2]) == "none of 1 differences is shown"
+    few = s.compare_pairs(scores[:3], [("a", "b")])
+    assert s.verdict_in_words(few).endswith("is shown (with so few patients none could have been)")
 
 
 PATIENTS = [f"p{number}" for number in range(9)]
@@ -259,14 +247,14 @@ SCORES = pd.DataFrame(
 
 
 def test_bands_follow_their_numbers():
-    found = bands(pd.Series([1.0, 2.5, 2.6, 5.0, 7.0, np.nan]), (2.5, 5), "mm")
+    found = s.bands(pd.Series([1.0, 2.5, 2.6, 5.0, 7.0, np.nan]), (2.5, 5), "mm")
     names = ["up to 2.5 mm", "2.5 to 5 mm", "over 5 mm"]
     assert found.tolist()[:5] == [names[0], names[0], names[1], names[1], names[2]]
     assert pd.isna(found.iloc[5]) and list(found.cat.categories) == names
 
 
 def test_means_by_hand():
-    table = group_means(SCORES, FACTS).set_index(["group", "system"])
+    table = s.group_means(SCORES, FACTS).set_index(["group", "system"])
     assert table.loc[("A", "unet"), "mean"] == pytest.approx(0.875)
     assert table.loc[("B", "unet"), ["n_patients", "mean"]].tolist() == pytest.approx([3, 0.45])
     assert table.loc[("A", "unet"), "low"] < 0.875 < table.loc[("A", "unet"), "high"]
@@ -275,34 +263,34 @@ def test_means_by_hand():
 
 
 def test_two_patients_have_a_mean_and_no_claim():
-    means = group_means(SCORES, FACTS).query("group == 'C' and system == 'unet'").iloc[0]
+    means = s.group_means(SCORES, FACTS).query("group == 'C' and system == 'unet'").iloc[0]
     assert means["mean"] == pytest.approx(0.15) and np.isnan([means.low, means.high]).all()
-    table = group_differences(SCORES.unet, FACTS)
+    table = s.group_differences(SCORES.unet, FACTS)
     assert table[["first", "second"]].to_numpy().tolist() == [["A", "B"]]
 
 
 def test_differences_are_those_of_an_exact_permutation():
-    row = group_differences(SCORES.unet, FACTS).iloc[0]
+    row = s.group_differences(SCORES.unet, FACTS).iloc[0]
     first, second = SCORES.unet[:4].to_numpy(), SCORES.unet[4:7].to_numpy()
     assert row.difference == pytest.approx(first.mean() - second.mean())
     assert row.difference_low < row.difference < row.difference_high
     by_means = permutation_test((first, second), lambda a, b: a.mean() - b.mean(), n_resamples=np.inf)
     assert row.p == pytest.approx(by_means.pvalue) == pytest.approx(2 / 35)
     assert row.p_holm == row.p == pytest.approx(row.smallest_p_holm), "the most extreme of 35 ways"
-    table = group_differences(SCORES.unet, FACTS.assign(phase=["x", "y"] * 4 + ["x"]))
+    table = s.group_differences(SCORES.unet, FACTS.assign(phase=["x", "y"] * 4 + ["x"]))
     assert table.factor.tolist() == ["site", "phase"]
     assert table.p_holm.iloc[0] == pytest.approx(2 * table.p.iloc[0])
     assert table.smallest_p_holm.tolist() == pytest.approx([2 * 2 / 126] * 2)
 
 
 def test_unknown_patients_belong_nowhere_and_groups_keep_their_order():
-    sizes = bands(pd.Series([40.0, 5.0, np.nan], PATIENTS[:3]), (10, 20), "mm")
-    table = group_means(SCORES, pd.DataFrame({"size": sizes}))
+    sizes = s.bands(pd.Series([40.0, 5.0, np.nan], PATIENTS[:3]), (10, 20), "mm")
+    table = s.group_means(SCORES, pd.DataFrame({"size": sizes}))
     assert table.group.unique().tolist() == ["up to 10 mm", "over 20 mm"]
     assert table.n_patients.max() == 1
     strangers = pd.DataFrame({"site": ["A"]}, index=["nobody"])
-    assert "mean" in group_means(SCORES, strangers) and group_means(SCORES, strangers).empty
-    assert list(group_differences(SCORES.unet, strangers)) == list(DIFFERENCE_COLUMNS)
+    assert "mean" in s.group_means(SCORES, strangers) and s.group_means(SCORES, strangers).empty
+    assert list(s.group_differences(SCORES.unet, strangers)) == list(s.DIFFERENCE_COLUMNS)
 
 
 ROWS = pd.DataFrame(
@@ -317,8 +305,8 @@ GROUPS = dict(list(ROWS.groupby("outlined_by", sort=False)))
 
 
 def test_quartiles_means_and_what_is_undefined():
-    table = describe_cohort(GROUPS, ["tumor_ml", "has_tumor"])
-    assert list(table) == list(COHORT_COLUMNS) and len(table) == 4
+    table = s.describe_cohort(GROUPS, ["tumor_ml", "has_tumor"])
+    assert list(table) == list(s.COHORT_COLUMNS) and len(table) == 4
     truth = table.iloc[0]
     assert (truth.group, truth.measure, truth.n, truth.n_undefined) == ("truth", "tumor_ml", 3, 1)
     # Patients 1, 2 and 4 have 0, 10 and 30 ml: the two scans of the last are averaged.
@@ -330,14 +318,7 @@ def test_quartiles_means_and_what_is_undefined():
     assert np.isnan(shares.mean_low["net"])  # one patient has no interval
 
 
-N = 16
-"""Patients: more than FLIPS has ways for, so that p values are drawn as well."""
-
-RNG = np.random.default_rng(5)
-NUMBERS = RNG.random((N, 2))
-LEVELS, TRUTH = RNG.integers(0, 256, (N, 9, 9)).astype(np.uint8), RNG.random((N, 9, 9)) < 0.3
-CANDIDATES = [TumorCandidates(*RNG.integers(1, 255, (2, 3)).astype(np.uint8), 4) for _ in range(N)]
-
+N = 16  # patients: more than FLIPS has ways for, so that p values are drawn as well
 NAMES = {
     "numpy": list(np.arange(1, N + 1)),
     "categories": pd.Categorical([str(number) for number in range(1, N + 1)]),
@@ -345,61 +326,25 @@ NAMES = {
 }
 
 
-def systems(names: list, order: np.ndarray) -> pd.DataFrame:
-    table = pd.DataFrame({"patient": names, "liver": NUMBERS[:, 0], "tumor": NUMBERS[:, 1]}).iloc[order]
+def chances(names: list, order: np.ndarray) -> np.ndarray:
+    """Intervals and p values of tables of the same numbers, of patients so named, in this order."""
+    liver, tumor = np.random.default_rng(5).random((2, N))
+    table = pd.DataFrame({"patient": names, "liver": liver, "tumor": tumor}).iloc[order]
     table = table.melt("patient", var_name="system", value_name="dice")
-    return table.assign(structure="liver", case=table.patient)
-
-
-def slices(names: list, order: np.ndarray) -> pd.DataFrame:
-    table = systems(names, order).rename(columns={"system": "protocol"})
-    table = table.assign(slice=1, distance=1.0, n_reference=9, n_predicted=9, present_reference=True)
-    return table.assign(**dict.fromkeys(("iou", "loss", "pixel_accuracy", "precision", "recall"), table.dice))
-
-
-def paired(names: list, order: np.ndarray) -> pd.DataFrame:
-    return compare_systems(systems(names, order), "nobody")
-
-
-def of_groups(names: list, order: np.ndarray) -> list:
-    scores = patient_scores(systems(names, order))
+    scores = s.patient_scores(table)
     facts = pd.DataFrame({"site": list("AB" * (N // 2))}, index=[str(name) for name in names])
-    return [group_means(scores, facts), group_differences(scores.tumor, facts)]
+    tables = [s.compare_systems(table.assign(structure="liver"), "nobody"), s.group_means(scores, facts)]
+    tables.append(s.group_differences(scores.tumor, facts))
+    wanted = [each.filter(regex=r"(^|_)(low|high|p|p_holm)$").to_numpy(float).ravel() for each in tables]
+    return np.concatenate(wanted)
 
 
-def inflation(names: list, order: np.ndarray) -> list:
-    scores = slices(names, order).assign(presence_accuracy=1.0)
-    asked = {"?": ("liver", "tumor")}
-    return [protocol_values(scores), inflation_table(scores, asked), by_distance(scores, asked.values())]
-
-
-def probabilities(names: list, order: np.ndarray) -> list:
-    candidates = [CANDIDATES[place] for place in order]
-    histograms = [ProbabilityHistogram() for _ in order]
-    for histogram, place in zip(histograms, order, strict=True):
-        histogram.add(LEVELS[place], TRUTH[place])
-    return [recall_with_interval(candidates), calibration_scores(histograms)]
-
-
-def chances(found: object) -> list[float]:
-    """Every interval and p value in `found`, in order; means may round differently in another order."""
-    if isinstance(found, pd.DataFrame):
-        wanted = found.filter(regex=r"(^|_)(low|high|p|p_holm)$")
-        return wanted.to_numpy(float).ravel().tolist()
-    if isinstance(found, dict):
-        return [value for name, value in found.items() if name.endswith(("_low", "_high"))]
-    if isinstance(found, (list, tuple)):
-        return [value for each in found for value in chances(each)]
-    return [float(found)]
-
-
-@pytest.mark.parametrize("statistic", [paired, of_groups, inflation, probabilities])
-def test_order_and_type_of_names_change_no_interval_and_no_p(statistic: Callable):
-    asked = chances(statistic(list(range(1, N + 1)), np.arange(N)))
-    assert np.isfinite(asked).any()
-    for seed, names in enumerate(NAMES.values()):
-        order = np.random.default_rng(seed).permutation(N)
-        assert chances(statistic(names, order)) == pytest.approx(asked, rel=1e-12, nan_ok=True)
+@pytest.mark.parametrize("kind", NAMES)
+def test_order_and_type_of_names_change_no_interval_and_no_p(kind):
+    asked = chances(list(range(1, N + 1)), np.arange(N))
+    assert np.isfinite(asked).all()
+    order = np.random.default_rng(len(kind)).permutation(N)
+    np.testing.assert_allclose(chances(NAMES[kind], order), asked, rtol=1e-12)
 
 
 def test_eight_values_in_either_order_by_hand():
@@ -407,26 +352,28 @@ def test_eight_values_in_either_order_by_hand():
     rng = np.random.default_rng(0)
     drawn = np.sort(values)[rng.integers(8, size=(2000, 8))].mean(axis=1)
     expected = tuple(np.quantile(drawn, [0.025, 0.975]))
-    assert bootstrap_interval(values) == bootstrap_interval(values[::-1]) == pytest.approx(expected)
+    assert s.bootstrap_interval(values) == s.bootstrap_interval(values[::-1]) == pytest.approx(expected)
 
 
 def test_an_interval_over_seeds_and_patients_is_as_wide_as_what_varies():
     patients = np.linspace(0.2, 0.8, 12)
-    alike = over_seeds("dice", np.tile(patients, (3, 1)))
-    low, high = bootstrap_interval(patients)
+    alike = s.over_seeds("dice", np.tile(patients, (3, 1)))
+    low, high = s.bootstrap_interval(patients)
     assert alike["dice"] == pytest.approx(0.5)  # seeds that agree leave the interval over patients
     assert (alike["dice_low"], alike["dice_high"]) == pytest.approx((low, high), abs=0.03)
     assert alike["dice_of_worst_seed"] == alike["dice_of_best_seed"] == pytest.approx(0.5)
-    shifted = over_seeds("dice", patients + np.array([[-0.2], [0.0], [0.2]]))
+    shifted = s.over_seeds("dice", patients + np.array([[-0.2], [0.0], [0.2]]))
     assert shifted["dice_low"] < alike["dice_low"] - 0.05 and shifted["dice_high"] > alike["dice_high"] + 0.05
     assert (shifted["dice_of_worst_seed"], shifted["dice_of_best_seed"]) == pytest.approx((0.3, 0.7))
-    of_seeds = over_seeds("dice", np.array([[0.1] * 5, [0.4] * 5]))  # of two seeds a quarter of draws is one
+    of_seeds = s.over_seeds(
+        "dice", np.array([[0.1] * 5, [0.4] * 5])
+    )  # of two seeds a quarter of draws is one
     assert (of_seeds["dice_low"], of_seeds["dice"], of_seeds["dice_high"]) == pytest.approx((0.1, 0.25, 0.4))
 
 
 def test_a_patient_without_a_score_by_one_seed_counts_for_none():
-    found = over_seeds("dice", [[0.2, np.nan, 0.4], [0.4, 1.0, 0.6]])
+    found = s.over_seeds("dice", [[0.2, np.nan, 0.4], [0.4, 1.0, 0.6]])
     assert found["dice"] == pytest.approx(0.4) and found["dice_of_worst_seed"] == pytest.approx(0.3)
     for too_few in ([[0.2, 0.4]], [[0.2], [0.4]], [[np.nan], [0.4]]):
-        found = over_seeds("dice", too_few)
+        found = s.over_seeds("dice", too_few)
         assert np.isnan(found["dice_low"]) and np.isnan(found["dice_high"])

@@ -14,18 +14,6 @@ from livseg_lib.errors import InputError
 from livseg_lib.postprocessing import superpixels as s
 from livseg_lib.postprocessing.candidates import match_candidates
 from livseg_lib.postprocessing.components import label_components
-from livseg_lib.postprocessing.superpixels import (
-    CandidateRecipe,
-    PatchExtraction,
-    PatchRecipe,
-    candidate_patches,
-    dark_superpixels,
-    draw_kinds,
-    extract_patches,
-    grey_channels,
-    place_patch,
-    tumor_shares,
-)
 from livseg_lib.volumes import Volume
 
 SPACINGS = {"thick slices": (4.0, 0.8, 0.8), "even": (1.5, 1.5, 1.5), "coarse": (5.0, 4.0, 6.0)}
@@ -118,6 +106,9 @@ def test_no_liver_gives_no_superpixels_and_bad_input_is_refused():
     nothing = np.zeros((4, 8, 8), bool)
     hu = scan(nothing, nothing)
     assert s.find_superpixels(nothing, hu, (1, 1, 1)) == []
+    volume = Volume(hu, (1, 1, 1))
+    none = s.dark_superpixels(volume, nothing, s.CandidateRecipe())
+    assert none.table.empty and not list(s.candidate_patches(volume, nothing, none, [], PATCH))
     table = s.describe_superpixels([], hu)
     assert table.columns.tolist() == list(s.SUPERPIXEL_COLUMNS)
     with pytest.raises(InputError, match="without a size in mm"):
@@ -128,8 +119,8 @@ def test_no_liver_gives_no_superpixels_and_bad_input_is_refused():
 
 CASE_SPACING = (3.0, 1.5, 1.5)
 CASE_SHAPE = (30, 60, 60)
-RECIPE = CandidateRecipe(scales_mm=(10.0, 20.0))
-CASE_PATCH = PatchRecipe(size_mm=(48, 48, 48), voxels=(8, 16, 16))
+RECIPE = s.CandidateRecipe(scales_mm=(10.0, 20.0))
+CASE_PATCH = s.PatchRecipe(size_mm=(48, 48, 48), voxels=(8, 16, 16))
 
 
 @pytest.fixture(scope="module")
@@ -144,7 +135,7 @@ def patient():
 @pytest.fixture(scope="module")
 def found(patient):
     volume, liver, _ = patient
-    return dark_superpixels(volume, liver, RECIPE)
+    return s.dark_superpixels(volume, liver, RECIPE)
 
 
 def test_candidates_are_the_darkest_of_each_scale(patient, found):
@@ -152,9 +143,9 @@ def test_candidates_are_the_darkest_of_each_scale(patient, found):
     assert found.table.contrast_hu.min() >= 5 and set(found.table.scale_mm) == {10.0, 20.0}
     assert found.table.index.tolist() == list(range(len(found.table)))
     least = float(found.table.contrast_hu.median())
-    darker = dark_superpixels(volume, liver, CandidateRecipe((10.0, 20.0), least)).table
+    darker = s.dark_superpixels(volume, liver, s.CandidateRecipe((10.0, 20.0), least)).table
     assert len(darker) == (found.table.contrast_hu >= least).sum()
-    few = dark_superpixels(volume, liver, CandidateRecipe((10.0, 20.0), most_a_scale=2)).table
+    few = s.dark_superpixels(volume, liver, s.CandidateRecipe((10.0, 20.0), most_a_scale=2)).table
     for scale_mm, rows in few.groupby("scale_mm"):
         of_scale = found.table[found.table.scale_mm == scale_mm]
         assert rows.superpixel.is_monotonic_increasing
@@ -163,8 +154,8 @@ def test_candidates_are_the_darkest_of_each_scale(patient, found):
 
 def test_shares_count_voxels(patient, found):
     _, liver, tumor = patient
-    np.testing.assert_array_equal(tumor_shares(found, liver), 1.0)
-    shares = tumor_shares(found, tumor)
+    np.testing.assert_array_equal(s.tumor_shares(found, liver), 1.0)
+    shares = s.tumor_shares(found, tumor)
     for row in (0, len(shares) // 2, len(shares) - 1):
         of_row = found.table.iloc[row]
         [each] = [s for s in found.superpixels if s.scale_mm == of_row.scale_mm]
@@ -175,8 +166,8 @@ def test_shares_count_voxels(patient, found):
 
 def test_patches_show_the_superpixel_in_its_liver(patient, found):
     volume, liver, tumor = patient
-    rows = np.flatnonzero(tumor_shares(found, tumor) >= 0.9)
-    patches = list(candidate_patches(volume, liver, found, rows, CASE_PATCH))
+    rows = np.flatnonzero(s.tumor_shares(found, tumor) >= 0.9)
+    patches = list(s.candidate_patches(volume, liver, found, rows, CASE_PATCH))
     assert len(patches) == len(rows)
     voxel_ml = 6 * 3 * 3 / 1000
     for row, (greys, labels) in zip(rows, patches, strict=True):
@@ -192,39 +183,32 @@ def test_a_superpixel_at_the_livers_end_is_not_smeared_beyond_it():
     liver = box((20, 40, 40), (6, 10, 10), (14, 30, 30))
     tumor = box((20, 40, 40), (10, 20, 20), (14, 30, 30))  # a corner of the liver
     volume = Volume(scan(liver, tumor, 50), (3.0, 1.5, 1.5))
-    candidates = dark_superpixels(volume, liver, CandidateRecipe((12.0,)))
+    candidates = s.dark_superpixels(volume, liver, s.CandidateRecipe((12.0,)))
     rows = range(len(candidates.table))
-    patches = list(candidate_patches(volume, liver, candidates, rows, CASE_PATCH))
+    patches = list(s.candidate_patches(volume, liver, candidates, rows, CASE_PATCH))
     assert len(patches)
     for row, (_, labels) in zip(rows, patches, strict=True):
         expected_ml = candidates.table.volume_ml[row]
         assert (labels == 2).sum() * 6 * 3 * 3 / 1000 == pytest.approx(expected_ml, rel=0.4)
 
 
-def test_an_empty_liver_has_no_candidates(patient):
-    volume, liver, tumor = patient
-    nothing = dark_superpixels(volume, np.zeros_like(liver), RECIPE)
-    assert nothing.table.empty and not nothing.superpixels and len(tumor_shares(nothing, tumor)) == 0
-    assert list(candidate_patches(volume, np.zeros_like(liver), nothing, [], CASE_PATCH)) == []
-
-
 SCAN = np.random.default_rng(0).normal(100, 50, (9, 11, 13)).astype(np.float32)
 
 
 def patch(array, center, spacing_mm, recipe) -> np.ndarray:
-    place = place_patch(center, spacing_mm, recipe)
+    place = s.place_patch(center, spacing_mm, recipe)
     return place.average(place.crop(array))
 
 
 def test_on_the_scans_own_grid_a_patch_is_a_crop():
-    recipe = PatchRecipe(size_mm=(9, 5, 5), voxels=(3, 5, 5))
+    recipe = s.PatchRecipe(size_mm=(9, 5, 5), voxels=(3, 5, 5))
     found = patch(SCAN, (4, 5, 6), (3, 1, 1), recipe)
     np.testing.assert_allclose(found, SCAN[3:6, 3:8, 4:9], rtol=1e-5)
     assert found[1, 2, 2] == pytest.approx(SCAN[4, 5, 6])
 
 
 def test_any_fraction_agrees_with_a_scan_cut_into_tiny_voxels():
-    spacing_mm, recipe = (1.0, 0.8, 0.6), PatchRecipe(size_mm=(3.0, 2.6, 2.6), voxels=(2, 2, 2))
+    spacing_mm, recipe = (1.0, 0.8, 0.6), s.PatchRecipe(size_mm=(3.0, 2.6, 2.6), voxels=(2, 2, 2))
     start_mm = np.multiply((4.3, 5.1, 6.2), spacing_mm) + np.divide(spacing_mm, 2) - (1.5, 1.3, 1.3)
     step = 0.1  # mm; every border lies on a multiple of it, but for the centre's own shift
     places = [
@@ -237,18 +221,15 @@ def test_any_fraction_agrees_with_a_scan_cut_into_tiny_voxels():
 
 
 def test_beyond_the_scan_its_outermost_voxels_come_again():
-    recipe = PatchRecipe(size_mm=(3, 3, 3), voxels=(3, 3, 3))
+    recipe = s.PatchRecipe(size_mm=(3, 3, 3), voxels=(3, 3, 3))
     found = patch(SCAN, (0, 10, 6), (1, 1, 1), recipe)
     np.testing.assert_allclose(found, SCAN[np.ix_([0, 0, 1], [9, 10, 10], [5, 6, 7])], rtol=1e-5)
 
 
-def test_an_array_may_show_a_part_of_the_scan():
-    place = place_patch((4, 5, 6), (1, 1, 1), PatchRecipe(size_mm=(3, 3, 3), voxels=(3, 3, 3)))
-    np.testing.assert_array_equal(place.crop(SCAN[2:, 3:, 1:], (2, 3, 1)), place.crop(SCAN))
-
-
 def test_greys_stand_around_the_liver():
-    greys = grey_channels(np.array([[[-60.0, 40.0, 90.0, 140.0]]]), 90.0, PatchRecipe(widths_hu=(100, 300)))
+    greys = s.grey_channels(
+        np.array([[[-60.0, 40.0, 90.0, 140.0]]]), 90.0, s.PatchRecipe(widths_hu=(100, 300))
+    )
     assert greys.shape == (1, 1, 4, 2) and greys.dtype == np.uint8
     assert greys[0, 0, :, 0].tolist() == [0, 0, 128, 255]
     assert greys[0, 0, :, 1].tolist() == [0, 85, 128, 170]
@@ -259,13 +240,13 @@ def test_greys_stand_around_the_liver():
 )
 def test_sizes_that_are_none_are_refused(wrong):
     with pytest.raises(InputError, match=next(iter(wrong))):
-        PatchRecipe(**wrong)
+        s.PatchRecipe(**wrong)
 
 
 SPACING, SHAPE = (3.0, 2.0, 2.0), (22, 34, 34)
-PATCH = PatchRecipe((48, 48, 48), (8, 16, 16))
-EXTRACTION = PatchExtraction(
-    CandidateRecipe((10.0, 20.0), 2.0), PATCH, most_of_a_kind=5, most_growth_mm=0.0, seed=3
+PATCH = s.PatchRecipe((48, 48, 48), (8, 16, 16))
+EXTRACTION = s.PatchExtraction(
+    s.CandidateRecipe((10.0, 20.0), 2.0), PATCH, most_of_a_kind=5, most_growth_mm=0.0, seed=3
 )
 
 
@@ -276,7 +257,7 @@ def case(name: str, tumor_mm: float = 10.0) -> Case:
 
 
 def test_rows_point_to_their_patches(tmp_path):
-    rows = extract_patches([case("a"), case("b", 0.0)], EXTRACTION, tmp_path, workers=1)
+    rows = s.extract_patches([case("a"), case("b", 0.0)], EXTRACTION, tmp_path, workers=1)
     assert rows.groupby(["case", "region"]).size().to_dict() == {
         **{("a", "liver"): 5, ("a", "tumor"): 5},
         ("b", "liver"): 5,  # and a tumour of one voxel, which is no superpixel's half
@@ -294,19 +275,19 @@ def test_rows_point_to_their_patches(tmp_path):
 
 def test_livers_are_grown_as_no_network_finds_them_exactly(tmp_path):
     wide = replace(EXTRACTION, most_growth_mm=12.0)
-    exact, larger = (extract_patches([case("a")], e, tmp_path, workers=1) for e in (EXTRACTION, wide))
+    exact, larger = (s.extract_patches([case("a")], e, tmp_path, workers=1) for e in (EXTRACTION, wide))
     assert larger.mean_hu.min() < exact.mean_hu.min() < 60  # air came in, which is darker than tumour
 
 
 def test_at_most_so_many_of_a_kind():
     is_tumor = np.arange(40) < 6
-    rows = draw_kinds(is_tumor, 10, seed=1)
+    rows = s.draw_kinds(is_tumor, 10, seed=1)
     assert (rows[:6] == np.arange(6)).all() and len(rows) == 16 and (np.diff(rows) > 0).all()
-    np.testing.assert_array_equal(rows, draw_kinds(is_tumor, 10, seed=1))
-    assert (rows != draw_kinds(is_tumor, 10, seed=2)).any()
+    np.testing.assert_array_equal(rows, s.draw_kinds(is_tumor, 10, seed=1))
+    assert (rows != s.draw_kinds(is_tumor, 10, seed=2)).any()
 
 
 def test_no_candidate_at_all_is_an_error(tmp_path):
-    none = PatchExtraction(CandidateRecipe((10.0,), least_contrast_hu=5000.0), PATCH)
+    none = s.PatchExtraction(s.CandidateRecipe((10.0,), least_contrast_hu=5000.0), PATCH)
     with pytest.raises(InputError, match="no candidates"):
-        extract_patches([case("a")], none, tmp_path, workers=1)
+        s.extract_patches([case("a")], none, tmp_path, workers=1)

@@ -12,19 +12,7 @@ from links import external_resources
 from markupsafe import Markup
 
 from livseg_lib.errors import InputError, format_duration
-from livseg_lib.reporting.folder import (
-    FIRST_ROWS,
-    MAX_ROWS,
-    NOT_RECORDED,
-    column_title,
-    format_cell,
-    format_text,
-    linked,
-    notebook_story,
-    notebook_to_html,
-    table_view,
-    told,
-)
+from livseg_lib.reporting import folder
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
@@ -47,7 +35,7 @@ def executed(tmp_path):
 
 
 def test_the_page_loads_nothing_and_keeps_everything(executed):
-    html = notebook_to_html(executed, executed.with_suffix(".html"))
+    html = folder.notebook_to_html(executed, executed.with_suffix(".html"))
     text = html.read_text()
     assert external_resources(html) == []
     for foreign in ("cdnjs", "unpkg", "require.min.js", "mathjax", "import mermaid"):
@@ -73,15 +61,15 @@ def test_the_page_loads_nothing_and_keeps_everything(executed):
 def test_a_notebook_tells_its_title_and_purpose_without_markdown(tmp_path, texts, story):
     cells = [nbformat.v4.new_code_cell("# Purpose. No"), *map(nbformat.v4.new_markdown_cell, texts)]
     nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "one.ipynb")
-    assert notebook_story(tmp_path / "one.ipynb") == story
-    assert notebook_story(tmp_path / "none.ipynb") == ("", "")
+    assert folder.notebook_story(tmp_path / "one.ipynb") == story
+    assert folder.notebook_story(tmp_path / "none.ipynb") == ("", "")
 
 
 @pytest.mark.parametrize("content", ["", "not json", "[]", "{}"])
 def test_what_is_not_a_notebook_is_refused(tmp_path, content):
     (tmp_path / "bad.ipynb").write_text(content)
     with pytest.raises(InputError, match=r"bad\.ipynb"):
-        notebook_to_html(tmp_path / "bad.ipynb", tmp_path / "bad.html")
+        folder.notebook_to_html(tmp_path / "bad.ipynb", tmp_path / "bad.html")
     assert not (tmp_path / "bad.html").exists()
 
 
@@ -113,7 +101,7 @@ def test_what_is_not_a_notebook_is_refused(tmp_path, content):
     ],
 )
 def test_format_cell(column, value, text):
-    assert format_cell(column, value).text == text
+    assert folder.format_cell(column, value).text == text
 
 
 @pytest.mark.parametrize(
@@ -132,34 +120,36 @@ def test_format_duration(seconds, text):
 
 
 def test_format_text_of_parameters():
-    assert format_text(["liver", 1e-4, None, {"a": False}]) == "liver, 0.0001, –, a: no"
+    assert folder.format_text(["liver", 1e-4, None, {"a": False}]) == "liver, 0.0001, –, a: no"
 
 
 @pytest.mark.parametrize("missing", [np.nan, None, pd.NA])
 def test_missing_values_have_nothing_to_be_sorted_by(missing):
-    assert format_cell("dice", missing).sort == "" != format_cell("dice", 0.0).sort
+    assert folder.format_cell("dice", missing).sort == "" != folder.format_cell("dice", 0.0).sort
 
 
-@pytest.mark.parametrize(("total", "shown"), [(MAX_ROWS, MAX_ROWS), (MAX_ROWS + 1, FIRST_ROWS)])
+@pytest.mark.parametrize(
+    ("total", "shown"), [(folder.MAX_ROWS, folder.MAX_ROWS), (folder.MAX_ROWS + 1, folder.FIRST_ROWS)]
+)
 def test_a_long_table_shows_its_beginning_and_says_how_much_there_is(total, shown):
-    view = table_view(pd.DataFrame({"patient": range(total), "dice": 0.5}))
+    view = folder.table_view(pd.DataFrame({"patient": range(total), "dice": 0.5}))
     assert len(view.rows) == shown and view.total == total
     assert view.numeric == [False, True]
 
 
 def test_column_titles():
-    assert column_title("reference_volume_ml") == "Reference volume (ml)"
-    assert column_title("n_empty_reference") == "Empty reference"
-    assert column_title("tumor_dice") == "Tumour Dice"
-    assert column_title("") == ""
+    assert folder.column_title("reference_volume_ml") == "Reference volume (ml)"
+    assert folder.column_title("n_empty_reference") == "Empty reference"
+    assert folder.column_title("tumor_dice") == "Tumour Dice"
+    assert folder.column_title("") == ""
 
 
 def test_facts_that_are_empty_are_said_not_to_be_recorded():
     missing = [None, [], {}, "", float("nan"), Markup("")]
-    assert [told(value) for value in missing] == [NOT_RECORDED] * len(missing)
-    assert [told(value) for value in (0, ["a", None], Markup("<b>"))] == ["0", "a, –", "<b>"]
+    assert [folder.told(value) for value in missing] == [folder.NOT_RECORDED] * len(missing)
+    assert [folder.told(value) for value in (0, ["a", None], Markup("<b>"))] == ["0", "a, –", "<b>"]
 
 
 def test_addresses_become_links_and_all_else_is_escaped():
-    assert linked("see [a](https://x.org/1) <b>") == 'see <a href="https://x.org/1">a</a> &lt;b&gt;'
-    assert linked("[a](javascript:alert)") == "[a](javascript:alert)"
+    assert folder.linked("see [a](https://x.org/1) <b>") == 'see <a href="https://x.org/1">a</a> &lt;b&gt;'
+    assert folder.linked("[a](javascript:alert)") == "[a](javascript:alert)"

@@ -22,18 +22,6 @@ from livseg_lib.postprocessing.forest import Forest, load_forest, permutation_im
 from livseg_lib.preprocessing.recipe import Recipe
 from livseg_lib.runs import RunFolders
 from livseg_lib.studies import cascades
-from livseg_lib.studies.cascades import (
-    UNFILTERED,
-    assemble_cascade,
-    at_probability,
-    compare_filter,
-    deal_parts,
-    describe_candidates,
-    extract_around_liver,
-    out_of_fold_candidates,
-    train_forest,
-    unfiltered_cascade,
-)
 from livseg_lib.studies.training import TrainedSystem, TrainingPlan, train_system
 from livseg_lib.training.fit import Stage
 from livseg_lib.training.model_folder import TrainedModel, save_model
@@ -77,7 +65,9 @@ def cohort(tmp_path):
     names = [*SPLITS, "b2"]
     rows = pd.DataFrame({"case": names, "class": 2, "split": [SPLITS[n[0]] for n in names], "fold": 0})
     cases = [case_of(name) for name in names]
-    slices, folder = extract_around_liver(cases, rows, RECIPE, tmp_path / "slices", "box", 15.0, workers=1)
+    slices, folder = cascades.extract_around_liver(
+        cases, rows, RECIPE, tmp_path / "slices", "box", 15.0, workers=1
+    )
     return slices, cases, folder
 
 
@@ -91,12 +81,12 @@ FINDER = (Step("tumours", dark_is_tumor, "box", 15.0),)
 
 def test_candidates_are_described_with_their_truth_as_the_cascade_sees_them(monkeypatch):
     case = case_of("a")
-    table = describe_candidates(FINDER, [case, case_of("b")], in_true_liver=True)
+    table = cascades.describe_candidates(FINDER, [case, case_of("b")], in_true_liver=True)
     assert list(table.columns) == ["patient", "case", "candidate", "is_tumor", *FEATURES]
     assert table.patient.tolist() == list("aabb") and table.is_tumor.tolist() == [True, False] * 2
     volume = case.read_volume()
     liver = structure_mask(case.read_labels(volume), "liver")
-    forest, _ = train_forest(table.head(0), NETWORKS, table.head(0), seed=3)
+    forest, _ = cascades.train_forest(table.head(0), NETWORKS, table.head(0), seed=3)
     seen = []
     monkeypatch.setattr(Forest, "predict", lambda self, rows: seen.append(rows) or np.ones(len(rows)))
     labels = run_cascade(volume, (*FINDER, Step("forest", ForestPart(forest, 0.0), "box", 15.0)), liver)
@@ -106,9 +96,9 @@ def test_candidates_are_described_with_their_truth_as_the_cascade_sees_them(monk
 
 def test_a_case_without_candidates_gives_no_rows():
     nothing = (Step("nothing", lambda volume, labels: np.minimum(labels, 1)),)
-    table, checked = (describe_candidates(nothing, [case_of(name)]) for name in "av")
+    table, checked = (cascades.describe_candidates(nothing, [case_of(name)]) for name in "av")
     assert len(table) == 0 and table.is_tumor.dtype == bool
-    forest, description = train_forest(table, NETWORKS, checked, seed=3)
+    forest, description = cascades.train_forest(table, NETWORKS, checked, seed=3)
     assert description["threshold"] == 0 and len(forest.predict(checked)) == 0
     assert permutation_importance(forest, checked, checked.is_tumor, seed=3).auc_drop.isna().all()
 
@@ -117,15 +107,17 @@ def test_patients_are_dealt_whole_and_tumours_spread():
     names = [f"p{number}" for number in range(9)]
     slices = pd.DataFrame({"patient": names * 2, "split": "train", "class": [2] * 4 + [1] * 5 + [0] * 9})
     slices.loc[len(slices)] = ["v", "validation", 2]
-    parts = deal_parts(slices, 2, seed=1)
+    parts = cascades.deal_parts(slices, 2, seed=1)
     assert sorted(parts.index) == names and sorted(parts.value_counts()) == [4, 5]
     assert sorted(parts[names[:4]]) == [0, 0, 1, 1]
-    pd.testing.assert_series_equal(parts, deal_parts(slices.sample(frac=1, random_state=0), 2, seed=1))
+    pd.testing.assert_series_equal(
+        parts, cascades.deal_parts(slices.sample(frac=1, random_state=0), 2, seed=1)
+    )
     for impossible in (1, 10):
         with pytest.raises(InputError, match="at most one a patient"):
-            deal_parts(slices, impossible, seed=1)
+            cascades.deal_parts(slices, impossible, seed=1)
     with pytest.raises(InputError, match="two patients with tumour"):
-        deal_parts(slices.assign(**{"class": 1}), 2, seed=1)
+        cascades.deal_parts(slices.assign(**{"class": 1}), 2, seed=1)
 
 
 def test_no_candidate_comes_from_a_network_that_had_seen_its_patient(cohort, tmp_path, monkeypatch):
@@ -146,7 +138,9 @@ def test_no_candidate_comes_from_a_network_that_had_seen_its_patient(cohort, tmp
 
     monkeypatch.setattr(cascades, "train_system", train)
     monkeypatch.setattr(cascades, "describe_candidates", find)
-    found, networks = out_of_fold_candidates(PLAN, slices, cases, folder, tmp_path / "training", parts=2)
+    found, networks = cascades.out_of_fold_candidates(
+        PLAN, slices, cases, folder, tmp_path / "training", parts=2
+    )
     assert sorted(found.case) == ["a", "b", "b2", "c", "d"]  # each case once, no v, no t
     for part, given in enumerate(seen.values()):
         of_part = found[found.by == f"network {part}"]
@@ -170,13 +164,13 @@ NETWORKS = pd.DataFrame({"part": [0, 1], "n_patients": [2, 2], "seconds": [3.0, 
 
 def test_the_forest_learns_from_the_one_and_is_cut_by_the_other(tmp_path):
     learnt, checked = candidates("abcd"), candidates("vw", seed=1)
-    found, told = train_forest(learnt, NETWORKS, checked, seed=3, trees=10)
+    found, told = cascades.train_forest(learnt, NETWORKS, checked, seed=3, trees=10)
     probability = found.predict(checked)
     assert (probability[checked.is_tumor] > probability[~checked.is_tumor].max()).all()
     choice = told["choice"]
     assert choice["note"] == "" and (choice["true_candidates"], choice["false_after"]) == (6, 0)
     other = checked.assign(is_tumor=~checked.is_tumor)
-    turned, otherwise = train_forest(learnt, NETWORKS, other, seed=3, trees=10)
+    turned, otherwise = cascades.train_forest(learnt, NETWORKS, other, seed=3, trees=10)
     assert otherwise["threshold"] != told["threshold"]  # of validation patients alone
     np.testing.assert_array_equal(turned.threshold, found.threshold)
     _, description = load_forest(save_forest(found, tmp_path, told))
@@ -188,7 +182,7 @@ def test_the_forest_learns_from_the_one_and_is_cut_by_the_other(tmp_path):
 
 def test_a_patient_on_both_sides_is_refused():
     with pytest.raises(InputError, match="the patient d, who also chooses"):
-        train_forest(candidates("abcd"), NETWORKS, candidates("vd"), seed=3)
+        cascades.train_forest(candidates("abcd"), NETWORKS, candidates("vd"), seed=3)
 
 
 @pytest.mark.parametrize(
@@ -199,7 +193,7 @@ def test_too_few_of_a_kind_keep_everything_and_say_so(kept, n_checked, tmp_path)
     rows = candidates("abcd")
     learnt = rows[kept(rows) | (rows.index < 0)]
     checked = candidates("v", 6).head(n_checked)
-    found, told = train_forest(learnt, NETWORKS, checked, seed=3)
+    found, told = cascades.train_forest(learnt, NETWORKS, checked, seed=3)
     note = told["choice"]["note"]
     assert "too few of a kind: the forest keeps everything" in note and told["threshold"] == 0
     assert ("to choose a threshold on" in note) == (n_checked == 0)
@@ -213,19 +207,19 @@ def test_the_cascade_without_its_forest_and_with_it(cohort, tmp_path):
     slices, cases, folder = cohort
     folders = RunFolders(tmp_path, "run")
     lesions = train_system(PLAN, slices, folder, tmp_path / "training", "run").trained
-    save_model(at_probability(lesions, 1e-9), folders.model("unet_lesions"))
+    save_model(cascades.at_probability(lesions, 1e-9), folders.model("unet_lesions"))
     options = {"filters": 2, "levels": 2, "patch": 4}
     network, both = build_model("unet", (128, 128, 1), 2, **options), {"liver": 1e-9, "tumor": 1.0}
     training = {"n_train_patients": 3, "seconds": 1.0}
     liver = TrainedModel("unet", "unet", options, network, RECIPE, "both", both, training)
     save_model(liver, folders.model("unet"))
-    unfiltered = unfiltered_cascade(folders)
-    assert unfiltered.system == UNFILTERED and unfiltered.training["n_train_patients"] == 4
-    checked = describe_candidates(unfiltered.steps, [case for case in cases if case.patient == "v"])
+    unfiltered = cascades.unfiltered_cascade(folders)
+    assert unfiltered.system == cascades.UNFILTERED and unfiltered.training["n_train_patients"] == 4
+    checked = cascades.describe_candidates(unfiltered.steps, [case for case in cases if case.patient == "v"])
     assert len(checked) == 1  # livers and tumours everywhere
-    found = train_forest(candidates("abcd"), NETWORKS, checked, seed=3)
+    found = cascades.train_forest(candidates("abcd"), NETWORKS, checked, seed=3)
     save_forest(found[0], folders.model("candidate_forest"), found[1])
-    cascade = assemble_cascade("cascade_forest", folders)
+    cascade = cascades.assemble_cascade("cascade_forest", folders)
     names = [step.name for step in cascade.steps]
     assert names[:-1] == [step.name for step in unfiltered.steps] and names[-1] == "forest"
     labels = cascade.predict(None, cases[0].read_volume())
@@ -265,7 +259,9 @@ def evaluation(system: str, predictions: dict[str, np.ndarray]) -> Evaluation:
 
 
 def test_candidates_are_counted_and_differences_paired_over_patients_who_have_the_score():
-    found, patients = compare_filter(evaluation("before", BEFORE), evaluation("after", AFTER), seed=1)
+    found, patients = cascades.compare_filter(
+        evaluation("before", BEFORE), evaluation("after", AFTER), seed=1
+    )
     assert list(found.measure) == ["false_alarms", "found", "false_positives", "detected", "dice"]
     own, table = patients.set_index(["measure", "patient"]), found.set_index("measure")
     assert own.before["false_alarms"].to_dict() == {"a": 2, "b": 1, "healthy": 1}
@@ -285,7 +281,7 @@ def test_candidates_are_counted_and_differences_paired_over_patients_who_have_th
 
 def test_without_any_tumour_shares_are_undefined_and_false_alarms_are_not():
     healthy = [evaluation(name, {"healthy": each["healthy"]}) for name, each in (("x", BEFORE), ("y", AFTER))]
-    table = compare_filter(*healthy, seed=1)[0].set_index("measure")
+    table = cascades.compare_filter(*healthy, seed=1)[0].set_index("measure")
     assert table.n_patients["found"] == 0 and np.isnan(table.before["found"])
     assert (table.before["false_alarms"], table.after["false_alarms"]) == (1, 0)
     assert np.isnan(table.difference_low["false_alarms"])  # one patient has no interval

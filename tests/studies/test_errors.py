@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from functools import partial
 
 import numpy as np
@@ -15,17 +14,7 @@ from livseg_lib.datasets.phantom.writing import write_phantom
 from livseg_lib.evaluation.errors import TrueCase, find_errors
 from livseg_lib.preprocessing.recipe import Recipe
 from livseg_lib.runs import RunFolders
-from livseg_lib.studies.errors import (
-    INVENTED,
-    MISSED,
-    error_strip,
-    filter_remedy,
-    loss_remedies,
-    slices_with_error,
-    study_errors,
-    systems_with_predictions,
-    worst_cases,
-)
+from livseg_lib.studies import errors
 from livseg_lib.volumes import Volume, keep_prediction
 
 
@@ -58,14 +47,14 @@ def phantom(tmp_path_factory):
 
 def test_only_systems_with_all_predictions_are_looked_at(phantom):
     folders, cases, patients = phantom
-    systems = systems_with_predictions(patients, folders, cases, "tumor")
+    systems = errors.systems_with_predictions(patients, folders, cases, "tumor")
     assert systems[0] == "perfect" and set(systems) == {"perfect", "blind", "alarmed"}
-    assert systems_with_predictions(patients, folders, cases, "liver") == []
+    assert errors.systems_with_predictions(patients, folders, cases, "liver") == []
 
 
 def test_the_study_counts_what_was_planted(phantom):
     folders, cases, _ = phantom
-    study = study_errors(["perfect", "blind", "alarmed"], cases, folders, folders.raw)
+    study = errors.study_errors(["perfect", "blind", "alarmed"], cases, folders, folders.raw)
     counts = study.patients.groupby("system").sum(numeric_only=True)
     n_tumors = counts.tumors["perfect"]
     assert n_tumors > 0 and counts.missed.to_dict() == {"perfect": 0, "blind": n_tumors, "alarmed": n_tumors}
@@ -73,23 +62,16 @@ def test_the_study_counts_what_was_planted(phantom):
     alarms = study.objects[study.objects.error == "false positive"]
     assert (alarms.place == "outside it").all() and (alarms.is_really == "air").all()
     assert (study.tumors.edge != "unknown").any() and (study.tumors.is_really == "tumor").all()
-    missed = study.shared[study.shared.error == "false negative"]
-    assert (missed.n_wrong == 2).all() and (missed.wrong_systems == "blind, alarmed").all()
-    assert len(missed) == n_tumors and not (study.shared.error == "false positive").any()
-
-
-def test_a_place_is_shared_by_half_of_the_systems(phantom):
-    folders, cases, _ = phantom
-    for copy, of in (("echo", "alarmed"), ("sleeper", "blind")):
-        shutil.copytree(folders.predictions(of), folders.predictions(copy))
-    for systems, is_shared in ((["perfect", "blind"], True), (["perfect", "blind", "sleeper"], False)):
-        study = study_errors(["alarmed", "echo", *systems], cases[:1], folders, folders.raw)
-        assert (study.shared.error == "false positive").any() == is_shared
+    assert study.tumors.groupby("system").hit.sum().to_dict() == {
+        "perfect": n_tumors,
+        "blind": 0,
+        "alarmed": 0,
+    }
 
 
 def test_features_do_not_depend_on_the_box_that_was_cut(phantom):
     folders, cases, _ = phantom
-    study = study_errors(["blind"], cases[:1], folders, folders.raw)
+    study = errors.study_errors(["blind"], cases[:1], folders, folders.raw)
     volume = cases[0].read_volume()
     truth = cases[0].read_labels(volume)
     whole = find_errors(np.minimum(truth, 1), TrueCase(truth, volume.spacing_mm, volume.voxels)).objects
@@ -100,7 +82,7 @@ def test_features_do_not_depend_on_the_box_that_was_cut(phantom):
 
 def test_scans_that_are_no_ct_have_no_brightness(phantom):
     folders, cases, _ = phantom
-    study = study_errors(["blind"], cases[:1], folders, folders.raw, modality="mr")
+    study = errors.study_errors(["blind"], cases[:1], folders, folders.raw, modality="mr")
     assert study.objects.mean_hu.isna().all() and (study.objects.error_class == "undefined").all()
     assert study.objects.volume_ml.notna().all()
 
@@ -114,36 +96,10 @@ def test_pictures_are_studied_without_millimetres(tmp_path):
     found = np.ones_like(truth)
     found[1, 12:15, 12:15] = 2
     keep_prediction(found, read(), folders.predictions("unet"), "volume-1")
-    study = study_errors(["unet"], [case], folders, tmp_path)
+    study = errors.study_errors(["unet"], [case], folders, tmp_path)
     assert sorted(study.objects.error) == ["false negative", "false positive"]
     assert study.objects.volume_ml.isna().all() and (study.objects.error_class == "undefined").all()
     assert study.tumors.edge.isna().all() and study.objects.is_really.isna().all()
-
-
-def test_the_filter_is_compared_patient_by_patient_and_zeros_count():
-    objects = pd.DataFrame(
-        {"system": ["cascade_unfiltered"] * 3 + ["cascade_forest"], "patient": list("aaba")}
-    )
-    objects["error_class"] = ["bright texture", "bright texture", "other", "bright texture"]
-    pairs = [(system, patient) for system in ("cascade_unfiltered", "cascade_forest") for patient in "abc"]
-    patients = pd.DataFrame(pairs, columns=["system", "patient"])
-    rows = filter_remedy(objects, patients, seed=1).set_index("error_class")
-    bright = rows.loc["bright texture"]
-    assert (bright.n_before, bright.n_after, bright.n_patients) == (2, 1, 3)
-    assert bright.difference == pytest.approx(-1 / 3)
-    assert rows.loc["low contrast"].n_before == 0 and rows.loc["low contrast"].difference == 0
-    assert filter_remedy(objects, patients[:3], seed=1).empty
-
-
-def test_losses_are_read_from_the_tables_of_their_study():
-    summary = pd.DataFrame({"loss": ["bce", "focal"], "threshold": "0.5", "n_patients": 4})
-    summary = summary.assign(n_low_contrast_missed=[5, 3], bright_false_alarms_per_patient=[0.5, 2.0])
-    row = {"first": "focal", "second": "bce", "threshold": 0.5, "n_patients": 4, "difference": -0.5}
-    row |= {"difference_low": -1.0, "difference_high": 0.0, "p": 0.5}
-    names = ("low_contrast_missed", "bright_false_alarms", "dice")
-    found = loss_remedies(summary, pd.DataFrame([row | {"measure": name} for name in names]))
-    assert list(found.error_class) == ["low contrast", "bright texture"]
-    assert list(found.n_before) == [5, 2] and list(found.n_after) == [3, 8]
 
 
 def test_the_worst_patients_are_those_with_and_the_worst_without_tumours():
@@ -158,7 +114,11 @@ def test_the_worst_patients_are_those_with_and_the_worst_without_tumours():
     ]
     rows.append(score("unet", "f", 1.0, is_empty=True, prediction_ml=0.0, precision=np.nan))
     patients = pd.DataFrame(rows)
-    assert list(worst_cases(patients, "unet", "tumor", 2).index) == ["volume-b", "volume-c", "volume-e"]
+    assert list(errors.worst_cases(patients, "unet", "tumor", 2).index) == [
+        "volume-b",
+        "volume-c",
+        "volume-e",
+    ]
 
 
 def volume(*boxes) -> np.ndarray:
@@ -172,9 +132,9 @@ def test_slices_are_the_worst_of_each_stretch_from_feet_to_head():
     truth = volume(np.s_[1:7, 5:10, 5:10]) == 2
     found = volume(np.s_[1:7, 5:10, 5:10], np.s_[6, 20:25, 20:25]) == 2
     found[2] = False
-    assert slices_with_error(truth, found, 2) == [2, 6]
-    assert slices_with_error(truth, found, 99) == [1, 2, 3, 4, 5, 6]
-    assert slices_with_error(truth & False, truth & False, 3) == []
+    assert errors.slices_with_error(truth, found, 2) == [2, 6]
+    assert errors.slices_with_error(truth, found, 99) == [1, 2, 3, 4, 5, 6]
+    assert errors.slices_with_error(truth & False, truth & False, 3) == []
 
 
 @pytest.mark.parametrize("structure", ["tumor", "liver"])
@@ -183,8 +143,8 @@ def test_a_strip_colours_each_kind_of_error(structure):
     if structure == "liver":
         truth, found = (labels - 1 for labels in (truth, found))
     scan = Volume(np.zeros(truth.shape, np.int16), (3.0, 1.0, 1.0))
-    figure = error_strip(scan, truth, found, structure, Recipe(windows=("liver",)), 6)
+    figure = errors.error_strip(scan, truth, found, structure, Recipe(windows=("liver",)), 6)
     assert len(figure.axes) == 3 and figure.axes[0].get_title(loc="left") == "slice 4, truth"
     painted = figure.axes[2].images[1].get_array()
-    assert (painted == MISSED).all(axis=-1).sum() == 5 * 3
-    assert (painted == INVENTED).all(axis=-1).sum() == 5 * 4
+    assert (painted == errors.MISSED).all(axis=-1).sum() == 5 * 3
+    assert (painted == errors.INVENTED).all(axis=-1).sum() == 5 * 4

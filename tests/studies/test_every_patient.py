@@ -8,7 +8,7 @@ import pytest
 from stored_cases import store_case
 
 from livseg_lib.labels import LIVER, TUMOR
-from livseg_lib.studies import every_patient
+from livseg_lib.studies import every_patient, training
 from livseg_lib.studies.training import TrainingPlan
 from livseg_lib.training.fit import Stage
 
@@ -42,8 +42,8 @@ def _answer(network, pictures):
 
 def test_the_networks_of_a_fold_never_saw_its_patients_and_are_asked_once(stored, tmp_path, monkeypatch):
     slices, folder = stored
-    monkeypatch.setattr(every_patient, "train_network", _note)
-    monkeypatch.setattr(every_patient, "predict_planes", _answer)
+    monkeypatch.setattr(training, "train_network", _note)
+    monkeypatch.setattr(training, "predict_planes", _answer)
 
     def ask(epochs):
         plan = TrainingPlan("unet", "unet", "both", (Stage(epochs, 0.01),))

@@ -18,17 +18,7 @@ from livseg_lib.inference.explain import encoder_maps
 from livseg_lib.models import build_model
 from livseg_lib.preprocessing.recipe import NetworkInput, Recipe
 from livseg_lib.runs import RunFolders
-from livseg_lib.studies.explain import (
-    WARNING_COLUMNS,
-    ExplainedNetwork,
-    ask_slice,
-    check_network,
-    choose_slices,
-    find_networks,
-    gather_pictures,
-    study_warnings,
-    who_warns,
-)
+from livseg_lib.studies import explain
 from livseg_lib.systems import StepPlan
 from livseg_lib.training.model_folder import TrainedModel, save_model
 from livseg_lib.volumes import Volume, keep_prediction
@@ -57,7 +47,7 @@ def read_volume(truth: np.ndarray) -> Volume:
 CASES = [Case(n, n[-1], (), partial(read_volume, t), lambda _, t=t: t) for n, t in TRUTHS.items()]
 
 
-def bright_network() -> ExplainedNetwork:
+def bright_network() -> explain.ExplainedNetwork:
     """Liver and tumour by brightness: its only map is the picture."""
     image = keras.Input((32, 32, 1))
     x = layers.Conv2D(2, 1, name="copy", bias_initializer="zeros")(image)
@@ -67,7 +57,9 @@ def bright_network() -> ExplainedNetwork:
     kernel = np.full((1, 1, 2, 2), 10, np.float32)
     network.get_layer("answer").set_weights([kernel, np.array([-2, -12], np.float32)])
     thresholds = {"liver": 0.5, "tumor": 0.5}
-    return ExplainedNetwork(TrainedModel("bright", "unet", {}, network, RECIPE, "both", thresholds), "bright")
+    return explain.ExplainedNetwork(
+        TrainedModel("bright", "unet", {}, network, RECIPE, "both", thresholds), "bright"
+    )
 
 
 @pytest.fixture
@@ -79,7 +71,7 @@ def folders(tmp_path) -> RunFolders:
 
 
 def test_each_patient_with_the_structure_gives_a_picture_and_its_own_outline(folders):
-    [asked] = gather_pictures([bright_network()], CASES, "tumor", folders)
+    [asked] = explain.gather_pictures([bright_network()], CASES, "tumor", folders)
     assert len(asked.views) == 2 and not asked.unseen
     for truth, region, name in zip(asked.truths, asked.regions, ("volume-1", "volume-2"), strict=True):
         np.testing.assert_array_equal(truth, TRUTHS[name][1] == 2)
@@ -87,8 +79,8 @@ def test_each_patient_with_the_structure_gives_a_picture_and_its_own_outline(fol
 
 
 def test_a_map_that_is_the_picture_beats_its_rivals_and_random_weights_change_it(folders):
-    [asked] = gather_pictures([bright_network()], CASES, "tumor", folders)
-    sanity, pointing = check_network(asked, 2, seed=3)
+    [asked] = explain.gather_pictures([bright_network()], CASES, "tumor", folders)
+    sanity, pointing = explain.check_network(asked, 2, seed=3)
     assert sanity.randomized_layers.tolist() == [0, 1, 2] and (sanity.layers == 2).all()
     assert sanity.rank_correlation[0] == 1 and sanity.similarity[0] == 1
     assert (sanity.n_pictures == 2).all()
@@ -101,10 +93,10 @@ def test_a_map_that_is_the_picture_beats_its_rivals_and_random_weights_change_it
 
 
 def test_a_slice_that_a_system_never_shows_is_listed(folders):
-    network = ExplainedNetwork(bright_network().trained, "bright", "box", 0.0)
+    network = explain.ExplainedNetwork(bright_network().trained, "bright", "box", 0.0)
     blind = np.zeros(SHAPE, np.uint8)
     keep_prediction(blind, CASES[0].read_volume(), folders.predictions("bright"), "volume-1")
-    [asked] = gather_pictures([network], CASES, "tumor", folders)
+    [asked] = explain.gather_pictures([network], CASES, "tumor", folders)
     assert asked.unseen == ["1"] and len(asked.views) == 1
     assert [side.start for side in asked.views[0].region] == [0, 4, 4]
 
@@ -116,22 +108,22 @@ def scores() -> pd.DataFrame:
 
 
 def test_best_worst_and_a_false_alarm_are_chosen(folders):
-    chosen = choose_slices("bright", "tumor", scores(), CASES, folders, RECIPE)
+    chosen = explain.choose_slices("bright", "tumor", scores(), CASES, folders, RECIPE)
     best, worst = ((each.rank, each.case.case_id, each.index) for each in chosen)
     assert (best, worst) == (("best", "volume-1", 1), ("worst", "volume-2", 1))
     alarm = TRUTHS["volume-3"].copy()
     alarm[2, 6:9, 6:9] = 2
     keep_prediction(alarm, CASES[2].read_volume(), folders.predictions("bright"), "volume-3")
-    last = choose_slices("bright", "tumor", scores(), CASES, folders, RECIPE)[-1]
+    last = explain.choose_slices("bright", "tumor", scores(), CASES, folders, RECIPE)[-1]
     assert (last.rank, last.case.case_id, last.index, last.dice) == ("false alarm", "volume-3", 2, 0.0)
-    assert len(choose_slices("bright", "tumor", scores().iloc[:1], CASES[:1], folders, RECIPE)) == 1
+    assert len(explain.choose_slices("bright", "tumor", scores().iloc[:1], CASES[:1], folders, RECIPE)) == 1
 
 
 def test_a_slice_is_explained_at_the_scans_size(folders):
     network = bright_network()
-    shown = choose_slices("bright", "tumor", scores(), CASES, folders, RECIPE)[0]
+    shown = explain.choose_slices("bright", "tumor", scores(), CASES, folders, RECIPE)[0]
     np.testing.assert_array_equal(shown.grey, np.array([0, 60, 250])[TRUTHS["volume-1"][1]])
-    said = ask_slice(network, shown, "tumor", folders)
+    said = explain.ask_slice(network, shown, "tumor", folders)
     heat = said.heat()
     np.testing.assert_array_equal(said.labels, shown.truth)
     assert heat.shape == (32, 32)
@@ -147,11 +139,11 @@ def test_a_slice_is_explained_at_the_scans_size(folders):
 def test_the_true_pixels_are_asked_about_where_a_network_outlines_nothing(folders):
     network = bright_network()
     blind = replace(network, trained=replace(network.trained, thresholds={"liver": 0.5, "tumor": 1.1}))
-    shown = choose_slices("bright", "tumor", scores(), CASES, folders, RECIPE)[0]
-    said = ask_slice(blind, shown, "tumor", folders)
+    shown = explain.choose_slices("bright", "tumor", scores(), CASES, folders, RECIPE)[0]
+    said = explain.ask_slice(blind, shown, "tumor", folders)
     assert not (said.labels == 2).any()
     np.testing.assert_array_equal(said.region, shown.truth == 2)
-    [asked] = gather_pictures([blind], CASES[:1], "tumor", folders)
+    [asked] = explain.gather_pictures([blind], CASES[:1], "tumor", folders)
     np.testing.assert_array_equal(asked.regions[0], shown.truth == 2)
 
 
@@ -171,12 +163,12 @@ def test_networks_are_found_alone_and_in_cascades(tmp_path):
     sources = {"coarse": folders.model("coarse"), "fine": folders.model("fine")}
     for name in ("cascade", "another"):
         save_cascade(folders.model(name), name, plans, sources, {})
-    found = find_networks(folders, ["cascade", "another", "coarse", "unet"], "tumor")
+    found = explain.find_networks(folders, ["cascade", "another", "coarse", "unet"], "tumor")
     assert [(each.name, each.system, each.region, each.margin_mm) for each in found] == [
         ("unet", "unet", "scan", 0.0),
         ("fine", "cascade", "box", 10.0),
     ]
-    livers = find_networks(folders, ["cascade", "coarse", "unet"], "liver")
+    livers = explain.find_networks(folders, ["cascade", "coarse", "unet"], "liver")
     assert [each.name for each in livers] == ["coarse", "unet"]
 
 
@@ -210,25 +202,21 @@ PICTURES = [Case(f"volume-{n}", str(n), (), lambda: None) for n in (1, 2)]
 
 def test_a_network_unsure_of_its_errors_warns_of_them(folder):
     models = [by_brightness(8.0), by_brightness(16.0)]
-    rows, worst = study_warnings(models, PICTURES, folder, "liver", ("grey",), 5.0, 8)
-    assert list(rows.columns) == list(WARNING_COLUMNS) and len(rows) == 12
+    rows = explain.study_warnings(models, PICTURES, folder, "liver", ("grey",), 5.0, 8)
+    assert len(rows) == 12
     first, second = (rows[rows.patient == patient] for patient in "12")
     auc = first.set_index(["source", "measure"]).roc_auc
     assert auc["one answer", "entropy"] == auc["variants", "deviation"] == auc["models", "deviation"] == 1
     assert 0.5 < auc["outline", "nearness"] < 1  # the band lies along the outline, on one side of it
     assert (first.n_wrong == 2 * 16 * 4).all()
     assert second.roc_auc.isna().all() and (second.n_pixels == 0).all()
-    assert (worst.case, worst.index, worst.n_wrong) == ("volume-1", 0, 64)
-    both, wrong, *warnings = worst.pictures
-    np.testing.assert_array_equal(wrong.picture, both.prediction.astype(bool) & (both.truth == 0))
-    assert len(warnings) == 6 and warnings[-1].title == "outline, nearness"
     summary = summarize(rows, ["source", "measure"], "roc_auc")
     assert (summary.n_patients == 1).all() and (summary.n_undefined == 1).all()
     assert summary.roc_auc_low.isna().all()  # one patient has no interval
 
 
 def test_without_others_and_variants_there_are_fewer_sources(folder):
-    rows, _ = study_warnings([by_brightness(8.0)], PICTURES[:1], folder, "liver", (), 5.0, 1)
+    rows = explain.study_warnings([by_brightness(8.0)], PICTURES[:1], folder, "liver", (), 5.0, 1)
     assert rows.source.tolist() == ["one answer", "outline"]
     assert (rows.n_wrong == 16 * 4).all()  # one slice
 
@@ -241,7 +229,7 @@ def test_only_those_that_see_the_same_pictures_for_the_same_target_warn_together
         "of other pictures": replace(first, recipe=Recipe(windows=("liver",), size=64)),
         "of neighbours": replace(first, inputs=NetworkInput(neighbours=1)),
     }
-    networks = [ExplainedNetwork(each, "x") for each in (first, *others.values())]
-    networks.append(ExplainedNetwork(by_brightness(4.0), "cascade", "box", 5.0))
-    assert who_warns(networks, LIVER_RECIPE) == [first, others["alike"]]
-    assert who_warns(networks[-1:], LIVER_RECIPE) == []
+    networks = [explain.ExplainedNetwork(each, "x") for each in (first, *others.values())]
+    networks.append(explain.ExplainedNetwork(by_brightness(4.0), "cascade", "box", 5.0))
+    assert explain.who_warns(networks, LIVER_RECIPE) == [first, others["alike"]]
+    assert explain.who_warns(networks[-1:], LIVER_RECIPE) == []

@@ -18,24 +18,6 @@ from livseg_lib.preprocessing.recipe import Recipe
 from livseg_lib.runs import RunFolders
 from livseg_lib.studies import finishing
 from livseg_lib.studies.cascades import evaluate_cascade
-from livseg_lib.studies.finishing import (
-    AgreementStudy,
-    Outlined,
-    assemble_vote,
-    choose_finishes,
-    evaluate_vote,
-    find_members,
-    finish_test_patients,
-    outline_cases,
-    predictions_in_box,
-    score_variants,
-    study_agreement,
-    summarize_agreement,
-    summarize_variants,
-    uncertain_tiles,
-    unfinished_cascade,
-    voted_tumors,
-)
 from livseg_lib.studies.training import record_evaluations
 from livseg_lib.systems import StepPlan
 from livseg_lib.training.model_folder import TrainedModel
@@ -64,8 +46,10 @@ def truth() -> np.ndarray:
     return labels
 
 
-def outlined(labels: np.ndarray, patient: str = "a", reference: np.ndarray | None = None) -> Outlined:
-    return Outlined(patient, labels, truth() if reference is None else reference, SPACING_MM)
+def outlined(
+    labels: np.ndarray, patient: str = "a", reference: np.ndarray | None = None
+) -> finishing.Outlined:
+    return finishing.Outlined(patient, labels, truth() if reference is None else reference, SPACING_MM)
 
 
 def reasons(table: pd.DataFrame) -> dict[str, str]:
@@ -77,7 +61,7 @@ def test_what_helps_is_kept_in_order_and_what_changes_nothing_is_not():
     flawed[1:3, 17:19, 17:19] = 1  # a blob beside the liver
     flawed[3, 12, 12] = 0  # a hole in it
     flawed[3, 10, 3:6] = 2  # three voxels that are no tumour
-    kept, table = choose_finishes([outlined(flawed)], BOTH)
+    kept, table = finishing.choose_finishes([outlined(flawed)], BOTH)
     assert kept == ("keep_largest_liver", "fill_liver", "drop_small_tumors")
     assert reasons(table)["fill_tumors"] == reasons(table)["keep_tumors_in_liver"] == "changes nothing"
     assert len(table) == 10 and (table.kept == table.finish.isin(kept)).all()
@@ -92,7 +76,7 @@ def test_what_harms_is_left_out_and_leaves_no_trace():
     small = np.zeros((6, 20, 20), np.uint8)
     small[1:5, 2:14, 2:14] = 1
     small[3, 5, 5:8] = 2  # a true tumour of 0.06 ml
-    kept, table = choose_finishes([outlined(small.copy(), reference=small)], BOTH)
+    kept, table = finishing.choose_finishes([outlined(small.copy(), reference=small)], BOTH)
     assert kept == () and reasons(table)["drop_small_tumors"] == "harms"
     harm = table[(table.finish == "drop_small_tumors") & (table.structure == "tumor")].iloc[0]
     assert (harm.dice_before, harm.dice_after, harm.kept) == (1.0, 0.0, False)
@@ -113,14 +97,14 @@ def test_a_gain_of_next_to_nothing_is_none(monkeypatch, pixels, reason):
     broken.ravel()[:400] = 0
     monkeypatch.setattr(finishing, "FINISHES", {"mend": mend})
     cases = [outlined(broken, "a", reference), outlined(reference, "b", reference)]
-    kept, table = choose_finishes(cases, ("liver",))
+    kept, table = finishing.choose_finishes(cases, ("liver",))
     assert table.reason.tolist() == [reason] and kept == (("mend",) if reason == "helps" else ())
     assert table.n_patients.tolist() == [2] and table.n_changed.tolist() == [int(pixels > 0)]
 
 
 def test_cases_of_one_patient_count_once():
     perfect, empty = outlined(truth(), "a"), outlined(np.zeros_like(truth()), "a")
-    _, table = choose_finishes([perfect, empty, outlined(truth(), "b")], BOTH)
+    _, table = finishing.choose_finishes([perfect, empty, outlined(truth(), "b")], BOTH)
     assert table.dice_before.iloc[0] == 0.75 and table.n_patients.iloc[0] == 2
 
 
@@ -131,9 +115,9 @@ def test_cases_are_cut_to_what_matters_and_may_be_empty():
     cases = [case_of("a", voxels, truth()), case_of("b", 0 * voxels, 0 * truth())]
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(finishing, "outline", lambda _, volume: (volume.voxels > 0).astype(np.uint8))
-        found = outline_cases(finder, cases)
+        found = finishing.outline_cases(finder, cases)
     assert [each.labels.shape for each in found] == [(4, 12, 13), (0, 0, 0)]
-    kept, table = choose_finishes(found, BOTH)
+    kept, table = finishing.choose_finishes(found, BOTH)
     assert kept == () and table.n_patients.iloc[0] == 2
 
 
@@ -182,8 +166,10 @@ def stored(folders: RunFolders) -> list[np.ndarray]:
 
 
 def test_adopted_finishes_are_in_model_predictions_and_tables(finishable):
-    cascade, before = unfinished_cascade(NAME, finishable, SCANS, seed=1), patients_of(finishable)
-    table = finish_test_patients(cascade, FINISHES, SCANS, finishable, seed=1).set_index("structure")
+    cascade, before = finishing.unfinished_cascade(NAME, finishable, SCANS, seed=1), patients_of(finishable)
+    table = finishing.finish_test_patients(cascade, FINISHES, SCANS, finishable, seed=1).set_index(
+        "structure"
+    )
     finished = load_cascade(finishable.model(NAME))
     assert len(finished.steps) == 3 and chosen_finishes(finishable.model(NAME)) == FINISHES
     for labels, each in zip(stored(finishable), SCANS, strict=True):
@@ -209,10 +195,10 @@ def test_a_second_study_starts_from_what_the_cascade_found_itself(finishable, mo
         if is_killed:
             patched.setattr(finishing, "record_cascade", lambda *_: 1 / 0)
             with pytest.raises(ZeroDivisionError):
-                finish_test_patients(cascade, FINISHES, SCANS, finishable, seed=1)
+                finishing.finish_test_patients(cascade, FINISHES, SCANS, finishable, seed=1)
         else:
-            finish_test_patients(cascade, FINISHES, SCANS, finishable, seed=1)
-    cascade = unfinished_cascade(NAME, finishable, SCANS, seed=1)
+            finishing.finish_test_patients(cascade, FINISHES, SCANS, finishable, seed=1)
+    cascade = finishing.unfinished_cascade(NAME, finishable, SCANS, seed=1)
     assert len(cascade.steps) == 1 and chosen_finishes(finishable.model(NAME)) == ()
     for labels, again in zip(found, stored(finishable), strict=True):
         np.testing.assert_array_equal(labels, again)
@@ -221,7 +207,7 @@ def test_a_second_study_starts_from_what_the_cascade_found_itself(finishable, mo
 
 def test_trying_keeps_nothing(finishable):
     found, single = stored(finishable), TrainedModel(NAME, "unet", {}, None, None, "both", {})
-    table = finish_test_patients(single, FINISHES, SCANS, finishable, seed=1)
+    table = finishing.finish_test_patients(single, FINISHES, SCANS, finishable, seed=1)
     assert (table.dice_after == 1).all() and (patients_of(finishable).predict_seconds == 10).all()
     assert chosen_finishes(finishable.model(NAME)) == ()
     for labels, again in zip(found, stored(finishable), strict=True):
@@ -248,33 +234,14 @@ def bar(number: int) -> Case:
 def test_every_variant_is_asked_and_the_plain_one_comes_first():
     recipe = Recipe(windows=("liver",), size=32)
     trained = TrainedModel("bright", "unet", {}, Echo(), recipe, "liver", {"liver": 0.5})
-    scores = score_variants(trained, [bar(number) for number in range(3)], ["shift", "rotate"])
+    scores = finishing.score_variants(trained, [bar(number) for number in range(3)], ["shift", "rotate"])
     assert Echo.asked == 1 + 3 * (1 + 5 + 3)  # warm-up; plain, four shifts and plain, two turns and plain
     assert scores.variant.unique().tolist() == ["none", "shift", "rotate"] and (scores.seconds > 0).all()
     assert (scores[scores.variant == "none"].dice == 1).all() and trained.thresholds == {"liver": 0.5}
-    table = summarize_variants(scores, seed=1).set_index("variant")
+    table = finishing.summarize_variants(scores, seed=1).set_index("variant")
     assert table.pictures.to_dict() == {"none": 1, "shift": 5, "rotate": 3}
     assert table.verdict["none"] == "" and np.isnan(table.difference["none"])
     assert table.difference["rotate"] == pytest.approx(table.dice["rotate"] - 1)
-
-
-@pytest.mark.parametrize(
-    ("gains", "verdict"),
-    [
-        ((0.1, 0.2, 0.1) * 2, "better"),
-        ((-0.1, -0.2, -0.1) * 2, "worse"),
-        ((0.1, -0.1, 0.0) * 2, "no difference shown"),
-        ((0.1, 0.2, 0.1), "no difference shown"),  # an interval above zero, but p is 2 / 2^3
-    ],
-)
-def test_verdicts_follow_p_and_interval(gains, verdict):
-    names = ("none", "zoom")
-    rows = [(str(n), v, 0.5 + (v == "zoom") * gain) for n, gain in enumerate(gains) for v in names]
-    scores = pd.DataFrame(rows, columns=["patient", "variant", "dice"]).assign(structure="liver")
-    scores = scores.assign(case=scores.patient, seconds=1 + 2.0 * (scores.variant == "zoom"))
-    [plain, zoomed] = summarize_variants(scores, seed=1).to_dict("records")
-    assert plain["verdict"] == "" and np.isnan(plain["p_holm"]) and zoomed["p_holm"] == zoomed["p"]
-    assert zoomed["verdict"] == verdict and zoomed["times"] == 3 and zoomed["n_patients"] == len(gains)
 
 
 SHAPE = (4, 20, 20)
@@ -320,33 +287,33 @@ def voting(folders) -> RunFolders:
 
 
 def test_members_have_a_model_both_structures_and_every_case(voting):
-    assert find_members(voting, CASES) == list(MEMBERS)
+    assert finishing.find_members(voting, CASES) == list(MEMBERS)
     patients = patients_of(voting)
     missing = (patients.system == "manet") & (patients.case == "volume-2") & (patients.structure == "tumor")
     patients[~missing].to_csv(voting.tables / "patients.csv", index=False)
-    assert find_members(voting, CASES) == ["unet", "unet3d"]
+    assert finishing.find_members(voting, CASES) == ["unet", "unet3d"]
     with pytest.raises(InputError, match="no majority"):
-        assemble_vote(voting, ["unet", "unet3d"])
+        finishing.assemble_vote(voting, ["unet", "unet3d"])
 
 
 def test_stored_labels_are_cut_to_the_smallest_box_that_holds_them_all(voting):
     volume = CASES[1].read_volume()
-    cut, box = predictions_in_box(voting, MEMBERS, CASES[1], volume)
+    cut, box = finishing.predictions_in_box(voting, MEMBERS, CASES[1], volume)
     assert box == (slice(1, 3), slice(2, 18), slice(2, 18)) and not cut[2].any()
     other = np.zeros(SHAPE, np.uint8)
     other[3, 19, 0] = 1
-    cut, box = predictions_in_box(voting, MEMBERS, CASES[1], volume, other)
+    cut, box = finishing.predictions_in_box(voting, MEMBERS, CASES[1], volume, other)
     assert box == (slice(1, 4), slice(2, 20), slice(0, 18))
     for member, found in zip(MEMBERS, cut, strict=True):
         np.testing.assert_array_equal(found, PREDICTIONS[member]["volume-2"][box])
-    [nothing], _ = predictions_in_box(voting, ["unet3d"], CASES[1], volume)
+    [nothing], _ = finishing.predictions_in_box(voting, ["unet3d"], CASES[1], volume)
     assert nothing.size == 0
 
 
 def test_the_vote_stands_in_the_tables_as_any_system(voting):
-    vote = assemble_vote(voting, MEMBERS)
+    vote = finishing.assemble_vote(voting, MEMBERS)
     assert vote.parameters == 300 and vote.training == {"n_train_patients": 9, "seconds": 30.0}
-    evaluation = evaluate_vote(vote, CASES)
+    evaluation = finishing.evaluate_vote(vote, CASES)
     for each in CASES:
         found = load_prediction(each.read_volume(), voting.predictions("majority_vote"), each.case_id)
         whole = majority_vote([PREDICTIONS[member][each.case_id] for member in MEMBERS])
@@ -356,27 +323,21 @@ def test_the_vote_stands_in_the_tables_as_any_system(voting):
     assert table.n_test_patients["majority_vote", "liver"] == 2
     # volume-1: 16 voxels right, 16 surplus, none missed; volume-2: no tumour, none voted for
     assert table.dice_per_case["majority_vote", "tumor"] == pytest.approx((2 * 16 / 48 + 1) / 2)
-    assert find_members(voting, CASES) == list(MEMBERS)  # the vote does not vote
+    assert finishing.find_members(voting, CASES) == list(MEMBERS)  # the vote does not vote
 
 
 def test_agreement_is_compared_with_the_truth(voting):
-    vote = assemble_vote(voting, MEMBERS)
-    study = study_agreement(vote, CASES)
-    row = study.patients.set_index(["case", "structure"]).loc[("volume-1", "tumor")]
+    vote = finishing.assemble_vote(voting, MEMBERS)
+    patients, lesions = finishing.study_agreement(vote, CASES)
+    row = patients.set_index(["case", "structure"]).loc[("volume-1", "tumor")]
     volumes = np.array([32, 32, 8]) * 0.02
     assert (row.volume_ml, row.volume_ml_std) == pytest.approx((volumes.mean(), volumes.std()))
     assert (row.reference_ml, row.vote_ml, row.vote_dice) == pytest.approx((0.32, 0.64, 2 * 16 / 48))
     assert row.pairwise_dice == pytest.approx((1 + 2 * (16 / 40)) / 3)
-    lesions = study.lesions
     assert lesions.is_true.tolist() == [True, False] and lesions.case.tolist() == ["volume-1"] * 2
     assert lesions.lesion.tolist() == [1, 2] and lesions.volume_ml.tolist() == pytest.approx([0.32, 0.32])
     assert lesions.agreement.tolist() == pytest.approx([(8 * 1 + 8 * 2 / 3) / 16, 2 / 3])
-    assert study.most_uncertain == (CASES[0], 1)
-    outlines, doubt = uncertain_tiles(vote, study, Recipe(windows=("liver",), size=32))
-    np.testing.assert_array_equal(outlines.truth, TRUTHS["volume-1"][1])
-    np.testing.assert_array_equal(outlines.prediction, PREDICTIONS["unet"]["volume-1"][1])
-    assert doubt.heat.sum() == pytest.approx((8 + 16) / 3, rel=1e-5) and doubt.heat.shape == SHAPE[1:]
-    summary = summarize_agreement(study, seed=1).set_index("level")
+    summary = finishing.summarize_agreement(patients, lesions, seed=1).set_index("level")
     assert summary.value["lesion"] == 1 and np.isnan(summary.value["patient"])  # two patients rank nothing
     assert summary.n.tolist() == [2, 2]
 
@@ -385,7 +346,7 @@ def test_patients_whose_agreement_orders_the_vote_give_a_rank_correlation_of_one
     rows = [(str(n), "tumor", n / 9, (n / 9) ** 2) for n in range(8)] + [("none", "tumor", np.nan, 1.0)]
     patients = pd.DataFrame(rows, columns=["patient", "structure", "pairwise_dice", "vote_dice"])
     lesions = pd.DataFrame({"is_true": [True], "agreement": [1.0]})
-    found = summarize_agreement(AgreementStudy(patients, lesions, (None, 0)), seed=1).set_index("level")
+    found = finishing.summarize_agreement(patients, lesions, seed=1).set_index("level")
     assert np.isnan(found.value["lesion"])
     found = found.loc["patient"]
     assert found.value == pytest.approx(1) and found.p < 0.001 and (found.n, found.n_undefined) == (8, 1)
@@ -393,5 +354,5 @@ def test_patients_whose_agreement_orders_the_vote_give_a_rank_correlation_of_one
 
 def test_without_any_tumour_there_is_nothing_to_tell_apart():
     empty = np.zeros((0, 0, 0), np.uint8)
-    assert voted_tumors([empty] * 3, empty, 0.02).empty
-    assert voted_tumors([labels()] * 3, labels(TRUE), 0.02).empty
+    assert finishing.voted_tumors([empty] * 3, empty, 0.02).empty
+    assert finishing.voted_tumors([labels()] * 3, labels(TRUE), 0.02).empty

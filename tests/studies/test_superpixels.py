@@ -10,7 +10,7 @@ import pytest
 
 from livseg_lib.datasets.case import Case
 from livseg_lib.errors import InputError
-from livseg_lib.postprocessing.superpixels import CandidateRecipe, PatchRecipe
+from livseg_lib.postprocessing.superpixels import CandidateRecipe, PatchExtraction, PatchRecipe
 from livseg_lib.studies import superpixels
 from livseg_lib.training.fit import Stage
 from livseg_lib.training.model_folder import TrainedClassifier
@@ -20,9 +20,9 @@ SPACING, SHAPE = (3.0, 2.0, 2.0), (26, 40, 40)
 PLAN = superpixels.ClassifierPlan(
     stages=(Stage(1, 0.001),),
     options={"filters": 2, "columns": 2, "stages": 2},
-    candidates=CandidateRecipe((12.0, 20.0), 2.0),
-    patch=PatchRecipe((40, 40, 40), (6, 12, 12)),
-    most_of_a_kind=12,
+    extraction=PatchExtraction(
+        CandidateRecipe((12.0, 20.0), 2.0), PatchRecipe((40, 40, 40), (6, 12, 12)), most_of_a_kind=12
+    ),
     batch_size=8,
     seed=4,
 )
@@ -87,7 +87,9 @@ class DarkIsTumor:
         return np.stack([1 - tumor, tumor], axis=-1).astype(np.float32)
 
 
-SEER = TrainedClassifier("j", "none", {}, DarkIsTumor(), PLAN.candidates, PLAN.patch, threshold=0.5)
+SEER = TrainedClassifier(
+    "j", "none", {}, DarkIsTumor(), PLAN.extraction.candidates, PLAN.extraction.patch, threshold=0.5
+)
 
 
 def test_the_threshold_suits_the_validation_patients():
@@ -113,7 +115,7 @@ def test_the_contours_effect_is_measured_beside_the_ceiling():
 def test_pictures_show_candidates_and_what_is_asked_about(trained):
     patches, folder, classifier, _ = trained
     for judged_by in (None, classifier):
-        pictures = superpixels.superpixel_tiles(PLAN.candidates, CASES[2], judged_by)
+        pictures = superpixels.superpixel_tiles(PLAN.extraction.candidates, CASES[2], judged_by)
         assert len(pictures) == 2 and all((tile.truth == 2).any() and tile.heat.any() for tile in pictures)
         assert all(tile.picture.dtype == np.uint8 and tile.heat.max() <= 1 for tile in pictures)
     pictures = superpixels.patch_tiles(patches, folder, 6, 2, seed=1)

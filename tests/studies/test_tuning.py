@@ -16,27 +16,13 @@ from stored_cases import store_case
 
 from livseg_lib.errors import InputError
 from livseg_lib.studies import tuning
-from livseg_lib.studies.tuning import (
-    PARAMETERS,
-    best_against_start,
-    cross_validate,
-    describe_slices,
-    development_slices,
-    list_folds,
-    mean_dice,
-    trials_table,
-    tune,
-    validate_fold,
-    values_of,
-    with_values,
-)
 from livseg_lib.training.losses import get_loss
 
 
 def finished(study) -> pd.DataFrame:
     """Values and scores of complete and pruned trials, in order."""
-    table = trials_table(study)
-    columns = ["state", "dice", "folds_done", *PARAMETERS]
+    table = tuning.trials_table(study)
+    columns = ["state", "dice", "folds_done", *tuning.PARAMETERS]
     return table[table.state.isin(("complete", "pruned"))][columns].reset_index(drop=True)
 
 
@@ -44,7 +30,7 @@ def finished(study) -> pd.DataFrame:
 def unbroken(tmp_path_factory):
     """A study of twelve trials in one go, and the calls that it made."""
     score = MadeUpScore()
-    return tune(TUNING, score, 12, tmp_path_factory.mktemp("unbroken") / "study.db"), score.calls
+    return tuning.tune(TUNING, score, 12, tmp_path_factory.mktemp("unbroken") / "study.db"), score.calls
 
 
 @pytest.mark.slow
@@ -57,27 +43,27 @@ def test_a_study_killed_in_the_middle_of_a_trial_goes_on_as_if_it_had_not_been(u
     killed = subprocess.run([sys.executable, program, database, str(kill_at), "12"], capture_output=True)
     assert killed.returncode == -9, killed.stderr.decode()
     score = MadeUpScore()
-    study = tune(TUNING, score, 12, database)
+    study = tuning.tune(TUNING, score, 12, database)
     pd.testing.assert_frame_equal(finished(study), finished(unbroken[0]))
     assert score.calls == calls[kill_at - 1 :]  # finished trials were kept, the killed one began anew
-    table = trials_table(study)
+    table = tuning.trials_table(study)
     assert (table.state == "stopped").sum() == 1 and len(table) == 13
 
 
 def test_trials_are_counted_over_sessions_and_seeds_decide(unbroken, tmp_path):
     for n_trials in (1, 3, 2, 5):
-        study = tune(TUNING, MadeUpScore(), n_trials, tmp_path / "study.db")
+        study = tuning.tune(TUNING, MadeUpScore(), n_trials, tmp_path / "study.db")
     pd.testing.assert_frame_equal(finished(study), finished(unbroken[0]).head(5))
     other = replace(TUNING, start=replace(START, seed=8))
-    found = finished(tune(other, MadeUpScore(), 3, tmp_path / "study.db"))
+    found = finished(tuning.tune(other, MadeUpScore(), 3, tmp_path / "study.db"))
     assert not set(found.learning_rate[1:]) & set(finished(unbroken[0]).learning_rate)
 
 
 def test_the_start_comes_first_and_the_search_finds_better(unbroken):
     study, calls = unbroken
-    assert calls[0][0] == START and trials_table(study).is_start.tolist() == [True] + 11 * [False]
+    assert calls[0][0] == START and tuning.trials_table(study).is_start.tolist() == [True] + 11 * [False]
     assert study.best_value > finished(study).dice[0]
-    assert with_values(START, study.best_params) in [plan for plan, _ in calls]
+    assert tuning.with_values(START, study.best_params) in [plan for plan, _ in calls]
 
 
 @pytest.mark.parametrize(
@@ -91,7 +77,7 @@ def test_a_planted_bad_trial_is_pruned_but_never_after_its_last_fold(tmp_path, f
             rows, plans = super().__call__(plan, fold), {p.stages for p, _ in self.calls}
             return rows.assign(dice=(fourth if len(plans) == 4 else (0.5, 0.9))[fold])
 
-    table = trials_table(tune(TUNING, BadFourth(), 4, tmp_path / "study.db"))
+    table = tuning.trials_table(tuning.tune(TUNING, BadFourth(), 4, tmp_path / "study.db"))
     assert table.state.tolist() == ["complete", "complete", "complete", state]
     assert table.folds_done.tolist() == [2, 2, 2, folds_done]
 
@@ -110,9 +96,9 @@ def test_values_stay_in_the_space_and_make_a_training(unbroken):
 
 def test_other_options_of_a_loss_stay_with_it():
     focal = replace(START, loss="focal", loss_options={"gamma": 3.0})
-    assert with_values(focal, values_of(focal)) == focal
-    assert with_values(focal, values_of(START)).loss_options == {}
-    assert values_of(replace(START, loss="weighted_bce"))["positive_weight"] == 5.0  # the loss's own
+    assert tuning.with_values(focal, tuning.values_of(focal)) == focal
+    assert tuning.with_values(focal, tuning.values_of(START)).loss_options == {}
+    assert tuning.values_of(replace(START, loss="weighted_bce"))["positive_weight"] == 5.0  # the loss's own
 
 
 def test_another_budget_space_start_or_data_is_another_study():
@@ -129,13 +115,13 @@ def test_another_budget_space_start_or_data_is_another_study():
 def test_test_patients_and_a_start_outside_the_space_are_refused(tmp_path):
     score = MadeUpScore()
     with pytest.raises(InputError, match="test patients"):
-        tune(replace(TUNING, folds=(0, -1)), score, 1, tmp_path / "study.db")
+        tuning.tune(replace(TUNING, folds=(0, -1)), score, 1, tmp_path / "study.db")
     for start in (replace(START, batch_size=5), replace(START, loss="mse")):
         with pytest.raises(InputError, match="outside the search space"):
-            tune(replace(TUNING, start=start), score, 1, tmp_path / "study.db")
+            tuning.tune(replace(TUNING, start=start), score, 1, tmp_path / "study.db")
     per_structure = replace(START, loss="weighted_bce_dice", loss_options={"positive_weight": (1.0, 2.0)})
     with pytest.raises(InputError, match="positive_weight"):
-        tune(replace(TUNING, start=per_structure), score, 1, tmp_path / "study.db")
+        tuning.tune(replace(TUNING, start=per_structure), score, 1, tmp_path / "study.db")
     assert not score.calls and not (tmp_path / "study.db").exists()
 
 
@@ -149,22 +135,24 @@ def test_divergence_prunes_and_says_so_while_other_errors_stop_and_are_made_good
     broken, diverging = Diverging(), Diverging()
     broken.where, diverging.where = "images.npy", "training"
     with pytest.raises(InputError, match=r"images\.npy"):
-        tune(TUNING, broken, 2, tmp_path / "study.db")
-    study = tune(TUNING, MadeUpScore(), 2, tmp_path / "study.db")
-    assert trials_table(study).state.tolist() == ["complete", "stopped", "complete"]
-    study = tune(replace(TUNING, made_by={"slices": "others"}), diverging, 2, tmp_path / "study.db")
-    last = trials_table(study).iloc[-1]
+        tuning.tune(TUNING, broken, 2, tmp_path / "study.db")
+    study = tuning.tune(TUNING, MadeUpScore(), 2, tmp_path / "study.db")
+    assert tuning.trials_table(study).state.tolist() == ["complete", "stopped", "complete"]
+    study = tuning.tune(replace(TUNING, made_by={"slices": "others"}), diverging, 2, tmp_path / "study.db")
+    last = tuning.trials_table(study).iloc[-1]
     assert last.state == "pruned" and np.isnan(last.dice) and "diverged" in last.reason
 
 
 def test_the_best_is_compared_patient_by_patient_apart_from_those_who_chose_it():
     start = pd.DataFrame({"fold": [0, 0, 1, 1, 2, 2], "patient": list("abcdef"), "structure": "liver"})
     start, best = start.assign(dice=0.5), start.assign(dice=[0.7, 0.9, 0.6, 0.5, 0.5, 0.4])
-    rows = best_against_start(start, best.sample(frac=1, random_state=0), (0,), seed=0).set_index("folds")
+    rows = tuning.best_against_start(start, best.sample(frac=1, random_state=0), (0,), seed=0).set_index(
+        "folds"
+    )
     assert rows.n_patients.to_dict() == {"searched": 2, "fresh": 4}
     assert rows.difference["searched"] == pytest.approx(0.3) and rows.difference["fresh"] == pytest.approx(0)
     assert rows.difference_low["fresh"] < 0 < rows.difference_high["fresh"] and rows.p["fresh"] == 1
-    assert list(best_against_start(start, best, (0, 1, 2), seed=0).folds) == ["searched"]
+    assert list(tuning.best_against_start(start, best, (0, 1, 2), seed=0).folds) == ["searched"]
 
 
 PLAN = replace(stored_cases.PLAN, slice_choice="all")
@@ -221,7 +209,7 @@ def test_every_patient_outside_test_is_scored_once_by_a_network_that_never_saw_i
     folder, slices = extracted
     for name in ("images.npy", "masks.npy"):
         (folder / "volume-6" / name).unlink()  # the test patient's: opening it would fail
-    scores = cross_validate(PLAN, slices, list_folds(slices), folder, folder / "checkpoints")
+    scores = tuning.cross_validate(PLAN, slices, tuning.list_folds(slices), folder, folder / "checkpoints")
     assert sorted(scores[scores.structure == "liver"].patient) == ["0", "1", "2", "3", "4"]
     assert dict(zip(scores.patient, scores.fold, strict=True)) == {p: f for p, f in FOLDS.items() if f >= 0}
     for fold, (_, seen, validation) in enumerate(trainings):
@@ -236,7 +224,7 @@ def test_scores_are_dice_of_a_patient_over_all_its_cases(extracted, trainings):
     images = masks[..., None] * np.uint8(100)
     images[1, 4:12, 4:12] = 255  # 64 pixels of one of patient 2's cases look like tumour and are not
     np.save(folder / "volume-2" / "images.npy", images)
-    scores = cross_validate(PLAN, slices, (1, 2), folder, folder / "checkpoints")
+    scores = tuning.cross_validate(PLAN, slices, (1, 2), folder, folder / "checkpoints")
     dice = scores.set_index(["patient", "structure"]).dice
     assert dice["2", "liver"] == dice["3", "tumor"] == 1
     assert dice["2", "tumor"] == pytest.approx(2 * 18 / (18 + 18 + 64))
@@ -247,16 +235,16 @@ def test_scores_are_dice_of_a_patient_over_all_its_cases(extracted, trainings):
 
 def test_a_scored_fold_is_not_trained_again_but_another_plan_is(extracted, trainings):
     folder, slices = extracted
-    first = validate_fold(PLAN, slices, 0, folder, folder / "checkpoints")
-    again = validate_fold(PLAN, slices.sample(frac=1, random_state=0), 0, folder, folder / "checkpoints")
+    first = tuning.validate_fold(PLAN, slices, 0, folder, folder / "checkpoints")
+    again = tuning.validate_fold(PLAN, slices, 0, folder, folder / "checkpoints")
     pd.testing.assert_frame_equal(first, again)
     assert len(trainings) == 1 and {path.suffix for path in (folder / "checkpoints").iterdir()} == {
         ".csv",
         ".json",
     }
-    validate_fold(replace(PLAN, loss="focal"), slices, 0, folder, folder / "checkpoints")
+    tuning.validate_fold(replace(PLAN, loss="focal"), slices, 0, folder, folder / "checkpoints")
     moved = slices.assign(fold=slices.fold.where(slices.patient != "3", 0))
-    validate_fold(PLAN, moved, 0, folder, folder / "checkpoints")
+    tuning.validate_fold(PLAN, moved, 0, folder, folder / "checkpoints")
     assert len(trainings) == 3
 
 
@@ -264,12 +252,12 @@ def test_a_fold_that_stopped_before_it_was_scored_goes_on_from_its_checkpoint(ex
     folder, slices = extracted
     monkeypatch.setattr(tuning, "score_patients", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        validate_fold(PLAN, slices, 0, folder, folder / "checkpoints")
+        tuning.validate_fold(PLAN, slices, 0, folder, folder / "checkpoints")
     (kept,) = (folder / "checkpoints").iterdir()
     assert (kept / "last.safetensors").exists()
     monkeypatch.undo()
     written = pd.read_csv(kept / "history.csv").seconds.sum()
-    scores = validate_fold(PLAN, slices, 0, folder, folder / "checkpoints")
+    scores = tuning.validate_fold(PLAN, slices, 0, folder, folder / "checkpoints")
     assert scores.seconds.iloc[0] == pytest.approx(written)  # the very epochs of before
     assert not kept.exists()
 
@@ -277,26 +265,15 @@ def test_a_fold_that_stopped_before_it_was_scored_goes_on_from_its_checkpoint(ex
 def test_patients_on_two_sides_are_refused(extracted):
     _, slices = extracted
     with pytest.raises(InputError, match="leak: patient 2"):
-        development_slices(slices.assign(fold=[*slices.fold[:8], 0, *slices.fold[9:]]))
+        tuning.development_slices(slices.assign(fold=[*slices.fold[:8], 0, *slices.fold[9:]]))
     with pytest.raises(InputError, match="patient 5 both into test and into a fold"):
-        development_slices(slices.assign(fold=slices.fold.replace(-1, 2)))
+        tuning.development_slices(slices.assign(fold=slices.fold.replace(-1, 2)))
     with pytest.raises(InputError, match="leak: array volume-0"):
-        development_slices(slices.assign(array="volume-0"))
+        tuning.development_slices(slices.assign(array="volume-0"))
 
 
 @pytest.mark.parametrize("fold", [-1, 3])
 def test_a_fold_without_patients_and_the_test_patients_are_refused(extracted, fold):
     folder, slices = extracted
     with pytest.raises(InputError, match="Choose of 0, 1, 2"):
-        validate_fold(PLAN, slices, fold, folder, folder / "checkpoints")
-
-
-def test_the_name_of_the_data_knows_folds_but_no_test_patients(extracted):
-    _, slices = extracted
-    assert describe_slices(slices) == describe_slices(slices[slices.split != "test"])
-    assert describe_slices(slices) != describe_slices(slices.assign(fold=slices.fold.replace(2, 1)))
-
-
-def test_a_mean_counts_patients_not_structures():
-    scores = pd.DataFrame({"patient": ["a", "a", "b"], "structure": ["liver", "tumor", "liver"]})
-    assert mean_dice(scores.assign(dice=[1.0, 0.5, 0.25])) == pytest.approx(0.5)
+        tuning.validate_fold(PLAN, slices, fold, folder, folder / "checkpoints")
