@@ -10,7 +10,7 @@ value lies below 2 / 2^n: 0.0078 for 8 patients, before any correction. The tabl
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from itertools import combinations, pairwise
 from math import comb
 
@@ -394,27 +394,3 @@ def _difference(values: Sequence[np.ndarray], seed: int) -> dict:
 
 def _mean_difference(first: np.ndarray, second: np.ndarray, axis: int = -1) -> np.ndarray:
     return first.mean(axis=axis) - second.mean(axis=axis)
-
-
-QUANTILES = {"lowest": 0.0, "lower_quartile": 0.25, "median": 0.5, "upper_quartile": 0.75, "highest": 1.0}
-COHORT_COLUMNS = ("group", "measure", "n", "n_undefined", "mean", "mean_low", "mean_high", *QUANTILES)
-
-
-def describe_cohort(
-    groups: Mapping[str, pd.DataFrame], measures: Sequence[str], seed: int = 0
-) -> pd.DataFrame:
-    """A row a group and measure: COHORT_COLUMNS.
-
-    `groups`: name -> rows with `patient` and a column a measure, a row a case; cases of a patient are
-    averaged. Patients without a value are left out and counted (`n_undefined`). The interval of the mean is
-    a 95 % bootstrap over patients. A measure that is true or false has its share as its mean.
-    """
-    rows = []
-    for group, cases in groups.items():
-        for measure in measures:
-            values = cases.astype({measure: float}).groupby("patient", sort=False)[measure].mean()
-            row = {"group": group, "measure": measure}
-            row |= {"n": int(values.notna().sum()), "n_undefined": int(values.isna().sum())}
-            row |= mean_with_interval("mean", values, values.index, seed=seed)
-            rows.append(row | {name: values.quantile(share) for name, share in QUANTILES.items()})
-    return pd.DataFrame(rows, columns=list(COHORT_COLUMNS))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -198,32 +198,3 @@ def response_rows(found: Mapping[str, FollowUp]) -> pd.DataFrame:
         shift = dict(zip(("d", "h", "w"), each.matching.shift_mm, strict=True))
         rows.append(row | {f"shift_{axis}_mm": float(np.round(mm, 3)) for axis, mm in shift.items()})
     return pd.DataFrame(rows).rename(columns={"targets": "n_targets"})
-
-
-def slices_of_changes(
-    visits: TwoVisits, found: FollowUp, count: int = 3
-) -> Iterator[tuple[str, tuple[int, int]]]:
-    """The tumours whose volume changed most: a title, and the slice to show at each time.
-
-    Where a tumour is not there, the slice of the same place.
-    """
-    spacings, shift = [volume.spacing_mm[0] for volume in visits.volumes], found.matching.shift_mm[0]
-    by_growth = found.changes.growth_ml.abs().sort_values(ascending=False).index
-    for row in found.changes.reindex(by_growth).head(count).itertuples():
-        before, after = (
-            _slice_of_largest(tumors, names)
-            for tumors, names in zip(found.tumors, (row.tumors_before, row.tumors_after), strict=True)
-        )
-        if before is None:
-            before = round((after * spacings[1] - shift) / spacings[0])
-        if after is None:
-            after = round((before * spacings[0] + shift) / spacings[1])
-        last = [len(volume.voxels) - 1 for volume in visits.volumes]
-        places = np.clip([before, after], 0, last).tolist()
-        yield f"{row.kind}, {row.growth_ml:+.1f} ml".replace("-", "−"), tuple(places)
-
-
-def _slice_of_largest(tumors: pd.DataFrame, names: str) -> int | None:
-    """Of the largest of the tumours in `names`, such as "1 + 3"; None of no tumour."""
-    rows = tumors[tumors.tumor.astype(str).isin(names.split(" + "))]
-    return None if rows.empty else int(rows.sort_values("volume_ml").slice.iloc[-1])

@@ -14,7 +14,6 @@ from pathlib import Path
 import keras
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 from skimage.segmentation import mark_boundaries
 
 from livseg_lib.datasets.case import Case
@@ -35,7 +34,7 @@ from livseg_lib.postprocessing.superpixels import (
 )
 from livseg_lib.preprocessing.geometry import case_around_liver
 from livseg_lib.preprocessing.windows import WINDOWS, apply_window
-from livseg_lib.reporting.pictures import Tile, cascade_stages
+from livseg_lib.reporting.pictures import Tile
 from livseg_lib.runs import derived_seed
 from livseg_lib.sampling.blocks import PatchBatches
 from livseg_lib.sampling.splits import select_slices
@@ -224,17 +223,6 @@ def patch_tiles(patches: pd.DataFrame, folder: Path, depth: int, each: int, seed
             grey = np.asarray(stored_pictures(folder, row.array)[slices][index, ..., 0])
             pictures.append(Tile(grey, f"{name}, {row.scale_mm:g} mm", heat=0.5 * is_asked[index]))
     return pictures
-
-
-def contour_figure(trained: TrainedClassifier, case: Case) -> Figure:
-    """The slice with most of the tumours found, enlarged: those before and after the contour, true ones."""
-    [painted] = paint_cases(trained, [case])
-    before = painted.labels_at(trained.threshold)
-    found = {"superpixels": before, "active contour": CONTOUR(painted.volume, before)}
-    index = fullest_slice(before if (before == TUMOR).any() else painted.truth)
-    grey = apply_window(painted.volume.voxels[index], WINDOWS["liver_narrow"])
-    tumors = {name: _only_tumor(labels[index]) for name, labels in found.items()}
-    return cascade_stages(grey, _only_tumor(painted.truth[index]), tumors)
 
 
 def _only_tumor(labels: np.ndarray) -> np.ndarray:
