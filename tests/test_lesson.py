@@ -141,8 +141,8 @@ def extracted(tmp_path) -> tuple[Path, pd.DataFrame]:
 
 def test_a_loss_a_network_and_a_window_of_a_cell_train_save_load_and_predict(extracted, tmp_path):
     folder, slices = extracted
-    system = train_system(PLAN, slices, folder, tmp_path / "training", "run")
-    model = save_model(system.trained, tmp_path / "model")
+    trained, _ = train_system(PLAN, slices, folder, tmp_path / "training", "run")
+    model = save_model(trained, tmp_path / "model")
     said = json.loads((model / "model.json").read_text())
     assert (said["architecture"], said["training"]["loss"]) == ("my_network", "my_loss")
     assert said["training"]["made_by"]["code"]["loss"] == code_of(my_loss)
@@ -151,7 +151,7 @@ def test_a_loss_a_network_and_a_window_of_a_cell_train_save_load_and_predict(ext
         load_model(model)
     loaded = load_model(model, build=my_network)
     scan = Volume(np.full((2, 32, 32), 50, np.int16), (3.0, 1.0, 1.0))
-    np.testing.assert_array_equal(predict_volume(loaded, scan), predict_volume(system.trained, scan))
+    np.testing.assert_array_equal(predict_volume(loaded, scan), predict_volume(trained, scan))
 
 
 def test_an_edited_loss_or_network_of_a_cell_trains_anew(extracted, tmp_path, capsys):

@@ -238,8 +238,8 @@ def out_of_fold_candidates(
     [step] = [plan for plan in CASCADES[SYSTEM] if plan.using == "unet_lesions"]
     for part, patients in part_of.groupby(part_of):
         held_out = slices.patient.isin(patients.index)
-        system = train_system(plan, slices[~held_out], folder, checkpoints / f"part{part}", "out of fold")
-        trained = at_probability(system.trained, probability)
+        trained, _ = train_system(plan, slices[~held_out], folder, checkpoints / f"part{part}", "out of fold")
+        trained = at_probability(trained, probability)
         cases_of_part = [case_of[case_id] for case_id in slices[held_out].case.unique()]
         steps = (Step(step.name, NetworkPart(trained), step.region, step.margin_mm),)
         found = describe_candidates(steps, cases_of_part, overlap, in_true_liver=True)

@@ -40,7 +40,7 @@ from livseg_lib.sampling.blocks import PatchBatches
 from livseg_lib.sampling.splits import select_slices
 from livseg_lib.studies.cascades import fullest_slice
 from livseg_lib.systems import CASCADES, LIVER_MARGIN_MM
-from livseg_lib.training.fit import ClassAccuracy, FitSettings, Stage, fit
+from livseg_lib.training.fit import ClassAccuracy, FitSettings, Stage, fit, training_facts
 from livseg_lib.training.model_folder import TrainedClassifier
 from livseg_lib.volumes import Volume
 
@@ -110,16 +110,8 @@ def train_classifier(
     settings = FitSettings(plan.stages, "cross_entropy", schedule=plan.schedule)
     how = (lambda: [ClassAccuracy(name="accuracy")]), settings, checkpoints, asdict(plan)
     history = fit(network, training, validation, *how)
-    facts = {
-        "run": run_name,
-        "n_train_patients": int(chosen.patient.nunique()),
-        "n_patches": len(chosen),
-        "n_tumor_patches": int((chosen.region == "tumor").sum()),
-        "epochs": len(history),
-        "seconds": float(history.seconds.sum()),
-        "peak_memory_mb": int(history.memory_mb.max()),
-        "made_by": history.attrs["made_by"],
-    }
+    facts = training_facts(chosen, history, settings, plan.batch_size, plan.patches_per_epoch)
+    facts |= {"run": run_name, "n_tumor_patches": int((chosen.region == "tumor").sum())}
     seen = plan.extraction.candidates, plan.extraction.patch
     what = (PART, plan.architecture, plan.options, network, *seen)
     return TrainedClassifier(*what, threshold=0.5, training=facts), history

@@ -126,14 +126,6 @@ class TrainingPlan:
         }
 
 
-@dataclass(frozen=True)
-class TrainedSystem:
-    """A model with its threshold, and the row an epoch of its training."""
-
-    trained: TrainedModel
-    history: pd.DataFrame
-
-
 def train_network(
     plan: TrainingPlan,
     training_slices: pd.DataFrame,
@@ -178,8 +170,8 @@ def train_system(
     checkpoints: Path,
     run_name: str,
     network: keras.Model | None = None,
-) -> TrainedSystem:
-    """Train on the run's training patients, choose thresholds on its validation patients.
+) -> tuple[TrainedModel, pd.DataFrame]:
+    """Train on the run's training patients, choose thresholds on its validation patients; a row an epoch.
 
     `slices` are the classified ones, with `split`; test patients are never looked at.
     """
@@ -201,7 +193,7 @@ def train_system(
         thresholds=thresholds,
         training={"run": run_name, **facts},
     )
-    return TrainedSystem(trained, history)
+    return trained, history
 
 
 def train_and_save(
@@ -209,11 +201,11 @@ def train_and_save(
 ) -> tuple[TrainedModel, Figure]:
     """`train_system` for a report: with its model folder and its curves, called `name` or as the system."""
     folders, name = run.folders, name or plan.system
-    system = train_system(plan, slices, folder, folders.training(plan.system), folders.name)
-    save_model(system.trained, folders.model(plan.system))
-    curves = training_curves(system.history, f"{name}, {system.trained.parameters:,} parameters")
+    trained, history = train_system(plan, slices, folder, folders.training(plan.system), folders.name)
+    save_model(trained, folders.model(plan.system))
+    curves = training_curves(history, f"{name}, {trained.parameters:,} parameters")
     caption = f"{name}: training patients against validation patients, epoch by epoch."
-    return system.trained, run.figure(f"training_{name}", curves, caption)
+    return trained, run.figure(f"training_{name}", curves, caption)
 
 
 @dataclass(frozen=True)
@@ -244,23 +236,12 @@ def train_sorter(
     validation = RegionBatches(checked, folder, regions, plan.batch_size, shuffle=False)
     keras.utils.set_random_seed(derived_seed(plan.seed, name, "weights"))
     network = build_classifier(name, training.input_shape, len(regions), **plan.options)
-    history = fit(
-        network,
-        training,
-        validation,
-        lambda: [keras.metrics.CategoricalAccuracy(name="accuracy")],
-        FitSettings(plan.stages, "cross_entropy", schedule="cosine"),
-        checkpoints,
-        {"options": plan.options, "seed": plan.seed},
-    )
-    facts = {
-        "run": run_name,
-        "n_train_patients": int(chosen.patient.nunique()),
-        "n_slices": len(chosen),
-        "epochs": len(history),
-        "seconds": float(history.seconds.sum()),
-        "made_by": history.attrs["made_by"],
-    }
+    follow = FitSettings(plan.stages, "cross_entropy", schedule="cosine")
+    accuracy = lambda: [keras.metrics.CategoricalAccuracy(name="accuracy")]  # noqa: E731
+    told = {"options": plan.options, "seed": plan.seed}
+    history = fit(network, training, validation, accuracy, follow, checkpoints, told)
+    facts = {"run": run_name}
+    facts |= training_facts(chosen, history, follow, plan.batch_size, plan.slices_per_epoch)
     recipe = Recipe.of_case(folder / slices.case.iloc[0])
     return TrainedSorter(name, name, plan.options, network, recipe, regions, 0.0, facts), history
 

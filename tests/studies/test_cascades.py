@@ -22,7 +22,7 @@ from livseg_lib.postprocessing.forest import Forest, load_forest, permutation_im
 from livseg_lib.preprocessing.recipe import Recipe
 from livseg_lib.runs import RunFolders
 from livseg_lib.studies import cascades
-from livseg_lib.studies.training import TrainedSystem, TrainingPlan, train_system
+from livseg_lib.studies.training import TrainingPlan, train_system
 from livseg_lib.training.fit import Stage
 from livseg_lib.training.model_folder import TrainedModel, save_model
 from livseg_lib.volumes import Volume
@@ -129,7 +129,7 @@ def test_no_candidate_comes_from_a_network_that_had_seen_its_patient(cohort, tmp
         seen[checkpoints] = given
         training = {"n_train_patients": given[given.split == "train"].patient.nunique(), "seconds": 2.0}
         trained = TrainedModel(plan.system, "unet", {}, network, RECIPE, "tumor", {"tumor": 0.5}, training)
-        return TrainedSystem(replace(trained, system=f"network {number}"), pd.DataFrame())
+        return replace(trained, system=f"network {number}"), pd.DataFrame()
 
     def find(steps, of_part, overlap, in_true_liver):
         assert in_true_liver and steps[0].region == "box" and steps[0].margin_mm == 15
@@ -206,7 +206,7 @@ def test_too_few_of_a_kind_keep_everything_and_say_so(kept, n_checked, tmp_path)
 def test_the_cascade_without_its_forest_and_with_it(cohort, tmp_path):
     slices, cases, folder = cohort
     folders = RunFolders(tmp_path, "run")
-    lesions = train_system(PLAN, slices, folder, tmp_path / "training", "run").trained
+    lesions, _ = train_system(PLAN, slices, folder, tmp_path / "training", "run")
     save_model(cascades.at_probability(lesions, 1e-9), folders.model("unet_lesions"))
     options = {"filters": 2, "levels": 2, "patch": 4}
     network, both = build_model("unet", (128, 128, 1), 2, **options), {"liver": 1e-9, "tumor": 1.0}

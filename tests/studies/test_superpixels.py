@@ -63,7 +63,7 @@ def test_test_patients_give_no_patches(trained):
 def test_a_training_is_balanced_and_goes_on_where_it_was(trained):
     patches, folder, classifier, history = trained
     facts = classifier.training
-    assert facts["n_train_patients"] == 2 and facts["n_patches"] == 3 * facts["n_tumor_patches"]
+    assert facts["n_train_patients"] == 2 and facts["n_slices"] == 3 * facts["n_tumor_patches"]
     assert len(history) == 1 and {"accuracy", "val_loss", "val_accuracy"} <= set(history)
     again, _ = superpixels.train_classifier(PLAN, patches, folder, folder / "training", "run")
     for one, other in zip(classifier.network.get_weights(), again.network.get_weights(), strict=True):

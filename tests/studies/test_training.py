@@ -35,14 +35,14 @@ def extracted(tmp_path):
 
 def test_a_system_is_trained_saved_and_tells_what_it_cost(extracted, tmp_path):
     folder, slices = extracted
-    system = t.train_system(PLAN, slices, folder, tmp_path / "training", "run")
-    facts = system.trained.training
+    trained, _ = t.train_system(PLAN, slices, folder, tmp_path / "training", "run")
+    facts = trained.training
     assert (facts["n_train_patients"], facts["n_slices"], facts["slices_seen"]) == (3, 6, 16)
     assert facts["seconds"] > 0 and facts["peak_memory_mb"] > 0
-    assert set(system.trained.thresholds) == {"liver", "tumor"} and system.trained.recipe == RECIPE
-    again = load_model(save_model(system.trained, tmp_path / "model"))
+    assert set(trained.thresholds) == {"liver", "tumor"} and trained.recipe == RECIPE
+    again = load_model(save_model(trained, tmp_path / "model"))
     pictures = np.random.default_rng(1).random((2, 32, 32, 1), np.float32)
-    expected = system.trained.network.predict_on_batch(pictures)
+    expected = trained.network.predict_on_batch(pictures)
     np.testing.assert_array_equal(again.network.predict_on_batch(pictures), expected)
 
 
@@ -50,7 +50,8 @@ def test_test_patients_are_never_looked_at(extracted, tmp_path):
     folder, slices = extracted
     for name in ("images.npy", "masks.npy"):
         (folder / "volume-5" / name).unlink()
-    assert t.train_system(PLAN, slices, folder, tmp_path / "training", "run").history.shape[0] == 2
+    _, history = t.train_system(PLAN, slices, folder, tmp_path / "training", "run")
+    assert len(history) == 2
 
 
 def test_systems_of_a_run_see_the_same_slices_and_start_alike_whatever_came_before(extracted, tmp_path):
