@@ -231,15 +231,9 @@ def test_one_row_a_page_in_natural_order_with_median_and_range(pages):
     assert view.rows[0][1].small == "0.200 to 0.600, 3 systems" and view.rows[0][2].small == ""
     assert view.rows[0][0].link == "patients/volume-2.html"
     assert view.rows[0][0].picture.startswith("data:image/webp;base64,")
-
-
-def test_pages_are_listed_before_anything_is_scored(pages):
-    view = patient_list(pages, None)
-    assert view.titles == ["Patient"] and len(view.rows) == 2
-
-
-def test_no_pages_no_list(tmp_path):
-    assert patient_list(tmp_path, scores()) is None
+    unscored = patient_list(pages, None)
+    assert unscored.titles == ["Patient"] and len(unscored.rows) == 2
+    assert patient_list(pages / "patients", scores()) is None
 
 
 def test_the_report_links_them_and_every_link_resolves(pages):

@@ -2,21 +2,43 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import math
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import stored_cases
-from killable_study import SPACE, START, TUNING, MadeUpScore
 from stored_cases import store_case
 
 from livseg_lib.errors import InputError
 from livseg_lib.studies import tuning
+from livseg_lib.studies.training import TrainingPlan
+from livseg_lib.training.fit import Stage
 from livseg_lib.training.losses import get_loss
+
+START = TrainingPlan(
+    system="tuned", architecture="unet", target="liver", stages=(Stage(2, 0.001),), batch_size=8, seed=7
+)
+SPACE = tuning.SearchSpace(
+    learning_rate=(1e-4, 1e-2),
+    batch_size=(4, 8, 16),
+    loss=("bce_dice", "focal", "weighted_bce_dice"),
+    positive_weight=(1.0, 20.0),
+)
+TUNING = tuning.TuningPlan(START, SPACE, folds=(0, 1), made_by={"slices": "made up"})
+
+
+class MadeUpScore:
+    """Best at a rate of 0.003; keeps its calls."""
+
+    def __init__(self) -> None:
+        self.calls = []
+
+    def __call__(self, plan: TrainingPlan, fold: int) -> pd.DataFrame:
+        self.calls.append((plan, fold))
+        dice = 0.8 - 0.1 * abs(math.log10(plan.stages[0].learning_rate / 0.003)) - 0.02 * fold
+        return pd.DataFrame({"patient": [f"{fold}-{number}" for number in range(3)], "dice": dice})
 
 
 def finished(study) -> pd.DataFrame:
@@ -33,27 +55,12 @@ def unbroken(tmp_path_factory):
     return tuning.tune(TUNING, score, 12, tmp_path_factory.mktemp("unbroken") / "study.db"), score.calls
 
 
-@pytest.mark.slow
-def test_a_study_killed_in_the_middle_of_a_trial_goes_on_as_if_it_had_not_been(unbroken, tmp_path):
-    database, program = tmp_path / "study.db", Path(__file__).with_name("killable_study.py")
-    calls = unbroken[1]
-    kill_at = next(
-        n for n, (_, fold) in enumerate(calls) if n > 12 and fold == 1
-    )  # suggested by TPE, one fold done
-    killed = subprocess.run([sys.executable, program, database, str(kill_at), "12"], capture_output=True)
-    assert killed.returncode == -9, killed.stderr.decode()
-    score = MadeUpScore()
-    study = tuning.tune(TUNING, score, 12, database)
-    pd.testing.assert_frame_equal(finished(study), finished(unbroken[0]))
-    assert score.calls == calls[kill_at - 1 :]  # finished trials were kept, the killed one began anew
-    table = tuning.trials_table(study)
-    assert (table.state == "stopped").sum() == 1 and len(table) == 13
-
-
 def test_trials_are_counted_over_sessions_and_seeds_decide(unbroken, tmp_path):
     for n_trials in (1, 3, 2, 5):
         study = tuning.tune(TUNING, MadeUpScore(), n_trials, tmp_path / "study.db")
+        study.ask()  # as a session leaves it that is killed in the middle of a trial
     pd.testing.assert_frame_equal(finished(study), finished(unbroken[0]).head(5))
+    assert (tuning.trials_table(study).state == "stopped").sum() == 3
     other = replace(TUNING, start=replace(START, seed=8))
     found = finished(tuning.tune(other, MadeUpScore(), 3, tmp_path / "study.db"))
     assert not set(found.learning_rate[1:]) & set(finished(unbroken[0]).learning_rate)
