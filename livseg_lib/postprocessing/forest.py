@@ -18,19 +18,9 @@ import pandas as pd
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from livseg_lib import provenance
 from livseg_lib.errors import InputError
 from livseg_lib.files import write_atomically
-from livseg_lib.provenance import (
-    NAME,
-    SHA256,
-    between,
-    inside,
-    list_of,
-    read_description,
-    record,
-    require,
-    require_equal,
-)
 
 TREES = 200
 LEAST_LEAF = 2
@@ -165,15 +155,15 @@ def _as_arrays(trees: list, names: tuple[str, ...]) -> Forest:
 FORMAT = 1
 KIND = "livseg candidate forest"
 REMEDY = "Name a folder with forest.json and forest.safetensors."
-COUNT = between(1, 2**31 - 1, "integer")
-SCHEMA = record(
+COUNT = provenance.between(1, 2**31 - 1, "integer")
+SCHEMA = provenance.record(
     {
         "kind": {"const": KIND},
         "format": {"const": FORMAT},
-        "features": {**list_of(NAME, 1, 1000), "uniqueItems": True},
+        "features": {**provenance.list_of(provenance.NAME, 1, 1000), "uniqueItems": True},
         "trees": COUNT,
         "nodes": COUNT,
-        "arrays_sha256": SHA256,
+        "arrays_sha256": provenance.SHA256,
     }
 )
 DTYPES = {
@@ -213,9 +203,9 @@ def load_forest(folder: Path) -> tuple[Forest, dict]:
     Raises InputError where a file is missing, damaged or of another kind, and for arrays that are no trees
     (which could otherwise send a prediction round in circles).
     """
-    path = inside(folder, "forest.safetensors")
-    description = read_description(folder / "forest.json", f"a {KIND}", REMEDY)
-    require(description, SCHEMA, folder, f"a {KIND}", REMEDY)
+    path = provenance.inside(folder, "forest.safetensors")
+    description = provenance.read_description(folder / "forest.json", f"a {KIND}", REMEDY)
+    provenance.require(description, SCHEMA, folder, f"a {KIND}", REMEDY)
     try:
         if not path.is_file():  # pipes and devices have no end
             raise FileNotFoundError("there is no forest.safetensors")
@@ -231,7 +221,7 @@ def load_forest(folder: Path) -> tuple[Forest, dict]:
         raise InputError(folder, problem, REMEDY) from error
     _require_trees(forest, path)
     counts = description["trees"], description["nodes"]
-    require_equal((len(forest.roots), len(forest.left)), counts, "trees and nodes:", folder)
+    provenance.require_equal((len(forest.roots), len(forest.left)), counts, "trees and nodes:", folder)
     return forest, description
 
 

@@ -17,27 +17,15 @@ from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 
-from livseg_lib.reporting.style import (
-    BLACK,
-    BLUE,
-    GREY,
-    VERMILLION,
-    WIDTH,
-    name_lines,
-    new_figure,
-    spread,
-    structure_name,
-    styled,
-    system_look,
-)
+from livseg_lib.reporting import style
 
 MOST_PANELS_A_ROW = 4
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-SHADES = LinearSegmentedColormap.from_list("shades", ["white", BLUE])
+SHADES = LinearSegmentedColormap.from_list("shades", ["white", style.BLUE])
 HALO = withStroke(linewidth=2.5, foreground="white")
 
 
-@styled
+@style.styled
 def interval_chart(
     rows: pd.DataFrame,
     value: str,
@@ -68,7 +56,7 @@ def interval_chart(
         in_panel = _only(rows, panel, title)
         names = _name_the_lines(ax, in_panel[line])
         if at is not None:
-            ax.axvline(at, color=GREY, linewidth=1)
+            ax.axvline(at, color=style.GREY, linewidth=1)
         for number, (key, look) in enumerate(looks.items()):
             look = look if is_several else look | {"marker": "o"}
             own, shift = _only(in_panel, series, key), step * (number - (len(looks) - 1) / 2)
@@ -77,14 +65,16 @@ def interval_chart(
                 _dots(ax, _only(_only(dots, panel, title), series, key), value, line, names, shift, look)
             _intervals(ax, own, value, places, look, as_bar=dots is not None)
             if stroke:
-                ax.plot(own[stroke], places, "|", color=BLACK, markersize=13, markeredgewidth=2, zorder=4)
-            _beside(ax, places, own, look["color"] if is_several else GREY)
+                ax.plot(
+                    own[stroke], places, "|", color=style.BLACK, markersize=13, markeredgewidth=2, zorder=4
+                )
+            _beside(ax, places, own, look["color"] if is_several else style.GREY)
         ax.set_xlabel(xlabel)
     _series_key(fig, looks)
     return fig
 
 
-@styled
+@style.styled
 def lines(
     rows: pd.DataFrame,
     x: str,
@@ -113,21 +103,21 @@ def lines(
                 continue
             if f"{y}_low" in own:
                 ax.vlines(own[x], own[f"{y}_low"], own[f"{y}_high"], color=look["color"], linewidth=1.6)
-            style = {name: look[name] for name in ("color", "linestyle")}
+            how = {name: look[name] for name in ("color", "linestyle")}
             marker = look["marker"] if len(own) <= 20 else None
-            ax.plot(own[x], own[y], marker=marker, markersize=4, linewidth=1.7, **style)
-            ends[structure_name(key)] = (own[x].iloc[-1], own[y].iloc[-1], look["color"])
+            ax.plot(own[x], own[y], marker=marker, markersize=4, linewidth=1.7, **how)
+            ends[style.structure_name(key)] = (own[x].iloc[-1], own[y].iloc[-1], look["color"])
         ax.set_xlabel(xlabel)
         place = ax.get_subplotspec()
         if place.is_first_col():
             ax.set_ylabel(ylabel)
         if names == "ends" and ends and (place.is_last_col() or ax is fig.axes[-1]):
-            name_lines(ax, ends)
+            style.name_lines(ax, ends)
     _series_key(fig, looks if names == "legend" else {})
     return fig
 
 
-@styled
+@style.styled
 def scatter(
     rows: pd.DataFrame,
     x: str,
@@ -152,13 +142,13 @@ def scatter(
             if f"{y}_low" in own:
                 bar = {"color": look["color"], "linewidth": 1.4, "alpha": 0.6}
                 ax.vlines(own[x], own[f"{y}_low"], own[f"{y}_high"], **bar)
-            style = {"s": own.get("size", 42), "marker": look["marker"], "linewidth": 1.4, "zorder": 3}
+            how = {"s": own.get("size", 42), "marker": look["marker"], "linewidth": 1.4, "zorder": 3}
             if shade:
-                style |= {"cmap": "cividis_r", "vmin": 0, "vmax": 1, "edgecolor": BLACK}
-                marks = ax.scatter(own[x], own[y], c=own[shade].astype(float), **style)
+                how |= {"cmap": "cividis_r", "vmin": 0, "vmax": 1, "edgecolor": style.BLACK}
+                marks = ax.scatter(own[x], own[y], c=own[shade].astype(float), **how)
             else:
-                style |= {"facecolor": _faces(own, look["color"]), "edgecolor": look["color"]}
-                ax.scatter(own[x], own[y], **style)
+                how |= {"facecolor": _faces(own, look["color"]), "edgecolor": look["color"]}
+                ax.scatter(own[x], own[y], **how)
         ax.set_xlabel(xlabel)
         if "name" in rows:
             _name_marks(ax, _only(rows, panel, title), x, y, looks, series)
@@ -169,7 +159,7 @@ def scatter(
     return fig
 
 
-@styled
+@style.styled
 def bars(
     rows: pd.DataFrame,
     value: str,
@@ -196,17 +186,17 @@ def bars(
             edge = {"edgecolor": "white", "linewidth": 0.8}
             ax.barh(places, own[value], left=left[places], height=0.7, color=look["color"], **edge)
             if f"{value}_low" in own:
-                ax.hlines(places, own[f"{value}_low"], own[f"{value}_high"], color=BLACK, linewidth=1)
+                ax.hlines(places, own[f"{value}_low"], own[f"{value}_high"], color=style.BLACK, linewidth=1)
             for place, length, text in zip(places, own[value], own.get("text", []), strict=False):
                 ax.text(left[place] + length / 2, place, text, ha="center", va="center")
-            _beside(ax, places, own, GREY)
+            _beside(ax, places, own, style.GREY)
             left[places] += own[value].fillna(0).to_numpy()
         ax.set_xlabel(xlabel)
     _series_key(fig, looks, marker="s", markersize=9, linestyle="")
     return fig
 
 
-@styled
+@style.styled
 def matrix(panels: Mapping[str, pd.DataFrame], xlabel: str = "", ylabel: str = "") -> Figure:
     """Counts in cells, a panel a table (title -> counts); index and columns are the names.
 
@@ -214,7 +204,7 @@ def matrix(panels: Mapping[str, pd.DataFrame], xlabel: str = "", ylabel: str = "
     four rows the shares are written below the counts.
     """
     size = max((len(counts) for counts in panels.values()), default=1)
-    fig = new_figure(WIDTH, 1.2 + (0.85 if size <= 4 else 0.4) * size)
+    fig = style.new_figure(style.WIDTH, 1.2 + (0.85 if size <= 4 else 0.4) * size)
     axes = fig.subplots(1, max(1, len(panels)), squeeze=False, sharey=True)[0]
     for ax, (title, counts) in zip(axes, panels.items(), strict=False):
         shares = counts.div(counts.sum(axis=1).clip(lower=1), axis=0).to_numpy()
@@ -222,10 +212,10 @@ def matrix(panels: Mapping[str, pd.DataFrame], xlabel: str = "", ylabel: str = "
         for (row, column), count in np.ndenumerate(counts.to_numpy()):
             share = shares[row, column]
             text = f"{count}\n{share:.0%}" if size <= 4 else f"{count}"
-            colour = "white" if share > 0.6 else BLACK if count else GREY
+            colour = "white" if share > 0.6 else style.BLACK if count else style.GREY
             ax.text(column, row, text if count else "·", ha="center", va="center", fontsize=9, color=colour)
-        ax.set_xticks(range(counts.shape[1]), counts.columns, color=BLACK, fontsize=8.5)
-        ax.set_yticks(range(len(counts)), counts.index, color=BLACK, fontsize=8.5)
+        ax.set_xticks(range(counts.shape[1]), counts.columns, color=style.BLACK, fontsize=8.5)
+        ax.set_yticks(range(len(counts)), counts.index, color=style.BLACK, fontsize=8.5)
         ax.set(title=title, xlabel=xlabel)
         ax.grid(visible=False)
     axes[0].set_ylabel(ylabel)
@@ -252,13 +242,13 @@ def _panels(
     if line and rows[line].astype(str).str.contains("\n").any():
         line_height = max(line_height, 0.6)
     count = -(-len(titles) // columns)
-    fig = new_figure(WIDTH, 0.5 + (height + line_height * most) * count)
+    fig = style.new_figure(style.WIDTH, 0.5 + (height + line_height * most) * count)
     is_shared = bool(of_panels) and all(names == of_panels[0] for names in of_panels)
     axes = fig.subplots(count, columns, squeeze=False, sharey=is_shared).ravel()
     for ax in axes[len(titles) :]:
         ax.remove()
     for ax, title in zip(axes, titles, strict=False):
-        ax.set_title(structure_name(title))
+        ax.set_title(style.structure_name(title))
         if line:
             ax.set_ylim(most - 0.4, -0.6)
             ax.grid(axis="y", visible=False)
@@ -269,7 +259,7 @@ def _panels(
 def _name_the_lines(ax: Axes, names: pd.Series) -> list:
     """Ticks with the names, from the top down; gives them in that order."""
     found = list(names.unique())
-    ax.set_yticks(range(len(found)), [structure_name(name) for name in found], color=BLACK)
+    ax.set_yticks(range(len(found)), [style.structure_name(name) for name in found], color=style.BLACK)
     return found
 
 
@@ -281,17 +271,17 @@ def _only(rows: pd.DataFrame, column: str | None, value: object) -> pd.DataFrame
 def _looks(rows: pd.DataFrame, series: str | None, colours: Mapping[str, str] | None) -> dict[object, dict]:
     """Colour, marker and dashes of each series that the table has; those of `colours` in its order."""
     if not series:
-        return {None: {"color": BLUE, "marker": "o", "linestyle": "solid"}}
+        return {None: {"color": style.BLUE, "marker": "o", "linestyle": "solid"}}
     found = [key for key in colours or dict.fromkeys(rows[series]) if key in set(rows[series])]
     given = {key: {"color": colour, "linestyle": "solid"} for key, colour in (colours or {}).items()}
     return {
-        key: system_look(number) | {"marker": MARKERS[number % len(MARKERS)]} | given.get(key, {})
+        key: style.system_look(number) | {"marker": MARKERS[number % len(MARKERS)]} | given.get(key, {})
         for number, key in enumerate(found)
     }
 
 
 def _intervals(ax: Axes, rows: pd.DataFrame, value: str, lines: np.ndarray, look: dict, as_bar: bool) -> None:
-    colour = BLACK if as_bar else look["color"]
+    colour = style.BLACK if as_bar else look["color"]
     if f"{value}_low" in rows:
         ends = rows[f"{value}_low"].to_numpy(float), rows[f"{value}_high"].to_numpy(float)
         ax.hlines(lines, *ends, color=colour, linewidth=2.4 if as_bar else 1.8)
@@ -325,7 +315,7 @@ def _name_marks(
     """Names at the right of the marks, moved up or down where they would hide each other."""
     rows = rows.dropna(subset=[x, y])
     low, high = ax.get_ylim()
-    heights = spread(list(rows[y]), 0.05 * (high - low), low, high)
+    heights = style.spread(list(rows[y]), 0.05 * (high - low), low, high)
     text = {"fontsize": 8.5, "va": "center", "zorder": 4, "path_effects": [HALO], "annotation_clip": False}
     for row, height in zip(rows.to_dict("records"), heights, strict=True):
         colour = looks[row[series] if series else None]["color"]
@@ -337,7 +327,7 @@ def _series_key(fig: Figure, looks: Mapping[object, dict], **more) -> None:
     """What the colours mean, below the figure; nothing for one series."""
     if len(looks) < 2:
         return
-    keys = [Line2D([], [], **look | more, label=structure_name(name)) for name, look in looks.items()]
+    keys = [Line2D([], [], **look | more, label=style.structure_name(name)) for name, look in looks.items()]
     fig.legend(handles=keys, loc="outside lower left", ncols=min(5, len(keys)), handlelength=1.4)
 
 
@@ -350,7 +340,7 @@ def training_curves(history: pd.DataFrame, title: str) -> Figure:
     others = ("epoch", "learning_rate", "memory_mb", "seconds", "stage")
     panels = [name for name in history if name not in others and not name.startswith("val_")]
     panels += ["learning_rate"] if "learning_rate" in history else []
-    sides = {"training": BLUE, "validation": VERMILLION}
+    sides = {"training": style.BLUE, "validation": style.VERMILLION}
     epochs = history["epoch"]
     rows = [
         pd.DataFrame({"epoch": epochs, "value": history[column], "side": side, "metric": metric_name(name)})
@@ -366,7 +356,7 @@ def training_curves(history: pd.DataFrame, title: str) -> Figure:
         if name == "learning_rate":
             ax.set_yscale("log")
         elif is_known:
-            ax.axvline(best, color=GREY, linewidth=1, linestyle="dotted")
+            ax.axvline(best, color=style.GREY, linewidth=1, linestyle="dotted")
     words = f"{title}   (dotted: best epoch, {best})" if is_known else title
     fig.suptitle(words, x=0.01, ha="left", fontsize=10.5, fontweight="bold")
     return fig
