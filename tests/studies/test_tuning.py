@@ -59,7 +59,7 @@ def test_trials_are_counted_over_sessions_and_seeds_decide(unbroken, tmp_path):
     for n_trials in (1, 3, 2, 5):
         study = tuning.tune(TUNING, MadeUpScore(), n_trials, tmp_path / "study.db")
         study.ask()  # as a session leaves it that is killed in the middle of a trial
-    pd.testing.assert_frame_equal(finished(study), finished(unbroken[0]).head(5))
+    pd.testing.assert_frame_equal(finished(study), finished(unbroken[0]).head(5), check_dtype=False)
     assert (tuning.trials_table(study).state == "stopped").sum() == 3
     other = replace(TUNING, start=replace(START, seed=8))
     found = finished(tuning.tune(other, MadeUpScore(), 3, tmp_path / "study.db"))
