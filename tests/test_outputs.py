@@ -28,7 +28,10 @@ def row(system="unet", target="liver", split_by="patient", **values) -> dict:
 
 def test_a_row_replaces_its_like_in_place_and_keeps_the_rest_to_the_letter(tmp_path):
     path = tmp_path / "tables" / "systems.csv"
-    first = [row(dice_per_case=0.1, parameters=1941105), row("resnet50_unet", dice_per_case=1 / 3)]
+    first = [
+        row(dice_per_case=0.1, parameters=1941105),
+        row("resnet50_unet", dice_per_case=1 / 3, parameters=7),
+    ]
     table = update_systems_table(path, first)
     assert tuple(table) == SYSTEMS_COLUMNS and table["iou"].isna().all()
     head, own, other = path.read_text().splitlines()

@@ -30,7 +30,7 @@ from livseg_lib.datasets.dicom_headers import (
     read_whole,
     study_uid,
 )
-from livseg_lib.datasets.dicom_slices import order_slices
+from livseg_lib.datasets.dicom_slices import stack_slices
 from livseg_lib.datasets.file_trees import FileTree, open_tree
 from livseg_lib.datasets.files import files_of, is_visible, natural_key, nifti_stem, printable, regular_files
 from livseg_lib.datasets.pictures import read_picture
@@ -329,7 +329,7 @@ def read_dicom(source: Path, wanted: str | None = None, keep_identity: bool = Fa
     among = found.series if wanted is not None else of_ct or found.series
     chosen, note = choose_series(among, wanted, source)
     volume = read_chosen(source, chosen)
-    headers = _headers(source, order_slices(chosen.slices, source), keep_identity)
+    headers = _headers(source, stack_slices(chosen.slices, source).slices, keep_identity)
     decided = [each.message for each in (*series_notes(chosen, source), *skipped_notes(found, source))]
     return Scan(volume, headers=headers, notes=tuple(filter(None, (note, *decided))))
 

@@ -20,13 +20,7 @@ from livseg_lib.datasets.dicom_headers import (
     slices_of_file,
     study_uid,
 )
-from livseg_lib.datasets.dicom_slices import (
-    jitter_note,
-    order_slices,
-    slice_reader,
-    slices_at_one_place,
-    stack_affine,
-)
+from livseg_lib.datasets.dicom_slices import slice_reader, slices_at_one_place, stack_slices
 from livseg_lib.datasets.file_trees import file_on_disk, open_tree
 from livseg_lib.datasets.files import files_of, is_visible, natural_key
 from livseg_lib.errors import InputError
@@ -119,8 +113,7 @@ def read_chosen(source: Path | str, series: Series) -> Volume:
     """Read one of the series that `survey(source)` found. Raises InputError as `read_series` does."""
     if series.broken:
         raise series.broken[0][1]
-    order = order_slices(series.slices, source)
-    affine = stack_affine(order, source)
+    order, affine, _ = stack_slices(series.slices, source)
     shape = (len(order), *order[0].shape)
     if np.prod(shape, dtype=float) * np.dtype(np.int16).itemsize > MAX_VOLUME_BYTES:
         raise InputError(source, f"The series has {shape} voxels, too many to read.", "Give one scan.")
@@ -175,7 +168,7 @@ def series_notes(series: Series, source: Path | str) -> list[Note]:
         if twice := len(slices) - len(places):
             message = f"{twice} slice(s) were sent twice: they are read once, where their pixels are equal."
             found.append(("sent-twice", message))
-        if jitter := jitter_note(order_slices(slices, source)):
+        if jitter := stack_slices(slices, source).note:
             found.append(("uneven", jitter))
     except InputError:  # reading says so
         pass
@@ -217,9 +210,8 @@ def _merged(series: list[Series]) -> list[Series]:
     for alike in _alike([one for one in series if len(one.slices) == 1]):
         slices = tuple(one.slices[0] for one in alike)
         try:
-            if len(alike) < FEWEST_ALIKE or len(ordered := order_slices(slices, "")) < len(slices):
+            if len(alike) < FEWEST_ALIKE or len(stack_slices(slices, "").slices) < len(slices):
                 raise InputError("", "These are scans of their own.")
-            stack_affine(ordered, "")
         except InputError:
             merged += alike
         else:

@@ -9,6 +9,7 @@ import struct
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from functools import lru_cache, partial
+from typing import NamedTuple
 
 import numpy as np
 import pydicom
@@ -66,18 +67,71 @@ def slices_at_one_place(slices: Sequence[SliceHeader], source: object) -> list[l
     return places
 
 
-def order_slices(slices: Sequence[SliceHeader], source: object) -> list[SliceHeader]:
-    """One slice a place, sorted along the normal.
+class Stack(NamedTuple):
+    """A series in space."""
 
-    Raises InputError if slices differ in grid, are missing or uneven, saying where.
+    slices: list[SliceHeader]
+    """One a place, sorted along the normal."""
+    affine: np.ndarray
+    """4x4 from (column, row, slice) indices to RAS+ mm."""
+    note: str
+    """What is to be said of slices that lie next to their places in an even stack; else empty."""
+
+
+def stack_slices(slices: Sequence[SliceHeader], source: object) -> Stack:
+    """The slices of a series as one even stack.
+
+    Raises InputError if they differ in grid, are missing, uneven or tilted, saying where. DICOM speaks LPS,
+    NIfTI RAS: x and y change sign (DICOM PS3.3 C.7.6.2.1.1).
     """
-    ordered = [place[0] for place in slices_at_one_place(slices, source)]
-    steps, usual = _steps_mm(ordered)
-    relative = steps / usual
+    ordered, note = [place[0] for place in slices_at_one_place(slices, source)], ""
+    first = ordered[0]
+    if len(ordered) > 1:
+        step, note = _step_mm(ordered, source)
+    elif first.thickness_mm is not None:
+        step = np.cross(*first.directions) * first.thickness_mm
+    else:
+        raise InputError(
+            source, "A single slice without a thickness has no volume.", "Give the whole series."
+        )
+    affine = np.eye(4)
+    sides = first.directions * np.array(first.pixel_spacing_mm)[::-1, np.newaxis]
+    affine[:3] = np.column_stack([*sides, step, first.position_mm])
+    return Stack(ordered, np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine, note)
+
+
+def _step_mm(ordered: Sequence[SliceHeader], source: object) -> tuple[np.ndarray, str]:
+    """Vector from each slice to the next, and the note."""
+    heights, positions = _heights(ordered), np.array([one.position_mm for one in ordered])
+    rounded_mm = _rounded_step_mm(ordered, heights)
+    if rounded_mm is None:
+        _require_all(ordered, heights, source)
+    step = (positions[-1] - positions[0]) / (len(ordered) - 1)
+    length_mm = np.linalg.norm(step)
+    cosine = step @ np.cross(*ordered[0].directions) / length_mm
+    tilt = np.degrees(np.arccos(np.clip(cosine, -1.0, 1.0)))
+    if tilt > LARGEST_TILT_DEGREES:
+        problem = f"The slices are tilted by {tilt:.1f} degrees against the table (gantry tilt)."
+        raise InputError(source, problem, "Convert the series with dcm2niix, which straightens it.")
+    even = np.linspace(positions[0], positions[-1], len(ordered))
+    far_mm = float(np.linalg.norm(positions - even, axis=1).max())
+    note = f"Slices lie up to {far_mm:.2f} mm from an even stack: read as even."
+    if rounded_mm is not None:
+        step = step / length_mm * rounded_mm
+        note = f"Positions are rounded to whole mm: read as slices every {rounded_mm:.4g} mm."
+    elif far_mm > UNEVEN_STEPS * length_mm:
+        far = np.argsort(-np.abs(np.diff(heights) - length_mm), kind="stable")
+        raise _uneven(ordered, heights, np.sort(far[:_LISTED]), source)
+    return step, note if len(ordered) > 2 and far_mm > JITTER * length_mm else ""
+
+
+def _require_all(ordered: Sequence[SliceHeader], heights: np.ndarray, source: object) -> None:
+    """Raise InputError where slices are missing, or lie elsewhere."""
+    steps, usual = np.diff(heights), _usual(heights)
+    relative, again = steps / usual, "Export or copy the whole series again."
     odd = np.flatnonzero(np.abs(relative - 1) > UNEVEN_STEPS)
-    if len(odd) == 0 or _rounded_step_mm(ordered) is not None:
-        return ordered
-    again = "Export or copy the whole series again."
+    if len(odd) == 0:
+        return
     if relative.max() > len(ordered) + 1:
         k = int(relative.argmax())
         problem = (
@@ -87,66 +141,20 @@ def order_slices(slices: Sequence[SliceHeader], source: object) -> list[SliceHea
         raise InputError(source, problem, again, code="missing-slices")
     counts = np.rint(relative).astype(int)
     if counts.min() < 1 or np.abs(relative - counts).max() > UNEVEN_STEPS:
-        raise _uneven(ordered, odd, source)
+        raise _uneven(ordered, heights, odd, source)
     lost = int(counts.sum()) - len(counts)
-    heights = _heights(ordered)
     places = [heights[k] + usual * n for k in odd[: _LISTED + 1] for n in range(1, counts[k])]
     listed = ", ".join(f"{place:.1f}" for place in places[:_LISTED]) + (", ..." if lost > _LISTED else "")
     problem = f"{lost} of {len(ordered) + lost} slices are missing, at {listed} mm."
     raise InputError(source, problem, again, code="missing-slices")
 
 
-def stack_affine(ordered: Sequence[SliceHeader], source: object) -> np.ndarray:
-    """4x4 from (column, row, slice) indices to RAS+ mm. Raises InputError for uneven or tilted stacks.
-
-    DICOM speaks LPS, NIfTI RAS: x and y change sign (DICOM PS3.3 C.7.6.2.1.1).
-    """
-    first, step = ordered[0], _step_mm(ordered, source)
-    between_rows, between_columns = first.pixel_spacing_mm
-    affine = np.eye(4)
-    sides = first.directions * [[between_columns], [between_rows]]
-    affine[:3] = np.column_stack([*sides, step, first.position_mm])
-    return np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
-
-
-def jitter_note(ordered: Sequence[SliceHeader]) -> str:
-    """What is to be said of slices that lie next to their places in an even stack; else nothing."""
-    if len(ordered) < 3 or _jitter(ordered)[1] <= JITTER:
-        return ""
-    if (step := _rounded_step_mm(ordered)) is not None:
-        return f"Positions are rounded to whole mm: read as slices every {step:.4g} mm."
-    return f"Slices lie up to {_jitter(ordered)[0]:.2f} mm from an even stack: read as even."
-
-
-def _step_mm(ordered: Sequence[SliceHeader], source: object) -> np.ndarray:
-    """Vector from each slice to the next."""
-    normal = np.cross(*ordered[0].directions)
-    if len(ordered) == 1:
-        if ordered[0].thickness_mm is None:
-            problem = "A single slice without a thickness has no volume."
-            raise InputError(source, problem, "Give the whole series.")
-        return normal * ordered[0].thickness_mm
-    step = (ordered[-1].position_mm - ordered[0].position_mm) / (len(ordered) - 1)
-    length_mm = np.linalg.norm(step)
-    tilt = np.degrees(np.arccos(np.clip(step @ normal / length_mm, -1.0, 1.0)))
-    if tilt > LARGEST_TILT_DEGREES:
-        problem = f"The slices are tilted by {tilt:.1f} degrees against the table (gantry tilt)."
-        raise InputError(source, problem, "Convert the series with dcm2niix, which straightens it.")
-    if (rounded := _rounded_step_mm(ordered)) is not None:
-        return step / length_mm * rounded
-    if _jitter(ordered)[1] > UNEVEN_STEPS:
-        far = np.argsort(-np.abs(_steps_mm(ordered)[0] - length_mm), kind="stable")
-        raise _uneven(ordered, np.sort(far[:_LISTED]), source)
-    return step
-
-
-def _rounded_step_mm(ordered: Sequence[SliceHeader]) -> float | None:
+def _rounded_step_mm(ordered: Sequence[SliceHeader], heights: np.ndarray) -> float | None:
     """The even step whose places, rounded to whole mm, are those of the slices; None where there is none.
 
     A step that the header declares comes first. Where none fits, both lengths of step must be frequent: one
     longer step is a lost slice.
     """
-    heights = _heights(ordered)
     whole = np.rint(heights)
     steps = np.diff(whole)
     if len(steps) < 2 or np.abs(heights - whole).max() > SAME_POSITION_MM or np.ptp(steps) != 1:
@@ -164,32 +172,24 @@ def _rounded_step_mm(ordered: Sequence[SliceHeader]) -> float | None:
     return float(step) if frequent and fits else None
 
 
-def _jitter(ordered: Sequence[SliceHeader]) -> tuple[float, float]:
-    """Farthest that a slice lies from its place in an even stack: in mm, and as a share of the step."""
-    positions = np.array([one.position_mm for one in ordered])
-    even = np.linspace(positions[0], positions[-1], len(ordered))
-    far = float(np.linalg.norm(positions - even, axis=1).max())
-    return far, far / float(np.linalg.norm(even[1] - even[0]))
-
-
-def _uneven(ordered: Sequence[SliceHeader], odd: np.ndarray, source: object) -> InputError:
-    steps, usual = _steps_mm(ordered)
+def _uneven(
+    ordered: Sequence[SliceHeader], heights: np.ndarray, odd: np.ndarray, source: object
+) -> InputError:
+    steps = np.diff(heights)
     places = "; ".join(f"{steps[k]:.4g} mm between {ordered[k]} and {ordered[k + 1]}" for k in odd[:_LISTED])
     more = "; ..." if len(odd) > _LISTED else ""
-    problem = f"The slices are not evenly spaced: {usual:.4g} mm apart, but {places}{more}."
+    problem = f"The slices are not evenly spaced: {_usual(heights):.4g} mm apart, but {places}{more}."
     return InputError(source, problem, "Reconstruct or resample them evenly, or remove what is of another.")
 
 
-def _steps_mm(ordered: Sequence[SliceHeader]) -> tuple[np.ndarray, float]:
-    """From each slice to the next, and the median, which is taken for the true step (NaN of one slice)."""
-    steps = np.diff(_heights(ordered))
-    return steps, float(np.sort(steps)[(len(steps) - 1) // 2]) if len(steps) else np.nan
+def _usual(heights: np.ndarray) -> float:
+    """The lower median of the steps, which is taken for the true one."""
+    return float(np.percentile(np.diff(heights), 50, method="lower"))
 
 
 def _heights(slices: Sequence[SliceHeader]) -> np.ndarray:
     """Places along the normal of the first slice, mm."""
-    normal = np.cross(*slices[0].directions)
-    return np.array([one.position_mm @ normal for one in slices])
+    return np.array([one.position_mm for one in slices]) @ np.cross(*slices[0].directions)
 
 
 _DESCRIBING = (

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from livseg_lib.datasets.dicom_headers import SliceHeader
-from livseg_lib.datasets.dicom_slices import jitter_note, order_slices, slices_at_one_place, stack_affine
+from livseg_lib.datasets.dicom_slices import slices_at_one_place, stack_slices
 from livseg_lib.errors import InputError
 
 AXIAL = np.array([[1.0, 0, 0], [0, 1.0, 0]])
@@ -30,7 +30,7 @@ def test_every_gap_is_found(count, step_mm, start_mm, data):
     lost = data.draw(st.integers(1, count - 2))
     heights = [start_mm + step_mm * k for k in range(count) if k != lost]
     with pytest.raises(InputError, match=f"1 of {count} slices are missing") as caught:
-        order_slices(axial(*heights[::-1], thickness_mm=step_mm), "x")
+        stack_slices(axial(*heights[::-1], thickness_mm=step_mm), "x")
     said = float(str(caught.value).partition("at ")[2].split()[0])
     assert said == pytest.approx(start_mm + step_mm * lost, abs=0.06)
 
@@ -49,6 +49,7 @@ def test_every_gap_is_found(count, step_mm, start_mm, data):
         (axial(0, 5, 10, 17.5, 22.5, 27.5), "evenly spaced: 5 mm apart, but .*7.5 mm between s2 and s3"),
         (axial(0, 5, 10, 10.5, 15, 20, 25), "evenly spaced: 5 mm apart, but .*0.5 mm between s2 and s3"),
         (axial(0.0, 1.0, 2.0, 3.4, 4.8), "not evenly spaced"),
+        (axial(*range(7), *(6 + 1.2 * k for k in range(1, 7))), "not evenly spaced"),  # little by little
         ([slice_at((0, 0.3 * k, k)) for k in range(4)], r"tilted by 16\.7 degrees"),
         ([slice_at((0, 0, 1), "a"), slice_at((40, 0, 1), "b")], "a and b lie beside each other"),
         ([slice_at((0, 0, 0)), slice_at((0, 0, 1), shape=(6, 8))], "differ in size, spacing or direction"),
@@ -58,7 +59,7 @@ def test_every_gap_is_found(count, step_mm, start_mm, data):
 )
 def test_what_is_no_even_stack_is_said_with_its_place_in_a_line(slices, said):
     with pytest.raises(InputError, match=said) as caught:
-        stack_affine(order_slices(slices, "x"), "x")
+        stack_slices(slices, "x")
     assert len(str(caught.value)) < 250
     assert (caught.value.code == "missing-slices") == ("missing" in str(caught.value))
 
@@ -67,21 +68,21 @@ def test_what_is_no_even_stack_is_said_with_its_place_in_a_line(slices, said):
 @pytest.mark.parametrize("declared", [True, False])
 def test_positions_rounded_to_whole_mm_are_an_even_stack(step_mm, declared):
     heights = np.floor(step_mm * np.arange(24) + 0.5)
-    ordered = order_slices(axial(*heights, thickness_mm=step_mm if declared else 7.0), "x")
-    assert stack_affine(ordered, "x")[2, 2] == pytest.approx(step_mm, rel=1e-9 if declared else 0.01)
-    assert "rounded to whole mm" in jitter_note(ordered)
+    stack = stack_slices(axial(*heights, thickness_mm=step_mm if declared else 7.0), "x")
+    assert stack.affine[2, 2] == pytest.approx(step_mm, rel=1e-9 if declared else 0.01)
+    assert "rounded to whole mm" in stack.note
 
 
 @pytest.mark.parametrize("lost", [[3], [9], [3, 9], [4, 8, 12, 16]])
 def test_a_lost_slice_of_whole_mm_is_no_rounding(lost):
     heights = [k for k in range(20) if k not in lost]
     with pytest.raises(InputError, match=f"{len(lost)} of 20 slices are missing"):
-        order_slices(axial(*heights, thickness_mm=1.0), "x")
+        stack_slices(axial(*heights, thickness_mm=1.0), "x")
 
 
 @pytest.mark.parametrize(("heights", "said"), [((0, 2.1, 4, 6.05), ""), ((0, 2.4, 4, 6), "up to 0.4")])
 def test_jitter_is_no_gap_and_is_said(heights, said):
-    note = jitter_note(order_slices(axial(*heights), "x"))
+    note = stack_slices(axial(*heights), "x").note
     assert said in note and bool(said) == bool(note)
 
 
@@ -94,8 +95,9 @@ def test_copies_share_a_place():
 def test_order_is_along_the_normal_not_along_z():
     oblique = np.array([[1.0, 0, 0], [0, 0.6, 0.8]])
     normal = np.cross(*oblique)
-    ordered = order_slices([slice_at(k * normal, str(k), oblique) for k in (3, 0, 2, 1)], "x")
-    assert [one.name for one in ordered] == ["0", "1", "2", "3"]
-    affine = stack_affine(ordered, "x")
-    np.testing.assert_allclose(np.linalg.norm(affine[:3, :3], axis=0), (0.75, 0.5, 1.0))
-    np.testing.assert_array_equal(stack_affine(axial(5), "x")[:3, 2], (0, 0, 2))  # as deep as it is thick
+    stack = stack_slices([slice_at(k * normal, str(k), oblique) for k in (3, 0, 2, 1)], "x")
+    assert [one.name for one in stack.slices] == ["0", "1", "2", "3"]
+    np.testing.assert_allclose(np.linalg.norm(stack.affine[:3, :3], axis=0), (0.75, 0.5, 1.0))
+    np.testing.assert_array_equal(
+        stack_slices(axial(5), "x").affine[:3, 2], (0, 0, 2)
+    )  # as deep as it is thick

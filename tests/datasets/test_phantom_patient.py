@@ -12,7 +12,9 @@ from livseg_lib.datasets.phantom.anatomy import Anatomy, Grid
 from livseg_lib.datasets.phantom.body import CODE, Body, Organ, labels_of_organs
 from livseg_lib.datasets.phantom.fields import SmoothNoise
 from livseg_lib.datasets.phantom.patient import (
+    WITHOUT_TUMOR,
     Lesion,
+    _spread,
     make_phantom_follow_up,
     make_phantom_patient,
     paint_lesions,
@@ -95,6 +97,13 @@ def test_organs_labels_and_lesions_tell_the_same(patients):
             assert bool(listed) == bool(painted)
             assert painted <= sum(lesion.volume_ml for lesion in listed) + 1e-6
     assert labels_of_organs(np.array([Organ.SPLEEN, Organ.CYST, Organ.TUMOR])).tolist() == [0, 1, 2]
+
+
+def test_some_patients_have_no_tumor():
+    """Only the drawing, for a hundred patients: between a fifth and a quarter are free of tumours."""
+    free = [_spread(seed, index, 2) < WITHOUT_TUMOR for seed in range(5) for index in range(100)]
+    assert 0.2 <= np.mean(free) <= 0.25
+    assert all(any(free[first : first + 8]) for first in range(492))
 
 
 @pytest.mark.parametrize("diffuse", [False, True])

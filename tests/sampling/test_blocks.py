@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from livseg_lib.errors import InputError
 from livseg_lib.labels import KINDS
-from livseg_lib.preprocessing.geometry import block_starts, choose_block, cover_blocks, liver_range
+from livseg_lib.preprocessing.geometry import block_starts, cover_blocks, liver_range
 from livseg_lib.sampling.batches import block_slices
 from livseg_lib.sampling.blocks import BlockBatches, PatchBatches, possible_blocks
 
@@ -52,20 +52,6 @@ def test_covering_blocks_leave_no_liver_out(case, overlap):
     shared = [one + depth - other for one, other in pairwise(starts)]
     assert all(count >= overlap for count in shared)
     assert all(count == overlap for count in shared[:-1])  # no more work than asked for
-
-
-def test_by_hand():
-    assert choose_block(range(40, 60), 100, 64) == 18  # both centred on slice 50
-    assert choose_block(range(10, 13), 100, 4) == 9  # of 9 and 10, each as central, the lower
-    assert choose_block(range(10, 90), 100, 64) == 18  # longer than the block: its middle
-    assert block_starts(range(10, 90), 100, 64) == range(10, 27)
-    assert block_starts(range(0, 20), 100, 64) == range(0, 1)
-    assert block_starts(range(90, 100), 100, 64) == range(36, 37)
-    assert block_starts(range(3, 7), 20, 64) == range(0, 1)
-    assert cover_blocks(range(100), 100, 64, 16) == [0, 36]
-    assert cover_blocks(range(200), 200, 64, 16) == [0, 48, 96, 136]
-    assert cover_blocks(range(20), 20, 64, 16) == [0]
-    assert block_slices(1, 4, 3).tolist() == [1, 2, 2, 2]
 
 
 def test_the_liver_reaches_from_its_first_slice_to_its_last():
