@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pandas as pd
 
@@ -99,6 +100,7 @@ class PictureBatches(keras.utils.PyDataset):
         # One thread reads and augments far faster than a network trains; process workers have hung for
         # others, and threads would gain nothing.
         super().__init__(workers=1, use_multiprocessing=False)
+        cv2.setNumThreads(1)  # a second one would wait for a core that the training has
         _check_settings(slices, batch_size, augmentation, slices_per_epoch)
         self.folder, self.augmentation = Path(folder), augmentation
         self.batch_size, self.seed, self.shuffle = batch_size, seed, shuffle
@@ -282,7 +284,7 @@ def require_counts(**counts: int | None) -> None:
 
 def _open_array(path: Path) -> np.ndarray:
     try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        array = np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))  # np.memmap cuts slowly
     except (OSError, ValueError, EOFError) as error:
         raise InputError(path, f"cannot be opened ({error}).", _EXTRACT_AGAIN) from error
     if array.dtype != np.uint8:

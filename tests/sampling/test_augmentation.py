@@ -82,6 +82,23 @@ def test_a_function_of_arguments_and_seed_alone(recipe):
     np.testing.assert_array_equal(masks, kept_masks)
 
 
+@pytest.mark.parametrize("recipe", [name for name in ACTIVE if name != "livers"])
+def test_every_step_does_what_imgaug_does_by_itself(recipe):
+    images, masks = squares(12, size=96)
+    images = (images + np.random.default_rng(0).integers(-20, 20, images.shape)).astype(np.uint8)
+    augmenters = augmentation._import_augmenters()
+    pipeline = augmenters.Sequential(AUGMENTATIONS[recipe](augmenters, 96))
+    for step in pipeline:
+        if isinstance(step, augmenters.Affine):
+            step._mode_segmentation_maps = "edge"
+    for seed in range(3):
+        pipeline.seed_(seed)
+        expected, labels = pipeline(images=images, segmentation_maps=masks[..., np.newaxis])
+        found, found_labels = augment_batch(images, masks, recipe, seed)
+        np.testing.assert_array_equal(found, expected)
+        np.testing.assert_array_equal(found_labels, labels[..., 0])
+
+
 @pytest.mark.parametrize("recipe", ACTIVE)
 def test_seeds_and_pictures_of_a_batch_differ(recipe):
     images, masks = squares(4)
