@@ -44,6 +44,8 @@ def test_a_row_replaces_its_like_in_place_and_keeps_the_rest_to_the_letter(tmp_p
     assert list(table["dice_per_case"]) == pytest.approx([np.nan, 0.95, 1 / 3], nan_ok=True)
     assert list(table["split_by"]) == ["patient", "slice", "patient"] and table["n_test_patients"][0] == 3
     assert path.read_text().splitlines()[3] == other
+    update_systems_table(path, [row("manet")])  # behind one of which columns are empty
+    assert other in path.read_text().splitlines()
 
 
 @pytest.mark.parametrize("first", [0, 2])
