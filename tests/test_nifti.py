@@ -111,7 +111,7 @@ def test_only_plain_numbers_in_3d_are_read(tmp_path, stored, words):
         *(({"srow_x": 0.0}, "singular"), ({"srow_z": [1e-9, 0.0, 0.0, 0.0]}, "singular")),
         ({"srow_z": [0.0, 0.0, np.nan, 0.0]}, "singular or not finite"),
         (sizes(0.75, 0.5, 5.0), "0.75 x 0.5 x 2.5 mm, pixdim 0.75 x 0.5 x 5 mm"),
-        *(({"qoffset_x": 50.0}, "81.5 mm apart"), ({"quatern_d": 0.0}, "apart")),
+        *(({"qoffset_x": -31.0}, "0.5 mm apart"), ({"quatern_d": 0.0}, "apart")),
         ({"quatern_b": 0.9, "quatern_c": 0.9, "quatern_d": 0.9}, "qform is impossible"),
         ({"sform_code": 0, "quatern_b": 0.9, "quatern_c": 0.9}, "qform is impossible"),
         ({"scl_slope": 2.0, "scl_inter": np.inf}, "Slope and intercept"),

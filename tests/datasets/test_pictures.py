@@ -359,11 +359,11 @@ def test_unreadable_picture_is_named(tmp_path, suffix, damage):
 
 
 def test_one_changed_bit_of_a_png_is_told(tmp_path):
-    path = write_noise(tmp_path / "noise.png")
+    path = write_masks(tmp_path, levels_of(0, 127, 255), names="both")[0]
     whole = path.read_bytes()
-    for place in range(60, len(whole) - 20, 97):
+    for place in range(60, len(whole) - 20, 7):
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
-        with pytest.raises(InputError, match=r"noise\.png"):
+        with pytest.raises(InputError, match=r"both\.png"):
             read_picture(path)
 
 
@@ -398,6 +398,9 @@ def test_animations_and_sixteen_bits_are_refused(tmp_path):
     Image.fromarray(np.zeros((8, 8), np.uint16)).save(tmp_path / "deep.png")
     with pytest.raises(InputError, match="8-bit"):
         read_picture(tmp_path / "deep.png")
+    Image.fromarray(np.array([[0, 1000, 1100]], np.uint16)).save(tmp_path / "deep.png")
+    with pytest.raises(InputError, match="too close together"):
+        read_picture(tmp_path / "deep.png", sixteen_bit=True)
     cv2.imwrite(str(tmp_path / "deep.png"), np.full((8, 8, 3), 2, np.uint16))
     with pytest.raises(InputError, match="16 bits"):  # Pillow would drop labels 1 and 2 with the lower byte
         read_picture(tmp_path / "deep.png", sixteen_bit=True)
