@@ -7,22 +7,6 @@ from livseg_lib.postprocessing.components import FINISHES
 from livseg_lib.systems import CASCADES, SYSTEMS, looks_twice, published_beside, published_rows
 
 
-def value(source: str, metric: str, **also: str) -> list[float]:
-    rows = published_rows().query("source == @source and metric == @metric")
-    for column, text in also.items():
-        rows = rows[rows[column].str.contains(text, regex=False)]
-    return rows["value"].tolist()
-
-
-def test_figures():
-    assert set(published_rows()["source"]) == set("ABCDFGHIJK")  # E printed none
-    assert value("B", "dice") == [0.8215, 0.7711] and value("B", "roc_auc") == [1.0, 0.99]
-    assert value("C", "presence_accuracy") == [173 / 200]
-    assert value("D", "recall", system="UNet++", protocol="validation") == [0.949]
-    assert value("I", "tumor_burden_rmse") == [0.017]
-    assert value("K", "dice_per_case", target="tumor") == [0.674, 0.702, 0.739]
-
-
 def test_every_row_says_under_which_protocol():
     rows = published_rows()
     assert list(rows) == ["system", "source", "target", "metric", "value", "protocol", "note"]

@@ -12,7 +12,7 @@ from toy_system import toy_part, toy_predictor, toy_voxels, write_toy_nifti
 
 from livseg_lib.application import results
 from livseg_lib.application.inputs import find_inputs
-from livseg_lib.application.results import describe_case, predict_batch
+from livseg_lib.application.results import predict_batch
 from livseg_lib.errors import InputError, reason_of
 
 
@@ -171,17 +171,6 @@ def test_nothing_of_the_user_is_overwritten(scans, tmp_path):
     with pytest.raises(InputError, match="no result of livseg predict"):
         predict_batch(find_inputs(scans), predictor, out)
     assert toy_part(predictor).calls == 0 and (out / "b" / "scan.dcm").read_text() == "mine"
-
-
-def test_a_line_a_case():
-    failed = {"case": "a", "state": "failed", "reason": "The file is empty."}
-    assert describe_case(failed) == "a: failed: The file is empty."
-    done = {"case": "a", "state": "done", "resumed": False, "liver_ml": 1500.04, "tumor_ml": None}
-    done |= {"tumor_suspected": True, "tumor_probability": 0.934, "seconds": 61.2, "peak_memory_mb": 900}
-    assert describe_case(done) == (
-        "a: liver 1500.0 ml, tumour suspected (probability 0.93); 1 min 01 s, 900 MB"
-    )
-    assert describe_case(done | {"resumed": True}) == "a: done before"
 
 
 def test_a_reason_keeps_its_subject_and_loses_what_another_library_quoted():

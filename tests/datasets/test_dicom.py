@@ -19,6 +19,7 @@ from dicom_files import (
     write_slice,
     zip_folder,
 )
+from layouts import replace_by_zip, small_ct, write_ircadb_case
 from pydicom.uid import (
     MPEG2MPML,
     DeflatedExplicitVRLittleEndian,
@@ -525,3 +526,38 @@ def test_damaged_files_do_not_stop_a_series_in_another_folder(tmp_path, study):
     report = check_dataset(find_cases(tmp_path), progress=False)
     assert report.cases["usable"].sum() == 1
     assert "SOPClassUID names no kind" in " ".join(report.findings["message"])
+
+
+# --- 3D-IRCADb-01: DICOM with masks in DICOM
+
+
+def test_a_case_of_zips_reads_what_was_written(tmp_path):
+    labels = write_ircadb_case(tmp_path, seed=4)
+    replace_by_zip(tmp_path / "PATIENT_DICOM")
+    replace_by_zip(tmp_path / "MASKS_DICOM")
+    (case,) = find_cases(tmp_path).cases
+    assert case.case_id == tmp_path.name
+    np.testing.assert_array_equal(case.read_volume().voxels, small_ct(4)[0])
+    np.testing.assert_array_equal(case.read_labels(case.read_volume()), labels)
+
+
+@pytest.mark.parametrize(
+    ("tumors", "highest"),
+    [
+        *((("livertumor1", "livertumor2"), 2), (("livertumors",), 2), (("LiverTumor",), 2)),
+        *((("livertumour01", "livertumour02"), 2), (("livercyst",), 1)),  # a look-alike
+    ],
+)
+def test_spellings_of_tumor_are_one_label(tmp_path, tumors, highest):
+    labels = write_ircadb_case(tmp_path, tumors=tumors)
+    (case,) = find_cases(tmp_path).cases
+    np.testing.assert_array_equal(case.read_labels(case.read_volume()), labels.clip(max=highest))
+
+
+def test_real_case_has_the_published_voxel_counts(real_ct):
+    (case,) = find_cases(real_ct / "ircadb17").cases
+    volume = case.read_volume()
+    labels = case.read_labels(volume)
+    assert len(labels) == 119
+    assert int((labels >= 1).sum()) == 2_106_497
+    assert int((labels == 2).sum()) == 185_990
