@@ -63,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     option("--scan", default="", help="a scan of yours, to be outlined by every system")
     words = "for --scan: whose liver (default: liver-ct; own: each system's)"
     option("--liver", dest="liver_model", default="", metavar="MODEL", help=words)
-    words = "notebooks at a time (default: 2, or 1 where there is a GPU)"
+    words = "notebooks at a time (default: 2, or one a GPU)"
     option("--jobs", type=int, default=0, help=words)
 
     _add_predict(add(run.predict, input="NIfTI file, DICOM series (folder or zip), PNG or JPEG, or a folder"))

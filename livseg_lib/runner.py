@@ -20,6 +20,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import cache
 from graphlib import TopologicalSorter
+from itertools import cycle, islice
 from pathlib import Path
 
 from livseg_lib.errors import InputError, format_duration, require_extra
@@ -41,8 +42,12 @@ LIBRARY = Path(__file__).resolve().parent
 MOST_REASONS = 3
 """Told of a notebook that is out of date."""
 
-ENVIRONMENT = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(8 * 1024**3)}
-"""Lets glibc keep the large buffers of a training step: mapping them anew takes a third of its CPU time."""
+ENVIRONMENT = {
+    **{"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(8 * 1024**3)},
+    "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+}
+"""Lets glibc keep the large buffers of a training step: mapping them anew takes a third of its CPU time. And
+kernels as old as Colab's would begin each notebook with warnings of their debugger."""
 THREADS = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
 
 
@@ -69,8 +74,8 @@ def run_notebooks(
     """Run those of the notebooks called `stems` that are out of date (all with `again`); returns the report.
 
     `given` and `pairs` (NAME=VALUE texts) are parameters over those of `profile`, a name or a YAML file.
-    Runs `jobs` at a time; 0 is 2, or 1 where there is a GPU. Another process that makes the same run is
-    waited for. Raises InputError where one fails or cannot be configured.
+    Runs `jobs` at a time; 0 is one a GPU, or 2 where there is none. Another process that makes the same run
+    is waited for. Raises InputError where one fails or cannot be configured.
     """
     folder = project_root() / "notebooks"
     missing = [stem for stem in stems if not (folder / f"{stem}.ipynb").exists()]
@@ -80,7 +85,7 @@ def run_notebooks(
     require_extra("notebooks", "papermill")
     if jobs < 0:
         raise InputError("jobs", f"is {jobs}.", "Write 1 or more.")
-    jobs = jobs or (1 if Path("/dev/nvidia0").exists() else 2)
+    jobs = jobs or len(gpus_to_use()) or 2
     chosen = Path(profile) if profile.endswith((".yaml", ".yml")) else folder / "params" / f"{profile}.yaml"
     folders = RunFolders(project_root(), run_name)
     values = {**given, "run_name": run_name}
@@ -92,6 +97,14 @@ def run_notebooks(
         _print_plan(to_run, len(steps), reasons, jobs, chosen.stem == "quick")
         run_steps(to_run, folders, jobs)
     return folders.report
+
+
+def gpus_to_use() -> list[str]:
+    """NVIDIA's GPUs that CUDA_VISIBLE_DEVICES names, or all; found without taking memory of any."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named is None:
+        return [str(number) for number, _ in enumerate(Path("/dev").glob("nvidia[0-9]*"))]
+    return [number for number in named.split(",") if number not in ("", "-1")]
 
 
 def read_step(notebook: Path, parameters: dict[str, object]) -> _Step:
@@ -186,6 +199,7 @@ def run_steps(steps: Mapping[str, _Step], folders: RunFolders, jobs: int) -> Non
 
     After a failure no other is started, those under way are let end, and the failure is raised; an interrupt
     ends all at once. Each gets its share of the cores: networks that quarrel over them cost a fifth more.
+    Where there are GPUs each sees one, taken in turn.
     """
     share = str(max((os.cpu_count() or 1) // jobs, 1))
     for name, value in (ENVIRONMENT | dict.fromkeys(THREADS, share)).items():
@@ -194,19 +208,21 @@ def run_steps(steps: Mapping[str, _Step], folders: RunFolders, jobs: int) -> Non
     sorter.prepare()
     clock, chains = _Clock(steps, jobs), chain_minutes(steps, {stem: steps[stem].minutes for stem in steps})
     ready: list[str] = []
-    running: dict[Future, str] = {}
+    places = [*islice(cycle(gpus_to_use() or [None]), jobs)]
+    running: dict[Future, tuple[str, str | None]] = {}
     failures: list[BaseException] = []
     try:
         while True:
             ready = sorted([*ready, *sorter.get_ready()], key=lambda stem: (-chains[stem], stem))
             while ready and len(running) < jobs and not failures:
-                stem = ready.pop(0)
-                running[_start(steps[stem], folders)] = stem
+                stem, gpu = ready.pop(0), places.pop(0)
+                running[_start(steps[stem], folders, gpu)] = stem, gpu
                 clock.began[stem] = time.monotonic()
             if not running:
                 break
             for future in wait(running, return_when=FIRST_COMPLETED).done:
-                stem, failure = running.pop(future), future.exception()
+                (stem, gpu), failure = running.pop(future), future.exception()
+                places.append(gpu)
                 if failure is None:
                     sorter.done(stem)
                     print(clock.end(stem), flush=True)
@@ -216,7 +232,7 @@ def run_steps(steps: Mapping[str, _Step], folders: RunFolders, jobs: int) -> Non
                     remedy = "Start again with --jobs 1 (JOBS=1); what is finished is kept."
                     failure = InputError(stem, problem, remedy)
                 failures.append(failure)
-                rest = f"; waiting for {', '.join(running.values())}" if running else ""
+                rest = f"; waiting for {', '.join(stem for stem, _ in running.values())}" if running else ""
                 print(f"== {stem} failed{rest}", file=sys.stderr, flush=True)
     except BaseException:
         for worker in multiprocessing.active_children():
@@ -228,17 +244,19 @@ def run_steps(steps: Mapping[str, _Step], folders: RunFolders, jobs: int) -> Non
         raise failures[0]
 
 
-def _start(step: _Step, folders: RunFolders) -> Future:
+def _start(step: _Step, folders: RunFolders, gpu: str | None) -> Future:
     library = [path.relative_to(LIBRARY.parent).as_posix() for path in sorted(LIBRARY.rglob("*.py"))]
     pool = one_apart()
-    future = pool.submit(_run_deaf, step, folders, _made_by(step, folders, library))
+    future = pool.submit(_run_deaf, step, folders, _made_by(step, folders, library), gpu)
     pool.shutdown(wait=False)  # the process ends with its work
     return future
 
 
-def _run_deaf(step: _Step, folders: RunFolders, before: dict) -> None:
+def _run_deaf(step: _Step, folders: RunFolders, before: dict, gpu: str | None) -> None:
     """In a process of its own: Ctrl-C is for the one that started it, which ends this one and its kernel."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if gpu is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     run_step(step, folders, before)
 
 

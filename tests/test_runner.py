@@ -77,7 +77,7 @@ def executed(root, monkeypatch):
         (root / "livseg_lib" / f"{name}.py").write_text("def f():\n    return 1  # why\n")
     monkeypatch.setattr(runner, "execute", execute)
     monkeypatch.setattr(runner, "one_apart", AtOnce)
-    monkeypatch.setattr(runner, "_run_deaf", runner.run_step)
+    monkeypatch.setattr(runner, "_run_deaf", lambda *given: runner.run_step(*given[:3]))
     monkeypatch.setattr(runner, "LIBRARY", root / "livseg_lib")
     return names
 
@@ -99,6 +99,22 @@ def test_notebooks_that_run_at_a_time_share_the_cores(root, executed, monkeypatc
     monkeypatch.setenv(runner.THREADS[0], "7")  # who sets it decides
     reproduce(root, jobs=jobs, again=True)
     assert os.environ[runner.THREADS[0]] == "7"
+
+
+@pytest.mark.parametrize(
+    ("named", "at_a_time", "expected"),
+    [("3,5", 2, ["3", "5"]), ("7", 1, ["7", "7"]), ("", 2, [None, None]), ("-1", 2, [None, None])],
+)
+def test_each_notebook_has_a_gpu_of_its_own(root, executed, monkeypatch, capsys, named, at_a_time, expected):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", named)
+    given = []
+    run = runner.run_step
+    monkeypatch.setattr(runner, "_run_deaf", lambda *all: given.append(all[3]) or run(*all[:3]))
+    for name in ("a_first", "b_second", "c_third"):
+        add_notebook(root, name)
+    reproduce(root, jobs=0)
+    assert f"{at_a_time} at a time" in capsys.readouterr().out
+    assert given[:2] == expected and given[2] in expected
 
 
 def test_the_notebooks_say_what_they_need_and_read():
@@ -312,11 +328,13 @@ def test_an_interrupted_run_leaves_no_process_and_nothing_that_looks_finished(ro
         assert (root / "reports" / "r" / "records" / "a_first.json").exists()
 
 
-def test_of_two_at_once_the_second_waits_and_finds_nothing_to_do(root):
-    add_notebook(root, "a_first", "import time\ntime.sleep(3)\nopen('runs', 'a').write('one ')")
+def test_of_two_at_once_the_second_waits_and_finds_nothing_to_do(root, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,7")
+    body = "import os, time\ntime.sleep(3)\nopen('runs', 'a').write(os.environ['CUDA_VISIBLE_DEVICES'] + ' ')"
+    add_notebook(root, "a_first", body)
     twins = [start(root), start(root)]
     said = [twin.communicate(timeout=120) for twin in twins]
     assert [twin.returncode for twin in twins] == [0, 0], said
-    assert (root / "runs").read_text() == "one "
+    assert (root / "runs").read_text() == "5 "
     assert sorted("1 notebooks, all up to date" in out for out, _ in said) == [False, True]
     assert any("waiting for another process" in err for _, err in said)

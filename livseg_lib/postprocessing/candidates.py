@@ -31,7 +31,7 @@ def principal_lengths_mm(inside: np.ndarray, spacing_mm: np.ndarray) -> np.ndarr
     The diameter, three times, for a ball; sqrt(5 / 3) times the sides for a box along the axes.
     """
     points_mm = np.argwhere(inside) * spacing_mm
-    moments = np.cov(points_mm, rowvar=False, bias=True).reshape(3, 3) + np.diag(spacing_mm**2 / 12)
+    moments = np.cov(points_mm.T, bias=True) + np.diag(spacing_mm**2 / 12)
     return 2 * np.sqrt(5 * np.linalg.eigvalsh(moments)[::-1])
 
 
