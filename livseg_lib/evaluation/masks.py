@@ -206,7 +206,7 @@ def surface_distances(
 
 
 VOXELS_A_POINT = 200
-"""In a box of so many voxels for each of a surface, a tree of the points answers sooner than a distance map."""
+"""In a box of more voxels for each of the surfaces, a tree of points answers sooner than a distance map."""
 
 
 def _nearest_mm(start: np.ndarray, target: np.ndarray, spacing: np.ndarray) -> np.ndarray:
