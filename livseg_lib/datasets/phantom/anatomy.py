@@ -345,26 +345,16 @@ TRUNKS = (
 )
 
 
-@dataclass(frozen=True)
-class Vessel:
-    """One straight piece; ends are (x, y, z) in mm."""
-
-    start: np.ndarray
-    end: np.ndarray
-    radii_mm: tuple[float, float]
-
-
 def paint_vessels(rng: np.random.Generator, body: Body, grid: Grid, tissues: np.ndarray) -> None:
     """Write the vessel trees into `tissues`, only where it is liver."""
     thinnest = max(THINNEST_MM, THINNEST_PIXELS * grid.pixel_mm)
     for tissue, root, target, length_mm, radius_mm in TRUNKS:
         heading = np.subtract(target, root)
         tree = _grow(rng, np.asarray(root, float), heading, length_mm, radius_mm, thinnest)
-        starts, ends = (
-            body.to_patient(np.array([getattr(v, side) for v in tree])) for side in ("start", "end")
-        )
-        for vessel, start, end in zip(tree, starts, ends, strict=True):
-            _paint_vessel(Vessel(start, end, vessel.radii_mm), CODE[tissue], grid, tissues)
+        starts, ends, radii_mm = zip(*tree, strict=True)
+        starts, ends = (body.to_patient(np.array(places)) for places in (starts, ends))
+        for piece in zip(starts, ends, radii_mm, strict=True):
+            _paint_vessel(*piece, CODE[tissue], grid, tissues)
 
 
 def _grow(
@@ -374,15 +364,18 @@ def _grow(
     length_mm: float,
     radius_mm: float,
     thinnest_mm: float,
-) -> list[Vessel]:
-    """A branch of two bent pieces that ends in thinner branches, and so on."""
+) -> list[tuple[np.ndarray, np.ndarray, tuple[float, float]]]:
+    """A branch of two bent pieces that ends in thinner branches, and so on.
+
+    Of each straight piece the ends, (x, y, z) in mm, and the radii there.
+    """
     if radius_mm < thinnest_mm:
         return []
     pieces = []
     for first, last in ((radius_mm, 0.88 * radius_mm), (0.88 * radius_mm, 0.76 * radius_mm)):
         heading = _bend(rng, heading, 0.25)
         end = start + heading * length_mm / 2
-        pieces.append(Vessel(start, end, (first, last)))
+        pieces.append((start, end, (first, last)))
         start = end
     for _ in range(BRANCHES):
         length = SHORTENING * length_mm * rng.uniform(0.8, 1.2)
@@ -397,15 +390,22 @@ def _bend(rng: np.random.Generator, heading: np.ndarray, angle: float) -> np.nda
     return turned / np.sqrt(turned @ turned)
 
 
-def _paint_vessel(vessel: Vessel, code: int, grid: Grid, tissues: np.ndarray) -> None:
-    margin = max(vessel.radii_mm) + 1
+def _paint_vessel(
+    start: np.ndarray,
+    end: np.ndarray,
+    radii_mm: tuple[float, float],
+    code: int,
+    grid: Grid,
+    tissues: np.ndarray,
+) -> None:
+    margin = max(radii_mm) + 1
     axes = grid.axes()
-    limits = np.sort([vessel.start[::-1], vessel.end[::-1]], axis=0) + np.array([[-margin], [margin]])
+    limits = np.sort([start[::-1], end[::-1]], axis=0) + np.array([[-margin], [margin]])
     box = tuple(slice(*np.searchsorted(axis, ends)) for axis, ends in zip(axes, limits.T, strict=True))
     if not (tissues[box] == CODE["liver"]).any():
         return
     z, y, x = np.ix_(*(axis[part].astype(np.float32) for axis, part in zip(axes, box, strict=True)))
-    distance, along = segment_distance(Coordinates(x, y, z), vessel.start, vessel.end)
-    first, last = vessel.radii_mm
+    distance, along = segment_distance(Coordinates(x, y, z), start, end)
+    first, last = radii_mm
     inside = distance < first + (last - first) * along
     np.copyto(tissues[box], np.uint8(code), where=inside & (tissues[box] == CODE["liver"]))

@@ -7,7 +7,7 @@ what anatomy calls it (bone, stomach). The labels of the data set follow from th
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 
 import numpy as np
@@ -62,11 +62,6 @@ class Body:
         )
 
     @property
-    def relative_size(self) -> float:
-        """Cross-section of the cavity, 1 on average."""
-        return self.half_width_mm * self.half_depth_mm / (127 * 94)
-
-    @property
     def cavity_middle_y(self) -> float:
         """y of the cavity's middle: all backs lie alike, bellies do not."""
         return CAVITY_BACK_Y - self.half_depth_mm
@@ -74,11 +69,6 @@ class Body:
     def front_and_back_y(self, fat_mm: np.ndarray | float) -> tuple[np.ndarray | float, np.ndarray | float]:
         """y of the skin of belly and back under `fat_mm` of fat."""
         return self.cavity_middle_y - self.half_depth_mm - 8 - 0.9 * fat_mm, BACK_Y + 0.6 * fat_mm
-
-    @property
-    def outer_width_mm(self) -> float:
-        """Width that a field of view has to hold."""
-        return 2 * (self.half_width_mm + 12 + 1.2 * self.fat_mm + WARP_LIMIT_MM)
 
     def coordinates(self, z_mm: np.ndarray, y_mm: np.ndarray, x_mm: np.ndarray) -> Coordinates:
         """Places in the reference frame of a grid's points (axes 1D, in mm): bent, tilted and scaled."""
@@ -216,10 +206,6 @@ class LiverShape:
         """Middle of the gallbladder: half sunk into the lower surface."""
         return Point(self.lower_x(-30, -22) - 2, -30, -22)
 
-    def with_reach(self, reach_mm: float) -> LiverShape:
-        """The same shape, larger or smaller."""
-        return LiverShape(reach_mm, self.steepness, self.taper, self.left_tip_mm)
-
 
 def liver_field(
     body: Body, walls: Shell, at: Coordinates, ripple: np.ndarray, liver: LiverShape
@@ -255,7 +241,7 @@ def fit_volume(body: Body, liver: LiverShape, wanted_ml: float) -> tuple[LiverSh
     walls, ripple = shell(body, at), body.ripple(z, y, x)
 
     def inside(reach_mm: float) -> np.ndarray:
-        return liver_field(body, walls, at, ripple, liver.with_reach(reach_mm)) > 0
+        return liver_field(body, walls, at, ripple, replace(liver, reach_mm=reach_mm)) > 0
 
     low, high = -80.0, 120.0
     for _ in range(7):
@@ -263,7 +249,7 @@ def fit_volume(body: Body, liver: LiverShape, wanted_ml: float) -> tuple[LiverSh
         too_small = inside(middle).sum() * COARSE_MM**3 / 1000 < wanted_ml
         low, high = (middle, high) if too_small else (low, middle)
     rows = z[inside(high).any((1, 2))]
-    return liver.with_reach(high), (float(rows[0]), float(rows[-1]))
+    return replace(liver, reach_mm=high), (float(rows[0]), float(rows[-1]))
 
 
 class Organ(IntEnum):

@@ -20,6 +20,7 @@ from livseg_lib.datasets.phantom.body import (
     ORGAN_OF_TISSUE,
     PHASES,
     VOLUME_ML,
+    WARP_LIMIT_MM,
     Body,
     LiverShape,
     Organ,
@@ -288,7 +289,8 @@ def paint_patient(
     body_rng, organ_rng, lesion_rng, scan_rng = map(np.random.default_rng, streams)
 
     body = Body.draw(body_rng)
-    wanted_ml = float(np.clip(body_rng.normal(1520 * body.relative_size, 190), *VOLUME_ML))
+    relative_size = body.half_width_mm * body.half_depth_mm / (127 * 94)
+    wanted_ml = float(np.clip(body_rng.normal(1520 * relative_size, 190), *VOLUME_ML))
     liver, heights = fit_volume(body, LiverShape.draw(body_rng), wanted_ml)
     grid = _grid(body_rng, body, where, heights)
     anatomy = paint_anatomy(organ_rng, body, liver, grid)
@@ -309,7 +311,8 @@ def _spread(seed: int, index: int, prime: int) -> float:
 
 def _grid(rng: np.random.Generator, body: Body, site: Site, heights: tuple[float, float]) -> Grid:
     """A scan of the liver's heights and some more, with a field of view as wide as the body."""
-    view_mm = body.outer_width_mm * rng.uniform(1.0, 1.07)
+    outer_mm = 2 * (body.half_width_mm + 12 + 1.2 * body.fat_mm + WARP_LIMIT_MM)
+    view_mm = outer_mm * rng.uniform(1.0, 1.07)
     pixel_mm = round(float(np.clip(view_mm / site.matrix, *site.pixel_mm)), 3)
     slice_mm = round(rng.uniform(*site.slice_mm) * 4) / 4
     (below, above) = (rng.uniform(*limits) for limits in _MARGIN_MM)

@@ -87,8 +87,11 @@ def scan(
 ) -> np.ndarray:
     """The CT that `site` makes, int16 HU (D, H, W); `hu` a tissue code, `added` HU a voxel."""
     voxels = np.empty(anatomy.tissues.shape, np.int16)
-    noise_hu = np.float32(rng.uniform(*site.noise_hu)) * _noise_map(grid)
-    outside = _outside_field_of_view(grid)
+    _, y, x = grid.axes()
+    middle = np.exp(-((y[:, None] / 90) ** 2 + (x[None] / 120) ** 2))  # which fewer photons leave
+    noise_hu = np.float32(rng.uniform(*site.noise_hu)) * (0.72 + 0.42 * middle).astype(np.float32)
+    from_middle = np.arange(grid.matrix) + 0.5 - grid.matrix / 2
+    outside = np.hypot(from_middle[:, None], from_middle[None]) > grid.matrix / 2
     slices = overlapping(clean_slices(site, anatomy, grid, hu, added), site.slice_overlap)
     for k, (clean, noise) in enumerate(zip(slices, _noise_slices(rng, site, grid.matrix), strict=False)):
         noise *= noise_hu
@@ -139,18 +142,6 @@ def _noise_slices(rng: np.random.Generator, site: Site, matrix: int) -> Iterator
         scale = scale or np.float32(1 / grain.std())
         noise = kept * noise + fresh * scale * grain if np.ndim(noise) else scale * grain
         yield noise.copy()
-
-
-def _noise_map(grid: Grid) -> np.ndarray:
-    """Relative noise, float32 (H, W): more in the middle of the body, which fewer photons leave."""
-    _, y, x = grid.axes()
-    squared = (y[:, None] / 90) ** 2 + (x[None] / 120) ** 2
-    return (0.72 + 0.42 * np.exp(-squared)).astype(np.float32)
-
-
-def _outside_field_of_view(grid: Grid) -> np.ndarray:
-    from_middle = np.arange(grid.matrix) + 0.5 - grid.matrix / 2
-    return np.hypot(from_middle[:, None], from_middle[None]) > grid.matrix / 2
 
 
 REPETITION_MS, FLIP_DEGREES = 150.0, 70.0
