@@ -7,7 +7,6 @@ livseg read it, and compares. `attempt` runs it and says how it ended; the same 
 from __future__ import annotations
 
 import contextlib
-import io
 import re
 import shutil
 import signal
@@ -21,7 +20,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from livseg_lib.cli import main
 from livseg_lib.errors import InputError
 
 MOST_SECONDS, MOST_BYTES = 30, 2 * 1024**3
@@ -136,22 +134,6 @@ def _memory(field: str, reset: bool = False) -> int:
     if reset:
         Path("/proc/self/clear_refs").write_text("5")
     return int(re.search(rf"{field}:\s+(\d+)", Path("/proc/self/status").read_text())[1]) * 1024
-
-
-def run_command(argv: list[str]) -> str:
-    """What `livseg` prints; raises InputError where it refuses (exit code 2), Fault where it breaks down."""
-    out, err = io.StringIO(), io.StringIO()
-    try:
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            code = main(argv)
-    except SystemExit as error:
-        code = error.code
-    require(code in (0, 1, 2), f"exit code {code}")
-    said = err.getvalue()
-    require("Traceback" not in said and "log" not in said.lower().split(), said[-800:])
-    if code == 2:
-        raise InputError(argv[0], said, "as printed")
-    return out.getvalue()
 
 
 # Damage
