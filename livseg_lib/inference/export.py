@@ -230,10 +230,23 @@ def write_onnx(network: keras.Model, folder: Path) -> Path:
 
 
 def write_savedmodel(network: keras.Model, folder: Path) -> Path:
-    """`folder`/savedmodel: TensorFlow's own format, with one endpoint, "serve"."""
+    """`folder`/savedmodel: TensorFlow's own format, with one endpoint, "serve".
+
+    Keras' own export lists variables in an order that is another one in each process.
+    """
     require_tensorflow("an export")
+    import tensorflow as tf
+
+    signature = tf.TensorSpec((None, *network.input_shape[1:]), tf.float32, name=network.inputs[0].name)
+    module = tf.Module()
+    module.variables_in_order = [variable.value for variable in network.weights]
+    module.serve = tf.function(
+        lambda inputs: network(inputs, training=False), input_signature=[signature], autograph=False
+    )
+    endpoints = {"serve": module.serve, "serving_default": module.serve}
     with folder_written_aside(folder / "savedmodel") as partial, silent_stderr():
-        network.export(str(partial), format="tf_saved_model", verbose=False)
+        tf.saved_model.save(module, str(partial), signatures=endpoints)
+        (partial / "fingerprint.pb").unlink()  # holds a random number
     return folder / "savedmodel"
 
 
@@ -253,13 +266,41 @@ WRITERS = {
 
 
 def _name_plainly(graph) -> None:
-    """Call what goes in and what comes out INPUT and OUTPUT, of any number, whatever the converter says."""
-    names = {graph.input[0].name: INPUT, graph.output[0].name: OUTPUT}
-    for node in graph.node:
-        for side in (node.input, node.output):
-            side[:] = [names.get(name, name) for name in side]
-    for value in (graph.input[0], graph.output[0]):
-        value.name = names[value.name]
+    """Plain names for all there is, in the order in which the output needs it.
+
+    The converter's names and their order come from counters and hashes of the process: the same network
+    would be another file each time.
+    """
+    made_by = {name: node for node in graph.node for name in node.output}
+    stored = {tensor.name: tensor for tensor in graph.initializer}
+    names, nodes, tensors = {"": "", graph.input[0].name: INPUT}, [], []
+    waiting = [graph.output[0].name]
+    while waiting:
+        name = waiting[-1]
+        if name in names:
+            waiting.pop()
+        elif name in stored:
+            names[name] = f"weights_{len(tensors)}"
+            tensors.append(stored[name])
+        elif missing := [each for each in made_by[name].input if each not in names]:
+            waiting += reversed(missing)
+        else:
+            node = made_by[name]
+            node.name = f"{node.op_type}_{len(nodes)}"
+            names |= {each: f"{node.name}_{k}" for k, each in enumerate(node.output) if each}
+            nodes.append(node)
+    names[graph.output[0].name] = OUTPUT
+    for node in nodes:
+        node.input[:], node.output[:] = ([names[each] for each in side] for side in (node.input, node.output))
+    for tensor in tensors:
+        tensor.name = names[tensor.name]
+    for field, ordered in ((graph.node, nodes), (graph.initializer, tensors), (graph.value_info, [])):
+        copies = [type(each).FromString(each.SerializeToString()) for each in ordered]
+        del field[:]
+        field.extend(copies)
+    graph.name, graph.doc_string = "network", ""
+    for value, name in ((graph.input[0], INPUT), (graph.output[0], OUTPUT)):
+        value.name = name
         value.type.tensor_type.shape.dim[0].dim_param = "batch"
 
 

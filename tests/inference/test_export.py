@@ -218,6 +218,12 @@ def test_folders_without_a_model_are_refused(content, tmp_path):
         export_system(tmp_path, tmp_path / "out", scan())
 
 
+def test_the_same_network_is_the_same_onnx_file_whatever_was_exported_before(tmp_path):
+    network = shuffled(build_model("attention_unet", (32, 32, 1), 1, filters=2, levels=3))
+    files = [write_onnx(network, tmp_path / name).read_bytes() for name in ("first", "second")]
+    assert files[0] == files[1]
+
+
 RECIPE = Recipe(windows=("liver", "bone"), size=32)
 
 
