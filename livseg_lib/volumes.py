@@ -6,7 +6,6 @@ to left, so that `volume[k]` shows as radiologists expect. In files it lies as i
 
 from __future__ import annotations
 
-import gzip
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+from isal import igzip
 
 from livseg_lib.errors import InputError
 from livseg_lib.files import written_aside
@@ -125,7 +125,7 @@ def save_segmentation(labels: np.ndarray, like: Volume, path: Path | str) -> Pat
         if path.name.endswith(".nii"):
             file.writelines(_file_pieces(labels, like.native))
         else:  # no name and no time inside
-            with gzip.GzipFile("", "wb", compresslevel=4, fileobj=file, mtime=0) as stream:
+            with igzip.IGzipFile("", "wb", fileobj=file, mtime=0) as stream:
                 stream.writelines(_file_pieces(labels, like.native))
     return path
 

@@ -222,7 +222,7 @@ def labels_from_planes(
         mask = restore_masks(planes[..., channel], shape, volume.spacing_mm, recipe, threshold)
         if channel:
             mask &= labels > 0
-        labels[mask] = STRUCTURE_LABELS[structure]
+        np.copyto(labels, STRUCTURE_LABELS[structure], where=mask)
     return labels
 
 

@@ -6,7 +6,6 @@ And of a patient who was seen twice: what became of each tumour, and of all toge
 from __future__ import annotations
 
 import base64
-import gzip
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,8 +18,8 @@ import cv2
 import numpy as np
 import pandas as pd
 import plotly
-import plotly.graph_objects as go
 from contourpy import contour_generator
+from isal import igzip
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -29,6 +28,7 @@ from scipy.ndimage import find_objects
 from skimage.measure import block_reduce, marching_cubes
 
 from livseg_lib.errors import InputError
+from livseg_lib.evaluation.masks import foreground_box
 from livseg_lib.files import folder_written_aside, write_atomically
 from livseg_lib.labels import STRUCTURES, structure_mask
 from livseg_lib.postprocessing.components import known_spacing, label_components, require_volumes
@@ -39,6 +39,8 @@ from livseg_lib.reporting.folder import environment, table_view
 from livseg_lib.reporting.pictures import TRUTH, VIEW_WINDOWS, draw_outlined, slice_to_show
 
 if TYPE_CHECKING:  # only named in signatures
+    import plotly.graph_objects as go
+
     from livseg_lib.evaluation.follow_up import FollowUp
 
 DASHED = product(("7 4", "2 3", "12 3 2 3", "5 9"), (style.YELLOW, "#ffffff", style.PURPLE, style.GREEN))
@@ -119,7 +121,8 @@ def _write_parts(view: PatientView, folder: Path) -> dict:
     surfaces = {name: labels[box] for name, labels in list(view.outlines.items())[:MAX_SURFACES]}
     has_surface = bool(np.isfinite(view.spacing_mm).all()) and any(map(np.any, surfaces.values()))
     if has_surface:
-        _write_packed(folder / "surface.js", surface_figure(surfaces, view.spacing_mm).to_json())
+        traces = json.dumps(_surface_view(surfaces, view.spacing_mm), default=_packed_numbers)
+        _write_packed(folder / "surface.js", traces)
     for number, labels in enumerate(view.outlines.values()):  # each is loaded when it is switched on
         paths = json.dumps(outline_paths(labels[box]), separators=(",", ":"))
         _write_packed(folder / f"outline-{number}.js", paths)
@@ -143,7 +146,7 @@ def _write_packed(path: Path, text: str) -> None:
 
     Browsers refuse to fetch files beside a page that was opened from disk, but load scripts from there.
     """
-    packed = base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode()
+    packed = base64.b64encode(igzip.compress(text.encode(), mtime=0)).decode()
     write_atomically(path, f'livseg.take("{path.stem}", "{packed}");\n'.encode())
 
 
@@ -193,13 +196,12 @@ def view_box(outlines: Iterable[np.ndarray], shape: tuple[int, int, int], spacin
 
     Where `spacing_mm` (D, H, W) is NaN, UNKNOWN_SPACING_MM stands for it.
     """
-    marked = np.zeros(shape, np.uint8)
-    for labels in outlines:
-        marked |= labels > 0
-    if not marked.any():
+    outlines = [*outlines]
+    box = foreground_box(*outlines) if outlines else ()
+    if not any(side.stop for side in box):
         return tuple(slice(0, size) for size in shape)
     spacing = np.where(np.isfinite(spacing_mm), spacing_mm, UNKNOWN_SPACING_MM)
-    return widened(find_objects(marked)[0], shape, spacing, MARGIN_MM)
+    return widened(box, shape, spacing, MARGIN_MM)
 
 
 def write_slice_pictures(voxels: np.ndarray, folder: Path, window: Window) -> float:
@@ -276,32 +278,42 @@ def surface_figure(outlines: Mapping[str, np.ndarray], spacing_mm: Sequence[floa
     feet to head, in mm from the volume's corner. Surfaces are coarse and only for the eye: every tumour of
     at most MAX_TUMORS stays visible, however small. Raises InputError for an unknown spacing.
     """
-    spacing = known_spacing(spacing_mm)
-    figure = go.Figure()
+    import plotly.graph_objects as go  # which takes its time
+
+    return go.Figure(_surface_view(outlines, spacing_mm))
+
+
+def _surface_view(outlines: Mapping[str, np.ndarray], spacing_mm: Sequence[float]) -> dict:
+    """`surface_figure` as plotly.js takes it, traces and layout; numbers are still arrays."""
+    spacing, traces = known_spacing(spacing_mm), []
     for number, (name, labels) in enumerate(outlines.items()):
         predicted = SURFACE_COLOURS[(number - 1) % len(SURFACE_COLOURS)]  # the truth comes before them
         colours = style.STRUCTURE_COLOURS if name == TRUTH else dict.fromkeys(STRUCTURES, predicted)
         liver = {"color": colours["liver"], "opacity": 0.12 if number else 0.18, "visible": number == 0}
         tumors = {"color": colours["tumor"], "opacity": 0.55 if number else 1.0, "visible": number <= 1}
         mask = structure_mask(labels, "liver").view(np.uint8)
-        figure.add_traces(_meshes(f"Liver, {name}", mask, spacing, LIVER_SIDE_MM, liver))
+        traces += _meshes(f"Liver, {name}", mask, spacing, LIVER_SIDE_MM, liver)
         components, _ = label_components(structure_mask(labels, "tumor"))
-        figure.add_traces(_meshes(f"Tumours, {name}", components, spacing, TUMOR_SIDE_MM, tumors))
+        traces += _meshes(f"Tumours, {name}", components, spacing, TUMOR_SIDE_MM, tumors)
     axis_look = {"showspikes": False, "backgroundcolor": "#ffffff"}
     axes = {f"{axis}axis": {"title": {"text": title}, **axis_look} for axis, title in AXES.items()}
     from_the_front = {"eye": {"x": 0.35, "y": -1.75, "z": 0.45}}
-    return figure.update_layout(
-        template="none",
-        scene={**axes, "aspectmode": "data", "camera": from_the_front},
-        legend={"orientation": "h", "y": -0.02, "yanchor": "top"},
-        margin={"l": 0, "r": 0, "t": 0, "b": 0},
-        uirevision="keep",
-    )
+    layout = {
+        "scene": {**axes, "aspectmode": "data", "camera": from_the_front},
+        "legend": {"orientation": "h", "y": -0.02, "yanchor": "top"},
+        "margin": {"l": 0, "r": 0, "t": 0, "b": 0},
+        "uirevision": "keep",
+        "template": {},
+    }
+    return {"data": traces, "layout": layout}
 
 
-def _meshes(
-    name: str, components: np.ndarray, spacing: np.ndarray, side_mm: float, look: dict
-) -> list[go.Mesh3d]:
+def _packed_numbers(array: np.ndarray) -> dict[str, str]:
+    """As plotly.js reads typed arrays out of JSON."""
+    return {"dtype": array.dtype.str[1:], "bdata": base64.b64encode(array.tobytes()).decode()}
+
+
+def _meshes(name: str, components: np.ndarray, spacing: np.ndarray, side_mm: float, look: dict) -> list[dict]:
     """One trace of all `components` (int (D, H, W), from 1 on), none where there is no component.
 
     Each is made by itself, so that none is smoothed away. One that is not "visible" waits in the legend.
@@ -321,8 +333,8 @@ def _meshes(
     i, j, k = faces.T.astype(np.uint16 if len(x) < 2**16 else np.uint32)
     left_out = f" (the {MAX_TUMORS} largest of {len(boxes)})" if len(boxes) > MAX_TUMORS else ""
     look = {**look, "visible": True if look["visible"] else "legendonly"}
-    mesh = go.Mesh3d(
-        **{"x": x, "y": y, "z": z, "i": i, "j": j, "k": k, **look},
+    mesh = dict(
+        **{"type": "mesh3d", "x": x, "y": y, "z": z, "i": i, "j": j, "k": k, **look},
         **{"name": name + left_out, "showlegend": True, "hoverinfo": "name", "flatshading": False},
         lighting={"ambient": 0.55, "diffuse": 0.7, "specular": 0.1, "roughness": 0.9},
         lightposition={"x": 1e4, "y": -1e5, "z": 1e5},

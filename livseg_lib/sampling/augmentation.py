@@ -53,20 +53,20 @@ def augment_batch(
     return moved.reshape(images.shape), maps.reshape(masks.shape)
 
 
-Pair = tuple[np.ndarray, np.ndarray]
+Varied = tuple[np.ndarray, np.ndarray]
 """Pictures uint8 (B, s, s, channels) and their labels, alike. The functions below do to them what the steps,
 imgaug's Sequential, would do to the last bit, in less time."""
 
 
-def _vary_texture(steps, pictures: np.ndarray, maps: np.ndarray) -> Pair:
+def _vary_texture(steps, pictures: np.ndarray, maps: np.ndarray) -> Varied:
     return steps(images=pictures), maps
 
 
-def _vary_shape(steps, pictures: np.ndarray, maps: np.ndarray) -> Pair:
+def _vary_shape(steps, pictures: np.ndarray, maps: np.ndarray) -> Varied:
     return steps(images=pictures, segmentation_maps=maps)
 
 
-def _vary_greys(steps, pictures: np.ndarray, maps: np.ndarray) -> Pair:
+def _vary_greys(steps, pictures: np.ndarray, maps: np.ndarray) -> Varied:
     """What depends on a pixel's grey alone: all steps in one table a picture."""
     count, tables = len(pictures), np.tile(np.arange(256), (len(pictures), 1))
     for step in steps:
@@ -83,7 +83,7 @@ def _vary_greys(steps, pictures: np.ndarray, maps: np.ndarray) -> Pair:
     return np.stack(found).reshape(pictures.shape), maps
 
 
-def _vary_place(steps, pictures: np.ndarray, maps: np.ndarray) -> Pair:
+def _vary_place(steps, pictures: np.ndarray, maps: np.ndarray) -> Varied:
     """One affine step; its matrices are worked out once for pictures and labels."""
     (step,) = steps
     samples, size = step._draw_samples(len(pictures), step.random_state), pictures.shape[1]
@@ -129,7 +129,7 @@ GREYS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "Add": lambda shift: _GREY + np.round(shift),
 }
 """By imgaug's names of steps: float32 (B, 1) that was drawn -> what becomes of the 256 greys, (B, 256)."""
-WAYS: dict[str, Callable[..., Pair]] = {
+WAYS: dict[str, Callable[..., Varied]] = {
     **dict.fromkeys(GREYS, _vary_greys),
     "Affine": _vary_place,
     "Sometimes": _vary_texture,

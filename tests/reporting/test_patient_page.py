@@ -180,7 +180,7 @@ def test_names_that_are_no_file_names_and_other_shapes_are_refused(tmp_path, nam
 
 def test_a_page_never_stands_without_its_files(tmp_path, monkeypatch):
     page = write_patient_page(view(), tmp_path)
-    monkeypatch.setattr("livseg_lib.reporting.patient_page.surface_figure", lambda *_: 1 / 0)
+    monkeypatch.setattr("livseg_lib.reporting.patient_page.write_slice_pictures", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         write_patient_page(view(), tmp_path)
     assert not page.exists() and not list(tmp_path.rglob("*.partial*"))
