@@ -166,11 +166,11 @@ def bce_dice_loss(levels: np.ndarray, reference: np.ndarray) -> float:
 
 def patient_table(scores: pd.DataFrame) -> pd.DataFrame:
     """Mean of every metric over a patient's slices, where it is defined; a row a patient (the index)."""
-    means = scores.groupby("patient")[list(SLICE_METRICS)].mean()
+    means = scores.groupby("patient", observed=True)[list(SLICE_METRICS)].mean()
     pixels = scores["n_reference"] + scores["n_predicted"]
     # A slice's Dice times its pixels is twice its overlap; without the structure there is no overlap.
     sums = pd.DataFrame({"overlap": (scores["dice"] * pixels).fillna(0.0), "pixels": pixels})
-    sums = sums.assign(reference=scores["n_reference"]).groupby(scores["patient"]).sum()
+    sums = sums.assign(reference=scores["n_reference"]).groupby(scores["patient"], observed=True).sum()
     return means.assign(pooled_dice=(sums["overlap"] / sums["pixels"]).where(sums["reference"] > 0))
 
 

@@ -121,7 +121,7 @@ def summarize(
         row = dict(zip(by, group, strict=True))
         for name in values:
             row |= mean_with_interval(name, part[name], part[unit], pooled, fewest, seed)
-        defined = part[values].notna().groupby(part[unit]).any().all(axis=1)
+        defined = part[values].notna().groupby(part[unit], observed=True).any().all(axis=1)
         table.append(row | {f"n_{unit}s": int(defined.sum()), "n_undefined": int((~defined).sum())})
     columns = [*by, *(f"{name}{end}" for name in values for end in ("", "_low", "_high"))]
     return pd.DataFrame(table, columns=[*columns, f"n_{unit}s", "n_undefined"])
@@ -331,7 +331,7 @@ def group_means(scores: pd.DataFrame, facts: pd.DataFrame, seed: int = 0) -> pd.
     """
     columns = ["factor", "group", "system", "n_patients", "n_undefined", "mean", "mean_low", "mean_high"]
     plain_ends = {"mean_low": "low", "mean_high": "high"}
-    parts = {each[:2]: scores.loc[each[2]].stack() for each in _groups(scores, facts)}
+    parts = {each[:2]: scores.loc[each[2]].stack(future_stack=True) for each in _groups(scores, facts)}
     if not parts:
         return pd.DataFrame(columns=columns).rename(columns=plain_ends)
     rows = pd.concat(parts, names=[*columns[:2], "patient", "system"]).rename("mean").reset_index()
