@@ -150,12 +150,6 @@ def majority_vote(volumes: Sequence[np.ndarray]) -> np.ndarray:
     return np.select([tumor, liver], [np.uint8(TUMOR), np.uint8(LIVER)], np.uint8(BACKGROUND))
 
 
-def disagreement(volumes: Sequence[np.ndarray], structure: str) -> np.ndarray:
-    """Share of the models in the minority about `structure`, float32 (D, H, W), 0 to 0.5."""
-    votes = _votes(volumes, structure)
-    return np.minimum(votes, len(volumes) - votes) / np.float32(len(volumes))
-
-
 def volume_agreement(volumes: Sequence[np.ndarray], voxel_volume_ml: float) -> pd.DataFrame:
     """How far the models agree about a scan, a row a structure.
 

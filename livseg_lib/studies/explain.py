@@ -6,7 +6,7 @@ warning of wrong pixels near an outline.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
@@ -212,22 +212,17 @@ class AskedPictures:
     unseen: list[str] = field(default_factory=list)
     """Patients whose slice the network's system never shows it."""
 
-    def in_batches(self, maps_of: Callable[[np.ndarray, slice], np.ndarray]) -> list[np.ndarray]:
-        """The slices' own part of what `maps_of` (images, which of them) gives for all pictures."""
-        together = 1 if any(view.place is not None for view in self.views) else PICTURES_AT_ONCE
-        maps = []
-        for start in range(0, len(self.views), together):
-            some = slice(start, start + together)
-            maps += list(maps_of(np.concatenate([view.images for view in self.views[some]]), some))
-        return [view.of_slice(each) for view, each in zip(self.views, maps, strict=True)]
-
     def signed_maps(self, network: keras.Model) -> list[np.ndarray]:
         """Signed Seg-Grad-CAM of each picture at the bottleneck of `network`, float32 (s, s), -1 to 1."""
         pixels = [view.only_slice(each) for view, each in zip(self.views, self.regions, strict=True)]
         channel = self.network.trained.structures.index(self.structure)
-        return self.in_batches(
-            lambda images, some: seg_grad_cam(network, images, np.stack(pixels[some]), channel, signed=True)
-        )
+        together = 1 if any(view.place is not None for view in self.views) else PICTURES_AT_ONCE
+        maps = []
+        for start in range(0, len(pixels), together):
+            some = slice(start, start + together)
+            images = np.concatenate([view.images for view in self.views[some]])
+            maps += list(seg_grad_cam(network, images, np.stack(pixels[some]), channel, signed=True))
+        return [view.of_slice(each) for view, each in zip(self.views, maps, strict=True)]
 
 
 def gather_pictures(
@@ -249,15 +244,10 @@ def gather_pictures(
             if seen is None or not seen.any():
                 each.unseen.append(case.patient)
                 continue
+            found = outlined(each.network.trained, view.answer(), structure)
             each.views.append(view)
             each.truths.append(seen)
-    for each in asked:
-        trained = each.network.trained
-        answers = each.in_batches(
-            lambda images, _: keras.ops.convert_to_numpy(trained.network(images, training=False))  # noqa: B023
-        )
-        found = [outlined(trained, answer, structure) for answer in answers]
-        each.regions = [f if f.any() else truth for f, truth in zip(found, each.truths, strict=True)]
+            each.regions.append(found if found.any() else seen)
     return asked
 
 
