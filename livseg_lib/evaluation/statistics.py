@@ -202,14 +202,12 @@ def verdict_in_words(rows: pd.DataFrame) -> str:
     return "; ".join(found) or f"none of {len(rows)} differences is shown{few}"
 
 
-def patient_scores(
-    rows: pd.DataFrame, value: str = "dice", between: str = "system", unit: str = "patient"
-) -> pd.DataFrame:
+def patient_scores(rows: pd.DataFrame, value: str = "dice", between: str = "system") -> pd.DataFrame:
     """A row a patient, a column a system, from rows with both and the value.
 
     The cases of one patient are averaged first, so that nobody counts twice. NaN where a score is undefined.
     """
-    return rows.groupby([unit, between], sort=False)[value].mean().unstack(between)
+    return rows.groupby(["patient", between], sort=False)[value].mean().unstack(between)
 
 
 def compare(
@@ -218,8 +216,6 @@ def compare(
     value: str = "dice",
     by: Sequence[str] = (),
     between: str = "system",
-    unit: str = "patient",
-    alternative: str = "two-sided",
     seed: int = 0,
 ) -> pd.DataFrame:
     """`compare_pairs` of the `patient_scores` of `rows`, once a group by the columns `by`, which come first.
@@ -229,9 +225,9 @@ def compare(
     """
     tables = []
     for group, part in rows.groupby(list(by), sort=False, observed=True) if by else [((), rows)]:
-        scores = patient_scores(part, value, between, unit)
+        scores = patient_scores(part, value, between)
         asked = [(name, pairs) for name in scores if name != pairs] if isinstance(pairs, str) else pairs
-        table = compare_pairs(scores, asked, alternative, seed)
+        table = compare_pairs(scores, asked, seed=seed)
         for place, name in enumerate(by):
             table.insert(place, name, group[place])
         tables.append(table)
