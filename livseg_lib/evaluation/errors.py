@@ -167,21 +167,13 @@ def room_around(box: BoxSlices, shape: tuple[int, ...], spacing_mm: np.ndarray, 
     return box if np.isnan(spacing_mm).any() else widened(box, shape, spacing_mm, reach_mm)
 
 
-def within_reach(inside: np.ndarray, spacing_mm: np.ndarray, reach_mm: float) -> np.ndarray:
-    """Mask of the voxels whose centres lie within `reach_mm` of one of an object's, its own among them.
-
-    Empty where the spacing is unknown (NaN).
-    """
-    if np.isnan(spacing_mm).any():
-        return np.zeros_like(inside)
-    return edt.edt(~inside, anisotropy=tuple(spacing_mm)) <= reach_mm
-
-
 def _described(components: np.ndarray, number: int, box: BoxSlices, case: TrueCase) -> dict:
     """OBJECT_FEATURES of one object in its box, but for those that nobody knows."""
     around = room_around(box, case.labels.shape, case.spacing, TUMOR_RIM_MM)
     inside, labels = components[around] == number, case.labels[around]
-    near = within_reach(inside, case.spacing, TUMOR_RIM_MM) & ~inside
+    near = np.zeros_like(inside)  # within the rim; nobody knows it without spacing
+    if not np.isnan(case.spacing).any():
+        near = (edt.edt(~inside, anisotropy=case.spacing_mm) <= TUMOR_RIM_MM) & ~inside
     voxels = int(inside.sum())
     volume_ml = voxels * float(case.spacing.prod()) / 1000.0
     row = {

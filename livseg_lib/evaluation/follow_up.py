@@ -48,21 +48,13 @@ SHRUNK_TO, GROWN_TO, GROWN_BY_MM = 0.7, 1.2, 5.0
 """Part of the earlier sum of diameters for a partial response (30 % less) and for progression (20 % more),
 which also needs some mm."""
 
-RESPONSES = (
-    "no tumour",
-    "complete response",
-    "partial response",
-    "stable disease",
-    "progressive disease",
-    "neither response nor progression",
-)
-
 
 class SizeResponse(NamedTuple):
     """What the arithmetic says, and of what."""
 
     category: str
-    """One of RESPONSES; the last where tumours remain of which none was a target."""
+    """"no tumour", "complete response", "partial response", "stable disease", "progressive disease", or where
+    tumours remain of which none was a target "neither response nor progression"."""
     targets: tuple[int, ...]
     """Earlier ids of the tumours that are added up, largest first."""
     sum_before_mm: float

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -117,8 +118,7 @@ def train_classifier(
     return TrainedClassifier(*what, threshold=0.5, training=facts), history
 
 
-@dataclass(frozen=True, eq=False)
-class PaintedCase:
+class PaintedCase(NamedTuple):
     """One case around its true liver, with what the classifier says of it."""
 
     case: Case
@@ -126,10 +126,6 @@ class PaintedCase:
     truth: np.ndarray  # labels 0/1/2, uint8 (D, H, W)
     levels: np.ndarray  # probability of tumour times 255, uint8 (D, H, W)
     faultless: np.ndarray  # the same, were the classifier always right: what superpixels can tell at best
-
-    def labels_at(self, threshold: float) -> np.ndarray:
-        """Labels 0/1/2 of what it finds from this probability on."""
-        return with_tumors(structure_mask(self.truth, "liver"), is_predicted(self.levels, threshold))
 
 
 def paint_cases(trained: TrainedClassifier, cases: Sequence[Case]) -> Iterator[PaintedCase]:
@@ -164,15 +160,16 @@ def contour_effect(trained: TrainedClassifier, cases: Sequence[Case]) -> pd.Data
     NaN where there is no tumour and none is found.
     """
     rows = []
-    for painted in paint_cases(trained, cases):
-        tumor, before = structure_mask(painted.truth, "tumor"), painted.labels_at(trained.threshold)
+    for case, volume, truth, levels, faultless in paint_cases(trained, cases):
+        tumor = structure_mask(truth, "tumor")
+        before = with_tumors(structure_mask(truth, "liver"), is_predicted(levels, trained.threshold))
         masks = {
-            "faultless_dice": is_predicted(painted.faultless, 0.5),
+            "faultless_dice": is_predicted(faultless, 0.5),
             "dice_before": structure_mask(before, "tumor"),
-            "dice_after": structure_mask(CONTOUR(painted.volume, before), "tumor"),
+            "dice_after": structure_mask(CONTOUR(volume, before), "tumor"),
         }
-        row = {"patient": painted.case.patient, "case": painted.case.case_id}
-        row["tumor_ml"] = tumor.sum() * painted.volume.voxel_volume_ml
+        row = {"patient": case.patient, "case": case.case_id}
+        row["tumor_ml"] = tumor.sum() * volume.voxel_volume_ml
         rows.append(row | {name: float(dice(overlap_counts(mask, tumor))) for name, mask in masks.items()})
     return pd.DataFrame(rows)
 
