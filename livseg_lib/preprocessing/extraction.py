@@ -244,6 +244,8 @@ def _write_arrays(
         problem = f"It names {len(numbers)} slices, the volume gives {shape[0]}."
         raise InputError(case.case_id, problem, "Check the files of this case.")
     spacing = dict(zip(("spacing_z_mm", "spacing_y_mm", "spacing_x_mm"), spacing_mm, strict=True))
+    if write_png:
+        (folder / "png").mkdir()
     with ExitStack() as files:
         square = (shape[0], recipe.size, recipe.size)
         images = files.enter_context(_array_file(folder / "images.npy", (*square, len(recipe.windows))))
@@ -260,7 +262,7 @@ def _write_arrays(
             if labels is not None:
                 plane = resample_label_slice(labels, shape, index)
                 for structure in STRUCTURES:
-                    pixels = int(structure_mask(plane, structure).sum())
+                    pixels = np.count_nonzero(structure_mask(plane, structure))
                     row[f"{structure}_pixels"] = pixels
                     row[f"{structure}_area_mm2"] = pixels * (spacing_mm[1] * spacing_mm[2])
                 mask = fit_labels(plane, recipe.size)
@@ -297,7 +299,6 @@ def _write_png(path: Path, picture: np.ndarray) -> None:
         struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
         for kind, body in parts
     ]
-    path.parent.mkdir(exist_ok=True)
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
 
 

@@ -86,10 +86,10 @@ def resample_slice(voxels: np.ndarray, shape: Shape, index: int) -> np.ndarray:
 
 
 def _by_structure(labels: np.ndarray, resample: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    liver, tumor = (
-        resample(structure_mask(labels, name).astype(np.float32)) >= _HALF for name in ("liver", "tumor")
-    )
-    return np.where(tumor, np.uint8(TUMOR), liver.astype(np.uint8))
+    fitted = (resample(structure_mask(labels, "liver").astype(np.float32)) >= _HALF).astype(np.uint8)
+    if (tumor := structure_mask(labels, "tumor")).any():
+        fitted[resample(tumor.astype(np.float32)) >= _HALF] = TUMOR
+    return fitted
 
 
 def resample_label_slice(labels: np.ndarray, shape: Shape, index: int) -> np.ndarray:
@@ -116,6 +116,8 @@ def fit_picture(picture: np.ndarray, size: int) -> np.ndarray:
 
 def fit_labels(labels: np.ndarray, size: int) -> np.ndarray:
     """Labels 0/1/2 (H, W) in a size x size square, uint8, placed as `fit_picture` places the picture."""
+    if not labels.any():
+        return np.zeros((size, size), np.uint8)
     return _by_structure(labels, lambda mask: fit_picture(mask, size))
 
 
