@@ -16,22 +16,10 @@ from typing import BinaryIO
 import numpy as np
 from isal import igzip
 
+from livseg_lib import nifti
 from livseg_lib.errors import InputError
 from livseg_lib.files import written_aside
 from livseg_lib.labels import BACKGROUND, LIVER, TUMOR
-from livseg_lib.nifti import (
-    CHUNK_BYTES,
-    MOST_GZIP_EXPANSION,
-    NativeGrid,
-    NiftiHeader,
-    header_length,
-    is_gzip,
-    open_checked,
-    parse_header,
-    read_array,
-    read_to_end,
-    skip,
-)
 
 MAX_VOLUME_BYTES = 4 * 1024**3
 """Most bytes that the voxels of one file may take, stored or as int16: 512 x 512 x 8192 int16."""
@@ -51,7 +39,7 @@ class Volume:
     """int16 HU, (D, H, W) in LPS, C-contiguous."""
     spacing_mm: tuple[float, float, float]
     """Distance of voxel centres along D, H, W (see `NativeGrid.spacing_mm`); NaN for a stack of pictures."""
-    native: NativeGrid | None = None
+    native: nifti.NativeGrid | None = None
     """The grid to save on; None for a stack of pictures."""
 
     @property
@@ -137,9 +125,9 @@ def label_values(path: Path | str) -> tuple[int, ...]:
     InputError for a file that cannot be read.
     """
     with _voxels_ahead(Path(path), MAX_VOLUME_BYTES) as (header, stream):
-        starts = range(0, header.voxel_count, CHUNK_BYTES)
-        counts = (min(CHUNK_BYTES, header.voxel_count - start) for start in starts)
-        stored = (read_array(stream, count, header.grid.dtype) for count in counts)
+        starts = range(0, header.voxel_count, nifti.CHUNK_BYTES)
+        counts = (min(nifti.CHUNK_BYTES, header.voxel_count - start) for start in starts)
+        stored = (nifti.read_array(stream, count, header.grid.dtype) for count in counts)
         return labels_among(_scaled(header, piece) for piece in stored)
 
 
@@ -164,20 +152,20 @@ def labels_among(pieces: Iterable[np.ndarray]) -> tuple[int, ...]:
 
 
 @contextmanager
-def _voxels_ahead(path: Path, limit_bytes: int) -> Iterator[tuple[NiftiHeader, BinaryIO]]:
+def _voxels_ahead(path: Path, limit_bytes: int) -> Iterator[tuple[nifti.NiftiHeader, BinaryIO]]:
     """A checked header, and the stream before the first voxel."""
-    with open_checked(path) as stream:
-        start = read_array(stream, 4, np.dtype(np.uint8)).tobytes()
-        length, byte_order = header_length(start, path)
-        block = start + read_array(stream, length - 4, np.dtype(np.uint8)).tobytes()
-        header = parse_header(block, byte_order, path)
+    with nifti.open_checked(path) as stream:
+        start = nifti.read_array(stream, 4, np.dtype(np.uint8)).tobytes()
+        length, byte_order = nifti.header_length(start, path)
+        block = start + nifti.read_array(stream, length - 4, np.dtype(np.uint8)).tobytes()
+        header = nifti.parse_header(block, byte_order, path)
         _check_claim(header, limit_bytes, path)
-        skip(stream, header.voxel_offset - length)
+        nifti.skip(stream, header.voxel_offset - length)
         yield header, stream
 
 
 def _read_voxels(
-    header: NiftiHeader, stream: BinaryIO, grid: NativeGrid, convert: Callable, path: Path
+    header: nifti.NiftiHeader, stream: BinaryIO, grid: nifti.NativeGrid, convert: Callable, path: Path
 ) -> np.ndarray:
     """int16 (D, H, W) on `grid`, the stream read to its end.
 
@@ -187,14 +175,15 @@ def _read_voxels(
     voxels = np.empty(grid.lps_shape, np.int16)
     as_stored, (*sides, depth) = grid.to_stored(voxels), grid.shape
     for k in range(depth):
-        plane = _scaled(header, read_array(stream, prod(sides), header.grid.dtype).reshape(sides, order="F"))
+        stored = nifti.read_array(stream, prod(sides), header.grid.dtype)
+        plane = _scaled(header, stored.reshape(sides, order="F"))
         try:
             as_stored[..., k] = convert(header, plane)
         except _Unfit as error:
             slices = np.broadcast_to(np.arange(len(voxels))[:, None, None], voxels.shape)
             first = grid.to_stored(slices)[..., k][error.where].min()
             raise InputError(path, f"Slice {first} has {error.problem}", error.remedy, error.code) from error
-    read_to_end(stream, path)
+    nifti.read_to_end(stream, path)
     return voxels
 
 
@@ -205,23 +194,24 @@ class _Unfit(Exception):
         self.where, self.problem, self.remedy, self.code = where, problem, remedy, code
 
 
-def _check_claim(header: NiftiHeader, limit_bytes: int, path: Path) -> None:
+def _check_claim(header: nifti.NiftiHeader, limit_bytes: int, path: Path) -> None:
     """Before any memory is asked for: refuse what is too large or cannot be there."""
     claim = header.voxel_count * header.grid.dtype.itemsize
     sizes = f"{' x '.join(map(str, header.grid.shape))} voxels, {claim:,} bytes"
     if max(claim, header.voxel_count * _INT16.dtype.itemsize) > limit_bytes:
         problem = f"The header claims {sizes}, more than the limit of {limit_bytes:,} bytes."
         raise InputError(path, problem, "Crop the scan, or raise limit_bytes if the file is right.")
-    if header.voxel_offset + claim > path.stat().st_size * (MOST_GZIP_EXPANSION if is_gzip(path) else 1):
+    expansion = nifti.MOST_GZIP_EXPANSION if nifti.is_gzip(path) else 1
+    if header.voxel_offset + claim > path.stat().st_size * expansion:
         raise InputError(path, f"The header claims {sizes}, more than the file can hold.", "Copy it again.")
 
 
-def _scaled(header: NiftiHeader, plane: np.ndarray) -> np.ndarray:
+def _scaled(header: nifti.NiftiHeader, plane: np.ndarray) -> np.ndarray:
     """A part of a volume at a time: no float copy of a whole one is ever made."""
     return plane if header.scaling is None else plane * header.scaling[0] + header.scaling[1]
 
 
-def _to_hounsfield(header: NiftiHeader, plane: np.ndarray) -> np.ndarray:
+def _to_hounsfield(header: nifti.NiftiHeader, plane: np.ndarray) -> np.ndarray:
     """Whole HU that int16 holds."""
     if np.can_cast(plane.dtype, np.int16):
         return plane
@@ -231,7 +221,7 @@ def _to_hounsfield(header: NiftiHeader, plane: np.ndarray) -> np.ndarray:
     return np.clip(np.rint(plane), _INT16.min, _INT16.max)
 
 
-def _to_labels(header: NiftiHeader, plane: np.ndarray) -> np.ndarray:
+def _to_labels(header: nifti.NiftiHeader, plane: np.ndarray) -> np.ndarray:
     """Whole numbers that int16 holds."""
     if plane.dtype.kind == "f":
         slope = abs(header.scaling[0]) if header.scaling else 1.0
@@ -248,7 +238,7 @@ def _to_labels(header: NiftiHeader, plane: np.ndarray) -> np.ndarray:
     return plane
 
 
-def _mismatch(path: Path, mine: NativeGrid, volume: NativeGrid) -> InputError:
+def _mismatch(path: Path, mine: nifti.NativeGrid, volume: nifti.NativeGrid) -> InputError:
     if mine.lps_shape != volume.lps_shape:
         problem = f"The segmentation is {mine.lps_shape} voxels (D, H, W), its volume {volume.lps_shape}."
         remedy = "Resample it to the volume, or check that the two belong together."
@@ -276,7 +266,7 @@ def _check_savable(labels: np.ndarray, like: Volume, path: Path) -> None:
         raise InputError(path, f"Labels do not fit the type {like.native.dtype}.", "Use labels 0, 1, 2.")
 
 
-def _file_pieces(labels: np.ndarray, grid: NativeGrid) -> Iterator[bytes]:
+def _file_pieces(labels: np.ndarray, grid: nifti.NativeGrid) -> Iterator[bytes]:
     """Header, the four zero bytes that say "no extensions", and the voxels in stored order."""
     yield grid.header + bytes(4)
     for plane in np.moveaxis(grid.to_stored(labels), 2, 0):

@@ -13,15 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
+from livseg_lib.datasets import files
 from livseg_lib.datasets.case import Dataset, Note
-from livseg_lib.datasets.files import (
-    LabelMap,
-    find_label_map,
-    nifti_files,
-    nifti_stem,
-    regular_files,
-    scan_and_labels,
-)
 from livseg_lib.errors import InputError
 from livseg_lib.labels import BACKGROUND, LIVER, TUMOR
 
@@ -51,11 +44,12 @@ def find(folder: Path) -> Dataset:
     if root is None:
         problem = "There are no NIfTI files in a folder imagesTr."
         raise InputError(folder, problem, "Give the folder that holds it.")
-    label_map = find_label_map(root) or _named_labels(root / "dataset.json")
-    labels = nifti_files(root / "labelsTr")
-    images = _first_channels(nifti_files(root / "imagesTr"), labels)
+    label_map = files.find_label_map(root) or _named_labels(root / "dataset.json")
+    labels = files.nifti_files(root / "labelsTr")
+    images = _first_channels(files.nifti_files(root / "imagesTr"), labels)
     cases = [
-        scan_and_labels(name, name, copies, labels.get(name), label_map) for name, copies in images.items()
+        files.scan_and_labels(name, name, copies, labels.get(name), label_map)
+        for name, copies in images.items()
     ]
     unpaired = [path for name, copies in labels.items() if name not in images for path in copies]
     return Dataset("msd", folder, tuple(cases), tuple(unpaired), _decision(label_map))
@@ -64,8 +58,8 @@ def find(folder: Path) -> Dataset:
 def _root(folder: Path) -> Path | None:
     roots = {
         parent.parent
-        for path in regular_files(folder).named
-        if nifti_stem(path)
+        for path in files.regular_files(folder).named
+        if files.nifti_stem(path)
         for parent in (path.parent, path.parent.parent)
         if parent.name == "imagesTr"
     }
@@ -85,7 +79,7 @@ def _first_channels(images: dict[str, list[Path]], labels: dict[str, list[Path]]
     return cases
 
 
-def _decision(label_map: LabelMap | None) -> tuple[Note, ...]:
+def _decision(label_map: files.LabelMap | None) -> tuple[Note, ...]:
     """What the names in dataset.json were taken for."""
     if label_map is None or not label_map.names:
         return ()
@@ -100,7 +94,7 @@ def _decision(label_map: LabelMap | None) -> tuple[Note, ...]:
     return (Note(label_map.source, "label-names", message),)
 
 
-def _named_labels(path: Path) -> LabelMap | None:
+def _named_labels(path: Path) -> files.LabelMap | None:
     """Which labels dataset.json calls liver and tumour; None where they are 1 and 2, or where it is missing.
 
     A tumour that does not say whose it is belongs to the liver only where there is no other organ.
@@ -119,7 +113,7 @@ def _named_labels(path: Path) -> LabelMap | None:
         remedy = "Say in labels.json beside it which label is the liver."
         raise InputError(path, f"No label is called liver: {listed}.", remedy)
     usual = found == _USUAL and set(names) <= {LIVER, TUMOR}
-    return None if usual else LabelMap(**found, source=path, names=tuple(sorted(names.items())))
+    return None if usual else files.LabelMap(**found, source=path, names=tuple(sorted(names.items())))
 
 
 def _label_names(path: Path) -> dict[int, str]:

@@ -12,16 +12,7 @@ from sklearn.metrics import roc_auc_score
 from livseg_lib.inference.predict import stream_blocks
 from livseg_lib.labels import STRUCTURE_LABELS
 from livseg_lib.models import keras
-from livseg_lib.preprocessing.geometry import (
-    Box,
-    Shape,
-    Spacing,
-    crop_volume,
-    resample_slice,
-    resize,
-    restore_plane,
-    working_grid,
-)
+from livseg_lib.preprocessing import geometry
 from livseg_lib.preprocessing.recipe import channel_windows, prepare_labels, prepare_slice
 from livseg_lib.training.model_folder import TrainedModel
 from livseg_lib.volumes import Volume
@@ -87,11 +78,11 @@ class SliceView:
     """uint8 (s, s, C), or the block (d, s, s, C) around the slice."""
     place: int | None
     """Of the slice in the block; None where there is no block."""
-    region: Box
+    region: geometry.Box
     """What of the scan is in the picture."""
     slice_shape: tuple[int, int]
     """Of the scan, (H, W)."""
-    spacing_mm: Spacing
+    spacing_mm: geometry.Spacing
 
     @property
     def images(self) -> np.ndarray:
@@ -132,25 +123,25 @@ class SliceView:
         (_, height, width), _ = self._grid()
         cut = [side.stop - side.start for side in self.region[1:]]
         whole = np.zeros(self.slice_shape, np.float32)
-        whole[self.region[1:]] = resize(restore_plane(plane, (height, width)), tuple(cut))
+        whole[self.region[1:]] = geometry.resize(geometry.restore_plane(plane, (height, width)), tuple(cut))
         return whole
 
-    def _grid(self) -> tuple[Shape, Spacing]:
+    def _grid(self) -> tuple[geometry.Shape, geometry.Spacing]:
         """Shape and spacing of the region as the recipe resamples it."""
         cut = tuple(side.stop - side.start for side in self.region)
-        return working_grid(cut, self.spacing_mm, self.trained.recipe.voxel_size_mm)
+        return geometry.working_grid(cut, self.spacing_mm, self.trained.recipe.voxel_size_mm)
 
 
 def view_slice(
-    trained: TrainedModel, volume: Volume, index: int, region: Box, liver: np.ndarray | None = None
+    trained: TrainedModel, volume: Volume, index: int, region: geometry.Box, liver: np.ndarray | None = None
 ) -> SliceView:
     """Slice `index` of `volume` for a network that looks at `region`, which holds it.
 
     `liver`, bool (D, H, W), is for a network that sees it. A network of blocks gets the one with the slice
     in its middle, as far as the region goes.
     """
-    cut, inputs = crop_volume(volume, region), trained.inputs
-    shape, _ = working_grid(cut.voxels.shape, cut.spacing_mm, trained.recipe.voxel_size_mm)
+    cut, inputs = geometry.crop_volume(volume, region), trained.inputs
+    shape, _ = geometry.working_grid(cut.voxels.shape, cut.spacing_mm, trained.recipe.voxel_size_mm)
     place = int((index - region[0].start + 0.5) * shape[0] / len(cut.voxels))
     is_of_blocks = len(trained.network.input_shape) == 5
     if is_of_blocks:
@@ -161,7 +152,8 @@ def view_slice(
         seen = range(max(place - inputs.neighbours, 0), min(place + inputs.neighbours + 1, shape[0]))
     windows = channel_windows(cut.voxels, trained.recipe)
     pictures = (
-        prepare_slice(resample_slice(cut.voxels, shape, each), windows, trained.recipe) for each in seen
+        prepare_slice(geometry.resample_slice(cut.voxels, shape, each), windows, trained.recipe)
+        for each in seen
     )
     livers = None
     if inputs.sees_liver and liver is not None:

@@ -37,15 +37,7 @@ from livseg_lib.preprocessing.recipe import prepare_labels, prepare_slices, with
 from livseg_lib.processes import silent_stderr
 from livseg_lib.provenance import read_description
 from livseg_lib.systems import StepPlan
-from livseg_lib.training.model_folder import (
-    ONNX_SHA256,
-    TrainedClassifier,
-    TrainedModel,
-    TrainedSorter,
-    load_classifier,
-    load_model,
-    load_sorter,
-)
+from livseg_lib.training import model_folder
 from livseg_lib.training.onnx_network import FILE as ONNX_FILE
 from livseg_lib.training.onnx_network import INPUT, OUTPUT, OnnxNetwork, leave_out_kernels
 from livseg_lib.volumes import Volume
@@ -53,7 +45,7 @@ from livseg_lib.volumes import Volume
 if TYPE_CHECKING:  # only named in signatures
     import keras
 
-Trained = TrainedModel | TrainedSorter | TrainedClassifier
+Trained = model_folder.TrainedModel | model_folder.TrainedSorter | model_folder.TrainedClassifier
 
 
 def sample_inputs(trained: Trained, volume: Volume, most: int = 16) -> np.ndarray:
@@ -65,7 +57,7 @@ def sample_inputs(trained: Trained, volume: Volume, most: int = 16) -> np.ndarra
     """
     liver = np.zeros(volume.voxels.shape, bool)
     liver[tuple(slice(side // 3, max(side // 3 + 1, 2 * side // 3)) for side in liver.shape)] = True
-    if isinstance(trained, TrainedClassifier):
+    if isinstance(trained, model_folder.TrainedClassifier):
         candidates = dark_superpixels(volume, liver, trained.candidates)
         rows = _spread(len(candidates.table), most)
         patches = candidate_patches(volume, liver, candidates, rows, trained.patch)
@@ -77,14 +69,12 @@ def sample_inputs(trained: Trained, volume: Volume, most: int = 16) -> np.ndarra
     return np.stack(pictures).astype(np.float32) / np.float32(255.0)
 
 
-def _pictures(
-    trained: TrainedModel | TrainedSorter, volume: Volume, liver: np.ndarray, most: int
-) -> Iterator[np.ndarray]:
+def _pictures(trained: Trained, volume: Volume, liver: np.ndarray, most: int) -> Iterator[np.ndarray]:
     """Slices, or blocks of slices for a network of blocks."""
     recipe = trained.recipe
     (depth, *_), _ = working_grid(volume.voxels.shape, volume.spacing_mm, recipe.voxel_size_mm)
     pictures = prepare_slices(volume, recipe)
-    if isinstance(trained, TrainedModel):
+    if isinstance(trained, model_folder.TrainedModel):
         shown = prepare_labels(liver.view(np.uint8), volume.spacing_mm, recipe) > 0
         pictures = trained.inputs.compose(pictures, shown)
     if len(trained.network.input_shape) == 5:
@@ -183,12 +173,12 @@ def export_network(
 def load_network(folder: Path) -> Trained:
     """The model of one network in `folder`: for segmentation, a slice sorter or a classifier."""
     description = _description(folder)
-    if ONNX_SHA256 in description and not (folder / "weights.safetensors").is_file():
+    if model_folder.ONNX_SHA256 in description and not (folder / "weights.safetensors").is_file():
         raise InputError(folder, "is exported already.", "Name the folder that it was exported from.")
-    for key, load in (("regions", load_sorter), ("kinds", load_classifier)):
+    for key, load in (("regions", model_folder.load_sorter), ("kinds", model_folder.load_classifier)):
         if key in description:
             return load(folder, with_keras=True)
-    return load_model(folder, with_keras=True)
+    return model_folder.load_model(folder, with_keras=True)
 
 
 def add_graph(folder: Path) -> Path:
@@ -203,7 +193,7 @@ def add_graph(folder: Path) -> Path:
     model = onnx.load(path)
     leave_out_kernels(model, {weight.path: np.array(weight) for weight in network.weights})
     write_atomically(path, model.SerializeToString(deterministic=True))
-    write_json(folder / "model.json", _description(folder) | {ONNX_SHA256: file_checksum(path)})
+    write_json(folder / "model.json", _description(folder) | {model_folder.ONNX_SHA256: file_checksum(path)})
     return path
 
 
@@ -312,9 +302,9 @@ def _copy_descriptions(folder: Path, out: Path, names: Iterable[str], formats: S
     """model.json of the model and of its networks, with the checksum of what stands for the weights."""
     for name in dict.fromkeys((*names, ".")):
         description = _description(folder / name)
-        description.pop(ONNX_SHA256, None)
+        description.pop(model_folder.ONNX_SHA256, None)
         if "onnx" in formats and name in names:
-            description[ONNX_SHA256] = file_checksum(out / name / ONNX_FILE)
+            description[model_folder.ONNX_SHA256] = file_checksum(out / name / ONNX_FILE)
         write_json(out / name / "model.json", description)
 
 
