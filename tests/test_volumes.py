@@ -8,42 +8,35 @@ import numpy as np
 import pytest
 from nifti_files import ORIENTATIONS, SIDES_MM, axis_affine, ct_like, write_nifti
 
+from livseg_lib import volumes
 from livseg_lib.errors import InputError
-from livseg_lib.volumes import (
-    Volume,
-    label_values,
-    load_segmentation,
-    load_volume,
-    read_label_array,
-    save_segmentation,
-)
 
 GEOMETRY = ("dim", "pixdim", "xyzt_units", "qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d")
 GEOMETRY += ("qoffset_x", "qoffset_y", "qoffset_z", "srow_x", "srow_y", "srow_z", "datatype", "bitpix")
 
 
 @pytest.fixture
-def volume(tmp_path) -> Volume:
+def volume(tmp_path) -> volumes.Volume:
     """As read from a small file."""
-    return load_volume(write_nifti(tmp_path / "ct.nii.gz", ct_like()))
+    return volumes.load_volume(write_nifti(tmp_path / "ct.nii.gz", ct_like()))
 
 
-def labels_like(volume: Volume, seed: int = 1) -> np.ndarray:
+def labels_like(volume: volumes.Volume, seed: int = 1) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 3, volume.voxels.shape, dtype=np.uint8)
 
 
 def assert_round_trip(path, stored, tmp_path):
     """Voxels come in at their place, labels go out at theirs, and the header comes back bit for bit."""
-    volume = load_volume(path)
+    volume = volumes.load_volume(path)
     assert volume.voxels.dtype == np.int16 and volume.voxels.flags.c_contiguous
     labels = labels_like(volume)
-    saved = save_segmentation(labels, volume, tmp_path / "out" / path.name)
+    saved = volumes.save_segmentation(labels, volume, tmp_path / "out" / path.name)
     before, after = nibabel.load(path), nibabel.load(saved)
     for field in GEOMETRY:
         assert before.header[field].tobytes() == after.header[field].tobytes(), field
     np.testing.assert_array_equal(before.affine, after.affine)
     assert after.get_data_dtype() == stored.dtype and type(after) is type(before)
-    np.testing.assert_array_equal(load_segmentation(saved, volume), labels)
+    np.testing.assert_array_equal(volumes.load_segmentation(saved, volume), labels)
     by_value = {}  # label and HU of one voxel meet again in the stored array
     for hu, label in zip(volume.voxels.ravel(), labels.ravel(), strict=True):
         by_value[int(hu)] = int(label)
@@ -97,7 +90,7 @@ def test_an_oblique_scan_and_a_trailing_axis_of_one_stay_in_the_file(tmp_path, s
 )
 def test_values_are_scaled_rounded_and_clipped_by_hand(tmp_path, stored, fields, expected):
     path = write_nifti(tmp_path / "ct.nii", stored.reshape(-1, 1, 1), **fields)
-    assert load_volume(path).voxels.ravel().tolist() == expected
+    assert volumes.load_volume(path).voxels.ravel().tolist() == expected
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -105,29 +98,29 @@ def test_values_that_are_not_finite_are_refused(tmp_path, value):
     stored = ct_like().astype(np.float32)
     stored[3, 2, 4] = value
     with pytest.raises(InputError, match=r"Slice 4 .*not finite"):
-        load_volume(write_nifti(tmp_path / "ct.nii.gz", stored))
+        volumes.load_volume(write_nifti(tmp_path / "ct.nii.gz", stored))
 
 
 def test_a_segmentation_stored_in_another_order_lands_on_the_volume(tmp_path, volume):
     labels = labels_like(volume)
-    image = nibabel.load(save_segmentation(labels, volume, tmp_path / "s.nii.gz"))
+    image = nibabel.load(volumes.save_segmentation(labels, volume, tmp_path / "s.nii.gz"))
     turned = image.as_reoriented([[1, -1], [2, 1], [0, -1]])
     assert turned.shape != image.shape
     turned.to_filename(tmp_path / "turned.nii.gz")
-    np.testing.assert_array_equal(load_segmentation(tmp_path / "turned.nii.gz", volume), labels)
+    np.testing.assert_array_equal(volumes.load_segmentation(tmp_path / "turned.nii.gz", volume), labels)
 
 
 def test_an_affine_mismatch_is_refused_unless_accepted(tmp_path, volume):
     stored = np.random.default_rng(0).integers(0, 3, (7, 6, 5), dtype=np.uint8)
     path = write_nifti(tmp_path / "s.nii.gz", stored, np.eye(4))
     with pytest.raises(InputError, match="mm apart"):
-        load_segmentation(path, volume)
-    accepted = load_segmentation(path, volume, accept_affine_mismatch=True)
+        volumes.load_segmentation(path, volume)
+    accepted = volumes.load_segmentation(path, volume, accept_affine_mismatch=True)
     np.testing.assert_array_equal(accepted, stored.transpose(2, 1, 0))  # voxel for voxel of the stored CT
     for accept in (False, True):
         path = write_nifti(tmp_path / "s.nii.gz", stored[..., :4])
         with pytest.raises(InputError, match=r"\(4, 6, 7\).*\(5, 6, 7\)"):
-            load_segmentation(path, volume, accept_affine_mismatch=accept)
+            volumes.load_segmentation(path, volume, accept_affine_mismatch=accept)
 
 
 def test_half_a_voxel_is_where_agreement_ends(tmp_path, volume):
@@ -135,9 +128,9 @@ def test_half_a_voxel_is_where_agreement_ends(tmp_path, volume):
         affine = axis_affine()
         affine[2, 3] += shift_mm
         path = write_nifti(tmp_path / f"{shift_mm}.nii", np.ones((7, 6, 5), np.uint8), affine)
-    assert load_segmentation(tmp_path / "0.24.nii", volume).all()
+    assert volumes.load_segmentation(tmp_path / "0.24.nii", volume).all()
     with pytest.raises(InputError, match=r"0\.26 mm apart"):
-        load_segmentation(path, volume)
+        volumes.load_segmentation(path, volume)
 
 
 def test_other_labels_are_refused_by_name_and_number_but_can_be_read_raw(tmp_path, volume):
@@ -145,10 +138,10 @@ def test_other_labels_are_refused_by_name_and_number_but_can_be_read_raw(tmp_pat
     stored[0, 0, :3], stored[1] = 255, -1
     path = write_nifti(tmp_path / "s.nii.gz", stored)
     with pytest.raises(InputError, match=r"-1 \(30 voxels\), 255 \(3 voxels\)"):
-        load_segmentation(path, volume)
-    np.testing.assert_array_equal(read_label_array(path, volume), stored.transpose(2, 1, 0))
+        volumes.load_segmentation(path, volume)
+    np.testing.assert_array_equal(volumes.read_label_array(path, volume), stored.transpose(2, 1, 0))
     with pytest.raises(InputError, match="65537"):  # not wrapped to 1
-        load_segmentation(write_nifti(path, np.full((7, 6, 5), 65537, np.int32)), volume)
+        volumes.load_segmentation(write_nifti(path, np.full((7, 6, 5), 65537, np.int32)), volume)
 
 
 @pytest.mark.parametrize("value", [1.5, 0.02, 0.98, -0.5, np.nan, np.inf])
@@ -156,9 +149,9 @@ def test_labels_that_are_not_integers_are_refused_and_a_hundredth_off_is_whole(t
     stored = np.ones((7, 6, 5), np.float32)
     stored[2, 2, 2] = value
     with pytest.raises(InputError, match=f"not integers, such as {value:g}"):
-        load_segmentation(write_nifti(tmp_path / "s.nii.gz", stored), volume)
+        volumes.load_segmentation(write_nifti(tmp_path / "s.nii.gz", stored), volume)
     stored[:3], stored[3], stored[4] = 0.9901, 1.00002, 2.0099
-    labels = load_segmentation(write_nifti(tmp_path / "s.nii.gz", stored), volume)
+    labels = volumes.load_segmentation(write_nifti(tmp_path / "s.nii.gz", stored), volume)
     assert np.bincount(labels.ravel()).tolist() == [0, 180, 30]
 
 
@@ -170,14 +163,14 @@ def test_labels_that_a_slope_moved_are_whole_again(tmp_path, volume, stored_as, 
     slope = highest / np.iinfo(stored_as).max
     path = write_nifti(tmp_path / "s.nii.gz", np.round(labels / slope).astype(stored_as), scl_slope=slope)
     assert np.any(nibabel.load(path).get_fdata() != labels)
-    np.testing.assert_array_equal(read_label_array(path, volume), labels.transpose(2, 1, 0))
+    np.testing.assert_array_equal(volumes.read_label_array(path, volume), labels.transpose(2, 1, 0))
 
 
 @pytest.mark.parametrize("slope", [1.0078125, 0.992, 0.6, -1.0078125, 1 / 255])
 def test_a_slope_that_no_labels_bring_is_not_rounded_away(tmp_path, volume, slope):
     stored = np.arange(210).astype(np.uint8).reshape(7, 6, 5)
     with pytest.raises(InputError, match="not integers"):
-        load_segmentation(write_nifti(tmp_path / "s.nii.gz", stored, scl_slope=slope), volume)
+        volumes.load_segmentation(write_nifti(tmp_path / "s.nii.gz", stored, scl_slope=slope), volume)
 
 
 def sheared_affine(axes: tuple = (0, 1, 2), signs: tuple = (-1, -1, 1), degrees: float = 20.0) -> np.ndarray:
@@ -193,14 +186,14 @@ def test_planes_of_a_tilted_scan_are_as_far_apart_as_they_are(tmp_path, axes, si
     stored, affine = ct_like(), sheared_affine(axes, signs)
     path = tmp_path / "ct.nii.gz"
     nibabel.save(nibabel.Nifti1Image(stored, affine), path)
-    volume = load_volume(path)
+    volume = volumes.load_volume(path)
     assert volume.spacing_mm == pytest.approx((5.0, 3.0, 3.0), rel=1e-6)  # not 5.32 along the slope
     assert volume.voxel_volume_ml == pytest.approx(0.045, rel=1e-6)
     assert volume.voxel_volume_ml == pytest.approx(abs(np.linalg.det(affine[:3, :3])) / 1000, rel=1e-6)
     assert volume.native.shear_degrees == pytest.approx(20.0, abs=1e-4)
-    saved = save_segmentation(labels_like(volume), volume, tmp_path / "s.nii.gz")
+    saved = volumes.save_segmentation(labels_like(volume), volume, tmp_path / "s.nii.gz")
     np.testing.assert_allclose(nibabel.load(saved).affine, affine, atol=1e-5)
-    np.testing.assert_array_equal(load_segmentation(saved, volume), labels_like(volume))
+    np.testing.assert_array_equal(volumes.load_segmentation(saved, volume), labels_like(volume))
 
 
 def test_pixdim_of_a_tilted_scan_may_tell_the_distance_of_planes_and_its_qform_cannot_tell(tmp_path):
@@ -208,15 +201,15 @@ def test_pixdim_of_a_tilted_scan_may_tell_the_distance_of_planes_and_its_qform_c
     image.header.set_zooms((3, 3, 5))
     image.header["qform_code"], image.header["quatern_d"] = 1, 1.0
     nibabel.save(image, tmp_path / "ct.nii")
-    assert load_volume(tmp_path / "ct.nii").spacing_mm == pytest.approx((5.0, 3.0, 3.0), rel=1e-6)
+    assert volumes.load_volume(tmp_path / "ct.nii").spacing_mm == pytest.approx((5.0, 3.0, 3.0), rel=1e-6)
 
 
 def test_a_shear_that_no_gantry_makes_is_refused_and_rounding_is_none(tmp_path):
     nibabel.save(nibabel.Nifti1Image(ct_like(), sheared_affine(degrees=50)), tmp_path / "ct.nii")
     with pytest.raises(InputError, match="shears"):
-        load_volume(tmp_path / "ct.nii")
+        volumes.load_volume(tmp_path / "ct.nii")
     nibabel.save(nibabel.Nifti1Image(ct_like(), sheared_affine(degrees=0.05)), tmp_path / "ct.nii")
-    assert load_volume(tmp_path / "ct.nii").voxel_volume_ml == pytest.approx(0.045, rel=1e-6)
+    assert volumes.load_volume(tmp_path / "ct.nii").voxel_volume_ml == pytest.approx(0.045, rel=1e-6)
 
 
 def test_no_text_of_the_input_is_carried_over(tmp_path):
@@ -226,9 +219,9 @@ def test_no_text_of_the_input_is_carried_over(tmp_path):
     image = nibabel.load(path)
     image.header.extensions.append(nibabel.nifti1.Nifti1Extension("comment", b"JOHN DOE"))
     image.to_filename(path)
-    volume = load_volume(path)
+    volume = volumes.load_volume(path)
     np.testing.assert_array_equal(volume.voxels, ct_like().transpose(2, 1, 0))  # the extension is passed over
-    saved = save_segmentation(labels_like(volume), volume, tmp_path / "s.nii")
+    saved = volumes.save_segmentation(labels_like(volume), volume, tmp_path / "s.nii")
     assert b"JOHN" not in saved.read_bytes()
     assert b"JOHN" not in pickle.dumps(volume)
     again = pickle.loads(pickle.dumps(volume))
@@ -238,8 +231,8 @@ def test_no_text_of_the_input_is_carried_over(tmp_path):
 
 def test_the_same_labels_give_the_same_bytes_whole_or_not_at_all(tmp_path, volume, monkeypatch):
     target, labels = tmp_path / "out" / "s.nii.gz", labels_like(volume)
-    first = save_segmentation(labels, volume, target).read_bytes()
-    assert save_segmentation(labels, volume, target).read_bytes() == first
+    first = volumes.save_segmentation(labels, volume, target).read_bytes()
+    assert volumes.save_segmentation(labels, volume, target).read_bytes() == first
     assert first[3:8] == bytes(5)  # no file name and no time in gzip's header
 
     def die(source, destination):
@@ -247,13 +240,13 @@ def test_the_same_labels_give_the_same_bytes_whole_or_not_at_all(tmp_path, volum
 
     monkeypatch.setattr(os, "replace", die)
     with pytest.raises(KeyboardInterrupt):
-        save_segmentation(labels_like(volume, seed=2), volume, target)
+        volumes.save_segmentation(labels_like(volume, seed=2), volume, target)
     assert target.read_bytes() == first and os.listdir(target.parent) == ["s.nii.gz"]
 
 
 def test_what_cannot_be_saved_is_refused(tmp_path, volume):
     labels, target = labels_like(volume), tmp_path / "s.nii.gz"
-    pictures = Volume(volume.voxels, (np.nan,) * 3)
+    pictures = volumes.Volume(volume.voxels, (np.nan,) * 3)
     for bad_labels, like, path, words in (
         (labels[:-1], volume, target, "the volume's grid is"),
         (labels.astype(float), volume, target, "not integers"),
@@ -262,16 +255,16 @@ def test_what_cannot_be_saved_is_refused(tmp_path, volume):
         (labels, pictures, target, "no grid"),
     ):
         with pytest.raises(InputError, match=words):
-            save_segmentation(bad_labels, like, path)
+            volumes.save_segmentation(bad_labels, like, path)
     assert not target.exists()
     assert np.isnan(pictures.voxel_volume_ml)
 
 
 def test_real_ct_and_its_masks(real_ct):
-    volume = load_volume(real_ct / "ircadb17" / "ct.nii.gz")
+    volume = volumes.load_volume(real_ct / "ircadb17" / "ct.nii.gz")
     assert volume.voxels.shape == (119, 512, 512)
     assert volume.spacing_mm == pytest.approx((1.6, 0.743, 0.743))
-    liver = load_segmentation(real_ct / "ircadb17" / "mask_liver.nii.gz", volume) == 1
+    liver = volumes.load_segmentation(real_ct / "ircadb17" / "mask_liver.nii.gz", volume) == 1
     assert liver.sum() == 2_106_497
     assert volume.voxels[liver].mean() == pytest.approx(99, abs=1)
     assert liver.nonzero()[2].mean() < 256  # the liver is on the left of the picture
@@ -304,7 +297,7 @@ MAPS = {
 def test_a_label_map_is_told_from_a_scan_by_its_voxels(tmp_path, name):
     stored, expected = MAPS[name]
     fields = {"scl_slope": 2 / 255} if "slope" in name else {}
-    found = label_values(write_nifti(tmp_path / "x.nii.gz", stored, **fields))
+    found = volumes.label_values(write_nifti(tmp_path / "x.nii.gz", stored, **fields))
     slope = fields.get("scl_slope", 1)
     assert found == (tuple(np.unique(np.rint(stored * slope)).astype(int).tolist()) if expected else ())
 
@@ -312,10 +305,10 @@ def test_a_label_map_is_told_from_a_scan_by_its_voxels(tmp_path, name):
 def test_a_map_longer_than_one_piece_is_read_to_its_end(tmp_path):
     stored = np.zeros((128, 128, 80), np.uint8)
     path = write_nifti(tmp_path / "x.nii.gz", stored)
-    assert label_values(path) == (0,)
+    assert volumes.label_values(path) == (0,)
     stored = stored.astype(np.int16)
     stored[-1, -1, -1] = -1000
-    assert not label_values(write_nifti(tmp_path / "x.nii.gz", stored))
+    assert not volumes.label_values(write_nifti(tmp_path / "x.nii.gz", stored))
     path.write_bytes(path.read_bytes()[:-30])
     with pytest.raises(InputError, match="truncated"):
-        label_values(path)
+        volumes.label_values(path)

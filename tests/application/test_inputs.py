@@ -15,16 +15,7 @@ from PIL import Image
 from pydicom.uid import EnhancedCTImageStorage, MRImageStorage
 from toy_system import toy_predictor, toy_voxels, write_toy_nifti
 
-from livseg_lib.application.inputs import (
-    ENOUGH_SLICES,
-    Reading,
-    find_inputs,
-    parse_hu_range,
-    passed_over,
-    read_dicom,
-    read_one_picture,
-    read_pictures,
-)
+from livseg_lib.application import inputs
 from livseg_lib.application.patient import predict_case
 from livseg_lib.errors import InputError
 
@@ -40,12 +31,12 @@ def names_and_kinds(patients) -> dict:
 
 def test_one_file_of_each_kind_is_one_case(tmp_path):
     nifti = write_toy_nifti(tmp_path / "scan.nii.gz", toy_voxels())
-    assert names_and_kinds(find_inputs(nifti)) == {"scan": "NIfTI"}
-    assert names_and_kinds(find_inputs(picture(tmp_path / "slice.JPG"))) == {"slice": "picture"}
+    assert names_and_kinds(inputs.find_inputs(nifti)) == {"scan": "NIfTI"}
+    assert names_and_kinds(inputs.find_inputs(picture(tmp_path / "slice.JPG"))) == {"slice": "picture"}
     series = write_series(tmp_path / "series")
-    assert names_and_kinds(find_inputs(series)) == {"series": "DICOM"}
-    assert names_and_kinds(find_inputs(zip_folder(series))) == {"series": "DICOM"}
-    assert len(find_inputs(series)[0].files) == len(STORED)
+    assert names_and_kinds(inputs.find_inputs(series)) == {"series": "DICOM"}
+    assert names_and_kinds(inputs.find_inputs(zip_folder(series))) == {"series": "DICOM"}
+    assert len(inputs.find_inputs(series)[0].files) == len(STORED)
 
 
 def test_a_folder_may_hold_all_kinds_and_what_is_no_scan_is_told(tmp_path):
@@ -57,7 +48,7 @@ def test_a_folder_may_hold_all_kinds_and_what_is_no_scan_is_told(tmp_path):
     zip_folder(write_series(tmp_path / "carl"))
     (tmp_path / "notes.txt").write_text("not a scan")
     (tmp_path / ".hidden.nii").write_text("not a scan")
-    patients = find_inputs(tmp_path)
+    patients = inputs.find_inputs(tmp_path)
     assert names_and_kinds(patients) == {
         "anna": "DICOM",
         "bert": "DICOM",
@@ -67,16 +58,16 @@ def test_a_folder_may_hold_all_kinds_and_what_is_no_scan_is_told(tmp_path):
         "liver_10": "NIfTI",
         "slice": "picture",
     }
-    assert passed_over(tmp_path, patients) == ["notes.txt"]
+    assert inputs.passed_over(tmp_path, patients) == ["notes.txt"]
 
 
 def test_subfolders_of_one_study_are_one_case_and_names_may_be_numbers(tmp_path):
     for name in ("arterial", "portal"):
         series = {"StudyInstanceUID": "1.2.3", "SeriesInstanceUID": f"1.{len(name)}"}
         write_series(tmp_path / "patient" / name, **series)
-    assert names_and_kinds(find_inputs(tmp_path / "patient")) == {"patient": "DICOM"}
+    assert names_and_kinds(inputs.find_inputs(tmp_path / "patient")) == {"patient": "DICOM"}
     write_toy_nifti(tmp_path / "Doe_John.nii.gz", toy_voxels())
-    patients = find_inputs(tmp_path, numbered=True)
+    patients = inputs.find_inputs(tmp_path, numbered=True)
     assert [one.case_id for one in patients] == ["case-001", "case-002"]
     assert patients[0].files[0].name == "Doe_John.nii.gz"
 
@@ -84,7 +75,7 @@ def test_subfolders_of_one_study_are_one_case_and_names_may_be_numbers(tmp_path)
 def test_known_layouts_are_read_without_their_segmentations(tmp_path):
     (tmp_path / "lits").mkdir()
     write_lits_case(tmp_path / "lits", 3)
-    (case,) = find_inputs(tmp_path / "lits")
+    (case,) = inputs.find_inputs(tmp_path / "lits")
     assert (case.case_id, case.kind, len(case.files)) == ("volume-3", "NIfTI", 1)
     assert case.read().volume.voxels.shape == small_ct()[0].shape
 
@@ -92,7 +83,7 @@ def test_known_layouts_are_read_without_their_segmentations(tmp_path):
 def test_pictures_named_as_slices_of_a_volume_are_one_stack(tmp_path):
     for number in (4, 11, 30):
         picture(tmp_path / f"volume-7_slice_{number}.png", number)
-    (case,) = find_inputs(tmp_path, reading=Reading(picture_hu=(0.0, 510.0)))
+    (case,) = inputs.find_inputs(tmp_path, reading=inputs.Reading(picture_hu=(0.0, 510.0)))
     scan = case.read()
     assert scan.slice_numbers == (4, 11, 30) and scan.is_picture
     assert scan.volume.voxels[:, 0, 0].tolist() == [8, 22, 60]
@@ -105,7 +96,7 @@ def test_odd_names_are_read_and_give_names_for_folders(tmp_path):
     names = [f"{name}.nii.gz" for name in ODD] + ["Scan.nii.gz", "scan.nii.gz", "e\u0301.nii", "\u00e9.nii"]
     for name in [*names, os.fsdecode(b"\xff\xfe.nii.gz")]:
         write_toy_nifti(tmp_path / name, toy_voxels())
-    cases = [one.case_id for one in find_inputs(tmp_path)]
+    cases = [one.case_id for one in inputs.find_inputs(tmp_path)]
     assert len({unicodedata.normalize("NFC", case).casefold() for case in cases}) == len(ODD) - 1 + 5
     for case in cases:
         assert len(case.encode()) < 130 and case == Path(case).name and case not in ("con", "cases.csv")
@@ -116,7 +107,7 @@ def test_odd_names_are_read_and_give_names_for_folders(tmp_path):
 def test_names_that_cannot_be_told_apart_everywhere_are_numbered(tmp_path):
     for name in ("scan.nii.gz", "SCAN.nii", "cases.csv.nii.gz", "Cases.CSV.nii"):
         write_toy_nifti(tmp_path / name, toy_voxels())
-    found = {one.files[0].name: one.case_id for one in find_inputs(tmp_path)}
+    found = {one.files[0].name: one.case_id for one in inputs.find_inputs(tmp_path)}
     assert sorted(found.values()) == ["Cases.CSV-2", "SCAN", "cases.csv-3", "scan-2"]
 
 
@@ -135,7 +126,7 @@ def test_names_that_cannot_be_told_apart_everywhere_are_numbered(tmp_path):
 )
 def test_labels_are_no_scan(tmp_path, voxels, is_scan):
     noise = np.random.default_rng(0).integers(0, 256, (4, 20, 20))
-    (case,) = find_inputs(write_toy_nifti(tmp_path / "a_seg.nii", voxels(noise).astype(np.int16)))
+    (case,) = inputs.find_inputs(write_toy_nifti(tmp_path / "a_seg.nii", voxels(noise).astype(np.int16)))
     if is_scan:
         assert case.read().volume.voxels.shape == voxels(noise).shape
     else:
@@ -154,9 +145,9 @@ def test_all_that_is_not_read_is_told(tmp_path):
     (tmp_path / "deep" / "er").mkdir(parents=True)
     (tmp_path / "deep" / "er" / "notes.txt").write_text("not a scan")
     os.mkfifo(tmp_path / "pipe.nii")
-    patients = find_inputs(tmp_path)
+    patients = inputs.find_inputs(tmp_path)
     assert names_and_kinds(patients) == {"volume-3": "NIfTI", "other": "NIfTI", "series": "DICOM"}
-    told = [line.split(":")[0] for line in passed_over(tmp_path, patients)]
+    told = [line.split(":")[0] for line in inputs.passed_over(tmp_path, patients)]
     assert told == ["deep", "pipe.nii", "segmentation-3.nii.gz", "series/read_me", "slice.png"]
 
 
@@ -166,9 +157,9 @@ def test_a_stray_slice_in_a_folder_ends_nothing_and_is_told(tmp_path):
     shutil.copytree(write_series(tmp_path / "b" / "series"), tmp_path / "results" / "case")
     (tmp_path / "results" / "cases.csv").touch()
     single.rename(tmp_path / "b" / "z.nii.dcm")
-    patients = find_inputs(tmp_path)
+    patients = inputs.find_inputs(tmp_path)
     assert names_and_kinds(patients) == {"b": "DICOM", "scan": "NIfTI"}
-    assert passed_over(tmp_path, patients) == ["results"]
+    assert inputs.passed_over(tmp_path, patients) == ["results"]
 
 
 def test_a_folder_a_patient_of_nifti_files_is_read_without_its_label_maps(tmp_path):
@@ -176,45 +167,45 @@ def test_a_folder_a_patient_of_nifti_files_is_read_without_its_label_maps(tmp_pa
         (tmp_path / patient).mkdir()
         write_nifti(tmp_path / patient / "ct.nii.gz", small_ct()[0])
         write_nifti(tmp_path / patient / "seg.nii.gz", small_ct()[1])
-    patients = find_inputs(tmp_path)
+    patients = inputs.find_inputs(tmp_path)
     assert names_and_kinds(patients) == {"anna": "NIfTI", "bela": "NIfTI"}
     assert [path.name for one in patients for path in one.files] == ["ct.nii.gz"] * 2
-    assert passed_over(tmp_path, patients) == ["anna/seg.nii.gz", "bela/seg.nii.gz"]
+    assert inputs.passed_over(tmp_path, patients) == ["anna/seg.nii.gz", "bela/seg.nii.gz"]
 
 
 def test_what_cannot_be_used_is_said(tmp_path):
     with pytest.raises(InputError, match="no such file"):
-        find_inputs(tmp_path / "nowhere")
+        inputs.find_inputs(tmp_path / "nowhere")
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path / "pipe", Path("/dev/zero")):  # never waited for
         with pytest.raises(InputError, match="a pipe, a socket or a device"):
-            find_inputs(path)
+            inputs.find_inputs(path)
     (tmp_path / "notes.txt").write_text("not a scan")
     with pytest.raises(InputError, match="no scan that livseg can read"):
-        find_inputs(tmp_path)
+        inputs.find_inputs(tmp_path)
     single = next(write_series(tmp_path / "series", keep=[0]).iterdir())
     with pytest.raises(InputError, match="single DICOM file"):
-        find_inputs(single)
+        inputs.find_inputs(single)
 
 
 def test_greys_are_hu_as_in_the_public_sets_or_between_the_two_that_are_given(tmp_path):
     path = tmp_path / "slice.png"
     Image.fromarray(np.array([[0, 51, 255]], np.uint8)).save(path)
-    scan = read_pictures(lambda: read_one_picture(path))
+    scan = inputs.read_pictures(lambda: inputs.read_one_picture(path))
     assert scan.volume.voxels.tolist() == [[[0, 51, 255]]]
     assert np.isnan(scan.volume.spacing_mm).all() and scan.is_picture
     assert "0 HU and white for 255 HU" in scan.notes[0]
-    abdomen = read_pictures(lambda: read_one_picture(path), hu=(-160.0, 240.0))
+    abdomen = inputs.read_pictures(lambda: inputs.read_one_picture(path), hu=(-160.0, 240.0))
     assert abdomen.volume.voxels.tolist() == [[[-160, -80, 240]]]
     assert (abdomen.window.lower, abdomen.window.upper) == (-160, 240)
-    assert "2 pictures" in read_pictures(lambda: read_one_picture(path), left_out=2).notes[1]
+    assert "2 pictures" in inputs.read_pictures(lambda: inputs.read_one_picture(path), left_out=2).notes[1]
 
 
 def test_a_range_is_two_rising_numbers():
-    assert parse_hu_range("-160,240") == (-160.0, 240.0)
+    assert inputs.parse_hu_range("-160,240") == (-160.0, 240.0)
     for wrong in ("", "abdomen", "5", "240,-160", "1,1", "nan,3", "-1e9,0", "1,2,3"):
         with pytest.raises(InputError, match="picture-hu"):
-            parse_hu_range(wrong)
+            inputs.parse_hu_range(wrong)
 
 
 MANY = np.repeat(STORED, 5, axis=0)
@@ -222,21 +213,21 @@ MANY = np.repeat(STORED, 5, axis=0)
 
 
 def test_the_only_series_is_taken_however_few_slices_it_has(tmp_path):
-    scan = read_dicom(write_series(tmp_path / "series"))
+    scan = inputs.read_dicom(write_series(tmp_path / "series"))
     assert scan.notes == ()
     np.testing.assert_array_equal(scan.volume.voxels, STORED - 1024)
 
 
 def test_the_only_whole_axial_series_is_taken_and_that_is_said(tmp_path):
-    assert len(MANY) >= ENOUGH_SLICES
+    assert len(MANY) >= inputs.ENOUGH_SLICES
     write_series(tmp_path / "few", series_uid="1.1", SeriesNumber=1)
     write_series(tmp_path / "many", MANY, series_uid="1.2", SeriesNumber=2)
-    for k in range(ENOUGH_SLICES):  # a coronal reconstruction
+    for k in range(inputs.ENOUGH_SLICES):  # a coronal reconstruction
         coronal = {"ImageOrientationPatient": [1, 0, 0, 0, 0, -1], "SeriesNumber": 7}
         position = (ORIGIN_MM[0], ORIGIN_MM[1] + k, ORIGIN_MM[2])
         slice_ = ct_slice(STORED[0], position, series_uid="1.3", **coronal)
         slice_.save_as(tmp_path / f"coronal_{k}", enforce_file_format=True)
-    scan = read_dicom(tmp_path)
+    scan = inputs.read_dicom(tmp_path)
     assert len(scan.volume.voxels) == len(MANY)
     assert "Of 3 series" in scan.notes[0] and "series 2: 25 slices" in scan.notes[0]
 
@@ -246,47 +237,47 @@ def test_where_it_is_not_clear_the_series_are_listed_by_size_without_their_descr
     write_series(tmp_path / "arterial", MANY, series_uid="1.1", SeriesNumber=1, **described)
     write_series(tmp_path / "portal", MANY - 5, series_uid="1.2", SeriesNumber=2, **described)
     with pytest.raises(InputError, match="--series") as caught:
-        read_dicom(tmp_path)
+        inputs.read_dicom(tmp_path)
     message = str(caught.value)
     assert "series 1: 25 slices of 6 x 7, 0.50 mm, 2.50 mm thick, axial" in message
     assert "series 2" in message and "DOE" not in message
     for wanted, less in (("2", 5), ("1.1", 0)):
-        np.testing.assert_array_equal(read_dicom(tmp_path, wanted).volume.voxels, MANY - 1024 - less)
+        np.testing.assert_array_equal(inputs.read_dicom(tmp_path, wanted).volume.voxels, MANY - 1024 - less)
     with pytest.raises(InputError, match=r"There is no series 4\. Found: series 1"):
-        read_dicom(tmp_path, "4")
+        inputs.read_dicom(tmp_path, "4")
 
 
 def test_series_without_a_number_are_told_by_uid(tmp_path):
     for uid in ("1.1", "1.2"):
         write_series(tmp_path / uid, series_uid=uid, SeriesNumber=5)
     with pytest.raises(InputError, match=r"series 1\.1: .*series 1\.2: "):
-        read_dicom(tmp_path)
+        inputs.read_dicom(tmp_path)
     with pytest.raises(InputError, match="more than one series 5"):
-        read_dicom(tmp_path, "5")
+        inputs.read_dicom(tmp_path, "5")
 
 
 def test_headers_lie_in_the_order_of_space_and_hold_an_identity_only_where_asked(tmp_path):
     uids = {"StudyInstanceUID": "1.5", "FrameOfReferenceUID": "1.6"}
     source = write_series(tmp_path / "series", PatientID="4711", StudyDate="20200101", **uids)
-    headers = read_dicom(source).headers
+    headers = inputs.read_dicom(source).headers
     heights = [float(header.ImagePositionPatient[2]) for header in headers]
     assert heights == [ORIGIN_MM[2] + k * SPACING_MM[0] for k in range(len(STORED))]
     assert {header.StudyInstanceUID for header in headers} == {"1.5"}
     assert all("PatientName" not in header and "PatientID" not in header for header in headers)
-    named = read_dicom(source, keep_identity=True).headers
+    named = inputs.read_dicom(source, keep_identity=True).headers
     assert {(str(one.PatientName), one.PatientID, one.StudyDate) for one in named} == {
         ("DOE^JOHN", "4711", "20200101")
     }
 
 
 def test_a_multi_frame_object_is_a_scan_by_itself(tmp_path):
-    (patient,) = find_inputs(multi_frame(tmp_path, EnhancedCTImageStorage, True) / "frames")
+    (patient,) = inputs.find_inputs(multi_frame(tmp_path, EnhancedCTImageStorage, True) / "frames")
     assert (patient.case_id, patient.kind) == ("frames", "DICOM")
     np.testing.assert_array_equal(patient.read().volume.voxels, STORED - 1024)
 
 
 def test_a_series_of_another_modality_than_the_system_is_refused(tmp_path):
     mr = {"SOPClassUID": MRImageStorage, "Modality": "MR", "RescaleIntercept": None}
-    (patient,) = find_inputs(write_series(tmp_path / "mr", **mr))
+    (patient,) = inputs.find_inputs(write_series(tmp_path / "mr", **mr))
     with pytest.raises(InputError, match="a series of MR; the system was made for CT"):
         predict_case(patient, toy_predictor())
