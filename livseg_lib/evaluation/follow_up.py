@@ -64,13 +64,9 @@ class SizeResponse(NamedTuple):
     n_new: int
 
 
-def measurable_mm(slice_spacing_mm: float) -> float:
-    """Smallest longest diameter of a target, by the slice spacing of the earlier scan."""
-    return 2 * slice_spacing_mm if slice_spacing_mm > THICK_SLICE_MM else MEASURABLE_MM
-
-
-def choose_targets(tumors: pd.DataFrame, smallest_mm: float = MEASURABLE_MM) -> tuple[int, ...]:
-    """Ids of the up to two tumours of the earlier `measure_tumors` that are longest, if long enough."""
+def choose_targets(tumors: pd.DataFrame, slice_spacing_mm: float) -> tuple[int, ...]:
+    """Ids of the up to two longest tumours of `measure_tumors`, if long enough for slices so far apart."""
+    smallest_mm = 2 * slice_spacing_mm if slice_spacing_mm > THICK_SLICE_MM else MEASURABLE_MM
     large = tumors[tumors.longest_diameter_mm >= smallest_mm]
     return tuple(large.sort_values("longest_diameter_mm", ascending=False).tumor.head(MOST_TARGETS).tolist())
 
@@ -274,7 +270,7 @@ def compare_scans(before: TimePoint, after: TimePoint, days: float = np.nan) -> 
     measured = tuple(measure_tumors(None, scan.labels, scan.spacing_mm) for scan in scans)
     tumors = [table.set_index("tumor") for table in measured]
     livers = [measure_liver(None, scan.labels, scan.spacing_mm) for scan in scans]
-    targets = choose_targets(measured[0], measurable_mm(before.spacing_mm[0]))
+    targets = choose_targets(measured[0], before.spacing_mm[0])
     rows = [_change(group, *tumors, targets, days) for group in matching.groups]
     changes = pd.DataFrame(rows, columns=list(CHANGE_COLUMNS))
     return FollowUp(

@@ -340,10 +340,12 @@ def training_curves(history: pd.DataFrame, title: str) -> Figure:
     others = ("epoch", "learning_rate", "memory_mb", "seconds", "stage")
     panels = [name for name in history if name not in others and not name.startswith("val_")]
     panels += ["learning_rate"] if "learning_rate" in history else []
+    words = {"tumor": "tumour", "dice": "Dice", "iou": "IoU"}
+    metrics = {name: " ".join(words.get(part, part) for part in name.split("_")) for name in panels}
     sides = {"training": style.BLUE, "validation": style.VERMILLION}
     epochs = history["epoch"]
     rows = [
-        pd.DataFrame({"epoch": epochs, "value": history[column], "side": side, "metric": metric_name(name)})
+        pd.DataFrame({"epoch": epochs, "value": history[column], "side": side, "metric": metrics[name]})
         for name in panels
         for side, column in zip(sides, (name, f"val_{name}"), strict=True)
         if column in history
@@ -360,8 +362,3 @@ def training_curves(history: pd.DataFrame, title: str) -> Figure:
     words = f"{title}   (dotted: best epoch, {best})" if is_known else title
     fig.suptitle(words, x=0.01, ha="left", fontsize=10.5, fontweight="bold")
     return fig
-
-
-def metric_name(column: str) -> str:
-    """Words for a column of the history: "tumor_dice" reads "tumour Dice"."""
-    return column.replace("_", " ").replace("tumor", "tumour").replace("dice", "Dice").replace("iou", "IoU")

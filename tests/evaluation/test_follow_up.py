@@ -92,10 +92,9 @@ def test_the_edges_of_the_categories(before, after, n_new, n_after, category):
 
 def test_targets_are_the_two_longest_that_can_be_measured():
     tumors = pd.DataFrame({"tumor": [1, 2, 3, 4], "longest_diameter_mm": [9.9, 12.0, 40.0, 15.0]})
-    assert f.choose_targets(tumors) == (3, 4)
-    assert f.choose_targets(tumors, 20.0) == (3,)
-    assert f.choose_targets(tumors.iloc[:1]) == ()
-    assert (f.measurable_mm(2.5), f.measurable_mm(5.0), f.measurable_mm(6.0)) == (10, 10, 12)
+    assert f.choose_targets(tumors, 2.5) == f.choose_targets(tumors, 5.0) == (3, 4)
+    assert f.choose_targets(tumors, 7.0) == (3, 4) and f.choose_targets(tumors, 8.0) == (3,)
+    assert f.choose_targets(tumors.iloc[:1], 2.5) == ()
 
 
 def test_doubling_time():
