@@ -34,14 +34,15 @@ def labels_of_a_patient() -> np.ndarray:
 
 @pytest.fixture
 def cohort(tmp_path):
-    """(slices, cases, folder) of five patients, one of them in test; test has no arrays and no scan."""
+    """(slices, cases, folder) of five patients, the fourth without tumours, the last in test, unread."""
     tables, cases, labels = [], [], labels_of_a_patient()
     hu = np.select([labels == 2, labels == 1], [90, 100], -100).astype(np.int16)
     volume, recipe = Volume(hu, (3.0, 1.0, 1.0)), Recipe(windows=("liver",), size=SIZE)
     for patient, fold in FOLDS.items():
+        own = labels.clip(max=1) if patient == "3" else labels
         who = {"patient": patient, "split": "test" if fold < 0 else "train", "fold": fold}
-        tables.append(store_case(tmp_path, f"volume-{patient}", labels, 100 * labels, recipe, **who))
-        cases.append(Case(f"volume-{patient}", patient, (), lambda: volume, lambda _: labels))
+        tables.append(store_case(tmp_path, f"volume-{patient}", own, 100 * own, recipe, **who))
+        cases.append(Case(f"volume-{patient}", patient, (), lambda: volume, lambda _, own=own: own))
     shutil.rmtree(tmp_path / "volume-4")
     return pd.concat(tables, ignore_index=True), cases[:-1], tmp_path
 
@@ -104,6 +105,8 @@ def test_hits_false_alarms_and_dice_follow_the_threshold(cohort, oracles, tmp_pa
     assert scores.false_alarms["bce", 0.1] == 0 and scores.false_alarms["weighted_bce", 0.5] == 1
     assert scores.dice["bce", 0.5] == pytest.approx(2 * 800 / (800 + 810))
     assert scores.dice["weighted_bce", 0.5] == pytest.approx(2 * 810 / (810 + 810 + 2 * 16))
+    healthy = study.patients[(study.patients.patient == "3") & (study.patients.loss == "bce")]
+    assert (healthy.dice == 1).all() and (healthy.false_alarms == 0).all()  # nothing there, nothing found
     mask = structure_mask(labels_of_a_patient(), "tumor")
     assert mask.sum() == 810 and scores.dice["bce", 0.3] == 1
 
