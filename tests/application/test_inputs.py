@@ -212,12 +212,6 @@ MANY = np.repeat(STORED, 5, axis=0)
 """As many slices as a scan of a liver has."""
 
 
-def test_the_only_series_is_taken_however_few_slices_it_has(tmp_path):
-    scan = inputs.read_dicom(write_series(tmp_path / "series"))
-    assert scan.notes == ()
-    np.testing.assert_array_equal(scan.volume.voxels, STORED - 1024)
-
-
 def test_the_only_whole_axial_series_is_taken_and_that_is_said(tmp_path):
     assert len(MANY) >= inputs.ENOUGH_SLICES
     write_series(tmp_path / "few", series_uid="1.1", SeriesNumber=1)

@@ -267,10 +267,6 @@ def test_a_description_that_is_not_that_of_the_weights_is_refused(folder, key, v
     assert len(str(refusal.value)) < 1500
 
 
-def test_what_is_saved_is_believed(folder):
-    assert load_model(folder).parameters == json.loads((folder / "model.json").read_text())["parameters"]
-
-
 CHANGES = {
     "left over": lambda arrays, name: arrays | {"encoder3_conv1/kernel": np.zeros((3, 3, 2, 2), np.float32)},
     "missing": lambda arrays, name: {path: arrays[path] for path in arrays if path != name},
