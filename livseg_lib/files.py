@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import math
@@ -109,23 +110,41 @@ def folder_written_aside(folder: Path | str) -> Iterator[Path]:
     folder = Path(os.path.realpath(folder))  # a link stays, and what it points to is replaced
     if folder.is_file():
         raise NotADirectoryError(20, "A file is in the way", str(folder))
-    for left in _left_behind(folder, "old"):
-        if not folder.exists():
-            left.rename(folder)
-    for left in (*_left_behind(folder, "old"), *_left_behind(folder, "partial")):
-        shutil.rmtree(left, ignore_errors=True)
+    recover_folder(folder)
     partial, old = _beside(folder, "partial"), _beside(folder, "old")
     partial.mkdir(parents=True)
     try:
         yield partial
-        with suppress(FileNotFoundError):
-            folder.rename(old)
-        partial.rename(folder)
+        while partial.exists():  # again where another writer's folder came in between: the last one stays
+            shutil.rmtree(old, ignore_errors=True)
+            with suppress(FileNotFoundError):
+                folder.rename(old)
+            _rename_unless_taken(partial, folder)
     finally:
         if old.exists() and not folder.exists():
-            old.rename(folder)
+            _rename_unless_taken(old, folder)
         for leftover in (partial, old):
             shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _rename_unless_taken(folder: Path, place: Path) -> None:
+    """Rename, unless another writer's folder has come to `place` in this very moment."""
+    try:
+        folder.rename(place)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+
+
+def recover_folder(folder: Path) -> None:
+    """Put back what a process had moved aside when it was killed; sweep what it left beside `folder`."""
+    for old in _left_behind(folder, "old"):
+        with suppress(OSError):  # another process was quicker
+            if not folder.exists():
+                old.rename(folder)
+        shutil.rmtree(old, ignore_errors=True)
+    for partial in _left_behind(folder, "partial"):
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _beside(path: Path, state: str, suffix: str = "") -> Path:

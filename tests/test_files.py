@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import time
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import suppress
@@ -134,6 +135,20 @@ def test_an_interrupt_between_the_renames_loses_nothing(tmp_path, monkeypatch, r
         (partial / "new").touch()
     assert [path.name for path in folder.iterdir()] == ["new" if renames == 2 else "old"]
     assert list(tmp_path.iterdir()) == [folder]
+
+
+def _put_folder(folder: str) -> None:
+    for number in range(40):
+        with folder_written_aside(folder) as partial:
+            for name in "ab":
+                (partial / name).write_text(f"{os.getpid()} {number}")
+
+
+def test_writers_of_one_folder_leave_a_whole_one(tmp_path):
+    with ProcessPoolExecutor(3, get_context("spawn")) as pool:
+        list(pool.map(_put_folder, [str(tmp_path / "case")] * 3))
+    assert list(tmp_path.iterdir()) == [tmp_path / "case"]
+    assert len({(tmp_path / "case" / name).read_text() for name in "ab"}) == 1
 
 
 def test_names_that_are_too_long_are_cut_and_stay_apart():
