@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from livseg_lib import files
+from livseg_lib.errors import InputError
 from livseg_lib.files import (
     file_checksum,
     files_checksum,
@@ -200,3 +201,20 @@ def test_a_folder_is_whole_where_none_of_its_files_is_lost_or_changed(tmp_path):
     assert not holds_files(tmp_path, known)
     (tmp_path / "b").unlink()
     assert not holds_files(tmp_path, known)
+
+
+@pytest.mark.parametrize(
+    ("out", "is_file", "said"),
+    [
+        ("file", False, "file: cannot be written"),
+        ("file/below", False, "cannot be written"),
+        ("file/below.json", True, "cannot be written"),
+        ("folder", True, "folder: is a folder. Give --out the name of a file."),
+        ("/proc/livseg", False, "cannot be written"),
+    ],
+)
+def test_what_cannot_be_written_is_refused_before_any_work(tmp_path, out, is_file, said):
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(InputError, match=said), files.sole_writer(tmp_path / out, is_file):
+        pytest.fail("never begun")

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 
 import pytest
+from application.toy_system import toy_voxels, write_toy_nifti
+from datasets.layouts import write_lits_case
 
 from livseg_lib import storage
 from livseg_lib.cli import main
 from livseg_lib.errors import InputError
+from livseg_lib.files import folder_checksums
 from livseg_lib.storage import Url, fetch, mirrored, sent
 
 fsspec = pytest.importorskip("fsspec", reason="fsspec is missing: pip install livseg[cloud]")
@@ -78,3 +83,58 @@ def test_results_are_sent_as_they_were_written_and_what_is_gone_is_removed(bucke
     assert sorted(bucket.find("/out")) == [
         f"/out/{name}" for name in ("a/b.txt", "a/record.json", "a/z.txt", "cases.csv")
     ]
+
+
+@pytest.fixture
+def s3(monkeypatch):
+    """moto's server, which speaks S3 on this machine."""
+    server = pytest.importorskip("moto.server", reason="moto is missing: pip install moto[server]")
+    pytest.importorskip("s3fs", reason="s3fs is missing")
+    service = server.ThreadedMotoServer(port=0)
+    service.start()
+    host, port = service.get_host_and_port()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+    for name, value in (("ACCESS_KEY_ID", "x"), ("SECRET_ACCESS_KEY", "x"), ("DEFAULT_REGION", "us-east-1")):
+        monkeypatch.setenv(f"AWS_{name}", value)
+    fsspec.filesystem("s3").clear_instance_cache()
+    system = fsspec.filesystem("s3")
+    system.mkdir("bucket")
+    yield system
+    service.stop()
+
+
+@pytest.mark.slow
+def test_the_commands_work_on_s3_as_on_a_disk(s3, tmp_path, capsys):
+    data, scans, labels = (tmp_path / name for name in ("data", "scans", "labels"))
+    for number in range(3):
+        write_lits_case(data, number)
+        labels.mkdir(exist_ok=True)
+        shutil.copy(data / f"segmentation-{number}.nii.gz", labels)
+    scans.mkdir()
+    for number in range(2):
+        write_toy_nifti(scans / f"scan-{number}.nii.gz", toy_voxels(tumor=number > 0))
+    for folder in (data, scans, labels):
+        s3.put(str(folder), f"bucket/{folder.name}", recursive=True)
+    words = {
+        "check": "check {}/data --out {}/checked --workers 2",
+        "extract": "extract {}/data --out {}/extracted --size 64 --workers 2",
+        "evaluate": "evaluate --reference {}/labels --prediction {}/labels --out {}/scores/s.json",
+        "predict": "predict {}/scans --out {}/predicted --workers 2",
+    }
+    for command in words.values():
+        for place in (tmp_path, "s3://bucket"):
+            assert main(command.replace("{}", str(place)).split()) == 0
+    fetched = tmp_path / "fetched"
+    s3.get("bucket", str(fetched), recursive=True)
+    for name in ("checked", "extracted", "scores", "predicted"):
+        here, there = (folder_checksums(root / name) for root in (tmp_path, fetched))
+        here = {path: digest for path, digest in here.items() if not path.endswith(".lock")}
+        told = ("record.json", "case.json", "s.json", "cases.csv", "findings.csv", "_cases.csv")
+        assert here.keys() == there.keys()
+        assert {path for path in here if here[path] != there[path]} <= {p for p in here if p.endswith(told)}
+    scores = [json.loads((root / "scores" / "s.json").read_bytes()) for root in (tmp_path, fetched)]
+    assert scores[0]["summary"] == scores[1]["summary"]
+    capsys.readouterr()
+    assert main(["predict", "s3://bucket/scans", "--out", "s3://bucket/predicted"]) == 0
+    assert capsys.readouterr().out.count("done before") == 2
+    assert not any((tmp_path / "home" / ".cache" / "livseg").glob("[!.]*"))

@@ -312,3 +312,11 @@ def test_a_map_longer_than_one_piece_is_read_to_its_end(tmp_path):
     path.write_bytes(path.read_bytes()[:-30])
     with pytest.raises(InputError, match="truncated"):
         volumes.label_values(path)
+
+
+def test_first_slice_is_at_the_feet_front_on_top_and_right_on_the_left(tmp_path):
+    """A RAS file: highest i is the patient's right, highest j the front, highest k the head."""
+    stored = np.zeros((4, 5, 6), np.int16)
+    stored[3, 4, 5] = 1000
+    volume = volumes.load_volume(write_nifti(tmp_path / "ct.nii.gz", stored, axis_affine(signs=(1, 1, 1))))
+    assert volume.voxels[5, 0, 0] == 1000

@@ -29,6 +29,7 @@ from livseg_lib.datasets.case import Case, Dataset
 from livseg_lib.datasets.catalogue import (
     ADAPTERS,
     CASE_COLUMNS,
+    check_case,
     check_dataset,
     data_checksum,
     find_cases,
@@ -369,6 +370,17 @@ def test_masks_of_pictures_are_judged_by_themselves(tmp_path, masks, code):
         slice_with(tmp_path, number, mask)
     finding, usable = only_finding(tmp_path)
     assert finding["code"] == code and usable
+
+
+def test_one_bad_case_hides_no_other_and_each_may_be_checked_in_another_process(tmp_path):
+    for number in (1, 2, 3):
+        write_lits_case(tmp_path, number)
+    flip_bit(tmp_path / "volume-2.nii.gz", -6)  # in the checksum
+    report, dataset = check(tmp_path), find_cases(tmp_path)
+    assert report.findings["code"].tolist() == ["ok", "unreadable", "ok"]
+    assert [case.case_id for case in report.usable(dataset).cases] == ["volume-1", "volume-3"]
+    for checked in map(check_case, dataset.cases):
+        assert pickle.loads(pickle.dumps(checked)) == checked
 
 
 def test_one_case_in_memory_at_a_time():

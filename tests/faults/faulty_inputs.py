@@ -7,6 +7,7 @@ livseg read it, and compares. `attempt` runs it and says how it ended; the same 
 from __future__ import annotations
 
 import contextlib
+import io
 import re
 import shutil
 import signal
@@ -20,6 +21,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from livseg_lib.cli import main
 from livseg_lib.errors import InputError
 
 MOST_SECONDS, MOST_BYTES = 30, 2 * 1024**3
@@ -136,6 +138,22 @@ def _memory(field: str, reset: bool = False) -> int:
     return int(re.search(rf"{field}:\s+(\d+)", Path("/proc/self/status").read_text())[1]) * 1024
 
 
+def run_command(argv: list[str]) -> str:
+    """What `livseg` prints; raises InputError where it refuses (exit code 2), Fault where it breaks down."""
+    out, err = io.StringIO(), io.StringIO()
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            code = main(argv)
+    except SystemExit as error:
+        code = error.code
+    require(code in (0, 1, 2), f"exit code {code}")
+    said = err.getvalue()
+    require("Traceback" not in said and "log" not in said.lower().split(), said[-800:])
+    if code == 2:
+        raise InputError(argv[0], said, "as printed")
+    return out.getvalue()
+
+
 # Damage
 
 
@@ -160,3 +178,42 @@ def damage(rng: np.random.Generator, content: bytes) -> bytes:
     if how in middle:
         return content[:a] + middle[how] + content[b:]
     return {"cut": content[:a], "behind": content + rng.bytes(int(rng.integers(1, 64))), "empty": b""}[how]
+
+
+HOSTILE = (
+    *(
+        None,
+        True,
+        -1,
+        0,
+        1,
+        3,
+        0.5,
+        1e9,
+        10**400,
+        1e308,
+        float("nan"),
+        float("inf"),
+        "",
+        "x" * 3000,
+        "../../x",
+    ),
+    *("0", "liver", "\u0000", "Äö", [], {}, [[]], [None], ["liver"], {"": 0}, [0] * 50, "__import__('os')"),
+)
+
+
+def change_tree(rng: np.random.Generator, tree: dict | list) -> None:
+    """In a tree as JSON holds it, something is left out, renamed, or replaced by a hostile value."""
+    holders = [tree]
+    for one in holders:
+        items = one.values() if isinstance(one, dict) else one
+        holders += [item for item in items if item and isinstance(item, dict | list)]
+    holder = holders[rng.integers(len(holders))]
+    keys = list(holder) if isinstance(holder, dict) else list(range(len(holder)))
+    key, how = keys[rng.integers(len(keys))], rng.choice(["value", "value", "value", "out", "name"])
+    if how == "value":
+        holder[key] = HOSTILE[rng.integers(len(HOSTILE))]
+    else:
+        value = holder.pop(key)
+        if how == "name" and isinstance(holder, dict):
+            holder[f"{key}{rng.choice(['_', ' ', 'x'])}"] = value

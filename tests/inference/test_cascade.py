@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 
 import keras
+import nibabel
 import numpy as np
 import pytest
 from keras import layers
+from nifti_files import ORIENTATIONS, axis_affine, write_nifti
 
 from livseg_lib.errors import InputError
 from livseg_lib.evaluation.masks import dice, overlap_counts
@@ -35,7 +39,7 @@ from livseg_lib.postprocessing.superpixels import CandidateRecipe, PatchRecipe
 from livseg_lib.preprocessing.recipe import OWN_PICTURE, NetworkInput, Recipe
 from livseg_lib.systems import StepPlan
 from livseg_lib.training.model_folder import TrainedClassifier, TrainedModel, save_model
-from livseg_lib.volumes import Volume
+from livseg_lib.volumes import Volume, load_volume, save_segmentation
 
 SPACING = (5.0, 1.0, 1.0)
 LIVER_HU, TUMOR_HU = 100, 60
@@ -143,6 +147,20 @@ def test_a_network_of_tumours_adds_them_to_the_liver_it_sees():
     part = NetworkPart(dark)
     np.testing.assert_array_equal(part(volume, (truth > 0).astype(np.uint8)), truth)
     assert not part(volume, np.zeros_like(truth)).any()
+
+
+@pytest.mark.parametrize("orientation", ORIENTATIONS[::7])
+def test_the_mask_of_a_scan_lies_as_the_scan_was_stored(tmp_path, orientation):
+    stored = np.full((40, 30, 12), -100, np.int16)
+    stored[5:30, 3:20, 2:9] = LIVER_HU
+    stored[5:11, 3:8, 2:4] = TUMOR_HU
+    scan_file = write_nifti(tmp_path / "scan.nii.gz", stored, axis_affine(*orientation))
+    found = load_volume(scan_file)
+    mask_file = save_segmentation(run_cascade(found, steps()), found, tmp_path / "mask.nii.gz")
+    mask = nibabel.load(mask_file)
+    np.testing.assert_array_equal(mask.affine, nibabel.load(scan_file).affine)
+    truth = np.select([stored == TUMOR_HU, stored == LIVER_HU], [2, 1], 0)
+    np.testing.assert_array_equal(np.asarray(mask.dataobj), truth)
 
 
 def test_variants_of_a_picture_are_asked_of_every_network_of_a_cascade():
@@ -364,3 +382,60 @@ def test_a_cascade_reads_it_from_its_folder(patient, tmp_path):
     assert cascade.parameters == network.count_params() and cascade.structures == ("liver", "tumor")
     found = cascade.steps[0].part(volume, liver)
     np.testing.assert_array_equal(found, SuperpixelPart(trained)(volume, liver))
+
+
+PROGRAM = """
+import keras, numpy as np
+from livseg_lib.inference.cascade import Step, run_cascade, with_tumors
+from livseg_lib.inference.cascade import ContourPart, FinishPart, NetworkPart
+from livseg_lib.models import build_model
+from livseg_lib.preprocessing.recipe import Recipe
+from livseg_lib.preprocessing.recipe import NetworkInput
+from livseg_lib.runs import peak_memory_mb
+from livseg_lib.training.model_folder import TrainedModel
+from livseg_lib.volumes import Volume
+
+SHAPE = (1000, 512, 512)
+keras.utils.set_random_seed(0)
+
+def network(name, shape, target, inputs=NetworkInput(), **options):
+    model = build_model(name, shape, 2 if target == "both" else 1, **options)
+    structures = ("liver", "tumor") if target == "both" else (target,)
+    recipe = Recipe(windows=("liver",), size=shape[-2])
+    thresholds = dict.fromkeys(structures, 0.05)
+    return NetworkPart(TrainedModel(name, name, options, model, recipe, target, thresholds, inputs=inputs))
+
+def known(volume, labels):
+    # A liver of 400 slices with spots: what follows has as much to do as with a real one.
+    found = np.zeros(labels.shape, np.uint8)
+    found[300:700, 150:380, 100:400] = 1
+    found[300:700:40, 200:330:40, 150:350:40] = 2
+    found[320:340, 200:230, 200:240] = 2
+    return found
+
+small = {"filters": 4, "levels": 2}
+stack, masked = NetworkInput(neighbours=1), NetworkInput(sees_liver=True)
+steps = (
+    Step("coarse", network("cdnn", (64, 64, 1), "liver", **small)),
+    Step("known", known),
+    Step("largest", FinishPart("keep_largest_liver")),
+    Step("blocks", network("unet3d", (16, 64, 64, 1), "both", filters=2, levels=2), "slices", 15.0),
+    Step("known again", known),
+    Step("stack", network("residual_unet", (64, 64, 3), "both", stack, **small), "box", 15.0),
+    Step("known again", known),
+    Step("liver channel", network("cdnn", (64, 64, 2), "tumor", masked, **small), "box", 15.0),
+    Step("known again", known),
+    Step("contour", ContourPart(3.0), "box", 15.0),
+)
+hu = np.random.default_rng(0).integers(-50, 150, SHAPE, np.int16)
+labels = run_cascade(Volume(hu, (1.0, 0.8, 0.8)), steps)
+assert labels.shape == SHAPE and (labels > 0).any()
+print(peak_memory_mb())
+"""
+
+
+@pytest.mark.slow
+def test_a_thousand_slices_need_less_than_six_gigabytes():
+    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert int(done.stdout.split()[-1]) < 6 * 1024

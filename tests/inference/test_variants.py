@@ -13,6 +13,7 @@ from livseg_lib.inference.variants import (
     VARIANTS,
     AugmentedNetwork,
     Variant,
+    choose_variants,
     majority_vote,
     predict_augmented,
     predictive_entropy,
@@ -151,3 +152,19 @@ def test_volumes_and_pairs_by_hand():
     for empty_or_alone in ([np.zeros((2, 2, 2), np.uint8)] * 2, models[:1]):
         table = volume_agreement(empty_or_alone, 1.0).set_index("structure")
         assert np.isnan(table.pairwise_dice["tumor"])
+
+
+def test_a_shift_goes_down_and_right():
+    picture = np.zeros((8, 8, 1), np.float32)
+    picture[2, 3] = 1
+    moved = Variant(shift_pixels=(3, 2)).apply(picture)
+    assert moved[5, 5, 0] == 1 and moved.sum() == 1
+
+
+def test_no_variant_mirrors_the_body():
+    arrow = np.zeros((SIZE, SIZE, 1), np.float32)
+    arrow[10:14, 8:12], arrow[34:38, 20:24] = 1, 0.5
+    for variant in choose_variants(list(VARIANTS)):
+        seen = variant.apply(arrow)[..., 0]
+        one, other = (ndimage.center_of_mass(part) for part in (seen > 0.75, (seen > 0.25) & (seen < 0.75)))
+        assert one[0] + 10 < other[0] and one[1] + 5 < other[1]

@@ -53,6 +53,12 @@ def test_float16_sums_of_a_large_batch_do_not_overflow(name):
     assert value == pytest.approx(0, abs=1e-3)
 
 
+def test_empty_against_empty_costs_nothing():
+    nothing = np.zeros((1, 8, 8, 1), np.float32)
+    assert float(losses.dice_loss(nothing, nothing)) == 0
+    assert float(losses.jaccard_loss(nothing, nothing)) == 0
+
+
 def test_a_weight_for_each_structure_is_that_of_its_channel():
     two = np.concatenate([TRUTH, TRUTH], axis=-1), np.concatenate([PROBABILITY, PROBABILITY], axis=-1)
     by_channel = float(losses.get_loss("weighted_bce", positive_weight=[1.0, 5.0])(*two))
@@ -133,6 +139,18 @@ def test_loss_of_any_maps_is_that_of_numpy(name, seed):
     truth, probability = drawn(seed)
     expected = reference(name, truth.astype(float), probability.astype(float))
     assert float(losses.get_loss(name)(truth, probability)) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("name", losses.LOSSES)
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_gradients_pull_a_structure_up_and_the_rest_down(name, dtype):
+    truth, probability = drawn(3)
+    with tf.GradientTape() as tape:
+        moved = tf.Variable(probability.astype(dtype))
+        loss = losses.get_loss(name)(truth.astype(dtype), moved)
+    gradient = np.asarray(tape.gradient(loss, moved), np.float32)
+    assert loss.dtype == tf.float32
+    assert (gradient[truth == 1] < 0).all() and (gradient[truth == 0] > 0).all()
 
 
 @pytest.mark.parametrize("name", losses.LOSSES)
