@@ -17,6 +17,7 @@ import json
 import os
 import platform
 import re
+import shutil
 import statistics
 import subprocess
 import sys
@@ -26,7 +27,6 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 
 import bench_board
@@ -110,6 +110,7 @@ def prepare_scan(folder: Path, slices: int = 120, size: int = 512, count: int = 
             marked[k] = cv2.resize(labels[row], (size, size), interpolation=cv2.INTER_NEAREST)
         _write_nifti(folder / f"volume-{number}.nii.gz", voxels)
         _write_nifti(folder / f"segmentation-{number}.nii.gz", marked)
+    shutil.rmtree(folder / "phantom")  # livseg would extract it, too, and others not
     write_json(folder / "scan.json", {"slices": slices})
 
 
@@ -147,9 +148,8 @@ def prepare_folder(
     (folder / "pictures").mkdir()
     for k, picture in enumerate(np.load(folder / "images.npy")):
         cv2.imwrite(str(folder / "pictures" / f"patient{k}.png"), picture)
-    for path in chain((folder / "scans").glob("seg*"), (folder / "scans" / "phantom").glob("*")):
+    for path in (folder / "scans").glob("seg*"):
         path.unlink()
-    (folder / "scans" / "phantom").rmdir()
 
 
 def prepare_masks(folder: Path, slices: int = 450, size: int = 512, lesions: int = 30) -> None:

@@ -56,15 +56,17 @@ def decoding_and_encoding(folder: Path) -> Run:
     from isal import igzip, isal_zlib
 
     extraction(folder)()
-    kept = folder / "extracted-before"
+    kept = folder / "packed"
     shutil.rmtree(kept, ignore_errors=True)
     (folder / "extracted").rename(kept)
     arrays = {path: np.load(path) for path in kept.glob("*/*.npy")}
 
     def run() -> None:
+        shutil.rmtree(kept)  # a new file costs more than one that is written over
         for path in folder.glob("*.nii.gz"):
             igzip.decompress(path.read_bytes())
         for path, array in arrays.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
             np.save(path, array)
             for k, picture in enumerate(array):
                 path.with_name(f"{path.stem}_{k}").write_bytes(isal_zlib.compress(picture.tobytes(), 2))

@@ -14,6 +14,7 @@ import json
 import math
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import time
@@ -107,6 +108,7 @@ def usual_extraction(folder: Path) -> Run:
         return (np.clip((hu - low) / (high - low), 0, 1) * 255).astype(np.uint8)
 
     def run() -> None:
+        shutil.rmtree(out, ignore_errors=True)
         for path in sorted(folder.glob("volume-*.nii.gz")):
             target = out / path.name.split(".")[0]
             target.mkdir(parents=True, exist_ok=True)
