@@ -134,7 +134,7 @@ def update_systems_table(path: Path | str, rows: Iterable[Mapping]) -> pd.DataFr
 
     A row replaces the one with the same system, target and split_by; all others stay as they are, to the
     letter. Systems stand in the order of `livseg_lib.systems`. Columns that a row leaves out are empty.
-    Raises InputError for a file with other columns.
+    Raises InputError for an unknown column and for a file with other columns.
     """
     path, table = Path(path), pd.DataFrame(columns=list(SYSTEMS_COLUMNS))
     with locked(path):
@@ -145,6 +145,9 @@ def update_systems_table(path: Path | str, rows: Iterable[Mapping]) -> pd.DataFr
             raise InputError(path, problem, "Delete it and run the evaluation again.")
         by_key = {tuple(row[name] for name in SYSTEMS_KEY): row for row in table.to_dict("records")}
         for row in rows:
+            if unknown := sorted(set(row) - set(SYSTEMS_COLUMNS)):  # else it would be lost without a word
+                remedy = f"Its columns are {', '.join(SYSTEMS_COLUMNS)}."
+                raise InputError(path, f"has no column {', '.join(unknown)}.", remedy)
             by_key[tuple(str(row[name]) for name in SYSTEMS_KEY)] = row
         rows = pd.DataFrame(by_key.values(), columns=list(SYSTEMS_COLUMNS), dtype=object)
         _write_in_order(rows, path)

@@ -26,6 +26,7 @@ from matplotlib.patches import Patch
 
 from livseg_lib.datasets.case import Case
 from livseg_lib.labels import STRUCTURES, structure_mask
+from livseg_lib.postprocessing.components import label_components
 from livseg_lib.preprocessing.recipe import Recipe, channel_windows, display_window
 from livseg_lib.preprocessing.windows import WINDOWS, Window, apply_window
 from livseg_lib.reporting import style
@@ -191,6 +192,28 @@ def zoom(ax: Axes, *labels: np.ndarray) -> None:
     )
     ax.set_xlim(column - half, column + half)
     ax.set_ylim(row + half, row - half)
+
+
+def lesion_picture(
+    case: Case, lesion: int, title: str, field_mm: float = 90.0
+) -> tuple[np.ndarray, np.ndarray, str]:
+    """(grey uint8, labels 0/1/2, title), both (h, w): the slice with most of the tumour, cut out around it.
+
+    `lesion` counts the face-connected tumours of the case from 1, as `lesion_hits` does. The cut is
+    `field_mm` wide, less where the scan ends; without a known spacing it is the whole slice.
+    """
+    volume = case.read_volume()
+    labels = case.read_labels(volume)
+    tumor = label_components(structure_mask(labels, "tumor"))[0] == lesion
+    index = int(tumor.sum(axis=(1, 2)).argmax())
+    cut = slice(None), slice(None)
+    if np.isfinite(volume.spacing_mm).all():
+        middles = (places.mean() for places in np.nonzero(tumor[index]))
+        halves = (field_mm / side_mm / 2 for side_mm in volume.spacing_mm[1:])
+        ends = zip(middles, halves, strict=True)
+        cut = tuple(slice(max(0, int(mid - half)), int(mid + half) + 1) for mid, half in ends)
+    grey = apply_window(volume.voxels[index][cut], display_window(volume))
+    return grey, labels[index][cut], title
 
 
 def outlined_slice(

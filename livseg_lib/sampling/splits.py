@@ -48,7 +48,7 @@ def split_patients(
     fractions as whole patients allow, and no part is empty; patients with tumour are spread in the same
     way, so that each part has one where there are three. `fold` is 0 to folds - 1 in train and validation
     (fewer folds where they hold fewer patients) and -1 in test. Raises InputError for fewer than 3
-    patients, or fractions that are not positive with sum 1.
+    patients, a patient on two rows, or fractions that are not positive with sum 1.
     """
     if len(fractions) != 3 or min(fractions) <= 0 or not np.isclose(sum(fractions), 1.0):
         raise InputError("fractions", f"are {tuple(fractions)}.", "Give three positive numbers with sum 1.")
@@ -124,6 +124,9 @@ def _in_dealing_order(patients: pd.DataFrame, seed: int) -> pd.DataFrame:
     table = pd.DataFrame(
         {"patient": patients["patient"].astype(str), "has_tumor": patients["has_tumor"].astype(bool)}
     )
+    if table["patient"].duplicated().any():
+        repeated = _some(table["patient"][table["patient"].duplicated()])
+        raise InputError("patients", f"list {repeated} more than once.", "Give one row a patient.")
     if len(table) < 3:
         raise InputError(
             "splits",

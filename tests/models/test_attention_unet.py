@@ -47,6 +47,14 @@ def test_one_coefficient_a_pixel_weighs_all_channels_of_the_skip():
     np.testing.assert_allclose(passed, SKIP * coefficients, rtol=1e-6)
 
 
+def test_a_closed_gate_lets_nothing_pass_and_an_open_one_everything():
+    model = gate()
+    set_psi(model, -1e4)
+    np.testing.assert_array_equal(model.predict_on_batch([SKIP, GATING])[0], 0)
+    set_psi(model, 1e4)
+    np.testing.assert_array_equal(model.predict_on_batch([SKIP, GATING])[0], SKIP)
+
+
 def test_untrained_gates_are_open():
     pictures = random.random((2, 32, 32, 1), np.float32)
     network = build_model("attention_unet", (32, 32, 1), 1, filters=8, levels=3)

@@ -9,7 +9,7 @@ from keras import layers
 from network_graph import path_lengths, sources
 
 from livseg_lib.errors import InputError
-from livseg_lib.models.classifiers import build_classifier, fractal_columns, fractal_residual
+from livseg_lib.models.classifiers import CLASSIFIERS, build_classifier, fractal_columns, fractal_residual
 from livseg_lib.training.fit import ClassAccuracy, on_every_head, training_twin
 from livseg_lib.training.losses import get_loss
 
@@ -20,6 +20,10 @@ SMALL = {
 
 PICTURES = [(128, 128, 3), (150, 97, 1), (256, 256, 5), (20, 20, 2)]
 PATCHES = [(16, 32, 32, 2), (4, 8, 12, 1), (20, 4, 16, 3)]
+
+
+def test_every_classifier_has_a_small_version_here():
+    assert set(SMALL) == set(CLASSIFIERS)
 
 
 @pytest.mark.parametrize(
@@ -33,6 +37,13 @@ def test_any_input_becomes_probabilities_of_classes(name, shape):
     assert answer.shape == (2, 4) and answer.dtype == np.float32
     np.testing.assert_allclose(answer.sum(axis=1), 1, rtol=1e-5)
     assert not [layer.name for layer in network.layers if layer.name.startswith("conv")]  # all are named
+
+
+def test_pictures_and_patches_are_not_mixed_up():
+    with pytest.raises(InputError, match="takes pictures"):
+        build_classifier("slice_sorter", PATCHES[0], 2)
+    with pytest.raises(InputError, match="takes blocks of slices"):
+        build_classifier("fractal3d", PICTURES[0], 2)
 
 
 def test_the_sorter_shrinks_pictures_first():
@@ -58,6 +69,13 @@ def test_one_batch_can_be_learnt_and_every_layer_learns():
     assert min(moved) > 0
 
 
+def test_unknown_names_and_options_are_refused():
+    with pytest.raises(InputError, match="Choose one of slice_sorter"):
+        build_classifier("oracle", (64, 64, 3), 2)
+    with pytest.raises(InputError, match="cannot be built with"):
+        build_classifier("slice_sorter", (64, 64, 3), 2, colour=1)
+
+
 PATCH = (8, 16, 16, 2)
 
 
@@ -72,6 +90,14 @@ def random_patches(count: int) -> np.ndarray:
 def fractal(columns: int) -> keras.Model:
     inputs = keras.Input((4, 4, 4, 1), name="input")
     return keras.Model(inputs, fractal_columns(inputs, 2, columns, "f"))
+
+
+@pytest.mark.parametrize("columns", [1, 2, 3, 4])
+def test_a_fractal_of_c_columns_has_2_to_the_c_less_1_convolutions(columns):
+    network = fractal(columns)
+    convolutions = [layer for layer in network.layers if isinstance(layer, layers.Conv3D)]
+    assert len(convolutions) == 2**columns - 1
+    assert len(network.outputs) == columns
 
 
 def test_columns_are_one_two_four_and_eight_convolutions_deep():
@@ -145,12 +171,7 @@ def test_training_on_every_head_learns_with_every_weight():
     assert min(moved) > 0
 
 
-def test_what_cannot_be_built_is_refused():
-    for name, shape, kind in (("slice_sorter", PATCHES[0], "pictures"), ("fractal3d", PICTURES[0], "blocks")):
-        with pytest.raises(InputError, match=f"takes {kind}"):
-            build_classifier(name, shape, 2)
-    with pytest.raises(InputError, match="Choose one of slice_sorter"):
-        build_classifier("oracle", (64, 64, 3), 2)
+def test_too_few_columns_or_stages_and_sizes_that_cannot_be_halved_are_refused():
     with pytest.raises(InputError, match="2 columns"):
         fractal_of(columns=1)
     with pytest.raises(InputError, match="2 stages"):

@@ -27,11 +27,18 @@ def test_a_convolution_has_two_operations_a_kernel_weight_and_output_pixel():
     assert operations(biased) == (2 * kernel_weights + 8) * 16 * 12
 
 
+def test_convolutions_of_blocks_are_counted_as_those_of_pictures():
+    shape, voxels = (4, 16, 12, 3), 4 * 16 * 12
+    convolution = layers.Conv3D(8, 3, padding="same", use_bias=False)
+    assert operations(convolution, shape=shape) == 2 * (3 * 3 * 3 * 3 * 8) * voxels
+    transposed = layers.Conv3DTranspose(8, 2, strides=2, use_bias=False)
+    assert operations(transposed, shape=shape) == 2 * (2 * 2 * 2 * 3 * 8) * voxels
+
+
 def test_a_transposed_convolution_has_two_a_kernel_weight_and_input_pixel():
-    flat = layers.Conv2DTranspose(8, 2, strides=2, use_bias=False)
-    assert operations(flat) == 2 * (2 * 2 * 3 * 8) * 16 * 12
-    solid = layers.Conv3DTranspose(8, 2, strides=2, use_bias=False)
-    assert operations(solid, shape=(4, 16, 12, 3)) == 2 * (2 * 2 * 2 * 3 * 8) * 4 * 16 * 12
+    assert (
+        operations(layers.Conv2DTranspose(8, 2, strides=2, use_bias=False)) == 2 * (2 * 2 * 3 * 8) * 16 * 12
+    )
 
 
 @pytest.mark.parametrize("rate", [2, 6, 18])
@@ -51,6 +58,13 @@ def test_attention_counts_its_matrix_product():
 def test_resnet_50_has_its_published_count():
     """3.8 thousand million multiply-adds at 224 x 224 (He et al. 2015, arXiv:1512.03385, table 1)."""
     assert gflops_an_input(resnet50_encoder((224, 224, 3))) / 2 == pytest.approx(3.8, rel=0.03)
+
+
+def test_counting_leaves_the_network_as_it_is():
+    network = unet((32, 32, 1), 1, filters=4, levels=2)
+    before = network.get_weights()
+    assert gflops_an_input(network) > 0
+    assert all((a == b).all() for a, b in zip(before, network.get_weights(), strict=True))
 
 
 def test_more_work_takes_more_time():

@@ -57,6 +57,13 @@ def test_an_atrous_branch_looks_exactly_its_rate_away(rate):
     assert sorted(set(rows)) == sorted(set(columns)) == [6 - rate, 6, 6 + rate]
 
 
+def test_the_image_branch_tells_every_position_the_same(small):
+    branch = keras.Model(small.input, small.get_layer("aspp_image_spread").output)
+    spread = np.asarray(branch(np.random.default_rng(0).random((1, 32, 48, 4), np.float32)))
+    assert spread.shape == (1, 2, 3, 8)
+    np.testing.assert_array_equal(spread, np.broadcast_to(spread[:, :1, :1], spread.shape))
+
+
 def test_logits_are_made_at_stride_4_and_upsampled_to_probabilities(small):
     features = np.random.default_rng(1).random((1, 8, 12, 8), np.float32)
     last, up = small.get_layer("logits"), small.get_layer("decoder_up")

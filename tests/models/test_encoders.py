@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from keras import layers
 
+from livseg_lib.errors import InputError
 from livseg_lib.models.blocks import (
     IMAGENET_MEAN_LEVEL,
     NORM_MOMENTUM,
@@ -105,6 +106,11 @@ def test_width_multiplies_every_number_of_filters(plain):
         assert quarter.get_layer(layer.name).filters == layer.filters // 4
 
 
+def test_another_output_stride_is_refused():
+    with pytest.raises(InputError, match="8, 16, 32"):
+        resnet50_encoder((64, 64, 3), output_stride=4)
+
+
 @pytest.fixture
 def imagenet(reference, monkeypatch) -> keras.Model:
     """The reference stands in for the download."""
@@ -145,3 +151,10 @@ def test_without_a_network_the_encoder_says_that_it_starts_random(monkeypatch):
     network = small_unet(3)
     monkeypatch.setattr(keras.applications, "ResNet50", offline)
     assert "random" in load_imagenet_weights(network)
+
+
+def test_the_encoder_can_be_frozen_as_one():
+    network = small_unet(1, encoder_width=0.1)
+    before = len(network.trainable_variables)
+    network.get_layer("encoder").trainable = False
+    assert 0 < len(network.trainable_variables) < before - 100

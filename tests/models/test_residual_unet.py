@@ -54,6 +54,21 @@ def test_long_connections_join_the_encoder_to_the_decoder(papers):
     ]
 
 
+def test_filters_double_from_level_to_level(papers):
+    widths = [papers.get_layer(f"encoder{level}_out").output.shape[-1] for level in range(5)]
+    assert widths == [4, 8, 16, 32, 64]
+
+
+def test_the_maps_of_one_slice_see_all_slices_of_the_stack(papers):
+    stack = np.random.default_rng(0).random((1, 64, 64, 5), np.float32)
+    maps = papers.predict_on_batch(stack)
+    assert maps.shape == (1, 64, 64, 3)
+    for number in range(5):
+        changed = stack.copy()
+        changed[..., number] = 1 - changed[..., number]
+        assert np.abs(papers.predict_on_batch(changed) - maps).max() > 1e-6
+
+
 def test_prelu_has_one_slope_a_channel_for_negative_numbers():
     inputs = keras.Input((3, 5, 2))
     model = keras.Model(inputs, blocks.activated(inputs, "prelu", "slope"))

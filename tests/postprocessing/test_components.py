@@ -169,6 +169,18 @@ def test_leaves_a_right_mask_alone_and_mends_one_that_is_too_small_or_too_large(
         assert dice(wrong, tumor) < 0.88 and dice(refined, tumor) > 0.94
 
 
+@pytest.mark.parametrize("spacing_mm", SPACINGS.values(), ids=SPACINGS)
+@pytest.mark.parametrize("reach_mm", [1.5, 3.0])
+def test_changes_only_what_lies_within_reach(spacing_mm, reach_mm):
+    tumor, liver, _ = tumor_in_liver(spacing_mm)
+    noise = np.random.default_rng(0).integers(-200, 300, tumor.shape).astype(np.int16)
+    noise[tumor] -= 60
+    refined = refine_outlines(tumor, liver, noise, spacing_mm, reach_mm)
+    assert (refined != tumor).any()
+    assert not (refined & ~moved(tumor, spacing_mm, reach_mm)).any()
+    assert not (moved(tumor, spacing_mm, -reach_mm) & ~refined).any()
+
+
 @pytest.mark.parametrize("wild", [np.ones_like, np.zeros_like])
 def test_a_wild_contour_is_held_within_reach_and_liver(monkeypatch, wild):
     monkeypatch.setattr(components, "_evolve", lambda smooth, inside, steps: wild(inside))
@@ -181,6 +193,16 @@ def test_a_wild_contour_is_held_within_reach_and_liver(monkeypatch, wild):
     small, liver, hu = tumor_in_liver(spacing_mm, radius_mm=2.5)
     refined = refine_outlines(small, liver, hu, spacing_mm)
     assert refined.any() and (wild is np.ones_like or (refined == small).all())  # it vanished: taken back
+
+
+def test_never_leaves_the_liver():
+    spacing_mm = SPACINGS["even"]
+    tumor, _, hu = tumor_in_liver(spacing_mm)
+    half = box(tumor.shape, (0, 0, 0), (52, 52, 24))  # the tumour reaches over the liver's edge
+    small = moved(tumor, spacing_mm, -2) & half
+    refined = refine_outlines(small, half, hu, spacing_mm)
+    assert not (refined & ~half).any() and dice(refined, tumor & half) > dice(small, tumor & half)
+    assert not refine_outlines(tumor, np.zeros_like(tumor), hu, spacing_mm).any()
 
 
 @pytest.mark.parametrize("voxels", [1, 2, 5])

@@ -14,6 +14,7 @@ from stored_cases import store_case
 
 from livseg_lib.datasets.case import Case
 from livseg_lib.errors import InputError
+from livseg_lib.evaluation.froc import TumorCandidates
 from livseg_lib.evaluation.probabilities import calibration_scores
 from livseg_lib.labels import TARGETS
 from livseg_lib.models import build_model
@@ -155,7 +156,7 @@ def test_stored_labels_are_asked_the_same(run):
 
     cases = [case("t0", "a"), case("t1", "a"), case("t2", "b")]
     found = score_checks.stored_tumors(["vote"], cases, run.folders)["vote"]
-    assert found["a"].n_tumors == 2
+    assert found["a"] == TumorCandidates(found["a"].found, found["a"].false_positives, 2)
     assert len(found["a"].found) == 1 and len(found["b"].false_positives) == 1
 
 
@@ -218,6 +219,14 @@ def test_the_loss_is_the_one_that_fit_prints(stored, tmp_path):
     np.testing.assert_allclose(found.loss, history.val_loss.min(), rtol=1e-4)
 
 
+def test_batches_change_nothing_but_the_loss(stored):
+    trained, (slices, folder) = system(), stored
+    small, large = (
+        pooled_scores(trained, SliceBatches(slices, folder, "both", n, shuffle=False)) for n in (2, 7)
+    )
+    pd.testing.assert_frame_equal(small.drop(columns="loss"), large.drop(columns="loss"))
+
+
 def test_a_loss_that_the_library_has_not_is_nan(stored):
     slices, folder = stored
     found = pooled_scores(
@@ -263,3 +272,8 @@ def test_ds_table_sets_published_figures_beside_ours():
     assert table.loc[("train", "both", "precision"), "deeplabv3+_published"] == 0.483
     assert table.loc[("train", "liver"), "unet++_published"].isna().all()
     assert (table[["unet", "unet++"]] == 0.5).all(axis=None) and len(table) == 2 * 3 * 5
+
+
+def test_a_liver_run_keeps_the_published_rows_empty_on_our_side():
+    together = scores_as_published(ours(("unet",), ("liver",))).loc["train", "both"]
+    assert together["unet"].isna().all() and together.loc["iou", "manet_published"] == 0.926
