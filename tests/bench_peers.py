@@ -371,12 +371,13 @@ def medpy_scores(folder: Path) -> Run:
             found += [binary.dc(*pair), *distances]
         predicted, _ = ndimage.label(prediction == 2)
         lesions, count = ndimage.label(reference == 2)
-        hits = 0
+        hits, sizes = 0, np.bincount(predicted.ravel())
         for number, box in enumerate(ndimage.find_objects(lesions), 1):
             inside = lesions[box] == number
             touched = np.unique(predicted[box][inside])
-            other = np.isin(predicted, touched[touched > 0])
-            hits += np.logical_and(other[box], inside).sum() > 0.5 * (inside.sum() + other.sum()) / 2
+            touched = touched[touched > 0]
+            shared = np.isin(predicted[box][inside], touched).sum()
+            hits += shared > 0.5 * (inside.sum() + sizes[touched].sum() - shared)  # IoU, as LiTS counts
         return [*map(float, found[:3]), float(count), float(hits)]
 
     return run
