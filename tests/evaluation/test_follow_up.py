@@ -10,23 +10,23 @@ from hypothesis import strategies as st
 from scipy.stats import ttest_1samp
 
 from livseg_lib.errors import InputError
-from livseg_lib.evaluation import follow_up as f
+from livseg_lib.evaluation import follow_up
 
 SPACING = (1.0, 1.0, 1.0)
 
 
-def scan(*columns: tuple[int, int]) -> f.TimePoint:
+def scan(*columns: tuple[int, int]) -> follow_up.TimePoint:
     """A liver with bars in it, one pixel high and deep: (first column, length), each in a row of its own."""
     labels = np.zeros((5, 60, 70), np.uint8)
     labels[1:4, 5:55, 5:65] = 1
     for number, (start, length) in enumerate(columns):
         labels[2, 10 + 12 * number, start : start + length] = 2
-    return f.TimePoint(labels, SPACING)
+    return follow_up.TimePoint(labels, SPACING)
 
 
 def test_bars_by_hand():
-    found = f.compare_scans(scan((20, 20), (20, 12)), scan((20, 25), (20, 6)), days=100)
-    assert list(found.changes) == list(f.CHANGE_COLUMNS)
+    found = follow_up.compare_scans(scan((20, 20), (20, 12)), scan((20, 25), (20, 6)), days=100)
+    assert list(found.changes) == list(follow_up.CHANGE_COLUMNS)
     first, second = found.changes.itertuples()
     assert (first.kind, first.tumors_before, first.tumors_after) == ("matched", "1", "1")
     assert first.growth_ml == pytest.approx(0.005) and first.growth_percent == pytest.approx(25)
@@ -41,13 +41,13 @@ def test_bars_by_hand():
 
 
 def test_a_new_and_a_vanished_tumour():
-    found = f.compare_scans(scan((20, 20)), scan((35, 5), (20, 20)))
+    found = follow_up.compare_scans(scan((20, 20)), scan((35, 5), (20, 20)))
     assert found.response.category == "progressive disease" and found.response.n_new == 1
-    gone = f.compare_scans(scan((20, 20)), scan())
+    gone = follow_up.compare_scans(scan((20, 20)), scan())
     assert gone.response.category == "complete response"
     row = gone.changes.iloc[0]
     assert (row.volume_after_ml, row.diameter_after_mm, row.growth_percent) == (0, 0, -100)
-    came = f.compare_scans(scan(), scan((20, 20)))
+    came = follow_up.compare_scans(scan(), scan((20, 20)))
     assert came.changes.iloc[0].kind == "new" and np.isnan(came.changes.iloc[0].growth_percent)
     assert came.response.category == "progressive disease" and np.isnan(came.response.change)
 
@@ -55,20 +55,20 @@ def test_a_new_and_a_vanished_tumour():
 def test_parts_are_added_and_what_merged_counts_once():
     whole, parts = scan((20, 30)), scan((20, 30))
     parts.labels[2, 10, 34:36] = 1  # 14 and 14 pixels
-    split = f.compare_scans(whole, parts)
+    split = follow_up.compare_scans(whole, parts)
     assert list(split.changes.kind) == ["split"]
     assert (split.response.sum_before_mm, split.response.sum_after_mm) == pytest.approx((29.5, 27))
-    merged = f.compare_scans(parts, whole)
+    merged = follow_up.compare_scans(parts, whole)
     assert list(merged.changes.kind) == ["merged"] and merged.response.targets == (1, 2)
     assert (merged.response.sum_before_mm, merged.response.sum_after_mm) == pytest.approx((27, 29.5))
 
 
 def test_without_tumours_and_with_small_ones_only():
-    assert f.compare_scans(scan(), scan()).response.category == "no tumour"
-    same = f.compare_scans(scan((20, 20)), scan((20, 20)))
+    assert follow_up.compare_scans(scan(), scan()).response.category == "no tumour"
+    same = follow_up.compare_scans(scan((20, 20)), scan((20, 20)))
     assert (same.changes.kind == "matched").all() and (same.changes.growth_ml == 0).all()
     assert same.response.category == "stable disease"
-    small = f.compare_scans(scan((20, 5)), scan((20, 9)))
+    small = follow_up.compare_scans(scan((20, 5)), scan((20, 9)))
     assert small.response.category == "neither response nor progression" and np.isnan(small.response.change)
 
 
@@ -87,24 +87,24 @@ def test_without_tumours_and_with_small_ones_only():
     ],
 )
 def test_the_edges_of_the_categories(before, after, n_new, n_after, category):
-    assert f.categorize((1, 2), before, after, n_new, n_after).category == category
+    assert follow_up.categorize((1, 2), before, after, n_new, n_after).category == category
 
 
 def test_targets_are_the_two_longest_that_can_be_measured():
     tumors = pd.DataFrame({"tumor": [1, 2, 3, 4], "longest_diameter_mm": [9.9, 12.0, 40.0, 15.0]})
-    assert f.choose_targets(tumors, 2.5) == f.choose_targets(tumors, 5.0) == (3, 4)
-    assert f.choose_targets(tumors, 7.0) == (3, 4) and f.choose_targets(tumors, 8.0) == (3,)
-    assert f.choose_targets(tumors.iloc[:1], 2.5) == ()
+    assert follow_up.choose_targets(tumors, 2.5) == follow_up.choose_targets(tumors, 5.0) == (3, 4)
+    assert follow_up.choose_targets(tumors, 7.0) == (3, 4) and follow_up.choose_targets(tumors, 8.0) == (3,)
+    assert follow_up.choose_targets(tumors.iloc[:1], 2.5) == ()
 
 
 def test_doubling_time():
-    assert f.doubling_days(1.0, 2.0, 90) == pytest.approx(90)
-    assert f.doubling_days(1.0, 8.0, 90) == pytest.approx(30)
+    assert follow_up.doubling_days(1.0, 2.0, 90) == pytest.approx(90)
+    assert follow_up.doubling_days(1.0, 8.0, 90) == pytest.approx(30)
     for volumes in ((2.0, 1.0), (0.0, 1.0), (1.0, 1.0)):
-        assert np.isnan(f.doubling_days(*volumes, 90))
-    assert np.isnan(f.doubling_days(1.0, 2.0, np.nan))
+        assert np.isnan(follow_up.doubling_days(*volumes, 90))
+    assert np.isnan(follow_up.doubling_days(1.0, 2.0, np.nan))
     with pytest.raises(InputError, match="days"):
-        f.compare_scans(scan(), scan(), days=0)
+        follow_up.compare_scans(scan(), scan(), days=0)
 
 
 THICK_SPACING = (2.0, 1.0, 1.0)
@@ -129,7 +129,7 @@ LEFT_HALF, RIGHT_HALF = box(10, 20, 20, 6, 8, 3), box(10, 20, 25, 6, 8, 3)
 
 
 def kinds(before, after, **options) -> list[tuple[str, tuple, tuple]]:
-    found = f.match_tumors(before, THICK_SPACING, after, THICK_SPACING, **options).groups
+    found = follow_up.match_tumors(before, THICK_SPACING, after, THICK_SPACING, **options).groups
     return [(group.kind, group.before, group.after) for group in found]
 
 
@@ -163,8 +163,10 @@ def test_a_tumour_too_far_from_all_parts_no_good_pair():
 @given(st.tuples(st.integers(-5, 5), st.integers(-10, 10), st.integers(-10, 10)))
 def test_where_the_patient_lies_does_not_matter(shift):
     before, after = liver(SMALL, LEFT_HALF, RIGHT_HALF), liver(LARGE, OTHER)
-    found = f.match_tumors(before, THICK_SPACING, np.roll(after, shift, axis=(0, 1, 2)), THICK_SPACING)
-    assert found.groups == f.match_tumors(before, THICK_SPACING, after, THICK_SPACING).groups
+    found = follow_up.match_tumors(
+        before, THICK_SPACING, np.roll(after, shift, axis=(0, 1, 2)), THICK_SPACING
+    )
+    assert found.groups == follow_up.match_tumors(before, THICK_SPACING, after, THICK_SPACING).groups
     np.testing.assert_allclose(found.shift_mm, np.multiply(shift, THICK_SPACING), atol=1e-9)
     assert found.liver_dice == 1
 
@@ -172,20 +174,20 @@ def test_where_the_patient_lies_does_not_matter(shift):
 def test_scans_of_other_spacing_and_size_are_laid_over_each_other():
     before, after = liver(SMALL, LARGE), liver(SMALL, LARGE, OTHER)
     finer = np.pad(after.repeat(2, axis=0).repeat(3, axis=2), ((0, 4), (3, 0), (0, 2)))
-    found = f.match_tumors(before, THICK_SPACING, finer, (1.0, 1.0, 1 / 3))
-    assert found.groups == f.match_tumors(before, THICK_SPACING, after, THICK_SPACING).groups
+    found = follow_up.match_tumors(before, THICK_SPACING, finer, (1.0, 1.0, 1 / 3))
+    assert found.groups == follow_up.match_tumors(before, THICK_SPACING, after, THICK_SPACING).groups
     assert found.liver_dice == 1
 
 
 def test_without_a_liver_or_spacing_nothing_can_be_laid_over():
     with pytest.raises(InputError, match="later labels: show no liver"):
-        f.match_tumors(liver(), THICK_SPACING, np.zeros((3, 3, 3), np.uint8), THICK_SPACING)
+        follow_up.match_tumors(liver(), THICK_SPACING, np.zeros((3, 3, 3), np.uint8), THICK_SPACING)
     specks = np.ones((20, 60, 60), np.uint8)
     specks[::2, ::2, ::2] = 2
     with pytest.raises(InputError, match="9,000 separate tumours"):
-        f.match_tumors(specks, (1, 1, 1), specks, (1, 1, 1))
+        follow_up.match_tumors(specks, (1, 1, 1), specks, (1, 1, 1))
     with pytest.raises(InputError, match="spacing"):
-        f.match_tumors(liver(), THICK_SPACING, liver(), (np.nan,) * 3)
+        follow_up.match_tumors(liver(), THICK_SPACING, liver(), (np.nan,) * 3)
 
 
 def test_a_part_of_the_smaller_tumour_counts_whichever_scan_it_is_in():
@@ -203,7 +205,7 @@ MINI_WRIGHT = [512, 430, 520, 428, 500, 600, 364, 380, 658, 445, 432, 626, 260, 
 
 
 def agreement(measured, reference) -> pd.Series:
-    return pd.Series(f.agreement_row(measured, reference))
+    return pd.Series(follow_up.agreement_row(measured, reference))
 
 
 def test_the_flow_meters_of_1986():
@@ -235,15 +237,19 @@ def test_three_differences_by_hand():
 
 def test_identities_of_the_concordance():
     values = np.array([1.0, 2.0, 5.0, 9.0])
-    assert f.concordance(np.stack([values, values], axis=1)) == 1
+    assert follow_up.concordance(np.stack([values, values], axis=1)) == 1
     centred = values - values.mean()
-    assert f.concordance(np.stack([centred, -centred], axis=1)) == pytest.approx(-1)
-    assert f.concordance(np.stack([values, values + 3], axis=1)) < 1
-    assert f.concordance(np.stack([values, 2 * values], axis=1)) < 1
-    assert f.concordance(np.stack([values, np.full(4, 2.0)], axis=1)) == 0
-    assert np.isnan(f.concordance(np.ones((4, 2)))) and np.isnan(f.concordance(np.ones((0, 2))))
+    assert follow_up.concordance(np.stack([centred, -centred], axis=1)) == pytest.approx(-1)
+    assert follow_up.concordance(np.stack([values, values + 3], axis=1)) < 1
+    assert follow_up.concordance(np.stack([values, 2 * values], axis=1)) < 1
+    assert follow_up.concordance(np.stack([values, np.full(4, 2.0)], axis=1)) == 0
+    assert np.isnan(follow_up.concordance(np.ones((4, 2)))) and np.isnan(
+        follow_up.concordance(np.ones((0, 2)))
+    )
     stacked = np.random.default_rng(0).normal(size=(5, 7, 2))
-    np.testing.assert_allclose(f.concordance(stacked, axis=1), [f.concordance(pairs) for pairs in stacked])
+    np.testing.assert_allclose(
+        follow_up.concordance(stacked, axis=1), [follow_up.concordance(pairs) for pairs in stacked]
+    )
 
 
 def test_a_row_a_system_and_measure_over_the_patients_that_both_have():
@@ -255,8 +261,8 @@ def test_a_row_a_system_and_measure_over_the_patients_that_both_have():
             "longest_diameter_mm": [np.nan, 5.0, 6.0, 7.0, 3.0, 5.0, 6.0, 8.0],
         }
     )
-    table = f.compare_with_reference(patients, ["liver_ml", "longest_diameter_mm"])
-    assert list(table) == ["system", "measure", *f.AGREEMENT_COLUMNS, "p_holm"]
+    table = follow_up.compare_with_reference(patients, ["liver_ml", "longest_diameter_mm"])
+    assert list(table) == ["system", "measure", *follow_up.AGREEMENT_COLUMNS, "p_holm"]
     assert list(table.measure) == ["liver_ml", "longest_diameter_mm"] and (table.system == "net").all()
     np.testing.assert_allclose(table.bias, [1.0, 0.5])  # the two scans of patient 3 count as one
     assert list(table.n) == [3, 2] and list(table.n_undefined) == [0, 1]

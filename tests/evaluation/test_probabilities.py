@@ -11,7 +11,7 @@ from sklearn import metrics
 from sklearn.metrics import roc_auc_score, roc_curve
 
 from livseg_lib.errors import InputError
-from livseg_lib.evaluation import probabilities as p
+from livseg_lib.evaluation import probabilities as module
 from livseg_lib.evaluation.masks import overlap_counts
 
 
@@ -23,8 +23,8 @@ def planes(seed: int, levels: int = 256) -> tuple[np.ndarray, np.ndarray]:
     return (np.rint(probabilities * (levels - 1)) * (255 // (levels - 1))).astype(np.uint8), reference
 
 
-def counted(probabilities, reference) -> p.ProbabilityHistogram:
-    result = p.ProbabilityHistogram()
+def counted(probabilities, reference) -> module.ProbabilityHistogram:
+    result = module.ProbabilityHistogram()
     result.add(np.asarray(probabilities), np.asarray(reference, bool))
     return result
 
@@ -52,28 +52,28 @@ def test_counts_are_those_of_thresholded_masks(seed, threshold):
     probabilities, reference = planes(seed)
     counts = counted(probabilities, reference).counts_at([threshold, 0.5])
     for k, at in enumerate((threshold, 0.5)):
-        expected = overlap_counts(p.is_predicted(probabilities, at), reference)
+        expected = overlap_counts(module.is_predicted(probabilities, at), reference)
         assert tuple(int(count[k]) for count in counts) == expected
 
 
 def test_a_threshold_is_reached_by_equality():
-    assert [p.level_of(t) for t in (0, 0.2, 0.3, 0.5, 0.6, 1)] == [0, 51, 77, 128, 153, 255]
-    assert all(p.level_of(level / 255) == level for level in range(256))
-    assert p.is_predicted(np.array([50, 51], np.uint8), 0.2).tolist() == [False, True]
+    assert [module.level_of(t) for t in (0, 0.2, 0.3, 0.5, 0.6, 1)] == [0, 51, 77, 128, 153, 255]
+    assert all(module.level_of(level / 255) == level for level in range(256))
+    assert module.is_predicted(np.array([50, 51], np.uint8), 0.2).tolist() == [False, True]
     for dtype in (np.float16, np.float32, np.float64):
-        assert p.is_predicted(np.array([0.29, 0.3, 0.31], dtype), 0.3).tolist() == [False, True, True]
+        assert module.is_predicted(np.array([0.29, 0.3, 0.31], dtype), 0.3).tolist() == [False, True, True]
 
 
 def test_quantizing():
     floats = np.array([0, 0.5 / 255 + 1e-6, 0.5, 1], np.float32)
-    np.testing.assert_array_equal(p.quantize(floats), [0, 1, 128, 255])
+    np.testing.assert_array_equal(module.quantize(floats), [0, 1, 128, 255])
     levels = np.arange(256, dtype=np.uint8)
-    np.testing.assert_array_equal(p.quantize(levels / 255), levels)
+    np.testing.assert_array_equal(module.quantize(levels / 255), levels)
     for bad in (-0.1, 1.5, np.nan):
         with pytest.raises(InputError, match="between 0 and 1"):
-            p.quantize(np.array([0.5, bad]))
+            module.quantize(np.array([0.5, bad]))
     with pytest.raises(InputError, match="shape"):
-        p.ProbabilityHistogram().add(levels, np.zeros(255, bool))
+        module.ProbabilityHistogram().add(levels, np.zeros(255, bool))
 
 
 def patient(seed: int, best: float) -> tuple[np.ndarray, np.ndarray]:
@@ -87,38 +87,38 @@ def patient(seed: int, best: float) -> tuple[np.ndarray, np.ndarray]:
 
 def test_patient_without_tumor_scores_one_only_where_nothing_is_predicted():
     healthy = counted(np.full((1, 4, 4), 0.42), np.zeros((1, 4, 4)))
-    np.testing.assert_array_equal(p.dice_by_threshold(healthy, (0.3, 0.4, 0.45, 0.9)), [0, 0, 1, 1])
+    np.testing.assert_array_equal(module.dice_by_threshold(healthy, (0.3, 0.4, 0.45, 0.9)), [0, 0, 1, 1])
 
 
 def test_patients_count_alike_whatever_their_size():
     large = counted(*(np.repeat(a, 50, axis=0) for a in patient(0, 0.25)))
     small = [counted(*patient(seed, 0.7)) for seed in (1, 2)]
-    assert abs(p.choose_threshold([large, *small]) - 0.7) <= 0.051
+    assert abs(module.choose_threshold([large, *small]) - 0.7) <= 0.051
 
 
 def test_among_equals_the_one_nearest_a_half():
     clear = counted(np.array([[0.0, 1.0]]), np.array([[False, True]]))
-    assert p.choose_threshold([clear]) == 0.5
-    assert p.choose_threshold([clear], grid=(0.1, 0.2)) == 0.2
+    assert module.choose_threshold([clear]) == 0.5
+    assert module.choose_threshold([clear], grid=(0.1, 0.2)) == 0.2
     with pytest.raises(InputError, match="no validation patient"):
-        p.choose_threshold([])
+        module.choose_threshold([])
 
 
 def test_a_little_better_is_better_however_far_from_a_half():
-    found = p.ProbabilityHistogram()
+    found = module.ProbabilityHistogram()
     levels = np.array([255] * 999 + [230], np.uint8)  # all in the structure, one of them at 0.9
     found.add(levels, np.ones(1000, bool))
     found.add(np.array([130], np.uint8), np.zeros(1, bool))  # at 0.51: predicted at a half, not at 0.6
-    assert p.choose_threshold([found], grid=(0.5, 0.6)) == 0.6  # Dice 1 against 2000 / 2001
+    assert module.choose_threshold([found], grid=(0.5, 0.6)) == 0.6  # Dice 1 against 2000 / 2001
 
 
 @settings(max_examples=40, deadline=None)
 @given(arrays(np.uint8, (2, 3, 4)), st.integers(1, 12), st.sampled_from((0.1, 0.5, 0.9)))
 def test_the_nth_largest_probability_tells_whether_n_pixels_reach_a_threshold(planes, area, threshold):
-    enough = p.is_predicted(planes, threshold).sum(axis=(1, 2)) >= area
-    levels = p.presence_levels(planes, [area])[:, 0]
-    np.testing.assert_array_equal(p.is_predicted(levels, threshold), enough)
-    assert p.presence_levels(np.array([[[9, 7], [7, 1]]], np.uint8), [1, 2, 3, 4, 5]).tolist() == [
+    enough = module.is_predicted(planes, threshold).sum(axis=(1, 2)) >= area
+    levels = module.presence_levels(planes, [area])[:, 0]
+    np.testing.assert_array_equal(module.is_predicted(levels, threshold), enough)
+    assert module.presence_levels(np.array([[[9, 7], [7, 1]]], np.uint8), [1, 2, 3, 4, 5]).tolist() == [
         [9, 7, 7, 1, 0]
     ]
 
@@ -127,7 +127,7 @@ def test_the_nth_largest_probability_tells_whether_n_pixels_reach_a_threshold(pl
 @given(st.integers(1, 30).flatmap(lambda n: st.tuples(*[arrays(bool, n)] * 2)))
 def test_scores_are_those_of_scikit_learn(pair):
     predicted, truth = pair
-    scores = p.presence_scores(predicted, truth)
+    scores = module.presence_scores(predicted, truth)
     matrix = metrics.confusion_matrix(truth, predicted, labels=[False, True])
     names = ("true_negatives", "false_positives", "false_negatives", "true_positives")
     assert [scores[name] for name in names] == matrix.ravel().tolist()
@@ -142,7 +142,7 @@ def test_scores_are_those_of_scikit_learn(pair):
     np.testing.assert_allclose([scores[name] for name in expected], list(expected.values()))
     assert scores["majority_share"] == max(truth.mean(), 1 - truth.mean())
     assert scores["n_pictures"] == len(truth)
-    nothing = p.presence_scores(truth[:0], truth[:0])
+    nothing = module.presence_scores(truth[:0], truth[:0])
     assert np.isnan([nothing["accuracy"], nothing["majority_share"], nothing["balanced_accuracy"]]).all()
 
 
@@ -153,25 +153,25 @@ def test_the_rule_is_the_one_that_tells_pictures_apart():
     planes[10:, 2:4, 1:5] = 153
     truth = np.arange(20) >= 10
     areas = (1, 4, 16)
-    rule = p.choose_presence_rule(p.presence_levels(planes, areas), truth, areas)
-    assert rule == p.PresenceRule(0.5, 4)
+    rule = module.choose_presence_rule(module.presence_levels(planes, areas), truth, areas)
+    assert rule == module.PresenceRule(0.5, 4)
 
 
 def test_rare_tumours_do_not_make_a_rule_that_finds_none():
     levels = np.array([[40]] * 90 + [[130]] * 5 + [[130]] * 5, np.uint8)
     truth = np.arange(100) >= 95  # half of the suspicious pictures: accuracy prefers silence, 0.95 = 0.95
-    rule = p.choose_presence_rule(levels, truth, [1])
-    assert p.is_predicted(levels[:, 0], rule.threshold).sum() == 10
+    rule = module.choose_presence_rule(levels, truth, [1])
+    assert module.is_predicted(levels[:, 0], rule.threshold).sum() == 10
     for alike in (np.zeros(100, bool), np.ones(100, bool)):
         with pytest.raises(InputError, match="all alike"):
-            p.choose_presence_rule(levels, alike, [1])
+            module.choose_presence_rule(levels, alike, [1])
 
 
-def counted_levels(levels, reference) -> p.ProbabilityHistogram:
+def counted_levels(levels, reference) -> module.ProbabilityHistogram:
     return counted(np.asarray(levels, np.uint8), reference)
 
 
-def exactly(said: float, share: float, pixels: int = 1000) -> p.ProbabilityHistogram:
+def exactly(said: float, share: float, pixels: int = 1000) -> module.ProbabilityHistogram:
     reference = np.arange(pixels) < round(share * pixels)
     return counted_levels(np.full(pixels, round(said * 255)), reference)
 
@@ -179,12 +179,12 @@ def exactly(said: float, share: float, pixels: int = 1000) -> p.ProbabilityHisto
 def test_by_hand():
     """Of 100 pixels given 0.8 60 are true, of 300 given 0.2 60: (100 x 0.2 + 300 x 0) / 400."""
     both = exactly(0.8, 0.6, 100) + exactly(0.2, 0.2, 300)
-    assert p.expected_calibration_error(both) == pytest.approx(0.05)
-    assert p.overconfidence(both) == pytest.approx(0.05)
+    assert module.expected_calibration_error(both) == pytest.approx(0.05)
+    assert module.overconfidence(both) == pytest.approx(0.05)
     brier = (60 * 0.2**2 + 40 * 0.8**2 + 60 * 0.8**2 + 240 * 0.2**2) / 400
-    assert p.brier_score(both) == pytest.approx(brier)
-    assert p.brier_skill(both) == pytest.approx(1 - brier / (0.3 * 0.7))
-    curve = p.reliability_curve(both)
+    assert module.brier_score(both) == pytest.approx(brier)
+    assert module.brier_skill(both) == pytest.approx(1 - brier / (0.3 * 0.7))
+    curve = module.reliability_curve(both)
     assert np.flatnonzero(curve.pixels).tolist() == [2, 11]
     assert curve.frequency[[2, 11]] == pytest.approx([0.2, 0.6])
     assert np.isnan(curve.probability[0]) and curve.pixels.sum() == 400
@@ -194,15 +194,15 @@ def test_by_hand():
 def test_a_level_on_the_edge_of_a_bin_lies_below_it(bins):
     """255 is a multiple of each, so that every edge is a level: 255 k / bins closes bin k - 1."""
     edges = [255 * k // bins for k in range(1, bins + 1)]
-    assert p.reliability_curve(counted_levels(edges, [1] * bins), bins).pixels.tolist() == [1] * bins
+    assert module.reliability_curve(counted_levels(edges, [1] * bins), bins).pixels.tolist() == [1] * bins
     above = [edge + 1 for edge in edges[:-1]]
-    found = p.reliability_curve(counted_levels(above, [1] * len(above)), bins).pixels.tolist()
+    found = module.reliability_curve(counted_levels(above, [1] * len(above)), bins).pixels.tolist()
     assert found == [0] + [1] * (bins - 1)
 
 
 def test_patients_may_be_wrong_in_opposite_ways():
     patients = [exactly(0.4, 0.6), exactly(0.4, 0.2)] * 3
-    scores = p.calibration_scores([*patients, p.ProbabilityHistogram()])
+    scores = module.calibration_scores([*patients, module.ProbabilityHistogram()])
     assert scores["n_patients"] == 6
     assert scores["ece"] == pytest.approx(0, abs=1e-9)
     assert scores["ece_per_patient"] == pytest.approx(0.2)
@@ -211,14 +211,14 @@ def test_patients_may_be_wrong_in_opposite_ways():
 
 
 def test_nobody_and_nothing_are_undefined():
-    empty = p.ProbabilityHistogram()
+    empty = module.ProbabilityHistogram()
     assert np.isnan(
-        [p.expected_calibration_error(empty), p.brier_score(empty), p.overconfidence(empty)]
+        [module.expected_calibration_error(empty), module.brier_score(empty), module.overconfidence(empty)]
     ).all()
     assert np.isnan(
-        [p.brier_skill(exactly(0.5, 1.0)), exactly(0.5, 1.0).auc(), exactly(0.5, 0.0).auc()]
+        [module.brier_skill(exactly(0.5, 1.0)), exactly(0.5, 1.0).auc(), exactly(0.5, 0.0).auc()]
     ).all()
-    scores = p.calibration_scores([empty])
+    scores = module.calibration_scores([empty])
     assert scores.pop("n_patients") == 0 and np.isnan(list(scores.values())).all()
 
 
@@ -226,9 +226,9 @@ def test_the_region_is_the_liver_for_tumours_and_the_box_around_it_for_the_liver
     labels = np.zeros((4, 20, 40), np.uint8)
     labels[1:3, 5:9, 0:10] = 1
     labels[1, 6, 3] = 2
-    np.testing.assert_array_equal(p.calibration_region(labels, "tumor"), labels > 0)
+    np.testing.assert_array_equal(module.calibration_region(labels, "tumor"), labels > 0)
     box = np.zeros(labels.shape, bool)
     box[1:3, 3:11, 0:14] = True
-    np.testing.assert_array_equal(p.calibration_region(labels, "liver"), box)
+    np.testing.assert_array_equal(module.calibration_region(labels, "liver"), box)
     for structure in ("liver", "tumor"):
-        assert not p.calibration_region(np.zeros_like(labels), structure).any()
+        assert not module.calibration_region(np.zeros_like(labels), structure).any()

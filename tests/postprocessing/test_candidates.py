@@ -8,7 +8,7 @@ from scipy.ndimage import gaussian_filter
 from solids import ball, box, scan
 
 from livseg_lib.errors import InputError
-from livseg_lib.postprocessing import candidates as c
+from livseg_lib.postprocessing import candidates
 
 SPACING_MM = (3.0, 1.0, 0.5)
 SHAPE = (20, 60, 100)
@@ -18,7 +18,7 @@ SPACINGS = [(1.0, 1.0, 1.0), (2.0, 0.7, 0.7), (0.8, 1.5, 0.6)]
 
 def features_of(tumor: np.ndarray, liver=LIVER, hu=None, spacing_mm=SPACING_MM):
     hu = scan(liver, tumor) if hu is None else hu
-    return c.candidate_features(tumor, liver, hu, spacing_mm)[0]
+    return candidates.candidate_features(tumor, liver, hu, spacing_mm)[0]
 
 
 def test_a_box_has_the_values_of_its_sides():
@@ -39,8 +39,8 @@ def test_a_box_has_the_values_of_its_sides():
 def test_a_ball_is_round_whatever_the_spacing(spacing_mm):
     shape = tuple(int(30 / mm) for mm in spacing_mm)
     inside = ball(shape, (14, 14, 14), 10, spacing_mm)
-    np.testing.assert_allclose(c.principal_lengths_mm(inside, np.array(spacing_mm)), 20, rtol=0.03)
-    assert 0.85 < c.sphericity(inside, np.array(spacing_mm)) <= 1
+    np.testing.assert_allclose(candidates.principal_lengths_mm(inside, np.array(spacing_mm)), 20, rtol=0.03)
+    assert 0.85 < candidates.sphericity(inside, np.array(spacing_mm)) <= 1
     liver = np.ones(shape, bool)
     row = features_of(inside, liver, spacing_mm=spacing_mm).loc[1]
     assert row.diameter_mm == pytest.approx(20, rel=0.03)
@@ -74,7 +74,7 @@ def test_a_single_voxel_has_all_features_but_texture():
     tumor = np.zeros(SHAPE, bool)
     tumor[8, 30, 50] = True
     row = features_of(tumor).loc[1]
-    texture = [name for name in c.FEATURES if name.startswith("texture_")]
+    texture = [name for name in candidates.FEATURES if name.startswith("texture_")]
     assert row[texture].isna().all() and np.isfinite(row.drop(texture)).all()
     assert (row.volume_ml, row.elongation, row.extent) == pytest.approx((0.0015, 1 / 3, 1))
 
@@ -88,8 +88,8 @@ def test_candidates_outside_any_liver_have_no_depth_and_no_contrast():
 
 def test_the_table_follows_the_ids():
     tumor = box(SHAPE, (2, 10, 20), (4, 12, 30)) | box(SHAPE, (8, 28, 40), (12, 40, 60))
-    table, ids = c.candidate_features(tumor, LIVER, scan(LIVER, tumor), SPACING_MM)
-    assert list(table.columns) == list(c.FEATURES) and table.index.tolist() == [1, 2]
+    table, ids = candidates.candidate_features(tumor, LIVER, scan(LIVER, tumor), SPACING_MM)
+    assert list(table.columns) == list(candidates.FEATURES) and table.index.tolist() == [1, 2]
     np.testing.assert_array_equal(ids > 0, tumor)
     volumes = np.bincount(ids.ravel())[1:] * np.prod(SPACING_MM) / 1000
     np.testing.assert_allclose(table.volume_ml, volumes)
@@ -98,15 +98,15 @@ def test_the_table_follows_the_ids():
     with pytest.raises(InputError, match="without a size in mm"):
         features_of(tumor, spacing_mm=(np.nan,) * 3)
     with pytest.raises(InputError, match="not volumes of one shape"):
-        c.candidate_features(tumor, LIVER[1:], tumor * np.int16(1), SPACING_MM)
+        candidates.candidate_features(tumor, LIVER[1:], tumor * np.int16(1), SPACING_MM)
 
 
 @pytest.mark.parametrize("shape", [(4, 8, 8), (1, 8, 8)])
 def test_nothing_gives_an_empty_table_and_a_single_slice_works(shape):
     nothing, liver = np.zeros(shape, bool), np.ones(shape, bool)
-    table, ids = c.candidate_features(nothing, liver, scan(liver, nothing), SPACING_MM)
-    assert table.shape == (0, len(c.FEATURES)) and not ids.any()
-    assert c.match_candidates(ids, liver).shape == (0,)
+    table, ids = candidates.candidate_features(nothing, liver, scan(liver, nothing), SPACING_MM)
+    assert table.shape == (0, len(candidates.FEATURES)) and not ids.any()
+    assert candidates.match_candidates(ids, liver).shape == (0,)
     tumor = box(shape, (0, 2, 2), (1, 6, 6))
     row = features_of(tumor, liver).loc[1]  # in a liver as large as the scan, without a surface
     assert row.index[row.isna()].tolist() == ["depth_mm", "gap_mm"] and not np.isinf(row).any()
@@ -120,9 +120,9 @@ def test_a_candidate_is_true_by_the_share_of_its_voxels(overlap, expected):
     ids[0, 0], ids[0, 1], ids[0, 2] = 1, 2, 3
     reference = np.zeros(ids.shape, bool)
     reference[0, 0, :2], reference[0, 1, :3] = True, True
-    assert c.match_candidates(ids, reference, overlap).tolist() == expected
+    assert candidates.match_candidates(ids, reference, overlap).tolist() == expected
     with pytest.raises(InputError):
-        c.match_candidates(ids, reference, 1.0)
+        candidates.match_candidates(ids, reference, 1.0)
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_a_candidate_is_true_by_the_share_of_its_voxels(overlap, expected):
 )
 def test_texture_compares_pixels_2_mm_apart(pixel_mm, contrast):
     hu = np.tile(np.array([0, 100], np.int16), (1, 8, 4))
-    found = c.texture_features(hu, np.ones(hu.shape, bool), np.array([5.0, pixel_mm, pixel_mm]))
+    found = candidates.texture_features(hu, np.ones(hu.shape, bool), np.array([5.0, pixel_mm, pixel_mm]))
     assert found["texture_contrast"] == pytest.approx(contrast)
     row = features_of(ball(SHAPE, (27, 30, 25), 10, SPACING_MM)).loc[1]  # what lies around it does not count
     assert (row.texture_contrast, row.texture_homogeneity, row.texture_energy) == (0, 1, 1)
@@ -152,27 +152,27 @@ TRUTH = np.array([True, False, True, False, True, False])
     [(1.0, 0.4, 1, 2), (0.67, 0.4, 1, 2), (0.66, 0.65, 2 / 3, 1), (0.3, 0.85, 1 / 3, 0)],
 )
 def test_fewest_false_alarms_at_the_recall_asked_for(least_recall, threshold, recall, false_after):
-    chosen = c.choose_forest_threshold(PROBABILITY, TRUTH, least_recall)
+    chosen = candidates.choose_forest_threshold(PROBABILITY, TRUTH, least_recall)
     assert (chosen.threshold, chosen.recall) == pytest.approx((threshold, recall))
     assert chosen[2:] == (3, 3, false_after, "")
 
 
 def test_what_cannot_be_chosen_is_said():
-    nothing = c.choose_forest_threshold(np.zeros(0), np.zeros(0, bool))
+    nothing = candidates.choose_forest_threshold(np.zeros(0), np.zeros(0, bool))
     assert nothing.threshold == 0 and nothing.note.startswith("There was no candidate ")
-    false_only = c.choose_forest_threshold(PROBABILITY, np.zeros(6, bool))
+    false_only = candidates.choose_forest_threshold(PROBABILITY, np.zeros(6, bool))
     assert false_only.false_after == 6 and "no true tumour among 6 candidates" in false_only.note
-    true_only = c.choose_forest_threshold(PROBABILITY, np.ones(6, bool))
+    true_only = candidates.choose_forest_threshold(PROBABILITY, np.ones(6, bool))
     assert true_only.recall == 1 and "nothing to filter" in true_only.note
     with pytest.raises(InputError):
-        c.choose_forest_threshold(PROBABILITY, TRUTH, 0)
+        candidates.choose_forest_threshold(PROBABILITY, TRUTH, 0)
 
 
 def test_filtering_drops_whole_candidates_and_nothing_else():
     ids = np.array([[[0, 1, 1, 2], [3, 3, 0, 2]]], np.uint16)
-    kept = c.filter_candidates(ids, np.array([0.2, 0.5, 0.9]), 0.5)
+    kept = candidates.filter_candidates(ids, np.array([0.2, 0.5, 0.9]), 0.5)
     np.testing.assert_array_equal(kept, ids >= 2)
-    assert c.filter_candidates(ids, np.zeros(3), 0.0).sum() == (ids > 0).sum()
+    assert candidates.filter_candidates(ids, np.zeros(3), 0.0).sum() == (ids > 0).sum()
     with pytest.raises(InputError, match="up to 3, but there are 2"):
-        c.filter_candidates(ids, np.zeros(2), 0.5)
-    assert not c.filter_candidates(np.zeros((1, 2, 2), np.uint16), np.zeros(0), 0.5).any()
+        candidates.filter_candidates(ids, np.zeros(2), 0.5)
+    assert not candidates.filter_candidates(np.zeros((1, 2, 2), np.uint16), np.zeros(0), 0.5).any()

@@ -13,7 +13,6 @@ from solids import ball, box, dice, scan
 
 from livseg_lib.errors import InputError
 from livseg_lib.postprocessing import components
-from livseg_lib.postprocessing import components as c
 from livseg_lib.postprocessing.components import FINISHES, finish_labels, refine_outlines
 
 masks = arrays(bool, st.tuples(*[st.integers(1, 6)] * 3))
@@ -23,7 +22,7 @@ masks = arrays(bool, st.tuples(*[st.integers(1, 6)] * 3))
 @given(masks, st.sampled_from("CF"))
 def test_ids_are_those_of_scipy_whatever_the_memory_layout(mask, order):
     expected, expected_count = ndimage.label(mask)
-    found, count = c.label_components(np.asarray(mask, order=order))
+    found, count = components.label_components(np.asarray(mask, order=order))
     assert count == expected_count
     np.testing.assert_array_equal(found, expected)
 
@@ -40,16 +39,20 @@ def two_blocks() -> np.ndarray:
 )
 def test_small_components_go_by_millilitres(min_volume_ml, voxels_left):
     # Voxels of 0.1 ml: blocks of 0.8 and 1.8 ml. A block of just that size stays.
-    assert c.remove_small_components(two_blocks(), min_volume_ml, 0.1).sum() == voxels_left
-    assert not c.remove_small_components(np.zeros((2, 2, 2), bool), min_volume_ml, 0.1).any()
-    largest = c.largest_component(two_blocks())
-    assert largest.sum() == 18 and largest[3, 5, 5] and not c.largest_component(~two_blocks() & False).any()
+    assert components.remove_small_components(two_blocks(), min_volume_ml, 0.1).sum() == voxels_left
+    assert not components.remove_small_components(np.zeros((2, 2, 2), bool), min_volume_ml, 0.1).any()
+    largest = components.largest_component(two_blocks())
+    assert (
+        largest.sum() == 18
+        and largest[3, 5, 5]
+        and not components.largest_component(~two_blocks() & False).any()
+    )
 
 
 @settings(max_examples=60, deadline=None)
 @given(masks)
 def test_fill_holes_agrees_with_scipy(mask):
-    np.testing.assert_array_equal(c.fill_holes(mask), ndimage.binary_fill_holes(mask))
+    np.testing.assert_array_equal(components.fill_holes(mask), ndimage.binary_fill_holes(mask))
 
 
 SPACING_MM = (5.0, 2.0, 2.0)  # 0.02 ml a voxel: 0.1 ml are five

@@ -12,7 +12,7 @@ from safetensors.numpy import load_file, save_file
 from sklearn.ensemble import RandomForestClassifier
 
 from livseg_lib.errors import InputError
-from livseg_lib.postprocessing import forest as f
+from livseg_lib.postprocessing import forest as module
 
 NAMES = ("volume_ml", "mean_hu", "noise", "sphericity")
 
@@ -26,17 +26,17 @@ def candidates(count: int, seed: int, missing: float = 0.0) -> tuple[pd.DataFram
 
 
 def small_forest(missing: float = 0.0):
-    return f.fit_forest(*candidates(200, 0, missing), seed=3, trees=12)
+    return module.fit_forest(*candidates(200, 0, missing), seed=3, trees=12)
 
 
 @pytest.mark.parametrize(("missing", "seed"), [(0.0, 0), (0.2, 1)])
 def test_predicts_what_scikit_learn_predicts(missing, seed):
     table, truth = candidates(300, seed, missing)
     grower = RandomForestClassifier(
-        25, min_samples_leaf=f.LEAST_LEAF, class_weight="balanced", random_state=seed
+        25, min_samples_leaf=module.LEAST_LEAF, class_weight="balanced", random_state=seed
     )
     reference = grower.fit(np.array(table, np.float32), truth)
-    forest = f.fit_forest(table, truth, seed, trees=25)
+    forest = module.fit_forest(table, truth, seed, trees=25)
     others, _ = candidates(2000, seed + 10, missing=0.1)  # NaN also where training had none
     expected = reference.predict_proba(np.array(others, np.float32))[:, 1]
     np.testing.assert_array_equal(forest.predict(others), expected)
@@ -45,8 +45,10 @@ def test_predicts_what_scikit_learn_predicts(missing, seed):
 def test_values_on_a_threshold_go_the_way_scikit_learn_sends_them():
     table = pd.DataFrame({"x": np.repeat([0.0, 0.1, 0.2, 0.3], 5)})
     truth = np.repeat([False, True, False, True], 5)
-    forest = f.fit_forest(table, truth, seed=0, trees=5)
-    grower = RandomForestClassifier(5, min_samples_leaf=f.LEAST_LEAF, class_weight="balanced", random_state=0)
+    forest = module.fit_forest(table, truth, seed=0, trees=5)
+    grower = RandomForestClassifier(
+        5, min_samples_leaf=module.LEAST_LEAF, class_weight="balanced", random_state=0
+    )
     reference = grower.fit(np.array(table, np.float32), truth)
     cuts = pd.DataFrame({"x": np.concatenate([forest.threshold, np.nextafter(forest.threshold, 1)])})
     expected = reference.predict_proba(np.array(cuts, np.float32))[:, 1]
@@ -56,7 +58,9 @@ def test_values_on_a_threshold_go_the_way_scikit_learn_sends_them():
 def test_learns_what_can_be_learnt_and_the_seed_decides():
     table, truth = candidates(200, 5)
     assert ((small_forest().predict(table) >= 0.5) == truth).mean() > 0.9
-    same, other = (f.fit_forest(*candidates(200, 0), seed=seed, trees=12).predict(table) for seed in (3, 4))
+    same, other = (
+        module.fit_forest(*candidates(200, 0), seed=seed, trees=12).predict(table) for seed in (3, 4)
+    )
     np.testing.assert_array_equal(small_forest().predict(table), same)
     assert (same != other).any()
 
@@ -73,50 +77,52 @@ def test_columns_are_found_by_name_and_missed_by_name():
 @pytest.mark.parametrize("truth", [np.zeros(5, bool), np.ones(5, bool), np.zeros(0, bool)])
 def test_one_class_alone_teaches_nothing(truth):
     with pytest.raises(InputError, match="a forest needs both"):
-        f.fit_forest(candidates(len(truth), 0)[0], truth, seed=0)
+        module.fit_forest(candidates(len(truth), 0)[0], truth, seed=0)
 
 
 def test_importance_ranks_what_decides_above_noise():
-    table = f.permutation_importance(small_forest(), *candidates(300, 7), seed=0)
+    table = module.permutation_importance(small_forest(), *candidates(300, 7), seed=0)
     assert table.feature.tolist()[:2] == ["volume_ml", "mean_hu"] and set(table.feature) == set(NAMES)
     assert table.auc_drop[0] > 0.1 and table.auc_drop.iloc[-1] < 0.02
     for count in (9, 0):
         features = candidates(9, 7)[0].head(count)
-        unknown = f.permutation_importance(small_forest(), features, np.zeros(count, bool), seed=0)
+        unknown = module.permutation_importance(small_forest(), features, np.zeros(count, bool), seed=0)
         assert unknown.auc_drop.isna().all()
 
 
 def test_saved_and_loaded_predict_the_same(tmp_path):
     forest, (table, _) = small_forest(missing=0.1), candidates(300, 9, missing=0.1)
-    loaded, description = f.load_forest(f.save_forest(forest, tmp_path / "forest", {"threshold": 0.4}))
+    loaded, description = module.load_forest(
+        module.save_forest(forest, tmp_path / "forest", {"threshold": 0.4})
+    )
     np.testing.assert_array_equal(loaded.predict(table), forest.predict(table))
     assert loaded.feature_names == NAMES and description["threshold"] == 0.4 and description["trees"] == 12
 
 
 def test_a_changed_file_is_refused(tmp_path):
-    f.save_forest(small_forest(), tmp_path, {})
+    module.save_forest(small_forest(), tmp_path, {})
     content = bytearray((tmp_path / "forest.safetensors").read_bytes())
     content[-1] ^= 1
     (tmp_path / "forest.safetensors").write_bytes(content)
     with pytest.raises(InputError, match=r"not the file that forest\.json describes"):
-        f.load_forest(tmp_path)
+        module.load_forest(tmp_path)
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "{}", '{"kind": "a song", "format": 1}', "\xff"])
 def test_a_foreign_description_is_refused(tmp_path, text):
-    f.save_forest(small_forest(), tmp_path, {})
+    module.save_forest(small_forest(), tmp_path, {})
     (tmp_path / "forest.json").write_bytes(text.encode("latin-1"))
     with pytest.raises(InputError, match="not a livseg candidate forest"):
-        f.load_forest(tmp_path)
+        module.load_forest(tmp_path)
 
 
 def test_missing_files_are_refused(tmp_path):
     with pytest.raises(InputError, match=r"Name a folder with forest\.json"):
-        f.load_forest(tmp_path)
-    f.save_forest(small_forest(), tmp_path, {})
+        module.load_forest(tmp_path)
+    module.save_forest(small_forest(), tmp_path, {})
     (tmp_path / "forest.safetensors").unlink()
     with pytest.raises(InputError, match=r"Name a folder with forest\.json"):
-        f.load_forest(tmp_path)
+        module.load_forest(tmp_path)
 
 
 def in_circles(arrays):
@@ -138,7 +144,7 @@ SPOILED = {
 
 @pytest.mark.parametrize("spoil", SPOILED.values(), ids=SPOILED)
 def test_arrays_that_are_no_trees_are_refused_even_with_a_fitting_checksum(tmp_path, spoil):
-    f.save_forest(small_forest(), tmp_path, {})
+    module.save_forest(small_forest(), tmp_path, {})
     arrays = load_file(tmp_path / "forest.safetensors")
     spoil(arrays)
     save_file(arrays, tmp_path / "forest.safetensors")
@@ -146,4 +152,4 @@ def test_arrays_that_are_no_trees_are_refused_even_with_a_fitting_checksum(tmp_p
     digest = hashlib.sha256((tmp_path / "forest.safetensors").read_bytes()).hexdigest()
     (tmp_path / "forest.json").write_text(json.dumps({**description, "arrays_sha256": digest}))
     with pytest.raises(InputError, match=r"no decision trees|not a livseg candidate forest"):
-        f.load_forest(tmp_path)
+        module.load_forest(tmp_path)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from livseg_lib.errors import InputError
-from livseg_lib.postprocessing import measures as m
+from livseg_lib.postprocessing import measures
 
 masks = arrays(bool, st.tuples(st.integers(1, 4), st.integers(1, 8), st.integers(1, 8)))
 spacings = st.tuples(*[st.sampled_from([0.5, 0.7, 1.0, 2.5])] * 3)
@@ -19,7 +19,7 @@ spacings = st.tuples(*[st.sampled_from([0.5, 0.7, 1.0, 2.5])] * 3)
 def test_boxes_by_hand_with_unequal_sides(rows, columns):
     mask = np.zeros((3, 14, 14), bool)
     mask[1, 2 : 2 + rows, 3 : 3 + columns] = True
-    found = m.axial_diameters(mask, (5, 0.5, 2))
+    found = measures.axial_diameters(mask, (5, 0.5, 2))
     height, width = 0.5 * rows, 2.0 * columns
     # Between centres of opposite corners, and a quarter of a pixel more at both ends along one axis.
     expected = max(np.hypot(height - 0.25, width - 2), np.hypot(height - 0.5, width - 1))
@@ -31,7 +31,7 @@ def test_the_perpendicular_of_a_turned_ellipse_is_its_short_axis():
     rows, columns = np.meshgrid(*[np.arange(-30, 31) * 0.8] * 2, indexing="ij")
     turn = np.radians(33)
     along, across = np.cos(turn) * rows + np.sin(turn) * columns, np.cos(turn) * columns - np.sin(turn) * rows
-    found = m.axial_diameters(((along / 20) ** 2 + (across / 12) ** 2 <= 1)[None], (1, 0.8, 0.8))
+    found = measures.axial_diameters(((along / 20) ** 2 + (across / 12) ** 2 <= 1)[None], (1, 0.8, 0.8))
     assert found.longest_mm == pytest.approx(40, abs=0.4)
     assert found.perpendicular_mm == pytest.approx(24, abs=0.8)
 
@@ -39,7 +39,7 @@ def test_the_perpendicular_of_a_turned_ellipse_is_its_short_axis():
 def test_a_cross_is_measured_across_the_hull_and_at_right_angles():
     mask = np.zeros((1, 21, 21), bool)
     mask[0, 10, :] = mask[0, 4:17, 6] = True  # 21 pixels long; 13 high, off the middle
-    found = m.axial_diameters(mask, (1, 1, 1))
+    found = measures.axial_diameters(mask, (1, 1, 1))
     assert found.longest_mm == pytest.approx(20.5)
     assert found.perpendicular_mm == pytest.approx(12.5)
 
@@ -47,18 +47,18 @@ def test_a_cross_is_measured_across_the_hull_and_at_right_angles():
 def test_the_longest_slice_counts_and_the_first_of_equals():
     mask = np.zeros((5, 9, 9), bool)
     mask[1, 4, 2:5] = mask[2, 4, 1:8] = mask[4, 1:8, 3] = True
-    assert m.axial_diameters(mask, (1, 1, 1)).slice == 2
-    assert m.axial_diameters(mask, (1, 2, 1)).slice == 4
+    assert measures.axial_diameters(mask, (1, 1, 1)).slice == 2
+    assert measures.axial_diameters(mask, (1, 2, 1)).slice == 4
 
 
 def test_nothing_is_nan_and_unknown_spacing_leaves_the_slice():
-    empty = m.axial_diameters(np.zeros((2, 3, 4), bool), (1, 1, 1))
+    empty = measures.axial_diameters(np.zeros((2, 3, 4), bool), (1, 1, 1))
     assert empty.slice is None and np.isnan(empty.longest_mm) and np.isnan(empty.perpendicular_mm)
     mask = np.zeros((2, 6, 6), bool)
     mask[1, 2, 1:5] = True
-    unknown = m.axial_diameters(mask, (np.nan,) * 3)
+    unknown = measures.axial_diameters(mask, (np.nan,) * 3)
     assert unknown.slice == 1 and np.isnan([unknown.longest_mm, unknown.perpendicular_mm]).all()
-    between_slices = m.axial_diameters(mask, (np.nan, 1, 1))
+    between_slices = measures.axial_diameters(mask, (np.nan, 1, 1))
     assert between_slices.longest_mm == pytest.approx(3.5)
 
 
@@ -66,10 +66,10 @@ def test_nothing_is_nan_and_unknown_spacing_leaves_the_slice():
 @given(masks, spacings, st.permutations([1, 2]), st.sets(st.integers(0, 2)), st.integers(1, 3))
 def test_turns_flips_shifts_and_units_change_nothing(mask, spacing, order, flipped, scale):
     assume(mask.any())
-    before = m.axial_diameters(mask, spacing)
+    before = measures.axial_diameters(mask, spacing)
     moved = np.pad(np.flip(mask, tuple(flipped)).transpose(0, *order), ((0, 2), (1, 0), (3, 1)))
     turned = (spacing[0], *(scale * spacing[axis] for axis in order))
-    after = m.axial_diameters(moved, turned)
+    after = measures.axial_diameters(moved, turned)
     assert after.longest_mm == pytest.approx(scale * before.longest_mm)
 
 
@@ -77,7 +77,7 @@ def test_turns_flips_shifts_and_units_change_nothing(mask, spacing, order, flipp
 @given(masks, spacings)
 def test_it_lies_between_the_farthest_centres_and_those_plus_half_a_pixel(mask, spacing):
     assume(mask.any())
-    found = m.axial_diameters(mask, spacing)
+    found = measures.axial_diameters(mask, spacing)
     farthest = 0.0
     for pixels in mask:
         points = np.argwhere(pixels) * spacing[1:]
@@ -105,8 +105,8 @@ def patient() -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_two_boxes_by_hand():
-    table = m.measure_tumors(*patient(), SPACING)
-    assert list(table) == list(m.TUMOR_COLUMNS)
+    table = measures.measure_tumors(*patient(), SPACING)
+    assert list(table) == list(measures.TUMOR_COLUMNS)
     np.testing.assert_array_equal(table["voxels"], [24, 32])
     np.testing.assert_allclose(table["volume_ml"], [0.024, 0.032])
     np.testing.assert_array_equal(table["slice"], [3, 7])
@@ -120,23 +120,23 @@ def test_two_boxes_by_hand():
     np.testing.assert_allclose(table["contrast_hu"], [50, -30])
     expected = ["right half, front half, lower third", "left half, back half, upper third"]
     assert list(table["position"]) == expected
-    without_hu = m.measure_tumors(None, patient()[1], SPACING)
+    without_hu = measures.measure_tumors(None, patient()[1], SPACING)
     assert list(without_hu.columns[without_hu.isna().any()]) == ["mean_hu", "sd_hu", "contrast_hu"]
-    full = m.measure_tumors(np.zeros((3, 4, 5), np.int16), np.full((3, 4, 5), 2, np.uint8), SPACING)
+    full = measures.measure_tumors(np.zeros((3, 4, 5), np.int16), np.full((3, 4, 5), 2, np.uint8), SPACING)
     assert full[["distance_to_border_mm", "contrast_hu"]].isna().all(axis=None)
     for wrong in (np.zeros((2, 3, 4), bool), np.zeros((2, 3, 4)), np.zeros((3, 4), np.uint8)):
         with pytest.raises(InputError):
-            m.measure_tumors(None, wrong, SPACING)
+            measures.measure_tumors(None, wrong, SPACING)
 
 
 def test_the_patient_by_hand():
-    found = m.measure_liver(*patient(), SPACING)
+    found = measures.measure_liver(*patient(), SPACING)
     assert found["liver_ml"] == pytest.approx(2.56) and found["tumor_ml"] == pytest.approx(0.056)
     assert found["tumor_burden"] == pytest.approx(56 / 2560)
     assert (found["n_tumors"], found["liver_hu"]) == (2, 100)
-    nothing = m.measure_liver(None, np.zeros((3, 4, 5), np.uint8), SPACING)
+    nothing = measures.measure_liver(None, np.zeros((3, 4, 5), np.uint8), SPACING)
     assert np.isnan(nothing["tumor_burden"]) and nothing["liver_ml"] == 0
-    assert m.measure_liver(None, np.ones((3, 4, 5), np.uint8), SPACING)["tumor_burden"] == 0
+    assert measures.measure_liver(None, np.ones((3, 4, 5), np.uint8), SPACING)["tumor_burden"] == 0
 
 
 def test_parts_of_the_liver_are_equal_in_volume_not_in_length():
@@ -144,22 +144,22 @@ def test_parts_of_the_liver_are_equal_in_volume_not_in_length():
     labels[:, :, 2:12] = 1
     labels[1, 2, 12:39] = 1  # a thin left lobe
     labels[1, 2, 14] = 2  # near the middle of its length, but most of the liver lies to the right
-    assert m.measure_tumors(None, labels, (1, 1, 1))["position"][0].startswith("left half")
+    assert measures.measure_tumors(None, labels, (1, 1, 1))["position"][0].startswith("left half")
 
 
 def test_no_tumour_gives_no_rows_of_the_same_types():
     for labels in (np.zeros((3, 4, 5), np.uint8), np.ones((3, 4, 5), np.uint8)):
-        table = m.measure_tumors(None, labels, SPACING)
-        assert table.empty and table.dtypes.astype(str).to_dict() == m.TUMOR_COLUMNS
+        table = measures.measure_tumors(None, labels, SPACING)
+        assert table.empty and table.dtypes.astype(str).to_dict() == measures.TUMOR_COLUMNS
 
 
 def test_unknown_spacing_leaves_what_needs_no_mm():
     voxels, labels = patient()
-    table = m.measure_tumors(voxels, labels, (np.nan,) * 3)
+    table = measures.measure_tumors(voxels, labels, (np.nan,) * 3)
     in_mm = [name for name in table if name.endswith(("_mm", "_ml"))]
     assert len(in_mm) == 4 and table[in_mm].isna().all(axis=None)
     assert table.drop(columns=in_mm).notna().all(axis=None)
-    sums = m.measure_liver(voxels, labels, (np.nan,) * 3)
+    sums = measures.measure_liver(voxels, labels, (np.nan,) * 3)
     assert np.isnan([sums["liver_ml"], sums["tumor_ml"]]).all() and sums["tumor_burden"] > 0
 
 
@@ -168,8 +168,8 @@ def test_unknown_spacing_leaves_what_needs_no_mm():
 def test_more_air_around_only_moves_the_places(labels, pads, fortran):
     labels = np.pad(labels, 1)
     padded = np.pad(labels, tuple(zip(pads[::2], pads[1::2], strict=True)))
-    before = m.measure_tumors(None, labels, SPACING)
-    after = m.measure_tumors(None, np.asfortranarray(padded) if fortran else padded, SPACING)
+    before = measures.measure_tumors(None, labels, SPACING)
+    after = measures.measure_tumors(None, np.asfortranarray(padded) if fortran else padded, SPACING)
     places = ["slice", "centre_slice", "centre_row", "centre_column"]
     after[places] -= [pads[0], *pads[::2]]
     numbers = [table.select_dtypes("number") for table in (before, after)]

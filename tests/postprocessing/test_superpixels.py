@@ -11,7 +11,7 @@ from solids import ball, box, dice, scan
 
 from livseg_lib.datasets.case import Case
 from livseg_lib.errors import InputError
-from livseg_lib.postprocessing import superpixels as s
+from livseg_lib.postprocessing import superpixels
 from livseg_lib.postprocessing.candidates import match_candidates
 from livseg_lib.postprocessing.components import label_components
 from livseg_lib.volumes import Volume
@@ -31,7 +31,7 @@ def liver_scan(spacing_mm, noise_hu: float = 15.0):
 @pytest.mark.parametrize("spacing_mm", SPACINGS.values(), ids=SPACINGS)
 def test_superpixels_cover_the_liver_and_nothing_else(spacing_mm):
     liver, _, hu = liver_scan(spacing_mm)
-    found = s.find_superpixels(liver, hu, spacing_mm, TWO_SCALES_MM)
+    found = superpixels.find_superpixels(liver, hu, spacing_mm, TWO_SCALES_MM)
     assert [each.scale_mm for each in found] == list(TWO_SCALES_MM)
     for each in found:
         np.testing.assert_array_equal(each.ids > 0, liver[each.box])
@@ -43,14 +43,16 @@ def test_superpixels_cover_the_liver_and_nothing_else(spacing_mm):
 @pytest.mark.parametrize("spacing_mm", [SPACINGS["thick slices"], SPACINGS["even"]])
 def test_they_are_about_as_large_as_their_scale_and_in_few_pieces(spacing_mm):
     liver, _, hu = liver_scan(spacing_mm)
-    found = s.find_superpixels(liver, hu, spacing_mm, TWO_SCALES_MM)
-    table = s.describe_superpixels(found, hu)
+    found = superpixels.find_superpixels(liver, hu, spacing_mm, TWO_SCALES_MM)
+    table = superpixels.describe_superpixels(found, hu)
     for each in found:
         volumes_ml = table[table.scale_mm == each.scale_mm].volume_ml
         cube_ml = each.scale_mm**3 / 1000
         assert 0.4 * cube_ml < volumes_ml.median() < 2 * cube_ml
         assert volumes_ml.sum() == pytest.approx(liver.sum() * np.prod(spacing_mm) / 1000)
-        assert volumes_ml.min() > 0.3 * s.LEAST_SHARE * cube_ml  # slivers at the edge have joined others
+        assert (
+            volumes_ml.min() > 0.3 * superpixels.LEAST_SHARE * cube_ml
+        )  # slivers at the edge have joined others
         pieces = [label_components(each.ids == number)[1] for number in range(1, each.ids.max() + 1, 7)]
         assert np.mean(pieces) < 2
 
@@ -58,7 +60,7 @@ def test_they_are_about_as_large_as_their_scale_and_in_few_pieces(spacing_mm):
 @pytest.mark.parametrize("spacing_mm", [SPACINGS["thick slices"]])
 def test_they_keep_to_the_edges_of_a_tumour(spacing_mm):
     liver, tumor, hu = liver_scan(spacing_mm)
-    [fine] = s.find_superpixels(liver, hu, spacing_mm, [8.0])
+    [fine] = superpixels.find_superpixels(liver, hu, spacing_mm, [8.0])
     inside = match_candidates(fine.ids, tumor[fine.box])
     assert dice(np.append(False, inside)[fine.ids], tumor[fine.box]) > 0.85
 
@@ -69,21 +71,23 @@ def test_the_table_has_hand_values():
     hu = np.full((5, 5, 5), 999, np.int16)
     box_ = (slice(1, 3), slice(2, 4), slice(0, 3))
     hu[1, 2, :3], hu[2, 3, :3] = (90, 100, 110), (40, 50, 60)
-    table = s.describe_superpixels([s.Superpixels(10.0, box_, ids, 0.5)], hu)
-    assert table.columns.tolist() == list(s.SUPERPIXEL_COLUMNS)
+    table = superpixels.describe_superpixels([superpixels.Superpixels(10.0, box_, ids, 0.5)], hu)
+    assert table.columns.tolist() == list(superpixels.SUPERPIXEL_COLUMNS)
     assert table.iloc[0].tolist() == [10, 1, 1, 2, 1, 1.5, 100, -25]  # the liver's median is 75
     assert table.iloc[1].tolist() == [10, 2, 2, 3, 1, 1.5, 50, 25]
 
 
 def test_painting_takes_the_mean_over_the_scales():
     a, b = np.array([[[1, 1, 2, 0]]], np.int32), np.array([[[1, 2, 2, 0]]], np.int32)
-    found = [s.Superpixels(scale, (slice(0, 1),) * 3, ids, 1.0) for scale, ids in ((8.0, a), (16.0, b))]
+    found = [
+        superpixels.Superpixels(scale, (slice(0, 1),) * 3, ids, 1.0) for scale, ids in ((8.0, a), (16.0, b))
+    ]
     table = pd.DataFrame(
         {"scale_mm": [8.0, 8.0, 16.0], "superpixel": [1, 2, 2], "probability": [0.2, 0.6, 1]}
     )
-    np.testing.assert_allclose(s.paint(found, table, "probability"), [[[0.1, 0.6, 0.8, 0]]])
+    np.testing.assert_allclose(superpixels.paint(found, table, "probability"), [[[0.1, 0.6, 0.8, 0]]])
     with pytest.raises(InputError, match="liver is empty"):
-        s.paint([], table, "probability")
+        superpixels.paint([], table, "probability")
 
 
 @pytest.mark.parametrize(
@@ -98,29 +102,29 @@ def test_painting_takes_the_mean_over_the_scales():
 )
 def test_livers_of_any_size_are_covered(liver):
     hu = scan(liver, np.zeros_like(liver), noise_hu=10)
-    for each in s.find_superpixels(liver, hu, (4.0, 0.8, 0.8)):
+    for each in superpixels.find_superpixels(liver, hu, (4.0, 0.8, 0.8)):
         np.testing.assert_array_equal(each.ids > 0, liver[each.box])
 
 
 def test_no_liver_gives_no_superpixels_and_bad_input_is_refused():
     nothing = np.zeros((4, 8, 8), bool)
     hu = scan(nothing, nothing)
-    assert s.find_superpixels(nothing, hu, (1, 1, 1)) == []
+    assert superpixels.find_superpixels(nothing, hu, (1, 1, 1)) == []
     volume = Volume(hu, (1, 1, 1))
-    none = s.dark_superpixels(volume, nothing, s.CandidateRecipe())
-    assert none.table.empty and not list(s.candidate_patches(volume, nothing, none, [], PATCH))
-    table = s.describe_superpixels([], hu)
-    assert table.columns.tolist() == list(s.SUPERPIXEL_COLUMNS)
+    none = superpixels.dark_superpixels(volume, nothing, superpixels.CandidateRecipe())
+    assert none.table.empty and not list(superpixels.candidate_patches(volume, nothing, none, [], PATCH))
+    table = superpixels.describe_superpixels([], hu)
+    assert table.columns.tolist() == list(superpixels.SUPERPIXEL_COLUMNS)
     with pytest.raises(InputError, match="without a size in mm"):
-        s.find_superpixels(~nothing, hu, (np.nan,) * 3)
+        superpixels.find_superpixels(~nothing, hu, (np.nan,) * 3)
     with pytest.raises(InputError, match="above 0"):
-        s.find_superpixels(~nothing, hu, (1, 1, 1), [0.0])
+        superpixels.find_superpixels(~nothing, hu, (1, 1, 1), [0.0])
 
 
 CASE_SPACING = (3.0, 1.5, 1.5)
 CASE_SHAPE = (30, 60, 60)
-RECIPE = s.CandidateRecipe(scales_mm=(10.0, 20.0))
-CASE_PATCH = s.PatchRecipe(size_mm=(48, 48, 48), voxels=(8, 16, 16))
+RECIPE = superpixels.CandidateRecipe(scales_mm=(10.0, 20.0))
+CASE_PATCH = superpixels.PatchRecipe(size_mm=(48, 48, 48), voxels=(8, 16, 16))
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +139,7 @@ def patient():
 @pytest.fixture(scope="module")
 def found(patient):
     volume, liver, _ = patient
-    return s.dark_superpixels(volume, liver, RECIPE)
+    return superpixels.dark_superpixels(volume, liver, RECIPE)
 
 
 def test_candidates_are_the_darkest_of_each_scale(patient, found):
@@ -143,9 +147,13 @@ def test_candidates_are_the_darkest_of_each_scale(patient, found):
     assert found.table.contrast_hu.min() >= 5 and set(found.table.scale_mm) == {10.0, 20.0}
     assert found.table.index.tolist() == list(range(len(found.table)))
     least = float(found.table.contrast_hu.median())
-    darker = s.dark_superpixels(volume, liver, s.CandidateRecipe((10.0, 20.0), least)).table
+    darker = superpixels.dark_superpixels(
+        volume, liver, superpixels.CandidateRecipe((10.0, 20.0), least)
+    ).table
     assert len(darker) == (found.table.contrast_hu >= least).sum()
-    few = s.dark_superpixels(volume, liver, s.CandidateRecipe((10.0, 20.0), most_a_scale=2)).table
+    few = superpixels.dark_superpixels(
+        volume, liver, superpixels.CandidateRecipe((10.0, 20.0), most_a_scale=2)
+    ).table
     for scale_mm, rows in few.groupby("scale_mm"):
         of_scale = found.table[found.table.scale_mm == scale_mm]
         assert rows.superpixel.is_monotonic_increasing
@@ -154,8 +162,8 @@ def test_candidates_are_the_darkest_of_each_scale(patient, found):
 
 def test_shares_count_voxels(patient, found):
     _, liver, tumor = patient
-    np.testing.assert_array_equal(s.tumor_shares(found, liver), 1.0)
-    shares = s.tumor_shares(found, tumor)
+    np.testing.assert_array_equal(superpixels.tumor_shares(found, liver), 1.0)
+    shares = superpixels.tumor_shares(found, tumor)
     for row in (0, len(shares) // 2, len(shares) - 1):
         of_row = found.table.iloc[row]
         [each] = [s for s in found.superpixels if s.scale_mm == of_row.scale_mm]
@@ -166,8 +174,8 @@ def test_shares_count_voxels(patient, found):
 
 def test_patches_show_the_superpixel_in_its_liver(patient, found):
     volume, liver, tumor = patient
-    rows = np.flatnonzero(s.tumor_shares(found, tumor) >= 0.9)
-    patches = list(s.candidate_patches(volume, liver, found, rows, CASE_PATCH))
+    rows = np.flatnonzero(superpixels.tumor_shares(found, tumor) >= 0.9)
+    patches = list(superpixels.candidate_patches(volume, liver, found, rows, CASE_PATCH))
     assert len(patches) == len(rows)
     voxel_ml = 6 * 3 * 3 / 1000
     for row, (greys, labels) in zip(rows, patches, strict=True):
@@ -183,9 +191,9 @@ def test_a_superpixel_at_the_livers_end_is_not_smeared_beyond_it():
     liver = box((20, 40, 40), (6, 10, 10), (14, 30, 30))
     tumor = box((20, 40, 40), (10, 20, 20), (14, 30, 30))  # a corner of the liver
     volume = Volume(scan(liver, tumor, 50), (3.0, 1.5, 1.5))
-    candidates = s.dark_superpixels(volume, liver, s.CandidateRecipe((12.0,)))
+    candidates = superpixels.dark_superpixels(volume, liver, superpixels.CandidateRecipe((12.0,)))
     rows = range(len(candidates.table))
-    patches = list(s.candidate_patches(volume, liver, candidates, rows, CASE_PATCH))
+    patches = list(superpixels.candidate_patches(volume, liver, candidates, rows, CASE_PATCH))
     assert len(patches)
     for row, (_, labels) in zip(rows, patches, strict=True):
         expected_ml = candidates.table.volume_ml[row]
@@ -196,19 +204,19 @@ SCAN = np.random.default_rng(0).normal(100, 50, (9, 11, 13)).astype(np.float32)
 
 
 def patch(array, center, spacing_mm, recipe) -> np.ndarray:
-    place = s.place_patch(center, spacing_mm, recipe)
+    place = superpixels.place_patch(center, spacing_mm, recipe)
     return place.average(place.crop(array))
 
 
 def test_on_the_scans_own_grid_a_patch_is_a_crop():
-    recipe = s.PatchRecipe(size_mm=(9, 5, 5), voxels=(3, 5, 5))
+    recipe = superpixels.PatchRecipe(size_mm=(9, 5, 5), voxels=(3, 5, 5))
     found = patch(SCAN, (4, 5, 6), (3, 1, 1), recipe)
     np.testing.assert_allclose(found, SCAN[3:6, 3:8, 4:9], rtol=1e-5)
     assert found[1, 2, 2] == pytest.approx(SCAN[4, 5, 6])
 
 
 def test_any_fraction_agrees_with_a_scan_cut_into_tiny_voxels():
-    spacing_mm, recipe = (1.0, 0.8, 0.6), s.PatchRecipe(size_mm=(3.0, 2.6, 2.6), voxels=(2, 2, 2))
+    spacing_mm, recipe = (1.0, 0.8, 0.6), superpixels.PatchRecipe(size_mm=(3.0, 2.6, 2.6), voxels=(2, 2, 2))
     start_mm = np.multiply((4.3, 5.1, 6.2), spacing_mm) + np.divide(spacing_mm, 2) - (1.5, 1.3, 1.3)
     step = 0.1  # mm; every border lies on a multiple of it, but for the centre's own shift
     places = [
@@ -221,14 +229,14 @@ def test_any_fraction_agrees_with_a_scan_cut_into_tiny_voxels():
 
 
 def test_beyond_the_scan_its_outermost_voxels_come_again():
-    recipe = s.PatchRecipe(size_mm=(3, 3, 3), voxels=(3, 3, 3))
+    recipe = superpixels.PatchRecipe(size_mm=(3, 3, 3), voxels=(3, 3, 3))
     found = patch(SCAN, (0, 10, 6), (1, 1, 1), recipe)
     np.testing.assert_allclose(found, SCAN[np.ix_([0, 0, 1], [9, 10, 10], [5, 6, 7])], rtol=1e-5)
 
 
 def test_greys_stand_around_the_liver():
-    greys = s.grey_channels(
-        np.array([[[-60.0, 40.0, 90.0, 140.0]]]), 90.0, s.PatchRecipe(widths_hu=(100, 300))
+    greys = superpixels.grey_channels(
+        np.array([[[-60.0, 40.0, 90.0, 140.0]]]), 90.0, superpixels.PatchRecipe(widths_hu=(100, 300))
     )
     assert greys.shape == (1, 1, 4, 2) and greys.dtype == np.uint8
     assert greys[0, 0, :, 0].tolist() == [0, 0, 128, 255]
@@ -240,13 +248,13 @@ def test_greys_stand_around_the_liver():
 )
 def test_sizes_that_are_none_are_refused(wrong):
     with pytest.raises(InputError, match=next(iter(wrong))):
-        s.PatchRecipe(**wrong)
+        superpixels.PatchRecipe(**wrong)
 
 
 SPACING, SHAPE = (3.0, 2.0, 2.0), (22, 34, 34)
-PATCH = s.PatchRecipe((48, 48, 48), (8, 16, 16))
-EXTRACTION = s.PatchExtraction(
-    s.CandidateRecipe((10.0, 20.0), 2.0), PATCH, most_of_a_kind=5, most_growth_mm=0.0, seed=3
+PATCH = superpixels.PatchRecipe((48, 48, 48), (8, 16, 16))
+EXTRACTION = superpixels.PatchExtraction(
+    superpixels.CandidateRecipe((10.0, 20.0), 2.0), PATCH, most_of_a_kind=5, most_growth_mm=0.0, seed=3
 )
 
 
@@ -257,7 +265,7 @@ def case(name: str, tumor_mm: float = 10.0) -> Case:
 
 
 def test_rows_point_to_their_patches(tmp_path):
-    rows = s.extract_patches([case("a"), case("b", 0.0)], EXTRACTION, tmp_path, workers=1)
+    rows = superpixels.extract_patches([case("a"), case("b", 0.0)], EXTRACTION, tmp_path, workers=1)
     assert rows.groupby(["case", "region"]).size().to_dict() == {
         **{("a", "liver"): 5, ("a", "tumor"): 5},
         ("b", "liver"): 5,  # and a tumour of one voxel, which is no superpixel's half
@@ -275,19 +283,21 @@ def test_rows_point_to_their_patches(tmp_path):
 
 def test_livers_are_grown_as_no_network_finds_them_exactly(tmp_path):
     wide = replace(EXTRACTION, most_growth_mm=12.0)
-    exact, larger = (s.extract_patches([case("a")], e, tmp_path, workers=1) for e in (EXTRACTION, wide))
+    exact, larger = (
+        superpixels.extract_patches([case("a")], e, tmp_path, workers=1) for e in (EXTRACTION, wide)
+    )
     assert larger.mean_hu.min() < exact.mean_hu.min() < 60  # air came in, which is darker than tumour
 
 
 def test_at_most_so_many_of_a_kind():
     is_tumor = np.arange(40) < 6
-    rows = s.draw_kinds(is_tumor, 10, seed=1)
+    rows = superpixels.draw_kinds(is_tumor, 10, seed=1)
     assert (rows[:6] == np.arange(6)).all() and len(rows) == 16 and (np.diff(rows) > 0).all()
-    np.testing.assert_array_equal(rows, s.draw_kinds(is_tumor, 10, seed=1))
-    assert (rows != s.draw_kinds(is_tumor, 10, seed=2)).any()
+    np.testing.assert_array_equal(rows, superpixels.draw_kinds(is_tumor, 10, seed=1))
+    assert (rows != superpixels.draw_kinds(is_tumor, 10, seed=2)).any()
 
 
 def test_no_candidate_at_all_is_an_error(tmp_path):
-    none = s.PatchExtraction(s.CandidateRecipe((10.0,), least_contrast_hu=5000.0), PATCH)
+    none = superpixels.PatchExtraction(superpixels.CandidateRecipe((10.0,), least_contrast_hu=5000.0), PATCH)
     with pytest.raises(InputError, match="no candidates"):
-        s.extract_patches([case("a")], none, tmp_path, workers=1)
+        superpixels.extract_patches([case("a")], none, tmp_path, workers=1)

@@ -13,7 +13,7 @@ from livseg_lib.datasets.case import Case
 from livseg_lib.outputs import update_systems_table
 from livseg_lib.preprocessing.recipe import Recipe
 from livseg_lib.preprocessing.windows import WINDOWS
-from livseg_lib.reporting import pictures as p
+from livseg_lib.reporting import pictures as module
 from livseg_lib.reporting.cards import cohort_sentence, headline_cards, systems_view
 from livseg_lib.volumes import Volume
 
@@ -34,7 +34,7 @@ def outline_extent(collection) -> tuple[float, float, float, float]:
 
 def test_outlines_run_half_a_pixel_outside_their_structure():
     ax = Figure().subplots()
-    p.draw_outlines(ax, labels_with_tumour(), "truth")
+    module.draw_outlines(ax, labels_with_tumour(), "truth")
     liver, tumour = ax.collections
     assert outline_extent(liver) == (3.5, 7.5, 19.5, 23.5)  # the liver includes its tumour
     assert outline_extent(tumour) == (7.5, 11.5, 11.5, 15.5)
@@ -42,14 +42,16 @@ def test_outlines_run_half_a_pixel_outside_their_structure():
 
 def test_a_structure_that_fills_the_slice_is_outlined_all_around_and_nothing_not_at_all():
     ax = Figure().subplots()
-    p.draw_outlines(ax, np.ones((10, 20), np.uint8), "truth")
+    module.draw_outlines(ax, np.ones((10, 20), np.uint8), "truth")
     assert outline_extent(ax.collections[0]) == (-0.5, -0.5, 19.5, 9.5)
-    assert p.draw_outlines(ax, np.zeros((8, 8), np.uint8), "prediction") == [] and len(ax.collections) == 1
+    assert (
+        module.draw_outlines(ax, np.zeros((8, 8), np.uint8), "prediction") == [] and len(ax.collections) == 1
+    )
 
 
 def test_contact_sheet_shows_every_case_and_survives_hostile_titles():
     pictures = [(GREY, labels_with_tumour(), "$\\frac{"), (GREY, None, "x" * 300), (GREY, GREY * 0, "")]
-    figure = p.contact_sheet(pictures)
+    figure = module.contact_sheet(pictures)
     figure.canvas.draw()
     assert sum(bool(ax.images) for ax in figure.axes) == 3
     assert max(len(ax.get_title(loc="left")) for ax in figure.axes) <= 40
@@ -57,7 +59,7 @@ def test_contact_sheet_shows_every_case_and_survives_hostile_titles():
 
 @pytest.mark.parametrize("count", [0, 1, 9, 30])
 def test_contact_sheet_of_any_number(count):
-    figure = p.contact_sheet([(GREY, None, str(k)) for k in range(count)])
+    figure = module.contact_sheet([(GREY, None, str(k)) for k in range(count)])
     assert sum(bool(ax.images) for ax in figure.axes) == count
 
 
@@ -67,8 +69,12 @@ def titles(figure) -> list[str]:
 
 def test_tiles_outline_truth_solid_and_prediction_dashed_and_say_so():
     labels = labels_with_tumour()
-    figure = p.tiles(
-        [p.Tile(GREY, "a", truth=labels), p.Tile(np.dstack([GREY] * 3), "b", prediction=labels & 1)], 2
+    figure = module.tiles(
+        [
+            module.Tile(GREY, "a", truth=labels),
+            module.Tile(np.dstack([GREY] * 3), "b", prediction=labels & 1),
+        ],
+        2,
     )
     assert titles(figure) == ["a", "b"]
     assert [len(ax.collections) for ax in figure.axes] == [2, 1]
@@ -82,23 +88,23 @@ def test_tiles_outline_truth_solid_and_prediction_dashed_and_say_so():
     [((0, 1), 0.0, 0.0), ((0, 1), 0.25, 0.35), ((0, 1), 1.0, 0.7), ((-2, 2), -0.5, 0.35), ((-2, 2), 2, 0.7)],
 )
 def test_heat_is_clear_where_it_is_low(limits, at, opacity):
-    figure = p.tiles([p.Tile(GREY, heat=np.full((32, 32), at))], limits=limits, bar="heat")
+    figure = module.tiles([module.Tile(GREY, heat=np.full((32, 32), at))], limits=limits, bar="heat")
     heat = figure.axes[0].images[1]
     assert heat.get_clim() == limits and np.allclose(heat.get_alpha(), opacity)
     assert figure.axes[-1].get_ylabel() == "heat"
     layer = np.zeros((32, 32, 4))
-    assert p.tiles([p.Tile(GREY, heat=layer)]).axes[0].images[1].get_array().shape == layer.shape
+    assert module.tiles([module.Tile(GREY, heat=layer)]).axes[0].images[1].get_array().shape == layer.shape
 
 
 def test_the_enlarged_view_stays_inside_the_picture():
     labels = np.zeros((32, 32), np.uint8)
     labels[0:6, 26:32] = 1
-    (ax,) = p.tiles([p.Tile(GREY, around=labels)]).axes
+    (ax,) = module.tiles([module.Tile(GREY, around=labels)]).axes
     left, right, bottom, top = (*ax.get_xlim(), *ax.get_ylim())
     assert (left, right) == (7.5, 31.5) and (top, bottom) == (-0.5, 23.5)
     wide = np.zeros((100, 100), np.uint8)
     wide[50:53, 30:71] = 1  # 40 pixels from end to end: 25 to either side of the middle
-    (ax,) = p.tiles([p.Tile(wide, around=wide)]).axes
+    (ax,) = module.tiles([module.Tile(wide, around=wide)]).axes
     assert (*ax.get_xlim(), *ax.get_ylim()) == (25, 75, 76, 26)
 
 
@@ -113,7 +119,7 @@ def test_best_median_worst_shows_the_slice_with_most_of_the_structure(tmp_path):
         np.save(tmp_path / f"{name}.npy", found)
         cases[name] = Case(name, name, (), lambda: volume, lambda _, labels=labels: labels)
     dice = pd.Series({"good": 0.91234, "gone": np.nan, "bad": 0.0})
-    figure = p.best_median_worst(dice, "tumor", cases, tmp_path, Recipe(size=32))
+    figure = module.best_median_worst(dice, "tumor", cases, tmp_path, Recipe(size=32))
     assert titles(figure) == ["Best: good\nDice 0.912", "Worst: bad\nDice 0.000", "", ""]
     # Slice 1, with the tumour of the truth, and slice 2, with that of the prediction where there is no truth.
     assert [len(ax.collections) for ax in figure.axes[:2]] == [2, 2]
@@ -123,17 +129,17 @@ def test_best_median_worst_shows_the_slice_with_most_of_the_structure(tmp_path):
 
 def test_a_cascade_numbers_its_steps_and_a_scan_without_truth_has_none():
     labels = labels_with_tumour()
-    figure = p.cascade_stages(GREY, None, {"liver": labels & 1, "tumours": labels})
+    figure = module.cascade_stages(GREY, None, {"liver": labels & 1, "tumours": labels})
     assert titles(figure)[:2] == ["1  liver", "2  tumours"]
     words = [text.get_text() for text in figure.legends[0].get_texts()]
     assert words == ["Liver prediction", "Tumour prediction"]
 
 
 def test_an_outlined_slice_is_enlarged_where_anything_is_outlined():
-    figure = p.outlined_slice(GREY, labels_with_tumour(), "title", "a note", (2.0, 1.0))
+    figure = module.outlined_slice(GREY, labels_with_tumour(), "title", "a note", (2.0, 1.0))
     assert titles(figure) == ["title", ""] and figure.get_supxlabel() == "a note"
     assert [ax.get_aspect() for ax in figure.axes] == [2.0, 2.0]
-    (ax,) = p.outlined_slice(GREY, GREY * 0, "title", "", (np.nan, np.nan)).axes
+    (ax,) = module.outlined_slice(GREY, GREY * 0, "title", "", (np.nan, np.nan)).axes
     assert ax.get_aspect() == 1.0
 
 
@@ -148,12 +154,12 @@ def test_an_outlined_slice_is_enlarged_where_anything_is_outlined():
     ],
 )
 def test_pick_best_median_worst(dice, expected):
-    assert p.pick_best_median_worst(pd.Series(dice, index=list("abcd")[: len(dice)])) == expected
+    assert module.pick_best_median_worst(pd.Series(dice, index=list("abcd")[: len(dice)])) == expected
 
 
 def test_drawing_leaves_the_readers_style_alone():
     before = dict(matplotlib.rcParams)
-    p.tiles([p.Tile(GREY, "a")])
+    module.tiles([module.Tile(GREY, "a")])
     assert dict(matplotlib.rcParams) == before
 
 
@@ -168,28 +174,28 @@ def coloured(picture: np.ndarray) -> np.ndarray:
 
 def test_only_the_border_of_what_is_labelled_is_coloured():
     factor = 512 // 64
-    picture = p.screen_slice(np.full((64, 64), 100, np.int16), WINDOWS["liver"], {"truth": BOX})
+    picture = module.screen_slice(np.full((64, 64), 100, np.int16), WINDOWS["liver"], {"truth": BOX})
     assert picture.shape == (512, 512, 3)
     rows, columns = np.nonzero(coloured(picture))
     assert (rows.min(), rows.max()) == pytest.approx((20 * factor, 40 * factor - 1), abs=2)
     assert (columns.min(), columns.max()) == pytest.approx((10 * factor, 30 * factor - 1), abs=2)
     assert not coloured(picture)[22 * factor : 24 * factor, 12 * factor : 28 * factor].any()
-    predicted = p.screen_slice(np.full((64, 64), 100, np.int16), WINDOWS["liver"], {"unet": BOX})
+    predicted = module.screen_slice(np.full((64, 64), 100, np.int16), WINDOWS["liver"], {"unet": BOX})
     assert not np.array_equal(picture, predicted)  # a prediction has colours of its own
 
 
 def test_without_outlines_it_is_the_windowed_slice():
     hu = np.random.default_rng(0).integers(-200, 300, (512, 512)).astype(np.int16)
-    picture = p.screen_slice(hu, WINDOWS["liver"], {})
+    picture = module.screen_slice(hu, WINDOWS["liver"], {})
     assert (picture == picture[..., :1]).all()
     assert picture[hu < -50].max() == 0 and picture[hu > 200].min() == 255
 
 
 def test_the_slider_draws_another_slice(monkeypatch):
     pytest.importorskip("ipywidgets")
-    monkeypatch.delenv(p.HEADLESS, raising=False)
+    monkeypatch.delenv(module.HEADLESS, raising=False)
     voxels = np.stack([np.full((64, 64), hu, np.int16) for hu in (0, 50, 100)])
-    viewer = p.slice_viewer(voxels, {"truth": np.stack([BOX * 0, BOX, BOX * 0])})
+    viewer = module.slice_viewer(voxels, {"truth": np.stack([BOX * 0, BOX, BOX * 0])})
     controls, switches, picture = viewer.children
     before = picture.value
     controls.children[0].value = 2
@@ -206,18 +212,18 @@ def test_the_slider_draws_another_slice(monkeypatch):
     "outlines", [{}, {"truth": np.stack([BOX] * 9)}, {"unet": np.zeros((9, 64, 64), np.uint8)}]
 )
 def test_headless_it_is_a_figure(monkeypatch, outlines):
-    monkeypatch.setenv(p.HEADLESS, "1")
-    assert isinstance(p.slice_viewer(np.zeros((9, 64, 64), np.int16), outlines), Figure)
+    monkeypatch.setenv(module.HEADLESS, "1")
+    assert isinstance(module.slice_viewer(np.zeros((9, 64, 64), np.int16), outlines), Figure)
 
 
 def test_a_viewer_begins_where_most_tumour_is_of_the_first_outline_with_any():
     nothing, liver, tumors = (np.zeros((7, 4, 4), np.uint8) for _ in range(3))
     liver[2:4, 0, 0] = liver[3, 1, 1] = 1
     tumors[5, 0, :2] = tumors[1, 0, 0] = 2
-    assert p.slice_to_show([nothing, liver, tumors], 7) == ("tumor", 5)
-    assert p.slice_to_show([nothing, liver], 7) == ("liver", 3)
-    assert p.slice_to_show([nothing], 7) == p.slice_to_show([], 7) == ("", 3)
-    assert p.slice_to_show([tumors * 0 + 2, tumors], 7) == ("tumor", 0)  # of equals the lowest
+    assert module.slice_to_show([nothing, liver, tumors], 7) == ("tumor", 5)
+    assert module.slice_to_show([nothing, liver], 7) == ("liver", 3)
+    assert module.slice_to_show([nothing], 7) == module.slice_to_show([], 7) == ("", 3)
+    assert module.slice_to_show([tumors * 0 + 2, tumors], 7) == ("tumor", 0)  # of equals the lowest
 
 
 def pixels(figure) -> np.ndarray:
@@ -227,15 +233,18 @@ def pixels(figure) -> np.ndarray:
 def test_strips_show_truth_prediction_and_what_is_let_through():
     truth = ["below_liver"] * 2 + ["liver"] * 3 + ["above_liver"]
     opened = np.array([False, True, True, True, False, True])
-    figure = p.region_strips(
-        [p.PatientStrip("7", truth, truth, opened), p.PatientStrip("8", ["", "liver"], truth[:2], opened[:2])]
+    figure = module.region_strips(
+        [
+            module.PatientStrip("7", truth, truth, opened),
+            module.PatientStrip("8", ["", "liver"], truth[:2], opened[:2]),
+        ]
     )
     assert [ax.get_ylabel() for ax in figure.axes] == ["7", "8"]
     truth, called, passing = figure.axes[0].images[0].get_array()
     assert truth.tolist() == called.tolist() == [0, 0, 1, 1, 1, 3]
     assert passing.tolist() == [5, 4, 4, 4, 5, 4]
     assert figure.axes[1].images[0].get_array()[0].tolist() == [5, 1]  # what has no name is left white
-    assert pixels(figure).std() > 10 and pixels(p.region_strips([])).size
+    assert pixels(figure).std() > 10 and pixels(module.region_strips([])).size
 
 
 def test_tiles_follow_the_reading_order():
@@ -248,7 +257,7 @@ def test_tiles_follow_the_reading_order():
             "region": ["liver_with_tumor", "liver", "above_liver"],
         }
     )
-    shown = p.reading_tiles(Volume(voxels, (1.0, 1.0, 1.0)), order, count=2)
+    shown = module.reading_tiles(Volume(voxels, (1.0, 1.0, 1.0)), order, count=2)
     assert [tile.title for tile in shown] == ["1: slice 12\nliver with tumour", "2: slice 10\nliver"]
     assert [int(tile.picture[0, 0]) for tile in shown] == [100, 0] and shown[0].picture.dtype == np.uint8
 
@@ -263,7 +272,7 @@ def test_a_tumour_is_cut_out_of_the_slice_with_most_of_it():
     ):
         volume = Volume(np.arange(labels.size, dtype=np.int16).reshape(labels.shape), spacing_mm)
         case = Case("a", "a", (), lambda volume=volume: volume, lambda _: labels)
-        grey, cut, title = p.lesion_picture(case, 2, "two", field_mm=20)
+        grey, cut, title = module.lesion_picture(case, 2, "two", field_mm=20)
         assert grey.shape == cut.shape == shape and title == "two"
         rows, columns = np.nonzero(cut == 2)
         in_sight = (rows + corner[0] >= 29) & (columns + corner[1] >= 38)

@@ -399,8 +399,8 @@ def test_a_split_by_slice_has_every_patient_on_both_sides():
 
 def test_the_seed_alone_decides():
     slices = shown_by([[0, 3, 3, 0, 3]] * 5)
-    same, again, other = (deal_to_folds(slices, "slice", 3, seed) for seed in (1, 1, 2))
-    assert (same == again).all() and (same != other).any()
+    dealt = [deal_to_folds(slices, "slice", 3, seed).tolist() for seed in (1, 1, 2, 3, 4, 5)]
+    assert dealt[0] == dealt[1] and len(set(map(tuple, dealt))) > 2  # two seeds may deal alike
 
 
 def test_two_protocols_are_left_where_every_slice_shows_the_structure():

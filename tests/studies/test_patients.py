@@ -14,7 +14,7 @@ from livseg_lib.datasets.phantom.writing import write_phantom
 from livseg_lib.evaluation.follow_up import FollowUp, TimePoint, compare_scans
 from livseg_lib.nifti import NativeGrid
 from livseg_lib.runs import RunFolders
-from livseg_lib.studies import patients as p
+from livseg_lib.studies import patients as module
 from livseg_lib.volumes import Volume, keep_prediction
 
 SHAPE, SPACING = (6, 20, 24), (2.0, 1.0, 1.0)
@@ -45,8 +45,8 @@ def predict(folders: RunFolders, system: str, number: int, labels: np.ndarray) -
 def test_rows_of_truth_and_of_systems_where_they_predicted(folders):
     predict(folders, "net", 2, truth(4))
     cases = [case(1, 0), case(2, 8)]
-    tumors, patients = p.measure_cases(cases, folders, {"net": ("liver", "tumor")})
-    assert list(patients) == list(p.PATIENT_COLUMNS)
+    tumors, patients = module.measure_cases(cases, folders, {"net": ("liver", "tumor")})
+    assert list(patients) == list(module.PATIENT_COLUMNS)
     assert patients.outlined_by.tolist() == ["truth", "truth", "net"] and patients.patient.tolist() == list(
         "122"
     )
@@ -62,7 +62,7 @@ def test_what_a_system_does_not_outline_is_undefined_not_zero(folders):
     predict(folders, "livers", 1, livers)
     predict(folders, "tumors", 1, only_tumors)
     systems = {"livers": ("liver",), "tumors": ("tumor",)}
-    tumors, patients = p.measure_cases([case(1, 8)], folders, systems)
+    tumors, patients = module.measure_cases([case(1, 8)], folders, systems)
     by = patients.set_index("outlined_by")
     assert by.liver_ml["livers"] == by.liver_ml["truth"] and np.isnan(by.liver_ml["tumors"])
     assert by[["tumor_ml", "n_tumors", "tumor_burden", "has_tumor"]].loc["livers"].isna().all()
@@ -80,10 +80,10 @@ def test_systems_with_predictions_are_ranked_by_tumour_dice_then_by_liver_dice(f
     scores["split_by"] = np.where(scores.system == "by_slice", "slice", "patient")
     for name in set(scores.system) - {"lost"}:
         folders.predictions(name).mkdir(parents=True)
-    ranked = p.ranked_systems(scores, folders)
+    ranked = module.ranked_systems(scores, folders)
     assert list(ranked) == ["unet", "vote", "liver_only"]
     assert ranked["unet"] == ("liver", "tumor") and ranked["liver_only"] == ("liver",)
-    assert p.ranked_systems(scores.head(0), folders) == {}
+    assert module.ranked_systems(scores.head(0), folders) == {}
 
 
 @pytest.fixture(scope="module")
@@ -91,19 +91,19 @@ def phantom(tmp_path_factory):
     return write_phantom(tmp_path_factory.mktemp("phantom"), 1, workers=1, site="tiny")
 
 
-def compare(visits: p.TwoVisits, labels) -> FollowUp:
+def compare(visits: module.TwoVisits, labels) -> FollowUp:
     points = map(TimePoint, labels, [volume.spacing_mm for volume in visits.volumes])
     return compare_scans(*points, days=30)
 
 
 def test_planted_growth_is_told_by_the_truth(phantom):
-    visits = p.scan_twice(phantom, find_cases(phantom, "lits").cases[0], [1.5], [20.0])
+    visits = module.scan_twice(phantom, find_cases(phantom, "lits").cases[0], [1.5], [20.0])
     blind = [np.minimum(each, 1) for each in visits.truth]
     found = {"truth": compare(visits, visits.truth), "blind": compare(visits, blind)}
     changes = found["truth"].changes
     assert "new" in set(changes.kind) and changes.growth_ml.max() > 0
     assert changes.loc[changes.volume_before_ml.idxmax(), "diameter_change_percent"] > 20
-    responses = p.response_rows(found).set_index("outlined_by")
+    responses = module.response_rows(found).set_index("outlined_by")
     assert list(responses.category) == ["progressive disease", "no tumour"]
     assert (responses.n_tumors_after > 0).tolist() == [True, False]
     json.dumps(responses.to_dict("records"))
@@ -131,22 +131,22 @@ LESIONS = pd.DataFrame(
 def test_every_fact_by_hand():
     phantom = pd.DataFrame({"case": ["b", "a", "c"], "site": list("BAC"), "phase": ["native"] * 3})
     brightness = pd.Series({"a": 55.0, "b": 110.0})
-    facts = p.patient_facts(CASES, brightness, LESIONS, phantom)
-    assert list(facts) == list(p.FACTORS) and facts.index.tolist() == ["0", "1", "2"]
+    facts = module.patient_facts(CASES, brightness, LESIONS, phantom)
+    assert list(facts) == list(module.FACTORS) and facts.index.tolist() == ["0", "1", "2"]
     assert facts.site.tolist() == ["A", "B", "C"]
     assert facts.loc["0", ["brightness", "slice_spacing"]].tolist() == ["up to 75 HU", "over 2.5 mm"]
     assert facts.loc["1", ["brightness", "slice_spacing"]].tolist() == ["over 75 HU", "up to 2.5 mm"]
     assert facts.loc["2", ["brightness", "slice_spacing", "liver_volume"]].isna().all()
-    assert facts.largest_tumor.tolist()[:2] == [p.NO_TUMOR, "20 to 50 mm"] and pd.isna(
+    assert facts.largest_tumor.tolist()[:2] == [module.NO_TUMOR, "20 to 50 mm"] and pd.isna(
         facts.largest_tumor["2"]
     )
 
 
 def test_what_is_known_of_nobody_is_no_column():
     pictures = CASES.assign(spacing_mm="(nan, nan, nan)", liver_ml=np.nan, n_tumors=np.nan)
-    facts = p.patient_facts(pictures, pd.Series(dtype=float), LESIONS.iloc[:0], None)
+    facts = module.patient_facts(pictures, pd.Series(dtype=float), LESIONS.iloc[:0], None)
     assert facts.columns.empty and len(facts) == 3
-    assert list(p.patient_facts(CASES, pd.Series(dtype=float), None, None)) == [
+    assert list(module.patient_facts(CASES, pd.Series(dtype=float), None, None)) == [
         "slice_spacing",
         "liver_volume",
     ]
@@ -161,5 +161,7 @@ def test_brightness_is_that_of_the_liver_without_its_tumours():
         return Case(name, name, (), lambda: Volume(hu, (5.0, 1.0, 1.0), native), lambda _: labels)
 
     grid = NativeGrid.__new__(NativeGrid)  # any: only that there is one
-    found = p.liver_brightness([scan("scan", grid), scan("picture", None), scan("none", grid, labels * 0)])
+    found = module.liver_brightness(
+        [scan("scan", grid), scan("picture", None), scan("none", grid, labels * 0)]
+    )
     assert found["scan"] == 104 and found[["picture", "none"]].isna().all()

@@ -11,7 +11,7 @@ import pytest
 from livseg_lib.datasets.case import Case
 from livseg_lib.errors import InputError
 from livseg_lib.inference.evaluate import evaluate_labels
-from livseg_lib.studies import threshold_baseline as b
+from livseg_lib.studies import threshold_baseline
 from livseg_lib.studies.threshold_baseline import Baseline, fit_baseline
 from livseg_lib.volumes import Volume
 
@@ -108,7 +108,7 @@ def test_for_mr_it_looks_at_a_patients_own_range_of_intensities(scale):
     assert (labels[0] != labels[1]).mean() < 0.01 and (labels[0] == 2).any()
 
 
-LIVER, TUMOR = b.LiverRule(80, 120, 8), b.TumorRule(-30, 4)
+LIVER, TUMOR = threshold_baseline.LiverRule(80, 120, 8), threshold_baseline.TumorRule(-30, 4)
 SPACING_MM = (3.0, 1.0, 1.0)
 
 
@@ -132,49 +132,54 @@ def dice(found: np.ndarray, truth: np.ndarray) -> float:
 @pytest.mark.parametrize("noise_hu", [0, 15])
 def test_finds_the_liver_without_its_neighbours_and_the_tumour_in_it(noise_hu):
     volume, truth = abdomen(noise_hu)
-    labels = b.outline_by_hu(volume, LIVER, TUMOR)
+    labels = threshold_baseline.outline_by_hu(volume, LIVER, TUMOR)
     assert labels.shape == truth.shape and labels.dtype == np.uint8
     assert dice(labels >= 1, truth >= 1) > 0.93 and dice(labels == 2, truth == 2) > 0.8
     assert not labels[:, :20].any() and not labels[:, :, 125:].any()
-    assert b.outline_by_hu(volume, b.LiverRule(80, 120, 0))[:, 12:18].any()  # the opening cut the wall off
+    assert threshold_baseline.outline_by_hu(volume, threshold_baseline.LiverRule(80, 120, 0))[
+        :, 12:18
+    ].any()  # the opening cut the wall off
 
 
 def test_no_rule_for_tumours_gives_a_whole_liver():
     volume, truth = abdomen()
-    labels = b.outline_by_hu(volume, LIVER)
+    labels = threshold_baseline.outline_by_hu(volume, LIVER)
     assert set(np.unique(labels)) == {0, 1} and labels[truth == 2].all()
     air = Volume(np.full((3, 20, 20), -1000, np.int16), SPACING_MM)
-    assert not b.outline_by_hu(air, LIVER, TUMOR).any()
+    assert not threshold_baseline.outline_by_hu(air, LIVER, TUMOR).any()
 
 
 @pytest.mark.parametrize("is_relative", [True, False])
 def test_a_relative_cut_follows_the_contrast_and_a_fixed_one_does_not(is_relative):
     volume, _ = abdomen()
-    rule = b.TumorRule(-30 if is_relative else 70, 4, is_relative)
+    rule = threshold_baseline.TumorRule(-30 if is_relative else 70, 4, is_relative)
     brighter = Volume(volume.voxels + 40, SPACING_MM)
-    found = [b.outline_by_hu(volume, LIVER, rule), b.outline_by_hu(brighter, b.LiverRule(120, 160, 8), rule)]
+    found = [
+        threshold_baseline.outline_by_hu(volume, LIVER, rule),
+        threshold_baseline.outline_by_hu(brighter, threshold_baseline.LiverRule(120, 160, 8), rule),
+    ]
     assert [bool((labels == 2).any()) for labels in found] == [True, is_relative]
 
 
 def test_specks_under_a_millilitre_are_no_tumours():
     volume, _ = abdomen()
-    scan = b.smooth_scan(volume)
+    scan = threshold_baseline.smooth_scan(volume)
     liver = np.zeros(scan.planes.shape, bool)
     liver[2:10, 15:55, 10:50] = True
     scan.planes[liver] = 100
     scan.planes[5, 30, 20:42] = 0  # 22 voxels of 12 mm3
     scan.planes[8, 20:30, 20:29] = 0  # 90 of them: 1.08 ml
-    found = b.find_tumors(scan, liver, TUMOR)
+    found = threshold_baseline.find_tumors(scan, liver, TUMOR)
     assert not found[5].any() and found[8].sum() == 90
 
 
 def test_the_margin_keeps_off_the_blurred_edge():
     volume, truth = abdomen()
-    scan = b.smooth_scan(volume)
-    liver = b._resized(truth >= 1, scan.planes.shape[1:])
-    ring = liver & ~b._by_plane(liver, b.cv2.MORPH_ERODE, 8)
-    assert not (b.find_tumors(scan, liver, b.TumorRule(-5, 8)) & ring).any()
-    assert (b.find_tumors(scan, liver, b.TumorRule(-5, 0)) & ring).any()
+    scan = threshold_baseline.smooth_scan(volume)
+    liver = threshold_baseline._resized(truth >= 1, scan.planes.shape[1:])
+    ring = liver & ~threshold_baseline._by_plane(liver, threshold_baseline.cv2.MORPH_ERODE, 8)
+    assert not (threshold_baseline.find_tumors(scan, liver, threshold_baseline.TumorRule(-5, 8)) & ring).any()
+    assert (threshold_baseline.find_tumors(scan, liver, threshold_baseline.TumorRule(-5, 0)) & ring).any()
 
 
 def test_pictures_are_taken_one_by_one():
@@ -182,8 +187,8 @@ def test_pictures_are_taken_one_by_one():
     apart = np.stack([volume.voxels[5], np.roll(volume.voxels[5], 60, axis=1)])
     unknown = (np.nan,) * 3
     # As one volume the two livers would overlap, and the larger part of both be one component.
-    together = b.outline_by_hu(Volume(apart, unknown), LIVER)
-    alone = [b.outline_by_hu(Volume(picture[None], unknown), LIVER)[0] for picture in apart]
+    together = threshold_baseline.outline_by_hu(Volume(apart, unknown), LIVER)
+    alone = [threshold_baseline.outline_by_hu(Volume(picture[None], unknown), LIVER)[0] for picture in apart]
     np.testing.assert_array_equal(together, np.stack(alone))
     assert all(labels.any() for labels in alone)
 
@@ -191,7 +196,7 @@ def test_pictures_are_taken_one_by_one():
 def test_scans_of_any_pixel_size_look_alike_to_the_rules():
     volume, _ = abdomen()
     coarse = Volume(np.ascontiguousarray(volume.voxels[:, ::2, ::2]), (3.0, 2.0, 2.0))
-    scans = [b.smooth_scan(each) for each in (volume, coarse)]
+    scans = [threshold_baseline.smooth_scan(each) for each in (volume, coarse)]
     assert scans[0].planes.shape == scans[1].planes.shape == (12, 80, 90)
     assert [scan.voxel_volume_ml for scan in scans] == pytest.approx([0.012, 0.012])
     assert [scan.is_contiguous for scan in scans] == [True, True]

@@ -13,7 +13,7 @@ from stored_cases import PLAN, store_case
 from livseg_lib.errors import InputError
 from livseg_lib.inference.sorting import sort_stored
 from livseg_lib.preprocessing.recipe import Recipe
-from livseg_lib.studies import training as t
+from livseg_lib.studies import training as module
 from livseg_lib.training.fit import Stage
 from livseg_lib.training.model_folder import load_model, save_model
 
@@ -35,7 +35,7 @@ def extracted(tmp_path):
 
 def test_a_system_is_trained_saved_and_tells_what_it_cost(extracted, tmp_path):
     folder, slices = extracted
-    trained, _ = t.train_system(PLAN, slices, folder, tmp_path / "training", "run")
+    trained, _ = module.train_system(PLAN, slices, folder, tmp_path / "training", "run")
     facts = trained.training
     assert (facts["n_train_patients"], facts["n_slices"], facts["slices_seen"]) == (3, 6, 16)
     assert facts["seconds"] > 0 and facts["peak_memory_mb"] > 0
@@ -50,7 +50,7 @@ def test_test_patients_are_never_looked_at(extracted, tmp_path):
     folder, slices = extracted
     for name in ("images.npy", "masks.npy"):
         (folder / "volume-5" / name).unlink()
-    _, history = t.train_system(PLAN, slices, folder, tmp_path / "training", "run")
+    _, history = module.train_system(PLAN, slices, folder, tmp_path / "training", "run")
     assert len(history) == 2
 
 
@@ -59,9 +59,9 @@ def test_systems_of_a_run_see_the_same_slices_and_start_alike_whatever_came_befo
     other = replace(PLAN, system="other", architecture="attention_unet")
     train = slices[slices.split == "train"]
     pd.testing.assert_frame_equal(PLAN.choose(train), other.choose(train))
-    first, _ = t.train_network(PLAN, train, None, folder, tmp_path / "a")
-    t.train_network(replace(PLAN, system="third"), train, None, folder, tmp_path / "b")
-    second, _ = t.train_network(PLAN, train, None, folder, tmp_path / "c")
+    first, _ = module.train_network(PLAN, train, None, folder, tmp_path / "a")
+    module.train_network(replace(PLAN, system="third"), train, None, folder, tmp_path / "b")
+    second, _ = module.train_network(PLAN, train, None, folder, tmp_path / "c")
     for one, two in zip(first.get_weights(), second.get_weights(), strict=True):
         np.testing.assert_allclose(one, two, rtol=1e-4, atol=1e-6)
 
@@ -70,15 +70,15 @@ def test_a_target_that_is_never_shown_is_refused(extracted, tmp_path):
     folder, slices = extracted
     healthy = slices.assign(tumor_pixels=0)
     with pytest.raises(InputError, match="tumor"):
-        t.train_network(PLAN, healthy, None, folder, tmp_path / "training")
+        module.train_network(PLAN, healthy, None, folder, tmp_path / "training")
 
 
 def test_a_sorter_learns_the_regions_of_slices_and_tells_what_it_cost(extracted, tmp_path):
     folder, slices = extracted
     slices = slices.assign(region=np.where(slices["class"] > 0, "liver", "below_liver"))
     slices = slices[slices.split != "test"]
-    plan = t.SorterPlan((Stage(1, 0.003),), {"filters": 2, "pixels": 16}, 4, 8, "none", seed=7)
-    sorter, history = t.train_sorter(plan, slices, folder, tmp_path / "training", "run")
+    plan = module.SorterPlan((Stage(1, 0.003),), {"filters": 2, "pixels": 16}, 4, 8, "none", seed=7)
+    sorter, history = module.train_sorter(plan, slices, folder, tmp_path / "training", "run")
     assert sorter.regions == ("below_liver", "liver") and sorter.recipe == RECIPE and sorter.gate == 0
     assert (sorter.training["n_train_patients"], sorter.training["n_slices"]) == (3, 18)
     assert len(history) == 1 and "val_accuracy" in history
@@ -113,13 +113,13 @@ def models(tmp_path, **systems: dict):
     ],
 )
 def test_who_had_other_conditions_is_told_which(tmp_path, systems, remarks):
-    facts = t.training_facts_table(models(tmp_path, **systems))
-    assert list(facts)[3:] == [*t.BUDGET, *t.COST] and set(facts.parameters) == {7}
-    assert t.budget_remarks(facts).tolist() == remarks
+    facts = module.training_facts_table(models(tmp_path, **systems))
+    assert list(facts)[3:] == [*module.BUDGET, *module.COST] and set(facts.parameters) == {7}
+    assert module.budget_remarks(facts).tolist() == remarks
 
 
 def test_a_folder_without_a_model_is_refused(tmp_path):
     (tmp_path / "half").mkdir()
     with pytest.raises(InputError, match="does not describe a model"):
-        t.training_facts_table([tmp_path / "half"])
-    assert t.training_facts_table([]).empty
+        module.training_facts_table([tmp_path / "half"])
+    assert module.training_facts_table([]).empty
