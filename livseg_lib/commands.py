@@ -116,9 +116,10 @@ def _run_notebooks(arguments: argparse.Namespace, system: str, jobs: int, again:
 
 def predict(arguments: argparse.Namespace) -> int:
     """Outline liver and tumours in scans and measure them, a folder a case. Exit code 1 if any failed."""
-    from livseg_lib.application.inputs import Reading, find_inputs, parse_hu_range, passed_over
+    from livseg_lib.application.inputs import find_inputs, passed_over
     from livseg_lib.application.predictor import describe_expectations, load_predictor
     from livseg_lib.application.results import describe_case, predict_batch
+    from livseg_lib.application.scan import Reading, parse_hu_range
     from livseg_lib.storage import send
 
     reading = Reading(arguments.series, parse_hu_range(arguments.picture_hu), arguments.keep_identity)

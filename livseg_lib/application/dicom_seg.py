@@ -22,7 +22,7 @@ from pydicom.sr.codedict import codes
 from pydicom.uid import generate_uid
 
 from livseg_lib import WARNING
-from livseg_lib.application.inputs import IDENTITY
+from livseg_lib.application.scan import IDENTITY
 from livseg_lib.labels import structure_mask
 from livseg_lib.volumes import Volume
 
@@ -47,7 +47,7 @@ def write_dicom_seg(
 ) -> Path:
     """Write labels 0/1/2 (D, H, W) on the grid of `volume`, a binary segment a structure.
 
-    `headers`: one a slice of the scan, in the order of its stored slices (`inputs.Scan`). `algorithm` is name
+    `headers`: one a slice of the scan, in the order of its stored slices (`scan.Scan`). `algorithm` is name
     and version. Slices that show nothing are left out, as the standard allows.
     """
     stored = volume.native.to_stored(labels).transpose(2, 1, 0)  # slice, row, column

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import pandas as pd
 
-from livseg_lib.application.inputs import PatientInput, Scan
+from livseg_lib.application.inputs import PatientInput
 from livseg_lib.application.predictor import (
     NOT_ASKED,
     Predictor,
@@ -21,6 +21,7 @@ from livseg_lib.application.predictor import (
     presence_from_planes,
     training_runs,
 )
+from livseg_lib.application.scan import Scan
 from livseg_lib.datasets.catalogue import liver_hu_findings, volume_findings
 from livseg_lib.errors import InputError
 from livseg_lib.labels import structure_mask

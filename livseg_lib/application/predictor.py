@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from livseg_lib import WARNING, __version__
-from livseg_lib.application.inputs import PatientInput, Scan
+from livseg_lib.application.inputs import PatientInput
+from livseg_lib.application.scan import Scan
 from livseg_lib.errors import InputError
 from livseg_lib.evaluation.probabilities import is_predicted, presence_levels
 from livseg_lib.files import file_checksum, files_checksum, text_checksum

@@ -15,9 +15,10 @@ from PIL import Image
 from tqdm import tqdm
 
 from livseg_lib import WARNING
-from livseg_lib.application.inputs import LABELS, PatientInput
+from livseg_lib.application.inputs import PatientInput
 from livseg_lib.application.patient import PatientResult, predict_case
 from livseg_lib.application.predictor import Predictor, finished, identify_request
+from livseg_lib.application.scan import LABELS
 from livseg_lib.errors import InputError, format_duration, reason_of
 from livseg_lib.files import folder_checksums, folder_written_aside, holds_files, write_json
 from livseg_lib.outputs import save_figure, write_table

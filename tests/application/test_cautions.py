@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from toy_system import toy_predictor
 
-from livseg_lib.application.inputs import Scan
 from livseg_lib.application.patient import cautions
 from livseg_lib.application.predictor import SMALLEST_SHARE, presence_from_labels, presence_from_planes
+from livseg_lib.application.scan import Scan
 from livseg_lib.nifti import new_grid
 from livseg_lib.preprocessing.recipe import picture_code
 from livseg_lib.volumes import Volume

@@ -8,7 +8,7 @@ import pytest
 from dicom_files import STORED, ct_slice, write_series
 
 from livseg_lib.application.dicom_seg import write_dicom_seg
-from livseg_lib.application.inputs import read_dicom
+from livseg_lib.application.scan import read_dicom
 from livseg_lib.volumes import save_segmentation
 
 STRUCTURES = ("liver", "tumor")

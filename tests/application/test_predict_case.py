@@ -12,10 +12,11 @@ import pytest
 from PIL import Image
 from toy_system import LIVER_HU, SPACING_MM, TUMOR_HU, toy_labels, toy_predictor, toy_voxels, write_toy_nifti
 
-from livseg_lib.application.inputs import Reading, find_inputs
+from livseg_lib.application.inputs import find_inputs
 from livseg_lib.application.patient import predict_case
 from livseg_lib.application.predictor import Predictor
 from livseg_lib.application.results import write_result
+from livseg_lib.application.scan import Reading
 from livseg_lib.errors import InputError
 from livseg_lib.models import build_model
 from livseg_lib.preprocessing.recipe import Recipe

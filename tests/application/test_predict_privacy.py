@@ -19,8 +19,9 @@ from pydicom.datadict import DicomDictionary
 from pydicom.uid import generate_uid
 from toy_system import toy_labels, toy_predictor, toy_voxels
 
-from livseg_lib.application.inputs import Reading, find_inputs
+from livseg_lib.application.inputs import find_inputs
 from livseg_lib.application.results import describe_case, predict_batch
+from livseg_lib.application.scan import Reading
 from livseg_lib.cli import main
 
 NAME, BIRTH_DATE = "ZQXPLANTED", "19331122"

@@ -36,7 +36,7 @@ from pydicom.uid import (
     generate_uid,
 )
 
-from livseg_lib.application.inputs import read_dicom
+from livseg_lib.application.scan import read_dicom
 from livseg_lib.datasets.catalogue import check_dataset, find_cases
 from livseg_lib.datasets.dicom import read_mask_series, read_series, series_notes, survey
 from livseg_lib.errors import InputError
