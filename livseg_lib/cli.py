@@ -46,7 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_reading(option)
     option("--out", type=place, required=True, help="folder for the slices")
     option("--size", type=int, default=256, help="pixels, 128 to 512")
-    option("--windows", default="auto", help="comma-separated names, one a channel")
+    option("--windows", default="auto", help="names, or low..high in HU, one a channel: liver,-100..200")
     option("--noise-filter", default="none", help="none, median, gaussian")
     option("--equalization", default="none", help="none, global, clahe")
 

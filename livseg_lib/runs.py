@@ -206,7 +206,7 @@ def imported_sources() -> list[str]:
 
 
 def begin_run(notebook: str, namespace: dict) -> NotebookRun:
-    """Call at the top of a notebook with `globals()`: every plain value in it is a parameter.
+    """Call at the top of a notebook with `globals()`: its plain values, but for CONSTANTS, are parameters.
 
     Seeds Python, NumPy and (where it is already imported) Keras from the parameter `seed`. The record of an
     earlier run goes: what that one made is about to change.
@@ -214,8 +214,8 @@ def begin_run(notebook: str, namespace: dict) -> NotebookRun:
     parameters = {
         name: value
         for name, value in namespace.items()
-        if isinstance(value, str | int | float | list | None) and name[0] != "_" and name != "In"
-    }  # In: the inputs, by IPython
+        if isinstance(value, str | int | float | list | None) and name.islower() and name[0] != "_"
+    }
     seed_everything(parameters.get("seed", 0))
     folders = RunFolders(project_root(), parameters["run_name"])
     folders.record(notebook).unlink(missing_ok=True)

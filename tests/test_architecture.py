@@ -178,8 +178,11 @@ def test_the_page_and_picture_of_the_house_are_those_of_the_code():
     assert ARCHITECTURE.read_text() == architecture_page(), "write it: python tests/test_architecture.py"
 
 
-def test_the_readme_names_every_room():
-    tree = (LIBRARY.parent / "README.md").read_text().split("\nlivseg_lib/")[1].split("\ndocs/")[0]
+def test_the_readme_names_every_room_and_notebook():
+    story, tree = (LIBRARY.parent / "README.md").read_text().split("\nlivseg_lib/")
+    notebooks = sorted(path.stem for path in (LIBRARY.parent / "notebooks").glob("*.ipynb"))
+    assert re.findall(r"^  (\d\d_\w+) ", story, re.MULTILINE) == notebooks
+    tree = tree.split("\ndocs/")[0]
     entries = re.findall(r"^  (\S+(?: \S+)*)", tree, re.MULTILINE)
     named = [name.removesuffix("/").removesuffix(".py") for entry in entries for name in entry.split()]
     there = [room for row in ROOMS for room in row if not room.startswith("__")]

@@ -34,7 +34,8 @@ def test_the_phantom_has_its_own_folder_and_other_data_stays_where_it_is(tmp_pat
 
 def test_a_run_records_parameters_time_memory_and_notes(tmp_path, monkeypatch):
     monkeypatch.setenv("LIVSEG_ROOT", str(tmp_path))
-    namespace = {"run_name": "r", "dataset": "phantom", "seed": 3, "np": np, "_hidden": 1, "In": ["x"]}
+    namespace = {"run_name": "r", "dataset": "phantom", "seed": 3, "np": np, "_hidden": 1}
+    namespace |= {"In": ["x"], "GREY": "#808080"}  # by IPython; imported
     run = runs.begin_run("00_prepare_data", namespace)
     first = np.random.random()
     run.note("something to know")

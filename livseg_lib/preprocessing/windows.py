@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -53,7 +54,7 @@ WINDOWS = {name: Window(name, float(low), float(high)) for name, (low, high) in 
 LIVER_WINDOWS = ("liver", "liver_narrow", "liver_wide")
 
 Choice = str | Sequence
-"""A window: a name, (low, high) in HU, or (name, low, high) as JSON keeps a `Window`."""
+"""A window: a name, (low, high) or "low..high" in HU, or (name, low, high) as JSON keeps a `Window`."""
 
 
 def as_window(choice: Choice) -> Window:
@@ -61,9 +62,11 @@ def as_window(choice: Choice) -> Window:
     if isinstance(choice, str):
         if choice in ADAPTIVE_WINDOWS:
             return Window(choice, None, None)
+        if bounds := re.fullmatch(r"(-?[\d.]+)\.\.(-?[\d.]+)", choice):
+            return as_window(bounds.groups())
         if choice not in WINDOWS:
             known = ", ".join([*WINDOWS, *ADAPTIVE_WINDOWS])
-            remedy = f"Choose from: {known}, or give [low, high] in HU."
+            remedy = f"Choose from: {known}, or give HU, such as -100..200."
             raise InputError("windows", f"There is no window {choice!r}.", remedy)
         return WINDOWS[choice]
     try:

@@ -284,7 +284,6 @@ def _elastic(augmenters: ModuleType, size: int):
     step = Elastic(
         alpha=(0.0, ELASTIC_SHIFT * size), sigma=ELASTIC_SMOOTHNESS * size, order=1, mode="nearest"
     )
-    step._mode_segmentation_maps = (
-        "nearest"  # else what fills the border of a mask is not what fills the image
-    )
+    # Else what fills the border of a mask is not what fills the image.
+    step._mode_segmentation_maps = "nearest"
     return step

@@ -39,6 +39,7 @@ def test_hand_computed_grey_levels():
 
 def test_a_window_is_a_name_or_bounds_or_both():
     assert as_window((-100, 200)) == Window.between(-100, 200) == ("-100..200", -100, 200)
+    assert as_window("-100..200") == ("-100..200", -100, 200) and as_window("0.5..70") == ("0.5..70", 0.5, 70)
     assert as_window(["mine", 0, 70.5]) == ("mine", 0, 70.5) and as_window([None, 0, 1]) == ("0..1", 0, 1)
     assert as_window("abdomen") == ("abdomen", 50 - 400 / 2, 50 + 400 / 2)  # level 50, width 400
     assert as_window("bone")[1:] == (400 - 900, 400 + 900)
@@ -46,6 +47,7 @@ def test_a_window_is_a_name_or_bounds_or_both():
     assert as_window(["z_score", None, None]) == as_window("z_score") == ("z_score", None, None)
     too_many, no_name, out_of_range = (1, 2, 3, 4), (7, 0, 1), (-(2**15) - 1, 0)
     no_windows = (-100, None, (5, 5), (1, "a"), ("liver", None, None), out_of_range, too_many, no_name)
+    no_windows += ("200..-100", "1..2..3", "..", "5")
     for wrong in no_windows:
         with pytest.raises(InputError, match="windows"):
             as_window(wrong)
