@@ -176,6 +176,8 @@ def _cell(path: Path, line: int, name: str, kind: str, text: str) -> object:
 
 
 NOT_THERE = "not extracted before"
+WORTH_WORKERS_BYTES = 128 * 1024**2
+"""Of files: one process reads so many in about three seconds, in which two more have just started."""
 
 MASK_GREY = np.array([0, 127, 255], np.uint8)
 """Grey of labels 0, 1, 2 in mask PNGs, so that they can be seen. Training reads masks.npy (0/1/2)."""
@@ -313,10 +315,11 @@ def extract_dataset(
     png/         slice_000.png and slice_000_mask.png (greys 0/127/255), for people and other tools
     case.json    recipe, source files, native shape and spacing, versions
 
-    Each of the `workers` (of `in_processes`) holds one volume; 1 works in this process. A case that was
-    extracted before from the same files, by the same recipe and the same code is kept, so that a killed run
-    goes on; what is kept, what is done again and why is printed. Where cases fail, the others are finished
-    first; then one InputError names all that failed, and there is no slices.csv.
+    Each of the `workers` (of `in_processes`) holds one volume; where the files are less than
+    WORTH_WORKERS_BYTES, this process does all. A case that was extracted before from the same files, by the
+    same recipe and the same code is kept, so that a killed run goes on; what is kept, what is done again and
+    why is printed. Where cases fail, the others are finished first; then one InputError names all that
+    failed, and there is no slices.csv.
     """
     folder = Path(folder)
     if not cases:
@@ -328,6 +331,9 @@ def extract_dataset(
         (folder / "slices.csv").unlink(missing_ok=True)
         job = partial(_attempt, recipe=recipe, folder=folder, write_png=write_png)
         missing = _outdated(cases, recipe, folder, write_png)
+        files = {path for case in missing for path in case.files if path.exists()}
+        if isinstance(workers, int) and sum(path.stat().st_size for path in files) < WORTH_WORKERS_BYTES:
+            workers = 1
         try:
             outcomes = in_processes(job, missing, workers)
             failures = list(filter(None, tqdm(outcomes, "extract", len(missing), unit="case")))

@@ -19,8 +19,8 @@ import pandas as pd
 import pytest
 
 from livseg_lib.errors import InputError
+from livseg_lib.preprocessing import extraction, windows
 from livseg_lib.preprocessing import recipe as prepare
-from livseg_lib.preprocessing import windows
 from livseg_lib.preprocessing.extraction import (
     SLICE_COLUMNS,
     extract_dataset,
@@ -135,7 +135,18 @@ def test_what_is_not_there_is_empty_and_slices_csv_reads_back_as_it_was(make_cas
     assert (tmp_path / "ct-2/masks.npy").exists() and not (tmp_path / "ct-1/masks.npy").exists()
 
 
-def test_workers_give_the_same_files_as_one_process(make_case, tmp_path):
+def test_processes_begin_only_where_there_is_much_to_read(make_case, tmp_path, monkeypatch):
+    begun, case = [], make_case(1)
+    monkeypatch.setattr(extraction, "in_processes", lambda job, cases, workers: begun.append(workers) or [])
+    for mb in (127, 129):
+        os.truncate(case.files[0], mb * 1024**2)
+        with contextlib.suppress(InputError):  # nobody extracts
+            extract_dataset([case], RECIPE, tmp_path / "out", workers=2)
+    assert begun == [1, 2]
+
+
+def test_workers_give_the_same_files_as_one_process(make_case, tmp_path, monkeypatch):
+    monkeypatch.setattr(extraction, "WORTH_WORKERS_BYTES", 0)
     cases = [make_case(number) for number in range(2)]
     alone = extract_dataset(cases, RECIPE, tmp_path / "one", workers=1)
     together = extract_dataset(cases, RECIPE, tmp_path / "two", workers=2)
@@ -231,7 +242,8 @@ def fill_the_disk():
         (end_the_process, 2, "fewer workers"),
     ],
 )
-def test_what_is_not_the_fault_of_a_case_names_none(make_case, tmp_path, reader, workers, said):
+def test_what_is_not_the_fault_of_a_case_names_none(make_case, tmp_path, monkeypatch, reader, workers, said):
+    monkeypatch.setattr(extraction, "WORTH_WORKERS_BYTES", 0)
     cases = [make_case(1, read_volume=reader), make_case(2)]
     with pytest.raises(InputError, match=said) as failure:
         extract_dataset(cases, RECIPE, tmp_path / "out", workers=workers)
