@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from livseg_lib import WARNING
 from livseg_lib.errors import InputError, require_extra
+from livseg_lib.labels import STRUCTURES
 from livseg_lib.systems import NETWORKS, SYSTEMS, training_notebooks
 
 if TYPE_CHECKING:  # only named in signatures: help must not wait for TensorFlow
@@ -193,7 +194,6 @@ def compare_files(arguments: argparse.Namespace) -> int:
     import pandas as pd
 
     from livseg_lib.evaluation.statistics import compare_pairs
-    from livseg_lib.labels import STRUCTURES
 
     files = (arguments.first, arguments.second)
     names = tuple(str(path) if files[0].stem == files[1].stem else path.stem for path in files)
@@ -202,13 +202,18 @@ def compare_files(arguments: argparse.Namespace) -> int:
     if shared.empty:
         problem = f"has no case in common with {arguments.second}."
         raise InputError(arguments.first, problem, "Compare scores of the same references.")
-    for structure in STRUCTURES:
-        column = f"{structure}_{arguments.score}"
-        if column not in scores[0] or column not in scores[1]:
+    columns = {f"{structure}_{arguments.score}": structure for structure in STRUCTURES}
+    known = scores[0].columns.intersection(scores[1].columns)
+    if not any(column in known for column in columns):
+        names = dict.fromkeys(name.split("_", 1)[1] for name in known if name.split("_")[0] in STRUCTURES)
+        problem = f"is {arguments.score!r}, which the two files do not both hold."
+        raise InputError("--score", problem, f"Choose from {', '.join(names)}.")
+    for column, structure in columns.items():
+        if column not in known:
             continue
         both = pd.DataFrame({name: each[column] for name, each in zip(names, scores, strict=True)})
         both = both.loc[shared]
-        row = compare_pairs(both.astype(float), [names]).iloc[0]
+        row = compare_pairs(both, [names]).iloc[0]
         print(
             f"{structure:6} {arguments.score}: {names[0]} minus {names[1]} {row.difference:+.4f} "
             f"({row.difference_low:+.4f} to {row.difference_high:+.4f}), p {row.p:.3g}, "
@@ -224,7 +229,8 @@ def _read_scores(path: Path) -> pd.DataFrame:
     import pandas as pd
 
     try:
-        return pd.DataFrame(json.loads(path.read_bytes())["cases"]).set_index("case")
+        scores = pd.DataFrame(json.loads(path.read_bytes())["cases"]).set_index("case")
+        return scores.astype({name: float for name in scores if name.split("_")[0] in STRUCTURES})
     except (OSError, ValueError, KeyError, TypeError) as error:
         problem = f"holds no scores ({type(error).__name__})."
         raise InputError(path, problem, "Give the file that livseg evaluate wrote.") from error

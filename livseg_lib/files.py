@@ -63,7 +63,8 @@ def written_aside(path: Path | str) -> Iterator[Path]:
     """Gives a hidden `.name.partial-...suffix` beside `path`, this writer's alone; renames it at a good end.
 
     Makes the folder if it is missing. If the block fails, the old file stays and the partial one goes;
-    what a killed process left is swept by the next writer of that file.
+    what a killed process left is swept by the next writer of that file. An OSError that names no file, as
+    that of a full disk, names `path`.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -75,6 +76,9 @@ def written_aside(path: Path | str) -> Iterator[Path]:
     try:
         yield partial
         os.replace(partial, path)
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
     finally:
         partial.unlink(missing_ok=True)
 

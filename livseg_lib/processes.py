@@ -51,7 +51,8 @@ def in_processes(
             raise InputError("a worker process", problem, remedy) from error
         except BaseException:
             for process in context.started:
-                process.terminate()
+                if process.pid:  # not the one whose start has failed
+                    process.terminate()
             raise
 
 

@@ -148,7 +148,9 @@ def test_compare_tells_the_mean_difference_of_shared_cases(tmp_path, capsys):
     [
         *((content, "bad.json: holds no scores") for content in ("{}", "[]", "no json")),
         ('{"cases": [{"liver_dice": 1}]}', "bad.json: holds no scores"),
+        ('{"cases": [{"case": "a", "liver_dice": "good"}]}', "bad.json: holds no scores"),
         ('{"cases": [{"case": "z", "liver_dice": 1}]}', "has no case in common"),
+        ('{"cases": [{"case": "a", "liver_voe": 1}]}', "--score: is 'dice', which the two files do not both"),
     ],
 )
 def test_what_cannot_be_compared_is_refused(tmp_path, capsys, content, said):

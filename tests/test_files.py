@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -56,6 +57,9 @@ def test_a_block_that_fails_leaves_the_old_file_and_lets_go(tmp_path):
     assert path.read_text() == "old" and not list(path.parent.glob("*partial*"))
     with locked(path):
         pass
+    with pytest.raises(OSError, match="No space left") as caught, written_aside(path):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert caught.value.filename == str(path)
 
 
 def test_a_folder_appears_whole_in_the_place_of_the_old_one(tmp_path):

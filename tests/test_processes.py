@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from livseg_lib.errors import InputError
-from livseg_lib.processes import in_processes
+from livseg_lib.processes import _Worker, in_processes
 
 MANY_SECONDS = 600
 
@@ -59,6 +59,15 @@ def test_an_error_ends_the_work_of_the_others_too():
 def test_a_worker_ended_from_outside_is_explained():
     with pytest.raises(InputError, match="fewer workers"):
         list(in_processes(end_itself, range(2), 2))
+
+
+def test_a_worker_that_cannot_be_started_says_why(monkeypatch):
+    def start(self):
+        raise BlockingIOError("no room for a process")
+
+    monkeypatch.setattr(_Worker, "start", start)
+    with pytest.raises(BlockingIOError, match="no room"):
+        list(in_processes(square, range(3), 2))
 
 
 def workers_of(process: psutil.Process) -> list[psutil.Process]:

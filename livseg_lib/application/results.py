@@ -186,7 +186,8 @@ def describe_case(row: dict) -> str:
     amounts = {"liver": row["liver_ml"], "tumour": row["tumor_ml"]}
     measured = "".join(f"{name} {ml:.1f} ml, " for name, ml in amounts.items() if ml is not None)
     took = f"{format_duration(row['seconds'])}, {row['peak_memory_mb']} MB"
-    return f"{row['case']}: {measured}tumour {found}{sure}; {took}"
+    told = f"; {row['cautions']} caution(s) on its page" if row["cautions"] else ""
+    return f"{row['case']}: {measured}tumour {found}{sure}; {took}{told}"
 
 
 def _treat(patient: PatientInput, predictor: Predictor, out: Path, **heard: Callable[[str], None]) -> dict:

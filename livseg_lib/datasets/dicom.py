@@ -112,7 +112,7 @@ def read_series(source: Path | str, series_uid: str | None = None) -> Volume:
 def read_chosen(source: Path | str, series: Series) -> Volume:
     """Read one of the series that `survey(source)` found. Raises InputError as `read_series` does."""
     if series.broken:
-        raise series.broken[0][1]
+        raise _of_slice(*series.broken[0], source)
     order, affine, _ = stack_slices(series.slices, source)
     shape = (len(order), *order[0].shape)
     if np.prod(shape, dtype=float) * np.dtype(np.int16).itemsize > MAX_VOLUME_BYTES:
@@ -120,15 +120,25 @@ def read_chosen(source: Path | str, series: Series) -> Volume:
     stack = np.empty(shape, np.int16)  # (slice, row, column)
     with open_tree(source) as tree, one_apart() as apart:
         read = slice_reader(tree, source, apart)
-        for k, (one, *copies) in enumerate(slices_at_one_place(series.slices, source)):
-            stack[k] = read(one)
-            for copy in copies:
-                if not np.array_equal(read(copy), stack[k]):
-                    problem = f"{one} and {copy} lie at the same place, and show different things."
+        for k, at_one_place in enumerate(slices_at_one_place(series.slices, source)):
+            for one in at_one_place:
+                try:
+                    values = read(one)
+                except InputError as error:
+                    raise _of_slice(str(one), error, source) from None
+                if one is at_one_place[0]:
+                    stack[k] = values
+                elif not np.array_equal(values, stack[k]):
+                    problem = f"{at_one_place[0]} and {one} lie at the same place, and show different things."
                     raise InputError(source, problem, "Keep one phase and one reconstruction a series.")
     stored = stack.transpose(2, 1, 0)  # (i, j, k) of NIfTI
     grid = new_grid(stored.shape, affine, stored.dtype)
     return Volume(np.ascontiguousarray(grid.to_lps(stored)), grid.spacing_mm, grid)
+
+
+def _of_slice(name: str, error: InputError, source: Path | str) -> InputError:
+    """`error` as one of the series: its sentence names the slice, as who reads it sees no path."""
+    return InputError(source, f"{name}: {error.problem}", error.remedy, error.code)
 
 
 def read_mask_series(source: Path | str, like: Volume) -> np.ndarray:

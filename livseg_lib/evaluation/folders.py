@@ -223,8 +223,8 @@ def label_files(where: Path) -> list[Path]:
     if not where.is_dir() and (where.exists() or where.is_symlink()):
         return [where]
     paths = [path for path in regular_files(where).named if nifti_stem(path)]
-    if not where.exists() or not paths:
-        problem = "holds no .nii or .nii.gz file."
+    if not paths:
+        problem = "holds no .nii or .nii.gz file." if where.exists() else "is not there."
         raise InputError(where, problem, "Name a folder of label volumes, or one file.")
     named = {p for p in paths if LABEL_WORDS.search(str(p.relative_to(where)))}
     labelled = {_case_number(p) for p in named} - {None}

@@ -12,7 +12,7 @@ from toy_system import toy_part, toy_predictor, toy_voxels, write_toy_nifti
 
 from livseg_lib.application import results
 from livseg_lib.application.inputs import find_inputs
-from livseg_lib.application.results import predict_batch
+from livseg_lib.application.results import describe_case, predict_batch
 from livseg_lib.errors import InputError, reason_of
 
 
@@ -48,6 +48,14 @@ def test_every_case_becomes_a_folder_and_a_row(scans, tmp_path):
     table = pd.read_csv(out / "cases.csv").set_index("case")
     assert table.tumor_suspected.tolist() == [True, False, True] and table.n_tumors.tolist() == [1, 0, 1]
     assert {path.name for path in out.iterdir()} == {"a", "b", "c", "cases.csv"}
+
+
+def test_a_printed_line_says_how_many_cautions_a_page_holds(scans, tmp_path):
+    rows = []
+    predict_batch(find_inputs(scans / "a.nii.gz"), toy_predictor(), tmp_path / "out", rows.append)
+    (row,) = rows
+    assert row["cautions"] > 0 and f"; {row['cautions']} caution(s)" in describe_case(row)
+    assert "caution" not in describe_case(row | {"cautions": 0})
 
 
 def test_a_bad_file_is_listed_with_its_reason_and_ends_nothing(scans, tmp_path):

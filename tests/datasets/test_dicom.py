@@ -437,8 +437,9 @@ def test_a_truncated_slice_is_an_error_that_names_it(tmp_path, share, as_zip):
     folder = write_series(tmp_path / "ct", np.zeros((3, 64, 64), np.int16))
     victim = first_file(folder)
     victim.write_bytes(victim.read_bytes()[: int(victim.stat().st_size * share)])
-    with pytest.raises(InputError, match=f"{victim.name}: .*(damaged|empty|DICOM)"):
+    with pytest.raises(InputError, match=r"damaged|empty|DICOM") as caught:
         read_series(zip_folder(folder) if as_zip else folder)
+    assert victim.name in caught.value.problem  # who reads it in a list of cases sees no path
 
 
 def test_compressions_that_are_not_read_are_named(tmp_path, series):
@@ -471,8 +472,9 @@ def test_streams_that_claim_a_huge_size_or_end_their_decoder(tmp_path, syntax, m
     place = content.index(marker) + offset
     content[place : place + len(claim)] = claim
     first_file(folder).write_bytes(content)
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=said) as caught:
         read_series(folder)
+    assert first_file(folder).name in caught.value.problem
 
 
 @pytest.mark.parametrize(

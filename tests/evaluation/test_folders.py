@@ -199,8 +199,11 @@ def test_twins_of_a_mac_are_left_out_capitals_are_read_and_pipes_told(three_case
 
 
 def test_bad_input_is_refused(tmp_path, three_cases):
-    with pytest.raises(InputError, match=r"no \.nii"):
+    with pytest.raises(InputError, match="nowhere: is not there"):
         folders.evaluate_folders(tmp_path / "nowhere", three_cases[1])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match=r"no \.nii"):
+        folders.evaluate_folders(tmp_path / "empty", three_cases[1])
     with pytest.raises(InputError, match="mode"):
         folders.evaluate_folders(*three_cases, mode="best")
     odd = labels()
