@@ -20,22 +20,9 @@ import gradio as gr
 from starlette.middleware import Middleware
 
 from livseg_lib import WARNING
-from livseg_lib.application.answering import (
-    Answer,
-    Refused,
-    Worker,
-    Workers,
-    sentences,
-    tumor_table,
-    verdict_html,
-)
+from livseg_lib.application import answering
 from livseg_lib.application.guard import LARGEST_UPLOAD_BYTES, Guard
-from livseg_lib.application.visits import (
-    FOUND,
-    QuickTraining,
-    ShownScan,
-    Visits,
-)
+from livseg_lib.application.visits import FOUND, QuickTraining, ShownScan, Visits
 from livseg_lib.datasets.phantom.writing import write_phantom
 from livseg_lib.errors import InputError
 from livseg_lib.reporting.patient_page import surface_figure
@@ -113,7 +100,7 @@ STEPS = {
 _PHANTOM_SEED = 7
 """Of nobody that a system has learnt from."""
 RESULT_PARTS = ("verdict", "cautions", "controls", "slice", "picture", "tumors", "archive", "more", "record")
-"""What `_outline` updates, in this order."""
+"""What `Desk.outline` updates, in this order."""
 
 
 def launch(
@@ -131,7 +118,7 @@ def launch(
     """
     if workers < 1:
         raise InputError("workers", f"are {workers}.", "Give 1 or more.")
-    line = Workers([Worker(visits.root) for _ in range(workers)])
+    line = answering.Workers([answering.Worker(visits.root) for _ in range(workers)])
     with closing(Desk(reports, visits, line)) as desk:
         for shelved in shelved_systems(reports)[:1]:
             line.start(shelved.folder)
@@ -145,11 +132,11 @@ def launch(
 
 @dataclass(frozen=True)
 class Desk:
-    """What the page works with."""
+    """What the page works with, and what it answers. A `request` names its visit (Gradio's session)."""
 
     reports: Path
     visits: Visits
-    workers: Workers
+    workers: answering.Workers
     training: QuickTraining = field(default_factory=QuickTraining)
 
     def close(self) -> None:
@@ -157,6 +144,112 @@ class Desk:
         self.workers.close()
         self.training.stop()
         self.visits.close()
+
+    def outline(self, files: list | None, model: str | None, series: str | None, request: gr.Request):
+        """Updates of RESULT_PARTS: what is being done, again and again, then the answer."""
+        hidden, visit = [gr.update(visible=False)] * 7, request.session_hash
+        try:
+            with closing(self._answer(files, model, series, visit)) as steps:
+                for step in steps:
+                    if isinstance(step, str):
+                        yield f'<p role="status">{STEPS.get(step, "Writing the result")} ...</p>', "", *hidden
+        except answering.Refused as error:
+            why = f"<p>{html.escape(str(error))}</p>"
+            yield f'<div class="verdict" role="alert">That did not work</div>{why}', "", *hidden
+            return
+        given, scan = step, ShownScan(self.visits.folder(visit) / "shown")
+        last, several = max(1, given.depth - 1), given.depth > 1
+        yield (
+            answering.verdict_html(given),
+            "\n".join(f"- {sentence}" for sentence in answering.sentences(given)),
+            gr.update(visible=True),
+            gr.update(maximum=last, value=given.start, interactive=several, visible=True),
+            gr.update(value=scan.picture(given.start, "liver"), visible=True),
+            gr.update(value=answering.tumor_table(given.tumors), visible=True),
+            gr.update(value=str(given.archive), visible=True),
+            gr.update(visible=True),
+            gr.update(value=given.record, visible=True),
+        )
+
+    def predict(self, files: list | None, system: str | None, series: str | None, request: gr.Request):
+        """Over HTTP: the record of one case, and a zip of its mask, measures, page and record."""
+        visit = request.session_hash or os.urandom(16).hex()
+        try:
+            with closing(self._answer(files, system, series, visit)) as steps:
+                for told in steps:
+                    is_step = isinstance(told, str)
+                    yield (gr.skip(), gr.skip()) if is_step else (told.record, str(told.archive))
+        except answering.Refused as error:
+            raise gr.Error(str(error), print_exception=False) from None
+
+    def _answer(
+        self, files: list | None, model: str | None, series: str | None, visit: str
+    ) -> Iterator[str | answering.Answer]:
+        """As `Worker.ask`. What was begun for a visitor who does not stay for the answer is deleted."""
+        try:
+            system = find_shelved(self.reports, model).folder
+        except InputError as error:
+            raise answering.Refused(f"{error.problem} {error.remedy}") from error
+        folder, told = self.visits.begin(visit), ""
+        try:
+            with closing(self.workers.ask(files or [], system, folder, (series or "").strip())) as steps:
+                for told in steps:
+                    yield told
+        finally:
+            if isinstance(told, str):
+                self.visits.forget(visit)
+                shutil.rmtree(folder, ignore_errors=True)  # where its tab was closed, it was forgotten before
+
+    def picture(self, index: float, window: str, request: gr.Request):
+        """A slice of the visit's scan; nothing where that is gone."""
+        folder = self.visits.folder(request.session_hash)
+        return ShownScan(folder / "shown").picture(int(index), window) if folder else gr.skip()
+
+    def surface(self, request: gr.Request) -> dict:
+        """The 3D view; none for pictures and where nothing was found."""
+        folder = self.visits.folder(request.session_hash)
+        if folder is None:
+            return gr.update(visible=False)
+        scan = ShownScan(folder / "shown")
+        try:
+            figure = surface_figure({FOUND: scan.labels}, scan.spacing_mm) if scan.labels.any() else None
+        except InputError:
+            figure = None
+        return gr.update(value=figure, visible=figure is not None)
+
+    def forget(self, request: gr.Request) -> None:
+        """Delete what the visit left."""
+        self.visits.forget(request.session_hash)
+
+    def phantom(self) -> list[str]:
+        """A synthetic scan to try, the same for everybody."""
+        folder = self.visits.root / "phantom"
+        write_phantom(folder, 1, _PHANTOM_SEED, workers=1)
+        return [str(folder / "volume-0.nii.gz")]
+
+    def train(self) -> Iterator[tuple]:
+        """Lines of the training as they come; at the end the system is there to be used.
+
+        There is none where one was trained already, whoever asks: the button is not offered then.
+        """
+        if _untrained(shelved_systems(self.reports)):
+            for text in self.training.run():
+                yield gr.update(value=text, visible=True), *[gr.update()] * 2
+        yield gr.update(), *self.offer()
+
+    def offer(self) -> tuple:
+        """Updates of the fields "model" and "untrained": what can be used by now.
+
+        Asked at every visit, as systems are trained while the page is up.
+        """
+        systems = shelved_systems(self.reports)
+        choices = [(one.title, one.name) for one in systems]
+        return gr.update(choices=choices, value=choices[0][1]), gr.update(visible=_untrained(systems))
+
+
+def _untrained(systems: Sequence[Shelved]) -> bool:
+    """Whether there is none but those on board."""
+    return not any(one.run for one in systems)
 
 
 def open_page(desk: Desk, hosts: Sequence[str] = (), **options: object) -> gr.Blocks:
@@ -191,158 +284,23 @@ def _build_page(desk: Desk) -> gr.Blocks:
                 asked = asking(shelved_systems(desk.reports))
             with gr.Column(scale=5, min_width=320):
                 shown = showing()
-        _connect(page, desk, asked, shown)
-        _serve_over_http(desk)
+        private, at_once = {"api_visibility": "private"}, {"concurrency_id": "predict"}
+        at_once["concurrency_limit"] = len(desk.workers.all)
+        inputs = [asked[name] for name in ("files", "model", "series")]
+        results = [shown[name] for name in RESULT_PARTS]
+        done = asked["go"].click(desk.outline, inputs, results, **at_once, **private)
+        done.success(desk.surface, None, shown["surface"], **private)
+        drawn = {"inputs": [shown["slice"], shown["window"]], "outputs": shown["picture"]}
+        for control in drawn["inputs"]:
+            control.change(desk.picture, **drawn, show_progress="hidden", concurrency_limit=4, **private)
+        asked["phantom"].click(desk.phantom, None, asked["files"], **private)
+        fields = [asked[name] for name in ("log", "model", "untrained")]
+        asked["train"].click(desk.train, None, fields, concurrency_limit=4, **private)
+        page.load(desk.offer, None, fields[1:], show_progress="hidden", **private)
+        page.unload(desk.forget)
+        with gr.Group(visible=False):  # components without a face: they check and carry what is sent
+            sent = [gr.File(file_count="multiple", label="files")]
+            sent += [gr.Textbox(label=name) for name in ("system", "series")]
+            given = [gr.JSON(label="record"), gr.File(label="archive")]
+            gr.Button().click(desk.predict, sent, given, api_name="predict", **at_once)
     return page.queue(max_size=LONGEST_QUEUE, default_concurrency_limit=1, api_open=False)
-
-
-def _connect(page: gr.Blocks, desk: Desk, asked: dict, shown: dict) -> None:
-    """What happens when."""
-    private = {"api_visibility": "private"}
-
-    def outline(files, model, series, request: gr.Request):
-        yield from _outline(desk, files, model, series, request.session_hash)
-
-    def picture(index, window, request: gr.Request):
-        return _picture(desk.visits, request.session_hash, index, window)
-
-    def surface(request: gr.Request):
-        return _surface(desk.visits, request.session_hash)
-
-    def forget(request: gr.Request):
-        desk.visits.forget(request.session_hash)
-
-    inputs = [asked["files"], asked["model"], asked["series"]]
-    results = [shown[name] for name in RESULT_PARTS]
-    at_once = {"concurrency_id": "predict", "concurrency_limit": len(desk.workers.all)}
-    done = asked["go"].click(outline, inputs, results, **at_once, **private)
-    done.success(surface, None, shown["surface"], **private)
-    drawn = [shown["slice"], shown["window"]]
-    for control in drawn:
-        control.change(
-            picture, drawn, shown["picture"], show_progress="hidden", concurrency_limit=4, **private
-        )
-    asked["phantom"].click(lambda: _phantom(desk.visits), None, asked["files"], **private)
-    fields = [asked[name] for name in ("log", "model", "untrained")]
-    asked["train"].click(lambda: (yield from _train(desk)), None, fields, concurrency_limit=4, **private)
-    page.load(lambda: _offer(desk.reports), None, fields[1:], show_progress="hidden", **private)
-    page.unload(forget)
-
-
-def _outline(desk: Desk, files: list | None, model: str | None, series: str | None, visit: str):
-    """Updates of RESULT_PARTS: what is being done, again and again, then the answer."""
-    hidden = [gr.update(visible=False)] * 7
-    try:
-        with closing(_answer(desk, files, model, series, visit)) as steps:
-            for step in steps:
-                if isinstance(step, str):
-                    yield f'<p role="status">{STEPS.get(step, "Writing the result")} ...</p>', "", *hidden
-    except Refused as error:
-        why = f"<p>{html.escape(str(error))}</p>"
-        yield f'<div class="verdict" role="alert">That did not work</div>{why}', "", *hidden
-        return
-    given, scan = step, ShownScan(desk.visits.folder(visit) / "shown")
-    yield (
-        verdict_html(given),
-        "\n".join(f"- {sentence}" for sentence in sentences(given)),
-        gr.update(visible=True),
-        gr.update(
-            maximum=max(1, given.depth - 1), value=given.start, interactive=given.depth > 1, visible=True
-        ),
-        gr.update(value=scan.picture(given.start, "liver"), visible=True),
-        gr.update(value=tumor_table(given.tumors), visible=True),
-        gr.update(value=str(given.archive), visible=True),
-        gr.update(visible=True),
-        gr.update(value=given.record, visible=True),
-    )
-
-
-def _answer(
-    desk: Desk, files: list | None, model: str | None, series: str | None, visit: str
-) -> Iterator[str | Answer]:
-    """As `Worker.ask`. What was begun for a visitor who does not stay for the answer is deleted."""
-    try:
-        system = find_shelved(desk.reports, model).folder
-    except InputError as error:
-        raise Refused(f"{error.problem} {error.remedy}") from error
-    folder, told = desk.visits.begin(visit), ""
-    try:
-        with closing(desk.workers.ask(files or [], system, folder, (series or "").strip())) as steps:
-            for told in steps:
-                yield told
-    finally:
-        if isinstance(told, str):
-            desk.visits.forget(visit)
-            shutil.rmtree(folder, ignore_errors=True)  # where its tab was closed, it was forgotten before
-
-
-def _picture(visits: Visits, visit: str, index: int, window: str):
-    folder = visits.folder(visit)
-    return ShownScan(folder / "shown").picture(int(index), window) if folder else gr.skip()
-
-
-def _surface(visits: Visits, visit: str) -> dict:
-    """The 3D view; none for pictures and where nothing was found."""
-    folder = visits.folder(visit)
-    if folder is None:
-        return gr.update(visible=False)
-    scan = ShownScan(folder / "shown")
-    try:
-        figure = surface_figure({FOUND: scan.labels}, scan.spacing_mm) if scan.labels.any() else None
-    except InputError:
-        figure = None
-    return gr.update(value=figure, visible=figure is not None)
-
-
-def _phantom(visits: Visits) -> list[str]:
-    """A synthetic scan to try, the same for everybody."""
-    folder = visits.root / "phantom"
-    write_phantom(folder, 1, _PHANTOM_SEED, workers=1)
-    return [str(folder / "volume-0.nii.gz")]
-
-
-def _train(desk: Desk) -> Iterator[tuple]:
-    """Lines of the training as they come; at the end the system is there to be used.
-
-    There is none where one was trained already, whoever asks: the button is not offered then.
-    """
-    if _untrained(shelved_systems(desk.reports)):
-        for text in desk.training.run():
-            yield gr.update(value=text, visible=True), *[gr.update()] * 2
-    yield gr.update(), *_offer(desk.reports)
-
-
-def _offer(reports: Path) -> tuple:
-    """Updates of the fields "model" and "untrained": what can be used by now.
-
-    Asked at every visit, as systems are trained while the page is up.
-    """
-    systems = shelved_systems(reports)
-    choices = [(one.title, one.name) for one in systems]
-    return gr.update(choices=choices, value=choices[0][1]), gr.update(visible=_untrained(systems))
-
-
-def _untrained(systems: Sequence[Shelved]) -> bool:
-    """Whether there is none but those on board."""
-    return not any(one.run for one in systems)
-
-
-def _serve_over_http(desk: Desk) -> None:
-    """The endpoint /predict: the record of one case, and a zip of its mask, measures, page and record."""
-
-    def predict(files, system, series, request: gr.Request):
-        visit = request.session_hash or os.urandom(16).hex()
-        try:
-            with closing(_answer(desk, files, system, series, visit)) as steps:
-                for told in steps:
-                    is_step = isinstance(told, str)
-                    yield (gr.skip(), gr.skip()) if is_step else (told.record, str(told.archive))
-        except Refused as error:
-            raise gr.Error(str(error), print_exception=False) from None
-
-    with gr.Group(visible=False):  # components without a face: they check and carry what is sent
-        inputs = [gr.File(file_count="multiple", label="files")]
-        inputs += [gr.Textbox(label=name) for name in ("system", "series")]
-        outputs = [gr.JSON(label="record"), gr.File(label="archive")]
-        at_once = {"concurrency_id": "predict", "concurrency_limit": len(desk.workers.all)}
-        gr.Button().click(predict, inputs, outputs, api_name="predict", **at_once)

@@ -53,14 +53,6 @@ from livseg_lib.evaluation.lesions import (
     pool_panoptic,
     tumor_overlap,
 )
-from livseg_lib.evaluation.masks import (
-    SURFACE_TOLERANCE_MM,
-    OverlapCounts,
-    SurfaceDistances,
-    foreground_box,
-    predicted_mask,
-    require_label_volumes,
-)
 from livseg_lib.labels import structure_mask
 
 
@@ -75,15 +67,15 @@ class Comparison:
     reference: np.ndarray
     spacing_mm: Sequence[float]
     """(D, H, W); NaN where it is unknown."""
-    tolerance_mm: float = SURFACE_TOLERANCE_MM
+    tolerance_mm: float = masks.SURFACE_TOLERANCE_MM
     """Of the surface Dice."""
 
     @cached_property
-    def counts(self) -> OverlapCounts:
+    def counts(self) -> masks.OverlapCounts:
         return masks.overlap_counts(self.prediction, self.reference)
 
     @cached_property
-    def distances(self) -> SurfaceDistances:
+    def distances(self) -> masks.SurfaceDistances:
         return masks.surface_distances(self.prediction, self.reference, self.spacing_mm)
 
     @property
@@ -141,7 +133,7 @@ def score_case(
     reference: np.ndarray,
     spacing_mm: Sequence[float],
     mode: str = "intended",
-    tolerance_mm: float = SURFACE_TOLERANCE_MM,
+    tolerance_mm: float = masks.SURFACE_TOLERANCE_MM,
 ) -> dict[str, float]:
     """Score two integer label volumes (D, H, W) of one shape; the keys are explained above.
 
@@ -150,10 +142,10 @@ def score_case(
     `tolerance_mm` is that of the surface Dice. Raises InputError for arrays, spacings, modes or tolerances
     that cannot be scored.
     """
-    require_label_volumes(prediction, reference)
-    box = foreground_box(prediction, reference)
+    masks.require_label_volumes(prediction, reference)
+    box = masks.foreground_box(prediction, reference)
     prediction, reference = prediction[box], reference[box]
-    livers = predicted_mask(prediction, "liver"), structure_mask(reference, "liver")
+    livers = masks.predicted_mask(prediction, "liver"), structure_mask(reference, "liver")
     liver = _scores(Comparison("liver", *livers, spacing_mm, tolerance_mm), SCORES)
     if mode == "lits_asis" and liver["prediction_voxels"] == 0:
         liver |= AS_SHIPPED_DEFAULTS

@@ -22,17 +22,8 @@ from tqdm import tqdm
 
 from livseg_lib.datasets.case import Case
 from livseg_lib.evaluation.statistics import mean_with_interval
-from livseg_lib.inference import explained_slice
+from livseg_lib.inference import explain, explained_slice
 from livseg_lib.inference.cascade import Cascade, NetworkPart, load_system
-from livseg_lib.inference.explain import (
-    count_layers,
-    occlusion_drops,
-    over_models,
-    over_variants,
-    pixels_of,
-    randomize_from_output,
-    seg_grad_cam,
-)
 from livseg_lib.inference.explained_slice import SliceView, outlined, outlined_labels, view_slice
 from livseg_lib.inference.predict import predict_batches, predict_planes, stored_labels, stored_pictures
 from livseg_lib.inference.variants import predictive_entropy
@@ -159,7 +150,9 @@ class AskedSlice(NamedTuple):
     def heat(self, layer: str | None = None) -> np.ndarray:
         """Seg-Grad-CAM at a layer, by default the bottleneck, on the scan's slice: float32 (H, W)."""
         pixels = self.view.only_slice(self.region)[np.newaxis]
-        [heat] = seg_grad_cam(self.view.trained.network, self.view.images, pixels, self.channel, layer)
+        [heat] = explain.seg_grad_cam(
+            self.view.trained.network, self.view.images, pixels, self.channel, layer
+        )
         return self.view.onto_scan(self.view.of_slice(heat))
 
     def occlusion(
@@ -173,11 +166,11 @@ class AskedSlice(NamedTuple):
         """
         view, sizes = self.view, [(size, size) for size in sizes_pixels]
         if np.isfinite(view.pixel_mm).all():
-            sizes = [pixels_of(size, view.pixel_mm) for size in sizes_mm]
+            sizes = [explain.pixels_of(size, view.pixel_mm) for size in sizes_mm]
         healthy = view.onto_picture(truth == LIVER) & (self.structure == "tumor")
         fill = view.pictures[healthy].mean(axis=0) if healthy.any() else None
         network = view.trained.network
-        drops = occlusion_drops(network, view.pictures, self.region, *sizes, self.channel, fill)
+        drops = explain.occlusion_drops(network, view.pictures, self.region, *sizes, self.channel, fill)
         return view.onto_scan(drops)
 
 
@@ -221,7 +214,7 @@ class AskedPictures:
         for start in range(0, len(pixels), together):
             some = slice(start, start + together)
             images = np.concatenate([view.images for view in self.views[some]])
-            maps += list(seg_grad_cam(network, images, np.stack(pixels[some]), channel, signed=True))
+            maps += list(explain.seg_grad_cam(network, images, np.stack(pixels[some]), channel, signed=True))
         return [view.of_slice(each) for view, each in zip(self.views, maps, strict=True)]
 
 
@@ -262,10 +255,10 @@ def check_network(asked: AskedPictures, steps: int, seed: int) -> tuple[pd.DataF
     """
     trained = asked.network.trained
     whose = {"system": asked.network.name, "architecture": trained.architecture, "structure": asked.structure}
-    layers = count_layers(trained.network)
+    layers = explain.count_layers(trained.network)
     wanted = {1, *np.linspace(0, layers, steps + 1).round().astype(int).tolist()}
     sanity, original, maps = [], [], []
-    for step in randomize_from_output(trained.network, seed):
+    for step in explain.randomize_from_output(trained.network, seed):
         if step.count not in wanted:
             continue
         maps = asked.signed_maps(step.network)
@@ -373,9 +366,9 @@ def _warnings(
     ask, *others = (partial(_probability, each, structure) for each in models)
     answer, sources = ask(images), {}
     if variants:
-        sources["variants"] = over_variants(ask, images, variants)
+        sources["variants"] = explain.over_variants(ask, images, variants)
     if others:
-        sources["models"] = over_models(chain([answer], (other(images) for other in others)))
+        sources["models"] = explain.over_models(chain([answer], (other(images) for other in others)))
     found = {("one answer", "entropy"): predictive_entropy(answer)[..., 0]}
     for source, uncertainty in sources.items():
         found[source, "entropy"] = uncertainty.entropy[..., 0]

@@ -23,6 +23,7 @@ from livseg_lib.datasets.case import Case
 from livseg_lib.errors import InputError
 from livseg_lib.evaluation.masks import BoxSlices, foreground_box, structure_dice
 from livseg_lib.evaluation.statistics import compare, verdict
+from livseg_lib.inference import variants
 from livseg_lib.inference.cascade import (
     Cascade,
     System,
@@ -34,12 +35,6 @@ from livseg_lib.inference.cascade import (
 )
 from livseg_lib.inference.evaluate import Evaluation, ScoredSystem, evaluate_labels
 from livseg_lib.inference.predict import predict_volume
-from livseg_lib.inference.variants import (
-    AugmentedNetwork,
-    choose_variants,
-    majority_vote,
-    volume_agreement,
-)
 from livseg_lib.labels import STRUCTURES, structure_mask
 from livseg_lib.outputs import read_table
 from livseg_lib.postprocessing.components import FINISHES, finish_labels, label_components
@@ -195,7 +190,9 @@ def score_variants(trained: TrainedModel, cases: Sequence[Case], names: Sequence
     the volume in memory). Thresholds stay as they are. Each case is read once; the first is predicted once
     before any clock runs, as a network is compiled at its first picture.
     """
-    networks = {PLAIN: trained.network} | {name: AugmentedNetwork(trained.network, (name,)) for name in names}
+    networks = {PLAIN: trained.network} | {
+        name: variants.AugmentedNetwork(trained.network, (name,)) for name in names
+    }
     rows = []
     for number, case in enumerate(tqdm(list(cases), "test-time augmentation", unit="patient")):
         volume = case.read_volume()
@@ -225,7 +222,7 @@ def summarize_variants(scores: pd.DataFrame, seed: int) -> pd.DataFrame:
     who = ["variant", "structure"]
     own = scores.groupby([*who, "patient"], sort=False).dice.mean()
     means = own.groupby(who, sort=False).agg(n_patients="count", dice="mean").reset_index()
-    means.insert(2, "pictures", [len(choose_variants([name])) for name in means.variant])
+    means.insert(2, "pictures", [len(variants.choose_variants([name])) for name in means.variant])
     seconds = scores.groupby(["variant", "case"], sort=False).seconds.first().groupby("variant").mean()
     summary = means.sort_values("structure", kind="stable")
     summary = summary.merge(found[[*who, *EFFECT_COLUMNS[-4:], "p_holm", "verdict"]], "left")
@@ -271,7 +268,7 @@ class MajorityVote:
         """Labels 0/1/2, uint8 (D, H, W), on the grid of `volume`, from the members' predictions on disk."""
         volumes, box = predictions_in_box(self.folders, self.members, case, volume)
         labels = np.zeros(volume.voxels.shape, np.uint8)
-        labels[box] = majority_vote(volumes)
+        labels[box] = variants.majority_vote(volumes)
         return labels
 
 
@@ -324,8 +321,8 @@ def study_agreement(vote: MajorityVote, cases: Sequence[Case]) -> tuple[pd.DataF
         volume = case.read_volume()
         reference = case.read_labels(volume)
         volumes, box = predictions_in_box(vote.folders, vote.members, case, volume, reference)
-        truth, ml, voted = reference[box], volume.voxel_volume_ml, majority_vote(volumes)
-        rows = volume_agreement(volumes, ml).assign(patient=case.patient, case=case.case_id)
+        truth, ml, voted = reference[box], volume.voxel_volume_ml, variants.majority_vote(volumes)
+        rows = variants.volume_agreement(volumes, ml).assign(patient=case.patient, case=case.case_id)
         for name, labels in (("reference_ml", truth), ("vote_ml", voted)):
             rows[name] = [np.count_nonzero(structure_mask(labels, s)) * ml for s in rows.structure]
         patients.append(rows.assign(vote_dice=[structure_dice(voted, truth, s) for s in rows.structure]))
@@ -340,7 +337,7 @@ def voted_tumors(
     volumes: Sequence[np.ndarray], reference: np.ndarray, voxel_volume_ml: float
 ) -> pd.DataFrame:
     """Lesions of `study_agreement` in one case; labels 0/1/2, uint8 (d, h, w), of one box."""
-    ids, _ = label_components(structure_mask(majority_vote(volumes), "tumor"))
+    ids, _ = label_components(structure_mask(variants.majority_vote(volumes), "tumor"))
     inside = ids > 0
     votes = np.sum([structure_mask(labels, "tumor")[inside] for labels in volumes], axis=0)
     is_true = structure_mask(reference, "tumor")[inside]

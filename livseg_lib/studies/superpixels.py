@@ -24,15 +24,7 @@ from livseg_lib.inference.cascade import ContourPart, paint_levels, tumor_probab
 from livseg_lib.inference.predict import stored_labels, stored_pictures
 from livseg_lib.labels import KINDS, TUMOR, structure_mask
 from livseg_lib.models.classifiers import build_classifier
-from livseg_lib.postprocessing.superpixels import (
-    TUMOR_SHARE,
-    CandidateRecipe,
-    PatchExtraction,
-    dark_superpixels,
-    extract_patches,
-    paint,
-    tumor_shares,
-)
+from livseg_lib.postprocessing import superpixels
 from livseg_lib.preprocessing.geometry import case_around_liver
 from livseg_lib.preprocessing.windows import WINDOWS, apply_window
 from livseg_lib.reporting.pictures import Tile
@@ -55,7 +47,7 @@ class ClassifierPlan:
     stages: tuple[Stage, ...]
     options: dict = field(default_factory=dict)  # of the network `architecture`
     architecture: str = "fractal3d"
-    extraction: PatchExtraction = field(default_factory=PatchExtraction)
+    extraction: superpixels.PatchExtraction = field(default_factory=superpixels.PatchExtraction)
     negative_ratio: float = 2.0  # patches of liver for each one of tumour, over all patients
     batch_size: int = 32
     patches_per_epoch: int | None = None  # a smaller set comes round again; None takes each patch once
@@ -89,7 +81,7 @@ def extract_split(
     Cases without liver must have no `split`.
     """
     usable = [_around_true_liver(c) for c in cases if split.get(c.case_id) in ("train", "validation")]
-    patches = extract_patches(usable, plan.extraction, folder, workers)
+    patches = superpixels.extract_patches(usable, plan.extraction, folder, workers)
     return patches.assign(split=patches["case"].map(split))
 
 
@@ -134,9 +126,9 @@ def paint_cases(trained: TrainedClassifier, cases: Sequence[Case]) -> Iterator[P
         volume = case.read_volume()
         truth = case.read_labels(volume)
         liver, tumor = (structure_mask(truth, structure) for structure in ("liver", "tumor"))
-        candidates = dark_superpixels(volume, liver, trained.candidates)
+        candidates = superpixels.dark_superpixels(volume, liver, trained.candidates)
         found = tumor_probabilities(trained, volume, liver, candidates)
-        is_tumor = (tumor_shares(candidates, tumor) >= TUMOR_SHARE).astype(np.float32)
+        is_tumor = (superpixels.tumor_shares(candidates, tumor) >= superpixels.TUMOR_SHARE).astype(np.float32)
         levels, faultless = (paint_levels(candidates, values, liver.shape) for values in (found, is_tumor))
         yield PaintedCase(case, volume, truth, levels, faultless)
 
@@ -175,7 +167,7 @@ def contour_effect(trained: TrainedClassifier, cases: Sequence[Case]) -> pd.Data
 
 
 def superpixel_tiles(
-    recipe: CandidateRecipe, case: Case, trained: TrainedClassifier | None = None
+    recipe: superpixels.CandidateRecipe, case: Case, trained: TrainedClassifier | None = None
 ) -> list[Tile]:
     """A picture a scale of the slice with most tumour, or liver: borders of superpixels, the tumour outlined.
 
@@ -184,7 +176,7 @@ def superpixel_tiles(
     case = _around_true_liver(case)
     volume = case.read_volume()
     truth = case.read_labels(volume)
-    candidates, index = dark_superpixels(volume, truth > 0, recipe), fullest_slice(truth)
+    candidates, index = superpixels.dark_superpixels(volume, truth > 0, recipe), fullest_slice(truth)
     values = 1.0 if trained is None else tumor_probabilities(trained, volume, truth > 0, candidates)
     table = candidates.table.assign(value=values)
     pictures = []
@@ -194,7 +186,7 @@ def superpixel_tiles(
         ids = each.ids[index - depth.start]
         picture = mark_boundaries(grey, ids, color=(0.6, 0.6, 0.6), mode="inner") * 255
         title = f"{each.scale_mm:g} mm, {each.ids.max()} superpixels"
-        tint = paint([each], table, "value")[index - depth.start]
+        tint = superpixels.paint([each], table, "value")[index - depth.start]
         tumor = _only_tumor(truth[index][tuple(plane)])
         pictures.append(Tile(picture.astype(np.uint8), title, tumor, heat=tint))
     return pictures
