@@ -84,15 +84,15 @@ def find_networks(folders: RunFolders, systems: Sequence[str], structure: str) -
 
 @dataclass(frozen=True)
 class ShownSlice:
-    """A slice to be explained."""
+    """A slice to be explained; those chosen to be looked at have a rank, a Dice and a picture."""
 
-    rank: str  # why it was chosen, such as "best"
     case: Case
     index: int  # from the feet
-    dice: float  # of the whole patient, by the system that chose the slice
     volume: Volume
-    grey: np.ndarray  # uint8 (H, W)
     truth: np.ndarray  # labels 0/1/2, (H, W)
+    rank: str = ""  # why it was chosen, such as "best"
+    dice: float = np.nan  # of the whole patient, by the system that chose the slice
+    grey: np.ndarray | None = None  # uint8 (H, W)
 
 
 def choose_slices(
@@ -129,7 +129,7 @@ def choose_slices(
         case, volume = by_id[name], by_id[name].read_volume()
         grey = apply_window(volume.voxels[index], channel_windows(volume.voxels, recipe)[0])
         truth = case.read_labels(volume)[index]
-        shown.append(ShownSlice(rank, case, index, dice.get(name, np.nan), volume, grey, truth))
+        shown.append(ShownSlice(case, index, volume, truth, rank, dice.get(name, np.nan), grey))
     return shown
 
 
@@ -138,9 +138,16 @@ class AskedSlice(NamedTuple):
 
     structure: str
     view: SliceView
-    labels: np.ndarray  # what it outlines on the scan's slice: 0/1/2, uint8 (H, W)
+    answer: np.ndarray  # probabilities in its picture, float32 (s, s, K)
+    truth: np.ndarray  # the structure there, bool (s, s)
     region: np.ndarray
     """Pixels to ask about, bool (s, s): what it outlines, or the truth where that is nothing."""
+
+    @property
+    def labels(self) -> np.ndarray:
+        """What it outlines on the scan's slice: 0/1/2, uint8 (H, W)."""
+        planes = [self.view.onto_scan(plane) for plane in np.moveaxis(self.answer, -1, 0)]
+        return outlined_labels(self.view.trained, np.stack(planes, axis=-1))
 
     @property
     def channel(self) -> int:
@@ -182,11 +189,9 @@ def ask_slice(
     view = network.view(shown.volume, shown.index, labels)
     if view is None:
         return None
-    answer = view.answer()
-    enlarged = np.stack([view.onto_scan(plane) for plane in np.moveaxis(answer, -1, 0)], axis=-1)
+    answer, truth = view.answer(), view.onto_picture(structure_mask(shown.truth, structure))
     found = outlined(view.trained, answer, structure)
-    region = found if found.any() else view.onto_picture(structure_mask(shown.truth, structure))
-    return AskedSlice(structure, view, outlined_labels(view.trained, enlarged), region)
+    return AskedSlice(structure, view, answer, truth, found if found.any() else truth)
 
 
 PICTURES_AT_ONCE = 8  # blocks of slices are asked about one by one: their gradients fill the memory
@@ -198,24 +203,20 @@ class AskedPictures:
 
     network: ExplainedNetwork
     structure: str
-    views: list[SliceView] = field(default_factory=list)
-    truths: list[np.ndarray] = field(default_factory=list)  # bool (s, s), the structure in the picture
-    regions: list[np.ndarray] = field(default_factory=list)
-    """bool (s, s), the pixels whose logits are explained: what is outlined, or the truth where nothing is."""
+    slices: list[AskedSlice] = field(default_factory=list)
     unseen: list[str] = field(default_factory=list)
     """Patients whose slice the network's system never shows it."""
 
     def signed_maps(self, network: keras.Model) -> list[np.ndarray]:
         """Signed Seg-Grad-CAM of each picture at the bottleneck of `network`, float32 (s, s), -1 to 1."""
-        pixels = [view.only_slice(each) for view, each in zip(self.views, self.regions, strict=True)]
-        channel = self.network.trained.structures.index(self.structure)
-        together = 1 if any(view.place is not None for view in self.views) else PICTURES_AT_ONCE
+        together = 1 if any(each.view.place is not None for each in self.slices) else PICTURES_AT_ONCE
         maps = []
-        for start in range(0, len(pixels), together):
-            some = slice(start, start + together)
-            images = np.concatenate([view.images for view in self.views[some]])
-            maps += list(explain.seg_grad_cam(network, images, np.stack(pixels[some]), channel, signed=True))
-        return [view.of_slice(each) for view, each in zip(self.views, maps, strict=True)]
+        for start in range(0, len(self.slices), together):
+            some = self.slices[start : start + together]
+            images = np.concatenate([each.view.images for each in some])
+            pixels = np.stack([each.view.only_slice(each.region) for each in some])
+            maps += list(explain.seg_grad_cam(network, images, pixels, some[0].channel, signed=True))
+        return [each.view.of_slice(found) for each, found in zip(self.slices, maps, strict=True)]
 
 
 def gather_pictures(
@@ -225,23 +226,19 @@ def gather_pictures(
 
     Each scan is read once.
     """
-    asked = [AskedPictures(network, structure) for network in networks]
+    gathered = [AskedPictures(network, structure) for network in networks]
     for case in tqdm(list(cases), "pictures", unit="patient"):
         volume = case.read_volume()
-        truth = structure_mask(case.read_labels(volume), structure)
-        index = int(truth.sum(axis=(1, 2)).argmax())
-        for each in asked if truth.any() else ():
-            labels = load_prediction(volume, folders.predictions(each.network.system), case.case_id)
-            view = each.network.view(volume, index, labels)
-            seen = None if view is None else view.onto_picture(truth[index])
-            if seen is None or not seen.any():
+        labels = case.read_labels(volume)
+        sizes = structure_mask(labels, structure).sum(axis=(1, 2))
+        shown = ShownSlice(case, int(sizes.argmax()), volume, labels[sizes.argmax()])
+        for each in gathered if sizes.any() else ():
+            asked = ask_slice(each.network, shown, structure, folders)
+            if asked is None or not asked.truth.any():
                 each.unseen.append(case.patient)
-                continue
-            found = outlined(each.network.trained, view.answer(), structure)
-            each.views.append(view)
-            each.truths.append(seen)
-            each.regions.append(found if found.any() else seen)
-    return asked
+            else:
+                each.slices.append(asked)
+    return gathered
 
 
 def check_network(asked: AskedPictures, steps: int, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -288,14 +285,15 @@ def pointing_rows(
     same everywhere has the truth's share of the picture as its energy share: chance. Edges, by Sobel of the
     first window, know nothing of any network (Adebayo et al. 2018).
     """
+    views, truths = ([getattr(each, what) for each in asked.slices] for what in ("view", "truth"))
     kinds = {
         "as trained": map(positive, trained),
         "random weights": map(positive, random),
-        "edges of the picture": (sobel(np.float32(v.of_slice(v.pictures)[..., 0])) for v in asked.views),
-        "the same everywhere": (np.ones_like(truth, np.float32) for truth in asked.truths),
+        "edges of the picture": (sobel(np.float32(v.of_slice(v.pictures)[..., 0])) for v in views),
+        "the same everywhere": (np.ones_like(truth, np.float32) for truth in truths),
     }
     for name, maps in kinds.items():
-        pairs = list(zip(maps, asked.truths, strict=True))
+        pairs = list(zip(maps, truths, strict=True))
         shares = [explained_slice.energy_share(*pair) for pair in pairs]
         hits = [explained_slice.pointing_hit(*pair) for pair in pairs]
         row = {"kind": name} | mean_with_interval("energy_share", shares, range(len(shares)), seed=seed)

@@ -72,10 +72,10 @@ def folders(tmp_path) -> RunFolders:
 
 def test_each_patient_with_the_structure_gives_a_picture_and_its_own_outline(folders):
     [asked] = explain.gather_pictures([bright_network()], CASES, "tumor", folders)
-    assert len(asked.views) == 2 and not asked.unseen
-    for truth, region, name in zip(asked.truths, asked.regions, ("volume-1", "volume-2"), strict=True):
-        np.testing.assert_array_equal(truth, TRUTHS[name][1] == 2)
-        np.testing.assert_array_equal(region, truth)
+    assert not asked.unseen
+    for found, name in zip(asked.slices, ("volume-1", "volume-2"), strict=True):
+        np.testing.assert_array_equal(found.truth, TRUTHS[name][1] == 2)
+        np.testing.assert_array_equal(found.region, found.truth)
 
 
 def test_a_map_that_is_the_picture_beats_its_rivals_and_random_weights_change_it(folders):
@@ -97,8 +97,8 @@ def test_a_slice_that_a_system_never_shows_is_listed(folders):
     blind = np.zeros(SHAPE, np.uint8)
     keep_prediction(blind, CASES[0].read_volume(), folders.predictions("bright"), "volume-1")
     [asked] = explain.gather_pictures([network], CASES, "tumor", folders)
-    assert asked.unseen == ["1"] and len(asked.views) == 1
-    assert [side.start for side in asked.views[0].region] == [0, 4, 4]
+    assert asked.unseen == ["1"] and len(asked.slices) == 1
+    assert [side.start for side in asked.slices[0].view.region] == [0, 4, 4]
 
 
 def scores() -> pd.DataFrame:
@@ -144,7 +144,7 @@ def test_the_true_pixels_are_asked_about_where_a_network_outlines_nothing(folder
     assert not (said.labels == 2).any()
     np.testing.assert_array_equal(said.region, shown.truth == 2)
     [asked] = explain.gather_pictures([blind], CASES[:1], "tumor", folders)
-    np.testing.assert_array_equal(asked.regions[0], shown.truth == 2)
+    np.testing.assert_array_equal(asked.slices[0].region, shown.truth == 2)
 
 
 def test_networks_are_found_alone_and_in_cascades(tmp_path):
