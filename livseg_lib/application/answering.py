@@ -38,6 +38,9 @@ TOO_LONG = f"This took more than {LONGEST_SECONDS / 60:.0f} minutes and was stop
 ENDED = "The work on this file ended all at once: there may be too little memory for it."
 
 
+Load = Callable[[Path], Predictor]
+
+
 class Refused(Exception):
     """What the sender is told: a sentence without a path of this machine."""
 
@@ -65,7 +68,7 @@ def answer(
     model: Path,
     folder: Path,
     series: str = "",
-    load: Callable[[Path], Predictor] = load_predictor,
+    load: Load = load_predictor,
     on_step: Callable[[str], None] = lambda step: None,
 ) -> Answer:
     """Treat the first case of the uploaded files with the system in `model`; everything is kept in `folder`.
@@ -86,78 +89,20 @@ def answer(
     return Answer(record, result.tumors, archive, more, len(result.labels), start)
 
 
-class Worker:
-    """The process that answers, one upload after the other; what stops or ends it ends nobody else.
+class Workers:
+    """Processes that answer, one upload at a time each; what stops or ends one ends nobody else.
 
-    It is started when it is needed, and anew after it was stopped. When the app is gone, however that came
-    about, it deletes `root`, the folder with all that visitors left, and ends.
+    Each is started when it is needed, and anew after it was stopped. When the app is gone, however that came
+    about, they delete `root`, the folder with all that visitors left, and end.
     """
 
-    def __init__(self, root: Path, load: Callable[[Path], Predictor] = load_predictor) -> None:
-        self._root, self._load = root, load
-        self._busy = threading.Lock()
-        self._process: multiprocessing.process.BaseProcess | None = None
-        self._closed = False
-
-    def start(self, model: Path | None = None) -> None:
-        """Have the process there, with the system in `model` loaded, so that no visitor waits for that."""
-        if self._closed or (self._process is not None and self._process.is_alive()):
-            return
-        context = multiprocessing.get_context("spawn")
-        self._connection, theirs = context.Pipe()
-        arguments = (theirs, self._load, model, self._root)
-        self._process = context.Process(target=_work, args=arguments, daemon=True)
-        self._process.start()
-        theirs.close()  # so that the end of the process is the end of the connection
-
-    def ask(
-        self, uploads: Sequence[Path | str], model: Path, folder: Path, series: str = ""
-    ) -> Iterator[str | Answer]:
-        """Gives the step that it is at about once a second, and at last what `answer` does.
-
-        Who stops listening stops the work. Raises Refused where there is no answer, or none in time.
-        """
-        with self._busy:
-            began, told = time.monotonic(), "load"
-            try:
-                self.start()
-                self._connection.send((uploads, model, folder, series))
-                while isinstance(told, str):
-                    if time.monotonic() - began > LONGEST_SECONDS:
-                        raise Refused(TOO_LONG)
-                    yield told
-                    if self._connection.poll(1.0):
-                        told = self._connection.recv()
-            except (EOFError, OSError) as error:
-                raise Refused(ENDED) from error
-            finally:
-                if isinstance(told, str):
-                    self.stop()
-                    self.start()
-        if isinstance(told, Refused):
-            raise told
-        yield told
-
-    def stop(self) -> None:
-        """End the process, whatever it is at."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.join()
-
-    def close(self) -> None:
-        """As `stop`, for good."""
-        self._closed = True
-        self.stop()
-
-
-class Workers:
-    """Several of them: an upload goes to the first that is free. `counts` says what they have done."""
-
-    def __init__(self, workers: Sequence[Worker]) -> None:
-        self.all = tuple(workers)
-        self._free: Queue[Worker] = Queue()
-        for worker in self.all:
-            self._free.put(worker)
+    def __init__(self, root: Path, count: int = 1, load: Load = load_predictor) -> None:
+        self.count, self._root, self._load, self._closed = count, root, load, False
+        self.processes: list[multiprocessing.process.BaseProcess] = []
+        """All that were ever started."""
+        self._free: Queue[tuple | None] = Queue()
+        for _ in range(count):
+            self._free.put(None)
         self._lock = threading.Lock()
         self._counts = dict.fromkeys(("waiting", "busy", "answered", "refused", "left", "seconds"), 0)
 
@@ -168,22 +113,53 @@ class Workers:
             return dict(self._counts)
 
     def start(self, model: Path | None = None) -> None:
-        """As of `Worker`, all of them."""
-        for worker in self.all:
-            worker.start(model)
+        """Have the processes there, with the system in `model` loaded, so that no visitor waits for that."""
+        for _ in range(self.count):
+            self._free.put(self._alive(self._free.get(), model))
 
-    def ask(self, *upload) -> Iterator[str | Answer]:
-        """As of `Worker`."""
+    def _alive(self, worker: tuple | None, model: Path | None = None) -> tuple | None:
+        """A process and the connection to it: those given, or new ones where that process is no more."""
+        if self._closed or (worker is not None and worker[0].is_alive()):
+            return worker
+        context = multiprocessing.get_context("spawn")
+        connection, theirs = context.Pipe()
+        process = context.Process(target=_work, args=(theirs, self._load, model, self._root), daemon=True)
+        process.start()
+        self.processes.append(process)
+        theirs.close()  # so that the end of the process is the end of the connection
+        return process, connection
+
+    def ask(
+        self, uploads: Sequence[Path | str], model: Path, folder: Path, series: str = ""
+    ) -> Iterator[str | Answer]:
+        """Gives the step that it is at about once a second, and at last what `answer` does.
+
+        Who stops listening stops the work. Raises Refused where there is no answer, or none in time.
+        """
         self._count(waiting=1)
-        worker, began, end = self._free.get(), time.monotonic(), "left"
+        worker, began, told, end = self._free.get(), time.monotonic(), "load", "left"
         self._count(waiting=-1, busy=1)
         try:
-            yield from worker.ask(*upload)
+            worker = _, connection = self._alive(worker)
+            connection.send((uploads, model, folder, series))
+            while isinstance(told, str):
+                if time.monotonic() - began > LONGEST_SECONDS:
+                    raise Refused(TOO_LONG)
+                yield told
+                if connection.poll(1.0):
+                    told = connection.recv()
+            if isinstance(told, Refused):
+                raise told
+            yield told
             end = "answered"
-        except Refused:
+        except (EOFError, OSError, Refused) as error:
             end = "refused"
-            raise
+            raise error if isinstance(error, Refused) else Refused(ENDED) from error
         finally:
+            if isinstance(told, str) and worker is not None:
+                worker[0].kill()
+                worker[0].join()
+                worker = self._alive(worker)
             self._free.put(worker)
             self._count(busy=-1, seconds=time.monotonic() - began, **{end: 1})
 
@@ -194,12 +170,14 @@ class Workers:
 
     def close(self) -> None:
         """End all processes, for good."""
-        for worker in self.all:
-            worker.close()
+        self._closed = True
+        for process in self.processes:
+            process.kill()
+            process.join()
 
 
-def _work(connection, load: Callable[[Path], Predictor], model: Path | None, root: Path) -> None:
-    """The process of a Worker: takes questions until nobody is left to ask any."""
+def _work(connection, load: Load, model: Path | None, root: Path) -> None:
+    """A process of Workers: takes questions until nobody is left to ask any."""
     for number in STOPPING:  # a terminal sends them to the app, too, which ends this
         if number != signal.SIGTERM:
             signal.signal(number, signal.SIG_IGN)

@@ -118,7 +118,7 @@ def launch(
     """
     if workers < 1:
         raise InputError("workers", f"are {workers}.", "Give 1 or more.")
-    line = answering.Workers([answering.Worker(visits.root) for _ in range(workers)])
+    line = answering.Workers(visits.root, workers)
     with closing(Desk(reports, visits, line)) as desk:
         for shelved in shelved_systems(reports)[:1]:
             line.start(shelved.folder)
@@ -185,7 +185,7 @@ class Desk:
     def _answer(
         self, files: list | None, model: str | None, series: str | None, visit: str
     ) -> Iterator[str | answering.Answer]:
-        """As `Worker.ask`. What was begun for a visitor who does not stay for the answer is deleted."""
+        """As `Workers.ask`. What was begun for a visitor who does not stay for the answer is deleted."""
         try:
             system = find_shelved(self.reports, model).folder
         except InputError as error:
@@ -285,7 +285,7 @@ def _build_page(desk: Desk) -> gr.Blocks:
             with gr.Column(scale=5, min_width=320):
                 shown = showing()
         private, at_once = {"api_visibility": "private"}, {"concurrency_id": "predict"}
-        at_once["concurrency_limit"] = len(desk.workers.all)
+        at_once["concurrency_limit"] = desk.workers.count
         inputs = [asked[name] for name in ("files", "model", "series")]
         results = [shown[name] for name in RESULT_PARTS]
         done = asked["go"].click(desk.outline, inputs, results, **at_once, **private)

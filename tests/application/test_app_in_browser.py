@@ -11,7 +11,7 @@ from application.toy_loading import load_toy
 from application.toy_system import toy_voxels, write_toy_nifti
 from test_shelf import make_run
 
-from livseg_lib.application.answering import Worker, Workers
+from livseg_lib.application.answering import Workers
 from livseg_lib.application.visits import Visits
 from livseg_lib.application.web_app import Desk, open_page
 
@@ -75,7 +75,7 @@ def test_two_visitors_see_each_their_own_answer(visit, tmp_path):
 
 def test_what_was_trained_while_the_page_was_up_is_offered_to_the_next_visitor(browser, tmp_path):
     visits = Visits()
-    desk = Desk(tmp_path, visits, Workers([Worker(visits.root, load_toy)]))
+    desk = Desk(tmp_path, visits, Workers(visits.root, 1, load_toy))
     page = open_page(desk, quiet=True)
     with closing(page), closing(desk), closing(browser.new_context()) as context:
         anna, address = context.new_page(), page.local_url

@@ -25,8 +25,8 @@ from livseg_lib.application import answering
 from livseg_lib.cli import main
 
 if __name__ == "__main__":
-    worker = answering.Worker
-    answering.Worker = lambda root: worker(root, load_toy)
+    workers = answering.Workers
+    answering.Workers = lambda root, count: workers(root, count, load_toy)
     main(["app", "--reports", sys.argv[1], "--port", sys.argv[2]])
 """
 WAIT_SECONDS = 240

@@ -23,7 +23,7 @@ gradio_client = pytest.importorskip("gradio_client")
 pytest.importorskip("gradio")
 
 from livseg_lib.application import answering  # noqa: E402
-from livseg_lib.application.answering import Refused, Worker, Workers, answer, verdict_html  # noqa: E402
+from livseg_lib.application.answering import Refused, Workers, answer, verdict_html  # noqa: E402
 from livseg_lib.application.visits import Visits  # noqa: E402
 from livseg_lib.application.web_app import Desk, open_page  # noqa: E402
 
@@ -38,7 +38,7 @@ def served(tmp_path_factory):
     visits = Visits()
     with (
         pytest.MonkeyPatch.context() as patch,
-        closing(Desk(reports, visits, Workers([Worker(visits.root, load_toy)]))) as desk,
+        closing(Desk(reports, visits, Workers(visits.root, 1, load_toy))) as desk,
     ):
         patch.setenv("GRADIO_TEMP_DIR", str(visits.uploads))
         patch.setattr(tempfile, "tempdir", str(visits.scratch))
@@ -140,26 +140,26 @@ def test_the_work_of_a_visitor_who_leaves_is_stopped_and_the_next_one_is_served(
 
 def test_work_has_a_limit(tmp_path, monkeypatch):
     monkeypatch.setattr(answering, "LONGEST_SECONDS", 0.5)
-    with closing(Worker(tmp_path / "root", load_toy)) as worker:
-        asked = worker.ask([write_toy_nifti(tmp_path / "a.nii.gz", toy_voxels())], Path("slow"), tmp_path)
+    with closing(Workers(tmp_path / "root", 1, load_toy)) as workers:
+        asked = workers.ask([write_toy_nifti(tmp_path / "a.nii.gz", toy_voxels())], Path("slow"), tmp_path)
         with pytest.raises(Refused, match="was stopped"):
             list(asked)
 
 
 def test_a_process_that_ends_all_at_once_is_a_sentence_and_the_next_one_answers(tmp_path):
     scan = write_toy_nifti(tmp_path / "a.nii.gz", toy_voxels())
-    with closing(Worker(tmp_path / "root", load_toy)) as worker:
-        asked = worker.ask([scan], Path("slow"), tmp_path)
+    with closing(Workers(tmp_path / "root", 1, load_toy)) as workers:
+        asked = workers.ask([scan], Path("slow"), tmp_path)
         next(asked)
-        worker._process.kill()  # as the system does where memory runs out
+        workers.processes[0].kill()  # as the system does where memory runs out
         with pytest.raises(Refused, match="too little memory"):
             list(asked)
-        assert worker._process.is_alive()
+        assert workers.processes[1].is_alive()
 
 
 def test_of_two_workers_one_answers_while_the_other_is_busy(tmp_path):
     scan = write_toy_nifti(tmp_path / "a.nii.gz", toy_voxels())
-    with closing(Workers([Worker(tmp_path / "root", load_toy) for _ in "ab"])) as workers:
+    with closing(Workers(tmp_path / "root", 2, load_toy)) as workers:
         for name in ("long", "short", "again"):
             (tmp_path / name).mkdir()
         with closing(workers.ask([scan], Path("slow"), tmp_path / "long")) as slow:
