@@ -45,7 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     option = add(run.extract, data="folder or file with scans")
     _add_reading(option)
     option("--out", type=place, required=True, help="folder for the slices")
-    option("--size", type=int, default=256, help="pixels, 128 to 512")
+    option("--size", type=int, default=256, help="pixels a side, 32 to 512")
     option("--windows", default="auto", help="names, or low..high in HU, one a channel: liver,-100..200")
     option("--noise-filter", default="none", help="none, median, gaussian")
     option("--equalization", default="none", help="none, global, clahe")

@@ -28,6 +28,7 @@ from livseg_lib.backend import BACKENDS, gpus
 from livseg_lib.errors import InputError
 from livseg_lib.files import locked, write_json
 from livseg_lib.outputs import read_table, save_figure, write_table
+from livseg_lib.processes import keep_freed_memory
 from livseg_lib.provenance import library_versions
 
 if TYPE_CHECKING:
@@ -110,7 +111,11 @@ def install_missing_packages() -> None:
 
 
 def load_ipython_extension(shell: object) -> None:
-    """What `%load_ext livseg_lib.runs` does at the top of a notebook: Colab and Kaggle get what they lack."""
+    """What `%load_ext livseg_lib.runs` does at the top of a notebook: Colab and Kaggle get what they lack.
+
+    Trainings keep their memory there, too, where no `make` has seen to it.
+    """
+    keep_freed_memory()
     install_missing_packages()
 
 

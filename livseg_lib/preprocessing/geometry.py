@@ -63,7 +63,7 @@ def axis_weights(index: int, source: int, target: int) -> tuple[np.ndarray, np.n
 
 
 def resize(picture: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Picture (H, W) of any numeric type in the size `shape`, same type; unchanged where the size is."""
+    """Picture (H, W) in the size `shape`, of its type (uint8, int16, uint16, float32 or float64)."""
     if picture.shape == tuple(shape):
         return picture
     shrinks = shape[0] <= picture.shape[0] and shape[1] <= picture.shape[1]
