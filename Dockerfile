@@ -1,5 +1,6 @@
 # livseg as an app or a command, without notebooks: docker compose up, or
-#     docker build -t livseg . && docker run --rm -v "$PWD:/scans" livseg predict /scans/scan.nii.gz --out /scans/results
+#     docker build -t livseg . && docker run --rm --user "$(id -u):$(id -g)" --env HOME=/tmp \
+#         -v "$PWD:/scans" livseg predict /scans/scan.nii.gz --out /scans/results
 # With an NVIDIA GPU (its container toolkit on the host): docker build --build-arg TENSORFLOW="tensorflow[and-cuda]" ...
 FROM python:3.13-slim
 ARG TENSORFLOW=tensorflow

@@ -247,7 +247,8 @@ def _choose(found: Survey, series_uid: str | None, source: Path | str) -> Series
         reasons = sorted(_by_reason(found.skipped).items(), key=lambda item: -len(item[1]))
         seen = "; ".join(f"{len(names)} files: {reason.rstrip('.')}" for reason, names in reasons[:_LISTED])
         problem = f"There is no CT series here ({seen or 'no files'})."
-        raise InputError(source, problem, "Give the folder of the CT slices.")
+        remedy = "Give the folder or zip of its slices; NIfTI files and pictures are read unpacked."
+        raise InputError(source, problem, remedy)
     wanted = [one for one in found.series if series_uid in (None, one.uid)]
     if len(wanted) == 1:
         return wanted[0]
