@@ -103,9 +103,8 @@ class Guard:
         known = {*LOOPBACK, *self.hosts, *filter(None, its_own)}
         if _name(f"//{host}") not in known:
             return 403, "The app is not served under this name. Allow it with --host NAME."
-        foreign = origin is not None and not (
-            origin.partition("://")[2] == host or _name(origin) in known.difference(LOOPBACK)
-        )
+        names = known.difference(LOOPBACK)
+        foreign = origin is not None and origin.partition("://")[2] != host and _name(origin) not in names
         visit = method == "GET" and headers.get("sec-fetch-mode") == "navigate" and path == "/"
         if foreign or (headers.get("sec-fetch-site") in ("cross-site", "same-site") and not visit):
             return 403, "The app answers its own page only."

@@ -59,9 +59,8 @@ def asking(systems: Sequence[Shelved]) -> dict[str, gr.components.Component]:
         "phantom": gr.Button("No scan at hand? Take a phantom"),
     }
     with gr.Accordion("More", open=False):
-        asked["series"] = gr.Textbox(
-            label="DICOM series", info="Number or UID, where a file holds several", max_lines=1
-        )
+        info = "Number or UID, where a file holds several"
+        asked["series"] = gr.Textbox(label="DICOM series", info=info, max_lines=1)
     with gr.Column(visible=_untrained(systems)) as asked["untrained"]:
         gr.Markdown(
             "The model on board finds livers alone. The quick system looks for tumours, too, but learns from "

@@ -92,9 +92,8 @@ def _adapter(source: Path, name: str) -> ModuleType:
         return nifti
     looked_for = "; ".join(f"{name}: {adapter.LOOKS_FOR}" for name, adapter in ADAPTERS.items())
     seen = _told(_unread(source, Dataset("any", source, ())))
-    raise InputError(
-        source, f"There is no data set in it that livseg knows.{seen}", f"Looked for {looked_for}."
-    )
+    problem = f"There is no data set in it that livseg knows.{seen}"
+    raise InputError(source, problem, f"Looked for {looked_for}.")
 
 
 def _told(notes: Sequence[Note]) -> str:
@@ -311,9 +310,7 @@ def volume_findings(volume: Volume, modality: str = "ct") -> Iterator[Note]:
     if modality == "mr":
         levels = len(np.unique(volume.voxels))
         if levels < FEWEST_LEVELS:
-            message = (
-                f"Only {levels} whole numbers are left: values between them were rounded. Scale them up."
-            )
+            message = f"Only {levels} whole numbers are left: values between were rounded. Scale them up."
             yield Note("", "few-levels", message)
         if lowest < AIR_HU:
             yield Note("", "not-mr", f"The lowest value is {lowest}: this looks like a CT, not like MR.")

@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
@@ -268,10 +269,9 @@ def _frames(dataset: pydicom.Dataset, values: dict, where: str) -> Iterator[dict
         raise _unusable(where, "NumberOfFrames", "is not the number of frames that are described")
     for frame in frames:
         found = dict(values)
-        for item in (
-            item for group in (*shared, frame) for macro in _MACROS for item in group.get(macro) or ()
-        ):
-            found |= {key: item.get(key) for key in _OF_A_FRAME if key in item}
+        for group, macro in product((*shared, frame), _MACROS):
+            for item in group.get(macro) or ():
+                found |= {key: item.get(key) for key in _OF_A_FRAME if key in item}
         yield found
 
 

@@ -53,9 +53,8 @@ def slices_at_one_place(slices: Sequence[SliceHeader], source: object) -> list[l
             raise InputError(source, problem, "Keep one scan a series.")
     places: list[list[SliceHeader]] = []
     below = -np.inf
-    for height, one in sorted(
-        zip(_heights(slices), slices, strict=True), key=lambda pair: (pair[0], pair[1].name, pair[1].frame)
-    ):
+    pairs = zip(_heights(slices), slices, strict=True)
+    for height, one in sorted(pairs, key=lambda pair: (pair[0], pair[1].name, pair[1].frame)):
         if height - below > SAME_POSITION_MM:
             places.append([one])
             below = height
@@ -91,9 +90,8 @@ def stack_slices(slices: Sequence[SliceHeader], source: object) -> Stack:
     elif first.thickness_mm is not None:
         step = np.cross(*first.directions) * first.thickness_mm
     else:
-        raise InputError(
-            source, "A single slice without a thickness has no volume.", "Give the whole series."
-        )
+        problem = "A single slice without a thickness has no volume."
+        raise InputError(source, problem, "Give the whole series.")
     affine = np.eye(4)
     sides = first.directions * np.array(first.pixel_spacing_mm)[::-1, np.newaxis]
     affine[:3] = np.column_stack([*sides, step, first.position_mm])
@@ -246,9 +244,7 @@ def _decoded(dataset: pydicom.Dataset, frame: int, where: str, apart: Executor) 
     if not syntax.is_compressed:
         more = len(dataset.PixelData) - get_expected_length(dataset)
         if more >= int(dataset.Columns) * int(dataset.BitsAllocated) / 8:  # less than a row is padding
-            problem = (
-                f"There are {more:,} bytes of pixels more than Rows, Columns and NumberOfFrames speak of."
-            )
+            problem = f"There are {more:,} bytes of pixels more than Rows, Columns and NumberOfFrames say."
             raise InputError(where, problem, "Export the series again.")
     if not syntax.is_compressed or syntax == uids.RLELossless:
         return pixel_array(dataset, index=frame)

@@ -31,9 +31,8 @@ MASKS, PICTURES = r"masks?|labels?|seg(?:mentation)?s?|gt|ground_?truths?", r"im
 MASK_WORD = re.compile(rf"(?:^|[ _.-])(?:{MASKS})(?=$|[ _.-])", re.IGNORECASE)
 PICTURE_WORD = re.compile(rf"(?:^|[ _.-])(?:{PICTURES})(?=$|[ _.-])", re.IGNORECASE)
 MASK_FOLDER = re.compile(rf"(?:.*[ _.-])?(?:{MASKS})", re.IGNORECASE)
-NO_PATIENT = re.compile(
-    rf"(?:.*[ _.-])?(?:{MASKS}|{PICTURES})|train(?:ing)?|val(?:idation)?|test", re.IGNORECASE
-)
+_OF_A_PART = r"train(?:ing)?|val(?:idation)?|test"
+NO_PATIENT = re.compile(rf"(?:.*[ _.-])?(?:{MASKS}|{PICTURES})|{_OF_A_PART}", re.IGNORECASE)
 """Folders that say what lies in them, not whose it is."""
 
 Slices = dict[str, dict[int, list[Path]]]
@@ -76,9 +75,8 @@ def _by_case(folder: Path) -> tuple[Slices, Slices]:
     pictures, masks = defaultdict(lambda: defaultdict(list)), defaultdict(lambda: defaultdict(list))
     for path in paths:
         parents = path.relative_to(folder).parts[:-1] if path != folder else ()
-        is_mask = bool(
-            MASK_WORD.search(path.stem) if in_names else any(map(MASK_FOLDER.fullmatch, parents[-2:]))
-        )
+        by_folder = any(map(MASK_FOLDER.fullmatch, parents[-2:]))
+        is_mask = MASK_WORD.search(path.stem) if in_names else by_folder
         name, number = _case_and_slice(MASK_WORD.sub("", path.stem), parents)
         (masks if is_mask else pictures)[name][number].append(path)
     return tuple(
@@ -135,9 +133,7 @@ def _case(
 def _inspect(picture_files: tuple[Path, ...], mask_files: tuple[Path, ...], volume: Volume) -> Iterator[Note]:
     pictures = [read_picture(path)._replace(grey=None) for path in picture_files]
     if in_color := [p for p, one in zip(picture_files, pictures, strict=True) if one.colors is not None]:
-        message = (
-            f"{len(in_color)} picture(s) in colour were read as grey. Is an outline or text drawn on them?"
-        )
+        message = f"{len(in_color)} picture(s) in colour were read as grey. Is an outline drawn on them?"
         yield Note(in_color[0], "in-colour", message)
     for path, one, mask in zip(picture_files, pictures, mask_files, strict=bool(mask_files)):
         turned = read_picture(mask, sixteen_bit=True).orientation

@@ -88,9 +88,7 @@ def _decision(label_map: files.LabelMap | None) -> tuple[Note, ...]:
         taken[int(label_map(np.array([label]))[0])].append(f"{label} ({name})")
     words = zip(("liver", "tumour", "background"), taken.values(), strict=True)
     said = "; ".join(f"{', '.join(labels)} as {word}" for word, labels in words if labels)
-    message = (
-        f"Its labels are read by their names: {said}. If that is wrong, say so in labels.json beside it."
-    )
+    message = f"Its labels are read by their names: {said}. If that is wrong, say so in labels.json."
     return (Note(label_map.source, "label-names", message),)
 
 

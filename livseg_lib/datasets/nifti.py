@@ -73,9 +73,8 @@ def find(source: Path) -> Dataset:
         replace(_labelled(_case(scan, name), scan, scans, label_maps, label_map), patient=patient)
         for scan, name, patient in zip(scans, names, patients, strict=True)
     ]
-    return Dataset(
-        "nifti", source, tuple(sorted(cases, key=lambda case: natural_key(case.case_id))), (), notes
-    )
+    cases.sort(key=lambda case: natural_key(case.case_id))
+    return Dataset("nifti", source, tuple(cases), (), notes)
 
 
 def _files(source: Path) -> list[_File]:
@@ -116,9 +115,7 @@ def _labelled(
     own = choices[0]
     if len(choices) > 1:
         names = ", ".join(file.path.name for file in choices)
-        message = (
-            f"It may belong to any of {names}: none is read. Name its own like the scan, with _seg behind."
-        )
+        message = f"It may belong to any of {names}: none is read. Name its own like the scan, with _seg."
         return replace(case, notes=(*case.notes, Note(own.path, "ambiguous-labels", printable(message))))
     if label_map is None and own.labels and max(own.labels) > TUMOR:
         message = f"Its labels go up to {max(own.labels)}: say in labels.json which are liver and tumour."

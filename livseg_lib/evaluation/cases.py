@@ -122,9 +122,8 @@ SURFACE_SCORES = ("assd", "rmsd", "msd")
 """The benchmark's own, overlap and distance."""
 AS_SHIPPED_INFINITY = 9001.0
 """What the shipped scorer writes for infinity."""
-AS_SHIPPED_DEFAULTS = {"dice": 0.0, "jaccard": 0.0, "voe": 1.0} | dict.fromkeys(
-    ("rvd", *SURFACE_SCORES), AS_SHIPPED_INFINITY
-)
+AS_SHIPPED_DEFAULTS = dict.fromkeys(("rvd", *SURFACE_SCORES), AS_SHIPPED_INFINITY)
+AS_SHIPPED_DEFAULTS |= {"dice": 0.0, "jaccard": 0.0, "voe": 1.0}
 """Its scores of an organ that was missed."""
 
 

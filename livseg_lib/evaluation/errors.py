@@ -135,9 +135,8 @@ def lesion_hits(lesions: LesionOverlap) -> pd.DataFrame:
     pairs, _ = detected_pairs(lesions)
     detected = [lesion for pair in pairs for lesion in pair.reference_ids]
     ids = np.arange(1, lesions.n_reference + 1)
-    return pd.DataFrame(
-        {"lesion": ids, "found_share": found, "hit": found > 0, "detected": np.isin(ids, detected)}
-    )
+    hits = {"found_share": found, "hit": found > 0, "detected": np.isin(ids, detected)}
+    return pd.DataFrame({"lesion": ids} | hits)
 
 
 def describe_objects(components: np.ndarray, case: TrueCase) -> pd.DataFrame:

@@ -128,6 +128,13 @@ class TumorGroup(NamedTuple):
         return "merged" if one_after else "split" if one_before else "regrouped"
 
 
+class TimePoint(NamedTuple):
+    """The outlined liver and tumours of one scan: integers 0, 1, 2, (D, H, W)."""
+
+    labels: np.ndarray
+    spacing_mm: Sequence[float]
+
+
 @dataclass(frozen=True)
 class Matching:
     """Two scans laid over each other, and their tumours matched."""
@@ -140,43 +147,36 @@ class Matching:
     """Of the two livers after the shift, 0 to 1: how well one fits the other."""
 
 
-def match_tumors(
-    before: np.ndarray,
-    before_spacing_mm: Sequence[float],
-    after: np.ndarray,
-    after_spacing_mm: Sequence[float],
-    shared: float = SHARED,
-    nearby_mm: float = NEARBY_MM,
-) -> Matching:
-    """Match the tumours of two label volumes, integer (D, H, W) each with its spacing in mm (D, H, W).
+def match_tumors(before: TimePoint, after: TimePoint) -> Matching:
+    """Match the tumours of two scans.
 
-    Ids are those of `components.label_components`. Tumours that overlap by `shared` of the smaller one
-    belong together, and so do groups of them; of those left over the nearest within `nearby_mm` are pairs.
-    Raises InputError where a volume shows no liver or more than MOST_TUMORS, or its spacing is unknown.
+    Ids are those of `components.label_components`. Tumours that overlap by SHARED of the smaller one
+    belong together, and so do groups of them; of those left over the nearest within NEARBY_MM are pairs.
+    Raises InputError where a scan shows no liver or more than MOST_TUMORS, or its spacing is unknown.
     """
-    require_volumes(before=before)
-    require_volumes(after=after)
-    spacings = known_spacing(before_spacing_mm), known_spacing(after_spacing_mm)
-    livers = [structure_mask(labels, "liver") for labels in (before, after)]
+    volumes, spacings = [before.labels, after.labels], [known_spacing(s.spacing_mm) for s in (before, after)]
+    require_volumes(before=before.labels)
+    require_volumes(after=after.labels)
+    livers = [structure_mask(labels, "liver") for labels in volumes]
     for name, liver in zip(("earlier", "later"), livers, strict=True):
         if not liver.any():
             problem = "show no liver, so that the scans cannot be laid over each other."
             raise InputError(f"the {name} labels", problem, "Outline it.")
     centres = [np.array(center_of_mass(liver)) for liver in livers]
-    tumors = [label_components(structure_mask(labels, "tumor")) for labels in (before, after)]
+    tumors = [label_components(structure_mask(labels, "tumor")) for labels in volumes]
     if (most := max(count for _, count in tumors)) > MOST_TUMORS:
         problem = f"show {most:,} separate tumours in one scan; {MOST_TUMORS:,} can be matched."
         raise InputError("the labels", problem, "Remove the specks first; no liver has so many tumours.")
-    places = np.ix_(*_same_places(before.shape, after.shape, spacings, centres))
+    places = np.ix_(*_same_places(volumes[0].shape, volumes[1].shape, spacings, centres))
     # Nearest neighbours of the later scan on the grid of the earlier one; 0 outside.
     liver_after, ids_after = (np.pad(each, ((0, 1),) * 3)[places] for each in (livers[1], tumors[1][0]))
-    links = _overlapping(tumors[0][0], ids_after, (tumors[0][1], tumors[1][1]), shared)
+    links = _overlapping(tumors[0][0], ids_after, (tumors[0][1], tumors[1][1]))
     of_tumors = [center_of_mass(ids > 0, ids, np.arange(1, count + 1)) for ids, count in tumors]
     from_liver_mm = [
         (np.reshape(each, (-1, 3)) - centre) * spacing
         for each, centre, spacing in zip(of_tumors, centres, spacings, strict=True)
     ]
-    _link_nearest(links, *from_liver_mm, nearby_mm)
+    _link_nearest(links, *from_liver_mm)
     shift_mm = centres[1] * spacings[1] - centres[0] * spacings[0]
     liver_dice = float(dice(overlap_counts(livers[0], liver_after)))
     return Matching(_linked_groups(links), tuple(shift_mm.tolist()), liver_dice)
@@ -194,22 +194,22 @@ def _same_places(
     return places
 
 
-def _overlapping(before: np.ndarray, after: np.ndarray, counts: tuple[int, int], shared: float) -> np.ndarray:
+def _overlapping(before: np.ndarray, after: np.ndarray, counts: tuple[int, int]) -> np.ndarray:
     """Which tumours share enough: bool (n_before, n_after), of two volumes of ids on one grid."""
     shape = counts[0] + 1, counts[1] + 1
     crossed = np.ravel_multi_index((before.ravel(), after.ravel()), shape)
     common = np.bincount(crossed, minlength=shape[0] * shape[1]).reshape(shape)
     smaller = np.minimum(common.sum(axis=1)[1:, None], common.sum(axis=0)[1:])
-    return common[1:, 1:] >= np.maximum(shared * smaller, 1)
+    return common[1:, 1:] >= np.maximum(SHARED * smaller, 1)
 
 
-def _link_nearest(links: np.ndarray, before_mm: np.ndarray, after_mm: np.ndarray, nearby_mm: float) -> None:
+def _link_nearest(links: np.ndarray, before_mm: np.ndarray, after_mm: np.ndarray) -> None:
     """Link, in place, tumours that have no link yet: pairs that lie nearest to each other, all in all."""
     lonely = np.flatnonzero(~links.any(axis=1)), np.flatnonzero(~links.any(axis=0))
     apart = cdist(before_mm[lonely[0]], after_mm[lonely[1]])
     # Too far is as bad as farther: else one hopeless tumour would part two good pairs.
-    rows, columns = linear_sum_assignment(np.minimum(apart, 2 * nearby_mm))
-    near = apart[rows, columns] <= nearby_mm
+    rows, columns = linear_sum_assignment(np.minimum(apart, 2 * NEARBY_MM))
+    near = apart[rows, columns] <= NEARBY_MM
     links[lonely[0][rows[near]], lonely[1][columns[near]]] = True
 
 
@@ -230,13 +230,6 @@ CHANGE_COLUMNS = (
     *("diameter_before_mm", "diameter_after_mm", "diameter_change_mm", "diameter_change_percent"),
     "is_target",
 )
-
-
-class TimePoint(NamedTuple):
-    """The outlined liver and tumours of one scan: integers 0, 1, 2, (D, H, W)."""
-
-    labels: np.ndarray
-    spacing_mm: Sequence[float]
 
 
 @dataclass(frozen=True)
@@ -265,8 +258,7 @@ def compare_scans(before: TimePoint, after: TimePoint, days: float = np.nan) -> 
     """
     if days <= 0:
         raise InputError("days", f"is {days:g}.", "Give the days from the earlier to the later scan.")
-    scans = (before, after)
-    matching = match_tumors(before.labels, before.spacing_mm, after.labels, after.spacing_mm)
+    scans, matching = (before, after), match_tumors(before, after)
     measured = tuple(measure_tumors(None, scan.labels, scan.spacing_mm) for scan in scans)
     tumors = [table.set_index("tumor") for table in measured]
     livers = [measure_liver(None, scan.labels, scan.spacing_mm) for scan in scans]
@@ -323,18 +315,9 @@ WITHIN_LIMITS = float(ndtri(1 - SIGNIFICANT / 2))
 """Standard deviations to either side of the bias that hold 95 % of normal differences: 1.96."""
 
 
-AGREEMENT_COLUMNS = (
-    *("n", "n_undefined", "bias", "bias_low", "bias_high", "sd"),
-    *("lower_limit", "lower_limit_low", "lower_limit_high"),
-    *("upper_limit", "upper_limit_low", "upper_limit_high"),
-    *("concordance", "concordance_low", "concordance_high"),
-    "p",
-)
-
-
 def agreement_row(measured: ArrayLike, reference: ArrayLike, seed: int = 0) -> dict[str, float]:
-    """AGREEMENT_COLUMNS of paired measurements (n,): the mean difference measured - reference, and the limits
-    between which 95 % of differences lie.
+    """Of paired measurements (n,) the mean difference measured - reference (`bias`), its standard deviation
+    `sd`, the limits between which 95 % of differences lie, and the `concordance`, each with its interval.
 
     Differences are taken as normal and independent, one a patient. The limits' intervals use their variance
     s^2 (1 / n + 1.96^2 / (2 (n - 1))) of the paper of 1999; that of the concordance is a bootstrap's, and p
@@ -380,21 +363,19 @@ def concordance(pairs: ArrayLike, axis: int = 0) -> np.ndarray:
     return np.divide(together, spread, out=np.full(np.shape(spread), np.nan), where=spread > 0)[()]
 
 
-def compare_with_reference(
-    patients: pd.DataFrame, measures: Sequence[str], reference: str = "truth", seed: int = 0
-) -> pd.DataFrame:
-    """A row a system and measure: system, measure, AGREEMENT_COLUMNS, and p_holm, which is p corrected for
-    the number of systems.
+def compare_with_reference(patients: pd.DataFrame, measures: Sequence[str], seed: int = 0) -> pd.DataFrame:
+    """A row a system and measure: system, measure, what `agreement_row` tells, and p_holm, which is p
+    corrected for the number of systems.
 
     `patients` has `outlined_by`, `patient` and a column a measure, a row a case; cases of a patient are
-    averaged. Systems are compared with the rows outlined by `reference`, over the patients that have both.
+    averaged. Systems are compared with the rows outlined by "truth", over the patients that have both.
     """
     rows = []
     for measure in measures:
         values = patients.groupby(["patient", "outlined_by"], sort=False)[measure].mean().unstack()
-        for system in [name for name in patients.outlined_by.unique() if name != reference]:
+        for system in [name for name in patients.outlined_by.unique() if name != "truth"]:
             both = patients.patient[patients.outlined_by == system].unique()
-            pairs = values.loc[both, [system, reference]].to_numpy()
+            pairs = values.loc[both, [system, "truth"]].to_numpy()
             rows.append({"system": system, "measure": measure, **agreement_row(*pairs.T, seed=seed)})
-    table = pd.DataFrame(rows, columns=["system", "measure", *AGREEMENT_COLUMNS])
+    table = pd.DataFrame(rows, columns=["system", "measure", *agreement_row([], [])])
     return table.assign(p_holm=table.groupby("measure").p.transform(holm))

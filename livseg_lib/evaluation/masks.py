@@ -41,9 +41,8 @@ def require_label_volumes(prediction: np.ndarray, reference: np.ndarray) -> None
     require_same_shape(prediction, reference)
     kinds = {prediction.dtype.kind, reference.dtype.kind}
     if not kinds <= {"i", "u"} or prediction.ndim != 3:
-        problem = (
-            f"are {prediction.dtype} and {reference.dtype} of {prediction.ndim} axes, not integer volumes."
-        )
+        kinds = f"{prediction.dtype} and {reference.dtype}"
+        problem = f"are {kinds} of {prediction.ndim} axes, not integer volumes."
         raise InputError("labels", problem, "Give labels 0, 1 and 2, (D, H, W).")
 
 
@@ -199,9 +198,8 @@ def surface_distances(
         raise InputError("spacing_mm", f"is {tuple(spacing_mm)}.", "Give a positive size for each axis.")
     box = foreground_box(prediction, reference)
     surfaces = surface_voxels(prediction[box]), surface_voxels(reference[box])
-    return SurfaceDistances(
-        _nearest_mm(surfaces[0], surfaces[1], spacing), _nearest_mm(surfaces[1], surfaces[0], spacing)
-    )
+    first, second = surfaces
+    return SurfaceDistances(_nearest_mm(first, second, spacing), _nearest_mm(second, first, spacing))
 
 
 def _nearest_mm(start: np.ndarray, target: np.ndarray, spacing: np.ndarray) -> np.ndarray:

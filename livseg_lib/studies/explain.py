@@ -156,11 +156,9 @@ class AskedSlice(NamedTuple):
 
     def heat(self, layer: str | None = None) -> np.ndarray:
         """Seg-Grad-CAM at a layer, by default the bottleneck, on the scan's slice: float32 (H, W)."""
-        pixels = self.view.only_slice(self.region)[np.newaxis]
-        [heat] = explain.seg_grad_cam(
-            self.view.trained.network, self.view.images, pixels, self.channel, layer
-        )
-        return self.view.onto_scan(self.view.of_slice(heat))
+        view, pixels = self.view, self.view.only_slice(self.region)[np.newaxis]
+        [heat] = explain.seg_grad_cam(view.trained.network, view.images, pixels, self.channel, layer)
+        return view.onto_scan(view.of_slice(heat))
 
     def occlusion(
         self, truth: np.ndarray, sizes_mm: tuple[float, float], sizes_pixels: tuple[int, int]

@@ -81,8 +81,7 @@ def choose_finishes(
     structure: finish, structure, n_patients, n_changed (patients with any other label), dice_before,
     dice_after, change, kept, reason. Never call it with test patients.
     """
-    kept, tables = [], []
-    before, n_patients = _mean_dice(outlined, structures), len({each.patient for each in outlined})
+    kept, tables, before = [], [], _mean_dice(outlined, structures)
     for name, finish in FINISHES.items():
         finished = [replace(each, labels=finish(each.labels, each.spacing_mm)) for each in outlined]
         pairs = zip(outlined, finished, strict=True)
@@ -92,10 +91,10 @@ def choose_finishes(
         reason = "helps" if gain > 0 else "harms"
         if not changed or abs(gain) <= SMALLEST_GAIN:
             reason = "changes next to nothing" if changed else "changes nothing"
-        facts = {"finish": name, "structure": list(structures), "n_patients": n_patients}
-        facts |= {"n_changed": len(changed), "dice_before": before, "dice_after": after}
-        facts |= {"change": after - before, "kept": reason == "helps", "reason": reason}
-        tables.append(pd.DataFrame(facts))
+        facts = {"finish": name, "structure": list(structures)}
+        facts |= {"n_patients": len({each.patient for each in outlined}), "n_changed": len(changed)}
+        facts |= {"dice_before": before, "dice_after": after, "change": after - before}
+        tables.append(pd.DataFrame(facts | {"kept": reason == "helps", "reason": reason}))
         if reason == "helps":
             outlined, before = finished, after
             kept.append(name)
@@ -190,10 +189,8 @@ def score_variants(trained: TrainedModel, cases: Sequence[Case], names: Sequence
     the volume in memory). Thresholds stay as they are. Each case is read once; the first is predicted once
     before any clock runs, as a network is compiled at its first picture.
     """
-    networks = {PLAIN: trained.network} | {
-        name: variants.AugmentedNetwork(trained.network, (name,)) for name in names
-    }
-    rows = []
+    plain, rows = trained.network, []
+    networks = {PLAIN: plain} | {name: variants.AugmentedNetwork(plain, (name,)) for name in names}
     for number, case in enumerate(tqdm(list(cases), "test-time augmentation", unit="patient")):
         volume = case.read_volume()
         reference = case.read_labels(volume)
@@ -276,13 +273,12 @@ def find_members(folders: RunFolders, cases: Sequence[Case]) -> list[str]:
     """Systems with a model (no baseline, no vote) that were scored on both structures of all `cases`."""
     wanted = {(case.case_id, structure) for case in cases for structure in STRUCTURES}
     rows = read_table(folders.tables / "patients.csv").astype({"case": str})
-    scored = {
-        name: set(zip(own.case, own.structure, strict=True))
+    whole = [
+        name
         for name, own in rows.groupby("system", sort=False)
-    }
-    return [
-        name for name in scored if wanted <= scored[name] and (folders.model(name) / "model.json").exists()
+        if wanted <= set(zip(own.case, own.structure, strict=True))
     ]
+    return [name for name in whole if (folders.model(name) / "model.json").exists()]
 
 
 def assemble_vote(folders: RunFolders, members: Sequence[str]) -> MajorityVote:
@@ -341,9 +337,8 @@ def voted_tumors(
     inside = ids > 0
     votes = np.sum([structure_mask(labels, "tumor")[inside] for labels in volumes], axis=0)
     is_true = structure_mask(reference, "tumor")[inside]
-    voxels, agreeing, true = (
-        np.bincount(ids[inside], weights)[1:] for weights in (None, votes / len(volumes), is_true)
-    )
+    weighed = (None, votes / len(volumes), is_true)
+    voxels, agreeing, true = (np.bincount(ids[inside], weights)[1:] for weights in weighed)
     lesions = pd.DataFrame({"volume_ml": voxels * voxel_volume_ml, "agreement": agreeing / voxels})
     return lesions.assign(lesion=range(1, len(voxels) + 1), is_true=true > 0)
 
@@ -362,12 +357,11 @@ def summarize_agreement(patients: pd.DataFrame, lesions: pd.DataFrame, seed: int
     if lesions.is_true.nunique() == 2:
         agreement = lesions.agreement.round(9)  # sums in another order would break ties
         auc = roc_auc_score(lesions.is_true.astype(bool), agreement)
-    better, likelier = (
-        f"the more models agree, the {each}?" for each in ("better the vote", "likelier a true tumour")
-    )
+    correlated = "rank correlation", correlation, p, len(defined), len(pairs) - len(defined)
+    told = "ROC-AUC", auc, np.nan, len(lesions), 0
     rows = [
-        ("patient", better, "rank correlation", correlation, p, len(defined), len(pairs) - len(defined)),
-        ("lesion", likelier, "ROC-AUC", auc, np.nan, len(lesions), 0),
+        ("patient", "the more models agree, the better the vote?", *correlated),
+        ("lesion", "the more models agree, the likelier a true tumour?", *told),
     ]
     return pd.DataFrame(rows, columns=["level", "question", "measure", "value", "p", "n", "n_undefined"])
 

@@ -99,9 +99,7 @@ def published_scores() -> pd.DataFrame:
     systems = {each.source.title: name for name, each in SYSTEMS.items() if each.source.letter == "D"}
     rows = published_rows()
     rows = rows[(rows["source"] == "D") & rows["metric"].isin(D_METRICS)]
-    side = (
-        rows["protocol"].str.extract("^(training|validation) set", expand=False).replace("training", "train")
-    )
+    side = rows["protocol"].str.extract("^(train|validation)", expand=False)
     rows = rows.assign(system=rows["system"].map(systems), structure=rows["target"], set=side)
     return rows[["system", "set", "structure", "metric", "value"]].dropna().reset_index(drop=True)
 
@@ -115,9 +113,8 @@ def scores_as_published(scores: pd.DataFrame) -> pd.DataFrame:
     theirs = published_scores()
     systems = list(dict.fromkeys([*ours["system"], *theirs["system"]]))
     theirs = theirs.assign(system=theirs["system"] + "_published")
-    table = pd.concat([ours, theirs]).pivot(
-        index=["set", "structure", "metric"], columns="system", values="value"
-    )
+    index = ["set", "structure", "metric"]
+    table = pd.concat([ours, theirs]).pivot(index=index, columns="system", values="value")
     columns = [name for system in systems for name in (system, f"{system}_published") if name in table]
     places = [["train", "validation"], [*dict.fromkeys([*scores["structure"], TOGETHER])], list(D_METRICS)]
     order = [row for row in pd.MultiIndex.from_product(places) if row in table.index]
@@ -183,9 +180,7 @@ def ask_network(
         if row.split == "test" and finds_lesions and "tumor" in maps:
             levels, tumors = maps["tumor"], structure_mask(labels, "tumor")
             if "liver" in maps:  # as in `labels_from_planes`, a tumour counts inside the liver that is found
-                levels = np.where(
-                    is_predicted(maps["liver"], trained.thresholds["liver"]), levels, np.uint8(0)
-                )
+                levels = levels * is_predicted(maps["liver"], trained.thresholds["liver"])
             outlined = is_predicted(levels, trained.thresholds["tumor"])
             checked.candidates[row.patient] += find_tumor_candidates(levels, tumors)
             checked.outlined[row.patient] += find_tumor_candidates(outlined, tumors)

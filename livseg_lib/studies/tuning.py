@@ -45,9 +45,8 @@ def cross_validate(
     plan: TrainingPlan, slices: pd.DataFrame, folds: Iterable[int], folder: Path, checkpoints: Path
 ) -> pd.DataFrame:
     """`validate_fold` for each of `folds`, one below the other."""
-    return pd.concat(
-        [validate_fold(plan, slices, fold, folder, checkpoints) for fold in folds], ignore_index=True
-    )
+    scores = (validate_fold(plan, slices, fold, folder, checkpoints) for fold in folds)
+    return pd.concat(scores, ignore_index=True)
 
 
 def validate_fold(
@@ -95,9 +94,8 @@ def development_slices(slices: pd.DataFrame) -> pd.DataFrame:
     torn = slices.patient[(slices.split == "test") != (slices.fold == NO_FOLD)]
     if len(torn):
         problem = f"put patient {torn.iloc[0]} both into test and into a fold, or into neither."
-        raise InputError(
-            "splits", problem, "Mend splits.csv: test patients, and only they, have the fold -1."
-        )
+        remedy = "Mend splits.csv: test patients, and only they, have the fold -1."
+        raise InputError("splits", problem, remedy)
     return slices[slices.fold != NO_FOLD]
 
 
@@ -130,13 +128,6 @@ def score_patients(
 
 PRUNING_NEEDS = 2  # trials that ran to their end before any other is pruned: their median is the bar
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
-STATES = {
-    TrialState.COMPLETE: "complete",
-    TrialState.PRUNED: "pruned",
-    TrialState.FAIL: "stopped",
-    TrialState.RUNNING: "running",
-    TrialState.WAITING: "waiting",
-}
 RANGES = ("learning_rate", "positive_weight")
 PARAMETERS = ("learning_rate", "batch_size", "loss", "positive_weight")
 
@@ -161,10 +152,8 @@ class SearchSpace:
             "batch_size": trial.suggest_categorical("batch_size", self.batch_size),
             "loss": trial.suggest_categorical("loss", self.loss),
         }
-        if "positive_weight" in loss_options(values["loss"]):
-            values["positive_weight"] = trial.suggest_float(
-                "positive_weight", *self.positive_weight, log=True
-            )
+        if (name := "positive_weight") in loss_options(values["loss"]):
+            values[name] = trial.suggest_float(name, *self.positive_weight, log=True)
         return values
 
     def code(self) -> dict[str, str]:
@@ -203,11 +192,8 @@ class TuningPlan:
 
 def values_of(plan: TrainingPlan) -> dict:
     """What a plan has for the searched parameters."""
-    values = {
-        "learning_rate": plan.stages[-1].learning_rate,
-        "batch_size": plan.batch_size,
-        "loss": plan.loss,
-    }
+    rate = plan.stages[-1].learning_rate
+    values = {"learning_rate": rate, "batch_size": plan.batch_size, "loss": plan.loss}
     if "positive_weight" in loss_options(plan.loss):
         default = inspect.signature(LOSSES[plan.loss]).parameters["positive_weight"].default
         values["positive_weight"] = plan.loss_options.get("positive_weight", default)
@@ -219,13 +205,9 @@ def with_values(plan: TrainingPlan, values: dict) -> TrainingPlan:
     options = dict(plan.loss_options) if values["loss"] == plan.loss else {}
     if "positive_weight" in values:
         options["positive_weight"] = values["positive_weight"]
-    return replace(
-        plan,
-        stages=tuple(replace(stage, learning_rate=values["learning_rate"]) for stage in plan.stages),
-        batch_size=values["batch_size"],
-        loss=values["loss"],
-        loss_options=options,
-    )
+    stages = tuple(replace(stage, learning_rate=values["learning_rate"]) for stage in plan.stages)
+    changed = {"batch_size": values["batch_size"], "loss": values["loss"], "loss_options": options}
+    return replace(plan, stages=stages, **changed)
 
 
 def tune(tuning: TuningPlan, evaluate: Evaluate, n_trials: int, database: Path) -> optuna.Study:
@@ -263,13 +245,8 @@ def open_study(database: Path, tuning: TuningPlan) -> optuna.Study:
     if tuning.study_name not in known and earlier:
         reasons = changes(earlier[-1].get("made_by", {}), tuning.made_by)
         print(f"tuning begins anew, changed since: {', '.join(reasons)}", flush=True)
-    study = optuna.create_study(
-        storage=storage,
-        study_name=tuning.study_name,
-        direction="maximize",
-        pruner=pruner,
-        load_if_exists=True,
-    )
+    how = {"direction": "maximize", "pruner": pruner, "load_if_exists": True}
+    study = optuna.create_study(storage=storage, study_name=tuning.study_name, **how)
     study.set_user_attr("made_by", tuning.made_by)
     for trial in study.get_trials(states=(TrialState.RUNNING,)):
         study.tell(trial.number, state=TrialState.FAIL)
@@ -308,7 +285,7 @@ def _trial_row(trial: FrozenTrial) -> dict:
     reported = trial.intermediate_values
     return {
         "trial": trial.number,
-        "state": STATES[trial.state],
+        "state": "stopped" if trial.state == TrialState.FAIL else trial.state.name.lower(),
         "dice": reported[max(reported)] if reported else np.nan,
         "folds_done": len(reported),
         "seconds": trial.duration.total_seconds() if trial.duration else np.nan,

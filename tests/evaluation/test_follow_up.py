@@ -11,17 +11,18 @@ from scipy.stats import ttest_1samp
 
 from livseg_lib.errors import InputError
 from livseg_lib.evaluation import follow_up
+from livseg_lib.evaluation.follow_up import TimePoint
 
 SPACING = (1.0, 1.0, 1.0)
 
 
-def scan(*columns: tuple[int, int]) -> follow_up.TimePoint:
+def scan(*columns: tuple[int, int]) -> TimePoint:
     """A liver with bars in it, one pixel high and deep: (first column, length), each in a row of its own."""
     labels = np.zeros((5, 60, 70), np.uint8)
     labels[1:4, 5:55, 5:65] = 1
     for number, (start, length) in enumerate(columns):
         labels[2, 10 + 12 * number, start : start + length] = 2
-    return follow_up.TimePoint(labels, SPACING)
+    return TimePoint(labels, SPACING)
 
 
 def test_bars_by_hand():
@@ -128,9 +129,12 @@ SMALL, LARGE, OTHER = box(7, 12, 12, 2, 3, 3), box(10, 20, 20, 6, 8, 8), box(18,
 LEFT_HALF, RIGHT_HALF = box(10, 20, 20, 6, 8, 3), box(10, 20, 25, 6, 8, 3)
 
 
-def kinds(before, after, **options) -> list[tuple[str, tuple, tuple]]:
-    found = follow_up.match_tumors(before, THICK_SPACING, after, THICK_SPACING, **options).groups
-    return [(group.kind, group.before, group.after) for group in found]
+def match(before, after, spacing=THICK_SPACING) -> follow_up.Matching:
+    return follow_up.match_tumors(TimePoint(before, THICK_SPACING), TimePoint(after, spacing))
+
+
+def kinds(before, after) -> list[tuple[str, tuple, tuple]]:
+    return [(group.kind, group.before, group.after) for group in match(before, after).groups]
 
 
 def test_each_kind_of_change():
@@ -143,13 +147,14 @@ def test_each_kind_of_change():
     assert kinds(liver(), liver()) == []
 
 
-def test_tumours_beside_themselves_are_paired_with_the_nearest():
+def test_tumours_beside_themselves_are_paired_with_the_nearest(monkeypatch):
     before = liver(box(10, 20, 20, 1, 2, 2), box(10, 20, 26, 1, 2, 2))
     after = liver(box(10, 23, 21, 1, 2, 2), box(10, 23, 27, 1, 2, 2))
     assert kinds(before, after) == [("matched", (1,), (1,)), ("matched", (2,), (2,))]
-    assert [kind for kind, *_ in kinds(before, after, nearby_mm=3.0)] == ["vanished"] * 2 + ["new"] * 2
+    monkeypatch.setattr(follow_up, "NEARBY_MM", 3.0)
+    assert [kind for kind, *_ in kinds(before, after)] == ["vanished"] * 2 + ["new"] * 2
     straight = liver(box(10, 23, 20, 1, 2, 2), box(10, 23, 26, 1, 2, 2))
-    assert [kind for kind, *_ in kinds(before, straight, nearby_mm=3.0)] == ["matched"] * 2  # 3 mm is near
+    assert [kind for kind, *_ in kinds(before, straight)] == ["matched"] * 2  # 3 mm is near
 
 
 def test_a_tumour_too_far_from_all_parts_no_good_pair():
@@ -163,10 +168,8 @@ def test_a_tumour_too_far_from_all_parts_no_good_pair():
 @given(st.tuples(st.integers(-5, 5), st.integers(-10, 10), st.integers(-10, 10)))
 def test_where_the_patient_lies_does_not_matter(shift):
     before, after = liver(SMALL, LEFT_HALF, RIGHT_HALF), liver(LARGE, OTHER)
-    found = follow_up.match_tumors(
-        before, THICK_SPACING, np.roll(after, shift, axis=(0, 1, 2)), THICK_SPACING
-    )
-    assert found.groups == follow_up.match_tumors(before, THICK_SPACING, after, THICK_SPACING).groups
+    found = match(before, np.roll(after, shift, axis=(0, 1, 2)))
+    assert found.groups == match(before, after).groups
     np.testing.assert_allclose(found.shift_mm, np.multiply(shift, THICK_SPACING), atol=1e-9)
     assert found.liver_dice == 1
 
@@ -174,29 +177,30 @@ def test_where_the_patient_lies_does_not_matter(shift):
 def test_scans_of_other_spacing_and_size_are_laid_over_each_other():
     before, after = liver(SMALL, LARGE), liver(SMALL, LARGE, OTHER)
     finer = np.pad(after.repeat(2, axis=0).repeat(3, axis=2), ((0, 4), (3, 0), (0, 2)))
-    found = follow_up.match_tumors(before, THICK_SPACING, finer, (1.0, 1.0, 1 / 3))
-    assert found.groups == follow_up.match_tumors(before, THICK_SPACING, after, THICK_SPACING).groups
+    found = match(before, finer, (1.0, 1.0, 1 / 3))
+    assert found.groups == match(before, after).groups
     assert found.liver_dice == 1
 
 
 def test_without_a_liver_or_spacing_nothing_can_be_laid_over():
     with pytest.raises(InputError, match="later labels: show no liver"):
-        follow_up.match_tumors(liver(), THICK_SPACING, np.zeros((3, 3, 3), np.uint8), THICK_SPACING)
+        match(liver(), np.zeros((3, 3, 3), np.uint8))
     specks = np.ones((20, 60, 60), np.uint8)
     specks[::2, ::2, ::2] = 2
     with pytest.raises(InputError, match="9,000 separate tumours"):
-        follow_up.match_tumors(specks, (1, 1, 1), specks, (1, 1, 1))
+        match(specks, specks)
     with pytest.raises(InputError, match="spacing"):
-        follow_up.match_tumors(liver(), THICK_SPACING, liver(), (np.nan,) * 3)
+        match(liver(), liver(), (np.nan,) * 3)
 
 
-def test_a_part_of_the_smaller_tumour_counts_whichever_scan_it_is_in():
+def test_a_part_of_the_smaller_tumour_counts_whichever_scan_it_is_in(monkeypatch):
+    monkeypatch.setattr(follow_up, "NEARBY_MM", 0.0)
     small, large = box(10, 20, 20, 1, 2, 5), box(10, 21, 20, 4, 4, 10)  # 10 and 160 voxels, 5 in common
     for before, after in ((small, large), (large, small)):
-        found = kinds(liver(before), liver(after), shared=0.5, nearby_mm=0.0)
-        assert found == [("matched", (1,), (1,))]  # 5 of 10, though a 32nd of the larger
-        apart = kinds(liver(before), liver(after), shared=0.51, nearby_mm=0.0)
-        assert [kind for kind, *_ in apart] == ["vanished", "new"]
+        monkeypatch.setattr(follow_up, "SHARED", 0.5)
+        assert kinds(liver(before), liver(after)) == [("matched", (1,), (1,))]  # 5 of 10
+        monkeypatch.setattr(follow_up, "SHARED", 0.51)
+        assert [kind for kind, *_ in kinds(liver(before), liver(after))] == ["vanished", "new"]
 
 
 WRIGHT = [494, 395, 516, 434, 476, 557, 413, 442, 650, 433, 417, 656, 267, 478, 178, 423, 427]
@@ -243,13 +247,11 @@ def test_identities_of_the_concordance():
     assert follow_up.concordance(np.stack([values, values + 3], axis=1)) < 1
     assert follow_up.concordance(np.stack([values, 2 * values], axis=1)) < 1
     assert follow_up.concordance(np.stack([values, np.full(4, 2.0)], axis=1)) == 0
-    assert np.isnan(follow_up.concordance(np.ones((4, 2)))) and np.isnan(
-        follow_up.concordance(np.ones((0, 2)))
-    )
+    for undefined in (np.ones((4, 2)), np.ones((0, 2))):
+        assert np.isnan(follow_up.concordance(undefined))
     stacked = np.random.default_rng(0).normal(size=(5, 7, 2))
-    np.testing.assert_allclose(
-        follow_up.concordance(stacked, axis=1), [follow_up.concordance(pairs) for pairs in stacked]
-    )
+    apart = [follow_up.concordance(pairs) for pairs in stacked]
+    np.testing.assert_allclose(follow_up.concordance(stacked, axis=1), apart)
 
 
 def test_a_row_a_system_and_measure_over_the_patients_that_both_have():
@@ -262,7 +264,7 @@ def test_a_row_a_system_and_measure_over_the_patients_that_both_have():
         }
     )
     table = follow_up.compare_with_reference(patients, ["liver_ml", "longest_diameter_mm"])
-    assert list(table) == ["system", "measure", *follow_up.AGREEMENT_COLUMNS, "p_holm"]
+    assert list(table) == ["system", "measure", *follow_up.agreement_row([], []), "p_holm"]
     assert list(table.measure) == ["liver_ml", "longest_diameter_mm"] and (table.system == "net").all()
     np.testing.assert_allclose(table.bias, [1.0, 0.5])  # the two scans of patient 3 count as one
     assert list(table.n) == [3, 2] and list(table.n_undefined) == [0, 1]
