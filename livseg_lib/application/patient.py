@@ -130,7 +130,7 @@ def predict_case(
         request = identify_request(patient, predictor)
         scan, known = patient.read(), predictor.modality.upper()
         if scan.headers and scan.headers[0].Modality != known:
-            problem = f"This is a series of {scan.headers[0].Modality}; the system was made for {known}."
+            problem = f"is a series of {scan.headers[0].Modality}; the system was made for {known}."
             raise InputError(patient.case_id, problem, "Choose the series with --series, or another system.")
     with clock.step("predict"):
         labels, presence = _outline(predictor, scan)

@@ -200,6 +200,9 @@ class LabelMap:
         return labels
 
 
+_EXAMPLE = 'Write for example {"liver": [5], "tumor": [7]}.'
+
+
 def find_label_map(folder: Path) -> LabelMap | None:
     """What `folder`/labels.json says; None where there is none. Raises InputError where it cannot be used."""
     path = folder / LABELS_JSON
@@ -208,13 +211,15 @@ def find_label_map(folder: Path) -> LabelMap | None:
     try:
         described = json.loads(path.read_text(encoding="utf-8-sig"))
         values = {name: _values(described[name]) for name in described}
-    except (OSError, ValueError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, TypeError, LookupError, RecursionError) as error:
         problem = f"is not a list of labels ({error})."
-        raise InputError(path, problem, 'Write for example {"liver": [5], "tumor": [7]}.') from error
+        raise InputError(path, problem, _EXAMPLE) from error
     if "liver" not in values or set(values) - set(STRUCTURES):
         problem = f"names {', '.join(values) or 'nothing'}."
         remedy = f'Name "liver", and "tumor" if there is one; what is neither is {LIVER - 1}, background.'
         raise InputError(path, problem, remedy)
+    if set(values["liver"]) <= {*values.get("tumor", ())}:
+        raise InputError(path, "leaves the liver no value that is not tumour.", _EXAMPLE)
     return LabelMap(**values, source=path)
 
 

@@ -107,6 +107,7 @@ def test_one_value_or_a_list_of_them(tmp_path):
     [
         *("{", "[]", "{}", "3", '{"tumor": 2}', '{"liver": 1, "spleen": 3}'),
         *('{"liver": "1"}', '{"liver": 0}', '{"liver": true}', '{"liver": 1.5}'),
+        *("[1]", '{"liver": []}', '{"liver": 5, "tumor": 5}', '{"liver": [1, 2], "tumor": [2, 1]}'),
     ],
 )
 def test_what_is_no_map_is_told(tmp_path, text):
