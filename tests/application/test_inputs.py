@@ -267,9 +267,8 @@ def test_headers_lie_in_the_order_of_space_and_hold_an_identity_only_where_asked
     assert {header.StudyInstanceUID for header in headers} == {"1.5"}
     assert all("PatientName" not in header and "PatientID" not in header for header in headers)
     named = read_dicom(source, keep_identity=True).headers
-    assert {(str(one.PatientName), one.PatientID, one.StudyDate) for one in named} == {
-        ("DOE^JOHN", "4711", "20200101")
-    }
+    identities = {(str(one.PatientName), one.PatientID, one.StudyDate) for one in named}
+    assert identities == {("DOE^JOHN", "4711", "20200101")}
 
 
 def test_a_multi_frame_object_is_a_scan_by_itself(tmp_path):

@@ -125,9 +125,8 @@ def network():
 def test_a_single_network_gives_a_probability(nifti, network):
     result = predict_case(nifti, Predictor(network, {"system": "unet"}))
     assert 0 < result.presence.probability < 1 and result.presence.suspected
-    assert result.record["system"]["expects"] == [
-        "Expected by unet: HU cut to 0 to 255, in pictures of 32 x 32 pixels. Every case is brought to that."
-    ]
+    said = "HU cut to 0 to 255, in pictures of 32 x 32 pixels. Every case is brought to that."
+    assert result.record["system"]["expects"] == [f"Expected by unet: {said}"]
 
 
 def test_a_known_liver_stands_and_tumours_count_only_in_it(nifti, network):

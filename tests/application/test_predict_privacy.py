@@ -90,9 +90,8 @@ def places_of(words, folder) -> list[str]:
 
 
 def predict_and_print(inputs, out, reading=None) -> None:
-    predict_batch(
-        find_inputs(inputs, reading=reading), toy_predictor(), out, lambda row: print(describe_case(row))
-    )
+    cases = find_inputs(inputs, reading=reading)
+    predict_batch(cases, toy_predictor(), out, lambda row: print(describe_case(row)))
 
 
 def test_no_name_leaves_the_headers(planted_series, tmp_path, capfd, caplog):

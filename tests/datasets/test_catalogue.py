@@ -293,9 +293,8 @@ def test_an_error_excludes_the_case_and_a_warning_does_not(case, is_error, code,
 
 
 def test_a_tilted_gantry_is_told_and_volumes_are_those_of_its_voxels(case):
-    tilted = np.array(
-        [[-3.0, 0, 0, 95], [0, -3, 5 * np.tan(np.radians(20)), 90], [0, 0, 5, -60], [0, 0, 0, 1]]
-    )
+    rise = 5 * np.tan(np.radians(20))
+    tilted = np.array([[-3.0, 0, 0, 95], [0, -3, rise, 90], [0, 0, 5, -60], [0, 0, 0, 1]])
     with_affine(case, tilted)
     finding, usable = only_finding(case)
     assert (finding["severity"], finding["code"], usable) == ("warning", "sheared-grid", True)

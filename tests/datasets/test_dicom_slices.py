@@ -16,9 +16,8 @@ AXIAL = np.array([[1.0, 0, 0], [0, 1.0, 0]])
 
 def slice_at(position_mm, name="", directions=AXIAL, shape=(6, 7), thickness_mm=2.0) -> SliceHeader:
     position = np.array(position_mm, dtype=float)
-    return SliceHeader(
-        name or str(position_mm), "1", "2", 3, shape, position, directions, (0.5, 0.75), thickness_mm
-    )
+    place = shape, position, directions, (0.5, 0.75), thickness_mm
+    return SliceHeader(name or str(position_mm), "1", "2", 3, *place)
 
 
 def axial(*heights, **more):
@@ -98,6 +97,5 @@ def test_order_is_along_the_normal_not_along_z():
     stack = stack_slices([slice_at(k * normal, str(k), oblique) for k in (3, 0, 2, 1)], "x")
     assert [one.name for one in stack.slices] == ["0", "1", "2", "3"]
     np.testing.assert_allclose(np.linalg.norm(stack.affine[:3, :3], axis=0), (0.75, 0.5, 1.0))
-    np.testing.assert_array_equal(
-        stack_slices(axial(5), "x").affine[:3, 2], (0, 0, 2)
-    )  # as deep as it is thick
+    alone = stack_slices(axial(5), "x").affine[:3, 2]
+    np.testing.assert_array_equal(alone, (0, 0, 2))  # as deep as it is thick

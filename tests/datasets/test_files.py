@@ -40,9 +40,8 @@ def test_what_is_no_file_is_passed_over_and_told_and_never_opened(tmp_path, monk
         server.bind("volume-4.nii")
         found = regular_files(tmp_path)
     assert found.files == () == found.dangling
-    assert [(note.where.name, note.severity) for note in found.notes] == [
-        (f"volume-{n}.nii{'.gz' if n == 1 else ''}", "warning") for n in (1, 2, 3, 4)
-    ]
+    names = ["volume-1.nii.gz", "volume-2.nii", "volume-3.nii", "volume-4.nii"]
+    assert [(note.where.name, note.severity) for note in found.notes] == [(n, "warning") for n in names]
 
 
 def test_hidden_names_are_left_out_and_links_to_folders_followed_once(tmp_path):

@@ -53,9 +53,8 @@ def _core(mask: np.ndarray, pixels: int = 3) -> np.ndarray:
 
 
 def _mean_hu(patients, organ: Organ, phase: str) -> float:
-    return float(
-        np.mean([np.median(p.voxels[_core(p.organs == organ)]) for p in patients if p.phase == phase])
-    )
+    cores = [p.voxels[_core(p.organs == organ)] for p in patients if p.phase == phase]
+    return float(np.mean([np.median(core) for core in cores]))
 
 
 VENOUS = {

@@ -191,9 +191,8 @@ def painted(*rows) -> pd.DataFrame:
 
 def test_painted_lesions_find_their_tumour():
     components, _ = label_components(shared_labels(FIRST, SECOND) == 2)
-    rows = painted(
-        (4, True, 10, 5.5, 5.5), (4, False, 10, 6.5, 6.5), (6, False, 10, 25, 22), (3, True, 0, 38, 38)
-    )
+    brighter = (4, True, 10, 5.5, 5.5), (4, False, 10, 6.5, 6.5), (6, False, 10, 25, 22)
+    rows = painted(*brighter, (3, True, 0, 38, 38))
     found = module.match_painted(components, SPACING_MM, rows).set_index("object")
     assert list(found.painted) == [2, 1] and list(found.edge) == ["mixed", "sharp"]
     box = components[1:, 2:, 3:]

@@ -84,9 +84,8 @@ def test_threshold_is_strict():
 
 
 def test_equal_overlaps_go_to_the_lowest_id():
-    bridge = lesion_overlap(
-        labels(np.s_[2:12, 2:6, 2]) == 2, labels(np.s_[2:6, 2:6, 2:5], np.s_[8:12, 2:6, 2:5]) == 2
-    )
+    apart = labels(np.s_[2:6, 2:6, 2:5], np.s_[8:12, 2:6, 2:5]) == 2
+    bridge = lesion_overlap(labels(np.s_[2:12, 2:6, 2]) == 2, apart)
     assert bridge.pairs == [LesionPair((1,), (1, 2))]
     twins = lesion_overlap(labels(np.s_[2:4, 2:4, 2], np.s_[6:8, 2:4, 2]) == 2, labels(FIRST) == 2)
     assert twins.pairs == [LesionPair((1, 2), (1,))]
@@ -297,9 +296,8 @@ def test_rows_add_up_to_the_counts_of_the_benchmark_wherever_the_patient_lies(se
         ids, n = label_components(volume == 2)
         voxels = np.bincount(ids.ravel(), minlength=n + 1)[1:]
         np.testing.assert_allclose(side.volume_ml, voxels * np.prod(SPACING) / 1000)
-        assert [axial_diameters(ids == i, SPACING).longest_mm for i in side.lesion] == pytest.approx(
-            side.longest_diameter_mm.tolist()
-        )
+        longest_mm = [axial_diameters(ids == i, SPACING).longest_mm for i in side.lesion]
+        assert longest_mm == pytest.approx(side.longest_diameter_mm.tolist())
     moved = np.pad(pair, ((0, 0), (shift, 1), (0, shift), (2, 0)))
     pd.testing.assert_frame_equal(lesion_rows(*moved, SPACING), rows)
 

@@ -244,9 +244,8 @@ def itk_nearest_mm(start: np.ndarray, target: np.ndarray) -> np.ndarray:
     itk = pytest.importorskip("SimpleITK", reason="SimpleITK is not installed")
     image = itk.GetImageFromArray(target.astype(np.uint8))
     image.SetSpacing(SPACING[::-1])
-    squares = itk.SignedMaurerDistanceMap(
-        image, insideIsPositive=False, squaredDistance=True, useImageSpacing=True
-    )
+    how = {"insideIsPositive": False, "squaredDistance": True, "useImageSpacing": True}
+    squares = itk.SignedMaurerDistanceMap(image, **how)
     return np.sqrt(np.abs(itk.GetArrayFromImage(squares)))[start]
 
 

@@ -35,9 +35,8 @@ def test_auc_and_curve_are_those_of_scikit_learn(seed, levels):
     probabilities, reference = planes(seed, levels)
     found = counted(probabilities, reference)
     assert found.auc() == pytest.approx(roc_auc_score(reference.ravel(), probabilities.ravel()), abs=1e-12)
-    false_positive_rate, true_positive_rate, thresholds = roc_curve(
-        reference.ravel(), probabilities.ravel(), drop_intermediate=False
-    )
+    curve = roc_curve(reference.ravel(), probabilities.ravel(), drop_intermediate=False)
+    false_positive_rate, true_positive_rate, thresholds = curve
     curve = found.curve()
     at = 1 + np.searchsorted(-curve.thresholds[1:], -thresholds[1:] / 255)  # theirs lists only what occurs
     np.testing.assert_allclose(curve.false_positive_rate[at], false_positive_rate[1:])
@@ -80,9 +79,8 @@ def patient(seed: int, best: float) -> tuple[np.ndarray, np.ndarray]:
     """Probabilities that divide tumour from the rest about `best`."""
     rng = np.random.default_rng(seed)
     reference = rng.random((3, 20, 20)) < 0.2
-    return np.clip(
-        best + np.where(reference, 0.06, -0.06) + rng.normal(0, 0.03, reference.shape), 0, 1
-    ), reference
+    shifted = best + np.where(reference, 0.06, -0.06) + rng.normal(0, 0.03, reference.shape)
+    return np.clip(shifted, 0, 1), reference
 
 
 def test_patient_without_tumor_scores_one_only_where_nothing_is_predicted():
@@ -118,9 +116,8 @@ def test_the_nth_largest_probability_tells_whether_n_pixels_reach_a_threshold(pl
     enough = module.is_predicted(planes, threshold).sum(axis=(1, 2)) >= area
     levels = module.presence_levels(planes, [area])[:, 0]
     np.testing.assert_array_equal(module.is_predicted(levels, threshold), enough)
-    assert module.presence_levels(np.array([[[9, 7], [7, 1]]], np.uint8), [1, 2, 3, 4, 5]).tolist() == [
-        [9, 7, 7, 1, 0]
-    ]
+    levels = module.presence_levels(np.array([[[9, 7], [7, 1]]], np.uint8), [1, 2, 3, 4, 5])
+    assert levels.tolist() == [[9, 7, 7, 1, 0]]
 
 
 @settings(max_examples=60, deadline=None)

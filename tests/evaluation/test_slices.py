@@ -69,25 +69,22 @@ def test_confusion_by_hand():
     np.testing.assert_array_equal(confusion, [[2, 1, 0], [1, 3, 1], [0, 0, 2]])
     assert slices.accuracy(confusion) == 0.7
     scores = slices.class_scores(confusion).set_index("class")
-    assert scores.loc["liver", ["precision", "recall", "specificity", "f1"]].tolist() == pytest.approx(
-        [3 / 4, 3 / 5, 4 / 5, 6 / 9]
-    )
+    found = scores.loc["liver", ["precision", "recall", "specificity", "f1"]].tolist()
+    assert found == pytest.approx([3 / 4, 3 / 5, 4 / 5, 6 / 9])
     assert scores.loc["chest", "specificity"] == pytest.approx(6 / 7)
     assert scores.loc[slices.MACRO, "recall"] == pytest.approx((2 / 3 + 3 / 5 + 1) / 3)
     assert scores.n_slices.tolist() == [3, 5, 2, 10]
 
 
 def test_undefined_is_nan_and_counted_never_zero():
-    scores = slices.class_scores(slices.confusion_matrix(["liver"] * 3, ["liver"] * 3, CLASSES)).set_index(
-        "class"
-    )
+    counts = slices.confusion_matrix(["liver"] * 3, ["liver"] * 3, CLASSES)
+    scores = slices.class_scores(counts).set_index("class")
     assert scores.loc["chest", ["precision", "recall", "f1"]].isna().all()
     assert scores.loc["chest", "specificity"] == 1 and np.isnan(scores.loc["liver", "specificity"])
     assert scores.loc[slices.MACRO, ["precision", "recall", "specificity", "f1"]].tolist() == [1, 1, 1, 1]
     assert scores.n_undefined.tolist() == [3, 1, 3, 7]
-    never_called = slices.class_scores(slices.confusion_matrix(["chest"], ["liver"], CLASSES)).set_index(
-        "class"
-    )
+    counts = slices.confusion_matrix(["chest"], ["liver"], CLASSES)
+    never_called = slices.class_scores(counts).set_index("class")
     assert np.isnan(never_called.loc["chest", "precision"]) and never_called.loc["chest", "recall"] == 0
     assert np.isnan(slices.accuracy(slices.confusion_matrix([], [], CLASSES)))
 
@@ -156,9 +153,8 @@ def test_overlaps_belong_to_slices_that_show_the_structure():
     assert rows.loc[1, list(slices.OVERLAPS)].isna().all()
     assert rows["presence_accuracy"].tolist() == [1.0, 0.0]
     assert rows["pixel_accuracy"].tolist() == [0.75, 0.75]
-    faint = slices.score_held_out(
-        np.full((1, 2, 2), 90, np.uint8), np.ones((1, 2, 2), bool)
-    )  # 0.35: present only
+    seen = np.full((1, 2, 2), 90, np.uint8)  # 0.35: present only
+    faint = slices.score_held_out(seen, np.ones((1, 2, 2), bool))
     assert faint["presence_accuracy"].tolist() == [1.0] and faint["dice"].tolist() == [0.0]
 
 

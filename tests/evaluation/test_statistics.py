@@ -55,9 +55,8 @@ def test_a_share_of_things_is_resampled_by_patient():
         0.5,
         0.5,
     ]
-    assert np.isnan(
-        list(statistics.mean_with_interval("share", happened[:0], [], pooled=True).values())
-    ).all()
+    of_none = statistics.mean_with_interval("share", happened[:0], [], pooled=True)
+    assert np.isnan(list(of_none.values())).all()
     one = statistics.mean_with_interval("share", happened[:3], two[:3], pooled=True)
     assert one["share"] == 1 and np.isnan([one["share_low"], one["share_high"]]).all()
 
@@ -97,9 +96,8 @@ def test_too_few_units_have_no_interval_and_units_need_be_no_patients():
     assert np.isnan(table.dice_low[0])
     four = statistics.summarize(THINGS.assign(slice=range(7)), "system", "dice", "slice", fewest=4)
     assert np.isfinite(four.dice_low[0])
-    assert list(statistics.summarize(THINGS[:0], ["system"], "dice")) == list(
-        statistics.summarize(THINGS, "system", "dice")
-    )
+    empty, full = (statistics.summarize(rows, "system", "dice") for rows in (THINGS[:0], THINGS))
+    assert list(empty) == list(full)
 
 
 DIFFERENCES = st.lists(st.floats(-1, 1).map(lambda value: round(value, 2)), min_size=2, max_size=7)
@@ -146,9 +144,8 @@ def test_all_patients_better_reach_the_smallest_p_there_is(n):
 
 def test_many_patients_are_flipped_at_random_and_agree_with_the_t_test():
     differences = np.random.default_rng(0).normal(0.02, 0.06, 40)
-    assert statistics.sign_flip_test(differences) == pytest.approx(
-        ttest_1samp(differences, 0).pvalue, abs=0.01
-    )
+    by_t_test = ttest_1samp(differences, 0).pvalue
+    assert statistics.sign_flip_test(differences) == pytest.approx(by_t_test, abs=0.01)
     assert (
         statistics.sign_flip_test(np.full(40, 0.1))
         == statistics.smallest_p(np.full(40, 0.1))
@@ -181,9 +178,8 @@ def test_undefined_scores_are_left_out_and_counted():
     found = statistics.compare_pairs(scores, [("a", "b")]).iloc[0]
     assert (found.n_patients, found.n_undefined) == (2, 2)
     assert found.difference == pytest.approx(0.2)
-    nothing = statistics.compare_pairs(
-        statistics.patient_scores(rows(a=[np.nan], b=[1.0])), [("a", "b")]
-    ).iloc[0]
+    lone = statistics.patient_scores(rows(a=[np.nan], b=[1.0]))
+    nothing = statistics.compare_pairs(lone, [("a", "b")]).iloc[0]
     assert nothing.n_patients == 0 and np.isnan([nothing.difference, nothing.p, nothing.p_holm]).all()
     assert np.isnan(nothing.smallest_p_holm)
     assert (
@@ -204,9 +200,8 @@ def test_a_comparison_asks_each_group_by_itself_and_may_name_who_is_compared_wit
     np.testing.assert_allclose(table.p_holm, 2 * 2 / 2**8)
     scores = statistics.patient_scores(parts[0])
     pairs = [("a", "b"), ("c", "a")]
-    pd.testing.assert_frame_equal(
-        statistics.compare(parts[0], pairs, seed=1), statistics.compare_pairs(scores, pairs, seed=1)
-    )
+    both = statistics.compare(parts[0], pairs, seed=1), statistics.compare_pairs(scores, pairs, seed=1)
+    pd.testing.assert_frame_equal(*both)
     assert statistics.compare(parts[0], [], by=["structure"]).empty
 
 

@@ -147,13 +147,11 @@ def test_candidates_are_the_darkest_of_each_scale(patient, found):
     assert found.table.contrast_hu.min() >= 5 and set(found.table.scale_mm) == {10.0, 20.0}
     assert found.table.index.tolist() == list(range(len(found.table)))
     least = float(found.table.contrast_hu.median())
-    darker = superpixels.dark_superpixels(
-        volume, liver, superpixels.CandidateRecipe((10.0, 20.0), least)
-    ).table
+    recipe = superpixels.CandidateRecipe((10.0, 20.0), least)
+    darker = superpixels.dark_superpixels(volume, liver, recipe).table
     assert len(darker) == (found.table.contrast_hu >= least).sum()
-    few = superpixels.dark_superpixels(
-        volume, liver, superpixels.CandidateRecipe((10.0, 20.0), most_a_scale=2)
-    ).table
+    recipe = superpixels.CandidateRecipe((10.0, 20.0), most_a_scale=2)
+    few = superpixels.dark_superpixels(volume, liver, recipe).table
     for scale_mm, rows in few.groupby("scale_mm"):
         of_scale = found.table[found.table.scale_mm == scale_mm]
         assert rows.superpixel.is_monotonic_increasing
@@ -235,9 +233,8 @@ def test_beyond_the_scan_its_outermost_voxels_come_again():
 
 
 def test_greys_stand_around_the_liver():
-    greys = superpixels.grey_channels(
-        np.array([[[-60.0, 40.0, 90.0, 140.0]]]), 90.0, superpixels.PatchRecipe(widths_hu=(100, 300))
-    )
+    recipe = superpixels.PatchRecipe(widths_hu=(100, 300))
+    greys = superpixels.grey_channels(np.array([[[-60.0, 40.0, 90.0, 140.0]]]), 90.0, recipe)
     assert greys.shape == (1, 1, 4, 2) and greys.dtype == np.uint8
     assert greys[0, 0, :, 0].tolist() == [0, 0, 128, 255]
     assert greys[0, 0, :, 1].tolist() == [0, 85, 128, 170]
@@ -283,9 +280,8 @@ def test_rows_point_to_their_patches(tmp_path):
 
 def test_livers_are_grown_as_no_network_finds_them_exactly(tmp_path):
     wide = replace(EXTRACTION, most_growth_mm=12.0)
-    exact, larger = (
-        superpixels.extract_patches([case("a")], e, tmp_path, workers=1) for e in (EXTRACTION, wide)
-    )
+    patches = (superpixels.extract_patches([case("a")], e, tmp_path, workers=1) for e in (EXTRACTION, wide))
+    exact, larger = patches
     assert larger.mean_hu.min() < exact.mean_hu.min() < 60  # air came in, which is darker than tumour
 
 

@@ -65,9 +65,8 @@ def cohort(tmp_path):
     names = [*SPLITS, "b2"]
     rows = pd.DataFrame({"case": names, "class": 2, "split": [SPLITS[n[0]] for n in names], "fold": 0})
     cases = [case_of(name) for name in names]
-    slices, folder = cascades.extract_around_liver(
-        cases, rows, RECIPE, tmp_path / "slices", "box", 15.0, workers=1
-    )
+    where = RECIPE, tmp_path / "slices", "box", 15.0
+    slices, folder = cascades.extract_around_liver(cases, rows, *where, workers=1)
     return slices, cases, folder
 
 
@@ -110,9 +109,8 @@ def test_patients_are_dealt_whole_and_tumours_spread():
     parts = cascades.deal_parts(slices, 2, seed=1)
     assert sorted(parts.index) == names and sorted(parts.value_counts()) == [4, 5]
     assert sorted(parts[names[:4]]) == [0, 0, 1, 1]
-    pd.testing.assert_series_equal(
-        parts, cascades.deal_parts(slices.sample(frac=1, random_state=0), 2, seed=1)
-    )
+    again = cascades.deal_parts(slices.sample(frac=1, random_state=0), 2, seed=1)
+    pd.testing.assert_series_equal(parts, again)
     for impossible in (1, 10):
         with pytest.raises(InputError, match="at most one a patient"):
             cascades.deal_parts(slices, impossible, seed=1)
@@ -138,9 +136,8 @@ def test_no_candidate_comes_from_a_network_that_had_seen_its_patient(cohort, tmp
 
     monkeypatch.setattr(cascades, "train_system", train)
     monkeypatch.setattr(cascades, "describe_candidates", find)
-    found, networks = cascades.out_of_fold_candidates(
-        PLAN, slices, cases, folder, tmp_path / "training", parts=2
-    )
+    given = PLAN, slices, cases, folder, tmp_path / "training"
+    found, networks = cascades.out_of_fold_candidates(*given, parts=2)
     assert sorted(found.case) == ["a", "b", "b2", "c", "d"]  # each case once, no v, no t
     for part, given in enumerate(seen.values()):
         of_part = found[found.by == f"network {part}"]
@@ -259,9 +256,8 @@ def evaluation(system: str, predictions: dict[str, np.ndarray]) -> Evaluation:
 
 
 def test_candidates_are_counted_and_differences_paired_over_patients_who_have_the_score():
-    found, patients = cascades.compare_filter(
-        evaluation("before", BEFORE), evaluation("after", AFTER), seed=1
-    )
+    sides = evaluation("before", BEFORE), evaluation("after", AFTER)
+    found, patients = cascades.compare_filter(*sides, seed=1)
     assert list(found.measure) == ["false_alarms", "found", "false_positives", "detected", "dice"]
     own, table = patients.set_index(["measure", "patient"]), found.set_index("measure")
     assert own.before["false_alarms"].to_dict() == {"a": 2, "b": 1, "healthy": 1}

@@ -109,9 +109,8 @@ def test_the_worst_patients_are_those_with_and_the_worst_without_tumours():
         score("unet", "c", 0.5),
         score("vote", "a", 0.95),
     ]
-    rows += [
-        score("unet", name, 0.0, is_empty=True, prediction_ml=ml) for name, ml in (("d", 3.0), ("e", 7.0))
-    ]
+    pairs = ("d", 3.0), ("e", 7.0)
+    rows += [score("unet", name, 0.0, is_empty=True, prediction_ml=ml) for name, ml in pairs]
     rows.append(score("unet", "f", 1.0, is_empty=True, prediction_ml=0.0, precision=np.nan))
     patients = pd.DataFrame(rows)
     assert list(errors.worst_cases(patients, "unet", "tumor", 2).index) == [

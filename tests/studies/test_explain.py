@@ -57,9 +57,8 @@ def bright_network() -> explain.ExplainedNetwork:
     kernel = np.full((1, 1, 2, 2), 10, np.float32)
     network.get_layer("answer").set_weights([kernel, np.array([-2, -12], np.float32)])
     thresholds = {"liver": 0.5, "tumor": 0.5}
-    return explain.ExplainedNetwork(
-        TrainedModel("bright", "unet", {}, network, RECIPE, "both", thresholds), "bright"
-    )
+    trained = TrainedModel("bright", "unet", {}, network, RECIPE, "both", thresholds)
+    return explain.ExplainedNetwork(trained, "bright")
 
 
 @pytest.fixture

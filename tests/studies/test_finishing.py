@@ -167,9 +167,8 @@ def stored(folders: RunFolders) -> list[np.ndarray]:
 
 def test_adopted_finishes_are_in_model_predictions_and_tables(finishable):
     cascade, before = finishing.unfinished_cascade(NAME, finishable, SCANS, seed=1), patients_of(finishable)
-    table = finishing.finish_test_patients(cascade, FINISHES, SCANS, finishable, seed=1).set_index(
-        "structure"
-    )
+    table = finishing.finish_test_patients(cascade, FINISHES, SCANS, finishable, seed=1)
+    table = table.set_index("structure")
     finished = load_cascade(finishable.model(NAME))
     assert len(finished.steps) == 3 and chosen_finishes(finishable.model(NAME)) == FINISHES
     for labels, each in zip(stored(finishable), SCANS, strict=True):

@@ -47,9 +47,8 @@ def test_rows_of_truth_and_of_systems_where_they_predicted(folders):
     cases = [case(1, 0), case(2, 8)]
     tumors, patients = module.measure_cases(cases, folders, {"net": ("liver", "tumor")})
     assert list(patients) == list(module.PATIENT_COLUMNS)
-    assert patients.outlined_by.tolist() == ["truth", "truth", "net"] and patients.patient.tolist() == list(
-        "122"
-    )
+    assert patients.outlined_by.tolist() == ["truth", "truth", "net"]
+    assert patients.patient.tolist() == list("122")
     np.testing.assert_allclose(patients.longest_diameter_mm, [np.nan, 7.5, 3.5])
     np.testing.assert_allclose(patients.has_tumor, [0, 1, 1])
     assert list(tumors.outlined_by) == ["truth", "net"] and list(tumors.case) == ["volume-2"] * 2
@@ -137,9 +136,8 @@ def test_every_fact_by_hand():
     assert facts.loc["0", ["brightness", "slice_spacing"]].tolist() == ["up to 75 HU", "over 2.5 mm"]
     assert facts.loc["1", ["brightness", "slice_spacing"]].tolist() == ["over 75 HU", "up to 2.5 mm"]
     assert facts.loc["2", ["brightness", "slice_spacing", "liver_volume"]].isna().all()
-    assert facts.largest_tumor.tolist()[:2] == [module.NO_TUMOR, "20 to 50 mm"] and pd.isna(
-        facts.largest_tumor["2"]
-    )
+    assert facts.largest_tumor.tolist()[:2] == [module.NO_TUMOR, "20 to 50 mm"]
+    assert pd.isna(facts.largest_tumor["2"])
 
 
 def test_what_is_known_of_nobody_is_no_column():
@@ -161,7 +159,6 @@ def test_brightness_is_that_of_the_liver_without_its_tumours():
         return Case(name, name, (), lambda: Volume(hu, (5.0, 1.0, 1.0), native), lambda _: labels)
 
     grid = NativeGrid.__new__(NativeGrid)  # any: only that there is one
-    found = module.liver_brightness(
-        [scan("scan", grid), scan("picture", None), scan("none", grid, labels * 0)]
-    )
+    scans = scan("scan", grid), scan("picture", None), scan("none", grid, labels * 0)
+    found = module.liver_brightness(list(scans))
     assert found["scan"] == 104 and found[["picture", "none"]].isna().all()

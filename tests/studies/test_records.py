@@ -65,9 +65,8 @@ def test_lesions_and_their_sizes(folders):
     lesions = pd.read_csv(folders.tables / "lesions.csv")
     assert list(lesions) == COLUMNS
     counts = pd.crosstab(lesions.system, lesions.kind)
-    assert counts.loc["good"].tolist() == [2, 2] and counts.loc[
-        "blind", ["prediction", "reference"]
-    ].tolist() == [1, 2]
+    assert counts.loc["good"].tolist() == [2, 2]
+    assert counts.loc["blind", ["prediction", "reference"]].tolist() == [1, 2]
     good, blind = (lesions[lesions.system == name] for name in ("good", "blind"))
     assert good.detected.all() and not blind.touched.any()
     sizes = pd.read_csv(folders.tables / "lesions_by_size.csv").set_index(["system", "size_class"])

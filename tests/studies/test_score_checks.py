@@ -84,9 +84,8 @@ def checked(run):
 
 def test_every_pixel_is_counted_once_and_training_patients_never(checked):
     assert len(checked.of_split("validation", "liver", "picture")) == 2
-    assert [
-        len(checked.of_split("test", "tumor", region)) for region in score_checks.CALIBRATION_REGIONS
-    ] == [3, 3]
+    regions = score_checks.CALIBRATION_REGIONS
+    assert [len(checked.of_split("test", "tumor", region)) for region in regions] == [3, 3]
     whole, near = (checked.of_split("test", "tumor", region)[0] for region in ("picture", "near"))
     assert whole.foreground.sum() == near.foreground.sum() == 48
     assert whole.background.sum() + 48 == 5 * SIZE**2 and near.background.sum() + 48 == 3 * 256
@@ -221,9 +220,8 @@ def test_the_loss_is_the_one_that_fit_prints(stored, tmp_path):
 
 def test_batches_change_nothing_but_the_loss(stored):
     trained, (slices, folder) = system(), stored
-    small, large = (
-        pooled_scores(trained, SliceBatches(slices, folder, "both", n, shuffle=False)) for n in (2, 7)
-    )
+    batches = (SliceBatches(slices, folder, "both", n, shuffle=False) for n in (2, 7))
+    small, large = (pooled_scores(trained, each) for each in batches)
     pd.testing.assert_frame_equal(small.drop(columns="loss"), large.drop(columns="loss"))
 
 

@@ -104,9 +104,8 @@ def test_who_ignores_the_training_set_gains_nothing(audit, protocols):
 def test_every_protocol_scores_the_same_slices_and_knows_the_distance(audit, slices, protocols):
     scores, places = audit(remembers=True), ["case", "slice"]
     for name, rows in scores.groupby("protocol"):
-        assert sorted(rows[places].to_records(False).tolist()) == sorted(
-            slices[places].to_records(False).tolist()
-        )
+        of_rows, of_all = (sorted(each[places].to_records(False).tolist()) for each in (rows, slices))
+        assert of_rows == of_all
         assert rows["distance"].isna().all() == name.startswith("patient")
     known = scores["distance"].notna()
     assert (scores["distance_mm"][known] == 2.5 * scores["distance"][known]).all()

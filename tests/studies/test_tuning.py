@@ -153,9 +153,8 @@ def test_divergence_prunes_and_says_so_while_other_errors_stop_and_are_made_good
 def test_the_best_is_compared_patient_by_patient_apart_from_those_who_chose_it():
     start = pd.DataFrame({"fold": [0, 0, 1, 1, 2, 2], "patient": list("abcdef"), "structure": "liver"})
     start, best = start.assign(dice=0.5), start.assign(dice=[0.7, 0.9, 0.6, 0.5, 0.5, 0.4])
-    rows = tuning.best_against_start(start, best.sample(frac=1, random_state=0), (0,), seed=0).set_index(
-        "folds"
-    )
+    shuffled = best.sample(frac=1, random_state=0)
+    rows = tuning.best_against_start(start, shuffled, (0,), seed=0).set_index("folds")
     assert rows.n_patients.to_dict() == {"searched": 2, "fresh": 4}
     assert rows.difference["searched"] == pytest.approx(0.3) and rows.difference["fresh"] == pytest.approx(0)
     assert rows.difference_low["fresh"] < 0 < rows.difference_high["fresh"] and rows.p["fresh"] == 1
