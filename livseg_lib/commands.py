@@ -174,12 +174,13 @@ def evaluate(arguments: argparse.Namespace) -> int:
     """Score label volumes by the rules of LiTS, and by tumour size. Exit code 1 if any could not be used."""
     import pandas as pd
 
-    from livseg_lib.evaluation.folders import evaluate_folders, summary_lines, write_scores
+    from livseg_lib.evaluation.folders import evaluate_folders, summary_lines
+    from livseg_lib.files import write_json
     from livseg_lib.outputs import write_table
 
     rules = (arguments.mode, arguments.accept_affine_mismatch, arguments.tolerance_mm)
     scores = evaluate_folders(arguments.reference, arguments.prediction, *rules, arguments.workers)
-    path = write_scores(scores, arguments.out)
+    path = write_json(arguments.out, scores)
     for name in ("cases", "lesions", "lesions_by_size"):
         write_table(pd.DataFrame(scores[name]), path.with_name(f"{path.stem}_{name}.csv"))
     print(*summary_lines(scores), sep="\n")

@@ -22,7 +22,6 @@ from livseg_lib.errors import InputError
 from livseg_lib.evaluation.cases import SCORES, score_case, summarize_cases
 from livseg_lib.evaluation.lesions import MODES, lesion_rows, summarize_sizes
 from livseg_lib.evaluation.masks import SURFACE_TOLERANCE_MM
-from livseg_lib.files import write_json
 from livseg_lib.labels import STRUCTURES
 from livseg_lib.processes import in_processes
 from livseg_lib.volumes import load_segmentation, load_volume
@@ -254,8 +253,3 @@ def _paired(reference: Path, predictions: Mapping[str | int | None, list[Path]])
         problem = InputError(reference, f"fits several predictions: {names}.", "Keep one file a case.")
         return Pair(reference, None, problem)
     return Pair(reference, fitting[0] if fitting else None)
-
-
-def write_scores(scores: dict, path: Path | str) -> Path:
-    """Write the mapping of `evaluate_folders` as JSON, whole or not at all; NaN becomes null."""
-    return write_json(path, scores)

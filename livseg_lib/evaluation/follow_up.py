@@ -284,22 +284,13 @@ def _change(
     diameters = float(earlier.longest_diameter_mm.sum()), float(later.longest_diameter_mm.sum())
     largest = max((earlier if len(earlier) else later).itertuples(), key=lambda row: row.volume_ml)
     percent = [100 * (late / early - 1) if early else np.nan for early, late in (volumes, diameters)]
-    return {
-        "kind": group.kind,
-        "tumors_before": " + ".join(map(str, group.before)),
-        "tumors_after": " + ".join(map(str, group.after)),
-        "position": largest.position,
-        "volume_before_ml": volumes[0],
-        "volume_after_ml": volumes[1],
-        "growth_ml": volumes[1] - volumes[0],
-        "growth_percent": percent[0],
-        "doubling_days": doubling_days(*volumes, days),
-        "diameter_before_mm": diameters[0],
-        "diameter_after_mm": diameters[1],
-        "diameter_change_mm": diameters[1] - diameters[0],
-        "diameter_change_percent": percent[1],
-        "is_target": bool(set(group.before) & set(targets)),
-    }
+    values = (
+        *(group.kind, *(" + ".join(map(str, ids)) for ids in group), largest.position),
+        *(*volumes, volumes[1] - volumes[0], percent[0], doubling_days(*volumes, days)),
+        *(*diameters, diameters[1] - diameters[0], percent[1]),
+        bool(set(group.before) & set(targets)),
+    )
+    return dict(zip(CHANGE_COLUMNS, values, strict=True))
 
 
 def _response(changes: pd.DataFrame, tumors: list[pd.DataFrame], targets: tuple[int, ...]) -> SizeResponse:

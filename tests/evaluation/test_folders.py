@@ -14,6 +14,7 @@ from livseg_lib.evaluation import folders
 from livseg_lib.evaluation.cases import SCORES, score_case, summarize_cases
 from livseg_lib.evaluation.folders import summary_lines
 from livseg_lib.evaluation.lesions import lesion_rows, summarize_sizes
+from livseg_lib.files import write_json
 
 AFFINE = np.array([[-0.7, 0, 0, 90], [0, 0.8, 0, -100], [0, 0, 2.5, 40], [0, 0, 0, 1]])
 TUMOR, SPECK = np.s_[4:9, 5:9, 3:7], np.s_[14, 12:14, 8]
@@ -214,12 +215,12 @@ def test_bad_input_is_refused(tmp_path, three_cases):
 
 def test_json_has_null_for_undefined_and_appears_whole(tmp_path, three_cases):
     scores = folders.evaluate_folders(*three_cases)
-    out = folders.write_scores(scores, tmp_path / "new" / "scores.json")
+    out = write_json(tmp_path / "new" / "scores.json", scores)
     written = json.loads(out.read_text(encoding="utf-8"))
     assert written["cases"][2]["liver_assd"] is None and written["summary"]["liver"]["assd"] == 0
     assert [path.name for path in out.parent.iterdir()] == ["scores.json"]
     with pytest.raises(TypeError):
-        folders.write_scores({"broken": object()}, out)
+        write_json(out, {"broken": object()})
     assert json.loads(out.read_text(encoding="utf-8")) == written
 
 
@@ -235,7 +236,7 @@ def test_every_tumour_and_its_size_class_are_told(three_cases, tmp_path):
     assert (small["n_reference"], small["n_reference_detected"], small["recall"]) == (4, 2, 0.5)
     assert all(row["n_reference"] == 0 for row in larger)
     assert scores["surface_tolerance_mm"] == 1.5
-    stored = json.loads(folders.write_scores(scores, tmp_path / "scores.json").read_text())
+    stored = json.loads(write_json(tmp_path / "scores.json", scores).read_text())
     assert len(stored["lesions"]) == 6 and stored["lesions_by_size"][1]["recall"] is None
 
 

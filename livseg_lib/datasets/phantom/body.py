@@ -252,35 +252,13 @@ def fit_volume(body: Body, liver: LiverShape, wanted_ml: float) -> tuple[LiverSh
     return replace(liver, reach_mm=high), (float(rows[0]), float(rows[-1]))
 
 
-class Organ(IntEnum):
-    """Codes of `PhantomPatient.organs`. AIR is what lies outside the body, the table too."""
-
-    AIR = 0
-    FAT = 1
-    MUSCLE = 2
-    BONE = 3
-    SKIN = 4
-    LUNG = 5
-    HEART = 6
-    AORTA = 7
-    VENA_CAVA = 8
-    LIVER = 9
-    LIVER_VESSEL = 10
-    CYST = 11
-    TUMOR = 12
-    SPLEEN = 13
-    KIDNEY = 14
-    STOMACH = 15
-    GALLBLADDER = 16
-    PANCREAS = 17
-    BOWEL = 18
-    DIAPHRAGM = 19
-    CARTILAGE = 20
-    SPINAL_CANAL = 21
-    MESENTERIC_VESSEL = 22
-    PORTAL_VEIN = 23
-    OESOPHAGUS = 24
-
+Organ = IntEnum(
+    "Organ",
+    "AIR FAT MUSCLE BONE SKIN LUNG HEART AORTA VENA_CAVA LIVER LIVER_VESSEL CYST TUMOR SPLEEN KIDNEY STOMACH "
+    "GALLBLADDER PANCREAS BOWEL DIAPHRAGM CARTILAGE SPINAL_CANAL MESENTERIC_VESSEL PORTAL_VEIN OESOPHAGUS",
+    start=0,
+)
+"""Codes of `PhantomPatient.organs`. AIR is what lies outside the body, the table too."""
 
 PHASES = ("native", "arterial", "portal venous")
 
