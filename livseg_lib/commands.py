@@ -96,9 +96,13 @@ def reproduce(arguments: argparse.Namespace) -> int:
 
 def _run_notebooks(arguments: argparse.Namespace, system: str, jobs: int, again: bool) -> int:
     """Run the notebooks of `system`, or all where it is "", with the data that the arguments name."""
+    from livseg_lib.notebooks import read_value
     from livseg_lib.runner import print_summary, run_notebooks
     from livseg_lib.runs import project_root
 
+    minutes = read_value("--minutes", arguments.minutes or "none", 1.0)
+    if minutes is not None and minutes <= 0:  # before the notebooks that come first take theirs
+        raise InputError("--minutes", f"is {minutes:g}.", "Give more than 0.")
     folder = project_root() / "notebooks"
     is_notebook = (folder / f"{system}.ipynb").exists()
     own = [system] if is_notebook else training_notebooks(system) if system else []

@@ -51,7 +51,7 @@ class RunFolders:
 
     def __init__(self, root: Path, name: str) -> None:
         """Raises InputError for a name that is not that of a folder."""
-        if Path(name).name != name or name in ("", "..") or set(name) & set("{}\0"):
+        if Path(name).name != name or not name.strip(" .") or set(name) & set("{}\0"):
             raise InputError("run name", f"{name!r} names no folder.", "Write such as phantom-quick.")
         self.root, self.name = root, name
         self.raw = root / "data" / "raw" / name
@@ -68,7 +68,14 @@ class RunFolders:
         """PNG pictures and CSV tables of the report."""
 
     def source(self, dataset: str, data: str) -> Path:
-        """Where the scans of `dataset` lie: our own phantom, or `data` (relative to the repository)."""
+        """Where the scans of `dataset` lie: our own phantom, or `data` (relative to the repository).
+
+        Raises InputError where nothing is said of that.
+        """
+        if dataset != "phantom" and not data:
+            raise InputError(
+                "data", "is not given.", "Name the folder of your scans: --data, or DATA= for make."
+            )
         return self.raw if dataset == "phantom" else self.root / Path(data).expanduser()
 
     def training(self, system: str) -> Path:

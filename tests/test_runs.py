@@ -8,9 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pytest
 from IPython.core.interactiveshell import InteractiveShell
 
 from livseg_lib import runs
+from livseg_lib.errors import InputError
 from livseg_lib.outputs import read_caption, read_table, write_table
 from livseg_lib.reporting.style import new_figure
 from livseg_lib.runs import RunFolders, project_root
@@ -30,6 +32,14 @@ def test_the_phantom_has_its_own_folder_and_other_data_stays_where_it_is(tmp_pat
     assert folders.source("phantom", "") == tmp_path / "data" / "raw" / "phantom-quick"
     assert folders.source("lits", "my/scans") == tmp_path / "my" / "scans"
     assert folders.source("lits", "/scans").as_posix() == "/scans"
+    with pytest.raises(InputError, match="--data"):  # all of the repository would be looked through
+        folders.source("lits", "")
+
+
+@pytest.mark.parametrize("name", ["", " ", "..", "a/b", "{x}", ". ."])
+def test_a_run_has_a_name_that_a_folder_may_have(tmp_path, name):
+    with pytest.raises(InputError, match="names no folder"):
+        RunFolders(tmp_path, name)
 
 
 def test_a_run_records_parameters_time_memory_and_notes(tmp_path, monkeypatch):
