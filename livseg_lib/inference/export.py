@@ -13,6 +13,7 @@ import logging
 import shutil
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -44,6 +45,8 @@ from livseg_lib.volumes import Volume
 
 if TYPE_CHECKING:  # only named in signatures
     import keras
+
+    from livseg_lib.models import Build
 
 Trained = model_folder.TrainedModel | model_folder.TrainedSorter | model_folder.TrainedClassifier
 
@@ -170,31 +173,41 @@ def export_network(
     return exported
 
 
-def load_network(folder: Path) -> Trained:
-    """The model of one network in `folder`: for segmentation, a slice sorter or a classifier."""
+def load_network(folder: Path, build: Build | None = None) -> Trained:
+    """The model of one network in `folder`: for segmentation, a slice sorter or a classifier.
+
+    `build` is that of `load_model`.
+    """
     description = _description(folder)
     if model_folder.ONNX_SHA256 in description and not (folder / "weights.safetensors").is_file():
         raise InputError(folder, "is exported already.", "Name the folder that it was exported from.")
     for key, load in (("regions", model_folder.load_sorter), ("kinds", model_folder.load_classifier)):
         if key in description:
             return load(folder, with_keras=True)
-    return model_folder.load_model(folder, with_keras=True)
+    return model_folder.load_model(folder, build=build, with_keras=True)
 
 
-def add_graph(folder: Path) -> Path:
+def add_graph(folder: Path, build: Build | None = None) -> Path:
     """Give the model of one network in `folder` a network.onnx, so that its use waits for no Keras.
 
-    It takes some kilobytes: its kernels are left to weights.safetensors.
+    It takes some kilobytes: its kernels are left to weights.safetensors. A network that no catalogue builds
+    but `build` is then used without that function.
     """
     import onnx
 
-    network = load_network(folder).network
+    network = load_network(folder, build).network
     path = write_onnx(network, folder)
     model = onnx.load(path)
     leave_out_kernels(model, {weight.path: np.array(weight) for weight in network.weights})
     write_atomically(path, model.SerializeToString(deterministic=True))
     write_json(folder / "model.json", _description(folder) | {model_folder.ONNX_SHA256: file_checksum(path)})
     return path
+
+
+def add_own_graph(folder: Path, build: Build) -> None:
+    """`add_graph` for a network of one's own, by which all else uses it; nothing where none can be made."""
+    with suppress(ImportError, InputError):  # no tf2onnx; another backend than TensorFlow
+        add_graph(folder, build)
 
 
 def write_onnx(network: keras.Model, folder: Path) -> Path:

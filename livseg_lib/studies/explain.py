@@ -67,7 +67,8 @@ class ExplainedNetwork:
 def find_networks(folders: RunFolders, systems: Sequence[str], structure: str) -> list[ExplainedNetwork]:
     """The networks of `systems` that outline `structure`, in the order of the catalogue, cascades' last.
 
-    Of a cascade the last one that does; a network that serves several cascades comes once.
+    Of a cascade the last one that does; a network that serves several cascades comes once. One of your own
+    that is used by its graph has no layers to look at, and is left out.
     """
     found: dict[str, ExplainedNetwork] = {}
     for name in systems:
@@ -76,8 +77,10 @@ def find_networks(folders: RunFolders, systems: Sequence[str], structure: str) -
         if isinstance(system, Cascade):
             steps = [step for step in system.steps if isinstance(step.part, NetworkPart)]
             networks = [ExplainedNetwork(s.part.trained, name, s.region, s.margin_mm) for s in steps]
-        for network in [each for each in networks if structure in each.trained.structures][-1:]:
-            found.setdefault(network.name, network)
+        networks = [each for each in networks if structure in each.trained.structures]
+        for network in networks[-1:]:
+            if hasattr(network.trained.network, "layers"):
+                found.setdefault(network.name, network)
     order = list(MODELS)
     return sorted(found.values(), key=lambda n: (n.region != "scan", order.index(n.trained.architecture)))
 

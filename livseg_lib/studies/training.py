@@ -202,7 +202,11 @@ def train_and_save(
     """`train_system` for a report: with its model folder and its curves, called `name` or as the system."""
     folders, name = run.folders, name or plan.system
     trained, history = train_system(plan, slices, folder, folders.training(plan.system), folders.name)
-    save_model(trained, folders.model(plan.system))
+    model = save_model(trained, folders.model(plan.system))
+    if callable(plan.architecture):
+        from livseg_lib.inference.export import add_own_graph
+
+        add_own_graph(model, plan.architecture)
     curves = training_curves(history, f"{name}, {trained.parameters:,} parameters")
     caption = f"{name}: training patients against validation patients, epoch by epoch."
     return trained, run.figure(f"training_{name}", curves, caption)
