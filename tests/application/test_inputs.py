@@ -74,6 +74,10 @@ def test_subfolders_of_one_study_are_one_case_and_names_may_be_numbers(tmp_path)
         series = {"StudyInstanceUID": "1.2.3", "SeriesInstanceUID": f"1.{len(name)}"}
         write_series(tmp_path / "patient" / name, **series)
     assert names_and_kinds(inputs.find_inputs(tmp_path / "patient")) == {"patient": "DICOM"}
+    write_series(tmp_path / "patient" / "other", StudyInstanceUID="1.2.4")
+    found = names_and_kinds(inputs.find_inputs(tmp_path / "patient"))
+    assert found == dict.fromkeys(("arterial", "other", "portal"), "DICOM")
+    shutil.rmtree(tmp_path / "patient" / "other")
     write_toy_nifti(tmp_path / "Doe_John.nii.gz", toy_voxels())
     patients = inputs.find_inputs(tmp_path, numbered=True)
     assert [one.case_id for one in patients] == ["case-001", "case-002"]

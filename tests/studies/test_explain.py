@@ -98,6 +98,10 @@ def test_a_slice_that_a_system_never_shows_is_listed(folders):
     [asked] = explain.gather_pictures([network], CASES, "tumor", folders)
     assert asked.unseen == ["1"] and len(asked.slices) == 1
     assert [side.start for side in asked.slices[0].view.region] == [0, 4, 4]
+    beside = blind.copy()
+    beside[1, 4:8, 4:8] = 1  # a liver without the tumour
+    keep_prediction(beside, CASES[1].read_volume(), folders.predictions("bright"), "volume-2")
+    assert explain.gather_pictures([network], CASES, "tumor", folders)[0].unseen == ["1", "2"]
 
 
 def scores() -> pd.DataFrame:
