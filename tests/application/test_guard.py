@@ -59,13 +59,8 @@ def test_another_name_is_refused_as_rebound(client, host):
 @pytest.mark.parametrize(
     "headers",
     [
-        {"origin": "http://evil.example"},
-        {"origin": "null"},
-        {"origin": ""},
-        {"origin": "http://localhost:8888"},
-        {"origin": "http://127.0.0.1:7861"},
-        {"origin": "http://127.0.0.1:7860.evil.example"},
-        {"origin": "http://[::1"},
+        *({"origin": name} for name in ("http://evil.example", "null", "", "http://localhost:8888")),
+        *({"origin": f"http://{name}"} for name in ("127.0.0.1:7861", "127.0.0.1:7860.evil.example", "[::1")),
         {"sec-fetch-site": "cross-site"},
         {"sec-fetch-site": "same-site"},
         {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate"},

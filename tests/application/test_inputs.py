@@ -57,15 +57,9 @@ def test_a_folder_may_hold_all_kinds_and_what_is_no_scan_is_told(tmp_path):
     (tmp_path / "notes.txt").write_text("not a scan")
     (tmp_path / ".hidden.nii").write_text("not a scan")
     patients = inputs.find_inputs(tmp_path)
-    assert names_and_kinds(patients) == {
-        "anna": "DICOM",
-        "bert": "DICOM",
-        "carl": "DICOM",
-        "carl-2": "DICOM",
-        "liver_2": "NIfTI",
-        "liver_10": "NIfTI",
-        "slice": "picture",
-    }
+    series, volumes = ("anna", "bert", "carl", "carl-2"), ("liver_2", "liver_10")
+    kinds = {"DICOM": series, "NIfTI": volumes, "picture": ("slice",)}
+    assert [(one.kind, one.case_id) for one in patients] == [(kind, n) for kind in kinds for n in kinds[kind]]
     assert inputs.passed_over(tmp_path, patients) == ["notes.txt"]
 
 

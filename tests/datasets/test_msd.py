@@ -21,24 +21,12 @@ LIVER_JSON = {"labels": {"0": "background", "1": "liver", "2": "cancer"}}
         ({"background": 0, "tumor": 1, "liver": 2}, (2,), (1,)),
         ({"background": 0, "spleen": 1, "liver": 6, "liver_tumor": 7, "hepatic vessel": 9}, (6,), (7,)),
         ({"background": 0, "liver": 5, "pancreas": 7, "cancer": 8}, (5,), ()),
-        (
-            {"0": "background", "1": "Liver", "2": "Mass", "3": "Portal vein", "4": "Abdominal aorta"},
-            (1,),
-            (2,),
-        ),
+        ({"1": "Liver", "2": "Mass", "3": "Portal vein", "4": "Abdominal aorta"}, (1,), (2,)),
         ({"liver": [1, 2], "liver tumor": 2, "spleen": 3}, (1,), (2,)),
         ({"whole liver": [1, 2, 4], "lesion": [2, 4], "necrosis": 4}, (1,), (2, 4)),
         ({"liver": "1", "tumor": "2", "portal vein": "3"}, (1,), (2,)),
-        (
-            {"0": "background", "1": "liver", "2": "HCC", "3": "ICC", "4": "Metastases", "5": "spleen"},
-            (1,),
-            (2, 3),
-        ),
-        (
-            {"0": "background", "3": "liver", "4": "hepatic nodule", "5": "kidney tumor", "6": "kidney"},
-            (3,),
-            (4,),
-        ),
+        ({"1": "liver", "2": "HCC", "3": "ICC", "4": "Metastases", "5": "spleen"}, (1,), (2, 3)),
+        ({"3": "liver", "4": "hepatic nodule", "5": "kidney tumor", "6": "kidney"}, (3,), (4,)),
         ({"background": 0, "liver_segment_1": 1, "liver_segment_2": 2, "liver_tumour": 3}, (1, 2), (3,)),
         ({"0": "background", "1": "liver", "2": "cyst", "3": "neoplasm", "4": "liver vessels"}, (1,), (3,)),
     ],
@@ -112,12 +100,8 @@ def test_names_of_nnunet_meet_their_labels_and_other_channels_are_told(tmp_path)
         image.rename(image.with_name(f"liver_{number}_0000.nii.gz"))
     write_nifti(tmp_path / "imagesTr" / "case_0003.nii.gz", small_ct()[0])  # a number, not a channel
     dataset = find_cases(tmp_path)
-    assert [(case.case_id, case.read_labels is not None) for case in dataset.cases] == [
-        ("case_0003", False),
-        ("liver_1", True),
-        ("liver_2", True),
-        ("liver_3", True),
-    ]
+    labelled = {case.case_id: case.read_labels is not None for case in dataset.cases}
+    assert labelled == {"case_0003": False, "liver_1": True, "liver_2": True, "liver_3": True}
     assert dataset.unpaired == ()
     (note,) = dataset.notes
     assert note.code == "passed-over" and "liver_1_0001.nii.gz, liver_2_0001.nii.gz" in note.message
@@ -132,9 +116,8 @@ def test_no_label_becomes_background_within_the_liver_without_a_word(tmp_path, n
     labels = small_ct(1)[1]
     labels[:2, -2:] = 3  # outside of it
     write_nifti(tmp_path / "labelsTr" / "liver_1.nii.gz", labels)
-    (tmp_path / "dataset.json").write_text(
-        json.dumps({"labels": {"background": 0, "liver": 1, name: 2, "cava": 3}})
-    )
+    labels = {"background": 0, "liver": 1, name: 2, "cava": 3}
+    (tmp_path / "dataset.json").write_text(json.dumps({"labels": labels}))
     report = check_dataset(find_cases(tmp_path), progress=False)
     findings = report.findings.set_index("code")["message"]
     assert told in findings["label-names"]

@@ -21,14 +21,10 @@ def write(folder, *names):
 
 
 def summary(folder):
-    return [
-        (
-            case.case_id,
-            case.patient,
-            case.files[-1].relative_to(folder).as_posix() if case.read_labels else None,
-        )
-        for case in find_cases(folder).cases
-    ]
+    def labels(case):
+        return case.files[-1].relative_to(folder).as_posix() if case.read_labels else None
+
+    return [(case.case_id, case.patient, labels(case)) for case in find_cases(folder).cases]
 
 
 def test_a_label_map_beside_its_scan_is_its_label(tmp_path):

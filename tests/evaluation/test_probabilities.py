@@ -209,12 +209,10 @@ def test_patients_may_be_wrong_in_opposite_ways():
 
 def test_nobody_and_nothing_are_undefined():
     empty = module.ProbabilityHistogram()
-    assert np.isnan(
-        [module.expected_calibration_error(empty), module.brier_score(empty), module.overconfidence(empty)]
-    ).all()
-    assert np.isnan(
-        [module.brier_skill(exactly(0.5, 1.0)), exactly(0.5, 1.0).auc(), exactly(0.5, 0.0).auc()]
-    ).all()
+    for score in (module.expected_calibration_error, module.brier_score, module.overconfidence):
+        assert np.isnan(score(empty))
+    ones, zeros = exactly(0.5, 1.0), exactly(0.5, 0.0)
+    assert np.isnan([module.brier_skill(ones), ones.auc(), zeros.auc()]).all()
     scores = module.calibration_scores([empty])
     assert scores.pop("n_patients") == 0 and np.isnan(list(scores.values())).all()
 

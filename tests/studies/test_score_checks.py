@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from itertools import product
 from types import SimpleNamespace
 
 import keras
@@ -250,14 +251,8 @@ def test_pictures_of_another_size_are_refused(stored):
 
 
 def ours(systems=("unet", "unet++"), structures=("liver", "tumor", "both")) -> pd.DataFrame:
-    return pd.DataFrame(
-        [
-            {"system": name, "set": side, "structure": structure} | dict.fromkeys(D_METRICS, 0.5)
-            for name in systems
-            for side in ("train", "validation")
-            for structure in structures
-        ]
-    )
+    rows = product(systems, ("train", "validation"), structures)
+    return pd.DataFrame(rows, columns=["system", "set", "structure"]).assign(**dict.fromkeys(D_METRICS, 0.5))
 
 
 def test_ds_table_sets_published_figures_beside_ours():
