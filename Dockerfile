@@ -5,7 +5,7 @@
 FROM python:3.13-slim
 ARG TENSORFLOW=tensorflow
 WORKDIR /livseg
-COPY pyproject.toml README.md requirements.lock ./
+COPY pyproject.toml README.md LICENSE requirements.lock ./
 COPY livseg_lib livseg_lib
 RUN pip install --no-cache-dir -c requirements.lock ".[app,dicom,onnx]" "$TENSORFLOW" \
     && useradd --create-home livseg && mkdir /reports && chown livseg /reports

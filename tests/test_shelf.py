@@ -84,7 +84,8 @@ def test_the_model_on_board_comes_first_and_says_what_it_is(tmp_path, capsys):
     assert first == find_shelved(tmp_path, None) == find_shelved(tmp_path, DEFAULT_MODEL)
     assert find_model(DEFAULT_MODEL) == first.folder and find_model("reports/x") == Path("reports/x")
     assert first.licence == "CC BY-SA 4.0" and "3D-IRCADb" in first.data and first.dice["liver"] > 0.85
-    assert "Not for clinical use" in (first.folder / "card.md").read_text()
+    card = (first.folder / "card.md").read_text()
+    assert "Not for clinical use" in card and "https://creativecommons.org/licenses/by-sa/4.0/" in card
     assert main(["models", "--reports", str(tmp_path), "--json"]) == 0
     listed = json.loads(capsys.readouterr().out)
     assert [row["model"] for row in listed] == [DEFAULT_MODEL, str(tmp_path / "new" / "models" / "unet")]
