@@ -187,6 +187,7 @@ class NotebookRun:
             "parameters": self.parameters,
             "git_revision": git_revision(),
             "seconds": round(time.monotonic() - self.started, 1),
+            "cpu_seconds": round(sum(os.times()[:4]), 1),  # its own and those of its processes
             "peak_memory_mb": peak_memory_mb(),
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
             "notes": self.notes,
@@ -206,7 +207,8 @@ class NotebookRun:
             }
             write_json(path, manifest)
         write_json(self.folders.record(self.notebook), {"sources": imported_sources()})
-        print(f"{self.notebook}: {entry['seconds']} s, peak memory {entry['peak_memory_mb']} MB")
+        took = "{seconds} s, {cpu_seconds} s of processors, peak memory {peak_memory_mb} MB".format_map(entry)
+        print(f"{self.notebook}: {took}")
 
 
 def imported_sources() -> list[str]:

@@ -58,7 +58,7 @@ def test_a_run_records_parameters_time_memory_and_notes(tmp_path, monkeypatch):
     entry = manifest["notebooks"]["00_prepare_data"]
     assert entry["parameters"] == {"run_name": "r", "dataset": "phantom", "seed": 3}
     assert entry["notes"] == ["something to know"]
-    assert entry["seconds"] >= 0 and entry["peak_memory_mb"] > 10
+    assert entry["seconds"] >= 0 and entry["cpu_seconds"] > 0 and entry["peak_memory_mb"] > 10
     assert list(manifest["notebooks"]) == ["00_prepare_data", "01_extract_slices"]
     assert manifest["data_checksum"] == "abc" and manifest["dataset"] == "phantom"
     assert manifest["packages"]["numpy"] == np.__version__

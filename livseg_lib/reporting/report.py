@@ -134,7 +134,11 @@ def _heading(folder: ReportFolder) -> dict:
 
 def _run(folder: ReportFolder) -> dict:
     manifest = folder.manifest
-    seconds = [n.record["seconds"] for n in folder.notebooks if n.record.get("seconds") is not None]
+    records = [n.record for n in folder.notebooks]
+    seconds, cpu_seconds = (
+        [record[name] for record in records if record.get(name) is not None]
+        for name in ("seconds", "cpu_seconds")
+    )
     facts = [(title, manifest.get(name)) for name, title in FACTS.items()]
     return {
         "facts": [(title, format_text(value)) for title, value in facts if value is not None],
@@ -143,6 +147,7 @@ def _run(folder: ReportFolder) -> dict:
         "not_run": folder.not_run,
         "longest": max(seconds, default=0) or 1,
         "total": format_duration(sum(seconds)) if seconds else "",
+        "processors": format_duration(sum(cpu_seconds)) if cpu_seconds else "",
         "notes": [(n.title, note) for n in folder.notebooks for note in n.record.get("notes") or ()],
         "models": folder.models,
         "weights": [(name, f"{size / 1e6:.1f} MB") for name, size in folder.weights.items()],

@@ -61,7 +61,12 @@ def report(tmp_path):
         {"table": "systems", "caption": "Not twice."},
         {"table": "gone", "caption": "Nothing."},
     ]
-    record = {"parameters": {"epochs": 3, "name": HOSTILE}, "seconds": 75, "peak_memory_mb": 1234.5}
+    record = {
+        "parameters": {"epochs": 3, "name": HOSTILE},
+        "seconds": 75,
+        "cpu_seconds": 130,
+        "peak_memory_mb": 1234.5,
+    }
     record |= {
         "finished": "2026-11-21T08:40:10+00:00",
         "notes": ["Trained from scratch."],
@@ -91,7 +96,7 @@ def test_everything_of_the_folder_is_on_the_page(report):
         "cannot be compared directly",
         "The LiTS U-Net report",
         "Look first",
-        "1 min 15 s",
+        "1 min 15 s in all, 2 min 10 s of processors",
         "1 234 MB",
         "3.15.0",
         "Unheard of (ml)",
