@@ -27,14 +27,9 @@ from pydicom.valuerep import VR
 from livseg_lib.datasets.file_trees import FileTree, open_tree
 from livseg_lib.errors import InputError
 
-_MODALITY_OF = {
-    uids.CTImageStorage: "ct",
-    uids.EnhancedCTImageStorage: "ct",
-    uids.LegacyConvertedEnhancedCTImageStorage: "ct",
-    uids.MRImageStorage: "mr",
-    uids.EnhancedMRImageStorage: "mr",
-    uids.LegacyConvertedEnhancedMRImageStorage: "mr",
-}
+_CT = uids.CTImageStorage, uids.EnhancedCTImageStorage, uids.LegacyConvertedEnhancedCTImageStorage
+_MR = uids.MRImageStorage, uids.EnhancedMRImageStorage, uids.LegacyConvertedEnhancedMRImageStorage
+_MODALITY_OF = dict.fromkeys(_CT, "ct") | dict.fromkeys(_MR, "mr")
 """Kinds of object that hold slices of a scan."""
 _PLACE = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness")
 _OF_A_FRAME = (*_PLACE, "RescaleSlope", "RescaleIntercept", "RescaleType", "FrameType")

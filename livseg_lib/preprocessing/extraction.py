@@ -40,20 +40,12 @@ if TYPE_CHECKING:  # only named in signatures
     from livseg_lib.datasets.case import Case
 
 SLICE_COLUMNS = {
-    "patient": "string",
-    "case": "string",
-    "slice": "Int64",
-    "array_index": "Int64",
-    "image": "string",
-    "mask": "string",
-    "array": "string",
-    "spacing_z_mm": "float64",
-    "spacing_y_mm": "float64",
-    "spacing_x_mm": "float64",
-    "liver_pixels": "Int64",
-    "tumor_pixels": "Int64",
-    "liver_area_mm2": "float64",
-    "tumor_area_mm2": "float64",
+    **dict.fromkeys(("patient", "case"), "string"),
+    **dict.fromkeys(("slice", "array_index"), "Int64"),
+    **dict.fromkeys(("image", "mask", "array"), "string"),
+    **dict.fromkeys(("spacing_z_mm", "spacing_y_mm", "spacing_x_mm"), "float64"),
+    **dict.fromkeys(("liver_pixels", "tumor_pixels"), "Int64"),
+    **dict.fromkeys(("liver_area_mm2", "tumor_area_mm2"), "float64"),
 }
 """Columns of slices.csv and their pandas types. Empty: no such file, or not known.
 
