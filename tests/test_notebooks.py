@@ -138,7 +138,7 @@ def test_outside_the_repository_training_says_where_to_go(tmp_path, monkeypatch,
         assert "not the repository of livseg" in line
 
 
-@pytest.mark.parametrize("name", ["..", "../x", "a/b", "", "{x}"])
+@pytest.mark.parametrize("name", ["..", "../x", "a/b", "", " ", "{x}"])
 def test_a_run_name_that_is_no_folder_is_refused(name):
     with pytest.raises(InputError, match="run name"):
         RunFolders(Path(), name)
