@@ -137,8 +137,9 @@ def read_chosen(source: Path | str, series: Series) -> Volume:
 
 
 def _of_slice(name: str, error: InputError, source: Path | str) -> InputError:
-    """`error` as one of the series: its sentence names the slice, as who reads it sees no path."""
-    return InputError(source, f"{name}: {error.problem}", error.remedy, error.code)
+    """`error` as one of the series: its sentence names the slice, as who reads it sees no path (which may
+    hold the patient's name)."""
+    return InputError(source, f"{os.path.basename(name)}: {error.problem}", error.remedy, error.code)
 
 
 def read_mask_series(source: Path | str, like: Volume) -> np.ndarray:
