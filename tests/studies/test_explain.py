@@ -15,6 +15,7 @@ from livseg_lib.datasets.case import Case
 from livseg_lib.evaluation.statistics import summarize
 from livseg_lib.inference.cascade import save_cascade
 from livseg_lib.inference.explain import encoder_maps
+from livseg_lib.inference.export import add_graph
 from livseg_lib.models import build_model
 from livseg_lib.preprocessing.recipe import NetworkInput, Recipe
 from livseg_lib.runs import RunFolders
@@ -173,6 +174,8 @@ def test_networks_are_found_alone_and_in_cascades(tmp_path):
     ]
     livers = explain.find_networks(folders, ["cascade", "coarse", "unet"], "liver")
     assert [each.name for each in livers] == ["coarse", "unet"]
+    add_graph(folders.model("unet"))  # used by its graph, it has no layers to look at
+    assert [each.name for each in explain.find_networks(folders, ["coarse", "unet"], "liver")] == ["coarse"]
 
 
 LIVER_RECIPE = Recipe(windows=("liver",), size=32)
