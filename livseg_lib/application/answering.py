@@ -159,7 +159,8 @@ class Workers:
             if isinstance(told, str) and worker is not None:
                 worker[0].kill()
                 worker[0].join()
-                worker = self._alive(worker)
+                with suppress(OSError):  # no room for a process now: whoever asks next is told, or has one
+                    worker = self._alive(worker)
             self._free.put(worker)
             self._count(busy=-1, seconds=time.monotonic() - began, **{end: 1})
 

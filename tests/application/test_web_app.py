@@ -8,6 +8,7 @@ import tempfile
 import time
 import zipfile
 from contextlib import closing
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -155,6 +156,22 @@ def test_a_process_that_ends_all_at_once_is_a_sentence_and_the_next_one_answers(
         with pytest.raises(Refused, match="too little memory"):
             list(asked)
         assert workers.processes[1].is_alive()
+
+
+def test_where_no_process_can_be_started_it_is_said_and_the_place_is_not_lost(tmp_path, monkeypatch):
+    def start(self):
+        raise BlockingIOError("no room for a process")
+
+    scan = write_toy_nifti(tmp_path / "a.nii.gz", toy_voxels())
+    with closing(Workers(tmp_path / "root", 1, load_toy)) as workers:
+        asked = workers.ask([scan], Path("slow"), tmp_path)
+        next(asked)
+        monkeypatch.setattr(SpawnProcess, "start", start)
+        asked.close()
+        for _ in range(2):
+            with pytest.raises(Refused):
+                list(workers.ask([scan], Path("toy"), tmp_path))
+        assert workers.counts()["busy"] == 0
 
 
 def test_of_two_workers_one_answers_while_the_other_is_busy(tmp_path):
