@@ -213,7 +213,8 @@ def _one_source(uploads: Sequence[Path | str], folder: Path) -> Path:
     together = folder / "upload"
     together.mkdir()
     for number, path in enumerate(paths):
-        shutil.copyfile(path, together / f"{number:04d}{path.suffix.lower()}")  # not each system has links
+        suffix = ".nii.gz" if path.name.lower().endswith(".nii.gz") else path.suffix.lower()
+        shutil.copyfile(path, together / f"{number:04d}{suffix}")  # not each system has links
     return together
 
 
