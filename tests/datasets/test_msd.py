@@ -108,8 +108,7 @@ def test_names_of_nnunet_meet_their_labels_and_other_channels_are_told(tmp_path)
 
 
 @pytest.mark.parametrize(
-    "name, told",
-    [("mystery", "2 (mystery)"), ("portal vein", "2 (portal vein)"), ("mass", "tumour")],
+    "name, told", [("mystery", "2 (mystery)"), ("portal vein", "2 (portal vein)"), ("mass", "tumour")]
 )
 def test_no_label_becomes_background_within_the_liver_without_a_word(tmp_path, name, told):
     write_msd(tmp_path, (1,))

@@ -237,10 +237,7 @@ def fill_the_disk():
 
 @pytest.mark.parametrize(
     ("reader", "workers", "said"),
-    [
-        (fill_the_disk, 1, r"No space left on device.*Make room"),
-        (end_the_process, 2, "fewer workers"),
-    ],
+    [(fill_the_disk, 1, r"No space left on device.*Make room"), (end_the_process, 2, "fewer workers")],
 )
 def test_what_is_not_the_fault_of_a_case_names_none(make_case, tmp_path, monkeypatch, reader, workers, said):
     monkeypatch.setattr(extraction, "WORTH_WORKERS_BYTES", 0)
