@@ -121,7 +121,7 @@ def _run_notebooks(arguments: argparse.Namespace, system: str, jobs: int, again:
 
 def predict(arguments: argparse.Namespace) -> int:
     """Outline liver and tumours in scans and measure them, a folder a case. Exit code 1 if any failed."""
-    from livseg_lib.application.inputs import find_inputs, passed_over
+    from livseg_lib.application.inputs import briefly, find_inputs, passed_over
     from livseg_lib.application.predictor import describe_expectations, load_predictor
     from livseg_lib.application.results import describe_case, predict_batch
     from livseg_lib.application.scan import Reading, parse_hu_range
@@ -134,7 +134,7 @@ def predict(arguments: argparse.Namespace) -> int:
     predictor = load_predictor(arguments.model, arguments.liver, arguments.sorter, augment)
     for sentence in describe_expectations(predictor.system):
         print(sentence)
-    for name in passed_over(arguments.input, patients):
+    for name in briefly(passed_over(arguments.input, patients)):
         print(f"passed over, not a scan: {name}", file=sys.stderr)
 
     def show(row: dict) -> None:

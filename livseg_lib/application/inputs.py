@@ -103,6 +103,19 @@ def passed_over(path: Path | str, patients: Iterable[PatientInput]) -> list[str]
     return [f"{name}{reason}" for name, reason in names.items()]
 
 
+FEW = 3
+
+
+def briefly(names: Iterable[str]) -> list[str]:
+    """`names` of `passed_over`; of more than FEW that differ in numbers alone, the first and how many."""
+    alike: dict[str, list[str]] = {}
+    for name in names:
+        alike.setdefault(name if ": " in name else re.sub(r"\d+", "0", name), []).append(name)
+    groups = alike.values()
+    shorter = ([f"{own[0]}, and {len(own) - 1} more like it"] if len(own) > FEW else own for own in groups)
+    return [line for lines in shorter for line in lines]
+
+
 def _beside(path: Path, layout: Dataset, reading: Reading) -> list[PatientInput]:
     """Volumes in `path` that are no part of its layout. (Pictures would be its masks.)"""
     known = {file for case in layout.cases for file in (*case.files, *case.unmasked)} | set(layout.unpaired)

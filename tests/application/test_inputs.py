@@ -63,6 +63,13 @@ def test_a_folder_may_hold_all_kinds_and_what_is_no_scan_is_told(tmp_path):
     assert inputs.passed_over(tmp_path, patients) == ["notes.txt"]
 
 
+def test_masks_passed_over_by_the_hundred_do_not_hide_a_scan_among_them():
+    masks, others = [f"m/{n:03d}_mask.png" for n in range(500)], ["scan.mha", "v-1.nii: a link to nothing"]
+    told = inputs.briefly([*masks, *others, "v-2.nii: a link to nothing"])
+    assert told == ["m/000_mask.png, and 499 more like it", *others, "v-2.nii: a link to nothing"]
+    assert inputs.briefly(masks[:3]) == masks[:3]
+
+
 def test_subfolders_of_one_study_are_one_case_and_names_may_be_numbers(tmp_path):
     for name in ("arterial", "portal"):
         series = {"StudyInstanceUID": "1.2.3", "SeriesInstanceUID": f"1.{len(name)}"}
