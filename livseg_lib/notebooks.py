@@ -198,7 +198,7 @@ def _run_cells(notebook: Path, partial: Path, parameters: dict[str, object]) -> 
 
     os.environ[HEADLESS] = "1"  # the kernel inherits it
     streams = {"stdout_file": sys.stdout, "stderr_file": sys.stderr, "progress_bar": False}
-    quietly = ["--IPKernelApp.log_level=40"]  # no warning about loopback sockets in each log
+    quietly = ["--IPKernelApp.log_level=50"]  # nothing of loopback sockets, nor of the interrupt that ends it
     kernel = {"kernel_name": "python3", "cwd": str(project_root()), "extra_arguments": quietly}
     try:
         papermill.execute_notebook(str(notebook), str(partial), parameters, **streams, **kernel)
