@@ -10,6 +10,8 @@ import re
 import subprocess
 import sys
 from collections import defaultdict
+from importlib import import_module
+from inspect import signature
 from pathlib import Path
 
 import pytest
@@ -187,6 +189,29 @@ def test_the_readme_names_every_room_and_notebook():
     named = [name.removesuffix("/").removesuffix(".py") for entry in entries for name in entry.split()]
     there = [room for row in ROOMS for room in row if not room.startswith("__")]
     assert sorted(named) == sorted(there)
+
+
+RELIED_ON = {
+    "livseg_lib.evaluation": {
+        "detect_lesions": ("prediction", "reference", "overlap", "mode"),
+        "score_case": ("prediction", "reference", "spacing_mm"),
+    },
+    "livseg_lib.models": {"build_model": ("name", "input_shape", "num_classes", "options")},
+    "livseg_lib.volumes": {
+        "load_volume": ("path",),
+        "load_segmentation": ("path", "like"),
+        "save_segmentation": ("labels", "like", "path"),
+    },
+}
+"""What programs of others call, with its arguments: none of it goes, though nobody here may call it."""
+
+
+def test_what_others_rely_on_is_there():
+    for module, functions in RELIED_ON.items():
+        for name, arguments in functions.items():
+            found = tuple(signature(getattr(import_module(module), name)).parameters)
+            assert found[: len(arguments)] == arguments, name
+    assert "unet" in import_module("livseg_lib.models").MODELS
 
 
 POSIX_MODULES = {"fcntl", "grp", "posix", "pty", "pwd", "resource", "syslog", "termios", "tty"}

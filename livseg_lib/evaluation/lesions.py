@@ -232,6 +232,16 @@ def count_detections(lesions: LesionOverlap, overlap: float = 0.5, mode: str = "
     return Detection(true_positives, surplus, missed)
 
 
+def detect_lesions(
+    prediction: np.ndarray, reference: np.ndarray, overlap: float = 0.5, mode: str = "intended"
+) -> Detection:
+    """`count_detections` of two integer label volumes (D, H, W) of one shape, for programs of others.
+
+    Raises InputError for other arrays and modes.
+    """
+    return count_detections(tumor_overlap(prediction, reference), overlap, mode)
+
+
 class PanopticQuality(NamedTuple):
     """Pairs one to one with IoU > 0.5, PQ, which is the product of their mean IoU (SQ) and the F1 of finding
     them (RQ), and these two."""

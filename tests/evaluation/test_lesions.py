@@ -13,6 +13,7 @@ from scipy import ndimage
 from scipy.sparse import csr_array
 
 from livseg_lib.errors import InputError
+from livseg_lib.evaluation import detect_lesions
 from livseg_lib.evaluation.lesions import (
     SIZE_CLASSES,
     LesionOverlap,
@@ -25,7 +26,6 @@ from livseg_lib.evaluation.lesions import (
     panoptic_quality,
     size_class,
     summarize_sizes,
-    tumor_overlap,
 )
 from livseg_lib.postprocessing.components import label_components
 from livseg_lib.postprocessing.measures import axial_diameters
@@ -40,10 +40,6 @@ def labels(*boxes) -> np.ndarray:
     for box in boxes:
         volume[box] = 2
     return volume
-
-
-def detect_lesions(prediction, reference, overlap=0.5, mode="intended") -> tuple[int, int, int]:
-    return count_detections(tumor_overlap(prediction, reference), overlap, mode)
 
 
 def from_table(table: list[list[int]]) -> LesionOverlap:
