@@ -6,8 +6,10 @@ held-out patients of all other folds. In single slices every piece of a tumour c
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -17,35 +19,68 @@ from livseg_lib.evaluation import probabilities
 from livseg_lib.evaluation.lesions import count_detections, lesion_overlap
 from livseg_lib.evaluation.statistics import mean_with_interval
 from livseg_lib.labels import structure_mask
+from livseg_lib.processes import in_processes, one_apart
 from livseg_lib.studies.training import SorterPlan, TrainingPlan, answer_held_out
+from livseg_lib.training.fit import use_mixed_precision_on_gpu
 
 AREAS = (1, 4, 8, 16, 32, 64)
 """Pixels of 128 x 128 pictures that a rule of presence may ask for."""
 
 
-def held_out_answers(
-    name: str, plan: TrainingPlan | SorterPlan, slices: pd.DataFrame, folder: Path, checkpoints: Path
-) -> np.ndarray:
-    """`answer_held_out` of every fold by networks that never saw its patients, one below the other.
+class _Fold(NamedTuple):
+    case_id: str  # what it is called where it is lost
+    plan: TrainingPlan | SorterPlan
+    number: int
+    checkpoints: Path
 
-    `slices` are classified ones with `fold` (0 to k - 1) and `region`; the answers stand in the order of
-    `slices` sorted by fold, stably. Raises InputError for a sorter with fewer than three folds: one is asked,
-    and another chooses the epoch of what learns from the rest.
+
+def held_out_answers(
+    plans: Mapping[str, TrainingPlan | SorterPlan],
+    slices: pd.DataFrame,
+    folder: Path,
+    checkpoints: Path,
+    workers: int | str = 1,
+) -> dict[str, np.ndarray]:
+    """`answer_held_out` of every system's every fold by networks that never saw its patients.
+
+    `slices` are classified ones with `fold` (0 to k - 1) and `region`; the answers of a system stand in the
+    order of `slices` sorted by fold, stably. Folds and systems are shared out to `workers` (of
+    `in_processes`), which see the same files. Raises InputError for a sorter with fewer than three folds:
+    one is asked, and another chooses the epoch of what learns from the rest.
     """
-    folds, answers = sorted(slices.fold.unique()), []
-    if isinstance(plan, SorterPlan) and len(folds) < 3:
+    folds = sorted(slices.fold.unique())
+    if len(folds) < 3 and any(isinstance(plan, SorterPlan) for plan in plans.values()):
         raise InputError("folds", "are fewer than three, and a sorter needs them.", "Give 3 or more.")
-    for fold in folds:
-        learn, asked = slices[slices.fold != fold], slices[slices.fold == fold]
-        assert not set(learn.patient) & set(asked.patient)
-        if isinstance(plan, SorterPlan):
-            chooses = learn.fold == (fold + 1) % len(folds)
-            learn = learn.assign(split=np.where(chooses, "validation", "train"))
-        else:
-            learn = plan.choose(learn)
-        told = f"{name}, fold {fold + 1} of {len(folds)}"
-        answers.append(answer_held_out(plan, learn, asked, folder, checkpoints / str(fold), told))
-    return np.concatenate(answers)
+    jobs = [
+        _Fold(f"{name}, fold {fold + 1} of {len(folds)}", plan, fold, checkpoints / name / str(fold))
+        for name, plan in plans.items()
+        for fold in folds
+    ]
+    job = partial(_answer_fold, slices, folder)
+    if isinstance(workers, str):
+        job = partial(_apart, job)
+    answers = list(in_processes(job, jobs, workers))
+    parts = [answers[start : start + len(folds)] for start in range(0, len(jobs), len(folds))]
+    return {name: np.concatenate(part) for name, part in zip(plans, parts, strict=True)}
+
+
+def _apart(job: Callable[[_Fold], np.ndarray], item: _Fold) -> np.ndarray:
+    """In a process of its own: other threads of a worker draw from the same random numbers as new weights."""
+    with one_apart() as process:
+        return process.submit(job, item).result()
+
+
+def _answer_fold(slices: pd.DataFrame, folder: Path, job: _Fold) -> np.ndarray:
+    use_mixed_precision_on_gpu()  # a process of its own has not been told
+    name, plan, fold, checkpoints = job
+    learn, asked = slices[slices.fold != fold], slices[slices.fold == fold]
+    assert not set(learn.patient) & set(asked.patient)
+    if isinstance(plan, SorterPlan):
+        chooses = learn.fold == (fold + 1) % slices.fold.nunique()
+        learn = learn.assign(split=np.where(chooses, "validation", "train"))
+    else:
+        learn = plan.choose(learn)
+    return answer_held_out(plan, learn, asked, folder, checkpoints, name)
 
 
 def score_answers(levels: np.ndarray, labels: np.ndarray, structure: str, rows: pd.DataFrame) -> pd.DataFrame:

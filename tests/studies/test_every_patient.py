@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -47,8 +52,13 @@ def test_the_networks_of_a_fold_never_saw_its_patients_and_are_asked_once(stored
 
     def ask(epochs):
         plan = TrainingPlan("unet", "unet", "both", (Stage(epochs, 0.01),))
-        levels = every_patient.held_out_answers("unet", plan, slices, folder, tmp_path / "kept")
-        return levels, [(tmp_path / "kept" / f"{fold}" / "seen.txt").read_text() for fold in range(FOLDS)]
+        answers = every_patient.held_out_answers({"a": plan, "b": plan}, slices, folder, tmp_path / "kept")
+        seen = [
+            [(tmp_path / "kept" / name / f"{k}" / "seen.txt").read_text() for k in range(FOLDS)]
+            for name in "ab"
+        ]
+        assert seen[0] == seen[1] and (answers["a"] == answers["b"]).all()
+        return answers["a"], seen[0]
 
     levels, seen = ask(1)
     assert seen == ["1 2 4 5\n", "0 2 3 5\n", "0 1 3 4\n"]
@@ -56,6 +66,44 @@ def test_the_networks_of_a_fold_never_saw_its_patients_and_are_asked_once(stored
     again, seen_again = ask(1)
     assert seen_again == seen and (again == levels).all()
     assert ask(2)[1] == [line * 2 for line in seen]  # another plan is another answer
+
+
+def _end_one(cluster, ended: threading.Event, killed: list[int]) -> None:
+    """Kill the first worker that is found at a training."""
+    while not killed and not ended.wait(0.1):
+        for nanny in cluster.workers.values():
+            known = cluster.scheduler.workers.get(nanny.worker_address)
+            if not killed and known and known.processing and list(Path.cwd().rglob("last.safetensors")):
+                killed.append(nanny.pid)
+                os.kill(nanny.pid, signal.SIGKILL)
+
+
+@pytest.mark.slow
+def test_systems_and_folds_go_to_a_cluster_and_a_lost_worker_costs_nothing(stored, tmp_path, monkeypatch):
+    distributed = pytest.importorskip("distributed", reason="Dask is missing: pip install livseg[cluster]")
+    slices, folder = stored
+    monkeypatch.chdir(tmp_path)
+    small = {"filters": 2, "levels": 2}
+    plans = {
+        name: TrainingPlan(name, name, "both", (Stage(6, 0.01),), small, slices_per_epoch=8)
+        for name in ("unet", "residual_unet")
+    }
+    alone = every_patient.held_out_answers(plans, slices, folder, tmp_path / "alone")
+    ended, killed = threading.Event(), []
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster:
+        thread = threading.Thread(target=_end_one, args=(cluster, ended, killed))
+        for left in (tmp_path / "alone").rglob("last.safetensors"):
+            left.unlink()
+        thread.start()
+        try:
+            address = cluster.scheduler_address
+            spread = every_patient.held_out_answers(plans, slices, folder, tmp_path / "spread", address)
+        finally:
+            ended.set()
+            thread.join()
+    assert killed
+    for name in plans:
+        assert spread[name].tobytes() == alone[name].tobytes()
 
 
 def _rows(fold, patient, scored=True):
