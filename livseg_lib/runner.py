@@ -1,9 +1,10 @@
 """Runs notebooks in the order of what they need, some at a time, and leaves out what is up to date.
 
-A notebook's metadata say under "livseg" which notebooks it `needs`, the `minutes` that it takes at quick
-sizes, and which `files` it reads besides. When it has run well, its record (reports/RUN/records/) is written
-last: digests of its code, of the library files that it imported, of its files and of the results that it
-needs, its parameters and the versions of packages. Where one of these differs, it runs again.
+A notebook's metadata say under "livseg" which notebooks it `needs`, the `minutes` that it takes at its
+defaults' sizes (and in how many `trainings`, where not one), and which `files` it reads besides. When it has
+run well, its record (reports/RUN/records/) is written last: digests of its code, of the library files that it
+imported, of its files and of the results that it needs, its parameters and the versions of packages. Where
+one of these differs, it runs again.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import time
 from collections.abc import Iterable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from graphlib import TopologicalSorter
 from itertools import cycle, islice
@@ -59,6 +60,9 @@ class _Step:
     parameters: dict[str, object]
     needs: tuple[str, ...] = ()
     minutes: float = 1.0
+    """At its defaults' sizes, on the machine of STEP_MILLISECONDS."""
+    trainings: int = 1
+    """How often it learns for the parameter `minutes`, where it has one."""
     files: tuple[str, ...] = ()
     """Relative to the repository, with parameters in braces. Of a folder, names, sizes and times count."""
 
@@ -94,7 +98,9 @@ def run_notebooks(
     with locked(folders.report / "run", folders.report):
         reasons = dict.fromkeys(steps, "asked for") if again else reasons_to_run(steps, folders)
         to_run = {stem: step for stem, step in steps.items() if reasons[stem]}
-        _print_plan(to_run, len(steps), reasons, jobs, chosen.stem == "quick")
+        share_cores(jobs)
+        to_run = in_minutes_here(to_run)
+        _print_plan(to_run, len(steps), reasons, jobs)
         run_steps(to_run, folders, jobs)
     return folders.report
 
@@ -114,7 +120,57 @@ def read_step(notebook: Path, parameters: dict[str, object]) -> _Step:
     for need in needs:
         if not notebook.with_name(f"{need}.ipynb").exists():
             raise InputError(notebook, f"needs {need}, which is not there.", "Mend its metadata.")
-    return _Step(notebook, parameters, needs, float(facts.get("minutes", 1)), files)
+    numbers = float(facts.get("minutes", 1)), int(facts.get("trainings", 1))
+    return _Step(notebook, parameters, needs, *numbers, files)
+
+
+STEP_MILLISECONDS = 45.0
+"""Of `milliseconds_a_step`, one processor, on the machine that the notebooks' minutes are of."""
+LEARNING = 0.75
+"""Of a notebook that learns, so much of the minutes; the rest prepares, predicts and draws."""
+WORTH_TIMING_MINUTES = 5.0
+"""A shorter run is told without timing a step, which takes ten seconds."""
+
+
+def in_minutes_here(steps: Mapping[str, _Step]) -> dict[str, _Step]:
+    """`steps` with the minutes that they should take on this device, at the sizes of their parameters.
+
+    Where that is long, a step of a training is timed, and said. Trainings count by their pictures, or by
+    `minutes` where that is given; that a network is larger than the default's is not counted.
+    """
+    pace = 1.0
+    if sum(step.minutes for step in steps.values()) > WORTH_TIMING_MINUTES:
+        with one_apart() as process:
+            pace = process.submit(_time_a_step).result() / STEP_MILLISECONDS
+        print(
+            f"a training step takes {pace:.2g} times as long here as where the plan was measured", flush=True
+        )
+    return {stem: replace(step, minutes=expected_minutes(step, pace)) for stem, step in steps.items()}
+
+
+def _time_a_step() -> float:
+    from livseg_lib.models.cost import milliseconds_a_step
+
+    return milliseconds_a_step()
+
+
+def expected_minutes(step: _Step, pace: float) -> float:
+    """Minutes of `step` where a training step takes `pace` times as long."""
+    usual = declared_parameters(step.notebook)
+    chosen, learns = usual | step.parameters, _pictures(usual)
+    rest = step.minutes * pace * (1 - LEARNING * bool(learns))
+    if chosen.get("minutes") is not None:
+        return rest + chosen["minutes"] * step.trainings
+    return rest + step.minutes * pace * LEARNING * (_pictures(chosen) / learns if learns else 0)
+
+
+def _pictures(parameters: Mapping[str, object]) -> float:
+    """That a notebook learns from, as far as its parameters tell: epochs times what an epoch shows."""
+    epochs, shown = (
+        [value for name, value in parameters.items() if name.endswith(end) and isinstance(value, int)]
+        for end in ("_epochs", "_per_epoch")
+    )
+    return sum(epochs) * sum(shown) / max(len(shown), 1)
 
 
 def reasons_to_run(steps: Mapping[str, _Step], folders: RunFolders) -> dict[str, str]:
@@ -194,16 +250,19 @@ def run_step(step: _Step, folders: RunFolders, before: dict) -> None:
     write_json(folders.record(step.stem), before | {"code": code, "result": digest_of(result)})
 
 
+def share_cores(jobs: int) -> None:
+    """Every notebook gets its share of them: networks that quarrel over cores cost a fifth more."""
+    share = str(max((os.cpu_count() or 1) // jobs, 1))
+    for name, value in (ENVIRONMENT | dict.fromkeys(THREADS, share)).items():
+        os.environ.setdefault(name, value)
+
+
 def run_steps(steps: Mapping[str, _Step], folders: RunFolders, jobs: int) -> None:
     """Run all `steps`, each in a process of its own, `jobs` at a time, those of the longest chain first.
 
     After a failure no other is started, those under way are let end, and the failure is raised; an interrupt
-    ends all at once. Each gets its share of the cores: networks that quarrel over them cost a fifth more.
-    Where there are GPUs each sees one, taken in turn.
+    ends all at once. Where there are GPUs each sees one, taken in turn.
     """
-    share = str(max((os.cpu_count() or 1) // jobs, 1))
-    for name, value in (ENVIRONMENT | dict.fromkeys(THREADS, share)).items():
-        os.environ.setdefault(name, value)
     sorter = TopologicalSorter(_graph(steps))
     sorter.prepare()
     clock, chains = _Clock(steps, jobs), chain_minutes(steps, {stem: steps[stem].minutes for stem in steps})
@@ -302,14 +361,11 @@ def _about(minutes: float) -> str:
     return f"about {format_duration(60 * max(1, round(minutes))).removesuffix(' 00 s')}"
 
 
-def _print_plan(
-    to_run: Mapping[str, _Step], count: int, reasons: Mapping[str, str], jobs: int, is_quick: bool
-) -> None:
+def _print_plan(to_run: Mapping[str, _Step], count: int, reasons: Mapping[str, str], jobs: int) -> None:
     if not to_run:
         print(f"{count} notebooks, all up to date")
         return
-    sizes = "" if is_quick else " at quick sizes, others take longer"
-    time_needed = f"{_about(_Clock(to_run, jobs).minutes_left())}{sizes}, {jobs} at a time"
+    time_needed = f"{_about(_Clock(to_run, jobs).minutes_left())}, {jobs} at a time"
     print(f"{count} notebooks, {count - len(to_run)} up to date, {time_needed}")
     for stem, step in to_run.items():
         print(f"  {stem:24}{step.minutes:5.1f} min  {reasons[stem]}")

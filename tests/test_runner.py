@@ -55,6 +55,12 @@ class AtOnce:
     def shutdown(self, wait):
         assert not wait
 
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        pass
+
 
 @pytest.fixture
 def executed(root, monkeypatch):
@@ -129,7 +135,27 @@ def test_the_notebooks_say_what_they_need_and_read():
     assert "data/processed/{run_name}/splits.csv" in steps["02_classify_masks"].files
 
 
-def test_the_longest_chain_goes_first_and_the_plan_tells_how_long_it_takes(root, executed, capsys):
+@pytest.mark.parametrize(
+    ("chosen", "minutes"),
+    [
+        ({}, 2 * 8),  # a device half as fast
+        ({"net_epochs": 20}, 2 * (2 + 6 * 2)),  # three quarters of the minutes are trainings
+        ({"net_slices_per_epoch": 25}, 2 * (2 + 6 / 4)),
+        ({"minutes": 7}, 2 * 2 + 7 * 3),
+    ],
+)
+def test_the_plan_counts_pictures_trainings_and_the_device(root, chosen, minutes):
+    learns = "minutes = None\nnet_epochs = 10\nnet_slices_per_epoch = 100\nmore_epochs = 0"
+    path = root / "notebooks" / "a.ipynb"
+    write_notebook(path, "pass", learns, minutes=8, trainings=3)
+    assert runner.expected_minutes(runner.read_step(path, chosen), 2.0) == pytest.approx(minutes)
+    write_notebook(path, "pass", "value = 1", minutes=8)
+    assert runner.expected_minutes(runner.read_step(path, {}), 2.0) == 16
+
+
+def test_the_longest_chain_goes_first_and_the_plan_tells_how_long_it_takes(
+    root, executed, monkeypatch, capsys
+):
     add_notebook(root, "a_first", minutes=1)
     add_notebook(root, "b_second", minutes=5, needs=["a_first"])
     add_notebook(root, "c_third", minutes=2, needs=["a_first"])
@@ -138,15 +164,17 @@ def test_the_longest_chain_goes_first_and_the_plan_tells_how_long_it_takes(root,
     minutes = {stem: step.minutes for stem, step in steps.items()}
     chains = runner.chain_minutes(steps, minutes)
     assert chains == {"a_first": 13, "b_second": 5, "c_third": 12, "d_fourth": 10}
+    monkeypatch.setattr(runner, "_time_a_step", lambda: 2 * runner.STEP_MILLISECONDS)
     reproduce(root)
     assert executed == ["a_first", "c_third", "d_fourth", "b_second"]
-    plan, *lines = capsys.readouterr().out.splitlines()
-    assert plan == "4 notebooks, 0 up to date, about 18 min, 1 at a time"
+    pace, plan, *lines = capsys.readouterr().out.splitlines()
+    assert pace.startswith("a training step takes 2 times as long here")
+    assert plan == "4 notebooks, 0 up to date, about 36 min, 1 at a time"
     assert [line for line in lines if "to go" in line or "all done" in line][-1].endswith("all done")
     assert any(line.startswith("== a_first: ") and "; 3 to go, about 1 min" in line for line in lines)
     reproduce(root, jobs=2, again=True)
-    plan = capsys.readouterr().out.splitlines()[0]
-    assert plan == "4 notebooks, 0 up to date, about 13 min, 2 at a time"  # the chain, not 18 / 2
+    plan = capsys.readouterr().out.splitlines()[1]
+    assert plan == "4 notebooks, 0 up to date, about 26 min, 2 at a time"  # the chain, not 36 / 2
     reproduce(root)
     assert capsys.readouterr().out == "4 notebooks, all up to date\n" and len(executed) == 8
 
@@ -274,7 +302,7 @@ def test_a_plan_that_cannot_be_made_is_refused(root, executed):
 
 
 def test_after_a_failure_nothing_is_started_and_what_runs_is_let_end(root, capfd):
-    add_notebook(root, "a_fails", "import time\ntime.sleep(1)\nassert value == 2, 'as planned'", minutes=9)
+    add_notebook(root, "a_fails", "import time\ntime.sleep(1)\nassert value == 2, 'as planned'", minutes=4)
     add_notebook(root, "b_beside", "import time\ntime.sleep(3)")
     add_notebook(root, "c_behind", needs=["a_fails"])
     add_notebook(root, "d_not_begun")
