@@ -3,6 +3,7 @@
     make bench                                   all works below
     make bench ONLY=reading ROUNDS=9             one of them (several: ONLY="reading scores")
     make bench ONLY=board DATA=lits_slices MINUTES="2 5"   Dice by minutes of training (bench_board.py)
+    make bench ONLY=recipe DATA=lits_slices MINUTES=2      what each part of its recipe is worth
     make bench ONLY=readme                       README's table from reports/bench/table.csv
     make bench ONLY=scale                        the tables of docs/scale.md from reports/bench/growth.csv
 
@@ -457,7 +458,9 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--only", default="", help=f"of {', '.join(WORKS)}, growth, scale, board, readme")
+    parser.add_argument(
+        "--only", default="", help=f"of {', '.join(WORKS)}, growth, scale, board, recipe, readme"
+    )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=min(2, os.cpu_count()))
     parser.add_argument("--data", help="slices in the Kaggle layout, for the board")
@@ -467,27 +470,29 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=OUT)
     asked = parser.parse_args(argv)
     chosen = asked.only.split() or [*WORKS, "growth", *(["board"] if asked.data else [])]
-    if unknown := set(chosen) - {*WORKS, "growth", "scale", "board", "readme"}:
+    if unknown := set(chosen) - {*WORKS, "growth", "scale", "board", "recipe", "readme"}:
         parser.error(f"there is no {', '.join(sorted(unknown))}")
     if chosen == ["readme"]:
         return bench_page.write_readme(ROOT / "README.md", asked.out)
     if chosen == ["scale"]:
         return bench_page.write_scale(ROOT / "docs" / "scale.md", asked.out)
-    missing = {} if asked.no_peers else set_up_peers()
+    missing = {} if asked.no_peers or chosen == ["recipe"] else set_up_peers()
     asked.out.mkdir(parents=True, exist_ok=True)
     write_json(asked.out / "machine.json", machine(asked.threads, missing))
     for name in chosen:
         print(f"{name} ...", flush=True)
-        if name == "board":
+        if name in ("board", "recipe"):
             if not asked.data:
-                parser.error("the board needs --data (make bench ONLY=board DATA=folder)")
+                parser.error(f"the {name} needs --data (make bench ONLY={name} DATA=folder)")
             with tempfile.TemporaryDirectory() as temporary:
                 minutes, variables = map(float, asked.minutes.split()), environment(asked.threads)
                 variables["PYTHONPATH"] = f"{ROOT}{os.pathsep}{Path(__file__).parent}"
                 made_by = f"{git_revision()[:7]} on {_processor()}"
                 where = (Path(temporary), PEERS / "bin" / "python", variables, asked.out, made_by)
                 data = Path(asked.data).expanduser()
-                bench_board.run_board(data, [*minutes], *where, not asked.no_peers)
+                peers = () if asked.no_peers or name == "recipe" else bench_board.NETWORKS
+                ours = bench_board.without_parts() if name == "recipe" else {bench_board.OURS: {}}
+                bench_board.run_board(data, [*minutes], *where, peers, ours, name)
         elif name == "growth":
             write_table(measure_growth(asked.rounds, asked.threads, asked.short), asked.out / "growth.csv")
         else:

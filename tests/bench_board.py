@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import bench_ours
@@ -18,15 +19,18 @@ import bench_peers
 import cv2
 import numpy as np
 import pandas as pd
+import yaml
 
 from livseg_lib.datasets.catalogue import find_cases
 from livseg_lib.datasets.files import natural_key
 from livseg_lib.evaluation.masks import dice, overlap_counts
 from livseg_lib.evaluation.statistics import compare, summarize, verdict
 from livseg_lib.labels import structure_mask
+from livseg_lib.notebooks import declared_parameters
 from livseg_lib.outputs import read_table, write_table
 from livseg_lib.preprocessing.extraction import extract_dataset
 from livseg_lib.preprocessing.recipe import Recipe
+from livseg_lib.runs import project_root
 
 OURS = "livseg U-Net"
 NETWORKS = ("MONAI UNet", "MONAI BasicUNet", "medicai UNet", "nnU-Net 2D")
@@ -77,6 +81,15 @@ def patient_dice(tested: pd.DataFrame, probabilities: np.ndarray) -> pd.DataFram
     return pd.DataFrame(rows)
 
 
+def without_parts() -> dict[str, dict]:
+    """Contender -> what differs from the recipe: nothing, then each of its parts as notebook 03 has it."""
+    notebooks = project_root() / "notebooks"
+    recipe = yaml.safe_load((notebooks / "params" / "best.yaml").read_text())
+    usual = declared_parameters(notebooks / "03_train_unet.ipynb")
+    parts = [name for name in recipe if name in usual and name not in ("target", "minutes")]
+    return {OURS: {}} | {f"{OURS}, {name} {usual[name]}": {name: usual[name]} for name in parts}
+
+
 def run_board(
     data: Path,
     minutes: list[float],
@@ -85,27 +98,31 @@ def run_board(
     variables: dict[str, str],
     out: Path,
     made_by: str,
-    peers: bool,
+    peers: Sequence[str] = NETWORKS,
+    ours: Mapping[str, dict] = {OURS: {}},
+    table: str = "board",
 ) -> None:
-    """Train all, mark by mark; board_patients.csv and board.csv are up to date as each one ends.
+    """Train all, mark by mark; `table`_patients.csv and `table`.csv are up to date as each one ends.
 
     Trainings that stand there and were `made_by` the same code and machine are kept, so that a board that was
     stopped goes on. `python` is the peers' own.
     """
     tested = prepare(data, folder)
-    runs = [(OURS, RATES[0]), *((name, rate) for rate in RATES for name in NETWORKS if peers)]
+    runs = [*((name, RATES[0]) for name in ours), *((name, rate) for rate in RATES for name in peers)]
+    path = out / f"{table}_patients.csv"
     for mark in minutes:
         for name, rate in runs:
             key = {"minutes": mark, "contender": name, "learning_rate": rate}
-            before = _read_trainings(out).query("made_by == @made_by and minutes == @mark")
+            before = _read_trainings(path).query("made_by == @made_by and minutes == @mark")
             if len(before.query("contender == @name and learning_rate == @rate and dice == dice")):
                 print(*key.values(), "is kept", flush=True)
                 continue
             spent = before[before.contender == OURS].cpu_minutes
             budget = spent.iloc[0] if len(spent) else mark
             words = [python, bench_peers.__file__, "board", name, folder, budget, rate]
-            if name == OURS:
-                words = [sys.executable, bench_ours.__file__, "board", folder, mark]
+            if name in ours:
+                changed = json.dumps(ours[name])
+                words = [sys.executable, bench_ours.__file__, "board", folder, mark, name, changed]
             done = subprocess.run([*map(str, words)], env=variables, text=True, capture_output=True)
             said = (done.stderr if done.returncode else done.stdout).strip().splitlines() or [""]
             if done.returncode:
@@ -115,23 +132,22 @@ def run_board(
                 found = patient_dice(tested, np.load(folder / f"{name}.npy").astype(np.float32))
                 found = found.assign(**facts, remark="")
             print(*key.values(), f"{found.dice.mean():.4f}", said[-1], flush=True)
-            keep(found.assign(**key, made_by=made_by), out)
+            keep(found.assign(**key, made_by=made_by), path)
 
 
-def _read_trainings(out: Path) -> pd.DataFrame:
-    path = out / "board_patients.csv"
+def _read_trainings(path: Path) -> pd.DataFrame:
     return read_table(path) if path.exists() else pd.DataFrame(columns=[*KEY, *FACTS, "dice", "made_by"])
 
 
-def keep(rows: pd.DataFrame, out: Path) -> None:
-    """Put rows in the place of those of the same training, and sum up anew."""
-    before = _read_trainings(out)
+def keep(rows: pd.DataFrame, path: Path) -> None:
+    """Put rows in the place of those of the same training in `path`, and sum up anew beside it."""
+    before = _read_trainings(path)
     others = before[~before.set_index(KEY).index.isin(rows.set_index(KEY).index)]
     patients = pd.concat([part for part in (others, rows) if len(part)], ignore_index=True)
     patients["patient"] = patients["patient"].astype(str)  # names that are numbers come back as such
     patients = patients.reindex(columns=[*KEY, "patient", "dice", *FACTS, "made_by"])
-    write_table(patients.sort_values(KEY, ignore_index=True), out / "board_patients.csv")
-    write_table(summarize_board(patients), out / "board.csv")
+    write_table(patients.sort_values(KEY, ignore_index=True), path)
+    write_table(summarize_board(patients), path.with_name(path.name.replace("_patients", "")))
 
 
 def summarize_board(patients: pd.DataFrame) -> pd.DataFrame:

@@ -198,8 +198,9 @@ def listing(folder: Path) -> Run:
     return lambda: [len(results.predict_batch(patients, None, folder / "out"))]
 
 
-def board(folder: Path, minutes: float) -> None:
-    """As `bench_peers.board`: the recipe of notebooks/params/best.yaml through livseg's own training.
+def board(folder: Path, minutes: float, name: str, changed: dict) -> None:
+    """As `bench_peers.board`: the recipe of notebooks/params/best.yaml through livseg's own training, but for
+    the parameters `changed`.
 
     Its dial of minutes goes by the clock; here by the processor, as others may use it, too.
     """
@@ -219,6 +220,7 @@ def board(folder: Path, minutes: float) -> None:
     notebooks = project_root() / "notebooks"
     values = declared_parameters(notebooks / "03_train_unet.ipynb")
     values |= yaml.safe_load((notebooks / "params" / "best.yaml").read_text()) | {"minutes": minutes}
+    values |= changed
     names = ("target", "augmentation", "loss", "schedule", "minutes", "seed")
     plan = TrainingPlan(
         system="unet",
@@ -235,9 +237,9 @@ def board(folder: Path, minutes: float) -> None:
     clock = time.perf_counter()
     fit.time = SimpleNamespace(monotonic=lambda: processor_seconds() / 2)
     began = processor_seconds()
-    network, history = train_network(plan, slices, None, folder, folder / f"training-{minutes:g}")
+    network, history = train_network(plan, slices, None, folder, folder / f"{name}-{minutes:g}")
     used, wall = processor_seconds() - began, time.perf_counter() - clock
-    np.save(folder / "livseg U-Net.npy", np.concatenate([*predict_batches(network, images[~train])])[..., 0])
+    np.save(folder / f"{name}.npy", np.concatenate([*predict_batches(network, images[~train])])[..., 0])
     facts = {"cpu_minutes": used / 120, "wall_minutes": wall / 60}
     facts |= {"pictures": len(history) * values["unet_slices_per_epoch"]}
     print(json.dumps(facts | {"parameters": network.count_params()}))
@@ -282,6 +284,6 @@ CONTENDERS = {
 
 if __name__ == "__main__":
     if sys.argv[1] == "board":
-        board(Path(sys.argv[2]), float(sys.argv[3]))
+        board(Path(sys.argv[2]), float(sys.argv[3]), sys.argv[4], json.loads(sys.argv[5]))
     else:
         serve(CONTENDERS)

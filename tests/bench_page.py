@@ -40,6 +40,8 @@ def write_report(out: Path) -> None:
     for name, tell in (("table", _tell_works), ("board", _tell_board), ("growth", _tell_growth)):
         if (out / f"{name}.csv").exists():
             page += [*tell(read_table(out / f"{name}.csv"), out), f"![{name}]({name}.png)"]
+    if (out / "recipe.csv").exists():
+        page += ["## What each part of the recipe is worth", board_table(read_table(out / "recipe.csv"))]
     write_atomically(out / "README.md", ("\n\n".join(page) + "\n").encode())
 
 

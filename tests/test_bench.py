@@ -90,7 +90,9 @@ def test_patients_whose_names_are_numbers_are_paired_across_files(tmp_path):
     for name, dice in (("livseg U-Net", 0.9), ("peer", 0.8)):
         rows = pd.DataFrame({"patient": ["7", "12"], "dice": [dice, dice + 0.02]})
         facts = {"minutes": 1.0, "contender": name, "learning_rate": 0.003, "made_by": "here"}
-        bench_board.keep(rows.assign(**facts, **dict.fromkeys(bench_board.FACTS, 1.0)), tmp_path)
+        bench_board.keep(
+            rows.assign(**facts, **dict.fromkeys(bench_board.FACTS, 1.0)), tmp_path / "board_patients.csv"
+        )
     board = read_table(tmp_path / "board.csv").set_index("contender")
     assert board.loc["peer", "difference"] == pytest.approx(0.1)
 
@@ -112,4 +114,7 @@ def test_the_smallest_form_runs_to_its_page(tmp_path):
     assert set(table.work) == set(bench.WORKS)
     assert not table.remark.fillna("").str.contains("failed").any(), table.remark
     assert read_table(out / "board.csv").dice.notna().all()
+    bench.main(["--only", "recipe", *settings])
+    recipe = read_table(out / "recipe.csv")
+    assert len(recipe) > 3 and recipe.difference.notna().sum() == len(recipe) - 1
     assert all(work.title in (out / "README.md").read_text() for work in bench.WORKS.values())
