@@ -10,7 +10,7 @@ EXPLORE_MINUTES ?= 60
 PY := .venv/bin/python
 PIP := $(PY) -m pip install --quiet --disable-pip-version-check
 export TF_CPP_MIN_LOG_LEVEL ?= 2
-# glibc: keep the large buffers of a training step in place of mapping them anew at each (a third of its CPU time).
+# glibc: keep the large buffers of a training step (TensorFlow 2.21: a small ResNet-50 gains 7 to 13 %, a plain U-Net nothing).
 export MALLOC_MMAP_MAX_ ?= 0
 export MALLOC_TRIM_THRESHOLD_ ?= 8589934592
 

@@ -47,8 +47,9 @@ ENVIRONMENT = {
     **{"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(8 * 1024**3)},
     "PYDEVD_DISABLE_FILE_VALIDATION": "1",
 }
-"""Lets glibc keep the large buffers of a training step: mapping them anew takes a third of its CPU time. And
-kernels as old as Colab's would begin each notebook with warnings of their debugger."""
+"""Lets glibc keep large buffers of a training step. With TensorFlow 2.21 a small ResNet-50 gains 7 to 13 %
+(30 steps: 5.5 s beside 5.9 and 6.3 s), a plain U-Net nothing. And kernels as old as Colab's would begin each
+notebook with warnings of their debugger."""
 THREADS = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
 
 
