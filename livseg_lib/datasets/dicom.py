@@ -20,7 +20,7 @@ from livseg_lib.datasets.dicom_headers import (
     slices_of_file,
     study_uid,
 )
-from livseg_lib.datasets.dicom_slices import slice_reader, slices_at_one_place, stack_slices
+from livseg_lib.datasets.dicom_slices import same_grid, slice_reader, slices_at_one_place, stack_slices
 from livseg_lib.datasets.file_trees import file_on_disk, open_tree
 from livseg_lib.datasets.files import files_of, is_visible, natural_key
 from livseg_lib.errors import InputError
@@ -235,12 +235,16 @@ def _merged(series: list[Series]) -> list[Series]:
 def _alike(alone: list[Series]) -> list[list[Series]]:
     """Groups of one grid, modality and, where several share one, study and frame of reference."""
     studies = Counter((one.modality, one.slices[0].study) for one in alone)
-    groups: dict[tuple, list[Series]] = defaultdict(list)
+    groups: dict[tuple, list[list[Series]]] = defaultdict(list)
     for one in alone:
-        first, study = one.slices[0], (one.modality, one.slices[0].study)
-        grid = *first.shape, *first.directions.round(2).ravel(), *np.round(first.pixel_spacing_mm, 2)
-        groups[study if studies[study] > 1 else one.modality, grid].append(one)
-    return list(groups.values())
+        study = (one.modality, one.slices[0].study)
+        known = groups[study if studies[study] > 1 else one.modality]
+        fitting = (group for group in known if same_grid(one.slices[0], group[0].slices[0]))
+        if group := next(fitting, None):
+            group.append(one)
+        else:
+            known.append([one])
+    return [group for known in groups.values() for group in known]
 
 
 def _choose(found: Survey, series_uid: str | None, source: Path | str) -> Series:

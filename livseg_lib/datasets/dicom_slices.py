@@ -37,6 +37,15 @@ _LISTED = 3
 """Places named in a message."""
 
 
+def same_grid(one: SliceHeader, other: SliceHeader) -> bool:
+    """Whether two slices may lie in one stack by size, direction and pixel spacing."""
+    return (
+        one.shape == other.shape
+        and np.allclose(one.directions, other.directions, rtol=0, atol=SAME_DIRECTION)
+        and np.allclose(one.pixel_spacing_mm, other.pixel_spacing_mm, rtol=SAME_DIRECTION, atol=0)
+    )
+
+
 def slices_at_one_place(slices: Sequence[SliceHeader], source: object) -> list[list[SliceHeader]]:
     """The slices along their normal, those at one place together, each place in order of name.
 
@@ -44,11 +53,7 @@ def slices_at_one_place(slices: Sequence[SliceHeader], source: object) -> list[l
     """
     first = slices[0]
     for one in slices[1:]:
-        if not (
-            one.shape == first.shape
-            and np.allclose(one.directions, first.directions, rtol=0, atol=SAME_DIRECTION)
-            and np.allclose(one.pixel_spacing_mm, first.pixel_spacing_mm, rtol=SAME_DIRECTION, atol=0)
-        ):
+        if not same_grid(one, first):
             problem = f"Slices {first} and {one} differ in size, spacing or direction."
             raise InputError(source, problem, "Keep one scan a series.")
     places: list[list[SliceHeader]] = []

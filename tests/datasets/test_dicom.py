@@ -204,6 +204,16 @@ def test_a_series_uid_a_slice_is_one_scan(series, levels):
     np.testing.assert_array_equal(read_dicom(series).volume.voxels, HU)
 
 
+def test_slices_on_both_sides_of_a_rounding_edge_are_one_scan(series):
+    def own_uids(dataset, k):
+        dataset.SeriesInstanceUID = f"1.2.3.{k}"
+        dataset.PixelSpacing = [0.7449 + k % 2 * 0.0002, 0.745]
+        dataset.ImageOrientationPatient = [1, 0.0049 + k % 2 * 0.0002, 0, -0.005, 1, 0]
+
+    (found,) = survey(change(series, own_uids)).series
+    assert found.merged_from == 5
+
+
 def test_a_series_uid_a_slice_in_two_studies_is_two_scans(tmp_path):
     for study in ("1.2.7", "1.2.8"):
         folder = write_series(tmp_path / study, StudyInstanceUID=study, FrameOfReferenceUID=study + ".1")
