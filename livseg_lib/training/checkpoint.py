@@ -12,6 +12,8 @@ import math
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from types import UnionType
+from typing import get_args, get_origin, get_type_hints
 
 import numpy as np
 import pandas as pd
@@ -46,9 +48,9 @@ class Progress:
     best: float = float("inf")
     best_sha256: str = ""
     """Of the file with the weights of the best epoch."""
-    history: list[dict] = field(default_factory=list)
+    history: list[dict[str, float]] = field(default_factory=list)
     """A row an epoch, over all stages."""
-    counters: list[dict] = field(default_factory=list)
+    counters: list[dict[str, float | None]] = field(default_factory=list)
     """Those of the companions, in their order."""
     seeds: list[list[int]] = field(default_factory=list)
     """Where the dropout of each layer stands."""
@@ -88,6 +90,10 @@ class Checkpoint(keras.callbacks.Callback):
         arrays, values = load_arrays(self.last_path)
         try:
             progress = Progress(**values)
+            if wrong := [
+                name for name, kind in get_type_hints(Progress).items() if not _fits(values.get(name), kind)
+            ]:
+                raise TypeError(f"of wrong types: {', '.join(wrong)}")
         except TypeError as error:
             problem = f"{self.last_path.name} has a record that is none of a training."
             raise InputError(self.last_path, problem) from error
@@ -151,6 +157,16 @@ class Checkpoint(keras.callbacks.Callback):
         save_variables(self.last_path, _variables(self.model), asdict(self.progress))
         with written_aside(self.last_path.with_name("history.csv")) as partial:
             pd.DataFrame(self.progress.history).to_csv(partial, index=False)
+
+
+def _fits(value: object, kind: type | UnionType) -> bool:
+    """Whether a value of JSON is as an annotation says; whole numbers are floats, too."""
+    if isinstance(kind, UnionType):
+        return any(_fits(value, each) for each in get_args(kind))
+    if not isinstance(value, int | float if kind is float else get_origin(kind) or kind):
+        return False
+    items = value.values() if isinstance(value, dict) else value
+    return all(_fits(item, get_args(kind)[-1]) for item in items) if get_args(kind) else True
 
 
 def _variables(model: keras.Model) -> list:

@@ -95,7 +95,11 @@ DAMAGE = {
     "best missing": lambda folder: (folder / "best.safetensors").unlink(),
     "best of another": of_another_network,
     "unknown key": record_of(lambda record: record.update(surprise=1)),
-    "record is a list": record_of(lambda record: record.clear()),
+    "record is empty": record_of(lambda record: record.clear()),
+    "a text for a number": record_of(lambda record: record.update(stage="0")),
+    "a number for a row": record_of(lambda record: record.update(history=[1, 2])),
+    "nothing for what made it": record_of(lambda record: record.update(made_by=None)),
+    "texts for counters": record_of(lambda record: record.update(counters=[{"wait": "long"}])),
 }
 
 
