@@ -20,7 +20,7 @@ help:  ## print this help
 	@echo
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 14 | sed 's/^/  make /'
 	@echo
-	@echo "  make reproduce [DATASET=phantom|lits|msd|kaggle|ircadb] [DATA=path] [PROFILE=quick|best|full|tour]"
+	@echo "  make reproduce [DATASET=phantom|lits|msd|kaggle|ircadb] [DATA=path] [PROFILE=quick|best|session|full|tour]"
 	@echo "                 [TARGET=tumor|liver|both] [MODALITY=ct|mr] [RUN=name] [ONLY=system]"
 	@echo "                 [MINUTES=number] how long each network learns (default: as its epochs take)"
 	@echo "                 [SCAN=path] [LIVER=model|own] outline a scan of yours, too; LIVER: whose liver to take"

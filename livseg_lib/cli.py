@@ -148,7 +148,7 @@ def _add_run(option: Option, target: str = "both") -> None:
     option("--run-name", default="", help="folder below reports/ (default: DATASET[-mr]-PROFILE)")
     words = "of each training, on this machine (default: as its epochs take)"
     option("--minutes", default="", help=words)
-    option("--profile", default="quick", help="quick, best, full, tour, or a YAML file")
+    option("--profile", default="quick", help="quick, best, session, full, tour, or a YAML file")
     option("--set", action="append", default=[], metavar="NAME=VALUE", help="a notebook parameter")
 
 

@@ -201,10 +201,9 @@ def board_table(board: pd.DataFrame) -> str:
             low, high = row.difference_low, row.difference_high
             against = f"{row.difference:+.3f} ({low:+.3f} to {high:+.3f}), {shown}"
         dice = f"{row.dice:.3f} ({row.dice_low:.3f} to {row.dice_high:.3f})" if pd.notna(row.dice) else "–"
-        spent = f"{row.cpu_minutes:.2f} / {row.wall_minutes:.1f}"
         size = f"{row.parameters / 1e6:.2f} M"
         who = [f"{row.minutes:g}", row.contender, f"{row.learning_rate:g}"]
-        cells.append([*who, dice, against, f"{row.pictures:,.0f}", size, spent])
+        cells.append([*who, dice, against, f"{row.pictures:,.0f}", size, f"{row.cpu_minutes:.2f}"])
     names = [
         "minutes",
         "network",
@@ -213,7 +212,7 @@ def board_table(board: pd.DataFrame) -> str:
         "livseg minus it",
         "pictures seen",
     ]
-    return _markdown([*names, "parameters", "minutes of two processors / by the clock"], cells)
+    return _markdown([*names, "parameters", "minutes of two processors"], cells)
 
 
 def _middle(row: pd.Series, name: str) -> str:
