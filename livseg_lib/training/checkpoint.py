@@ -90,10 +90,10 @@ class Checkpoint(keras.callbacks.Callback):
         arrays, values = load_arrays(self.last_path)
         try:
             progress = Progress(**values)
-            if wrong := [
-                name for name, kind in get_type_hints(Progress).items() if not _fits(values.get(name), kind)
-            ]:
-                raise TypeError(f"of wrong types: {', '.join(wrong)}")
+            if not all(
+                _fits(getattr(progress, name), kind) for name, kind in get_type_hints(Progress).items()
+            ):
+                raise TypeError("a value of another type")
         except TypeError as error:
             problem = f"{self.last_path.name} has a record that is none of a training."
             raise InputError(self.last_path, problem) from error
