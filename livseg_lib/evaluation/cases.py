@@ -166,6 +166,12 @@ def score_case(
     return scores | _tumor_burden(scores, mode)
 
 
+def keys_of(structure: str, scores: Iterable[str]) -> list[str]:
+    """Keys of `score_case` that mean nothing where `structure` was not looked for; the burden needs both."""
+    own = ("liver_", "tumor_burden")
+    return [key for key in scores if (key.startswith(own) if structure == "liver" else key[:6] != "liver_")]
+
+
 def _scores(pair: Comparison, names: Iterable[str]) -> dict[str, float]:
     """Those of SCORES, and the sizes, in the order in which files of scores have always had them."""
     found = {name: float(SCORES[name].measure(pair)) for name in names}
@@ -240,12 +246,15 @@ def summarize_cases(case_scores: pd.DataFrame | Iterable[Mapping], mode: str = "
     if cases.empty:
         raise InputError("case_scores", "holds no case.", "Score at least one patient.")
     tumor = _structure_summary(cases, "tumor", surfaces=cases["n_tumors_scored"])
-    if mode == "lits_asis" and not cases["n_tumors_scored"].any():
+    if mode == "lits_asis" and cases["n_tumors_scored"].max() == 0:  # NaN where none was looked for
         tumor |= dict.fromkeys(SURFACE_SCORES, AS_SHIPPED_INFINITY)
     detection = {}
     for suffix in ("", "_greater_zero"):
         found = Detection(*(int(cases[name + suffix].sum()) for name in Detection._fields))
-        detection |= {name + suffix: n for name, n in (found._asdict() | detection_rates(found)).items()}
+        rates = detection_rates(found)
+        if not tumor["n_defined"]["dice_per_case"]:  # none was looked for
+            rates = dict.fromkeys(rates, np.nan)
+        detection |= {name + suffix: n for name, n in (found._asdict() | rates).items()}
     errors = cases["tumor_burden_error"].dropna()
     return {
         "mode": mode,

@@ -6,6 +6,7 @@ Files are paired by name, or else by the number that ends the name, so that `seg
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
@@ -19,10 +20,10 @@ from tqdm import tqdm
 
 from livseg_lib.datasets.files import nifti_stem, printable, regular_files
 from livseg_lib.errors import InputError
-from livseg_lib.evaluation.cases import SCORES, score_case, summarize_cases
+from livseg_lib.evaluation.cases import SCORES, keys_of, score_case, summarize_cases
 from livseg_lib.evaluation.lesions import MODES, lesion_rows, summarize_sizes
 from livseg_lib.evaluation.masks import SURFACE_TOLERANCE_MM
-from livseg_lib.labels import STRUCTURES
+from livseg_lib.labels import STRUCTURE_LABELS, STRUCTURES
 from livseg_lib.processes import in_processes
 from livseg_lib.volumes import load_segmentation, load_volume
 
@@ -42,6 +43,11 @@ def summary_lines(scores: dict) -> list[str]:
         f"{title}{scores['surface_tolerance_mm']:g} mm; in brackets: over how many",
         "",
         *_lines_of_structures([summary[structure] for structure in STRUCTURES]),
+        *(
+            f"{name} not looked for in {n} of {summary['n_cases']} predictions: undefined there, no misses"
+            for structure, name in (("liver", "liver was"), ("tumor", "tumours were"))
+            if (n := summary["n_cases"] - summary[structure]["n_defined"]["dice_per_case"])
+        ),
         "",
         *_lines_of_tumors(summary["detection"], summary["lesions"], summary["tumor_burden"]),
         "",
@@ -85,8 +91,8 @@ def _number(value: float) -> str:
     return "-" if np.isnan(value) else f"{value:.3f}"
 
 
-PREDICTED_MASK = "mask.nii.gz"
-"""`livseg predict` writes one into the folder of each case."""
+PREDICTED_MASK, PREDICTED_RECORD = "mask.nii.gz", "record.json"
+"""`livseg predict` writes both into the folder of each case."""
 LABEL_WORDS = re.compile("seg|label|mask|pred", re.IGNORECASE)
 NUMBER_AT_END = re.compile(rf"(\d+)([-_]?({LABEL_WORDS.pattern})[a-z]*)?$", re.IGNORECASE)
 
@@ -103,7 +109,8 @@ def evaluate_folders(
 
     Every reference that can be read is scored: where no prediction can be used for it (there is none, several
     fit, it cannot be read, it lies on another grid), as if an empty one had been given, so that no miss
-    leaves a mean. Two single files are a pair whatever their names, and must both be good. Each of the
+    leaves a mean. What a mask of `livseg predict` was not asked for, as its record says, has no scores (NaN)
+    and is no miss. Two single files are a pair whatever their names, and must both be good. Each of the
     `workers` (of `in_processes`) holds one pair.
 
     Returns `mode`, `surface_tolerance_mm`, `summary` (see `summarize_cases`), `missed` (cases
@@ -183,12 +190,25 @@ def _score_pair(
         except InputError as error:
             problems.append((case, error))
     names = {"case": case, "reference_file": str(pair.reference), "prediction_file": used}
+    not_looked_for = _not_looked_for(Path(used), found) if used else []
     lesions = lesion_rows(found, truth, volume.spacing_mm)
     lesions.insert(0, "case", case)
     # In the order of the file: "lits_asis" confuses ids, and these are given in that order.
     truth, found = (np.ascontiguousarray(volume.native.to_stored(a)) for a in (truth, found))
     scores = score_case(found, truth, volume.native.stored_spacing_mm, mode, tolerance_mm)
-    return (names | scores, lesions), problems
+    for structure in not_looked_for:
+        scores |= dict.fromkeys(keys_of(structure, scores), np.nan)
+    return (names | scores, lesions[:0] if "tumor" in not_looked_for else lesions), problems
+
+
+def _not_looked_for(prediction: Path, labels: np.ndarray) -> list[str]:
+    """Structures that a mask of `livseg predict` lacks because, as its record says, none was asked for."""
+    try:
+        record = json.loads(prediction.with_name(PREDICTED_RECORD).read_bytes())
+        asked = record["system"]["structures"] if prediction.name == PREDICTED_MASK else STRUCTURES
+        return [name for name, n in STRUCTURE_LABELS.items() if name not in asked and not (labels == n).any()]
+    except (OSError, ValueError, LookupError, TypeError):
+        return []
 
 
 def pair_files(reference: Path, prediction: Path) -> tuple[list[Pair], list[Path]]:

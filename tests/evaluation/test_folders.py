@@ -224,6 +224,30 @@ def test_json_has_null_for_undefined_and_appears_whole(tmp_path, three_cases):
     assert json.loads(out.read_text(encoding="utf-8")) == written
 
 
+@pytest.mark.parametrize("mode", ["intended", "lits_asis"])
+def test_what_livseg_predict_was_not_asked_for_is_undefined_and_no_miss(three_cases, mode):
+    reference, prediction = three_cases
+    for number, asked in ((10, ["liver", "tumor"]), (11, ["liver"])):
+        (prediction / f"volume-{number}.nii.gz").unlink(missing_ok=True)
+        mask = write(prediction / f"volume-{number}" / "mask.nii.gz", labels())
+        mask.with_name("record.json").write_text(json.dumps({"system": {"structures": asked}}))
+    scores = folders.evaluate_folders(reference, prediction, mode)
+    summary, liver_only = scores["summary"], scores["cases"][2]
+    assert np.isnan(liver_only["tumor_dice"]) and np.isnan(liver_only["false_negatives"])
+    assert liver_only["liver_dice"] == 1 and np.isnan(liver_only["tumor_burden_error"])
+    assert summary["tumor"]["dice_per_case"] == 1 / 2 and summary["tumor"]["n_defined"]["dice_per_case"] == 2
+    assert summary["tumor"]["n_missed"] == 1 and summary["lesions"]["panoptic_quality"] == 2 / 4
+    assert (summary["detection"]["false_negatives"], summary["detection"]["recall"]) == (2, 1 / 3)
+    assert {row["case"] for row in scores["lesions"]} == {"segmentation-2", "segmentation-10"}
+    assert "tumours were not looked for in 1 of 3 predictions" in "\n".join(summary_lines(scores))
+    alone = folders.evaluate_folders(reference / "segmentation-11.nii.gz", mask, mode)
+    undefined = [alone["summary"]["tumor"][name] for name in ("dice_per_case", "dice_global", "assd")]
+    assert np.isnan([*undefined, alone["summary"]["detection"]["recall"]]).all() and alone["lesions"] == []
+    assert "1 of 1 predictions" in "\n".join(summary_lines(alone))
+    write(mask, labels(TUMOR))  # drawn by hand: what is there is scored
+    assert folders.evaluate_folders(reference, prediction, mode)["cases"][2]["tumor_dice"] == 1
+
+
 def test_every_tumour_and_its_size_class_are_told(three_cases, tmp_path):
     scores = folders.evaluate_folders(*three_cases, tolerance_mm=1.5)
     rows = [(row["case"][13:], row["kind"][0], row["detected"]) for row in scores["lesions"]]
