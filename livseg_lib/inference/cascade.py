@@ -38,7 +38,7 @@ from livseg_lib.postprocessing.components import (
     require_finishes,
 )
 from livseg_lib.postprocessing.forest import Forest, load_forest
-from livseg_lib.postprocessing.superpixels import DarkSuperpixels, candidate_patches, dark_superpixels, paint
+from livseg_lib.postprocessing.superpixels import Superpixels, candidate_patches, dark_superpixels, paint
 from livseg_lib.preprocessing.geometry import BOXES, crop_volume
 from livseg_lib.preprocessing.recipe import with_masks
 from livseg_lib.provenance import (
@@ -165,7 +165,7 @@ def tumor_levels(trained: TrainedClassifier, volume: Volume, liver: np.ndarray) 
 
 
 def tumor_probabilities(
-    trained: TrainedClassifier, volume: Volume, liver: np.ndarray, candidates: DarkSuperpixels
+    trained: TrainedClassifier, volume: Volume, liver: np.ndarray, candidates: Superpixels
 ) -> np.ndarray:
     """Probability that each of the candidates is a tumour, float32 (n,)."""
     rows = range(len(candidates.table))
@@ -175,18 +175,14 @@ def tumor_probabilities(
     return np.concatenate(answers).clip(0.0, 1.0) if answers else np.zeros(0, np.float32)
 
 
-def paint_levels(
-    candidates: DarkSuperpixels, probabilities: np.ndarray, shape: tuple[int, ...]
-) -> np.ndarray:
+def paint_levels(candidates: Superpixels, probabilities: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """Probabilities (n,) of candidates times 255, uint8 of `shape`: the mean over a voxel's superpixels.
 
     It has one of each scale; those that are no candidates count 0, as all outside the liver does.
     """
     levels = np.zeros(shape, np.uint8)
-    if candidates.superpixels:
-        table = candidates.table.assign(probability=probabilities)
-        painted = paint(candidates.superpixels, table, "probability")
-        levels[candidates.superpixels[0].box] = quantize(painted)
+    if candidates.box is not None:
+        levels[candidates.box] = quantize(paint(candidates, probabilities))
     return levels
 
 

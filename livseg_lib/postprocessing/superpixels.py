@@ -10,7 +10,7 @@ look alike whatever the spacing. Beyond the scan its outermost voxels come again
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -53,14 +53,18 @@ SUPERPIXEL_COLUMNS = (
 
 @dataclass(frozen=True, eq=False)
 class Superpixels:
-    """The superpixels of one scale."""
+    """The superpixels of a liver at some scales; none where it is empty."""
 
-    scale_mm: float
-    box: Box
+    box: Box | None
     """The part of the volume around the liver."""
-    ids: np.ndarray
-    """int32, the shape of the box: 1..n on every voxel of the liver, 0 outside it."""
-    voxel_volume_ml: float
+    ids: dict[float, np.ndarray]
+    """Scale in mm -> int32, the shape of the box: 1..n on every voxel of the liver, 0 outside it."""
+    table: pd.DataFrame
+    """A row for each of them, or for those that are candidates: SUPERPIXEL_COLUMNS, index from 0.
+
+    `center_d`, `center_h`, `center_w` are voxel indices of the volume (its mean position), `contrast_hu` is
+    the median of the liver minus the superpixel's mean: above 0 where it is darker.
+    """
 
 
 def find_superpixels(
@@ -68,8 +72,8 @@ def find_superpixels(
     hu: np.ndarray,
     spacing_mm: Sequence[float],
     scales_mm: Sequence[float] = SCALES_MM,
-) -> list[Superpixels]:
-    """Superpixels of a liver for each of `scales_mm`; none for an empty liver.
+) -> Superpixels:
+    """Superpixels of a liver for each of `scales_mm`.
 
     `liver_mask` bool and `hu` int16 are (D, H, W), `spacing_mm` (D, H, W). Raises InputError for different
     shapes, an unknown spacing and scales that are not positive.
@@ -80,49 +84,44 @@ def find_superpixels(
         raise InputError("scales_mm", f"is {tuple(scales_mm)}.", "Give sides in mm, above 0.")
     box = box_around(liver_mask, spacing_mm, margin_mm=0.0)
     if box is None:
-        return []
+        return Superpixels(None, {}, pd.DataFrame(columns=SUPERPIXEL_COLUMNS, dtype=float))
     liver = liver_mask[box]
-    voxel_ml = float(spacing.prod()) / 1000.0
-    return [Superpixels(mm, box, _cluster(liver, hu[box], spacing, mm), voxel_ml) for mm in scales_mm]
+    ids = {mm: _cluster(liver, hu[box], spacing, mm) for mm in scales_mm}
+    tables = [
+        _describe(mm, of_scale, box, hu, float(spacing.prod()) / 1000.0) for mm, of_scale in ids.items()
+    ]
+    return Superpixels(box, ids, pd.concat(tables, ignore_index=True))
 
 
-def describe_superpixels(superpixels: Sequence[Superpixels], hu: np.ndarray) -> pd.DataFrame:
-    """A row a superpixel of each scale, SUPERPIXEL_COLUMNS; `hu` int16 (D, H, W) is the whole volume.
+def _describe(scale_mm: float, ids: np.ndarray, box: Box, hu: np.ndarray, voxel_ml: float) -> pd.DataFrame:
+    """The rows of one scale."""
+    inside = ids > 0
+    ids, values = ids[inside], hu[box][inside]
+    voxels = np.bincount(ids)[1:]
+    centers = [
+        np.bincount(ids, weights=indices)[1:] / voxels + side.start
+        for indices, side in zip(np.nonzero(inside), box, strict=True)
+    ]
+    mean_hu = np.bincount(ids, weights=values)[1:] / voxels
+    numbers, contrast_hu = np.arange(1, len(voxels) + 1), np.median(values) - mean_hu
+    columns = (scale_mm, numbers, *centers, voxels * voxel_ml, mean_hu, contrast_hu)
+    return pd.DataFrame(dict(zip(SUPERPIXEL_COLUMNS, columns, strict=True)))
 
-    `center_d`, `center_h`, `center_w` are voxel indices of the volume (its mean position), `contrast_hu` is
-    the median of the liver minus the superpixel's mean: above 0 where it is darker.
+
+def paint(found: Superpixels, values: float | np.ndarray, scale_mm: float | None = None) -> np.ndarray:
+    """A value a voxel, float32 in the box of a liver that is not empty: the mean over its superpixels.
+
+    `values` are those of the table's rows, (n,), or of each of them; a superpixel without a row counts as 0.
+    It has one of each scale, or of `scale_mm` alone.
     """
-    tables = []
-    for each in superpixels:
-        inside = each.ids > 0
-        ids, values = each.ids[inside], hu[each.box][inside]
-        voxels = np.bincount(ids)[1:]
-        centers = [
-            np.bincount(ids, weights=indices)[1:] / voxels + side.start
-            for indices, side in zip(np.nonzero(inside), each.box, strict=True)
-        ]
-        mean_hu = np.bincount(ids, weights=values)[1:] / voxels
-        contrast_hu, volume_ml = np.median(values) - mean_hu, voxels * each.voxel_volume_ml
-        columns = (each.scale_mm, np.arange(1, len(voxels) + 1), *centers, volume_ml, mean_hu, contrast_hu)
-        tables.append(pd.DataFrame(dict(zip(SUPERPIXEL_COLUMNS, columns, strict=True))))
-    nothing = pd.DataFrame(columns=SUPERPIXEL_COLUMNS, dtype=float)
-    return pd.concat(tables, ignore_index=True) if tables else nothing
-
-
-def paint(superpixels: Sequence[Superpixels], table: pd.DataFrame, column: str) -> np.ndarray:
-    """A value a voxel, float32 in the superpixels' box: the mean of `column` over its superpixels.
-
-    A superpixel without a row in `table` counts as 0. Raises InputError where there are no superpixels.
-    """
-    if not superpixels:
-        raise InputError("superpixels", "are none: the liver is empty.", "Give back an empty mask.")
-    total = np.zeros(superpixels[0].ids.shape, np.float32)
-    for each in superpixels:
-        rows = table[table["scale_mm"] == each.scale_mm]
-        values = np.zeros(each.ids.max() + 1, np.float32)
-        values[rows["superpixel"].to_numpy(int)] = rows[column]
-        total += values[each.ids]
-    return total / len(superpixels)
+    total, table = np.float32(0), found.table.assign(value=values)
+    scales_mm = list(found.ids) if scale_mm is None else [scale_mm]
+    for each in scales_mm:
+        rows = table[table["scale_mm"] == each]
+        of_ids = np.zeros(found.ids[each].max() + 1, np.float32)
+        of_ids[rows["superpixel"].to_numpy(int)] = rows["value"]
+        total = total + of_ids[found.ids[each]]
+    return total / len(scales_mm)
 
 
 def _cluster(liver: np.ndarray, hu: np.ndarray, spacing_mm: np.ndarray, scale_mm: float) -> np.ndarray:
@@ -191,38 +190,27 @@ class CandidateRecipe(JsonRecord):
     faint tumours."""
 
 
-@dataclass(frozen=True, eq=False)
-class DarkSuperpixels:
-    """Superpixels of a liver and a row for each candidate among them."""
-
-    superpixels: list[Superpixels]
-    """One a scale; none where the liver is empty."""
-    table: pd.DataFrame
-    """Columns of `describe_superpixels`; index from 0."""
-
-
-def dark_superpixels(volume: Volume, liver: np.ndarray, recipe: CandidateRecipe) -> DarkSuperpixels:
-    """Candidates inside `liver`, bool (D, H, W) on the grid of `volume`.
+def dark_superpixels(volume: Volume, liver: np.ndarray, recipe: CandidateRecipe) -> Superpixels:
+    """Those inside `liver`, bool (D, H, W) on the grid of `volume`, the candidates alone with a row.
 
     Raises InputError for an unknown spacing.
     """
-    superpixels = find_superpixels(liver, volume.voxels, volume.spacing_mm, recipe.scales_mm)
-    table = describe_superpixels(superpixels, volume.voxels)
-    dark = table[table["contrast_hu"] >= recipe.least_contrast_hu]
+    found = find_superpixels(liver, volume.voxels, volume.spacing_mm, recipe.scales_mm)
+    dark = found.table[found.table["contrast_hu"] >= recipe.least_contrast_hu]
     by_scale = [rows for _, rows in dark.groupby("scale_mm")] or [dark]
     chosen = [rows.nlargest(recipe.most_a_scale, "contrast_hu").sort_index() for rows in by_scale]
-    return DarkSuperpixels(superpixels, pd.concat(chosen, ignore_index=True))
+    return replace(found, table=pd.concat(chosen, ignore_index=True))
 
 
-def tumor_shares(candidates: DarkSuperpixels, tumor: np.ndarray) -> np.ndarray:
-    """The share of each candidate that is `tumor`, bool (D, H, W): float64 (n,), a row of the table each."""
-    shares = np.zeros(len(candidates.table))
-    for each in candidates.superpixels:
-        rows = np.flatnonzero(candidates.table["scale_mm"] == each.scale_mm)
-        voxels = np.bincount(each.ids.ravel())
-        common = np.bincount(each.ids[tumor[each.box]], minlength=len(voxels))
-        ids = candidates.table["superpixel"].to_numpy(int)[rows]
-        shares[rows] = common[ids] / voxels[ids]
+def tumor_shares(found: Superpixels, tumor: np.ndarray) -> np.ndarray:
+    """The share of each row's superpixel that is `tumor`, bool (D, H, W): float64 (n,)."""
+    shares = np.zeros(len(found.table))
+    for scale_mm, ids in found.ids.items():
+        rows = np.flatnonzero(found.table["scale_mm"] == scale_mm)
+        voxels = np.bincount(ids.ravel())
+        common = np.bincount(ids[tumor[found.box]], minlength=len(voxels))
+        numbers = found.table["superpixel"].to_numpy(int)[rows]
+        shares[rows] = common[numbers] / voxels[numbers]
     return shares
 
 
@@ -251,40 +239,33 @@ class PatchRecipe(JsonRecord):
         return len(self.widths_hu) + len(STRUCTURES)
 
 
-@dataclass(frozen=True, eq=False)
-class PatchPlace:
-    """Where a patch lies: along each axis the voxels that it covers, and how much each of its own takes."""
-
-    indices: tuple[np.ndarray, np.ndarray, np.ndarray]
-    """Voxels of the scan, int; some may lie beyond it."""
-    weights: tuple[np.ndarray, np.ndarray, np.ndarray]
-    """float32 (voxels of the patch, voxels covered), each row with sum 1."""
-
-    def crop(self, array: np.ndarray, first: Sequence[int] = (0, 0, 0)) -> np.ndarray:
-        """The voxels covered, in the type of `array` (D, H, W), which shows the scan from `first` on."""
-        sides = zip(self.indices, first, array.shape, strict=True)
-        return array[np.ix_(*((index - start).clip(0, size - 1) for index, start, size in sides))]
-
-    def average(self, part: np.ndarray) -> np.ndarray:
-        """What `crop` gave, on the patch's own voxels: float32, the shape of the patch."""
-        depth, height, width = self.weights
-        return np.tensordot(depth, height @ part.astype(np.float32) @ width.T, 1)
+Sides = Sequence[tuple[np.ndarray, np.ndarray]]
+"""Along each axis of a patch the voxels of the scan that it covers, int, some perhaps beyond it; and how much
+each of its own takes of them, float32 (own, covered), each row with sum 1."""
 
 
-def place_patch(center: Sequence[float], spacing_mm: Sequence[float], recipe: PatchRecipe) -> PatchPlace:
+def patch_sides(center: Sequence[float], spacing_mm: Sequence[float], recipe: PatchRecipe) -> Sides:
     """The patch whose middle is the point `center`, voxel indices (D, H, W): 3.0 is the middle of voxel 3."""
-    sides = zip(center, spacing_mm, recipe.size_mm, recipe.voxels, strict=True)
-    indices, weights = zip(*(_cover(*side) for side in sides), strict=True)
-    return PatchPlace(indices, weights)
+    sides = []
+    for middle, mm, size_mm, count in zip(center, spacing_mm, recipe.size_mm, recipe.voxels, strict=True):
+        edges = middle + 0.5 + np.linspace(-0.5, 0.5, count + 1) * size_mm / mm
+        covered = np.arange(int(np.floor(edges[0])), int(np.ceil(edges[-1])))
+        lower, upper = edges[:-1, np.newaxis], edges[1:, np.newaxis]
+        overlap = (np.minimum(upper, covered + 1) - np.maximum(lower, covered)).clip(0)
+        sides.append((covered, (overlap / overlap.sum(axis=1, keepdims=True)).astype(np.float32)))
+    return sides
 
 
-def _cover(center: float, spacing_mm: float, size_mm: float, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Along one axis the voxels covered, and the share of each in each of the patch's `count` own."""
-    edges = center + 0.5 + np.linspace(-0.5, 0.5, count + 1) * size_mm / spacing_mm
-    indices = np.arange(int(np.floor(edges[0])), int(np.ceil(edges[-1])))
-    lower, upper = edges[:-1, np.newaxis], edges[1:, np.newaxis]
-    overlap = (np.minimum(upper, indices + 1) - np.maximum(lower, indices)).clip(0)
-    return indices, (overlap / overlap.sum(axis=1, keepdims=True)).astype(np.float32)
+def crop(array: np.ndarray, sides: Sides, first: Sequence[int] = (0, 0, 0)) -> np.ndarray:
+    """The voxels that a patch covers, of `array` (D, H, W), which shows the scan from `first` on."""
+    parts = zip(sides, first, array.shape, strict=True)
+    return array[np.ix_(*((covered - start).clip(0, size - 1) for (covered, _), start, size in parts))]
+
+
+def average(part: np.ndarray, sides: Sides) -> np.ndarray:
+    """What `crop` gave, on the patch's own voxels: float32, the shape of the patch."""
+    depth, height, width = (weights for _, weights in sides)
+    return np.tensordot(depth, height @ part.astype(np.float32) @ width.T, 1)
 
 
 def grey_channels(hu: np.ndarray, middle_hu: float, recipe: PatchRecipe) -> np.ndarray:
@@ -295,7 +276,7 @@ def grey_channels(hu: np.ndarray, middle_hu: float, recipe: PatchRecipe) -> np.n
 
 
 def candidate_patches(
-    volume: Volume, liver: np.ndarray, candidates: DarkSuperpixels, rows: Sequence[int], recipe: PatchRecipe
+    volume: Volume, liver: np.ndarray, candidates: Superpixels, rows: Sequence[int], recipe: PatchRecipe
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """A patch around each of the candidates `rows` of the table, one at a time.
 
@@ -306,17 +287,16 @@ def candidate_patches(
     if not len(rows):
         return
     middle_hu = float(np.median(volume.voxels[liver]))
-    by_scale = {each.scale_mm: each for each in candidates.superpixels}
+    first = [side.start for side in candidates.box]
     for row in candidates.table.iloc[rows].itertuples():
-        each = by_scale[row.scale_mm]
-        place = place_patch((row.center_d, row.center_h, row.center_w), volume.spacing_mm, recipe)
-        near_liver = place.crop(liver)
+        sides = patch_sides((row.center_d, row.center_h, row.center_w), volume.spacing_mm, recipe)
+        near_liver = crop(liver, sides)
         # Beyond the superpixels' box its outermost ids come again: there is no liver, so they do not count.
-        ids = place.crop(each.ids, [side.start for side in each.box])
+        ids = crop(candidates.ids[row.scale_mm], sides, first)
         labels = np.zeros(recipe.voxels, np.uint8)
-        labels[place.average(near_liver) >= 0.5] = LIVER
-        labels[place.average(near_liver & (ids == row.superpixel)) >= 0.5] = TUMOR
-        hu = place.average(place.crop(volume.voxels))
+        labels[average(near_liver, sides) >= 0.5] = LIVER
+        labels[average(near_liver & (ids == row.superpixel), sides) >= 0.5] = TUMOR
+        hu = average(crop(volume.voxels, sides), sides)
         yield grey_channels(hu, middle_hu, recipe), labels
 
 
@@ -346,7 +326,7 @@ def extract_patches(
     Writes `folder`/<case_id>/images.npy, uint8 (n * d, h, w, C), the n patches one behind another, and
     masks.npy (`candidate_patches`); d, h, w as `extraction.patch.voxels`. Columns: patient, case, array,
     array_index (of the patch's first slice), region ("tumor" or "liver"), class (2 or 1, as a slice's),
-    tumor_share and the columns of `describe_superpixels`. Each of the `workers` processes holds one volume. A
+    tumor_share and SUPERPIXEL_COLUMNS. Each of the `workers` processes holds one volume. A
     case without candidates has no row. Raises InputError for an unknown spacing.
     """
     job = partial(extract_case_patches, extraction=extraction, folder=Path(folder))

@@ -178,15 +178,13 @@ def superpixel_tiles(
     truth = case.read_labels(volume)
     candidates, index = superpixels.dark_superpixels(volume, truth > 0, recipe), fullest_slice(truth)
     values = 1.0 if trained is None else tumor_probabilities(trained, volume, truth > 0, candidates)
-    table = candidates.table.assign(value=values)
     pictures = []
-    for each in candidates.superpixels:
-        depth, *plane = each.box
+    for scale_mm, ids in candidates.ids.items():
+        depth, *plane = candidates.box
         grey = apply_window(volume.voxels[index][tuple(plane)], WINDOWS["liver_narrow"])
-        ids = each.ids[index - depth.start]
-        picture = mark_boundaries(grey, ids, color=(0.6, 0.6, 0.6), mode="inner") * 255
-        title = f"{each.scale_mm:g} mm, {each.ids.max()} superpixels"
-        tint = superpixels.paint([each], table, "value")[index - depth.start]
+        picture = mark_boundaries(grey, ids[index - depth.start], color=(0.6, 0.6, 0.6), mode="inner") * 255
+        title = f"{scale_mm:g} mm, {ids.max()} superpixels"
+        tint = superpixels.paint(candidates, values, scale_mm)[index - depth.start]
         tumor = _only_tumor(truth[index][tuple(plane)])
         pictures.append(Tile(picture.astype(np.uint8), title, tumor, heat=tint))
     return pictures

@@ -12,7 +12,6 @@ from solids import ball, box, dice, scan
 from livseg_lib.datasets.case import Case
 from livseg_lib.errors import InputError
 from livseg_lib.postprocessing import superpixels
-from livseg_lib.postprocessing.candidates import match_candidates
 from livseg_lib.postprocessing.components import label_components
 from livseg_lib.volumes import Volume
 
@@ -29,65 +28,49 @@ def liver_scan(spacing_mm, noise_hu: float = 15.0):
 
 
 @pytest.mark.parametrize("spacing_mm", SPACINGS.values(), ids=SPACINGS)
-def test_superpixels_cover_the_liver_and_nothing_else(spacing_mm):
+def test_superpixels_cover_the_liver_in_few_pieces_about_as_large_as_their_scale(spacing_mm):
     liver, _, hu = liver_scan(spacing_mm)
     found = superpixels.find_superpixels(liver, hu, spacing_mm, TWO_SCALES_MM)
-    assert [each.scale_mm for each in found] == list(TWO_SCALES_MM)
-    for each in found:
-        np.testing.assert_array_equal(each.ids > 0, liver[each.box])
-        assert liver.sum() == liver[each.box].sum() and each.ids.dtype == np.int32
-        numbers = np.unique(each.ids)
-        np.testing.assert_array_equal(numbers, np.arange(len(numbers)))
-
-
-@pytest.mark.parametrize("spacing_mm", [SPACINGS["thick slices"], SPACINGS["even"]])
-def test_they_are_about_as_large_as_their_scale_and_in_few_pieces(spacing_mm):
-    liver, _, hu = liver_scan(spacing_mm)
-    found = superpixels.find_superpixels(liver, hu, spacing_mm, TWO_SCALES_MM)
-    table = superpixels.describe_superpixels(found, hu)
-    for each in found:
-        volumes_ml = table[table.scale_mm == each.scale_mm].volume_ml
-        cube_ml = each.scale_mm**3 / 1000
-        assert 0.4 * cube_ml < volumes_ml.median() < 2 * cube_ml
+    assert list(found.ids) == list(TWO_SCALES_MM) and liver.sum() == liver[found.box].sum()
+    for scale_mm, ids in found.ids.items():
+        np.testing.assert_array_equal(ids > 0, liver[found.box])
+        np.testing.assert_array_equal(np.unique(ids), np.arange(ids.max() + 1))
+        assert ids.dtype == np.int32
+        volumes_ml = found.table[found.table.scale_mm == scale_mm].volume_ml
         assert volumes_ml.sum() == pytest.approx(liver.sum() * np.prod(spacing_mm) / 1000)
-        assert (
-            volumes_ml.min() > 0.3 * superpixels.LEAST_SHARE * cube_ml
-        )  # slivers at the edge have joined others
-        pieces = [label_components(each.ids == number)[1] for number in range(1, each.ids.max() + 1, 7)]
-        assert np.mean(pieces) < 2
+        if spacing_mm != SPACINGS["coarse"]:
+            cube_ml = scale_mm**3 / 1000
+            assert 0.4 * cube_ml < volumes_ml.median() < 2 * cube_ml
+            assert volumes_ml.min() > 0.3 * superpixels.LEAST_SHARE * cube_ml  # slivers have joined others
+            assert np.mean([label_components(ids == number)[1] for number in range(1, ids.max() + 1, 7)]) < 2
 
 
-@pytest.mark.parametrize("spacing_mm", [SPACINGS["thick slices"]])
-def test_they_keep_to_the_edges_of_a_tumour(spacing_mm):
-    liver, tumor, hu = liver_scan(spacing_mm)
-    [fine] = superpixels.find_superpixels(liver, hu, spacing_mm, [8.0])
-    inside = match_candidates(fine.ids, tumor[fine.box])
-    assert dice(np.append(False, inside)[fine.ids], tumor[fine.box]) > 0.85
+def test_they_keep_to_the_edges_of_a_tumour():
+    liver, tumor, hu = liver_scan(SPACINGS["thick slices"])
+    fine = superpixels.find_superpixels(liver, hu, SPACINGS["thick slices"], [8.0])
+    inside = superpixels.tumor_shares(fine, tumor) >= 0.5
+    assert dice(np.append(False, inside)[fine.ids[8.0]], tumor[fine.box]) > 0.85
 
 
-def test_the_table_has_hand_values():
-    ids = np.zeros((2, 2, 3), np.int32)
-    ids[0, 0], ids[1, 1] = 1, 2
-    hu = np.full((5, 5, 5), 999, np.int16)
-    box_ = (slice(1, 3), slice(2, 4), slice(0, 3))
+def test_the_table_has_hand_values(monkeypatch):
+    hu, liver = np.full((5, 5, 5), 999, np.int16), np.zeros((5, 5, 5), bool)
     hu[1, 2, :3], hu[2, 3, :3] = (90, 100, 110), (40, 50, 60)
-    table = superpixels.describe_superpixels([superpixels.Superpixels(10.0, box_, ids, 0.5)], hu)
+    liver[1, 2, :3] = liver[2, 3, :3] = True
+    rows = np.array([[[1], [0]], [[0], [2]]])
+    monkeypatch.setattr(superpixels, "slic", lambda *_, **__: rows.repeat(3, 2))
+    table = superpixels.find_superpixels(liver, hu, (10, 10, 5), [5.0]).table
     assert table.columns.tolist() == list(superpixels.SUPERPIXEL_COLUMNS)
-    assert table.iloc[0].tolist() == [10, 1, 1, 2, 1, 1.5, 100, -25]  # the liver's median is 75
-    assert table.iloc[1].tolist() == [10, 2, 2, 3, 1, 1.5, 50, 25]
+    assert table.iloc[0].tolist() == [5, 1, 1, 2, 1, 1.5, 100, -25]  # the liver's median is 75
+    assert table.iloc[1].tolist() == [5, 2, 2, 3, 1, 1.5, 50, 25]
 
 
 def test_painting_takes_the_mean_over_the_scales():
-    a, b = np.array([[[1, 1, 2, 0]]], np.int32), np.array([[[1, 2, 2, 0]]], np.int32)
-    found = [
-        superpixels.Superpixels(scale, (slice(0, 1),) * 3, ids, 1.0) for scale, ids in ((8.0, a), (16.0, b))
-    ]
-    table = pd.DataFrame(
-        {"scale_mm": [8.0, 8.0, 16.0], "superpixel": [1, 2, 2], "probability": [0.2, 0.6, 1]}
-    )
-    np.testing.assert_allclose(superpixels.paint(found, table, "probability"), [[[0.1, 0.6, 0.8, 0]]])
-    with pytest.raises(InputError, match="liver is empty"):
-        superpixels.paint([], table, "probability")
+    ids = {8.0: np.array([[[1, 1, 2, 0]]], np.int32), 16.0: np.array([[[1, 2, 2, 0]]], np.int32)}
+    table = pd.DataFrame({"scale_mm": [8.0, 8.0, 16.0], "superpixel": [1, 2, 2]})
+    found = superpixels.Superpixels((slice(0, 1), slice(0, 1), slice(0, 4)), ids, table)
+    painted = superpixels.paint(found, np.array([0.2, 0.6, 1]))
+    np.testing.assert_allclose(painted, [[[0.1, 0.6, 0.8, 0]]])
+    np.testing.assert_allclose(superpixels.paint(found, 0.5, 16.0), [[[0, 0.5, 0.5, 0]]])
 
 
 @pytest.mark.parametrize(
@@ -102,19 +85,18 @@ def test_painting_takes_the_mean_over_the_scales():
 )
 def test_livers_of_any_size_are_covered(liver):
     hu = scan(liver, np.zeros_like(liver), noise_hu=10)
-    for each in superpixels.find_superpixels(liver, hu, (4.0, 0.8, 0.8)):
-        np.testing.assert_array_equal(each.ids > 0, liver[each.box])
+    found = superpixels.find_superpixels(liver, hu, (4.0, 0.8, 0.8))
+    for ids in found.ids.values():
+        np.testing.assert_array_equal(ids > 0, liver[found.box])
 
 
 def test_no_liver_gives_no_superpixels_and_bad_input_is_refused():
     nothing = np.zeros((4, 8, 8), bool)
     hu = scan(nothing, nothing)
-    assert superpixels.find_superpixels(nothing, hu, (1, 1, 1)) == []
     volume = Volume(hu, (1, 1, 1))
     none = superpixels.dark_superpixels(volume, nothing, superpixels.CandidateRecipe())
     assert none.table.empty and not list(superpixels.candidate_patches(volume, nothing, none, [], PATCH))
-    table = superpixels.describe_superpixels([], hu)
-    assert table.columns.tolist() == list(superpixels.SUPERPIXEL_COLUMNS)
+    assert none.ids == {} and none.table.columns.tolist() == list(superpixels.SUPERPIXEL_COLUMNS)
     with pytest.raises(InputError, match="without a size in mm"):
         superpixels.find_superpixels(~nothing, hu, (np.nan,) * 3)
     with pytest.raises(InputError, match="above 0"):
@@ -164,9 +146,8 @@ def test_shares_count_voxels(patient, found):
     shares = superpixels.tumor_shares(found, tumor)
     for row in (0, len(shares) // 2, len(shares) - 1):
         of_row = found.table.iloc[row]
-        [each] = [s for s in found.superpixels if s.scale_mm == of_row.scale_mm]
-        inside = each.ids == of_row.superpixel
-        assert shares[row] == pytest.approx(tumor[each.box][inside].mean())
+        inside = found.ids[of_row.scale_mm] == of_row.superpixel
+        assert shares[row] == pytest.approx(tumor[found.box][inside].mean())
     assert (shares >= 0.5).sum() >= 4
 
 
@@ -202,8 +183,8 @@ SCAN = np.random.default_rng(0).normal(100, 50, (9, 11, 13)).astype(np.float32)
 
 
 def patch(array, center, spacing_mm, recipe) -> np.ndarray:
-    place = superpixels.place_patch(center, spacing_mm, recipe)
-    return place.average(place.crop(array))
+    sides = superpixels.patch_sides(center, spacing_mm, recipe)
+    return superpixels.average(superpixels.crop(array, sides), sides)
 
 
 def test_on_the_scans_own_grid_a_patch_is_a_crop():
@@ -280,8 +261,9 @@ def test_rows_point_to_their_patches(tmp_path):
 
 def test_livers_are_grown_as_no_network_finds_them_exactly(tmp_path):
     wide = replace(EXTRACTION, most_growth_mm=12.0)
-    patches = (superpixels.extract_patches([case("a")], e, tmp_path, workers=1) for e in (EXTRACTION, wide))
-    exact, larger = patches
+    exact, larger = (
+        superpixels.extract_patches([case("a")], e, tmp_path, workers=1) for e in (EXTRACTION, wide)
+    )
     assert larger.mean_hu.min() < exact.mean_hu.min() < 60  # air came in, which is darker than tumour
 
 
