@@ -54,7 +54,7 @@ pretrained: .venv/ready  ## make the model on board anew: LiTS slices (DATA), sc
 reference: reports/$(RUN)/manifest.json  ## keep the small part of a finished RUN (tables; pictures of the phantom) in reports/reference
 	@mkdir -p reports/reference/$(RUN)/{tables,figures}
 	@cd reports/reference && ls */tables/* $(if $(filter phantom,$(DATASET)),*/figures/*) | cut -d/ -f2- | sort -u | \
-		while read -r file; do cp ../$(RUN)/$$file $(RUN)/$$file 2>/dev/null; done; true
+		while read -r file; do if [ -e ../$(RUN)/$$file ]; then cp ../$(RUN)/$$file $(RUN)/$$file; else rm -vf $(RUN)/$$file; fi; done
 	@sed -E 's/"(data|scan|liver_model)": ".*\//"\1": "/' reports/$(RUN)/manifest.json >reports/reference/$(RUN)/manifest.json
 	@find reports/reference -type d -empty -delete; du -sh reports/reference/$(RUN)
 

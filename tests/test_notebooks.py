@@ -165,6 +165,23 @@ def test_make_hands_a_path_on_as_it_was_typed(tmp_path, given):
             assert f"<--{option}={given}>" in said
 
 
+def test_make_reference_keeps_what_the_run_holds_and_drops_what_it_no_longer_makes(tmp_path):
+    shutil.copy(FOLDER.parent / "Makefile", tmp_path)
+    kept, run = (tmp_path / "reports" / each / "tables" for each in ("reference/mine", "mine"))
+    for folder, names in (
+        (kept, ("old", "seed_spread", "systems")),
+        (run, ("seed_spread", "systems", "large")),
+    ):
+        folder.mkdir(parents=True)
+        for name in names:
+            (folder / f"{name}.csv").write_text(folder.parts[-2])
+    (run.parent / "manifest.json").write_text('{"data": "/home/me/scans"}')
+    subprocess.run(["make", "reference", "RUN=mine"], cwd=tmp_path, check=True, capture_output=True)
+    assert {path.name for path in kept.iterdir()} == {"seed_spread.csv", "systems.csv"}
+    assert {path.read_text() for path in kept.iterdir()} == {"mine"}
+    assert json.loads((kept.parent / "manifest.json").read_text()) == {"data": "scans"}
+
+
 def made(target: str, *variables: str) -> list[str]:
     """Words of the command that make would run, where no path is typed."""
     command = ["make", "--dry-run", "--assume-old=.venv/ready", target, *variables]
