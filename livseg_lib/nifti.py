@@ -7,7 +7,7 @@ of a bounded size.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import product
 from math import prod
@@ -173,10 +173,13 @@ def open_checked(path: Path) -> Iterator[BinaryIO]:
             raise InputError(path, "The file is empty.", "Download or export it again.")
         with igzip.open(path, "rb") if is_gzip(path) else path.open("rb") as stream:
             yield stream
-    except EOFError as error:
-        raise InputError(path, "The file is truncated: it ends too early.", again) from error
-    except (igzip.BadGzipFile, isal_zlib.error) as error:
-        raise InputError(path, "The gzip data is corrupt.", again) from error
+    except (EOFError, igzip.BadGzipFile, isal_zlib.error) as error:
+        problem = "The gzip data is corrupt."
+        if _has_more_than_gzip(path):
+            problem = "Behind its whole gzip stream the file goes on with something else."
+        elif isinstance(error, EOFError):
+            problem = "The file is truncated: it ends too early."
+        raise InputError(path, problem, again) from error
     except OSError as error:
         problem = f"The file cannot be read ({error.strerror or type(error).__name__})."
         raise InputError(path, problem, "Check disk and rights.") from error
@@ -186,6 +189,17 @@ def is_gzip(path: Path) -> bool:
     """Whether the file begins as gzip does."""
     with path.open("rb") as stream:
         return stream.read(2) == GZIP_MAGIC
+
+
+def _has_more_than_gzip(path: Path) -> bool:
+    """Whether the file is a whole gzip stream and then no other."""
+    member, piece = isal_zlib.decompressobj(wbits=31), CHUNK_BYTES // MOST_GZIP_EXPANSION
+    with path.open("rb") as file, suppress(isal_zlib.error):
+        while not member.eof and (arrived := file.read(piece)):
+            member.decompress(arrived)
+        after = (member.unused_data + file.read(len(GZIP_MAGIC)))[: len(GZIP_MAGIC)]
+        return member.eof and not GZIP_MAGIC.startswith(after)
+    return False
 
 
 def read_array(stream: BinaryIO, count: int, dtype: np.dtype) -> np.ndarray:

@@ -216,6 +216,13 @@ def test_a_truncated_file_is_refused(scan, tmp_path, kept):
             load_volume(damaged)
 
 
+@pytest.mark.parametrize("garbage", [b"x", b"\0\1\2", b"<html>" * 500])
+def test_garbage_behind_a_whole_gzip_stream_is_called_so(scan, tmp_path, garbage):
+    (tmp_path / "ct.nii.gz").write_bytes(scan[0].read_bytes() + garbage)
+    with pytest.raises(InputError, match="whole gzip stream the file goes on with something else"):
+        load_volume(tmp_path / "ct.nii.gz")
+
+
 def test_a_bomb_is_refused_without_filling_memory_but_a_little_padding_is_fine(tmp_path):
     plain = write_nifti(tmp_path / "ct.nii", ct_like()).read_bytes()
     bomb = tmp_path / "bomb.nii.gz"
