@@ -193,8 +193,10 @@ def short_name(name: str) -> str:
 
 
 @contextmanager
-def locked(path: Path | str, within: Path | str = "") -> Iterator[None]:
+def locked(path: Path | str, within: Path | str = "") -> Iterator[Path]:
     """One process at a time reads and rewrites `path`; others wait, and say so. One that dies lets go.
+
+    Gives the file that stands for this.
 
     `within`: what is said to be waited for, where `path` only stands for it.
     """
@@ -212,7 +214,7 @@ def locked(path: Path | str, within: Path | str = "") -> Iterator[None]:
         print(words, file=sys.stderr, flush=True)
         lock.acquire()
     try:
-        yield
+        yield file
     finally:
         lock.release()
 
@@ -221,15 +223,25 @@ def locked(path: Path | str, within: Path | str = "") -> Iterator[None]:
 def sole_writer(out: Path, is_file: bool = False) -> Iterator[None]:
     """Keeps the results `out` (a folder, made here, or a file) to this process; others wait.
 
-    Raises InputError where it cannot be written.
+    A block that is refused before it wrote anything leaves nothing. Raises InputError where `out` cannot be
+    written.
     """
     if is_file and out.is_dir():
         raise InputError(out, "is a folder.", "Give --out the name of a file.", "unwritable")
+    place = out if is_file else out / "livseg"
+    made_here = [folder for folder in place.parents if not folder.exists()]
     with ExitStack() as stack:
         try:
-            stack.enter_context(locked(out if is_file else out / "livseg", out))
+            lock = stack.enter_context(locked(place, out))
         except OSError as error:
             problem = f"cannot be written ({error.strerror or type(error).__name__})."
             remedy = "Make room there, or choose another --out."
             raise InputError(out, problem, remedy, "unwritable") from error
-        yield
+        try:
+            yield
+        except InputError:
+            with suppress(OSError):  # not empty: results lie there
+                lock.unlink()
+                for folder in made_here:
+                    folder.rmdir()
+            raise

@@ -222,3 +222,14 @@ def test_what_cannot_be_written_is_refused_before_any_work(tmp_path, out, is_fil
     (tmp_path / "folder").mkdir()
     with pytest.raises(InputError, match=said), files.sole_writer(tmp_path / out, is_file):
         pytest.fail("never begun")
+
+
+@pytest.mark.parametrize(("out", "is_file"), [("a/b", False), ("a/scores.json", True), ("scores.json", True)])
+def test_a_refusal_before_any_work_leaves_nothing_and_a_later_one_all_results(tmp_path, out, is_file):
+    with pytest.raises(InputError), files.sole_writer(tmp_path / out, is_file):
+        raise InputError("scan", "is none.")
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(InputError), files.sole_writer(tmp_path / "out"):
+        (tmp_path / "out" / "case.csv").touch()
+        raise InputError("disk", "is full.")
+    assert (tmp_path / "out" / "case.csv").exists()
