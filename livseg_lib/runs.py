@@ -98,7 +98,7 @@ class RunFolders:
 NEEDED = {
     **{name: name for name in ("nibabel", "isal", "jsonschema", "pydicom", "filelock", "safetensors", "edt")},
     **{name: name for name in ("tqdm", "jinja2", "alembic", "sqlalchemy", "colorlog", "tenacity")},
-    **{name: name for name in ("entrypoints", "plotly", "narwhals")},
+    **{name: name for name in ("entrypoints", "plotly", "narwhals", "cloudpickle")},
     **{"cc3d": "connected-components-3d", "imgaug": "imgaug==0.4.0", "optuna": "optuna>=5,<6"},
     **{"mako": "Mako", "papermill": "papermill>=2.7"},
 }

@@ -12,8 +12,10 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
+from secrets import token_hex
 from typing import NamedTuple
 
+import cloudpickle
 import numpy as np
 import pandas as pd
 from tqdm import tqdm
@@ -128,7 +130,8 @@ def evaluate_folders(
     pairs, without_reference = pair_files(reference, prediction)
     problems, scored = [*_pipes(reference), *_pipes(prediction)], []
     rules = {"mode": mode, "accept_affine_mismatch": accept_affine_mismatch, "tolerance_mm": tolerance_mm}
-    found = in_processes(partial(_score_pair, **rules), pairs, workers)
+    scores_here = _THIS_PROCESS, cloudpickle.dumps(SCORES)
+    found = in_processes(partial(_score_pair, scores_here=scores_here, **rules), pairs, workers)
     for scores, unusable in tqdm(found, "scoring", len(pairs), unit="case", disable=None):  # None: if watched
         problems += unusable
         scored += [scores] if scores else []
@@ -168,13 +171,18 @@ class Pair(NamedTuple):
     problem: InputError | None = None
 
 
+_THIS_PROCESS = token_hex(8)
+
+
 def _score_pair(
-    pair: Pair, mode: str, accept_affine_mismatch: bool, tolerance_mm: float
+    pair: Pair, mode: str, accept_affine_mismatch: bool, tolerance_mm: float, scores_here: tuple[str, bytes]
 ) -> tuple[tuple[dict, pd.DataFrame] | None, list[tuple[str, InputError]]]:
     """Scores of one pair of files, and of each tumour; None where the reference cannot be read.
 
     And what cannot be used, with the name of the case.
     """
+    if scores_here[0] != _THIS_PROCESS:  # which does not know those that a cell of a notebook has set
+        SCORES.update(cloudpickle.loads(scores_here[1]))
     case = _stem(pair.reference)
     problems = [(case, pair.problem)] if pair.problem else []
     try:

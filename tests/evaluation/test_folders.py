@@ -11,7 +11,7 @@ import pytest
 
 from livseg_lib.errors import InputError
 from livseg_lib.evaluation import folders
-from livseg_lib.evaluation.cases import SCORES, score_case, summarize_cases
+from livseg_lib.evaluation.cases import SCORES, Score, score_case, summarize_cases
 from livseg_lib.evaluation.folders import summary_lines
 from livseg_lib.evaluation.lesions import lesion_rows, summarize_sizes
 from livseg_lib.files import write_json
@@ -222,6 +222,14 @@ def test_json_has_null_for_undefined_and_appears_whole(tmp_path, three_cases):
     with pytest.raises(TypeError):
         write_json(out, {"broken": object()})
     assert json.loads(out.read_text(encoding="utf-8")) == written
+
+
+def test_other_processes_know_a_score_that_is_set_here(three_cases, monkeypatch):
+    monkeypatch.setitem(SCORES, "predicted", Score(lambda pair: float(pair.prediction.sum())))
+    monkeypatch.setitem(SCORES, "rvd", Score(lambda pair: 7.0))
+    cases = folders.evaluate_folders(*three_cases, workers=2)["cases"]
+    assert [case["tumor_predicted"] for case in cases] == [80, 2, 0]
+    assert all(case["liver_rvd"] == 7 for case in cases)
 
 
 @pytest.mark.parametrize("mode", ["intended", "lits_asis"])
