@@ -9,8 +9,10 @@ import shlex
 import shutil
 import subprocess
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import nbformat
+import pandas as pd
 import pytest
 import yaml
 from small_notebooks import write_notebook
@@ -180,6 +182,15 @@ def test_make_reference_keeps_what_the_run_holds_and_drops_what_it_no_longer_mak
     assert {path.name for path in kept.iterdir()} == {"seed_spread.csv", "systems.csv"}
     assert {path.read_text() for path in kept.iterdir()} == {"mine"}
     assert json.loads((kept.parent / "manifest.json").read_text()) == {"data": "scans"}
+
+
+def test_20_goes_on_without_d_metrics_where_no_system_sees_the_extracted_pictures():
+    cells = nbformat.read(FOLDER / "20_compare_systems.ipynb", as_version=4).cells
+    (cell,) = (cell.source for cell in cells if "d_metrics = " in cell.source and cell.cell_type == "code")
+    run, chosen = MagicMock(), pd.DataFrame({"case": ["a"]})
+    names = {"run": run, "facts": pd.DataFrame({"system": ["unet"]}), "d_slices": 1, "pd": pd}
+    exec(cell, names | dict.fromkeys(["Recipe", "folders", "load_model"], MagicMock()) | {"chosen": chosen})
+    assert "no table" in run.note.call_args.args[0] and not run.table.called
 
 
 def made(target: str, *variables: str) -> list[str]:
