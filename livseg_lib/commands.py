@@ -246,7 +246,8 @@ def follow_up(arguments: argparse.Namespace) -> int:
     from livseg_lib.evaluation.follow_up import TimePoint, compare_scans
     from livseg_lib.files import write_json
     from livseg_lib.outputs import save_figure, write_table
-    from livseg_lib.reporting.patient_page import NOT_AN_ASSESSMENT, conclude_follow_up, follow_up_changes
+    from livseg_lib.reporting.charts import follow_up_changes
+    from livseg_lib.reporting.patient_page import NOT_AN_ASSESSMENT, conclude_follow_up
     from livseg_lib.volumes import load_segmentation, load_volume
 
     if arguments.days is not None and not arguments.days > 0:

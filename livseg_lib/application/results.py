@@ -12,6 +12,7 @@ from urllib.parse import quote
 import numpy as np
 import pandas as pd
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from tqdm import tqdm
 
 from livseg_lib import WARNING
@@ -21,12 +22,12 @@ from livseg_lib.application.predictor import Predictor, finished, identify_reque
 from livseg_lib.application.scan import LABELS
 from livseg_lib.errors import InputError, format_duration, reason_of
 from livseg_lib.files import folder_checksums, folder_written_aside, holds_files, write_json
-from livseg_lib.outputs import save_figure, write_table
+from livseg_lib.outputs import write_table
 from livseg_lib.preprocessing.recipe import display_window
 from livseg_lib.preprocessing.windows import apply_window, as_hu
 from livseg_lib.processes import in_processes
 from livseg_lib.reporting.patient_page import PatientView, write_patient_page
-from livseg_lib.reporting.pictures import outlined_slice, slice_to_show
+from livseg_lib.reporting.screen import outlined_slice, slice_to_show
 from livseg_lib.volumes import save_segmentation
 
 RECORD = "record.json"
@@ -101,8 +102,11 @@ def _write_overlay(result: PatientResult, folder: Path) -> None:
     grey = apply_window(scan.volume.voxels[index], window)
     number = index if scan.slice_numbers is None else scan.slice_numbers[index]
     title = f"{result.case_id}, slice {number}" if len(result.labels) > 1 else result.case_id
-    figure = outlined_slice(grey, result.labels[index], title, WARNING, tuple(scan.volume.spacing_mm[1:]))
-    save_figure(figure, folder, "overlay", f"{title}. {WARNING}")
+    sheet = outlined_slice(grey, result.labels[index], title, WARNING, scan.volume.spacing_mm[1:])
+    described = PngInfo()
+    described.add_text("Description", f"{title}. {WARNING}")
+    few = sheet.quantize(64, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)  # a quarter of the bytes
+    few.save(folder / "overlay.png", pnginfo=described)
 
 
 def _write_page(result: PatientResult, folder: Path) -> None:

@@ -26,7 +26,7 @@ from livseg_lib.application.patient import PatientResult
 from livseg_lib.errors import STOPPING
 from livseg_lib.preprocessing.windows import WINDOWS, as_hu
 from livseg_lib.processes import end_family
-from livseg_lib.reporting.pictures import VIEW_WINDOWS, screen_slice, slice_to_show
+from livseg_lib.reporting.screen import VIEW_WINDOWS, screen_slice, slice_to_show
 from livseg_lib.runs import project_root
 
 FORGET_AFTER_SECONDS = 3600.0

@@ -26,7 +26,7 @@ from livseg_lib.application.visits import FOUND, QuickTraining, ShownScan, Visit
 from livseg_lib.datasets.phantom.writing import write_phantom
 from livseg_lib.errors import InputError
 from livseg_lib.reporting.patient_page import surface_figure
-from livseg_lib.reporting.pictures import VIEW_WINDOWS
+from livseg_lib.reporting.screen import VIEW_WINDOWS
 from livseg_lib.shelf import Shelved, find_shelved, shelved_systems
 
 FILE_TYPES = [".nii", ".gz", ".zip", ".dcm", ".png", ".jpg", ".jpeg"]

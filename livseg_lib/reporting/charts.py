@@ -1,4 +1,4 @@
-"""Charts from tables: five kinds that nearly every study needs, and how a training went.
+"""Charts from tables: five kinds that nearly every study needs, how a training went, what became of tumours.
 
 The five take a table with one row a mark and names of its columns. Lines, panels and series come in the order
 in which the table has them; what else a chart needs is set on `figure.axes` afterwards.
@@ -7,6 +7,7 @@ in which the table has them; what else a chart needs is set on `figure.axes` aft
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -18,6 +19,9 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 
 from livseg_lib.reporting import style
+
+if TYPE_CHECKING:  # only named in signatures
+    from livseg_lib.evaluation.follow_up import FollowUp
 
 MOST_PANELS_A_ROW = 4
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
@@ -362,3 +366,48 @@ def training_curves(history: pd.DataFrame, title: str) -> Figure:
     words = f"{title}   (dotted: best epoch, {best})" if is_known else title
     fig.suptitle(words, x=0.01, ha="left", fontsize=10.5, fontweight="bold")
     return fig
+
+
+KIND_LOOKS = {
+    "matched": (style.BLUE, "o"),
+    "merged": (style.PURPLE, "s"),
+    "split": (style.PURPLE, "D"),
+    "regrouped": (style.PURPLE, "P"),
+    "vanished": (style.GREEN, "v"),
+    "new": (style.VERMILLION, "^"),
+}
+
+
+@style.styled
+def follow_up_changes(found: Mapping[str, FollowUp]) -> Figure:
+    """Longest diameters before and after, a panel for whoever outlined them, a line a group of tumours."""
+    fig = style.new_figure(max(4.5, style.WIDTH * len(found) / 3), 3.9)
+    panels = fig.subplots(1, len(found), sharey=True, squeeze=False)[0]
+    for ax, (name, each) in zip(panels, found.items(), strict=True):
+        _slopes(ax, each.changes)
+        ax.set_title(f"{name}\n{each.response.category}")
+    panels[0].set_ylabel("longest diameter, of several their sum (mm)")
+    kinds = {kind for each in found.values() for kind in each.changes.kind}
+    looks = {kind: look for kind, look in KIND_LOOKS.items() if kind in kinds}
+    keys = [Line2D([], [], color=colour, marker=mark, label=kind) for kind, (colour, mark) in looks.items()]
+    if keys:
+        fig.legend(handles=keys, loc="outside lower left", ncols=len(keys))
+    return fig
+
+
+def _slopes(ax: Axes, changes: pd.DataFrame) -> None:
+    top = changes[["diameter_before_mm", "diameter_after_mm"]].max(axis=None) if len(changes) else 1.0
+    top = max(1.0, top)
+    ax.set_ylim(-0.04 * top, max(1.1 * top, ax.get_ylim()[1]))
+    for row in changes.itertuples():
+        colour, mark = KIND_LOOKS[row.kind]
+        ends = [row.diameter_before_mm, row.diameter_after_mm]
+        ax.plot([0, 1], ends, color=colour, marker=mark, linewidth=2.4 if row.is_target else 1.2)
+    heights = style.spread(list(changes.diameter_after_mm), 0.055 * top)
+    for row, height in zip(changes.itertuples(), heights, strict=True):
+        change = row.diameter_change_percent
+        percent = f"{change:+.0f} %".replace("-", "−") if abs(change) >= 0.5 else "0 %"
+        words = row.kind if row.kind in ("new", "vanished") else percent
+        ax.text(1.06, height, words, va="center", fontsize=8.5, color=KIND_LOOKS[row.kind][0])
+    ax.set_xticks([0, 1], ["before", "after"], color=style.BLACK)
+    ax.set_xlim(-0.15, 1.45)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -19,7 +19,7 @@ from matplotlib import patheffects
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import ListedColormap, Normalize, to_rgb
+from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
@@ -28,17 +28,22 @@ from livseg_lib.datasets.case import Case
 from livseg_lib.labels import STRUCTURES, structure_mask
 from livseg_lib.postprocessing.components import label_components
 from livseg_lib.preprocessing.recipe import Recipe, channel_windows, display_window
-from livseg_lib.preprocessing.windows import WINDOWS, Window, apply_window
+from livseg_lib.preprocessing.windows import apply_window
 from livseg_lib.reporting import style
 from livseg_lib.reporting.folder import format_number
-from livseg_lib.reporting.style import STRUCTURE_COLOURS
+from livseg_lib.reporting.screen import (
+    PREDICTION_COLOURS,
+    TRUTH,
+    VIEW_WINDOWS,
+    screen_slice,
+    slice_to_show,
+)
 from livseg_lib.volumes import Volume, load_prediction
 
 if TYPE_CHECKING:
     from ipywidgets import Widget
 
 
-PREDICTION_COLOURS = {"liver": "#ffffff", "tumor": style.YELLOW}
 SIDES = {"truth": ("solid", style.STRUCTURE_COLOURS), "prediction": ((0, (2.4, 1.6)), PREDICTION_COLOURS)}
 """Predictions are dashed, and lighter than the truth that they may cover."""
 
@@ -216,26 +221,6 @@ def lesion_picture(
     return grey, labels[index][cut], title
 
 
-def outlined_slice(
-    grey: np.ndarray,
-    labels: np.ndarray,
-    title: str,
-    note: str,
-    pixel_sides_mm: tuple[float, float] = (1.0, 1.0),
-) -> Figure:
-    """One slice, uint8 (H, W), with outlined labels 0/1/2 (H, W); a second, enlarged picture of these.
-
-    `note` stands below. `pixel_sides_mm` (H, W) keeps bodies in their proportions; NaN counts as square.
-    """
-    whole = Tile(grey, title, prediction=labels)
-    fig = tiles([whole, whole._replace(title="", around=labels)] if labels.any() else [whole])
-    aspect = pixel_sides_mm[0] / pixel_sides_mm[1]
-    for ax in fig.axes:
-        ax.set_aspect(aspect if np.isfinite(aspect) else 1.0)
-    fig.supxlabel(note, x=0.99, ha="right", fontsize=9)
-    return fig
-
-
 REGION_NAMES = {
     "below_liver": "below the liver",
     "liver": "liver",
@@ -292,58 +277,6 @@ def region_strips(patients: Sequence[PatientStrip]) -> Figure:
 HEADLESS = "LIVSEG_HEADLESS"  # set where notebooks are executed for a report (`livseg_lib.notebooks`)
 
 STATIC_SLICES = 5
-
-TRUTH = "truth"
-VIEW_WINDOWS = {
-    "liver": WINDOWS["liver"],
-    "soft tissue": WINDOWS["abdomen"],
-    "narrow": WINDOWS["liver_narrow"],
-    "wide": WINDOWS["liver_wide"],
-}
-"""What a reader may choose, in notebooks, in the app and on a patient page; the first at the start."""
-
-SHORTEST_SIDE_PIXELS = 512  # smaller slices are enlarged, so that an outline is thinner than what it outlines
-
-
-def slice_to_show(outlines: Iterable[np.ndarray], depth: int) -> tuple[str, int]:
-    """The structure to look at first, and the slice that shows most of it.
-
-    Of labels 0/1/2 (D, H, W) it is "tumor" in the first with any, else "liver" in the first with any; ""
-    and the middle of `depth` slices where nothing is outlined.
-    """
-    outlines = list(outlines)
-    for structure in reversed(STRUCTURES):
-        for labels in outlines:
-            area = structure_mask(labels, structure).sum(axis=(1, 2))
-            if area.any():
-                return structure, int(area.argmax())
-    return "", depth // 2
-
-
-def screen_slice(hu: np.ndarray, window: Window, outlines: Mapping[str, np.ndarray]) -> np.ndarray:
-    """RGB uint8 (H', W', 3) of one slice, int16 (H, W), with the outlines of labels 0/1/2 (H, W) by name.
-
-    "truth" is drawn in the colours of truth in all figures, everything else in those of predictions.
-    """
-    factor = max(1, -(-SHORTEST_SIDE_PIXELS // min(hu.shape)))
-    grey = cv2.resize(apply_window(hu, window), None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC)
-    picture = np.repeat(grey[..., None], 3, axis=2)
-    for name, labels in outlines.items():
-        colours = STRUCTURE_COLOURS if name == TRUTH else PREDICTION_COLOURS
-        draw_outlined(picture, labels, colours, thickness=min(factor, 2))
-    return picture
-
-
-def draw_outlined(
-    picture: np.ndarray, labels: np.ndarray, colours: Mapping[str, str], thickness: int
-) -> None:
-    """Draw the borders of liver and tumours of labels 0/1/2 (H, W) into an RGB picture of any size."""
-    for structure in STRUCTURES:
-        mask = structure_mask(labels, structure).astype(np.float32)
-        share = cv2.resize(mask, picture.shape[1::-1], interpolation=cv2.INTER_AREA)
-        found, _ = cv2.findContours((share >= 0.5).astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
-        colour = [round(255 * part) for part in to_rgb(colours[structure])]
-        cv2.drawContours(picture, found, -1, colour, thickness, cv2.LINE_AA)
 
 
 def slice_viewer(voxels: np.ndarray, outlines: Mapping[str, np.ndarray]) -> Widget | Figure:

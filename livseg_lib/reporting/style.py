@@ -5,14 +5,19 @@ Colours are those of Okabe and Ito (2008), which stay apart for colour-blind rea
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache, wraps
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
-import matplotlib
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from livseg_lib.outputs import figure_png
+
+if TYPE_CHECKING:  # `livseg predict` wants the colours alone: matplotlib takes long to import
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Given, Drawn = ParamSpec("Given"), TypeVar("Drawn")
 
 BLACK, GREY, LIGHT_GREY = "#1b1f24", "#6b7280", "#d9dde3"
 ORANGE, SKY_BLUE, GREEN, YELLOW = "#E69F00", "#56B4E9", "#009E73", "#F0E442"
@@ -53,20 +58,35 @@ STYLE = {
     "text.parse_math": False,  # a patient called "$1" is a name, not a formula
 }
 
-styled = matplotlib.rc_context(STYLE)
-"""Decorator: the function draws in this house's style and leaves the reader's own untouched."""
 
+def styled(draw: Callable[Given, Drawn]) -> Callable[Given, Drawn]:
+    """Decorator: the function draws in this house's style and leaves the reader's own untouched."""
 
-class ReportFigure(Figure):
-    """A figure that a notebook shows as it stands, without pyplot and so without one left open."""
+    @wraps(draw)
+    def drawn(*args: Given.args, **kwargs: Given.kwargs) -> Drawn:
+        import matplotlib
 
-    def _repr_png_(self) -> bytes:
-        return figure_png(self, NOTEBOOK_DPI)
+        with matplotlib.rc_context(STYLE):
+            return draw(*args, **kwargs)
+
+    return drawn
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure of `width` x `height` inches."""
-    return ReportFigure(figsize=(width, height))
+    """An empty figure of `width` x `height` inches. A notebook shows it as it stands, without pyplot and so
+    without one left open."""
+    return _figure_class()(figsize=(width, height))
+
+
+@cache
+def _figure_class() -> type[Figure]:
+    from matplotlib.figure import Figure
+
+    class ReportFigure(Figure):
+        def _repr_png_(self) -> bytes:
+            return figure_png(self, NOTEBOOK_DPI)
+
+    return ReportFigure
 
 
 def structure_name(structure: str) -> str:

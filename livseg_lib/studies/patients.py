@@ -18,7 +18,7 @@ from livseg_lib.evaluation.lesions import SIZE_CLASSES, size_class
 from livseg_lib.evaluation.statistics import bands
 from livseg_lib.labels import LIVER, STRUCTURES
 from livseg_lib.postprocessing.measures import TUMOR_COLUMNS, measure_liver, measure_tumors
-from livseg_lib.reporting.pictures import TRUTH
+from livseg_lib.reporting.screen import TRUTH
 from livseg_lib.runs import RunFolders
 from livseg_lib.volumes import Volume, load_prediction
 

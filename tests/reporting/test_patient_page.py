@@ -20,6 +20,7 @@ from PIL import Image
 from livseg_lib.errors import InputError
 from livseg_lib.evaluation.follow_up import TimePoint, compare_scans
 from livseg_lib.preprocessing.windows import apply_window
+from livseg_lib.reporting.charts import follow_up_changes
 from livseg_lib.reporting.patient_page import (
     MAX_SIDE_PIXELS,
     MAX_TRIANGLES,
@@ -27,7 +28,6 @@ from livseg_lib.reporting.patient_page import (
     STORED_WINDOW,
     PatientView,
     conclude_follow_up,
-    follow_up_changes,
     outline_path,
     outline_paths,
     surface_figure,

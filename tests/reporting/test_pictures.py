@@ -14,6 +14,7 @@ from livseg_lib.outputs import update_systems_table
 from livseg_lib.preprocessing.recipe import Recipe
 from livseg_lib.preprocessing.windows import WINDOWS
 from livseg_lib.reporting import pictures as module
+from livseg_lib.reporting import screen
 from livseg_lib.reporting.cards import cohort_sentence, headline_cards, systems_view
 from livseg_lib.volumes import Volume
 
@@ -136,11 +137,32 @@ def test_a_cascade_numbers_its_steps_and_a_scan_without_truth_has_none():
 
 
 def test_an_outlined_slice_is_enlarged_where_anything_is_outlined():
-    figure = module.outlined_slice(GREY, labels_with_tumour(), "title", "a note", (2.0, 1.0))
-    assert titles(figure) == ["title", ""] and figure.get_supxlabel() == "a note"
-    assert [ax.get_aspect() for ax in figure.axes] == [2.0, 2.0]
-    (ax,) = module.outlined_slice(GREY, GREY * 0, "title", "", (np.nan, np.nan)).axes
-    assert ax.get_aspect() == 1.0
+    square = np.zeros((40, 60), np.uint8)
+    square[10:20, 5:15] = 1
+    square[12:16, 8:12] = 2
+    both = np.asarray(
+        screen.outlined_slice(np.full((40, 60), 90, np.uint8), square, "title", "a note", (2.0, 1.0))
+    )
+    assert both.shape == (screen.PANEL_PIXELS + 2 * screen.LINE_PIXELS, 2 * screen.PANEL_PIXELS, 3)
+    left, right = np.split(both, 2, axis=1)
+    assert coloured(right).sum() > 1.5 * coloured(left).sum() > 0
+    grey = (left == 90).all(axis=2)  # 40 rows of 2 mm and 60 columns of 1 mm
+    height, width = (np.ptp(np.flatnonzero(grey.any(axis=axis))) for axis in (1, 0))
+    assert height / width == pytest.approx(80 / 60, rel=0.02)
+    alone = screen.outlined_slice(GREY, GREY * 0, "title", "", (np.nan, np.nan))
+    assert alone.width == screen.PANEL_PIXELS and not coloured(np.asarray(alone)).any()
+
+
+def test_the_square_around_what_is_labelled_stays_in_the_picture():
+    labels = np.zeros((100, 80), np.uint8)
+    labels[95:99, 0:40] = 1
+    rows, columns = screen.around(labels)
+    assert (rows.stop, columns.start) == (100, 0) and labels[rows, columns].sum() == labels.sum()
+    assert (
+        rows.stop - rows.start
+        == pytest.approx(columns.stop - columns.start, abs=1)
+        == pytest.approx(49, abs=1)
+    )
 
 
 @pytest.mark.parametrize(
@@ -174,19 +196,19 @@ def coloured(picture: np.ndarray) -> np.ndarray:
 
 def test_only_the_border_of_what_is_labelled_is_coloured():
     factor = 512 // 64
-    picture = module.screen_slice(np.full((64, 64), 100, np.int16), WINDOWS["liver"], {"truth": BOX})
+    picture = screen.screen_slice(np.full((64, 64), 100, np.int16), WINDOWS["liver"], {"truth": BOX})
     assert picture.shape == (512, 512, 3)
     rows, columns = np.nonzero(coloured(picture))
     assert (rows.min(), rows.max()) == pytest.approx((20 * factor, 40 * factor - 1), abs=2)
     assert (columns.min(), columns.max()) == pytest.approx((10 * factor, 30 * factor - 1), abs=2)
     assert not coloured(picture)[22 * factor : 24 * factor, 12 * factor : 28 * factor].any()
-    predicted = module.screen_slice(np.full((64, 64), 100, np.int16), WINDOWS["liver"], {"unet": BOX})
+    predicted = screen.screen_slice(np.full((64, 64), 100, np.int16), WINDOWS["liver"], {"unet": BOX})
     assert not np.array_equal(picture, predicted)  # a prediction has colours of its own
 
 
 def test_without_outlines_it_is_the_windowed_slice():
     hu = np.random.default_rng(0).integers(-200, 300, (512, 512)).astype(np.int16)
-    picture = module.screen_slice(hu, WINDOWS["liver"], {})
+    picture = screen.screen_slice(hu, WINDOWS["liver"], {})
     assert (picture == picture[..., :1]).all()
     assert picture[hu < -50].max() == 0 and picture[hu > 200].min() == 255
 
@@ -220,10 +242,10 @@ def test_a_viewer_begins_where_most_tumour_is_of_the_first_outline_with_any():
     nothing, liver, tumors = (np.zeros((7, 4, 4), np.uint8) for _ in range(3))
     liver[2:4, 0, 0] = liver[3, 1, 1] = 1
     tumors[5, 0, :2] = tumors[1, 0, 0] = 2
-    assert module.slice_to_show([nothing, liver, tumors], 7) == ("tumor", 5)
-    assert module.slice_to_show([nothing, liver], 7) == ("liver", 3)
-    assert module.slice_to_show([nothing], 7) == module.slice_to_show([], 7) == ("", 3)
-    assert module.slice_to_show([tumors * 0 + 2, tumors], 7) == ("tumor", 0)  # of equals the lowest
+    assert screen.slice_to_show([nothing, liver, tumors], 7) == ("tumor", 5)
+    assert screen.slice_to_show([nothing, liver], 7) == ("liver", 3)
+    assert screen.slice_to_show([nothing], 7) == screen.slice_to_show([], 7) == ("", 3)
+    assert screen.slice_to_show([tumors * 0 + 2, tumors], 7) == ("tumor", 0)  # of equals the lowest
 
 
 def pixels(figure) -> np.ndarray:
