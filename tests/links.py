@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -68,3 +69,9 @@ def _resolves(link: str, folder: Path, anchors: set[str]) -> bool:
     if not parts.path:
         return unquote(parts.fragment) in anchors
     return (folder / unquote(parts.path)).exists()
+
+
+def words(page: Path) -> str:
+    """What a reader sees of the page: its text without tags."""
+    text = re.sub(r"<(style|script)>.*?</\1>|<[^>]+>", " ", page.read_text(), flags=re.S)
+    return " ".join(html.unescape(text).split())

@@ -82,7 +82,7 @@ def _pictures(trained: Trained, volume: Volume, liver: np.ndarray, most: int) ->
         pictures = trained.inputs.compose(pictures, shown)
     if len(trained.network.input_shape) == 5:
         block_slices = trained.network.input_shape[1]
-        starts = cover_blocks(range(depth), depth, block_slices, overlap=0)
+        starts = cover_blocks(depth, block_slices, overlap=0)
         starts = [starts[index] for index in _spread(len(starts), max(1, most // block_slices))]
         return (block for _, block in stream_blocks(pictures, starts, depth, block_slices))
     chosen = set(_spread(depth, most))

@@ -91,22 +91,17 @@ Block = tuple[int, np.ndarray]
 
 
 def predict_blocks(
-    network: keras.Model,
-    pictures: Iterable[np.ndarray],
-    n_slices: int,
-    overlap: int | None = None,
-    liver: range | None = None,
+    network: keras.Model, pictures: Iterable[np.ndarray], n_slices: int, overlap: int | None = None
 ) -> np.ndarray:
     """Probabilities of a stream of `n_slices` pictures, each uint8 (H, W, C), from feet to head.
 
     Returns uint8 (n_slices, H, W, K) as `predict_planes` does. Blocks are as deep as the network's input;
-    neighbours share `overlap` slices, a quarter of a block by default. With `liver`, a range of slices,
-    only blocks that cover it (`cover_blocks`) are looked at, and what no block shows is 0. One block at a
-    time is in memory, and the network is compiled once.
+    neighbours share `overlap` slices, a quarter of a block by default. One block at a time is in memory, and
+    the network is compiled once.
     """
     depth, height, width, _ = network.input_shape[1:]
     overlap = depth // 4 if overlap is None else overlap
-    starts = cover_blocks(range(n_slices) if liver is None else liver, n_slices, depth, overlap)
+    starts = cover_blocks(n_slices, depth, overlap)
     answers = (
         (start, np.asarray(network.predict_on_batch(block[np.newaxis] / np.float32(255.0)))[0])
         for start, block in stream_blocks(pictures, starts, n_slices, depth)

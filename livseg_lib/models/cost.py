@@ -6,7 +6,7 @@ import logging
 import math
 import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import keras
 import numpy as np
@@ -28,32 +28,28 @@ def gflops_an_input(network: keras.Model) -> float:
     return operations / 1e9
 
 
-def milliseconds_an_input(network: keras.Model, batch: int = 8, repeats: int = 5) -> float:
-    """Median wall time of `predict_on_batch` over `repeats` random batches, divided by `batch`.
-
-    The first batch, which compiles the network, is not counted.
-    """
+def milliseconds_an_input(network: keras.Model, batch: int) -> float:
+    """Median wall time of `predict_on_batch` over five random batches, divided by `batch`."""
     pictures = np.random.default_rng(0).random((batch, *network.input_shape[1:]), np.float32)
-    network.predict_on_batch(pictures)
-    seconds = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        network.predict_on_batch(pictures)
-        seconds.append(time.perf_counter() - start)
-    return 1000 * statistics.median(seconds) / batch
+    return _median_ms(lambda: network.predict_on_batch(pictures), 5) / batch
 
 
-def milliseconds_a_step(batch: int = 4, repeats: int = 10) -> float:
-    """Median wall time of a training step of the small U-Net on `batch` pictures of 128 x 128 x 3: how fast
-    this device learns. The first two steps, which compile it, are not counted."""
+def milliseconds_a_step() -> float:
+    """Median wall time of a training step of the small U-Net on four pictures of 128 x 128 x 3: how fast this
+    device learns."""
     draw = np.random.default_rng(0)
     network = build_model("unet", (128, 128, 3), 2, **SYSTEMS["unet"].small)
     network.compile("adam", "binary_crossentropy")
-    pictures, truth = draw.random((batch, 128, 128, 3), np.float32), draw.integers(0, 2, (batch, 128, 128, 2))
+    pictures, truth = draw.random((4, 128, 128, 3), np.float32), draw.integers(0, 2, (4, 128, 128, 2))
+    return _median_ms(lambda: network.train_on_batch(pictures, truth.astype(np.float32)), 10)
+
+
+def _median_ms(step: Callable[[], object], repeats: int) -> float:
+    """The first two, which compile the network, are not counted."""
     seconds = []
     for _ in range(repeats + 2):
         start = time.perf_counter()
-        network.train_on_batch(pictures, truth.astype(np.float32))
+        step()
         seconds.append(time.perf_counter() - start)
     return 1000 * statistics.median(seconds[2:])
 
@@ -63,18 +59,17 @@ def cost_table(
     block_shape: tuple[int, int, int, int],
     num_classes: int,
     options: Mapping[str, dict] | None = None,
-    batch: int = 8,
 ) -> pd.DataFrame:
     """A row a network of the catalogue: network, input, parameters, gflops, milliseconds_an_input.
 
-    `input` is what the row's numbers hold for: a picture, "H x W x C", timed in batches of `batch`, or for
+    `input` is what the row's numbers hold for: a picture, "H x W x C", timed in batches of eight, or for
     networks that take them a block of slices, "D x H x W x C", timed alone. `options` holds keyword options
     of `build_model` by network; one that is not in it has its defaults. Raises InputError where a network
     cannot take inputs of that size.
     """
     rows = []
     for name in MODELS:
-        shape, together = (block_shape, 1) if SYSTEMS[name].kind == BLOCKS else (picture_shape, batch)
+        shape, together = (block_shape, 1) if SYSTEMS[name].kind == BLOCKS else (picture_shape, 8)
         network = build_model(name, shape, num_classes, **(options or {}).get(name, {}))
         row = (name, " x ".join(map(str, shape)), network.count_params(), gflops_an_input(network))
         rows.append((*row, milliseconds_an_input(network, together)))

@@ -214,18 +214,15 @@ def choose_block(liver: range, n_slices: int, depth: int) -> int:
     return starts[(len(starts) - 1) // 2]
 
 
-def cover_blocks(liver: range, n_slices: int, depth: int, overlap: int) -> list[int]:
-    """First slices of blocks of `depth` slices that together cover the liver, from feet to head.
+def cover_blocks(n_slices: int, depth: int, overlap: int) -> list[int]:
+    """First slices of blocks of `depth` slices that together cover a volume of `n_slices`, from feet to head.
 
-    One where the liver fits into a block, none where there is no liver. Neighbours share `overlap` slices
-    (0 to depth - 1), the last two may share more. Raises InputError for another overlap.
+    Neighbours share `overlap` slices (0 to depth - 1), the last two may share more. Raises InputError for
+    another overlap.
     """
     if not 0 <= overlap < depth:
         problem = f"is {overlap} slices of blocks of {depth}."
         raise InputError("overlap", problem, f"Give 0 to {depth - 1}.")
-    if not liver:
-        return []
-    if len(liver) <= depth:
-        return [choose_block(liver, n_slices, depth)]
-    last = liver.stop - depth
-    return [*range(liver.start, last, depth - overlap), last]
+    if n_slices <= depth:
+        return [0] if n_slices else []
+    return [*range(0, n_slices - depth, depth - overlap), n_slices - depth]

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from keras import layers
 from nifti_files import ORIENTATIONS, axis_affine, write_nifti
+from solids import ball, dice
 
 from livseg_lib.errors import InputError
-from livseg_lib.evaluation.masks import dice, overlap_counts
 from livseg_lib.inference.cascade import (
     Cascade,
     ContourPart,
@@ -310,21 +310,12 @@ def classifier(network=None) -> TrainedClassifier:
     return TrainedClassifier("j", "none", {}, network or DarkIsTumor(), candidates, PATCH, threshold=0.4)
 
 
-def ball(center_mm, radius_mm: float) -> np.ndarray:
-    grid = np.ogrid[tuple(slice(size) for size in SHAPE)]
-    return sum((g * mm - c) ** 2 for g, mm, c in zip(grid, FINE, center_mm, strict=True)) <= radius_mm**2
-
-
 @pytest.fixture(scope="module")
 def patient() -> tuple[Volume, np.ndarray]:
-    liver, tumor = ball((45, 48, 45), 38), ball((42, 36, 40), 12)
+    liver, tumor = (ball(SHAPE, *it, FINE) for it in (((45, 48, 45), 38), ((42, 36, 40), 12)))
     labels = np.where(tumor, 2, liver).astype(np.uint8)
     noise = np.random.default_rng(0).normal(0, 8, SHAPE)
     return Volume((np.array([-100, 100, 50])[labels] + noise).astype(np.int16), FINE), labels
-
-
-def tumor_dice(labels: np.ndarray, truth: np.ndarray) -> float:
-    return float(dice(overlap_counts(labels == 2, truth == 2)))
 
 
 def test_tumours_are_found_inside_the_liver_and_drawn_to_their_edges(patient):
@@ -338,15 +329,15 @@ def test_tumours_are_found_inside_the_liver_and_drawn_to_their_edges(patient):
     np.testing.assert_array_equal(found > 0, truth > 0)
     steps = (Step("superpixels", part, "box", 6.0), Step("contour", ContourPart(3.0), "box", 6.0))
     refined = run_cascade(volume, (Step("liver", lambda v, labels: liver), *steps))
-    assert tumor_dice(refined, truth) > 0.85 > 0.6 < tumor_dice(found, truth)
-    assert tumor_dice(refined, truth) > tumor_dice(found, truth)
+    of_found, of_refined = (dice(labels == 2, truth == 2) for labels in (found, refined))
+    assert of_found > 0.6 and of_refined > max(0.85, of_found)
 
 
 def test_levels_are_the_mean_over_the_scales(patient):
     volume, truth = patient
     levels = tumor_levels(classifier(), volume, truth > 0)
     assert set(np.unique(levels)) == {0, 85, 170, 255} and not levels[truth == 0].any()
-    assert np.median(levels[ball((42, 36, 40), 6)]) == 255
+    assert np.median(levels[ball(SHAPE, (42, 36, 40), 6, FINE)]) == 255
 
 
 def test_an_empty_liver_and_one_without_candidates_stay_as_they_are(patient):
@@ -365,7 +356,7 @@ def test_a_single_slice_and_a_liver_that_fills_the_scan():
     hu[0, 20:32, 20:32] = 50
     found = SuperpixelPart(classifier())(Volume(hu, (8.0, 1.5, 1.5)), np.ones(hu.shape, np.uint8))
     assert found.shape == hu.shape and (found > 0).all()
-    assert float(dice(overlap_counts(found == 2, hu == 50))) > 0.7
+    assert dice(found == 2, hu == 50) > 0.7
 
 
 def test_a_cascade_reads_it_from_its_folder(patient, tmp_path):

@@ -98,8 +98,7 @@ def test_a_slice_is_the_weighted_mean_of_its_blocks(depth, overlap, n_slices, se
     overlap = min(overlap, depth - 1)
     generator = np.random.default_rng(seed)
     answers = [
-        (start, generator.random((depth, 2), np.float32))
-        for start in cover_blocks(range(n_slices), n_slices, depth, overlap)
+        (start, generator.random((depth, 2), np.float32)) for start in cover_blocks(n_slices, depth, overlap)
     ]
     total, weight = np.zeros((n_slices + depth, 2)), np.zeros((n_slices + depth, 1))
     for start, answer in answers:
@@ -118,22 +117,6 @@ def test_where_blocks_differ_the_seam_is_smooth_and_each_rules_its_middle():
     assert (blended[:4] == 0).all() and (blended[8:] == 1).all()
     # Raised cosines that overlap by half add up to one by themselves.
     np.testing.assert_allclose(blended[4:8], np.sin(np.pi * (np.arange(4) + 0.5) / 8) ** 2, rtol=1e-5)
-
-
-def test_only_blocks_of_the_liver_are_looked_at():
-    taken = []
-
-    def stream():
-        for number, picture in enumerate(numbered(100)):
-            taken.append(number)
-            yield picture
-
-    network = StandIn(lambda images: images)
-    planes = predict_blocks(network, stream(), 100, liver=range(40, 46))
-    assert len(network.shapes) == 1 and taken[-1] == 46  # slices above the liver are not even made
-    assert np.flatnonzero(planes.any(axis=(1, 2, 3))).tolist() == list(range(39, 47))
-    nothing = predict_blocks(network, stream(), 100, liver=range(0))
-    assert len(network.shapes) == 1 and nothing.shape == planes.shape and not nothing.any()
 
 
 def test_a_long_volume_streams_through_the_memory_of_a_block():

@@ -76,7 +76,7 @@ def test_the_table_has_a_row_a_network_at_the_options_and_sizes_asked_for(monkey
     monkeypatch.setattr(cost, "MODELS", ("unet", "unet++", "unet3d"))
     small = {"filters": 4, "levels": 2}
     options = {"unet": small, "unet++": {**small, "levels": 3}, "unet3d": small}
-    table = cost_table((32, 32, 3), (8, 16, 16, 3), 2, options, batch=2)
+    table = cost_table((32, 32, 3), (8, 16, 16, 3), 2, options)
     assert list(table.columns) == ["network", "input", "parameters", "gflops", "milliseconds_an_input"]
     assert list(table["network"]) == ["unet", "unet++", "unet3d"]
     assert list(table["input"]) == ["32 x 32 x 3", "32 x 32 x 3", "8 x 16 x 16 x 3"]

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from solids import ball
 
 from livseg_lib.outputs import update_systems_table, write_table
 from livseg_lib.reporting.patient_page import PatientView, write_patient_page
@@ -22,19 +23,12 @@ PATIENCE_MS = 60_000
 """For 3D without a graphics card, beside other work."""
 
 
-def ball(z: int, y: int, x: int, radius_mm: float) -> np.ndarray:
-    steps = [np.arange(size) * step for size, step in zip(SHAPE, SPACING, strict=True)]
-    middle = (z * SPACING[0], y, x)
-    parts = [(step - at) ** 2 for step, at in zip(steps, middle, strict=True)]
-    return parts[0][:, None, None] + parts[1][None, :, None] + parts[2][None, None, :] <= radius_mm**2
-
-
 @pytest.fixture(scope="module")
 def report(tmp_path_factory) -> Path:
     """A report with one patient: tumour in slices 16 to 20 of 30, most of it in slice 18."""
     folder = tmp_path_factory.mktemp("browser") / "phantom-quick"
-    labels = ball(15, 60, 70, 45).astype(np.uint8)
-    labels[ball(18, 60, 60, 9)] = 2
+    labels = ball(SHAPE, (60, 60, 70), 45, SPACING).astype(np.uint8)
+    labels[ball(SHAPE, (72, 60, 60), 9, SPACING)] = 2
     noise = np.random.default_rng(0).normal(0, 15, SHAPE)
     voxels = (np.where(labels == 2, 60, np.where(labels == 1, 110, -80)) + noise).astype(np.int16)
     rows = [("a", "tumor", 0.5, "patient"), ("b", "tumor", np.nan, "patient"), ("c", "tumor", 0.9, "patient")]

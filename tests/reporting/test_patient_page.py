@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
+import solids
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from links import broken_links, external_resources
@@ -334,11 +335,8 @@ BODY, VOXEL_MM = (40, 180, 200), (4.0, 0.8, 0.8)
 
 
 def ball(centre_mm: tuple[float, float, float], radius_mm: float) -> np.ndarray:
-    z, y, x = (
-        (np.arange(size) + 0.5) * step - middle
-        for size, step, middle in zip(BODY, VOXEL_MM, centre_mm, strict=True)
-    )
-    return z[:, None, None] ** 2 + y[None, :, None] ** 2 + x[None, None, :] ** 2 <= radius_mm**2
+    """Its centre is measured from the volume's corner."""
+    return solids.ball(BODY, np.subtract(centre_mm, np.divide(VOXEL_MM, 2)), radius_mm, VOXEL_MM)
 
 
 def labels_with(*tumors: np.ndarray) -> np.ndarray:

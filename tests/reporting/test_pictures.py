@@ -10,12 +10,10 @@ import pytest
 from matplotlib.figure import Figure
 
 from livseg_lib.datasets.case import Case
-from livseg_lib.outputs import update_systems_table
 from livseg_lib.preprocessing.recipe import Recipe
 from livseg_lib.preprocessing.windows import WINDOWS
 from livseg_lib.reporting import pictures as module
 from livseg_lib.reporting import screen
-from livseg_lib.reporting.cards import cohort_sentence, headline_cards, systems_view
 from livseg_lib.volumes import Volume
 
 GREY = np.linspace(0, 255, 32 * 32).reshape(32, 32).astype(np.uint8)
@@ -299,17 +297,3 @@ def test_a_tumour_is_cut_out_of_the_slice_with_most_of_it():
         rows, columns = np.nonzero(cut == 2)
         in_sight = (rows + corner[0] >= 29) & (columns + corner[1] >= 38)
         assert in_sight.sum() == 25
-
-
-def test_a_system_that_outlines_nothing_has_a_row_and_no_card(tmp_path):
-    patients = {"split_by": "patient", "n_train_patients": 18, "n_test_patients": 8}
-    sorter = {"system": "slice_sorter", "source": "F", "target": "slices", **patients, "parameters": 9}
-    sorter |= {"published_metric": "accuracy, test slices", "published_value": 0.931}
-    alone = update_systems_table(tmp_path / "systems.csv", [sorter])
-    assert headline_cards(alone) == [] and len(systems_view(alone).rows) == 1
-    unet = {"system": "unet", "target": "liver", **patients, "dice_per_case": 0.9}
-    both = update_systems_table(tmp_path / "systems.csv", [unet])
-    assert [card.foot for card in headline_cards(both)] == ["unet, 8 test patients"]
-    cells = {cell.text: cell for row in systems_view(both).rows for cell in row}
-    assert cells["0.931"].small == "Accuracy, test slices" and cells["slices"].interval is None
-    assert cohort_sentence(both) == "2 systems, trained on 18 patients and tested on 8 others."

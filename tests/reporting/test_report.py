@@ -9,7 +9,7 @@ import nbformat
 import numpy as np
 import pandas as pd
 import pytest
-from links import broken_links, external_resources
+from links import broken_links, external_resources, words
 from scipy.ndimage import gaussian_filter
 
 from livseg_lib.errors import InputError
@@ -27,11 +27,6 @@ def system(name: str, dice: float, **values) -> dict:
     bounds = {"dice_per_case_low": dice - 0.1, "dice_per_case_high": dice + 0.1}
     rest = {"n_train_patients": 9, "n_test_patients": 4, "published_metric": "dice", "published_value": 0.85}
     return row | bounds | rest | values
-
-
-def words(page) -> str:
-    """The text of the page without its tags."""
-    return " ".join(re.sub(r"<(style|script)>.*?</\1>|<[^>]+>", " ", page.read_text(), flags=re.S).split())
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from solids import ball, scan
 
 from livseg_lib.datasets.case import Case
 from livseg_lib.errors import InputError
@@ -29,16 +30,10 @@ PLAN = superpixels.ClassifierPlan(
 SPLIT = pd.Series({"a": "train", "b": "train", "c": "validation", "d": "test"})
 
 
-def ball(center_mm, radius_mm: float) -> np.ndarray:
-    grid = np.ogrid[tuple(slice(size) for size in SHAPE)]
-    return sum((g * mm - c) ** 2 for g, mm, c in zip(grid, SPACING, center_mm, strict=True)) <= radius_mm**2
-
-
 def case(name: str, tumor_mm: float) -> Case:
-    liver, tumor = ball((39, 40, 40), 30), ball((39, 34, 44), tumor_mm)
+    liver, tumor = ball(SHAPE, (39, 40, 40), 30, SPACING), ball(SHAPE, (39, 34, 44), tumor_mm, SPACING)
     labels = np.where(tumor, 2, liver).astype(np.uint8)
-    noise = np.random.default_rng(ord(name)).normal(0, 8, SHAPE)
-    volume = Volume((np.array([-100, 100, 50])[labels] + noise).astype(np.int16), SPACING)
+    volume = Volume(scan(liver, tumor, noise_hu=8), SPACING)
     return Case(name, f"patient {name}", (), lambda: volume, lambda volume: labels.copy())
 
 
@@ -108,7 +103,9 @@ def test_the_contours_effect_is_measured_beside_the_ceiling():
     seer = replace(SEER, threshold=superpixels.choose_superpixel_threshold(SEER, CASES[2:3]))
     effect = superpixels.contour_effect(seer, CASES[2:4])
     assert effect.case.tolist() == ["c", "d"] and effect.patient.iloc[0] == "patient c"
-    assert effect.tumor_ml.iloc[0] == pytest.approx((ball((39, 34, 44), 12)).sum() * 12 / 1000)
+    assert effect.tumor_ml.iloc[0] == pytest.approx(
+        (ball(SHAPE, (39, 34, 44), 12, SPACING)).sum() * 12 / 1000
+    )
     assert (effect.dice_after > effect.dice_before).all() and (effect.faultless_dice > 0.5).all()
 
 

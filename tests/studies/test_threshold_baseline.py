@@ -7,6 +7,7 @@ from functools import partial
 import numpy as np
 import pandas as pd
 import pytest
+from solids import dice
 
 from livseg_lib.datasets.case import Case
 from livseg_lib.errors import InputError
@@ -123,10 +124,6 @@ def abdomen(noise_hu: float = 0.0) -> tuple[Volume, np.ndarray]:
     hu[2:10, 30:60, 130:160] = 100
     hu += np.random.default_rng(0).normal(0, noise_hu, hu.shape)
     return Volume(hu.astype(np.int16), SPACING_MM), labels
-
-
-def dice(found: np.ndarray, truth: np.ndarray) -> float:
-    return 2 * (found & truth).sum() / (found.sum() + truth.sum())
 
 
 @pytest.mark.parametrize("noise_hu", [0, 15])

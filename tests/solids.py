@@ -1,4 +1,4 @@
-"""Balls and boxes of known shape in livers of known HU, for the tests of this room."""
+"""Balls and boxes of known shape in livers of known HU, for the tests of several rooms."""
 
 from __future__ import annotations
 
