@@ -239,12 +239,12 @@ class PatchRecipe(JsonRecord):
         return len(self.widths_hu) + len(STRUCTURES)
 
 
-Sides = Sequence[tuple[np.ndarray, np.ndarray]]
+PatchSides = Sequence[tuple[np.ndarray, np.ndarray]]
 """Along each axis of a patch the voxels of the scan that it covers, int, some perhaps beyond it; and how much
 each of its own takes of them, float32 (own, covered), each row with sum 1."""
 
 
-def patch_sides(center: Sequence[float], spacing_mm: Sequence[float], recipe: PatchRecipe) -> Sides:
+def patch_sides(center: Sequence[float], spacing_mm: Sequence[float], recipe: PatchRecipe) -> PatchSides:
     """The patch whose middle is the point `center`, voxel indices (D, H, W): 3.0 is the middle of voxel 3."""
     sides = []
     for middle, mm, size_mm, count in zip(center, spacing_mm, recipe.size_mm, recipe.voxels, strict=True):
@@ -256,13 +256,13 @@ def patch_sides(center: Sequence[float], spacing_mm: Sequence[float], recipe: Pa
     return sides
 
 
-def crop(array: np.ndarray, sides: Sides, first: Sequence[int] = (0, 0, 0)) -> np.ndarray:
+def crop(array: np.ndarray, sides: PatchSides, first: Sequence[int] = (0, 0, 0)) -> np.ndarray:
     """The voxels that a patch covers, of `array` (D, H, W), which shows the scan from `first` on."""
     parts = zip(sides, first, array.shape, strict=True)
     return array[np.ix_(*((covered - start).clip(0, size - 1) for (covered, _), start, size in parts))]
 
 
-def average(part: np.ndarray, sides: Sides) -> np.ndarray:
+def average(part: np.ndarray, sides: PatchSides) -> np.ndarray:
     """What `crop` gave, on the patch's own voxels: float32, the shape of the patch."""
     depth, height, width = (weights for _, weights in sides)
     return np.tensordot(depth, height @ part.astype(np.float32) @ width.T, 1)
