@@ -90,7 +90,8 @@ def changes(before: Mapping, now: Mapping) -> list[str]:
     memory differs with Python's version as well, so then that is the whole reason.
     """
     before, now = (json.loads(json.dumps(record, default=str)) for record in (before, now))
-    pythons = [record.get("libraries", {}).get("python") for record in (before, now)]
+    libraries = [record.get("libraries") for record in (before, now)]  # anything at all, where it is damaged
+    pythons = [each.get("python") if isinstance(each, dict) else None for each in libraries]
     if all(pythons) and pythons[0] != pythons[1]:
         return [f"python {pythons[0]} -> {pythons[1]}"]
     return list(_differences(before, now))
