@@ -140,7 +140,7 @@ def test_changes_name_the_part_that_changed():
     assert changes(before, now) == [*said, "keras 3.14.0 -> 3.15.0"]
     now["libraries"]["python"] = "3.12"
     assert changes(before, now) == ["python 3.11 -> 3.12"]
-    assert "'python': '3.12'" in changes({"libraries": 5}, now)[-1]
+    assert changes({"libraries": 5}, now)[0].startswith("libraries 5 -> ")
 
 
 def test_a_result_is_made_once_and_again_when_its_record_differs(tmp_path, capsys):
