@@ -391,11 +391,8 @@ def test_many_specks_are_cut_to_the_largest_and_that_is_said():
     assert len(tumors.i) <= MAX_TRIANGLES and tumors.y.max() > 116 * 0.8
 
 
-def test_nothing_outlined_gives_an_empty_figure():
+def test_nothing_outlined_gives_an_empty_figure_and_pictures_without_spacing_are_refused():
     assert not surface_figure({"truth": np.zeros(BODY, np.uint8)}, VOXEL_MM).data
-
-
-def test_pictures_without_spacing_are_refused():
     with pytest.raises(InputError, match="spacing_mm"):
         surface_figure({"truth": labels_with()}, (np.nan,) * 3)
 

@@ -25,11 +25,9 @@ from livseg_lib.training import fit as fitting
 from livseg_lib.training import losses
 from livseg_lib.training.fit import (
     ClassAccuracy,
-    CosineSchedule,
     FitSettings,
     RegionDice,
     Stage,
-    StepSchedule,
     describe_network,
     dice_metrics,
     fit,
@@ -195,14 +193,11 @@ def test_changed_code_trains_anew_and_says_which(trained, tmp_path, monkeypatch,
 
 
 def test_a_network_has_one_digest_however_much_was_built_before():
-    digests = []
-    for _ in range(2):
-        digests.append(
-            [
-                describe_network(build_model(name, (32, 32, 1), 1, filters=4, levels=2))
-                for name in ("unet", "unet++")
-            ]
-        )
+    small = {"filters": 4, "levels": 2}
+    digests = [
+        [describe_network(build_model(name, (32, 32, 1), 1, **small)) for name in ("unet", "unet++")]
+        for _ in range(2)
+    ]
     assert digests[0] == digests[1] and len(set(digests[0])) == 2
     inputs = keras.Input((8, 8, 1))
     for activation in ("relu", "elu"):
@@ -307,23 +302,15 @@ def test_a_loss_that_is_no_number_ends_the_training(tmp_path):
 def test_float16_scales_its_loss_and_float32_does_not(monkeypatch):
     assert isinstance(fitting._adam(0.1), keras.optimizers.Adam)
     keras.mixed_precision.set_global_policy("mixed_float16")
-    try:
-        scaled = fitting._adam(0.1)
-    finally:
-        keras.mixed_precision.set_global_policy("float32")
-    assert isinstance(scaled, keras.optimizers.LossScaleOptimizer)
-    assert scaled.inner_optimizer.name == "adam" and float(
-        scaled.inner_optimizer.learning_rate
-    ) == pytest.approx(0.1)
+    scaled = fitting._adam(0.1)
+    assert isinstance(scaled, keras.optimizers.LossScaleOptimizer) and scaled.inner_optimizer.name == "adam"
+    assert float(scaled.inner_optimizer.learning_rate) == pytest.approx(0.1)
 
 
 @pytest.mark.parametrize(("has_gpu", "policy"), [(True, "mixed_float16"), (False, "float32")])
 def test_float16_is_for_gpus(monkeypatch, has_gpu, policy):
     monkeypatch.setattr(fitting, "gpus", lambda: ["H200"] * has_gpu)
-    try:
-        assert fitting.use_mixed_precision_on_gpu() == policy == keras.mixed_precision.dtype_policy().name
-    finally:
-        keras.mixed_precision.set_global_policy("float32")
+    assert fitting.use_mixed_precision_on_gpu() == policy == keras.mixed_precision.dtype_policy().name
 
 
 def with_rate(callback: keras.callbacks.Callback, rate: float = 0.1) -> SimpleNamespace:
@@ -347,7 +334,7 @@ def with_rate(callback: keras.callbacks.Callback, rate: float = 0.1) -> SimpleNa
     ],
 )
 def test_the_cosine_is_a_function_of_epoch_and_batch(epoch, batch, rate):
-    cosine = CosineSchedule(0.1, first_epoch=2, epochs=4, batches_per_epoch=25)
+    [cosine] = schedule_callbacks("cosine", 0.1, first_epoch=2, epochs=4, batches_per_epoch=25)
     optimizer = with_rate(cosine, rate=7.0)  # whatever a resumed training stands at
     cosine.on_epoch_begin(epoch)
     cosine.on_train_batch_begin(batch)
@@ -355,7 +342,7 @@ def test_the_cosine_is_a_function_of_epoch_and_batch(epoch, batch, rate):
 
 
 def test_the_step_comes_once_after_thirty_epochs_of_its_stage():
-    step = StepSchedule(first_epoch=3)
+    [step] = schedule_callbacks("step", 0.1, first_epoch=3, epochs=70, batches_per_epoch=25)
     optimizer, rates = with_rate(step), []
     for epoch in (3, 32, 33, 34, 63):
         step.on_epoch_begin(epoch)
@@ -363,12 +350,8 @@ def test_the_step_comes_once_after_thirty_epochs_of_its_stage():
     assert rates == pytest.approx([0.1, 0.1, 0.01, 0.01, 0.01])
 
 
-def test_schedules_by_name():
+def test_a_constant_rate_needs_no_callback_and_other_names_are_refused():
     assert schedule_callbacks("constant", 0.1, 0, 4, 25) == []
-    [step] = schedule_callbacks("step", 0.1, 7, 4, 25)
-    assert (step.epoch, step.factor) == (37, 0.1)
-    [cosine] = schedule_callbacks("cosine", 0.1, 7, 4, 25)
-    assert (cosine.learning_rate, cosine.first_epoch, cosine.batches) == (0.1, 7, 100)
     with pytest.raises(InputError, match="constant, step, cosine"):
         schedule_callbacks("linear", 0.1, 0, 4, 25)
 
@@ -478,12 +461,7 @@ def test_the_twin_gives_every_head_and_shares_the_weights():
     np.testing.assert_allclose(maps.mean(-1), network.predict_on_batch(pictures), rtol=1e-6)
     assert {id(weight) for weight in twin.weights} == {id(weight) for weight in network.weights}
     assert [weight.path for weight in twin.weights] == [weight.path for weight in network.weights]
-
-
-def test_a_network_without_heads_is_its_own_twin():
-    inputs = keras.Input((4, 4, 1))
-    plain = keras.Model(inputs, layers.Conv2D(1, 1, name="map")(inputs))
-    assert training_twin(plain) is plain
+    assert training_twin(plain := one_weight()) is plain  # without heads
 
 
 def test_the_loss_of_several_heads_is_the_mean_of_theirs():
