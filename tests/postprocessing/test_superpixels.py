@@ -103,19 +103,24 @@ def test_no_liver_gives_no_superpixels_and_bad_input_is_refused():
         superpixels.find_superpixels(~nothing, hu, (1, 1, 1), [0.0])
 
 
-CASE_SPACING = (3.0, 1.5, 1.5)
-CASE_SHAPE = (30, 60, 60)
-RECIPE = superpixels.CandidateRecipe(scales_mm=(10.0, 20.0))
-CASE_PATCH = superpixels.PatchRecipe(size_mm=(48, 48, 48), voxels=(8, 16, 16))
+SPACING, SHAPE = (3.0, 1.5, 1.5), (30, 60, 60)
+RECIPE = superpixels.CandidateRecipe((10.0, 20.0))
+PATCH = superpixels.PatchRecipe((48, 48, 48), (8, 16, 16))
+
+
+def case(name: str, tumor_mm: float = 12.0) -> Case:
+    """A round liver with a dark, round tumour."""
+    liver, tumor = ball(SHAPE, (45, 45, 45), 38, SPACING), ball(SHAPE, (45, 36, 39), tumor_mm, SPACING)
+    volume, labels = Volume(scan(liver, tumor, 50, 8.0), SPACING), np.where(tumor, 2, liver).astype(np.uint8)
+    return Case(name, f"patient {name}", (), lambda: volume, lambda volume: labels)
 
 
 @pytest.fixture(scope="module")
 def patient():
-    """A round liver with a dark tumour of 24 mm; volume, liver, tumour."""
-    liver, tumor = (
-        ball(CASE_SHAPE, center, r, CASE_SPACING) for center, r in (((45, 45, 45), 38), ((45, 35, 40), 12))
-    )
-    return Volume(scan(liver, tumor, 50, 8.0), CASE_SPACING), liver, tumor
+    """Volume, liver and tumour of a case."""
+    volume = case("a").read_volume()
+    labels = case("a").read_labels(volume)
+    return volume, labels > 0, labels == 2
 
 
 @pytest.fixture(scope="module")
@@ -154,7 +159,7 @@ def test_shares_count_voxels(patient, found):
 def test_patches_show_the_superpixel_in_its_liver(patient, found):
     volume, liver, tumor = patient
     rows = np.flatnonzero(superpixels.tumor_shares(found, tumor) >= 0.9)
-    patches = list(superpixels.candidate_patches(volume, liver, found, rows, CASE_PATCH))
+    patches = list(superpixels.candidate_patches(volume, liver, found, rows, PATCH))
     assert len(patches) == len(rows)
     voxel_ml = 6 * 3 * 3 / 1000
     for row, (greys, labels) in zip(rows, patches, strict=True):
@@ -172,7 +177,7 @@ def test_a_superpixel_at_the_livers_end_is_not_smeared_beyond_it():
     volume = Volume(scan(liver, tumor, 50), (3.0, 1.5, 1.5))
     candidates = superpixels.dark_superpixels(volume, liver, superpixels.CandidateRecipe((12.0,)))
     rows = range(len(candidates.table))
-    patches = list(superpixels.candidate_patches(volume, liver, candidates, rows, CASE_PATCH))
+    patches = list(superpixels.candidate_patches(volume, liver, candidates, rows, PATCH))
     assert len(patches)
     for row, (_, labels) in zip(rows, patches, strict=True):
         expected_ml = candidates.table.volume_ml[row]
@@ -229,17 +234,9 @@ def test_sizes_that_are_none_are_refused(wrong):
         superpixels.PatchRecipe(**wrong)
 
 
-SPACING, SHAPE = (3.0, 2.0, 2.0), (22, 34, 34)
-PATCH = superpixels.PatchRecipe((48, 48, 48), (8, 16, 16))
 EXTRACTION = superpixels.PatchExtraction(
     superpixels.CandidateRecipe((10.0, 20.0), 2.0), PATCH, most_of_a_kind=5, most_growth_mm=0.0, seed=3
 )
-
-
-def case(name: str, tumor_mm: float = 10.0) -> Case:
-    liver, tumor = (ball(SHAPE, (33, 33, 33), r, SPACING) for r in (28, tumor_mm))
-    volume, labels = Volume(scan(liver, tumor, 50, 8.0), SPACING), np.where(tumor, 2, liver).astype(np.uint8)
-    return Case(name, f"patient {name}", (), lambda: volume, lambda volume: labels)
 
 
 def test_rows_point_to_their_patches(tmp_path):
