@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from solids import box
 
 from livseg_lib.datasets.case import Case
 from livseg_lib.errors import InputError
@@ -35,7 +36,7 @@ def test_pictures_without_spacing_cannot_be_resampled_or_have_a_margin_by_millim
     with pytest.raises(InputError, match="voxel_size_mm"):
         geometry.working_grid((3, 8, 8), (np.nan,) * 3, (2, 1, 1))
     with pytest.raises(InputError, match="without a known spacing"):
-        geometry.box_around(filled((0, 0, 0), (1, 1, 1)), (np.nan,) * 3, 10.0)
+        geometry.box_around(box(SHAPE, (0, 0, 0), (1, 1, 1)), (np.nan,) * 3, 10.0)
 
 
 @given(st.integers(1, 40), st.integers(1, 40))
@@ -128,12 +129,6 @@ def test_resampled_labels_go_by_coverage_in_three_dimensions():
 SPACING, SHAPE = (5.0, 0.7, 0.9), (7, 40, 30)
 
 
-def filled(start, stop) -> np.ndarray:
-    mask = np.zeros(SHAPE, bool)
-    mask[tuple(map(slice, start, stop))] = True
-    return mask
-
-
 def volume() -> Volume:
     return Volume(np.arange(np.prod(SHAPE), dtype=np.int16).reshape(SHAPE), SPACING)
 
@@ -151,26 +146,26 @@ def volume() -> Volume:
     ],
 )
 def test_a_margin_is_counted_in_millimetres_and_ends_with_the_scan(kind, mask, margin_mm, expected):
-    assert geometry.BOXES[kind](filled(*mask), SPACING, margin_mm) == expected
+    assert geometry.BOXES[kind](box(SHAPE, *mask), SPACING, margin_mm) == expected
 
 
 @given(st.data(), st.floats(0, 30))
 def test_the_box_holds_the_mask_with_its_margin(data, margin_mm):
     start = [data.draw(st.integers(0, side - 1)) for side in SHAPE]
     stop = [data.draw(st.integers(first + 1, side)) for first, side in zip(start, SHAPE, strict=True)]
-    box = geometry.box_around(filled(start, stop), SPACING, margin_mm)
-    for part, first, last, mm, side in zip(box, start, stop, SPACING, SHAPE, strict=True):
+    found = geometry.box_around(box(SHAPE, start, stop), SPACING, margin_mm)
+    for part, first, last, mm, side in zip(found, start, stop, SPACING, SHAPE, strict=True):
         assert (first - part.start) * mm >= margin_mm or part.start == 0
         assert (first - part.start - 1) * mm < margin_mm
         assert (part.stop - last) * mm >= margin_mm or part.stop == side
         assert (part.stop - last - 1) * mm < margin_mm
-    cut = geometry.crop_volume(volume(), box)
-    np.testing.assert_array_equal(cut.voxels, volume().voxels[box])
+    cut = geometry.crop_volume(volume(), found)
+    np.testing.assert_array_equal(cut.voxels, volume().voxels[found])
     assert cut.spacing_mm == SPACING and cut.native is None
 
 
 def test_a_case_around_its_liver_reads_as_the_cut_out_part():
-    labels = filled((3, 10, 12), (5, 20, 15)).astype(np.uint8)
+    labels = box(SHAPE, (3, 10, 12), (5, 20, 15)).astype(np.uint8)
     case = Case("a", "a", (), volume, lambda scan: labels, slice_numbers=tuple(range(7)))
     small = geometry.case_around_liver(case, "box", 0.0)
     scan = small.read_volume()
