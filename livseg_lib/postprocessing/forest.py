@@ -131,25 +131,18 @@ def _columns(features: pd.DataFrame, names: tuple[str, ...]) -> np.ndarray:
 
 def _as_arrays(trees: list, names: tuple[str, ...]) -> Forest:
     """scikit-learn's trees (its leaves have no children and no feature) joined into one `Forest`."""
-    roots = np.cumsum([0, *(tree.node_count for tree in trees[:-1])])
+    counts = [tree.node_count for tree in trees]
+    roots, own = np.cumsum([0, *counts[:-1]]), np.arange(sum(counts))
 
-    def children(side: str) -> np.ndarray:
-        found = []
-        for root, tree in zip(roots, trees, strict=True):
-            child = getattr(tree, side)
-            found.append(root + np.where(child < 0, np.arange(tree.node_count), child))
-        return np.concatenate(found).astype(np.int32)
+    def joined(name: str) -> np.ndarray:
+        return np.concatenate([getattr(tree, name) for tree in trees])
 
-    return Forest(
-        feature_names=names,
-        roots=roots.astype(np.int32),
-        left=children("children_left"),
-        right=children("children_right"),
-        feature=np.concatenate([np.maximum(tree.feature, 0) for tree in trees]).astype(np.int32),
-        threshold=np.concatenate([tree.threshold for tree in trees]).astype(np.float64),
-        missing_left=np.concatenate([tree.missing_go_to_left for tree in trees]).astype(bool),
-        probability=np.concatenate([tree.value[:, 0, 1] for tree in trees]).astype(np.float64),
-    )
+    sides = joined("children_left"), joined("children_right")
+    left, right = (np.where(child < 0, own, np.repeat(roots, counts) + child) for child in sides)
+    feature, probability = np.maximum(joined("feature"), 0), joined("value")[:, 0, 1]
+    values = (roots, left, right, feature, joined("threshold"), joined("missing_go_to_left"), probability)
+    arrays = zip(DTYPES.items(), values, strict=True)
+    return Forest(names, **{name: array.astype(kind) for (name, kind), array in arrays})
 
 
 FORMAT = 1
