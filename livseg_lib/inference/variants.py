@@ -146,7 +146,8 @@ def predictive_entropy(probability: np.ndarray) -> np.ndarray:
 
 def majority_vote(volumes: Sequence[np.ndarray]) -> np.ndarray:
     """Labels 0/1/2, uint8 (D, H, W): liver, and in it tumour, where more than half of the models see it."""
-    liver, tumor = (2 * _votes(volumes, structure) > len(volumes) for structure in STRUCTURES)
+    votes = (sum(structure_mask(each, name).astype(np.uint8) for each in volumes) for name in STRUCTURES)
+    liver, tumor = (2 * found > len(volumes) for found in votes)
     return np.select([tumor, liver], [np.uint8(TUMOR), np.uint8(LIVER)], np.uint8(BACKGROUND))
 
 
@@ -173,11 +174,3 @@ def volume_agreement(volumes: Sequence[np.ndarray], voxel_volume_ml: float) -> p
             }
         )
     return pd.DataFrame(rows)
-
-
-def _votes(volumes: Sequence[np.ndarray], structure: str) -> np.ndarray:
-    """How many of the models see `structure`, uint8 (D, H, W)."""
-    votes = np.zeros(volumes[0].shape, np.uint8)
-    for labels in volumes:
-        votes += structure_mask(labels, structure)
-    return votes
