@@ -40,13 +40,16 @@ def choose_parameters(
     """For each notebook the values that differ from its defaults: `given` and `pairs` over the profile's.
 
     `pairs` are NAME=VALUE texts, read as the default in the notebook is (`read_value`); an empty value is
-    left out. A file such as quick-kaggle.yaml beside quick.yaml goes over it for that data set. Raises
-    InputError for a key that no notebook declares.
+    left out. A file such as quick-kaggle.yaml beside quick.yaml goes over it for that data set, and
+    quick-kaggle-liver.yaml over both for that target. Raises InputError for a key that no notebook declares.
     """
     typed = _split_pairs(pairs)
-    dataset = typed.get("dataset", given.get("dataset", ""))
-    for_dataset = profile.with_name(f"{profile.stem}-{dataset}{profile.suffix}")
-    in_files = {**_read_yaml(profile), **(_read_yaml(for_dataset) if for_dataset.exists() else {})}
+    dataset, target = (typed.get(name, given.get(name, "")) for name in ("dataset", "target"))
+    stems = [profile.stem, f"{profile.stem}-{dataset}", f"{profile.stem}-{dataset}-{target}"]
+    files = [profile.with_name(f"{stem}{profile.suffix}") for stem in stems]
+    in_files: dict[str, object] = {}
+    for file in files:
+        in_files |= _read_yaml(file) if file == profile or file.exists() else {}
     declared = {notebook.stem: declared_parameters(notebook) for notebook in notebooks}
     known = {name for parameters in declared.values() for name in parameters}
     for where, names in ((profile, in_files), ("parameters", given), ("--set", typed)):

@@ -61,6 +61,10 @@ def test_profiles_set_only_what_a_notebook_declares(profile):
 def test_a_profile_may_have_values_for_one_data_set_and_an_empty_value_is_left_out(tmp_path):
     (tmp_path / "p.yaml").write_text("unet_epochs: 3\nsize: 256\n")
     (tmp_path / "p-kaggle.yaml").write_text("unet_epochs: 9\n")
+    (tmp_path / "p-kaggle-liver.yaml").write_text("unet_epochs: 7\n")
+    given = {"dataset": "kaggle", "target": "liver"}
+    for_livers = notebooks.choose_parameters(ALL, tmp_path / "p.yaml", given)
+    assert for_livers["03_train_unet"]["unet_epochs"] == 7 and for_livers["01_extract_slices"]["size"] == 256
     for dataset, epochs, typed, accepted in (("lits", 3, "", None), ("kaggle", 9, "true", True)):
         pairs = [f"accept_affine_mismatch={typed}"]
         chosen = notebooks.choose_parameters(ALL, tmp_path / "p.yaml", {"dataset": dataset}, pairs)
