@@ -186,7 +186,7 @@ def test_without_webgl_the_page_says_so(browser, report):
 
 
 def test_a_page_copied_without_its_library_says_what_is_missing(browser, tmp_path):
-    labels = ball(15, 60, 70, 30).astype(np.uint8)
+    labels = ball(SHAPE, (60, 60, 70), 30, SPACING).astype(np.uint8)
     file = write_patient_page(
         PatientView("alone", labels.astype(np.int16), SPACING, {"unet": labels}), tmp_path
     )
