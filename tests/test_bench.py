@@ -97,6 +97,12 @@ def test_patients_whose_names_are_numbers_are_paired_across_files(tmp_path):
     assert board.loc["peer", "difference"] == pytest.approx(0.1)
 
 
+def test_the_recipe_is_set_beside_itself_without_each_of_its_parts():
+    recipe, *others = bench_board.without_parts().items()
+    assert recipe == (bench_board.OURS, {}) and len(others) > 2
+    assert all(len(changed) == 1 and str(*changed.values()) in name for name, changed in others)
+
+
 @pytest.mark.slow
 def test_the_smallest_form_runs_to_its_page(tmp_path):
     slices, out = tmp_path / "slices", tmp_path / "bench"
@@ -114,7 +120,3 @@ def test_the_smallest_form_runs_to_its_page(tmp_path):
     assert set(table.work) == set(bench.WORKS)
     assert not table.remark.fillna("").str.contains("failed").any(), table.remark
     assert read_table(out / "board.csv").dice.notna().all()
-    bench.main(["--only", "recipe", *settings])
-    recipe = read_table(out / "recipe.csv")
-    assert len(recipe) > 3 and recipe.difference.notna().sum() == len(recipe) - 1
-    assert all(work.title in (out / "README.md").read_text() for work in bench.WORKS.values())
