@@ -31,7 +31,7 @@ SHARES |= {"extract": 0.25, "predict": 0.15}
 APP_SHARE = 0.1
 KILLS_A_RUN = 4
 """Then the command is left alone, and must end as if nothing had been."""
-TIMES = {"seconds", "peak_memory_mb", "memory_mb", "finished", "started", "revision", "result"}
+TIMES = {"seconds", "cpu_seconds", "peak_memory_mb", "memory_mb", "finished", "started", "revision", "result"}
 """What no two runs share: left out of the comparison, in JSON and in tables."""
 NO_RESULT = (".lock", ".log", ".ipynb", ".html", ".v2")
 """Notebooks, pages and TensorBoard events show times."""
