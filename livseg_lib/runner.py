@@ -125,7 +125,7 @@ def read_step(notebook: Path, parameters: dict[str, object]) -> _Step:
     return _Step(notebook, parameters, needs, *numbers, files)
 
 
-STEP_MILLISECONDS = 45.0
+STEP_MILLISECONDS = 55.0
 """Of `milliseconds_a_step`, one processor, on the machine that the notebooks' minutes are of."""
 LEARNING = 0.75
 """Of a notebook that learns, so much of the minutes; the rest prepares, predicts and draws."""
