@@ -152,9 +152,12 @@ class Workers:
                 raise told
             yield told
             end = "answered"
-        except (EOFError, OSError, Refused) as error:
+        except (EOFError, OSError) as error:
             end = "refused"
-            raise error if isinstance(error, Refused) else Refused(ENDED) from error
+            raise Refused(ENDED) from error
+        except Refused:
+            end = "refused"
+            raise
         finally:
             if isinstance(told, str) and worker is not None:
                 worker[0].kill()

@@ -89,7 +89,7 @@ def _case_and_slice(stem: str, parents: Iterable[str]) -> tuple[str, int]:
     if named := _VOLUME.fullmatch(stem):
         return f"volume-{int(named[1])}", int(named[2])
     whose = [part for part in parents if not NO_PATIENT.fullmatch(part)]
-    name, number = re.fullmatch(r"(.*?)[ _.-]*(\d{1,9})?", PICTURE_WORD.sub("", stem)).groups()
+    name, number = re.fullmatch(r"(?s)(.*?)[ _.-]*(\d{1,9})?", PICTURE_WORD.sub("", stem)).groups()
     words = "-".join([*whose, name] if name else whose)
     return re.sub(r"[^\w.-]+", "_", printable(words)) or "pictures", int(number or 0)
 

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from livseg_lib.labels import STRUCTURES, structure_mask
 from livseg_lib.preprocessing.windows import WINDOWS, Window, apply_window
-from livseg_lib.reporting.style import BLACK, STRUCTURE_COLOURS, YELLOW
+from livseg_lib.reporting.style import BLACK, STRUCTURE_COLOURS, YELLOW, structure_name
 
 PREDICTION_COLOURS = {"liver": "#ffffff", "tumor": YELLOW}
 
@@ -80,7 +80,8 @@ def outlined_slice(
 ) -> Image.Image:
     """One slice, uint8 (H, W), with outlined labels 0/1/2 (H, W); a second, enlarged picture of these.
 
-    `note` stands below. `pixel_sides_mm` (H, W) keeps bodies in their proportions; NaN counts as square.
+    A key and `note` stand below. `pixel_sides_mm` (H, W) keeps bodies in their proportions; NaN counts as
+    square.
     """
     aspect = pixel_sides_mm[0] / pixel_sides_mm[1]
     stretch = np.array([aspect if np.isfinite(aspect) else 1.0, 1.0])
@@ -94,10 +95,18 @@ def outlined_slice(
         draw_outlined(picture, labels[cut], PREDICTION_COLOURS, thickness=2)
         left = PANEL_PIXELS * number + (PANEL_PIXELS - int(columns)) // 2
         sheet.paste(Image.fromarray(picture), (left, LINE_PIXELS + (PANEL_PIXELS - int(rows)) // 2))
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(15)
-    words = {"fill": BLACK, "font": font}
+    draw, words = ImageDraw.Draw(sheet), {"fill": BLACK, "font": ImageFont.load_default(15)}
+    title = title if len(title) <= 70 else f"{title[:69]}…"
     draw.text((6, LINE_PIXELS // 2), title, anchor="lm", **words)
-    draw.text((sheet.width - 6, sheet.height - LINE_PIXELS // 2), note, anchor="rm", **words)
+    low = sheet.height - LINE_PIXELS // 2
+    draw.text((sheet.width - 6, low), note, anchor="rm", **words)
+    for number, structure in enumerate(each for each in STRUCTURES if structure_mask(labels, each).any()):
+        left = 6 + 180 * number
+        draw.rectangle((left, low - 7, left + 26, low + 7), fill=BLACK)
+        draw.line((left + 3, low, left + 23, low), fill=PREDICTION_COLOURS[structure], width=2)
+        draw.text(
+            (left + 32, low), f"{structure_name(structure).capitalize()} prediction", anchor="lm", **words
+        )
     return sheet
 
 

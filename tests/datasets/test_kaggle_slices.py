@@ -96,6 +96,7 @@ def test_jpeg_and_png_of_one_slice_exclude_its_volume_alone(tmp_path):
         ({"anna/img_3.png": "anna/mask_3.png"}, {"anna": (3,)}),
         ({"CT_images/volume-2_slice_5.png": "CT_labels/volume-2_slice_5.png"}, {"volume-2": (5,)}),
         ({"my_masks/images/p.png": "my_masks/p_mask.png"}, {"p": (0,)}),
+        ({"two\nlines_4.png": "two\nlines_4_mask.png"}, {"two_lines": (4,)}),
     ],
 )
 def test_pairs_are_told_by_names_or_by_folders(tmp_path, names, cases):
