@@ -7,6 +7,7 @@ import random
 import re
 import shutil
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -39,11 +40,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Properties draw the same everywhere, unless asked to explore (`make test-explore`).
+    """Properties draw the same everywhere, unless asked to explore (`make test-explore`); nothing is left in
+    the temporary folder but pytest's own.
 
     hypothesis also draws constants that stand in the modules imported so far, and so would draw others in
     another order of the tests, or on another number of workers.
     """
+    if not hasattr(config, "workerinput"):  # workers inherit it, as does what tests start and kill
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())
+        os.environ["TMPDIR"] = tempfile.tempdir = tempfile.mkdtemp(prefix="livseg-tests-")
+        config.add_cleanup(lambda: shutil.rmtree(tempfile.tempdir, ignore_errors=True))
     if config.getoption("--hypothesis-profile", None) != "explore":
         nothing = providers.Constants()
         providers._get_local_constants = lambda: nothing

@@ -8,12 +8,11 @@ a whole epoch old or a whole epoch new.
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from types import UnionType
-from typing import get_args, get_origin, get_type_hints
 
 import numpy as np
 import pandas as pd
@@ -23,7 +22,7 @@ from livseg_lib.backend import seed_dropout
 from livseg_lib.errors import InputError
 from livseg_lib.files import file_checksum, written_aside
 from livseg_lib.models import keras
-from livseg_lib.provenance import changes
+from livseg_lib.provenance import changes, digest
 from livseg_lib.runs import git_revision
 from livseg_lib.training.weights import assign_arrays, load_arrays, save_variables
 
@@ -87,16 +86,10 @@ class Checkpoint(keras.callbacks.Callback):
 
     def _read(self) -> tuple[dict[str, np.ndarray], Progress]:
         """What the last epoch left. Raises InputError where that, or the best weights, is not whole."""
-        arrays, values = load_arrays(self.last_path)
-        try:
-            progress = Progress(**values)
-            if not all(
-                _fits(getattr(progress, name), kind) for name, kind in get_type_hints(Progress).items()
-            ):
-                raise TypeError("a value of another type")
-        except TypeError as error:
-            problem = f"{self.last_path.name} has a record that is none of a training."
-            raise InputError(self.last_path, problem) from error
+        arrays, record = load_arrays(self.last_path)
+        if record.pop("digest", "") != _digest(record, arrays):
+            raise InputError(self.last_path, f"{self.last_path.name} is not as a training wrote it.")
+        progress = Progress(**record)
         best = load_arrays(self.best_path)[1].get("epoch")
         # A kill between the two files leaves the weights of an epoch that comes again.
         if best != len(progress.history) + 1 and file_checksum(self.best_path) != progress.best_sha256:
@@ -154,19 +147,16 @@ class Checkpoint(keras.callbacks.Callback):
         self.progress.stage_done = bool(self.model.stop_training)
         self.progress.seeds = [np.array(variable).tolist() for variable in _seeds(self.model)]
         self.progress.counters = [_counters(companion) for companion in self.companions]
-        save_variables(self.last_path, _variables(self.model), asdict(self.progress))
+        variables, record = _variables(self.model), asdict(self.progress)
+        record["digest"] = _digest(record, {variable.path: variable for variable in variables})
+        save_variables(self.last_path, variables, record)
         with written_aside(self.last_path.with_name("history.csv")) as partial:
             pd.DataFrame(self.progress.history).to_csv(partial, index=False)
 
 
-def _fits(value: object, kind: type | UnionType) -> bool:
-    """Whether a value of JSON is as an annotation says; whole numbers are floats, too."""
-    if isinstance(kind, UnionType):
-        return any(_fits(value, each) for each in get_args(kind))
-    if not isinstance(value, int | float if kind is float else get_origin(kind) or kind):
-        return False
-    items = value.values() if isinstance(value, dict) else value
-    return all(_fits(item, get_args(kind)[-1]) for item in items) if get_args(kind) else True
+def _digest(record: dict, arrays: dict) -> str:
+    """Of all that a checkpoint holds; `arrays`, or variables, by their paths."""
+    return digest([json.dumps(record), [(path, np.array(arrays[path])) for path in sorted(arrays)]])
 
 
 def _variables(model: keras.Model) -> list:

@@ -59,16 +59,16 @@ class CosineSchedule(keras.callbacks.Callback):
 
 
 class StepSchedule(keras.callbacks.Callback):
-    """Multiplies the rate by `factor` once, after `epochs_before` epochs of the stage (system C: 30, 0.1)."""
+    """Divides the rate by ten once, after 30 epochs of the stage (system C)."""
 
-    def __init__(self, first_epoch: int, epochs_before: int = 30, factor: float = 0.1) -> None:
+    def __init__(self, first_epoch: int) -> None:
         super().__init__()
-        self.epoch, self.factor = first_epoch + epochs_before, factor
+        self.epoch = first_epoch + 30
 
     def on_epoch_begin(self, epoch: int, logs=None) -> None:
         """Drop the rate when its epoch comes."""
         if epoch == self.epoch:
-            self.model.optimizer.learning_rate = float(self.model.optimizer.learning_rate) * self.factor
+            self.model.optimizer.learning_rate = float(self.model.optimizer.learning_rate) * 0.1
 
 
 SCHEDULES = ("constant", "step", "cosine")
@@ -153,12 +153,12 @@ def mean_of_heads(truth, maps):
 class RegionDice(keras.metrics.Metric):
     """2 TP / (2 TP + FP + FN) of one channel over all pixels seen since the epoch began.
 
-    Probabilities count from `threshold` up. No structure in truth nor prediction gives 1.
+    Probabilities count from 0.5 up. No structure in truth nor prediction gives 1.
     """
 
-    def __init__(self, channel: int, name: str, threshold: float = 0.5) -> None:
+    def __init__(self, channel: int, name: str) -> None:
         super().__init__(name=name, dtype="float32")
-        self.channel, self.threshold = channel, threshold
+        self.channel = channel
         self.overlap = self.add_weight(name="overlap", initializer="zeros")
         self.total = self.add_weight(name="total", initializer="zeros")
 
@@ -166,7 +166,7 @@ class RegionDice(keras.metrics.Metric):
         """Add one batch, both (B, ..., K); of several heads (B, ..., K, N) the mean counts."""
         probability = mean_of_heads(truth, probability)
         reference = ops.cast(truth[..., self.channel] >= 0.5, "float32")
-        prediction = ops.cast(probability[..., self.channel] >= self.threshold, "float32")
+        prediction = ops.cast(probability[..., self.channel] >= 0.5, "float32")
         self.overlap.assign_add(ops.sum(reference * prediction))
         self.total.assign_add(ops.sum(reference) + ops.sum(prediction))
 

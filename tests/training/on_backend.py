@@ -75,7 +75,7 @@ def losses_and_metrics() -> Found:
     for name in CLASS_LOSSES:
         yield f"loss {name}", get_loss(name)(classes, guesses[..., 0])
     heads = np.stack([maps, maps[::-1]], axis=-1)
-    metrics = [(RegionDice(1, "tumor_dice"), truth, heads), (RegionDice(0, "liver_dice", 0.7), truth, maps)]
+    metrics = [(RegionDice(1, "tumor_dice"), truth, heads), (RegionDice(0, "liver_dice"), truth, maps)]
     for metric, right, given in [*metrics, (ClassAccuracy(), classes, guesses)]:
         for part in (slice(0, 2), slice(2, None)):
             metric.update_state(right[part], given[part])

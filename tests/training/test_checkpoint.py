@@ -84,6 +84,12 @@ def record_of(change):
     return spoil
 
 
+def flip_a_bit_of_a_weight(folder):
+    content = bytearray((folder / "last.safetensors").read_bytes())
+    content[-1] ^= 1
+    (folder / "last.safetensors").write_bytes(content)
+
+
 DAMAGE = {
     "last cut": lambda folder: (folder / "last.safetensors").write_bytes(
         (folder / "last.safetensors").read_bytes()[:100]
@@ -97,9 +103,10 @@ DAMAGE = {
     "unknown key": record_of(lambda record: record.update(surprise=1)),
     "record is empty": record_of(lambda record: record.clear()),
     "a text for a number": record_of(lambda record: record.update(stage="0")),
-    "a number for a row": record_of(lambda record: record.update(history=[1, 2])),
-    "nothing for what made it": record_of(lambda record: record.update(made_by=None)),
-    "texts for counters": record_of(lambda record: record.update(counters=[{"wait": "long"}])),
+    "a stage too far": record_of(lambda record: record.update(stage=1)),
+    "a row too few": record_of(lambda record: record["history"].pop()),
+    "seeds of no layer": record_of(lambda record: record.update(seeds=[[1, 2]])),
+    "a bit of a weight": flip_a_bit_of_a_weight,
 }
 
 
