@@ -134,7 +134,8 @@ def predict(arguments: argparse.Namespace) -> int:
     predictor = load_predictor(arguments.model, arguments.liver, arguments.sorter, augment)
     for sentence in describe_expectations(predictor.system):
         print(sentence)
-    for name in briefly(passed_over(arguments.input, patients)):
+    others = passed_over(arguments.input, patients)
+    for name in [f"{len(others)} files or folders"][: len(others)] if numbered else briefly(others):
         print(f"passed over, not a scan: {name}", file=sys.stderr)
 
     def show(row: dict) -> None:

@@ -15,6 +15,7 @@ from livseg_lib.datasets.case import Case, Dataset
 from livseg_lib.datasets.catalogue import ADAPTERS, find_cases
 from livseg_lib.datasets.dicom import survey
 from livseg_lib.datasets.dicom_headers import begins_like_dicom, study_uid
+from livseg_lib.datasets.file_trees import UNNAMED
 from livseg_lib.datasets.files import files_of, is_visible, natural_key, nifti_stem, printable, regular_files
 from livseg_lib.errors import InputError
 from livseg_lib.files import short_name
@@ -75,8 +76,9 @@ def find_inputs(
         patients += _beside(path, layout, reading) if dataset == "auto" else []
     else:
         patients = [patient for entry in _entries(path) for patient in _of_entry(entry, reading)]
-        if not patients and path.is_dir():  # a folder a patient, with NIfTI files
-            patients = [_of_case(case, reading) for case in ADAPTERS["nifti"].find(path).cases]
+        for name in ("nifti", "kaggle"):  # a folder a patient, with NIfTI files or pictures
+            if not patients and path.is_dir() and _visible(path):
+                patients = [_of_case(case, reading) for case in ADAPTERS[name].find(path).cases]
     if not patients:
         raise InputError(path, "There is no scan that livseg can read.", f"Give {LOOKS_FOR}.")
     return _named(patients, numbered)
@@ -168,8 +170,18 @@ def _dicom(case_id: str, source: Path, reading: Reading) -> PatientInput:
 
 def _read_case(case: Case) -> Scan:
     if errors := [note for note in case.notes if note.severity == "error"]:
-        raise InputError(errors[0].where, errors[0].message, code=errors[0].code)
+        remedy = "livseg check names them: keep one."
+        raise InputError(errors[0].where, "Several files have this name, and they differ.", remedy)
     return read_nifti(case.read_volume.args[0])
+
+
+def _read_unnamed(read: Callable[[], Scan]) -> Scan:
+    """Where names may tell who it is: nothing that is said of the scan repeats one."""
+    before = UNNAMED.set(True)
+    try:
+        return read()
+    finally:
+        UNNAMED.reset(before)
 
 
 def file_name(text: str) -> str:
@@ -183,7 +195,10 @@ def file_name(text: str) -> str:
 def _named(patients: list[PatientInput], numbered: bool) -> list[PatientInput]:
     """With ids that are unique, also where capitals do not count: the second "scan" is called "scan-2"."""
     if numbered:
-        return [replace(one, case_id=f"case-{n:03d}") for n, one in enumerate(patients, start=1)]
+        return [
+            replace(one, case_id=f"case-{n:03d}", read=partial(_read_unnamed, one.read))
+            for n, one in enumerate(patients, start=1)
+        ]
     taken = {"cases.csv"}  # lies beside the cases
     for index, one in enumerate(patients):
         first = name = file_name(one.case_id)

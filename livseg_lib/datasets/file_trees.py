@@ -12,6 +12,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -27,6 +28,8 @@ DEEPEST_ZIP = 3
 """A zip in a zip in a zip."""
 MOST_BYTES_OF_INNER_ZIPS = 256 * 1024**2
 """Zips in a zip are held in memory."""
+UNNAMED = ContextVar("UNNAMED", default=False)
+"""Whether files go by numbers, where their names may tell who the patient is."""
 DAMAGED = (EOFError, OSError, ValueError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError)
 """What `zipfile` raises for damaged, encrypted and oddly compressed members."""
 
@@ -100,6 +103,16 @@ class FileTree:
         if name.startswith(self.inside):
             self.passed_over.append((name.removeprefix(self.inside), reason))
 
+    def number(self) -> None:
+        """Call each file by a number, in order of name; what lies in one folder stays in one."""
+        names = sorted({*self.sizes, *(name for name, _ in self.passed_over)})
+        folders = sorted({name.rpartition("/")[0] for name in names})
+        places = {name: folders.index(name.rpartition("/")[0]) for name in names}
+        called = {name: f"folder-{places[name] + 1}/file-{n:05}" for n, name in enumerate(names, start=1)}
+        self.sizes = {called[name]: size for name, size in self.sizes.items()}
+        self.openers = {called[name]: opener for name, opener in self.openers.items()}
+        self.passed_over = [(called[name], reason) for name, reason in self.passed_over]
+
     @contextmanager
     def passing_over(self, name: str) -> Iterator[None]:
         """Where the file `name` turns out to be damaged, that is noted."""
@@ -150,6 +163,8 @@ def open_tree(source: Path | str) -> Iterator[FileTree]:
         if sum(zipped) > MOST_BYTES_IN_ZIP:
             problem = f"The zip unpacks to more than {MOST_BYTES_IN_ZIP:,} bytes."
             raise InputError(source, problem, "Split it by patient.")
+        if UNNAMED.get():
+            tree.number()
         yield tree
 
 

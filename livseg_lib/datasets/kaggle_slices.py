@@ -32,7 +32,7 @@ MASK_WORD = re.compile(rf"(?:^|[ _.-])(?:{MASKS})(?=$|[ _.-])", re.IGNORECASE)
 PICTURE_WORD = re.compile(rf"(?:^|[ _.-])(?:{PICTURES})(?=$|[ _.-])", re.IGNORECASE)
 MASK_FOLDER = re.compile(rf"(?:.*[ _.-])?(?:{MASKS})", re.IGNORECASE)
 _OF_A_PART = r"train(?:ing)?|val(?:idation)?|test"
-NO_PATIENT = re.compile(rf"(?:.*[ _.-])?(?:{MASKS}|{PICTURES})|{_OF_A_PART}", re.IGNORECASE)
+NO_PATIENT = re.compile(rf"(?:.*[ _.-])?(?:{MASKS}|{PICTURES})|{_OF_A_PART}|png|jpe?g", re.IGNORECASE)
 """Folders that say what lies in them, not whose it is."""
 
 Slices = dict[str, dict[int, list[Path]]]
@@ -150,7 +150,7 @@ def _read_volume(files: tuple[Path, ...]) -> Volume:
     """Grey levels 0-255, not HU, as int16 (D, H, W); nothing is known of the spacing."""
     slices = [read_picture(path).grey for path in files]
     for path, picture in zip(files, slices, strict=True):
-        _require_shape(path, picture, slices[0].shape, f"the first slice of its volume, {files[0].name},")
+        _require_shape(path, picture, slices[0].shape, "the first slice of its volume")
     return Volume(np.stack(slices).astype(np.int16), spacing_mm=(np.nan, np.nan, np.nan))
 
 

@@ -10,7 +10,7 @@ import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from secrets import token_hex
 from typing import NamedTuple
@@ -181,8 +181,7 @@ def _score_pair(
 
     And what cannot be used, with the name of the case.
     """
-    if scores_here[0] != _THIS_PROCESS:  # which does not know those that a cell of a notebook has set
-        SCORES.update(cloudpickle.loads(scores_here[1]))
+    _take_over(*scores_here)
     case = _stem(pair.reference)
     problems = [(case, pair.problem)] if pair.problem else []
     try:
@@ -207,6 +206,13 @@ def _score_pair(
     for structure in not_looked_for:
         scores |= dict.fromkeys(keys_of(structure, scores), np.nan)
     return (names | scores, lesions[:0] if "tumor" in not_looked_for else lesions), problems
+
+
+@lru_cache(1)
+def _take_over(process: str, scores: bytes) -> None:
+    """Once a process: a worker does not know the scores that a cell of a notebook has set."""
+    if process != _THIS_PROCESS:
+        SCORES.update(cloudpickle.loads(scores))
 
 
 def _not_looked_for(prediction: Path, labels: np.ndarray) -> list[str]:

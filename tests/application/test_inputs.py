@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import unicodedata
@@ -9,7 +10,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from dicom_files import ORIGIN_MM, SPACING_MM, STORED, ct_slice, multi_frame, write_series, zip_folder
+from dicom_files import (
+    ORIGIN_MM,
+    SPACING_MM,
+    STORED,
+    ct_slice,
+    multi_frame,
+    write_series,
+    write_slice,
+    zip_folder,
+)
 from layouts import small_ct, write_lits_case, write_nifti
 from PIL import Image
 from pydicom.uid import EnhancedCTImageStorage, MRImageStorage
@@ -25,7 +35,7 @@ from livseg_lib.application.scan import (
     read_one_picture,
     read_pictures,
 )
-from livseg_lib.errors import InputError
+from livseg_lib.errors import InputError, reason_of
 
 
 def picture(path, level: int = 100):
@@ -85,6 +95,31 @@ def test_subfolders_of_one_study_are_one_case_and_names_may_be_numbers(tmp_path)
     assert patients[0].files[0].name == "Doe_John.nii.gz"
 
 
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("damage", ["cut", "other size", "none"])
+def test_numbered_cases_are_read_without_a_word_of_a_name(tmp_path, monkeypatch, packed, damage):
+    monkeypatch.chdir(tmp_path)
+    path = write_series(Path("doe") / "doe_1") / "image_doe"
+    path.with_name("notes").write_text("no DICOM")
+    if damage != "none":
+        shape = (3, 3) if damage == "other size" else (6, 7)
+        write_slice(path, np.zeros(shape, np.int16), (*ORIGIN_MM[:2], 900.0), StudyInstanceUID="1.2")
+    if damage == "cut":
+        path.write_bytes(path.read_bytes()[:-9])
+    for each in list(path.parent.iterdir()):
+        each.rename(each.with_name(f"doe_{each.name}"))
+    source = zip_folder(Path("doe")) if packed else Path("doe")
+    (patient,) = inputs.find_inputs(source, numbered=True)
+    (by_name,) = inputs.find_inputs(source)
+    try:
+        said = " ".join(patient.read().notes)
+    except InputError as error:
+        said = reason_of(error)
+    assert ("file-0000" in said) and "doe" not in said.lower()
+    with contextlib.suppress(InputError):
+        assert "doe_notes" in " ".join(by_name.read().notes)
+
+
 def test_known_layouts_are_read_without_their_segmentations(tmp_path):
     (tmp_path / "lits").mkdir()
     write_lits_case(tmp_path / "lits", 3)
@@ -100,6 +135,14 @@ def test_pictures_named_as_slices_of_a_volume_are_one_stack(tmp_path):
     scan = case.read()
     assert scan.slice_numbers == (4, 11, 30) and scan.is_picture
     assert scan.volume.voxels[:, 0, 0].tolist() == [8, 22, 60]
+
+
+def test_pictures_in_folders_of_their_own_are_a_stack_a_folder(tmp_path):
+    for name in ("anna/png/slice_3", "anna/png/slice_4", "bert/slice_1"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        picture(tmp_path / f"{name}.png")
+    cases = {one.case_id: one.read().slice_numbers for one in inputs.find_inputs(tmp_path)}
+    assert cases == {"anna": (3, 4), "bert": (1,)}
 
 
 ODD = ["..scan", "a. ", "x" * 240, "é" * 120, "1²3", "cases.csv", "a:b*?", "con", "-x", "%41#", "日本 1"]

@@ -93,6 +93,7 @@ def test_jpeg_and_png_of_one_slice_exclude_its_volume_alone(tmp_path):
             {"anna": (3,), "bert": (3,)},
         ),
         ({"anna/slice_3.png": "anna/slice_3_mask.png"}, {"anna": (3,)}),
+        ({"volume-3/png/slice_002.png": "volume-3/png/slice_002_mask.png"}, {"volume-3": (2,)}),
         ({"anna/img_3.png": "anna/mask_3.png"}, {"anna": (3,)}),
         ({"CT_images/volume-2_slice_5.png": "CT_labels/volume-2_slice_5.png"}, {"volume-2": (5,)}),
         ({"my_masks/images/p.png": "my_masks/p_mask.png"}, {"p": (0,)}),
