@@ -1,7 +1,5 @@
 """What the tests of several rooms share."""
 
-from __future__ import annotations
-
 import os
 import random
 import re

@@ -1,7 +1,5 @@
 """What a page points to: does every link resolve, and does it load anything from elsewhere?"""
 
-from __future__ import annotations
-
 import html
 import re
 from html.parser import HTMLParser

@@ -1,7 +1,5 @@
 """Walking the graph of a network, for tests of how its layers are connected."""
 
-from __future__ import annotations
-
 import keras
 
 

@@ -1,7 +1,5 @@
 """NIfTI files for tests, written with nibabel so that ours is checked against another's hand."""
 
-from __future__ import annotations
-
 import gzip
 from itertools import permutations, product
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Notebooks of two cells for tests."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import nbformat

@@ -1,7 +1,5 @@
 """Balls and boxes of known shape in livers of known HU, for the tests of several rooms."""
 
-from __future__ import annotations
-
 import numpy as np
 
 

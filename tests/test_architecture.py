@@ -3,8 +3,6 @@
 `python tests/test_architecture.py` writes docs/architecture.md anew.
 """
 
-from __future__ import annotations
-
 import ast
 import re
 import subprocess

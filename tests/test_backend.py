@@ -1,7 +1,5 @@
 """The one place that knows with what Keras computes: what it refuses, which GPUs it sees."""
 
-from __future__ import annotations
-
 import sys
 from types import SimpleNamespace
 

@@ -1,7 +1,5 @@
 """`make bench`: its judgements by hand, and its smallest form as a slow test, so that it does not rot."""
 
-from __future__ import annotations
-
 import sys
 from types import SimpleNamespace
 

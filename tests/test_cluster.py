@@ -1,7 +1,5 @@
 """Workers of Dask give what one process gives, byte by byte, however many of them are killed."""
 
-from __future__ import annotations
-
 import os
 import random
 import re

@@ -1,7 +1,5 @@
 """The examples of docs/ do what the pages say, and every link of a page leads somewhere."""
 
-from __future__ import annotations
-
 import re
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """Whatever ends a command is one line, with an exit code of its own."""
 
-from __future__ import annotations
-
 import errno
 import os
 import re

@@ -1,7 +1,5 @@
 """Files are whole or not there, writers take turns, and checksums tell what changed."""
 
-from __future__ import annotations
-
 import errno
 import hashlib
 import json

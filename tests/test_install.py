@@ -1,7 +1,5 @@
 """livseg as others install it: what it asks for, what it says where one is missing, a wheel by itself."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

@@ -1,7 +1,5 @@
 """Notebook 03 shows the library's window, U-Net and loss as code; an edit of one is another training."""
 
-from __future__ import annotations
-
 import ast
 import json
 import math

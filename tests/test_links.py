@@ -1,7 +1,5 @@
 """The link checker itself must be able to fail."""
 
-from __future__ import annotations
-
 import pytest
 from links import broken_links, external_resources
 

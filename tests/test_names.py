@@ -1,7 +1,5 @@
 """Every module, name and path of ours that a docstring, a comment or a page mentions is there."""
 
-from __future__ import annotations
-
 import ast
 import json
 import re

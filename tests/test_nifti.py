@@ -1,7 +1,5 @@
 """NIfTI files are believed only after a check: their bytes, their header, and where their voxels lie."""
 
-from __future__ import annotations
-
 import gzip
 import os
 import tracemalloc

@@ -1,7 +1,5 @@
 """The notebooks: stripped, told as a story, run headlessly, and never half-finished."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

@@ -1,7 +1,5 @@
 """Tables and figures as files: whole, small, and carrying their caption."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 import pytest

@@ -1,7 +1,5 @@
 """Workers give what one process gives, and are gone as soon as the one that asked is."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

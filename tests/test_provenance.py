@@ -1,7 +1,5 @@
 """Digests of code: what they see, what they leave out, and that they are the same in every process."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

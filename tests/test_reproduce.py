@@ -1,7 +1,5 @@
 """The whole story on a tiny phantom, as `make reproduce` tells it, and what must stop it."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from pathlib import Path

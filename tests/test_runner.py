@@ -1,7 +1,5 @@
 """The runner: what runs, in which order, what is left out, and what a failure or an interrupt leaves."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal

@@ -1,7 +1,5 @@
 """Where things lie, and the record of what was run."""
 
-from __future__ import annotations
-
 import json
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Which trained models there are, in which order, and that the one on board can be used."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

@@ -1,7 +1,5 @@
 """A folder in object storage gives what the same folder on a disk gives, and takes the results."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import pytest
 
 from livseg_lib.inference.cascade import LEARNT, PARTS

@@ -1,7 +1,5 @@
 """Every network of the catalogue with a few filters."""
 
-from __future__ import annotations
-
 import inspect
 
 from livseg_lib.models import MODELS, build_model

@@ -1,7 +1,5 @@
 """The app as visitors see it: two at once, the slider, the download, a wrong file, nothing from elsewhere."""
 
-from __future__ import annotations
-
 import zipfile
 from contextlib import closing
 

@@ -1,7 +1,5 @@
 """However the app ends, nothing of its visitors stays in the temporary folder, and no process."""
 
-from __future__ import annotations
-
 import os
 import signal
 import socket

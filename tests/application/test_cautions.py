@@ -1,7 +1,5 @@
 """Tumour or not, for a whole scan, and why a result may be worse than promised."""
 
-from __future__ import annotations
-
 from types import SimpleNamespace
 
 import numpy as np

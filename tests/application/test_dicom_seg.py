@@ -1,7 +1,5 @@
 """A DICOM-SEG lies where its scan lies, by the words of its own headers."""
 
-from __future__ import annotations
-
 import numpy as np
 import pydicom
 import pytest

@@ -1,7 +1,5 @@
 """Who may ask the app what: pages of its own, what its page needs, nothing too large."""
 
-from __future__ import annotations
-
 from collections import namedtuple
 from types import SimpleNamespace
 

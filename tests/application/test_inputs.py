@@ -1,7 +1,5 @@
 """What a user points to becomes a list of cases: files, pictures in grey or HU, one of several series."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import shutil

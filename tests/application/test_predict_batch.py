@@ -1,7 +1,5 @@
 """Case after case: what fails is listed, what is done stays done, a full disk stops."""
 
-from __future__ import annotations
-
 import errno
 import os
 

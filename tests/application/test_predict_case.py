@@ -1,7 +1,5 @@
 """One case from its file to a folder of results."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
 

@@ -1,7 +1,5 @@
 """Names planted in every text field of a header are found nowhere: in no output, no log, no error."""
 
-from __future__ import annotations
-
 import gzip
 import shutil
 import warnings

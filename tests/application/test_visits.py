@@ -1,7 +1,5 @@
 """What the app keeps for a visitor, and a training in a process of its own, told line by line."""
 
-from __future__ import annotations
-
 import os
 import stat
 import sys

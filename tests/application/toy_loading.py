@@ -1,7 +1,5 @@
 """How the process of an app gets the toy; by itself it imports next to nothing, as it is started often."""
 
-from __future__ import annotations
-
 import time
 
 

@@ -1,7 +1,5 @@
 """A system that takes bright tissue for liver and darker spots in it for tumours: quick, and right."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 
 import nibabel

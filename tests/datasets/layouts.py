@@ -1,7 +1,5 @@
 """Small data sets in every layout that is read."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 

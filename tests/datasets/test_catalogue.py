@@ -1,7 +1,5 @@
 """Every layout is told and read, and every finding is made on a file damaged for it."""
 
-from __future__ import annotations
-
 import os
 import pickle
 import shutil

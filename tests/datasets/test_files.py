@@ -1,7 +1,5 @@
 """What is found below a folder and told by its name, and what labels.json says that values mean."""
 
-from __future__ import annotations
-
 import os
 import pickle
 import socket

@@ -1,7 +1,5 @@
 """LiTS volumes as the challenge and Kaggle ship them."""
 
-from __future__ import annotations
-
 import gzip
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Medical Segmentation Decathlon, Task03."""
 
-from __future__ import annotations
-
 import json
 
 import numpy as np

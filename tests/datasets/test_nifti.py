@@ -1,7 +1,5 @@
 """NIfTI files in folders of any shape, and which label map belongs to which scan."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from layouts import small_ct, write_nifti

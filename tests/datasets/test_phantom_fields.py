@@ -1,7 +1,5 @@
 """The phantom's shapes: distances, volumes, noise that does not depend on the grid."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

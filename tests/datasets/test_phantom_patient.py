@@ -1,7 +1,5 @@
 """Phantom patients: the same from the same numbers, and anatomically in order."""
 
-from __future__ import annotations
-
 import hashlib
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Phantom scans against real CT (brightness, noise, how hard they are), and the phantom in a magnet."""
 
-from __future__ import annotations
-
 import hashlib
 
 import cv2

@@ -1,7 +1,5 @@
 """The phantom's folder: LiTS's layout, stored orientations, resumption, honest tables."""
 
-from __future__ import annotations
-
 import json
 import shutil
 

@@ -1,7 +1,5 @@
 """Pictures are read or refused, and labels come back from stretched, JPEG-smeared mask pictures."""
 
-from __future__ import annotations
-
 import struct
 import zlib
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Scores of a case and of many: by hand, by the rules of what is undefined, and for thousands of specks."""
 
-from __future__ import annotations
-
 from itertools import product
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Errors and tumours one by one: what was planted comes back with features known by hand."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 import pytest

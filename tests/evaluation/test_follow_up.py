@@ -1,7 +1,5 @@
 """Two scans of a patient: who is whom, what grew, the words of RECIST; and whether two measurements agree."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 import pytest

@@ -1,7 +1,5 @@
 """FROC against tumours and candidates that can be counted by hand."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

@@ -1,7 +1,5 @@
 """Tumours found and missed: the benchmark's own cases, hand values, and the same once more by voxels."""
 
-from __future__ import annotations
-
 import io
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Overlap and surfaces of two masks: by hand, by properties, and against libraries that others wrote."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from hypothesis import given, settings

@@ -1,7 +1,5 @@
 """Curves and counts, thresholds, presence and calibration: by hand and against scikit-learn."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from hypothesis import given, settings

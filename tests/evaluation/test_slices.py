@@ -1,7 +1,5 @@
 """Scores of slices and of names given to them, and what a split by slice makes of them."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 import pytest

@@ -1,7 +1,5 @@
 """Intervals, paired tests and groups: against scipy, by hand, and whatever order patients come in."""
 
-from __future__ import annotations
-
 from itertools import product
 
 import numpy as np

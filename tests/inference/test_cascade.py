@@ -1,7 +1,5 @@
 """Each step looks where the last one pointed; a cascade on disk is the one that was saved."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """Maps of networks that are right by construction, against what must be seen."""
 
-from __future__ import annotations
-
 import math
 
 import keras

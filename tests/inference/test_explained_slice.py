@@ -1,7 +1,5 @@
 """A slice as a network sees it is what prediction shows it, and maps find back to the scan."""
 
-from __future__ import annotations
-
 import keras
 import numpy as np
 import pytest

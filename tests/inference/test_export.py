@@ -1,7 +1,5 @@
 """Exported networks answer as Keras does, on what they would be shown of a scan."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 

@@ -1,7 +1,5 @@
 """Blocks blend without a seam; labels lie on the scan's own grid, and scores are those of the labels."""
 
-from __future__ import annotations
-
 import tracemalloc
 from functools import partial
 

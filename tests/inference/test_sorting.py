@@ -1,7 +1,5 @@
 """A sorted scan: probabilities on its own slices, an order to read them in, a gate that spares the rest."""
 
-from __future__ import annotations
-
 import keras
 import numpy as np
 import pandas as pd

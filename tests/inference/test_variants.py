@@ -1,7 +1,5 @@
 """Variants of a picture come back where they belong; agreement of models by hand."""
 
-from __future__ import annotations
-
 import keras
 import numpy as np
 import pytest

@@ -1,7 +1,5 @@
 """Attention U-Net: the gate against its formula, and where gates stand."""
 
-from __future__ import annotations
-
 import keras
 import numpy as np
 

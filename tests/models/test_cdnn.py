@@ -1,7 +1,5 @@
 """System I's network: the layers of its author's CDNN, skips by summation, any channels."""
 
-from __future__ import annotations
-
 import collections
 
 import keras

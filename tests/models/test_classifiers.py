@@ -1,7 +1,5 @@
 """Classifiers: a slice's region (F), a patch's kind (J), the fractal's columns and heads."""
 
-from __future__ import annotations
-
 import keras
 import numpy as np
 import pytest

@@ -1,7 +1,5 @@
 """Operations counted by hand, and a time that grows with the work."""
 
-from __future__ import annotations
-
 import keras
 import pytest
 from keras import layers

@@ -1,7 +1,5 @@
 """DeepLabV3+: what makes it that network, and that it learns."""
 
-from __future__ import annotations
-
 import keras
 import numpy as np
 import pytest

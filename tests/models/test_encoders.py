@@ -1,7 +1,5 @@
 """The ResNet-50 encoder against Keras' own, its dilation, its width, and its ImageNet weights."""
 
-from __future__ import annotations
-
 import keras
 import numpy as np
 import pytest

@@ -1,7 +1,5 @@
 """MA-Net: its attention blocks by their definition, and that it learns."""
 
-from __future__ import annotations
-
 import keras
 import numpy as np
 import pytest

@@ -1,7 +1,5 @@
 """Every network of the catalogue: shapes, names, gradients, capacity to learn, model folders, refusals."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 

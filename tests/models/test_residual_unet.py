@@ -1,7 +1,5 @@
 """System G's 2.5D residual U-Net: 32 layers, short and long connections, slices as channels."""
 
-from __future__ import annotations
-
 import keras
 import numpy as np
 import pytest

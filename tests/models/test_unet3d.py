@@ -1,7 +1,5 @@
 """3D U-Net: the paper's layers and parameters, flat levels, and folding before the first level."""
 
-from __future__ import annotations
-
 import keras
 import numpy as np
 import pytest

@@ -1,7 +1,5 @@
 """UNet++: its nested nodes, what each of them joins, and its heads."""
 
-from __future__ import annotations
-
 import keras
 import numpy as np
 import pytest

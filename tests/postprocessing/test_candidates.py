@@ -1,7 +1,5 @@
 """Features against hand values on boxes and balls, what holds for any candidate, and which ones stay."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter

@@ -1,7 +1,5 @@
 """Components and finishes by hand; a contour mends a planted error and never goes too far."""
 
-from __future__ import annotations
-
 import edt
 import numpy as np
 import pytest

@@ -1,7 +1,5 @@
 """The stored forest is scikit-learn's, to the last bit, and nothing else passes for one."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 

@@ -1,7 +1,5 @@
 """Diameters of shapes of known size, and the measures of two tumours by hand."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings

@@ -1,7 +1,5 @@
 """Superpixels cover a liver and keep to its edges; patches show them, and follow the seed on disk."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Slices are extracted once, whole, and as they stand; slices.csv is read so, or refused."""
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import json

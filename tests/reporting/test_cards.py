@@ -1,7 +1,5 @@
 """Model and data cards: what is known stands there, what is not is said to be missing."""
 
-from __future__ import annotations
-
 import json
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The five kinds of charts: every number of the table is drawn where it belongs."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 import pytest

@@ -1,7 +1,5 @@
 """Executed notebooks as pages, whole and offline; how values read, by hand."""
 
-from __future__ import annotations
-
 import math
 
 import nbformat

@@ -1,7 +1,5 @@
 """The pages as a reader meets them: in Chromium, from disk, without a network."""
 
-from __future__ import annotations
-
 import re
 from contextlib import contextmanager
 from pathlib import Path

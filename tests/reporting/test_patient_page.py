@@ -1,7 +1,5 @@
 """A patient page: whole, offline, escaped, and true to what it was given."""
 
-from __future__ import annotations
-
 import base64
 import gzip
 import json

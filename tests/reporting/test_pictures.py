@@ -1,7 +1,5 @@
 """Pictures: outlines lie where the labels are, and every builder takes what it may meet."""
 
-from __future__ import annotations
-
 import cv2
 import matplotlib
 import numpy as np

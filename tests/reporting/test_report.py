@@ -1,7 +1,5 @@
 """The report page: complete, escaped, offline, and useful from the first notebook on."""
 
-from __future__ import annotations
-
 import json
 import re
 

@@ -1,7 +1,5 @@
 """Batches: each slice once an epoch, the same for whoever resumes, with truth that moves as pictures do."""
 
-from __future__ import annotations
-
 import keras
 import numpy as np
 import pandas as pd

@@ -1,7 +1,5 @@
 """Blocks cover the liver and lie within the volume; each epoch draws them anew, and the same again."""
 
-from __future__ import annotations
-
 from itertools import pairwise
 
 import numpy as np

@@ -1,7 +1,5 @@
 """A small plan of a training, and cases as extraction leaves them, from arrays made by hand."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

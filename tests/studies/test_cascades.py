@@ -1,7 +1,5 @@
 """Who the forest of system H learns from: no patient whom its network had seen, and none who judges it."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
 

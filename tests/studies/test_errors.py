@@ -1,7 +1,5 @@
 """The error study from files on disk: boxes, systems and the phantom's knowledge come together."""
 
-from __future__ import annotations
-
 from functools import partial
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Each patient is answered for by networks that never saw the patient, and scored as counted by hand."""
 
-from __future__ import annotations
-
 import os
 import signal
 import threading

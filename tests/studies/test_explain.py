@@ -1,7 +1,5 @@
 """Networks asked on scans made by hand, their maps checked, their doubts tried as warnings."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from functools import partial
 

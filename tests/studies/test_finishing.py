@@ -1,7 +1,5 @@
 """Labels finished, networks asked again, votes taken: what is kept, what comes out, what tables say of it."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import partial
 

@@ -1,7 +1,5 @@
 """A study of losses: only the loss differs, nobody is scored by a network that saw him, test stays unread."""
 
-from __future__ import annotations
-
 import shutil
 from dataclasses import replace
 

@@ -1,7 +1,5 @@
 """Facts of patients, measures by truth and systems, and a phantom patient seen twice."""
 
-from __future__ import annotations
-
 import json
 
 import numpy as np

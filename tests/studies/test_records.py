@@ -1,7 +1,5 @@
 """Tables of a report: every tumour of every system, replaced as a whole when a system is scored again."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from functools import partial
 

@@ -1,7 +1,5 @@
 """What is counted of whom in one pass over a toy run, what the tables make of it, and system D's metrics."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field, replace
 from itertools import product
 from types import SimpleNamespace

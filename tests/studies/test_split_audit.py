@@ -1,7 +1,5 @@
 """The audit finds the leak that was planted, and finds none where there is none."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 import pytest

@@ -1,7 +1,5 @@
 """System J's classifier from patients to its checks: resumable, judged on validation, shown in pictures."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

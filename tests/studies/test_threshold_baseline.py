@@ -1,7 +1,5 @@
 """The baseline without a network: its numbers, its scores, its rows."""
 
-from __future__ import annotations
-
 from functools import partial
 
 import numpy as np

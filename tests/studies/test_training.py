@@ -1,7 +1,5 @@
 """Whole trainings in one call: what they see, what they leave behind, and that they can be repeated."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
 

@@ -1,7 +1,5 @@
 """Who is trained on, scored, never opened; what is suggested and pruned, and what survives a kill."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 

@@ -4,8 +4,6 @@ Writes found.npz, digests.json, a model folder and the checkpoints of trainings 
 by NumPy, so that they are the same on every backend.
 """
 
-from __future__ import annotations
-
 import json
 import sys
 from collections.abc import Iterator

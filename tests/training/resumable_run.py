@@ -1,7 +1,5 @@
 """A small training for the resume test: run as a program, so that it can be killed."""
 
-from __future__ import annotations
-
 import os
 import signal
 import sys

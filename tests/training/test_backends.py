@@ -1,7 +1,5 @@
 """One code on three backends: JAX and PyTorch compute what TensorFlow does, each in its process."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

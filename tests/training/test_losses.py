@@ -1,7 +1,5 @@
 """Each loss against values worked out by hand, in float32 and float16."""
 
-from __future__ import annotations
-
 import math
 from functools import partial
 

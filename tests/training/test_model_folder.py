@@ -1,7 +1,5 @@
 """A model folder gives back the same network; what it says wrongly is refused, its checksums made to fit."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import fields
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Only what our exports consist of is computed; all else that calls itself ONNX is refused in words."""
 
-from __future__ import annotations
-
 import hashlib
 
 import numpy as np
