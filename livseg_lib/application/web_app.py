@@ -90,6 +90,8 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read while gradio is importe
 
 
 LONGEST_QUEUE = 16
+SESSIONS_KEPT = 100
+"""By Gradio, which takes 65 KB for each and would keep 10,000. Nothing of ours is in them."""
 STEPS = {
     "load": "Loading the system",
     "read": "Reading the scan",
@@ -260,6 +262,7 @@ def open_page(desk: Desk, hosts: Sequence[str] = (), **options: object) -> gr.Bl
         "prevent_thread_lock": True,
         "app_kwargs": {"middleware": [guard]},
         "max_file_size": LARGEST_UPLOAD_BYTES,
+        "state_session_capacity": SESSIONS_KEPT,
         "theme": THEME,
         "css": CSS,
         "footer_links": ["api"],
