@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import re
+import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import cache
@@ -34,17 +36,17 @@ def _parser() -> argparse.ArgumentParser:
         command = subparsers.add_parser(name, help=function.__doc__, description=function.__doc__)
         command.set_defaults(function=function)
         for name, meaning in paths.items():
-            command.add_argument(name, type=place, help=meaning)
+            command.add_argument(name, type=_place, help=meaning)
         return command.add_argument
 
     option = add(run.check, data="folder or file with scans")
     _add_reading(option)
     default = Path("livseg_check")
-    option("--out", type=place, default=default, help="folder for tables and a contact sheet")
+    option("--out", type=_place, default=default, help="folder for tables and a contact sheet")
 
     option = add(run.extract, data="folder or file with scans")
     _add_reading(option)
-    option("--out", type=place, required=True, help="folder for the slices")
+    option("--out", type=_place, required=True, help="folder for the slices")
     option("--size", type=int, default=256, help="pixels a side, 32 to 512")
     option("--windows", default="auto", help="names, or low..high in HU, one a channel: liver,-100..200")
     option("--noise-filter", default="none", help="none, median, gaussian")
@@ -70,18 +72,18 @@ def _parser() -> argparse.ArgumentParser:
 
     option = add(run.sort, input="NIfTI file, DICOM series (folder or zip), or a folder of scans")
     option("--dataset", default="auto", help="layout of the input (default: look)")
-    option("--model", type=Path, required=True, help="folder of a trained slice sorter")
-    option("--out", type=Path, required=True, help="folder for tables and contact sheets")
+    option("--model", type=_path, required=True, help="folder of a trained slice sorter")
+    option("--out", type=_path, required=True, help="folder for tables and contact sheets")
 
     option = add(run.evaluate)
-    option("--reference", type=place, required=True, help="file or folder of true labels")
-    option("--prediction", type=place, required=True, help="file or folder of predicted labels")
+    option("--reference", type=_place, required=True, help="file or folder of true labels")
+    option("--prediction", type=_place, required=True, help="file or folder of predicted labels")
     option("--mode", choices=["intended", "lits_asis"], default="intended")
     _add_acceptance(option)
     _add_workers(option)
     option("--tolerance-mm", type=float, default=3.0, help="of the surface Dice (default: 3)")
     words = "tables a case and a tumour come beside it"
-    option("--out", type=place, default=Path("scores.json"), help=words)
+    option("--out", type=_place, default=Path("scores.json"), help=words)
 
     scores = "scores.json of livseg evaluate"
     option = add(run.compare_files, "compare", first=scores, second=scores)
@@ -90,10 +92,10 @@ def _parser() -> argparse.ArgumentParser:
     earlier = "NIfTI file of the earlier labels (0, 1 liver, 2 tumour)"
     option = add(run.follow_up, baseline=earlier, followup="NIfTI file of the later labels")
     option("--days", type=float, help="days between the scans, for doubling times")
-    option("--out", type=Path, required=True, help="folder for table, record and picture")
+    option("--out", type=_path, required=True, help="folder for table, record and picture")
 
     option = add(run.app)
-    option("--reports", type=Path, default=Path("reports"), help="where trained systems lie")
+    option("--reports", type=_path, default=Path("reports"), help="where trained systems lie")
     option("--port", type=int, help="of the page (default: the first free one from 7860 on)")
     option("--share", action="store_true", help="a public link, for everyone who knows it")
     option("--workers", type=int, default=1, help="scans outlined at a time (default: 1)")
@@ -102,17 +104,38 @@ def _parser() -> argparse.ArgumentParser:
 
     option = add(run.export)
     option("model", help="folder of a trained network or cascade, or liver-ct")
-    option("--out", type=Path, required=True, help="folder for the exported networks")
+    option("--out", type=_path, required=True, help="folder for the exported networks")
     option("--format", choices=["savedmodel", "onnx", "both"], default="both")
-    option("--scan", type=Path, help="scan to compare on (default: a coarse phantom)")
+    option("--scan", type=_path, help="scan to compare on (default: a coarse phantom)")
     option("--dataset", default="auto", help="layout of the scan (default: look)")
 
     option = add(run.models)
-    option("--reports", type=Path, default=Path("reports"), help="where trained systems lie")
+    option("--reports", type=_path, default=Path("reports"), help="where trained systems lie")
     option("--json", action="store_true", help="print JSON")
 
-    add(run.networks)("--out", type=Path, help="write the tables as a Markdown page")
+    add(run.networks)("--out", type=_path, help="write the tables as a Markdown page")
     return parser
+
+
+def _path(text: str) -> Path:
+    """A path that is named: an empty variable of a shell is not the folder where one stands."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("is empty. Name a file or a folder.")
+    return Path(text)
+
+
+def _place(text: str) -> Path | Url:
+    return _path(text) and place(text)
+
+
+def _joined(words: list[str]) -> list[str]:
+    """`words` with each value that begins with a minus, as -100..200, joined to its option, or it is none."""
+    joined: list[str] = []
+    for word in words:
+        if re.match(r"-[\d.]", word) and joined and re.fullmatch(r"--[\w-]+", joined[-1]):
+            word = f"{joined.pop()}={word}"
+        joined.append(word)
+    return joined
 
 
 def _add_reading(option: Option) -> None:
@@ -156,7 +179,7 @@ def _add_predict(option: Option) -> None:
     option("--dataset", default="auto", help="layout of the input (default: look)")
     words = "folder with model.json, or a name of `livseg models` (default: liver-ct)"
     option("--model", default=DEFAULT_MODEL, help=words)
-    option("--sorter", type=Path, help="folder of a slice sorter: spare the slices without liver")
+    option("--sorter", type=_path, help="folder of a slice sorter: spare the slices without liver")
     words = "a model for the liver, such as liver-ct; --model is then asked for tumours alone"
     option("--liver", help=words)
     words = "average over variants of each picture, such as rotate,zoom (slower)"
@@ -169,13 +192,13 @@ def _add_predict(option: Option) -> None:
     words = "write the patient's name and ids into mask.dcm"
     option("--keep-identity", action="store_true", help=words)
     _add_workers(option, 1)
-    option("--out", type=place, required=True, help="folder for the results, one a case")
+    option("--out", type=_place, required=True, help="folder for the results, one a case")
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; whatever ends it is one clear line and an exit code of its own (`exit_code_of`)."""
     keep_freed_memory()
-    arguments = _parser().parse_args(argv)
+    arguments = _parser().parse_args(_joined(sys.argv[1:] if argv is None else argv))
     return exit_code_of(lambda: _run(arguments), arguments.command)
 
 

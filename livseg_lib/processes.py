@@ -37,12 +37,13 @@ def in_processes(
     if isinstance(workers, str):
         yield from _on_cluster(job, items, workers)
         return
-    workers = min(workers, len(items))
-    if workers <= 1:
+    if workers < 1:
+        raise InputError("--workers", f"is {workers}.", "Give 1 or more.")
+    if min(workers, len(items)) <= 1:
         yield from map(job, items)
         return
     context = _Context()
-    with ProcessPoolExecutor(workers, context, _start_worker) as pool:
+    with ProcessPoolExecutor(min(workers, len(items)), context, _start_worker) as pool:
         try:
             yield from pool.map(job, items)
         except BrokenProcessPool as error:

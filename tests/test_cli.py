@@ -219,3 +219,23 @@ def test_input_that_cannot_be_used_is_one_clear_line(tmp_path, capsys, monkeypat
     lines = capsys.readouterr().err.strip().splitlines()
     assert len(lines) == 2 and all(line.startswith("livseg: ") for line in lines)
     assert "nowhere" in lines[0] and "model" in lines[1]
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["--out", "o", "--windows", "-100..200", "--workers", "1"], 0, ""),
+        (["--out", "", "--workers", "1"], 2, "--out: is empty"),
+        (["--out", "o", "--workers", "0"], 2, "--workers: is 0"),
+    ],
+)
+def test_values_may_begin_with_a_minus_and_none_is_made_up(
+    lits, tmp_path, monkeypatch, capsys, words, code, said
+):
+    monkeypatch.chdir(tmp_path)
+    try:
+        ended = main(["extract", str(lits), *words])
+    except SystemExit as error:
+        ended = error.code
+    assert ended == code and said in capsys.readouterr().err
+    assert (tmp_path / "o" / "slices.csv").exists() == (code == 0)
