@@ -336,8 +336,8 @@ def models(arguments: argparse.Namespace) -> int:
     from livseg_lib.shelf import models_table
 
     table = models_table(arguments.reports)
-    as_json = arguments.json
-    print(table.to_json(orient="records", indent=2) if as_json else table.round(3).to_string(index=False))
+    as_text = table.round(3).to_string(index=False)
+    print(table.to_json(orient="records", indent=2) if arguments.json else as_text)
     return 0
 
 

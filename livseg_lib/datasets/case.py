@@ -46,7 +46,7 @@ class Case:
     notes: tuple[Note, ...] = ()
     """On this case alone."""
     decided: str = ""
-    """What was decided by the whole set and changes what is read: a result hangs on it as on the files."""
+    """What was decided by the whole set and changes what is read: a result depends on it as on the files."""
     inspect: Callable[[Volume], Iterable[Note]] | None = None
     """Gives what else only reading its files can tell; `check_dataset` asks for it, nothing else does."""
 

@@ -189,7 +189,7 @@ class LabelMap:
     liver: tuple[int, ...]
     tumor: tuple[int, ...] = ()
     source: Path | None = None
-    """The description: a case hangs on it as on its scan."""
+    """The description: a case depends on it as on its scan."""
     names: tuple[tuple[int, str], ...] = ()
     """What the description calls labels, these and others."""
 

@@ -1,6 +1,6 @@
 """LiTS volumes: volume-N.nii[.gz] with segmentation-N.nii[.gz], in any folders below.
 
-A labels.json in the folder says what other labels than 0, 1, 2 mean (`label_map`).
+A labels.json in the folder says what other labels than 0, 1, 2 mean (`find_label_map`).
 """
 
 from __future__ import annotations

@@ -243,8 +243,8 @@ BRIGHT_HU = CONTRAST_EDGES_HU[0]
 """One standard deviation of the noise in abdominal CT above the liver: clearly brighter, as is a vessel."""
 
 TEXTURE_SD_HU = 30.0
-"""Most noise measured inside livers (19 to 30 HU in LiTS, 18 to 20 in 3D-IRCADb and CHAOS; phantom.tissues):
-what varies more is no even tissue."""
+"""Most noise measured inside livers (19 to 30 HU in LiTS, 18 to 20 in 3D-IRCADb and CHAOS): what varies more
+is no even tissue."""
 
 BRIGHT_TEXTURE, LOW_CONTRAST, OTHER, UNDEFINED = "bright texture", "low contrast", "other", "undefined"
 CLASS_OF_ERROR = {FALSE_POSITIVE: BRIGHT_TEXTURE, FALSE_NEGATIVE: LOW_CONTRAST}

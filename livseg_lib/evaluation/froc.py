@@ -127,7 +127,7 @@ def recall_with_interval(
 
 def _tables(patients: Sequence[TumorCandidates]) -> np.ndarray:
     """float64 (n, 3, 257): a patient's found tumours and false positives from each level on (256, which none
-    reaches, first), and all his tumours."""
+    reaches, first), and all true tumours."""
     if not patients:
         raise InputError("patients", "are none, so that there is no FROC curve.", "Give at least one.")
     tables = np.zeros((len(patients), 3, LEVELS + 1))

@@ -257,8 +257,8 @@ def lesion_dice(lesions: LesionOverlap) -> float:
 
     The mean of the BraTS challenge of 2023 (arXiv:2405.09787), in which a missed reference tumour counts 0
     and so does a surplus predicted one. That challenge grows the reference before it numbers it and leaves
-    out small tumours; here pairs and surplus and missed tumours are those of `detection` at any overlap, so
-    that fragments of one tumour are joined before their Dice is taken, and all but one of them are surplus.
+    out small tumours; here pairs, surplus and missed tumours are those of `count_detections` at overlap 0:
+    fragments of one tumour are joined before their Dice is taken, and all but one of them are surplus.
     """
     objects = lesions.n_prediction + lesions.n_reference - len(lesions.pairs)
     if objects == 0:
@@ -314,7 +314,7 @@ def lesion_rows(prediction: np.ndarray, reference: np.ndarray, spacing_mm: Seque
 
     Columns: `kind` ("reference" or "prediction"), `lesion` (the id that `label_components` gives it),
     `volume_ml`, `longest_diameter_mm` (of `axial_diameters`), `size_class`; `detected`, `touched`, `iou` and
-    `dice`. The last two are those of the matched pair (`detection`) that it belongs to, 0 where to none.
+    `dice`. The last two are those of the pair (`LesionOverlap.pairs`) that it belongs to, 0 where to none.
     It is `touched` where it shares a voxel with the other side, and `detected` where it stands for a pair
     with IoU > 0.5: of tumours merged into one, that is the one which shares most voxels (of equals the
     first), so that rows add up to the counts of `count_detections`. Sizes are NaN and the class is "" where

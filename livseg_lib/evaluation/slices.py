@@ -131,7 +131,7 @@ def threshold_for_recall(scores: np.ndarray, truth: np.ndarray, recall: float) -
 
 OVERLAPS = ("dice", "iou", "precision", "recall")
 SLICE_METRICS = ("dice", "iou", "presence_accuracy", "loss", "pixel_accuracy", "precision", "recall")
-"""Those of systems C (the first three, and the loss) and D (the last five but Dice)."""
+"""Those of systems C (dice, iou, presence_accuracy, loss) and D (all but dice and presence_accuracy)."""
 METRICS = (*SLICE_METRICS, "pooled_dice")
 """`pooled_dice` is that of all pixels of a patient's slices together: close to a volume's Dice."""
 

@@ -1,5 +1,4 @@
-"""What a system is worth on test patients: every score, from pixels of a slice to volumes in native geometry,
-and the rows of tables that sum them up, published figures beside ours."""
+"""What a system is worth on test patients: its scores, from slices to whole volumes, and their table rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Why there? Maps of what an answer hangs on, how unsure it is, and whether such maps can be trusted.
+"""Why there? Maps of what an answer depends on, how unsure it is, and whether such maps can be trusted.
 
 - Seg-Grad-CAM (Vinogradova, Dibrov and Myers 2020, arXiv:2002.11434, after Grad-CAM, Selvaraju et al. 2017,
   arXiv:1610.02391): which places of a layer's map speak for a structure. A linear guess, not a proof.

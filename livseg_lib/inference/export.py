@@ -98,7 +98,7 @@ FORMATS = ("savedmodel", "onnx")
 OPSET = 18
 """Of ONNX, 2022: the newest that the converter is tested with; ONNX Runtime reads all older ones."""
 MOST_APART = 1e-4
-"""Of two probabilities: a fortieth of the step at which `planes` stores them, 1 / 255."""
+"""Of two probabilities: a fortieth of the step at which `predict_planes` keeps them, 1 / 255."""
 _BATCH = 5
 """Inputs at once in the comparison; Keras is asked one by one, so that batches of any size are proven."""
 _Predict = Callable[[np.ndarray], np.ndarray]

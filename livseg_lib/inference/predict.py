@@ -41,7 +41,7 @@ def predict_planes(network: keras.Model, pictures: Iterable[np.ndarray]) -> np.n
     """Probabilities of a stream of pictures, each uint8 (H, W, C).
 
     Returns uint8 (N, H, W, K), probability times 255 rounded: a quarter of the memory of float32 at
-    a step of 0.004. What leaves 0 to 1 by rounding is brought back; raises InputError where it is NaN.
+    a step of 0.004. A linear output is cut at 0 and 1. Raises InputError for NaN.
     """
     answers = predict_batches(network, pictures)
     parts = [quantize(np.clip(found, 0.0, 1.0)) for found in answers]

@@ -24,7 +24,7 @@ def unet3d(
     """Blocks of slices (D, H, W, C) in, one map a structure (D, H, W, num_classes) out.
 
     Each level has two 3 x 3 x 3 convolutions, filters doubling within and between levels; the decoder
-    joins the encoder's maps. The defaults are the paper's network: 32-64 to 256-512 filters, 19.07
+    joins the encoder's maps. The defaults are the paper's network: 32-64 to 256-512 filters, 19.08
     million parameters for three channels and structures. Departures: same padding; sigmoid maps.
 
     Ours, as slices are thicker than pixels are wide: the first `flat_levels` levels look and pool in plane

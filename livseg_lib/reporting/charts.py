@@ -395,16 +395,22 @@ def follow_up_changes(found: Mapping[str, FollowUp]) -> Figure:
     return fig
 
 
+MOST_NAMED = 18
+"""Changes in words beside a panel, those of the largest tumours: more would not fit one below the other."""
+
+
 def _slopes(ax: Axes, changes: pd.DataFrame) -> None:
-    top = changes[["diameter_before_mm", "diameter_after_mm"]].max(axis=None) if len(changes) else 1.0
-    top = max(1.0, top)
+    sizes = changes[["diameter_before_mm", "diameter_after_mm"]].max(axis=1)
+    top = max([1.0, *sizes])
     ax.set_ylim(-0.04 * top, max(1.1 * top, ax.get_ylim()[1]))
     for row in changes.itertuples():
         colour, mark = KIND_LOOKS[row.kind]
         ends = [row.diameter_before_mm, row.diameter_after_mm]
         ax.plot([0, 1], ends, color=colour, marker=mark, linewidth=2.4 if row.is_target else 1.2)
-    heights = style.spread(list(changes.diameter_after_mm), 0.055 * top)
-    for row, height in zip(changes.itertuples(), heights, strict=True):
+    largest = sizes.sort_values(ascending=False, kind="stable").index[:MOST_NAMED]
+    named = changes.loc[largest.sort_values()]
+    heights = style.spread(list(named.diameter_after_mm), 0.055 * top, 0.0, top)
+    for row, height in zip(named.itertuples(), heights, strict=True):
         change = row.diameter_change_percent
         percent = f"{change:+.0f} %".replace("-", "−") if abs(change) >= 0.5 else "0 %"
         words = row.kind if row.kind in ("new", "vanished") else percent

@@ -180,7 +180,7 @@ def _strong_steps(augmenters: ModuleType, size: int) -> list:
     """Patients of other sizes and scanners of other greys: for few patients, on real slices.
 
     Wider movements than "light", gamma, contrast and brightness; blur and noise, each of a quarter of the
-    pictures. Ours, and tried on livers only.
+    pictures. Ours.
     """
     shift = {"x": (-0.08, 0.08), "y": (-0.08, 0.08)}
     return [

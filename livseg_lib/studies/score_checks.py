@@ -136,7 +136,7 @@ class CheckedNetwork:
     histograms: dict[tuple[str, str, str, str], ProbabilityHistogram] = field(
         default_factory=lambda: defaultdict(ProbabilityHistogram)
     )
-    """(split, structure, region, patient) -> all his pixels; of the validation patients only "picture"."""
+    """(split, structure, region, patient) -> all pixels; of the validation patients only "picture"."""
     candidates: dict[str, TumorCandidates] = field(default_factory=lambda: defaultdict(lambda: NOTHING))
     """Test patient -> what its tumour map proposes, inside the liver that it finds."""
     outlined: dict[str, TumorCandidates] = field(default_factory=lambda: defaultdict(lambda: NOTHING))

@@ -107,9 +107,8 @@ class Checkpoint(keras.callbacks.Callback):
         if stage != self.progress.stage:
             self.progress.stage, self.progress.stage_start = stage, self.epochs_done
             self.progress.stage_done, self.progress.counters = False, []
-        model.optimizer.build(
-            model.trainable_variables
-        )  # now: built inside fit, its variables bear other names
+        # Now: built inside fit, its variables would have other names.
+        model.optimizer.build(model.trainable_variables)
         if self.arrays is not None:  # just loaded: weights always, the optimizer within its own stage
             variables = _variables(model) if self.epochs_done > self.progress.stage_start else model.weights
             own = {variable.path for variable in variables}

@@ -415,3 +415,15 @@ def test_a_follow_up_draws_every_group_and_its_targets_bold():
     assert "2 matched, 1 vanished" in tumors and "partial response" in tumors and "(-51%)" in tumors
     assert "Dice 1.00" in livers
     assert "no tumour" in conclude_follow_up("net", nothing)[0]
+
+
+def test_a_follow_up_of_many_tumors_names_the_largest_beside_the_panel():
+    labels = scan((60, 5)).labels.copy()
+    labels[2, 25:50:6, 8:60:6] = 2  # 45 specks
+    specks = TimePoint(labels, (1.0, 1.0, 1.0))
+    [panel] = follow_up_changes({"truth": compare_scans(specks, specks)}).axes
+    low, high = panel.get_ylim()
+    heights = [text.get_position()[1] for text in panel.texts]
+    assert len(panel.lines) == 46 and len(heights) < 20
+    assert low <= min(heights) and max(heights) <= high
+    assert max(heights) > 4  # the tumour of 5 mm is among them
