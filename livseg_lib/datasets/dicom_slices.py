@@ -202,6 +202,7 @@ _DESCRIBING = (
 _PIXELS = (
     *(*_DESCRIBING, "NumberOfFrames", "PixelData", "PlanarConfiguration"),
     *("ExtendedOffsetTable", "ExtendedOffsetTableLengths", "FloatPixelData", "DoubleFloatPixelData"),
+    "PixelPaddingValue",
 )
 _DECODERS = {
     **dict.fromkeys((uids.JPEGLossless, uids.JPEGLosslessSV1), "gdcm"),
@@ -214,10 +215,15 @@ libjpeg-turbo and liblj92)."""
 _APART = "gdcm"
 _FRAME_MARKERS = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}
 _INT16 = np.iinfo(np.int16)
+AIR_HU, HIGHEST_HU = -1024, 20_000
+"""What is read where nothing was measured; metal, on an extended scale."""
 
 
 def slice_reader(tree: FileTree, source: object, apart: Executor) -> Callable[[SliceHeader], np.ndarray]:
     """What reads a slice of `tree`: slope * stored + intercept, rounded, (rows, columns), within int16.
+
+    Padding is read as air where its value would be no HU; else it is far below air anyway, or a pixel may
+    well have it.
 
     It raises InputError where the pixels are damaged, are not those of the header, or are no HU. `apart`: a
     process for a decoder that damage ends.
@@ -235,6 +241,14 @@ def slice_reader(tree: FileTree, source: object, apart: Executor) -> Callable[[S
         if values.shape != one.shape:
             raise InputError(where, "The pixels have another size than the header says.", "Export it again.")
         low, high = values.min(), values.max()
+        padding = whole(one.name).get("PixelPaddingValue")
+        if (
+            isinstance(padding, int)
+            and one.modality == "ct"
+            and not (_INT16.min <= low and high <= HIGHEST_HU)
+        ):
+            values[(stored.astype(np.int64) - padding) % 2**16 == 0] = AIR_HU  # its sign is often mistaken
+            low, high = values.min(), values.max()
         if not (_INT16.min <= low and high <= _INT16.max):
             problem = f"By RescaleSlope and RescaleIntercept values run from {low:g} to {high:g}: no HU."
             raise InputError(where, problem, "Export the series again.")
@@ -260,7 +274,8 @@ def _decoded(dataset: pydicom.Dataset, frame: int, where: str, apart: Executor) 
         raise InputError(where, f"No decoder is installed for pixels stored as {name}.", remedy)
     frames = int(dataset.get("NumberOfFrames") or 1)
     if frames == 1:
-        encoded = b"".join(generate_fragments(dataset.PixelData))
+        _, *fragments = generate_fragments(dataset.PixelData)  # the first is the table of offsets
+        encoded = b"".join(fragments)
     else:
         encoded = get_frame(dataset.PixelData, frame, number_of_frames=frames)
     if _encoded_shape(encoded) != (dataset.Rows, dataset.Columns):

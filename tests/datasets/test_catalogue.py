@@ -31,6 +31,7 @@ from livseg_lib.datasets.catalogue import (
     check_dataset,
     data_checksum,
     find_cases,
+    label_findings,
     volume_findings,
 )
 from livseg_lib.datasets.phantom.patient import make_phantom_patient
@@ -367,6 +368,12 @@ def test_masks_of_pictures_are_judged_by_themselves(tmp_path, masks, code):
         slice_with(tmp_path, number, mask)
     finding, usable = only_finding(tmp_path)
     assert finding["code"] == code and usable
+
+
+def test_labels_of_nearly_all_of_a_scan_are_told():
+    labels = small_ct()[1]
+    assert [note.code for note in label_findings(2 - labels, pictures=False)] == ["labels-fill-scan"]
+    assert not list(label_findings(labels, pictures=False))
 
 
 def test_one_bad_case_hides_no_other_and_each_may_be_checked_in_another_process(tmp_path):

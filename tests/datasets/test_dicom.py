@@ -20,6 +20,7 @@ from dicom_files import (
     zip_folder,
 )
 from layouts import replace_by_zip, small_ct, write_ircadb_case
+from pydicom.encaps import encapsulate, get_frame
 from pydicom.uid import (
     MPEG2MPML,
     DeflatedExplicitVRLittleEndian,
@@ -348,6 +349,30 @@ def test_compressed_series_equal_their_originals(tmp_path, syntax, signed, bits)
     depth = {"BitsStored": bits, "HighBit": bits - 1, "RescaleIntercept": 0}
     folder = compress(write_series(tmp_path / "ct", values, **depth), syntax)
     np.testing.assert_array_equal(read_series(folder).voxels, values)
+    for path in folder.iterdir():  # with the table of offsets, which may be left out
+        dataset = pydicom.dcmread(path)
+        encoded = get_frame(dataset.PixelData, 0, number_of_frames=1)
+        dataset.PixelData = encapsulate([encoded], has_bot=True)
+        dataset.save_as(path)
+    np.testing.assert_array_equal(read_series(folder).voxels, values)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "stored", "said", "hu"),
+    [
+        (np.uint16, 63536, 63536, -1024),
+        (np.int16, -32768, -32768, -1024),
+        (np.int16, 32767, 32767, -1024),
+        (np.int16, -2000, -2000, -3024),
+        (np.int16, 1024, 1024, 0),  # as water has
+    ],
+)
+def test_padding_is_air_and_nothing_else_is(tmp_path, dtype, stored, said, hu):
+    values = STORED[:3].astype(dtype)
+    values[:, 0] = stored
+    voxels = read_series(write_series(tmp_path, values, PixelPaddingValue=said)).voxels
+    assert (voxels[:, 0] == hu).all()
+    np.testing.assert_array_equal(voxels[:, 1:], STORED[:3, 1:] - 1024)
 
 
 @pytest.mark.parametrize(
