@@ -220,6 +220,9 @@ def compare_files(arguments: argparse.Namespace) -> int:
         both = pd.DataFrame({name: each[column] for name, each in zip(names, scores, strict=True)})
         both = both.loc[shared]
         row = compare_pairs(both, [names]).iloc[0]
+        if not row.n_patients:
+            print(f"{structure:6} {arguments.score}: undefined in all {row.n_undefined} cases")
+            continue
         print(
             f"{structure:6} {arguments.score}: {names[0]} minus {names[1]} {row.difference:+.4f} "
             f"({row.difference_low:+.4f} to {row.difference_high:+.4f}), p {row.p:.3g}, "

@@ -137,7 +137,7 @@ def test_compare_tells_the_mean_difference_of_shared_cases(tmp_path, capsys):
     assert main(["compare", first, second]) == 0
     printed = capsys.readouterr().out
     assert "new minus old +0.1333" in printed and "3 cases, 0 undefined" in printed
-    assert "tumor  dice: new minus old +nan" in printed and "3 undefined" in printed
+    assert "tumor  dice: undefined in all 3 cases" in printed
     assert "left out: extra" in printed
 
 

@@ -229,7 +229,7 @@ def _sorting_steps(augmenters: ModuleType, size: int) -> list:
 
 
 def _vary_livers(blocks: np.ndarray, maps: np.ndarray, rng: np.random.Generator) -> None:
-    """Other livers, in place: a third fat or bright as a whole, half with one to three made-up lesions.
+    """Other livers, in place: a third darker or brighter as a whole, half with one to three made-up lesions.
 
     Few patients have a fatty liver or one with large, odd tumours; both belong to the organ. Texture and
     labels stay. `blocks` uint8 (B, D, s, s, C), `maps` (B, D, s, s, 1).
