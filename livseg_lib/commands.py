@@ -183,6 +183,8 @@ def evaluate(arguments: argparse.Namespace) -> int:
     from livseg_lib.files import write_json
     from livseg_lib.outputs import write_table
 
+    if arguments.out.exists():
+        _read_scores(arguments.out)  # or it would be lost
     rules = (arguments.mode, arguments.accept_affine_mismatch, arguments.tolerance_mm)
     scores = evaluate_folders(arguments.reference, arguments.prediction, *rules, arguments.workers)
     path = write_json(arguments.out, scores)
@@ -242,7 +244,7 @@ def _read_scores(path: Path) -> pd.DataFrame:
         return scores.astype({name: float for name in scores if name.split("_")[0] in STRUCTURES})
     except (OSError, ValueError, KeyError, TypeError) as error:
         problem = f"holds no scores ({type(error).__name__})."
-        raise InputError(path, problem, "Give the file that livseg evaluate wrote.") from error
+        raise InputError(path, problem, "Name scores of livseg evaluate, for --out or a new file.") from error
 
 
 def follow_up(arguments: argparse.Namespace) -> int:

@@ -131,6 +131,14 @@ def folder_written_aside(folder: Path | str) -> Iterator[Path]:
             shutil.rmtree(leftover, ignore_errors=True)
 
 
+def require_replaceable(folder: Path, *own: str) -> None:
+    """Raises InputError where `folder` holds anything, but none of the files `own`: it would be lost."""
+    is_empty = folder.is_dir() and not any(folder.iterdir())
+    if folder.exists() and not is_empty and not any((folder / name).is_file() for name in own):
+        problem = "is there already, and livseg did not make it."
+        raise InputError(folder, problem, "Choose another --out: nothing of yours is overwritten.")
+
+
 def _rename_unless_taken(folder: Path, place: Path) -> None:
     """Rename, unless another writer's folder has come to `place` in this very moment."""
     try:

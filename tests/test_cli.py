@@ -123,6 +123,9 @@ def test_evaluate_says_the_scores_and_writes_tables_beside_them(lits, tmp_path, 
     assert _parser().parse_args(["evaluate", *given[:4]]).tolerance_mm == SURFACE_TOLERANCE_MM
     assert main(["evaluate", *given[:-1], "-1", "--out", str(tmp_path / "s.json")]) == 2
     assert "tolerance_mm" in capsys.readouterr().err
+    before = {path: path.read_bytes() for path in lits.rglob("*") if path.is_file()}
+    assert main(["evaluate", *given, "--out", str(next(iter(before)))]) == 2
+    assert before == {path: path.read_bytes() for path in before}
 
 
 def scores_file(path, **dice):

@@ -21,7 +21,13 @@ from livseg_lib.application.patient import PatientResult, predict_case
 from livseg_lib.application.predictor import Predictor, finished, identify_request
 from livseg_lib.application.scan import LABELS
 from livseg_lib.errors import InputError, format_duration, reason_of
-from livseg_lib.files import folder_checksums, folder_written_aside, holds_files, write_json
+from livseg_lib.files import (
+    folder_checksums,
+    folder_written_aside,
+    holds_files,
+    require_replaceable,
+    write_json,
+)
 from livseg_lib.outputs import write_table
 from livseg_lib.preprocessing.recipe import display_window
 from livseg_lib.preprocessing.windows import apply_window, as_hu
@@ -43,7 +49,7 @@ def write_result(result: PatientResult, folder: Path | str) -> Path:
     else than a result, and OSError where it cannot be written.
     """
     folder = Path(folder)
-    require_result_or_nothing(folder)
+    require_replaceable(folder, RECORD)
     with folder_written_aside(folder) as partial:
         with result.clock.step("write"):
             write_masks(result, partial)
@@ -53,14 +59,6 @@ def write_result(result: PatientResult, folder: Path | str) -> Path:
         record = finished(result.record, result.clock) | {"files": folder_checksums(partial)}
         write_json(partial / RECORD, record)
     return folder
-
-
-def require_result_or_nothing(folder: Path) -> None:
-    """Raises InputError where `folder` is there and is neither empty nor a result: it would be replaced."""
-    is_empty = folder.is_dir() and not any(folder.iterdir())
-    if folder.exists() and not (folder / RECORD).is_file() and not is_empty:
-        problem = "is there already and is no result of livseg predict."
-        raise InputError(folder, problem, "Choose another --out: nothing of yours is overwritten.")
 
 
 def write_masks(result: PatientResult, folder: Path) -> None:
@@ -160,7 +158,7 @@ def predict_batch(
     """
     out, rows = Path(out), []
     for patient in patients:
-        require_result_or_nothing(out / patient.case_id)
+        require_replaceable(out / patient.case_id, RECORD)
     with tqdm(total=len(patients), desc="predicting", unit="case", disable=None) as bar:  # None: if watched
         heard = {"on_step": bar.set_postfix_str} if workers == 1 else {}
         found = in_processes(partial(_treat, predictor=predictor, out=out, **heard), patients, workers)

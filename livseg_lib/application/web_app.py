@@ -119,6 +119,8 @@ def launch(
     """
     if workers < 1:
         raise InputError("workers", f"are {workers}.", "Give 1 or more.")
+    if port is not None and not 0 < port < 2**16:
+        raise InputError("port", f"is {port}.", "Give one from 1 to 65535.")
     line = answering.Workers(visits.root, workers)
     with closing(Desk(reports, visits, line)) as desk:
         for shelved in shelved_systems(reports)[:1]:

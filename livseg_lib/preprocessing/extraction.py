@@ -27,7 +27,14 @@ from isal import isal_zlib
 from tqdm import tqdm
 
 from livseg_lib.errors import InputError
-from livseg_lib.files import folder_checksums, folder_written_aside, holds_files, locked, write_atomically
+from livseg_lib.files import (
+    folder_checksums,
+    folder_written_aside,
+    holds_files,
+    locked,
+    require_replaceable,
+    write_atomically,
+)
 from livseg_lib.labels import STRUCTURES, structure_mask
 from livseg_lib.preprocessing.geometry import fit_labels, resample_label_slice, working_grid
 from livseg_lib.preprocessing.recipe import Recipe, prepare_slices
@@ -319,6 +326,8 @@ def extract_dataset(
     case_id, count = Counter(case.case_id for case in cases).most_common(1)[0]
     if count > 1:
         raise InputError(case_id, "Two cases have this name.", "Rename the files of one of them.")
+    for case in cases:
+        require_replaceable(folder / case.case_id, "case.json", "images.npy")
     with locked(folder / "slices.csv"):
         (folder / "slices.csv").unlink(missing_ok=True)
         job = partial(_attempt, recipe=recipe, folder=folder, write_png=write_png)

@@ -174,7 +174,7 @@ def test_nothing_of_the_user_is_overwritten(scans, tmp_path):
     out, predictor = tmp_path / "out", toy_predictor()
     (out / "b").mkdir(parents=True)
     (out / "b" / "scan.dcm").write_text("mine")
-    with pytest.raises(InputError, match="no result of livseg predict"):
+    with pytest.raises(InputError, match="livseg did not make it"):
         predict_batch(find_inputs(scans), predictor, out)
     assert toy_part(predictor).calls == 0 and (out / "b" / "scan.dcm").read_text() == "mine"
 

@@ -255,6 +255,14 @@ def test_labels_on_another_grid_and_repeated_names_are_refused(make_case, tmp_pa
         extract_dataset([], RECIPE, tmp_path)
 
 
+def test_a_folder_of_the_user_is_never_replaced(make_case, tmp_path):
+    (tmp_path / "ct-1").mkdir()
+    (tmp_path / "ct-1" / "slice.dcm").write_text("mine")
+    with pytest.raises(InputError, match="livseg did not make it"):
+        extract_dataset([make_case(2), make_case(1)], RECIPE, tmp_path)
+    assert (tmp_path / "ct-1" / "slice.dcm").read_text() == "mine" and not (tmp_path / "ct-2").exists()
+
+
 def test_only_one_volume_is_alive_at_a_time(make_case, tmp_path):
     earlier = []
 
