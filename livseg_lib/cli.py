@@ -41,26 +41,28 @@ def _parser() -> argparse.ArgumentParser:
 
     option = add(run.check, data="folder or file with scans")
     _add_reading(option)
-    default = Path("livseg_check")
-    option("--out", type=_place, default=default, help="folder for tables and a contact sheet")
+    words = "folder for tables and a contact sheet (default: livseg_check)"
+    option("--out", type=_place, default=Path("livseg_check"), help=words)
 
     option = add(run.extract, data="folder or file with scans")
     _add_reading(option)
     option("--out", type=_place, required=True, help="folder for the slices")
-    option("--size", type=int, default=256, help="pixels a side, 32 to 512")
-    option("--windows", default="auto", help="names, or low..high in HU, one a channel: liver,-100..200")
-    option("--noise-filter", default="none", help="none, median, gaussian")
-    option("--equalization", default="none", help="none, global, clahe")
+    option("--size", type=int, default=256, help="pixels a side, 32 to 512 (default: 256)")
+    words = "names, or low..high in HU, one a channel: liver,-100..200 (default: three for livers)"
+    option("--windows", default="auto", help=words)
+    option("--noise-filter", default="none", help="none, median, gaussian (default: none)")
+    option("--equalization", default="none", help="none, global, clahe (default: none)")
 
     option = add(run.train)
     own = [system for system in SYSTEMS.values() if system.notebooks not in ((), NETWORKS)]
     names = [system.name for system in sorted(own, key=lambda system: system.notebooks[-1])]
-    words = f"any network of pictures (livseg networks), {', '.join(names)}, or a notebook by its name"
+    words = f"any network of pictures (livseg networks), {', '.join(names)}, or a notebook by its name "
+    words += "(default: unet)"
     option("--system", default="unet", help=words)
     _add_run(option)
 
     option = add(run.reproduce)
-    _add_run(option, target="")  # that of the profile
+    _add_run(option)
     option("--only", default="", metavar="SYSTEM", help="this system, or this notebook, alone")
     option("--scan", default="", help="a scan of yours, to be outlined by every system")
     words = "for --scan: whose liver (default: liver-ct; own: each system's)"
@@ -78,11 +80,12 @@ def _parser() -> argparse.ArgumentParser:
     option = add(run.evaluate)
     option("--reference", type=_place, required=True, help="file or folder of true labels")
     option("--prediction", type=_place, required=True, help="file or folder of predicted labels")
-    option("--mode", choices=["intended", "lits_asis"], default="intended")
+    words = "lits_asis: with the slips of the program that LiTS shipped in 2017 (default: intended)"
+    option("--mode", choices=["intended", "lits_asis"], default="intended", help=words)
     _add_acceptance(option)
     _add_workers(option)
     option("--tolerance-mm", type=float, default=3.0, help="of the surface Dice (default: 3)")
-    words = "tables a case and a tumour come beside it"
+    words = "tables a case and a tumour come beside it (default: scores.json)"
     option("--out", type=_place, default=Path("scores.json"), help=words)
 
     scores = "scores.json of livseg evaluate"
@@ -95,7 +98,7 @@ def _parser() -> argparse.ArgumentParser:
     option("--out", type=_path, required=True, help="folder for table, record and picture")
 
     option = add(run.app)
-    option("--reports", type=_path, default=Path("reports"), help="where trained systems lie")
+    option("--reports", type=_path, default=Path("reports"), help="of trained systems (default: reports)")
     option("--port", type=int, help="of the page (default: the first free one from 7860 on)")
     option("--share", action="store_true", help="a public link, for everyone who knows it")
     option("--workers", type=int, default=1, help="scans outlined at a time (default: 1)")
@@ -105,12 +108,12 @@ def _parser() -> argparse.ArgumentParser:
     option = add(run.export)
     option("model", help="folder of a trained network or cascade, or liver-ct")
     option("--out", type=_path, required=True, help="folder for the exported networks")
-    option("--format", choices=["savedmodel", "onnx", "both"], default="both")
+    option("--format", choices=["savedmodel", "onnx", "both"], default="both", help="(default: both)")
     option("--scan", type=_path, help="scan to compare on (default: a coarse phantom)")
     option("--dataset", default="auto", help="layout of the scan (default: look)")
 
     option = add(run.models)
-    option("--reports", type=_path, default=Path("reports"), help="where trained systems lie")
+    option("--reports", type=_path, default=Path("reports"), help="of trained systems (default: reports)")
     option("--json", action="store_true", help="print JSON")
 
     add(run.networks)("--out", type=_path, help="write the tables as a Markdown page")
@@ -161,17 +164,18 @@ def _add_acceptance(option: Option) -> None:
     option("--accept-affine-mismatch", action="store_true", help=words)
 
 
-def _add_run(option: Option, target: str = "both") -> None:
-    words = "phantom, or the layout of your data (auto: look)"
+def _add_run(option: Option) -> None:
+    words = "phantom, or the layout of your data (auto: look; default: phantom)"
     option("--dataset", default="phantom", help=words)
     option("--data", default="", help="folder with your scans")
-    option("--target", choices=["liver", "tumor", "both"], default=target)
+    words = "what is learnt (default: as the profile says, else both)"
+    option("--target", choices=["liver", "tumor", "both"], default="", help=words)
     _add_modality(option)
     _add_acceptance(option)
     option("--run-name", default="", help="folder below reports/ (default: DATASET[-mr]-PROFILE)")
     words = "of each training, on this machine (default: as its epochs take)"
     option("--minutes", default="", help=words)
-    option("--profile", default="quick", help="quick, best, session, full, tour, or a YAML file")
+    option("--profile", default="quick", help="quick (default), best, session, full, tour, or a YAML file")
     option("--set", action="append", default=[], metavar="NAME=VALUE", help="a notebook parameter")
 
 
@@ -185,9 +189,9 @@ def _add_predict(option: Option) -> None:
     words = "average over variants of each picture, such as rotate,zoom (slower)"
     option("--augment", default="", help=words)
     option("--series", help="number or UID of the DICOM series, where there are several")
-    words = "HU of black and white in pictures"
+    words = "HU of black and white in pictures (default: 0,255)"
     option("--picture-hu", default="0,255", metavar="LOW,HIGH", help=words)
-    words = "call results by the names of the files, or case-001, case-002, ... if names tell who it is"
+    words = "call results by the names of the files (default), or case-001, ... if names tell who it is"
     option("--case-names", choices=["files", "numbered"], default="files", help=words)
     words = "write the patient's name and ids into mask.dcm"
     option("--keep-identity", action="store_true", help=words)

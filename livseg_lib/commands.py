@@ -347,7 +347,7 @@ def models(arguments: argparse.Namespace) -> int:
 
 
 def networks(arguments: argparse.Namespace) -> int:
-    """What every network of the catalogue costs: parameters, GFLOPs, milliseconds an input."""
+    """What every network of the catalogue costs: parameters, GFLOPs, milliseconds an input. Takes minutes."""
     from livseg_lib.files import write_atomically
     from livseg_lib.models.cost import cost_table
     from livseg_lib.reporting.cards import network_page

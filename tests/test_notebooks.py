@@ -208,7 +208,7 @@ def test_make_reproduce_is_livseg_reproduce_with_the_values_of_its_variables():
     plain = _parser().parse_args(made("reproduce")[2:])
     default = _parser().parse_args(["reproduce"])
     assert vars(plain) | {"run_name": ""} == vars(default) and plain.run_name == "phantom-quick"
-    assert default.target == ""  # that of the profile
+    assert default.target == _parser().parse_args(["train"]).target == ""  # that of the profile
     variables = ["DATASET=lits", "PROFILE=full", "TARGET=liver", "MODALITY=mr", "ONLY=unet++", "JOBS=3"]
     variables.append("MINUTES=2.5")
     full = _parser().parse_args(made("reproduce", *variables, "ACCEPT_AFFINE_MISMATCH=1")[2:])

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 import keras
 import numpy as np
 import pandas as pd
+from tqdm import tqdm
 
 from livseg_lib.backend import require_tensorflow
 from livseg_lib.models import MODELS, build_model
@@ -68,7 +69,7 @@ def cost_table(
     cannot take inputs of that size.
     """
     rows = []
-    for name in MODELS:
+    for name in tqdm(list(MODELS), "networks", disable=None):  # None: if watched
         shape, together = (block_shape, 1) if SYSTEMS[name].kind == BLOCKS else (picture_shape, 8)
         network = build_model(name, shape, num_classes, **(options or {}).get(name, {}))
         row = (name, " x ".join(map(str, shape)), network.count_params(), gflops_an_input(network))
