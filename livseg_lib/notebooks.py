@@ -59,14 +59,30 @@ def choose_parameters(
     chosen = {}
     for notebook, defaults in declared.items():
         for name in in_files.keys() & defaults.keys():
-            if isinstance(defaults[name], str) and not isinstance(in_files[name], str | list):
-                raise InputError(profile, f"{name} is {in_files[name]!r}, no text.", "Put quotes around it.")
+            if not _fits(in_files[name], default := defaults[name]):
+                what = f"{name} is {in_files[name]!r:.80}"
+                if isinstance(default, str):
+                    raise InputError(profile, f"{what}, no text.", "Put quotes around it.")
+                raise InputError(profile, f"{what}.", f"Write such as {json.dumps(default)}.")
         read = {
             name: read_value(name, text, defaults[name]) for name, text in typed.items() if name in defaults
         }
         values = in_files | given | read
         chosen[notebook] = {name: value for name, value in values.items() if name in defaults}
     return chosen
+
+
+def _fits(value: object, default: object) -> bool:
+    """Whether a parameter with this `default` may be `value`: of its type, and no number below 0."""
+    if value is None or default is None:
+        return not isinstance(default, str)
+    if isinstance(default, str):
+        return isinstance(value, str | list)
+    if isinstance(default, list):
+        return isinstance(value, list) and all(_fits(item, each) for item in value for each in default[:1])
+    if bool in (type(value), type(default)) or isinstance(default, dict):
+        return type(value) is type(default)
+    return isinstance(value, int if isinstance(default, int) else int | float) and 0 <= value < 1e300
 
 
 def _split_pairs(pairs: Sequence[str]) -> dict[str, str]:
@@ -94,7 +110,7 @@ def read_value(name: str, text: str, default: object) -> object:
         return text
     if text.lower() in ("none", "null", "~"):
         return None
-    if is_list or isinstance(default, list):
+    if isinstance(default, list | str) or (is_list and default is None):
         return _read_list(name, text, default)
     if isinstance(default, bool):
         words = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
@@ -107,7 +123,8 @@ def read_value(name: str, text: str, default: object) -> object:
         if default is None:
             return text
         raise InputError(name, f"is {text!r}, no number.", f"Write such as {default}.") from error
-    if not math.isfinite(number) or (isinstance(default, int) and number != int(number)):
+    below = default is not None and number < 0
+    if below or not math.isfinite(number) or (isinstance(default, int) and number != int(number)):
         raise InputError(name, f"is {text!r}.", f"Write such as {default}.")
     return int(number) if isinstance(default, int) or re.fullmatch(r"[-+]?\d+", text) else number
 

@@ -78,6 +78,26 @@ def test_a_misspelt_parameter_is_refused(tmp_path):
         notebooks.choose_parameters(ALL, profile, {})
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        *("unet_epochs: x", "unet_epochs: [1]", "unet_epochs: -1", "unet_epochs: yes", "unet_epochs: 2.5"),
+        *(
+            "unet_learning_rate: .nan",
+            "unet_learning_rate: 1e-3",
+            "write_png: 1",
+            "remark: 5",
+            "systems: [1]",
+        ),
+        *("systems: unet", "block_patch: [1, x]", "unet_epochs: {a: 1}", "target: null"),
+    ],
+)
+def test_a_profile_with_a_value_of_another_type_is_refused_before_anything_runs(tmp_path, line):
+    (tmp_path / "p.yaml").write_text(line)
+    with pytest.raises(InputError, match=rf"p.yaml: {line.partition(':')[0]} is"):
+        notebooks.choose_parameters(ALL, tmp_path / "p.yaml", {})
+
+
 TEXTS = [
     *("/scans/LiTS", "/scans/CT #2", "2024-01-05", "2024_01", "007", "1e3", "yes", "null", "~/ct", "a: b"),
     *("[2024] scans", "[a]", "{x}", "'q' \"r\"", "$HOME `id` \\n", "x\ny", "é ✓", " blank ", "- x", "*"),
@@ -93,7 +113,7 @@ def test_text_is_the_text_given_as_it_was_typed():
 @pytest.mark.parametrize(
     ("text", "default", "value"),
     [
-        *(("3", 5, 3), ("1e3", 5, 1000), ("-1", 5, -1), ("none", 5, None), ("3", 0.5, 3)),
+        *(("3", 5, 3), ("1e3", 5, 1000), ("-1", None, -1), ("none", 5, None), ("3", 0.5, 3)),
         *(("1e-3", 0.5, 0.001), ("true", False, True), ("no", True, False), ("0", True, False)),
         *(("None", None, None), ("4", None, 4), ("0.5", None, 0.5), ("unet", None, "unet")),
         *(("[unet, '007']", None, ["unet", 7]), ("[unet, manet]", "all", ["unet", "manet"])),
@@ -110,6 +130,7 @@ def test_a_value_has_the_type_of_the_default(text, default, value):
     ("text", "default"),
     [
         *(("many", 5), ("0.5", 5), ("nan", 5), ("inf", 0.5), ("maybe", True), ("2", True)),
+        *(("-1", 5), ("[1]", 5)),
         *(("3", [1]), ("[1", [1]), ("[a]", [1]), ("{a: b}", [1]), ("\udcff", "")),
     ],
 )
