@@ -103,6 +103,13 @@ def _run_notebooks(arguments: argparse.Namespace, system: str, jobs: int, again:
     minutes = read_value("--minutes", arguments.minutes or "none", 1.0)
     if minutes is not None and minutes <= 0:  # before the notebooks that come first take theirs
         raise InputError("--minutes", f"is {minutes:g}.", "Give more than 0.")
+    for name in ("data", "scan"):
+        given = getattr(arguments, name, "")
+        if given and not (project_root() / Path(given).expanduser()).exists():
+            raise InputError(f"--{name}", f"is {given}, which is not there.", "Check the path.")
+    if arguments.data and arguments.dataset == "phantom":
+        remedy = "Say how they lie: --dataset auto, lits, ... (make: DATASET=auto)."
+        raise InputError("--data", "names scans, which the data set phantom has no use for.", remedy)
     folder = project_root() / "notebooks"
     is_notebook = (folder / f"{system}.ipynb").exists()
     own = [system] if is_notebook else training_notebooks(system) if system else []

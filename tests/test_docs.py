@@ -67,11 +67,17 @@ def test_a_notebook_runs_by_its_own_name(monkeypatch):
     assert [stems[3:] for stems in planned] == [["26_test_every_patient"], ["41_tumors_in_given_livers"]]
 
 
-@pytest.mark.parametrize("minutes", ["ten", "-5", "0", "nan"])
-def test_minutes_that_are_none_are_refused_before_any_notebook_runs(monkeypatch, capsys, minutes):
+@pytest.mark.parametrize(
+    "option",
+    [
+        *("--minutes=ten", "--minutes=-5", "--minutes=0", "--minutes=nan", "--data=nowhere", "--data=."),
+        *("--scan=nowhere",),
+    ],
+)
+def test_what_cannot_be_used_is_refused_before_any_notebook_runs(monkeypatch, capsys, option):
     monkeypatch.setattr("livseg_lib.runner.run_notebooks", None)
-    assert main(["train", "--system", "unet", f"--minutes={minutes}"]) == 2
-    assert "--minutes: is" in capsys.readouterr().err
+    assert main(["reproduce", "--only", "unet", option]) == 2  # the phantom has no use for --data
+    assert option.partition("=")[0] in capsys.readouterr().err
 
 
 def test_the_example_data_set_is_found_and_read(tmp_path, monkeypatch):
