@@ -321,9 +321,8 @@ def export(arguments: argparse.Namespace) -> int:
         return 1
     left_out = json.loads((arguments.out / "export.json").read_bytes())["not_exported"]
     if left_out:
-        print(
-            "not exported, as no networks:", ", ".join(f"{one['name']} ({one['part']})" for one in left_out)
-        )
+        names = (f"{one['name']} ({one['part']})" for one in left_out)
+        print("not exported, as no networks:", ", ".join(names))
     print(f"how to use them: {arguments.out / 'export.json'}. {WARNING}")
     if "onnx" in formats:
         print(f"livseg predict SCAN --model {arguments.out} computes with ONNX Runtime")

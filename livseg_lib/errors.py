@@ -49,10 +49,8 @@ def reason_of(error: BaseException) -> str:
     """
     if isinstance(error, InputError):
         quoted = f": {error.__cause__}" if str(error.__cause__ or "") else ""
-        is_path = os.path.exists(
-            Path(*Path(error.where).parts[:1])
-        )  # or leads into a zip, or to what is gone
-        subject = "" if is_path else f"{error.where} "
+        first = Path(*Path(error.where).parts[:1])  # a path may lead into a zip, or to what is gone
+        subject = "" if os.path.exists(first) else f"{error.where} "
         return f"{subject}{error.problem} {error.remedy}".strip().replace(quoted, "")
     if isinstance(error, MemoryError):
         return "MemoryError: there is too little memory for this case."

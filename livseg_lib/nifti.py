@@ -229,9 +229,7 @@ def read_to_end(stream: BinaryIO, path: Path) -> None:
     while arrived := len(stream.read(CHUNK_BYTES)):
         trailing += arrived
         if trailing > TRAILING_BYTES_ALLOWED:
-            problem = (
-                f"More than {TRAILING_BYTES_ALLOWED:,} bytes follow the voxels that the header speaks of."
-            )
+            problem = f"More than {TRAILING_BYTES_ALLOWED:,} bytes follow the voxels of the header."
             raise InputError(path, problem, "Do not trust this file; export it again from its source.")
 
 
@@ -285,9 +283,7 @@ def parse_header(block: bytes, byte_order: str, path: Path) -> NiftiHeader:
         problem = "The header is not that of a single NIfTI file."
         raise InputError(path, problem, "Convert .hdr/.img pairs to .nii.gz.")
     if header["sizeof_hdr"] == 540 and tuple(header["eol_check"]) not in EOL_CHECKS:
-        raise InputError(
-            path, "The file was changed by a conversion of line ends.", "Copy it again as it is."
-        )
+        raise InputError(path, "A conversion of line ends has changed the file.", "Copy it again as it is.")
     for form in ("sform", "qform"):
         if int(header[f"{form}_code"]) not in FORM_CODES:
             raise InputError(path, f"The {form} has a code that does not exist.", EXPORT_AGAIN)

@@ -73,9 +73,7 @@ class RunFolders:
         Raises InputError where nothing is said of that.
         """
         if dataset != "phantom" and not data:
-            raise InputError(
-                "data", "is not given.", "Name the folder of your scans: --data, or DATA= for make."
-            )
+            raise InputError("data", "is not given.", "Name your folder: --data, or DATA= for make.")
         return self.raw if dataset == "phantom" else self.root / Path(data).expanduser()
 
     def training(self, system: str) -> Path:

@@ -66,9 +66,7 @@ def known_spacing(spacing_mm: Sequence[float]) -> np.ndarray:
     spacing = np.asarray(spacing_mm, float)
     if spacing.shape != (3,) or not (np.isfinite(spacing) & (spacing > 0)).all():
         problem = f"is {tuple(spacing_mm)}: without a size in mm on each axis nothing here can be measured."
-        raise InputError(
-            "spacing_mm", problem, "Use a volume of known spacing; a stack of pictures has none."
-        )
+        raise InputError("spacing_mm", problem, "Use a volume of known spacing, no stack of pictures.")
     return spacing
 
 

@@ -98,9 +98,7 @@ class Recipe(JsonRecord):
             raise InputError("size", f"is {self.size} pixels.", "Choose 32 to 512.")
         sides = self.voxel_size_mm or (1.0,) * 3
         if len(sides) != 3 or not 0.01 <= min(sides) <= max(sides) <= 1000:
-            raise InputError(
-                "voxel_size_mm", f"is {sides}.", "Give three sides (D, H, W) in mm, 0.01 to 1000."
-            )
+            raise InputError("voxel_size_mm", f"is {sides}.", "Give three sides in mm, 0.01 to 1000.")
 
     @classmethod
     def of_case(cls, folder: Path) -> Recipe:

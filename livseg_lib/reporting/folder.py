@@ -248,7 +248,7 @@ SOURCES = {
     "A": "Detection for everyone, a U-Net and a graphical interface",
     "B": "The two-model Keras study, U-Net against ResNet-50",
     "C": "The LiTS U-Net report",
-    "D": "The three-architecture study: UNet++, MAnet, DeepLabV3+",
+    "D": "The three-architecture study: UNet++, MA-Net, DeepLabV3+",
     "E": "The 64-slice volumetric U-Net",
     "F": "Slice sorting (Kaur et al. 2021)",
     "G": "2.5D residual U-Net (Han 2017)",

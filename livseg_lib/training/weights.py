@@ -72,9 +72,7 @@ def require_arrays(variables: list, arrays: dict[str, np.ndarray], where: str | 
         if not np.isfinite(array).all():
             raise InputError(where, f"holds numbers in {variable.path} that are not finite.", remedy)
     if left := sorted(set(arrays) - {variable.path for variable in variables}):
-        problem = (
-            f"holds {len(left)} arrays more than the network, such as {left[0]}: another network's weights."
-        )
+        problem = f"holds {len(left)} arrays too many, such as {left[0]}: another network's weights."
         raise InputError(where, problem, remedy)
 
 
