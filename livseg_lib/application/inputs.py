@@ -121,6 +121,7 @@ def briefly(names: Iterable[str]) -> list[str]:
 def _beside(path: Path, layout: Dataset, reading: Reading) -> list[PatientInput]:
     """Volumes in `path` that are no part of its layout. (Pictures would be its masks.)"""
     known = {file for case in layout.cases for file in (*case.files, *case.unmasked)} | set(layout.unpaired)
+    known |= {Path(note.where) for case in layout.cases for note in case.notes}  # copies that hold the same
     entered = {file.relative_to(path).parts[0] for file in known}
     entries = [entry for entry in _visible(path) if entry.name not in entered]
     return [one for entry in entries for one in _of_entry(entry, reading) if one.kind != "picture"]

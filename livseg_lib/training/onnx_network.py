@@ -99,7 +99,9 @@ def read_onnx_network(
 
 
 def _refusal(where: str | Path, why: str) -> InputError:
-    return InputError(where, f"is not a network that livseg exported ({why[:200]}).", "Export it anew.")
+    return InputError(
+        where, f"is not a network that livseg exported ({why[:200]}).", "Copy the whole folder anew."
+    )
 
 
 def leave_out_kernels(model: onnx.ModelProto, weights: Mapping[str, np.ndarray]) -> None:

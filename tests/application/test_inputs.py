@@ -121,6 +121,7 @@ def test_numbered_cases_are_read_without_a_word_of_a_name(tmp_path, monkeypatch,
 def test_known_layouts_are_read_without_their_segmentations(tmp_path):
     (tmp_path / "lits").mkdir()
     write_lits_case(tmp_path / "lits", 3)
+    write_nifti(tmp_path / "lits" / "volume-3.nii", small_ct(3)[0])  # once more
     (case,) = inputs.find_inputs(tmp_path / "lits")
     assert (case.case_id, case.kind, len(case.files)) == ("volume-3", "NIfTI", 1)
     assert case.read().volume.voxels.shape == small_ct()[0].shape
