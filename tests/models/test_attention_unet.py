@@ -19,14 +19,9 @@ def gate() -> keras.Model:
     return keras.Model(model.inputs, [model.output, *inner])
 
 
-def set_psi(model: keras.Model, bias: float) -> None:
-    kernel, _ = model.get_layer("gate_psi").get_weights()
-    model.get_layer("gate_psi").set_weights([kernel, np.array([bias])])
-
-
 def test_coefficients_follow_the_papers_formula_on_the_gating_grid():
     model = gate()
-    set_psi(model, 0.3)
+    model.get_layer("gate_psi").bias.assign([0.3])
     (theta,) = model.get_layer("gate_theta").get_weights()  # (2, 2, 3, 3)
     phi, phi_bias = model.get_layer("gate_phi").get_weights()  # (1, 1, 5, 3), (3,)
     psi, psi_bias = model.get_layer("gate_psi").get_weights()  # (1, 1, 3, 1), (1,)
@@ -41,16 +36,8 @@ def test_one_coefficient_a_pixel_weighs_all_channels_of_the_skip():
     passed, coefficients, on_the_grid = gate().predict_on_batch([SKIP, GATING])
     assert on_the_grid.shape == (2, 4, 6, 1)
     assert coefficients.shape == (2, 8, 12, 1)
-    assert coefficients.min() >= 0 and coefficients.max() <= 1
+    assert on_the_grid.min() <= coefficients.min() and coefficients.max() <= on_the_grid.max()
     np.testing.assert_allclose(passed, SKIP * coefficients, rtol=1e-6)
-
-
-def test_a_closed_gate_lets_nothing_pass_and_an_open_one_everything():
-    model = gate()
-    set_psi(model, -1e4)
-    np.testing.assert_array_equal(model.predict_on_batch([SKIP, GATING])[0], 0)
-    set_psi(model, 1e4)
-    np.testing.assert_array_equal(model.predict_on_batch([SKIP, GATING])[0], SKIP)
 
 
 def test_untrained_gates_are_open():

@@ -1,5 +1,7 @@
 """Operations counted by hand, and a time that grows with the work."""
 
+import math
+
 import keras
 import pytest
 from keras import layers
@@ -10,41 +12,26 @@ from livseg_lib.models.blocks import resnet50_encoder
 from livseg_lib.models.cost import cost_table, gflops_an_input, milliseconds_an_input
 from livseg_lib.models.unet import unet
 
-
-def operations(*stack: layers.Layer, shape=(16, 12, 3)) -> int:
-    return round(gflops_an_input(keras.Sequential([keras.Input(shape), *stack])) * 1e9)
-
-
-def test_a_convolution_has_two_operations_a_kernel_weight_and_output_pixel():
-    kernel_weights = 3 * 3 * 3 * 8
-    convolution = layers.Conv2D(8, 3, padding="same", use_bias=False)
-    assert operations(convolution) == 2 * kernel_weights * 16 * 12
-    strided = layers.Conv2D(8, 3, strides=2, padding="same", use_bias=False)
-    assert operations(strided) == 2 * kernel_weights * 8 * 6
-    biased = layers.Conv2D(8, 3, padding="same")
-    assert operations(biased) == (2 * kernel_weights + 8) * 16 * 12
+PLAIN = {"padding": "same", "use_bias": False}
+PICTURE, BLOCK = (16, 12, 3), (4, 16, 12, 3)
 
 
-def test_convolutions_of_blocks_are_counted_as_those_of_pictures():
-    shape, voxels = (4, 16, 12, 3), 4 * 16 * 12
-    convolution = layers.Conv3D(8, 3, padding="same", use_bias=False)
-    assert operations(convolution, shape=shape) == 2 * (3 * 3 * 3 * 3 * 8) * voxels
-    transposed = layers.Conv3DTranspose(8, 2, strides=2, use_bias=False)
-    assert operations(transposed, shape=shape) == 2 * (2 * 2 * 2 * 3 * 8) * voxels
-
-
-def test_a_transposed_convolution_has_two_a_kernel_weight_and_input_pixel():
-    assert (
-        operations(layers.Conv2DTranspose(8, 2, strides=2, use_bias=False)) == 2 * (2 * 2 * 3 * 8) * 16 * 12
-    )
-
-
-@pytest.mark.parametrize("rate", [2, 6, 18])
-def test_an_atrous_kernel_costs_what_a_dense_one_does(rate):
-    dilated = layers.Conv2D(8, 3, padding="same", use_bias=False, dilation_rate=rate)
-    assert operations(dilated) == 2 * (3 * 3 * 3 * 8) * 16 * 12
-    nested = keras.Sequential([keras.Input((16, 12, 3)), dilated])
-    assert operations(nested) == 2 * (3 * 3 * 3 * 8) * 16 * 12
+@pytest.mark.parametrize(
+    ("layer", "weights", "shape"),
+    [
+        (layers.Conv2D(8, 3, **PLAIN), 3 * 3 * 3 * 8, PICTURE),
+        (layers.Conv2D(8, 3, strides=2, **PLAIN), 3 * 3 * 3 * 8 / 4, PICTURE),  # a quarter of the places
+        (layers.Conv2D(8, 3, padding="same"), 3 * 3 * 3 * 8 + 8 / 2, PICTURE),  # a bias is only added
+        (layers.Conv2D(8, 3, dilation_rate=18, **PLAIN), 3 * 3 * 3 * 8, PICTURE),
+        (keras.Sequential([layers.Conv2D(8, 3, dilation_rate=2, **PLAIN)]), 3 * 3 * 3 * 8, PICTURE),
+        (layers.Conv2DTranspose(8, 2, strides=2, **PLAIN), 2 * 2 * 3 * 8, PICTURE),
+        (layers.Conv3D(8, 3, **PLAIN), 3 * 3 * 3 * 3 * 8, BLOCK),
+        (layers.Conv3DTranspose(8, 2, strides=2, **PLAIN), 2 * 2 * 2 * 3 * 8, BLOCK),
+    ],
+)
+def test_a_convolution_has_two_operations_a_kernel_weight_and_place(layer, weights, shape):
+    network = keras.Sequential([keras.Input(shape), layer])
+    assert round(gflops_an_input(network) * 1e9) == 2 * weights * math.prod(shape[:-1])
 
 
 def test_attention_counts_its_matrix_product():

@@ -2,7 +2,6 @@
 
 import keras
 import numpy as np
-import pytest
 from keras import layers
 
 from livseg_lib.models import blocks
@@ -11,25 +10,8 @@ from livseg_lib.models.manet import channel_attention, fusion_attention, manet, 
 SMALL = {"filters": 4, "levels": 3, "attention_channels": 4, "patch": 2}
 
 
-@pytest.fixture(scope="module")
-def small() -> keras.Model:
-    keras.utils.set_random_seed(0)
-    return manet((32, 48, 4), 3, **SMALL)
-
-
 def random(*shape: int) -> np.ndarray:
     return np.random.default_rng(0).random(shape, np.float32)
-
-
-def test_the_attention_matrix_is_positions_by_positions_and_its_rows_sum_to_one(small):
-    matrix = np.asarray(
-        keras.Model(small.input, small.get_layer("attention_map").output)(random(2, 32, 48, 4))
-    )
-    positions = (32 // 8) * (48 // 8)
-    assert matrix.shape == (2, positions, positions) and matrix.dtype == np.float32
-    assert matrix.min() >= 0
-    np.testing.assert_allclose(matrix.sum(-1), 1, rtol=1e-5)
-    assert matrix.std() > 1e-4
 
 
 def test_position_attention_is_softmax_of_similarity_times_values():
@@ -46,16 +28,6 @@ def test_position_attention_is_softmax_of_similarity_times_values():
     expected = x + np.einsum("bij,bjc->bic", weights, values).reshape(x.shape)
     found = keras.Model(inputs, model.get_layer("a_add").output)(x)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
-
-
-def test_every_position_is_seen_from_every_other():
-    inputs = keras.Input((12, 12, 2))
-    model = keras.Model(inputs, position_attention(inputs, 2, "a"))
-    model = keras.Model(inputs, model.get_layer("a_add").output)  # before a ReLU that may let nothing through
-    x = random(1, 12, 12, 2)
-    moved = x.copy()
-    moved[0, 0, 0] += 1
-    assert np.abs(np.asarray(model(x) - model(moved)))[0, 11, 11].max() > 0
 
 
 def test_a_residual_block_is_its_shortcut_where_its_convolutions_give_nothing():

@@ -185,13 +185,6 @@ def test_a_network_without_what_it_is_named_after_is_refused(name, options, leas
         build_model(name, (64, 64, 1), 1, **options)
 
 
-def test_folding_pixels_quarters_the_work_of_the_first_level():
-    full = build_model("unet", (64, 64, 1), 1, filters=8, levels=3)
-    folded = build_model("unet", (64, 64, 1), 1, filters=8, levels=3, patch=2)
-    assert full.get_layer("encoder0_conv1").output.shape[1:3] == (64, 64)
-    assert folded.get_layer("encoder0_conv1").output.shape[1:3] == (32, 32)
-
-
 @pytest.mark.parametrize("name", MODELS)
 def test_every_network_has_a_laptop_size_of_a_million_parameters(name):
     shape = (64, 128, 128, 3)[SYSTEMS[name].kind != BLOCKS :]
