@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from keras import layers, ops
+from stored_cases import store_case
 
 from livseg_lib.errors import InputError
 from livseg_lib.inference.export import add_own_graph
@@ -123,19 +124,12 @@ PLAN = TrainingPlan(
 @pytest.fixture
 def extracted(tmp_path) -> tuple[Path, pd.DataFrame]:
     """Three patients of four slices with a bright liver, in a window of somebody's own."""
-    rows, recipe = [], Recipe(windows=[(-100, 200)], size=32)
+    tables, masks = [], np.zeros((4, 32, 32), np.uint8)
+    masks[1:3, 8:24, 8:24] = 1
     for patient, split in enumerate(("train", "train", "validation")):
-        case = f"volume-{patient}"
-        masks = np.zeros((4, 32, 32), np.uint8)
-        masks[1:3, 8:24, 8:24] = 1
-        (tmp_path / case).mkdir()
-        np.save(tmp_path / case / "images.npy", (masks[..., None] * 150 + 20).astype(np.uint8))
-        np.save(tmp_path / case / "masks.npy", masks)
-        (tmp_path / case / "case.json").write_text(json.dumps({"request": {"recipe": recipe.to_dict()}}))
-        who = {"patient": str(patient), "case": case, "array": case, "split": split, "tumor_pixels": 0}
-        for index, area in enumerate(masks.sum(axis=(1, 2))):
-            rows.append(who | {"array_index": index, "class": int(area > 0), "liver_pixels": int(area)})
-    return tmp_path, pd.DataFrame(rows)
+        recipe, who = Recipe(windows=[(-100, 200)], size=32), {"patient": str(patient), "split": split}
+        tables.append(store_case(tmp_path, f"volume-{patient}", masks, masks * 150 + 20, recipe, **who))
+    return tmp_path, pd.concat(tables, ignore_index=True)
 
 
 def test_a_loss_a_network_and_a_window_of_a_cell_train_save_load_and_predict(extracted, tmp_path):

@@ -7,46 +7,16 @@ import tracemalloc
 import nibabel
 import numpy as np
 import pytest
-from nifti_files import ORIENTATIONS, axis_affine, ct_like, write_nifti
+from nifti_files import axis_affine, ct_like, write_nifti
 
 from livseg_lib.errors import InputError
-from livseg_lib.nifti import new_grid
 from livseg_lib.volumes import load_volume, save_segmentation
 
-STORED = np.arange(2 * 3 * 4).reshape(2, 3, 4)
 RGB = np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")])
 
 
 def sizes(*mm, qfac=1):
     return {"pixdim": [qfac, *mm, 0, 0, 0, 0]}
-
-
-# --- axes
-
-
-@pytest.mark.parametrize(("axes", "signs"), ORIENTATIONS)
-def test_every_orientation_comes_to_lps_and_goes_back_as_views(axes, signs):
-    affine = axis_affine(axes, signs)
-    grid = new_grid(STORED.shape, affine, np.int16)
-    volume, lps = grid.to_lps(STORED), grid.lps_affine
-    assert nibabel.aff2axcodes(lps) == ("S", "P", "L") and volume.shape == grid.lps_shape
-    np.testing.assert_array_equal(grid.to_stored(volume), STORED)
-    assert np.shares_memory(volume, STORED) and np.shares_memory(grid.to_stored(volume), STORED)
-    for index in np.ndindex(volume.shape):  # the same value at the same place in space
-        place = lps @ (*index, 1)
-        i, j, k = np.rint(np.linalg.solve(affine, place))[:3].astype(int)
-        assert volume[index] == STORED[i, j, k]
-
-
-@pytest.mark.parametrize("degrees", [5, 40, -40])
-def test_an_oblique_affine_takes_the_closest_axes(degrees):
-    c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
-    turn = np.eye(4)
-    turn[1:3, 1:3] = [[c, -s], [s, c]]
-    turned, plain = (
-        new_grid(STORED.shape, affine, np.int16) for affine in (turn @ axis_affine(), axis_affine())
-    )
-    np.testing.assert_array_equal(turned.to_lps(STORED), plain.to_lps(STORED))
 
 
 # --- what a header claims

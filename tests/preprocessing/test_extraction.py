@@ -302,20 +302,15 @@ def classified() -> pd.DataFrame:
     return table().assign(**added).astype({"class": "Int64", "split": "string", "fold": "Int64"})
 
 
-def test_what_is_written_is_read_as_it_was(tmp_path):
-    write_slices(classified(), tmp_path / "slices.csv")
-    pd.testing.assert_frame_equal(read_classified(tmp_path / "slices.csv"), classified())
-
-
 @pytest.mark.parametrize(
     "change",
-    [lambda text: "\ufeff" + text, lambda text: text.replace("\n", "\r\n"), lambda text: text + "\n\n"],
+    [str, lambda text: "\ufeff" + text, lambda text: text.replace("\n", "\r\n"), lambda text: text + "\n\n"],
 )
-def test_how_a_file_was_saved_changes_nothing(tmp_path, change):
-    write_slices(table(), tmp_path / "slices.csv")
+def test_what_is_written_is_read_as_it_was_however_it_was_saved_since(tmp_path, change):
+    write_slices(classified(), tmp_path / "slices.csv")
     text = (tmp_path / "slices.csv").read_text()
     (tmp_path / "slices.csv").write_text(change(text), newline="")
-    pd.testing.assert_frame_equal(read_slices(tmp_path / "slices.csv"), table())
+    pd.testing.assert_frame_equal(read_classified(tmp_path / "slices.csv"), classified())
 
 
 CELLS = {

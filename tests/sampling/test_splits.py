@@ -32,9 +32,11 @@ cohorts = st.lists(st.booleans(), min_size=3, max_size=60).map(patients_of)
 any_fractions = st.tuples(*[st.integers(1, 9)] * 3).map(lambda w: tuple(x / sum(w) for x in w))
 
 
-@settings(max_examples=40, deadline=None)
-@given(cohorts, any_fractions, st.integers(2, 8), st.integers(0, 2**32))
-def test_every_patient_lies_in_one_part_and_no_part_is_empty(patients, fractions, folds, seed):
+@settings(max_examples=60, deadline=None)
+@given(cohorts, any_fractions, st.integers(2, 8), st.integers(0, 2**32), st.randoms(use_true_random=False))
+def test_patients_are_dealt_to_parts_and_balanced_folds_whatever_their_order(
+    patients, fractions, folds, seed, random
+):
     splits = split_patients(patients, fractions, folds, seed)
     assert list(splits.columns) == ["patient", "has_tumor", "split", "fold"]
     assert sorted(splits["patient"]) == sorted(patients["patient"])
@@ -42,12 +44,6 @@ def test_every_patient_lies_in_one_part_and_no_part_is_empty(patients, fractions
     merged = splits.merge(patients, on="patient", suffixes=("", "_given"))
     assert (merged["has_tumor"] == merged["has_tumor_given"]).all()
     assert_no_leak(patients, splits)
-
-
-@settings(max_examples=40, deadline=None)
-@given(cohorts, st.integers(2, 8), st.integers(0, 99))
-def test_folds_are_balanced_and_never_hold_a_test_patient(patients, folds, seed):
-    splits = split_patients(patients, folds=folds, seed=seed)
     assert ((splits["fold"] == -1) == (splits["split"] == "test")).all()
     development = splits[splits["split"] != "test"]
     used = min(folds, len(development))
@@ -55,16 +51,8 @@ def test_folds_are_balanced_and_never_hold_a_test_patient(patients, folds, seed)
     for group in (development, development[development["has_tumor"]]):
         sizes = group["fold"].value_counts().reindex(range(used), fill_value=0)
         assert sizes.max() - sizes.min() <= 1
-
-
-@settings(max_examples=40, deadline=None)
-@given(cohorts, st.integers(0, 99), st.randoms(use_true_random=False))
-def test_the_order_of_rows_changes_nothing(patients, seed, random):
-    order = list(range(len(patients)))
-    random.shuffle(order)
-    pd.testing.assert_frame_equal(
-        split_patients(patients, seed=seed), split_patients(patients.iloc[order], seed=seed)
-    )
+    shuffled = patients.iloc[random.sample(range(len(patients)), len(patients))]
+    pd.testing.assert_frame_equal(split_patients(shuffled, fractions, folds, seed), splits)
 
 
 @settings(max_examples=40, deadline=None)
@@ -342,33 +330,19 @@ def deal(slices: pd.DataFrame, folds: int, seed: int):
     return deal_protocols(slices, audit_protocols(slices, "tumor"), folds, seed)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(cohorts, st.integers(2, 3), st.integers(0, 2**40))
-def test_every_slice_is_held_out_once_and_never_trained_on_in_its_fold(slices, folds, seed):
+def test_every_slice_is_held_out_once_by_networks_that_learn_from_equally_many_others(slices, folds, seed):
     dealt = deal(slices, folds, seed)
     assert list(dealt) == ["slice, tumour only", "slice", "patient, tumour only", "patient"]
-    for parts in dealt.values():
+    for name, parts in dealt.items():
         held_out = pd.concat([fold.held_out for fold in parts])
         assert sorted(held_out.index) == sorted(slices.index)
         for fold in parts:
             assert not set(fold.training.index) & set(fold.held_out.index)
             assert not fold.training.index.duplicated().any()
-
-
-@settings(max_examples=15, deadline=None)
-@given(cohorts, st.integers(2, 3), st.integers(0, 2**40))
-def test_by_patient_no_fold_shares_a_patient(slices, folds, seed):
-    for name, parts in deal(slices, folds, seed).items():
-        if name.startswith("patient"):
-            assert all(not set(fold.training.patient) & set(fold.held_out.patient) for fold in parts)
-
-
-@settings(max_examples=15, deadline=None)
-@given(cohorts, st.integers(2, 3), st.integers(0, 2**40))
-def test_protocols_that_choose_alike_train_on_equally_many_slices(slices, folds, seed):
-    dealt = deal(slices, folds, seed)
-    counts = {name: {int(f.training.is_positive.sum()) for f in parts} for name, parts in dealt.items()}
-    assert len(set.union(*counts.values())) == 1
+            assert name.startswith("slice") or not set(fold.training.patient) & set(fold.held_out.patient)
+    assert len({int(fold.training.is_positive.sum()) for parts in dealt.values() for fold in parts}) == 1
     for choice in (["slice", "patient"], ["slice, tumour only", "patient, tumour only"]):
         assert len({len(fold.training) for name in choice for fold in dealt[name]}) == 1
     for deals in ("slice", "patient"):

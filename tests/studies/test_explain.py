@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from keras import layers
+from stored_cases import store_case
 
 from livseg_lib.datasets.case import Case
 from livseg_lib.evaluation.statistics import summarize
@@ -195,9 +196,7 @@ def folder(tmp_path):
     pictures = np.where(truth, 230, 20).astype(np.uint8)
     pictures[:2, 8:24, 20:24] = 140
     for name, images in (("volume-1", pictures), ("volume-2", np.zeros_like(pictures))):
-        (tmp_path / name).mkdir()
-        np.save(tmp_path / name / "images.npy", images[..., np.newaxis])
-        np.save(tmp_path / name / "masks.npy", truth)
+        store_case(tmp_path, name, truth, images)
     return tmp_path
 
 

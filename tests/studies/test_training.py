@@ -13,7 +13,6 @@ from livseg_lib.inference.sorting import sort_stored
 from livseg_lib.preprocessing.recipe import Recipe
 from livseg_lib.studies import training as module
 from livseg_lib.training.fit import Stage
-from livseg_lib.training.model_folder import load_model, save_model
 
 RECIPE = Recipe(windows=("liver",), size=32)
 
@@ -31,17 +30,13 @@ def extracted(tmp_path):
     return tmp_path, pd.concat(tables, ignore_index=True)
 
 
-def test_a_system_is_trained_saved_and_tells_what_it_cost(extracted, tmp_path):
+def test_a_system_is_trained_and_tells_what_it_cost(extracted, tmp_path):
     folder, slices = extracted
     trained, _ = module.train_system(PLAN, slices, folder, tmp_path / "training", "run")
     facts = trained.training
     assert (facts["n_train_patients"], facts["n_slices"], facts["slices_seen"]) == (3, 6, 16)
     assert facts["seconds"] > 0 and facts["peak_memory_mb"] > 0
     assert set(trained.thresholds) == {"liver", "tumor"} and trained.recipe == RECIPE
-    again = load_model(save_model(trained, tmp_path / "model"))
-    pictures = np.random.default_rng(1).random((2, 32, 32, 1), np.float32)
-    expected = trained.network.predict_on_batch(pictures)
-    np.testing.assert_array_equal(again.network.predict_on_batch(pictures), expected)
 
 
 def test_test_patients_are_never_looked_at(extracted, tmp_path):

@@ -18,28 +18,6 @@ BCE = (-math.log(0.8) - math.log(0.6)) / 2
 DICE = 1 - (2 * 0.8 + 1) / (1 + 1.2 + 1)
 WEIGHTED = (-5 * math.log(0.8) - math.log(0.6)) / 2
 FOCAL = (0.25 * 0.2**2 * -math.log(0.8) + 0.75 * 0.4**2 * -math.log(0.6)) / 2
-BY_HAND = {
-    "bce": BCE,
-    "dice": DICE,
-    "bce_dice": BCE + DICE,
-    "picture_dice": DICE,  # of one picture: the same
-    "bce_picture_dice": BCE + DICE,
-    "weighted_bce": WEIGHTED,
-    "weighted_bce_dice": WEIGHTED + DICE,
-    "focal": FOCAL,
-    "focal_dice": FOCAL + DICE,
-    "tversky": 1 - (0.8 + 0.5) / (0.8 + 0.3 * 0.4 + 0.7 * 0.2 + 0.5),
-    "jaccard": 1 - (0.8 + 1) / (2.2 - 0.8 + 1),
-    "mse": (0.2**2 + 0.4**2) / 2,
-    "weighted_mse": (20 * 0.2**2 + 0.4**2) / 2,
-}
-
-
-@pytest.mark.parametrize("name", losses.LOSSES)
-@pytest.mark.parametrize("dtype, tolerance", [("float32", 1e-5), ("float16", 2e-3)])
-def test_loss_equals_its_hand_value(name, dtype, tolerance):
-    value = float(losses.get_loss(name)(TRUTH.astype(dtype), PROBABILITY.astype(dtype)))
-    assert value == pytest.approx(BY_HAND[name], rel=tolerance)
 
 
 @pytest.mark.parametrize("name", losses.LOSSES)
@@ -132,11 +110,12 @@ def drawn(seed: int, shape: tuple[int, ...] = (3, 6, 7, 2)) -> tuple[np.ndarray,
 
 
 @pytest.mark.parametrize("name", losses.LOSSES)
+@pytest.mark.parametrize("dtype, tolerance", [("float32", 1e-5), ("float16", 2e-3)])
 @pytest.mark.parametrize("seed", range(3))
-def test_loss_of_any_maps_is_that_of_numpy(name, seed):
-    truth, probability = drawn(seed)
+def test_loss_of_any_maps_is_that_of_numpy(name, dtype, tolerance, seed):
+    truth, probability = (maps.astype(dtype) for maps in drawn(seed))
     expected = reference(name, truth.astype(float), probability.astype(float))
-    assert float(losses.get_loss(name)(truth, probability)) == pytest.approx(expected, rel=1e-5)
+    assert float(losses.get_loss(name)(truth, probability)) == pytest.approx(expected, rel=tolerance)
 
 
 @pytest.mark.parametrize("name", losses.LOSSES)
