@@ -100,7 +100,9 @@ def read_onnx_network(
 
 def _refusal(where: str | Path, why: str) -> InputError:
     return InputError(
-        where, f"is not a network that livseg exported ({why[:200]}).", "Copy the whole folder anew."
+        where,
+        f"is not a network that livseg exported ({why[:200]}).",
+        "Export it anew, or copy its whole folder.",
     )
 
 
