@@ -36,6 +36,7 @@ from livseg_lib.reporting.screen import (
     TRUTH,
     VIEW_WINDOWS,
     screen_slice,
+    sides_around,
     slice_to_show,
 )
 from livseg_lib.volumes import Volume, load_prediction
@@ -95,8 +96,11 @@ def tiles(
         for side, labels in (("truth", tile.truth), ("prediction", tile.prediction)):
             if labels is not None:
                 shown |= {key.get_label(): key for key in draw_outlines(ax, labels, side)}
-        if tile.around is not None:
-            zoom(ax, tile.around)
+        if tile.around is not None and tile.around.any():
+            (top, bottom), (left, right) = sides_around(tile.around)
+            ax.set(
+                xlim=(left - 0.5, right - 0.5), ylim=(bottom - 0.5, top - 0.5)
+            )  # pixel 0 is drawn around 0
         words = [text if len(text) <= 40 else f"{text[:39]}…" for text in tile.title.split("\n")]
         ax.set_title("\n".join(words), fontsize=9 if columns <= 6 else 8)
     if bar is not None:
@@ -182,21 +186,6 @@ def draw_outlines(ax: Axes, labels: np.ndarray, side: str) -> list[Line2D]:
         stroke = [patheffects.withStroke(linewidth=3.4, foreground="#000000c0")]
         keys.append(Line2D([], [], color=colour, linestyle=line, label=label, path_effects=stroke))
     return keys
-
-
-def zoom(ax: Axes, *labels: np.ndarray) -> None:
-    """Show the square around everything that is labelled, with a margin of a quarter of its size."""
-    rows, columns = np.nonzero(np.any([each > 0 for each in labels], axis=0))
-    if len(rows) == 0:
-        return
-    height, width = labels[0].shape
-    half = min(max(12, 0.625 * max(np.ptp(rows), np.ptp(columns))), min(height, width) / 2)
-    row, column = (
-        np.clip((np.min(places) + np.max(places)) / 2, half - 0.5, size - half - 0.5)  # stay in the picture
-        for places, size in ((rows, height), (columns, width))
-    )
-    ax.set_xlim(column - half, column + half)
-    ax.set_ylim(row + half, row - half)
 
 
 def lesion_picture(

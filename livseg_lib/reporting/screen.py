@@ -110,14 +110,21 @@ def outlined_slice(
     return sheet
 
 
-def around(labels: np.ndarray) -> tuple[slice, slice]:
-    """The square around everything that is labelled, with a margin of a quarter of its size, as far as the
-    picture goes; at least 24 pixels wide. `labels` (H, W) are not all 0."""
+def sides_around(labels: np.ndarray) -> list[tuple[float, float]]:
+    """Where the square around everything that is labelled begins and ends, in rows and in columns.
+
+    With a margin of a quarter of its size, as far as the picture goes; at least 24 pixels wide. `labels`
+    (H, W) are not all 0; row 0 covers 0 to 1.
+    """
     places = np.nonzero(labels)
-    half = max(12, 0.625 * max(np.ptp(each) for each in places))
-    half = min(half, min(labels.shape) / 2)
+    half = min(max(12, 0.625 * max(np.ptp(each) for each in places)), min(labels.shape) / 2)
     middles = [
         np.clip((each.min() + each.max() + 1) / 2, half, size - half)  # stay in the picture
         for each, size in zip(places, labels.shape, strict=True)
     ]
-    return tuple(slice(int(middle - half), int(np.ceil(middle + half))) for middle in middles)
+    return [(middle - half, middle + half) for middle in middles]
+
+
+def around(labels: np.ndarray) -> tuple[slice, slice]:
+    """The whole pixels of `sides_around`."""
+    return tuple(slice(int(low), int(np.ceil(high))) for low, high in sides_around(labels))
