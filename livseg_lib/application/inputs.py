@@ -15,7 +15,7 @@ from livseg_lib.datasets.case import Case, Dataset
 from livseg_lib.datasets.catalogue import ADAPTERS, find_cases
 from livseg_lib.datasets.dicom import survey
 from livseg_lib.datasets.dicom_headers import begins_like_dicom, study_uid
-from livseg_lib.datasets.file_trees import UNNAMED
+from livseg_lib.datasets.file_trees import NAMELESS
 from livseg_lib.datasets.files import files_of, is_visible, natural_key, nifti_stem, printable, regular_files
 from livseg_lib.errors import InputError
 from livseg_lib.files import short_name
@@ -178,11 +178,11 @@ def _read_case(case: Case) -> Scan:
 
 def _read_unnamed(read: Callable[[], Scan]) -> Scan:
     """Where names may tell who it is: nothing that is said of the scan repeats one."""
-    before = UNNAMED.set(True)
+    before = NAMELESS.set(True)
     try:
         return read()
     finally:
-        UNNAMED.reset(before)
+        NAMELESS.reset(before)
 
 
 def file_name(text: str) -> str:

@@ -49,7 +49,7 @@ ADAPTERS: dict[str, ModuleType] = {
 
 The layouts with labels come first: LiTS holds NIfTI files, and 3D-IRCADb holds DICOM series.
 """
-LARGEST_LIVER = 0.75
+MOST_LIVER = 0.75
 """Of a scan; a picture cut to the liver's box shows as much."""
 MOST_TOLD = 5
 """Notes in one error."""
@@ -355,7 +355,7 @@ def label_findings(labels: np.ndarray, pictures: bool) -> Iterator[Note]:
         severity = "warning" if pictures else "error"
         yield Note("", "empty-liver", "No voxel is labelled as liver.", severity)
         return
-    if (share := np.count_nonzero(labels) / labels.size) > LARGEST_LIVER:
+    if (share := np.count_nonzero(labels) / labels.size) > MOST_LIVER:
         message = f"Liver and tumour fill {share:.0%} of it. Was the background labelled, too?"
         yield Note("", "labels-fill-scan", message)
     labels = labels[wider(bounding_box(labels))]

@@ -28,7 +28,7 @@ DEEPEST_ZIP = 3
 """A zip in a zip in a zip."""
 MOST_BYTES_OF_INNER_ZIPS = 256 * 1024**2
 """Zips in a zip are held in memory."""
-UNNAMED = ContextVar("UNNAMED", default=False)
+NAMELESS = ContextVar("NAMELESS", default=False)
 """Whether files go by numbers, where their names may tell who the patient is."""
 DAMAGED = (EOFError, OSError, ValueError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError)
 """What `zipfile` raises for damaged, encrypted and oddly compressed members."""
@@ -163,7 +163,7 @@ def open_tree(source: Path | str) -> Iterator[FileTree]:
         if sum(zipped) > MOST_BYTES_IN_ZIP:
             problem = f"The zip unpacks to more than {MOST_BYTES_IN_ZIP:,} bytes."
             raise InputError(source, problem, "Split it by patient.")
-        if UNNAMED.get():
+        if NAMELESS.get():
             tree.number()
         yield tree
 
