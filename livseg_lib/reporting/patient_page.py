@@ -341,7 +341,8 @@ def _meshes(name: str, components: np.ndarray, spacing: np.ndarray, side_mm: flo
 
 def _surface(cut: np.ndarray, box: Box, spacing: np.ndarray, side_mm: float) -> tuple[np.ndarray, np.ndarray]:
     """Vertices float32 (N, 3) in mm along D, H, W and faces int (M, 3) of `cut`, a mask's part in `box`."""
-    block = np.maximum(1, np.rint(side_mm / spacing)).astype(int)
+    largest = np.maximum(cut.shape, 64)  # a grid of micrometres would ask for terabytes
+    block = np.clip(np.rint(side_mm / spacing), 1, largest).astype(int)
     share = np.pad(block_reduce(cut.astype(np.float32), tuple(block), np.mean), 1)
     # Half of the fullest block, so that what is thinner than a block keeps a surface.
     vertices, faces, _, _ = marching_cubes(share, 0.5 * float(share.max()))

@@ -367,6 +367,7 @@ def test_the_smallest_tumour_keeps_a_surface():
     speck[20, 90, 100] = True
     (_, tumors) = surface_figure({"truth": labels_with(speck)}, VOXEL_MM).data
     assert tumors.x.mean() == pytest.approx(100.5 * 0.8, abs=1.5) and len(tumors.i) > 0
+    assert len(surface_figure({"truth": labels_with(speck)}, (1e-3,) * 3).data[1].i) > 0  # within memory
 
 
 def test_only_truth_and_the_first_prediction_are_on_and_the_rest_waits_in_the_legend():
