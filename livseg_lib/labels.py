@@ -42,6 +42,11 @@ def structure_mask(labels: np.ndarray, structure: str) -> np.ndarray:
     raise ValueError(f"structure must be one of {STRUCTURES}, not {structure!r}")
 
 
+def fullest_slice(labels: np.ndarray) -> int:
+    """The slice of labels 0/1/2 (D, H, W) with most tumour, or without any with most liver."""
+    return int((labels == labels.max()).sum(axis=(1, 2)).argmax())
+
+
 def require_modality(modality: str) -> str:
     """`modality` itself. Raises InputError unless it is one of MODALITIES."""
     if modality not in MODALITIES:

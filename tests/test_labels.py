@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from livseg_lib.errors import InputError
-from livseg_lib.labels import class_counts, diagnose_slices
+from livseg_lib.labels import class_counts, diagnose_slices, fullest_slice
 
 
 def slices_of(liver_pixels: list, tumor_pixels: list) -> pd.DataFrame:
@@ -32,3 +32,13 @@ def test_counts_stand_beside_those_of_system_c_and_no_slices_have_no_share():
 def test_slices_without_truth_are_refused(missing):
     with pytest.raises(InputError, match="1 of 2 have no truth"):
         diagnose_slices(slices_of([0, 1], [0, missing]))
+
+
+def test_the_fullest_slice_goes_by_tumor_before_liver():
+    labels = np.zeros((3, 4, 4), np.uint8)
+    assert fullest_slice(labels) == 0
+    labels[1, :, :3] = 1
+    labels[2, :, 0] = 1
+    assert fullest_slice(labels) == 1
+    labels[2, 0, 0] = 2
+    assert fullest_slice(labels) == 2

@@ -9,7 +9,6 @@ from html import escape
 from pathlib import Path
 from urllib.parse import quote
 
-import numpy as np
 import pandas as pd
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
@@ -29,6 +28,7 @@ from livseg_lib.files import (
     write_json,
 )
 from livseg_lib.outputs import write_table
+from livseg_lib.preprocessing.extraction import MASK_GREY
 from livseg_lib.preprocessing.recipe import display_window
 from livseg_lib.preprocessing.windows import apply_window, as_hu
 from livseg_lib.processes import in_processes
@@ -37,8 +37,6 @@ from livseg_lib.reporting.screen import outlined_slice, slice_to_show
 from livseg_lib.volumes import save_segmentation
 
 RECORD = "record.json"
-MASK_GREYS = np.array([0, 127, 255], np.uint8)
-"""Of background, liver and tumour in a mask picture: those of the public LiTS slices."""
 
 
 def write_result(result: PatientResult, folder: Path | str) -> Path:
@@ -67,7 +65,7 @@ def write_masks(result: PatientResult, folder: Path) -> None:
     if scan.is_picture:
         names = [f"mask_{number}.png" for number in scan.slice_numbers or ()] or ["mask.png"]
         for mask, name in zip(labels, names, strict=True):
-            Image.fromarray(MASK_GREYS[mask]).save(folder / name, optimize=True)
+            Image.fromarray(MASK_GREY[mask]).save(folder / name, optimize=True)
         return
     save_segmentation(labels, scan.volume, folder / "mask.nii.gz")
     if scan.headers:

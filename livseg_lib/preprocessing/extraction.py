@@ -179,7 +179,7 @@ WORTH_WORKERS_BYTES = 128 * 1024**2
 """Of files: one process reads so many in about three seconds, in which two more have just started."""
 
 MASK_GREY = np.array([0, 127, 255], np.uint8)
-"""Grey of labels 0, 1, 2 in mask PNGs, so that they can be seen. Training reads masks.npy (0/1/2)."""
+"""Of labels 0, 1, 2 in mask PNGs, as in the public LiTS slices. Training reads masks.npy (0/1/2)."""
 
 
 def extraction_request(case: Case, recipe: Recipe, write_png: bool) -> dict:

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from livseg_lib.errors import InputError
-from livseg_lib.labels import STRUCTURES, structure_mask
+from livseg_lib.labels import STRUCTURES, fullest_slice, structure_mask
 from livseg_lib.preprocessing.geometry import (
     Shape,
     Spacing,
@@ -253,10 +253,7 @@ def case_picture(case: Case, modality: str = "ct") -> tuple[np.ndarray, np.ndarr
     """
     volume = case.read_volume()
     labels = case.read_labels(volume) if case.read_labels else None
-    index = len(volume.voxels) // 2
-    if labels is not None:
-        structure = "tumor" if structure_mask(labels, "tumor").any() else "liver"
-        index = int(structure_mask(labels, structure).sum(axis=(1, 2)).argmax())
+    index = len(volume.voxels) // 2 if labels is None else fullest_slice(labels)
     grey = apply_window(volume.voxels[index], display_window(volume, modality))
     return grey, None if labels is None else labels[index], case.case_id
 

@@ -38,7 +38,7 @@ from livseg_lib.inference.cascade import (
     stages,
 )
 from livseg_lib.inference.evaluate import Evaluation, evaluate_labels, lits_rows
-from livseg_lib.labels import diagnose_slices, structure_mask
+from livseg_lib.labels import diagnose_slices, fullest_slice, structure_mask
 from livseg_lib.outputs import replace_systems
 from livseg_lib.postprocessing.candidates import (
     FEATURES,
@@ -111,11 +111,6 @@ def record_cascade(cascade: Cascade, evaluation: Evaluation, folders: RunFolders
         "cases_without_liver_found": (livers == 0).sum(),
     }
     replace_systems(folders.tables / "cascades.csv", pd.DataFrame([row]))
-
-
-def fullest_slice(labels: np.ndarray) -> int:
-    """The slice of labels 0/1/2 (D, H, W) with most tumour, or without any with most liver."""
-    return int((labels == labels.max()).sum(axis=(1, 2)).argmax())
 
 
 def stages_of_patient(cascade: Cascade, case: Case, run: NotebookRun, recipe: Recipe) -> Figure:

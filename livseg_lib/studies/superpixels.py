@@ -22,7 +22,7 @@ from livseg_lib.evaluation.masks import dice, overlap_counts
 from livseg_lib.evaluation.probabilities import ProbabilityHistogram, choose_threshold, is_predicted
 from livseg_lib.inference.cascade import ContourPart, paint_levels, tumor_probabilities, with_tumors
 from livseg_lib.inference.predict import stored_labels, stored_pictures
-from livseg_lib.labels import KINDS, TUMOR, structure_mask
+from livseg_lib.labels import KINDS, TUMOR, fullest_slice, structure_mask
 from livseg_lib.models.classifiers import build_classifier
 from livseg_lib.postprocessing import superpixels
 from livseg_lib.preprocessing.geometry import case_around_liver
@@ -31,7 +31,6 @@ from livseg_lib.reporting.pictures import Tile
 from livseg_lib.runs import derived_seed
 from livseg_lib.sampling.blocks import PatchBatches
 from livseg_lib.sampling.splits import select_slices
-from livseg_lib.studies.cascades import fullest_slice
 from livseg_lib.systems import CASCADES, LIVER_MARGIN_MM
 from livseg_lib.training.fit import ClassAccuracy, FitSettings, Stage, fit, training_facts
 from livseg_lib.training.model_folder import TrainedClassifier
