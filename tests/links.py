@@ -1,54 +1,40 @@
 """What a page points to: does every link resolve, and does it load anything from elsewhere?"""
 
-import html
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-LOADING = {"script": "src", "img": "src", "iframe": "src", "link": "href", "source": "src", "video": "src"}
-"""Elements whose attribute makes a browser fetch something by itself."""
+from bs4 import BeautifulSoup
 
 CSS_URL = re.compile(r"url\(\s*['\"]?(?!data:|#)([^'\")]+)|@import\s+['\"]([^'\"]+)")
 
 
-class _Page(HTMLParser):
-    """Gathers links, loaded resources and anchors of one page."""
+def _parsed(page: Path | str) -> BeautifulSoup:
+    return BeautifulSoup(Path(page).read_text(encoding="utf-8"), "html.parser")
 
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.links: list[str] = []
-        self.resources: list[str] = []
-        self.anchors: set[str] = set()
-        self._in_style = False
-        self.feed(text)
 
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        values = {name: value or "" for name, value in attrs}
-        self._in_style = tag == "style"
-        self.anchors.update(values[name] for name in ("id", "name") if name in values)
-        if tag == "a" and "href" in values:
-            self.links.append(values["href"])
-        if values.get(LOADING.get(tag, "")):
-            self.resources.append(values[LOADING[tag]])
-
-    def handle_endtag(self, tag: str) -> None:
-        self._in_style = False
-
-    def handle_data(self, data: str) -> None:
-        if self._in_style:
-            self.resources += ["".join(found) for found in CSS_URL.findall(data)]
+def _resources(content: BeautifulSoup) -> list[str]:
+    """What a browser fetches by itself."""
+    loaded = [tag.get("src") or tag["href"] for tag in content.select("[src]:not([src='']), link[href]")]
+    styles = "".join(style.text for style in content("style"))
+    return loaded + ["".join(found) for found in CSS_URL.findall(styles)]
 
 
 def broken_links(page: Path | str) -> list[str]:
     """Relative links and resources of an HTML file that lead nowhere: missing files and anchors."""
-    page = Path(page)
-    content = _Page(page.read_text(encoding="utf-8"))
-    return [
-        link
-        for link in content.links + content.resources
-        if not _resolves(link, page.parent, content.anchors)
-    ]
+    content = _parsed(page)
+    anchors = {tag.get(name) for name in ("id", "name") for tag in content.select(f"[{name}]")}
+
+    def resolves(link: str) -> bool:
+        parts = urlsplit(link)
+        if parts.scheme or parts.netloc:  # data: and the network are not ours to check
+            return True
+        if not parts.path:
+            return unquote(parts.fragment) in anchors
+        return (Path(page).parent / unquote(parts.path)).exists()
+
+    links = [tag["href"] for tag in content.select("a[href]")] + _resources(content)
+    return [link for link in links if not resolves(link)]
 
 
 def external_resources(page: Path | str) -> list[str]:
@@ -56,20 +42,9 @@ def external_resources(page: Path | str) -> list[str]:
 
     Links that a reader may click (`<a href>`) are not counted.
     """
-    resources = _Page(Path(page).read_text(encoding="utf-8")).resources
-    return [resource for resource in resources if urlsplit(resource).netloc]
-
-
-def _resolves(link: str, folder: Path, anchors: set[str]) -> bool:
-    parts = urlsplit(link)
-    if parts.scheme or parts.netloc:  # data: and the network are not ours to check
-        return True
-    if not parts.path:
-        return unquote(parts.fragment) in anchors
-    return (folder / unquote(parts.path)).exists()
+    return [resource for resource in _resources(_parsed(page)) if urlsplit(resource).netloc]
 
 
 def words(page: Path) -> str:
     """What a reader sees of the page: its text without tags."""
-    text = re.sub(r"<(style|script)>.*?</\1>|<[^>]+>", " ", page.read_text(), flags=re.S)
-    return " ".join(html.unescape(text).split())
+    return " ".join(_parsed(page).get_text(" ").split())

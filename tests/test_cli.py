@@ -6,6 +6,7 @@ import nibabel
 import numpy as np
 import pandas as pd
 import pytest
+from layouts import write_lits_case
 
 from livseg_lib.cli import _parser, main
 from livseg_lib.evaluation.masks import SURFACE_TOLERANCE_MM
@@ -21,19 +22,10 @@ RECIPE = Recipe(("stored",), size=32)
 
 @pytest.fixture
 def lits(tmp_path):
-    """Two patients in LiTS layout: an abdomen of air and tissue with a block of liver and a tumour."""
-    folder = tmp_path / "lits"
-    folder.mkdir()
+    """Two patients in LiTS layout."""
     for number in range(2):
-        voxels = np.full((64, 64, 8), -1000, np.int16)
-        voxels[8:56, 8:56] = 40 + number
-        voxels += np.random.default_rng(number).integers(-9, 9, voxels.shape, np.int16)
-        labels = np.zeros(voxels.shape, np.uint8)
-        labels[16:40, 16:40, 2:6], labels[20:26, 20:26, 3:5] = 1, 2
-        affine = np.diag([-0.8, -0.8, 3.0, 1.0])
-        nibabel.save(nibabel.Nifti1Image(voxels, affine), folder / f"volume-{number}.nii.gz")
-        nibabel.save(nibabel.Nifti1Image(labels, affine), folder / f"segmentation-{number}.nii.gz")
-    return folder
+        write_lits_case(tmp_path / "lits", number)
+    return tmp_path / "lits"
 
 
 @pytest.fixture(scope="module")
@@ -70,8 +62,8 @@ def test_extract_leaves_out_and_names_a_broken_case(lits, tmp_path, capsys):
     arguments = ["extract", str(lits), "--out", str(tmp_path / "s"), "--size", "128", "--workers", "1"]
     assert main(arguments) == 1
     printed = capsys.readouterr()
-    assert "volume-0" in printed.err and "1 cases, 8 slices" in printed.out
-    assert np.load(tmp_path / "s" / "volume-1" / "images.npy").shape == (8, 128, 128, 3)
+    assert "volume-0" in printed.err and "1 cases, 6 slices" in printed.out
+    assert np.load(tmp_path / "s" / "volume-1" / "images.npy").shape == (6, 128, 128, 3)
 
 
 def test_predict_lists_what_failed_names_its_expectation_and_goes_on(lits, model, sorter, tmp_path, capsys):
@@ -100,7 +92,7 @@ def test_sort_lists_each_slice_once_and_draws_those_to_read_first(lits, sorter, 
     out = tmp_path / "sorted"
     assert main(["sort", str(lits), "--model", sorter, "--out", str(out)]) == 0
     order = pd.read_csv(out / "volume-0.csv")
-    assert sorted(order.slice) == list(range(8)) and list(order.place) == list(range(1, 9))
+    assert sorted(order.slice) == list(range(6)) and list(order.place) == list(range(1, 7))
     assert (out / "volume-0.png").exists() and "Not for clinical use" in capsys.readouterr().out
     (lits / "volume-0.nii.gz").write_bytes(b"not a scan")
     (out / "volume-1.csv").unlink()

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from concurrent.futures import Future
+from concurrent.futures import Executor, Future
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -39,7 +39,7 @@ def root(tmp_path, monkeypatch):
     return tmp_path
 
 
-class AtOnce:
+class AtOnce(Executor):
     """In place of a process: does its work when it is given."""
 
     def submit(self, function, *arguments):
@@ -49,15 +49,6 @@ class AtOnce:
         except InputError as error:
             future.set_exception(error)
         return future
-
-    def shutdown(self, wait):
-        assert not wait
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *error):
-        pass
 
 
 @pytest.fixture

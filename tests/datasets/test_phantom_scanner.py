@@ -1,7 +1,5 @@
 """Phantom scans against real CT (brightness, noise, how hard they are), and the phantom in a magnet."""
 
-import hashlib
-
 import cv2
 import nibabel
 import numpy as np
@@ -20,9 +18,6 @@ MEASURED: dict[str, dict[str, float]] = {
     "vena cava": {"ircad17": 131, "totalseg native": 42},
     "portal vein": {"ircad17": 179, "totalseg native": 41},
     "muscle": {"ircad17": 55, "chaos3": 72, "lits": 49, "totalseg native": 22},
-    "fat": {"ircad17": -100, "chaos3": -98, "lits": -107},
-    "gallbladder": {"chaos3": 16, "totalseg native": 3},
-    "stomach fluid": {"ircad17": 11},
     "pancreas": {"ircad17": 82},
     "tumour minus liver": {"ircad17 1": -13, "ircad17 2": -44, "lits": -33},
 }
@@ -201,13 +196,6 @@ def test_signals_follow_ernsts_equation_and_order_as_in_t1_weighting():
         return np.sin(angle) * (1 - decay) / (1 - np.cos(angle) * decay)
 
     assert signal["kidney cortex"] == pytest.approx(1000 * ernst(966) / ernst(586))
-
-
-def test_ct_is_what_it_was_to_the_bit():
-    """The sums were taken when livers became as uneven as real ones."""
-    patient = make_phantom_patient(2026, 1, "tiny")
-    digest = hashlib.sha256(patient.voxels.tobytes() + patient.labels.tobytes()).hexdigest()
-    assert digest == "5361d452373ed2da64025020b4dd59209f0bb16fe64348ad8a1961c0228921b7"
 
 
 def test_contrast_is_mr_and_its_scale_differs_between_patients(mr_patients):

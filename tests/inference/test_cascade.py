@@ -6,11 +6,9 @@ import sys
 from dataclasses import replace
 
 import keras
-import nibabel
 import numpy as np
 import pytest
 from keras import layers
-from nifti_files import ORIENTATIONS, axis_affine, write_nifti
 from solids import ball, dice
 
 from livseg_lib.errors import InputError
@@ -37,7 +35,7 @@ from livseg_lib.postprocessing.superpixels import CandidateRecipe, PatchRecipe
 from livseg_lib.preprocessing.recipe import OWN_PICTURE, NetworkInput, Recipe
 from livseg_lib.systems import StepPlan
 from livseg_lib.training.model_folder import TrainedClassifier, TrainedModel, save_model
-from livseg_lib.volumes import Volume, load_volume, save_segmentation
+from livseg_lib.volumes import Volume
 
 SPACING = (5.0, 1.0, 1.0)
 LIVER_HU, TUMOR_HU = 100, 60
@@ -145,20 +143,6 @@ def test_a_network_of_tumours_adds_them_to_the_liver_it_sees():
     part = NetworkPart(dark)
     np.testing.assert_array_equal(part(volume, (truth > 0).astype(np.uint8)), truth)
     assert not part(volume, np.zeros_like(truth)).any()
-
-
-@pytest.mark.parametrize("orientation", ORIENTATIONS[::7])
-def test_the_mask_of_a_scan_lies_as_the_scan_was_stored(tmp_path, orientation):
-    stored = np.full((40, 30, 12), -100, np.int16)
-    stored[5:30, 3:20, 2:9] = LIVER_HU
-    stored[5:11, 3:8, 2:4] = TUMOR_HU
-    scan_file = write_nifti(tmp_path / "scan.nii.gz", stored, axis_affine(*orientation))
-    found = load_volume(scan_file)
-    mask_file = save_segmentation(run_cascade(found, steps()), found, tmp_path / "mask.nii.gz")
-    mask = nibabel.load(mask_file)
-    np.testing.assert_array_equal(mask.affine, nibabel.load(scan_file).affine)
-    truth = np.select([stored == TUMOR_HU, stored == LIVER_HU], [2, 1], 0)
-    np.testing.assert_array_equal(np.asarray(mask.dataobj), truth)
 
 
 def test_variants_of_a_picture_are_asked_of_every_network_of_a_cascade():

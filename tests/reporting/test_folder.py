@@ -117,10 +117,6 @@ def test_format_duration(seconds, text):
     assert format_duration(seconds) == text
 
 
-def test_format_text_of_parameters():
-    assert folder.format_text(["liver", 1e-4, None, {"a": False}]) == "liver, 0.0001, –, a: no"
-
-
 @pytest.mark.parametrize("missing", [np.nan, None, pd.NA])
 def test_missing_values_have_nothing_to_be_sorted_by(missing):
     assert folder.format_cell("dice", missing).sort == "" != folder.format_cell("dice", 0.0).sort
@@ -133,13 +129,6 @@ def test_a_long_table_shows_its_beginning_and_says_how_much_there_is(total, show
     view = folder.table_view(pd.DataFrame({"patient": range(total), "dice": 0.5}))
     assert len(view.rows) == shown and view.total == total
     assert view.numeric == [False, True]
-
-
-def test_column_titles():
-    assert folder.column_title("reference_volume_ml") == "Reference volume (ml)"
-    assert folder.column_title("n_empty_reference") == "Empty reference"
-    assert folder.column_title("tumor_dice") == "Tumour Dice"
-    assert folder.column_title("") == ""
 
 
 def test_facts_that_are_empty_are_said_not_to_be_recorded():
