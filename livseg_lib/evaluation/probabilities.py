@@ -173,12 +173,7 @@ def presence_levels(planes: np.ndarray, areas: Sequence[int]) -> np.ndarray:
     return levels
 
 
-def choose_presence_rule(
-    levels: np.ndarray,
-    truth: np.ndarray,
-    areas: Sequence[int],
-    thresholds: Sequence[float] = PRESENCE_THRESHOLDS,
-) -> PresenceRule:
+def choose_presence_rule(levels: np.ndarray, truth: np.ndarray, areas: Sequence[int]) -> PresenceRule:
     """The rule with the best balanced accuracy on validation pictures; never call it with test pictures.
 
     `levels` (N, len(areas)) as of `presence_levels`, `truth` bool (N,). Plain accuracy would be highest
@@ -191,7 +186,7 @@ def choose_presence_rule(
     found = {
         PresenceRule(threshold, area): balanced_accuracy(is_predicted(levels[:, place], threshold), truth)
         for place, area in enumerate(areas)
-        for threshold in thresholds
+        for threshold in PRESENCE_THRESHOLDS
     }
     best = [rule for rule, score in found.items() if score >= max(found.values()) - 1e-12]
     return min(best, key=lambda rule: (abs(rule.threshold - 0.5), rule.smallest_area))
@@ -264,9 +259,9 @@ def reliability_curve(histogram: ProbabilityHistogram, bins: int = BINS) -> Reli
         return ReliabilityCurve(said / pixels, true / pixels, pixels.astype(np.int64))
 
 
-def expected_calibration_error(histogram: ProbabilityHistogram, bins: int = BINS) -> float:
+def expected_calibration_error(histogram: ProbabilityHistogram) -> float:
     """Mean |probability - frequency| over all pixels, 0 to 1; NaN without a pixel."""
-    return float(_pooled_error(_binned(histogram, bins)[np.newaxis], axis=0))
+    return float(_pooled_error(_binned(histogram, BINS)[np.newaxis], axis=0))
 
 
 def overconfidence(histogram: ProbabilityHistogram) -> float:

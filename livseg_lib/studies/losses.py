@@ -8,7 +8,7 @@ patient, never a tumour: tumours of one patient look alike.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -49,7 +49,6 @@ def compare_losses(
     folder: Path,
     checkpoints: Path,
     parts: int = 2,
-    thresholds: Sequence[float] = THRESHOLDS,
 ) -> LossStudy:
     """Train each plan once a part, on all other development patients, and score the patients left out.
 
@@ -71,14 +70,14 @@ def compare_losses(
             history = history.rename(columns={"loss": "training_loss"})
             histories.append(history.assign(loss=loss, part=number))
         for case_id in development[part == number].case.unique():
-            found = _score_case(networks, plans, case_of[case_id], folder, thresholds)
+            found = _score_case(networks, plans, case_of[case_id], folder)
             for table, rows in zip((lesions, patients), found, strict=True):
                 table.append(rows.assign(part=number))
     return LossStudy(*(pd.concat(tables, ignore_index=True) for tables in (lesions, patients, histories)))
 
 
 def _score_case(
-    networks: dict[str, keras.Model], plans: dict[str, TrainingPlan], case: Case, folder: Path, thresholds
+    networks: dict[str, keras.Model], plans: dict[str, TrainingPlan], case: Case, folder: Path
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Rows of `LossStudy.lesions` and `.patients` for one case."""
     volume = case.read_volume()
@@ -92,7 +91,7 @@ def _score_case(
     lesions, patients = [], []
     for loss, network in networks.items():
         planes, structures = predict_planes(network, pictures), plans[loss].structures
-        for threshold in thresholds:
+        for threshold in THRESHOLDS:
             cut = {name: threshold if name == "tumor" else LIVER_THRESHOLD for name in structures}
             overlap = tumor_overlap(labels_from_planes(planes, volume, recipe, cut), labels)
             voxels = overlap.prediction_voxels[1:].sum() + overlap.reference_voxels[1:].sum()
