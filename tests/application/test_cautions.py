@@ -7,7 +7,7 @@ import pytest
 from toy_system import toy_predictor
 
 from livseg_lib.application.patient import cautions
-from livseg_lib.application.predictor import SMALLEST_SHARE, presence_from_labels, presence_from_planes
+from livseg_lib.application.predictor import SMALLEST_SHARE, presence_from_planes
 from livseg_lib.application.scan import Scan
 from livseg_lib.nifti import new_grid
 from livseg_lib.preprocessing.recipe import picture_code
@@ -104,11 +104,3 @@ def test_only_the_liver_counts_the_network_s_own_or_the_one_that_is_known():
     assert for_tumors_alone.suspected and "inside the liver" not in for_tumors_alone.how
     for_livers = presence_from_planes(outside[..., :1], {"liver": 0.5})
     assert for_livers.suspected is None and np.isnan(for_livers.probability)
-
-
-def test_labels_give_an_answer_without_a_probability():
-    labels = np.ones((2, 4, 4), np.uint8)
-    assert presence_from_labels(labels).suspected is False
-    labels[0, 0, 0] = 2
-    found = presence_from_labels(labels)
-    assert found.suspected is True and np.isnan(found.probability) and "no probability" in found.how

@@ -79,18 +79,6 @@ def test_nothing_on_either_side(mode):
     assert np.isnan(scores["tumor_burden_reference"])
 
 
-def test_mode_changes_the_detection():
-    speck = np.s_[2, 2, 2:4]  # comes first and so shifts the ids
-    prediction, reference = labels(tumors=(speck, NEAR, FAR)), labels(tumors=(NEAR, FAR))
-    for mode, expected in (("intended", (2, 1, 0)), ("lits_asis", (1, 2, 1))):
-        scores = score_case(prediction, reference, SPACING, mode)
-        found = tuple(scores[key] for key in ("true_positives", "false_positives", "false_negatives"))
-        assert found == expected
-        assert scores["n_tumors_scored"] == expected[0]
-    with pytest.raises(InputError, match="mode"):
-        score_case(prediction, reference, SPACING, "leaderboard")
-
-
 UNKNOWN = (np.nan,) * 3
 SMALL_LIVER, TUMOR, ELSEWHERE = np.s_[1:9, 1:11, 1:11], np.s_[2:5, 2:6, 2:6], np.s_[6:8, 7:10, 7:10]
 ALL_DISTANCES = ("assd", "rmsd", "msd", "hd95")

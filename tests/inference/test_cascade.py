@@ -27,7 +27,6 @@ from livseg_lib.inference.cascade import (
     save_cascade,
     set_finishes,
     stages,
-    tumor_levels,
 )
 from livseg_lib.models import build_model
 from livseg_lib.models.classifiers import build_classifier
@@ -315,13 +314,6 @@ def test_tumours_are_found_inside_the_liver_and_drawn_to_their_edges(patient):
     assert of_found > 0.6 and of_refined > max(0.85, of_found)
 
 
-def test_levels_are_the_mean_over_the_scales(patient):
-    volume, truth = patient
-    levels = tumor_levels(classifier(), volume, truth > 0)
-    assert set(np.unique(levels)) == {0, 85, 170, 255} and not levels[truth == 0].any()
-    assert np.median(levels[ball(SHAPE, (42, 36, 40), 6, FINE)]) == 255
-
-
 def test_an_empty_liver_and_one_without_candidates_stay_as_they_are(patient):
     volume, truth = patient
     part = SuperpixelPart(classifier())
@@ -331,14 +323,6 @@ def test_an_empty_liver_and_one_without_candidates_stay_as_they_are(patient):
     even = Volume(np.full(SHAPE, 100, np.int16), FINE)
     liver = (truth > 0).astype(np.uint8)
     np.testing.assert_array_equal(part(even, liver), liver)
-
-
-def test_a_single_slice_and_a_liver_that_fills_the_scan():
-    hu = np.full((1, 64, 64), 100, np.int16)
-    hu[0, 20:32, 20:32] = 50
-    found = SuperpixelPart(classifier())(Volume(hu, (8.0, 1.5, 1.5)), np.ones(hu.shape, np.uint8))
-    assert found.shape == hu.shape and (found > 0).all()
-    assert dice(found == 2, hu == 50) > 0.7
 
 
 def test_a_cascade_reads_it_from_its_folder(patient, tmp_path):

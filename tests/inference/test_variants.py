@@ -152,13 +152,6 @@ def test_volumes_and_pairs_by_hand():
         assert np.isnan(table.pairwise_dice["tumor"])
 
 
-def test_a_shift_goes_down_and_right():
-    picture = np.zeros((8, 8, 1), np.float32)
-    picture[2, 3] = 1
-    moved = Variant(shift_pixels=(3, 2)).apply(picture)
-    assert moved[5, 5, 0] == 1 and moved.sum() == 1
-
-
 def test_no_variant_mirrors_the_body():
     arrow = np.zeros((SIZE, SIZE, 1), np.float32)
     arrow[10:14, 8:12], arrow[34:38, 20:24] = 1, 0.5

@@ -90,14 +90,6 @@ def fractal(columns: int) -> keras.Model:
     return keras.Model(inputs, fractal_columns(inputs, 2, columns, "f"))
 
 
-@pytest.mark.parametrize("columns", [1, 2, 3, 4])
-def test_a_fractal_of_c_columns_has_2_to_the_c_less_1_convolutions(columns):
-    network = fractal(columns)
-    convolutions = [layer for layer in network.layers if isinstance(layer, layers.Conv3D)]
-    assert len(convolutions) == 2**columns - 1
-    assert len(network.outputs) == columns
-
-
 def test_columns_are_one_two_four_and_eight_convolutions_deep():
     network = fractal(4)
     ends = [tensor._keras_history.operation.name for tensor in network.outputs]

@@ -88,14 +88,6 @@ def test_dilation_fills_in_between_what_the_strided_network_computes(
     assert not np.allclose(deepest[:, 1::step, 1::step], expected, rtol=0.1)
 
 
-@pytest.mark.parametrize("output_stride, rates", [(32, (1, 1)), (16, (1, 2)), (8, (2, 4))])
-def test_each_stride_taken_away_doubles_the_dilation(output_stride, rates):
-    encoder = resnet50_encoder((32, 32, 1), width=0.1, output_stride=output_stride)
-    for stage, blocks, rate in ((3, 4, 1), (4, 6, rates[0]), (5, 3, rates[1])):
-        found = [encoder.get_layer(f"conv{stage}_block{b + 1}_2_conv").dilation_rate for b in range(blocks)]
-        assert found == [(rate, rate)] * blocks
-
-
 def test_width_multiplies_every_number_of_filters(plain):
     quarter = resnet50_encoder((32, 32, 3), width=0.25)
     whole = [layer for layer in plain.layers if isinstance(layer, layers.Conv2D)]

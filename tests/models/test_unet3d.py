@@ -34,13 +34,6 @@ def test_the_decoder_joins_the_maps_of_its_own_size():
         assert sources(join) == [f"encoder{level}_2_relu", f"decoder{level}_up"]
 
 
-def test_every_convolution_looks_at_neighbouring_slices_and_every_level_halves_all_axes():
-    network = small()
-    inner = [layer for layer in network.layers if layer.name.endswith("_conv")]
-    assert {layer.kernel_size for layer in inner} == {(3, 3, 3)}
-    assert network.get_layer("encoder2_2_relu").output.shape[1:4] == (2, 4, 4)
-
-
 @pytest.mark.parametrize("flat_levels, depths", [(0, (8, 4, 2)), (1, (8, 8, 4)), (2, (8, 8, 8))])
 def test_flat_levels_look_and_pool_in_plane_only(flat_levels, depths):
     network = small(flat_levels=flat_levels)

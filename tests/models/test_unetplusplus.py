@@ -32,15 +32,6 @@ def test_the_default_is_the_papers_network_of_9_million_parameters():
     assert filters == [32, 64, 128, 256, 512]
 
 
-@pytest.mark.parametrize("levels", [2, 3, 4, 5])
-def test_nodes_are_half_a_square(levels):
-    network = small(levels)
-    nodes = {layer.name for layer in network.layers if layer.name.endswith("_relu")}
-    expected = {f"{node_name(i, j)}_relu" for i in range(levels) for j in range(levels - i)}
-    assert nodes == expected
-    assert len(nodes) == levels * (levels + 1) / 2
-
-
 def test_each_node_joins_all_before_it_in_its_row_and_the_upsampled_one_below():
     network = small()
     for level in range(3):

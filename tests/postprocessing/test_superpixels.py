@@ -190,13 +190,6 @@ def patch(array, center, spacing_mm, recipe) -> np.ndarray:
     return superpixels.average(superpixels.crop(array, sides), sides)
 
 
-def test_on_the_scans_own_grid_a_patch_is_a_crop():
-    recipe = superpixels.PatchRecipe(size_mm=(9, 5, 5), voxels=(3, 5, 5))
-    found = patch(SCAN, (4, 5, 6), (3, 1, 1), recipe)
-    np.testing.assert_allclose(found, SCAN[3:6, 3:8, 4:9], rtol=1e-5)
-    assert found[1, 2, 2] == pytest.approx(SCAN[4, 5, 6])
-
-
 def test_any_fraction_agrees_with_a_scan_cut_into_tiny_voxels():
     spacing_mm, recipe = (1.0, 0.8, 0.6), superpixels.PatchRecipe(size_mm=(3.0, 2.6, 2.6), voxels=(2, 2, 2))
     start_mm = np.multiply((4.3, 5.1, 6.2), spacing_mm) + np.divide(spacing_mm, 2) - (1.5, 1.3, 1.3)

@@ -231,14 +231,6 @@ def test_tables_sort_by_the_keyboard_with_undefined_values_last(browser, report)
         assert heading.get_attribute("aria-sort") is None
 
 
-def test_a_patient_is_two_clicks_away_and_back(browser, report):
-    with opened(browser, report / "index.html", DESKTOP) as page:
-        page.click("#patients a[href='patients/volume-1.html']")
-        assert page.inner_text("h1") == "volume-1"
-        page.click("a[href='../index.html']")
-        assert "livseg report" in page.inner_text(".kicker")
-
-
 def test_print_has_slice_and_tables_but_no_buttons(patient):
     patient.emulate_media(media="print")
     assert patient.is_visible("#picture") and patient.is_visible("#measures table")

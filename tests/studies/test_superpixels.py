@@ -105,14 +105,3 @@ def test_the_contours_effect_is_measured_beside_the_ceiling():
         (ball(SHAPE, (39, 34, 44), 12, SPACING)).sum() * 12 / 1000
     )
     assert (effect.dice_after > effect.dice_before).all() and (effect.faultless_dice > 0.5).all()
-
-
-def test_pictures_show_candidates_and_what_is_asked_about(trained):
-    patches, folder, classifier, _ = trained
-    for judged_by in (None, classifier):
-        pictures = superpixels.superpixel_tiles(PLAN.extraction.candidates, CASES[2], judged_by)
-        assert len(pictures) == 2 and all((tile.truth == 2).any() and tile.heat.any() for tile in pictures)
-        assert all(tile.picture.dtype == np.uint8 and tile.heat.max() <= 1 for tile in pictures)
-    pictures = superpixels.patch_tiles(patches, folder, 6, 2, seed=1)
-    assert [tile.title.split(",")[0] for tile in pictures] == ["tumour"] * 2 + ["liver"] * 2
-    assert all(tile.heat.any() for tile in pictures)
