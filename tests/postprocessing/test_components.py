@@ -201,6 +201,7 @@ def test_objects_without_contrast_or_surroundings_stay_as_they_are():
     tumor, liver, flat = tumor_in_liver(spacing_mm, contrast_hu=0)
     np.testing.assert_array_equal(refine_outlines(tumor, liver, flat, spacing_mm), tumor)
     np.testing.assert_array_equal(refine_outlines(liver, liver, flat, spacing_mm), liver)
+    assert not refine_outlines(tumor, np.zeros_like(tumor), flat, spacing_mm).any()  # outside the liver
 
 
 def test_neither_bone_beside_the_liver_nor_another_tumour_pulls():
