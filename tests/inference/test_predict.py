@@ -1,7 +1,6 @@
 """Blocks blend without a seam; labels lie on the scan's own grid, and scores are those of the labels."""
 
 import tracemalloc
-from functools import partial
 
 import keras
 import numpy as np
@@ -154,19 +153,13 @@ def scan(seed: int, with_tumor: bool = True) -> tuple[Volume, np.ndarray]:
     return Volume(grey, (3.0, 0.8, 0.8)), labels
 
 
-def read_scan(seed: int, with_tumor: bool) -> Volume:
-    return scan(seed, with_tumor)[0]
-
-
-def read_truth(seed: int, with_tumor: bool, volume: Volume) -> np.ndarray:
-    return scan(seed, with_tumor)[1]
+def case(number: int, has_tumor: bool) -> Case:
+    volume, labels = scan(number, has_tumor)
+    return Case(f"case-{number}", f"p{number}", (), lambda: volume, lambda _: labels)
 
 
 def cases(*with_tumor: bool) -> list[Case]:
-    return [
-        Case(f"case-{n}", f"p{n}", (), partial(read_scan, n, has), partial(read_truth, n, has))
-        for n, has in enumerate(with_tumor)
-    ]
+    return [case(number, has_tumor) for number, has_tumor in enumerate(with_tumor)]
 
 
 def trained(network: keras.Model | None = None) -> TrainedModel:

@@ -390,12 +390,6 @@ def test_many_specks_are_cut_to_the_largest_and_that_is_said():
     assert len(tumors.i) <= MAX_TRIANGLES and tumors.y.max() > 116 * 0.8
 
 
-def test_nothing_outlined_gives_an_empty_figure_and_pictures_without_spacing_are_refused():
-    assert not surface_figure({"truth": np.zeros(BODY, np.uint8)}, VOXEL_MM).data
-    with pytest.raises(InputError, match="spacing_mm"):
-        surface_figure({"truth": labels_with()}, (np.nan,) * 3)
-
-
 def scan(*columns: tuple[int, int]) -> TimePoint:
     labels = np.zeros((5, 60, 70), np.uint8)
     labels[1:4, 5:55, 5:65] = 1

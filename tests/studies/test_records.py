@@ -1,7 +1,7 @@
 """Tables of a report: every tumour of every system, replaced as a whole when a system is scored again."""
 
-from dataclasses import dataclass, field
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -19,16 +19,6 @@ COLUMNS += ["detected", "touched", "iou", "dice"]
 TUMOR, SPECK = np.s_[1:3, 4:14, 4:14], np.s_[3, 15, 15]
 
 
-@dataclass(frozen=True)
-class Named:
-    """All that tables ask of a system."""
-
-    system: str
-    structures: tuple[str, ...] = ("liver", "tumor")
-    training: dict = field(default_factory=dict)
-    parameters: int = 0
-
-
 def labels(*tumors) -> np.ndarray:
     volume = np.ones((4, 20, 20), np.uint8)
     for tumor in tumors:
@@ -42,7 +32,7 @@ def case(patient: int, truth: np.ndarray, spacing_mm) -> Case:
 
 
 def record(folders, name, found, truths, structures=("liver", "tumor"), spacing_mm=(5.0, 2.0, 2.0)):
-    system = Named(name, structures)
+    system = SimpleNamespace(system=name, structures=structures, training={}, parameters=0)
     cases = [case(patient, truth, spacing_mm) for patient, truth in enumerate(truths)]
     each = iter(found)
     evaluation = evaluate_labels(system, lambda *_: next(each), cases, folders.predictions(name))

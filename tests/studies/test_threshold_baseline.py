@@ -1,5 +1,6 @@
 """The baseline without a network: its numbers, its scores, its rows."""
 
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -28,18 +29,13 @@ def scan(seed: int, has_tumor: bool = True, spacing_mm=(3.0, 2.0, 2.0)) -> tuple
     return Volume((hu + generator.normal(0, 5, hu.shape)).astype(np.int16), spacing_mm), labels
 
 
-def read_scan(seed: int, has_tumor: bool, spacing_mm) -> Volume:
-    return scan(seed, has_tumor, spacing_mm)[0]
-
-
-def read_truth(seed: int, has_tumor: bool, volume: Volume) -> np.ndarray:
-    return scan(seed, has_tumor)[1]
+def patient(number: int, has_tumor: bool = True, spacing_mm=(3.0, 2.0, 2.0)) -> Case:
+    volume, labels = scan(number, has_tumor, spacing_mm)
+    return Case(f"case-{number}", f"p{number}", (), lambda: volume, lambda _: labels)
 
 
 def patients(numbers, spacing_mm=(3.0, 2.0, 2.0), without_tumor=()) -> list[Case]:
-    sick = {n: n not in without_tumor for n in numbers}
-    readers = {n: (partial(read_scan, n, sick[n], spacing_mm), partial(read_truth, n, sick[n])) for n in sick}
-    return [Case(f"case-{n}", f"p{n}", (), *both) for n, both in readers.items()]
+    return [patient(number, number not in without_tumor, spacing_mm) for number in numbers]
 
 
 @pytest.fixture(scope="module")
@@ -72,20 +68,18 @@ def test_a_liver_alone_and_pictures_without_spacing():
 
 def test_no_more_patients_are_read_than_allowed():
     read = []
-
-    def reader(number):
-        read.append(number)
-        return read_scan(number, True, (3.0, 2.0, 2.0))
-
-    cases = [Case(f"c{n}", f"p{n}", (), partial(reader, n), partial(read_truth, n, True)) for n in range(9)]
+    cases = [
+        replace(case, read_volume=lambda case=case: read.append(case.case_id) or case.read_volume())
+        for case in patients(range(9))
+    ]
     fit_baseline(cases, ("liver",), most_cases=3)
-    assert set(read) == {0, 4, 8}
+    assert set(read) == {"case-0", "case-4", "case-8"}
 
 
 def test_settings_that_cannot_be_used():
     with pytest.raises(InputError, match="tumor_cut"):
         fit_baseline(patients((1,)), ("liver",), "otsu")
-    blind = [Case("c", "p", (), partial(read_scan, 0, True, (3.0, 2.0, 2.0)), lambda v: v.voxels * 0)]
+    blind = [replace(patient(0), read_labels=lambda volume: volume.voxels * 0)]
     with pytest.raises(InputError, match="show no liver"):
         fit_baseline(blind, ("liver",))
 
@@ -99,8 +93,7 @@ def read_mr(scale: float, seed: int) -> Volume:
 
 @pytest.mark.parametrize("scale", [0.5, 15.0])
 def test_for_mr_it_looks_at_a_patients_own_range_of_intensities(scale):
-    readers = [(n, partial(read_mr, scale, n), partial(read_truth, n, True)) for n in (1, 5)]
-    cases = [Case(f"case-{n}", f"p{n}", (), *both) for n, *both in readers]
+    cases = [replace(patient(n), read_volume=partial(read_mr, scale, n)) for n in (1, 5)]
     baseline = fit_baseline(cases, ("liver", "tumor"), "relative", modality="mr")
     assert baseline.training["liver_dice"] > 0.9 and baseline.training["tumor_dice"] > 0.6
     labels = [baseline.predict(cases[0], read_mr(other, 1)) for other in (scale, 3 * scale)]
