@@ -17,10 +17,10 @@ DARK, FAINT, BESIDE = np.s_[2:4, 10:20, 10:20], np.s_[6:8, 40:46, 40:46], np.s_[
 CYST, OUTSIDE, ACROSS = np.s_[5:7, 12:16, 30:34], np.s_[4:5, 56:58, 20:30], np.s_[4:6, 30:34, 2:8]
 
 
-def labels_of(*boxes, value: int = 2) -> np.ndarray:
+def labels_of(*boxes) -> np.ndarray:
     labels = np.zeros(SHAPE, np.uint8)
     for each in boxes:
-        labels[each] = value
+        labels[each] = 2
     return labels
 
 
@@ -152,17 +152,10 @@ def test_the_rim_is_measured_in_millimetres_along_each_axis():
     assert found.rim_hu == pytest.approx((300 + 60) / (in_plane + 2))  # one voxel more on either side
 
 
-def boxes(*given) -> np.ndarray:
-    labels = np.zeros((4, 20, 20), np.uint8)
-    for box in given:
-        labels[box] = 2
-    return labels
-
-
 def test_hits_and_false_alarms_against_hand_counts():
     # three tumours of 8 voxels: one found whole, one touched at a quarter, one missed; one invented
-    reference = boxes(np.s_[1:3, 2:4, 2:4], np.s_[1:3, 2:4, 10:12], np.s_[1:3, 10:12, 2:4])
-    prediction = boxes(np.s_[1:3, 2:4, 2:4], np.s_[1:3, 2, 11:15], np.s_[1:3, 16:18, 16:18])
+    reference = labels_of(np.s_[1:3, 2:4, 2:4], np.s_[1:3, 2:4, 10:12], np.s_[1:3, 10:12, 2:4])
+    prediction = labels_of(np.s_[1:3, 2:4, 2:4], np.s_[1:3, 2, 11:15], np.s_[1:3, 16:18, 16:18])
     lesions = lesion_overlap(prediction == 2, reference == 2)
     hits = module.lesion_hits(lesions)
     assert list(hits.found_share) == [1, 0.25, 0]
@@ -171,15 +164,7 @@ def test_hits_and_false_alarms_against_hand_counts():
     assert hits.detected.sum() == count_detections(lesions).true_positives
 
 
-SHARED_SHAPE = (6, 40, 40)
 FIRST, SECOND = np.s_[2:4, 4:8, 4:8], np.s_[2:4, 20:24, 20:24]
-
-
-def shared_labels(*boxes) -> np.ndarray:
-    found = np.ones(SHARED_SHAPE, np.uint8)
-    for each in boxes:
-        found[each] = 2
-    return found
 
 
 def painted(*rows) -> pd.DataFrame:
@@ -188,7 +173,7 @@ def painted(*rows) -> pd.DataFrame:
 
 
 def test_painted_lesions_find_their_tumour():
-    components, _ = label_components(shared_labels(FIRST, SECOND) == 2)
+    components, _ = label_components(labels_of(FIRST, SECOND) == 2)
     brighter = (4, True, 10, 5.5, 5.5), (4, False, 10, 6.5, 6.5), (6, False, 10, 25, 22)
     rows = painted(*brighter, (3, True, 0, 38, 38))
     found = module.match_painted(components, SPACING_MM, rows).set_index("object")
@@ -198,7 +183,7 @@ def test_painted_lesions_find_their_tumour():
     pd.testing.assert_frame_equal(cropped, found)
     none = module.match_painted(components, SPACING_MM, rows[:0])
     assert list(none.edge) == ["unknown", "unknown"] and list(none.painted) == [0, 0]
-    assert module.match_painted(np.zeros(SHARED_SHAPE, int), SPACING_MM, rows).empty
+    assert module.match_painted(np.zeros(SHAPE, int), SPACING_MM, rows).empty
 
 
 DEFAULTS = {"is_beside_tumor": False, "is_really": "liver", "neighbour": "none", "outside_share": 0.0}
