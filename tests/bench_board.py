@@ -2,8 +2,8 @@
 
 livseg's recipe of the profile `best` through its own training, against other people's networks: same slices,
 split, augmentation, loss, batches, schedule (a cosine that ends with the minutes) and machine, one after
-another. Minutes are processor time over two, as the machine may be busy. Peers get what livseg took; where
-one was tried with two learning rates, the better one is what it is compared by.
+another. Minutes are processor time over two, as the machine may be busy. Peers get the minutes that livseg
+took; where one was tried with two learning rates, the better one is what it is compared by.
 """
 
 from __future__ import annotations

@@ -119,7 +119,7 @@ def _tell_works(table: pd.DataFrame, out: Path) -> list[str]:
             ax.xaxis.set_minor_locator(NullLocator())
         caption = "Seconds of all as multiples of livseg's in the same round: median, least and most."
         save_figure(chart, out, "table", caption)
-    note = "Ratios are taken round by round, and their median is told: above 1 livseg is sooner done."
+    note = "Ratios are taken round by round, and their median is given: above 1 livseg is faster."
     return [
         "## Works",
         works_table(table),

@@ -79,6 +79,10 @@ def _about_scan(scan: Scan, labels: np.ndarray, predictor: Predictor) -> Iterato
     ):
         if not all(low <= round(value, 2) <= high for value in values):
             yield f"{what.format(values[0])}; in the LiTS benchmark it is {low:g} to {high:g} mm."
+    ends = [name for name, plane in (("first", labels[0]), ("last", labels[-1])) if plane.any()]
+    if ends and "liver" in predictor.structures:
+        which = " and the ".join(ends)
+        yield f"The liver is outlined up to the {which} slice: the scan may not hold all of it."
     yield from (finding.message for finding in volume_findings(scan.volume, predictor.modality))
     if predictor.modality != "ct" or "liver" not in predictor.structures:
         return

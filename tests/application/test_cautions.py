@@ -49,6 +49,16 @@ def test_what_is_far_from_the_usual_is_told(changes, structures, words):
     assert len(found) == len(words) and all(word in each for word, each in zip(words, found, strict=True))
 
 
+@pytest.mark.parametrize(
+    "ends, words", [([0], "the first slice"), ([-1], "the last"), ([0, -1], "first and the last")]
+)
+def test_a_liver_that_leaves_the_scan_is_told(ends, words):
+    scan, labels = scan_of()
+    labels[ends, 3, 3] = 1
+    (found,) = cautions(scan, labels, toy_predictor())
+    assert words in found and cautions(scan, labels, toy_predictor(structures=("tumor",))) == []
+
+
 def test_an_empty_mask_and_a_training_on_phantoms_are_told(monkeypatch):
     scan, labels = scan_of()
     assert cautions(scan, labels * 0, toy_predictor()) == ["Nothing was found: the mask is empty."]
