@@ -15,24 +15,13 @@ import pytest
 
 from livseg_lib import files
 from livseg_lib.errors import InputError
-from livseg_lib.files import (
-    file_checksum,
-    files_checksum,
-    folder_checksums,
-    folder_written_aside,
-    holds_files,
-    locked,
-    text_checksum,
-    write_json,
-    written_aside,
-)
 
 
 def _count(path: str) -> None:
     for _ in range(50):
-        with locked(path):
+        with files.locked(path):
             number = int(Path(path).read_text())
-            with written_aside(path) as partial:
+            with files.written_aside(path) as partial:
                 partial.write_text(str(number + 1))
 
 
@@ -46,16 +35,16 @@ def test_processes_that_rewrite_one_file_lose_nothing(tmp_path):
 
 def test_a_block_that_fails_leaves_the_old_file_and_lets_go(tmp_path):
     path = tmp_path / "new" / "table.csv"
-    with written_aside(path) as partial:
+    with files.written_aside(path) as partial:
         partial.write_text("old")
         assert not path.exists() and ".partial" in partial.name
-    with pytest.raises(ZeroDivisionError), locked(path), written_aside(path) as partial:
+    with pytest.raises(ZeroDivisionError), files.locked(path), files.written_aside(path) as partial:
         partial.write_text("half")
         raise ZeroDivisionError
     assert path.read_text() == "old" and not list(path.parent.glob("*partial*"))
-    with locked(path):
+    with files.locked(path):
         pass
-    with pytest.raises(OSError, match="No space left") as caught, written_aside(path):
+    with pytest.raises(OSError, match="No space left") as caught, files.written_aside(path):
         raise OSError(errno.ENOSPC, "No space left on device")
     assert caught.value.filename == str(path)
 
@@ -63,11 +52,11 @@ def test_a_block_that_fails_leaves_the_old_file_and_lets_go(tmp_path):
 def test_a_folder_appears_whole_in_the_place_of_the_old_one(tmp_path):
     folder = tmp_path / "results" / "case"
     for content in ("first", "second"):
-        with folder_written_aside(folder) as partial:
+        with files.folder_written_aside(folder) as partial:
             (partial / content).write_text(content)
             assert partial.parent == folder.parent and partial.name.startswith(".")
         assert [path.name for path in folder.iterdir()] == [content]
-    with pytest.raises(ZeroDivisionError), folder_written_aside(folder) as partial:
+    with pytest.raises(ZeroDivisionError), files.folder_written_aside(folder) as partial:
         (partial / "half").write_text("half")
         raise ZeroDivisionError
     found = [str(path.relative_to(tmp_path)) for path in sorted(tmp_path.rglob("*"))]
@@ -79,7 +68,7 @@ DEAD = 2**22 + 1
 
 
 def _write_for_ever(path: str, started: str) -> None:
-    writer = folder_written_aside if path.endswith("case") else written_aside
+    writer = files.folder_written_aside if path.endswith("case") else files.written_aside
     with writer(path) as partial:
         if partial.is_dir():
             (partial / "half").write_text("half")
@@ -97,7 +86,7 @@ def test_what_a_killed_process_left_is_swept_by_the_next_writer(tmp_path, name):
     while process.is_alive() and not (tmp_path / "started").exists():
         time.sleep(0.01)
     (tmp_path / "started").unlink()
-    writer = folder_written_aside if name == "case" else written_aside
+    writer = files.folder_written_aside if name == "case" else files.written_aside
     with writer(tmp_path / name) as partial:
         partial.touch()
         assert len(list(tmp_path.iterdir())) == 2  # another's work is no leftover while it lives
@@ -117,7 +106,7 @@ def test_a_result_moved_aside_by_a_killed_process_is_put_back(tmp_path, monkeypa
     monkeypatch.undo()
     aside.mkdir()
     (aside / "mask").write_text("whole")
-    with pytest.raises(ZeroDivisionError), folder_written_aside(folder):
+    with pytest.raises(ZeroDivisionError), files.folder_written_aside(folder):
         raise ZeroDivisionError
     assert (folder / "mask").read_text() == "whole" and list(tmp_path.iterdir()) == [folder]
 
@@ -125,7 +114,7 @@ def test_a_result_moved_aside_by_a_killed_process_is_put_back(tmp_path, monkeypa
 @pytest.mark.parametrize("renames", [0, 1, 2])
 def test_an_interrupt_between_the_renames_loses_nothing(tmp_path, monkeypatch, renames):
     folder, rename, count = tmp_path / "case", Path.rename, iter(range(9))
-    with folder_written_aside(folder) as partial:
+    with files.folder_written_aside(folder) as partial:
         (partial / "old").touch()
 
     def interrupted(self, target):
@@ -134,7 +123,7 @@ def test_an_interrupt_between_the_renames_loses_nothing(tmp_path, monkeypatch, r
         return rename(self, target)
 
     monkeypatch.setattr(Path, "rename", interrupted)
-    with suppress(KeyboardInterrupt), folder_written_aside(folder) as partial:
+    with suppress(KeyboardInterrupt), files.folder_written_aside(folder) as partial:
         (partial / "new").touch()
     assert [path.name for path in folder.iterdir()] == ["new" if renames == 2 else "old"]
     assert list(tmp_path.iterdir()) == [folder]
@@ -142,7 +131,7 @@ def test_an_interrupt_between_the_renames_loses_nothing(tmp_path, monkeypatch, r
 
 def _put_folder(folder: str) -> None:
     for number in range(40):
-        with folder_written_aside(folder) as partial:
+        with files.folder_written_aside(folder) as partial:
             for name in "ab":
                 (partial / name).write_text(f"{os.getpid()} {number}")
 
@@ -166,7 +155,7 @@ def test_who_must_wait_says_so(tmp_path, capfd, monkeypatch):
     path = tmp_path / "count.txt"
     path.write_text("0")
     with ThreadPoolExecutor(1) as pool:
-        with locked(path):
+        with files.locked(path):
             waiting = pool.submit(_count, str(path))
             while not waiting.done() and "waiting for another process" not in capfd.readouterr().err:
                 time.sleep(0.01)
@@ -176,7 +165,7 @@ def test_who_must_wait_says_so(tmp_path, capfd, monkeypatch):
 
 
 def test_json_has_null_for_what_is_no_number(tmp_path):
-    path = write_json(tmp_path / "a.json", {"a": float("nan"), "b": [1.5, float("inf")], "c": "ü"})
+    path = files.write_json(tmp_path / "a.json", {"a": float("nan"), "b": [1.5, float("inf")], "c": "ü"})
     assert json.loads(path.read_text()) == {"a": None, "b": [1.5, None], "c": "ü"}
 
 
@@ -185,24 +174,24 @@ def test_sums_are_of_contents_however_long_and_know_neither_names_nor_order(tmp_
     for name, each in (("a", content), ("b", b"2"), ("c", content), ("d", b"3")):
         (tmp_path / name).write_bytes(each)
     a, b, c, d = (tmp_path / name for name in "abcd")
-    assert file_checksum(a) == hashlib.sha256(content).hexdigest()
-    assert text_checksum("ü") == hashlib.sha256("ü".encode()).hexdigest()
-    assert files_checksum([a, b]) == files_checksum([b, c])
-    assert len({files_checksum(files) for files in ([a], [a, b], [a, d], [a, c], [])}) == 5
+    assert files.file_checksum(a) == hashlib.sha256(content).hexdigest()
+    assert files.text_checksum("ü") == hashlib.sha256("ü".encode()).hexdigest()
+    assert files.files_checksum([a, b]) == files.files_checksum([b, c])
+    assert len({files.files_checksum(some) for some in ([a], [a, b], [a, d], [a, c], [])}) == 5
 
 
 def test_a_folder_is_whole_where_none_of_its_files_is_lost_or_changed(tmp_path):
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub" / "a").write_text("1")
     (tmp_path / "b").write_text("2")
-    known = folder_checksums(tmp_path)
-    assert list(known) == ["b", "sub/a"] and holds_files(tmp_path, known)
+    known = files.folder_checksums(tmp_path)
+    assert list(known) == ["b", "sub/a"] and files.holds_files(tmp_path, known)
     (tmp_path / "mine").write_text("beside")
-    assert holds_files(tmp_path, known) and not holds_files(tmp_path, {})
+    assert files.holds_files(tmp_path, known) and not files.holds_files(tmp_path, {})
     (tmp_path / "b").write_text("3")
-    assert not holds_files(tmp_path, known)
+    assert not files.holds_files(tmp_path, known)
     (tmp_path / "b").unlink()
-    assert not holds_files(tmp_path, known)
+    assert not files.holds_files(tmp_path, known)
 
 
 @pytest.mark.parametrize(

@@ -3,27 +3,19 @@
 import numpy as np
 import pytest
 
+from livseg_lib.datasets.phantom import fields
 from livseg_lib.datasets.phantom.body import Body
-from livseg_lib.datasets.phantom.fields import (
-    Coordinates,
-    Point,
-    SmoothNoise,
-    ellipsoid,
-    smooth_max,
-    smooth_min,
-    tube,
-)
 
 
 @pytest.fixture(scope="module")
-def cube() -> Coordinates:
+def cube() -> fields.Coordinates:
     """-30 .. 30 mm along each axis, every millimetre."""
     z, y, x = np.meshgrid(*[np.arange(-30, 31, dtype=np.float32)] * 3, indexing="ij")
-    return Coordinates(x, y, z)
+    return fields.Coordinates(x, y, z)
 
 
 def test_ellipsoid_has_its_volume_and_its_axes(cube):
-    inside = ellipsoid(cube, Point(2, 0, -3), Point(10, 15, 20)) > 0
+    inside = fields.ellipsoid(cube, fields.Point(2, 0, -3), fields.Point(10, 15, 20)) > 0
     assert inside.sum() == pytest.approx(4 / 3 * np.pi * 10 * 15 * 20, rel=0.02)
     assert np.ptp(np.flatnonzero(inside.any((1, 2)))) == 38  # z: 2 * 20, open ends
     assert np.ptp(np.flatnonzero(inside.any((0, 1)))) == 18  # x: 2 * 10
@@ -38,7 +30,7 @@ def test_ellipsoid_has_its_volume_and_its_axes(cube):
     ],
 )
 def test_tube_measures_the_distance_to_its_surface_and_bends(cube, path, radii, depths):
-    field = tube(cube, [Point(x, y, 0) for x, y in path], radii)
+    field = fields.tube(cube, [fields.Point(x, y, 0) for x, y in path], radii)
     for (row, column), depth_mm in depths.items():
         assert field[30, row, column] == pytest.approx(depth_mm)
     assert field[0, 0, 0] < -100 and field[30, 42, 25] < 0  # far away, and beside
@@ -46,19 +38,19 @@ def test_tube_measures_the_distance_to_its_surface_and_bends(cube, path, radii, 
 
 def test_smooth_min_rounds_only_where_the_two_are_alike():
     a, b = np.array([0.0, 5.0, 50.0]), np.array([30.0, 5.0, 10.0])
-    assert smooth_min(a, b, 4) == pytest.approx([0.0, 4.0, 10.0])
-    assert smooth_max(a, b, 4) == pytest.approx([30.0, 6.0, 50.0])
+    assert fields.smooth_min(a, b, 4) == pytest.approx([0.0, 4.0, 10.0])
+    assert fields.smooth_max(a, b, 4) == pytest.approx([30.0, 6.0, 50.0])
 
 
 def test_box_holds_every_voxel_between_the_corners(cube):
-    low, high = Point(-5, 3, -20), Point(4, 9, 28)
+    low, high = fields.Point(-5, 3, -20), fields.Point(4, 9, 28)
     wanted = (cube.x >= -5) & (cube.x <= 4) & (cube.y >= 3) & (cube.y <= 9) & (cube.z >= -20) & (cube.z <= 28)
     box = cube.box(low, high)
     assert wanted[box].sum() == wanted.sum() == wanted[box].size
 
 
 def test_noise_is_the_same_at_every_resolution_of_unit_variance_and_of_its_pitch():
-    noise = SmoothNoise.draw(np.random.default_rng(1), 6, 100)
+    noise = fields.SmoothNoise.draw(np.random.default_rng(1), 6, 100)
     fine = np.arange(-99, 99, 1.5)
     values, coarse = noise(fine, fine, fine), noise(fine[::4], fine[::4], fine[::4])
     assert values[::4, ::4, ::4] == pytest.approx(coarse, abs=1e-5)

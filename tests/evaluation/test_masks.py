@@ -8,15 +8,6 @@ from hypothesis.extra.numpy import array_shapes, arrays
 
 from livseg_lib.errors import InputError
 from livseg_lib.evaluation import masks
-from livseg_lib.evaluation.masks import (
-    assd,
-    foreground_box,
-    hd95,
-    msd,
-    surface_dice,
-    surface_distances,
-    surface_voxels,
-)
 
 
 def random_pair(seed: int, *, overlapping: bool = False) -> np.ndarray:
@@ -38,7 +29,7 @@ def random_pair(seed: int, *, overlapping: bool = False) -> np.ndarray:
 )
 def test_box_is_the_smallest_that_holds_both(pair):
     points = np.argwhere(pair[0] | pair[1])
-    box = foreground_box(*pair)
+    box = masks.foreground_box(*pair)
     if len(points) == 0:
         assert pair[0][box].size == 0
     else:
@@ -132,7 +123,7 @@ def brute_force(pair, tolerance_mm) -> list[float]:
 def test_agrees_with_brute_force(seed, tolerance_mm):
     pair = random_pair(seed)
     distances = masks.surface_distances(*pair, SPACING)
-    found = [*scores(*pair), hd95(distances), surface_dice(distances, tolerance_mm)]
+    found = [*scores(*pair), masks.hd95(distances), masks.surface_dice(distances, tolerance_mm)]
     assert found == pytest.approx(brute_force(pair, tolerance_mm))
 
 
@@ -141,7 +132,7 @@ def test_unknown_spacing_gives_nan_and_impossible_spacing_an_error():
     assert np.isnan(scores(cube, cube, (np.nan, 1, 1))).all()
     for tolerance_mm in (-1.0, np.nan):
         with pytest.raises(InputError, match="tolerance_mm"):
-            surface_dice(masks.surface_distances(cube, cube, SPACING), tolerance_mm)
+            masks.surface_dice(masks.surface_distances(cube, cube, SPACING), tolerance_mm)
     for spacing in ((0, 1, 1), (1, 1), (1, -1, 1)):
         with pytest.raises(InputError, match="spacing_mm"):
             masks.surface_distances(cube, cube, spacing)
@@ -156,40 +147,42 @@ def bar(start: int, length: int, size: int = 40) -> np.ndarray:
 
 def test_surface_dice_of_a_shifted_bar_by_hand():
     # Of 2 x 10 voxels, all surface, three of each stick out: by 0.9, 1.8 and 2.7 mm.
-    distances = surface_distances(bar(5, 10), bar(8, 10), SPACING)
+    distances = masks.surface_distances(bar(5, 10), bar(8, 10), SPACING)
     for tolerance_mm, out in ((0.0, 3), (0.5, 3), (1.0, 2), (2.0, 1), (2.7, 0), (5.0, 0)):
-        assert surface_dice(distances, tolerance_mm) == pytest.approx((20 - 2 * out) / 20)
+        assert masks.surface_dice(distances, tolerance_mm) == pytest.approx((20 - 2 * out) / 20)
 
 
 def test_hd95_by_hand():
     # 100 voxels against the same and 10 more, 0.9 to 9 mm away: with 210 distances rank 0.95 * 209 = 198.55.
-    distances = surface_distances(bar(5, 110, 130), bar(5, 100, 130), SPACING)
+    distances = masks.surface_distances(bar(5, 110, 130), bar(5, 100, 130), SPACING)
     assert np.count_nonzero(distances.both) == 10
-    assert hd95(distances) == 0  # rank 199 of 210 is the last that is 0
-    shorter = surface_distances(bar(5, 110, 130), bar(5, 99, 130), SPACING)
-    assert 0 < hd95(shorter) < 0.9  # rank 197.6 of 209, between the last 0 and the first 0.9
-    assert msd(shorter) == pytest.approx(11 * 0.9)
+    assert masks.hd95(distances) == 0  # rank 199 of 210 is the last that is 0
+    shorter = masks.surface_distances(bar(5, 110, 130), bar(5, 99, 130), SPACING)
+    assert 0 < masks.hd95(shorter) < 0.9  # rank 197.6 of 209, between the last 0 and the first 0.9
+    assert masks.msd(shorter) == pytest.approx(11 * 0.9)
 
 
 def test_a_distance_equal_to_the_tolerance_is_within_it():
     for step_mm, steps in ((0.6, 4), (0.8, 3), (0.8, 6), (0.85, 4)):  # in float32 a little more than that
         one, other = np.zeros((2, 1, 1, 30), bool)
         one[..., 3], other[..., 3 + steps] = True, True
-        distances = surface_distances(one, other, (1.0, 1.0, step_mm))
-        assert surface_dice(distances, step_mm * steps) == 1
-        assert surface_dice(distances, step_mm * steps * 0.999) == 0
+        distances = masks.surface_distances(one, other, (1.0, 1.0, step_mm))
+        assert masks.surface_dice(distances, step_mm * steps) == 1
+        assert masks.surface_dice(distances, step_mm * steps * 0.999) == 0
 
 
 @pytest.mark.parametrize(("predicted", "present"), [(0, 0), (0, 5), (5, 0), (5, 5)])
 @pytest.mark.parametrize("spacing", [SPACING, (np.nan, 1.0, 1.0)])
 def test_empty_masks_and_unknown_spacing(predicted, present, spacing):
-    distances = surface_distances(bar(3, predicted), bar(3, present), spacing)
+    distances = masks.surface_distances(bar(3, predicted), bar(3, present), spacing)
     is_known = not np.isnan(spacing[0])
     both = predicted > 0 and present > 0
-    for score in (hd95, *SCORES):
+    for score in (masks.hd95, *SCORES):
         np.testing.assert_equal(score(distances), 0.0 if both and is_known else np.nan)
     one = (predicted > 0) != (present > 0)
-    np.testing.assert_equal(surface_dice(distances), 0.0 if one else 1.0 if both and is_known else np.nan)
+    np.testing.assert_equal(
+        masks.surface_dice(distances), 0.0 if one else 1.0 if both and is_known else np.nan
+    )
 
 
 @settings(max_examples=25, deadline=None)
@@ -198,8 +191,8 @@ def test_exchange_translation_flip_and_axis_order_change_nothing(seed, shift, ax
     pair = random_pair(seed)
 
     def found(pair, spacing=SPACING):
-        distances = surface_distances(*pair, spacing)
-        return [*scores(*pair, spacing), hd95(distances), surface_dice(distances, tolerance_mm)]
+        distances = masks.surface_distances(*pair, spacing)
+        return [*scores(*pair, spacing), masks.hd95(distances), masks.surface_dice(distances, tolerance_mm)]
 
     expected = pytest.approx(found(pair))
     assert found(pair[::-1]) == expected
@@ -225,8 +218,8 @@ def test_overlap_and_distances_are_those_of_medpy(seed):
     assert masks.precision(counts) == pytest.approx(medpy.precision(prediction, reference))
     assert masks.recall(counts) == pytest.approx(medpy.recall(prediction, reference))
     assert masks.specificity(counts) == pytest.approx(medpy.specificity(prediction, reference))
-    distances = surface_distances(prediction, reference, SPACING)
-    for ours, theirs in ((assd, medpy.assd), (msd, medpy.hd), (hd95, medpy.hd95)):
+    distances = masks.surface_distances(prediction, reference, SPACING)
+    for ours, theirs in ((masks.assd, medpy.assd), (masks.msd, medpy.hd), (masks.hd95, medpy.hd95)):
         expected = theirs(prediction, reference, SPACING, WITH_EDGES)
         assert ours(distances) == pytest.approx(expected, rel=FLOAT32), theirs.__name__
 
@@ -252,7 +245,7 @@ def itk_nearest_mm(start: np.ndarray, target: np.ndarray) -> np.ndarray:
 def test_surface_dice_is_that_of_distance_maps_by_simpleitk(seed, tolerance_mm):
     prediction, reference = random_pair(seed, overlapping=True)
     surfaces = itk_surface(prediction), itk_surface(reference)
-    np.testing.assert_array_equal(surfaces[0], surface_voxels(prediction))
+    np.testing.assert_array_equal(surfaces[0], masks.surface_voxels(prediction))
     near = np.concatenate([itk_nearest_mm(*surfaces), itk_nearest_mm(*surfaces[::-1])]) <= tolerance_mm
-    found = surface_dice(surface_distances(prediction, reference, SPACING), tolerance_mm)
+    found = masks.surface_dice(masks.surface_distances(prediction, reference, SPACING), tolerance_mm)
     assert found == pytest.approx(near.mean())

@@ -12,15 +12,6 @@ import pytest
 from livseg_lib.errors import InputError
 from livseg_lib.inference import export
 from livseg_lib.inference.cascade import load_system, save_cascade
-from livseg_lib.inference.export import (
-    Exported,
-    add_graph,
-    export_network,
-    export_system,
-    load_network,
-    sample_inputs,
-    write_onnx,
-)
 from livseg_lib.inference.predict import volume_planes
 from livseg_lib.models import MODELS, build_model
 from livseg_lib.models.classifiers import build_classifier
@@ -68,14 +59,14 @@ def test_every_network_answers_as_keras_for_batches_of_any_size(name, tmp_path):
     keras.utils.set_random_seed(1)
     shape = (4, 64, 64, 3) if SYSTEMS[name].kind == BLOCKS else (64, 64, 3)
     network = build_model(name, shape, 2, **SYSTEMS[name].small)
-    answers_as_keras(network, write_onnx(network, tmp_path))
+    answers_as_keras(network, export.write_onnx(network, tmp_path))
 
 
 @pytest.mark.parametrize("shape", [(32, 32, 1), (4, 32, 32, 1)])
 def test_small_networks_of_pictures_and_of_blocks_do_so_too(shape, tmp_path):
     name = "unet3d" if len(shape) == 4 else "unet"
     network = shuffled(build_model(name, shape, 2, filters=2, levels=2))
-    answers_as_keras(network, write_onnx(network, tmp_path))
+    answers_as_keras(network, export.write_onnx(network, tmp_path))
 
 
 def answers_as_keras(network: keras.Model, path) -> None:
@@ -88,7 +79,7 @@ def answers_as_keras(network: keras.Model, path) -> None:
 
 
 def test_the_file_is_plain_onnx_of_the_opset_that_is_promised(tmp_path):
-    graph = onnx.load(write_onnx(trained().network, tmp_path))
+    graph = onnx.load(export.write_onnx(trained().network, tmp_path))
     assert {(each.domain, each.version) for each in graph.opset_import} >= {("", export.OPSET)}
     assert not {node.domain for node in graph.graph.node} - {"", "ai.onnx"}
     dims = [graph.graph.input[0], graph.graph.output[0]]
@@ -98,7 +89,7 @@ def test_the_file_is_plain_onnx_of_the_opset_that_is_promised(tmp_path):
 
 def test_a_single_network_with_all_that_its_use_needs(tmp_path):
     model, out = save_model(trained(), tmp_path / "model"), tmp_path / "out"
-    made = export_system(model, out, scan())
+    made = export.export_system(model, out, scan())
     assert [each.path.name for each in made] == ["savedmodel", "network.onnx"]
     assert all(each.agrees and each.n_inputs == 7 for each in made)
     described = json.loads((out / "model.json").read_text())
@@ -114,14 +105,14 @@ def test_a_single_network_with_all_that_its_use_needs(tmp_path):
 
 def test_a_graph_beside_the_weights_takes_its_kernels_from_there(tmp_path):
     folder = save_model(trained(), tmp_path / "model", half=True)
-    whole = write_onnx(trained().network, tmp_path).stat().st_size
-    assert add_graph(folder).stat().st_size < whole
+    whole = export.write_onnx(trained().network, tmp_path).stat().st_size
+    assert export.add_graph(folder).stat().st_size < whole
     of_graph, of_keras = load_model(folder), load_model(folder, with_keras=True)
     assert isinstance(of_graph.network, OnnxNetwork) and isinstance(of_keras.network, keras.Model)
     inputs = np.random.default_rng(0).random((3, 32, 32, 1), np.float32)
     answers = [each.network.predict_on_batch(inputs) for each in (of_graph, of_keras)]
     np.testing.assert_allclose(*answers, atol=export.MOST_APART)
-    export_system(folder, tmp_path / "out", scan(), ["onnx"])
+    export.export_system(folder, tmp_path / "out", scan(), ["onnx"])
     np.testing.assert_array_equal(load_model(tmp_path / "out").network.predict_on_batch(inputs), answers[0])
     (folder / "weights.safetensors").write_bytes(b"others")
     with pytest.raises(InputError, match="not the file that model"):
@@ -141,7 +132,7 @@ def test_a_cascade_gives_a_folder_a_network_and_names_the_rest(tmp_path):
     sources["trees"].mkdir()
     (sources["trees"] / "forest.json").write_text("{}")
     cascade, out = save_cascade(tmp_path / "cascade", "two", plans, sources, {}), tmp_path / "out"
-    made = export_system(cascade, out, scan(), ("onnx",))
+    made = export.export_system(cascade, out, scan(), ("onnx",))
     names = [str(each.path.relative_to(out)) for each in made]
     assert names == ["coarse/network.onnx", "fine/network.onnx"]
     assert (out / "fine" / "model.json").is_file() and (out / "model.json").is_file()
@@ -152,7 +143,7 @@ def test_a_cascade_gives_a_folder_a_network_and_names_the_rest(tmp_path):
 
 def test_an_exported_model_outlines_as_the_one_it_comes_from(tmp_path):
     model, out = save_model(trained(), tmp_path / "model"), tmp_path / "out"
-    export_system(model, out, scan(), ("onnx",))
+    export.export_system(model, out, scan(), ("onnx",))
     ours, theirs = load_system(out), load_system(model)
     assert isinstance(ours.network, OnnxNetwork) and ours.parameters == theirs.parameters
     assert (ours.recipe, ours.thresholds) == (theirs.recipe, theirs.thresholds)
@@ -160,7 +151,7 @@ def test_an_exported_model_outlines_as_the_one_it_comes_from(tmp_path):
     assert np.ptp(probabilities) > 0
     assert np.abs(np.subtract(*probabilities)).max() <= 1, "more than a rounding of 1 / 255"
     with pytest.raises(InputError, match="exported already"):
-        export_system(out, tmp_path / "again", scan())
+        export.export_system(out, tmp_path / "again", scan())
 
 
 def test_a_model_is_never_overwritten_and_an_export_is(tmp_path):
@@ -168,16 +159,16 @@ def test_a_model_is_never_overwritten_and_an_export_is(tmp_path):
     before = {path: path.read_bytes() for path in (*model.iterdir(), *other.iterdir())}
     for out in (model, other):
         with pytest.raises(InputError, match="not exported"):
-            export_system(model, out, scan(), ("onnx",))
+            export.export_system(model, out, scan(), ("onnx",))
     assert {path: path.read_bytes() for path in (*model.iterdir(), *other.iterdir())} == before
     for _ in range(2):
-        assert export_system(model, tmp_path / "out", scan(), ("onnx",))[0].agrees
+        assert export.export_system(model, tmp_path / "out", scan(), ("onnx",))[0].agrees
 
 
 @pytest.mark.parametrize("damage", ["changed", "missing"])
 def test_another_onnx_file_than_the_one_compared_is_refused(damage, tmp_path):
     out = tmp_path / "out"
-    export_system(save_model(trained(), tmp_path / "model"), out, scan(), ("onnx",))
+    export.export_system(save_model(trained(), tmp_path / "model"), out, scan(), ("onnx",))
     if damage == "changed":
         (out / "network.onnx").write_bytes((out / "network.onnx").read_bytes()[:-1] + b"x")
     else:
@@ -188,23 +179,23 @@ def test_another_onnx_file_than_the_one_compared_is_refused(damage, tmp_path):
 
 def test_files_that_disagree_are_told_and_never_called_whole(tmp_path, monkeypatch):
     model, out = save_model(trained(), tmp_path / "model"), tmp_path / "out"
-    export_system(model, out, scan(), ("onnx",))
+    export.export_system(model, out, scan(), ("onnx",))
     write, read = export.WRITERS["onnx"]
     off = (write, lambda path: lambda inputs: read(path)(inputs) + np.float32(0.01))
     monkeypatch.setitem(export.WRITERS, "onnx", off)
-    (made,) = export_system(model, out, scan(), ("onnx",))
+    (made,) = export.export_system(model, out, scan(), ("onnx",))
     assert not made.agrees and made.most_apart == pytest.approx(0.01, abs=1e-4)
     assert not (out / "export.json").exists() and not (out / "model.json").exists()
-    assert not Exported(out, 1, float("nan")).agrees
+    assert not export.Exported(out, 1, float("nan")).agrees
 
 
 def test_a_sorter_is_exported_too(tmp_path):
     network = build_classifier("slice_sorter", (32, 32, 1), 3, **UNET)
     recipe = Recipe(windows=("liver",), size=32)
     sorter = TrainedSorter("slice_sorter", "slice_sorter", UNET, network, recipe, REGIONS[:3], 0.1)
-    loaded = load_network(save_model(sorter, tmp_path / "sorter"))
+    loaded = export.load_network(save_model(sorter, tmp_path / "sorter"))
     assert isinstance(loaded, TrainedSorter)
-    (made,) = export_network(loaded, tmp_path / "out", scan(), ("onnx",))
+    (made,) = export.export_network(loaded, tmp_path / "out", scan(), ("onnx",))
     assert made.agrees
 
 
@@ -213,12 +204,12 @@ def test_folders_without_a_model_are_refused(content, tmp_path):
     if content:
         (tmp_path / "model.json").write_text(content)
     with pytest.raises(InputError):
-        export_system(tmp_path, tmp_path / "out", scan())
+        export.export_system(tmp_path, tmp_path / "out", scan())
 
 
 def test_the_same_network_is_the_same_onnx_file_whatever_was_exported_before(tmp_path):
     network = shuffled(build_model("attention_unet", (32, 32, 1), 1, filters=2, levels=3))
-    files = [write_onnx(network, tmp_path / name).read_bytes() for name in ("first", "second")]
+    files = [export.write_onnx(network, tmp_path / name).read_bytes() for name in ("first", "second")]
     assert files[0] == files[1]
 
 
@@ -238,10 +229,10 @@ def network_for(shape: tuple[int, ...], inputs: NetworkInput, name: str = "unet"
 
 def test_few_slices_are_all_there_as_the_recipe_makes_them():
     volume = random_scan(5)
-    inputs = sample_inputs(network_for((32, 32, 2), NetworkInput()), volume)
+    inputs = export.sample_inputs(network_for((32, 32, 2), NetworkInput()), volume)
     np.testing.assert_allclose(inputs * 255, np.stack(list(prepare_slices(volume, RECIPE))), atol=1e-4)
     volume = random_scan(21)
-    thinned = sample_inputs(network_for((32, 32, 2), NetworkInput()), volume, most=3) * 255
+    thinned = export.sample_inputs(network_for((32, 32, 2), NetworkInput()), volume, most=3) * 255
     np.testing.assert_allclose(
         thinned, np.stack(list(prepare_slices(volume, RECIPE)))[[0, 10, 20]], atol=1e-4
     )
@@ -249,7 +240,7 @@ def test_few_slices_are_all_there_as_the_recipe_makes_them():
 
 def test_neighbours_and_a_liver_stand_beside_the_slice():
     trained = network_for((32, 32, 7), NetworkInput(neighbours=1, sees_liver=True))
-    inputs = sample_inputs(trained, random_scan(9))
+    inputs = export.sample_inputs(trained, random_scan(9))
     assert inputs.shape == (9, 32, 32, 7)
     shown = inputs[..., -1].max(axis=(1, 2))
     assert shown.tolist() == [0, 0, 0, 1, 1, 1, 0, 0, 0]
@@ -257,7 +248,9 @@ def test_neighbours_and_a_liver_stand_beside_the_slice():
 
 @pytest.mark.parametrize("depth", [3, 8, 20])
 def test_blocks_are_as_deep_as_the_network(depth):
-    inputs = sample_inputs(network_for((8, 32, 32, 2), NetworkInput(), "unet3d"), random_scan(depth), most=16)
+    inputs = export.sample_inputs(
+        network_for((8, 32, 32, 2), NetworkInput(), "unet3d"), random_scan(depth), most=16
+    )
     assert inputs.shape == (min(2, -(-depth // 8)), 8, 32, 32, 2)
 
 
@@ -267,8 +260,8 @@ def test_a_scan_that_shows_a_classifier_nothing_is_refused():
     model = TrainedClassifier("x", "fractal3d", {}, network, CandidateRecipe(), patch, 0.5)
     even = Volume(np.zeros((9, 40, 36), np.int16), (4.0, 1.0, 1.0))
     with pytest.raises(InputError, match="shows this network nothing"):
-        sample_inputs(model, even)
+        export.sample_inputs(model, even)
     slope = np.broadcast_to(np.arange(36, dtype=np.int16) * 10, (30, 40, 36))
-    found = sample_inputs(model, Volume(np.ascontiguousarray(slope), (4.0, 1.0, 1.0)))
+    found = export.sample_inputs(model, Volume(np.ascontiguousarray(slope), (4.0, 1.0, 1.0)))
     assert 0 < len(found) <= 16 and found.shape[1:] == (8, 16, 16, 4)
     keras.backend.clear_session()

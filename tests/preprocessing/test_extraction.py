@@ -19,13 +19,6 @@ import pytest
 from livseg_lib.errors import InputError
 from livseg_lib.preprocessing import extraction, windows
 from livseg_lib.preprocessing import recipe as prepare
-from livseg_lib.preprocessing.extraction import (
-    SLICE_COLUMNS,
-    extract_dataset,
-    read_classified,
-    read_slices,
-    write_slices,
-)
 from livseg_lib.preprocessing.recipe import Recipe, prepare_labels, prepare_slices
 from livseg_lib.volumes import Volume
 
@@ -73,12 +66,12 @@ def make_case(tmp_path):
 
 
 def test_arrays_are_what_prepare_makes_and_rows_state_place_spacing_and_native_areas(make_case, tmp_path):
-    rows = extract_dataset([make_case(1)], RECIPE, tmp_path)
+    rows = extraction.extract_dataset([make_case(1)], RECIPE, tmp_path)
     images, masks = (np.load(tmp_path / f"ct-1/{name}.npy", mmap_mode="r") for name in ("images", "masks"))
     volume = read_volume(1)
     assert np.array_equal(images, list(prepare_slices(volume, RECIPE)))
     assert np.array_equal(masks, prepare_labels(read_labels(volume), SPACING_MM, RECIPE))
-    assert list(rows.columns) == list(SLICE_COLUMNS)
+    assert list(rows.columns) == list(extraction.SLICE_COLUMNS)
     assert rows["slice"].tolist() == rows["array_index"].tolist() == [0, 1, 2, 3]
     assert set(rows["patient"]) == {"001"} and set(rows["case"]) == set(rows["array"]) == {"ct-1"}
     assert rows["liver_pixels"].tolist() == [0, 900, 900, 0]  # 30 x 30, tumour included
@@ -94,7 +87,7 @@ def test_arrays_are_what_prepare_makes_and_rows_state_place_spacing_and_native_a
 def test_png_shows_three_windows_as_red_green_blue_or_the_first_and_masks_for_the_eye(
     make_case, tmp_path, windows
 ):
-    rows = extract_dataset([make_case(1)], Recipe(windows, size=128), tmp_path)
+    rows = extraction.extract_dataset([make_case(1)], Recipe(windows, size=128), tmp_path)
     images = np.load(tmp_path / "ct-1/images.npy")
     assert rows["image"][2] == "ct-1/png/slice_002.png"
     picture = cv2.imread(str(tmp_path / rows["image"][2]), cv2.IMREAD_UNCHANGED)
@@ -107,7 +100,7 @@ def test_png_shows_three_windows_as_red_green_blue_or_the_first_and_masks_for_th
 def test_pictures_keep_their_slice_numbers_and_have_no_areas(make_case, tmp_path):
     unknown = partial(read_volume, 1, (np.nan,) * 3)
     case = make_case(1, read_volume=unknown, slice_numbers=(7, 8, 31, 340))
-    rows = extract_dataset([case], Recipe(("stored",), size=128), tmp_path)
+    rows = extraction.extract_dataset([case], Recipe(("stored",), size=128), tmp_path)
     assert rows["slice"].tolist() == [7, 8, 31, 340] and rows["array_index"].tolist() == [0, 1, 2, 3]
     assert rows["image"].iloc[-1] == "ct-1/png/slice_340.png"
     assert rows["liver_pixels"].tolist() == [0, 900, 900, 0]
@@ -117,7 +110,7 @@ def test_pictures_keep_their_slice_numbers_and_have_no_areas(make_case, tmp_path
 
 
 def test_resampled_cases_have_rows_of_the_resampled_grid(make_case, tmp_path):
-    rows = extract_dataset([make_case(1)], Recipe(voxel_size_mm=(5, 1, 1), size=128), tmp_path)
+    rows = extraction.extract_dataset([make_case(1)], Recipe(voxel_size_mm=(5, 1, 1), size=128), tmp_path)
     assert len(rows) == 2 and rows["spacing_z_mm"][0] == 5
     assert rows["spacing_x_mm"][0] == pytest.approx(73 * 0.8 / 58)
     assert rows["liver_area_mm2"].sum() == pytest.approx(360 * 2, rel=0.15)
@@ -125,8 +118,8 @@ def test_resampled_cases_have_rows_of_the_resampled_grid(make_case, tmp_path):
 
 def test_what_is_not_there_is_empty_and_slices_csv_reads_back_as_it_was(make_case, tmp_path):
     cases = [make_case(2), make_case(1, read_labels=None)]
-    rows = extract_dataset(cases, RECIPE, tmp_path, workers=1, write_png=False)
-    pd.testing.assert_frame_equal(read_slices(tmp_path / "slices.csv"), rows)
+    rows = extraction.extract_dataset(cases, RECIPE, tmp_path, workers=1, write_png=False)
+    pd.testing.assert_frame_equal(extraction.read_slices(tmp_path / "slices.csv"), rows)
     assert rows["case"].unique().tolist() == ["ct-2", "ct-1"]
     assert rows[["image", "mask"]].isna().all().all() and not (tmp_path / "ct-2/png").exists()
     assert rows[["liver_pixels", "tumor_area_mm2"]][rows["case"] == "ct-1"].isna().all().all()
@@ -139,15 +132,15 @@ def test_processes_begin_only_where_there_is_much_to_read(make_case, tmp_path, m
     for mb in (127, 129):
         os.truncate(case.files[0], mb * 1024**2)
         with contextlib.suppress(InputError):  # nobody extracts
-            extract_dataset([case], RECIPE, tmp_path / "out", workers=2)
+            extraction.extract_dataset([case], RECIPE, tmp_path / "out", workers=2)
     assert begun == [1, 2]
 
 
 def test_workers_give_the_same_files_as_one_process(make_case, tmp_path, monkeypatch):
     monkeypatch.setattr(extraction, "WORTH_WORKERS_BYTES", 0)
     cases = [make_case(number) for number in range(2)]
-    alone = extract_dataset(cases, RECIPE, tmp_path / "one", workers=1)
-    together = extract_dataset(cases, RECIPE, tmp_path / "two", workers=2)
+    alone = extraction.extract_dataset(cases, RECIPE, tmp_path / "one", workers=1)
+    together = extraction.extract_dataset(cases, RECIPE, tmp_path / "two", workers=2)
     pd.testing.assert_frame_equal(alone, together)
     for case in cases:
         for name in ("images.npy", "masks.npy", "png/slice_001.png"):
@@ -158,7 +151,7 @@ def test_workers_give_the_same_files_as_one_process(make_case, tmp_path, monkeyp
 @pytest.mark.parametrize("change", ["nothing", "recipe", "source", "png", "damage", "lost"])
 def test_only_what_changed_is_extracted_again(make_case, tmp_path, change):
     case, out = make_case(1), tmp_path / "out"
-    extract_dataset([case], RECIPE, out, workers=1)
+    extraction.extract_dataset([case], RECIPE, out, workers=1)
     before = (out / "ct-1/images.npy").stat().st_ino
     if change == "source":
         case.files[0].write_bytes(b"other")
@@ -167,7 +160,7 @@ def test_only_what_changed_is_extracted_again(make_case, tmp_path, change):
     if change == "lost":
         next((out / "ct-1/png").iterdir()).unlink()
     recipe = Recipe(size=130) if change == "recipe" else RECIPE
-    extract_dataset([case], recipe, out, workers=1, write_png=change != "png")
+    extraction.extract_dataset([case], recipe, out, workers=1, write_png=change != "png")
     assert ((out / "ct-1/images.npy").stat().st_ino == before) == (change == "nothing")
     assert np.load(out / "ct-1/images.npy").shape[1] == recipe.size
     assert sorted(path.name for path in out.glob("[!.]*")) == ["ct-1", "slices.csv"]
@@ -185,12 +178,12 @@ CHANGES = {
 @pytest.mark.parametrize("part", CHANGES)
 def test_what_a_name_stands_for_counts_and_the_reason_is_said(make_case, tmp_path, monkeypatch, capsys, part):
     case, out = make_case(1), tmp_path / "out"
-    extract_dataset([case], Recipe(), out, workers=1)
-    extract_dataset([case], Recipe(), out, workers=1)
+    extraction.extract_dataset([case], Recipe(), out, workers=1)
+    extraction.extract_dataset([case], Recipe(), out, workers=1)
     assert "1 of 1 cases are kept" in capsys.readouterr().out
     CHANGES[part](monkeypatch)
     with contextlib.suppress(InputError):
-        extract_dataset([case], Recipe(), out, workers=1)
+        extraction.extract_dataset([case], Recipe(), out, workers=1)
     assert f"1 of 1 cases are extracted again, changed since: {part}" in capsys.readouterr().out
 
 
@@ -202,7 +195,7 @@ def test_a_killed_run_goes_on_where_it_was(make_case, tmp_path):
         "files = [(Path(f),) for f in sys.argv[2:]]\n"
         "readers = [partial(t.read_volume, 1), t.end_the_process]\n"
         "cases = [Case(f'ct-{i}', f'00{i}', files[i - 1], readers[i - 1], t.read_labels) for i in (1, 2)]\n"
-        "t.extract_dataset(cases, t.RECIPE, Path(sys.argv[1]), workers=1)\n"
+        "t.extraction.extract_dataset(cases, t.RECIPE, Path(sys.argv[1]), workers=1)\n"
     )
     cases = [make_case(1), make_case(2)]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), *sys.path])}
@@ -210,19 +203,19 @@ def test_a_killed_run_goes_on_where_it_was(make_case, tmp_path):
     assert subprocess.run(command, env=environment).returncode == -signal.SIGKILL
     assert sorted(path.name for path in out.glob("[!.]*")) == ["ct-1"]
     kept = (out / "ct-1/images.npy").stat().st_ino
-    rows = extract_dataset(cases, RECIPE, out, workers=1)
+    rows = extraction.extract_dataset(cases, RECIPE, out, workers=1)
     assert (out / "ct-1/images.npy").stat().st_ino == kept and rows["case"].nunique() == 2
 
 
 def test_failures_are_all_named_after_the_others_are_done(make_case, tmp_path):
     out = tmp_path / "out"
     cases = [make_case(number) for number in range(4)]
-    extract_dataset(cases[:1], RECIPE, out, workers=1)
+    extraction.extract_dataset(cases[:1], RECIPE, out, workers=1)
     cases[0] = make_case(0, read_volume=partial(fail_to_read, "It is cut short."))
     cases[0].files[0].write_bytes(b"changed")
     cases[1].files[0].unlink()
     with pytest.raises(InputError) as failure:
-        extract_dataset(cases, RECIPE, out, workers=1)
+        extraction.extract_dataset(cases, RECIPE, out, workers=1)
     message = str(failure.value)
     assert "2 of 4 cases" in message and "cut short" in message and "ct-0" in message and "ct-1" in message
     assert (out / "ct-2/case.json").exists() and (out / "ct-3/case.json").exists()
@@ -241,25 +234,25 @@ def test_what_is_not_the_fault_of_a_case_names_none(make_case, tmp_path, monkeyp
     monkeypatch.setattr(extraction, "WORTH_WORKERS_BYTES", 0)
     cases = [make_case(1, read_volume=reader), make_case(2)]
     with pytest.raises(InputError, match=said) as failure:
-        extract_dataset(cases, RECIPE, tmp_path / "out", workers=workers)
+        extraction.extract_dataset(cases, RECIPE, tmp_path / "out", workers=workers)
     assert "ct-1" not in str(failure.value) and not (tmp_path / "out/slices.csv").exists()
 
 
 def test_labels_on_another_grid_and_repeated_names_are_refused(make_case, tmp_path):
     flat = make_case(1, read_labels=lambda volume: np.zeros((1, 2, 3), np.uint8))
     with pytest.raises(InputError, match=r"labels are \(1, 2, 3\)"):
-        extract_dataset([flat], RECIPE, tmp_path)
+        extraction.extract_dataset([flat], RECIPE, tmp_path)
     with pytest.raises(InputError, match="ct-1"):
-        extract_dataset([make_case(1), make_case(1)], RECIPE, tmp_path)
+        extraction.extract_dataset([make_case(1), make_case(1)], RECIPE, tmp_path)
     with pytest.raises(InputError, match="no case"):
-        extract_dataset([], RECIPE, tmp_path)
+        extraction.extract_dataset([], RECIPE, tmp_path)
 
 
 def test_a_folder_of_the_user_is_never_replaced(make_case, tmp_path):
     (tmp_path / "ct-1").mkdir()
     (tmp_path / "ct-1" / "slice.dcm").write_text("mine")
     with pytest.raises(InputError, match="livseg did not make it"):
-        extract_dataset([make_case(2), make_case(1)], RECIPE, tmp_path)
+        extraction.extract_dataset([make_case(2), make_case(1)], RECIPE, tmp_path)
     assert (tmp_path / "ct-1" / "slice.dcm").read_text() == "mine" and not (tmp_path / "ct-2").exists()
 
 
@@ -278,7 +271,7 @@ def test_only_one_volume_is_alive_at_a_time(make_case, tmp_path):
     cases = [make_case(number, read_volume=partial(read_alone, number)) for number in range(3)]
     cases[1] = make_case(1, read_volume=partial(read_alone, 1), read_labels=bad_labels)
     with pytest.raises(InputError, match="1 of 3"):
-        extract_dataset(cases, RECIPE, tmp_path / "out", workers=1)
+        extraction.extract_dataset(cases, RECIPE, tmp_path / "out", workers=1)
 
 
 def table(n_cases: int = 2) -> pd.DataFrame:
@@ -294,7 +287,7 @@ def table(n_cases: int = 2) -> pd.DataFrame:
             row |= {"liver_pixels": 8 * k if known else None, "tumor_pixels": k if known else None}
             row |= {"liver_area_mm2": 2.0 * k, "tumor_area_mm2": 0.25 * k} if known else {}
             rows.append(row)
-    return pd.DataFrame(rows).astype(SLICE_COLUMNS)
+    return pd.DataFrame(rows).astype(extraction.SLICE_COLUMNS)
 
 
 def classified() -> pd.DataFrame:
@@ -307,10 +300,10 @@ def classified() -> pd.DataFrame:
     [str, lambda text: "\ufeff" + text, lambda text: text.replace("\n", "\r\n"), lambda text: text + "\n\n"],
 )
 def test_what_is_written_is_read_as_it_was_however_it_was_saved_since(tmp_path, change):
-    write_slices(classified(), tmp_path / "slices.csv")
+    extraction.write_slices(classified(), tmp_path / "slices.csv")
     text = (tmp_path / "slices.csv").read_text()
     (tmp_path / "slices.csv").write_text(change(text), newline="")
-    pd.testing.assert_frame_equal(read_classified(tmp_path / "slices.csv"), classified())
+    pd.testing.assert_frame_equal(extraction.read_classified(tmp_path / "slices.csv"), classified())
 
 
 CELLS = {
@@ -328,7 +321,7 @@ def test_a_value_that_cannot_be_is_refused_with_its_line(tmp_path, column, text)
     rows.loc[1, column] = text
     rows.to_csv(tmp_path / "slices.csv", index=False)
     with pytest.raises(InputError, match=rf"slices.csv: Line 3 has .* as {column}\. Mend"):
-        read_classified(tmp_path / "slices.csv")
+        extraction.read_classified(tmp_path / "slices.csv")
 
 
 @pytest.mark.parametrize(
@@ -355,14 +348,14 @@ def test_a_value_that_cannot_be_is_refused_with_its_line(tmp_path, column, text)
 def test_a_file_that_is_no_such_table_is_refused(tmp_path, content, said):
     (tmp_path / "slices.csv").write_bytes(content(table().to_csv(index=False)))
     with pytest.raises(InputError, match=said):
-        read_slices(tmp_path / "slices.csv")
+        extraction.read_slices(tmp_path / "slices.csv")
 
 
 def test_a_patient_on_two_sides_and_a_missing_file_are_refused(tmp_path):
     rows = classified()
     rows.loc[2:, "patient"] = "000"
-    write_slices(rows, tmp_path / "slices.csv")
+    extraction.write_slices(rows, tmp_path / "slices.csv")
     with pytest.raises(InputError, match="patient 000 lies in two splits"):
-        read_classified(tmp_path / "slices.csv")
+        extraction.read_classified(tmp_path / "slices.csv")
     with pytest.raises(InputError, match="cannot be read"):
-        read_slices(tmp_path / "none.csv")
+        extraction.read_slices(tmp_path / "none.csv")

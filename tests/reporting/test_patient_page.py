@@ -19,26 +19,12 @@ from PIL import Image
 from livseg_lib.errors import InputError
 from livseg_lib.evaluation.follow_up import TimePoint, compare_scans
 from livseg_lib.preprocessing.windows import apply_window
+from livseg_lib.reporting import patient_page
 from livseg_lib.reporting.charts import follow_up_changes
-from livseg_lib.reporting.patient_page import (
-    MAX_SIDE_PIXELS,
-    MAX_TRIANGLES,
-    MAX_TUMORS,
-    STORED_WINDOW,
-    PatientView,
-    conclude_follow_up,
-    outline_path,
-    outline_paths,
-    surface_figure,
-    view_box,
-    write_patient_page,
-    write_slice_pictures,
-    write_thumbnail,
-)
 from livseg_lib.reporting.style import BLUE
 
 SHAPE, SPACING = (12, 60, 80), (4.0, 1.0, 1.0)
-HU = [STORED_WINDOW.lower, STORED_WINDOW.upper]
+HU = [patient_page.STORED_WINDOW.lower, patient_page.STORED_WINDOW.upper]
 HOSTILE = "</script><script>alert('x')</script>"
 
 
@@ -50,13 +36,13 @@ def labels(shift: int = 0) -> np.ndarray:
     return found
 
 
-def view(**changes) -> PatientView:
+def view(**changes) -> patient_page.PatientView:
     noise = np.random.default_rng(0).normal(0, 15, SHAPE)
     voxels = (60 + 40 * (labels() == 1) + noise - 1000 * (np.arange(SHAPE[2]) < 3)).astype(np.int16)
     table = pd.DataFrame({"system": ["unet", HOSTILE], "dice": [0.8123, np.nan]})
     content = {"case_id": "volume-1", "voxels": voxels, "spacing_mm": SPACING}
     content |= {"outlines": {"truth": labels(), "unet": labels(2)}, "tables": [("Dice", table)]}
-    return PatientView(**content | {"note": "A note."} | changes)
+    return patient_page.PatientView(**content | {"note": "A note."} | changes)
 
 
 def page_data(page: Path) -> dict:
@@ -66,7 +52,7 @@ def page_data(page: Path) -> dict:
 @pytest.fixture(scope="module")
 def usual(tmp_path_factory) -> Path:
     """The page of `view()`; tests that share it only read."""
-    return write_patient_page(view(), tmp_path_factory.mktemp("usual"))
+    return patient_page.write_patient_page(view(), tmp_path_factory.mktemp("usual"))
 
 
 def windows_offered(text: str) -> list[str]:
@@ -106,12 +92,12 @@ def test_the_box_starts_where_it_says_and_the_page_opens_on_most_tumour(usual):
 
 def test_the_page_opens_on_the_slice_of_its_thumbnail_in_the_bodys_proportions(tmp_path):
     shown = view(spacing_mm=(20.0, 1.0, 2.0))  # a margin of one slice: the box begins at slice 1
-    page = write_patient_page(shown, tmp_path)
-    data, box = page_data(page), view_box(shown.outlines.values(), SHAPE, shown.spacing_mm)
+    page = patient_page.write_patient_page(shown, tmp_path)
+    data, box = page_data(page), patient_page.view_box(shown.outlines.values(), SHAPE, shown.spacing_mm)
     assert (data["first"], data["start"]) == (1, 5)
     width, height = data["size"]
     assert data["aspect"] == pytest.approx(2 * width / height)  # columns are twice as far apart as rows
-    write_thumbnail(shown.voxels[6][box[1:]], labels()[6][box[1:]], tmp_path / "own.webp")
+    patient_page.write_thumbnail(shown.voxels[6][box[1:]], labels()[6][box[1:]], tmp_path / "own.webp")
     assert (page.with_suffix("") / "thumbnail.webp").read_bytes() == (tmp_path / "own.webp").read_bytes()
 
 
@@ -131,7 +117,7 @@ def test_outlines_and_surfaces_are_packed_scripts_that_name_themselves(usual):
 def test_grey_levels_keep_their_range_and_hu_theirs(tmp_path, low, high, stored):
     voxels = np.zeros(SHAPE, np.int16)
     voxels[0, 0, :2] = low, high
-    assert page_data(write_patient_page(view(voxels=voxels), tmp_path))["stored"] == stored
+    assert page_data(patient_page.write_patient_page(view(voxels=voxels), tmp_path))["stored"] == stored
 
 
 def test_windows_never_ask_for_more_than_pictures_hold(usual):
@@ -143,7 +129,7 @@ def test_windows_never_ask_for_more_than_pictures_hold(usual):
 
 def test_pictures_without_spacing_have_no_surface_and_the_page_says_why(tmp_path):
     grey = np.clip(view().voxels, 0, 255)
-    page = write_patient_page(view(voxels=grey, spacing_mm=(np.nan,) * 3), tmp_path)
+    page = patient_page.write_patient_page(view(voxels=grey, spacing_mm=(np.nan,) * 3), tmp_path)
     text = page.read_text()
     assert "There is no 3D view" in text and "open-surface" not in re.sub(r"<script>.*", "", text, flags=re.S)
     assert not (tmp_path / "assets").exists() and not (page.with_suffix("") / "surface.js").exists()
@@ -154,7 +140,7 @@ def test_pictures_without_spacing_have_no_surface_and_the_page_says_why(tmp_path
 
 @pytest.mark.parametrize("outlines", [{}, {"unet": np.zeros(SHAPE, np.uint8)}, {"unet": labels()}])
 def test_without_truth_or_without_anything_found(tmp_path, outlines):
-    page = write_patient_page(view(outlines=outlines, tables=[]), tmp_path)
+    page = patient_page.write_patient_page(view(outlines=outlines, tables=[]), tmp_path)
     data = page_data(page)
     assert len(data["outlines"]) == len(outlines) and 0 <= data["start"] < data["count"]
     assert ("Open the 3D view" in page.read_text()) == any(each.any() for each in outlines.values())
@@ -162,7 +148,9 @@ def test_without_truth_or_without_anything_found(tmp_path, outlines):
 
 
 def test_hostile_names_stay_text(tmp_path):
-    page = write_patient_page(view(outlines={"truth": labels(), HOSTILE: labels(1)}, note=HOSTILE), tmp_path)
+    page = patient_page.write_patient_page(
+        view(outlines={"truth": labels(), HOSTILE: labels(1)}, note=HOSTILE), tmp_path
+    )
     text = page.read_text()
     assert HOSTILE not in text and text.count("<script") == 3
     assert page_data(page)["outlines"][1]["name"] == HOSTILE
@@ -171,32 +159,32 @@ def test_hostile_names_stay_text(tmp_path):
 @pytest.mark.parametrize("name", ["", "a/b", "..", ".hidden"])
 def test_names_that_are_no_file_names_and_other_shapes_are_refused(tmp_path, name):
     with pytest.raises(InputError, match="cannot name a file"):
-        write_patient_page(view(case_id=name), tmp_path)
+        patient_page.write_patient_page(view(case_id=name), tmp_path)
     with pytest.raises(InputError, match="not volumes of one shape"):
-        write_patient_page(view(outlines={"unet": labels()[1:]}), tmp_path)
+        patient_page.write_patient_page(view(outlines={"unet": labels()[1:]}), tmp_path)
     assert not list(tmp_path.iterdir())
 
 
 def test_a_page_never_stands_without_its_files(tmp_path, monkeypatch):
-    page = write_patient_page(view(), tmp_path)
+    page = patient_page.write_patient_page(view(), tmp_path)
     monkeypatch.setattr("livseg_lib.reporting.patient_page.write_slice_pictures", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        write_patient_page(view(), tmp_path)
+        patient_page.write_patient_page(view(), tmp_path)
     assert not page.exists() and not list(tmp_path.rglob("*.partial*"))
 
 
 def test_writing_again_replaces_all_and_gives_the_same(tmp_path):
-    page = write_patient_page(view(), tmp_path)
+    page = patient_page.write_patient_page(view(), tmp_path)
     first = {file.name: file.read_bytes() for file in page.with_suffix("").iterdir()}
     (page.with_suffix("") / "old.webp").write_bytes(b"stale")
-    write_patient_page(view(), tmp_path)
+    patient_page.write_patient_page(view(), tmp_path)
     assert {file.name: file.read_bytes() for file in page.with_suffix("").iterdir()} == first
 
 
 def test_a_link_back_only_where_there_is_a_report(tmp_path):
-    assert "../index.html" not in write_patient_page(view(), tmp_path).read_text()
+    assert "../index.html" not in patient_page.write_patient_page(view(), tmp_path).read_text()
     (tmp_path / "index.html").write_text("report")
-    assert '<a href="../index.html">' in write_patient_page(view(), tmp_path).read_text()
+    assert '<a href="../index.html">' in patient_page.write_patient_page(view(), tmp_path).read_text()
 
 
 # The box and the pictures
@@ -225,31 +213,33 @@ EVERYTHING = tuple(slice(0, size) for size in SCAN)
     ],
 )
 def test_the_box_holds_every_outline_with_a_margin_in_mm(outlines, spacing_mm, box):
-    assert view_box(map(marked, outlines), SCAN, spacing_mm) == box
+    assert patient_page.view_box(map(marked, outlines), SCAN, spacing_mm) == box
 
 
 def test_pictures_are_numbered_reduced_and_true_to_what_they_say(tmp_path):
     rng = np.random.default_rng(0)
     voxels = (rng.normal(60, 20, (3, 250, 400)) + np.linspace(0, 100, 400)).astype(np.int16)
-    error_hu = write_slice_pictures(voxels, tmp_path, STORED_WINDOW)
+    error_hu = patient_page.write_slice_pictures(voxels, tmp_path, patient_page.STORED_WINDOW)
     assert sorted(file.name for file in tmp_path.iterdir()) == ["000.jpg", "001.jpg", "002.jpg"]
     with Image.open(tmp_path / "001.jpg") as picture:
-        assert picture.size == (MAX_SIDE_PIXELS, 240)
+        assert picture.size == (patient_page.MAX_SIDE_PIXELS, 240)
         grey = np.asarray(picture.convert("L"), float)
-    assert grey.mean() == pytest.approx(apply_window(voxels[1], STORED_WINDOW).mean(), abs=1)
+    assert grey.mean() == pytest.approx(apply_window(voxels[1], patient_page.STORED_WINDOW).mean(), abs=1)
     squares = []
     for number, hu in enumerate(voxels):
         with Image.open(tmp_path / f"{number:03d}.jpg") as picture:
             kept = np.asarray(picture.convert("L"), float)
-        reduced = cv2.resize(apply_window(hu, STORED_WINDOW), picture.size, interpolation=cv2.INTER_AREA)
+        reduced = cv2.resize(
+            apply_window(hu, patient_page.STORED_WINDOW), picture.size, interpolation=cv2.INTER_AREA
+        )
         squares.append((kept - reduced) ** 2)
     assert error_hu == pytest.approx(500 / 255 * np.mean(squares) ** 0.5, rel=1e-5) and 0 < error_hu < 20
 
 
 def test_a_thumbnail_shows_the_outlines_in_colour(tmp_path):
     labels = marked(np.s_[0:1, 20:80, 20:80])[0]
-    write_thumbnail(np.full(SCAN[1:], 75, np.int16), labels, tmp_path / "a.webp")
-    write_thumbnail(np.full(SCAN[1:], 75, np.int16), None, tmp_path / "b.webp")
+    patient_page.write_thumbnail(np.full(SCAN[1:], 75, np.int16), labels, tmp_path / "a.webp")
+    patient_page.write_thumbnail(np.full(SCAN[1:], 75, np.int16), None, tmp_path / "b.webp")
     spread = []
     for name in ("a", "b"):
         with Image.open(tmp_path / f"{name}.webp") as picture:
@@ -298,7 +288,7 @@ def filled(path: str, shape: tuple[int, int]) -> np.ndarray:
 def test_outlines_by_hand(shape, marked, low, high):
     mask = np.zeros(shape, bool)
     mask[marked] = True
-    (corners,) = polygons(outline_path(mask))
+    (corners,) = polygons(patient_page.outline_path(mask))
     assert corners.min(axis=0).tolist() == low and corners.max(axis=0).tolist() == high
 
 
@@ -307,7 +297,7 @@ def test_outlines_by_hand(shape, marked, low, high):
 def test_the_line_is_nowhere_farther_from_the_mask_than_it_says(seed, blur):
     noise = np.random.default_rng(seed).normal(size=(24, 30)).astype(np.float32)
     mask = cv2.GaussianBlur(noise, (0, 0), blur) > 0
-    drawn = filled(outline_path(mask), mask.shape).astype(bool)
+    drawn = filled(patient_page.outline_path(mask), mask.shape).astype(bool)
     truth = np.kron(mask, np.ones((2 * FINE, 2 * FINE), bool))
     # One voxel from the border on, either way, nothing differs: half a voxel of a cut corner, half of
     # simplification.
@@ -321,10 +311,10 @@ def test_structures_of_labels():
     labels = np.zeros((2, 8, 8), np.uint8)
     labels[0, 2:6, 2:6] = 1
     labels[0, 3:5, 3:5] = 2
-    paths = outline_paths(labels)
+    paths = patient_page.outline_paths(labels)
     assert list(paths) == ["liver", "tumor"] and [bool(path) for path in paths["tumor"]] == [True, False]
-    assert paths["liver"][0] == outline_path(labels[0] >= 1)  # a tumour is liver, too
-    assert outline_paths(np.zeros((2, 8, 8), np.uint8)) == {}
+    assert paths["liver"][0] == patient_page.outline_path(labels[0] >= 1)  # a tumour is liver, too
+    assert patient_page.outline_paths(np.zeros((2, 8, 8), np.uint8)) == {}
 
 
 # 3D
@@ -352,7 +342,7 @@ def volume_ml(trace) -> float:
 
 
 def test_a_ball_lies_where_it_is_and_is_as_large():
-    figure = surface_figure({"truth": labels_with(ball((90, 60, 100), 15))}, VOXEL_MM)
+    figure = patient_page.surface_figure({"truth": labels_with(ball((90, 60, 100), 15))}, VOXEL_MM)
     liver, tumors = figure.data
     assert (liver.name, tumors.name) == ("Liver, truth", "Tumours, truth")
     for axis, middle in zip("xyz", (100, 60, 90), strict=True):  # columns, rows, slices
@@ -365,14 +355,16 @@ def test_a_ball_lies_where_it_is_and_is_as_large():
 def test_the_smallest_tumour_keeps_a_surface():
     speck = np.zeros(BODY, bool)
     speck[20, 90, 100] = True
-    (_, tumors) = surface_figure({"truth": labels_with(speck)}, VOXEL_MM).data
+    (_, tumors) = patient_page.surface_figure({"truth": labels_with(speck)}, VOXEL_MM).data
     assert tumors.x.mean() == pytest.approx(100.5 * 0.8, abs=1.5) and len(tumors.i) > 0
-    assert len(surface_figure({"truth": labels_with(speck)}, (1e-3,) * 3).data[1].i) > 0  # within memory
+    assert (
+        len(patient_page.surface_figure({"truth": labels_with(speck)}, (1e-3,) * 3).data[1].i) > 0
+    )  # within memory
 
 
 def test_only_truth_and_the_first_prediction_are_on_and_the_rest_waits_in_the_legend():
     one = labels_with(ball((90, 60, 100), 12))
-    figure = surface_figure({"truth": one, "a": one, "b": one}, VOXEL_MM)
+    figure = patient_page.surface_figure({"truth": one, "a": one, "b": one}, VOXEL_MM)
     shown = [trace.name for trace in figure.data if trace.visible is True]
     assert shown == ["Liver, truth", "Tumours, truth", "Tumours, a"]
     assert len(figure.data) == 6 and len({trace.color for trace in figure.data}) == 4
@@ -385,9 +377,9 @@ def test_many_specks_are_cut_to_the_largest_and_that_is_said():
     labels = labels_with()
     labels[20, 60:120:4, 60:140:4] = 2
     labels[20, 116:118, 136:138] = 2  # the largest, and the last to be found
-    (_, tumors) = surface_figure({"truth": labels}, VOXEL_MM).data
-    assert tumors.name.endswith(f"({MAX_TUMORS} largest of 300)".replace("(", "(the "))
-    assert len(tumors.i) <= MAX_TRIANGLES and tumors.y.max() > 116 * 0.8
+    (_, tumors) = patient_page.surface_figure({"truth": labels}, VOXEL_MM).data
+    assert tumors.name.endswith(f"({patient_page.MAX_TUMORS} largest of 300)".replace("(", "(the "))
+    assert len(tumors.i) <= patient_page.MAX_TRIANGLES and tumors.y.max() > 116 * 0.8
 
 
 def scan(*columns: tuple[int, int]) -> TimePoint:
@@ -406,10 +398,10 @@ def test_a_follow_up_draws_every_group_and_its_targets_bold():
     assert [line.get_linewidth() for line in panels[0].lines] == [2.4, 1.2, 1.2]
     assert [text.get_text() for text in panels[0].texts] == ["−51 %", "0 %", "vanished"]
     assert not panels[1].lines
-    tumors, livers = conclude_follow_up("truth", found)
+    tumors, livers = patient_page.conclude_follow_up("truth", found)
     assert "2 matched, 1 vanished" in tumors and "partial response" in tumors and "(-51%)" in tumors
     assert "Dice 1.00" in livers
-    assert "no tumour" in conclude_follow_up("net", nothing)[0]
+    assert "no tumour" in patient_page.conclude_follow_up("net", nothing)[0]
 
 
 def test_a_follow_up_of_many_tumors_names_the_largest_beside_the_panel():
