@@ -93,11 +93,10 @@ def sent(url: Url, is_file: bool = False) -> Iterator[Path]:
     head, _, name = url.rpartition("/") if is_file else (url, "", "")
     with _cached(Url(head), "out") as (folder, system, root):
         _results[folder] = system, root, {}
-        if not is_file:
-            with _explained(url):
-                for remote in system.find(root):
-                    system.get_file(remote, str(_below(folder, remote.removeprefix(root), url)))
-            _results[folder][2].update((path, _stamp(path)) for path in _files(folder))
+        with _explained(url):
+            for remote in system.find(f"{root}/{name}" if is_file else root):
+                system.get_file(remote, str(_below(folder, remote.removeprefix(root), url)))
+        _results[folder][2].update((path, _stamp(path)) for path in _files(folder))
         try:
             yield folder / name
         finally:

@@ -136,3 +136,13 @@ def test_the_commands_work_on_s3_as_on_a_disk(s3, tmp_path, capsys):
     assert main(["predict", "s3://bucket/scans", "--out", "s3://bucket/predicted"]) == 0
     assert capsys.readouterr().out.count("done before") == 2
     assert not any((tmp_path / "home" / ".cache" / "livseg").glob("[!.]*"))
+
+
+def test_scores_do_not_take_the_place_of_anything_else_at_their_url(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    _, labels = write_lits_case(tmp_path, 0)
+    before = labels.read_bytes()
+    given = ["--reference", str(labels), "--prediction", str(labels), "--workers", "1"]
+    assert main(["evaluate", *given, "--out", f"file://{labels}"]) == 2 and labels.read_bytes() == before
+    for _ in range(2):  # scores of before are replaced
+        assert main(["evaluate", *given, "--out", f"file://{tmp_path}/s.json"]) == 0
