@@ -138,8 +138,7 @@ def test_the_commands_work_on_s3_as_on_a_disk(s3, tmp_path, capsys):
     assert not any((tmp_path / "home" / ".cache" / "livseg").glob("[!.]*"))
 
 
-def test_scores_do_not_take_the_place_of_anything_else_at_their_url(tmp_path, monkeypatch):
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+def test_scores_do_not_take_the_place_of_anything_else_at_their_url(tmp_path):
     _, labels = write_lits_case(tmp_path, 0)
     before = labels.read_bytes()
     given = ["--reference", str(labels), "--prediction", str(labels), "--workers", "1"]
