@@ -2,7 +2,6 @@
 
 import errno
 import hashlib
-import json
 import os
 import time
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
@@ -162,11 +161,6 @@ def test_who_must_wait_says_so(tmp_path, capfd, monkeypatch):
             assert path.read_text() == "0"
         waiting.result()
     assert path.read_text() == "50"
-
-
-def test_json_has_null_for_what_is_no_number(tmp_path):
-    path = files.write_json(tmp_path / "a.json", {"a": float("nan"), "b": [1.5, float("inf")], "c": "ü"})
-    assert json.loads(path.read_text()) == {"a": None, "b": [1.5, None], "c": "ü"}
 
 
 def test_sums_are_of_contents_however_long_and_know_neither_names_nor_order(tmp_path):

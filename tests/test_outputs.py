@@ -99,10 +99,6 @@ def test_colours_survive_greys_stay_neutral_and_nothing_stays_open(tmp_path):
     assert not pyplot.get_fignums()
 
 
-def test_a_notebook_shows_a_figure_without_pyplot():
-    assert new_figure(1, 1)._repr_png_().startswith(b"\x89PNG")
-
-
 def test_a_row_with_an_unknown_column_is_refused_and_the_file_untouched(tmp_path):
     path = tmp_path / "systems.csv"
     update_systems_table(path, [row(dice_per_case=0.5)])

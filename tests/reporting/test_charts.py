@@ -3,10 +3,12 @@
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from matplotlib.colors import to_hex
 
 from livseg_lib.reporting.charts import bars, interval_chart, lines, matrix, scatter, training_curves
-from livseg_lib.reporting.style import BLACK, BLUE, VERMILLION
+from livseg_lib.reporting.style import BLACK, BLUE, VERMILLION, spread
 
 SCORES = pd.DataFrame(
     {
@@ -106,6 +108,17 @@ def test_cells_are_shaded_by_their_share_of_the_row():
     assert ax.images[0].get_array().tolist() == [[0.75, 0.25], [0, 0]]
     assert texts(ax) == ["3\n75%", "1\n25%", "·", "·"]
     assert [text.get_color() for text in ax.texts[:2]] == ["white", BLACK]  # read on dark and on light
+
+
+@given(st.lists(st.floats(0, 1), max_size=9))
+def test_names_beside_lines_are_apart_in_order_and_inside(positions):
+    moved = spread(positions, 0.1, 0, 1)
+    assert len(moved) == len(positions)
+    in_order = moved[np.argsort(positions, kind="stable")]
+    assert (np.diff(in_order) >= 0.1 - 1e-9).all()
+    assert all(-1e-9 <= place <= 1 + 1e-9 for place in moved)
+    assert spread([0.9, 0.1, 0.5], 0.2).tolist() == pytest.approx([0.9, 0.1, 0.5])  # apart already
+    assert spread([0.5, 0.5], 0.2).tolist() == pytest.approx([0.4, 0.6])
 
 
 @pytest.mark.parametrize("draw", [interval_chart, bars])
