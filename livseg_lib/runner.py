@@ -15,7 +15,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
@@ -178,9 +178,9 @@ def _pictures(parameters: Mapping[str, object]) -> float:
 
 def reasons_to_run(steps: Mapping[str, _Step], folders: RunFolders) -> dict[str, str]:
     """Why each notebook is out of date, and "" for those that are not, in an order in which they can run."""
-    reasons: dict[str, str] = {}
-    for stem in TopologicalSorter(_graph(steps)).static_order():
-        waits_for = [need for need in steps[stem].needs if reasons.get(need)]
+    reasons, graph = {}, _graph(steps)
+    for stem in TopologicalSorter(graph).static_order():
+        waits_for = [need for need in graph[stem] if reasons.get(need)]
         reasons[stem] = f"after {', '.join(waits_for)}" if waits_for else _reason(steps[stem], folders)
     return reasons
 
@@ -323,14 +323,23 @@ def _run_deaf(step: _Step, folders: RunFolders, before: dict, gpu: str | None) -
 
 
 def _graph(steps: Mapping[str, _Step]) -> dict[str, list[str]]:
-    return {stem: [need for need in step.needs if need in steps] for stem, step in steps.items()}
+    """What each waits for among `steps`, also by way of notebooks that are not among them."""
+
+    def behind(step: _Step) -> Iterator[str]:
+        for need in step.needs:
+            if need in steps:
+                yield need
+            else:
+                yield from behind(read_step(step.notebook.with_name(f"{need}.ipynb"), {}))
+
+    return {stem: [*dict.fromkeys(behind(step))] for stem, step in steps.items()}
 
 
 def chain_minutes(steps: Mapping[str, _Step], minutes: Mapping[str, float]) -> dict[str, float]:
     """Minutes from the start of each step to the end of the longest chain of steps that it begins."""
-    chains: dict[str, float] = {}
-    for stem in reversed([*TopologicalSorter(_graph(steps)).static_order()]):
-        behind = [chain for other, chain in chains.items() if stem in steps[other].needs]
+    chains, graph = {}, _graph(steps)
+    for stem in reversed([*TopologicalSorter(graph).static_order()]):
+        behind = [chain for other, chain in chains.items() if stem in graph[other]]
         chains[stem] = minutes[stem] + max(behind, default=0.0)
     return chains
 

@@ -265,6 +265,14 @@ def test_a_result_that_was_not_there_yet_counts_when_it_comes(root, executed):
         assert executed == expected
 
 
+def test_a_notebook_waits_for_those_before_it_also_where_one_between_them_is_left_out(root, executed):
+    add_notebook(root, "c_third", minutes=1)
+    add_notebook(root, "b_second", needs=["c_third"])
+    add_notebook(root, "a_first", needs=["b_second"], minutes=9)
+    reproduce(root, "a_first", "c_third", jobs=2)
+    assert executed == ["c_third", "a_first"]
+
+
 def test_what_changes_while_a_notebook_runs_counts_as_changed(root, executed, monkeypatch):
     execute = runner.execute
 
