@@ -215,8 +215,7 @@ def test_many_systems_give_one_card_a_target_that_says_it_was_chosen():
 
 
 @pytest.mark.parametrize(
-    ("n_networks", "foot"),
-    [(1, "without a network 0.300"), (2, "highest of 2; without a network 0.300")],
+    ("n_networks", "foot"), [(1, "without a network 0.300"), (2, "highest of 2; without a network 0.300")]
 )
 def test_a_card_says_what_was_reached_without_a_network(n_networks, foot):
     names = [*(f"threshold_{k}" for k in range(5)), *(f"net{k}" for k in range(n_networks))]

@@ -1,6 +1,6 @@
 """What is counted of whom in one pass over a toy run, what the tables make of it, and system D's metrics."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import product
 from types import SimpleNamespace
 
@@ -49,16 +49,11 @@ def planes(case: str) -> np.ndarray:
     return np.rint(np.stack([liver, tumor], axis=-1) * 255).astype(np.uint8)
 
 
-@dataclass
-class Network:
+def network(**changes) -> SimpleNamespace:
     """Stands for a `TrainedModel`."""
-
-    system: str = "toy"
-    structures: tuple = ("liver", "tumor")
-    thresholds: dict = field(default_factory=lambda: {"liver": 0.5, "tumor": 0.7})
-    recipe: Recipe = field(default_factory=lambda: Recipe(size=SIZE))
-    inputs: object = OWN_PICTURE
-    network: object = None
+    thresholds = {"liver": 0.5, "tumor": 0.7}
+    facts = {"system": "toy", "structures": tuple(thresholds), "thresholds": thresholds, "network": None}
+    return SimpleNamespace(**facts | {"recipe": Recipe(size=SIZE), "inputs": OWN_PICTURE} | changes)
 
 
 @pytest.fixture
@@ -78,7 +73,7 @@ def run(tmp_path, monkeypatch):
 
 @pytest.fixture
 def checked(run):
-    return score_checks.ask_network(Network(), run.slices, run.folders.slices, True)
+    return score_checks.ask_network(network(), run.slices, run.folders.slices, True)
 
 
 def test_every_pixel_is_counted_once_and_training_patients_never(checked):
@@ -99,14 +94,14 @@ def test_tumours_outside_the_liver_that_is_found_are_no_candidates(checked):
 
 
 def test_without_volumes_no_tumours_are_looked_for(run):
-    checked = score_checks.ask_network(Network(), run.slices, run.folders.slices, False)
+    checked = score_checks.ask_network(network(), run.slices, run.folders.slices, False)
     assert not checked.candidates and len(checked.of_split("test", "tumor", "picture")) == 3
     assert score_checks.froc_table([checked], {}, 0).empty
 
 
 def test_pictures_are_found_by_their_recipe(run):
-    folder, other = run.folders.slices, Network(recipe=Recipe(size=64))
-    assert score_checks.extracted_for(Network(), folder, "t0") == folder
+    folder, other = run.folders.slices, network(recipe=Recipe(size=64))
+    assert score_checks.extracted_for(network(), folder, "t0") == folder
     assert score_checks.extracted_for(other, folder, "t0") is None
     store_case(folder / "size-64", "t0", truth("t0"), truth("t0"), other.recipe)
     assert score_checks.extracted_for(other, folder, "t0") == folder / "size-64"
