@@ -173,3 +173,11 @@ def test_a_reason_keeps_its_subject_and_loses_what_another_library_quoted():
             raise InputError("/a/b.dcm", f"It is damaged (ValueError: {error}).", "Copy it.") from error
     except InputError as error:
         assert reason_of(error) == "It is damaged (ValueError). Copy it."
+
+
+def test_a_printed_line_says_how_many_cautions_a_page_holds(scans, tmp_path):
+    rows = []
+    predict_batch(find_inputs(scans / "a.nii.gz"), toy_predictor(), tmp_path / "out", rows.append)
+    assert rows[0]["cautions"] > 0
+    assert f"; {rows[0]['cautions']} caution(s)" in results.describe_case(rows[0])
+    assert "caution" not in results.describe_case(rows[0] | {"cautions": 0})

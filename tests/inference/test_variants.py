@@ -159,3 +159,10 @@ def test_no_variant_mirrors_the_body():
         seen = variant.apply(arrow)[..., 0]
         one, other = (ndimage.center_of_mass(part) for part in (seen > 0.75, (seen > 0.25) & (seen < 0.75)))
         assert one[0] + 10 < other[0] and one[1] + 5 < other[1]
+
+
+def test_a_shift_goes_down_and_right():
+    picture = np.zeros((8, 8, 1), np.float32)
+    picture[2, 3] = 1
+    moved = Variant(shift_pixels=(3, 2)).apply(picture)
+    assert moved[5, 5, 0] == 1 and moved.sum() == 1

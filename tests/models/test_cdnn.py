@@ -55,3 +55,11 @@ def test_folded_pictures_have_no_place_with_weights_of_its_own():
     network = build_model("cdnn", (64, 64, 1), 1, filters=4, levels=2, patch=2)
     answer = network.predict_on_batch(np.full((1, 64, 64, 1), 0.7, np.float32))[0, 24:40, 24:40]
     np.testing.assert_allclose(answer, np.broadcast_to(answer[0, 0], answer.shape), rtol=1e-4)
+
+
+def test_the_liver_mask_can_be_one_of_the_channels():
+    network = build_model("cdnn", (32, 32, 4), 1, filters=4, levels=3, dropout=0.0)
+    pictures = np.random.default_rng(0).random((2, 32, 32, 4), np.float32)
+    pictures[1, ..., :3] = pictures[0, ..., :3]
+    first, second = network.predict_on_batch(pictures)
+    assert np.abs(first - second).max() > 1e-6

@@ -141,3 +141,10 @@ def test_without_a_network_the_encoder_says_that_it_starts_random(monkeypatch):
     network = small_unet(3)
     monkeypatch.setattr(keras.applications, "ResNet50", offline)
     assert "random" in load_imagenet_weights(network)
+
+
+def test_the_encoder_can_be_frozen_as_one():
+    network = small_unet(1, encoder_width=0.1)
+    before = len(network.trainable_variables)
+    network.get_layer("encoder").trainable = False
+    assert 0 < len(network.trainable_variables) < before - 100

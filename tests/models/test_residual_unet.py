@@ -26,13 +26,9 @@ def test_it_has_the_papers_32_layers(papers):
     assert all(layer.kernel_size == (1, 1) for layer in projections)
     convolutions = [layer for layer in weighted if layer.name.endswith("_conv")]
     assert len(convolutions) == 27 and all(layer.kernel_size == (3, 3) for layer in convolutions)
-    assert [papers.get_layer(f"encoder{level}_out").output.shape[-1] for level in range(5)] == [
-        4,
-        8,
-        16,
-        32,
-        64,
-    ]
+    for part, levels in (("encoder", range(5)), ("decoder", range(4))):
+        widths = [papers.get_layer(f"{part}{level}_out").output.shape[-1] for level in levels]
+        assert widths == [4 * 2**level for level in levels]
     assert len(of_kind(papers, layers.BatchNormalization)) == len(of_kind(papers, layers.PReLU)) == 27
 
 

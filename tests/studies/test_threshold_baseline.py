@@ -178,3 +178,13 @@ def test_scans_of_any_pixel_size_look_alike_to_the_rules():
     assert scans[0].planes.shape == scans[1].planes.shape == (12, 80, 90)
     assert [scan.voxel_volume_ml for scan in scans] == pytest.approx([0.012, 0.012])
     assert [scan.is_contiguous for scan in scans] == [True, True]
+
+
+def test_the_margin_keeps_off_the_blurred_edge():
+    volume, truth = abdomen()
+    scan = threshold_baseline.smooth_scan(volume)
+    liver = threshold_baseline._resized(truth >= 1, scan.planes.shape[1:])
+    ring = liver & ~threshold_baseline._by_plane(liver, threshold_baseline.cv2.MORPH_ERODE, 8)
+    for margin, touches in ((8, False), (0, True)):
+        found = threshold_baseline.find_tumors(scan, liver, threshold_baseline.TumorRule(-5, margin))
+        assert (found & ring).any() == touches
