@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import ast
 import json
 import math
@@ -11,9 +12,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from livseg_lib.errors import InputError
-from livseg_lib.files import text_checksum
-from livseg_lib.runs import project_root
+from livseg_lib.errors import InputError, exit_code_of
+from livseg_lib.files import text_checksum, write_json
+from livseg_lib.runs import RunFolders, project_root
 
 EXPECTED_ENDS = ("InputError", "SystemExit")
 """What a notebook raises to tell its user something; all else is told with its type."""
@@ -228,3 +229,24 @@ def _run_cells(notebook: Path, partial: Path, parameters: dict[str, object]) -> 
         kind = "" if error.ename in EXPECTED_ENDS else f"{error.ename}: "
         problem = f"stopped in cell {error.exec_count}: {kind}{error.evalue}"
         raise InputError(notebook.stem, problem, f"See {partial}.") from None
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Write the parameters of notebooks, for who runs them with papermill alone: papermill NB OUT -f FILE."""
+    parser = argparse.ArgumentParser(prog="python -m livseg_lib.notebooks", description=main.__doc__)
+    parser.add_argument("--run-name", required=True, help="below reports/; they go into its parameters/")
+    configure = parser.add_subparsers(required=True).add_parser("configure")
+    configure.add_argument("--profile", type=Path, required=True, help="a YAML file of notebooks/params")
+    configure.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
+    configure.add_argument("notebooks", nargs="+", type=Path)
+    given = parser.parse_args(argv)
+    every = sorted({*given.notebooks, *given.notebooks[0].parent.glob("*.ipynb")})  # whose the profile is
+    chosen = choose_parameters(every, given.profile, {"run_name": given.run_name}, given.set)
+    folder = RunFolders(project_root(), given.run_name).report / "parameters"
+    for notebook in given.notebooks:
+        write_json(folder / f"{notebook.stem}.json", chosen[notebook.stem])
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(exit_code_of(main, "notebooks"))

@@ -110,6 +110,14 @@ def test_text_is_the_text_given_as_it_was_typed():
         assert chosen["00_prepare_data"]["data"] == text
 
 
+def test_parameters_are_written_for_papermill_alone(tmp_path, monkeypatch):
+    monkeypatch.setenv("LIVSEG_ROOT", str(tmp_path))
+    profile = ["--profile", str(FOLDER / "params" / "tour.yaml"), "--set", "data=CT #2"]
+    assert notebooks.main(["--run-name", "x", "configure", *profile, str(ALL[0])]) == 0
+    written = json.loads((tmp_path / "reports" / "x" / "parameters" / "00_prepare_data.json").read_text())
+    assert written["data"] == "CT #2" and written["n_patients"] == 6
+
+
 @pytest.mark.parametrize(
     ("text", "default", "value"),
     [
