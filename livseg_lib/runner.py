@@ -137,7 +137,7 @@ def in_minutes_here(steps: Mapping[str, _Step]) -> dict[str, _Step]:
     """`steps` with the minutes that they should take on this device, at the sizes of their parameters.
 
     Where that is long, a step of a training is timed, and said. Trainings count by their pictures, or by
-    `minutes` where that is given; that a network is larger than the default's is not counted.
+    `minutes` where that is given, the rest by the patients; that a network is larger is not counted.
     """
     pace = 1.0
     if sum(step.minutes for step in steps.values()) > WORTH_TIMING_MINUTES:
@@ -148,7 +148,13 @@ def in_minutes_here(steps: Mapping[str, _Step]) -> dict[str, _Step]:
         except Exception as error:  # a plan is no reason to end a run that may need no network
             said = f"no training step could be timed here ({error}): the minutes are those of another machine"
         print(said, flush=True)
-    return {stem: replace(step, minutes=expected_minutes(step, pace)) for stem, step in steps.items()}
+    name, patients = "n_patients", 1.0
+    for step in steps.values():  # one draws the patients, all look at them
+        if name in step.parameters:
+            patients = step.parameters[name] / declared_parameters(step.notebook)[name]
+    return {
+        stem: replace(step, minutes=expected_minutes(step, pace, patients)) for stem, step in steps.items()
+    }
 
 
 def _time_a_step() -> float:
@@ -157,11 +163,11 @@ def _time_a_step() -> float:
     return milliseconds_a_step()
 
 
-def expected_minutes(step: _Step, pace: float) -> float:
-    """Minutes of `step` where a training step takes `pace` times as long."""
+def expected_minutes(step: _Step, pace: float, patients: float = 1.0) -> float:
+    """Minutes of `step` where a training step takes `pace` times as long, for `patients` times as many."""
     usual = declared_parameters(step.notebook)
     chosen, learns = usual | step.parameters, _pictures(usual)
-    rest = step.minutes * pace * (1 - LEARNING * bool(learns))
+    rest = step.minutes * pace * patients * (1 - LEARNING * bool(learns))
     if chosen.get("minutes") is not None:
         return rest + chosen["minutes"] * step.trainings
     return rest + step.minutes * pace * LEARNING * (_pictures(chosen) / learns if learns else 0)

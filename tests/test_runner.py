@@ -142,6 +142,15 @@ def test_the_plan_counts_pictures_trainings_and_the_device(root, chosen, minutes
     assert runner.expected_minutes(runner.read_step(path, {}), 2.0) == 16
 
 
+def test_the_plan_counts_patients(root):
+    add = {"a": "n_patients = 30", "b": "value = 1"}
+    for name, parameters in add.items():
+        write_notebook(root / "notebooks" / f"{name}.ipynb", "pass", parameters, minutes=2)
+    steps = {name: runner.read_step(root / "notebooks" / f"{name}.ipynb", {}) for name in add}
+    steps["a"].parameters["n_patients"] = 6
+    assert [step.minutes for step in runner.in_minutes_here(steps).values()] == [2 / 5, 2 / 5]
+
+
 def test_the_longest_chain_goes_first_and_the_plan_tells_how_long_it_takes(
     root, executed, monkeypatch, capsys
 ):
