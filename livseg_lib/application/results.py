@@ -186,7 +186,7 @@ def describe_case(row: dict) -> str:
     amounts = {"liver": row["liver_ml"], "tumour": row["tumor_ml"]}
     measured = "".join(f"{name} {ml:.1f} ml, " for name, ml in amounts.items() if ml is not None)
     took = f"{format_duration(row['seconds'])}, {row['peak_memory_mb']} MB"
-    told = f"; {row['cautions']} caution(s) on its page" if row["cautions"] else ""
+    told = f"; cautions on its page: {row['cautions']}" if row["cautions"] else ""
     return f"{row['case']}: {measured}tumour {found}{sure}; {took}{told}"
 
 

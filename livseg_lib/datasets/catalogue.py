@@ -69,7 +69,7 @@ def find_cases(source: Path | str, dataset: str = "auto", accept_affine_mismatch
     found = adapter.find(source)
     found = replace(found, notes=(*found.notes, *_unread(source, found)))
     if not found.cases:
-        problem = f'There is no case of "{found.name}" in it.{_told(found.notes)}'
+        problem = f'There is no case of "{found.name}" in it.{_joined(found.notes)}'
         raise InputError(source, problem, f"Looked for {adapter.LOOKS_FOR}.")
     return replace(found, cases=tuple(map(_accepting, found.cases))) if accept_affine_mismatch else found
 
@@ -93,12 +93,12 @@ def _adapter(source: Path, name: str) -> ModuleType:
     if nifti.find(source).cases:  # in folders below
         return nifti
     looked_for = "; ".join(f"{name}: {adapter.LOOKS_FOR}" for name, adapter in ADAPTERS.items())
-    seen = _told(_unread(source, Dataset("any", source, ())))
-    problem = f"There is no data set in it that livseg knows.{seen}"
+    messages = _joined(_unread(source, Dataset("any", source, ())))
+    problem = f"There is no data set in it that livseg knows.{messages}"
     raise InputError(source, problem, f"Looked for {looked_for}.")
 
 
-def _told(notes: Sequence[Note]) -> str:
+def _joined(notes: Sequence[Note]) -> str:
     """What was seen instead of cases."""
     return "".join(f" {note.message}" for note in notes[:MOST_TOLD]) + (" ..." if notes[MOST_TOLD:] else "")
 
@@ -124,8 +124,8 @@ def _unread(source: Path, found: Dataset) -> list[Note]:
             groups[path.parent, kind].append(path)
     for (folder, kind), paths in groups.items():
         names = ", ".join(printable(path.name) for path in paths[:3]) + (", ..." if len(paths) > 3 else "")
-        where = f"{len(paths)} {kind} file(s) in {printable(folder)}"
-        message = f'{where} belong to no case of "{found.name}" and were passed over: {names}.'
+        where = f"{kind} files in {printable(folder)}"
+        message = f'{where} belong to no case of "{found.name}" and were passed over ({len(paths)}): {names}.'
         message += " A label map without its scan is no case." if kind == "NIfTI" else ""
         notes.append(Note(paths[0], "passed-over", message))
     return notes
@@ -237,7 +237,7 @@ def _case_notes(check: CaseCheck, case: Case, modality: str) -> Iterator[Note]:
         yield Note(scan, "unlabelled", message)
     if case.unmasked:
         names = ", ".join(path.name for path in case.unmasked)
-        message = f"{len(case.unmasked)} slice(s) without a mask are left out: {names}."
+        message = f"Slices without a mask are left out ({len(case.unmasked)}): {names}."
         yield Note(case.unmasked[0], "slice-without-mask", message)
     volume = case.read_volume()
     digest = hashlib.sha256(repr(volume.voxels.shape).encode())
@@ -367,7 +367,7 @@ def label_findings(labels: np.ndarray, pictures: bool) -> Iterator[Note]:
     with_liver = np.bincount(components[liver[inside]], minlength=count + 1) > 0
     alone = np.bincount(components[tumor[inside]], minlength=count + 1)[~with_liver]
     if n_alone := np.count_nonzero(alone):
-        message = f"{n_alone} tumour component(s), {alone.sum()} voxels, touch no voxel labelled liver."
+        message = f"Tumour components that touch no voxel labelled liver: {n_alone}, of {alone.sum()} voxels."
         yield Note("", "tumor-outside-liver", message)
     rims = [shared_faces(mask, labels == BACKGROUND, axes=(1, 2)) for mask in (liver, tumor)]
     if tumor.sum() > liver.sum() > 0 and rims[1] > 2 * rims[0]:

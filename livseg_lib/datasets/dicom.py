@@ -92,8 +92,8 @@ def survey(source: Path | str) -> Survey:
             else:
                 by_series[found[0].series_uid] += found
     series = _merged([_series(uid, slices, broken) for uid, slices in by_series.items()])
-    series.sort(key=lambda one: (-len(one.slices), one.uid))
-    belonging = {name for one in series for name, _ in one.broken}
+    series.sort(key=lambda item: (-len(item.slices), item.uid))
+    belonging = {name for item in series for name, _ in item.broken}
     skipped += [(name, error.problem) for name, error in broken if name not in belonging]
     return Survey(tuple(series), tuple(skipped))
 
@@ -118,18 +118,18 @@ def read_chosen(source: Path | str, series: Series) -> Volume:
     if np.prod(shape, dtype=float) * np.dtype(np.int16).itemsize > MAX_VOLUME_BYTES:
         raise InputError(source, f"The series has {shape} voxels, too many to read.", "Give one scan.")
     stack = np.empty(shape, np.int16)  # (slice, row, column)
-    with open_tree(source) as tree, one_apart() as apart:
-        read = slice_reader(tree, source, apart)
+    with open_tree(source) as tree, one_apart() as executor:
+        read_slice = slice_reader(tree, source, executor)
         for k, at_one_place in enumerate(slices_at_one_place(series.slices, source)):
-            for one in at_one_place:
+            for header in at_one_place:
                 try:
-                    values = read(one)
+                    values = read_slice(header)
                 except InputError as error:
-                    raise _of_slice(str(one), error, source) from None
-                if one is at_one_place[0]:
+                    raise _of_slice(str(header), error, source) from None
+                if header is at_one_place[0]:
                     stack[k] = values
                 elif not np.array_equal(values, stack[k]):
-                    problem = f"{at_one_place[0]} and {one} lie at the same place, and show different things."
+                    problem = f"{at_one_place[0]} and {header} lie at one place, but show different things."
                     raise InputError(source, problem, "Keep one phase and one reconstruction a series.")
     stored = stack.transpose(2, 1, 0)  # (i, j, k) of NIfTI
     grid = new_grid(stored.shape, affine, stored.dtype)
@@ -166,18 +166,20 @@ def series_notes(series: Series, source: Path | str) -> list[Note]:
         found.append(("merged-series", message))
     if len(slices) == 1:
         found.append(("one-slice", "This is a series of one slice. Does it belong to another series?"))
-    remarks = Counter(remark for one in slices for remark in one.remarks)
+    remarks = Counter(remark for header in slices for remark in header.remarks)
     found += [(code, f"{n} of {len(slices)} slices {text}.") for (code, text), n in remarks.items()]
-    uids = [(one.instance_uid, one.frame) for one in slices]
-    if (own := len(set(uids))) < len(slices) or not all(uid for uid, _ in uids):
-        message = f"{len(slices)} slices have {own} SOPInstanceUID(s) in all: they are told by their places."
+    uids = [(header.instance_uid, header.frame) for header in slices]
+    if (n_uids := len(set(uids))) < len(slices) or not all(uid for uid, _ in uids):
+        message = (
+            f"Slices share or lack SOPInstanceUIDs ({n_uids} for {len(slices)}): told apart by position."
+        )
         found.append(("shared-uid", message))
     if series.modality == "mr":
         found.append(("mr-series", "This is an MR series: its values are no HU. Read it with --modality mr."))
     try:
-        places = slices_at_one_place(slices, source)
-        if twice := len(slices) - len(places):
-            message = f"{twice} slice(s) were sent twice: they are read once, where their pixels are equal."
+        positions = slices_at_one_place(slices, source)
+        if twice := len(slices) - len(positions):
+            message = f"Slices sent twice: {twice}. They are read once, where their pixels are equal."
             found.append(("sent-twice", message))
         if jitter := stack_slices(slices, source).note:
             found.append(("uneven", jitter))
@@ -191,9 +193,9 @@ def skipped_notes(found: Survey, source: Path | str) -> list[Note]:
     notes = []
     for reason, names in _by_reason(found.skipped).items():
         listed = ", ".join(names[:_LISTED]) + (", ..." if len(names) > _LISTED else "")
-        message = f"{len(names)} file(s) passed over: {reason.rstrip('.')} ({listed})."
-        first, *others = (Path(source, name) for name in names)
-        notes.append(Note(first, "passed-over", message, also=tuple(others)))
+        message = f"{len(names)} passed over: {reason.rstrip('.')} ({listed})."
+        first, *other_paths = (Path(source, name) for name in names)
+        notes.append(Note(first, "passed-over", message, also=tuple(other_paths)))
     return notes
 
 
@@ -206,57 +208,57 @@ def _by_reason(skipped: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
 
 def _series(uid: str, slices: list[SliceHeader], broken: Sequence[tuple[str, InputError]]) -> Series:
     """With the broken files that name it as theirs, or that name none and lie beside its slices."""
-    folders = {os.path.dirname(one.name) for one in slices}
-    own = []
+    folders = {os.path.dirname(header.name) for header in slices}
+    own_broken = []
     for name, error in broken:
         owner = getattr(error, "series_uid", None)
         if owner == uid or (owner is None and os.path.dirname(name) in folders):
-            own.append((name, error))
-    return Series(uid, tuple(slices), tuple(own))
+            own_broken.append((name, error))
+    return Series(uid, tuple(slices), tuple(own_broken))
 
 
 def _merged(series: list[Series]) -> list[Series]:
     """With series of one slice each that form one even stack as one: an anonymiser gave each its own UID."""
-    merged = [one for one in series if len(one.slices) > 1]
-    for alike in _alike([one for one in series if len(one.slices) == 1]):
-        slices = tuple(one.slices[0] for one in alike)
+    merged = [item for item in series if len(item.slices) > 1]
+    for group in _alike([item for item in series if len(item.slices) == 1]):
+        slices = tuple(item.slices[0] for item in group)
         try:
-            if len(alike) < FEWEST_ALIKE or len(stack_slices(slices, "").slices) < len(slices):
+            if len(group) < FEWEST_ALIKE or len(stack_slices(slices, "").slices) < len(slices):
                 raise InputError("", "These are scans of their own.")
         except InputError:
-            merged += alike
+            merged += group
         else:
-            broken = dict(broken for one in alike for broken in one.broken)
-            uid = digits_only("", "\0".join(sorted(one.uid for one in alike)))
-            merged.append(Series(uid, slices, tuple(broken.items()), len(alike)))
+            broken = dict(broken for item in group for broken in item.broken)
+            uid = digits_only("", "\0".join(sorted(item.uid for item in group)))
+            merged.append(Series(uid, slices, tuple(broken.items()), len(group)))
     return merged
 
 
 def _alike(alone: list[Series]) -> list[list[Series]]:
     """Groups of one grid, modality and, where several share one, study and frame of reference."""
-    studies = Counter((one.modality, one.slices[0].study) for one in alone)
+    studies = Counter((item.modality, item.slices[0].study) for item in alone)
     groups: dict[tuple, list[list[Series]]] = defaultdict(list)
-    for one in alone:
-        study = (one.modality, one.slices[0].study)
-        known = groups[study if studies[study] > 1 else one.modality]
-        fitting = (group for group in known if same_grid(one.slices[0], group[0].slices[0]))
+    for item in alone:
+        study = (item.modality, item.slices[0].study)
+        known = groups[study if studies[study] > 1 else item.modality]
+        fitting = (group for group in known if same_grid(item.slices[0], group[0].slices[0]))
         if group := next(fitting, None):
-            group.append(one)
+            group.append(item)
         else:
-            known.append([one])
+            known.append([item])
     return [group for known in groups.values() for group in known]
 
 
 def _choose(found: Survey, series_uid: str | None, source: Path | str) -> Series:
     if not found.series:
         reasons = sorted(_by_reason(found.skipped).items(), key=lambda item: -len(item[1]))
-        seen = "; ".join(f"{len(names)} files: {reason.rstrip('.')}" for reason, names in reasons[:_LISTED])
-        problem = f"There is no CT series here ({seen or 'no files'})."
+        files = "; ".join(f"{len(names)} files: {reason.rstrip('.')}" for reason, names in reasons[:_LISTED])
+        problem = f"There is no CT series here ({files or 'no files'})."
         remedy = "Give the folder or zip of its slices; NIfTI files and pictures are read unpacked."
         raise InputError(source, problem, remedy)
-    wanted = [one for one in found.series if series_uid in (None, one.uid)]
-    if len(wanted) == 1:
-        return wanted[0]
+    matching = [each for each in found.series if series_uid in (None, each.uid)]
+    if len(matching) == 1:
+        return matching[0]
     listing = ", ".join(map(str, found.series))
     if series_uid is None:
         raise InputError(source, f"There are several CT series: {listing}.", "Name one by its series UID.")
@@ -284,9 +286,9 @@ def find(source: Path) -> Dataset:
         while name in names:
             name += "-2"
         names.add(name)
-        found, said = _cases(patient, name)
+        found, case_notes = _cases(patient, name)
         cases += found
-        notes += said
+        notes += case_notes
     return Dataset("dicom", source if source.is_dir() else source.parent, tuple(cases), notes=tuple(notes))
 
 
@@ -313,20 +315,20 @@ def _cases(patient: Path, name: str) -> tuple[list[Case], list[Note]]:
         found = survey(patient)
     except InputError:
         found = Survey()
-    wanted = [one for one in found.series if one.modality == "ct"] or list(found.series)
-    if not wanted:  # stays a case, so that reading it says what is wrong
+    chosen = [item for item in found.series if item.modality == "ct"] or list(found.series)
+    if not chosen:  # stays a case, so that reading it says what is wrong
         return [Case(name, name, files_of(patient), partial(read_series, patient))], []
     cases = []
-    for number, one in enumerate(wanted, start=1):
-        names = [*(header.name for header in one.slices), *(name for name, _ in one.broken)]
+    for number, item in enumerate(chosen, start=1):
+        names = [*(header.name for header in item.slices), *(name for name, _ in item.broken)]
         case = Case(
-            case_id=name if len(wanted) == 1 else f"{name}_series-{number}",
+            case_id=name if len(chosen) == 1 else f"{name}_series-{number}",
             patient=name,
             files=tuple(dict.fromkeys(file_on_disk(patient / name) for name in names)),
-            read_volume=partial(read_series, patient, one.uid),
-            notes=tuple(series_notes(one, patient)),
+            read_volume=partial(read_series, patient, item.uid),
+            notes=tuple(series_notes(item, patient)),
         )
         cases.append(case)
-    left = [one for one in found.series if one not in wanted]
-    passed = [Note(patient, "passed-over", f"An MR series of {len(one.slices)} slices.") for one in left]
+    left = [item for item in found.series if item not in chosen]
+    passed = [Note(patient, "passed-over", f"An MR series of {len(item.slices)} slices.") for item in left]
     return cases, [*passed, *skipped_notes(found, patient)]

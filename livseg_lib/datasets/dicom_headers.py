@@ -185,8 +185,8 @@ def slices_of_file(tree: FileTree, name: str, where: str) -> list[SliceHeader] |
             return reason
         values = {keyword: dataset.get(keyword) for keyword in _WANTED} | {"Modality": modality}
         # Where that is emptied, the files of a folder that share their number and grid are a series.
-        alike = [values[key] for key in ("SeriesNumber", "Rows", "Columns", *_PLACE[1:])]
-        key = "\0".join([str(PurePosixPath(name).parent), *map(str, alike)])
+        grouping = [values[key] for key in ("SeriesNumber", "Rows", "Columns", *_PLACE[1:])]
+        key = "\0".join([str(PurePosixPath(name).parent), *map(str, grouping)])
         series_uid = digits_only(values["SeriesInstanceUID"], key)
         try:
             frames = list(_frames(dataset, values, where))
@@ -309,19 +309,19 @@ def _slice(values: dict, frame: int, name: str, series_uid: str, where: str) -> 
 
 def _rescale(values: dict, where: str) -> tuple[float, float, list[tuple[str, str]]]:
     """Slope, intercept and what is to be said of them."""
-    given, remarks = [], []
+    slope_and_intercept, remarks = [], []
     for keyword, neutral in (("RescaleSlope", 1.0), ("RescaleIntercept", 0.0)):
         missing = values[keyword] is None or values[keyword] == ""
-        given.append(neutral if missing else float(_numbers(values, keyword, 1, where)[0]))
+        slope_and_intercept.append(neutral if missing else float(_numbers(values, keyword, 1, where)[0]))
         if missing and values["Modality"] == "ct":
             remarks.append(("no-rescale", f"have no rescale tag {keyword}: read with {neutral:g}"))
-    if given[0] == 0:
+    if slope_and_intercept[0] == 0:
         raise _unusable(where, "RescaleSlope", "is 0")
     if values["ModalityLUTSequence"]:
         raise _unusable(where, "ModalityLUTSequence", "is not read: values would be no HU")
     if values["Modality"] == "ct" and (values["RescaleType"] or "HU") not in ("HU", "HU_MOD", "US"):
         remarks.append(("rescale-type", "have a RescaleType other than HU: their values may be none"))
-    return *given, remarks
+    return *slope_and_intercept, remarks
 
 
 def _numbers(values: dict, keyword: str, count: int, where: str) -> np.ndarray:

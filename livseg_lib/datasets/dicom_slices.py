@@ -52,23 +52,23 @@ def slices_at_one_place(slices: Sequence[SliceHeader], source: object) -> list[l
     Raises InputError if they differ in grid, or lie beside each other at one height.
     """
     first = slices[0]
-    for one in slices[1:]:
-        if not same_grid(one, first):
-            problem = f"Slices {first} and {one} differ in size, spacing or direction."
+    for header in slices[1:]:
+        if not same_grid(header, first):
+            problem = f"Slices {first} and {header} differ in size, spacing or direction."
             raise InputError(source, problem, "Keep one scan a series.")
-    places: list[list[SliceHeader]] = []
+    groups: list[list[SliceHeader]] = []
     below = -np.inf
     pairs = zip(_heights(slices), slices, strict=True)
-    for height, one in sorted(pairs, key=lambda pair: (pair[0], pair[1].name, pair[1].frame)):
+    for height, header in sorted(pairs, key=lambda pair: (pair[0], pair[1].name, pair[1].frame)):
         if height - below > SAME_POSITION_MM:
-            places.append([one])
+            groups.append([header])
             below = height
-        elif np.abs(one.position_mm - places[-1][0].position_mm).max() <= SAME_POSITION_MM:
-            places[-1].append(one)
+        elif np.abs(header.position_mm - groups[-1][0].position_mm).max() <= SAME_POSITION_MM:
+            groups[-1].append(header)
         else:
-            problem = f"Slices {places[-1][0]} and {one} lie beside each other at one height."
+            problem = f"Slices {groups[-1][0]} and {header} lie beside each other at one height."
             raise InputError(source, problem, "Keep one reconstruction a series.")
-    return places
+    return groups
 
 
 class Stack(NamedTuple):
@@ -88,7 +88,7 @@ def stack_slices(slices: Sequence[SliceHeader], source: object) -> Stack:
     Raises InputError if they differ in grid, are missing, uneven or tilted, saying where. DICOM speaks LPS,
     NIfTI RAS: x and y change sign (DICOM PS3.3 C.7.6.2.1.1).
     """
-    ordered, note = [place[0] for place in slices_at_one_place(slices, source)], ""
+    ordered, note = [group[0] for group in slices_at_one_place(slices, source)], ""
     first = ordered[0]
     if len(ordered) > 1:
         step, note = _step_mm(ordered, source)
@@ -105,7 +105,7 @@ def stack_slices(slices: Sequence[SliceHeader], source: object) -> Stack:
 
 def _step_mm(ordered: Sequence[SliceHeader], source: object) -> tuple[np.ndarray, str]:
     """Vector from each slice to the next, and the note."""
-    heights, positions = _heights(ordered), np.array([one.position_mm for one in ordered])
+    heights, positions = _heights(ordered), np.array([header.position_mm for header in ordered])
     rounded_mm = _rounded_step_mm(ordered, heights)
     if rounded_mm is None:
         _require_all(ordered, heights, source)
@@ -131,7 +131,7 @@ def _step_mm(ordered: Sequence[SliceHeader], source: object) -> tuple[np.ndarray
 def _require_all(ordered: Sequence[SliceHeader], heights: np.ndarray, source: object) -> None:
     """Raise InputError where slices are missing, or lie elsewhere."""
     steps, usual = np.diff(heights), _usual(heights)
-    relative, again = steps / usual, "Export or copy the whole series again."
+    relative, remedy = steps / usual, "Export or copy the whole series again."
     odd = np.flatnonzero(np.abs(relative - 1) > UNEVEN_STEPS)
     if len(odd) == 0:
         return
@@ -141,15 +141,15 @@ def _require_all(ordered: Sequence[SliceHeader], heights: np.ndarray, source: ob
             f"{ordered[k]} and {ordered[k + 1]} lie {steps[k]:.6g} mm apart, "
             f"other slices {usual:.4g} mm: a position is wrong, or most are missing."
         )
-        raise InputError(source, problem, again, code="missing-slices")
+        raise InputError(source, problem, remedy, code="missing-slices")
     counts = np.rint(relative).astype(int)
     if counts.min() < 1 or np.abs(relative - counts).max() > UNEVEN_STEPS:
         raise _uneven(ordered, heights, odd, source)
     lost = int(counts.sum()) - len(counts)
-    places = [heights[k] + usual * n for k in odd[: _LISTED + 1] for n in range(1, counts[k])]
-    listed = ", ".join(f"{place:.1f}" for place in places[:_LISTED]) + (", ..." if lost > _LISTED else "")
+    missing_mm = [heights[k] + usual * n for k in odd[: _LISTED + 1] for n in range(1, counts[k])]
+    listed = ", ".join(f"{mm:.1f}" for mm in missing_mm[:_LISTED]) + (", ..." if lost > _LISTED else "")
     problem = f"{lost} of {len(ordered) + lost} slices are missing, at {listed} mm."
-    raise InputError(source, problem, again, code="missing-slices")
+    raise InputError(source, problem, remedy, code="missing-slices")
 
 
 def _rounded_step_mm(ordered: Sequence[SliceHeader], heights: np.ndarray) -> float | None:
@@ -162,16 +162,16 @@ def _rounded_step_mm(ordered: Sequence[SliceHeader], heights: np.ndarray) -> flo
     steps = np.diff(whole)
     if len(steps) < 2 or np.abs(heights - whole).max() > SAME_POSITION_MM or np.ptp(steps) != 1:
         return None
-    places = np.arange(len(whole))
+    indices = np.arange(len(whole))
     declared = [mm for mm in (ordered[0].declared_step_mm, ordered[0].thickness_mm) if mm is not None]
     for step in declared:
-        if np.ptp(whole - step * places) < 1 - 1e-6:
+        if np.ptp(whole - step * indices) < 1 - 1e-6:
             return step
     if any(np.isclose(step, steps.min()) for step in declared):
         return None
     frequent = np.unique(steps, return_counts=True)[1].min() >= FEWEST_ROUNDED
-    step, start = np.polyfit(places, whole, 1)
-    fits = np.abs(whole - (start + step * places)).max() <= 0.5 + JITTER
+    step, start = np.polyfit(indices, whole, 1)
+    fits = np.abs(whole - (start + step * indices)).max() <= 0.5 + JITTER
     return float(step) if frequent and fits else None
 
 
@@ -179,9 +179,9 @@ def _uneven(
     ordered: Sequence[SliceHeader], heights: np.ndarray, odd: np.ndarray, source: object
 ) -> InputError:
     steps = np.diff(heights)
-    places = "; ".join(f"{steps[k]:.4g} mm between {ordered[k]} and {ordered[k + 1]}" for k in odd[:_LISTED])
+    gaps = "; ".join(f"{steps[k]:.4g} mm between {ordered[k]} and {ordered[k + 1]}" for k in odd[:_LISTED])
     more = "; ..." if len(odd) > _LISTED else ""
-    problem = f"The slices are not evenly spaced: {_usual(heights):.4g} mm apart, but {places}{more}."
+    problem = f"The slices are not evenly spaced: {_usual(heights):.4g} mm apart, but {gaps}{more}."
     return InputError(source, problem, "Reconstruct or resample them evenly, or remove what is of another.")
 
 
@@ -192,7 +192,7 @@ def _usual(heights: np.ndarray) -> float:
 
 def _heights(slices: Sequence[SliceHeader]) -> np.ndarray:
     """Places along the normal of the first slice, mm."""
-    return np.array([one.position_mm for one in slices]) @ np.cross(*slices[0].directions)
+    return np.array([header.position_mm for header in slices]) @ np.cross(*slices[0].directions)
 
 
 _DESCRIBING = (
@@ -230,21 +230,21 @@ def slice_reader(tree: FileTree, source: object, apart: Executor) -> Callable[[S
     """
     whole = lru_cache(1)(partial(read_whole, tree, keywords=list(_PIXELS)))  # a file may hold many slices
 
-    def read(one: SliceHeader) -> np.ndarray:
-        where = f"{source}/{one.name}"
+    def read(header: SliceHeader) -> np.ndarray:
+        where = f"{source}/{header.name}"
         with damage_named(where):
-            stored = _decoded(whole(one.name), one.frame, where, apart)
-            if one.slope == 1 and one.intercept.is_integer() and stored.dtype.itemsize <= 2:
-                values = stored.astype(np.int64) + int(one.intercept)
+            stored = _decoded(whole(header.name), header.frame, where, apart)
+            if header.slope == 1 and header.intercept.is_integer() and stored.dtype.itemsize <= 2:
+                values = stored.astype(np.int64) + int(header.intercept)
             else:
-                values = np.rint(stored * one.slope + one.intercept)
-        if values.shape != one.shape:
+                values = np.rint(stored * header.slope + header.intercept)
+        if values.shape != header.shape:
             raise InputError(where, "The pixels have another size than the header says.", "Export it again.")
         low, high = values.min(), values.max()
-        padding = whole(one.name).get("PixelPaddingValue")
+        padding = whole(header.name).get("PixelPaddingValue")
         if (
             isinstance(padding, int)
-            and one.modality == "ct"
+            and header.modality == "ct"
             and not (_INT16.min <= low and high <= HIGHEST_HU)
         ):
             values[(stored.astype(np.int64) - padding) % 2**16 == 0] = AIR_HU  # its sign is often mistaken
@@ -257,7 +257,7 @@ def slice_reader(tree: FileTree, source: object, apart: Executor) -> Callable[[S
     return read
 
 
-def _decoded(dataset: pydicom.Dataset, frame: int, where: str, apart: Executor) -> np.ndarray:
+def _decoded(dataset: pydicom.Dataset, frame: int, where: str, executor: Executor) -> np.ndarray:
     """The stored values of a frame, (rows, columns)."""
     syntax = dataset.file_meta.TransferSyntaxUID
     if not syntax.is_compressed:
@@ -283,7 +283,7 @@ def _decoded(dataset: pydicom.Dataset, frame: int, where: str, apart: Executor) 
     if decoder != _APART:
         return pixel_array(dataset, index=frame, decoding_plugin=decoder)
     elements = {keyword: dataset.get(keyword) for keyword in _DESCRIBING if keyword in dataset}
-    return apart.submit(_decode_apart, str(syntax), elements, encoded).result()
+    return executor.submit(_decode_apart, str(syntax), elements, encoded).result()
 
 
 def _decode_apart(syntax: str, elements: dict, encoded: bytes) -> np.ndarray:
@@ -305,10 +305,10 @@ def _encoded_shape(encoded: bytes) -> tuple[int, int] | None:
     if (start := encoded.find(b"\xff\x4f\xff\x51", 0, 200)) >= 0:  # the SIZ segment of JPEG 2000
         width, height, left, top = struct.unpack_from(">4I", encoded, start + 8)
         return height - top, width - left
-    place = 2
-    while place + 9 <= len(encoded) and encoded[place] == 0xFF:
-        marker, length = encoded[place + 1], int.from_bytes(encoded[place + 2 : place + 4], "big")
+    offset = 2
+    while offset + 9 <= len(encoded) and encoded[offset] == 0xFF:
+        marker, length = encoded[offset + 1], int.from_bytes(encoded[offset + 2 : offset + 4], "big")
         if marker in _FRAME_MARKERS:
-            return struct.unpack_from(">2H", encoded, place + 5)
-        place += 2 + length if marker != 0xFF else 1
+            return struct.unpack_from(">2H", encoded, offset + 5)
+        offset += 2 + length if marker != 0xFF else 1
     return None

@@ -107,11 +107,11 @@ class FileTree:
         """Call each file by a number, in order of name; what lies in one folder stays in one."""
         names = sorted({*self.sizes, *(name for name, _ in self.passed_over)})
         folders = sorted({name.rpartition("/")[0] for name in names})
-        places = {name: folders.index(name.rpartition("/")[0]) for name in names}
-        called = {name: f"folder-{places[name] + 1}/file-{n:05}" for n, name in enumerate(names, start=1)}
-        self.sizes = {called[name]: size for name, size in self.sizes.items()}
-        self.openers = {called[name]: opener for name, opener in self.openers.items()}
-        self.passed_over = [(called[name], reason) for name, reason in self.passed_over]
+        order = {name: folders.index(name.rpartition("/")[0]) for name in names}
+        new_names = {name: f"folder-{order[name] + 1}/file-{n:05}" for n, name in enumerate(names, start=1)}
+        self.sizes = {new_names[name]: size for name, size in self.sizes.items()}
+        self.openers = {new_names[name]: opener for name, opener in self.openers.items()}
+        self.passed_over = [(new_names[name], reason) for name, reason in self.passed_over]
 
     @contextmanager
     def passing_over(self, name: str) -> Iterator[None]:
@@ -176,4 +176,4 @@ def list_folders(source: Path | str) -> list[Path]:
 
 def file_on_disk(path: Path) -> Path:
     """`path` itself, or the zip that it leads into."""
-    return next((place for place in (path, *path.parents) if place.is_file()), path)
+    return next((candidate for candidate in (path, *path.parents) if candidate.is_file()), path)

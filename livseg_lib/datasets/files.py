@@ -86,12 +86,12 @@ def regular_files(source: Path) -> Found:
 
 
 def _below(folder: Path, note_unlisted: Callable[[OSError], None]) -> Iterator[Path]:
-    seen = set(folder.resolve().parents)
+    visited = set(folder.resolve().parents)
     for parent, folders, names in os.walk(folder, onerror=note_unlisted, followlinks=True):
-        if (real := Path(parent).resolve()) in seen:
+        if (real := Path(parent).resolve()) in visited:
             folders.clear()
             continue
-        seen.add(real)
+        visited.add(real)
         visible = filter(is_visible, folders)
         folders[:] = sorted(visible, key=lambda name: (Path(parent, name).is_symlink(), name))
         yield from (Path(parent, name) for name in filter(is_visible, names))
@@ -137,15 +137,15 @@ def one_copy(copies: list[Path]) -> tuple[Path, tuple[Note, ...]]:
         return copies[0], ()
     contents = {path: content for path in copies if (content := _content(path))}
     chosen = next(iter(contents), copies[0])
-    others = [path for path in copies if path != chosen]
+    other_copies = [path for path in copies if path != chosen]
     if len(set(contents.values())) > 1:
-        names = ", ".join(printable(path) for path in others)
+        names = ", ".join(printable(path) for path in other_copies)
         message = f"There are other files of this name, and they differ: {names}. Keep one."
         return chosen, (Note(chosen, "several-copies", message, "error"),)
     equal, broken = "It holds the same as {} and is not read.", "It cannot be read; {} is read in its place."
     return chosen, tuple(
         Note(path, "several-copies", (equal if path in contents else broken).format(printable(chosen)))
-        for path in others
+        for path in other_copies
     )
 
 
@@ -209,8 +209,8 @@ def find_label_map(folder: Path) -> LabelMap | None:
     if not path.is_file():
         return None
     try:
-        described = json.loads(path.read_text(encoding="utf-8-sig"))
-        values = {name: _values(described[name]) for name in described}
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+        values = {name: _values(content[name]) for name in content}
     except (OSError, ValueError, TypeError, LookupError, RecursionError) as error:
         problem = f"is not a list of labels ({error})."
         raise InputError(path, problem, _EXAMPLE) from error
@@ -263,11 +263,11 @@ def lost_labels(path: Path, label_map: LabelMap, like: Volume) -> list[Note]:
     for value, box in enumerate(ndimage.find_objects(unknown), start=1):
         if box is None:
             continue
-        mine, liver = stored[wider(box)] == value, labels[wider(box)] > 0
-        if shared_faces(mine, liver) > shared_faces(mine, ~mine) / 2:
-            called = f"Label {value}" + (f" ({names[value]})" if value in names else "")
+        lost, liver = stored[wider(box)] == value, labels[wider(box)] > 0
+        if shared_faces(lost, liver) > shared_faces(lost, ~lost) / 2:
+            name = f"Label {value}" + (f" ({names[value]})" if value in names else "")
             message = (
-                f"{called}, {int(mine.sum()):,} voxels, lies within the liver and was taken for background. "
+                f"{name}, {int(lost.sum()):,} voxels, lies within the liver and was taken for background. "
                 f"Say in {LABELS_JSON} whether it is liver or tumour."
             )
             notes.append(Note(path, "label-lost-in-liver", message))
@@ -294,8 +294,8 @@ def wider(box: tuple[slice, ...]) -> tuple[slice, ...]:
     return tuple(slice(max(part.start - 1, 0), part.stop + 1) for part in box)
 
 
-def _values(given: int | list[int]) -> tuple[int, ...]:
-    values = tuple(given) if isinstance(given, list) else (given,)
+def _values(content: int | list[int]) -> tuple[int, ...]:
+    values = tuple(content) if isinstance(content, list) else (content,)
     if not all(type(value) is int and value > 0 for value in values):
-        raise ValueError(f"{given} are no whole numbers above 0")
+        raise ValueError(f"{content} are no whole numbers above 0")
     return values

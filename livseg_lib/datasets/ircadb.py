@@ -74,7 +74,7 @@ def _notes(patient: Path) -> tuple[Note, ...]:
         found = survey(patient)
     except InputError:  # reading says so
         return ()
-    decided = [note for one in found.series for note in series_notes(one, patient)]
+    decided = [note for series in found.series for note in series_notes(series, patient)]
     return (*decided, *skipped_notes(found, patient))
 
 

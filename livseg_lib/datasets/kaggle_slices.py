@@ -88,10 +88,10 @@ def _by_case(folder: Path) -> tuple[Slices, Slices]:
 def _case_and_slice(stem: str, parents: Iterable[str]) -> tuple[str, int]:
     if named := _VOLUME.fullmatch(stem):
         return f"volume-{int(named[1])}", int(named[2])
-    whose = [part for part in parents if not NO_PATIENT.fullmatch(part)]
+    patient_parts = [part for part in parents if not NO_PATIENT.fullmatch(part)]
     name, number = re.fullmatch(r"(?s)(.*?)[ _.-]*(\d{1,9})?", PICTURE_WORD.sub("", stem)).groups()
-    words = "-".join([*whose, name] if name else whose)
-    return re.sub(r"[^\w.-]+", "_", printable(words)) or "pictures", int(number or 0)
+    case_id = "-".join([*patient_parts, name] if name else patient_parts)
+    return re.sub(r"[^\w.-]+", "_", printable(case_id)) or "pictures", int(number or 0)
 
 
 def _paths(slices: Slices) -> Iterator[Path]:
@@ -113,8 +113,8 @@ def _case(
     notes = tuple(
         Note(copy, "several-copies", f"It has the same number as {printable(first)}. Keep one.", "error")
         for slices in (pictures, masks)
-        for first, *others in slices.values()
-        for copy in others
+        for first, *copies in slices.values()
+        for copy in copies
     )
     return Case(
         case_id=name,
@@ -132,14 +132,14 @@ def _case(
 
 def _inspect(picture_files: tuple[Path, ...], mask_files: tuple[Path, ...], volume: Volume) -> Iterator[Note]:
     pictures = [read_picture(path)._replace(grey=None) for path in picture_files]
-    if in_color := [p for p, one in zip(picture_files, pictures, strict=True) if one.colors is not None]:
-        message = f"{len(in_color)} picture(s) in colour were read as grey. Is an outline drawn on them?"
+    if in_color := [p for p, image in zip(picture_files, pictures, strict=True) if image.colors is not None]:
+        message = f"Pictures in colour were read as grey ({len(in_color)}). Is an outline drawn on them?"
         yield Note(in_color[0], "in-colour", message)
-    for path, one, mask in zip(picture_files, pictures, mask_files, strict=bool(mask_files)):
+    for path, image, mask in zip(picture_files, pictures, mask_files, strict=bool(mask_files)):
         turned = read_picture(mask, sixteen_bit=True).orientation
-        if turned != one.orientation:
+        if turned != image.orientation:
             message = (
-                f"{path.name} is turned by its EXIF orientation {one.orientation}, its mask by {turned}: "
+                f"{path.name} is turned by its EXIF orientation {image.orientation}, its mask by {turned}: "
                 "both are read as a viewer shows them. Look whether they fit."
             )
             yield Note(mask, "orientation", message)

@@ -83,12 +83,12 @@ def _decision(label_map: files.LabelMap | None) -> tuple[Note, ...]:
     """What the names in dataset.json were taken for."""
     if label_map is None or not label_map.names:
         return ()
-    taken = {LIVER: [], TUMOR: [], BACKGROUND: []}
+    names_by_label = {LIVER: [], TUMOR: [], BACKGROUND: []}
     for label, name in label_map.names:
-        taken[int(label_map(np.array([label]))[0])].append(f"{label} ({name})")
-    words = zip(("liver", "tumour", "background"), taken.values(), strict=True)
-    said = "; ".join(f"{', '.join(labels)} as {word}" for word, labels in words if labels)
-    message = f"Its labels are read by their names: {said}. If that is wrong, say so in labels.json."
+        names_by_label[int(label_map(np.array([label]))[0])].append(f"{label} ({name})")
+    pairs = zip(("liver", "tumour", "background"), names_by_label.values(), strict=True)
+    listing = "; ".join(f"{', '.join(labels)} as {word}" for word, labels in pairs if labels)
+    message = f"Its labels are read by their names: {listing}. If that is wrong, say so in labels.json."
     return (Note(label_map.source, "label-names", message),)
 
 
@@ -104,8 +104,8 @@ def _named_labels(path: Path) -> files.LabelMap | None:
     tumors = {label for label, name in names.items() if re.search(TUMOR_WORDS, name)} - vessels
     liver = {label for label, name in names.items() if "liver" in name} - vessels - tumors
     organs = {label for label, name in names.items() if not re.search(NO_ORGAN, name)} - liver - tumors
-    own = {label for label in tumors if not organs or re.search(LIVERS_OWN, names[label])}
-    found = {"liver": tuple(sorted(liver)), "tumor": tuple(sorted(own))}
+    liver_tumors = {label for label in tumors if not organs or re.search(LIVERS_OWN, names[label])}
+    found = {"liver": tuple(sorted(liver)), "tumor": tuple(sorted(liver_tumors))}
     if not found["liver"]:
         listed = ", ".join(f"{label} {name}" for label, name in sorted(names.items()))
         remedy = "Say in labels.json beside it which label is the liver."
@@ -131,4 +131,4 @@ def _label_names(path: Path) -> dict[int, str]:
         problem = f"The file holds no readable list of labels ({type(error).__name__})."
         remedy = 'Write for example {"labels": {"background": 0, "liver": 1, "tumor": 2}}.'
         raise InputError(path, problem, remedy) from error
-    return {label: ", ".join(words) for label, words in names.items() if label}
+    return {label: ", ".join(parts) for label, parts in names.items() if label}

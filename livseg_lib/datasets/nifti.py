@@ -88,11 +88,11 @@ def _files(source: Path) -> list[_File]:
 
 
 def _looked_into(file: _File) -> _File:
-    says = not _LABEL_WORDS.isdisjoint(re.split(r"[-_. ]+", file.stem.lower()))
+    says_labels = not _LABEL_WORDS.isdisjoint(re.split(r"[-_. ]+", file.stem.lower()))
     try:
-        return replace(file, labels=label_values(file.path), says_labels=says)
+        return replace(file, labels=label_values(file.path), says_labels=says_labels)
     except Exception:  # one odd file ends nothing; it is named when it is read
-        return replace(file, says_labels=says)
+        return replace(file, says_labels=says_labels)
 
 
 def _case(file: _File, name: str) -> Case:
@@ -103,24 +103,24 @@ def _labelled(
     case: Case, scan: _File, scans: list[_File], label_maps: list[_File], label_map: LabelMap | None
 ) -> Case:
     """`case` with the label map that belongs to it, if that is plain; else with a note that says why not."""
-    here = [file for file in label_maps if file.folder == scan.folder]
-    choices = [file for file in here if file.words == scan.words]
+    in_folder = [file for file in label_maps if file.folder == scan.folder]
+    choices = [file for file in in_folder if file.words == scan.words]
     if not choices and sum(other.folder == scan.folder for other in scans) == 1:
-        choices = here
-    if not here and sum(other.words == scan.words for other in scans) == 1:  # images/x.nii, labels/x.nii
+        choices = in_folder
+    if not in_folder and sum(other.words == scan.words for other in scans) == 1:  # images/x.nii, labels/x.nii
         scanned = {other.folder for other in scans}
         choices = [f for f in label_maps if f.words == scan.words and f.folder not in scanned]
     if not choices:
         return case
-    own = choices[0]
+    chosen = choices[0]
     if len(choices) > 1:
         names = ", ".join(file.path.name for file in choices)
         message = f"It may belong to any of {names}: none is read. Name its own like the scan, with _seg."
-        return replace(case, notes=(*case.notes, Note(own.path, "ambiguous-labels", printable(message))))
-    if label_map is None and own.labels and max(own.labels) > TUMOR:
-        message = f"Its labels go up to {max(own.labels)}: say in labels.json which are liver and tumour."
-        return replace(case, notes=(*case.notes, Note(own.path, "label-values", message)))
-    return with_labels(case, own.path, own.notes, label_map)
+        return replace(case, notes=(*case.notes, Note(chosen.path, "ambiguous-labels", printable(message))))
+    if label_map is None and chosen.labels and max(chosen.labels) > TUMOR:
+        message = f"Its labels go up to {max(chosen.labels)}: say in labels.json which are liver and tumour."
+        return replace(case, notes=(*case.notes, Note(chosen.path, "label-values", message)))
+    return with_labels(case, chosen.path, chosen.notes, label_map)
 
 
 def _names(scans: list[_File], source: Path) -> tuple[list[str], list[str], tuple[Note, ...]]:

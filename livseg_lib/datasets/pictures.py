@@ -112,10 +112,10 @@ def _of_colors(picture: Image.Image) -> Picture:
 
 
 def _on_black(rgba: Image.Image, alpha: np.ndarray, path: Path) -> Picture:
-    drawn = np.asarray(rgba.convert("RGB").convert("L"))[alpha >= OPAQUE]
-    if not drawn.any():  # black on nothing
+    outline = np.asarray(rgba.convert("RGB").convert("L"))[alpha >= OPAQUE]
+    if not outline.any():  # black on nothing
         return Picture(alpha.copy())
-    if drawn.min() == 0:
+    if outline.min() == 0:
         problem = "Black is drawn beside transparent pixels (alpha): which is the background is unknown."
         raise InputError(path, problem, "Save it without transparency.")
     return _of_colors(Image.alpha_composite(Image.new("RGBA", rgba.size, "black"), rgba))
@@ -195,8 +195,8 @@ class MaskLevels:
         if picture.colors is not None and not picture.lossless:
             raise _uncertain(path, "Colours cannot be told apart in a JPEG.", PNG_ADVICE)
         if self._is_new(picture, values, levels):
-            mine, others = _listed(values[:MOST_LEVELS]), _listed(levels) or "none"
-            raise _uncertain(path, f"Its levels {mine} are not those of the other masks: {others}.")
+            own, known = _listed(values[:MOST_LEVELS]), _listed(levels) or "none"
+            raise _uncertain(path, f"Its levels {own} are not those of the other masks: {known}.")
         if set(values) <= set(levels):
             table = np.zeros(256, np.uint8)
             table[levels] = [label for _, label in self.meaning]
@@ -263,27 +263,27 @@ def decide_levels(paths: Sequence[Path], label_map: LabelMap | None = None) -> M
         draw = np.random.default_rng(0).choice(len(paths), MOST_MASKS, replace=False)
         paths = [paths[index] for index in sorted(draw)]
     levels, smeared, alpha, problem = _survey(paths)
-    told = (f"The outlines were read from the alpha channel ({alpha} masks).",) if alpha else ()
+    decisions = (f"The outlines were read from the alpha channel ({alpha} masks).",) if alpha else ()
     if label_map is not None:
         named = {level for level in (*label_map.liver, *label_map.tumor) if level < 256}
-        apart = PLATEAU if smeared else 0
-        known = sorted(named | {v for v in levels if all(abs(v - level) > apart for level in named)})
+        min_distance = PLATEAU if smeared else 0
+        known = sorted(named | {v for v in levels if all(abs(v - level) > min_distance for level in named)})
         meaning = tuple(zip(known, label_map(np.array(known)).tolist(), strict=True))
-        return MaskLevels(meaning, smeared, decisions=told)
+        return MaskLevels(meaning, smeared, decisions=decisions)
     raw = set(levels) <= {BACKGROUND, LIVER, TUMOR}
     if problem or not levels:
         return MaskLevels(problem=problem)
     if len(levels) > 3:
         return MaskLevels(problem=f"The masks of this set have levels {_listed(levels)}: which is which?")
     if len(levels) == 3 and not raw:
-        return _three(levels, smeared, paths, told)
+        return _three(levels, smeared, paths, decisions)
     if len(levels) == 2 and not raw and levels[1] < STRETCHED_MAX:
-        told += (f"Levels {_listed(levels)} were taken for background and liver.",)
+        decisions += (f"Levels {_listed(levels)} were taken for background and liver.",)
     meaning = tuple(zip(levels, levels if raw else (BACKGROUND, LIVER), strict=False))
-    return MaskLevels(meaning, smeared, decisions=told)
+    return MaskLevels(meaning, smeared, decisions=decisions)
 
 
-def _three(levels: list[int], smeared: bool, paths: Sequence[Path], told: tuple[str, ...]) -> MaskLevels:
+def _three(levels: list[int], smeared: bool, paths: Sequence[Path], decisions: tuple[str, ...]) -> MaskLevels:
     shown, rims, listed, in_color = Counter(), np.zeros(2), _listed(levels), False
     if smeared and not HALFWAY[0] <= (levels[1] - levels[0]) / (levels[2] - levels[0]) <= HALFWAY[1]:
         return MaskLevels(problem=f"Levels {listed} are too close together for masks that are smeared.")
@@ -306,9 +306,9 @@ def _three(levels: list[int], smeared: bool, paths: Sequence[Path], told: tuple[
         return MaskLevels(problem=f"{problem} only some seem to be stretched to full contrast.")
     stretched = stretchable and not only_liver
     if not stretched:
-        told += (f"Levels {dark}, {liver}, {tumor} were taken for background, liver, tumour.",)
+        decisions += (f"Levels {dark}, {liver}, {tumor} were taken for background, liver, tumour.",)
     labels = {dark: BACKGROUND, liver: LIVER, tumor: TUMOR}
-    return MaskLevels(tuple(sorted(labels.items())), smeared, stretched, decisions=told)
+    return MaskLevels(tuple(sorted(labels.items())), smeared, stretched, decisions=decisions)
 
 
 def _survey(paths: Sequence[Path]) -> tuple[list[int], bool, int, str]:

@@ -164,7 +164,7 @@ def with_neighbours(pictures: Iterable[np.ndarray], count: int) -> Iterator[np.n
 
 
 def with_liver(picture: np.ndarray, liver: np.ndarray) -> np.ndarray:
-    """Picture(s) uint8 (..., C) with the mask, bool (...), as a last channel of 0 and 255."""
+    """Pictures uint8 (..., C) with the mask, bool (...), as a last channel of 0 and 255."""
     return np.concatenate([picture, (liver * np.uint8(255))[..., np.newaxis]], axis=-1)
 
 

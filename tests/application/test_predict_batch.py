@@ -179,5 +179,5 @@ def test_a_printed_line_says_how_many_cautions_a_page_holds(scans, tmp_path):
     rows = []
     predict_batch(find_inputs(scans / "a.nii.gz"), toy_predictor(), tmp_path / "out", rows.append)
     assert rows[0]["cautions"] > 0
-    assert f"; {rows[0]['cautions']} caution(s)" in results.describe_case(rows[0])
+    assert f"; cautions on its page: {rows[0]['cautions']}" in results.describe_case(rows[0])
     assert "caution" not in results.describe_case(rows[0] | {"cautions": 0})

@@ -113,7 +113,7 @@ def test_a_label_map_alone_is_no_scan_and_what_lies_beside_is_told(tmp_path):
     np.testing.assert_array_equal(case.read_volume().voxels, small_ct()[0])
     (note,) = dataset.notes
     assert (note.code, note.severity) == ("passed-over", "warning")
-    assert "7 file(s) passed over: not a DICOM file (example_seg.nii.gz" in note.message
+    assert "7 passed over: not a DICOM file (example_seg.nii.gz" in note.message
 
 
 @pytest.mark.parametrize("name", ["lits", "msd", "nifti", "kaggle"])

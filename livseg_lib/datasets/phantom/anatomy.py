@@ -308,8 +308,8 @@ def paint_anatomy(rng: np.random.Generator, body: Body, liver: LiverShape, grid:
     tissues = np.zeros((len(grid.z_mm), grid.matrix, grid.matrix), np.uint8)
     for tissue, field in parts():
         _paint(tissues, CODE[tissue], field, grid.coarsening)
-    [apart] = rng.spawn(1)  # so that all that is drawn after this stays as it is
-    slow = SmoothNoise.draw(apart, PERFUSION_PITCH_MM, BODY_REACH_MM)(*axes)
+    [own_rng] = rng.spawn(1)  # so that all that is drawn after this stays as it is
+    slow = SmoothNoise.draw(own_rng, PERFUSION_PITCH_MM, BODY_REACH_MM)(*axes)
     return Anatomy(tissues, np.float32(0.8) * grain + np.float32(0.6) * slow, hepatic)
 
 
@@ -352,7 +352,7 @@ def paint_vessels(rng: np.random.Generator, body: Body, grid: Grid, tissues: np.
         heading = np.subtract(target, root)
         tree = _grow(rng, np.asarray(root, float), heading, length_mm, radius_mm, thinnest)
         starts, ends, radii_mm = zip(*tree, strict=True)
-        starts, ends = (body.to_patient(np.array(places)) for places in (starts, ends))
+        starts, ends = (body.to_patient(np.array(points)) for points in (starts, ends))
         for piece in zip(starts, ends, radii_mm, strict=True):
             _paint_vessel(*piece, CODE[tissue], grid, tissues)
 

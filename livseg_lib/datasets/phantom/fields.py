@@ -37,8 +37,8 @@ class Coordinates:
     @cached_property
     def _ranges(self) -> list[tuple[np.ndarray, np.ndarray]]:
         """Lowest and highest coordinate of every plane, for the axes D (z), H (y) and W (x)."""
-        others = ((1, 2), (0, 2), (0, 1))
-        return [(a.min(o), a.max(o)) for a, o in zip((self.z, self.y, self.x), others, strict=True)]
+        other_axes = ((1, 2), (0, 2), (0, 1))
+        return [(a.min(o), a.max(o)) for a, o in zip((self.z, self.y, self.x), other_axes, strict=True)]
 
     def box(self, low: Point, high: Point) -> tuple[slice, slice, slice]:
         """Index ranges outside which no voxel lies between `low` and `high`."""

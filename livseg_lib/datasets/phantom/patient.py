@@ -185,10 +185,10 @@ def _dented_ellipsoid(
     stretch = np.exp(rng.normal(0, 0.06 if smooth else 0.17, 3))
     stretch /= np.prod(stretch) ** (1 / 3)
     z, y, x = np.meshgrid(*from_centre, indexing="ij")
-    places = np.stack([z, y, x], -1).astype(np.float32) @ (rotation / stretch).astype(np.float32)
+    points = np.stack([z, y, x], -1).astype(np.float32) @ (rotation / stretch).astype(np.float32)
     bumps = SmoothNoise.draw(rng, max(0.8 * radius_mm, 2.5), 2.5 * radius_mm + 5)(*from_centre)
     height = (0.03 if smooth else 0.16) * radius_mm
-    return radius_mm - np.sqrt((places**2).sum(-1)) + height * np.clip(bumps, -2, 2)
+    return radius_mm - np.sqrt((points**2).sum(-1)) + height * np.clip(bumps, -2, 2)
 
 
 def _profile(
@@ -298,8 +298,8 @@ def paint_patient(
 
     hu = patient_hu(scan_rng, phase)
     has_tumor, has_cyst = _spread(seed, index, 2) >= WITHOUT_TUMOR, _spread(seed, index, 5) < WITH_CYST
-    drawn = draw_lesions(lesion_rng, phase, hu[CODE["liver"]], has_tumor, has_cyst)
-    lesions, added = paint(lesion_rng, drawn, anatomy, grid)
+    drawn_lesions = draw_lesions(lesion_rng, phase, hu[CODE["liver"]], has_tumor, has_cyst)
+    lesions, added = paint(lesion_rng, drawn_lesions, anatomy, grid)
     return PaintedPatient(where, phase, grid, anatomy, hu, tuple(lesions), added, scan_rng)
 
 
@@ -365,8 +365,8 @@ def make_phantom_follow_up(
             if later.diameter_mm > 0:
                 painted.append(paint_lesion(shape_rng, later, anatomy, grid, added))
         for lesion in new:  # where none is or was
-            others = [replace(other, kind="other") for other in (*painted, *(each for each, _ in before))]
-            centre = find_place(rng, lesion, others, anatomy, grid)
+            obstacles = [replace(other, kind="other") for other in (*painted, *(each for each, _ in before))]
+            centre = find_place(rng, lesion, obstacles, anatomy, grid)
             if centre is None:
                 problem = f"This patient's liver has no room for a new lesion of {lesion.diameter_mm:g} mm."
                 raise InputError("phantom", problem, "Plant a smaller one.")

@@ -132,8 +132,8 @@ def _write_nifti(path: Path, array: np.ndarray, patient: PhantomPatient) -> None
     """`array` (D, H, W) LPS as gzipped NIfTI, its axes turned as the patient's site stores them."""
     depth_mm, row_mm, column_mm = patient.spacing_mm
     image = nibabel.Nifti1Image(array.transpose(2, 1, 0), np.diag([-column_mm, -row_mm, depth_mm, 1.0]))
-    wanted = axcodes2ornt(patient.site.orientation)
-    image = image.as_reoriented(ornt_transform(io_orientation(image.affine), wanted))
+    target = axcodes2ornt(patient.site.orientation)
+    image = image.as_reoriented(ornt_transform(io_orientation(image.affine), target))
     image.header.set_xyzt_units("mm")
     write_atomically(path, igzip.compress(image.to_bytes(), compresslevel=1, mtime=0))
 
