@@ -170,9 +170,7 @@ def series_notes(series: Series, source: Path | str) -> list[Note]:
     found += [(code, f"{n} of {len(slices)} slices {text}.") for (code, text), n in remarks.items()]
     uids = [(header.instance_uid, header.frame) for header in slices]
     if (n_uids := len(set(uids))) < len(slices) or not all(uid for uid, _ in uids):
-        message = (
-            f"Slices share or lack SOPInstanceUIDs ({n_uids} for {len(slices)}): told apart by position."
-        )
+        message = f"SOPInstanceUIDs are missing or shared, {n_uids} by {len(slices)} slices: positions count."
         found.append(("shared-uid", message))
     if series.modality == "mr":
         found.append(("mr-series", "This is an MR series: its values are no HU. Read it with --modality mr."))

@@ -167,9 +167,9 @@ def match_tumors(before: TimePoint, after: TimePoint) -> Matching:
     if (most := max(count for _, count in tumors)) > MOST_TUMORS:
         problem = f"show {most:,} separate tumours in one scan; {MOST_TUMORS:,} can be matched."
         raise InputError("the labels", problem, "Remove the specks first; no liver has so many tumours.")
-    places = np.ix_(*_same_places(volumes[0].shape, volumes[1].shape, spacings, centres))
+    indices = np.ix_(*_same_places(volumes[0].shape, volumes[1].shape, spacings, centres))
     # Nearest neighbours of the later scan on the grid of the earlier one; 0 outside.
-    liver_after, ids_after = (np.pad(each, ((0, 1),) * 3)[places] for each in (livers[1], tumors[1][0]))
+    liver_after, ids_after = (np.pad(each, ((0, 1),) * 3)[indices] for each in (livers[1], tumors[1][0]))
     links = _overlapping(tumors[0][0], ids_after, (tumors[0][1], tumors[1][1]))
     of_tumors = [center_of_mass(ids > 0, ids, np.arange(1, count + 1)) for ids, count in tumors]
     from_liver_mm = [
@@ -186,12 +186,12 @@ def _same_places(
     before_shape: tuple[int, ...], after_shape: tuple[int, ...], spacings: Sequence, centres: Sequence
 ) -> list[np.ndarray]:
     """For each index of the earlier volume, axis by axis, that of the same place in the later; -1 outside."""
-    places = []
+    indices = []
     for axis, (size, later_size) in enumerate(zip(before_shape, after_shape, strict=True)):
         from_centre_mm = (np.arange(size) - centres[0][axis]) * spacings[0][axis]
-        index = np.rint(from_centre_mm / spacings[1][axis] + centres[1][axis]).astype(int)
-        places.append(np.where((index >= 0) & (index < later_size), index, -1))
-    return places
+        nearest = np.rint(from_centre_mm / spacings[1][axis] + centres[1][axis]).astype(int)
+        indices.append(np.where((nearest >= 0) & (nearest < later_size), nearest, -1))
+    return indices
 
 
 def _overlapping(before: np.ndarray, after: np.ndarray, counts: tuple[int, int]) -> np.ndarray:
@@ -206,10 +206,10 @@ def _overlapping(before: np.ndarray, after: np.ndarray, counts: tuple[int, int])
 def _link_nearest(links: np.ndarray, before_mm: np.ndarray, after_mm: np.ndarray) -> None:
     """Link, in place, tumours that have no link yet: pairs that lie nearest to each other, all in all."""
     lonely = np.flatnonzero(~links.any(axis=1)), np.flatnonzero(~links.any(axis=0))
-    apart = cdist(before_mm[lonely[0]], after_mm[lonely[1]])
+    distances_mm = cdist(before_mm[lonely[0]], after_mm[lonely[1]])
     # Too far is as bad as farther: else one hopeless tumour would part two good pairs.
-    rows, columns = linear_sum_assignment(np.minimum(apart, 2 * NEARBY_MM))
-    near = apart[rows, columns] <= NEARBY_MM
+    rows, columns = linear_sum_assignment(np.minimum(distances_mm, 2 * NEARBY_MM))
+    near = distances_mm[rows, columns] <= NEARBY_MM
     links[lonely[0][rows[near]], lonely[1][columns[near]]] = True
 
 
@@ -347,10 +347,10 @@ def concordance(pairs: ArrayLike, axis: int = 0) -> np.ndarray:
     if pairs.shape[-2] == 0:
         return np.full(pairs.shape[:-2], np.nan)[()]
     first, second = pairs[..., 0], pairs[..., 1]
-    apart = first.mean(axis=-1) - second.mean(axis=-1)
+    difference = first.mean(axis=-1) - second.mean(axis=-1)
     deviations = pairs - pairs.mean(axis=-2, keepdims=True)
     together = 2 * deviations.prod(axis=-1).mean(axis=-1)
-    spread = first.var(axis=-1) + second.var(axis=-1) + apart**2
+    spread = first.var(axis=-1) + second.var(axis=-1) + difference**2
     return np.divide(together, spread, out=np.full(np.shape(spread), np.nan), where=spread > 0)[()]
 
 
@@ -365,8 +365,8 @@ def compare_with_reference(patients: pd.DataFrame, measures: Sequence[str], seed
     for measure in measures:
         values = patients.groupby(["patient", "outlined_by"], sort=False)[measure].mean().unstack()
         for system in [name for name in patients.outlined_by.unique() if name != "truth"]:
-            both = patients.patient[patients.outlined_by == system].unique()
-            pairs = values.loc[both, [system, "truth"]].to_numpy()
+            common = patients.patient[patients.outlined_by == system].unique()
+            pairs = values.loc[common, [system, "truth"]].to_numpy()
             rows.append({"system": system, "measure": measure, **agreement_row(*pairs.T, seed=seed)})
     table = pd.DataFrame(rows, columns=["system", "measure", *agreement_row([], [])])
     return table.assign(p_holm=table.groupby("measure").p.transform(holm))

@@ -91,18 +91,18 @@ class LesionOverlap:
     @cached_property
     def pair_of(self) -> tuple[np.ndarray, np.ndarray]:
         """The pair, by its place in `pairs`, of every predicted and of every reference tumour; -1 of none."""
-        places = np.full(self.n_prediction, -1), np.full(self.n_reference, -1)
-        for place, pair in enumerate(self.pairs):
-            for side, ids in zip(places, pair, strict=True):
-                side[np.array(ids) - 1] = place
-        return places
+        indices = np.full(self.n_prediction, -1), np.full(self.n_reference, -1)
+        for index, pair in enumerate(self.pairs):
+            for side, ids in zip(indices, pair, strict=True):
+                side[np.array(ids) - 1] = index
+        return indices
 
     @cached_property
     def shared_voxels(self) -> tuple[np.ndarray, np.ndarray]:
         """What every predicted and every reference tumour has in common with the other side of its pair."""
         common = self.table[1:, 1:].tocoo()
-        places = self.pair_of[0][common.row]
-        inside = (places == self.pair_of[1][common.col]) & (places >= 0)
+        indices = self.pair_of[0][common.row]
+        inside = (indices == self.pair_of[1][common.col]) & (indices >= 0)
         ids = (common.row, self.n_prediction), (common.col, self.n_reference)
         return tuple(np.bincount(each[inside], common.data[inside], count) for each, count in ids)
 
@@ -140,9 +140,9 @@ def lesion_overlap(prediction: np.ndarray, reference: np.ndarray) -> LesionOverl
     prediction_components, n_prediction = label_components(prediction)
     reference_components, n_reference = label_components(reference)
     somewhere = prediction | reference
-    met = prediction_components[somewhere], reference_components[somewhere]
-    ones = np.ones(len(met[0]), np.int64)
-    table = coo_array((ones, met), shape=(n_prediction + 1, n_reference + 1))
+    id_pairs = prediction_components[somewhere], reference_components[somewhere]
+    ones = np.ones(len(id_pairs[0]), np.int64)
+    table = coo_array((ones, id_pairs), shape=(n_prediction + 1, n_reference + 1))
     return LesionOverlap(prediction_components, reference_components, table.tocsr())  # which adds them up
 
 
@@ -167,8 +167,8 @@ def _match(common: coo_array) -> list[LesionPair]:
     group_of = {prediction: group for group, prediction in enumerate(dict.fromkeys(best))}
     group_of_reference = np.zeros(common.shape[1], int)
     group_of_reference[references] = [group_of[prediction] for prediction in best]
-    met = common.row, group_of_reference[common.col]
-    merged = csr_array((common.data, met), (common.shape[0], len(best))).tocoo()
+    id_pairs = common.row, group_of_reference[common.col]
+    merged = csr_array((common.data, id_pairs), (common.shape[0], len(best))).tocoo()
     predictions, chosen = _largest(merged.row, merged.col, merged.data)
     members: dict[int, tuple[list[int], list[int]]] = {group: ([], []) for group in chosen}
     for prediction, group in zip(predictions, chosen, strict=True):
@@ -213,8 +213,8 @@ def _detected_as_shipped(lesions: LesionOverlap, overlap: float) -> tuple[list[L
         union = lesions.reference_voxels[references].sum()
         if mistaken := kept.get(pair.prediction_ids[0]):
             predictions = list(mistaken.prediction_ids)
-            both = lesions.table[predictions][:, references].sum()
-            union += lesions.prediction_voxels[predictions].sum() - both
+            overlapping = lesions.table[predictions][:, references].sum()
+            union += lesions.prediction_voxels[predictions].sum() - overlapping
         if common <= overlap * union:
             del kept[pair.reference_ids[0]]
             true_positives -= len(pair.reference_ids)

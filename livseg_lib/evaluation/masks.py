@@ -87,11 +87,11 @@ def overlap_counts(
     Raises InputError where the shapes differ or an array is not boolean.
     """
     require_masks(prediction, reference)
-    both = np.count_nonzero(prediction & reference, axis=axis)
+    shared = np.count_nonzero(prediction & reference, axis=axis)
     predicted = np.count_nonzero(prediction, axis=axis)
     present = np.count_nonzero(reference, axis=axis)
-    total = prediction.size // max(np.size(both), 1)
-    return OverlapCounts(both, predicted - both, present - both, total - predicted - present + both)
+    total = prediction.size // max(np.size(shared), 1)
+    return OverlapCounts(shared, predicted - shared, present - shared, total - predicted - present + shared)
 
 
 def _ratio(numerator, denominator) -> np.ndarray:
@@ -244,7 +244,7 @@ def surface_dice(distances: SurfaceDistances, tolerance_mm: float = SURFACE_TOLE
     """
     if not tolerance_mm >= 0:
         raise InputError("tolerance_mm", f"is {tolerance_mm}.", "Give a length in mm, such as 3.")
-    both, one_is_empty = distances.both, any(each.size == 0 for each in distances)
-    if both.size == 0 or (np.isnan(both).any() and not one_is_empty):
+    distances_mm, one_is_empty = distances.both, any(each.size == 0 for each in distances)
+    if distances_mm.size == 0 or (np.isnan(distances_mm).any() and not one_is_empty):
         return np.nan
-    return float(np.mean(both <= tolerance_mm * (1 + ROUNDING)))
+    return float(np.mean(distances_mm <= tolerance_mm * (1 + ROUNDING)))

@@ -184,8 +184,8 @@ def choose_presence_rule(levels: np.ndarray, truth: np.ndarray, areas: Sequence[
         problem = "are all alike: with or without, but not both."
         raise InputError("validation pictures", problem, "Add patients, or validate on all slices.")
     found = {
-        PresenceRule(threshold, area): balanced_accuracy(is_predicted(levels[:, place], threshold), truth)
-        for place, area in enumerate(areas)
+        PresenceRule(threshold, area): balanced_accuracy(is_predicted(levels[:, index], threshold), truth)
+        for index, area in enumerate(areas)
         for threshold in PRESENCE_THRESHOLDS
     }
     best = [rule for rule, score in found.items() if score >= max(found.values()) - 1e-12]
@@ -254,9 +254,9 @@ def calibration_region(labels: np.ndarray, structure: str) -> np.ndarray:
 
 def reliability_curve(histogram: ProbabilityHistogram, bins: int = BINS) -> ReliabilityCurve:
     """What was said against what was true, by bins of equal width."""
-    pixels, said, true = np.moveaxis(_binned(histogram, bins), -1, 0)
+    pixels, predicted, true = np.moveaxis(_binned(histogram, bins), -1, 0)
     with np.errstate(invalid="ignore"):
-        return ReliabilityCurve(said / pixels, true / pixels, pixels.astype(np.int64))
+        return ReliabilityCurve(predicted / pixels, true / pixels, pixels.astype(np.int64))
 
 
 def expected_calibration_error(histogram: ProbabilityHistogram) -> float:
@@ -266,8 +266,8 @@ def expected_calibration_error(histogram: ProbabilityHistogram) -> float:
 
 def overconfidence(histogram: ProbabilityHistogram) -> float:
     """Mean probability minus the share of the structure, -1 to 1: positive where too much is promised."""
-    pixels, said, true = _binned(histogram, 1)[0]
-    return float((said - true) / pixels) if pixels else np.nan
+    pixels, predicted, true = _binned(histogram, 1)[0]
+    return float((predicted - true) / pixels) if pixels else np.nan
 
 
 def true_when_sure(histogram: ProbabilityHistogram) -> float:
@@ -287,9 +287,9 @@ def brier_skill(histogram: ProbabilityHistogram) -> float:
 
     0 is no better than that, below is worse: background flatters both alike. NaN unless both kinds occur.
     """
-    true, others = histogram.foreground.sum(), histogram.background.sum()
-    share = true / (true + others) if true + others else np.nan
-    return float(1 - brier_score(histogram) / (share * (1 - share))) if true and others else np.nan
+    foreground, background = histogram.foreground.sum(), histogram.background.sum()
+    share = foreground / (foreground + background) if foreground + background else np.nan
+    return float(1 - brier_score(histogram) / (share * (1 - share))) if foreground and background else np.nan
 
 
 def calibration_scores(patients: Sequence[ProbabilityHistogram], seed: int = 0) -> dict[str, float]:
@@ -303,7 +303,7 @@ def calibration_scores(patients: Sequence[ProbabilityHistogram], seed: int = 0) 
     """
     patients = [each for each in patients if each.foreground.any() or each.background.any()]
     total = sum(patients, start=ProbabilityHistogram())
-    own = [expected_calibration_error(each) for each in patients]
+    errors = [expected_calibration_error(each) for each in patients]
     tables = np.array([_binned(each, BINS) for each in patients]).reshape(-1, BINS, 3)
     low, high = bootstrap_interval(tables, _pooled_error, seed=seed)
     return {
@@ -311,7 +311,7 @@ def calibration_scores(patients: Sequence[ProbabilityHistogram], seed: int = 0) 
         "ece": expected_calibration_error(total),
         "ece_low": low,
         "ece_high": high,
-        **mean_with_interval("ece_per_patient", own, range(len(own)), seed=seed),
+        **mean_with_interval("ece_per_patient", errors, range(len(errors)), seed=seed),
         "overconfidence": overconfidence(total),
         "true_when_sure": true_when_sure(total),
         "brier": brier_score(total),
@@ -324,13 +324,13 @@ def _binned(histogram: ProbabilityHistogram, bins: int) -> np.ndarray:
     """float64 (bins, 3): pixels, the sum of what was said of them, and how many are in the structure."""
     pixels = histogram.foreground + histogram.background
     # In whole numbers: an edge such as 1/3 is level 85, which belongs to the bin below.
-    places = np.maximum(-(-np.arange(LEVELS) * bins // (LEVELS - 1)) - 1, 0)
+    indices = np.maximum(-(-np.arange(LEVELS) * bins // (LEVELS - 1)) - 1, 0)
     columns = (pixels, pixels * PROBABILITY, histogram.foreground)
-    return np.stack([np.bincount(places, column, minlength=bins) for column in columns], axis=-1)
+    return np.stack([np.bincount(indices, column, minlength=bins) for column in columns], axis=-1)
 
 
 def _pooled_error(tables: np.ndarray, axis: int) -> np.ndarray:
     """Calibration error of the patients along `axis` together; tables (..., n, bins, 3)."""
-    pixels, said, true = np.moveaxis(tables.sum(axis=axis), -1, 0)
+    pixels, predicted, true = np.moveaxis(tables.sum(axis=axis), -1, 0)
     with np.errstate(invalid="ignore"):
-        return np.abs(said - true).sum(axis=-1) / pixels.sum(axis=-1)
+        return np.abs(predicted - true).sum(axis=-1) / pixels.sum(axis=-1)

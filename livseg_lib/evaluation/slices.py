@@ -193,10 +193,10 @@ def protocol_values(scores: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     table = summarize(_of_patients(scores), ["protocol", "metric"], "value", seed=seed)
     rows = []
     for protocol, metric in zip(table.protocol, table.metric, strict=True):
-        taken = scores[scores.protocol == protocol]
-        taken = taken[taken.present_reference] if metric in OVERLAPS else taken
-        values = taken.get(metric, pd.Series(0.0, taken.index))
-        over_slices = values.mean() if metric in taken else np.nan
+        chosen = scores[scores.protocol == protocol]
+        chosen = chosen[chosen.present_reference] if metric in OVERLAPS else chosen
+        values = chosen.get(metric, pd.Series(0.0, chosen.index))
+        over_slices = values.mean() if metric in chosen else np.nan
         rows.append((over_slices, values.notna().sum(), values.isna().sum()))
     names = ["over_slices", "n_slices", "n_undefined"]
     table = table.drop(columns="n_undefined").join(pd.DataFrame(rows, columns=names))
@@ -240,11 +240,11 @@ def by_distance(scores: pd.DataFrame, pairs: Iterable[tuple[str, str]], seed: in
     tables, last = [], dict(zip(DISTANCES, (*np.subtract(DISTANCES[1:], 1), np.nan), strict=True))
     for pair in pairs:
         sides = [scores[scores.protocol == name].set_index(["patient", "case", "slice"]) for name in pair]
-        both = pd.DataFrame({number: side.dice for number, side in enumerate(sides)})
+        joined = pd.DataFrame({number: side.dice for number, side in enumerate(sides)})
         distance = sides[0].distance.dropna()
         starts = np.array(DISTANCES)[np.digitize(distance, DISTANCES) - 1]
-        both["from_slices"] = pd.Series(starts, distance.index)
-        rows = both.dropna().reset_index().melt(["patient", "from_slices"], [0, 1], "protocol")
+        joined["from_slices"] = pd.Series(starts, distance.index)
+        rows = joined.dropna().reset_index().melt(["patient", "from_slices"], [0, 1], "protocol")
         rows["protocol"] = rows.protocol.map(dict(enumerate(pair)))
         rows = rows.astype({"from_slices": int}).sort_values("from_slices", kind="stable")
         groups = ["from_slices", "protocol"]

@@ -66,9 +66,9 @@ def mean_with_interval(
     """
     groups = pd.Series(np.asarray(values, float)).groupby(np.asarray(units), sort=False)
     sums = groups.agg(["sum", "count"]).query("count > 0").to_numpy(float)
-    drawn, statistic = (sums, _pooled_mean) if pooled else (sums[:, 0] / sums[:, 1], np.mean)
-    mean = float(statistic(drawn, axis=0)) if len(sums) else np.nan
-    low, high = bootstrap_interval(drawn if len(sums) >= fewest else [], statistic, seed=seed)
+    per_unit, statistic = (sums, _pooled_mean) if pooled else (sums[:, 0] / sums[:, 1], np.mean)
+    mean = float(statistic(per_unit, axis=0)) if len(sums) else np.nan
+    low, high = bootstrap_interval(per_unit if len(sums) >= fewest else [], statistic, seed=seed)
     return {name: mean, f"{name}_low": low, f"{name}_high": high}
 
 
@@ -91,8 +91,8 @@ def over_seeds(name: str, values: ArrayLike, seed: int = 0) -> dict[str, float]:
     of_seeds = values.mean(axis=1) if n_patients else np.full(n_seeds, np.nan)
     low = high = np.nan
     if min(n_seeds, n_patients) >= 2:
-        drawn = np.random.default_rng(seed)
-        seeds, patients = (drawn.integers(n, size=(RESAMPLES, n)) for n in (n_seeds, n_patients))
+        rng = np.random.default_rng(seed)
+        seeds, patients = (rng.integers(n, size=(RESAMPLES, n)) for n in (n_seeds, n_patients))
         means = values[seeds[:, :, None], patients[:, None, :]].mean(axis=(1, 2))
         low, high = np.quantile(means, [SIGNIFICANT / 2, 1 - SIGNIFICANT / 2])
     found = {"": of_seeds.mean(), "_low": low, "_high": high}
@@ -226,10 +226,10 @@ def compare(
     tables = []
     for group, part in rows.groupby(list(by), sort=False, observed=True) if by else [((), rows)]:
         scores = patient_scores(part, value, between)
-        asked = [(name, pairs) for name in scores if name != pairs] if isinstance(pairs, str) else pairs
-        table = compare_pairs(scores, asked, seed=seed)
-        for place, name in enumerate(by):
-            table.insert(place, name, group[place])
+        name_pairs = [(name, pairs) for name in scores if name != pairs] if isinstance(pairs, str) else pairs
+        table = compare_pairs(scores, name_pairs, seed=seed)
+        for position, name in enumerate(by):
+            table.insert(position, name, group[position])
         tables.append(table)
     empty = pd.DataFrame(columns=[*by, *PAIR_COLUMNS[2:]])
     return pd.concat([table for table in tables if len(table)] or [empty], ignore_index=True)

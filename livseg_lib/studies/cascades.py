@@ -165,13 +165,13 @@ def outline_given_livers(
     Raises InputError for a case on both sides.
     """
     held_out = list(held_out)
-    if both := {case.case_id for case in held_out} & set(learn.case):
-        raise InputError(min(both), "is learnt from and held out.", "Deal whole cases to one side.")
+    if common := {case.case_id for case in held_out} & set(learn.case):
+        raise InputError(min(common), "is learnt from and held out.", "Deal whole cases to one side.")
     keras.utils.clear_session()  # else the graphs of all trainings stay in memory
     network, _ = train_network(plan, plan.choose(learn), None, folder, checkpoints)
-    how = {"options": plan.options, "target": plan.target, "inputs": plan.inputs, "recipe": recipe}
+    rest = {"options": plan.options, "target": plan.target, "inputs": plan.inputs, "recipe": recipe}
     half = dict.fromkeys(plan.structures, 0.5)
-    trained = TrainedModel(plan.system, name_of(plan.architecture), network=network, thresholds=half, **how)
+    trained = TrainedModel(plan.system, name_of(plan.architecture), network=network, thresholds=half, **rest)
     step = Step(plan.system, NetworkPart(trained), "box", margin_mm)
     for case in held_out:
         volume = case.read_volume()
@@ -262,8 +262,8 @@ def describe_candidates(
         liver, tumor = (structure_mask(labels, structure) for structure in ("liver", "tumor"))
         features, ids = candidate_features(tumor, liver, volume.voxels, volume.spacing_mm)
         is_tumor = match_candidates(ids, structure_mask(truth, "tumor"), overlap)
-        who = {"patient": case.patient, "case": case.case_id, "is_tumor": is_tumor}
-        tables.append(features.reset_index().assign(**who))
+        identity = {"patient": case.patient, "case": case.case_id, "is_tumor": is_tumor}
+        tables.append(features.reset_index().assign(**identity))
     columns = ["patient", "case", "candidate", "is_tumor", *FEATURES]
     return pd.concat(tables, ignore_index=True)[columns]
 
@@ -307,9 +307,9 @@ def train_forest(
         "n_false_alarms": n_false_alarms,
         "n_validation_candidates": len(checked),
     }
-    said = choice._asdict() | {"note": f"{note} {choice.note}".strip()}
-    said["recall"] = None if np.isnan(choice.recall) else choice.recall  # JSON knows no NaN
-    return forest, {"threshold": choice.threshold, "choice": said, "training": training}
+    record = choice._asdict() | {"note": f"{note} {choice.note}".strip()}
+    record["recall"] = None if np.isnan(choice.recall) else choice.recall  # JSON knows no NaN
+    return forest, {"threshold": choice.threshold, "choice": record, "training": training}
 
 
 def unfiltered_cascade(folders: RunFolders) -> Cascade:
@@ -342,7 +342,7 @@ def compare_filter(before: Evaluation, after: Evaluation, seed: int) -> tuple[pd
     rows = pd.DataFrame({"patient": scores.patient, "side": side, **measures})
     rows = rows.melt(["patient", "side"], list(measures), "measure")
     effect = compare(rows, [("after", "before")], "value", ["measure"], "side", seed=seed)
-    both = rows.groupby(["measure", "patient", "side"], sort=False).value.mean().unstack().dropna()
-    effect = effect.join(both.groupby("measure").mean(), "measure").assign(p_holm=holm(effect.p))
+    means = rows.groupby(["measure", "patient", "side"], sort=False).value.mean().unstack().dropna()
+    effect = effect.join(means.groupby("measure").mean(), "measure").assign(p_holm=holm(effect.p))
     kept = ["n_patients", "n_undefined", "difference", "difference_low", "difference_high", "p", "p_holm"]
-    return effect[["measure", "before", "after", *kept]], both[["before", "after"]].reset_index()
+    return effect[["measure", "before", "after", *kept]], means[["before", "after"]].reset_index()

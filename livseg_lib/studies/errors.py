@@ -84,10 +84,10 @@ def study_errors(
         true, found, edges = _read_case(systems, case, folders, source, modality)
         for system, labels in found:
             each = find_errors(labels, true)
-            whose = {"system": system, "patient": case.patient, "case": case.case_id}
-            objects.append(each.objects.assign(**whose))
-            tumors.append(each.tumors.merge(edges, on="object").assign(**whose))
-            patients.append(whose | _counts(each))
+            identity = {"system": system, "patient": case.patient, "case": case.case_id}
+            objects.append(each.objects.assign(**identity))
+            tumors.append(each.tumors.merge(edges, on="object").assign(**identity))
+            patients.append(identity | _counts(each))
     return ErrorStudy(
         add_causes(_table(objects)),
         add_causes(_table(tumors).assign(error=FALSE_NEGATIVE)).drop(columns=["error", "error_class"]),

@@ -59,8 +59,8 @@ def held_out_answers(
     job = partial(_answer_fold, slices, folder)
     if isinstance(workers, str):
         job = partial(_apart, job)
-    answers = list(in_processes(job, jobs, workers))
-    parts = [answers[start : start + len(folds)] for start in range(0, len(jobs), len(folds))]
+    predictions = list(in_processes(job, jobs, workers))
+    parts = [predictions[start : start + len(folds)] for start in range(0, len(jobs), len(folds))]
     return {name: np.concatenate(part) for name, part in zip(plans, parts, strict=True)}
 
 
@@ -73,14 +73,14 @@ def _apart(job: Callable[[_Fold], np.ndarray], item: _Fold) -> np.ndarray:
 def _answer_fold(slices: pd.DataFrame, folder: Path, job: _Fold) -> np.ndarray:
     use_mixed_precision_on_gpu()  # a process of its own has not been told
     name, plan, fold, checkpoints = job
-    learn, asked = slices[slices.fold != fold], slices[slices.fold == fold]
-    assert not set(learn.patient) & set(asked.patient)
+    learn, held_out = slices[slices.fold != fold], slices[slices.fold == fold]
+    assert not set(learn.patient) & set(held_out.patient)
     if isinstance(plan, SorterPlan):
         chooses = learn.fold == (fold + 1) % slices.fold.nunique()
         learn = learn.assign(split=np.where(chooses, "validation", "train"))
     else:
         learn = plan.choose(learn)
-    return answer_held_out(plan, learn, asked, folder, checkpoints, name)
+    return answer_held_out(plan, learn, held_out, folder, checkpoints, name)
 
 
 def score_answers(levels: np.ndarray, labels: np.ndarray, structure: str, rows: pd.DataFrame) -> pd.DataFrame:
@@ -93,11 +93,11 @@ def score_answers(levels: np.ndarray, labels: np.ndarray, structure: str, rows: 
     truth, rows = structure_mask(labels, structure), rows.reset_index(drop=True)
     thresholds = pd.Series(0.5, rows.index)
     for fold in rows.fold.unique():
-        others = []
-        for _, own in rows[(rows.fold != fold) & rows.scored].groupby("patient"):
-            others.append(probabilities.ProbabilityHistogram())
-            others[-1].add(levels[own.index], truth[own.index])
-        thresholds[rows.fold == fold] = probabilities.choose_threshold(others)
+        histograms = []
+        for _, group in rows[(rows.fold != fold) & rows.scored].groupby("patient"):
+            histograms.append(probabilities.ProbabilityHistogram())
+            histograms[-1].add(levels[group.index], truth[group.index])
+        thresholds[rows.fold == fold] = probabilities.choose_threshold(histograms)
     pairs = zip(levels, thresholds, strict=True)
     predicted = np.stack([probabilities.is_predicted(plane, threshold) for plane, threshold in pairs])
     masks = {"reference": truth, "predicted": predicted, "common": truth & predicted}
@@ -152,10 +152,10 @@ def presence_row(levels: np.ndarray, truth: np.ndarray, rows: pd.DataFrame, seed
     reached, scored = probabilities.presence_levels(levels, areas), rows.scored.to_numpy()
     called = np.zeros(len(rows), bool)
     for fold in rows.fold.unique():
-        own, others = (rows.fold == fold).to_numpy(), (rows.fold != fold).to_numpy() & scored
-        rule = probabilities.choose_presence_rule(reached[others], truth[others], areas)
-        levels_of_area = reached[own, areas.index(rule.smallest_area)]
-        called[own] = probabilities.is_predicted(levels_of_area, rule.threshold)
+        in_fold, in_others = (rows.fold == fold).to_numpy(), (rows.fold != fold).to_numpy() & scored
+        rule = probabilities.choose_presence_rule(reached[in_others], truth[in_others], areas)
+        levels_of_area = reached[in_fold, areas.index(rule.smallest_area)]
+        called[in_fold] = probabilities.is_predicted(levels_of_area, rule.threshold)
     right, patients = (called == truth)[scored], rows.patient[scored]
     row = mean_with_interval("accuracy", right, patients, pooled=True, seed=seed)
     return {**row, **probabilities.presence_scores(called[scored], truth[scored])}

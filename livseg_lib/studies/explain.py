@@ -234,11 +234,11 @@ def gather_pictures(
         sizes = structure_mask(labels, structure).sum(axis=(1, 2))
         shown = ShownSlice(case, int(sizes.argmax()), volume, labels[sizes.argmax()])
         for each in gathered if sizes.any() else ():
-            asked = ask_slice(each.network, shown, structure, folders)
-            if asked is None or not asked.truth.any():
+            answered = ask_slice(each.network, shown, structure, folders)
+            if answered is None or not answered.truth.any():
                 each.unseen.append(case.patient)
             else:
-                each.slices.append(asked)
+                each.slices.append(answered)
     return gathered
 
 
@@ -252,18 +252,18 @@ def check_network(asked: AskedPictures, steps: int, seed: int) -> tuple[pd.DataF
     n_pictures, n_undefined (a signed map the same everywhere). Pointing: see `pointing_rows`.
     """
     trained = asked.network.trained
-    whose = {"system": asked.network.name, "architecture": trained.architecture, "structure": asked.structure}
+    names = {"system": asked.network.name, "architecture": trained.architecture, "structure": asked.structure}
     layers = explain.count_layers(trained.network)
-    wanted = {1, *np.linspace(0, layers, steps + 1).round().astype(int).tolist()}
+    chosen_counts = {1, *np.linspace(0, layers, steps + 1).round().astype(int).tolist()}
     sanity, original, maps = [], [], []
     for step in explain.randomize_from_output(trained.network, seed):
-        if step.count not in wanted:
+        if step.count not in chosen_counts:
             continue
         maps = asked.signed_maps(step.network)
         original = original or maps
         counted = {"randomized_layers": step.count, "layers": layers, "randomized_last": step.layer}
-        sanity.append(whose | counted | _similarities(original, maps))
-    pointing = [whose | row for row in pointing_rows(asked, original, maps, seed)]
+        sanity.append(names | counted | _similarities(original, maps))
+    pointing = [names | row for row in pointing_rows(asked, original, maps, seed)]
     return pd.DataFrame(sanity), pd.DataFrame(pointing)
 
 
@@ -286,7 +286,7 @@ def pointing_rows(
     same everywhere has the truth's share of the picture as its energy share: chance. Edges, by Sobel of the
     first window, know nothing of any network (Adebayo et al. 2018).
     """
-    views, truths = ([getattr(each, what) for each in asked.slices] for what in ("view", "truth"))
+    views, truths = ([getattr(each, field) for each in asked.slices] for field in ("view", "truth"))
     kinds = {
         "as trained": map(positive, trained),
         "random weights": map(positive, random),
@@ -349,9 +349,9 @@ def study_warnings(
         warnings["outline", "nearness"] = -distance
         near = distance <= near_pixels
         wrong = found[near] != reference[near]
-        whose = {"patient": case.patient, "case": case.case_id, "structure": structure}
+        identity = {"patient": case.patient, "case": case.case_id, "structure": structure}
         for (source, measure), warning in warnings.items():
-            row = whose | {"source": source, "measure": measure}
+            row = identity | {"source": source, "measure": measure}
             row["roc_auc"] = explained_slice.warning_auc(warning[near], wrong)
             rows.append(row | {"n_pixels": len(wrong), "n_wrong": np.count_nonzero(wrong)})
     return pd.DataFrame(rows)
@@ -378,6 +378,6 @@ def _warnings(
 def _probability(trained: TrainedModel, structure: str, images: np.ndarray) -> np.ndarray:
     """Of one structure, float32 (n, s, s, 1), in pictures float32 (n, s, s, C), 0 to 1."""
     channel = trained.structures.index(structure)
-    answers = list(predict_batches(trained.network, images * np.float32(255)))
-    found = np.concatenate(answers) if answers else np.zeros((*images.shape[:-1], channel + 1), np.float32)
+    parts = list(predict_batches(trained.network, images * np.float32(255)))
+    found = np.concatenate(parts) if parts else np.zeros((*images.shape[:-1], channel + 1), np.float32)
     return found[..., channel : channel + 1].clip(0, 1)

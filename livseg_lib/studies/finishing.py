@@ -162,10 +162,10 @@ def finish_test_patients(
         with TemporaryDirectory() as scratch:
             after = _evaluate_finished(system, finishes, cases, folders, Path(scratch))
     sides = [before.assign(side="before"), pd.DataFrame(after.patients).assign(side="after")]
-    both = pd.concat(sides).astype({"patient": str})
+    scores = pd.concat(sides).astype({"patient": str})
     bootstrap_seed = derived_seed(seed, "bootstrap")
-    effect = compare(both, "before", by=["structure"], between="side", seed=bootstrap_seed)
-    means = both.groupby(["structure", "side", "patient"]).dice.mean().groupby(["structure", "side"]).mean()
+    effect = compare(scores, "before", by=["structure"], between="side", seed=bootstrap_seed)
+    means = scores.groupby(["structure", "side", "patient"]).dice.mean().groupby(["structure", "side"]).mean()
     means = means.unstack().add_prefix("dice_").reset_index()
     effect = effect.merge(means).assign(system=name, finishes=", ".join(finishes))
     return effect[list(EFFECT_COLUMNS)]
@@ -200,10 +200,10 @@ def score_variants(trained: TrainedModel, cases: Sequence[Case], names: Sequence
             began = time.perf_counter()
             labels = predict_volume(replace(trained, network=network), volume)
             seconds = time.perf_counter() - began
-            whose = {"patient": case.patient, "case": case.case_id, "variant": name}
+            identity = {"patient": case.patient, "case": case.case_id, "variant": name}
             for structure in trained.structures:
                 dice = structure_dice(labels, reference, structure)
-                rows.append(whose | {"structure": structure, "dice": dice, "seconds": seconds})
+                rows.append(identity | {"structure": structure, "dice": dice, "seconds": seconds})
     return pd.DataFrame(rows)
 
 
@@ -216,16 +216,16 @@ def summarize_variants(scores: pd.DataFrame, seed: int) -> pd.DataFrame:
     """
     found = compare(scores, PLAIN, by=["structure"], between="variant", seed=seed)
     found = found.rename(columns={"first": "variant"}).assign(verdict=verdict(found).map(VERDICTS))
-    who = ["variant", "structure"]
-    own = scores.groupby([*who, "patient"], sort=False).dice.mean()
-    means = own.groupby(who, sort=False).agg(n_patients="count", dice="mean").reset_index()
+    keys = ["variant", "structure"]
+    per_patient = scores.groupby([*keys, "patient"], sort=False).dice.mean()
+    means = per_patient.groupby(keys, sort=False).agg(n_patients="count", dice="mean").reset_index()
     means.insert(2, "pictures", [len(variants.choose_variants([name])) for name in means.variant])
     seconds = scores.groupby(["variant", "case"], sort=False).seconds.first().groupby("variant").mean()
     summary = means.sort_values("structure", kind="stable")
-    summary = summary.merge(found[[*who, *EFFECT_COLUMNS[-4:], "p_holm", "verdict"]], "left")
+    summary = summary.merge(found[[*keys, *EFFECT_COLUMNS[-4:], "p_holm", "verdict"]], "left")
     took = summary.variant.map(seconds)
-    said = summary.pop("verdict").fillna("")
-    return summary.assign(seconds_a_volume=took, times=took / seconds[PLAIN], verdict=said)
+    verdicts = summary.pop("verdict").fillna("")
+    return summary.assign(seconds_a_volume=took, times=took / seconds[PLAIN], verdict=verdicts)
 
 
 def predictions_in_box(
@@ -240,13 +240,13 @@ def predictions_in_box(
         marked |= other > 0
     for system in systems:
         labels = load_prediction(volume, folders.predictions(system), case.case_id)
-        places = np.nonzero(labels)
-        marked[places] = True
-        kept.append((places, labels[places]))
+        indices = np.nonzero(labels)
+        marked[indices] = True
+        kept.append((indices, labels[indices]))
     box = foreground_box(marked)
     found = [np.zeros(marked[box].shape, np.uint8) for _ in systems]
-    for labels, (places, values) in zip(found, kept, strict=True):
-        labels[tuple(each - side.start for each, side in zip(places, box, strict=True))] = values
+    for labels, (indices, values) in zip(found, kept, strict=True):
+        labels[tuple(each - side.start for each, side in zip(indices, box, strict=True))] = values
     return found, box
 
 
@@ -271,12 +271,12 @@ class MajorityVote:
 
 def find_members(folders: RunFolders, cases: Sequence[Case]) -> list[str]:
     """Systems with a model (no baseline, no vote) that were scored on both structures of all `cases`."""
-    wanted = {(case.case_id, structure) for case in cases for structure in STRUCTURES}
+    needed = {(case.case_id, structure) for case in cases for structure in STRUCTURES}
     rows = read_table(folders.tables / "patients.csv").astype({"case": str})
     whole = [
         name
-        for name, own in rows.groupby("system", sort=False)
-        if wanted <= set(zip(own.case, own.structure, strict=True))
+        for name, group in rows.groupby("system", sort=False)
+        if needed <= set(zip(group.case, group.structure, strict=True))
     ]
     return [name for name in whole if (folders.model(name) / "model.json").exists()]
 
@@ -324,9 +324,9 @@ def study_agreement(vote: MajorityVote, cases: Sequence[Case]) -> tuple[pd.DataF
         patients.append(rows.assign(vote_dice=[structure_dice(voted, truth, s) for s in rows.structure]))
         lesions.append(voted_tumors(volumes, truth, ml).assign(patient=case.patient, case=case.case_id))
     first, found = ["patient", "case"], pd.concat(patients, ignore_index=True)
-    told = [*first, "lesion", "volume_ml", "agreement", "is_true"]
+    lesion_columns = [*first, "lesion", "volume_ml", "agreement", "is_true"]
     columns = [*first, *(name for name in found if name not in first)]
-    return found[columns], pd.concat(lesions, ignore_index=True)[told]
+    return found[columns], pd.concat(lesions, ignore_index=True)[lesion_columns]
 
 
 def voted_tumors(
@@ -358,10 +358,10 @@ def summarize_agreement(patients: pd.DataFrame, lesions: pd.DataFrame, seed: int
         agreement = lesions.agreement.round(9)  # sums in another order would break ties
         auc = roc_auc_score(lesions.is_true.astype(bool), agreement)
     correlated = "rank correlation", correlation, p, len(defined), len(pairs) - len(defined)
-    told = "ROC-AUC", auc, np.nan, len(lesions), 0
+    result = "ROC-AUC", auc, np.nan, len(lesions), 0
     rows = [
         ("patient", "the more models agree, the better the vote?", *correlated),
-        ("lesion", "the more models agree, the likelier a true tumour?", *told),
+        ("lesion", "the more models agree, the likelier a true tumour?", *result),
     ]
     return pd.DataFrame(rows, columns=["level", "question", "measure", "value", "p", "n", "n_undefined"])
 
@@ -371,11 +371,11 @@ def _rank_correlation(first: np.ndarray, second: np.ndarray, seed: int) -> tuple
     if len(first) < 3 or np.ptp(first) == 0 or np.ptp(second) == 0:
         return np.nan, np.nan
     order = np.lexsort([second, first])  # the order of patients decides nothing
-    ranks, others = rankdata(first)[order], rankdata(second)[order]
+    ranks, other_ranks = rankdata(first)[order], rankdata(second)[order]
 
     def statistic(shuffled: np.ndarray, axis: int) -> np.ndarray:
-        return np.sum(shuffled * (others - others.mean()), axis=axis)
+        return np.sum(shuffled * (other_ranks - other_ranks.mean()), axis=axis)
 
-    how = {"permutation_type": "pairings", "vectorized": True, "rng": np.random.default_rng(seed)}
-    found = permutation_test((ranks,), statistic, **how)
+    options = {"permutation_type": "pairings", "vectorized": True, "rng": np.random.default_rng(seed)}
+    found = permutation_test((ranks,), statistic, **options)
     return float(spearmanr(first, second).statistic), float(found.pvalue)

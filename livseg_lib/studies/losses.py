@@ -65,8 +65,8 @@ def compare_losses(
     for number in sorted(part.unique()):
         networks = {}
         for loss, plan in plans.items():
-            seen, place = plan.choose(development[part != number]), checkpoints / loss / f"part{number}"
-            networks[loss], history = train_network(plan, seen, None, folder, place)
+            learn, checkpoint = plan.choose(development[part != number]), checkpoints / loss / f"part{number}"
+            networks[loss], history = train_network(plan, learn, None, folder, checkpoint)
             history = history.rename(columns={"loss": "training_loss"})
             histories.append(history.assign(loss=loss, part=number))
         for case_id in development[part == number].case.unique():
@@ -96,9 +96,9 @@ def _score_case(
             overlap = tumor_overlap(labels_from_planes(planes, volume, recipe, cut), labels)
             voxels = overlap.prediction_voxels[1:].sum() + overlap.reference_voxels[1:].sum()
             dice = 2 * overlap.table[1:, 1:].sum() / voxels if voxels else 1.0
-            who = {"loss": loss, "patient": case.patient, "case": case.case_id, "threshold": threshold}
-            lesions.append(described.merge(lesion_hits(overlap), on="lesion").assign(**who))
-            patients.append(who | {"dice": dice, "false_alarms": int(overlap.untouched.sum())})
+            identity = {"loss": loss, "patient": case.patient, "case": case.case_id, "threshold": threshold}
+            lesions.append(described.merge(lesion_hits(overlap), on="lesion").assign(**identity))
+            patients.append(identity | {"dice": dice, "false_alarms": int(overlap.untouched.sum())})
     return pd.concat(lesions, ignore_index=True), pd.DataFrame(patients)
 
 
@@ -111,8 +111,8 @@ def chosen_thresholds(patients: pd.DataFrame) -> pd.DataFrame:
     rows = patients[["loss", "part"]].drop_duplicates()
 
     def best(row: pd.Series) -> float:
-        others = patients[(patients.loss == row.loss) & (patients.part != row.part)]
-        means = others.groupby("threshold").dice.mean()
+        other_parts = patients[(patients.loss == row.loss) & (patients.part != row.part)]
+        means = other_parts.groupby("threshold").dice.mean()
         return means[sorted(means.index, key=lambda threshold: abs(threshold - 0.5))].idxmax()
 
     return rows.assign(threshold=rows.apply(best, axis=1)).reset_index(drop=True)
@@ -161,8 +161,8 @@ def differences_from(baseline: str, study: LossStudy, seed: int) -> pd.DataFrame
     """
     low = study.lesions[study.lesions.contrast == "low"]
     missed = (~low.hit).groupby([low.loss, low.patient]).sum().rename("value").reset_index()
-    others = study.patients.melt(["loss", "patient"], list(_NAMES), "measure")
-    rows = pd.concat([missed.assign(measure="low_contrast_missed"), others])
+    measures = study.patients.melt(["loss", "patient"], list(_NAMES), "measure")
+    rows = pd.concat([missed.assign(measure="low_contrast_missed"), measures])
     pairs = [(loss, baseline) for loss in study.patients.loss.unique() if loss != baseline]
     table = compare(rows, pairs, "value", by=["measure"], between="loss", seed=seed)
     return table[[*table.columns[1:], "measure"]]

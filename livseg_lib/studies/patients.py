@@ -57,8 +57,8 @@ def patient_facts(
         "liver_volume": bands(one_each.liver_ml, LIVER_EDGES_ML, "ml"),
     }
     if phantom is not None:
-        own = phantom.set_index("case").reindex(one_each.index)
-        facts |= own[["site", "phase"]].astype("category").items()
+        site_and_phase = phantom.set_index("case").reindex(one_each.index)
+        facts |= site_and_phase[["site", "phase"]].astype("category").items()
     table = pd.DataFrame(facts).set_index(one_each.patient)
     if lesions is not None:
         table["largest_tumor"] = _largest_tumor(cases, lesions).reindex(table.index)
@@ -147,13 +147,13 @@ def measure_cases(
             labels = labels_by(name, case, volume, folders)
             if labels is None:
                 continue
-            whose = {"outlined_by": name, "patient": case.patient, "case": case.case_id}
+            identity = {"outlined_by": name, "patient": case.patient, "case": case.case_id}
             table = outlined_tumors(volume, labels, structures)
             sums = measure_liver(volume.voxels, labels, volume.spacing_mm)
             sums |= {"has_tumor": float(len(table) > 0), "largest_tumor_ml": table.volume_ml.max()}
             sums["longest_diameter_mm"] = table.longest_diameter_mm.max()
-            tumors.append(table.assign(**whose))
-            patients.append(whose | without_unknown(sums, structures))
+            tumors.append(table.assign(**identity))
+            patients.append(identity | without_unknown(sums, structures))
     table = pd.concat(tumors, ignore_index=True)[[*WHOSE, *TUMOR_COLUMNS]]
     return table, pd.DataFrame(patients, columns=list(PATIENT_COLUMNS))
 

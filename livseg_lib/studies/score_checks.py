@@ -109,15 +109,15 @@ def scores_as_published(scores: pd.DataFrame) -> pd.DataFrame:
 
     `scores` has the columns of `pooled_scores`, `system` and `set` ("train", "validation").
     """
-    ours = scores.melt(["system", "set", "structure"], list(D_METRICS), "metric", "value")
-    theirs = published_scores()
-    systems = list(dict.fromkeys([*ours["system"], *theirs["system"]]))
-    theirs = theirs.assign(system=theirs["system"] + "_published")
+    measured = scores.melt(["system", "set", "structure"], list(D_METRICS), "metric", "value")
+    published = published_scores()
+    systems = list(dict.fromkeys([*measured["system"], *published["system"]]))
+    published = published.assign(system=published["system"] + "_published")
     index = ["set", "structure", "metric"]
-    table = pd.concat([ours, theirs]).pivot(index=index, columns="system", values="value")
+    table = pd.concat([measured, published]).pivot(index=index, columns="system", values="value")
     columns = [name for system in systems for name in (system, f"{system}_published") if name in table]
-    places = [["train", "validation"], [*dict.fromkeys([*scores["structure"], TOGETHER])], list(D_METRICS)]
-    order = [row for row in pd.MultiIndex.from_product(places) if row in table.index]
+    levels = [["train", "validation"], [*dict.fromkeys([*scores["structure"], TOGETHER])], list(D_METRICS)]
+    order = [row for row in pd.MultiIndex.from_product(levels) if row in table.index]
     return table.reindex(index=order, columns=columns).rename_axis(columns=None)
 
 
@@ -142,17 +142,17 @@ class CheckedNetwork:
     outlined: dict[str, TumorCandidates] = field(default_factory=lambda: defaultdict(lambda: NOTHING))
     """Test patient -> the tumours that it outlines at its threshold."""
 
-    def of_split(self, *which: str) -> list[ProbabilityHistogram]:
+    def of_split(self, *split: str) -> list[ProbabilityHistogram]:
         """One histogram a patient of this split, structure and region."""
-        return [found for key, found in self.histograms.items() if key[:3] == which]
+        return [found for key, found in self.histograms.items() if key[:3] == split]
 
 
 def extracted_for(trained: TrainedModel, folder: Path, case_id: str) -> Path | None:
     """Where pictures lie as `trained` takes them: `folder`, or the one for its size; None if in neither."""
-    for place in (folder, folder / f"size-{trained.recipe.size}"):
-        described = (place / case_id / "case.json").exists()
-        if described and Recipe.of_case(place / case_id) == trained.recipe:
-            return place
+    for candidate in (folder, folder / f"size-{trained.recipe.size}"):
+        described = (candidate / case_id / "case.json").exists()
+        if described and Recipe.of_case(candidate / case_id) == trained.recipe:
+            return candidate
     return None
 
 
@@ -215,19 +215,19 @@ def froc_table(
     their 95 % bootstrap intervals over patients, highest_recall (of all candidates), and where the system's
     own outlines lie: recall and false_positives a patient. A system that looked for no tumour has no row.
     """
-    asked = [(network.system, list(network.candidates.values()), network.outlined) for network in networks]
+    checked = [(network.system, list(network.candidates.values()), network.outlined) for network in networks]
     rows = []
-    for system, candidates, outlined in [*asked, *((name, [], found) for name, found in others.items())]:
+    for system, candidates, outlined in [*checked, *((name, [], found) for name, found in others.items())]:
         if not outlined:
             continue
-        own = list(outlined.values())
-        row = {"system": system, "n_patients": len(own), "n_tumors": sum(each.n_tumors for each in own)}
+        cases = list(outlined.values())
+        row = {"system": system, "n_patients": len(cases), "n_tumors": sum(each.n_tumors for each in cases)}
         for name, rates in {"froc_score": FALSE_POSITIVE_RATES, "recall_at_1": (1,)}.items():
             found = recall_with_interval(candidates, rates, seed) if candidates else [np.nan] * 3
             row |= dict(zip((name, f"{name}_low", f"{name}_high"), found, strict=True))
         row["highest_recall"] = recall_at(candidates, [np.inf])[0] if candidates else np.nan
-        row["recall"] = recall_at(own, [np.inf])[0]
-        row["false_positives"] = sum(len(each.false_positives) for each in own) / len(own)
+        row["recall"] = recall_at(cases, [np.inf])[0]
+        row["false_positives"] = sum(len(each.false_positives) for each in cases) / len(cases)
         rows.append(row)
     return pd.DataFrame(rows)
 

@@ -47,12 +47,12 @@ def run_audit(
     parts = []
     for protocol, folds in dealt.items():
         for number, fold in enumerate(folds):
-            place = fold_folder(protocol, number)
+            name = fold_folder(protocol, number)
             if plan is None:
                 planes = copy_most_alike(fold, structure, folder)
             else:
-                both = fold.training, fold.held_out
-                planes = answer_held_out(plan, *both, folder, checkpoints / place, place)[..., 0]
+                sides = fold.training, fold.held_out
+                planes = answer_held_out(plan, *sides, folder, checkpoints / name, name)[..., 0]
             scores = _score_fold(fold, planes, structure, folder)
             parts.append(scores.assign(protocol=protocol, fold=number))
     return pd.concat(parts, ignore_index=True)
@@ -67,13 +67,13 @@ def _score_fold(fold: Fold, planes: np.ndarray, structure: str, folder: Path) ->
     """A row a held-out slice, as `run_audit` has it."""
     held_out = fold.held_out
     reference = structure_mask(np.stack(list(stored_rows(held_out, folder))), structure)
-    about = held_out[["patient", "case", "slice", "is_positive"]].reset_index(drop=True)
+    rows = held_out[["patient", "case", "slice", "is_positive"]].reset_index(drop=True)
     nearest = nearest_training_slice(held_out, fold.training)
     there = fold.training["slice"].to_numpy(dtype=float)[nearest]
     distance = np.where(nearest >= 0, np.abs(held_out["slice"].to_numpy(dtype=float) - there), np.nan)
     spacing_mm = held_out["spacing_z_mm"].to_numpy(dtype=float, na_value=np.nan)
-    about = about.assign(distance=distance, distance_mm=distance * spacing_mm)
-    return pd.concat([about, score_held_out(planes, reference, THRESHOLD)], axis="columns")
+    rows = rows.assign(distance=distance, distance_mm=distance * spacing_mm)
+    return pd.concat([rows, score_held_out(planes, reference, THRESHOLD)], axis="columns")
 
 
 def own_slices(scores: pd.DataFrame, protocols: Sequence[Protocol]) -> pd.DataFrame:
@@ -84,16 +84,16 @@ def own_slices(scores: pd.DataFrame, protocols: Sequence[Protocol]) -> pd.DataFr
 
 def audit_questions(protocols: Sequence[Protocol]) -> dict[str, tuple[str, str]]:
     """What is asked -> (first, second) protocol, whose difference is the answer."""
-    by = {(protocol.deals, protocol.positives_only): protocol.name for protocol in protocols}
-    every = (by["slice", False], by["patient", False])
-    if ("slice", True) not in by:
-        return {"the split": every}
-    narrow = (by["slice", True], by["patient", True])
+    names = {(protocol.deals, protocol.positives_only): protocol.name for protocol in protocols}
+    all_slices = (names["slice", False], names["patient", False])
+    if ("slice", True) not in names:
+        return {"the split": all_slices}
+    positive_slices = (names["slice", True], names["patient", True])
     return {
-        f"the split, {narrow[0].partition(', ')[2]}": narrow,
-        "the split, all slices": every,
-        "the choice of slices, by patient": (narrow[1], every[1]),
-        "both together, as system C": (narrow[0], every[1]),
+        f"the split, {positive_slices[0].partition(', ')[2]}": positive_slices,
+        "the split, all slices": all_slices,
+        "the choice of slices, by patient": (positive_slices[1], all_slices[1]),
+        "both together, as system C": (positive_slices[0], all_slices[1]),
     }
 
 
@@ -119,8 +119,8 @@ def audit_systems_rows(
     rows = []
     for protocol, scores in own.groupby("protocol", sort=False):
         patients, folds = patient_table(scores), dealt[protocol]
-        places = [checkpoints / fold_folder(protocol, number) for number in range(len(folds))]
-        seconds = [float(read_table(place / "history.csv")["seconds"].sum()) for place in places]
+        folders = [checkpoints / fold_folder(protocol, number) for number in range(len(folds))]
+        seconds = [float(read_table(each / "history.csv")["seconds"].sum()) for each in folders]
         rows.append(
             {
                 **everywhere,

@@ -100,13 +100,13 @@ def train_classifier(
     keras.utils.set_random_seed(derived_seed(plan.seed, PART, "weights"))
     network = build_classifier(plan.architecture, training.input_shape, len(KINDS), **plan.options)
     settings = FitSettings(plan.stages, "cross_entropy", schedule=plan.schedule)
-    how = (lambda: [ClassAccuracy(name="accuracy")]), settings, checkpoints, asdict(plan)
-    history = fit(network, training, validation, *how)
+    fit_arguments = (lambda: [ClassAccuracy(name="accuracy")]), settings, checkpoints, asdict(plan)
+    history = fit(network, training, validation, *fit_arguments)
     facts = training_facts(chosen, history, settings, plan.batch_size, plan.patches_per_epoch)
     facts |= {"run": run_name, "n_tumor_patches": int((chosen.region == "tumor").sum())}
-    seen = plan.extraction.candidates, plan.extraction.patch
-    what = (PART, plan.architecture, plan.options, network, *seen)
-    return TrainedClassifier(*what, threshold=0.5, training=facts), history
+    patch_options = plan.extraction.candidates, plan.extraction.patch
+    described = (PART, plan.architecture, plan.options, network, *patch_options)
+    return TrainedClassifier(*described, threshold=0.5, training=facts), history
 
 
 class PaintedCase(NamedTuple):

@@ -123,8 +123,8 @@ def _by_plane(mask: np.ndarray, operation: int, radius_mm: float) -> np.ndarray:
     """Morphology with a disc, plane by plane; what lies beyond the picture counts as outside."""
     side = 2 * round(radius_mm / PIXEL_MM) + 1
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
-    how = {"borderType": cv2.BORDER_CONSTANT, "borderValue": 0}
-    planes = [cv2.morphologyEx(plane, operation, disc, **how) for plane in mask.view(np.uint8)]
+    options = {"borderType": cv2.BORDER_CONSTANT, "borderValue": 0}
+    planes = [cv2.morphologyEx(plane, operation, disc, **options) for plane in mask.view(np.uint8)]
     return np.stack(planes).astype(bool)
 
 
@@ -182,8 +182,8 @@ def fit_baseline(
     if tumor_cut not in CUTS_HU:
         raise InputError("tumor_cut", f"is {tumor_cut!r}.", f"Choose one of {', '.join(CUTS_HU)}.")
     began = time.monotonic()
-    places = np.linspace(0, len(cases) - 1, min(most_cases, len(cases)))  # from the whole length of the row
-    cases = [cases[place] for place in places.round().astype(int)]
+    indices = np.linspace(0, len(cases) - 1, min(most_cases, len(cases)))  # from the whole length of the row
+    cases = [cases[index] for index in indices.round().astype(int)]
     cases = [replace(case, read_volume=partial(_read_as_hu, case, modality)) for case in cases]
     livers = _liver_rules(cases)
     liver_rule, liver_dice = _best_rule(cases, "liver", livers, lambda scan: partial(liver_by_hu, scan))

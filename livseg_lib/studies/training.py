@@ -106,10 +106,10 @@ class TrainingPlan:
         return self._batches(slices, folder, None, shuffle=False)
 
     def _batches(self, slices: pd.DataFrame, folder: Path, an_epoch: int | None, **settings) -> SliceBatches:
-        what = (slices, folder, self.target)
+        data = (slices, folder, self.target)
         if self.depth:
-            return BlockBatches(*what, self.depth, self.batch_size, blocks_per_epoch=an_epoch, **settings)
-        return SliceBatches(*what, self.batch_size, inputs=self.inputs, slices_per_epoch=an_epoch, **settings)
+            return BlockBatches(*data, self.depth, self.batch_size, blocks_per_epoch=an_epoch, **settings)
+        return SliceBatches(*data, self.batch_size, inputs=self.inputs, slices_per_epoch=an_epoch, **settings)
 
     def description(self) -> dict:
         """JSON-ready: tells one training from another."""
@@ -117,9 +117,9 @@ class TrainingPlan:
 
     def code(self) -> dict[str, str]:
         """Digests of the code that trains by this plan."""
-        own = callable(self.architecture)
+        is_function = callable(self.architecture)
         return {
-            "network": code_of(self.architecture if own else MODELS[self.architecture]),
+            "network": code_of(self.architecture if is_function else MODELS[self.architecture]),
             "loss": code_of(find_loss(self.loss)),
             "augmentation": code_of(AUGMENTATIONS[self.augmentation]),
             "training": code_of(fit, type(self), SliceBatches, BlockBatches, apart=REGISTRIES),
@@ -158,8 +158,8 @@ def train_network(
 def build_untrained(plan: TrainingPlan, input_shape: tuple[int, int, int]) -> keras.Model:
     """The plan's network with random weights that other trainings before it do not change."""
     keras.utils.set_random_seed(derived_seed(plan.seed, plan.system, "weights"))
-    own = callable(plan.architecture)
-    build = plan.architecture if own else partial(build_model, plan.architecture)
+    is_function = callable(plan.architecture)
+    build = plan.architecture if is_function else partial(build_model, plan.architecture)
     return build(input_shape, len(plan.structures), **plan.options)
 
 
@@ -242,8 +242,8 @@ def train_sorter(
     network = build_classifier(name, training.input_shape, len(regions), **plan.options)
     follow = FitSettings(plan.stages, "cross_entropy", schedule="cosine")
     accuracy = lambda: [keras.metrics.CategoricalAccuracy(name="accuracy")]  # noqa: E731
-    told = {"options": plan.options, "seed": plan.seed}
-    history = fit(network, training, validation, accuracy, follow, checkpoints, told)
+    description = {"options": plan.options, "seed": plan.seed}
+    history = fit(network, training, validation, accuracy, follow, checkpoints, description)
     facts = {"run": run_name}
     facts |= training_facts(chosen, history, follow, plan.batch_size, plan.slices_per_epoch)
     recipe = Recipe.of_case(folder / slices.case.iloc[0])
@@ -253,10 +253,10 @@ def train_sorter(
 def made_by(code: dict[str, str], tables: Sequence[pd.DataFrame], folder: Path) -> dict:
     """What decides about a study's result, for `keep_or_make`: `code` (digests), slices of `tables`, their
     pictures in `folder`, the libraries."""
-    told = ["patient", "array", "array_index", "class", "liver_pixels", "tumor_pixels", "split", "fold"]
+    columns = ["patient", "array", "array_index", "class", "liver_pixels", "tumor_pixels", "split", "fold"]
     return {
         "code": code,
-        "slices": digest([table.filter(told).to_csv(index=False) for table in tables]),
+        "slices": digest([table.filter(columns).to_csv(index=False) for table in tables]),
         "pictures": arrays_checksum(folder, pd.concat([table["array"] for table in tables])),
         "libraries": made_with("keras", "tensorflow", "jax", "torch", "numpy", "imgaug"),
     }
@@ -292,8 +292,8 @@ def _ask(
     keras.utils.clear_session()  # else the graphs of all trainings stay in memory
     if isinstance(plan, SorterPlan):
         sorter, _ = train_sorter(plan, learn, folder, kept.parent, "held out")
-        said = sort_stored(sorter.network, asked, folder)[:, sorter.regions.index("liver_with_tumor")]
-        levels = quantize(said)[:, None, None, None]
+        tumor = sort_stored(sorter.network, asked, folder)[:, sorter.regions.index("liver_with_tumor")]
+        levels = quantize(tumor)[:, None, None, None]
     else:
         network, _ = train_network(plan, learn, None, folder, kept.parent)
         levels = predict_planes(network, stored_rows(asked, folder, stored_pictures))
@@ -327,8 +327,8 @@ def training_facts_table(models: Iterable[Path]) -> pd.DataFrame:
     for folder in models:
         try:
             model = json.loads((folder / "model.json").read_bytes())
-            who = {name: model[name] for name in ("system", "architecture", "parameters", "target")}
-            rows.append(model["training"] | who | {"picture_size": model["recipe"]["size"]})
+            model_columns = {name: model[name] for name in ("system", "architecture", "parameters", "target")}
+            rows.append(model["training"] | model_columns | {"picture_size": model["recipe"]["size"]})
         except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
             problem = f"does not describe a model ({type(error).__name__}: {error})."
             raise InputError(folder / "model.json", problem, "Train the system again.") from error
@@ -343,10 +343,10 @@ def budget_remarks(facts: pd.DataFrame) -> pd.Series:
     remarks = pd.DataFrame("", facts.index, list(BUDGET))
     for name in BUDGET:
         if facts[name].notna().any():
-            told = facts[name].map(lambda value: f"{value:.0f}" if isinstance(value, float) else f"{value}")
-            usual = told[facts[name] == facts[name].value_counts(sort=False).idxmax()].iloc[0]
-            other = f"{name} " + told + f", not {usual}"
-            remarks[name] = other.where(facts[name].notna(), f"{name} unknown").where(told != usual, "")
+            texts = facts[name].map(lambda value: f"{value:.0f}" if isinstance(value, float) else f"{value}")
+            usual = texts[facts[name] == facts[name].value_counts(sort=False).idxmax()].iloc[0]
+            other = f"{name} " + texts + f", not {usual}"
+            remarks[name] = other.where(facts[name].notna(), f"{name} unknown").where(texts != usual, "")
     return remarks.agg(lambda row: "; ".join(filter(None, row)), axis=1).astype(str)
 
 

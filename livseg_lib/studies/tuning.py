@@ -72,12 +72,12 @@ def validate_fold(
     scores = checkpoints / f"{name}.csv"
 
     def score() -> None:
-        seen = plan.choose(development[development.fold != fold])
-        assert not set(seen.patient) & set(held_out.patient)
-        network, history = train_network(plan, seen, None, folder, checkpoints / name)
+        learn = plan.choose(development[development.fold != fold])
+        assert not set(learn.patient) & set(held_out.patient)
+        network, history = train_network(plan, learn, None, folder, checkpoints / name)
         rows = score_patients(network, plan.structures, held_out, folder)
         rows.insert(0, "fold", fold)
-        rows["n_train_patients"] = seen.patient.nunique()
+        rows["n_train_patients"] = learn.patient.nunique()
         rows["training_loss"], rows["seconds"] = history.loss.iloc[-1], history.seconds.sum()
         write_table(rows, scores)
 
@@ -245,8 +245,8 @@ def open_study(database: Path, tuning: TuningPlan) -> optuna.Study:
     if tuning.study_name not in known and earlier:
         reasons = changes(earlier[-1].get("made_by", {}), tuning.made_by)
         print(f"tuning begins anew, changed since: {', '.join(reasons)}", flush=True)
-    how = {"direction": "maximize", "pruner": pruner, "load_if_exists": True}
-    study = optuna.create_study(storage=storage, study_name=tuning.study_name, **how)
+    options = {"direction": "maximize", "pruner": pruner, "load_if_exists": True}
+    study = optuna.create_study(storage=storage, study_name=tuning.study_name, **options)
     study.set_user_attr("made_by", tuning.made_by)
     for trial in study.get_trials(states=(TrialState.RUNNING,)):
         study.tell(trial.number, state=TrialState.FAIL)

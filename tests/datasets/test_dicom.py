@@ -187,7 +187,7 @@ def test_slices_sent_twice_are_read_once_unless_they_show_different_things(tmp_p
     other = STORED.copy()
     other[3, 2, 2] += 1
     write_series(folder / "b", other, **uid)
-    with pytest.raises(InputError, match="lie at the same place, and show different things"):
+    with pytest.raises(InputError, match="lie at one place, but show different things"):
         read_series(folder)
 
 
