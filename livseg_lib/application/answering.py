@@ -122,11 +122,11 @@ class Workers:
         if self._closed or (worker is not None and worker[0].is_alive()):
             return worker
         context = multiprocessing.get_context("spawn")
-        connection, theirs = context.Pipe()
-        process = context.Process(target=_work, args=(theirs, self._load, model, self._root), daemon=True)
+        connection, worker_end = context.Pipe()
+        process = context.Process(target=_work, args=(worker_end, self._load, model, self._root), daemon=True)
         process.start()
         self.processes.append(process)
-        theirs.close()  # so that the end of the process is the end of the connection
+        worker_end.close()  # so that the end of the process is the end of the connection
         return process, connection
 
     def ask(
@@ -137,20 +137,20 @@ class Workers:
         Who stops listening stops the work. Raises Refused where there is no answer, or none in time.
         """
         self._count(waiting=1)
-        worker, began, told, end = self._free.get(), time.monotonic(), "load", "left"
+        worker, began, message, end = self._free.get(), time.monotonic(), "load", "left"
         self._count(waiting=-1, busy=1)
         try:
             worker = _, connection = self._alive(worker)
             connection.send((uploads, model, folder, series))
-            while isinstance(told, str):
+            while isinstance(message, str):
                 if time.monotonic() - began > LONGEST_SECONDS:
                     raise Refused(TOO_LONG)
-                yield told
+                yield message
                 if connection.poll(1.0):
-                    told = connection.recv()
-            if isinstance(told, Refused):
-                raise told
-            yield told
+                    message = connection.recv()
+            if isinstance(message, Refused):
+                raise message
+            yield message
             end = "answered"
         except (EOFError, OSError) as error:
             end = "refused"
@@ -159,7 +159,7 @@ class Workers:
             end = "refused"
             raise
         finally:
-            if isinstance(told, str) and worker is not None:
+            if isinstance(message, str) and worker is not None:
                 worker[0].kill()
                 worker[0].join()
                 with suppress(OSError):  # no room for a process now: whoever asks next is told, or has one
@@ -253,8 +253,8 @@ def sentences(given: Answer) -> list[str]:
         for name, title, digits in (("liver_ml", "liver", 0), ("tumor_ml", "tumours", 1))
         if found.get(name) is not None
     ]
-    said = [f"{', '.join(amounts).capitalize()}." if amounts else "", given.note]
-    return [*filter(None, said), *given.record["notes"], *given.record["cautions"]]
+    lines = [f"{', '.join(amounts).capitalize()}." if amounts else "", given.note]
+    return [*filter(None, lines), *given.record["notes"], *given.record["cautions"]]
 
 
 def tumor_table(tumors: pd.DataFrame) -> pd.DataFrame:

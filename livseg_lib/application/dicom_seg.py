@@ -54,7 +54,7 @@ def write_dicom_seg(
     masks = np.stack([structure_mask(stored, name) for name in structures], axis=-1).view(np.uint8)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # they quote names
-        anonymous = [deepcopy(one) for one in headers]
+        anonymous = [deepcopy(each) for each in headers]
         for header, keyword in product(anonymous, IDENTITY):  # the standard asks for a patient: nobody
             setattr(header, keyword, ANONYMOUS.get(keyword, ""))
         segmentation = _segmentation(masks, anonymous, structures, algorithm)
@@ -73,13 +73,13 @@ def _segmentation(
 ) -> Segmentation:
     """masks: uint8 0/1, (slice, row, column, structure). Equal content has equal UIDs, whenever made."""
     name, version = algorithm
-    content = [*(str(one.SOPInstanceUID) for one in headers), *structures, *algorithm]
+    content = [*(str(header.SOPInstanceUID) for header in headers), *structures, *algorithm]
     content.append(hashlib.sha256(masks.tobytes()).hexdigest())
     series, instance, dimensions = (generate_uid(entropy_srcs=[*content, use]) for use in "sid")
     identity = AlgorithmIdentificationSequence(
         name=f"livseg {name}", version=version, family=codes.DCM.ArtificialIntelligence, source="livseg"
     )
-    made = Segmentation(
+    segmentation = Segmentation(
         source_images=headers,
         pixel_array=masks,
         segmentation_type=SegmentationTypeValues.BINARY,
@@ -97,9 +97,9 @@ def _segmentation(
         content_creator_name="livseg^",
         series_description=f"livseg {name}. {WARNING}",
     )
-    for item in (*made.DimensionOrganizationSequence, *made.DimensionIndexSequence):
+    for item in (*segmentation.DimensionOrganizationSequence, *segmentation.DimensionIndexSequence):
         item.DimensionOrganizationUID = dimensions  # highdicom draws one
-    return made
+    return segmentation
 
 
 def _segment(number: int, structure: str, identity: AlgorithmIdentificationSequence) -> SegmentDescription:

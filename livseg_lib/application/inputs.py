@@ -67,11 +67,11 @@ def find_inputs(
     if begins_like_dicom(path) and not nifti_stem(path) and not holds_frames(path):
         problem = "is a single DICOM file: what lies beside it is unknown."
         raise InputError(path, problem, "Give the folder or the zip of its series.")
-    told = dataset if dataset not in ("auto", "dicom") else ""
+    layout_name = dataset if dataset not in ("auto", "dicom") else ""
     if dataset == "auto" and path.is_dir():
-        told = next((name for name in LAYOUTS if ADAPTERS[name].recognises(path)), "")
-    if told:
-        layout = find_cases(path, told)
+        layout_name = next((name for name in LAYOUTS if ADAPTERS[name].recognises(path)), "")
+    if layout_name:
+        layout = find_cases(path, layout_name)
         patients = [_of_case(case, reading) for case in layout.cases]
         patients += _beside(path, layout, reading) if dataset == "auto" else []
     else:
@@ -93,7 +93,7 @@ def passed_over(path: Path | str, patients: Iterable[PatientInput]) -> list[str]
     if not path.is_dir():
         return []
     found = regular_files(path)
-    used = {file for one in patients for file in one.files}
+    used = {file for patient in patients for file in patient.files}
     entered = {file.relative_to(path).parts[0] for file in used}
     reasons = {Path(note.where): f": {note.message}" for note in found.notes}
     names = {}
@@ -124,7 +124,7 @@ def _beside(path: Path, layout: Dataset, reading: Reading) -> list[PatientInput]
     known |= {Path(note.where) for case in layout.cases for note in case.notes}  # copies that hold the same
     entered = {file.relative_to(path).parts[0] for file in known}
     entries = [entry for entry in _visible(path) if entry.name not in entered]
-    return [one for entry in entries for one in _of_entry(entry, reading) if one.kind != "picture"]
+    return [item for entry in entries for item in _of_entry(entry, reading) if item.kind != "picture"]
 
 
 def _of_case(case: Case, reading: Reading) -> PatientInput:
@@ -197,18 +197,18 @@ def _named(patients: list[PatientInput], numbered: bool) -> list[PatientInput]:
     """With ids that are unique, also where capitals do not count: the second "scan" is called "scan-2"."""
     if numbered:
         return [
-            replace(one, case_id=f"case-{n:03d}", read=partial(_read_unnamed, one.read))
-            for n, one in enumerate(patients, start=1)
+            replace(patient, case_id=f"case-{n:03d}", read=partial(_read_unnamed, patient.read))
+            for n, patient in enumerate(patients, start=1)
         ]
-    taken = {"cases.csv"}  # lies beside the cases
-    for index, one in enumerate(patients):
-        first = name = file_name(one.case_id)
+    used = {"cases.csv"}  # lies beside the cases
+    for index, patient in enumerate(patients):
+        first = name = file_name(patient.case_id)
         count = 1
-        while (known := unicodedata.normalize("NFC", name).casefold()) in taken:
+        while (known := unicodedata.normalize("NFC", name).casefold()) in used:
             count += 1
             name = f"{first}-{count}"
-        taken.add(known)
-        patients[index] = replace(one, case_id=name)
+        used.add(known)
+        patients[index] = replace(patient, case_id=name)
     return patients
 
 
@@ -233,4 +233,4 @@ def _first_dicom(folder: Path, pattern: str = "**/*") -> Path | None:
 
 def holds_frames(path: Path) -> bool:
     """Whether the file `path` is a DICOM object of many slices, a scan by itself."""
-    return begins_like_dicom(path) and any(len(one.slices) > 1 for one in survey(path).series)
+    return begins_like_dicom(path) and any(len(series.slices) > 1 for series in survey(path).series)

@@ -52,9 +52,9 @@ def _about_system(predictor: Predictor) -> Iterator[str]:
             "on a real scan it shows how the program works, and nothing more."
         )
     today, networks = picture_code(), networks_of(predictor.system)
-    others = [each.system for each in networks if each.training.get("picture_code", today) != today]
-    if others:
-        names = ", ".join(others)
+    outdated = [each.system for each in networks if each.training.get("picture_code", today) != today]
+    if outdated:
+        names = ", ".join(outdated)
         yield f"The code that makes pictures of scans is not the one that {names} was trained with."
 
 
@@ -73,16 +73,16 @@ def _about_scan(scan: Scan, labels: np.ndarray, predictor: Predictor) -> Iterato
     depth, (step, *pixels) = len(scan.volume.voxels), scan.volume.spacing_mm
     if depth < WHOLE_LIVER_SLICES:
         yield f"The scan has {depth} slices: volumes are those of what it shows, not of a whole liver."
-    for what, values, (low, high) in (
+    for sentence, values, (low, high) in (
         ("The slices are {:.2f} mm apart", [step], LITS_STEP_MM),
         ("The pixels are {:.2f} mm wide", pixels, LITS_PIXEL_MM),
     ):
         if not all(low <= round(value, 2) <= high for value in values):
-            yield f"{what.format(values[0])}; in the LiTS benchmark it is {low:g} to {high:g} mm."
+            yield f"{sentence.format(values[0])}; in the LiTS benchmark it is {low:g} to {high:g} mm."
     ends = [name for name, plane in (("first", labels[0]), ("last", labels[-1])) if plane.any()]
     if ends and "liver" in predictor.structures:
-        which = " and the ".join(ends)
-        yield f"The liver is outlined up to the {which} slice: the scan may not hold all of it."
+        named_ends = " and the ".join(ends)
+        yield f"The liver is outlined up to the {named_ends} slice: the scan may not hold all of it."
     yield from (finding.message for finding in volume_findings(scan.volume, predictor.modality))
     if predictor.modality != "ct" or "liver" not in predictor.structures:
         return

@@ -121,11 +121,11 @@ def describe_expectations(system: System) -> list[str]:
             for name, lower, upper in trained.recipe.windows
         ]
         size = trained.recipe.size
-        what = f"HU cut to {', '.join(cuts)}, in pictures of {size} x {size} pixels"
-        described.setdefault(what, []).append(trained.system)
+        expectation = f"HU cut to {', '.join(cuts)}, in pictures of {size} x {size} pixels"
+        described.setdefault(expectation, []).append(trained.system)
     return [
-        f"Expected by {', '.join(dict.fromkeys(names))}: {what}. Every case is brought to that."
-        for what, names in described.items()
+        f"Expected by {', '.join(dict.fromkeys(names))}: {expectation}. Every case is brought to that."
+        for expectation, names in described.items()
     ]
 
 
@@ -219,8 +219,8 @@ def identify_request(patient: PatientInput, predictor: Predictor) -> tuple[str, 
     for file in patient.files:
         fetch(file)
     content = files_checksum(patient.files)
-    asked = [content, patient.options, predictor.identity]
-    return content, text_checksum(json.dumps(asked, sort_keys=True))
+    request = [content, patient.options, predictor.identity]
+    return content, text_checksum(json.dumps(request, sort_keys=True))
 
 
 def describe_run(patient: PatientInput, scan: Scan, predictor: Predictor, request: tuple[str, str]) -> dict:

@@ -158,8 +158,8 @@ def predict_batch(
     for patient in patients:
         require_replaceable(out / patient.case_id, RECORD)
     with tqdm(total=len(patients), desc="predicting", unit="case", disable=None) as bar:  # None: if watched
-        heard = {"on_step": bar.set_postfix_str} if workers == 1 else {}
-        found = in_processes(partial(_treat, predictor=predictor, out=out, **heard), patients, workers)
+        options = {"on_step": bar.set_postfix_str} if workers == 1 else {}
+        found = in_processes(partial(_treat, predictor=predictor, out=out, **options), patients, workers)
         for patient, row in zip(patients, found, strict=True):
             bar.update()
             rows.append({"case": patient.case_id, "kind": patient.kind, **row})
@@ -186,17 +186,17 @@ def describe_case(row: dict) -> str:
     amounts = {"liver": row["liver_ml"], "tumour": row["tumor_ml"]}
     measured = "".join(f"{name} {ml:.1f} ml, " for name, ml in amounts.items() if ml is not None)
     took = f"{format_duration(row['seconds'])}, {row['peak_memory_mb']} MB"
-    told = f"; cautions on its page: {row['cautions']}" if row["cautions"] else ""
-    return f"{row['case']}: {measured}tumour {found}{sure}; {took}{told}"
+    cautions = f"; cautions on its page: {row['cautions']}" if row["cautions"] else ""
+    return f"{row['case']}: {measured}tumour {found}{sure}; {took}{cautions}"
 
 
-def _treat(patient: PatientInput, predictor: Predictor, out: Path, **heard: Callable[[str], None]) -> dict:
+def _treat(patient: PatientInput, predictor: Predictor, out: Path, **options: Callable[[str], None]) -> dict:
     """The row of one case. Raises InputError only where results cannot be written."""
     folder = out / patient.case_id
     try:
         if row := _finished_row(folder, patient, predictor):
             return row
-        result = predict_case(patient, predictor, **heard)
+        result = predict_case(patient, predictor, **options)
     except Exception as error:  # whatever it is, the next case may be good
         state = "passed over" if getattr(error, "code", "") == LABELS else "failed"
         return {"state": state, "reason": reason_of(error)}

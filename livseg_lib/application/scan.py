@@ -127,7 +127,7 @@ def read_dicom(source: Path, wanted: str | None = None, keep_identity: bool = Fa
     found = survey(source)
     if not found.series:
         read_series(source)  # says why there is none
-    of_ct = [one for one in found.series if one.modality == "ct"]
+    of_ct = [item for item in found.series if item.modality == "ct"]
     among = found.series if wanted is not None else of_ct or found.series
     chosen, note = choose_series(among, wanted, source)
     volume = read_chosen(source, chosen)
@@ -141,17 +141,17 @@ def choose_series(series: Sequence[Series], wanted: str | None, source: Path) ->
 
     The second value says so where it was a choice. Raises InputError, with a list, where it is not clear.
     """
-    listing = "; ".join(describe_series(one, series) for one in series)
+    listing = "; ".join(describe_series(item, series) for item in series)
     if wanted is not None:
-        meant = [one for one in series if wanted in (str(one.number), one.uid)]
-        if len(meant) == 1:
-            return meant[0], ""
-        count = "no" if not meant else "more than one"
+        matching = [item for item in series if wanted in (str(item.number), item.uid)]
+        if len(matching) == 1:
+            return matching[0], ""
+        count = "no" if not matching else "more than one"
         problem = f"There is {count} series {wanted}. Found: {listing}."
         raise InputError(source, problem, "Name one with --series, by its number or its UID.")
     if len(series) == 1:
         return series[0], ""
-    clear = [one for one in series if is_axial(one) and len(one.slices) >= ENOUGH_SLICES]
+    clear = [item for item in series if is_axial(item) and len(item.slices) >= ENOUGH_SLICES]
     if len(clear) != 1:
         problem = f"There are {len(series)} CT series: {listing}."
         raise InputError(source, problem, "Choose one with --series, by its number or its UID.")
@@ -186,13 +186,13 @@ def _headers(source: Path, slices: Sequence[SliceHeader], keep_identity: bool) -
             or generate_uid(entropy_srcs=[digest(slices[0].name), keyword])
             for keyword in PLACE
         }
-        own: dict[str, SliceHeader] = {}
-        for one in slices:  # emptied and shared UIDs, and those of frames, cannot tell slices apart
-            known = one.instance_uid not in ("", *own)
-            made = "" if known else generate_uid(entropy_srcs=[digest(one.name), str(len(own))])
-            own[made or one.instance_uid] = one
+        by_uid: dict[str, SliceHeader] = {}
+        for header in slices:  # emptied and shared UIDs, and those of frames, cannot tell slices apart
+            known = header.instance_uid not in ("", *by_uid)
+            new_uid = "" if known else generate_uid(entropy_srcs=[digest(header.name), str(len(by_uid))])
+            by_uid[new_uid or header.instance_uid] = header
     shared |= {keyword: first.get(keyword, "") for keyword in tags[len(PLACE) :]}
-    return tuple(_header(one, uid, shared) for uid, one in own.items())
+    return tuple(_header(header, uid, shared) for uid, header in by_uid.items())
 
 
 def _digest(tree: FileTree, name: str) -> str:
@@ -201,16 +201,16 @@ def _digest(tree: FileTree, name: str) -> str:
         return hashlib.sha256(file.read()).hexdigest()
 
 
-def _header(one: SliceHeader, instance_uid: str, shared: dict) -> pydicom.Dataset:
+def _header(stored: SliceHeader, instance_uid: str, shared: dict) -> pydicom.Dataset:
     header = pydicom.Dataset()
-    header.SOPClassUID = CTImageStorage if one.modality == "ct" else MRImageStorage
-    header.Modality = one.modality.upper()
-    header.SOPInstanceUID, header.SeriesInstanceUID = instance_uid, one.series_uid
-    header.Rows, header.Columns = one.shape
-    header.ImagePositionPatient = _decimals(one.position_mm)
-    header.ImageOrientationPatient = _decimals(one.directions.ravel())
-    header.PixelSpacing = _decimals(one.pixel_spacing_mm)
-    header.SliceThickness = None if one.thickness_mm is None else _decimals([one.thickness_mm])[0]
+    header.SOPClassUID = CTImageStorage if stored.modality == "ct" else MRImageStorage
+    header.Modality = stored.modality.upper()
+    header.SOPInstanceUID, header.SeriesInstanceUID = instance_uid, stored.series_uid
+    header.Rows, header.Columns = stored.shape
+    header.ImagePositionPatient = _decimals(stored.position_mm)
+    header.ImageOrientationPatient = _decimals(stored.directions.ravel())
+    header.PixelSpacing = _decimals(stored.pixel_spacing_mm)
+    header.SliceThickness = None if stored.thickness_mm is None else _decimals([stored.thickness_mm])[0]
     for keyword, value in shared.items():
         setattr(header, keyword, value)
     return header

@@ -43,7 +43,7 @@ THEME = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monos
 
 def asking(systems: Sequence[Shelved]) -> dict[str, gr.components.Component]:
     """What the visitor gives; an offer to train where nothing was trained here yet."""
-    asked = {
+    controls = {
         "files": gr.File(
             label="NIfTI, zip of a DICOM series (or its files), PNG or JPEG",
             file_count="multiple",
@@ -52,7 +52,7 @@ def asking(systems: Sequence[Shelved]) -> dict[str, gr.components.Component]:
         "model": gr.Dropdown(
             label="System",
             info="Dice on the test patients of its run, in brackets the run",
-            choices=[(one.title, one.name) for one in systems],
+            choices=[(system.title, system.name) for system in systems],
             value=systems[0].name,
         ),
         "go": gr.Button("Outline", variant="primary"),
@@ -60,15 +60,15 @@ def asking(systems: Sequence[Shelved]) -> dict[str, gr.components.Component]:
     }
     with gr.Accordion("More", open=False):
         info = "Number or UID, where a file holds several"
-        asked["series"] = gr.Textbox(label="DICOM series", info=info, max_lines=1)
-    with gr.Column(visible=_untrained(systems)) as asked["untrained"]:
+        controls["series"] = gr.Textbox(label="DICOM series", info=info, max_lines=1)
+    with gr.Column(visible=_untrained(systems)) as controls["untrained"]:
         gr.Markdown(
             "The model on board finds livers alone. The quick system looks for tumours, too, but learns from "
             "phantoms, synthetic scans: enough to see how everything works, not to find real tumours."
         )
-        asked["train"] = gr.Button("Train the quick system", variant="primary")
-        asked["log"] = gr.Textbox(label="Progress", lines=8, autoscroll=True, visible=False)
-    return asked
+        controls["train"] = gr.Button("Train the quick system", variant="primary")
+        controls["log"] = gr.Textbox(label="Progress", lines=8, autoscroll=True, visible=False)
+    return controls
 
 
 def showing() -> dict[str, gr.components.Component]:
@@ -160,18 +160,18 @@ class Desk:
             why = f"<p>{html.escape(str(error))}</p>"
             yield f'<div class="verdict" role="alert">That did not work</div>{why}', "", *hidden
             return
-        given, scan = step, ShownScan(self.visits.folder(visit) / "shown")
-        last, several = max(1, given.depth - 1), given.depth > 1
+        answer, scan = step, ShownScan(self.visits.folder(visit) / "shown")
+        last, several = max(1, answer.depth - 1), answer.depth > 1
         yield (
-            answering.verdict_html(given),
-            "\n".join(f"- {sentence}" for sentence in answering.sentences(given)),
+            answering.verdict_html(answer),
+            "\n".join(f"- {sentence}" for sentence in answering.sentences(answer)),
             gr.update(visible=True),
-            gr.update(maximum=last, value=given.start, interactive=several, visible=True),
-            gr.update(value=scan.picture(given.start, "liver"), visible=True),
-            gr.update(value=answering.tumor_table(given.tumors), visible=True),
-            gr.update(value=str(given.archive), visible=True),
+            gr.update(maximum=last, value=answer.start, interactive=several, visible=True),
+            gr.update(value=scan.picture(answer.start, "liver"), visible=True),
+            gr.update(value=answering.tumor_table(answer.tumors), visible=True),
+            gr.update(value=str(answer.archive), visible=True),
             gr.update(visible=True),
-            gr.update(value=given.record, visible=True),
+            gr.update(value=answer.record, visible=True),
         )
 
     def predict(self, files: list | None, system: str | None, series: str | None, request: gr.Request):
@@ -179,9 +179,9 @@ class Desk:
         visit = request.session_hash or os.urandom(16).hex()
         try:
             with closing(self._answer(files, system, series, visit)) as steps:
-                for told in steps:
-                    is_step = isinstance(told, str)
-                    yield (gr.skip(), gr.skip()) if is_step else (told.record, str(told.archive))
+                for message in steps:
+                    is_step = isinstance(message, str)
+                    yield (gr.skip(), gr.skip()) if is_step else (message.record, str(message.archive))
         except answering.Refused as error:
             raise gr.Error(str(error), print_exception=False) from None
 
@@ -193,13 +193,13 @@ class Desk:
             system = find_shelved(self.reports, model).folder
         except InputError as error:
             raise answering.Refused(f"{error.problem} {error.remedy}") from error
-        folder, told = self.visits.begin(visit), ""
+        folder, message = self.visits.begin(visit), ""
         try:
             with closing(self.workers.ask(files or [], system, folder, (series or "").strip())) as steps:
-                for told in steps:
-                    yield told
+                for message in steps:
+                    yield message
         finally:
-            if isinstance(told, str):
+            if isinstance(message, str):
                 self.visits.forget(visit)
                 shutil.rmtree(folder, ignore_errors=True)  # where its tab was closed, it was forgotten before
 
@@ -246,20 +246,20 @@ class Desk:
         Asked at every visit, as systems are trained while the page is up.
         """
         systems = shelved_systems(self.reports)
-        choices = [(one.title, one.name) for one in systems]
+        choices = [(system.title, system.name) for system in systems]
         return gr.update(choices=choices, value=choices[0][1]), gr.update(visible=_untrained(systems))
 
 
 def _untrained(systems: Sequence[Shelved]) -> bool:
     """Whether there is none but those on board."""
-    return not any(one.run for one in systems)
+    return not any(system.run for system in systems)
 
 
 def open_page(desk: Desk, hosts: Sequence[str] = (), **options: object) -> gr.Blocks:
     """Serve the page in a thread; `options` are those of `gradio.Blocks.launch`."""
     page = _build_page(desk)
-    told = {"hosts": tuple(hosts), "counts": desk.workers.counts}
-    guard = Middleware(Guard, page=page, uploads=desk.visits.uploads, **told)
+    settings = {"hosts": tuple(hosts), "counts": desk.workers.counts}
+    guard = Middleware(Guard, page=page, uploads=desk.visits.uploads, **settings)
     fixed = {
         "prevent_thread_lock": True,
         "app_kwargs": {"middleware": [guard]},
@@ -285,26 +285,26 @@ def _build_page(desk: Desk) -> gr.Blocks:
         gr.Markdown("# livseg\nDrop a CT scan or a slice: liver and tumours are outlined and measured.")
         with gr.Row():
             with gr.Column(scale=2, min_width=300):
-                asked = asking(shelved_systems(desk.reports))
+                controls = asking(shelved_systems(desk.reports))
             with gr.Column(scale=5, min_width=320):
                 shown = showing()
         private, at_once = {"api_visibility": "private"}, {"concurrency_id": "predict"}
         at_once["concurrency_limit"] = desk.workers.count
-        inputs = [asked[name] for name in ("files", "model", "series")]
+        inputs = [controls[name] for name in ("files", "model", "series")]
         results = [shown[name] for name in RESULT_PARTS]
-        done = asked["go"].click(desk.outline, inputs, results, **at_once, **private)
+        done = controls["go"].click(desk.outline, inputs, results, **at_once, **private)
         done.success(desk.surface, None, shown["surface"], **private)
-        drawn = {"inputs": [shown["slice"], shown["window"]], "outputs": shown["picture"]}
-        for control in drawn["inputs"]:
-            control.change(desk.picture, **drawn, show_progress="hidden", concurrency_limit=4, **private)
-        asked["phantom"].click(desk.phantom, None, asked["files"], **private)
-        fields = [asked[name] for name in ("log", "model", "untrained")]
-        asked["train"].click(desk.train, None, fields, concurrency_limit=4, **private)
+        event = {"inputs": [shown["slice"], shown["window"]], "outputs": shown["picture"]}
+        for control in event["inputs"]:
+            control.change(desk.picture, **event, show_progress="hidden", concurrency_limit=4, **private)
+        controls["phantom"].click(desk.phantom, None, controls["files"], **private)
+        fields = [controls[name] for name in ("log", "model", "untrained")]
+        controls["train"].click(desk.train, None, fields, concurrency_limit=4, **private)
         page.load(desk.offer, None, fields[1:], show_progress="hidden", **private)
         page.unload(desk.forget)
         with gr.Group(visible=False):  # components without a face: they check and carry what is sent
             sent = [gr.File(file_count="multiple", label="files")]
             sent += [gr.Textbox(label=name) for name in ("system", "series")]
-            given = [gr.JSON(label="record"), gr.File(label="archive")]
-            gr.Button().click(desk.predict, sent, given, api_name="predict", **at_once)
+            outputs = [gr.JSON(label="record"), gr.File(label="archive")]
+            gr.Button().click(desk.predict, sent, outputs, api_name="predict", **at_once)
     return page.queue(max_size=LONGEST_QUEUE, default_concurrency_limit=1, api_open=False)

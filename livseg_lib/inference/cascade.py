@@ -171,8 +171,8 @@ def tumor_probabilities(
     rows = range(len(candidates.table))
     patches = candidate_patches(volume, liver, candidates, rows, trained.patch)
     pictures = (with_masks(greys, labels) for greys, labels in patches)
-    answers = [found[:, KINDS.index("tumor")] for found in predict_batches(trained.network, pictures)]
-    return np.concatenate(answers).clip(0.0, 1.0) if answers else np.zeros(0, np.float32)
+    parts = [found[:, KINDS.index("tumor")] for found in predict_batches(trained.network, pictures)]
+    return np.concatenate(parts).clip(0.0, 1.0) if parts else np.zeros(0, np.float32)
 
 
 def paint_levels(candidates: Superpixels, probabilities: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
@@ -363,9 +363,9 @@ def set_finishes(folder: Path, names: Sequence[str]) -> Path:
     """
     require_finishes(names)
     description = _read(folder)
-    own = description["steps"][: len(description["steps"]) - len(description.get("finishes", ()))]
+    first_steps = description["steps"][: len(description["steps"]) - len(description.get("finishes", ()))]
     plans = [StepPlan(finish_title(name), "finish", name) for name in names]
-    description |= {"steps": [*own, *map(asdict, plans)], "finishes": list(names)}
+    description |= {"steps": [*first_steps, *map(asdict, plans)], "finishes": list(names)}
     write_json(folder / "model.json", description)
     return folder
 
@@ -421,7 +421,7 @@ def augmented(system: System, names: Sequence[str]) -> System:
     if not isinstance(system, Cascade):
         return replace(system, network=AugmentedNetwork(system.network, names))
     steps = list(system.steps)
-    for place, step in enumerate(steps):
+    for index, step in enumerate(steps):
         if isinstance(step.part, NetworkPart):
-            steps[place] = replace(step, part=NetworkPart(augmented(step.part.trained, names)))
+            steps[index] = replace(step, part=NetworkPart(augmented(step.part.trained, names)))
     return replace(system, steps=tuple(steps))

@@ -121,14 +121,14 @@ def _add_case(
     keep_prediction(labels, volume, predictions, case.case_id)
     reference = case.read_labels(volume)
     scores = score_case(labels, reference, volume.spacing_mm)
-    who = {"system": system.system, "patient": case.patient, "case": case.case_id}
-    evaluation.case_scores.append(who | scores)
+    identity = {"system": system.system, "patient": case.patient, "case": case.case_id}
+    evaluation.case_scores.append(identity | scores)
     if "tumor" in system.structures:
         lesions = lesion_rows(labels, reference, volume.spacing_mm)
-        evaluation.lesions.append(lesions.assign(**who)[[*who, *lesions]])
+        evaluation.lesions.append(lesions.assign(**identity)[[*identity, *lesions]])
     for structure in system.structures:
         row = _structure_row(scores, structure, volume.voxel_volume_ml)
-        evaluation.patients.append({"structure": structure} | who | row | {"predict_seconds": seconds})
+        evaluation.patients.append({"structure": structure} | identity | row | {"predict_seconds": seconds})
     return reference
 
 
@@ -159,11 +159,11 @@ def _structure_row(scores: dict, structure: str, voxel_volume_ml: float) -> dict
 
 def _add_slices(evaluation: Evaluation, case: Case, structure: str, rows: pd.DataFrame) -> None:
     """Keep what `score_slices` gave for all slices of a case, and say whose they are."""
-    whose = {"system": evaluation.system, "structure": structure}
-    whose |= {"patient": case.patient, "case": case.case_id}
-    whose["slice"] = list(case.slice_numbers or range(len(rows)))
-    for place, (name, value) in enumerate(whose.items()):
-        rows.insert(place, name, value)
+    identity = {"system": evaluation.system, "structure": structure}
+    identity |= {"patient": case.patient, "case": case.case_id}
+    identity["slice"] = list(case.slice_numbers or range(len(rows)))
+    for position, (name, value) in enumerate(identity.items()):
+        rows.insert(position, name, value)
     evaluation.slices.append(rows)
 
 

@@ -50,7 +50,7 @@ def layer_maps(network: keras.Model) -> list[LayerMap]:
 
     What a network within the network keeps to itself is not among them; its outputs are.
     """
-    places = {layer.name: place for place, layer in enumerate(network.layers)}
+    indices = {layer.name: index for index, layer in enumerate(network.layers)}
     inner = [
         layer for layer in network.layers if not isinstance(layer, (keras.layers.InputLayer, keras.Model))
     ]
@@ -62,7 +62,7 @@ def layer_maps(network: keras.Model) -> list[LayerMap]:
             name = source.name
             if isinstance(source, keras.Model):
                 name += f"/{source.outputs[output]._keras_history.operation.name}"
-            found[places[source.name], output] = LayerMap(name, tensor)
+            found[indices[source.name], output] = LayerMap(name, tensor)
     return [found[key] for key in sorted(found)]
 
 
@@ -205,8 +205,8 @@ def occlusion_drops(
             covered[box] = np.rint(fill)
             yield covered
 
-    answers = chain.from_iterable(predict_batches(network, shown()))
-    means = (float(answer[region, channel].mean()) for answer in answers)
+    predictions = chain.from_iterable(predict_batches(network, shown()))
+    means = (float(prediction[region, channel].mean()) for prediction in predictions)
     whole = next(means)
     total, count = np.zeros(region.shape), np.zeros(region.shape)
     for box, mean in zip(boxes, means, strict=True):

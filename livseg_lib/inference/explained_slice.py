@@ -98,8 +98,8 @@ class SliceView:
 
     def answer(self) -> np.ndarray:
         """Probabilities of the slice, float32 (s, s, K)."""
-        answers = self.trained.network(self.images, training=False)
-        return self.of_slice(keras.ops.convert_to_numpy(answers)[0])
+        output = self.trained.network(self.images, training=False)
+        return self.of_slice(keras.ops.convert_to_numpy(output)[0])
 
     def of_slice(self, maps: np.ndarray) -> np.ndarray:
         """The slice's own part of maps of its picture or block."""
@@ -142,30 +142,30 @@ def view_slice(
     """
     cut, inputs = geometry.crop_volume(volume, region), trained.inputs
     shape, _ = geometry.working_grid(cut.voxels.shape, cut.spacing_mm, trained.recipe.voxel_size_mm)
-    place = int((index - region[0].start + 0.5) * shape[0] / len(cut.voxels))
+    position = int((index - region[0].start + 0.5) * shape[0] / len(cut.voxels))
     is_of_blocks = len(trained.network.input_shape) == 5
     if is_of_blocks:
         depth = trained.network.input_shape[1]
-        start = min(max(place - depth // 2, 0), max(shape[0] - depth, 0))
-        seen = range(start, min(start + depth, shape[0]))
+        start = min(max(position - depth // 2, 0), max(shape[0] - depth, 0))
+        visible = range(start, min(start + depth, shape[0]))
     else:
-        seen = range(max(place - inputs.neighbours, 0), min(place + inputs.neighbours + 1, shape[0]))
+        visible = range(max(position - inputs.neighbours, 0), min(position + inputs.neighbours + 1, shape[0]))
     windows = channel_windows(cut.voxels, trained.recipe)
     pictures = (
         prepare_slice(geometry.resample_slice(cut.voxels, shape, each), windows, trained.recipe)
-        for each in seen
+        for each in visible
     )
     livers = None
     if inputs.sees_liver and liver is not None:
         livers = prepare_labels(liver[region].astype(np.uint8), cut.spacing_mm, trained.recipe) > 0
-        livers = livers[seen.start : seen.stop]
+        livers = livers[visible.start : visible.stop]
     stream = inputs.compose(pictures, livers)
-    place -= seen.start
+    position -= visible.start
     facts = (region, volume.voxels.shape[1:], volume.spacing_mm)
     if is_of_blocks:
-        [(_, block)] = stream_blocks(stream, [0], len(seen), depth)
-        return SliceView(trained, block, place, *facts)
-    return SliceView(trained, list(stream)[place], None, *facts)
+        [(_, block)] = stream_blocks(stream, [0], len(visible), depth)
+        return SliceView(trained, block, position, *facts)
+    return SliceView(trained, list(stream)[position], None, *facts)
 
 
 def outlined(trained: TrainedModel, answer: np.ndarray, structure: str) -> np.ndarray:

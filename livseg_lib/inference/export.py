@@ -140,9 +140,9 @@ def export_system(
     exported, records = [], []
     for name in names:
         trained = load_network(folder / name)
-        made = export_network(trained, out / name, volume, formats)
-        records.append(_record(name, trained, made, out))
-        exported += made
+        files = export_network(trained, out / name, volume, formats)
+        records.append(_record(name, trained, files, out))
+        exported += files
     if all(each.agrees for each in exported):
         _copy_descriptions(folder, out, names, formats)
         for forest in {plan.using for plan in plans if plan.part == "forest"}:
@@ -162,7 +162,7 @@ def export_network(
     Raises InputError where Keras does not compute with TensorFlow, whose graphs are what is written.
     """
     inputs = sample_inputs(trained, volume)
-    expected = np.concatenate([trained.network.predict_on_batch(one[np.newaxis]) for one in inputs])
+    expected = np.concatenate([trained.network.predict_on_batch(item[np.newaxis]) for item in inputs])
     exported = []
     for name in formats:
         write, load = WRITERS[name]
@@ -325,11 +325,11 @@ def _is_network(folder: Path, plan: StepPlan) -> bool:
     return plan.part in LEARNT and (folder / plan.using / "model.json").is_file()
 
 
-def _record(name: str, trained: Trained, made: Sequence[Exported], out: Path) -> dict:
+def _record(name: str, trained: Trained, exports: Sequence[Exported], out: Path) -> dict:
     """What a program needs to know of one network beside its model.json."""
     windows = trained.recipe.windows if hasattr(trained, "recipe") else ()
     files = []
-    for each in made:
+    for each in exports:
         files += sorted(file for file in each.path.rglob("*") if file.is_file()) or [each.path]
     return {
         "folder": name,
@@ -337,7 +337,7 @@ def _record(name: str, trained: Trained, made: Sequence[Exported], out: Path) ->
         "input_scale": "grey levels 0 to 255, divided by 255",
         "windows_hu": {name: [lower, upper] for name, lower, upper in windows if lower is not None},
         "output": {"name": OUTPUT, "shape": ["batch", *trained.network.output_shape[1:]], "type": "float32"},
-        "largest_difference": {str(each.path.relative_to(out)): each.most_apart for each in made},
-        "compared_inputs": made[0].n_inputs,
+        "largest_difference": {str(each.path.relative_to(out)): each.most_apart for each in exports},
+        "compared_inputs": exports[0].n_inputs,
         "sha256": {str(file.relative_to(out)): file_checksum(file) for file in files},
     }

@@ -43,8 +43,8 @@ def predict_planes(network: keras.Model, pictures: Iterable[np.ndarray]) -> np.n
     Returns uint8 (N, H, W, K), probability times 255 rounded: a quarter of the memory of float32 at
     a step of 0.004. A linear output is cut at 0 and 1. Raises InputError for NaN.
     """
-    answers = predict_batches(network, pictures)
-    parts = [quantize(np.clip(found, 0.0, 1.0)) for found in answers]
+    batches = predict_batches(network, pictures)
+    parts = [quantize(np.clip(found, 0.0, 1.0)) for found in batches]
     height, width, channels = network.output_shape[1:]
     return np.concatenate(parts) if parts else np.zeros((0, height, width, channels), np.uint8)
 
@@ -102,14 +102,14 @@ def predict_blocks(
     depth, height, width, _ = network.input_shape[1:]
     overlap = depth // 4 if overlap is None else overlap
     starts = cover_blocks(n_slices, depth, overlap)
-    answers = (
+    predictions = (
         (start, np.asarray(network.predict_on_batch(block[np.newaxis] / np.float32(255.0)))[0])
         for start, block in stream_blocks(pictures, starts, n_slices, depth)
     )
     planes = np.zeros((n_slices, height, width, network.output_shape[-1]), np.uint8)
-    for start, slices in blend_blocks(answers, depth):
-        ours = planes[start : start + len(slices)]  # the copies that fill a short volume up fall away
-        ours[:] = quantize(np.clip(slices[: len(ours)], 0.0, 1.0))
+    for start, slices in blend_blocks(predictions, depth):
+        target = planes[start : start + len(slices)]  # the copies that fill a short volume up fall away
+        target[:] = quantize(np.clip(slices[: len(target)], 0.0, 1.0))
     return planes
 
 

@@ -142,10 +142,10 @@ def try_gate(sorter: TrainedSorter, trained: TrainedModel, case: Case) -> dict:
     }
     for structure in trained.structures:
         row[f"{structure}_voxels"] = int(structure_mask(reference, structure).sum())
-        for which, labels in (("", whole), ("gated_", gated)):
+        for prefix, labels in (("", whole), ("gated_", gated)):
             counts = overlap_counts(structure_mask(labels, structure), structure_mask(reference, structure))
-            row[f"{structure}_{which}found"] = int(counts.true_positives)
-            row[f"{structure}_{which}dice"] = float(dice(counts))
+            row[f"{structure}_{prefix}found"] = int(counts.true_positives)
+            row[f"{structure}_{prefix}dice"] = float(dice(counts))
     return row
 
 
@@ -159,7 +159,7 @@ def summarize_gate(trials: pd.DataFrame, structures: Sequence[str]) -> pd.DataFr
     for structure in structures:
         name = structure.replace("tumor", "tumour")
         found, means = (
-            [f"{structure}_{which}{what}" for which in ("", "gated_")] for what in ("found", "dice")
+            [f"{structure}_{prefix}{score}" for prefix in ("", "gated_")] for score in ("found", "dice")
         )
         rows.append((f"{name} voxels found, of {total[f'{structure}_voxels']:.0f}", *total[found]))
         rows.append((f"{name} Dice per case", *trials[means].mean()))

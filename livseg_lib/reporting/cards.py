@@ -258,8 +258,8 @@ def model_card(system: str, tables: Tables, models: Sequence[Mapping], manifest:
         "is_published": _first(rows, "published_value") is not None,
         "results": _results(system, tables),
         "missing_tables": {
-            BY_SYSTEM[n]: (by, n in tables)
-            for n, by in WRITTEN_BY.items()
+            BY_SYSTEM[n]: (writer, n in tables)
+            for n, writer in WRITTEN_BY.items()
             if _rows_of(system, tables.get(n)).empty
         },
     }
@@ -276,11 +276,11 @@ def _first(rows: pd.DataFrame, column: str) -> object:
 
 
 def _network(model: Mapping) -> dict:
-    seen = {**(model.get("recipe") or {}), **(model.get("inputs") or {})}
+    settings = {**(model.get("recipe") or {}), **(model.get("inputs") or {})}
     return {
         "architecture": model["architecture"],
         **(model.get("options") or {}),
-        **{name: value for name, value in seen.items() if value not in (None, "none", 0, False)},
+        **{name: value for name, value in settings.items() if value not in (None, "none", 0, False)},
         "thresholds": model.get("thresholds"),
         "SHA-256 of its weights": model.get("weights_sha256"),
     }
@@ -320,7 +320,7 @@ def data_card(tables: Tables, manifest: Mapping) -> dict:
     shape, spacing = _triples(cases, "shape"), _triples(cases, "spacing_mm")
     hu = np.append(_numbers(cases, "hu_low"), _numbers(cases, "hu_high"))
     is_checked = findings is not None and {"case", "severity"} <= set(findings)
-    told = findings[findings["severity"].isin(("error", "warning"))] if is_checked else ()
+    problems = findings[findings["severity"].isin(("error", "warning"))] if is_checked else ()
     tumors = _numbers(cases, "tumor_voxels")  # which pictures have, too
     captions = {"splits_summary": "Patients", "class_counts": "Slices by what they show"}
     return {
@@ -338,8 +338,8 @@ def data_card(tables: Tables, manifest: Mapping) -> dict:
             "Liver": _range_of(_numbers(cases, "liver_ml"), " ml"),
         },
         "counts": findings.groupby("severity")["case"].nunique().to_dict() if is_checked else None,
-        "findings": table_view(told) if len(told) else None,
-        "division": {said: table_view(tables[name]) for name, said in captions.items() if name in tables},
+        "findings": table_view(problems) if len(problems) else None,
+        "division": {text: table_view(tables[name]) for name, text in captions.items() if name in tables},
         "checksum": manifest.get("data_checksum"),
     }
 

@@ -63,16 +63,16 @@ def interval_chart(
             ax.axvline(at, color=style.GREY, linewidth=1)
         for number, (key, look) in enumerate(looks.items()):
             look = look if is_several else look | {"marker": "o"}
-            own, shift = _only(in_panel, series, key), step * (number - (len(looks) - 1) / 2)
-            places = np.array([names.index(name) for name in own[line]]) + shift
+            data, shift = _only(in_panel, series, key), step * (number - (len(looks) - 1) / 2)
+            line_y = np.array([names.index(name) for name in data[line]]) + shift
             if dots is not None:
                 _dots(ax, _only(_only(dots, panel, title), series, key), value, line, names, shift, look)
-            _intervals(ax, own, value, places, look, as_bar=dots is not None)
+            _intervals(ax, data, value, line_y, look, as_bar=dots is not None)
             if stroke:
                 ax.plot(
-                    own[stroke], places, "|", color=style.BLACK, markersize=13, markeredgewidth=2, zorder=4
+                    data[stroke], line_y, "|", color=style.BLACK, markersize=13, markeredgewidth=2, zorder=4
                 )
-            _beside(ax, places, own, look["color"] if is_several else style.GREY)
+            _beside(ax, line_y, data, look["color"] if is_several else style.GREY)
         ax.set_xlabel(xlabel)
     _series_key(fig, looks)
     return fig
@@ -102,20 +102,20 @@ def lines(
     for title, ax in axes.items():
         ends = {}
         for key, look in looks.items():
-            own = _only(_only(rows, panel, title), series, key).dropna(subset=[x, y])
-            if own.empty:
+            data = _only(_only(rows, panel, title), series, key).dropna(subset=[x, y])
+            if data.empty:
                 continue
-            if f"{y}_low" in own:
-                ax.vlines(own[x], own[f"{y}_low"], own[f"{y}_high"], color=look["color"], linewidth=1.6)
-            how = {name: look[name] for name in ("color", "linestyle")}
-            marker = look["marker"] if len(own) <= 20 else None
-            ax.plot(own[x], own[y], marker=marker, markersize=4, linewidth=1.7, **how)
-            ends[style.structure_name(key)] = (own[x].iloc[-1], own[y].iloc[-1], look["color"])
+            if f"{y}_low" in data:
+                ax.vlines(data[x], data[f"{y}_low"], data[f"{y}_high"], color=look["color"], linewidth=1.6)
+            options = {name: look[name] for name in ("color", "linestyle")}
+            marker = look["marker"] if len(data) <= 20 else None
+            ax.plot(data[x], data[y], marker=marker, markersize=4, linewidth=1.7, **options)
+            ends[style.structure_name(key)] = (data[x].iloc[-1], data[y].iloc[-1], look["color"])
         ax.set_xlabel(xlabel)
-        place = ax.get_subplotspec()
-        if place.is_first_col():
+        subplot = ax.get_subplotspec()
+        if subplot.is_first_col():
             ax.set_ylabel(ylabel)
-        if names == "ends" and ends and (place.is_last_col() or ax is fig.axes[-1]):
+        if names == "ends" and ends and (subplot.is_last_col() or ax is fig.axes[-1]):
             style.name_lines(ax, ends)
     _series_key(fig, looks if names == "legend" else {})
     return fig
@@ -142,17 +142,17 @@ def scatter(
     fig, axes = _panels(rows, panel, 3.6)
     for title, ax in axes.items():
         for key, look in looks.items():
-            own = _only(_only(rows, panel, title), series, key)
-            if f"{y}_low" in own:
+            data = _only(_only(rows, panel, title), series, key)
+            if f"{y}_low" in data:
                 bar = {"color": look["color"], "linewidth": 1.4, "alpha": 0.6}
-                ax.vlines(own[x], own[f"{y}_low"], own[f"{y}_high"], **bar)
-            how = {"s": own.get("size", 42), "marker": look["marker"], "linewidth": 1.4, "zorder": 3}
+                ax.vlines(data[x], data[f"{y}_low"], data[f"{y}_high"], **bar)
+            options = {"s": data.get("size", 42), "marker": look["marker"], "linewidth": 1.4, "zorder": 3}
             if shade:
-                how |= {"cmap": "cividis_r", "vmin": 0, "vmax": 1, "edgecolor": style.BLACK}
-                marks = ax.scatter(own[x], own[y], c=own[shade].astype(float), **how)
+                options |= {"cmap": "cividis_r", "vmin": 0, "vmax": 1, "edgecolor": style.BLACK}
+                marks = ax.scatter(data[x], data[y], c=data[shade].astype(float), **options)
             else:
-                how |= {"facecolor": _faces(own, look["color"]), "edgecolor": look["color"]}
-                ax.scatter(own[x], own[y], **how)
+                options |= {"facecolor": _faces(data, look["color"]), "edgecolor": look["color"]}
+                ax.scatter(data[x], data[y], **options)
         ax.set_xlabel(xlabel)
         if "name" in rows:
             _name_marks(ax, _only(rows, panel, title), x, y, looks, series)
@@ -185,16 +185,16 @@ def bars(
         names = _name_the_lines(ax, in_panel[line])
         left = np.zeros(len(names))
         for key, look in looks.items():
-            own = _only(in_panel, part, key)
-            places = np.array([names.index(name) for name in own[line]], int)
+            data = _only(in_panel, part, key)
+            line_y = np.array([names.index(name) for name in data[line]], int)
             edge = {"edgecolor": "white", "linewidth": 0.8}
-            ax.barh(places, own[value], left=left[places], height=0.7, color=look["color"], **edge)
-            if f"{value}_low" in own:
-                ax.hlines(places, own[f"{value}_low"], own[f"{value}_high"], color=style.BLACK, linewidth=1)
-            for place, length, text in zip(places, own[value], own.get("text", []), strict=False):
-                ax.text(left[place] + length / 2, place, text, ha="center", va="center")
-            _beside(ax, places, own, style.GREY)
-            left[places] += own[value].fillna(0).to_numpy()
+            ax.barh(line_y, data[value], left=left[line_y], height=0.7, color=look["color"], **edge)
+            if f"{value}_low" in data:
+                ax.hlines(line_y, data[f"{value}_low"], data[f"{value}_high"], color=style.BLACK, linewidth=1)
+            for y, length, text in zip(line_y, data[value], data.get("text", []), strict=False):
+                ax.text(left[y] + length / 2, y, text, ha="center", va="center")
+            _beside(ax, line_y, data, style.GREY)
+            left[line_y] += data[value].fillna(0).to_numpy()
         ax.set_xlabel(xlabel)
     _series_key(fig, looks, marker="s", markersize=9, linestyle="")
     return fig
@@ -277,9 +277,9 @@ def _looks(rows: pd.DataFrame, series: str | None, colours: Mapping[str, str] | 
     if not series:
         return {None: {"color": style.BLUE, "marker": "o", "linestyle": "solid"}}
     found = [key for key in colours or dict.fromkeys(rows[series]) if key in set(rows[series])]
-    given = {key: {"color": colour, "linestyle": "solid"} for key, colour in (colours or {}).items()}
+    chosen = {key: {"color": colour, "linestyle": "solid"} for key, colour in (colours or {}).items()}
     return {
-        key: style.system_look(number) | {"marker": MARKERS[number % len(MARKERS)]} | given.get(key, {})
+        key: style.system_look(number) | {"marker": MARKERS[number % len(MARKERS)]} | chosen.get(key, {})
         for number, key in enumerate(found)
     }
 
@@ -297,20 +297,20 @@ def _intervals(ax: Axes, rows: pd.DataFrame, value: str, lines: np.ndarray, look
 
 
 def _dots(ax: Axes, dots: pd.DataFrame, value: str, line: str, names: list, shift: float, look: dict) -> None:
-    for name, own in dots.dropna(subset=value).groupby(line, sort=False):
-        offsets = 0.22 * np.sin(2.4 * np.arange(len(own)))  # spread, and the same in every run
-        place = names.index(name) + shift + offsets
-        ax.scatter(own[value], place, s=28, color=look["color"], alpha=0.55, linewidth=0, clip_on=False)
+    for name, data in dots.dropna(subset=value).groupby(line, sort=False):
+        offsets = 0.22 * np.sin(2.4 * np.arange(len(data)))  # spread, and the same in every run
+        line_y = names.index(name) + shift + offsets
+        ax.scatter(data[value], line_y, s=28, color=look["color"], alpha=0.55, linewidth=0, clip_on=False)
 
 
 def _faces(rows: pd.DataFrame, colour: str) -> np.ndarray | str:
     return np.where(rows["hollow"].astype(bool), "white", colour) if "hollow" in rows else colour
 
 
-def _beside(ax: Axes, places: np.ndarray, rows: pd.DataFrame, colour: str) -> None:
-    look = {"va": "center", "fontsize": 8.5, "color": colour, "clip_on": False}
-    for place, text in zip(places, rows.get("beside", []), strict=False):
-        ax.text(1.03, place, text, transform=ax.get_yaxis_transform(), **look)
+def _beside(ax: Axes, line_y: np.ndarray, rows: pd.DataFrame, colour: str) -> None:
+    text_style = {"va": "center", "fontsize": 8.5, "color": colour, "clip_on": False}
+    for y, text in zip(line_y, rows.get("beside", []), strict=False):
+        ax.text(1.03, y, text, transform=ax.get_yaxis_transform(), **text_style)
 
 
 def _name_marks(
@@ -323,8 +323,8 @@ def _name_marks(
     text = {"fontsize": 8.5, "va": "center", "zorder": 4, "path_effects": [HALO], "annotation_clip": False}
     for row, height in zip(rows.to_dict("records"), heights, strict=True):
         colour = looks[row[series] if series else None]["color"]
-        place = (row[x], height), (9, 0)
-        ax.annotate(row["name"], *place, textcoords="offset points", color=colour, **text)
+        anchor = (row[x], height), (9, 0)
+        ax.annotate(row["name"], *anchor, textcoords="offset points", color=colour, **text)
 
 
 def _series_key(fig: Figure, looks: Mapping[object, dict], **more) -> None:
@@ -341,8 +341,8 @@ def training_curves(history: pd.DataFrame, title: str) -> Figure:
     `history` has one row an epoch: `epoch`, `loss`, `val_loss`, any further metrics with their `val_`
     twins, `learning_rate`. The vertical line marks the epoch with the lowest validation loss.
     """
-    others = ("epoch", "learning_rate", "memory_mb", "seconds", "stage")
-    panels = [name for name in history if name not in others and not name.startswith("val_")]
+    not_drawn = ("epoch", "learning_rate", "memory_mb", "seconds", "stage")
+    panels = [name for name in history if name not in not_drawn and not name.startswith("val_")]
     panels += ["learning_rate"] if "learning_rate" in history else []
     words = {"tumor": "tumour", "dice": "Dice", "iou": "IoU"}
     metrics = {name: " ".join(words.get(part, part) for part in name.split("_")) for name in panels}
@@ -413,7 +413,7 @@ def _slopes(ax: Axes, changes: pd.DataFrame) -> None:
     for row, height in zip(named.itertuples(), heights, strict=True):
         change = row.diameter_change_percent
         percent = f"{change:+.0f} %".replace("-", "−") if abs(change) >= 0.5 else "0 %"
-        words = row.kind if row.kind in ("new", "vanished") else percent
-        ax.text(1.06, height, words, va="center", fontsize=8.5, color=KIND_LOOKS[row.kind][0])
+        label = row.kind if row.kind in ("new", "vanished") else percent
+        ax.text(1.06, height, label, va="center", fontsize=8.5, color=KIND_LOOKS[row.kind][0])
     ax.set_xticks([0, 1], ["before", "after"], color=style.BLACK)
     ax.set_xlim(-0.15, 1.45)

@@ -389,9 +389,9 @@ def column_title(column: str) -> str:
     """Heading for a column: "reference_volume_ml" reads "Reference volume (ml)"."""
     if column in COLUMNS:
         return COLUMNS[column]
-    words = column.removeprefix("n_").split("_")
-    unit = f" ({UNITS[words.pop()]})" if len(words) > 1 and words[-1] in UNITS else ""
-    text = " ".join(WORDS.get(word, word) for word in words)
+    parts = column.removeprefix("n_").split("_")
+    unit = f" ({UNITS[parts.pop()]})" if len(parts) > 1 and parts[-1] in UNITS else ""
+    text = " ".join(WORDS.get(word, word) for word in parts)
     return text[:1].upper() + text[1:] + unit
 
 

@@ -101,8 +101,8 @@ def tiles(
             ax.set(
                 xlim=(left - 0.5, right - 0.5), ylim=(bottom - 0.5, top - 0.5)
             )  # pixel 0 is drawn around 0
-        words = [text if len(text) <= 40 else f"{text[:39]}…" for text in tile.title.split("\n")]
-        ax.set_title("\n".join(words), fontsize=9 if columns <= 6 else 8)
+        title_lines = [text if len(text) <= 40 else f"{text[:39]}…" for text in tile.title.split("\n")]
+        ax.set_title("\n".join(title_lines), fontsize=9 if columns <= 6 else 8)
     if bar is not None:
         scale = ScalarMappable(Normalize(*limits), colour_map)
         fig.colorbar(scale, ax=axes, label=bar, shrink=0.7, aspect=30, fraction=0.03, pad=0.01)
@@ -179,8 +179,8 @@ def draw_outlines(ax: Axes, labels: np.ndarray, side: str) -> list[Line2D]:
             continue
         rows, columns = (np.arange(-1, size - 1) for size in mask.shape)
         colour = colours[structure]
-        look = {"levels": [0.5], "colors": [colour], "linewidths": 1.6, "linestyles": [line]}
-        outline = ax.contour(columns, rows, mask, **look)
+        options = {"levels": [0.5], "colors": [colour], "linewidths": 1.6, "linestyles": [line]}
+        outline = ax.contour(columns, rows, mask, **options)
         outline.set_path_effects([patheffects.withStroke(linewidth=2.6, foreground="#000000a0")])
         label = f"{style.structure_name(structure).capitalize()} {side}"
         stroke = [patheffects.withStroke(linewidth=3.4, foreground="#000000c0")]
@@ -202,7 +202,7 @@ def lesion_picture(
     index = int(tumor.sum(axis=(1, 2)).argmax())
     cut = slice(None), slice(None)
     if np.isfinite(volume.spacing_mm).all():
-        middles = (places.mean() for places in np.nonzero(tumor[index]))
+        middles = (indices.mean() for indices in np.nonzero(tumor[index]))
         halves = (field_mm / side_mm / 2 for side_mm in volume.spacing_mm[1:])
         ends = zip(middles, halves, strict=True)
         cut = tuple(slice(max(0, int(mid - half)), int(mid + half) + 1) for mid, half in ends)
@@ -252,8 +252,8 @@ def region_strips(patients: Sequence[PatientStrip]) -> Figure:
         shown.append([names[-2] if opened else "" for opened in strip.opened])
         numbers = [[names.index(name) for name in row] for row in shown]
         colours = ListedColormap([*COLOURS.values(), "white"])
-        look = {"cmap": colours, "vmin": 0, "vmax": len(COLOURS), "interpolation": "nearest"}
-        ax.imshow(numbers, aspect="auto", **look)
+        options = {"cmap": colours, "vmin": 0, "vmax": len(COLOURS), "interpolation": "nearest"}
+        ax.imshow(numbers, aspect="auto", **options)
         ax.set_yticks([0, 1], ["truth", "called"], fontsize=7.5)
         ax.set_ylabel(strip.patient, rotation=0, ha="right", va="center", labelpad=8, color=style.BLACK)
         ax.grid(visible=False)

@@ -67,8 +67,8 @@ def page_content(folder: ReportFolder, links: Mapping[str, str]) -> dict:
     results = [each for notebook in folder.notebooks for each in notebook.results]
     rest = [
         {kind: name, "caption": name.replace("_", " ").capitalize()}
-        for kind, place, suffix in (("figure", "figures", "png"), ("table", "tables", "csv"))
-        for name in folder.names(place, suffix)
+        for kind, subfolder, suffix in (("figure", "figures", "png"), ("table", "tables", "csv"))
+        for name in folder.names(subfolder, suffix)
         if name not in {each.get(kind) for each in results}
     ]
     return {
@@ -167,9 +167,9 @@ def patient_list(report: Path, patients: pd.DataFrame | None) -> TableView | Non
     scores = pd.DataFrame(columns=["case", "structure", "dice"]) if patients is None else patients
     shown = [each for each in reversed(STRUCTURES) if each in set(scores["structure"])]
     has_volumes = "reference_ml" in scores and scores["reference_ml"].notna().any()
-    words = [structure_name(each).capitalize() for each in shown]
-    titles = ["Patient", *(f"{word} Dice" for word in words)]
-    titles += [f"{word} (ml)" for word in words if has_volumes]
+    names = [structure_name(each).capitalize() for each in shown]
+    titles = ["Patient", *(f"{word} Dice" for word in names)]
+    titles += [f"{word} (ml)" for word in names if has_volumes]
     rows = [_row(page, scores[scores["case"] == page.stem], shown, has_volumes) for page in pages]
     return TableView(titles, [False] + [True] * (len(titles) - 1), rows, len(rows))
 

@@ -95,17 +95,17 @@ def outlined_slice(
         draw_outlined(picture, labels[cut], PREDICTION_COLOURS, thickness=2)
         left = PANEL_PIXELS * number + (PANEL_PIXELS - int(columns)) // 2
         sheet.paste(Image.fromarray(picture), (left, LINE_PIXELS + (PANEL_PIXELS - int(rows)) // 2))
-    draw, words = ImageDraw.Draw(sheet), {"fill": BLACK, "font": ImageFont.load_default(15)}
+    draw, style = ImageDraw.Draw(sheet), {"fill": BLACK, "font": ImageFont.load_default(15)}
     title = title if len(title) <= 70 else f"{title[:69]}…"
-    draw.text((6, LINE_PIXELS // 2), title, anchor="lm", **words)
+    draw.text((6, LINE_PIXELS // 2), title, anchor="lm", **style)
     low = sheet.height - LINE_PIXELS // 2
-    draw.text((sheet.width - 6, low), note, anchor="rm", **words)
+    draw.text((sheet.width - 6, low), note, anchor="rm", **style)
     for number, structure in enumerate(each for each in STRUCTURES if structure_mask(labels, each).any()):
         left = 6 + 180 * number
         draw.rectangle((left, low - 7, left + 26, low + 7), fill=BLACK)
         draw.line((left + 3, low, left + 23, low), fill=PREDICTION_COLOURS[structure], width=2)
         draw.text(
-            (left + 32, low), f"{structure_name(structure).capitalize()} prediction", anchor="lm", **words
+            (left + 32, low), f"{structure_name(structure).capitalize()} prediction", anchor="lm", **style
         )
     return sheet
 
@@ -116,11 +116,11 @@ def sides_around(labels: np.ndarray) -> list[tuple[float, float]]:
     With a margin of a quarter of its size, as far as the picture goes; at least 24 pixels wide. `labels`
     (H, W) are not all 0; row 0 covers 0 to 1.
     """
-    places = np.nonzero(labels)
-    half = min(max(12, 0.625 * max(np.ptp(each) for each in places)), min(labels.shape) / 2)
+    indices = np.nonzero(labels)
+    half = min(max(12, 0.625 * max(np.ptp(each) for each in indices)), min(labels.shape) / 2)
     middles = [
         np.clip((each.min() + each.max() + 1) / 2, half, size - half)  # stay in the picture
-        for each, size in zip(places, labels.shape, strict=True)
+        for each, size in zip(indices, labels.shape, strict=True)
     ]
     return [(middle - half, middle + half) for middle in middles]
 
