@@ -41,34 +41,34 @@ def _parser() -> argparse.ArgumentParser:
 
     option = add(run.check, data="folder or file with scans")
     _add_reading(option)
-    words = "folder for tables and a contact sheet (default: livseg_check)"
-    option("--out", type=_place, default=Path("livseg_check"), help=words)
+    text = "folder for tables and a contact sheet (default: livseg_check)"
+    option("--out", type=_place, default=Path("livseg_check"), help=text)
 
     option = add(run.extract, data="folder or file with scans")
     _add_reading(option)
     option("--out", type=_place, required=True, help="folder for the slices")
     option("--size", type=int, default=256, help="pixels a side, 32 to 512 (default: 256)")
-    words = "names, or low..high in HU, one a channel: liver,-100..200 (default: three for livers)"
-    option("--windows", default="auto", help=words)
+    text = "names, or low..high in HU, one a channel: liver,-100..200 (default: three for livers)"
+    option("--windows", default="auto", help=text)
     option("--noise-filter", default="none", help="none, median, gaussian (default: none)")
     option("--equalization", default="none", help="none, global, clahe (default: none)")
 
     option = add(run.train)
-    own = [system for system in SYSTEMS.values() if system.notebooks not in ((), NETWORKS)]
-    names = [system.name for system in sorted(own, key=lambda system: system.notebooks[-1])]
-    words = f"any network of pictures (livseg networks), {', '.join(names)}, or a notebook by its name "
-    words += "(default: unet)"
-    option("--system", default="unet", help=words)
+    with_notebook = [system for system in SYSTEMS.values() if system.notebooks not in ((), NETWORKS)]
+    names = [system.name for system in sorted(with_notebook, key=lambda system: system.notebooks[-1])]
+    text = f"any network of pictures (livseg networks), {', '.join(names)}, or a notebook by its name "
+    text += "(default: unet)"
+    option("--system", default="unet", help=text)
     _add_run(option)
 
     option = add(run.reproduce)
     _add_run(option)
     option("--only", default="", metavar="SYSTEM", help="this system, or this notebook, alone")
     option("--scan", default="", help="a scan of yours, to be outlined by every system")
-    words = "for --scan: whose liver (default: liver-ct; own: each system's)"
-    option("--liver", dest="liver_model", default="", metavar="MODEL", help=words)
-    words = "notebooks at a time (default: 2, or one a GPU)"
-    option("--jobs", type=int, default=0, help=words)
+    text = "for --scan: whose liver (default: liver-ct; own: each system's)"
+    option("--liver", dest="liver_model", default="", metavar="MODEL", help=text)
+    text = "notebooks at a time (default: 2, or one a GPU)"
+    option("--jobs", type=int, default=0, help=text)
 
     _add_predict(add(run.predict, input="NIfTI file, DICOM series (folder or zip), PNG or JPEG, or a folder"))
 
@@ -80,13 +80,13 @@ def _parser() -> argparse.ArgumentParser:
     option = add(run.evaluate)
     option("--reference", type=_place, required=True, help="file or folder of true labels")
     option("--prediction", type=_place, required=True, help="file or folder of predicted labels")
-    words = "lits_asis: with the slips of the program that LiTS shipped in 2017 (default: intended)"
-    option("--mode", choices=["intended", "lits_asis"], default="intended", help=words)
+    text = "lits_asis: with the slips of the program that LiTS shipped in 2017 (default: intended)"
+    option("--mode", choices=["intended", "lits_asis"], default="intended", help=text)
     _add_acceptance(option)
     _add_workers(option)
     option("--tolerance-mm", type=float, default=3.0, help="of the surface Dice (default: 3)")
-    words = "tables a case and a tumour come beside it (default: scores.json)"
-    option("--out", type=_place, default=Path("scores.json"), help=words)
+    text = "tables a case and a tumour come beside it (default: scores.json)"
+    option("--out", type=_place, default=Path("scores.json"), help=text)
 
     scores = "scores.json of livseg evaluate"
     option = add(run.compare_files, "compare", first=scores, second=scores)
@@ -102,8 +102,8 @@ def _parser() -> argparse.ArgumentParser:
     option("--port", type=int, help="of the page (default: the first free one from 7860 on)")
     option("--share", action="store_true", help="a public link, for everyone who knows it")
     option("--workers", type=int, default=1, help="scans outlined at a time (default: 1)")
-    words = "a further name of it, as of a proxy"
-    option("--host", action="append", default=[], metavar="NAME", help=words)
+    text = "a further name of it, as of a proxy"
+    option("--host", action="append", default=[], metavar="NAME", help=text)
 
     option = add(run.export)
     option("model", help="folder of a trained network or cascade, or liver-ct")
@@ -131,10 +131,10 @@ def _place(text: str) -> Path | Url:
     return _path(text) and place(text)
 
 
-def _joined(words: list[str]) -> list[str]:
-    """`words` with each value that begins with a minus, as -100..200, joined to its option, or it is none."""
+def _joined(args: list[str]) -> list[str]:
+    """`args` with each value that begins with a minus, as -100..200, joined to its option, or it is none."""
     joined: list[str] = []
-    for word in words:
+    for word in args:
         if re.match(r"-[\d.]", word) and joined and re.fullmatch(r"--[\w-]+", joined[-1]):
             word = f"{joined.pop()}={word}"
         joined.append(word)
@@ -142,8 +142,8 @@ def _joined(words: list[str]) -> list[str]:
 
 
 def _add_reading(option: Option) -> None:
-    words = "lits, msd, kaggle, ircadb, nifti, dicom (default: look)"
-    option("--dataset", default="auto", help=words)
+    text = "lits, msd, kaggle, ircadb, nifti, dicom (default: look)"
+    option("--dataset", default="auto", help=text)
     _add_workers(option)
     _add_modality(option)
     _add_acceptance(option)
@@ -151,8 +151,8 @@ def _add_reading(option: Option) -> None:
 
 def _add_workers(option: Option, count: int = 2) -> None:
     option("--workers", type=int, default=count, help=f"processes side by side (default: {count})")
-    words = "in their place those of a Dask scheduler, such as tcp://10.0.0.1:8786"
-    option("--scheduler", dest="workers", metavar="ADDRESS", help=words)
+    text = "in their place those of a Dask scheduler, such as tcp://10.0.0.1:8786"
+    option("--scheduler", dest="workers", metavar="ADDRESS", help=text)
 
 
 def _add_modality(option: Option) -> None:
@@ -160,41 +160,41 @@ def _add_modality(option: Option) -> None:
 
 
 def _add_acceptance(option: Option) -> None:
-    words = "take labels voxel by voxel where shapes are equal and affines differ"
-    option("--accept-affine-mismatch", action="store_true", help=words)
+    text = "take labels voxel by voxel where shapes are equal and affines differ"
+    option("--accept-affine-mismatch", action="store_true", help=text)
 
 
 def _add_run(option: Option) -> None:
-    words = "phantom, or the layout of your data (auto: look; default: phantom)"
-    option("--dataset", default="phantom", help=words)
+    text = "phantom, or the layout of your data (auto: look; default: phantom)"
+    option("--dataset", default="phantom", help=text)
     option("--data", default="", help="folder with your scans")
-    words = "what is learnt (default: as the profile says, else both)"
-    option("--target", choices=["liver", "tumor", "both"], default="", help=words)
+    text = "what is learnt (default: as the profile says, else both)"
+    option("--target", choices=["liver", "tumor", "both"], default="", help=text)
     _add_modality(option)
     _add_acceptance(option)
     option("--run-name", default="", help="folder below reports/ (default: DATASET[-mr]-PROFILE)")
-    words = "of each training, on this machine (default: as its epochs take)"
-    option("--minutes", default="", help=words)
+    text = "of each training, on this machine (default: as its epochs take)"
+    option("--minutes", default="", help=text)
     option("--profile", default="quick", help="quick (default), best, session, full, tour, or a YAML file")
     option("--set", action="append", default=[], metavar="NAME=VALUE", help="a notebook parameter")
 
 
 def _add_predict(option: Option) -> None:
     option("--dataset", default="auto", help="layout of the input (default: look)")
-    words = "folder with model.json, or a name of `livseg models` (default: liver-ct)"
-    option("--model", default=DEFAULT_MODEL, help=words)
+    text = "folder with model.json, or a name of `livseg models` (default: liver-ct)"
+    option("--model", default=DEFAULT_MODEL, help=text)
     option("--sorter", type=_path, help="folder of a slice sorter: spare the slices without liver")
-    words = "a model for the liver, such as liver-ct; --model is then asked for tumours alone"
-    option("--liver", help=words)
-    words = "average over variants of each picture, such as rotate,zoom (slower)"
-    option("--augment", default="", help=words)
+    text = "a model for the liver, such as liver-ct; --model is then asked for tumours alone"
+    option("--liver", help=text)
+    text = "average over variants of each picture, such as rotate,zoom (slower)"
+    option("--augment", default="", help=text)
     option("--series", help="number or UID of the DICOM series, where there are several")
-    words = "HU of black and white in pictures (default: 0,255)"
-    option("--picture-hu", default="0,255", metavar="LOW,HIGH", help=words)
-    words = "call results by the names of the files (default), or case-001, ... if names tell who it is"
-    option("--case-names", choices=["files", "numbered"], default="files", help=words)
-    words = "write the patient's name and ids into mask.dcm"
-    option("--keep-identity", action="store_true", help=words)
+    text = "HU of black and white in pictures (default: 0,255)"
+    option("--picture-hu", default="0,255", metavar="LOW,HIGH", help=text)
+    text = "call results by the names of the files (default), or case-001, ... if names tell who it is"
+    option("--case-names", choices=["files", "numbered"], default="files", help=text)
+    text = "write the patient's name and ids into mask.dcm"
+    option("--keep-identity", action="store_true", help=text)
     _add_workers(option, 1)
     option("--out", type=_place, required=True, help="folder for the results, one a case")
 
@@ -216,8 +216,8 @@ def _run(arguments: argparse.Namespace) -> int:
         mirrors = cache(lambda url: stack.enter_context(mirrored(url)))
         for name, value in vars(arguments).items():
             if isinstance(value, Url):
-                here = stack.enter_context(sent(value, is_file)) if name == "out" else mirrors(value)
-                setattr(arguments, name, here)
+                local_path = stack.enter_context(sent(value, is_file)) if name == "out" else mirrors(value)
+                setattr(arguments, name, local_path)
         if out := getattr(arguments, "out", None):
             stack.enter_context(sole_writer(out, is_file))
         return arguments.function(arguments)

@@ -112,10 +112,10 @@ def _run_notebooks(arguments: argparse.Namespace, system: str, jobs: int, again:
         raise InputError("--data", "names scans, which the data set phantom has no use for.", remedy)
     folder = project_root() / "notebooks"
     is_notebook = (folder / f"{system}.ipynb").exists()
-    own = [system] if is_notebook else training_notebooks(system) if system else []
+    notebooks = [system] if is_notebook else training_notebooks(system) if system else []
     story = folder.glob("[!4]*.ipynb")  # those from 40 up run by name
-    stems = PREPARATION + own if own else [path.stem for path in story]
-    given = {"systems": [system]} if own == list(NETWORKS) else {}
+    stems = PREPARATION + notebooks if notebooks else [path.stem for path in story]
+    given = {"systems": [system]} if notebooks == list(NETWORKS) else {}
     names = ("dataset", "data", "target", "modality", "minutes", "scan", "liver_model")
     pairs = [f"{name}={getattr(arguments, name, '')}" for name in names]
     pairs += ["accept_affine_mismatch=true"] * arguments.accept_affine_mismatch
@@ -141,8 +141,8 @@ def predict(arguments: argparse.Namespace) -> int:
     predictor = load_predictor(arguments.model, arguments.liver, arguments.sorter, augment)
     for sentence in describe_expectations(predictor.system):
         print(sentence)
-    others = passed_over(arguments.input, patients)
-    for name in [f"{len(others)} files or folders"][: len(others)] if numbered else briefly(others):
+    skipped = passed_over(arguments.input, patients)
+    for name in [f"{len(skipped)} files or folders"][: len(skipped)] if numbered else briefly(skipped):
         print(f"passed over, not a scan: {name}", file=sys.stderr)
 
     def show(row: dict) -> None:
@@ -226,9 +226,9 @@ def compare_files(arguments: argparse.Namespace) -> int:
     for column, structure in columns.items():
         if column not in known:
             continue
-        both = pd.DataFrame({name: each[column] for name, each in zip(names, scores, strict=True)})
-        both = both.loc[shared]
-        row = compare_pairs(both, [names]).iloc[0]
+        joined = pd.DataFrame({name: each[column] for name, each in zip(names, scores, strict=True)})
+        joined = joined.loc[shared]
+        row = compare_pairs(joined, [names]).iloc[0]
         if not row.n_patients:
             print(f"{structure:6} {arguments.score}: undefined in all {row.n_undefined} cases")
             continue
@@ -321,7 +321,7 @@ def export(arguments: argparse.Namespace) -> int:
         return 1
     left_out = json.loads((arguments.out / "export.json").read_bytes())["not_exported"]
     if left_out:
-        names = (f"{one['name']} ({one['part']})" for one in left_out)
+        names = (f"{entry['name']} ({entry['part']})" for entry in left_out)
         print("not exported, as no networks:", ", ".join(names))
     print(f"how to use them: {arguments.out / 'export.json'}. {WARNING}")
     if "onnx" in formats:

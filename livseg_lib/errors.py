@@ -57,8 +57,8 @@ def reason_of(error: BaseException) -> str:
     if isinstance(error, OSError):
         return f"{type(error).__name__}: {error.strerror or 'a file cannot be read'}."
     frames = traceback.extract_tb(error.__traceback__)
-    ours = [frame for frame in frames if "livseg_lib" in Path(frame.filename).parts] or frames
-    return f"{type(error).__name__} in {Path(ours[-1].filename).name}, line {ours[-1].lineno}."
+    library = [frame for frame in frames if "livseg_lib" in Path(frame.filename).parts] or frames
+    return f"{type(error).__name__} in {Path(library[-1].filename).name}, line {library[-1].lineno}."
 
 
 def exit_code_of(command: Callable[[], int], name: str) -> int:
@@ -87,11 +87,11 @@ def exit_code_of(command: Callable[[], int], name: str) -> int:
 
 
 def _sentence(error: Exception, name: str) -> str:
-    where, about = name, getattr(error, "filename", None)
+    where, file_name = name, getattr(error, "filename", None)
     if isinstance(error, MemoryError):
         remedy = "Close other programs, or take fewer workers or a smaller scan."
     elif isinstance(error, OSError):
-        where = os.fsdecode(about) if isinstance(about, str | bytes) else name
+        where = os.fsdecode(file_name) if isinstance(file_name, str | bytes) else name
         remedy = "Check that it is there, that there is room, and that you may read and write it."
     else:
         remedy = "A fault of livseg, or a file of a kind that it does not know: leave that file out."

@@ -139,10 +139,10 @@ def require_replaceable(folder: Path, *own: str) -> None:
         raise InputError(folder, problem, "Choose another --out: nothing of yours is overwritten.")
 
 
-def _rename_unless_taken(folder: Path, place: Path) -> None:
-    """Rename, unless another writer's folder has come to `place` in this very moment."""
+def _rename_unless_taken(folder: Path, target: Path) -> None:
+    """Rename, unless another writer's folder has come to `target` in this very moment."""
     try:
-        folder.rename(place)
+        folder.rename(target)
     except OSError as error:
         if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
             raise
@@ -218,8 +218,8 @@ def locked(path: Path | str, within: Path | str = "") -> Iterator[Path]:
     try:
         lock.acquire(timeout=PATIENCE_SECONDS)
     except Timeout:
-        words = f"livseg: waiting for another process to be done with {within or path}"
-        print(words, file=sys.stderr, flush=True)
+        message = f"livseg: waiting for another process to be done with {within or path}"
+        print(message, file=sys.stderr, flush=True)
         lock.acquire()
     try:
         yield file
@@ -236,11 +236,11 @@ def sole_writer(out: Path, is_file: bool = False) -> Iterator[None]:
     """
     if is_file and out.is_dir():
         raise InputError(out, "is a folder.", "Give --out the name of a file.", "unwritable")
-    place = out if is_file else out / "livseg"
-    made_here = [folder for folder in place.parents if not folder.exists()]
+    lock_place = out if is_file else out / "livseg"
+    made_here = [folder for folder in lock_place.parents if not folder.exists()]
     with ExitStack() as stack:
         try:
-            lock = stack.enter_context(locked(place, out))
+            lock = stack.enter_context(locked(lock_place, out))
         except OSError as error:
             problem = f"cannot be written ({error.strerror or type(error).__name__})."
             remedy = "Make room there, or choose another --out."

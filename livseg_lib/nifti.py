@@ -335,8 +335,8 @@ def _complete(header: Nifti1Header) -> None:
     if header["pixdim"][0] == 0:
         header["pixdim"][0] = 1  # qfac, by the standard
     if header["sform_code"] > 0:
-        sides, given = np.linalg.norm(header.get_sform()[:3, :3], axis=0), np.abs(header["pixdim"][1:4])
-        header["pixdim"][1:4] = np.where(given > 0, given, sides)  # NaN is not above 0 either
+        sides, pixdim = np.linalg.norm(header.get_sform()[:3, :3], axis=0), np.abs(header["pixdim"][1:4])
+        header["pixdim"][1:4] = np.where(pixdim > 0, pixdim, sides)  # NaN is not above 0 either
     turn = np.array([header[f"quatern_{axis}"] for axis in "bcd"], dtype=float)
     if 1 < (length := np.linalg.norm(turn)) <= LONGEST_QUATERNION and header["qform_code"] > 0:
         for axis, value in zip("bcd", turn / max(length, 1.0), strict=True):
@@ -366,11 +366,11 @@ def _check_geometry_agrees(header: Nifti1Header, grid: NativeGrid, path: Path) -
     if sheared > MOST_SHEAR_DEGREES:
         problem = f"The axes of the grid are {sheared:.0f} degrees off a right angle: no tilt shears so."
         raise InputError(path, problem, EXPORT_AGAIN)
-    told = (sides, grid.stored_spacing_mm) if sheared > RIGHT_ANGLE_DEGREES else (sides,)
-    if not any(np.allclose(mm, pixdim, rtol=SIZE_TOLERANCE, atol=0.0) for mm in told):
-        given, other = (" x ".join(f"{side:.4g}" for side in mm) for mm in (sides, pixdim))
-        raise InputError(path, f"The affine gives voxels of {given} mm, pixdim {other} mm.", remedy)
-    if header["sform_code"] > 0 and header["qform_code"] > 0 and len(told) == 1:  # a qform cannot shear
+    spacings = (sides, grid.stored_spacing_mm) if sheared > RIGHT_ANGLE_DEGREES else (sides,)
+    if not any(np.allclose(mm, pixdim, rtol=SIZE_TOLERANCE, atol=0.0) for mm in spacings):
+        by_affine, by_pixdim = (" x ".join(f"{side:.4g}" for side in mm) for mm in (sides, pixdim))
+        raise InputError(path, f"The affine gives voxels of {by_affine} mm, pixdim {by_pixdim} mm.", remedy)
+    if header["sform_code"] > 0 and header["qform_code"] > 0 and len(spacings) == 1:  # a qform cannot shear
         try:
             apart_mm = corner_distance_mm(grid.affine, header.get_qform().astype(float), grid.shape)
         except (ValueError, HeaderDataError) as error:

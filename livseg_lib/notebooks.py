@@ -114,9 +114,9 @@ def read_value(name: str, text: str, default: object) -> object:
     if isinstance(default, list | str) or (is_list and default is None):
         return _read_list(name, text, default)
     if isinstance(default, bool):
-        words = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
-        if text.lower() in words:
-            return words[text.lower()]
+        booleans = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+        if text.lower() in booleans:
+            return booleans[text.lower()]
         raise InputError(name, f"is {text!r}.", "Write true or false.")
     try:
         number = float(text)
@@ -239,11 +239,11 @@ def main(argv: list[str] | None = None) -> int:
     configure.add_argument("--profile", type=Path, required=True, help="a YAML file of notebooks/params")
     configure.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
     configure.add_argument("notebooks", nargs="+", type=Path)
-    given = parser.parse_args(argv)
-    every = sorted({*given.notebooks, *given.notebooks[0].parent.glob("*.ipynb")})  # whose the profile is
-    chosen = choose_parameters(every, given.profile, {"run_name": given.run_name}, given.set)
-    folder = RunFolders(project_root(), given.run_name).report / "parameters"
-    for notebook in given.notebooks:
+    args = parser.parse_args(argv)
+    every = sorted({*args.notebooks, *args.notebooks[0].parent.glob("*.ipynb")})  # whose the profile is
+    chosen = choose_parameters(every, args.profile, {"run_name": args.run_name}, args.set)
+    folder = RunFolders(project_root(), args.run_name).report / "parameters"
+    for notebook in args.notebooks:
         write_json(folder / f"{notebook.stem}.json", chosen[notebook.stem])
     return 0
 

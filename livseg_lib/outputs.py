@@ -33,12 +33,12 @@ def save_figure(fig: Figure, folder: Path | str, name: str, caption: str = "") -
     page find it. Colours are cut to a palette, which neither grey CT nor charts miss; a figure
     still too large is drawn at a lower resolution.
     """
-    content, drawn = b"", 0
+    content, at_dpi = b"", 0
     for dpi in RESOLUTIONS_DPI:
         # Bytes fall more slowly than pixels: not drawn is what would be too large even if they fell as fast.
-        if drawn and dpi > RESOLUTIONS_DPI[-1] and len(content) * (dpi / drawn) ** 2 > MAX_FIGURE_BYTES:
+        if at_dpi and dpi > RESOLUTIONS_DPI[-1] and len(content) * (dpi / at_dpi) ** 2 > MAX_FIGURE_BYTES:
             continue
-        content, drawn = figure_png(fig, dpi, caption), dpi
+        content, at_dpi = figure_png(fig, dpi, caption), dpi
         if len(content) <= MAX_FIGURE_BYTES:
             break
     if pyplot := sys.modules.get("matplotlib.pyplot"):
@@ -54,11 +54,11 @@ def read_caption(path: Path | str) -> str:
 
 def figure_png(fig: Figure, dpi: int, caption: str = "") -> bytes:
     """The figure as a PNG of few colours with its caption inside."""
-    drawn, small = io.BytesIO(), io.BytesIO()
-    fig.savefig(drawn, format="png", dpi=dpi, pil_kwargs={"compress_level": 0})
+    full, small = io.BytesIO(), io.BytesIO()
+    fig.savefig(full, format="png", dpi=dpi, pil_kwargs={"compress_level": 0})
     information = PngInfo()
     information.add_text("Description", caption)
-    with Image.open(drawn) as image:
+    with Image.open(full) as image:
         _to_palette(image.convert("RGB")).save(small, format="png", optimize=True, pnginfo=information)
     return small.getvalue()
 

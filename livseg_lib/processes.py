@@ -75,22 +75,22 @@ def _on_cluster(job: Callable[[Item], Result], items: Sequence[Item], address: s
         workers = len(client.scheduler_info(n_workers=-1)["workers"])
         print(f"{workers} Dask workers; dashboard: {client.dashboard_link}", file=sys.stderr, flush=True)
         futures = client.map(partial(_on_worker, job, os.getcwd()), items, pure=False, retries=RETRIES)
-        places = {future.key: place for place, future in enumerate(futures)}
-        arrived, place = {}, 0
+        indices = {future.key: index for index, future in enumerate(futures)}
+        arrived, index = {}, 0
         try:
             for future, result in as_completed(futures, with_results=True, raise_errors=False):
                 if future.status not in ("finished", "error"):
                     raise InputError(address, "The Dask scheduler was lost.", again)
-                arrived[places[future.key]] = future.status, result
+                arrived[indices[future.key]] = future.status, result
                 future.release()  # a result that was only on a worker would be worked out again without it
-                while place in arrived:  # errors in their turn, too: what comes before is given first
-                    status, result = arrived.pop(place)
+                while index in arrived:  # errors in their turn, too: what comes before is given first
+                    status, result = arrived.pop(index)
                     if status == "error":
                         raise result[1]
                     yield result
-                    place += 1
+                    index += 1
         except KilledWorker as error:
-            item = items[places[error.task]]
+            item = items[indices[error.task]]
             problem = "has ended every worker that began it, most likely because memory ran out."
             remedy = "Give workers more memory, or leave it out; finished cases are kept."
             raise InputError(getattr(item, "case_id", str(item)), problem, remedy) from error

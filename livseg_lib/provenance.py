@@ -123,18 +123,18 @@ def _differences(before: dict, now: dict, name: str = ""):
         old, new = before.get(key), now.get(key)
         if old == new:
             continue
-        said = f"{name} {key}".strip()
+        label = f"{name} {key}".strip()
         if isinstance(old, dict) and isinstance(new, dict):
-            yield from _differences(old, new, "" if key in ("libraries", "settings") else said)
+            yield from _differences(old, new, "" if key in ("libraries", "settings") else label)
         elif name == "code":
             yield f"the {key}"
         elif _holds_lists(old) and _holds_lists(new) and len(old) == len(new):
             pairs = zip(old, new, strict=True)
-            yield from (f"{said} {one} -> {other}" for one, other in pairs if one != other)
+            yield from (f"{label} {first} -> {second}" for first, second in pairs if first != second)
         elif len(f"{old}{new}") <= 80 and not isinstance(old or new, dict):
-            yield f"{said} {old} -> {new}"
+            yield f"{label} {old} -> {new}"
         else:
-            yield said
+            yield label
 
 
 def _holds_lists(value: object) -> bool:
@@ -185,8 +185,8 @@ class _Reached:
         if dataclasses.is_dataclass(value):
             fields = {each.name: getattr(value, each.name) for each in dataclasses.fields(value)}
             return (self._reach(type(value)), self.content(fields))
-        shown = repr(value)
-        return (_name(type(value)), None if " at 0x" in shown else shown)
+        text = repr(value)
+        return (_name(type(value)), None if " at 0x" in text else text)
 
     def _reach(self, thing: FunctionType | type) -> str:
         name = _name(thing)
@@ -207,8 +207,8 @@ class _Reached:
         if issubclass(cls, enum.Enum):
             return [(member.name, self.content(member.value)) for member in cls]
         skipped = ("__module__", "__doc__", "__dict__", "__weakref__", "__annotations__", "__qualname__")
-        own = [(key, item) for key, item in vars(cls).items() if key not in skipped and key[:4] != "_abc"]
-        kept = [(key, item) for key, item in own if not key.startswith("__") or callable(item)]
+        members = [(key, item) for key, item in vars(cls).items() if key not in skipped and key[:4] != "_abc"]
+        kept = [(key, item) for key, item in members if not key.startswith("__") or callable(item)]
         return [[self.content(base) for base in cls.__bases__], [(k, self.content(v)) for k, v in kept]]
 
     def _code(self, code: CodeType) -> list:

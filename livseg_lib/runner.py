@@ -144,10 +144,10 @@ def in_minutes_here(steps: Mapping[str, _Step]) -> dict[str, _Step]:
         try:
             with one_apart() as process:
                 pace = process.submit(_time_a_step).result() / STEP_MILLISECONDS
-            said = f"a training step takes {pace:.2g} times as long here as where the plan was measured"
+            text = f"a training step takes {pace:.2g} times as long here as where the plan was measured"
         except Exception as error:  # a plan is no reason to end a run that may need no network
-            said = f"no training step could be timed here ({error}): the minutes are those of another machine"
-        print(said, flush=True)
+            text = f"no training step could be timed here ({error}): the minutes are those of another machine"
+        print(text, flush=True)
     name, patients = "n_patients", 1.0
     for step in steps.values():  # one draws the patients, all look at them
         if name in step.parameters:
@@ -276,21 +276,21 @@ def run_steps(steps: Mapping[str, _Step], folders: RunFolders, jobs: int) -> Non
     sorter.prepare()
     clock, chains = _Clock(steps, jobs), chain_minutes(steps, {stem: steps[stem].minutes for stem in steps})
     ready: list[str] = []
-    places = [*islice(cycle(gpus_to_use() or [None]), jobs)]
+    free_gpus = [*islice(cycle(gpus_to_use() or [None]), jobs)]
     running: dict[Future, tuple[str, str | None]] = {}
     failures: list[BaseException] = []
     try:
         while True:
             ready = sorted([*ready, *sorter.get_ready()], key=lambda stem: (-chains[stem], stem))
             while ready and len(running) < jobs and not failures:
-                stem, gpu = ready.pop(0), places.pop(0)
+                stem, gpu = ready.pop(0), free_gpus.pop(0)
                 running[_start(steps[stem], folders, gpu)] = stem, gpu
                 clock.began[stem] = time.monotonic()
             if not running:
                 break
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 (stem, gpu), failure = running.pop(future), future.exception()
-                places.append(gpu)
+                free_gpus.append(gpu)
                 if failure is None:
                     sorter.done(stem)
                     print(clock.end(stem), flush=True)

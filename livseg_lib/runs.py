@@ -42,8 +42,8 @@ def project_root() -> Path:
     """
     if os.environ.get("LIVSEG_ROOT"):
         return Path(os.environ["LIVSEG_ROOT"]).resolve()
-    here = Path.cwd().resolve()
-    return next((folder for folder in (here, *here.parents) if (folder / "notebooks").is_dir()), here)
+    cwd = Path.cwd().resolve()
+    return next((folder for folder in (cwd, *cwd.parents) if (folder / "notebooks").is_dir()), cwd)
 
 
 class RunFolders:

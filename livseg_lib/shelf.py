@@ -51,8 +51,8 @@ def on_board() -> list[Shelved]:
     found = []
     for path in sorted(ON_BOARD.glob("*/model.json")):
         facts = json.loads(path.read_bytes())["training"]
-        said = {name: facts[name] for name in ("dice", "data", "licence")}
-        found.append(Shelved("", path.parent.name, path.parent, facts=facts, **said))
+        shown = {name: facts[name] for name in ("dice", "data", "licence")}
+        found.append(Shelved("", path.parent.name, path.parent, facts=facts, **shown))
     return found
 
 
@@ -72,29 +72,29 @@ def find_shelved(reports: Path, name: str | None) -> Shelved:
     Raises InputError where there is none.
     """
     systems = shelved_systems(reports)
-    found = [one for one in systems if not name or name == one.name]
+    found = [system for system in systems if not name or name == system.name]
     if not found:
-        known = ", ".join(one.name for one in systems) or "none yet"
+        known = ", ".join(system.name for system in systems) or "none yet"
         raise InputError("system", "There is no trained system of this name.", f"Known: {known}.")
     return found[0]
 
 
 def find_model(name: Path | str) -> Path:
     """The folder `name`, or that of the model on board which is called so."""
-    return next((one.folder for one in on_board() if one.name == str(name)), Path(name))
+    return next((model.folder for model in on_board() if model.name == str(name)), Path(name))
 
 
 def models_table(reports: Path) -> pd.DataFrame:
     """A row a shelved system: model (for --model), data, licence, liver_dice, tumor_dice, megabytes."""
     rows = []
-    for one in shelved_systems(reports):
-        files = [path for path in one.folder.rglob("*") if path.is_file()]
+    for model in shelved_systems(reports):
+        files = [path for path in model.folder.rglob("*") if path.is_file()]
         rows.append(
             {
-                "model": str(one.folder) if one.run else one.name,
-                "data": one.data,
-                "licence": one.licence or "that of the data",
-                **{f"{structure}_dice": one.dice.get(structure, np.nan) for structure in STRUCTURES},
+                "model": str(model.folder) if model.run else model.name,
+                "data": model.data,
+                "licence": model.licence or "that of the data",
+                **{f"{structure}_dice": model.dice.get(structure, np.nan) for structure in STRUCTURES},
                 "megabytes": sum(path.stat().st_size for path in files) / 1e6,
             }
         )

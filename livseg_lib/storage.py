@@ -50,10 +50,10 @@ def mirrored(url: Url) -> Iterator[Path]:
             raise InputError(url, "There is no such file or folder.", "Check the address.")
         is_file = [*files] == [root]
         base = system._parent(root) if is_file else root
-        for name, about in files.items():
+        for name, details in files.items():
             path = _below(folder, name.removeprefix(base), url)
             if name.endswith(SCANS):
-                _empty(path, about["size"], _modified(about))
+                _empty(path, details["size"], _modified(details))
             else:
                 with _explained(url):
                     system.get_file(name, str(path))
@@ -71,17 +71,17 @@ def fetch(path: Path) -> None:
     for folder, (url, base) in mirrors.items():
         if path in _here or not path.is_relative_to(folder) or not path.name.endswith(SCANS):
             continue
-        about, partial = path.stat(), path.with_name(f".{path.name}.{os.getpid()}")
+        status, partial = path.stat(), path.with_name(f".{path.name}.{os.getpid()}")
         with _explained(url):
             _system(url)[0].get_file(f"{base}/{path.relative_to(folder).as_posix()}", str(partial))
-        os.utime(partial, ns=(about.st_mtime_ns, about.st_mtime_ns))
+        os.utime(partial, ns=(status.st_mtime_ns, status.st_mtime_ns))
         os.replace(partial, path)
         _here.append(path)
         for other in _here[:-MOST_HERE]:
             _here.remove(other)
             if other.exists():  # not where its folder is gone
-                about = other.stat()
-                _empty(other, about.st_size, about.st_mtime_ns)
+                status = other.stat()
+                _empty(other, status.st_size, status.st_mtime_ns)
 
 
 @contextmanager
@@ -128,12 +128,12 @@ def send(folder: Path) -> None:
 
 
 @contextmanager
-def _cached(url: Url, what: str) -> Iterator[tuple[Path, AbstractFileSystem, str]]:
+def _cached(url: Url, kind: str) -> Iterator[tuple[Path, AbstractFileSystem, str]]:
     """A folder of this user for `url`, empty and gone afterwards; the file system and the path in it."""
     require_extra("cloud", "fsspec")
     with _explained(url):
         system, root = _system(url)
-    folder = (Path.home() / ".cache" / "livseg" / f"{what}-{text_checksum(url)[:16]}").resolve()
+    folder = (Path.home() / ".cache" / "livseg" / f"{kind}-{text_checksum(url)[:16]}").resolve()
     with locked(folder, url):
         shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed
         folder.mkdir(mode=0o700)
@@ -168,9 +168,9 @@ def _below(folder: Path, name: str, url: Url) -> Path:
     return path
 
 
-def _modified(about: dict) -> int:
+def _modified(details: dict) -> int:
     """Nanoseconds since 1970 by what a service tells of a file; 0 where it tells no time."""
-    moment = about.get("LastModified") or about.get("mtime") or about.get("created") or 0
+    moment = details.get("LastModified") or details.get("mtime") or details.get("created") or 0
     return int(moment.timestamp() * 1e9) if hasattr(moment, "timestamp") else int(moment * 1e9)
 
 
@@ -189,5 +189,5 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _stamp(path: Path) -> tuple[int, int]:
-    about = path.stat()
-    return about.st_size, about.st_mtime_ns
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns

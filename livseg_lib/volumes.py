@@ -137,7 +137,7 @@ def labels_among(pieces: Iterable[np.ndarray]) -> tuple[int, ...]:
     In a label map all voxels are whole numbers from 0 up, of few kinds or mostly as their neighbours are.
     """
     found = np.zeros(HIGHEST_LABEL + 1, np.int64)
-    inside = alike = 0
+    inside = repeated = 0
     for piece in pieces:
         in_range = piece.min() > -0.5 and piece.max() < HIGHEST_LABEL + 0.5
         if not (in_range and np.allclose(piece, np.rint(piece), 0, 0.1)):
@@ -145,9 +145,9 @@ def labels_among(pieces: Iterable[np.ndarray]) -> tuple[int, ...]:
         whole = np.rint(piece).astype(np.uint16).ravel()
         found += np.bincount(whole, minlength=len(found))
         inside += np.count_nonzero(whole[1:])
-        alike += np.count_nonzero((whole[1:] == whole[:-1]) & (whole[1:] > 0))
+        repeated += np.count_nonzero((whole[1:] == whole[:-1]) & (whole[1:] > 0))
     labels = tuple(np.flatnonzero(found).tolist())
-    in_areas = len(labels) <= MANY_LABELS and 2 * alike > inside
+    in_areas = len(labels) <= MANY_LABELS and 2 * repeated > inside
     return labels if len(labels) <= FEW_LABELS or in_areas else ()
 
 
@@ -238,15 +238,15 @@ def _to_labels(header: nifti.NiftiHeader, plane: np.ndarray) -> np.ndarray:
     return plane
 
 
-def _mismatch(path: Path, mine: nifti.NativeGrid, volume: nifti.NativeGrid) -> InputError:
-    if mine.lps_shape != volume.lps_shape:
-        problem = f"The segmentation is {mine.lps_shape} voxels (D, H, W), its volume {volume.lps_shape}."
+def _mismatch(path: Path, grid: nifti.NativeGrid, volume: nifti.NativeGrid) -> InputError:
+    if grid.lps_shape != volume.lps_shape:
+        problem = f"The segmentation is {grid.lps_shape} voxels (D, H, W), its volume {volume.lps_shape}."
         remedy = "Resample it to the volume, or check that the two belong together."
         return InputError(path, problem, remedy, code="shape-mismatch")
-    apart_mm = mine.farthest_apart_mm(volume)
+    apart_mm = grid.farthest_apart_mm(volume)
     problem = f"Segmentation and volume have equal shapes; their affines are up to {apart_mm:.3g} mm apart."
     remedy = "If voxels correspond one to one, say --accept-affine-mismatch (make: ACCEPT_AFFINE_MISMATCH=1)."
-    if mine.shape != volume.shape:
+    if grid.shape != volume.shape:
         remedy = "Save it on the grid of its volume."
     return InputError(path, problem, remedy, code="affine-mismatch")
 

@@ -238,8 +238,8 @@ def choose_forest_threshold(
         raise InputError("least_recall", f"is {least_recall}.", "Give a share above 0, at most 1.")
     true_count, false_count = int(truth.sum()), int((~truth).sum())
     if not true_count:
-        what = f"no true tumour among {false_count} candidates" if false_count else "no candidate"
-        note = f"There was {what} to choose a threshold on, so every candidate stays."
+        situation = f"no true tumour among {false_count} candidates" if false_count else "no candidate"
+        note = f"There was {situation} to choose a threshold on, so every candidate stays."
         return ForestThreshold(0.0, np.nan, 0, false_count, false_count, note)
     ranked = np.sort(probability[truth])[::-1]
     needed = int(np.ceil(least_recall * true_count - 1e-9))

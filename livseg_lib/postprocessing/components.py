@@ -74,8 +74,8 @@ def require_volumes(**arrays: np.ndarray) -> None:
     """Raise InputError unless all named `arrays` are volumes (D, H, W) of one shape."""
     shapes = {name: array.shape for name, array in arrays.items()}
     if len(set(shapes.values())) > 1 or any(len(shape) != 3 for shape in shapes.values()):
-        told = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
-        raise InputError(", ".join(arrays), f"are not volumes of one shape: {told}.", "Use one scan's grid.")
+        found = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
+        raise InputError(", ".join(arrays), f"are not volumes of one shape: {found}.", "Use one scan's grid.")
 
 
 Finish = Callable[[np.ndarray, Sequence[float]], np.ndarray]
@@ -204,8 +204,8 @@ def refine_outlines(
     refined = np.zeros_like(mask)
     for number, box in enumerate(find_objects(ids), start=1):
         around = widened(box, mask.shape, spacing, reach_mm + _RIM_MM)
-        others = (ids[around] > 0) & (ids[around] != number)
-        free = liver_mask[around] & ~others
+        other_objects = (ids[around] > 0) & (ids[around] != number)
+        free = liver_mask[around] & ~other_objects
         refined[around] |= _refine_one(ids[around] == number, free, hu[around], spacing, reach_mm)
     return refined
 

@@ -132,13 +132,13 @@ def _columns(features: pd.DataFrame, names: tuple[str, ...]) -> np.ndarray:
 def _as_arrays(trees: list, names: tuple[str, ...]) -> Forest:
     """scikit-learn's trees (its leaves have no children and no feature) joined into one `Forest`."""
     counts = [tree.node_count for tree in trees]
-    roots, own = np.cumsum([0, *counts[:-1]]), np.arange(sum(counts))
+    roots, indices = np.cumsum([0, *counts[:-1]]), np.arange(sum(counts))
 
     def joined(name: str) -> np.ndarray:
         return np.concatenate([getattr(tree, name) for tree in trees])
 
     sides = joined("children_left"), joined("children_right")
-    left, right = (np.where(child < 0, own, np.repeat(roots, counts) + child) for child in sides)
+    left, right = (np.where(child < 0, indices, np.repeat(roots, counts) + child) for child in sides)
     feature, probability = np.maximum(joined("feature"), 0), joined("value")[:, 0, 1]
     values = (roots, left, right, feature, joined("threshold"), joined("missing_go_to_left"), probability)
     arrays = zip(DTYPES.items(), values, strict=True)
@@ -221,13 +221,13 @@ def load_forest(folder: Path) -> tuple[Forest, dict]:
 def _require_trees(forest: Forest, path: Path) -> None:
     """Raise InputError unless every walk ends: children stand behind parents, a leaf is its own child."""
     arrays = {name: getattr(forest, name) for name in DTYPES}
-    nodes, own = len(forest.left), np.arange(len(forest.left))
+    nodes, indices = len(forest.left), np.arange(len(forest.left))
     fits = all(array.dtype == DTYPES[name] and array.ndim == 1 for name, array in arrays.items()) and all(
         len(array) == nodes for name, array in arrays.items() if name != "roots"
     )
     if fits and len(forest.roots):
-        behind = np.minimum(forest.left, forest.right) > own
-        leaf = (forest.left == own) & (forest.right == own)
+        behind = np.minimum(forest.left, forest.right) > indices
+        leaf = (forest.left == indices) & (forest.right == indices)
         bounds = [(forest.roots, nodes), (forest.feature, len(forest.feature_names)), (forest.left, nodes)]
         bounds += [(forest.right, nodes), (forest.probability, 1 + 1e-9)]
         within = all(((values >= 0) & (values < stop)).all() for values, stop in bounds)

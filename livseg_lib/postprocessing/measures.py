@@ -82,10 +82,10 @@ def _diameters_mm(pixels: np.ndarray, sides_mm: np.ndarray) -> tuple[float, floa
     distances = squareform(pdist(hull))
     start, end = sorted(np.unravel_index(distances.argmax(), distances.shape))
     along = (hull[end] - hull[start]) / distances[start, end]
-    places, heights = ((hull - hull[start]) @ np.array([along, [-along[1], along[0]]]).T).T
+    x, y = ((hull - hull[start]) @ np.array([along, [-along[1], along[0]]]).T).T
     ring = np.arange(end, start + len(hull) + 1)[::-1] % len(hull)  # the other way round
-    one, other = (np.interp(places, places[side], heights[side]) for side in (slice(start, end + 1), ring))
-    return float(distances[start, end]), float(np.abs(one - other).max())
+    upper, lower = (np.interp(x, x[side], y[side]) for side in (slice(start, end + 1), ring))
+    return float(distances[start, end]), float(np.abs(upper - lower).max())
 
 
 def _hull(pixels: np.ndarray) -> np.ndarray:
@@ -156,7 +156,7 @@ def measure_tumors(
         first = [side.start for side in box]
         centre = np.argwhere(inside).mean(axis=0) + first
         sides = zip(_PLACES, edges, centre, strict=True)
-        parts = [names[np.searchsorted(axis_edges, place)] for names, axis_edges, place in sides]
+        parts = [names[np.searchsorted(axis_edges, position)] for names, axis_edges, position in sides]
         diameters, count = axial_diameters(inside, spacing), np.count_nonzero(inside)
         hu = np.full(1, np.nan) if voxels is None else voxels[box][inside]
         whole = centre + [side.start for side in around]
@@ -213,8 +213,8 @@ def _require_labels(voxels: np.ndarray | None, labels: np.ndarray) -> None:
 
 def _part_edges(liver: np.ndarray, axis: int, parts: int) -> np.ndarray:
     """Places along `axis`, in voxels, that cut the liver into `parts` of equal volume, (parts - 1,)."""
-    others = tuple(other for other in range(3) if other != axis)
-    filled = np.cumsum([0, *np.count_nonzero(liver, axis=others)])
+    other_axes = tuple(k for k in range(3) if k != axis)
+    filled = np.cumsum([0, *np.count_nonzero(liver, axis=other_axes)])
     faces = np.arange(len(filled)) - 0.5
     return np.interp(filled[-1] * np.arange(1, parts) / parts, filled, faces)
 

@@ -368,5 +368,5 @@ def draw_kinds(is_tumor: np.ndarray, most: int, seed: int) -> np.ndarray:
     """Indices, ascending: at most so many of those that are True, and of those that are not."""
     generator = np.random.default_rng(seed)
     kinds = (np.flatnonzero(is_tumor), np.flatnonzero(~is_tumor))
-    drawn = [generator.choice(kind, min(most, len(kind)), replace=False) for kind in kinds]
-    return np.sort(np.concatenate(drawn))
+    indices = [generator.choice(kind, min(most, len(kind)), replace=False) for kind in kinds]
+    return np.sort(np.concatenate(indices))

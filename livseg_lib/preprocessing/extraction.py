@@ -140,9 +140,9 @@ def _read(path: Path, columns: dict[str, str]) -> pd.DataFrame:
         checked = (_cell(path, line, name, kind, text) for line, text in table[name].items())
         table[name] = pd.Series(list(checked), index=table.index, dtype=kind)
     for key in (["case", "slice"], ["array", "array_index"]):
-        if (again := table.duplicated(key)).any():
+        if (repeated := table.duplicated(key)).any():
             names = " and ".join(key)
-            raise InputError(path, f"Line {again.idxmax()} has the {names} of another line.", _MEND)
+            raise InputError(path, f"Line {repeated.idxmax()} has the {names} of another line.", _MEND)
     for owner in ("patient", "array"):
         owners = table.groupby("case")[owner].nunique()
         if (owners > 1).any():

@@ -73,10 +73,10 @@ def _vary_greys(steps, pictures: np.ndarray, maps: np.ndarray) -> Varied:
         value, random = step.get_parameters()[0], step.random_state
         step.per_channel.draw_samples((count,), random)
         if hasattr(step, "params1d"):  # contrasts, which imgaug draws picture by picture
-            drawn = [value.draw_samples((1,), random) for _ in range(count)]
+            samples = [value.draw_samples((1,), random) for _ in range(count)]
         else:
-            drawn = value.draw_samples((count, pictures.shape[-1]), random)
-        after = GREYS[type(step).__name__](np.asarray(drawn, np.float32)[:, :1])
+            samples = value.draw_samples((count, pictures.shape[-1]), random)
+        after = GREYS[type(step).__name__](np.asarray(samples, np.float32)[:, :1])
         tables = np.take_along_axis(after.clip(0, 255).astype(int), tables, axis=1)
     rows = pictures.reshape(*pictures.shape[:2], -1)  # of one channel: OpenCV takes no more than 512
     found = [cv2.LUT(each, table) for each, table in zip(rows, tables.astype(np.uint8), strict=True)]
@@ -93,8 +93,8 @@ def _vary_place(steps, pictures: np.ndarray, maps: np.ndarray) -> Varied:
         if np.abs(matrix - np.eye(3)).mean() <= 1e-4:  # imgaug's bound, below which nothing moves
             continue
         for arrays, flags in zip(varied, (cv2.INTER_LINEAR, cv2.INTER_NEAREST), strict=True):
-            look = {"flags": flags, "borderMode": cv2.BORDER_REPLICATE}
-            arrays[k] = cv2.warpAffine(arrays[k], matrix[:2], (size, size), **look).reshape(arrays[k].shape)
+            args = {"flags": flags, "borderMode": cv2.BORDER_REPLICATE}
+            arrays[k] = cv2.warpAffine(arrays[k], matrix[:2], (size, size), **args).reshape(arrays[k].shape)
     return varied
 
 

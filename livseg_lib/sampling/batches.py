@@ -185,8 +185,8 @@ class PictureBatches(keras.utils.PyDataset):
         parts = []
         for array, start in zip(self._arrays[rows], self._indices[rows], strict=True):
             held = self._open(self.folder / array / name)
-            which = start if self.depth is None else block_slices(start, self.depth, len(held))
-            parts.append(held[which])
+            index = start if self.depth is None else block_slices(start, self.depth, len(held))
+            parts.append(held[index])
         return np.stack(parts)
 
     def _check_arrays(self) -> tuple[int, ...]:
@@ -252,8 +252,8 @@ class SliceBatches(PictureBatches):
 
     def _with_neighbours(self, row: int) -> np.ndarray:
         images, reach = self._open(self.folder / self._arrays[row] / "images.npy"), self.inputs.neighbours
-        wanted = np.arange(self._indices[row] - reach, self._indices[row] + reach + 1)
-        return np.concatenate(list(images[wanted.clip(0, len(images) - 1)]), axis=-1)
+        indices = np.arange(self._indices[row] - reach, self._indices[row] + reach + 1)
+        return np.concatenate(list(images[indices.clip(0, len(images) - 1)]), axis=-1)
 
     def _inputs(self, images: np.ndarray, masks: np.ndarray) -> np.ndarray:
         return with_liver(images, structure_mask(masks, "liver")) if self.inputs.sees_liver else images

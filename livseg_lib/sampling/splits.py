@@ -111,12 +111,12 @@ def assert_no_leak(slices: pd.DataFrame, splits: pd.DataFrame) -> None:
         raise InputError("splits", problem, "Attach the splits to the slices again.")
 
 
-def _refuse_two_sides(what: str, names: pd.Series, sides: pd.Series) -> None:
+def _refuse_two_sides(kind: str, names: pd.Series, sides: pd.Series) -> None:
     sides_seen = sides.groupby(names.to_numpy()).nunique(dropna=False)
     torn = sides_seen.index[sides_seen > 1]
     if len(torn):
-        problem = f"leak: {what} {_some(torn)} lies on two sides."
-        raise InputError("splits", problem, f"Put every slice of one {what} on one side.")
+        problem = f"leak: {kind} {_some(torn)} lies on two sides."
+        raise InputError("splits", problem, f"Put every slice of one {kind} on one side.")
 
 
 def _in_dealing_order(patients: pd.DataFrame, seed: int) -> pd.DataFrame:
@@ -241,14 +241,14 @@ def select_slices(
         raise InputError("slice choice", f"is {choice!r}.", f"Choose one of {', '.join(CHOICES)}.")
     if not negative_ratio >= 0:
         raise InputError("negative_ratio", f"is {negative_ratio}.", "Give 0 or more.")
-    wanted = slices["class"].to_numpy(dtype=int) >= CHOICES[choice]
-    positive, negative = np.flatnonzero(wanted), np.flatnonzero(~wanted)
+    is_positive = slices["class"].to_numpy(dtype=int) >= CHOICES[choice]
+    positive, negative = np.flatnonzero(is_positive), np.flatnonzero(~is_positive)
     if not len(positive):
         problem = f"{choice!r} leaves none of {len(slices)} slices."
         raise InputError("slice choice", problem, "Choose another, or add patients that show it.")
     count = min(round(negative_ratio * len(positive)), len(negative))
-    drawn = np.random.default_rng(seed).choice(negative, count, replace=False)
-    return slices.iloc[np.sort(np.concatenate([positive, drawn]))].reset_index(drop=True)
+    added = np.random.default_rng(seed).choice(negative, count, replace=False)
+    return slices.iloc[np.sort(np.concatenate([positive, added]))].reset_index(drop=True)
 
 
 def cases_without_liver(slices: pd.DataFrame) -> pd.DataFrame:
@@ -284,11 +284,11 @@ def audit_protocols(slices: pd.DataFrame, structure: str) -> tuple[Protocol, ...
     Where every slice shows the structure those are the same, and two protocols are left.
     """
     word = "tumour" if structure == STRUCTURES[1] else structure
-    every = [Protocol(deals, deals, False) for deals in ("slice", "patient")]
+    all_slices = [Protocol(deals, deals, False) for deals in ("slice", "patient")]
     if slices["is_positive"].all():
-        return tuple(every)
-    only = [Protocol(f"{deals}, {word} only", deals, True) for deals in ("slice", "patient")]
-    return only[0], every[0], only[1], every[1]
+        return tuple(all_slices)
+    positive_slices = [Protocol(f"{deals}, {word} only", deals, True) for deals in ("slice", "patient")]
+    return positive_slices[0], all_slices[0], positive_slices[1], all_slices[1]
 
 
 def mark_positives(slices: pd.DataFrame, structure: str) -> pd.DataFrame:
@@ -370,8 +370,8 @@ def nearest_training_slice(held_out: pd.DataFrame, training: pd.DataFrame) -> np
     nearest = np.full(len(held_out), -1)
     cases, numbers = training["case"].to_numpy(), training["slice"].to_numpy(dtype=int)
     for case, rows in held_out.reset_index(drop=True).groupby("case"):
-        own = np.flatnonzero(cases == case)
-        if len(own):
-            distance = np.abs(rows["slice"].to_numpy(dtype=int)[:, None] - numbers[own])
-            nearest[rows.index] = own[distance.argmin(axis=1)]
+        of_case = np.flatnonzero(cases == case)
+        if len(of_case):
+            distance = np.abs(rows["slice"].to_numpy(dtype=int)[:, None] - numbers[of_case])
+            nearest[rows.index] = of_case[distance.argmin(axis=1)]
     return nearest

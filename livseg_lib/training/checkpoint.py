@@ -111,8 +111,8 @@ class Checkpoint(keras.callbacks.Callback):
         model.optimizer.build(model.trainable_variables)
         if self.arrays is not None:  # just loaded: weights always, the optimizer within its own stage
             variables = _variables(model) if self.epochs_done > self.progress.stage_start else model.weights
-            own = {variable.path for variable in variables}
-            arrays = {path: array for path, array in self.arrays.items() if path in own}
+            paths = {variable.path for variable in variables}
+            arrays = {path: array for path, array in self.arrays.items() if path in paths}
             assign_arrays(variables, arrays, self.last_path)
             for variable, seed in zip(_seeds(model), self.progress.seeds, strict=True):
                 variable.assign(np.array(seed))

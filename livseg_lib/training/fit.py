@@ -325,8 +325,8 @@ def epochs_in(model, training, validation, settings: FitSettings) -> list[int]:
     if not 0 < settings.minutes < 1e5:
         raise InputError("minutes", f"is {settings.minutes}.", "Give more than 0, or None to count epochs.")
     epochs = 60 * settings.minutes / seconds_an_epoch(model, training, validation, settings)
-    wanted = sum(stage.epochs for stage in settings.stages)
-    return [max(1, round(epochs * stage.epochs / wanted)) for stage in settings.stages]
+    planned = sum(stage.epochs for stage in settings.stages)
+    return [max(1, round(epochs * stage.epochs / planned)) for stage in settings.stages]
 
 
 def seconds_an_epoch(model, training, validation, settings: FitSettings) -> float:

@@ -284,11 +284,11 @@ def save_model(trained: TrainedNetwork, folder: Path, half: bool = False) -> Pat
     folder.mkdir(parents=True, exist_ok=True)
     weights = folder / "weights.safetensors"
     save_variables(weights, trained.network.weights, {"architecture": trained.architecture}, half)
-    said = {each.name: getattr(trained, each.name) for each in fields(trained) if each.name != "network"}
+    values = {each.name: getattr(trained, each.name) for each in fields(trained) if each.name != "network"}
     description = {
         "format": MODEL_FORMAT,
         "warning": WARNING,
-        **{name: value.to_dict() if hasattr(value, "to_dict") else value for name, value in said.items()},
+        **{name: value.to_dict() if hasattr(value, "to_dict") else value for name, value in values.items()},
         "input_shape": list(trained.network.input_shape[1:]),
         "parameters": trained.parameters,
         "weights_sha256": file_checksum(weights),
@@ -308,14 +308,14 @@ def save_model(trained: TrainedNetwork, folder: Path, half: bool = False) -> Pat
 
 def _of_the_catalogue(trained: TrainedNetwork) -> str:
     """Digest of the network that the catalogue builds under the name of `trained`; empty if it cannot."""
-    shape, drawn = trained.network.input_shape[1:], random.getstate()
+    shape, random_state = trained.network.input_shape[1:], random.getstate()
     try:
         build = partial(_build_from_catalogue(trained), shape, len(trained.answers), **trained.options)
         return describe_network(sketch(build), trainable=False)
     except InputError:
         return ""
     finally:
-        random.setstate(drawn)  # Keras draws the seeds of first weights from it
+        random.setstate(random_state)  # Keras draws the seeds of first weights from it
 
 
 def load_model(
@@ -338,8 +338,8 @@ def load_model(
     require(description, {"allOf": [OF_ALL_KINDS, kind.SCHEMA]}, folder, kind.KIND, MODEL_REMEDY)
     names = {each.name for each in fields(kind)} & set(description)  # those with a default may be absent
     try:
-        said = {name: READ_BACK.get(name, lambda value: value)(description[name]) for name in names}
-        trained = kind(network=None, **said)
+        values = {name: READ_BACK.get(name, lambda value: value)(description[name]) for name in names}
+        trained = kind(network=None, **values)
         takes = trained.takes
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         if isinstance(error, InputError):
@@ -378,9 +378,9 @@ def _network(
         raise InputError(folder, problem, remedy)
     build = build or _build_from_catalogue(trained)
     make = partial(build, tuple(description["input_shape"]), len(trained.answers), **trained.options)
-    drawn = _built(make, trained, folder)
-    require_arrays(drawn.weights, arrays, weights)
-    if FOREIGN in description and describe_network(drawn, trainable=False) != description[FOREIGN]:
+    built = _built(make, trained, folder)
+    require_arrays(built.weights, arrays, weights)
+    if FOREIGN in description and describe_network(built, trainable=False) != description[FOREIGN]:
         problem = "holds another network than `build` builds: its function, or Keras, has changed since."
         raise InputError(folder, problem, "Give the function as it was, or train again.")
     network = make()
@@ -403,6 +403,6 @@ def _built(make: Callable[[], keras.Model], trained: TrainedNetwork, folder: Pat
     except InputError:
         raise
     except Exception as error:  # Keras raises what it likes where sizes do not fit
-        what = f"{trained.architecture} with {trained.options}"
-        problem = f"describes a network that cannot be built ({what}: {str(error)[:200]})."
+        description = f"{trained.architecture} with {trained.options}"
+        problem = f"describes a network that cannot be built ({description}: {str(error)[:200]})."
         raise InputError(folder, problem, "Copy the folder anew, as it was saved.") from error

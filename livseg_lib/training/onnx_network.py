@@ -61,8 +61,8 @@ class OnnxNetwork:
             raise
         except Exception as error:  # of protobuf, ONNX or ONNX Runtime, or of what they are written in
             raise _refusal(where, str(error)) from error
-        (given,), (answered,) = self._session.get_inputs(), self._session.get_outputs()
-        self.input_shape, self.output_shape = (None, *given.shape[1:]), (None, *answered.shape[1:])
+        (input_,), (output,) = self._session.get_inputs(), self._session.get_outputs()
+        self.input_shape, self.output_shape = (None, *input_.shape[1:]), (None, *output.shape[1:])
         self._parameters, self._where = parameters, where
 
     def predict_on_batch(self, inputs: np.ndarray) -> np.ndarray:

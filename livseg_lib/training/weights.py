@@ -66,9 +66,9 @@ def require_arrays(variables: list, arrays: dict[str, np.ndarray], where: str | 
     remedy = "Copy it anew, or delete it and train again."
     for variable in variables:
         array, shape = arrays.get(variable.path), tuple(variable.shape)
-        wanted = f"{variable.path} of shape {shape}, {variable.dtype}"
-        if array is None or f"{variable.path} of shape {array.shape}, {array.dtype}" != wanted:
-            raise InputError(where, f"holds no {wanted}: another network's weights.", remedy)
+        expected = f"{variable.path} of shape {shape}, {variable.dtype}"
+        if array is None or f"{variable.path} of shape {array.shape}, {array.dtype}" != expected:
+            raise InputError(where, f"holds no {expected}: another network's weights.", remedy)
         if not np.isfinite(array).all():
             raise InputError(where, f"holds numbers in {variable.path} that are not finite.", remedy)
     if left := sorted(set(arrays) - {variable.path for variable in variables}):
