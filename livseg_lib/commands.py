@@ -113,7 +113,7 @@ def _run_notebooks(arguments: argparse.Namespace, system: str, jobs: int, again:
     folder = project_root() / "notebooks"
     is_notebook = (folder / f"{system}.ipynb").exists()
     notebooks = [system] if is_notebook else training_notebooks(system) if system else []
-    story = folder.glob("[!4]*.ipynb")  # those from 40 up run by name
+    story = folder.glob("[!4]*.ipynb")  # those numbered 40 or more run by name
     stems = PREPARATION + notebooks if notebooks else [path.stem for path in story]
     given = {"systems": [system]} if notebooks == list(NETWORKS) else {}
     names = ("dataset", "data", "target", "modality", "minutes", "scan", "liver_model")

@@ -64,7 +64,7 @@ def reason_of(error: BaseException) -> str:
 def exit_code_of(command: Callable[[], int], name: str) -> int:
     """Runs `command`, called `name`, and gives its exit code; whatever ends it is one line on stderr.
 
-    An InputError is told as it stands. Anything else is told by its kind and the file it is about, and its
+    An InputError is printed as it is. Of anything else its kind and its file are named, and its
     traceback goes to a log file, readable by this user alone, that the line names.
     """
     for stream in (sys.stdout, sys.stderr):

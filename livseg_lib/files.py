@@ -160,7 +160,7 @@ def recover_folder(folder: Path) -> None:
 
 
 def _beside(path: Path, state: str, suffix: str = "") -> Path:
-    """A hidden name beside `path` that tells its owner: this computer, this process, a random number."""
+    """A hidden name beside `path` that names its owner: this computer, this process, a random number."""
     owner = f"{_HERE}-{os.getpid()}-{secrets.token_hex(4)}"
     return path.with_name(f".{short_name(path.name)}.{state}-{owner}{suffix}")
 

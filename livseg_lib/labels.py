@@ -18,7 +18,7 @@ TARGETS = {"liver": ("liver",), "tumor": ("tumor",), "both": ("liver", "tumor")}
 """What a network is asked to outline, and the structures that it answers for."""
 
 MODALITIES = ("ct", "mr")
-"""What made the scans: HU mean something, or intensities are only told from each other."""
+"""What made the scans: HU mean something, or intensities only differ from each other."""
 
 REGIONS = ("below_liver", "liver", "liver_with_tumor", "above_liver")
 """What a slice shows, from feet to head; below the liver lie lower abdomen and pelvis, above it the chest."""

@@ -155,7 +155,7 @@ TRAILING_BYTES_ALLOWED = CHUNK_BYTES
 
 @contextmanager
 def open_checked(path: Path) -> Iterator[BinaryIO]:
-    """The bytes of `path`, decompressed where it is gzipped (told by its first bytes, not its name).
+    """The bytes of `path`, decompressed where it is gzipped (known by its first bytes, not its name).
 
     Raises InputError for a missing, empty, truncated or corrupt file, also while the block reads.
     """

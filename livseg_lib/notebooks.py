@@ -17,7 +17,7 @@ from livseg_lib.files import text_checksum, write_json
 from livseg_lib.runs import RunFolders, project_root
 
 EXPECTED_ENDS = ("InputError", "SystemExit")
-"""What a notebook raises to tell its user something; all else is told with its type."""
+"""What a notebook raises to tell its user something; other errors are printed with their type."""
 
 
 def declared_parameters(notebook: Path) -> dict[str, object]:

@@ -334,7 +334,7 @@ def require_equal(found: object, expected: object, what: str, folder: Path) -> N
     """Raise InputError unless model.json and the model itself agree in `what`."""
     if found != expected:
         problem = f"has a model.json that says {what} {expected}, but the model has {found}."
-        raise InputError(folder, problem, "Copy the folder anew, as it was saved.")
+        raise InputError(folder, problem, "Copy the folder again, as it was saved.")
 
 
 def inside(folder: Path, name: str) -> Path:

@@ -128,9 +128,9 @@ def read_step(notebook: Path, parameters: dict[str, object]) -> _Step:
 STEP_MILLISECONDS = 55.0
 """Of `milliseconds_a_step`, one processor, on the machine that the notebooks' minutes are of."""
 LEARNING = 0.75
-"""Of a notebook that learns, so much of the minutes; the rest prepares, predicts and draws."""
+"""Share of a training notebook's minutes; the rest prepares, predicts and draws."""
 WORTH_TIMING_MINUTES = 5.0
-"""A shorter run is told without timing a step, which takes ten seconds."""
+"""The length of a shorter run is estimated without timing a step, which takes ten seconds."""
 
 
 def in_minutes_here(steps: Mapping[str, _Step]) -> dict[str, _Step]:
@@ -174,7 +174,7 @@ def expected_minutes(step: _Step, pace: float, patients: float = 1.0) -> float:
 
 
 def _pictures(parameters: Mapping[str, object]) -> float:
-    """That a notebook learns from, as far as its parameters tell: epochs times what an epoch shows."""
+    """Pictures that a notebook learns from, by its parameters: epochs times what an epoch shows."""
     epochs, shown = (
         [value for name, value in parameters.items() if name.endswith(end) and isinstance(value, int)]
         for end in ("_epochs", "_per_epoch")

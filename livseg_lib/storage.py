@@ -66,7 +66,7 @@ def mirrored(url: Url) -> Iterator[Path]:
 
 
 def fetch(path: Path) -> None:
-    """Where `path` stands for a scan in storage: get it, and let go the one before the last that came."""
+    """Where `path` stands for a scan in storage: get it, and delete the one before the last."""
     mirrors = json.loads(os.environ.get(MIRRORS, "{}"))
     for folder, (url, base) in mirrors.items():
         if path in _here or not path.is_relative_to(folder) or not path.name.endswith(SCANS):
@@ -169,7 +169,7 @@ def _below(folder: Path, name: str, url: Url) -> Path:
 
 
 def _modified(details: dict) -> int:
-    """Nanoseconds since 1970 by what a service tells of a file; 0 where it tells no time."""
+    """Nanoseconds since 1970 from what a service says about a file; 0 where it gives no time."""
     moment = details.get("LastModified") or details.get("mtime") or details.get("created") or 0
     return int(moment.timestamp() * 1e9) if hasattr(moment, "timestamp") else int(moment * 1e9)
 

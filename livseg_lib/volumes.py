@@ -121,7 +121,7 @@ def save_segmentation(labels: np.ndarray, like: Volume, path: Path | str) -> Pat
 def label_values(path: Path | str) -> tuple[int, ...]:
     """The labels of a label map (`labels_among`), or () for a scan.
 
-    A CT is told by its first voxels, since air is below 0 HU; a label map is read to its end. Raises
+    A CT is recognised by its first voxels, since air is below 0 HU; a label map is read to its end. Raises
     InputError for a file that cannot be read.
     """
     with _voxels_ahead(Path(path), MAX_VOLUME_BYTES) as (header, stream):
@@ -134,7 +134,7 @@ def label_values(path: Path | str) -> tuple[int, ...]:
 def labels_among(pieces: Iterable[np.ndarray]) -> tuple[int, ...]:
     """The different values of `pieces` (a line or a plane of voxels each), or () where they are no labels.
 
-    In a label map all voxels are whole numbers from 0 up, of few kinds or mostly as their neighbours are.
+    In a label map all voxels are whole numbers, 0 or more: few kinds, or mostly equal to their neighbours.
     """
     found = np.zeros(HIGHEST_LABEL + 1, np.int64)
     inside = repeated = 0

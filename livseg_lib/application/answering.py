@@ -42,12 +42,12 @@ Load = Callable[[Path], Predictor]
 
 
 class Refused(Exception):
-    """What the sender is told: a sentence without a path of this machine."""
+    """What the sender reads: a sentence without a path of this machine."""
 
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """What is told of one case; its scan and masks lie in the folder of the visit."""
+    """What is said about one case; its scan and masks lie in the folder of the visit."""
 
     record: dict
     """As in record.json."""
@@ -162,7 +162,7 @@ class Workers:
             if isinstance(message, str) and worker is not None:
                 worker[0].kill()
                 worker[0].join()
-                with suppress(OSError):  # no room for a process now: whoever asks next is told, or has one
+                with suppress(OSError):  # no room for a process now: the next one tries again
                     worker = self._alive(worker)
             self._free.put(worker)
             self._count(busy=-1, seconds=time.monotonic() - began, **{end: 1})
@@ -188,7 +188,7 @@ def _work(connection, load: Load, model: Path | None, root: Path) -> None:
     threading.Thread(target=_end_with_the_app, args=[root], daemon=True).start()
     loaded = lru_cache(LOADED_AT_ONCE)(load)
     if model is not None:
-        with suppress(Exception):  # whoever asks for it is told
+        with suppress(Exception):  # whoever asks for it sees the error
             loaded(model)
     with suppress(EOFError, OSError):
         while True:

@@ -23,7 +23,7 @@ from livseg_lib.files import short_name
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
 LOOKS_FOR = "a NIfTI file, a folder or zip of a DICOM series, a PNG or JPEG slice, or a folder of these"
 LAYOUTS = ("kaggle", "lits", "msd", "ircadb")
-"""Data sets told by their names: what in them is a segmentation is no scan."""
+"""Data sets known by their names: a segmentation in them is no scan."""
 
 RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 """No file of Windows may be called so."""

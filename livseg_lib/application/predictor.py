@@ -99,7 +99,7 @@ def load_predictor(
 
 @cache
 def _load_once(*loaded_by: object) -> Predictor:
-    """Of a process that gets a predictor from another: a case must not load it anew."""
+    """Of a process that gets a predictor from another: a case must not load it again."""
     return load_predictor(*loaded_by)
 
 

@@ -120,7 +120,7 @@ def _unread(source: Path, found: Dataset) -> list[Note]:
             continue
         kind = "NIfTI" if nifti_stem(path) else DATA_SUFFIXES.get(path.suffix.lower())
         kind = kind or ("DICOM" if begins_like_dicom(path) else None)
-        if kind and (kind, found.name) != ("DICOM", "dicom"):  # which tells its own
+        if kind and (kind, found.name) != ("DICOM", "dicom"):  # which reports its own
             groups[path.parent, kind].append(path)
     for (folder, kind), paths in groups.items():
         names = ", ".join(printable(path.name) for path in paths[:3]) + (", ..." if len(paths) > 3 else "")
@@ -286,7 +286,7 @@ def data_checksum(dataset: Dataset) -> str:
         name = os.fsencode(path.relative_to(dataset.folder).as_posix())
         try:
             content = f"{path.stat().st_size}\0{file_checksum(path)}"
-        except OSError:  # a link to nothing, or no right to read: told by the check
+        except OSError:  # a link to nothing, or no right to read: reported by the check
             content = "unreadable"
         total.update(name + f"\0{content}\n".encode())
     return total.hexdigest()

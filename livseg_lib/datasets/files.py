@@ -1,4 +1,4 @@
-"""Which files are scans and which labels, told by their names, and what the values of labels mean.
+"""Which files are scans and which labels, known by their names, and what the values of labels mean.
 
 Where these are not 1 and 2, a file labels.json beside the scans says so: {"liver": [5, 7], "tumor": 7}. A
 tumour is liver too, whether it is named there or not; every other value is background.
@@ -52,7 +52,7 @@ class Found(NamedTuple):
 
     @property
     def named(self) -> list[Path]:
-        """Files and links to nothing: what cases are told by, so that none is lost in silence."""
+        """Files and links to nothing: cases are recognised by them, so that none is lost unseen."""
         return sorted(self.files + self.dangling)
 
 

@@ -1,6 +1,6 @@
 """NIfTI files: one, a folder of them, or a folder a patient, with the label maps that lie beside them.
 
-A label map is told by its name (seg, label, mask, ...) or by its voxels. It belongs to the scan of the same
+A label map is known by its name (seg, label, mask, ...) or by its voxels. It belongs to the scan of the same
 name but for such words ("pat1.nii.gz", "pat1_seg.nii.gz"), or to the one scan of its folder.
 """
 

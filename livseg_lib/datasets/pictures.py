@@ -257,7 +257,7 @@ def decide_levels(paths: Sequence[Path], label_map: LabelMap | None = None) -> M
       Levels 0, about 127 and 255 may be stretched picture by picture: then 255 alone is a liver.
     - Anything else is a `problem`; `label_map` (a labels.json) settles it.
 
-    Masks that cannot be read are told where their case is read.
+    Masks that cannot be read are reported where their case is read.
     """
     if len(paths) > MOST_MASKS:
         draw = np.random.default_rng(0).choice(len(paths), MOST_MASKS, replace=False)
@@ -371,7 +371,7 @@ def _readable(paths: Sequence[Path]) -> Iterator[Picture]:
         try:
             yield read_picture(path, sixteen_bit=True)
         except InputError:
-            continue  # told where its case is read
+            continue  # reported where its case is read
 
 
 def _values(grey: np.ndarray) -> list[int]:
@@ -421,7 +421,7 @@ def _has_mid_plateau(grey: np.ndarray) -> bool:
     """Whether mid greys beyond the smear around bright pixels are a plateau.
 
     They must fill a patch of 3 x 3 (less is ringing, or a speck that was resized) and have a middle
-    level. Of thousands of random shapes at qualities 50 to 95 this told every one right.
+    level. Of thousands of random shapes at qualities 50 to 95 this got every one right.
     """
     bright = (grey > TUMOR_ABOVE).astype(np.uint8)
     smeared = cv2.dilate(bright, np.ones((2 * SMEAR_PIXELS + 1,) * 2, np.uint8))

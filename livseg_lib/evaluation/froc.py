@@ -83,7 +83,7 @@ def find_tumor_candidates(probabilities: np.ndarray, tumors: np.ndarray) -> Tumo
 def _matched(worth: csr_array) -> list[int]:
     """Rows, ascending, of the pairs of rows and columns that are worth most all in all, each in one at most.
 
-    Rows and columns that hang together are paired by themselves: all at once would take the square of
+    Rows and columns that belong together are paired by themselves: all at once would take the square of
     thousands of specks in memory, and its third power in time.
     """
     edges = worth.tocoo()

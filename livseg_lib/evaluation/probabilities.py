@@ -61,7 +61,7 @@ class RocCurve(NamedTuple):
     false_positive_rate: np.ndarray
     true_positive_rate: np.ndarray
     thresholds: np.ndarray
-    """Probability from which on a pixel counts as predicted; the first is infinite (nothing does)."""
+    """Least probability of a pixel that counts as predicted; the first is infinite (nothing does)."""
 
 
 class ProbabilityHistogram:

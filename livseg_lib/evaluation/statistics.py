@@ -59,7 +59,7 @@ def mean_with_interval(
 ) -> dict[str, float]:
     """`name`, `name`_low and `name`_high: the mean of `values` (n,) and its 95 % bootstrap interval.
 
-    `units` (n,) says whose each value is: a patient, say. Units are drawn, and each counts once, with the
+    `units` (n,) names the patient, say, of each value. Units are drawn, and each counts once, with the
     mean of its values; with `pooled` each value counts once (the share of tumours that were found, 0 to 1),
     and units are drawn with all they have, as those of one patient are alike. NaN values are left out; the
     mean of none is NaN, and so is the interval of fewer than `fewest` units.
@@ -340,7 +340,7 @@ def group_differences(scores: pd.Series, facts: pd.DataFrame, seed: int = 0) -> 
 
     `scores`: a number a patient; `facts` as in `group_means`. difference: mean of first - second, with its
     95 % interval by drawing patients within either group (not corrected). p: two-sided, by dealing the
-    patients out to the two groups anew (exact for few), and Holm's correction for all pairs of all factors.
+    patients out to the two groups again (exact for few), and Holm's correction for all pairs of all factors.
     smallest_p_holm: none of them could have been below it.
     """
     scores = scores.dropna()

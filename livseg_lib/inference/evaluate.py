@@ -28,7 +28,7 @@ from livseg_lib.volumes import Volume, keep_prediction
 
 
 class ScoredSystem(Protocol):
-    """What the tables say of a system, be it a `TrainedModel` or one without a network."""
+    """What the tables say of a system, a `TrainedModel` or one without a network."""
 
     system: str
     structures: tuple[str, ...]

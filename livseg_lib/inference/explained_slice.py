@@ -1,4 +1,4 @@
-"""One slice as a network sees it, be it in a picture, a stack or a block; and what a map over it is worth."""
+"""One slice as a network sees it, in a picture, a stack or a block; and what a map over it is worth."""
 
 from __future__ import annotations
 

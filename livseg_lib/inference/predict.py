@@ -108,7 +108,7 @@ def predict_blocks(
     )
     planes = np.zeros((n_slices, height, width, network.output_shape[-1]), np.uint8)
     for start, slices in blend_blocks(predictions, depth):
-        target = planes[start : start + len(slices)]  # the copies that fill a short volume up fall away
+        target = planes[start : start + len(slices)]  # without the copies that fill up a short volume
         target[:] = quantize(np.clip(slices[: len(target)], 0.0, 1.0))
     return planes
 
@@ -181,7 +181,7 @@ def predict_volume(
 
     `passes` spares the network the pictures that it holds back (`predict_passing_planes`); they are
     background then. `inference.sorting.SorterGate` is one. `liver`, bool (D, H, W), is for a network that
-    sees it; such a one without raises InputError.
+    sees it; such a network without it raises InputError.
     A network of blocks sees overlapping ones; it has no `passes`.
     """
     planes = volume_planes(trained, volume, passes, liver)

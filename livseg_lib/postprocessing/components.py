@@ -179,7 +179,7 @@ _SMOOTHING_MM = 1.0
 keeps the outline even as well. The contour's own smoothing is left out: across slices of several
 millimetres it wore down the ends of small tumours."""
 _RIM_MM = 6.0
-"""Liver from the reach to so much farther is what the object is told from."""
+"""The object is compared with liver from the reach to this much farther."""
 LEAST_CONTRAST_HU = 10.0
 """Objects that differ less from their surroundings have no edge to draw to, and stay as they are."""
 

@@ -204,7 +204,7 @@ def load_forest(folder: Path) -> tuple[Forest, dict]:
             raise FileNotFoundError("there is no forest.safetensors")
         content = path.read_bytes()
         if hashlib.sha256(content).hexdigest() != description["arrays_sha256"]:
-            raise InputError(path, "is not the file that forest.json describes.", "Copy both anew.")
+            raise InputError(path, "is not the file that forest.json describes.", "Copy both again.")
         arrays = load(content)
         if set(arrays) != set(DTYPES):
             raise KeyError(f"its arrays are {', '.join(sorted(arrays))[:200]}")

@@ -72,7 +72,7 @@ def resize(picture: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
 
 
 def blend(stack: np.ndarray, index: int, count: int) -> np.ndarray:
-    """Slice `index` of `stack` (D, H, W) were it resampled to `count` slices; float32 where slices mix."""
+    """Slice `index` of `stack` (D, H, W) as if resampled to `count` slices; float32 where slices mix."""
     indices, weights = axis_weights(index, len(stack), count)
     if len(indices) == 1:
         return np.asarray(stack[indices[0]])

@@ -132,7 +132,7 @@ class ReportFolder:
     def not_run(self) -> list[str]:
         """Titles of the repository's notebooks, two folders up, that have not finished in this run.
 
-        Not of those from 40 on, which run by name.
+        Not of those numbered 40 or more, which run by name.
         """
         finished = {notebook.name for notebook in self.notebooks}
         files = sorted((self.path.resolve().parents[1] / "notebooks").glob("[0-3]*.ipynb"))

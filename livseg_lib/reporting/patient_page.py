@@ -311,7 +311,7 @@ def _packed_numbers(array: np.ndarray) -> dict[str, str]:
 
 
 def _meshes(name: str, components: np.ndarray, spacing: np.ndarray, side_mm: float, look: dict) -> list[dict]:
-    """One trace of all `components` (int (D, H, W), from 1 on), none where there is no component.
+    """One trace of all `components` (int (D, H, W), numbered from 1), none where there is no component.
 
     Each is made by itself, so that none is smoothed away. One that is not "visible" waits in the legend.
     """

@@ -1,6 +1,6 @@
 """Blocks of contiguous slices that cover the liver (system E: 64 of them), batches of them, and of patches.
 
-Where the liver lies is told by labels in training and by a coarse segmentation in use. Labels of test
+Labels say where the liver lies in training, and a coarse segmentation in use. Labels of test
 patients are never asked.
 """
 

@@ -71,7 +71,7 @@ def _apart(job: Callable[[_Fold], np.ndarray], item: _Fold) -> np.ndarray:
 
 
 def _answer_fold(slices: pd.DataFrame, folder: Path, job: _Fold) -> np.ndarray:
-    use_mixed_precision_on_gpu()  # a process of its own has not been told
+    use_mixed_precision_on_gpu()  # a new process has not set it
     name, plan, fold, checkpoints = job
     learn, held_out = slices[slices.fold != fold], slices[slices.fold == fold]
     assert not set(learn.patient) & set(held_out.patient)

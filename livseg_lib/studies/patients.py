@@ -47,7 +47,7 @@ def patient_facts(
 
     `cases`: cases.csv (case, patient, spacing_mm, liver_ml, n_tumors); `brightness`: `liver_brightness`;
     `lesions`: lesions.csv; `phantom`: the phantom's own patients.csv (case, site, phase), which no real data
-    set has. The first case of a patient stands for him, but for the largest tumour.
+    set has. The first case of a patient is the one that counts, except for the largest tumour.
     """
     one_each = cases.assign(patient=cases.patient.astype(str)).drop_duplicates("patient").set_index("case")
     thickness_mm = one_each.spacing_mm.str.extract(r"\(([^,]+),", expand=False).astype(float)
@@ -89,7 +89,7 @@ UNKNOWN_WITHOUT = {
     "liver": ("liver_ml", "liver_hu", "tumor_burden"),
     "tumor": ("tumor_ml", "tumor_burden", "n_tumors", "has_tumor", "largest_tumor_ml", "longest_diameter_mm"),
 }
-"""Sums of a patient that a system cannot tell which does not outline the structure."""
+"""Sums of a patient that are unknown where a system does not outline the structure."""
 
 WHOSE = ("outlined_by", "patient", "case")
 PATIENT_COLUMNS = (*WHOSE, "liver_ml", "liver_hu", *UNKNOWN_WITHOUT["tumor"])

@@ -189,7 +189,7 @@ def dice_metrics(structures: tuple[str, ...]) -> list[RegionDice]:
 
 
 Metrics = Callable[[], list[keras.metrics.Metric]]
-"""Makes fresh metrics: each stage compiles anew."""
+"""Makes fresh metrics: each stage compiles again."""
 
 
 @dataclass(frozen=True)
@@ -245,7 +245,7 @@ def fit(
 
     Killed and called again with the same arguments it goes on after the last whole epoch, or keeps what is
     finished. Where anything that makes the result has changed since (the code of the network, loss, batches
-    or this loop, the pictures, a setting, a library) it trains anew and says why; `description` (JSON-ready)
+    or this loop, the pictures, a setting, a library) it trains again and says why; `description` (JSON-ready)
     adds what else tells one training from another. `attrs["made_by"]` of the returned rows says by what they
     were made, and at which revision.
 

@@ -334,7 +334,7 @@ def load_model(
     description = read_description(folder / "model.json", kind.KIND, MODEL_REMEDY)
     if (found := description.get("format")) != MODEL_FORMAT:
         problem = f"was trained by another version of livseg (format {found!r}, not {MODEL_FORMAT})."
-        raise InputError(folder, problem, "Train it anew, or use the version that trained it.")
+        raise InputError(folder, problem, "Train it again, or use the version that trained it.")
     require(description, {"allOf": [OF_ALL_KINDS, kind.SCHEMA]}, folder, kind.KIND, MODEL_REMEDY)
     names = {each.name for each in fields(kind)} & set(description)  # those with a default may be absent
     try:
@@ -391,7 +391,7 @@ def _network(
 def _weights(path: Path, description: dict) -> dict[str, np.ndarray]:
     """By their paths in Keras; halves are float32 again."""
     if not path.is_file() or file_checksum(path) != description["weights_sha256"]:
-        raise InputError(path, "is not the file that model.json describes.", "Copy both anew.")
+        raise InputError(path, "is not the file that model.json describes.", "Copy both again.")
     halves = load_arrays(path)[0]
     return {name: array.astype(np.promote_types(array.dtype, "f4")) for name, array in halves.items()}
 
@@ -405,4 +405,4 @@ def _built(make: Callable[[], keras.Model], trained: TrainedNetwork, folder: Pat
     except Exception as error:  # Keras raises what it likes where sizes do not fit
         description = f"{trained.architecture} with {trained.options}"
         problem = f"describes a network that cannot be built ({description}: {str(error)[:200]})."
-        raise InputError(folder, problem, "Copy the folder anew, as it was saved.") from error
+        raise InputError(folder, problem, "Copy the folder again, as it was saved.") from error

@@ -89,20 +89,20 @@ def read_onnx_network(
             raise FileNotFoundError(2, "there is no such file")
         content = path.read_bytes()
         if hashlib.sha256(content).hexdigest() != sha256:
-            raise InputError(path, "is not the file that model.json describes.", "Export it anew.")
+            raise InputError(path, "is not the file that model.json describes.", "Export it again.")
         return OnnxNetwork(content, parameters, path, weights)
     except ImportError as error:
         remedy = 'Run: pip install "livseg[onnx]"'
         raise InputError(path, "needs ONNX and ONNX Runtime.", remedy) from error
     except OSError as error:
-        raise InputError(path, f"cannot be read ({error.strerror}).", "Export it anew.") from error
+        raise InputError(path, f"cannot be read ({error.strerror}).", "Export it again.") from error
 
 
 def _refusal(where: str | Path, why: str) -> InputError:
     return InputError(
         where,
         f"is not a network that livseg exported ({why[:200]}).",
-        "Export it anew, or copy its whole folder.",
+        "Export it again, or copy its whole folder.",
     )
 
 

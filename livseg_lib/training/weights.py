@@ -63,7 +63,7 @@ def assign_arrays(variables: list, arrays: dict[str, np.ndarray], where: str | P
 
 def require_arrays(variables: list, arrays: dict[str, np.ndarray], where: str | Path) -> None:
     """What `assign_arrays` asks of `arrays`, which may be asked before memory for the variables is taken."""
-    remedy = "Copy it anew, or delete it and train again."
+    remedy = "Copy it again, or delete it and train again."
     for variable in variables:
         array, shape = arrays.get(variable.path), tuple(variable.shape)
         expected = f"{variable.path} of shape {shape}, {variable.dtype}"

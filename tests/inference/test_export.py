@@ -173,7 +173,7 @@ def test_another_onnx_file_than_the_one_compared_is_refused(damage, tmp_path):
         (out / "network.onnx").write_bytes((out / "network.onnx").read_bytes()[:-1] + b"x")
     else:
         (out / "network.onnx").unlink()
-    with pytest.raises(InputError, match="Export it anew"):
+    with pytest.raises(InputError, match="Export it again"):
         load_system(out)
 
 

@@ -42,7 +42,7 @@ def test_a_plain_network_answers(tmp_path):
 
 
 def test_inputs_of_another_shape_are_told(tmp_path):
-    with pytest.raises(InputError, match="Export it anew"):
+    with pytest.raises(InputError, match="Export it again"):
         read(tmp_path, model().SerializeToString()).predict_on_batch(np.zeros((1, 9, 9, 1), np.float32))
 
 
@@ -147,5 +147,5 @@ def test_no_damage_ends_in_anything_but_a_refusal(tmp_path):
 def test_what_is_no_file_is_refused(tmp_path):
     (tmp_path / "network.onnx").symlink_to("/dev/zero")
     for path in (tmp_path / "network.onnx", tmp_path / "missing.onnx", tmp_path):
-        with pytest.raises(InputError, match="Export it anew"):
+        with pytest.raises(InputError, match="Export it again"):
             read_onnx_network(path, "0" * 64)

@@ -357,7 +357,7 @@ def make_phantom_follow_up(
         wrong = {n: factor for n, factor in growth.items() if not 1 <= n <= len(before) or factor < 0}
         if wrong:
             problem = f"{wrong} is no growth of a patient with {len(before)} lesions."
-            remedy = "Give factors from 0 on for the lesions 1, 2, ... of the patient."
+            remedy = "Give factors of at least 0 for the lesions 1, 2, ... of the patient."
             raise InputError("growth", problem, remedy)
         painted = []
         for number, (lesion, shape_rng) in enumerate(before, start=1):

@@ -1,4 +1,4 @@
-"""The phantom as a folder in LiTS's layout, which survives a kill, and what only its seed tells of it."""
+"""The phantom as a folder in LiTS's layout, which survives a kill, and what only its seed says about it."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def write_phantom(
     Writes `volume-N.nii.gz`, `segmentation-N.nii.gz` (uint8), `case-N.json` (what is known of the case;
     written last, so it marks the case as finished), `patients.csv` and `lesions.csv`. Finished cases are
     kept, so a killed run goes on where it stopped, and a larger `n_patients` adds to a smaller one; where
-    the phantom's code or a library that it uses has changed since, all are made anew, and that is said.
+    the phantom's code or a library that it uses has changed since, all are made again, and a line says so.
     `site` (a key of SITES) scans everybody at one site; where it stores organs, `segmentation-N.nii.gz` holds
     codes of `Organ`, and labels.json says which of them are liver and tumour. Returns `folder`.
 
