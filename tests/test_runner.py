@@ -8,6 +8,7 @@ import sys
 import time
 from concurrent.futures import Executor, Future
 from graphlib import TopologicalSorter
+from multiprocessing import connection
 from pathlib import Path
 
 import psutil
@@ -310,8 +311,14 @@ def test_a_plan_that_cannot_be_made_is_refused(root, executed):
 
 
 def test_after_a_failure_nothing_is_started_and_what_runs_is_let_end(root, capfd):
-    add_notebook(root, "a_fails", "import time\ntime.sleep(1)\nassert value == 2, 'as planned'", minutes=4)
-    add_notebook(root, "b_beside", "import time\ntime.sleep(3)")
+    failing = "import os, pathlib\npathlib.Path('worker').write_text(str(os.getppid()))\n"
+    beside = (
+        "import pathlib, psutil, time\nworker = pathlib.Path('worker')\n"
+        "while not worker.exists() or not worker.read_text(): time.sleep(0.1)\n"
+        "while psutil.pid_exists(int(worker.read_text())): time.sleep(0.1)"
+    )  # until the process of the failure has ended
+    add_notebook(root, "a_fails", failing + "assert value == 2, 'as planned'", minutes=4)
+    add_notebook(root, "b_beside", beside)
     add_notebook(root, "c_behind", needs=["a_fails"])
     add_notebook(root, "d_not_begun")
     assert main(["reproduce", "--run-name", "r", "--jobs", "2"]) == 2
@@ -366,9 +373,11 @@ def test_an_interrupted_run_leaves_no_process_and_nothing_that_looks_finished(ro
 
 def test_of_two_at_once_the_second_waits_and_finds_nothing_to_do(root, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,7")
-    body = "import os, time\ntime.sleep(3)\nopen('runs', 'a').write(os.environ['CUDA_VISIBLE_DEVICES'] + ' ')"
-    add_notebook(root, "a_first", body)
+    body = "import os, pathlib, time\nwhile not pathlib.Path('go').exists(): time.sleep(0.1)\n"
+    add_notebook(root, "a_first", body + "open('runs', 'a').write(os.environ['CUDA_VISIBLE_DEVICES'] + ' ')")
     twins = [start(root), start(root)]
+    assert connection.wait([twin.stderr for twin in twins], timeout=60)  # one says that it waits
+    (root / "go").touch()
     said = [twin.communicate(timeout=120) for twin in twins]
     assert [twin.returncode for twin in twins] == [0, 0], said
     assert (root / "runs").read_text() == "5 "
