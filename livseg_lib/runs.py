@@ -106,13 +106,22 @@ NEEDED = {
 def install_missing_packages() -> None:
     """Install what is missing; does nothing where everything is there.
 
-    --no-deps keeps the platform's own packages as they are.
+    --no-deps keeps the platform's own packages as they are. Raises InputError where pip cannot, as without
+    internet.
     """
     missing = [requirement for module, requirement in NEEDED.items() if find_spec(module) is None]
     if missing:
-        print("installing", *missing)
+        print("installing", *missing, flush=True)
         command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", *missing]
-        subprocess.run(command, check=True)
+        if subprocess.run(command).returncode:
+            names = " ".join(f'"{requirement}"' for requirement in missing)
+            problem = f"this Python lacks {names}, and pip could not install them."
+            remedy = (
+                "Without internet, fill a folder by `pip download --no-deps` of these with the same Python "
+            )
+            raise InputError(
+                "packages", problem, remedy + "elsewhere, then set PIP_NO_INDEX=1 PIP_FIND_LINKS=FOLDER."
+            )
 
 
 def load_ipython_extension(shell: object) -> None:

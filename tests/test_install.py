@@ -121,3 +121,53 @@ def test_a_wheel_predicts_in_a_fresh_environment_outside_the_repository(tmp_path
         [scripts / "livseg", "app"], cwd=tmp_path, env=clean, capture_output=True, text=True
     )
     assert missing.returncode == 2 and 'pip install "livseg[app]"' in missing.stderr
+
+
+PLATFORMS = {
+    "colab": "3.13 tensorflow==2.21.0 keras==3.13.2 numpy==2.1.3 pandas==2.2.3 scikit-learn==1.6.1 "
+    "opencv-python-headless==5.0.0.*",
+    "kaggle": "3.12 tensorflow==2.19.0 keras==3.13.2 numpy==2.0.2 pandas==3.0.4 scikit-learn==1.9.0 "
+    "opencv-python-headless optuna==4.9.0",
+}
+"""Python and the versions that docs/colab.md and docs/kaggle.md name."""
+ON_BOTH = """matplotlib scipy scikit-image pillow nibabel h5py plotly jinja2 sqlalchemy tqdm click requests
+aiohttp filelock safetensors narwhals tenacity entrypoints psutil shapely imageio ipykernel ipywidgets
+nbclient nbformat nbconvert tensorboard"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("LIVSEG_FRESH" not in os.environ, reason="downloads TensorFlow anew: set LIVSEG_FRESH=1")
+@pytest.mark.parametrize("platform", PLATFORMS)
+def test_the_tour_runs_on_a_platform_as_it_is_without_internet(platform, tmp_path):
+    """Nothing of the platform is replaced; what it lacks is named, and taken from a folder of wheels."""
+    version, *listed = PLATFORMS[platform].split()
+    found = shutil.which(f"python{version}")
+    if not found or subprocess.run([found, "-c", ""], capture_output=True).returncode:
+        pytest.skip(f"no Python {version} here")
+    subprocess.run([found, "-m", "venv", tmp_path / "env"], check=True)
+    python = tmp_path / "env" / "bin" / "python"
+    pip = [python, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    subprocess.run([*pip, "install", *listed, *ON_BOTH.split()], check=True)
+    own = set(subprocess.run([*pip, "freeze"], capture_output=True, text=True).stdout.splitlines())
+    for name in ("livseg_lib", "notebooks", "data"):
+        source = tmp_path / "input" / "livseg" / name
+        leave_out = shutil.ignore_patterns("__pycache__", "raw", "interim", "processed")
+        shutil.copytree(ROOT / name, source, ignore=leave_out)
+    program = (ROOT / "docs" / "kaggle" / "reproduce.py").read_text().replace("/kaggle", str(tmp_path))
+    offline = {"PATH": f"{python.parent}:/usr/bin:/bin", "HOME": str(tmp_path), "PIP_NO_INDEX": "1"}
+
+    def reproduce(**more: str) -> subprocess.CompletedProcess:
+        command = [python, "-", "--profile", "tour"]
+        return subprocess.run(command, input=program, env=offline | more, capture_output=True, text=True)
+
+    refused = reproduce()
+    assert refused.returncode == 2, refused.stderr
+    lacking = re.findall(r'"(\S+)"', refused.stderr.split("this Python lacks")[1].split(", and pip")[0])
+    subprocess.run([*pip, "download", "--no-deps", "--dest", tmp_path / "wheels", *lacking], check=True)
+    done = reproduce(PIP_FIND_LINKS=str(tmp_path / "wheels"))
+    assert done.returncode == 0, done.stderr[-5000:]
+    assert (tmp_path / "working" / "livseg" / "reports" / "phantom-tour" / "index.html").exists()
+    now = subprocess.run([*pip, "freeze"], capture_output=True, text=True).stdout.splitlines()
+    assert own <= set(now)
+    again = reproduce()
+    assert again.returncode == 0 and "all up to date" in again.stdout

@@ -3,6 +3,7 @@
 import json
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pandas as pd
@@ -98,11 +99,14 @@ NOTEBOOKS = [json.loads(path.read_text()) for path in Path(__file__).parents[1].
 
 
 def test_a_notebook_installs_only_what_is_missing_and_nothing_of_the_platform(monkeypatch):
-    commands = []
-    monkeypatch.setattr(runs.subprocess, "run", lambda command, check: commands.append(command))
+    pip = Mock(return_value=Mock(returncode=0))
+    monkeypatch.setattr(runs.subprocess, "run", pip)
     runs.install_missing_packages()
     monkeypatch.setattr(runs, "find_spec", lambda module: None if module in ("imgaug", "cc3d") else module)
     monkeypatch.setattr(sys, "path", [*sys.path])
     InteractiveShell().run_cell("".join(PLATFORM["source"])).raise_error()
-    (command,) = commands  # everything is installed where tests run
-    assert command[-3:] == ["--no-deps", "connected-components-3d", "imgaug==0.4.0"]
+    command = pip.call_args.args[0]  # of the only call: everything is installed where tests run
+    assert pip.call_count == 1 and command[-3:] == ["--no-deps", "connected-components-3d", "imgaug==0.4.0"]
+    pip.return_value.returncode = 1  # as without internet
+    with pytest.raises(InputError, match=r'lacks "connected-components-3d" "imgaug==0\.4\.0", and pip'):
+        runs.install_missing_packages()
