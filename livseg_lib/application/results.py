@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from html import escape
@@ -135,8 +136,8 @@ _COLUMNS = (
 )
 """Of cases.csv. `state` is "done", "failed" or "passed over" (labels, no scan); `cautions` counts them."""
 
-FEW_CASES = 500
-"""From so many on, cases.csv is written at every second case, from twice as many on at every third."""
+LISTING_SHARE = 0.05
+"""Of the time may go into writing cases.csv at each case; where it takes more, it is written less often."""
 
 
 def predict_batch(
@@ -154,7 +155,7 @@ def predict_batch(
     would be overwritten that is no result, and in the middle where nothing can be written any more: what
     is done then stays done.
     """
-    out, rows = Path(out), []
+    out, rows, began, listing = Path(out), [], time.monotonic(), 0.0
     for patient in patients:
         require_replaceable(out / patient.case_id, RECORD)
     with tqdm(total=len(patients), desc="predicting", unit="case", disable=None) as bar:  # None: if watched
@@ -164,13 +165,15 @@ def predict_batch(
             bar.update()
             rows.append({"case": patient.case_id, "kind": patient.kind, **row})
             on_case(rows[-1])
-            if len(rows) % (len(rows) // FEW_CASES + 1) and len(rows) < len(patients):
+            now = time.monotonic()
+            if listing > LISTING_SHARE * (now - began) and len(rows) < len(patients):
                 continue  # thousands of cases: a table written at each would take longer than they do
             table = pd.DataFrame(rows).reindex(columns=_COLUMNS)
             try:
                 write_table(table, out / "cases.csv")
             except OSError as error:
                 raise _unwritable(out, error) from error
+            listing += time.monotonic() - now
     return table
 
 

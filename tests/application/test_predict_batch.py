@@ -2,6 +2,7 @@
 
 import errno
 import os
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -146,6 +147,28 @@ def test_a_full_disk_stops_with_a_clear_word_and_leaves_nothing_half_written(
     after = {path: path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()}
     assert after.pop(out / "cases.csv") and before.pop(out / "cases.csv")
     assert after == before
+
+
+def test_the_table_of_thousands_takes_a_small_share_of_the_time(tmp_path, monkeypatch):
+    """Each case takes a second here, and so does a row that is written."""
+    now, sizes = [0.0], []
+
+    def treat(*given, **options):
+        now[0] += 1
+        return {"state": "failed", "reason": "none"}
+
+    def write(table, path):
+        now[0] += len(table)
+        sizes.append(len(table))
+
+    for number in range(2000):
+        (tmp_path / f"{number}.nii.gz").touch()
+    monkeypatch.setattr(results, "_treat", treat)
+    monkeypatch.setattr(results, "write_table", write)
+    monkeypatch.setattr(results, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    predict_batch(find_inputs(tmp_path), None, tmp_path / "out")
+    assert sizes[0] == 1 and sizes[-1] == 2000 and len(sizes) > 3
+    assert sum(sizes[:-1]) < 2000 / 2
 
 
 def test_a_table_that_cannot_be_written_stops_too(scans, tmp_path):
