@@ -25,6 +25,8 @@ MOST_PICTURES = 48
 READ_FIRST = 24
 """Slices of a series on the contact sheet of `sort`."""
 
+PAGE_OF_NETWORKS = b"Written by `livseg networks"
+
 PHANTOM_SEED = 2026
 """Of the scan that exported networks are compared on where none is given."""
 
@@ -128,7 +130,7 @@ def _run_notebooks(arguments: argparse.Namespace, system: str, jobs: int, again:
 
 def predict(arguments: argparse.Namespace) -> int:
     """Outline liver and tumours in scans and measure them, a folder a case. Exit code 1 if any failed."""
-    from livseg_lib.application.inputs import briefly, find_inputs, passed_over
+    from livseg_lib.application.inputs import briefly, find_inputs, passed_over, require_used
     from livseg_lib.application.predictor import describe_expectations, load_predictor
     from livseg_lib.application.results import describe_case, predict_batch
     from livseg_lib.application.scan import Reading, parse_hu_range
@@ -137,6 +139,7 @@ def predict(arguments: argparse.Namespace) -> int:
     reading = Reading(arguments.series, parse_hu_range(arguments.picture_hu), arguments.keep_identity)
     numbered = arguments.case_names == "numbered"
     patients = find_inputs(arguments.input, arguments.dataset, reading, numbered)
+    require_used(reading, patients)
     augment = arguments.augment.split(",") if arguments.augment else []
     predictor = load_predictor(arguments.model, arguments.liver, arguments.sorter, augment)
     for sentence in describe_expectations(predictor.system):
@@ -359,6 +362,8 @@ def networks(arguments: argparse.Namespace) -> int:
     from livseg_lib.reporting.cards import network_page
     from livseg_lib.runs import describe_device
 
+    if arguments.out and arguments.out.exists() and PAGE_OF_NETWORKS not in arguments.out.read_bytes():
+        raise InputError(arguments.out, "is there already, and is another file.", "Choose another --out.")
     small = {name: system.small for name, system in SYSTEMS.items()}
     tables = {
         "As published, two structures": cost_table((256, 256, 3), (64, 64, 64, 3), 2),

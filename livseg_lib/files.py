@@ -234,8 +234,9 @@ def sole_writer(out: Path, is_file: bool = False) -> Iterator[None]:
     A block that is refused before it wrote anything leaves nothing. Raises InputError where `out` cannot be
     written.
     """
-    if is_file and out.is_dir():
-        raise InputError(out, "is a folder.", "Give --out the name of a file.", "unwritable")
+    if is_file and out.exists() and not out.is_file():
+        problem = "is a folder, pipe or device."
+        raise InputError(out, problem, "Give --out the name of a file.", "unwritable")
     lock_place = out if is_file else out / "livseg"
     made_here = [folder for folder in lock_place.parents if not folder.exists()]
     with ExitStack() as stack:

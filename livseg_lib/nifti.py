@@ -325,6 +325,8 @@ def _dtype(header: Nifti1Header, path: Path) -> np.dtype:
         remedy = "Save CT as int16 or float32, labels as uint8."
         problem = f"Voxels of type {header['datatype']} ({dtype}) are not plain numbers."
         raise InputError(path, problem, remedy)
+    if header["bitpix"] == 0:  # left out
+        header["bitpix"] = dtype.itemsize * 8
     if dtype.itemsize * 8 != int(header["bitpix"]):
         raise InputError(path, f"The header gives {header['bitpix']} bits a voxel for {dtype}.", EXPORT_AGAIN)
     return dtype
@@ -332,8 +334,9 @@ def _dtype(header: Nifti1Header, path: Path) -> np.dtype:
 
 def _complete(header: Nifti1Header) -> None:
     """Fill in what the standard, or the sform, says of fields that writers leave out or round."""
-    if header["pixdim"][0] == 0:
-        header["pixdim"][0] = 1  # qfac, by the standard
+    told_by_sform = header["sform_code"] > 0 and abs(header["pixdim"][0]) != 1
+    if header["pixdim"][0] == 0 or told_by_sform:
+        header["pixdim"][0] = -1 if header["pixdim"][0] < 0 else 1  # qfac; 0 is 1 by the standard
     if header["sform_code"] > 0:
         sides, pixdim = np.linalg.norm(header.get_sform()[:3, :3], axis=0), np.abs(header["pixdim"][1:4])
         header["pixdim"][1:4] = np.where(pixdim > 0, pixdim, sides)  # NaN is not above 0 either

@@ -24,6 +24,8 @@ from livseg_lib.labels import BACKGROUND, LIVER, TUMOR
 MAX_VOLUME_BYTES = 4 * 1024**3
 """Most bytes that the voxels of one file may take, stored or as int16: 512 x 512 x 8192 int16."""
 _INT16 = np.iinfo(np.int16)
+LABELS = "label-map"
+"""Code of the error for a scan that is none."""
 FEW_LABELS, MANY_LABELS, HIGHEST_LABEL = 8, 128, 4095
 """No scan has so few grey levels; a map of all organs has up to the second, in areas of one value."""
 _ROUNDING, LARGEST_SLOPE = 0.01, 0.2
@@ -149,6 +151,13 @@ def labels_among(pieces: Iterable[np.ndarray]) -> tuple[int, ...]:
     labels = tuple(np.flatnonzero(found).tolist())
     in_areas = len(labels) <= MANY_LABELS and 2 * repeated > inside
     return labels if len(labels) <= FEW_LABELS or in_areas else ()
+
+
+def require_scan(voxels: np.ndarray, where: Path | str) -> None:
+    """Raises InputError where `voxels` (D, H, W) are those of a label map."""
+    if labels := labels_among(voxels):
+        problem = f"It holds {len(labels)} whole numbers from 0 to {labels[-1]}, in patches: labels, no scan."
+        raise InputError(where, problem, "Give the scan that they belong to.", LABELS)
 
 
 @contextmanager

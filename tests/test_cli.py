@@ -6,7 +6,7 @@ import nibabel
 import numpy as np
 import pandas as pd
 import pytest
-from layouts import write_lits_case
+from layouts import write_lits_case, write_picture
 
 from livseg_lib.cli import _parser, main
 from livseg_lib.evaluation.masks import SURFACE_TOLERANCE_MM
@@ -214,6 +214,28 @@ def test_input_that_cannot_be_used_is_one_clear_line(tmp_path, capsys, monkeypat
     lines = capsys.readouterr().err.strip().splitlines()
     assert len(lines) == 2 and all(line.startswith("livseg: ") for line in lines)
     assert "nowhere" in lines[0] and "model" in lines[1]
+
+
+@pytest.mark.parametrize(
+    ("option", "kind"),
+    [
+        *((["--series", "3"], kind) for kind in ("NIfTI", "picture")),
+        *((["--keep-identity"], "NIfTI"), (["--picture-hu=-160,240"], "NIfTI")),
+    ],
+)
+def test_an_option_that_means_nothing_for_any_scan_is_refused(lits, tmp_path, capsys, option, kind):
+    source = lits if kind == "NIfTI" else write_picture(tmp_path / "a.png", np.zeros((9, 9), np.uint8))
+    assert main(["predict", str(source), *option, "--out", str(tmp_path / "o")]) == 2
+    name = option[0].partition("=")[0]
+    assert f"{name}: means nothing for {kind} files." in capsys.readouterr().err
+    assert not (tmp_path / "o").exists()
+
+
+def test_networks_overwrites_no_page_of_somebody_else(tmp_path, capsys):
+    page = tmp_path / "notes.md"
+    page.write_text("mine")
+    assert main(["networks", "--out", str(page)]) == 2
+    assert "is there already" in capsys.readouterr().err and page.read_text() == "mine"
 
 
 @pytest.mark.parametrize(

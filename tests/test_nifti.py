@@ -124,6 +124,8 @@ def test_half_of_a_pair_is_refused(tmp_path):
         {"vox_offset": 0},  # right behind the header
         *({"sform_code": 0}, {"sform_code": 2, "qform_code": 0}),  # one form is enough
         *(sizes(0.75, 0.5, 2.5, qfac=0), sizes(0.75, 0.5, 2.5, qfac=0) | {"sform_code": 0}),
+        *(sizes(0.75, 0.5, 2.5, qfac=qfac) for qfac in (np.nan, 0.5)),  # no sign: that of the sform
+        {"bitpix": 0},
         *({"quatern_d": 1.0004}, {"quatern_d": 1.0004, "sform_code": 0}),  # rounded, not wrong
         *(
             sizes(*mm) | {"qform_code": code}  # not given: those of the sform

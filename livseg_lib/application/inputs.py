@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -82,6 +82,15 @@ def find_inputs(
     if not patients:
         raise InputError(path, "There is no scan that livseg can read.", f"Give {LOOKS_FOR}.")
     return _named(patients, numbered)
+
+
+def require_used(reading: Reading, patients: Sequence[PatientInput]) -> None:
+    """Raises InputError for a choice in `reading` that none of `patients` has any use for."""
+    used = {name for patient in patients for name in patient.options}
+    for name, value in asdict(reading).items():
+        if name not in used and value != getattr(Reading(), name):
+            option = f"--{name.replace('_', '-')}"
+            raise InputError(option, f"means nothing for {patients[0].kind} files.", "Leave it out.")
 
 
 def passed_over(path: Path | str, patients: Iterable[PatientInput]) -> list[str]:

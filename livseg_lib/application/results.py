@@ -19,7 +19,6 @@ from livseg_lib import WARNING
 from livseg_lib.application.inputs import PatientInput
 from livseg_lib.application.patient import PatientResult, predict_case
 from livseg_lib.application.predictor import Predictor, finished, identify_request
-from livseg_lib.application.scan import LABELS
 from livseg_lib.errors import InputError, format_duration, reason_of
 from livseg_lib.files import (
     folder_checksums,
@@ -35,7 +34,7 @@ from livseg_lib.preprocessing.windows import apply_window, as_hu
 from livseg_lib.processes import in_processes
 from livseg_lib.reporting.patient_page import PatientView, write_patient_page
 from livseg_lib.reporting.screen import outlined_slice, slice_to_show
-from livseg_lib.volumes import save_segmentation
+from livseg_lib.volumes import LABELS, save_segmentation
 
 RECORD = "record.json"
 

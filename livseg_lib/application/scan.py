@@ -20,12 +20,10 @@ from livseg_lib.datasets.file_trees import FileTree, open_tree
 from livseg_lib.datasets.pictures import read_picture
 from livseg_lib.errors import InputError, require_extra
 from livseg_lib.preprocessing.windows import Window
-from livseg_lib.volumes import Volume, labels_among, load_volume
+from livseg_lib.volumes import Volume, load_volume, require_scan
 
 STORED_HU = (0.0, 255.0)
 """HU of black and white in the public sets of LiTS slices: grey level and HU are the same there."""
-LABELS = "label-map"
-"""Code of the error for a scan that is none."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,9 +60,7 @@ class Reading:
 
 def read_nifti(path: Path) -> Scan:
     volume = load_volume(path)
-    if labels := labels_among(volume.voxels):
-        problem = f"It holds {len(labels)} whole numbers from 0 to {labels[-1]}, in patches: labels, no scan."
-        raise InputError(path, problem, "Give the scan that they belong to.", LABELS)
+    require_scan(volume.voxels, path)
     return Scan(volume)
 
 
@@ -131,6 +127,7 @@ def read_dicom(source: Path, wanted: str | None = None, keep_identity: bool = Fa
     among = found.series if wanted is not None else of_ct or found.series
     chosen, note = choose_series(among, wanted, source)
     volume = read_chosen(source, chosen)
+    require_scan(volume.voxels, source)
     headers = _headers(source, stack_slices(chosen.slices, source).slices, keep_identity)
     decided = [each.message for each in (*series_notes(chosen, source), *skipped_notes(found, source))]
     return Scan(volume, headers=headers, notes=tuple(filter(None, (note, *decided))))

@@ -35,7 +35,7 @@ from livseg_lib.files import file_checksum
 from livseg_lib.labels import BACKGROUND, LIVER, STRUCTURES, TUMOR, require_modality, structure_mask
 from livseg_lib.nifti import RIGHT_ANGLE_DEGREES
 from livseg_lib.processes import in_processes
-from livseg_lib.volumes import Volume
+from livseg_lib.volumes import Volume, require_scan
 
 ADAPTERS: dict[str, ModuleType] = {
     "kaggle": kaggle_slices,
@@ -136,6 +136,8 @@ PLAUSIBLE_HU = (-4096, 20000)
 AIR_HU = -500
 """Every CT shows some air below this, around the patient or in the bowel."""
 BODY_HU, BONE_HU = (-300, 20000), (250, 3000)
+LEAST_BODY = 0.02
+"""Share of a scan."""
 LEAST_BONE = 0.005
 """Share of the body; in real scans it is 0.01 to 0.05."""
 UPSIDE_DOWN = -0.2
@@ -248,6 +250,7 @@ def _case_notes(check: CaseCheck, case: Case, modality: str) -> Iterator[Note]:
     shape, spacing = volume.voxels.shape, volume.spacing_mm
     check.row.update(shape=shape, spacing_mm=spacing, hu_low=low, hu_high=high)
     if not pictures:
+        require_scan(volume.voxels, scan)
         yield from (note._replace(where=scan) for note in volume_findings(volume, modality))
     if case.read_labels is not None:
         yield from _foreign_affine(case, volume)
@@ -320,6 +323,10 @@ def volume_findings(volume: Volume, modality: str = "ct") -> Iterator[Note]:
     if lowest > AIR_HU:
         message = f"No air: the lowest value is {lowest} HU. Clipped or rescaled?"
         yield Note("", "implausible-hu", message)
+    if np.count_nonzero(volume.voxels > BODY_HU[0]) < LEAST_BODY * volume.voxels.size:
+        yield Note(
+            "", "implausible-hu", f"There is hardly a body: most is air, below {BODY_HU[0]} HU. Rescaled?"
+        )
     if lowest < PLAUSIBLE_HU[0] or highest > PLAUSIBLE_HU[1]:
         yield Note("", "implausible-hu", f"The values run from {lowest} to {highest} HU.")
     if lowest < AIR_HU and _bone_height(volume.voxels) < UPSIDE_DOWN:

@@ -14,6 +14,7 @@ import numpy as np
 
 from livseg_lib.datasets.case import Case, Dataset, Note
 from livseg_lib.datasets.dicom_headers import (
+    NO_RESCALE,
     SliceHeader,
     begins_like_dicom,
     digits_only,
@@ -113,6 +114,10 @@ def read_chosen(source: Path | str, series: Series) -> Volume:
     """Read one of the series that `survey(source)` found. Raises InputError as `read_series` does."""
     if series.broken:
         raise _of_slice(*series.broken[0], source)
+    unscaled = [header for header in series.slices if any(code == NO_RESCALE for code, _ in header.remarks)]
+    if 0 < len(unscaled) < len(series.slices):
+        problem = f"{unscaled[0]} lacks RescaleSlope or RescaleIntercept, which other slices have"
+        raise InputError(source, f"{problem} ({len(unscaled)} do).", "Export the series again.")
     order, affine, _ = stack_slices(series.slices, source)
     shape = (len(order), *order[0].shape)
     if np.prod(shape, dtype=float) * np.dtype(np.int16).itemsize > MAX_VOLUME_BYTES:

@@ -41,7 +41,13 @@ _MACROS = (
 _WANTED = (
     *("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID"),
     *("SeriesNumber", "ImageType", "Modality", "Rows", "Columns", "NumberOfFrames", "BitsAllocated"),
-    *("PhotometricInterpretation", "SamplesPerPixel", "SpacingBetweenSlices", "ModalityLUTSequence"),
+    *(
+        "BitsStored",
+        "PhotometricInterpretation",
+        "SamplesPerPixel",
+        "SpacingBetweenSlices",
+        "ModalityLUTSequence",
+    ),
     *_OF_A_FRAME,
 )
 """Nothing that names a patient is ever read from a header."""
@@ -51,6 +57,7 @@ PREAMBLE_BYTES, MAGIC = 128, b"DICM"
 AGAIN = "Export or copy it again, or remove it if it is no slice."
 _COLOUR_SPACES = ("RGB", "YBR_", "PALETTE COLOR")
 NO_DICOM = "not a DICOM file"
+NO_RESCALE = "no-rescale"
 NEVER_TOO_LARGE_BYTES = 64 * 1024**2
 """Above this, a file may hold at most twice what its voxels take."""
 UNSKEWED = 1e-3
@@ -284,6 +291,8 @@ def _slice(values: dict, frame: int, name: str, series_uid: str, where: str) -> 
     if spacing.min() <= 0:
         raise _unusable(where, "PixelSpacing", "is not positive")
     slope, intercept, remarks = _rescale(values, where)
+    if not values["BitsStored"]:
+        remarks.append(("no-bits-stored", "do not say how many bits hold values (BitsStored): all do"))
     if values["PhotometricInterpretation"] == "MONOCHROME1":
         remarks.append(("monochrome1", "are to be shown inverted (MONOCHROME1): values are read as stored"))
     number = values["SeriesNumber"]
@@ -314,9 +323,9 @@ def _rescale(values: dict, where: str) -> tuple[float, float, list[tuple[str, st
         missing = values[keyword] is None or values[keyword] == ""
         slope_and_intercept.append(neutral if missing else float(_numbers(values, keyword, 1, where)[0]))
         if missing and values["Modality"] == "ct":
-            remarks.append(("no-rescale", f"have no rescale tag {keyword}: read with {neutral:g}"))
-    if slope_and_intercept[0] == 0:
-        raise _unusable(where, "RescaleSlope", "is 0")
+            remarks.append((NO_RESCALE, f"have no rescale tag {keyword}: read with {neutral:g}"))
+    if slope_and_intercept[0] <= 0:
+        raise _unusable(where, "RescaleSlope", "is not above 0")
     if values["ModalityLUTSequence"]:
         raise _unusable(where, "ModalityLUTSequence", "is not read: values would be no HU")
     if values["Modality"] == "ct" and (values["RescaleType"] or "HU") not in ("HU", "HU_MOD", "US"):
@@ -326,10 +335,12 @@ def _rescale(values: dict, where: str) -> tuple[float, float, list[tuple[str, st
 
 def _numbers(values: dict, keyword: str, count: int, where: str) -> np.ndarray:
     found = [values[keyword]] if np.ndim(values[keyword]) == 0 else list(values[keyword])
-    if len(found) != count or any(each is None or each == "" for each in found):
-        problem = f"The slice has no {keyword}: its place is unknown."
-        raise InputError(where, problem, AGAIN)
-    numbers = np.array([float(each) for each in found])
+    if not found or any(each is None or each == "" for each in found):
+        raise InputError(where, f"The slice has no {keyword}: its place is unknown.", AGAIN)
+    try:
+        numbers = np.array([float(each) for each in found]).reshape(count)
+    except ValueError:
+        raise _unusable(where, keyword, f"is not {count} plain number{'s'[: count - 1]}") from None
     if not np.isfinite(numbers).all():
         raise _unusable(where, keyword, "is not finite")
     return numbers

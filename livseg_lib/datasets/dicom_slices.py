@@ -143,7 +143,8 @@ def _require_all(ordered: Sequence[SliceHeader], heights: np.ndarray, source: ob
         )
         raise InputError(source, problem, remedy, code="missing-slices")
     counts = np.rint(relative).astype(int)
-    if counts.min() < 1 or np.abs(relative - counts).max() > UNEVEN_STEPS:
+    in_rows = np.count_nonzero(np.diff(odd) == 1) >= FEWEST_ROUNDED
+    if counts.min() < 1 or np.abs(relative - counts).max() > UNEVEN_STEPS or in_rows:
         raise _uneven(ordered, heights, odd, source)
     lost = int(counts.sum()) - len(counts)
     missing_mm = [heights[k] + usual * n for k in odd[: _LISTED + 1] for n in range(1, counts[k])]
@@ -201,8 +202,7 @@ _DESCRIBING = (
 )
 _PIXELS = (
     *(*_DESCRIBING, "NumberOfFrames", "PixelData", "PlanarConfiguration"),
-    *("ExtendedOffsetTable", "ExtendedOffsetTableLengths", "FloatPixelData", "DoubleFloatPixelData"),
-    "PixelPaddingValue",
+    *("ExtendedOffsetTable", "ExtendedOffsetTableLengths", "PixelPaddingValue"),
 )
 _DECODERS = {
     **dict.fromkeys((uids.JPEGLossless, uids.JPEGLosslessSV1), "gdcm"),
@@ -259,6 +259,7 @@ def slice_reader(tree: FileTree, source: object, apart: Executor) -> Callable[[S
 
 def _decoded(dataset: pydicom.Dataset, frame: int, where: str, executor: Executor) -> np.ndarray:
     """The stored values of a frame, (rows, columns)."""
+    _complete(dataset, where)
     syntax = dataset.file_meta.TransferSyntaxUID
     if not syntax.is_compressed:
         more = len(dataset.PixelData) - get_expected_length(dataset)
@@ -282,8 +283,23 @@ def _decoded(dataset: pydicom.Dataset, frame: int, where: str, executor: Executo
         raise InputError(where, "The compressed pixels have another size than the header says.", AGAIN)
     if decoder != _APART:
         return pixel_array(dataset, index=frame, decoding_plugin=decoder)
-    elements = {keyword: dataset.get(keyword) for keyword in _DESCRIBING if keyword in dataset}
+    elements = {keyword: dataset.get(keyword) for keyword in _DESCRIBING}
     return executor.submit(_decode_apart, str(syntax), elements, encoded).result()
+
+
+def _complete(dataset: pydicom.Dataset, where: str) -> None:
+    """Fill in what describes the pixels of a slice and was left out, as other readers do.
+
+    Raises InputError, naming it, for what cannot be known.
+    """
+    bits = dataset.get("BitsStored") or dataset.get("BitsAllocated")
+    usual = {"SamplesPerPixel": 1, "PhotometricInterpretation": "MONOCHROME2", "BitsStored": bits}
+    usual |= {"HighBit": bits and bits - 1}
+    for keyword in (*_DESCRIBING, "PixelData"):
+        if dataset.get(keyword) in (None, "", b""):
+            if usual.get(keyword) is None:
+                raise InputError(where, f"The slice has no {keyword}.", AGAIN)
+            setattr(dataset, keyword, usual[keyword])
 
 
 def _decode_apart(syntax: str, elements: dict, encoded: bytes) -> np.ndarray:

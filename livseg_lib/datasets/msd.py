@@ -21,7 +21,7 @@ from livseg_lib.labels import BACKGROUND, LIVER, TUMOR
 LOOKS_FOR = "imagesTr/*.nii.gz, with labelsTr/*.nii.gz and perhaps dataset.json"
 _CHANNEL = re.compile(r"(.+)_(\d{4})")
 TUMOR_WORDS = (
-    r"cancer|tumou?r|lesion|metasta|nodul|carcinom|neoplas|malignan|hepatoma|blastom|\bmass|\bgtv"
+    r"cancer|tumou?r|lesion|metasta|\bmets\b|nodul|carcinom|neoplas|malignan|hepatoma|blastom|\bmass|\bgtv"
     r"|\bhcc|\bicc\b|\bcrlm"
 )
 LIVERS_OWN = r"liver|\bhepat|\bhcc|\bicc\b|\bcrlm|cholangioc"

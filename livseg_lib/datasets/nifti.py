@@ -1,7 +1,9 @@
 """NIfTI files: one, a folder of them, or a folder a patient, with the label maps that lie beside them.
 
 A label map is known by its name (seg, label, mask, ...) or by its voxels. It belongs to the scan of the same
-name but for such words ("pat1.nii.gz", "pat1_seg.nii.gz"), or to the one scan of its folder.
+name but for such words ("pat1.nii.gz", "pat1_seg.nii.gz"), or to the one scan of its folder. Masks of one
+structure each ("pat1_liver.nii.gz", "segmentations/liver.nii.gz" of TotalSegmentator) are laid over each
+other.
 """
 
 from __future__ import annotations
@@ -11,6 +13,8 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+
+import numpy as np
 
 from livseg_lib.datasets.case import Case, Dataset, Note
 from livseg_lib.datasets.files import (
@@ -24,13 +28,17 @@ from livseg_lib.datasets.files import (
     with_labels,
 )
 from livseg_lib.labels import TUMOR
-from livseg_lib.volumes import label_values, load_volume
+from livseg_lib.volumes import Volume, label_values, load_volume, read_label_array
 
 LOOKS_FOR = "a .nii or .nii.gz file, a folder of them, or a folder a patient"
+_WORD = re.compile(r"\d+|[^\W\d_]+|[^\w\s.-]+")
 _LABEL_WORDS = frozenset(
     ("seg", "segs", "segmentation", "segmentations", "label", "labels", "mask", "masks", "gt", "truth")
 )
 _SCAN_WORDS = frozenset(("ct", "mr", "mri", "scan", "volume", "vol", "image", "img", "orig", "0000"))
+_LIVER = re.compile("liver")
+_TUMORS = re.compile(r"(?:liver|hepatic)?(?:tumou?rs?|lesions?|mass|masses|metastas[ei]s|hcc)\d*")
+"""Names of masks of one structure each, without what the scan is called."""
 MOST_SCANS_OF_A_PATIENT = 3
 """Folders that hold more on average are batches, not patients."""
 
@@ -49,10 +57,15 @@ class _File:
     @property
     def words(self) -> tuple[str, ...]:
         """Of the name, without those that every scan or label map may bear."""
-        words = re.split(r"[-_. ]+", self.stem.lower())
+        words = _WORD.findall(self.stem.lower())
         telling = (word for word in words if word not in _SCAN_WORDS)
         numbered = (str(int(word)) if word.isdecimal() else word for word in telling)
         return tuple(word for word in numbered if word not in _LABEL_WORDS)
+
+    def beyond(self, scan: _File) -> str | None:
+        """What the name says beyond that of `scan`, such as "livertumor1"; None where it begins otherwise."""
+        count = len(scan.words)
+        return "".join(self.words[count:]) if self.words[:count] == scan.words else None
 
 
 def recognises(source: Path) -> bool:
@@ -88,7 +101,7 @@ def _files(source: Path) -> list[_File]:
 
 
 def _looked_into(file: _File) -> _File:
-    says_labels = not _LABEL_WORDS.isdisjoint(re.split(r"[-_. ]+", file.stem.lower()))
+    says_labels = not _LABEL_WORDS.isdisjoint(_WORD.findall(file.stem.lower()))
     try:
         return replace(file, labels=label_values(file.path), says_labels=says_labels)
     except Exception:  # one odd file ends nothing; it is named when it is read
@@ -105,10 +118,19 @@ def _labelled(
     """`case` with the label map that belongs to it, if that is plain; else with a note that says why not."""
     in_folder = [file for file in label_maps if file.folder == scan.folder]
     choices = [file for file in in_folder if file.words == scan.words]
-    if not choices and sum(other.folder == scan.folder for other in scans) == 1:
+    scanned = {other.folder for other in scans}
+    alone = sum(other.folder == scan.folder for other in scans) == 1
+    below = [f for f in label_maps if f.folder.parent == scan.folder and f.folder not in scanned]
+    if not choices and label_map is None and (alone or scan.words):
+        named = {f: f.beyond(scan) for f in in_folder}
+        named |= {f: "".join(f.words) for f in in_folder + below if alone and not named.get(f)}
+        masks = {f: name for f, name in named.items() if name and len(f.labels) in (1, 2)}
+        livers, tumors = ([f for f in masks if part.fullmatch(masks[f])] for part in (_LIVER, _TUMORS))
+        if len(livers) == 1 or (tumors and not livers):
+            return _of_parts(case, livers, tumors)
+    if not choices and alone:
         choices = in_folder
     if not in_folder and sum(other.words == scan.words for other in scans) == 1:  # images/x.nii, labels/x.nii
-        scanned = {other.folder for other in scans}
         choices = [f for f in label_maps if f.words == scan.words and f.folder not in scanned]
     if not choices:
         return case
@@ -116,11 +138,35 @@ def _labelled(
     if len(choices) > 1:
         names = ", ".join(file.path.name for file in choices)
         message = f"It may belong to any of {names}: none is read. Name its own like the scan, with _seg."
-        return replace(case, notes=(*case.notes, Note(chosen.path, "ambiguous-labels", printable(message))))
+        return _noted(case, chosen, "ambiguous-labels", message)
     if label_map is None and chosen.labels and max(chosen.labels) > TUMOR:
         message = f"Its labels go up to {max(chosen.labels)}: say in labels.json which are liver and tumour."
-        return replace(case, notes=(*case.notes, Note(chosen.path, "label-values", message)))
+        return _noted(case, chosen, "label-values", message)
+    if chosen.words != scan.words and chosen.words != ("liver",):
+        message = "The only label map beside the scan is read as its liver (1) and tumours (2). Is it that?"
+        case = _noted(case, chosen, "only-label-map", message)
     return with_labels(case, chosen.path, chosen.notes, label_map)
+
+
+def _of_parts(case: Case, livers: list[_File], tumors: list[_File]) -> Case:
+    """`case` with the labels of masks of one structure each; without where the liver has none."""
+    paths = tuple(file.path for file in (*livers, *tumors))
+    listed = ", ".join(path.name for path in paths)
+    if not livers:
+        message = f"There is no mask of the liver beside {listed}: none is read. Call it liver.nii.gz."
+        return _noted(case, tumors[0], "no-liver-mask", message)
+    case = _noted(case, livers[0], "structure-masks", f"The labels are read from {listed}, a structure each.")
+    return replace(case, files=(*case.files, *paths), read_labels=partial(_read_parts, paths))
+
+
+def _read_parts(paths: tuple[Path, ...], like: Volume, accept_affine_mismatch: bool = False) -> np.ndarray:
+    """Labels 0/1/2, uint8 (D, H, W), of the mask of a liver and of those of its tumours."""
+    masks = [read_label_array(path, like, accept_affine_mismatch) > 0 for path in paths]
+    return np.where(np.any(masks[1:], axis=0), TUMOR, masks[0]).astype(np.uint8)
+
+
+def _noted(case: Case, file: _File, code: str, message: str) -> Case:
+    return replace(case, notes=(*case.notes, *file.notes, Note(file.path, code, printable(message))))
 
 
 def _names(scans: list[_File], source: Path) -> tuple[list[str], list[str], tuple[Note, ...]]:

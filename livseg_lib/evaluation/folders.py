@@ -1,7 +1,8 @@
 """Label files scored against label files, and the scores as text: what `livseg evaluate` does.
 
-Files are paired by name, or else by the number that ends the name, so that `segmentation-12.nii` meets
-`volume-12.nii.gz`, `liver_12.nii.gz` or the folder `volume-12` of `livseg predict`.
+Files are paired by name, else by name without a word such as _seg or _pred at its end, or else by the number
+that ends the name, so that `segmentation-12.nii` meets `volume-12.nii.gz`, `liver_12.nii.gz` or the folder
+`volume-12` of `livseg predict`.
 """
 
 from __future__ import annotations
@@ -96,6 +97,7 @@ def _number(value: float) -> str:
 PREDICTED_MASK, PREDICTED_RECORD = "mask.nii.gz", "record.json"
 """`livseg predict` writes both into the folder of each case."""
 LABEL_WORDS = re.compile("seg|label|mask|pred", re.IGNORECASE)
+LABEL_WORD_AT_END = re.compile(rf"[-_. ](?:{LABEL_WORDS.pattern})[a-z]*$", re.IGNORECASE)
 NUMBER_AT_END = re.compile(rf"(\d+)([-_]?({LABEL_WORDS.pattern})[a-z]*)?$", re.IGNORECASE)
 
 
@@ -234,9 +236,10 @@ def pair_files(reference: Path, prediction: Path) -> tuple[list[Pair], list[Path
     if not reference.is_dir() and not prediction.is_dir():
         return [Pair(references[0], predictions[0])], []
     fitting: dict[str | int | None, list[Path]] = defaultdict(list)
+    names = set(map(_stem, references))
     for path in predictions:
-        fitting[_stem(path)].append(path)
-        fitting[_case_number(path)].append(path)
+        for key in {_stem(path)} if _stem(path) in names else {*_keys(path)}:
+            fitting[key].append(path)
     pairs = [_paired(path, fitting) for path in references]
     used = Counter(pair.prediction for pair in pairs)
     for n, (path, found, _) in enumerate(pairs):
@@ -278,10 +281,15 @@ def _case_number(path: Path) -> int | None:
     return int(found.group(1)) if found else None
 
 
+def _keys(path: Path) -> list[str | int]:
+    """By which a file finds its partner, the surest first."""
+    plain = LABEL_WORD_AT_END.sub("", _stem(path))
+    return [key for key in (_stem(path), plain, _case_number(path)) if key not in (None, "")]
+
+
 def _paired(reference: Path, predictions: Mapping[str | int | None, list[Path]]) -> Pair:
-    """With the prediction of the same name, else of the same case number; `predictions` by either."""
-    number = _case_number(reference)
-    fitting = predictions.get(_stem(reference)) or (number is not None and predictions.get(number)) or []
+    """With the prediction that fits best; `predictions` by their keys."""
+    fitting = next((predictions[key] for key in _keys(reference) if key in predictions), [])
     if len(fitting) > 1:
         names = ", ".join(printable(path) for path in fitting)
         problem = InputError(reference, f"fits several predictions: {names}.", "Keep one file a case.")

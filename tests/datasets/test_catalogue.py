@@ -238,6 +238,7 @@ ERRORS = {
         "non-integer-labels",
         lambda f: write_nifti(f / SEGMENTATION, with_region(0.5, np.float32)),
     ),
+    "labels for a scan": ("label-map", lambda f: write_nifti(f / VOLUME, LABELS)),
     "no liver": ("empty-liver", lambda f: write_nifti(f / SEGMENTATION, LABELS * 0)),
 }
 
@@ -310,6 +311,12 @@ def test_a_scan_that_is_upside_down_is_told_from_one_that_is_not():
         for voxels in (patient.voxels, patient.voxels[:, ::-1], patient.voxels[:, :, ::-1])
     ]
     assert told == [[], ["upside-down"], []]
+
+
+def test_a_scan_that_was_rescaled_twice_has_no_body():
+    patient = make_phantom_patient(2026, 0, site="tiny")
+    (finding,) = volume_findings(Volume(patient.voxels - np.int16(1024), patient.spacing_mm))
+    assert finding.code == "implausible-hu" and "hardly a body" in finding.message
 
 
 def test_later_copies_of_a_volume_are_excluded(tmp_path):

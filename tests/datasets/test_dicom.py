@@ -425,7 +425,7 @@ def test_missing_and_emptied_rescale_tags_are_1_and_0_and_it_is_said(tmp_path, s
 @pytest.mark.parametrize(
     ("keyword", "value"),
     [
-        *(("RescaleSlope", value) for value in ("NaN", "inf", "0", "-0.0", "1000")),
+        *(("RescaleSlope", value) for value in ("NaN", "inf", "0", "-0.0", "-1", "1000")),
         *(("RescaleIntercept", value) for value in ("NaN", "-inf")),
         *(("PixelSpacing", v) for v in (["-1", "1"], ["0", "1"], ["NaN", "1"], ["1", "inf"], ["1"], "")),
         *(("ImageOrientationPatient", value) for value in (
@@ -448,6 +448,39 @@ def test_impossible_values_are_refused_by_the_name_of_the_tag(series, keyword, v
     report = check_dataset(find_cases(series), progress=False)
     assert not report.cases["usable"].any()
     assert keyword in " ".join(report.findings["message"])
+
+
+@pytest.mark.parametrize("keyword", ["RescaleIntercept", "PixelSpacing", "ImagePositionPatient"])
+def test_values_that_are_no_numbers_are_refused_by_the_name_of_the_tag(series, keyword):
+    for path in series.iterdir():
+        dataset = pydicom.dcmread(path)
+        tag, count = dataset[keyword].tag, dataset[keyword].VM
+        text = "\\".join(["1,5"] * count).encode()
+        dataset[tag] = pydicom.dataelem.RawDataElement(tag, "DS", len(text), text, 0, False, True)
+        dataset.save_as(path, enforce_file_format=True)
+    with pytest.raises(InputError, match=f"{keyword} is not {count} plain number"):
+        read_series(series)
+
+
+@pytest.mark.parametrize("value", [None, ""])
+@pytest.mark.parametrize("keyword", ["BitsStored", "HighBit", "SamplesPerPixel", "PhotometricInterpretation"])
+def test_what_describes_the_pixels_and_was_left_out_is_filled_in(tmp_path, keyword, value):
+    folder = write_series(tmp_path / "ct", **{keyword: value})
+    np.testing.assert_array_equal(read_series(folder).voxels, HU)
+    assert codes(folder) == ({"no-bits-stored"} if keyword == "BitsStored" else set())
+
+
+@pytest.mark.parametrize("keyword", ["PixelRepresentation", "PixelData"])
+def test_what_cannot_be_filled_in_is_named(tmp_path, keyword):
+    with pytest.raises(InputError, match=f"The slice has no {keyword}"):
+        read_series(write_series(tmp_path / "ct", **{keyword: None}))
+
+
+@pytest.mark.parametrize("keyword", ["RescaleSlope", "RescaleIntercept"])
+def test_slices_without_the_rescale_tags_of_the_others_are_not_read_as_if_they_had_none(series, keyword):
+    change(series, lambda dataset, k: setattr(dataset, keyword, None) if k == 2 else None)
+    with pytest.raises(InputError, match="lacks RescaleSlope or RescaleIntercept, which other slices have"):
+        read_series(series)
 
 
 @pytest.mark.parametrize("elements", [{"Rows": 2}, {"Rows": 5}, {"Columns": 6}, {"Rows": 3, "Columns": 7}])

@@ -48,6 +48,7 @@ def test_every_gap_is_found(count, step_mm, start_mm, data):
         (axial(0, 5, 10, 17.5, 22.5, 27.5), "evenly spaced: 5 mm apart, but .*7.5 mm between s2 and s3"),
         (axial(0, 5, 10, 10.5, 15, 20, 25), "evenly spaced: 5 mm apart, but .*0.5 mm between s2 and s3"),
         (axial(0.0, 1.0, 2.0, 3.4, 4.8), "not evenly spaced"),
+        (axial(*range(0, 40, 5), *np.arange(37.5, 60, 2.5)), "evenly spaced: 2.5 mm apart, but 5 mm between"),
         (axial(*range(7), *(6 + 1.2 * k for k in range(1, 7))), "not evenly spaced"),  # little by little
         ([slice_at((0, 0.3 * k, k)) for k in range(4)], r"tilted by 16\.7 degrees"),
         ([slice_at((0, 0, 1), "a"), slice_at((40, 0, 1), "b")], "a and b lie beside each other"),

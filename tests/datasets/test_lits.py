@@ -4,7 +4,7 @@ import gzip
 
 import numpy as np
 import pytest
-from layouts import small_ct, write_lits_case
+from layouts import small_ct, write_lits_case, write_nifti
 
 from livseg_lib.datasets.catalogue import check_dataset, find_cases
 
@@ -70,3 +70,21 @@ def test_folders_named_like_files_and_names_in_capitals(tmp_path):
     cases = find_cases(tmp_path).cases
     assert [case.case_id for case in cases] == ["volume-1", "volume-2"]
     assert all(case.read_labels(case.read_volume()).max() == 2 for case in cases)
+
+
+@pytest.mark.parametrize(
+    ("scan", "label", "name"),
+    [
+        ("imagesTr/volume-3_0000", "labelsTr/volume-3", "msd"),  # nnU-Net
+        ("images/volume-3", "labels/volume-3", "lits"),
+        ("imagesTr/volume-3", "labelsTr/segmentation-3", "lits"),
+        ("volume-3", "labels-3", "lits"),
+    ],
+)
+def test_a_label_map_of_the_name_of_its_scan_is_no_scan(tmp_path, scan, label, name):
+    for path, array in zip((scan, label), small_ct(), strict=True):
+        write_nifti(tmp_path / f"{path}.nii.gz", array)
+    dataset = find_cases(tmp_path)
+    (case,) = dataset.cases
+    np.testing.assert_array_equal(case.read_labels(case.read_volume()), small_ct()[1])
+    assert (dataset.name, dataset.notes) == (name, ())

@@ -25,6 +25,7 @@ LIVER_JSON = {"labels": {"0": "background", "1": "liver", "2": "cancer"}}
         ({"liver": "1", "tumor": "2", "portal vein": "3"}, (1,), (2,)),
         ({"1": "liver", "2": "HCC", "3": "ICC", "4": "Metastases", "5": "spleen"}, (1,), (2, 3)),
         ({"3": "liver", "4": "hepatic nodule", "5": "kidney tumor", "6": "kidney"}, (3,), (4,)),
+        ({"background": 0, "liver": 1, "spleen": 2, "liver_mets": 3}, (1,), (3,)),
         ({"background": 0, "liver_segment_1": 1, "liver_segment_2": 2, "liver_tumour": 3}, (1, 2), (3,)),
         ({"0": "background", "1": "liver", "2": "cyst", "3": "neoplasm", "4": "liver vessels"}, (1,), (3,)),
     ],

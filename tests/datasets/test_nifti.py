@@ -110,3 +110,55 @@ def test_a_file_that_breaks_the_reader_ends_nothing(tmp_path, monkeypatch):
 
     monkeypatch.setattr(nifti, "label_values", break_down)
     assert [case.case_id for case in find_cases(tmp_path).cases] == ["pat1", "pat2"]
+
+
+ONE = {"liver": LABELS > 0, "tumor": LABELS == 2, "first": (LABELS == 2) & (np.arange(6) < 3)[:, None, None]}
+ONE["second"], ONE["spleen"], ONE["nothing"] = ONE["tumor"] & ~ONE["first"], CT > 100, LABELS > 2
+
+
+@pytest.mark.parametrize(
+    ("masks", "tumors"),
+    [
+        ({"segmentations/liver": "liver", "segmentations/spleen": "spleen"}, False),  # TotalSegmentator
+        ({"segmentations/liver": "liver", "segmentations/liver_tumor": "tumor"}, True),
+        ({"liver": "liver", "liver_lesions": "tumor", "spleen": "spleen"}, True),
+        ({"ct_liver_mask": "liver", "ct_livertumor1": "first", "ct_livertumor2": "second"}, True),
+        ({"mask_liver": "liver", "mask_tumour": "nothing"}, False),
+    ],
+)
+def test_masks_of_one_structure_each_are_laid_over_each_other(tmp_path, masks, tumors):
+    for patient in ("s0001", "s0002"):
+        write_nifti(tmp_path / patient / "ct.nii.gz", CT)
+        for number, (name, structure) in enumerate(masks.items()):
+            mask = ONE[structure].astype(np.uint8) * (255 if number else 1)
+            write_nifti(tmp_path / patient / f"{name}.nii.gz", mask)
+    for case in find_cases(tmp_path).cases:
+        truth = LABELS if tumors else np.minimum(LABELS, 1)
+        np.testing.assert_array_equal(case.read_labels(case.read_volume()), truth)
+        assert "structure-masks" in [note.code for note in case.notes]
+
+
+def test_masks_of_several_scans_of_a_folder_are_known_by_their_names(tmp_path):
+    for patient in ("pat1", "pat2"):
+        write_nifti(tmp_path / f"{patient}.nii", CT)
+        write_nifti(tmp_path / f"{patient}_tumor.nii", ONE["tumor"].astype(np.uint8))
+    write_nifti(tmp_path / "pat1_liver.nii", ONE["liver"].astype(np.uint8))
+    first, second = find_cases(tmp_path).cases
+    np.testing.assert_array_equal(first.read_labels(first.read_volume()), LABELS)
+    assert second.read_labels is None and [note.code for note in second.notes] == ["no-liver-mask"]
+
+
+@pytest.mark.parametrize(("name", "code"), [("tumor.nii", "no-liver-mask"), ("spleen.nii", "only-label-map")])
+def test_a_mask_of_something_else_is_not_taken_for_the_liver_without_a_word(tmp_path, name, code):
+    write_nifti(tmp_path / "ct.nii", CT)
+    write_nifti(tmp_path / name, ONE["tumor"].astype(np.uint8))
+    (case,) = find_cases(tmp_path).cases
+    assert [note.code for note in case.notes] == [code]
+    assert (case.read_labels is None) == (code == "no-liver-mask")
+
+
+def test_numbers_are_told_from_the_words_before_them(tmp_path):
+    for n in (1, 2):
+        write_nifti(tmp_path / "img" / f"img{n:04}.nii.gz", small_ct(n)[0])
+        write_nifti(tmp_path / "label" / f"label{n:04}.nii.gz", LABELS)
+    assert summary(tmp_path) == [(f"img000{n}", f"img000{n}", f"label/label000{n}.nii.gz") for n in (1, 2)]

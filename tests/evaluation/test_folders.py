@@ -104,6 +104,24 @@ def test_objects_are_numbered_in_the_order_of_the_file(tmp_path, speck, detected
     assert folders.evaluate_folders(truth, prediction)["cases"][0]["true_positives"] == 2
 
 
+@pytest.mark.parametrize("name", ["anna_pred", "anna-segmentation", "anna.mask", "visit-2024-01-05_pred"])
+def test_a_word_for_labels_behind_a_name_does_not_count(tmp_path, name):
+    stem = "visit-2024-01-05" if "visit" in name else "anna"
+    reference = write(tmp_path / "reference" / f"{stem}.nii", labels(TUMOR)).parent
+    fitting = write(tmp_path / "prediction" / f"{name}.nii", labels(TUMOR))
+    write(tmp_path / "prediction" / "visit-2024-02-05_pred.nii", labels())
+    (pair,), left_over = folders.pair_files(reference, tmp_path / "prediction")
+    assert pair.prediction == fitting and len(left_over) == 1
+
+
+def test_a_prediction_of_the_same_name_belongs_to_no_other_of_its_number(tmp_path):
+    for name in ("siteA_01", "siteB_01"):
+        reference = write(tmp_path / "reference" / f"{name}.nii", labels(TUMOR)).parent
+    fitting = write(tmp_path / "prediction" / "siteA_01.nii", labels(TUMOR))
+    pairs, _ = folders.pair_files(reference, tmp_path / "prediction")
+    assert [(pair.prediction, pair.problem) for pair in pairs] == [(fitting, None), (None, None)]
+
+
 def test_another_affine_is_refused_unless_told_otherwise(tmp_path):
     truth = write(tmp_path / "truth.nii", labels(TUMOR))
     moved = AFFINE.copy()

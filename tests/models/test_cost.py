@@ -27,6 +27,7 @@ PICTURE, BLOCK = (16, 12, 3), (4, 16, 12, 3)
         (layers.Conv2DTranspose(8, 2, strides=2, **PLAIN), 2 * 2 * 3 * 8, PICTURE),
         (layers.Conv3D(8, 3, **PLAIN), 3 * 3 * 3 * 3 * 8, BLOCK),
         (layers.Conv3DTranspose(8, 2, strides=2, **PLAIN), 2 * 2 * 2 * 3 * 8, BLOCK),
+        (keras.Sequential([layers.Conv3DTranspose(8, 2, strides=2, **PLAIN)]), 2 * 2 * 2 * 3 * 8, BLOCK),
     ],
 )
 def test_a_convolution_has_two_operations_a_kernel_weight_and_place(layer, weights, shape):
