@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from functools import cache, partial
@@ -55,6 +55,15 @@ def in_processes(
                 if process.pid:  # not the one whose start has failed
                     process.terminate()
             raise
+
+
+def in_threads(job: Callable[[Item], Result], items: Sequence[Item], workers: int) -> Iterator[Result]:
+    """As `in_processes`, by threads of this process, which begin at once and work side by side in C alone.
+
+    Where the iteration ends early, no further item is begun, and those in work are waited for.
+    """
+    with ThreadPoolExecutor(workers) as pool:
+        yield from pool.map(job, items)
 
 
 RETRIES = 2

@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from livseg_lib.errors import InputError
-from livseg_lib.processes import _Worker, in_processes
+from livseg_lib.processes import _Worker, in_processes, in_threads
 
 MANY_SECONDS = 600
 
@@ -52,6 +52,21 @@ def test_an_error_ends_the_work_of_the_others_too():
     with pytest.raises(InputError, match="case 0: is damaged"):
         list(in_processes(fail_at_once_or_sleep, range(4), 2))
     assert wait_until(lambda: not workers_of(psutil.Process()))
+
+
+def test_threads_give_results_in_order_and_begin_nothing_more_after_an_error():
+    assert list(in_threads(square, range(5), 2)) == [0, 1, 4, 9, 16]
+    begun = []
+
+    def fail_at_first(number: int) -> None:
+        begun.append(number)
+        time.sleep(0.05)
+        if number == 0:
+            raise InputError("case 0", "is damaged.")
+
+    with pytest.raises(InputError, match="case 0: is damaged"):
+        list(in_threads(fail_at_first, range(1000), 2))
+    assert len(begun) < 1000
 
 
 def test_a_worker_ended_from_outside_is_explained():

@@ -39,7 +39,7 @@ from livseg_lib.labels import STRUCTURES, structure_mask
 from livseg_lib.preprocessing.geometry import fit_labels, resample_label_slice, working_grid
 from livseg_lib.preprocessing.recipe import Recipe, prepare_slices
 from livseg_lib.preprocessing.windows import WINDOWS
-from livseg_lib.processes import in_processes
+from livseg_lib.processes import in_processes, in_threads
 from livseg_lib.provenance import changes, code_of, made_with
 from livseg_lib.volumes import Volume
 
@@ -175,7 +175,7 @@ def _cell(path: Path, line: int, name: str, kind: str, text: str) -> object:
 
 
 NOT_THERE = "not extracted before"
-WORTH_WORKERS_BYTES = 128 * 1024**2
+WORTH_PROCESSES_BYTES = 128 * 1024**2
 """Of files: one process reads so many in about three seconds, in which two more have just started."""
 
 MASK_GREY = np.array([0, 127, 255], np.uint8)
@@ -315,7 +315,7 @@ def extract_dataset(
     case.json    recipe, source files, native shape and spacing, versions
 
     Each of the `workers` (of `in_processes`) holds one volume; where the files are less than
-    WORTH_WORKERS_BYTES, this process does all. A case that was extracted before from the same files, by the
+    WORTH_PROCESSES_BYTES, they are threads. A case that was extracted before from the same files, by the
     same recipe and the same code is kept, so that a killed run goes on; what is kept, what is done again and
     why is printed. Where cases fail, the others are finished first; then one InputError names all that
     failed, and there is no slices.csv.
@@ -333,10 +333,10 @@ def extract_dataset(
         job = partial(_attempt, recipe=recipe, folder=folder, write_png=write_png)
         missing = _outdated(cases, recipe, folder, write_png)
         files = {path for case in missing for path in case.files if path.exists()}
-        if isinstance(workers, int) and sum(path.stat().st_size for path in files) < WORTH_WORKERS_BYTES:
-            workers = 1
+        is_small = sum(path.stat().st_size for path in files) < WORTH_PROCESSES_BYTES
+        share_out = in_threads if is_small and isinstance(workers, int) and workers > 1 else in_processes
         try:
-            outcomes = in_processes(job, missing, workers)
+            outcomes = share_out(job, missing, workers)
             failures = list(filter(None, tqdm(outcomes, "extract", len(missing), unit="case")))
         except OSError as error:
             remedy = "Make room on the disk and start again; finished cases are kept."

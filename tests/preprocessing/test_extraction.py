@@ -128,16 +128,19 @@ def test_what_is_not_there_is_empty_and_slices_csv_reads_back_as_it_was(make_cas
 
 def test_processes_begin_only_where_there_is_much_to_read(make_case, tmp_path, monkeypatch):
     begun, case = [], make_case(1)
-    monkeypatch.setattr(extraction, "in_processes", lambda job, cases, workers: begun.append(workers) or [])
-    for mb in (127, 129):
+    for name in ("in_processes", "in_threads"):
+        begin = lambda job, cases, workers, name=name: begun.append((name, workers)) or []  # noqa: E731
+        monkeypatch.setattr(extraction, name, begin)
+    for mb, workers in ((127, 2), (129, 2), (1, 1)):
         os.truncate(case.files[0], mb * 1024**2)
         with contextlib.suppress(InputError):  # nobody extracts
-            extraction.extract_dataset([case], RECIPE, tmp_path / "out", workers=2)
-    assert begun == [1, 2]
+            extraction.extract_dataset([case], RECIPE, tmp_path / "out", workers)
+    assert begun == [("in_threads", 2), ("in_processes", 2), ("in_processes", 1)]
 
 
-def test_workers_give_the_same_files_as_one_process(make_case, tmp_path, monkeypatch):
-    monkeypatch.setattr(extraction, "WORTH_WORKERS_BYTES", 0)
+@pytest.mark.parametrize("enough_bytes", [0, extraction.WORTH_PROCESSES_BYTES])
+def test_workers_give_the_same_files_as_one_process(make_case, tmp_path, monkeypatch, enough_bytes):
+    monkeypatch.setattr(extraction, "WORTH_PROCESSES_BYTES", enough_bytes)
     cases = [make_case(number) for number in range(2)]
     alone = extraction.extract_dataset(cases, RECIPE, tmp_path / "one", workers=1)
     together = extraction.extract_dataset(cases, RECIPE, tmp_path / "two", workers=2)
@@ -228,10 +231,15 @@ def fill_the_disk():
 
 @pytest.mark.parametrize(
     ("reader", "workers", "said"),
-    [(fill_the_disk, 1, r"No space left on device.*Make room"), (end_the_process, 2, "fewer workers")],
+    [
+        (fill_the_disk, 1, r"No space left on device.*Make room"),
+        (fill_the_disk, 2, r"No space left on device.*Make room"),
+        (end_the_process, 2, "fewer workers"),
+    ],
 )
 def test_what_is_not_the_fault_of_a_case_names_none(make_case, tmp_path, monkeypatch, reader, workers, said):
-    monkeypatch.setattr(extraction, "WORTH_WORKERS_BYTES", 0)
+    if reader is end_the_process:
+        monkeypatch.setattr(extraction, "WORTH_PROCESSES_BYTES", 0)
     cases = [make_case(1, read_volume=reader), make_case(2)]
     with pytest.raises(InputError, match=said) as failure:
         extraction.extract_dataset(cases, RECIPE, tmp_path / "out", workers=workers)
