@@ -224,8 +224,13 @@ def _named(patients: list[PatientInput], numbered: bool) -> list[PatientInput]:
 def _visible(folder: Path) -> list[Path]:
     """Files and folders in it that may hold scans, in natural order: no results of `livseg predict`."""
     entries = [entry for entry in folder.iterdir() if is_visible(entry.name)]
-    kept = [entry for entry in entries if (_may_hold_scans if entry.is_dir() else Path.is_file)(entry)]
+    kept = [entry for entry in entries if (_may_hold_scans if entry.is_dir() else _may_be_scan)(entry)]
     return sorted(kept, key=lambda entry: natural_key(entry.name))
+
+
+def _may_be_scan(path: Path) -> bool:
+    """A file, or a link to nothing that is called like a scan: it fails, and is not lost unseen."""
+    return path.is_file() or bool(nifti_stem(path) and path.is_symlink() and not path.exists())
 
 
 def _may_hold_scans(folder: Path) -> bool:

@@ -218,6 +218,8 @@ def identify_request(patient: PatientInput, predictor: Predictor) -> tuple[str, 
     """What decides about a result, in two checksums: of the case's files; of these, options and models."""
     for file in patient.files:
         fetch(file)
+        if not file.exists():
+            raise InputError(file, "The link leads to nothing.", "Fetch its content, or mend the link.")
     content = files_checksum(patient.files)
     request = [content, patient.options, predictor.identity]
     return content, text_checksum(json.dumps(request, sort_keys=True))

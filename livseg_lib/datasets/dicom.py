@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import zipfile
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
@@ -81,7 +82,7 @@ def survey(source: Path | str) -> Survey:
     """
     by_series: dict[str, list[SliceHeader]] = defaultdict(list)
     with open_tree(source) as tree:
-        skipped, broken = list(tree.passed_over), []
+        skipped, broken = [], []
         for name in tree.names:
             try:
                 found = slices_of_file(tree, name, f"{source}/{name}")
@@ -92,11 +93,21 @@ def survey(source: Path | str) -> Survey:
                 skipped.append((name, found))
             else:
                 by_series[found[0].series_uid] += found
+    alike = {_numberless(header.name) for found in by_series.values() for header in found}
+    for name, reason in tree.passed_over:
+        if _numberless(name) in alike:  # such as a link to nothing: it may have been a slice
+            broken.append((name, InputError(f"{source}/{name}", reason)))
+        else:
+            skipped.append((name, reason))
     series = _merged([_series(uid, slices, broken) for uid, slices in by_series.items()])
     series.sort(key=lambda item: (-len(item.slices), item.uid))
     belonging = {name for item in series for name, _ in item.broken}
     skipped += [(name, error.problem) for name, error in broken if name not in belonging]
     return Survey(tuple(series), tuple(skipped))
+
+
+def _numberless(name: str) -> str:
+    return re.sub(r"\d+", "0", name)
 
 
 def read_series(source: Path | str, series_uid: str | None = None) -> Volume:

@@ -35,6 +35,8 @@ DATA_SUFFIXES = {
     **dict.fromkeys((".dcm", ".dicom", ".ima"), "DICOM"),
 }
 """Kinds of data by the end of the name; NIfTI has a longer one."""
+MADE_BY_EXTRACTION = {"case.json", "images.npy"}
+"""A folder with these is no data, where an extraction was written into its own data."""
 OF_NO_USER = ("__MACOSX", "Thumbs.db", "desktop.ini")
 """What systems leave in folders, beside hidden files."""
 
@@ -88,7 +90,8 @@ def regular_files(source: Path) -> Found:
 def _below(folder: Path, note_unlisted: Callable[[OSError], None]) -> Iterator[Path]:
     visited = set(folder.resolve().parents)
     for parent, folders, names in os.walk(folder, onerror=note_unlisted, followlinks=True):
-        if (real := Path(parent).resolve()) in visited:
+        made = parent != str(folder) and {*names} >= MADE_BY_EXTRACTION
+        if (real := Path(parent).resolve()) in visited or made:
             folders.clear()
             continue
         visited.add(real)

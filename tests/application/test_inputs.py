@@ -25,6 +25,7 @@ from toy_system import toy_predictor, toy_voxels, write_toy_nifti
 
 from livseg_lib.application import inputs
 from livseg_lib.application.patient import predict_case
+from livseg_lib.application.predictor import Predictor, identify_request
 from livseg_lib.application.scan import (
     ENOUGH_SLICES,
     Reading,
@@ -204,6 +205,15 @@ def test_all_that_is_not_read_is_told(tmp_path):
     assert names_and_kinds(patients) == {"volume-3": "NIfTI", "other": "NIfTI", "series": "DICOM"}
     told = [line.split(":")[0] for line in inputs.passed_over(tmp_path, patients)]
     assert told == ["deep", "pipe.nii", "segmentation-3.nii.gz", "series/read_me", "slice.png"]
+
+
+def test_a_link_to_nothing_that_is_named_like_a_scan_fails_and_is_not_lost(tmp_path):
+    write_toy_nifti(tmp_path / "a.nii", toy_voxels())
+    (tmp_path / "b.nii.gz").symlink_to("nowhere")
+    good, lost = inputs.find_inputs(tmp_path)
+    assert (good.case_id, lost.case_id) == ("a", "b") and inputs.passed_over(tmp_path, [good, lost]) == []
+    with pytest.raises(InputError, match="The link leads to nothing"):
+        identify_request(lost, Predictor(None))
 
 
 def test_a_stray_slice_in_a_folder_ends_nothing_and_is_told(tmp_path):

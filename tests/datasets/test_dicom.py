@@ -476,6 +476,14 @@ def test_what_cannot_be_filled_in_is_named(tmp_path, keyword):
         read_series(write_series(tmp_path / "ct", **{keyword: None}))
 
 
+def test_a_link_to_nothing_that_is_named_like_a_slice_may_have_been_one(series):
+    (series / "image_9_9").symlink_to("nowhere")
+    with pytest.raises(InputError, match="image_9_9: The link leads to nothing"):
+        read_series(series)
+    (series / "image_9_9").rename(series / "image_9_9.txt")
+    np.testing.assert_array_equal(read_series(series).voxels, HU)
+
+
 @pytest.mark.parametrize("keyword", ["RescaleSlope", "RescaleIntercept"])
 def test_slices_without_the_rescale_tags_of_the_others_are_not_read_as_if_they_had_none(series, keyword):
     change(series, lambda dataset, k: setattr(dataset, keyword, None) if k == 2 else None)

@@ -44,7 +44,8 @@ def test_what_is_no_file_is_passed_over_and_told_and_never_opened(tmp_path, monk
 
 def test_hidden_names_are_left_out_and_links_to_folders_followed_once(tmp_path):
     data = tmp_path / "data"
-    for name in ("b/x.nii", ".git/y.nii", "__MACOSX/z.nii", "b/._x.nii", "b/Thumbs.db"):
+    extracted = ("slices/ct/case.json", "slices/ct/images.npy", "slices/ct/png/1.png")
+    for name in ("b/x.nii", ".git/y.nii", "__MACOSX/z.nii", "b/._x.nii", "b/Thumbs.db", *extracted):
         (data / name).parent.mkdir(parents=True, exist_ok=True)
         (data / name).write_bytes(b"x")
     elsewhere = tmp_path / "elsewhere"
