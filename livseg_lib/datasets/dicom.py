@@ -126,7 +126,8 @@ def read_chosen(source: Path | str, series: Series) -> Volume:
     if series.broken:
         raise _of_slice(*series.broken[0], source)
     unscaled = [header for header in series.slices if any(code == NO_RESCALE for code, _ in header.remarks)]
-    if 0 < len(unscaled) < len(series.slices):
+    scales = {(header.slope, header.intercept) for header in series.slices}
+    if 0 < len(unscaled) < len(series.slices) and len(scales) > 1:
         problem = f"{unscaled[0]} lacks RescaleSlope or RescaleIntercept, which other slices have"
         raise InputError(source, f"{problem} ({len(unscaled)} do).", "Export the series again.")
     order, affine, _ = stack_slices(series.slices, source)

@@ -156,7 +156,9 @@ def _of_parts(case: Case, livers: list[_File], tumors: list[_File]) -> Case:
         message = f"There is no mask of the liver beside {listed}: none is read. Call it liver.nii.gz."
         return _noted(case, tumors[0], "no-liver-mask", message)
     case = _noted(case, livers[0], "structure-masks", f"The labels are read from {listed}, a structure each.")
-    return replace(case, files=(*case.files, *paths), read_labels=partial(_read_parts, paths))
+    notes = (*case.notes, *(note for file in (*livers, *tumors) for note in file.notes))
+    reader = partial(_read_parts, paths)
+    return replace(case, files=(*case.files, *paths), notes=notes, read_labels=reader)
 
 
 def _read_parts(paths: tuple[Path, ...], like: Volume, accept_affine_mismatch: bool = False) -> np.ndarray:
@@ -166,7 +168,7 @@ def _read_parts(paths: tuple[Path, ...], like: Volume, accept_affine_mismatch: b
 
 
 def _noted(case: Case, file: _File, code: str, message: str) -> Case:
-    return replace(case, notes=(*case.notes, *file.notes, Note(file.path, code, printable(message))))
+    return replace(case, notes=(*case.notes, Note(file.path, code, printable(message))))
 
 
 def _names(scans: list[_File], source: Path) -> tuple[list[str], list[str], tuple[Note, ...]]:
