@@ -42,6 +42,13 @@ def import_backend() -> None:
         raise InputError("KERAS_BACKEND", f"is {name!r}.", f"Choose one of {', '.join(BACKENDS)}.")
     if name not in sys.modules and find_spec(name) is None:
         raise InputError("KERAS_BACKEND", f"is {name}, which is not installed.", f"Run: pip install {name}")
+    if together := [each for each in os.environ if each.startswith("KERAS_DISTRIBUTION_")]:
+        if name != "jax":
+            raise InputError(together[0], "is for JAX alone.", "Set KERAS_BACKEND=jax.")
+        import_module("keras").distribution.initialize()  # waits for the other processes
+        os.environ["LIVSEG_DEVICES"] = "all"
+        for each in together:  # not for processes that this one starts
+            del os.environ[each]
     if name != "tensorflow" or name in sys.modules:
         return
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -55,6 +62,17 @@ def require_tensorflow(what: str) -> None:
     if backend_name() != "tensorflow":
         remedy = "Set KERAS_BACKEND=tensorflow for it: a model folder is the same on every backend."
         raise InputError(what, f"needs TensorFlow, and Keras computes with {backend_name()}.", remedy)
+
+
+def devices_wanted() -> int:
+    """How many devices a training is shared by: 1, or as `LIVSEG_DEVICES` says; 0 is all.
+
+    All those of several processes. Raises InputError for what is neither "all" nor a number from 1 up.
+    """
+    text = os.environ.get("LIVSEG_DEVICES", "1")
+    if text != "all" and not (text.isdecimal() and int(text)):
+        raise InputError("LIVSEG_DEVICES", f"is {text!r}.", "Write 1, 2, ... or all.")
+    return 0 if text == "all" else int(text)
 
 
 def gpus() -> list[str]:

@@ -24,6 +24,7 @@ from graphlib import TopologicalSorter
 from itertools import cycle, islice
 from pathlib import Path
 
+from livseg_lib.backend import devices_wanted
 from livseg_lib.errors import InputError, format_duration, require_extra
 from livseg_lib.files import file_checksum, locked, text_checksum, write_json
 from livseg_lib.notebooks import (
@@ -90,7 +91,7 @@ def run_notebooks(
     require_extra("notebooks", "papermill")
     if jobs < 0:
         raise InputError("jobs", f"is {jobs}.", "Write 1 or more.")
-    jobs = jobs or len(gpus_to_use()) or 2
+    jobs = jobs or len(gpus_to_use()) or (2 if devices_wanted() == 1 else 1)
     chosen = Path(profile) if profile.endswith((".yaml", ".yml")) else folder / "params" / f"{profile}.yaml"
     folders = RunFolders(project_root(), run_name)
     values = {**given, "run_name": run_name}
@@ -107,11 +108,16 @@ def run_notebooks(
 
 
 def gpus_to_use() -> list[str]:
-    """NVIDIA's GPUs that CUDA_VISIBLE_DEVICES names, or all; found without taking memory of any."""
-    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    """NVIDIA's GPUs that CUDA_VISIBLE_DEVICES names, or all; found without taking memory of any.
+
+    As many in each text as `LIVSEG_DEVICES` says: "0,1".
+    """
+    named, together = os.environ.get("CUDA_VISIBLE_DEVICES"), devices_wanted()
     if named is None:
-        return [str(number) for number, _ in enumerate(Path("/dev").glob("nvidia[0-9]*"))]
-    return [number for number in named.split(",") if number not in ("", "-1")]
+        named = ",".join(str(number) for number, _ in enumerate(Path("/dev").glob("nvidia[0-9]*")))
+    gpus = [number for number in named.split(",") if number not in ("", "-1")]
+    together = together or len(gpus) or 1
+    return [",".join(gpus[first:][:together]) for first in range(0, len(gpus) - together + 1, together)]
 
 
 def read_step(notebook: Path, parameters: dict[str, object]) -> _Step:

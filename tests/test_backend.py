@@ -20,6 +20,11 @@ def test_a_backend_that_there_is_not_or_that_is_missing_is_named(monkeypatch):
     monkeypatch.setenv("KERAS_BACKEND", "theano")
     with pytest.raises(InputError, match=r"'theano'.*Choose one of tensorflow, jax, torch"):
         import_backend()
+    monkeypatch.setenv("KERAS_BACKEND", "tensorflow")
+    monkeypatch.setenv("KERAS_DISTRIBUTION_PROCESS_ID", "1")
+    with pytest.raises(InputError, match=r"KERAS_DISTRIBUTION_PROCESS_ID.*is for JAX alone"):
+        import_backend()
+    monkeypatch.delenv("KERAS_DISTRIBUTION_PROCESS_ID")
     monkeypatch.setenv("KERAS_BACKEND", "torch")
     monkeypatch.delitem(sys.modules, "torch", raising=False)
     monkeypatch.setattr(backend, "find_spec", lambda name: None)

@@ -98,11 +98,22 @@ def test_notebooks_that_run_at_a_time_share_the_cores(root, executed, monkeypatc
 
 
 @pytest.mark.parametrize(
-    ("named", "at_a_time", "expected"),
-    [("3,5", 2, ["3", "5"]), ("7", 1, ["7", "7"]), ("", 2, [None, None]), ("-1", 2, [None, None])],
+    ("named", "devices", "at_a_time", "expected"),
+    [
+        *(("3,5", "1", 2, ["3", "5"]), ("7", "1", 1, ["7", "7"])),
+        *(("", "1", 2, [None, None]), ("-1", "1", 2, [None, None])),
+        *(
+            ("3,5", "all", 1, ["3,5", "3,5"]),
+            ("3,5,7,8", "2", 2, ["3,5", "7,8"]),
+            ("", "all", 1, [None, None]),
+        ),
+    ],
 )
-def test_each_notebook_has_a_gpu_of_its_own(root, executed, monkeypatch, capsys, named, at_a_time, expected):
+def test_each_notebook_has_gpus_of_its_own(
+    root, executed, monkeypatch, capsys, named, devices, at_a_time, expected
+):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", named)
+    monkeypatch.setenv("LIVSEG_DEVICES", devices)
     given = []
     run = runner.run_step
     monkeypatch.setattr(runner, "_run_deaf", lambda *all: given.append(all[3]) or run(*all[:3]))

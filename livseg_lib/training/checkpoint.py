@@ -26,6 +26,9 @@ from livseg_lib.provenance import changes, digest
 from livseg_lib.runs import git_revision
 from livseg_lib.training.weights import assign_arrays, load_arrays, save_variables
 
+KEPT = ("last.safetensors", "best.safetensors")
+"""What a training goes on from."""
+
 COUNTERS = ("best", "wait", "cooldown_counter", "stopped_epoch", "best_epoch")
 """What Keras' plateau and early-stopping callbacks remember between epochs."""
 
@@ -65,7 +68,7 @@ class Checkpoint(keras.callbacks.Callback):
 
     def __init__(self, folder: Path, monitor: str, made_by: dict) -> None:
         super().__init__()
-        self.last_path, self.best_path = folder / "last.safetensors", folder / "best.safetensors"
+        self.last_path, self.best_path = (folder / name for name in KEPT)
         self.monitor, self.companions = monitor, []
         self.progress, self.arrays, self.state = Progress(made_by, git_revision()), None, "training begins"
         if not self.last_path.exists():

@@ -19,10 +19,10 @@ import pandas as pd
 
 from livseg_lib.backend import backend_name, gpus
 from livseg_lib.errors import InputError, format_duration
-from livseg_lib.files import locked
 from livseg_lib.models import keras
 from livseg_lib.provenance import code_of, digest, made_with, name_of
-from livseg_lib.training.checkpoint import Checkpoint
+from livseg_lib.training.checkpoint import KEPT, Checkpoint
+from livseg_lib.training.devices import training_devices
 from livseg_lib.training.losses import CLASS_LOSSES, LOSSES, Loss, find_loss, get_loss, ops
 from livseg_lib.training.weights import assign_arrays, describe_network, load_arrays
 
@@ -68,7 +68,7 @@ class StepSchedule(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch: int, logs=None) -> None:
         """Drop the rate when its epoch comes."""
         if epoch == self.epoch:
-            self.model.optimizer.learning_rate = float(self.model.optimizer.learning_rate) * 0.1
+            self.model.optimizer.learning_rate = float(np.array(self.model.optimizer.learning_rate)) * 0.1
 
 
 SCHEDULES = ("constant", "step", "cosine")
@@ -250,15 +250,16 @@ def fit(
     were made, and at which revision.
 
     Writes last.safetensors, best.safetensors and history.csv into `folder`, with TensorFlow also logs for
-    TensorBoard. A network with deep supervision is trained on each of its heads.
+    TensorBoard. A network with deep supervision is trained on each of its heads. `LIVSEG_DEVICES` shares it
+    out (`training.devices`); of several processes the first alone writes.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     settings = settings if validation is not None else replace(settings, monitor="loss")
     made_by = describe_training(model, training, validation, metrics, settings, description or {})
-    with locked(folder / "training"):  # of two at once the second finds what the first has done
+    devices = training_devices()
+    with devices.place(folder, made_by, KEPT) as folder, devices.scope():
         checkpoint = Checkpoint(folder, settings.monitor, made_by)
         print(f"{model.name}: {checkpoint.state}", flush=True)
-        twin = training_twin(model)
+        twin = training_twin(devices.copy(model))
         if settings.minutes is not None:
             progress = checkpoint.progress
             progress.epochs = progress.epochs or epochs_in(twin, training, validation, settings)
@@ -301,6 +302,7 @@ def training_facts(
 
 def describe_training(model, training, validation, metrics, settings, description) -> dict:
     """All that decides about the result of `fit`, JSON-ready; code as digests."""
+    count = training_devices().count
     return {
         "code": {
             "network": describe_network(model),
@@ -309,7 +311,9 @@ def describe_training(model, training, validation, metrics, settings, descriptio
             "metrics": digest([(code_of(type(metric)), metric.get_config()) for metric in metrics()]),
             "training loop": code_of(fit, apart=(LOSSES, CLASS_LOSSES)),
         },
-        "settings": asdict(settings) | {"loss": name_of(settings.loss)},
+        "settings": asdict(settings)
+        | {"loss": name_of(settings.loss)}
+        | ({"devices": count} if count > 1 else {}),
         "training": description,
         "training data": getattr(training, "description", dict)(),
         "validation data": getattr(validation, "description", dict)(),
@@ -324,22 +328,25 @@ def epochs_in(model, training, validation, settings: FitSettings) -> list[int]:
     """
     if not 0 < settings.minutes < 1e5:
         raise InputError("minutes", f"is {settings.minutes}.", "Give more than 0, or None to count epochs.")
-    epochs = 60 * settings.minutes / seconds_an_epoch(model, training, validation, settings)
+    seconds = training_devices().agreed(seconds_an_epoch(model, training, validation, settings))
+    epochs = 60 * settings.minutes / float(seconds)
     planned = sum(stage.epochs for stage in settings.stages)
     return [max(1, round(epochs * stage.epochs / planned)) for stage in settings.stages]
 
 
 def seconds_an_epoch(model, training, validation, settings: FitSettings) -> float:
     """Measured on a few batches once all is compiled; the weights are left as they were."""
-    before = [np.array(variable) for variable in model.variables]
-    loss = on_every_head(get_loss(settings.loss, **settings.loss_options))
-    model.compile(_adam(settings.stages[0].learning_rate), loss)
+    before, devices = [np.array(variable) for variable in model.variables], training_devices()
+    model.compile(_adam(settings.stages[0].learning_rate), _loss(settings))
     seconds = 0.0
-    for step, batches in ((model.train_on_batch, training), (model.test_on_batch, validation)):
+    steps = (model.train_on_batch, training, True), (model.test_on_batch, validation, False)
+    for step, batches, learns in steps:
         for turn in range(MEASURED_BATCHES + 2 if batches is not None else 0):
             if turn == 2:  # the first two compile
                 began = time.monotonic()
-            step(*batches[turn % len(batches)])
+            batch = batches[turn % len(batches)]
+            devices.whole = devices.is_mirrored or not learns  # TensorFlow gathers only what it has cut
+            step(*(devices.share(batch) if learns else batch))
         if batches is not None:
             seconds += (time.monotonic() - began) / MEASURED_BATCHES * len(batches)
     for variable, value in zip(model.variables, before, strict=True):
@@ -356,23 +363,27 @@ def _fit_stage(model, training, validation, metrics, settings, number, checkpoin
     stage = settings.stages[number]
     for name in {layer for any_stage in settings.stages for layer in any_stage.frozen}:
         model.get_layer(name).trainable = name not in stage.frozen
-    loss = on_every_head(get_loss(settings.loss, **settings.loss_options))
-    model.compile(_adam(stage.learning_rate), loss, metrics=metrics())
-    companions = _companions(settings)
+    model.compile(_adam(stage.learning_rate), _loss(settings), metrics=metrics())
+    devices, companions = training_devices(), _companions(settings)
+    devices.whole = False  # an interrupt may have left it otherwise
     checkpoint.begin_stage(number, model, companions)
     first, done = checkpoint.progress.stage_start, checkpoint.epochs_done
     last = first + stage.epochs
     board = [keras.callbacks.TensorBoard(folder / "tensorboard", write_graph=False)]
     model.fit(
-        training,
+        devices.training(training),
         shuffle=False,  # Keras would draw the order from Python's global random state, which no resume knows
-        validation_data=validation,
+        validation_data=devices.validation(validation),
         initial_epoch=done,
         epochs=last,
         verbose=0,
         callbacks=[
             # Keras calls a PyDataset's own on_epoch_end more often than there are epochs: tell it each one.
-            keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: training.start_epoch(epoch)),
+            keras.callbacks.LambdaCallback(
+                on_epoch_begin=lambda epoch, logs: training.start_epoch(epoch),
+                on_test_begin=lambda logs: setattr(devices, "whole", True),
+                on_test_end=lambda logs: setattr(devices, "whole", False),
+            ),
             *schedule_callbacks(settings.schedule, stage.learning_rate, first, stage.epochs, len(training)),
             *companions,
             ProgressLines(f"{model.name}, stage {number + 1} of {len(settings.stages)}", done, last),
@@ -387,7 +398,12 @@ def _adam(learning_rate: float) -> keras.optimizers.Optimizer:
     adam = keras.optimizers.Adam(learning_rate, name="adam")
     if keras.mixed_precision.dtype_policy().name != "mixed_float16":
         return adam
-    return keras.optimizers.LossScaleOptimizer(adam, name="loss_scale")
+    return training_devices().loss_scale(adam, name="loss_scale")
+
+
+def _loss(settings: FitSettings) -> Loss:
+    loss = on_every_head(get_loss(settings.loss, **settings.loss_options))
+    return training_devices().loss(loss)
 
 
 def _companions(settings: FitSettings) -> list[keras.callbacks.Callback]:
