@@ -41,13 +41,8 @@ _MACROS = (
 _WANTED = (
     *("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID"),
     *("SeriesNumber", "ImageType", "Modality", "Rows", "Columns", "NumberOfFrames", "BitsAllocated"),
-    *(
-        "BitsStored",
-        "PhotometricInterpretation",
-        "SamplesPerPixel",
-        "SpacingBetweenSlices",
-        "ModalityLUTSequence",
-    ),
+    *("BitsStored", "PhotometricInterpretation", "SamplesPerPixel", "SpacingBetweenSlices"),
+    "ModalityLUTSequence",
     *_OF_A_FRAME,
 )
 """Nothing that names a patient is ever read from a header."""
