@@ -235,7 +235,7 @@ def sole_writer(out: Path, is_file: bool = False) -> Iterator[None]:
     written.
     """
     if is_file and out.exists() and not out.is_file():
-        problem = "is a folder, pipe or device."
+        problem = "is a folder." if out.is_dir() else "is a pipe or device."
         raise InputError(out, problem, "Give --out the name of a file.", "unwritable")
     lock_place = out if is_file else out / "livseg"
     made_here = [folder for folder in lock_place.parents if not folder.exists()]

@@ -12,7 +12,7 @@ import numpy as np
 
 from livseg_lib.backend import backend_name
 
-if backend_name() == "tensorflow":
+if __name__ == "__main__" and backend_name() == "tensorflow":  # a test imports this, too
     import tensorflow
 
     two = [tensorflow.config.LogicalDeviceConfiguration()] * 2
