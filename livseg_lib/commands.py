@@ -33,11 +33,14 @@ PHANTOM_SEED = 2026
 
 def check(arguments: argparse.Namespace) -> int:
     """List every case with its findings; exit code 1 if any is an error."""
-    from livseg_lib.datasets.catalogue import check_dataset, find_cases
+    from livseg_lib.datasets.catalogue import CASE_COLUMNS, FINDING_COLUMNS, check_dataset, find_cases
+    from livseg_lib.files import require_own_file
     from livseg_lib.outputs import save_figure, write_table
     from livseg_lib.preprocessing.recipe import case_picture
     from livseg_lib.reporting.pictures import contact_sheet
 
+    for name, columns in (("findings.csv", FINDING_COLUMNS), ("cases.csv", CASE_COLUMNS)):
+        require_own_file(arguments.out / name, *columns[:2])
     dataset = find_cases(arguments.data, arguments.dataset, arguments.accept_affine_mismatch)
     print(f"{arguments.data}: {len(dataset.cases)} cases, read as {dataset.name}")
     report = check_dataset(dataset, arguments.workers, modality=arguments.modality)
@@ -357,13 +360,13 @@ def models(arguments: argparse.Namespace) -> int:
 
 def networks(arguments: argparse.Namespace) -> int:
     """What every network of the catalogue costs: parameters, GFLOPs, milliseconds an input. Takes minutes."""
-    from livseg_lib.files import write_atomically
+    from livseg_lib.files import require_own_file, write_atomically
     from livseg_lib.models.cost import cost_table
     from livseg_lib.reporting.cards import network_page
     from livseg_lib.runs import describe_device
 
-    if arguments.out and arguments.out.exists() and PAGE_OF_NETWORKS not in arguments.out.read_bytes():
-        raise InputError(arguments.out, "is there already, and is another file.", "Choose another --out.")
+    if arguments.out:
+        require_own_file(arguments.out, words=PAGE_OF_NETWORKS)
     small = {name: system.small for name, system in SYSTEMS.items()}
     tables = {
         "As published, two structures": cost_table((256, 256, 3), (64, 64, 64, 3), 2),

@@ -139,6 +139,16 @@ def require_replaceable(folder: Path, *own: str) -> None:
         raise InputError(folder, problem, "Choose another --out: nothing of yours is overwritten.")
 
 
+def require_own_file(path: Path, *columns: str, words: bytes = b"") -> None:
+    """Raises InputError for a file that is no table which begins with `columns`, or does not hold `words`."""
+    if path.is_file():
+        with path.open("rb") as file:
+            start = file.read(4096)
+        if not start.startswith(",".join(columns).encode()) or words not in start:
+            problem = "is there already, and is something else."
+            raise InputError(path, problem, "Choose another --out: nothing of yours is overwritten.")
+
+
 def _rename_unless_taken(folder: Path, target: Path) -> None:
     """Rename, unless another writer's folder has come to `target` in this very moment."""
     try:

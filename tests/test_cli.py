@@ -231,11 +231,14 @@ def test_an_option_that_means_nothing_for_any_scan_is_refused(lits, tmp_path, ca
     assert not (tmp_path / "o").exists()
 
 
-def test_networks_overwrites_no_page_of_somebody_else(tmp_path, capsys):
-    page = tmp_path / "notes.md"
-    page.write_text("mine")
-    assert main(["networks", "--out", str(page)]) == 2
-    assert "is there already" in capsys.readouterr().err and page.read_text() == "mine"
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [("networks --out {out}/notes.md", "notes.md"), ("check {scans} --out {out}", "findings.csv")],
+)
+def test_no_file_of_somebody_else_is_overwritten(lits, tmp_path, capsys, words, name):
+    (tmp_path / name).write_text("mine")
+    assert main(words.format(out=tmp_path, scans=lits).split()) == 2
+    assert f"{name}: is there already" in capsys.readouterr().err and (tmp_path / name).read_text() == "mine"
 
 
 @pytest.mark.parametrize(

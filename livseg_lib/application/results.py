@@ -24,6 +24,7 @@ from livseg_lib.files import (
     folder_checksums,
     folder_written_aside,
     holds_files,
+    require_own_file,
     require_replaceable,
     write_json,
 )
@@ -155,6 +156,7 @@ def predict_batch(
     is done then stays done.
     """
     out, rows, began, listing = Path(out), [], time.monotonic(), 0.0
+    require_own_file(out / "cases.csv", *_COLUMNS[:2])
     for patient in patients:
         require_replaceable(out / patient.case_id, RECORD)
     with tqdm(total=len(patients), desc="predicting", unit="case", disable=None) as bar:  # None: if watched

@@ -32,6 +32,7 @@ from livseg_lib.files import (
     folder_written_aside,
     holds_files,
     locked,
+    require_own_file,
     require_replaceable,
     write_atomically,
 )
@@ -326,9 +327,7 @@ def extract_dataset(
     case_id, count = Counter(case.case_id for case in cases).most_common(1)[0]
     if count > 1:
         raise InputError(case_id, "Two cases have this name.", "Rename the files of one of them.")
-    own = ",".join(list(SLICE_COLUMNS)[:5]).encode()
-    if (table := folder / "slices.csv").is_file() and not table.read_bytes().startswith(own):
-        raise InputError(table, "is there already, and livseg did not make it.", "Choose another folder.")
+    require_own_file(folder / "slices.csv", *list(SLICE_COLUMNS)[:5])
     for case in cases:
         require_replaceable(folder / case.case_id, "case.json", "images.npy")
     with locked(folder / "slices.csv"):

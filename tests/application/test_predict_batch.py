@@ -183,7 +183,12 @@ def test_nothing_of_the_user_is_overwritten(scans, tmp_path):
     (out / "b" / "scan.dcm").write_text("mine")
     with pytest.raises(InputError, match="livseg did not make it"):
         predict_batch(find_inputs(scans), predictor, out)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "cases.csv").write_text("case,age\n")
+    with pytest.raises(InputError, match=r"cases\.csv: is there already, and is something else"):
+        predict_batch(find_inputs(scans), predictor, tmp_path / "mine")
     assert toy_part(predictor).calls == 0 and (out / "b" / "scan.dcm").read_text() == "mine"
+    assert (tmp_path / "mine" / "cases.csv").read_text() == "case,age\n"
 
 
 def test_a_reason_keeps_its_subject_and_loses_what_another_library_quoted():

@@ -263,7 +263,7 @@ def test_a_folder_of_the_user_is_never_replaced(make_case, tmp_path):
         extraction.extract_dataset([make_case(2), make_case(1)], RECIPE, tmp_path)
     assert (tmp_path / "ct-1" / "slice.dcm").read_text() == "mine" and not (tmp_path / "ct-2").exists()
     (tmp_path / "slices.csv").write_text("case,tier\n1,A\n")
-    with pytest.raises(InputError, match="livseg did not make it"):
+    with pytest.raises(InputError, match=r"slices\.csv: is there already, and is something else"):
         extraction.extract_dataset([make_case(2)], RECIPE, tmp_path)
     assert (tmp_path / "slices.csv").read_text() == "case,tier\n1,A\n"
 
