@@ -41,8 +41,7 @@ _MACROS = (
 _WANTED = (
     *("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID"),
     *("SeriesNumber", "ImageType", "Modality", "Rows", "Columns", "NumberOfFrames", "BitsAllocated"),
-    *("BitsStored", "PhotometricInterpretation", "SamplesPerPixel", "SpacingBetweenSlices"),
-    "ModalityLUTSequence",
+    *("PhotometricInterpretation", "SamplesPerPixel", "SpacingBetweenSlices", "ModalityLUTSequence"),
     *_OF_A_FRAME,
 )
 """Nothing that names a patient is ever read from a header."""
@@ -286,8 +285,6 @@ def _slice(values: dict, frame: int, name: str, series_uid: str, where: str) -> 
     if spacing.min() <= 0:
         raise _unusable(where, "PixelSpacing", "is not positive")
     slope, intercept, remarks = _rescale(values, where)
-    if not values["BitsStored"]:
-        remarks.append(("no-bits-stored", "do not say how many bits hold values (BitsStored): all do"))
     if values["PhotometricInterpretation"] == "MONOCHROME1":
         remarks.append(("monochrome1", "are to be shown inverted (MONOCHROME1): values are read as stored"))
     number = values["SeriesNumber"]

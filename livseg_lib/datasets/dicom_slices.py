@@ -259,7 +259,7 @@ def slice_reader(tree: FileTree, source: object, apart: Executor) -> Callable[[S
 
 def _decoded(dataset: pydicom.Dataset, frame: int, where: str, executor: Executor) -> np.ndarray:
     """The stored values of a frame, (rows, columns)."""
-    _complete(dataset, where)
+    _require_described(dataset, where)
     syntax = dataset.file_meta.TransferSyntaxUID
     if not syntax.is_compressed:
         more = len(dataset.PixelData) - get_expected_length(dataset)
@@ -287,19 +287,11 @@ def _decoded(dataset: pydicom.Dataset, frame: int, where: str, executor: Executo
     return executor.submit(_decode_apart, str(syntax), elements, encoded).result()
 
 
-def _complete(dataset: pydicom.Dataset, where: str) -> None:
-    """Fill in what describes the pixels of a slice and was left out, as other readers do.
-
-    Raises InputError, naming it, for what cannot be known.
-    """
-    bits = dataset.get("BitsStored") or dataset.get("BitsAllocated")
-    usual = {"SamplesPerPixel": 1, "PhotometricInterpretation": "MONOCHROME2", "BitsStored": bits}
-    usual |= {"HighBit": bits and bits - 1}
+def _require_described(dataset: pydicom.Dataset, where: str) -> None:
+    """Raises InputError, naming it, for what describes the pixels of a slice and was left out."""
     for keyword in (*_DESCRIBING, "PixelData"):
-        if dataset.get(keyword) in (None, "", b""):
-            if usual.get(keyword) is None:
-                raise InputError(where, f"The slice has no {keyword}.", AGAIN)
-            setattr(dataset, keyword, usual[keyword])
+        if dataset.get(keyword) in (None, "", b"") and keyword != "HighBit":  # which decoders do not ask for
+            raise InputError(where, f"The slice has no {keyword}.", AGAIN)
 
 
 def _decode_apart(syntax: str, elements: dict, encoded: bytes) -> np.ndarray:
