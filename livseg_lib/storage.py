@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,9 +22,9 @@ MIRRORS = "LIVSEG_MIRRORS"
 SCANS = (".nii", ".nii.gz")
 """What comes when it is read. Other files tell by their content what they are, and all come first."""
 MOST_HERE = 2
-"""Scans that a process keeps: a volume and its labels."""
+"""Scans that a thread keeps: a volume and its labels."""
 
-_here: list[Path] = []
+_here = threading.local()
 _results: dict[Path, tuple[AbstractFileSystem, str, dict[Path, tuple[int, int]]]] = {}
 
 
@@ -67,18 +68,18 @@ def mirrored(url: Url) -> Iterator[Path]:
 
 def fetch(path: Path) -> None:
     """Where `path` stands for a scan in storage: get it, and delete the one before the last."""
-    mirrors = json.loads(os.environ.get(MIRRORS, "{}"))
+    mirrors, here = json.loads(os.environ.get(MIRRORS, "{}")), _here.__dict__.setdefault("paths", [])
     for folder, (url, base) in mirrors.items():
-        if path in _here or not path.is_relative_to(folder) or not path.name.endswith(SCANS):
+        if path in here or not path.is_relative_to(folder) or not path.name.endswith(SCANS):
             continue
         status, partial = path.stat(), path.with_name(f".{path.name}.{os.getpid()}")
         with _explained(url):
             _system(url)[0].get_file(f"{base}/{path.relative_to(folder).as_posix()}", str(partial))
         os.utime(partial, ns=(status.st_mtime_ns, status.st_mtime_ns))
         os.replace(partial, path)
-        _here.append(path)
-        for other in _here[:-MOST_HERE]:
-            _here.remove(other)
+        here.append(path)
+        for other in here[:-MOST_HERE]:
+            here.remove(other)
             if other.exists():  # not where its folder is gone
                 status = other.stat()
                 _empty(other, status.st_size, status.st_mtime_ns)

@@ -2,6 +2,8 @@
 
 import json
 import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
 import shutil
 
 import pytest
@@ -20,7 +22,7 @@ fsspec = pytest.importorskip("fsspec", reason="fsspec is missing: pip install li
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(storage, "_here", [])
+    monkeypatch.setattr(storage, "_here", threading.local())
 
 
 @pytest.fixture
@@ -46,6 +48,9 @@ def test_scans_come_when_they_are_read_and_two_stay(bucket):
         kept = [path.read_bytes() == bytes([number]) * 100 for number, path in enumerate(paths)]
         assert kept == [False, False, True, True] or kept == [True, False, True, True]
         assert [path.stat().st_mtime_ns for path in paths] == before
+        with ThreadPoolExecutor(1) as pool:  # which takes nothing away from this one
+            pool.submit(fetch, paths[0]).result()
+        assert [path.read_bytes()[:1] for path in (paths[0], *paths[2:])] == [b"\0", b"\2", b"\3"]
     assert not folder.exists() and os.environ[storage.MIRRORS] == "{}"
 
 

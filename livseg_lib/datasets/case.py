@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
+from livseg_lib.processes import in_processes, in_threads
 from livseg_lib.volumes import Volume
+
+Result = TypeVar("Result")
 
 
 class Note(NamedTuple):
@@ -68,3 +71,18 @@ class Dataset:
         """This data set with no other cases than those named."""
         names = set(case_ids)
         return replace(self, cases=tuple(case for case in self.cases if case.case_id in names))
+
+
+WORTH_PROCESSES_BYTES = 128 * 1024**2
+"""Of files: one process reads so many in about three seconds, in which two more have just started."""
+
+
+def side_by_side(
+    job: Callable[[Case], Result], cases: Sequence[Case], workers: int | str
+) -> Iterator[Result]:
+    """As `in_processes`; threads where the files of `cases` are less than WORTH_PROCESSES_BYTES."""
+    files = {path for case in cases for path in case.files if path.exists()}
+    is_small = sum(path.stat().st_size for path in files) < WORTH_PROCESSES_BYTES
+    if is_small and isinstance(workers, int) and workers > 1:
+        return in_threads(job, cases, workers)
+    return in_processes(job, cases, workers)

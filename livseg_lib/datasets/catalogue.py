@@ -18,7 +18,7 @@ from scipy import ndimage
 from tqdm import tqdm
 
 from livseg_lib.datasets import dicom, ircadb, kaggle_slices, lits, msd, nifti
-from livseg_lib.datasets.case import Case, Dataset, Note
+from livseg_lib.datasets.case import Case, Dataset, Note, side_by_side
 from livseg_lib.datasets.dicom_headers import begins_like_dicom
 from livseg_lib.datasets.files import (
     DATA_SUFFIXES,
@@ -34,7 +34,6 @@ from livseg_lib.errors import InputError, reason_of
 from livseg_lib.files import file_checksum
 from livseg_lib.labels import BACKGROUND, LIVER, STRUCTURES, TUMOR, require_modality, structure_mask
 from livseg_lib.nifti import RIGHT_ANGLE_DEGREES
-from livseg_lib.processes import in_processes
 from livseg_lib.volumes import Volume, require_scan
 
 ADAPTERS: dict[str, ModuleType] = {
@@ -190,12 +189,12 @@ class CaseCheck:
 def check_dataset(
     dataset: Dataset, workers: int | str = 1, progress: bool = True, modality: str = "ct"
 ) -> CheckReport:
-    """Read every case of `dataset` in full, one at a time in each of `workers` (of `in_processes`).
+    """Read every case of `dataset` in full, one at a time in each of `workers` (of `side_by_side`).
 
     `modality` is "ct" or "mr": HU are only asked of a CT. Raises InputError for another.
     """
     check = partial(check_case, modality=require_modality(modality))
-    results = in_processes(check, dataset.cases, workers)
+    results = side_by_side(check, dataset.cases, workers)
     checks = list(tqdm(results, "checking", len(dataset.cases), disable=not progress, unit="case"))
     lost = "There is no volume or picture that belongs to this segmentation."
     notes = [*(Note(path, "unpaired", lost, "error") for path in dataset.unpaired), *dataset.notes]

@@ -19,13 +19,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 import pandas as pd
 from isal import isal_zlib
 from tqdm import tqdm
 
+from livseg_lib.datasets.case import Case, side_by_side
 from livseg_lib.errors import InputError
 from livseg_lib.files import (
     folder_checksums,
@@ -40,12 +41,8 @@ from livseg_lib.labels import STRUCTURES, structure_mask
 from livseg_lib.preprocessing.geometry import fit_labels, resample_label_slice, working_grid
 from livseg_lib.preprocessing.recipe import Recipe, prepare_slices
 from livseg_lib.preprocessing.windows import WINDOWS
-from livseg_lib.processes import in_processes, in_threads
 from livseg_lib.provenance import changes, code_of, made_with
 from livseg_lib.volumes import Volume
-
-if TYPE_CHECKING:  # only named in signatures
-    from livseg_lib.datasets.case import Case
 
 SLICE_COLUMNS = {
     **dict.fromkeys(("patient", "case"), "string"),
@@ -176,9 +173,6 @@ def _cell(path: Path, line: int, name: str, kind: str, text: str) -> object:
 
 
 NOT_THERE = "not extracted before"
-WORTH_PROCESSES_BYTES = 128 * 1024**2
-"""Of files: one process reads so many in about three seconds, in which two more have just started."""
-
 MASK_GREY = np.array([0, 127, 255], np.uint8)
 """Of labels 0, 1, 2 in mask PNGs, as in the public LiTS slices. Training reads masks.npy (0/1/2)."""
 
@@ -315,11 +309,10 @@ def extract_dataset(
     png/         slice_000.png and slice_000_mask.png (greys 0/127/255), for people and other tools
     case.json    recipe, source files, native shape and spacing, versions
 
-    Each of the `workers` (of `in_processes`) holds one volume; where the files are less than
-    WORTH_PROCESSES_BYTES, they are threads. A case that was extracted before from the same files, by the
-    same recipe and the same code is kept, so that a killed run goes on; what is kept, what is done again and
-    why is printed. Where cases fail, the others are finished first; then one InputError names all that
-    failed, and there is no slices.csv.
+    Each of the `workers` (of `side_by_side`) holds one volume. A case that was extracted before from the
+    same files, by the same recipe and the same code is kept, so that a killed run goes on; what is kept, what
+    is done again and why is printed. Where cases fail, the others are finished first; then one InputError
+    names all that failed, and there is no slices.csv.
     """
     folder = Path(folder)
     if not cases:
@@ -334,11 +327,8 @@ def extract_dataset(
         (folder / "slices.csv").unlink(missing_ok=True)
         job = partial(_attempt, recipe=recipe, folder=folder, write_png=write_png)
         missing = _outdated(cases, recipe, folder, write_png)
-        files = {path for case in missing for path in case.files if path.exists()}
-        is_small = sum(path.stat().st_size for path in files) < WORTH_PROCESSES_BYTES
-        share_out = in_threads if is_small and isinstance(workers, int) and workers > 1 else in_processes
         try:
-            outcomes = share_out(job, missing, workers)
+            outcomes = side_by_side(job, missing, workers)
             failures = list(filter(None, tqdm(outcomes, "extract", len(missing), unit="case")))
         except OSError as error:
             remedy = "Make room on the disk and start again; finished cases are kept."

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from livseg_lib.datasets import case as case_module
 from livseg_lib.errors import InputError
 from livseg_lib.preprocessing import extraction, windows
 from livseg_lib.preprocessing import recipe as prepare
@@ -126,21 +127,9 @@ def test_what_is_not_there_is_empty_and_slices_csv_reads_back_as_it_was(make_cas
     assert (tmp_path / "ct-2/masks.npy").exists() and not (tmp_path / "ct-1/masks.npy").exists()
 
 
-def test_processes_begin_only_where_there_is_much_to_read(make_case, tmp_path, monkeypatch):
-    begun, case = [], make_case(1)
-    for name in ("in_processes", "in_threads"):
-        begin = lambda job, cases, workers, name=name: begun.append((name, workers)) or []  # noqa: E731
-        monkeypatch.setattr(extraction, name, begin)
-    for mb, workers in ((127, 2), (129, 2), (1, 1)):
-        os.truncate(case.files[0], mb * 1024**2)
-        with contextlib.suppress(InputError):  # nobody extracts
-            extraction.extract_dataset([case], RECIPE, tmp_path / "out", workers)
-    assert begun == [("in_threads", 2), ("in_processes", 2), ("in_processes", 1)]
-
-
-@pytest.mark.parametrize("enough_bytes", [0, extraction.WORTH_PROCESSES_BYTES])
+@pytest.mark.parametrize("enough_bytes", [0, case_module.WORTH_PROCESSES_BYTES])
 def test_workers_give_the_same_files_as_one_process(make_case, tmp_path, monkeypatch, enough_bytes):
-    monkeypatch.setattr(extraction, "WORTH_PROCESSES_BYTES", enough_bytes)
+    monkeypatch.setattr(case_module, "WORTH_PROCESSES_BYTES", enough_bytes)
     cases = [make_case(number) for number in range(2)]
     alone = extraction.extract_dataset(cases, RECIPE, tmp_path / "one", workers=1)
     together = extraction.extract_dataset(cases, RECIPE, tmp_path / "two", workers=2)
@@ -239,7 +228,7 @@ def fill_the_disk():
 )
 def test_what_is_not_the_fault_of_a_case_names_none(make_case, tmp_path, monkeypatch, reader, workers, said):
     if reader is end_the_process:
-        monkeypatch.setattr(extraction, "WORTH_PROCESSES_BYTES", 0)
+        monkeypatch.setattr(case_module, "WORTH_PROCESSES_BYTES", 0)
     cases = [make_case(1, read_volume=reader), make_case(2)]
     with pytest.raises(InputError, match=said) as failure:
         extraction.extract_dataset(cases, RECIPE, tmp_path / "out", workers=workers)
