@@ -2,9 +2,9 @@
 
 import json
 import os
+import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
-import shutil
 
 import pytest
 from application.toy_system import toy_voxels, write_toy_nifti
