@@ -149,6 +149,15 @@ def require_own_file(path: Path, *columns: str, words: bytes = b"") -> None:
             raise InputError(path, problem, "Choose another --out: nothing of yours is overwritten.")
 
 
+def require_there(path: Path) -> None:
+    """Raises InputError for a file that is missing, or a link to nothing."""
+    if path.is_symlink() and not path.exists():
+        remedy = "Fetch its content (git annex get, datalad get) or mend the link."
+        raise InputError(path, "The link leads to nothing.", remedy)
+    if not path.exists():
+        raise InputError(path, "No such file.", "Check the path.")
+
+
 def _rename_unless_taken(folder: Path, target: Path) -> None:
     """Rename, unless another writer's folder has come to `target` in this very moment."""
     try:

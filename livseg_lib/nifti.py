@@ -22,6 +22,7 @@ from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, 
 from nibabel.spatialimages import HeaderDataError
 
 from livseg_lib.errors import InputError
+from livseg_lib.files import require_there
 from livseg_lib.storage import fetch
 
 LPS = axcodes2ornt("SPL")
@@ -162,11 +163,7 @@ def open_checked(path: Path) -> Iterator[BinaryIO]:
     again = "Copy or download it again."
     fetch(path)
     try:
-        if path.is_symlink() and not path.exists():
-            remedy = "Fetch its content (git annex get, datalad get) or mend the link."
-            raise InputError(path, "The link leads to nothing.", remedy)
-        if not path.exists():
-            raise InputError(path, "No such file.", "Check the path.")
+        require_there(path)
         if not path.is_file():
             raise InputError(path, "This is a folder, pipe or device, not a file.", "Give a file.")
         if path.stat().st_size == 0:

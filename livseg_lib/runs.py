@@ -116,12 +116,9 @@ def install_missing_packages() -> None:
         if subprocess.run(command).returncode:
             names = " ".join(f'"{requirement}"' for requirement in missing)
             problem = f"this Python lacks {names}, and pip could not install them."
-            remedy = (
-                "Without internet, fill a folder by `pip download --no-deps` of these with the same Python "
-            )
-            raise InputError(
-                "packages", problem, remedy + "elsewhere, then set PIP_NO_INDEX=1 PIP_FIND_LINKS=FOLDER."
-            )
+            fill = "Without internet, fill a FOLDER by `pip download --no-deps` of these with the same Python"
+            remedy = f"{fill} elsewhere, then set PIP_NO_INDEX=1 PIP_FIND_LINKS=FOLDER."
+            raise InputError("packages", problem, remedy)
 
 
 def load_ipython_extension(shell: object) -> None:

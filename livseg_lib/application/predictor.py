@@ -22,7 +22,7 @@ from livseg_lib.application.inputs import PatientInput
 from livseg_lib.application.scan import Scan
 from livseg_lib.errors import InputError
 from livseg_lib.evaluation.probabilities import is_predicted, presence_levels
-from livseg_lib.files import file_checksum, files_checksum, text_checksum
+from livseg_lib.files import file_checksum, files_checksum, require_there, text_checksum
 from livseg_lib.labels import STRUCTURES, structure_mask
 from livseg_lib.provenance import library_versions
 from livseg_lib.runs import PACKAGES, describe_device, describe_platform, git_revision, peak_memory_mb
@@ -218,8 +218,7 @@ def identify_request(patient: PatientInput, predictor: Predictor) -> tuple[str, 
     """What decides about a result, in two checksums: of the case's files; of these, options and models."""
     for file in patient.files:
         fetch(file)
-        if not file.exists():
-            raise InputError(file, "The link leads to nothing.", "Fetch its content, or mend the link.")
+        require_there(file)
     content = files_checksum(patient.files)
     request = [content, patient.options, predictor.identity]
     return content, text_checksum(json.dumps(request, sort_keys=True))

@@ -323,9 +323,8 @@ def volume_findings(volume: Volume, modality: str = "ct") -> Iterator[Note]:
         message = f"No air: the lowest value is {lowest} HU. Clipped or rescaled?"
         yield Note("", "implausible-hu", message)
     if np.count_nonzero(volume.voxels > BODY_HU[0]) < LEAST_BODY * volume.voxels.size:
-        yield Note(
-            "", "implausible-hu", f"There is hardly a body: most is air, below {BODY_HU[0]} HU. Rescaled?"
-        )
+        message = f"There is hardly a body: most is air, below {BODY_HU[0]} HU. Rescaled?"
+        yield Note("", "implausible-hu", message)
     if lowest < PLAUSIBLE_HU[0] or highest > PLAUSIBLE_HU[1]:
         yield Note("", "implausible-hu", f"The values run from {lowest} to {highest} HU.")
     if lowest < AIR_HU and _bone_height(volume.voxels) < UPSIDE_DOWN:

@@ -128,8 +128,8 @@ def read_chosen(source: Path | str, series: Series) -> Volume:
     unscaled = [header for header in series.slices if any(code == NO_RESCALE for code, _ in header.remarks)]
     scales = {(header.slope, header.intercept) for header in series.slices}
     if 0 < len(unscaled) < len(series.slices) and len(scales) > 1:
-        problem = f"{unscaled[0]} lacks RescaleSlope or RescaleIntercept, which other slices have"
-        raise InputError(source, f"{problem} ({len(unscaled)} do).", "Export the series again.")
+        problem = f"{unscaled[0]} lacks RescaleSlope or RescaleIntercept, which other slices have."
+        raise InputError(source, problem, "Export the series again.")
     order, affine, _ = stack_slices(series.slices, source)
     shape = (len(order), *order[0].shape)
     if np.prod(shape, dtype=float) * np.dtype(np.int16).itemsize > MAX_VOLUME_BYTES:
