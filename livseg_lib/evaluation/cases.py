@@ -60,15 +60,11 @@ from livseg_lib.labels import structure_mask
 class Comparison:
     """What a score is asked about: a structure of a case, or one detected tumour, predicted and true."""
 
-    structure: str
-    """ "liver" or "tumor"."""
-    prediction: np.ndarray
-    """Bool (D, H, W), cropped to what is there."""
+    structure: str  # "liver" or "tumor"
+    prediction: np.ndarray  # bool (D, H, W), cropped to what is there
     reference: np.ndarray
-    spacing_mm: Sequence[float]
-    """(D, H, W); NaN where it is unknown."""
-    tolerance_mm: float = masks.SURFACE_TOLERANCE_MM
-    """Of the surface Dice."""
+    spacing_mm: Sequence[float]  # (D, H, W); NaN where it is unknown
+    tolerance_mm: float = masks.SURFACE_TOLERANCE_MM  # of the surface Dice
 
     @cached_property
     def counts(self) -> masks.OverlapCounts:
@@ -93,14 +89,10 @@ class Comparison:
 class Score:
     """A score of a structure: how it is measured, and what it is called."""
 
-    measure: Callable[[Comparison], float]
-    """NaN where it is undefined."""
-    title: str = ""
-    """In the table that `livseg evaluate` prints; without a title it is left out there."""
-    column: str = ""
-    """In patients.csv, where its name is no good for that."""
-    of_each_tumor: bool = False
-    """Of tumours the mean over the detected ones, not that of all together."""
+    measure: Callable[[Comparison], float]  # NaN where it is undefined
+    title: str = ""  # in the table that `livseg evaluate` prints; without a title it is left out there
+    column: str = ""  # in patients.csv, where its name is no good for that
+    of_each_tumor: bool = False  # of tumours the mean over the detected ones, not that of all together
 
 
 SCORES = {
@@ -118,10 +110,8 @@ SCORES = {
 `livseg evaluate` prints, in patients.csv and lits_scores.csv, and `livseg compare` knows it."""
 
 BENCHMARK_OVERLAPS = ("dice", "jaccard", "voe", "rvd")
-SURFACE_SCORES = ("assd", "rmsd", "msd")
-"""The benchmark's own, overlap and distance."""
-AS_SHIPPED_INFINITY = 9001.0
-"""What the shipped scorer writes for infinity."""
+SURFACE_SCORES = ("assd", "rmsd", "msd")  # the benchmark's own, overlap and distance
+AS_SHIPPED_INFINITY = 9001.0  # what the shipped scorer writes for infinity
 AS_SHIPPED_DEFAULTS = dict.fromkeys(("rvd", *SURFACE_SCORES), AS_SHIPPED_INFINITY)
 AS_SHIPPED_DEFAULTS |= {"dice": 0.0, "jaccard": 0.0, "voe": 1.0}
 """Its scores of an organ that was missed."""

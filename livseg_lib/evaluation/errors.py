@@ -38,24 +38,18 @@ OBJECT_FEATURES = (
 )
 """Of `describe_objects`, which tells what they are."""
 
-TUMOR_RIM_MM = 5.0
-"""Liver within this distance of a tumour is what a reader compares it with."""
+TUMOR_RIM_MM = 5.0  # liver within this distance of a tumour is what a reader compares it with
 
 
 @dataclass(frozen=True, eq=False)
 class TrueCase:
     """What predictions of one case are held against; all arrays (D, H, W) of one grid."""
 
-    labels: np.ndarray
-    """The truth, 0/1/2."""
-    spacing_mm: tuple[float, float, float]
-    """(D, H, W); NaN for pictures."""
-    voxels: np.ndarray | None = None
-    """int16 HU; None for pictures, whose greys are no HU."""
-    organs: np.ndarray | None = None
-    """What each voxel really is, uint8 codes; None where nobody knows."""
-    organ_names: Mapping[int, str] = field(default_factory=dict)
-    """Code -> name, for `organs`."""
+    labels: np.ndarray  # the truth, 0/1/2
+    spacing_mm: tuple[float, float, float]  # (D, H, W); NaN for pictures
+    voxels: np.ndarray | None = None  # int16 HU; None for pictures, whose greys are no HU
+    organs: np.ndarray | None = None  # what each voxel really is, uint8 codes; None where nobody knows
+    organ_names: Mapping[int, str] = field(default_factory=dict)  # code -> name, for `organs`
 
     @cached_property
     def spacing(self) -> np.ndarray:
@@ -95,10 +89,8 @@ class CaseErrors:
     tumors: pd.DataFrame
     """A row a true tumour: object and OBJECT_FEATURES, found_share, hit, detected (`lesion_hits`), is_fused
     (a predicted tumour covers it and another one) and pieces (predicted tumours that touch it)."""
-    fusing: int
-    """Predicted tumours that cover parts of more than one true one."""
-    predicted: int
-    """Predicted tumours."""
+    fusing: int  # predicted tumours that cover parts of more than one true one
+    predicted: int  # predicted tumours
 
 
 def find_errors(prediction: np.ndarray, case: TrueCase) -> CaseErrors:

@@ -55,12 +55,10 @@ class SizeResponse(NamedTuple):
     category: str
     """"no tumour", "complete response", "partial response", "stable disease", "progressive disease", or where
     tumours remain of which none was a target "neither response nor progression"."""
-    targets: tuple[int, ...]
-    """Earlier ids of the tumours that are added up, largest first."""
+    targets: tuple[int, ...]  # earlier ids of the tumours that are added up, largest first
     sum_before_mm: float
     sum_after_mm: float
-    change: float
-    """Of the sum, relative to the earlier one; NaN without targets."""
+    change: float  # of the sum, relative to the earlier one; NaN without targets
     n_new: int
 
 
@@ -143,8 +141,7 @@ class Matching:
     """Every tumour of either scan is in just one; those with earlier tumours first, by their ids."""
     shift_mm: tuple[float, float, float]
     """How much farther along D, H, W the liver's centre lies in the later volume."""
-    liver_dice: float
-    """Of the two livers after the shift, 0 to 1: how well one fits the other."""
+    liver_dice: float  # of the two livers after the shift, 0 to 1: how well one fits the other
 
 
 def match_tumors(before: TimePoint, after: TimePoint) -> Matching:
@@ -239,10 +236,8 @@ class FollowUp:
     changes: pd.DataFrame
     """A row a group of tumours that are the same, CHANGE_COLUMNS; `position` as in the earlier scan, of new
     ones in the later."""
-    tumors: tuple[pd.DataFrame, pd.DataFrame]
-    """`measure_tumors` of the earlier and of the later scan."""
-    livers: pd.DataFrame
-    """A row a scan, "before" and "after": `measure_liver`."""
+    tumors: tuple[pd.DataFrame, pd.DataFrame]  # `measure_tumors` of the earlier and of the later scan
+    livers: pd.DataFrame  # a row a scan, "before" and "after": `measure_liver`
     matching: Matching
     response: SizeResponse
     days: float

@@ -39,12 +39,9 @@ FALSE_POSITIVE_RATES = (1 / 8, 1 / 4, 1 / 2, 1, 2, 4, 8)
 class TumorCandidates:
     """What a network proposed to one patient; probabilities as uint8 levels, level / 255."""
 
-    found: np.ndarray
-    """(n_found,) how sure the candidate is of each tumour that was found."""
-    false_positives: np.ndarray
-    """(n_false_positives,)"""
-    n_tumors: int
-    """True tumours, found or not."""
+    found: np.ndarray  # (n_found,) how sure the candidate is of each tumour that was found
+    false_positives: np.ndarray  # (n_false_positives,)
+    n_tumors: int  # true tumours, found or not
 
     def __add__(self, other: TumorCandidates) -> TumorCandidates:
         """Those of two scans of one patient."""
@@ -58,10 +55,8 @@ class TumorCandidates:
 class FrocCurve(NamedTuple):
     """One point a level, from the strictest threshold to the loosest; float64 (257,)."""
 
-    false_positives: np.ndarray
-    """A patient."""
-    recall: np.ndarray
-    """Share of all tumours, NaN where there are none."""
+    false_positives: np.ndarray  # a patient
+    recall: np.ndarray  # share of all tumours, NaN where there are none
 
 
 def find_tumor_candidates(probabilities: np.ndarray, tumors: np.ndarray) -> TumorCandidates:

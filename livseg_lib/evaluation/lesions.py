@@ -52,8 +52,7 @@ class LesionPair(NamedTuple):
 class LesionOverlap:
     """The tumours of a prediction and of a reference, and how many voxels they share."""
 
-    prediction_components: np.ndarray
-    """(D, H, W) ids 1..n of the predicted tumours, 0 elsewhere."""
+    prediction_components: np.ndarray  # (D, H, W) ids 1..n of the predicted tumours, 0 elsewhere
     reference_components: np.ndarray
     table: csr_array
     """int64 (n_prediction + 1, n_reference + 1): common voxels of each two ids; row and column 0 are
@@ -297,8 +296,7 @@ def pairwise_iou(lesions: LesionOverlap) -> csr_array:
 
 
 SIZE_CLASSES = ("< 10 mm", "10 to 20 mm", "20 to 50 mm", "> 50 mm")
-UNKNOWN_SIZE = "unknown size"
-"""Of tumours in volumes without spacing, in tables by size."""
+UNKNOWN_SIZE = "unknown size"  # of tumours in volumes without spacing, in tables by size
 
 
 def size_class(longest_diameter_mm: float) -> str:

@@ -112,8 +112,7 @@ class ProbabilityHistogram:
         return float(np.trapezoid(curve.true_positive_rate, curve.false_positive_rate))
 
 
-THRESHOLD_GRID = tuple(round(0.05 * step, 2) for step in range(2, 19))
-"""0.10 to 0.90 in steps of 0.05."""
+THRESHOLD_GRID = tuple(round(0.05 * step, 2) for step in range(2, 19))  # 0.10 to 0.90 in steps of 0.05
 
 
 def dice_by_threshold(histogram: ProbabilityHistogram, grid: Sequence[float] = THRESHOLD_GRID) -> np.ndarray:
@@ -154,10 +153,8 @@ PRESENCE_SCORES = {
 class PresenceRule:
     """From when on a picture counts as showing the structure."""
 
-    threshold: float
-    """Probability that a pixel has to reach."""
-    smallest_area: int
-    """Pixels that have to."""
+    threshold: float  # probability that a pixel has to reach
+    smallest_area: int  # pixels that have to
 
 
 def presence_levels(planes: np.ndarray, areas: Sequence[int]) -> np.ndarray:
@@ -214,11 +211,9 @@ def presence_scores(predicted: np.ndarray, truth: np.ndarray) -> dict[str, float
     }
 
 
-BINS = 15
-"""As Guo et al. have it."""
+BINS = 15  # as Guo et al. have it
 
-MARGIN = 0.1
-"""Of a picture's side: how far the box around a liver is widened."""
+MARGIN = 0.1  # of a picture's side: how far the box around a liver is widened
 
 PROBABILITY = np.arange(LEVELS) / (LEVELS - 1)
 
@@ -226,12 +221,9 @@ PROBABILITY = np.arange(LEVELS) / (LEVELS - 1)
 class ReliabilityCurve(NamedTuple):
     """One element a bin of probability, equally wide, (i / bins, (i + 1) / bins]; 0 lies in the first."""
 
-    probability: np.ndarray
-    """Mean of what was said; NaN where no pixel is. float64 (bins,)."""
-    frequency: np.ndarray
-    """Share of the pixels that are in the structure; NaN where no pixel is."""
-    pixels: np.ndarray
-    """int64."""
+    probability: np.ndarray  # mean of what was said; NaN where no pixel is; float64 (bins,)
+    frequency: np.ndarray  # share of the pixels that are in the structure; NaN where no pixel is
+    pixels: np.ndarray  # int64
 
 
 def calibration_region(labels: np.ndarray, structure: str) -> np.ndarray:

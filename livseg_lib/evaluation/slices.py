@@ -27,8 +27,7 @@ SLICE_SCORES = {
     "precision": masks.precision,
     "recall": masks.recall,
 }
-PRESENCE_THRESHOLD = 0.30
-"""System C's."""
+PRESENCE_THRESHOLD = 0.30  # system C's
 
 
 def score_slices(probability_planes: np.ndarray, reference: np.ndarray, threshold: float) -> pd.DataFrame:
@@ -64,8 +63,7 @@ def summarize_slices(rows: pd.DataFrame) -> dict[str, float]:
     return summary
 
 
-MACRO = "macro mean"
-"""Name of the row that averages over classes, each counting alike."""
+MACRO = "macro mean"  # name of the row that averages over classes, each counting alike
 
 CLASS_SCORES = {
     "precision": masks.precision,
@@ -135,8 +133,7 @@ SLICE_METRICS = ("dice", "iou", "presence_accuracy", "loss", "pixel_accuracy", "
 METRICS = (*SLICE_METRICS, "pooled_dice")
 """`pooled_dice` is that of all pixels of a patient's slices together: close to a volume's Dice."""
 
-POINTS = 100.0
-"""A score of 0 to 1 has a hundred points; a loss stays as it is."""
+POINTS = 100.0  # a score of 0 to 1 has a hundred points; a loss stays as it is
 
 
 def score_held_out(planes: np.ndarray, reference: np.ndarray, threshold: float = 0.5) -> pd.DataFrame:
@@ -226,8 +223,7 @@ def inflation_table(
     return table.loc[order, [*columns, "n_undefined", "p", "p_holm"]].reset_index(drop=True)
 
 
-DISTANCES = (1, 2, 3, 5, 10, 20)
-"""Where the groups of `by_distance` begin, in slices."""
+DISTANCES = (1, 2, 3, 5, 10, 20)  # where the groups of `by_distance` begin, in slices
 
 
 def by_distance(scores: pd.DataFrame, pairs: Iterable[tuple[str, str]], seed: int = 0) -> pd.DataFrame:

@@ -41,8 +41,7 @@ if TYPE_CHECKING:  # only named in signatures
     from livseg_lib.evaluation.follow_up import FollowUp
 
 DASHED = product(("7 4", "2 3", "12 3 2 3", "5 9"), (style.YELLOW, "#ffffff", style.PURPLE, style.GREEN))
-LOOKS = tuple(DASHED)
-"""Dashes and colours of outlines that are not the truth."""
+LOOKS = tuple(DASHED)  # dashes and colours of outlines that are not the truth
 SURFACE_LIBRARY = f"plotly-{plotly.__version__}.js"
 
 MARGIN_MM, UNKNOWN_SPACING_MM = 12.0, (np.inf, 0.75, 0.75)

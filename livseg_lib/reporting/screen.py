@@ -67,8 +67,7 @@ def draw_outlined(
         cv2.drawContours(picture, found, -1, colour, thickness, cv2.LINE_AA)
 
 
-PANEL_PIXELS, LINE_PIXELS = 640, 28
-"""Of a panel of `outlined_slice`, and of a line of text."""
+PANEL_PIXELS, LINE_PIXELS = 640, 28  # of a panel of `outlined_slice`, and of a line of text
 
 
 def outlined_slice(

@@ -23,8 +23,7 @@ from livseg_lib.processes import in_processes, one_apart
 from livseg_lib.studies.training import SorterPlan, TrainingPlan, answer_held_out
 from livseg_lib.training.fit import use_mixed_precision_on_gpu
 
-AREAS = (1, 4, 8, 16, 32, 64)
-"""Pixels of 128 x 128 pictures that a rule of presence may ask for."""
+AREAS = (1, 4, 8, 16, 32, 64)  # pixels of 128 x 128 pictures that a rule of presence may ask for
 
 
 class _Fold(NamedTuple):
