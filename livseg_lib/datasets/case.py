@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 import numpy as np
+from tqdm import tqdm
 
 from livseg_lib.processes import in_processes, in_threads
 from livseg_lib.volumes import Volume
@@ -71,6 +72,13 @@ class Dataset:
         """This data set with no other cases than those named."""
         names = set(case_ids)
         return replace(self, cases=tuple(case for case in self.cases if case.case_id in names))
+
+
+def read_each(cases: Iterable[Case], told: str) -> Iterator[tuple[Case, Volume, np.ndarray]]:
+    """Each of `cases` with labels, its scan and these, one after another; beside a bar called `told`."""
+    for case in tqdm(list(cases), told, unit="patient"):
+        volume = case.read_volume()
+        yield case, volume, case.read_labels(volume)
 
 
 WORTH_PROCESSES_BYTES = 128 * 1024**2

@@ -81,7 +81,6 @@ class Comparison:
 
     @property
     def jaccard(self) -> float:
-        """What follows from that Dice."""
         return self.dice / (2 - self.dice)
 
 
@@ -128,8 +127,7 @@ def score_case(
 
     `spacing_mm` (D, H, W) is the reference's; where it is NaN the distances are NaN. Mode "lits_asis"
     repeats the arithmetic of the shipped scorer: its detection, and its defaults for a missed liver.
-    `tolerance_mm` is that of the surface Dice. Raises InputError for arrays, spacings, modes or tolerances
-    that cannot be scored.
+    `tolerance_mm` is that of the surface Dice. Raises InputError for what cannot be scored, and other modes.
     """
     masks.require_label_volumes(prediction, reference)
     box = masks.foreground_box(prediction, reference)
@@ -140,11 +138,10 @@ def score_case(
         liver |= AS_SHIPPED_DEFAULTS
     lesions = tumor_overlap(prediction, reference)
     tumors = lesions.prediction_components > 0, lesions.reference_components > 0
-    of_each = {name: score for name, score in SCORES.items() if score.of_each_tumor}
-    together = [name for name in SCORES if name not in of_each]
+    together = [name for name in SCORES if not SCORES[name].of_each_tumor]
     tumor = _scores(Comparison("tumor", *tumors, spacing_mm, tolerance_mm), together)
     detected = detected_pairs(lesions, mode=mode)[0]
-    tumor |= _means_over_detected(lesions, detected, of_each, spacing_mm, tolerance_mm)
+    tumor |= _means_over_detected(lesions, detected, spacing_mm, tolerance_mm)
     scores = {f"liver_{key}": value for key, value in liver.items()}
     scores |= {f"tumor_{key}": value for key, value in tumor.items()}
     scores |= {"n_tumors_reference": lesions.n_reference, "n_tumors_prediction": lesions.n_prediction}
@@ -175,13 +172,10 @@ def _scores(pair: Comparison, names: Iterable[str]) -> dict[str, float]:
 
 
 def _means_over_detected(
-    lesions: LesionOverlap,
-    detected: Iterable[LesionPair],
-    scores: Mapping[str, Score],
-    spacing_mm: Sequence[float],
-    tolerance_mm: float,
+    lesions: LesionOverlap, detected: Iterable[LesionPair], spacing_mm: Sequence[float], tolerance_mm: float
 ) -> dict[str, float]:
-    """Means over the detected tumours of a case; NaN where there is none."""
+    """Means over the detected tumours of a case, of the scores that are taken so; NaN where there is none."""
+    scores = {name: score for name, score in SCORES.items() if score.of_each_tumor}
     known: dict[tuple, list[float]] = {}  # specks look alike by the thousand: each kind is measured once
     rows = []
     for pair in detected:
@@ -191,9 +185,8 @@ def _means_over_detected(
             tumor = Comparison("tumor", prediction, reference, spacing_mm, tolerance_mm)
             known[content] = [score.measure(tumor) for score in scores.values()]
         rows.append(known[content])
-    if not rows:
-        return dict.fromkeys(scores, np.nan)
-    return {name: float(np.mean(each)) for name, each in zip(scores, zip(*rows, strict=True), strict=True)}
+    means = np.mean(rows, axis=0).tolist() if rows else [np.nan] * len(scores)
+    return dict(zip(scores, means, strict=True))
 
 
 def detection_rates(found: Detection) -> dict[str, float]:
@@ -214,11 +207,8 @@ def _tumor_burden(scores: dict, mode: str) -> dict:
     )
     if mode == "lits_asis" and np.isnan(prediction):
         prediction = AS_SHIPPED_INFINITY
-    return {
-        "tumor_burden_reference": reference,
-        "tumor_burden_prediction": prediction,
-        "tumor_burden_error": reference - prediction,
-    }
+    burden = {"reference": reference, "prediction": prediction, "error": reference - prediction}
+    return {f"tumor_burden_{name}": value for name, value in burden.items()}
 
 
 def summarize_cases(case_scores: pd.DataFrame | Iterable[Mapping], mode: str = "intended") -> dict:
@@ -265,17 +255,17 @@ def summarize_cases(case_scores: pd.DataFrame | Iterable[Mapping], mode: str = "
 def _structure_summary(cases: pd.DataFrame, structure: str, surfaces: pd.Series) -> dict:
     """Global Dice, the means over cases, and what stands beside them.
 
-    `surfaces`: of how many objects each case's surface scores are the mean, so that the mean over cases
-    weighs every object alike.
+    `surfaces`: of how many objects each case's surface scores are the mean; each object weighs alike.
     """
     columns = cases.filter(regex=f"^{structure}_").rename(columns=lambda c: c.removeprefix(f"{structure}_"))
     predicted, present = columns["prediction_voxels"], columns["reference_voxels"]
     voxels = (predicted + present).sum()
     one_a_case = pd.Series(1, cases.index)
     means = {"dice_per_case": _weighted_mean(columns["dice"], one_a_case)}
-    for of_each_tumor, weights in ((False, one_a_case), (True, surfaces)):
-        names = [name for name, score in SCORES.items() if score.of_each_tumor == of_each_tumor]
-        means |= {name: _weighted_mean(columns[name], weights) for name in names if name != "dice"}
+    for name in sorted(SCORES, key=lambda name: SCORES[name].of_each_tumor):  # those of all together first
+        if name != "dice":
+            weights = surfaces if SCORES[name].of_each_tumor else one_a_case
+            means[name] = _weighted_mean(columns[name], weights)
     return {
         "n_cases": len(cases),
         "n_empty_reference": int((present == 0).sum()),
@@ -295,12 +285,8 @@ def _weighted_mean(values: pd.Series, weights: pd.Series) -> tuple[float, int]:
 
 def _lesion_summary(cases: pd.DataFrame) -> dict:
     """Lesion Dice a case, and panoptic quality of all cases as if they were one."""
-    matched = cases["n_tumors_matched"]
+    matched, dice = cases["n_tumors_matched"], cases["lesion_dice"]
     iou_sum = (cases["segmentation_quality"] * matched).sum()  # of a case without a match: NaN, left out
     counts = (int(cases[f"n_tumors_{side}"].sum()) for side in ("prediction", "reference"))
-    pooled = pool_panoptic(int(matched.sum()), iou_sum, *counts)
-    return {
-        "lesion_dice": float(cases["lesion_dice"].mean()),
-        "n_defined_lesion_dice": int(cases["lesion_dice"].notna().sum()),
-        **pooled._asdict(),
-    }
+    pooled = pool_panoptic(int(matched.sum()), iou_sum, *counts)._asdict()
+    return {"lesion_dice": float(dice.mean()), "n_defined_lesion_dice": int(dice.notna().sum()), **pooled}

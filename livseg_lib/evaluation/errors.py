@@ -23,7 +23,7 @@ from scipy.ndimage import binary_erosion, find_objects
 
 from livseg_lib.evaluation.lesions import LesionOverlap, detected_pairs, lesion_overlap, size_class
 from livseg_lib.evaluation.masks import BoxSlices, require_label_volumes
-from livseg_lib.evaluation.statistics import mean_with_interval
+from livseg_lib.evaluation.statistics import mean_with_interval, stacked
 from livseg_lib.labels import BACKGROUND, LIVER, TUMOR, structure_mask
 from livseg_lib.postprocessing.components import label_components
 from livseg_lib.postprocessing.measures import axial_diameters
@@ -97,24 +97,16 @@ def find_errors(prediction: np.ndarray, case: TrueCase) -> CaseErrors:
     """Compare integer labels (D, H, W) with a case. Raises InputError for arrays of other kinds or shapes."""
     require_label_volumes(prediction, case.labels)
     lesions = lesion_overlap(structure_mask(prediction, "tumor"), structure_mask(case.labels, "tumor"))
-    invented = np.flatnonzero(lesions.untouched) + 1
-    ids = np.zeros(lesions.n_prediction + 1, lesions.prediction_components.dtype)
-    ids[invented] = invented
-    components = ids[lesions.prediction_components]
+    ids = np.arange(lesions.n_prediction + 1, dtype=lesions.prediction_components.dtype)
+    components = np.where(np.append(False, lesions.untouched), ids, 0)[lesions.prediction_components]
     tumors = case.tumors.merge(lesion_hits(lesions).rename(columns={"lesion": "object"}), on="object")
     touched = lesions.table[1:, 1:] > 0
     fusing = touched.sum(axis=1) > 1
     tumors = tumors.assign(is_fused=touched[fusing].sum(axis=0) > 0, pieces=touched.sum(axis=0))
-    missed = tumors.loc[~tumors.hit, ["object", *OBJECT_FEATURES]]
-    sides = zip(ERRORS, (describe_objects(components, case), missed), strict=True)
-    tables = [table.assign(error=error) for error, table in sides]
-    filled = [table for table in tables if len(table)]  # empty ones would only change the types of columns
-    return CaseErrors(
-        objects=pd.concat(filled or tables[:1], ignore_index=True)[["error", "object", *OBJECT_FEATURES]],
-        tumors=tumors,
-        fusing=int(fusing.sum()),
-        predicted=lesions.n_prediction,
-    )
+    sides = zip(ERRORS, (describe_objects(components, case), tumors[~tumors.hit]), strict=True)
+    objects = stacked([table.assign(error=error) for error, table in sides])
+    objects = objects[["error", "object", *OBJECT_FEATURES]]
+    return CaseErrors(objects, tumors, int(fusing.sum()), lesions.n_prediction)
 
 
 def lesion_hits(lesions: LesionOverlap) -> pd.DataFrame:
@@ -124,16 +116,14 @@ def lesion_hits(lesions: LesionOverlap) -> pd.DataFrame:
     `detected` where it belongs to a pair of IoU > 0.5 (as `count_detections` counts, system K).
     """
     found = lesions.table[1:, 1:].sum(axis=0) / lesions.reference_voxels[1:]
-    pairs, _ = detected_pairs(lesions)
-    detected = [lesion for pair in pairs for lesion in pair.reference_ids]
+    detected = [lesion for pair in detected_pairs(lesions)[0] for lesion in pair.reference_ids]
     ids = np.arange(1, lesions.n_reference + 1)
     hits = {"found_share": found, "hit": found > 0, "detected": np.isin(ids, detected)}
     return pd.DataFrame({"lesion": ids} | hits)
 
 
 def describe_objects(components: np.ndarray, case: TrueCase) -> pd.DataFrame:
-    """A row for each object of `components` (ids, 0 outside; (D, H, W) as the case): object, then
-    OBJECT_FEATURES.
+    """A row an object of `components` (ids, 0 outside; (D, H, W) as the case): object, OBJECT_FEATURES.
 
     `diameter_mm` is that of the ball of the same volume, `longest_diameter_mm` that of `axial_diameters`.
     `mean_hu` and `sd_hu` are over its voxels, `above_liver_hu` is the mean minus the median of the liver
@@ -153,14 +143,14 @@ def describe_objects(components: np.ndarray, case: TrueCase) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["object", *OBJECT_FEATURES])
 
 
-def room_around(box: BoxSlices, shape: tuple[int, ...], spacing_mm: np.ndarray, reach_mm: float) -> BoxSlices:
-    """`box` with room for what lies within reach on every side; `box` itself where the spacing is unknown."""
-    return box if np.isnan(spacing_mm).any() else widened(box, shape, spacing_mm, reach_mm)
+def room_around(box: BoxSlices, shape: tuple[int, ...], spacing_mm: np.ndarray) -> BoxSlices:
+    """`box` widened by TUMOR_RIM_MM on every side; `box` itself where the spacing is unknown."""
+    return box if np.isnan(spacing_mm).any() else widened(box, shape, spacing_mm, TUMOR_RIM_MM)
 
 
 def _described(components: np.ndarray, number: int, box: BoxSlices, case: TrueCase) -> dict:
     """OBJECT_FEATURES of one object in its box, but for those that nobody knows."""
-    around = room_around(box, case.labels.shape, case.spacing, TUMOR_RIM_MM)
+    around = room_around(box, case.labels.shape, case.spacing)
     inside, labels = components[around] == number, case.labels[around]
     near = np.zeros_like(inside)  # within the rim; nobody knows it without spacing
     if not np.isnan(case.spacing).any():
@@ -184,11 +174,10 @@ def _described(components: np.ndarray, number: int, box: BoxSlices, case: TrueCa
         row |= {"mean_hu": mean_hu, "sd_hu": float(hu[inside].std())}
         row |= {"above_liver_hu": mean_hu - case.liver_hu, "rim_hu": rim_hu, "contrast_hu": rim_hu - mean_hu}
     if case.organs is not None:
-        organs = case.organs[around]
-        liver = [code for code, name in case.organ_names.items() if name == "liver"]
-        beside = organs[near & ~np.isin(organs, liver)]
-        row["is_really"] = _commonest(organs[inside], case.organ_names)
-        row["neighbour"] = _commonest(beside, case.organ_names)
+        organs, names = case.organs[around], case.organ_names
+        liver = [code for code, name in names.items() if name == "liver"]
+        row["is_really"] = _commonest(organs[inside], names)
+        row["neighbour"] = _commonest(organs[near & ~np.isin(organs, liver)], names)
     return row
 
 
@@ -231,12 +220,9 @@ CONTRAST_EDGES_HU = (20.0, 40.0)
 """One and two standard deviations of the noise in abdominal CT, about 20 HU (18 to 20 in 3D-IRCADb and
 CHAOS, 19 to 30 in LiTS, measured): below the first a tumour's mean lies within the noise of one voxel."""
 
-BRIGHT_HU = CONTRAST_EDGES_HU[0]
-"""One standard deviation of the noise in abdominal CT above the liver: clearly brighter, as is a vessel."""
+BRIGHT_HU = CONTRAST_EDGES_HU[0]  # above the liver: clearly brighter, as is a vessel
 
-TEXTURE_SD_HU = 30.0
-"""Most noise measured inside livers (19 to 30 HU in LiTS, 18 to 20 in 3D-IRCADb and CHAOS): what varies more
-is no even tissue."""
+TEXTURE_SD_HU = 30.0  # most of the noise measured (see above): what varies more is no even tissue
 
 BRIGHT_TEXTURE, LOW_CONTRAST, OTHER, UNDEFINED = "bright texture", "low contrast", "other", "undefined"
 CLASS_OF_ERROR = {FALSE_POSITIVE: BRIGHT_TEXTURE, FALSE_NEGATIVE: LOW_CONTRAST}
@@ -261,10 +247,8 @@ def add_causes(objects: pd.DataFrame) -> pd.DataFrame:
 
     None where a cause is undefined: without HU, spacing or knowledge of the organs.
     """
-    above, sd, outside, border = (
-        objects[name].astype(float)
-        for name in ("above_liver_hu", "sd_hu", "outside_share", "border_distance_mm")
-    )
+    numbers = objects[["above_liver_hu", "sd_hu", "outside_share", "border_distance_mm"]].astype(float)
+    above, sd, outside, border = numbers.to_dict("series").values()
     table = objects.assign(
         brightness=_first([above >= BRIGHT_HU, above < BRIGHT_HU], ("bright", "not bright")),
         texture=_first([sd > TEXTURE_SD_HU, sd <= TEXTURE_SD_HU], ("textured", "even")),

@@ -12,8 +12,7 @@ smallest sum so far. Where tumours merged, the diameter of what they became is s
 where one fell apart, the diameters of its parts are added.
 
 Agreement is that of Bland & Altman 1986, doi:10.1016/S0140-6736(86)90837-8, and 1999,
-doi:10.1177/096228029900800204. A high correlation is none: a system that outlines twice the volume correlates
-perfectly.
+doi:10.1177/096228029900800204. Correlation is none: who outlines twice the volume correlates perfectly.
 """
 
 from __future__ import annotations
@@ -45,8 +44,7 @@ MEASURABLE_MM = 10.0
 MOST_TARGETS = 2
 THICK_SLICE_MM = 5.0
 SHRUNK_TO, GROWN_TO, GROWN_BY_MM = 0.7, 1.2, 5.0
-"""Part of the earlier sum of diameters for a partial response (30 % less) and for progression (20 % more),
-which also needs some mm."""
+"""Part of the earlier sum for a partial response and for progression, which also needs some mm."""
 
 
 class SizeResponse(NamedTuple):
@@ -234,8 +232,7 @@ class FollowUp:
     """What changed between two scans."""
 
     changes: pd.DataFrame
-    """A row a group of tumours that are the same, CHANGE_COLUMNS; `position` as in the earlier scan, of new
-    ones in the later."""
+    """A row a group of tumours that are the same, CHANGE_COLUMNS; `position` in the earlier scan, if any."""
     tumors: tuple[pd.DataFrame, pd.DataFrame]  # `measure_tumors` of the earlier and of the later scan
     livers: pd.DataFrame  # a row a scan, "before" and "after": `measure_liver`
     matching: Matching

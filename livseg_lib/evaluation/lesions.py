@@ -223,8 +223,7 @@ def _detected_as_shipped(lesions: LesionOverlap, overlap: float) -> tuple[list[L
 def count_detections(lesions: LesionOverlap, overlap: float = 0.5, mode: str = "intended") -> Detection:
     """Tumours detected, surplus and missed, the latter two unmerged: (0, n_prediction, 0) if none is real.
 
-    A pair counts as detected where its IoU is greater than `overlap` (0 to 1; LiTS uses 0 and 0.5). Raises
-    InputError for another mode.
+    A pair is detected where its IoU exceeds `overlap` (LiTS: 0 and 0.5). Raises InputError for other modes.
     """
     _, true_positives = detected_pairs(lesions, overlap, mode)
     surplus, missed = lesions.n_prediction - true_positives, lesions.n_reference - true_positives
@@ -242,8 +241,7 @@ def detect_lesions(
 
 
 class PanopticQuality(NamedTuple):
-    """Pairs one to one with IoU > 0.5, PQ, which is the product of their mean IoU (SQ) and the F1 of finding
-    them (RQ), and these two."""
+    """Pairs one to one of IoU > 0.5, their mean IoU (SQ), the F1 of finding them (RQ), and SQ x RQ (PQ)."""
 
     n_tumors_matched: int
     panoptic_quality: float

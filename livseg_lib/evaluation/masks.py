@@ -147,15 +147,13 @@ def defined_dice(counts: OverlapCounts, structure: str) -> float:
 
 
 def predicted_mask(labels: np.ndarray, structure: str) -> np.ndarray:
-    """Bool mask of "liver" or "tumor" in predicted labels 0/1/2: without any voxel of label 1 no liver either
-    (system K)."""
+    """Bool mask of "liver" or "tumor" in predicted labels 0/1/2; no liver without any label 1 (system K)."""
     mask = structure_mask(labels, structure)
     return mask if structure == "tumor" or (labels == LIVER).any() else np.zeros_like(mask)
 
 
 def structure_dice(prediction: np.ndarray, reference: np.ndarray, structure: str) -> float:
-    """Dice of "liver" or "tumor", 0 to 1, of two label volumes 0/1/2 of one shape, as `score_case` has it, in
-    a hundredth of its time."""
+    """Dice of "liver" or "tumor", 0 to 1, of two label volumes 0/1/2 of one shape, as `score_case` has it."""
     pair = predicted_mask(prediction, structure), structure_mask(reference, structure)
     return defined_dice(overlap_counts(*pair), structure)
 

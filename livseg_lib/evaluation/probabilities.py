@@ -160,8 +160,7 @@ class PresenceRule:
 def presence_levels(planes: np.ndarray, areas: Sequence[int]) -> np.ndarray:
     """For each picture and area n (pixels) its n-th largest probability, uint8 (N, len(areas)).
 
-    `planes`: uint8 levels (N, h, w), probability times 255. An area larger than the picture is never
-    reached: level 0.
+    `planes`: uint8 levels (N, h, w), probability times 255. Level 0 for areas larger than the picture.
     """
     levels = np.zeros((len(planes), len(areas)), np.uint8)
     for row, plane in zip(levels, planes, strict=True):

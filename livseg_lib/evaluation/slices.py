@@ -184,8 +184,7 @@ def protocol_values(scores: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     """A row a protocol and metric, of `scores` with `protocol`: the mean over patients with its 95 %
     bootstrap interval, and `over_slices`, the mean over slices as studies publish it.
 
-    `n_undefined` slices of those that show the structure have no such score (precision where nothing was
-    predicted).
+    `n_undefined` slices that show the structure have no such score (no precision without a prediction).
     """
     table = summarize(_of_patients(scores), ["protocol", "metric"], "value", seed=seed)
     rows = []

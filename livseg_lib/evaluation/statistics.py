@@ -229,8 +229,12 @@ def compare(
         for position, name in enumerate(by):
             table.insert(position, name, group[position])
         tables.append(table)
-    empty = pd.DataFrame(columns=[*by, *PAIR_COLUMNS[2:]])
-    return pd.concat([table for table in tables if len(table)] or [empty], ignore_index=True)
+    return stacked(tables or [pd.DataFrame(columns=[*by, *PAIR_COLUMNS[2:]])])
+
+
+def stacked(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """All rows below each other; tables without a row would only change the types of columns."""
+    return pd.concat([table for table in tables if len(table)] or tables[:1], ignore_index=True)
 
 
 def compare_pairs(
@@ -269,10 +273,8 @@ def compare_systems(patients: pd.DataFrame, baseline: str, seed: int = 0) -> pd.
             "baseline": compare_pairs(scores, against, "greater", seed),
             "systems": compare_pairs(scores, list(combinations(ranked, 2)), "two-sided", seed),
         }
-        for family, table in families.items():
-            parts.append(table.assign(structure=structure, family=family))
-    table = pd.concat([part for part in parts if not part.empty] or [pd.DataFrame(columns=PAIR_COLUMNS)])
-    return table[list(PAIR_COLUMNS)].reset_index(drop=True)
+        parts += [table.assign(structure=structure, family=name) for name, table in families.items()]
+    return stacked(parts or [pd.DataFrame(columns=PAIR_COLUMNS)])[list(PAIR_COLUMNS)]
 
 
 PAIR_COLUMNS = ("structure", "family", "first", "second", "n_patients", "n_undefined", "difference")
@@ -282,17 +284,11 @@ PAIR_COLUMNS += ("difference_low", "difference_high", "alternative", "p", "p_hol
 def _compare(scores: pd.DataFrame, first: str, second: str, alternative: str, seed: int) -> dict:
     differences = scores[first] - scores[second]
     defined = differences.dropna().to_numpy()
-    low, high = bootstrap_interval(defined, seed=seed)
+    n_undefined = len(differences) - len(defined)
     return {
-        "first": first,
-        "second": second,
-        "n_patients": len(defined),
-        "n_undefined": len(differences) - len(defined),
-        "difference": defined.mean() if len(defined) else np.nan,
-        "difference_low": low,
-        "difference_high": high,
-        "alternative": alternative,
-        "p": sign_flip_test(defined, alternative, seed),
+        **{"first": first, "second": second, "n_patients": len(defined), "n_undefined": n_undefined},
+        **mean_with_interval("difference", defined, range(len(defined)), seed=seed),
+        **{"alternative": alternative, "p": sign_flip_test(defined, alternative, seed)},
         "smallest_p": smallest_p(defined, alternative),
     }
 
@@ -323,13 +319,12 @@ def group_means(scores: pd.DataFrame, facts: pd.DataFrame, seed: int = 0) -> pd.
     their names.
     """
     columns = ["factor", "group", "system", "n_patients", "n_undefined", "mean", "mean_low", "mean_high"]
-    plain_ends = {"mean_low": "low", "mean_high": "high"}
     parts = {each[:2]: scores.loc[each[2]].stack(future_stack=True) for each in _groups(scores, facts)}
-    if not parts:
-        return pd.DataFrame(columns=columns).rename(columns=plain_ends)
-    rows = pd.concat(parts, names=[*columns[:2], "patient", "system"]).rename("mean").reset_index()
-    table = summarize(rows, columns[:3], "mean", fewest=FEWEST_PATIENTS, seed=seed)
-    return table[columns].rename(columns=plain_ends)
+    table = pd.DataFrame(columns=columns)
+    if parts:
+        rows = pd.concat(parts, names=[*columns[:2], "patient", "system"]).rename("mean").reset_index()
+        table = summarize(rows, columns[:3], "mean", fewest=FEWEST_PATIENTS, seed=seed)[columns]
+    return table.rename(columns={"mean_low": "low", "mean_high": "high"})
 
 
 def group_differences(scores: pd.Series, facts: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
@@ -374,15 +369,9 @@ def _difference(values: Sequence[np.ndarray], seed: int) -> dict:
     dealing = {"n_resamples": FLIPS, "rng": np.random.default_rng(seed)}
     found = permutation_test(values, _mean_difference, vectorized=True, **dealing)
     n_first, n_second = map(len, values)
-    return {
-        "n_first": n_first,
-        "n_second": n_second,
-        "difference": float(_mean_difference(*values)),
-        "difference_low": float(interval.low),
-        "difference_high": float(interval.high),
-        "p": float(found.pvalue),
-        "smallest_p_holm": 2 / min(comb(n_first + n_second, n_first), FLIPS + 1),
-    }
+    numbers = (n_first, n_second, float(_mean_difference(*values)), interval.low, interval.high, found.pvalue)
+    smallest_p = 2 / min(comb(n_first + n_second, n_first), FLIPS + 1)
+    return dict(zip(DIFFERENCE_COLUMNS[3:], (*numbers, np.nan, smallest_p), strict=True))
 
 
 def _mean_difference(first: np.ndarray, second: np.ndarray, axis: int = -1) -> np.ndarray:

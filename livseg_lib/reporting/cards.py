@@ -80,8 +80,7 @@ def in_readers_order(systems: pd.DataFrame) -> pd.DataFrame:
 def headline_cards(systems: pd.DataFrame) -> list[Card]:
     """Mean Dice per test patient, for rows split by patient only: any other split flatters.
 
-    Up to MAX_CARDS rows are shown as they are; of more, the highest of each target, and the card says so,
-    with what a baseline reached.
+    Up to MAX_CARDS rows are shown as they are; of more, the highest of each target, as the card then says.
     """
     if not {"dice_per_case", "split_by"} <= set(systems):
         return []

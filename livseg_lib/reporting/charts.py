@@ -24,7 +24,6 @@ if TYPE_CHECKING:  # only named in signatures
     from livseg_lib.evaluation.follow_up import FollowUp
 
 MOST_PANELS_A_ROW = 4
-MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 SHADES = LinearSegmentedColormap.from_list("shades", ["white", style.BLUE])
 HALO = withStroke(linewidth=2.5, foreground="white")
 
@@ -278,10 +277,7 @@ def _looks(rows: pd.DataFrame, series: str | None, colours: Mapping[str, str] | 
         return {None: {"color": style.BLUE, "marker": "o", "linestyle": "solid"}}
     found = [key for key in colours or dict.fromkeys(rows[series]) if key in set(rows[series])]
     chosen = {key: {"color": colour, "linestyle": "solid"} for key, colour in (colours or {}).items()}
-    return {
-        key: style.system_look(number) | {"marker": MARKERS[number % len(MARKERS)]} | chosen.get(key, {})
-        for number, key in enumerate(found)
-    }
+    return {key: style.series_look(number) | chosen.get(key, {}) for number, key in enumerate(found)}
 
 
 def _intervals(ax: Axes, rows: pd.DataFrame, value: str, lines: np.ndarray, look: dict, as_bar: bool) -> None:

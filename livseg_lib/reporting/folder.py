@@ -119,13 +119,13 @@ class ReportFolder:
     def notebooks(self) -> list[NotebookFile]:
         """Every NN_name.ipynb or .html, in order, and those that only the manifest knows."""
         files = {f.stem: f for suffix in ("ipynb", "html") for f in self.path.glob(f"[0-9]*.{suffix}")}
-        finished = {name: file for name, file in files.items() if not name.endswith(".partial")}
+        links = {name: quote(file.name) for name, file in files.items() if not name.endswith(".partial")}
         records = self.manifest.get("notebooks") or {}
         found = []
-        for name in sorted(set(finished) | set(records)):
+        for name in sorted(set(links) | set(records)):
             title, purpose = notebook_story(self.path / f"{name}.ipynb")
-            link = quote(finished[name].name) if name in finished else ""
-            found.append(NotebookFile(name, title or name, purpose, link, records.get(name) or {}))
+            told = title or name, purpose, links.get(name, ""), records.get(name) or {}
+            found.append(NotebookFile(name, *told))
         return found
 
     @cached_property
@@ -163,12 +163,12 @@ class ReportFolder:
 
 def _read_json(file: Path) -> dict:
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        if isinstance(content := json.loads(file.read_text(encoding="utf-8")), dict):
+            return content
+        problem = "is not a JSON object."
     except ValueError as error:
-        raise InputError(file, f"is not JSON: {error}.", "Delete it and run the notebooks again.") from error
-    if not isinstance(content, dict):
-        raise InputError(file, "is not a JSON object.", "Delete it and run the notebooks again.")
-    return content
+        problem = f"is not JSON: {error}."
+    raise InputError(file, problem, "Delete it and run the notebooks again.")
 
 
 def _data_uri(file: Path, image: Image.Image) -> str:
@@ -220,8 +220,7 @@ def notebook_story(ipynb: Path) -> tuple[str, str]:
     cells = _read_notebook(ipynb).cells if ipynb.exists() else []
     lines = [line for cell in cells if cell.cell_type == "markdown" for line in cell.source.splitlines()]
     plain = [re.sub(r"[*`]|\[([^]]*)\]\([^)]*\)", r"\1", line) for line in lines]
-    first = (next((line for line in plain if line.startswith(start)), "") for start in ("#", "Purpose."))
-    title, purpose = first
+    title, purpose = (next((line for line in plain if line.startswith(w)), "") for w in ("#", "Purpose."))
     return title.lstrip("#").strip(), purpose.removeprefix("Purpose.").strip()
 
 

@@ -75,8 +75,7 @@ def tiles(
     `limits` are those of heat: from 0 dark to bright, from below 0 purple to orange. `bar` is the label of
     their colour bar, None for none. `keys` are further entries of the legend.
     """
-    columns = columns or min(len(pictures), 8, max(4, math.ceil(math.sqrt(1.5 * len(pictures)))))
-    columns = max(1, columns)
+    columns = columns or min(len(pictures), 8, max(4, math.ceil(math.sqrt(1.5 * len(pictures))))) or 1
     rows, side = max(1, math.ceil(len(pictures) / columns)), style.WIDTH / max(columns, 2)
     fig = style.new_figure(side * columns, (side + 0.25) * rows + 0.4)
     axes = list(fig.subplots(rows, columns, squeeze=False).ravel())
@@ -97,10 +96,8 @@ def tiles(
             if labels is not None:
                 shown |= {key.get_label(): key for key in draw_outlines(ax, labels, side)}
         if tile.around is not None and tile.around.any():
-            (top, bottom), (left, right) = sides_around(tile.around)
-            ax.set(
-                xlim=(left - 0.5, right - 0.5), ylim=(bottom - 0.5, top - 0.5)
-            )  # pixel 0 is drawn around 0
+            (top, bottom), (left, right) = np.array(sides_around(tile.around)) - 0.5  # pixel 0 is around 0
+            ax.set(xlim=(left, right), ylim=(bottom, top))
         title_lines = [text if len(text) <= 40 else f"{text[:39]}…" for text in tile.title.split("\n")]
         ax.set_title("\n".join(title_lines), fontsize=9 if columns <= 6 else 8)
     if bar is not None:
@@ -158,12 +155,9 @@ def pick_best_median_worst(dice: pd.Series) -> dict[str, str]:
     patients give fewer entries, never the same patient twice.
     """
     ordered = list(dice.dropna().sort_values(kind="stable", ascending=False).index)
-    positions = {"best": 0, "median": (len(ordered) - 1) // 2, "worst": len(ordered) - 1}
-    chosen: dict[str, str] = {}
-    for rank in ("best", "worst", "median"):
-        if ordered and ordered[positions[rank]] not in chosen.values():
-            chosen[rank] = ordered[positions[rank]]
-    return {rank: chosen[rank] for rank in positions if rank in chosen}
+    last = len(ordered) - 1
+    rank_of = {last // 2: "median", last: "worst", 0: "best"}  # of one patient the last name counts
+    return {rank_of[place]: ordered[place] for place in sorted(rank_of) if ordered}
 
 
 def draw_outlines(ax: Axes, labels: np.ndarray, side: str) -> list[Line2D]:

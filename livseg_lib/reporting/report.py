@@ -51,8 +51,7 @@ def write_report(report_folder: Path | str) -> Path:
     """Write `index.html` from what lies in the folder so far and give its path.
 
     It shows what the notebooks of the manifest name, in their order, and then what else lies there. Nothing
-    in it is fetched from the network: style, script and figures are inside. Raises InputError for a file
-    that cannot be read.
+    in it is fetched from the network. Raises InputError for a file that cannot be read.
     """
     path = Path(report_folder) / "index.html"
     with locked(path):
@@ -134,9 +133,8 @@ def _heading(folder: ReportFolder) -> dict:
 
 def _run(folder: ReportFolder) -> dict:
     manifest = folder.manifest
-    records = [n.record for n in folder.notebooks]
     seconds, cpu_seconds = (
-        [record[name] for record in records if record.get(name) is not None]
+        [n.record[name] for n in folder.notebooks if n.record.get(name) is not None]
         for name in ("seconds", "cpu_seconds")
     )
     facts = [(title, manifest.get(name)) for name, title in FACTS.items()]

@@ -79,8 +79,7 @@ def outlined_slice(
 ) -> Image.Image:
     """One slice, uint8 (H, W), with outlined labels 0/1/2 (H, W); a second, enlarged picture of these.
 
-    A key and `note` stand below. `pixel_sides_mm` (H, W) keeps bodies in their proportions; NaN counts as
-    square.
+    A key and `note` stand below. `pixel_sides_mm` (H, W) keeps proportions; NaN counts as square.
     """
     aspect = pixel_sides_mm[0] / pixel_sides_mm[1]
     stretch = np.array([aspect if np.isfinite(aspect) else 1.0, 1.0])

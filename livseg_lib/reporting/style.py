@@ -22,14 +22,8 @@ Given, Drawn = ParamSpec("Given"), TypeVar("Drawn")
 BLACK, GREY, LIGHT_GREY = "#1b1f24", "#6b7280", "#d9dde3"
 ORANGE, SKY_BLUE, GREEN, YELLOW = "#E69F00", "#56B4E9", "#009E73", "#F0E442"
 BLUE, VERMILLION, PURPLE = "#0072B2", "#D55E00", "#CC79A7"
-
-
 STRUCTURE_COLOURS = {"liver": SKY_BLUE, "tumor": ORANGE}  # outlines on grey CT, where both stay bright
-
-STRUCTURE_NAMES = {"liver": "liver", "tumor": "tumour"}
-
 WIDTH = 10.0  # width of a full-width figure in inches
-
 NOTEBOOK_DPI = 100
 
 STYLE = {
@@ -73,8 +67,7 @@ def styled(draw: Callable[Given, Drawn]) -> Callable[Given, Drawn]:
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure of `width` x `height` inches. A notebook shows it as it stands, without pyplot and so
-    without one left open."""
+    """An empty figure of `width` x `height` inches, which a notebook shows without pyplot."""
     return _figure_class()(figsize=(width, height))
 
 
@@ -91,23 +84,19 @@ def _figure_class() -> type[Figure]:
 
 def structure_name(structure: str) -> str:
     """The word for people: "tumor" reads "tumour"."""
-    return STRUCTURE_NAMES.get(structure, structure)
+    return "tumour" if structure == "tumor" else structure
 
 
 SERIES = (BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY_BLUE, BLACK)
-DASHES, MARKS = ("solid", "dashed", "dotted"), ("o", "s", "D")
-"""Of the first seven systems, the next seven, and so on: colours repeat."""
+DASHES = ("solid", "dashed", "dotted")  # of the first seven series, the next seven, ...: colours repeat
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 
-def system_look(number: int) -> dict:
-    """Colour, dashes and marker of the system with this number, from 0."""
-    turn = number // len(SERIES)
-    return {
-        "color": SERIES[number % len(SERIES)],
-        "linestyle": DASHES[turn % len(DASHES)],
-        "marker": MARKS[turn % len(MARKS)],
-        "linewidth": 1.6,
-    }
+def series_look(number: int) -> dict:
+    """Colour, dashes and marker of the series with this number, from 0."""
+    turn, place = divmod(number, len(SERIES))
+    dashes = DASHES[turn % len(DASHES)]
+    return {"color": SERIES[place], "linestyle": dashes, "marker": MARKERS[place], "linewidth": 1.6}
 
 
 def spread(positions: Sequence[float], gap: float, low: float = -np.inf, high: float = np.inf) -> np.ndarray:

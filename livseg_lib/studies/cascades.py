@@ -1,8 +1,7 @@
 """Cascades put together from trained parts, and what the random forest of system H learns from.
 
-A network makes fewer false alarms on the patients that it learnt from than on others, and a forest that
-learnt from those would filter too little (Chlebus et al. 2017, arXiv:1706.00842). So each patient serves for
-one thing:
+A network makes fewer false alarms on patients that it learnt from than on others, and a forest that learnt
+from those would filter too little (Chlebus et al. 2017, arXiv:1706.00842). So patients serve for one thing:
 
 training     cut into parts by patient; the forest learns from the candidates of each part, which come from
              a lesion network that learnt from the other parts, inside the true liver
@@ -23,7 +22,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from livseg_lib.datasets.case import Case
+from livseg_lib.datasets.case import Case, read_each
 from livseg_lib.errors import InputError
 from livseg_lib.evaluation.statistics import compare, holm
 from livseg_lib.inference.cascade import (
@@ -73,11 +72,8 @@ def training_of_parts(parts: Sequence[Path]) -> dict:
     """What the tables say of a cascade's training: the most patients of a part, the seconds of all."""
     files = [next(part.glob("model.json"), part / "forest.json") for part in parts]
     facts = {file.parent.name: json.loads(file.read_bytes())["training"] for file in files}
-    return {
-        "n_train_patients": max(each["n_train_patients"] for each in facts.values()),
-        "seconds": sum(each["seconds"] for each in facts.values()),
-        "parts": facts,
-    }
+    patients, seconds = ([each[name] for each in facts.values()] for name in ("n_train_patients", "seconds"))
+    return {"n_train_patients": max(patients), "seconds": sum(seconds), "parts": facts}
 
 
 def evaluate_cascade(cascade: Cascade, cases: Iterable[Case], folders: RunFolders, seed: int) -> Evaluation:
@@ -169,20 +165,18 @@ def outline_given_livers(
         raise InputError(min(common), "is learnt from and held out.", "Deal whole cases to one side.")
     keras.utils.clear_session()  # else the graphs of all trainings stay in memory
     network, _ = train_network(plan, plan.choose(learn), None, folder, checkpoints)
-    rest = {"options": plan.options, "target": plan.target, "inputs": plan.inputs, "recipe": recipe}
-    half = dict.fromkeys(plan.structures, 0.5)
-    trained = TrainedModel(plan.system, name_of(plan.architecture), network=network, thresholds=half, **rest)
+    described, half = (plan.options, network, recipe, plan.target), dict.fromkeys(plan.structures, 0.5)
+    trained = TrainedModel(plan.system, name_of(plan.architecture), *described, half, inputs=plan.inputs)
     step = Step(plan.system, NetworkPart(trained), "box", margin_mm)
-    for case in held_out:
-        volume = case.read_volume()
-        liver = structure_mask(case.read_labels(volume), "liver")
-        keep_prediction(run_cascade(volume, (step,), liver), volume, predictions(plan.system), case.case_id)
+    for case, volume, labels in read_each(held_out, plan.system):
+        found = run_cascade(volume, (step,), structure_mask(labels, "liver"))
+        keep_prediction(found, volume, predictions(plan.system), case.case_id)
 
 
 SYSTEM, UNFILTERED = "cascade_forest", "cascade_unfiltered"  # system H, and the same without its last step
 OVERLAP = 0.25
-"""A candidate is a true tumour where more than this share of its voxels is. Dropping one lowers Dice where
-that share is above half the Dice, and these networks start from a Dice of about 0.5."""
+"""A candidate is a true tumour where more than this share of its voxels is: to drop it lowers the Dice where
+that is above half the Dice, and these networks start from about 0.5."""
 LEAST_OF_A_KIND = 5  # true tumours, and false alarms, below which no forest is grown
 
 
@@ -205,9 +199,8 @@ def deal_parts(slices: pd.DataFrame, parts: int, seed: int) -> pd.Series:
 
 def at_probability(trained: TrainedModel, probability: float | None) -> TrainedModel:
     """`trained` with that threshold for tumours; None leaves its own. A lower one finds more candidates."""
-    if probability is None:
-        return trained
-    return replace(trained, thresholds=trained.thresholds | {"tumor": probability})
+    chosen = {} if probability is None else {"tumor": probability}
+    return replace(trained, thresholds=trained.thresholds | chosen)
 
 
 def out_of_fold_candidates(
@@ -255,9 +248,7 @@ def describe_candidates(
     inside the true liver; such a case has to have one.
     """
     tables = []
-    for case in cases:
-        volume = case.read_volume()
-        truth = case.read_labels(volume)
+    for case, volume, truth in read_each(cases, "candidates"):
         labels = run_cascade(volume, steps, structure_mask(truth, "liver") if in_true_liver else None)
         liver, tumor = (structure_mask(labels, structure) for structure in ("liver", "tumor"))
         features, ids = candidate_features(tumor, liver, volume.voxels, volume.spacing_mm)
@@ -284,13 +275,11 @@ def train_forest(
     (ForestThreshold, and as `note` why it keeps everything or could not be judged) and training. Raises
     InputError where a patient is in both tables.
     """
-    shared = sorted(set(rows.patient) & set(checked.patient))
-    if shared:
-        problem = f"would learn from the patient {shared[0]}, who also chooses its threshold."
+    if shared := set(rows.patient) & set(checked.patient):
+        problem = f"would learn from the patient {min(shared)}, who also chooses its threshold."
         raise InputError("forest", problem, "Give candidates of validation patients to choose it on.")
-    began = time.monotonic()
+    began, note = time.monotonic(), ""
     n_tumors, n_false_alarms = int(rows.is_tumor.sum()), int((~rows.is_tumor).sum())
-    note = ""
     if min(n_tumors, n_false_alarms) < LEAST_OF_A_KIND:
         found = f"{n_tumors} true tumours and {n_false_alarms} false alarms"
         note = f"There are {found} to learn from, too few of a kind: the forest keeps everything."

@@ -18,7 +18,6 @@ from livseg_lib.datasets.phantom.body import Organ
 from livseg_lib.datasets.phantom.writing import is_phantom, painted_lesions, remake_organs
 from livseg_lib.evaluation.errors import (
     FALSE_NEGATIVE,
-    TUMOR_RIM_MM,
     CaseErrors,
     TrueCase,
     add_causes,
@@ -26,6 +25,7 @@ from livseg_lib.evaluation.errors import (
     match_painted,
     room_around,
 )
+from livseg_lib.evaluation.statistics import stacked
 from livseg_lib.labels import structure_mask
 from livseg_lib.postprocessing.components import label_components
 from livseg_lib.preprocessing.recipe import Recipe, channel_windows
@@ -50,8 +50,7 @@ class ErrorStudy:
     """A row a system and true tumour: system, patient, case, then `CaseErrors.tumors`, and on the phantom
     `painted` and `edge` (`match_painted`)."""
     patients: pd.DataFrame
-    """A row a system and case: system, patient, case, tumors, predicted, missed, invented, fused, fusing
-    and split, counts of objects."""
+    """Of each system and case how many: tumors, predicted, missed, invented, fused, fusing, split."""
 
 
 def systems_with_predictions(
@@ -88,11 +87,9 @@ def study_errors(
             objects.append(each.objects.assign(**identity))
             tumors.append(each.tumors.merge(edges, on="object").assign(**identity))
             patients.append(identity | _counts(each))
-    return ErrorStudy(
-        add_causes(_table(objects)),
-        add_causes(_table(tumors).assign(error=FALSE_NEGATIVE)).drop(columns=["error", "error_class"]),
-        pd.DataFrame(patients),
-    )
+    described = add_causes(_table(tumors).assign(error=FALSE_NEGATIVE))
+    described = described.drop(columns=["error", "error_class"])
+    return ErrorStudy(add_causes(_table(objects)), described, pd.DataFrame(patients))
 
 
 def _read_case(
@@ -102,7 +99,7 @@ def _read_case(
     volume = case.read_volume()
     reference = case.read_labels(volume)
     found, hull = predictions_in_box(folders, systems, case, volume, reference)
-    room = room_around(hull, reference.shape, np.asarray(volume.spacing_mm, float), TUMOR_RIM_MM)
+    room = room_around(hull, reference.shape, np.asarray(volume.spacing_mm, float))
     is_hu, is_painted = volume.native is not None and modality == "ct", is_phantom(source)
     voxels = volume.voxels[room].copy() if is_hu else None
     organs = remake_organs(source, case.case_id)[room] if is_painted else None
@@ -126,8 +123,8 @@ def _counts(errors: CaseErrors) -> dict[str, int]:
 
 
 def _table(tables: list[pd.DataFrame]) -> pd.DataFrame:
-    """All rows, system, patient and case first; empty tables would only change the types of columns."""
-    table = pd.concat([each for each in tables if len(each)] or tables[:1], ignore_index=True)
+    """All rows; system, patient and case first."""
+    table = stacked(tables)
     first = [name for name in ("system", "patient", "case", "error", "object") if name in table]
     return table[[*first, *(name for name in table if name not in first)]]
 

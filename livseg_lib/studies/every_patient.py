@@ -122,12 +122,12 @@ def dice_by_patient(rows: pd.DataFrame) -> pd.DataFrame:
     is 1 where nothing was outlined either, else 0 (NaN elsewhere).
     """
     sums = rows.groupby(["system", "structure", "patient"], sort=False)
-    sums = sums[["reference_pixels", "predicted_pixels", "common_pixels"]].sum().reset_index()
+    sums = sums[["reference_pixels", "predicted_pixels", "common_pixels"]].sum()
     is_there = sums.reference_pixels > 0
     dice = 2 * sums.common_pixels / (sums.reference_pixels + sums.predicted_pixels)
     clear = (sums.predicted_pixels == 0).astype(float)
-    found = sums.assign(dice=dice.where(is_there), kept_clear=clear.where(~is_there))
-    return found[["system", "structure", "patient", "dice", "kept_clear"]]
+    found = {"dice": dice.where(is_there), "kept_clear": clear.where(~is_there)}
+    return pd.DataFrame(found).reset_index()
 
 
 def detection_row(rows: pd.DataFrame, seed: int) -> dict:

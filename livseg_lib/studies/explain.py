@@ -20,7 +20,7 @@ from scipy.ndimage import distance_transform_edt
 from skimage.filters import sobel
 from tqdm import tqdm
 
-from livseg_lib.datasets.case import Case
+from livseg_lib.datasets.case import Case, read_each
 from livseg_lib.evaluation.statistics import mean_with_interval
 from livseg_lib.inference import explain, explained_slice
 from livseg_lib.inference.cascade import Cascade, NetworkPart, load_system
@@ -109,19 +109,17 @@ def choose_slices(
     """The best and the worst patient's slice with most of `structure`, and the largest false alarm.
 
     `patients` are the rows of patients.csv; `recipe` says in which window slices are shown. A false alarm is
-    a slice of which `system` outlines something although it shows none; slices that do not exist are left
-    out.
+    a slice of which `system` outlines something although it shows none. What there is not is left out.
     """
     scores = patients[(patients.system == system) & (patients.structure == structure)]
     dice = scores.set_index(scores.case.astype(str)).dice
     by_id, fullest, alarms = {case.case_id: case for case in cases}, {}, []
-    for name, case in by_id.items():
-        volume = case.read_volume()
-        true = structure_mask(case.read_labels(volume), structure).sum(axis=(1, 2))
-        labels = load_prediction(volume, folders.predictions(system), name)
+    for case, volume, truth in read_each(cases, "slices to explain"):
+        true = structure_mask(truth, structure).sum(axis=(1, 2))
+        labels = load_prediction(volume, folders.predictions(system), case.case_id)
         invented = np.where(true > 0, 0, structure_mask(labels, structure).sum(axis=(1, 2)))
-        fullest[name] = int(true.argmax())
-        alarms.append((int(invented.max()), name, int(invented.argmax())))
+        fullest[case.case_id] = int(true.argmax())
+        alarms.append((int(invented.max()), case.case_id, int(invented.argmax())))
     ranked = dice[~scores.is_empty.to_numpy(bool)].dropna().sort_values(kind="stable").index
     ranks = (("best", ranked[1:][-1:]), ("worst", ranked[:1]))
     chosen = [(rank, name, fullest[name]) for rank, names in ranks for name in names]
@@ -228,9 +226,7 @@ def gather_pictures(
     Each scan is read once.
     """
     gathered = [AskedPictures(network, structure) for network in networks]
-    for case in tqdm(list(cases), "pictures", unit="patient"):
-        volume = case.read_volume()
-        labels = case.read_labels(volume)
+    for case, volume, labels in read_each(cases, "pictures"):
         sizes = structure_mask(labels, structure).sum(axis=(1, 2))
         shown = ShownSlice(case, int(sizes.argmax()), volume, labels[sizes.argmax()])
         for each in gathered if sizes.any() else ():
@@ -257,12 +253,11 @@ def check_network(asked: AskedPictures, steps: int, seed: int) -> tuple[pd.DataF
     chosen_counts = {1, *np.linspace(0, layers, steps + 1).round().astype(int).tolist()}
     sanity, original, maps = [], [], []
     for step in explain.randomize_from_output(trained.network, seed):
-        if step.count not in chosen_counts:
-            continue
-        maps = asked.signed_maps(step.network)
-        original = original or maps
-        counted = {"randomized_layers": step.count, "layers": layers, "randomized_last": step.layer}
-        sanity.append(names | counted | _similarities(original, maps))
+        if step.count in chosen_counts:
+            maps = asked.signed_maps(step.network)
+            original = original or maps
+            counted = {"randomized_layers": step.count, "layers": layers, "randomized_last": step.layer}
+            sanity.append(names | counted | _similarities(original, maps))
     pointing = [names | row for row in pointing_rows(asked, original, maps, seed)]
     return pd.DataFrame(sanity), pd.DataFrame(pointing)
 
@@ -333,8 +328,7 @@ def study_warnings(
     in them the pixels up to `near_pixels` from its outline: what it misses elsewhere no map can warn of
     here. Columns: patient, case, structure, source, measure, roc_auc, n_pixels, n_wrong. A warning is a
     source, the answer itself, `variants` of the picture or all `models`, and a measure; beside them stands
-    how near a pixel is to the outline, which needs no second answer at all. Cases of which nothing is
-    outlined have rows with NaN.
+    how near a pixel is to the outline. Cases of which nothing is outlined have rows with NaN.
     """
     rows, trained = [], models[0]
     for case in tqdm(list(cases), "uncertainty", unit="patient"):

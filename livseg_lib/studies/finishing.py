@@ -17,9 +17,8 @@ import numpy as np
 import pandas as pd
 from scipy.stats import permutation_test, rankdata, spearmanr
 from sklearn.metrics import roc_auc_score
-from tqdm import tqdm
 
-from livseg_lib.datasets.case import Case
+from livseg_lib.datasets.case import Case, read_each
 from livseg_lib.errors import InputError
 from livseg_lib.evaluation.masks import BoxSlices, foreground_box, structure_dice
 from livseg_lib.evaluation.statistics import compare, verdict
@@ -45,9 +44,7 @@ from livseg_lib.volumes import Volume, load_prediction
 
 EFFECT_COLUMNS = ("system", "structure", "finishes", "n_patients", "dice_before", "dice_after", "difference")
 EFFECT_COLUMNS += ("difference_low", "difference_high", "p")
-
-SMALLEST_GAIN = 1e-4
-"""Of the mean Dice: what gains less is left out, as every step takes time and may do harm elsewhere."""
+SMALLEST_GAIN = 1e-4  # of the mean Dice: steps that gain less take time, and may do harm elsewhere
 
 
 @dataclass(frozen=True)
@@ -63,9 +60,8 @@ class Outlined:
 def outline_cases(system: System, cases: Iterable[Case]) -> list[Outlined]:
     """`system` on each of `cases` with labels; one whole volume in memory at a time."""
     found = []
-    for case in tqdm(list(cases), system.system, unit="patient"):
-        volume = case.read_volume()
-        labels, reference = outline(system, volume), case.read_labels(volume)
+    for case, volume, reference in read_each(cases, system.system):
+        labels = outline(system, volume)
         box = foreground_box(labels, reference)
         found.append(Outlined(case.patient, labels[box].copy(), reference[box].copy(), volume.spacing_mm))
     return found
@@ -191,10 +187,8 @@ def score_variants(trained: TrainedModel, cases: Sequence[Case], names: Sequence
     """
     plain, rows = trained.network, []
     networks = {PLAIN: plain} | {name: variants.AugmentedNetwork(plain, (name,)) for name in names}
-    for number, case in enumerate(tqdm(list(cases), "test-time augmentation", unit="patient")):
-        volume = case.read_volume()
-        reference = case.read_labels(volume)
-        if number == 0:
+    for case, volume, reference in read_each(cases, "test-time augmentation"):
+        if not rows:
             predict_volume(trained, volume)
         for name, network in networks.items():
             began = time.perf_counter()
@@ -272,12 +266,8 @@ class MajorityVote:
 def find_members(folders: RunFolders, cases: Sequence[Case]) -> list[str]:
     """Systems with a model (no baseline, no vote) that were scored on both structures of all `cases`."""
     needed = {(case.case_id, structure) for case in cases for structure in STRUCTURES}
-    rows = read_table(folders.tables / "patients.csv").astype({"case": str})
-    whole = [
-        name
-        for name, group in rows.groupby("system", sort=False)
-        if needed <= set(zip(group.case, group.structure, strict=True))
-    ]
+    rows = read_table(folders.tables / "patients.csv").astype({"case": str}).set_index(["case", "structure"])
+    whole = [name for name, group in rows.groupby("system", sort=False) if needed <= set(group.index)]
     return [name for name in whole if (folders.model(name) / "model.json").exists()]
 
 
@@ -312,21 +302,18 @@ def study_agreement(vote: MajorityVote, cases: Sequence[Case]) -> tuple[pd.DataF
     patient, case, lesion, volume_ml, agreement (mean share of models over its voxels, above 0.5 to 1) and
     is_true (it touches a true tumour).
     """
-    patients, lesions = [], []
-    for case in tqdm(list(cases), "agreement", unit="patient"):
-        volume = case.read_volume()
-        reference = case.read_labels(volume)
+    patients, lesions = {}, {}
+    for case, volume, reference in read_each(cases, "agreement"):
         volumes, box = predictions_in_box(vote.folders, vote.members, case, volume, reference)
         truth, ml, voted = reference[box], volume.voxel_volume_ml, variants.majority_vote(volumes)
-        rows = variants.volume_agreement(volumes, ml).assign(patient=case.patient, case=case.case_id)
+        rows = variants.volume_agreement(volumes, ml)
         for name, labels in (("reference_ml", truth), ("vote_ml", voted)):
             rows[name] = [np.count_nonzero(structure_mask(labels, s)) * ml for s in rows.structure]
-        patients.append(rows.assign(vote_dice=[structure_dice(voted, truth, s) for s in rows.structure]))
-        lesions.append(voted_tumors(volumes, truth, ml).assign(patient=case.patient, case=case.case_id))
-    first, found = ["patient", "case"], pd.concat(patients, ignore_index=True)
-    lesion_columns = [*first, "lesion", "volume_ml", "agreement", "is_true"]
-    columns = [*first, *(name for name in found if name not in first)]
-    return found[columns], pd.concat(lesions, ignore_index=True)[lesion_columns]
+        rows["vote_dice"] = [structure_dice(voted, truth, s) for s in rows.structure]
+        patients[case.patient, case.case_id] = rows
+        lesions[case.patient, case.case_id] = voted_tumors(volumes, truth, ml)
+    tables = (pd.concat(each, names=["patient", "case"]) for each in (patients, lesions))
+    return tuple(table.reset_index(level=[0, 1]).reset_index(drop=True) for table in tables)
 
 
 def voted_tumors(
@@ -339,8 +326,8 @@ def voted_tumors(
     is_true = structure_mask(reference, "tumor")[inside]
     weighed = (None, votes / len(volumes), is_true)
     voxels, agreeing, true = (np.bincount(ids[inside], weights)[1:] for weights in weighed)
-    lesions = pd.DataFrame({"volume_ml": voxels * voxel_volume_ml, "agreement": agreeing / voxels})
-    return lesions.assign(lesion=range(1, len(voxels) + 1), is_true=true > 0)
+    lesions = {"lesion": range(1, len(voxels) + 1), "volume_ml": voxels * voxel_volume_ml}
+    return pd.DataFrame(lesions | {"agreement": agreeing / voxels, "is_true": true > 0})
 
 
 def summarize_agreement(patients: pd.DataFrame, lesions: pd.DataFrame, seed: int) -> pd.DataFrame:
@@ -357,11 +344,13 @@ def summarize_agreement(patients: pd.DataFrame, lesions: pd.DataFrame, seed: int
     if lesions.is_true.nunique() == 2:
         agreement = lesions.agreement.round(9)  # sums in another order would break ties
         auc = roc_auc_score(lesions.is_true.astype(bool), agreement)
-    correlated = "rank correlation", correlation, p, len(defined), len(pairs) - len(defined)
-    result = "ROC-AUC", auc, np.nan, len(lesions), 0
+    asked = (
+        "the more models agree, the better the vote?",
+        "the more models agree, the likelier a true tumour?",
+    )
     rows = [
-        ("patient", "the more models agree, the better the vote?", *correlated),
-        ("lesion", "the more models agree, the likelier a true tumour?", *result),
+        ("patient", asked[0], "rank correlation", correlation, p, len(defined), len(pairs) - len(defined)),
+        ("lesion", asked[1], "ROC-AUC", auc, np.nan, len(lesions), 0),
     ]
     return pd.DataFrame(rows, columns=["level", "question", "measure", "value", "p", "n", "n_undefined"])
 

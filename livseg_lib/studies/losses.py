@@ -141,7 +141,7 @@ def summarize_losses(study: LossStudy, seed: int) -> pd.DataFrame:
     """
     lesions, low = study.lesions, study.lesions.contrast == "low"
     marks = (lesions.hit.notna(), lesions.contrast_hu.isna(), low, low & ~lesions.hit)
-    counts = lesions.assign(**dict(zip(COUNTS, marks, strict=True))).groupby("loss")[list(COUNTS)].sum()
+    counts = pd.concat(marks, axis=1, keys=COUNTS).groupby(lesions.loss).sum()
     faint = lesions[low].assign(false_negative_rate=~lesions.hit[low])
     missed = summarize(faint, "loss", "false_negative_rate", pooled=True, seed=seed)
     patients = study.patients.groupby(["loss", "patient"], sort=False, as_index=False)
@@ -156,8 +156,7 @@ def differences_from(baseline: str, study: LossStudy, seed: int) -> pd.DataFrame
     """`compare` of each other loss with `baseline`, once a measure, which is the last column.
 
     Measures are low_contrast_missed, tumours (of patients who have any), and those of _NAMES. p values are
-    corrected for the number of losses, not for that of measures: the first is the question, the others say
-    what it cost.
+    corrected for the number of losses alone: the first measure is the question, the others say what it cost.
     """
     low = study.lesions[study.lesions.contrast == "low"]
     missed = (~low.hit).groupby([low.loss, low.patient]).sum().rename("value").reset_index()

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from livseg_lib.datasets.case import Case
+from livseg_lib.datasets.case import Case, read_each
 from livseg_lib.datasets.phantom.patient import Lesion, make_phantom_follow_up
 from livseg_lib.datasets.phantom.writing import painted_lesions, phantom_numbers
 from livseg_lib.evaluation.follow_up import FollowUp
@@ -68,9 +68,8 @@ def patient_facts(
 def liver_brightness(cases: Iterable[Case]) -> pd.Series:
     """Median HU of each true liver without its tumours, by case; NaN for pictures, whose greys are no HU."""
     medians = {}
-    for case in cases:
-        volume = case.read_volume()
-        liver = volume.voxels[case.read_labels(volume) == LIVER]
+    for case, volume, labels in read_each(cases, "brightness"):
+        liver = volume.voxels[labels == LIVER]
         is_known = liver.size and volume.native is not None
         medians[case.case_id] = np.median(liver) if is_known else np.nan
     return pd.Series(medians, dtype=float)
@@ -147,7 +146,7 @@ def measure_cases(
             labels = labels_by(name, case, volume, folders)
             if labels is None:
                 continue
-            identity = {"outlined_by": name, "patient": case.patient, "case": case.case_id}
+            identity = dict(zip(WHOSE, (name, case.patient, case.case_id), strict=True))
             table = outlined_tumors(volume, labels, structures)
             sums = measure_liver(volume.voxels, labels, volume.spacing_mm)
             sums |= {"has_tumor": float(len(table) > 0), "largest_tumor_ml": table.volume_ml.max()}
@@ -192,9 +191,9 @@ def response_rows(found: Mapping[str, FollowUp]) -> pd.DataFrame:
     for name, each in found.items():
         response = each.response._asdict() | {"targets": len(each.response.targets)}
         row = {"outlined_by": name, **response, "liver_dice": each.matching.liver_dice}
-        for scan, sums in each.livers.set_index("scan").iterrows():
-            row |= {f"liver_{scan}_ml": sums.liver_ml, f"tumor_{scan}_ml": sums.tumor_ml}
-            row |= {f"n_tumors_{scan}": int(sums.n_tumors)}
-        shift = dict(zip(("d", "h", "w"), each.matching.shift_mm, strict=True))
-        rows.append(row | {f"shift_{axis}_mm": float(np.round(mm, 3)) for axis, mm in shift.items()})
+        for sums in each.livers.itertuples():
+            row |= {f"liver_{sums.scan}_ml": sums.liver_ml, f"tumor_{sums.scan}_ml": sums.tumor_ml}
+            row[f"n_tumors_{sums.scan}"] = int(sums.n_tumors)
+        shift = zip("dhw", np.round(each.matching.shift_mm, 3).tolist(), strict=True)
+        rows.append(row | {f"shift_{axis}_mm": mm for axis, mm in shift})
     return pd.DataFrame(rows).rename(columns={"targets": "n_targets"})

@@ -53,8 +53,6 @@ PIXEL_SCORES = {
     "recall": masks.recall,
 }
 D_METRICS = ("loss", *PIXEL_SCORES)  # in the order of D's table
-
-
 TOGETHER = "both"  # liver and tumour counted together: the pixels of both channels, as D's figures are
 
 
@@ -70,8 +68,7 @@ def pooled_scores(trained: TrainedModel, batches: SliceBatches) -> pd.DataFrame:
     if trained.network.input_shape[1:] != batches.input_shape:
         problem = f"takes pictures of {trained.network.input_shape[1:]}, not {batches.input_shape}."
         raise InputError(trained.system, problem, "Extract slices as its recipe says.")
-    facts = trained.training
-    loss = None
+    facts, loss = trained.training, None
     if facts["loss"] in LOSSES:
         loss = on_every_head(get_loss(facts["loss"], **facts.get("loss_options", {})))
     twin = training_twin(trained.network)
@@ -84,21 +81,19 @@ def pooled_scores(trained: TrainedModel, batches: SliceBatches) -> pd.DataFrame:
         sizes.append(len(pictures))
         predicted = np.asarray(mean_of_heads(truth, maps)) >= thresholds
         counts.append(overlap_counts(predicted, truth >= 0.5, axis=(0, 1, 2)))
-    pooled = OverlapCounts(*np.sum(counts, axis=0))  # (4, K)
-    mean_loss = float(np.average(losses, weights=sizes))
-    names = list(trained.structures)
+    names, pooled = list(trained.structures), np.sum(counts, axis=0)  # (4, K)
     if len(names) > 1:
         names.append(TOGETHER)
-        pooled = OverlapCounts(*(np.append(count, count.sum()) for count in pooled))
-    scores = {name: score(pooled) for name, score in PIXEL_SCORES.items()}
-    return pd.DataFrame({"structure": names} | scores).assign(n_slices=sum(sizes), loss=mean_loss)
+        pooled = np.column_stack([pooled, pooled.sum(axis=1)])
+    scores = {name: score(OverlapCounts(*pooled)) for name, score in PIXEL_SCORES.items()}
+    facts = {"n_slices": sum(sizes), "loss": float(np.average(losses, weights=sizes))}
+    return pd.DataFrame({"structure": names} | scores).assign(**facts)
 
 
 def published_scores() -> pd.DataFrame:
     """D's printed figures: columns system (its name here), set, structure, metric, value."""
     systems = {each.source.title: name for name, each in SYSTEMS.items() if each.source.letter == "D"}
-    rows = published_rows()
-    rows = rows[(rows["source"] == "D") & rows["metric"].isin(D_METRICS)]
+    rows = published_rows().query("source == 'D' and metric in @D_METRICS")
     side = rows["protocol"].str.extract("^(train|validation)", expand=False)
     rows = rows.assign(system=rows["system"].map(systems), structure=rows["target"], set=side)
     return rows[["system", "set", "structure", "metric", "value"]].dropna().reset_index(drop=True)
@@ -216,10 +211,9 @@ def froc_table(
     own outlines lie: recall and false_positives a patient. A system that looked for no tumour has no row.
     """
     checked = [(network.system, list(network.candidates.values()), network.outlined) for network in networks]
+    checked += [(name, [], found) for name, found in others.items()]
     rows = []
-    for system, candidates, outlined in [*checked, *((name, [], found) for name, found in others.items())]:
-        if not outlined:
-            continue
+    for system, candidates, outlined in [each for each in checked if each[2]]:
         cases = list(outlined.values())
         row = {"system": system, "n_patients": len(cases), "n_tumors": sum(each.n_tumors for each in cases)}
         for name, rates in {"froc_score": FALSE_POSITIVE_RATES, "recall_at_1": (1,)}.items():
@@ -227,7 +221,7 @@ def froc_table(
             row |= dict(zip((name, f"{name}_low", f"{name}_high"), found, strict=True))
         row["highest_recall"] = recall_at(candidates, [np.inf])[0] if candidates else np.nan
         row["recall"] = recall_at(cases, [np.inf])[0]
-        row["false_positives"] = sum(len(each.false_positives) for each in cases) / len(cases)
+        row["false_positives"] = np.mean([len(each.false_positives) for each in cases])
         rows.append(row)
     return pd.DataFrame(rows)
 

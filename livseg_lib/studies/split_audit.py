@@ -2,9 +2,8 @@
 
 A slice is scored by a network that did not train on it, under every protocol. What a split by slice adds
 to the scores is then the difference on the very same slices, paired by patient. Beside the network stands a
-copyist that has learnt nothing: it looks up the training picture that resembles the held-out one most and
-hands in its mask. Split by patient that is somebody else's liver; split by slice it is mostly the next slice
-of the same scan.
+copyist that has learnt nothing: it hands in the mask of the training picture that resembles the held-out one
+most. Split by patient that is somebody else's liver; by slice it is mostly the next slice of the same scan.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from sklearn.neighbors import NearestNeighbors
 from livseg_lib.evaluation.slices import patient_table, score_held_out
 from livseg_lib.evaluation.statistics import mean_with_interval
 from livseg_lib.inference.predict import stored_labels, stored_pictures
-from livseg_lib.labels import STRUCTURES, structure_mask
+from livseg_lib.labels import structure_mask
 from livseg_lib.outputs import read_table
 from livseg_lib.reporting.pictures import Tile
 from livseg_lib.sampling.splits import Fold, Protocol, nearest_training_slice
@@ -51,8 +50,7 @@ def run_audit(
             if plan is None:
                 planes = copy_most_alike(fold, structure, folder)
             else:
-                sides = fold.training, fold.held_out
-                planes = answer_held_out(plan, *sides, folder, checkpoints / name, name)[..., 0]
+                planes = answer_held_out(plan, *fold, folder, checkpoints / name, name)[..., 0]
             scores = _score_fold(fold, planes, structure, folder)
             parts.append(scores.assign(protocol=protocol, fold=number))
     return pd.concat(parts, ignore_index=True)
@@ -112,27 +110,22 @@ def audit_systems_rows(
     all slices as system C counts. `train_seconds` are those of all folds, wherever they were interrupted.
     """
     everywhere = {"system": system, "source": "C", "target": structure, "parameters": parameters}
-    if structure == STRUCTURES[1]:  # system C outlines tumours only
-        table = published_rows()
-        row = table[(table["source"] == "C") & (table["metric"] == "dice")].iloc[0]
+    if structure == "tumor":  # system C outlines nothing else
+        row = published_rows().query("source == 'C' and metric == 'dice'").iloc[0]
         everywhere |= {"published_metric": f"dice, {row['protocol']}", "published_value": row["value"]}
     rows = []
     for protocol, scores in own.groupby("protocol", sort=False):
         patients, folds = patient_table(scores), dealt[protocol]
         folders = [checkpoints / fold_folder(protocol, number) for number in range(len(folds))]
         seconds = [float(read_table(each / "history.csv")["seconds"].sum()) for each in folders]
-        rows.append(
-            {
-                **everywhere,
-                "split_by": f"{protocol} (audit)" if protocol.startswith("patient") else protocol,
-                "n_train_patients": round(np.mean([fold.training["patient"].nunique() for fold in folds])),
-                "n_test_patients": int(patients["pooled_dice"].notna().sum()),
-                **mean_with_interval("dice_per_case", patients["pooled_dice"], patients.index, seed=seed),
-                **patients[["iou", "precision", "recall"]].mean().to_dict(),
-                "presence_accuracy": scores["presence_accuracy"].mean(),
-                "train_seconds": sum(seconds),
-            }
-        )
+        learnt_from = [fold.training["patient"].nunique() for fold in folds]
+        row = {"split_by": f"{protocol} (audit)" if protocol.startswith("patient") else protocol}
+        row |= {"n_train_patients": round(np.mean(learnt_from))}
+        row |= {"n_test_patients": int(patients["pooled_dice"].count())}
+        row |= mean_with_interval("dice_per_case", patients["pooled_dice"], patients.index, seed=seed)
+        row |= patients[["iou", "precision", "recall"]].mean().to_dict()
+        row |= {"presence_accuracy": scores["presence_accuracy"].mean(), "train_seconds": sum(seconds)}
+        rows.append(everywhere | row)
     return rows
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from skimage.segmentation import mark_boundaries
 
-from livseg_lib.datasets.case import Case
+from livseg_lib.datasets.case import Case, read_each
 from livseg_lib.evaluation.masks import dice, overlap_counts
 from livseg_lib.evaluation.probabilities import ProbabilityHistogram, choose_threshold, is_predicted
 from livseg_lib.inference.cascade import ContourPart, paint_levels, tumor_probabilities, with_tumors
@@ -100,13 +100,13 @@ def train_classifier(
     keras.utils.set_random_seed(derived_seed(plan.seed, PART, "weights"))
     network = build_classifier(plan.architecture, training.input_shape, len(KINDS), **plan.options)
     settings = FitSettings(plan.stages, "cross_entropy", schedule=plan.schedule)
-    fit_arguments = (lambda: [ClassAccuracy(name="accuracy")]), settings, checkpoints, asdict(plan)
-    history = fit(network, training, validation, *fit_arguments)
+    how = settings, checkpoints, asdict(plan)
+    history = fit(network, training, validation, lambda: [ClassAccuracy(name="accuracy")], *how)
     facts = training_facts(chosen, history, settings, plan.batch_size, plan.patches_per_epoch)
     facts |= {"run": run_name, "n_tumor_patches": int((chosen.region == "tumor").sum())}
-    patch_options = plan.extraction.candidates, plan.extraction.patch
-    described = (PART, plan.architecture, plan.options, network, *patch_options)
-    return TrainedClassifier(*described, threshold=0.5, training=facts), history
+    described = PART, plan.architecture, plan.options, network
+    asked = plan.extraction.candidates, plan.extraction.patch
+    return TrainedClassifier(*described, *asked, threshold=0.5, training=facts), history
 
 
 class PaintedCase(NamedTuple):
@@ -121,9 +121,7 @@ class PaintedCase(NamedTuple):
 
 def paint_cases(trained: TrainedClassifier, cases: Sequence[Case]) -> Iterator[PaintedCase]:
     """Each case in its turn, so that one is in memory. Raises InputError for one without liver."""
-    for case in map(_around_true_liver, cases):
-        volume = case.read_volume()
-        truth = case.read_labels(volume)
+    for case, volume, truth in read_each(map(_around_true_liver, cases), PART):
         liver, tumor = (structure_mask(truth, structure) for structure in ("liver", "tumor"))
         candidates = superpixels.dark_superpixels(volume, liver, trained.candidates)
         found = tumor_probabilities(trained, volume, liver, candidates)
@@ -184,8 +182,9 @@ def superpixel_tiles(
         picture = mark_boundaries(grey, ids[index - depth.start], color=(0.6, 0.6, 0.6), mode="inner") * 255
         title = f"{scale_mm:g} mm, {ids.max()} superpixels"
         tint = superpixels.paint(candidates, values, scale_mm)[index - depth.start]
-        tumor = _only_tumor(truth[index][tuple(plane)])
-        pictures.append(Tile(picture.astype(np.uint8), title, tumor, heat=tint))
+        labels = truth[index][tuple(plane)]
+        only_tumor = np.where(labels == TUMOR, labels, 0)
+        pictures.append(Tile(picture.astype(np.uint8), title, only_tumor, heat=tint))
     return pictures
 
 
@@ -201,7 +200,3 @@ def patch_tiles(patches: pd.DataFrame, folder: Path, depth: int, each: int, seed
             grey = np.asarray(stored_pictures(folder, row.array)[slices][index, ..., 0])
             pictures.append(Tile(grey, f"{name}, {row.scale_mm:g} mm", heat=0.5 * is_asked[index]))
     return pictures
-
-
-def _only_tumor(labels: np.ndarray) -> np.ndarray:
-    return np.where(labels == TUMOR, labels, 0)

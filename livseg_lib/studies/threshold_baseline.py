@@ -8,17 +8,16 @@ Thresholds apply on slices of `PIXEL_MM`: an average over the noise, and a fract
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from itertools import product
 from math import prod
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
-from livseg_lib.datasets.case import Case
+from livseg_lib.datasets.case import Case, read_each
 from livseg_lib.errors import InputError
 from livseg_lib.evaluation.masks import dice, overlap_counts
 from livseg_lib.labels import LIVER, TUMOR, structure_mask
@@ -29,10 +28,8 @@ from livseg_lib.volumes import Volume
 
 PIXEL_MM = 2.0
 _SMOOTHING_MM = 2.0  # standard deviation of the Gaussian filter within slices
-LOWEST_HU, HIGHEST_HU = -100, 300
-"""HU are cut here before smoothing, or lung and bone would colour their neighbourhood."""
-_SMALLEST_ML = 1.0
-"""A ball of 12 mm. Smaller spots are mostly noise, and vessels before the contrast reaches them."""
+LOWEST_HU, HIGHEST_HU = -100, 300  # cut here before smoothing, or lung and bone colour their neighbourhood
+_SMALLEST_ML = 1.0  # a ball of 12 mm; smaller are mostly noise, and vessels before the contrast reaches them
 PICTURE_SPACING_MM = (5.0, 350.0)
 """Thickness and width that pictures are taken to have, which do not tell their spacing."""
 
@@ -76,8 +73,8 @@ def smooth_scan(volume: Volume) -> SmoothScan:
     """Slices averaged to `PIXEL_MM` and smoothed, one after another. No full-size copy is made."""
     depth, height, width = volume.voxels.shape
     is_contiguous = bool(np.isfinite(volume.spacing_mm).all())
-    pixel_mm = PICTURE_SPACING_MM[1] / max(height, width)
-    assumed = PICTURE_SPACING_MM[0], pixel_mm, pixel_mm
+    thickness_mm, width_mm = PICTURE_SPACING_MM
+    assumed = thickness_mm, *[width_mm / max(height, width)] * 2
     thickness_mm, *sides_mm = volume.spacing_mm if is_contiguous else assumed
     shape = tuple(max(round(n * mm / PIXEL_MM), 1) for n, mm in zip((height, width), sides_mm, strict=True))
     pixels_mm = (height * sides_mm[0] / shape[0], width * sides_mm[1] / shape[1])
@@ -184,15 +181,15 @@ def fit_baseline(
     began = time.monotonic()
     indices = np.linspace(0, len(cases) - 1, min(most_cases, len(cases)))  # from the whole length of the row
     cases = [cases[index] for index in indices.round().astype(int)]
-    cases = [replace(case, read_volume=partial(_read_as_hu, case, modality)) for case in cases]
-    livers = _liver_rules(cases)
-    liver_rule, liver_dice = _best_rule(cases, "liver", livers, lambda scan: partial(liver_by_hu, scan))
+    scans = partial(_scans, cases, modality)
+    livers = _liver_rules(scans("liver"))
+    liver_rule, liver_dice = _best_rule(scans("liver"), livers, lambda scan: partial(liver_by_hu, scan))
     tumor_rule, training = None, {"liver_dice": liver_dice}
     if "tumor" in structures:
         pairs = product(CUTS_HU[tumor_cut], MARGINS_MM)
         tumors = [TumorRule(*pair, is_relative=tumor_cut == "relative") for pair in pairs]
         tumor_rule, training["tumor_dice"] = _best_rule(
-            cases, "tumor", tumors, lambda scan: partial(find_tumors, scan, liver_by_hu(scan, liver_rule))
+            scans("tumor"), tumors, lambda scan: partial(find_tumors, scan, liver_by_hu(scan, liver_rule))
         )
     training["n_train_patients"] = len({case.patient for case in cases})
     training["seconds"] = time.monotonic() - began
@@ -200,21 +197,18 @@ def fit_baseline(
     return Baseline(tuple(structures), liver_rule, tumor_rule, training, system, modality)
 
 
-def _read_as_hu(case: Case, modality: str) -> Volume:
-    return as_hu(case.read_volume(), modality)
+Scans = Iterable[tuple[SmoothScan, np.ndarray]]
 
 
-def _scans(cases: Sequence[Case], structure: str) -> Iterator[tuple[SmoothScan, np.ndarray]]:
+def _scans(cases: Sequence[Case], modality: str, structure: str) -> Scans:
     """Each case as the rules see it, with the true mask, bool (D, h, w)."""
-    for case in tqdm(cases, f"{BASELINE}, {structure}", unit="patient"):
-        volume = case.read_volume()
-        scan = smooth_scan(volume)
-        yield scan, _resized(structure_mask(case.read_labels(volume), structure), scan.planes.shape[1:])
+    for _, volume, labels in read_each(cases, f"{BASELINE}, {structure}"):
+        scan = smooth_scan(as_hu(volume, modality))
+        yield scan, _resized(structure_mask(labels, structure), scan.planes.shape[1:])
 
 
-def _liver_rules(cases: Sequence[Case]) -> list[LiverRule]:
+def _liver_rules(scans: Scans) -> list[LiverRule]:
     """One for each percentile and opening; every case counts alike in the percentiles."""
-    scans = _scans(cases, "liver")
     curves = [np.percentile(scan.planes[liver], np.arange(101)) for scan, liver in scans if liver.any()]
     if not curves:
         raise InputError("training patients", "show no liver.", "Check the labels (livseg check).")
@@ -223,11 +217,11 @@ def _liver_rules(cases: Sequence[Case]) -> list[LiverRule]:
 
 
 def _best_rule(
-    cases: Sequence[Case], structure: str, rules: list, find: Callable[[SmoothScan], Callable]
+    scans: Scans, rules: list, find: Callable[[SmoothScan], Callable]
 ) -> tuple[LiverRule | TumorRule, float]:
     """The rule with the highest mean Dice, and that mean. `find(scan)` gives what makes masks of rules."""
     scores = []
-    for scan, truth in _scans(cases, structure):
+    for scan, truth in scans:
         mask_of = find(scan)
         found = [dice(overlap_counts(mask_of(rule), truth)) for rule in rules]
         scores.append(np.nan_to_num(found, nan=1.0))  # nothing there, nothing found

@@ -12,6 +12,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pandas as pd
+from keras.metrics import CategoricalAccuracy
 from matplotlib.figure import Figure
 
 from livseg_lib.datasets.case import Case
@@ -51,8 +52,7 @@ class TrainingPlan:
 
     system: str  # its name in tables
     architecture: str | Build
-    """Its name in the catalogue `livseg_lib.models.MODELS`, or a function of (input_shape, num_classes,
-    **options) that builds it."""
+    """Its name in `livseg_lib.models.MODELS`, or a function of (input_shape, num_classes, **options)."""
     target: str  # "liver", "tumor" or "both"
     stages: tuple[Stage, ...]
     options: dict = field(default_factory=dict)  # of `build_model`, or of that function
@@ -143,16 +143,9 @@ def train_network(
     training = plan.training_batches(training_slices, folder)
     validation = None if validation_slices is None else plan.validation_batches(validation_slices, folder)
     network = network or build_untrained(plan, training.input_shape)
-    history = fit(
-        network,
-        training,
-        validation,
-        lambda: dice_metrics(plan.structures),
-        plan.fit_settings,
-        checkpoints,
-        plan.description(),
-    )
-    return network, history
+    metrics = partial(dice_metrics, plan.structures)
+    how = metrics, plan.fit_settings, checkpoints, plan.description()
+    return network, fit(network, training, validation, *how)
 
 
 def build_untrained(plan: TrainingPlan, input_shape: tuple[int, int, int]) -> keras.Model:
@@ -182,18 +175,10 @@ def train_system(
     checked_cases = validation_slices.case.unique()
     thresholds = choose_thresholds(network, plan.structures, checked_cases, folder, plan.inputs)
     facts = training_facts(chosen, history, plan.fit_settings, plan.batch_size, plan.slices_per_epoch)
-    trained = TrainedModel(
-        system=plan.system,
-        architecture=name_of(plan.architecture),
-        options=plan.options,
-        network=network,
-        recipe=Recipe.of_case(folder / chosen.case.iloc[0]),
-        target=plan.target,
-        inputs=plan.inputs,
-        thresholds=thresholds,
-        training={"run": run_name, **facts},
-    )
-    return trained, history
+    described = plan.system, name_of(plan.architecture), plan.options, network
+    recipe = Recipe.of_case(folder / chosen.case.iloc[0])
+    facts = {"run": run_name, **facts}
+    return TrainedModel(*described, recipe, plan.target, thresholds, facts, plan.inputs), history
 
 
 def train_and_save(
@@ -234,19 +219,16 @@ def train_sorter(
     name, regions = "slice_sorter", regions_in(slices)
     chosen, checked = (slices[slices.split == split] for split in ("train", "validation"))
     settings = {"augmentation": plan.augmentation, "seed": derived_seed(plan.seed, name)}
-    training = RegionBatches(
-        chosen, folder, regions, plan.batch_size, slices_per_epoch=plan.slices_per_epoch, **settings
-    )
+    settings["slices_per_epoch"] = plan.slices_per_epoch
+    training = RegionBatches(chosen, folder, regions, plan.batch_size, **settings)
     validation = RegionBatches(checked, folder, regions, plan.batch_size, shuffle=False)
     keras.utils.set_random_seed(derived_seed(plan.seed, name, "weights"))
     network = build_classifier(name, training.input_shape, len(regions), **plan.options)
     follow = FitSettings(plan.stages, "cross_entropy", schedule="cosine")
-    accuracy = lambda: [keras.metrics.CategoricalAccuracy(name="accuracy")]  # noqa: E731
-    description = {"options": plan.options, "seed": plan.seed}
-    history = fit(network, training, validation, accuracy, follow, checkpoints, description)
-    facts = {"run": run_name}
-    facts |= training_facts(chosen, history, follow, plan.batch_size, plan.slices_per_epoch)
-    recipe = Recipe.of_case(folder / slices.case.iloc[0])
+    how = follow, checkpoints, {"options": plan.options, "seed": plan.seed}
+    history = fit(network, training, validation, lambda: [CategoricalAccuracy(name="accuracy")], *how)
+    facts = training_facts(chosen, history, follow, plan.batch_size, plan.slices_per_epoch)
+    recipe, facts = Recipe.of_case(folder / slices.case.iloc[0]), {"run": run_name, **facts}
     return TrainedSorter(name, name, plan.options, network, recipe, regions, 0.0, facts), history
 
 
@@ -320,8 +302,7 @@ COST = ("epochs", "seconds", "peak_memory_mb")  # what a training took; may diff
 def training_facts_table(models: Iterable[Path]) -> pd.DataFrame:
     """A row a model folder: system, architecture, parameters, and the facts of BUDGET and COST.
 
-    A fact that an older model.json does not hold is missing (NaN). Raises InputError for a folder without
-    a readable model.json.
+    A fact that an older model.json does not hold is NaN. Raises InputError where no model.json can be read.
     """
     rows = []
     for folder in models:
@@ -390,16 +371,14 @@ def best_median_worst_patients(
     Each shows the slice with most of the structure, in the window of `recipe`; truth solid, prediction
     dashed. Patients without the structure are left out; where none has it, there is no figure.
     """
-    by_id, masks = {case.case_id: case for case in cases}, run.folders.predictions(system.system)
+    by_id, name = {case.case_id: case for case in cases}, system.system
     scores = read_table(run.folders.tables / "patients.csv").astype({"case": str})
-    scores = scores[(scores.system == system.system) & ~scores.is_empty]
+    scores = scores[(scores.system == name) & ~scores.is_empty]
     figures = []
     for structure in system.structures:
         dice = scores[scores.structure == structure].set_index("case").dice
-        if dice.empty:
-            continue
-        figure = best_median_worst(dice, structure, by_id, masks, recipe)
-        caption = f"{system.system}, {structure}: best, median and worst test patient by Dice."
-        name = f"best_median_worst_{system.system}_{structure}"
-        figures.append(run.figure(name, figure, caption))
+        if len(dice):
+            figure = best_median_worst(dice, structure, by_id, run.folders.predictions(name), recipe)
+            caption = f"{name}, {structure}: best, median and worst test patient by Dice."
+            figures.append(run.figure(f"best_median_worst_{name}_{structure}", figure, caption))
     return figures

@@ -101,7 +101,7 @@ def development_slices(slices: pd.DataFrame) -> pd.DataFrame:
 
 def list_folds(slices: pd.DataFrame) -> list[int]:
     """Numbers of the folds that have patients, in order."""
-    return sorted(int(fold) for fold in development_slices(slices).fold.unique())
+    return sorted(development_slices(slices).fold.unique().tolist())
 
 
 def score_patients(
@@ -121,9 +121,8 @@ def score_patients(
                 histogram.add(planes[..., channel], structure_mask(labels, structure))
         for structure, histogram in histograms.items():
             [dice], is_empty = dice_by_threshold(histogram, (_THRESHOLD,)), not histogram.foreground.any()
-            row = {"patient": patient, "structure": structure, "dice": float(dice), "is_empty": is_empty}
-            rows.append(row)
-    return pd.DataFrame(rows)
+            rows.append((patient, structure, float(dice), is_empty))
+    return pd.DataFrame(rows, columns=["patient", "structure", "dice", "is_empty"])
 
 
 PRUNING_NEEDS = 2  # trials that ran to their end before any other is pruned: their median is the bar
@@ -273,8 +272,7 @@ def _objective(trial: Trial, tuning: TuningPlan, evaluate: Evaluate) -> float:
 
 
 def trials_table(study: optuna.Study) -> pd.DataFrame:
-    """A row a trial, also those that a kill stopped: trial, state, dice, folds_done, seconds, the
-    values, is_start, reason.
+    """A row a trial, stopped ones too: trial, state, dice, folds_done, seconds, PARAMETERS, is_start, reason.
 
     `dice` is the mean over the folds done, all of them where the state is "complete"; NaN before the first.
     """
