@@ -128,16 +128,9 @@ def test_nothing_to_draw_is_an_empty_chart(draw):
 
 def history(epochs: int = 4) -> pd.DataFrame:
     loss = np.linspace(1, 0.2, epochs)
-    return pd.DataFrame(
-        {
-            "epoch": range(1, epochs + 1),
-            "loss": loss,
-            "val_loss": [0.9, 0.3, 0.5, 0.6][:epochs],
-            "tumor_dice": 1 - loss,
-            "val_tumor_dice": 0.9 - loss,
-            "learning_rate": 1e-3,
-        }
-    )
+    table = pd.DataFrame({"epoch": range(1, epochs + 1), "loss": loss})
+    table["val_loss"] = [0.9, 0.3, 0.5, 0.6][:epochs]
+    return table.assign(tumor_dice=1 - loss, val_tumor_dice=0.9 - loss, learning_rate=1e-3)
 
 
 def test_a_panel_for_every_metric_and_the_learning_rate():

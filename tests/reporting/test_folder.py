@@ -18,13 +18,9 @@ WIDGET = "application/vnd.jupyter.widget-view+json"
 def executed(tmp_path):
     v4 = nbformat.v4
     bar = {WIDGET: {"model_id": "0", "version_major": 2, "version_minor": 0}, "text/plain": "100 % of 8"}
-    cells = [
-        v4.new_markdown_cell(
-            "intro\n\n## A net *learns*\n\nLoss $1 - x^2$, see [LiTS](https://example.org)."
-        ),
-        v4.new_code_cell("train()", outputs=[v4.new_output("display_data", data=bar)]),
-    ]
-    notebook = v4.new_notebook(cells=cells)
+    story = "intro\n\n## A net *learns*\n\nLoss $1 - x^2$, see [LiTS](https://example.org)."
+    code = v4.new_code_cell("train()", outputs=[v4.new_output("display_data", data=bar)])
+    notebook = v4.new_notebook(cells=[v4.new_markdown_cell(story), code])
     notebook.metadata["widgets"] = {"application/vnd.jupyter.widget-state+json": {"state": {}}}
     path = tmp_path / "03_train_unet.ipynb"
     nbformat.write(notebook, path)
@@ -43,18 +39,11 @@ def test_the_page_loads_nothing_and_keeps_everything(executed):
     assert sorted(f.name for f in executed.parent.iterdir()) == ["03_train_unet.html", "03_train_unet.ipynb"]
 
 
-@pytest.mark.parametrize(
-    ("texts", "story"),
-    [
-        (
-            ["intro\n\n## A net *learns*\n\n**Purpose.** See [it](x.md) `learn`.\n\n# Later"],
-            ("A net learns", "See it learn."),
-        ),
-        (["# One", "**Purpose.** Two."], ("One", "Two.")),
-        (["no heading"], ("", "")),
-        ([], ("", "")),
-    ],
-)
+MARKED = "intro\n\n## A net *learns*\n\n**Purpose.** See [it](x.md) `learn`.\n\n# Later"
+STORIES = [([MARKED], ("A net learns", "See it learn.")), (["# One", "**Purpose.** Two."], ("One", "Two."))]
+
+
+@pytest.mark.parametrize(("texts", "story"), [*STORIES, (["no heading"], ("", "")), ([], ("", ""))])
 def test_a_notebook_tells_its_title_and_purpose_without_markdown(tmp_path, texts, story):
     cells = [nbformat.v4.new_code_cell("# Purpose. No"), *map(nbformat.v4.new_markdown_cell, texts)]
     nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "one.ipynb")
@@ -101,28 +90,16 @@ def test_format_cell(column, value, text):
     assert folder.format_cell(column, value).text == text
 
 
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
-        (0.42, "0.4 s"),
-        (38.4, "38 s"),
-        (59.7, "60 s"),
-        (60, "1 min 00 s"),
-        (3599.8, "1 h 00 min"),
-        (7500, "2 h 05 min"),
-    ],
-)
-def test_format_duration(seconds, text):
-    assert format_duration(seconds) == text
+def test_format_duration():
+    told = {0.42: "0.4 s", 38.4: "38 s", 59.7: "60 s", 60: "1 min 00 s"}
+    told |= {3599.8: "1 h 00 min", 7500: "2 h 05 min"}
+    assert {seconds: format_duration(seconds) for seconds in told} == told
 
 
-@pytest.mark.parametrize(
-    ("total", "shown"), [(folder.MAX_ROWS, folder.MAX_ROWS), (folder.MAX_ROWS + 1, folder.FIRST_ROWS)]
-)
-def test_a_long_table_shows_its_beginning_and_says_how_much_there_is(total, shown):
-    view = folder.table_view(pd.DataFrame({"patient": range(total), "dice": 0.5}))
-    assert len(view.rows) == shown and view.total == total
-    assert view.numeric == [False, True]
+def test_a_long_table_shows_its_beginning_and_says_how_much_there_is():
+    for total, shown in ((folder.MAX_ROWS, folder.MAX_ROWS), (folder.MAX_ROWS + 1, folder.FIRST_ROWS)):
+        view = folder.table_view(pd.DataFrame({"patient": range(total), "dice": 0.5}))
+        assert (len(view.rows), view.total, view.numeric) == (shown, total, [False, True])
 
 
 def test_facts_that_are_empty_are_said_not_to_be_recorded():

@@ -29,11 +29,10 @@ def report(tmp_path_factory) -> Path:
     labels[ball(SHAPE, (72, 60, 60), 9, SPACING)] = 2
     noise = np.random.default_rng(0).normal(0, 15, SHAPE)
     voxels = (np.where(labels == 2, 60, np.where(labels == 1, 110, -80)) + noise).astype(np.int16)
-    rows = [("a", "tumor", 0.5, "patient"), ("b", "tumor", np.nan, "patient"), ("c", "tumor", 0.9, "patient")]
-    names = ["system", "target", "dice_per_case", "split_by"]
-    update_systems_table(
-        folder / "tables" / "systems.csv", [dict(zip(names, row, strict=True)) for row in rows]
-    )
+    dice = {"a": 0.5, "b": np.nan, "c": 0.9}
+    rows = [{"system": name, "target": "tumor", "dice_per_case": each} for name, each in dice.items()]
+    rows = [row | {"split_by": "patient"} for row in rows]
+    update_systems_table(folder / "tables" / "systems.csv", rows)
     scores = {"case": ["volume-1"], "system": ["a"], "structure": ["tumor"], "dice": [0.5]}
     write_table(pd.DataFrame(scores), folder / "tables" / "patients.csv")
     table = pd.DataFrame({"system": ["a", "b"], "dice": [0.5, 0.9]})
@@ -79,14 +78,8 @@ def drawn(page) -> int:
 
 def test_keys_turn_the_slices(patient):
     assert slice_number(patient) == 18  # most tumour
-    for key, expected in [
-        ("ArrowUp", 19),
-        ("ArrowRight", 20),
-        ("ArrowDown", 19),
-        ("PageUp", 24),
-        ("PageDown", 19),
-        ("t", 18),
-    ]:
+    keys = {"ArrowUp": 19, "ArrowRight": 20, "ArrowDown": 19, "PageUp": 24, "PageDown": 19, "t": 18}
+    for key, expected in keys.items():
         patient.keyboard.press(key)
         assert slice_number(patient) == expected, key
     patient.keyboard.press("Home")
@@ -144,9 +137,7 @@ def test_windows_stretch_the_grey_levels_as_they_say(patient):
     )
     hu = -200 + np.arange(256) * 500 / 255
     expected = np.clip((hu - 0) / 150 * 255, 0, 255)
-    assert (
-        np.abs(np.array(shown) - expected).max() <= 5
-    )  # of 255: two roundings to 8 bit, the first stretched
+    assert np.abs(np.array(shown) - expected).max() <= 5  # two roundings to 8 bit, the first stretched
 
 
 def test_zoom_stays_inside_the_picture(patient):
@@ -185,9 +176,8 @@ def test_without_webgl_the_page_says_so(browser, report):
 
 def test_a_page_copied_without_its_library_says_what_is_missing(browser, tmp_path):
     labels = ball(SHAPE, (60, 60, 70), 30, SPACING).astype(np.uint8)
-    file = write_patient_page(
-        PatientView("alone", labels.astype(np.int16), SPACING, {"unet": labels}), tmp_path
-    )
+    view = PatientView("alone", labels.astype(np.int16), SPACING, {"unet": labels})
+    file = write_patient_page(view, tmp_path)
     next((tmp_path / "assets").iterdir()).unlink()
     page = browser.new_page()
     page.goto(file.as_uri())

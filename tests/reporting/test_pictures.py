@@ -41,9 +41,8 @@ def test_a_structure_that_fills_the_slice_is_outlined_all_around_and_nothing_not
     ax = Figure().subplots()
     module.draw_outlines(ax, np.ones((10, 20), np.uint8), "truth")
     assert outline_extent(ax.collections[0]) == (-0.5, -0.5, 19.5, 9.5)
-    assert (
-        module.draw_outlines(ax, np.zeros((8, 8), np.uint8), "prediction") == [] and len(ax.collections) == 1
-    )
+    assert module.draw_outlines(ax, np.zeros((8, 8), np.uint8), "prediction") == []
+    assert len(ax.collections) == 1
 
 
 @pytest.mark.parametrize("count", [0, 1, 3, 30])
@@ -63,13 +62,8 @@ def titles(figure) -> list[str]:
 
 def test_tiles_outline_truth_solid_and_prediction_dashed_and_say_so():
     labels = labels_with_tumour()
-    figure = module.tiles(
-        [
-            module.Tile(GREY, "a", truth=labels),
-            module.Tile(np.dstack([GREY] * 3), "b", prediction=labels & 1),
-        ],
-        2,
-    )
+    second = module.Tile(np.dstack([GREY] * 3), "b", prediction=labels & 1)
+    figure = module.tiles([module.Tile(GREY, "a", truth=labels), second], 2)
     assert titles(figure) == ["a", "b"]
     assert [len(ax.collections) for ax in figure.axes] == [2, 1]
     assert outline_extent(figure.axes[0].collections[0]) == (3.5, 7.5, 19.5, 23.5)
@@ -133,14 +127,12 @@ def test_an_outlined_slice_is_enlarged_where_anything_is_outlined():
     square = np.zeros((40, 60), np.uint8)
     square[10:20, 5:15] = 1
     square[12:16, 8:12] = 2
-    both = np.asarray(
-        screen.outlined_slice(np.full((40, 60), 90, np.uint8), square, "title", "a note", (2.0, 1.0))
-    )
+    grey = np.full((40, 60), 90, np.uint8)
+    both = np.asarray(screen.outlined_slice(grey, square, "title", "a note", (2.0, 1.0)))
     assert both.shape == (screen.PANEL_PIXELS + 2 * screen.LINE_PIXELS, 2 * screen.PANEL_PIXELS, 3)
     left, right = np.split(both, 2, axis=1)
-    assert (
-        coloured(right[: screen.PANEL_PIXELS]).sum() > 1.5 * coloured(left[: screen.PANEL_PIXELS]).sum() > 0
-    )
+    of_whole, of_enlarged = (coloured(each[: screen.PANEL_PIXELS]).sum() for each in (left, right))
+    assert of_enlarged > 1.5 * of_whole > 0
     assert coloured(left[-screen.LINE_PIXELS :]).any()  # the key of what is outlined
     grey = (left == 90).all(axis=2)  # 40 rows of 2 mm and 60 columns of 1 mm
     height, width = (np.ptp(np.flatnonzero(grey.any(axis=axis))) for axis in (1, 0))
@@ -154,11 +146,7 @@ def test_the_square_around_what_is_labelled_stays_in_the_picture():
     labels[95:99, 0:40] = 1
     rows, columns = screen.around(labels)
     assert (rows.stop, columns.start) == (100, 0) and labels[rows, columns].sum() == labels.sum()
-    assert (
-        rows.stop - rows.start
-        == pytest.approx(columns.stop - columns.start, abs=1)
-        == pytest.approx(49, abs=1)
-    )
+    assert [side.stop - side.start for side in (rows, columns)] == pytest.approx([49, 49], abs=1)
 
 
 @pytest.mark.parametrize(
@@ -220,9 +208,7 @@ def test_the_slider_draws_another_slice(monkeypatch):
     assert picture.value != before
 
 
-@pytest.mark.parametrize(
-    "outlines", [{}, {"truth": np.stack([BOX] * 9)}, {"unet": np.zeros((9, 64, 64), np.uint8)}]
-)
+@pytest.mark.parametrize("outlines", [{}, {"truth": np.stack([BOX] * 9)}, {"unet": np.stack([BOX * 0] * 9)}])
 def test_headless_it_is_a_figure(monkeypatch, outlines):
     monkeypatch.setenv(module.HEADLESS, "1")
     assert isinstance(module.slice_viewer(np.zeros((9, 64, 64), np.int16), outlines), Figure)
@@ -245,12 +231,8 @@ def pixels(figure) -> np.ndarray:
 def test_strips_show_truth_prediction_and_what_is_let_through():
     truth = ["below_liver"] * 2 + ["liver"] * 3 + ["above_liver"]
     opened = np.array([False, True, True, True, False, True])
-    figure = module.region_strips(
-        [
-            module.PatientStrip("7", truth, truth, opened),
-            module.PatientStrip("8", ["", "liver"], truth[:2], opened[:2]),
-        ]
-    )
+    unnamed = module.PatientStrip("8", ["", "liver"], truth[:2], opened[:2])
+    figure = module.region_strips([module.PatientStrip("7", truth, truth, opened), unnamed])
     assert [ax.get_ylabel() for ax in figure.axes] == ["7", "8"]
     truth, called, passing = figure.axes[0].images[0].get_array()
     assert truth.tolist() == called.tolist() == [0, 0, 1, 1, 1, 3]
@@ -261,14 +243,8 @@ def test_strips_show_truth_prediction_and_what_is_let_through():
 
 def test_tiles_follow_the_reading_order():
     voxels = np.array([0, 50, 100, 200], np.int16)[:, None, None] * np.ones((1, 8, 8), np.int16)
-    order = pd.DataFrame(
-        {
-            "place": [1, 2, 3],
-            "slice": [12, 10, 13],
-            "array_index": [2, 0, 3],
-            "region": ["liver_with_tumor", "liver", "above_liver"],
-        }
-    )
+    rows = [(1, 12, 2, "liver_with_tumor"), (2, 10, 0, "liver"), (3, 13, 3, "above_liver")]
+    order = pd.DataFrame(rows, columns=["place", "slice", "array_index", "region"])
     shown = module.reading_tiles(Volume(voxels, (1.0, 1.0, 1.0)), order, count=2)
     assert [tile.title for tile in shown] == ["1: slice 12\nliver with tumour", "2: slice 10\nliver"]
     assert [int(tile.picture[0, 0]) for tile in shown] == [100, 0] and shown[0].picture.dtype == np.uint8
@@ -278,10 +254,8 @@ def test_a_tumour_is_cut_out_of_the_slice_with_most_of_it():
     labels = np.ones((3, 60, 60), np.uint8)
     labels[0, 5:10, 5:10] = 2
     labels[1, 30:33, 39:42] = labels[2, 29:34, 38:43] = 2  # the second tumour, most of it in slice 2
-    for spacing_mm, shape, corner in (
-        ((5.0, 2.0, 1.0), (11, 21), (26, 30)),
-        ((np.nan,) * 3, (60, 60), (0, 0)),
-    ):
+    known, unknown = ((5.0, 2.0, 1.0), (11, 21), (26, 30)), ((np.nan,) * 3, (60, 60), (0, 0))
+    for spacing_mm, shape, corner in (known, unknown):
         volume = Volume(np.arange(labels.size, dtype=np.int16).reshape(labels.shape), spacing_mm)
         case = Case("a", "a", (), lambda volume=volume: volume, lambda _: labels)
         grey, cut, title = module.lesion_picture(case, 2, "two", field_mm=20)

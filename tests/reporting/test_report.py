@@ -54,17 +54,9 @@ def report(tmp_path):
         {"table": "systems", "caption": "Not twice."},
         {"table": "gone", "caption": "Nothing."},
     ]
-    record = {
-        "parameters": {"epochs": 3, "name": HOSTILE},
-        "seconds": 75,
-        "cpu_seconds": 130,
-        "peak_memory_mb": 1234.5,
-    }
-    record |= {
-        "finished": "2026-11-21T08:40:10+00:00",
-        "notes": ["Trained from scratch."],
-        "results": results,
-    }
+    record = {"parameters": {"epochs": 3, "name": HOSTILE}, "results": results}
+    record |= {"seconds": 75, "cpu_seconds": 130, "peak_memory_mb": 1234.5}
+    record |= {"finished": "2026-11-21T08:40:10+00:00", "notes": ["Trained from scratch."]}
     manifest = {"dataset": "phantom", "profile": "quick", "target": "tumor", "seed": 7, "device": HOSTILE}
     manifest |= {"packages": {"keras": "3.15.0"}, "notebooks": {"00_prepare_data": record}}
     (folder / "manifest.json").write_text(json.dumps(manifest))
@@ -105,9 +97,8 @@ def test_everything_of_the_folder_is_on_the_page(report):
 def test_a_notebook_shows_what_it_names_in_its_order_and_the_rest_closes_the_page(report):
     page = write_report(report).read_text()
     assert re.findall(r'<section id="(\w+)"', page) == ["systems", "00_prepare_data", "more", "run"]
-    study, more = (
-        page.split(f'<section id="{name}"')[1].split("</section>")[0] for name in ("00_prepare_data", "more")
-    )
+    names = "00_prepare_data", "more"
+    study, more = (page.split(f'<section id="{name}"')[1].split("</section>")[0] for name in names)
     order = ["truncated", "identity", "Caption of training_unet", "Caption of contact_sheet", "One is cut."]
     places = [study.index(words) for words in order]  # errors first, all else as the manifest has it
     assert places == sorted(places)
@@ -120,11 +111,8 @@ def test_numbers_are_those_of_the_csv(report, column):
     values = pd.DataFrame({"system": ["a", "b", "c"], column: [0.123456, 1.0, np.nan]})
     write_table(values, report / "tables" / "zz.csv")
     table = write_report(report).read_text().split('href="tables/zz.csv"')[1].split("</table>")[0]
-    assert re.findall(r'data-sort="([^"]*)" class="number">([^<]*)<', table) == [
-        ("0.123456", "0.123"),
-        ("1.0", "1.000"),
-        ("", "–"),
-    ]
+    expected = [("0.123456", "0.123"), ("1.0", "1.000"), ("", "–")]
+    assert re.findall(r'data-sort="([^"]*)" class="number">([^<]*)<', table) == expected
 
 
 def test_many_pictures_and_rows_are_folded(report):
@@ -180,16 +168,11 @@ def test_an_empty_folder_gives_a_page_that_says_so(tmp_path):
     assert broken_links(page) == [] and [f.name for f in folder.glob("[!.]*")] == ["index.html"]
 
 
-@pytest.mark.parametrize(
-    ("file", "content"),
-    [
-        ("manifest.json", "{"),
-        ("manifest.json", "[]"),
-        ("tables/cases.csv", ""),
-        ("figures/bad.png", "no picture"),
-        ("01_bad.ipynb", "{"),
-    ],
-)
+BROKEN = [("manifest.json", "{"), ("manifest.json", "[]"), ("tables/cases.csv", "")]
+BROKEN += [("figures/bad.png", "no picture"), ("01_bad.ipynb", "{")]
+
+
+@pytest.mark.parametrize(("file", "content"), BROKEN)
 def test_a_broken_file_is_named(report, file, content):
     (report / file).write_text(content)
     with pytest.raises(InputError, match=file.split("/")[-1]):
