@@ -112,9 +112,10 @@ def test_where_nothing_can_be_written_no_command_reads_anything(tmp_path, monkey
     monkeypatch.chdir(tmp_path)
     Path("file").touch()
     Path("folder").mkdir()
-    way = "folder" if command.split()[0] in ("evaluate", "networks") else "file"
-    device = ["/dev/zero"] if way == "folder" else []  # which never ends
-    for out in (way, "file/below", "/proc/livseg", *device):
+    ways = {"file": "cannot be written"}
+    if command.split()[0] in ("evaluate", "networks"):  # they write a file; a device never ends
+        ways = {"folder": "is a folder. Give --out the name", "/dev/zero": "is a pipe or device. Give --out"}
+    for out, problem in (ways | dict.fromkeys(("file/below", "/proc/livseg"), "cannot be written")).items():
         assert main([*command.split(), "--out", out]) == 2
         (line,) = capsys.readouterr().err.splitlines()
-        assert line.startswith(f"livseg: {out}: ") and "--out" in line
+        assert line.startswith(f"livseg: {out}: {problem}") and "--out" in line

@@ -6,10 +6,11 @@ import signal
 import subprocess
 import sys
 import time
-from concurrent.futures import Executor, Future
+from concurrent.futures import ThreadPoolExecutor, wait
 from graphlib import TopologicalSorter
 from multiprocessing import connection
 from pathlib import Path
+from unittest.mock import Mock
 
 import psutil
 import pytest
@@ -40,15 +41,12 @@ def root(tmp_path, monkeypatch):
     return tmp_path
 
 
-class AtOnce(Executor):
-    """In place of a process: does its work when it is given."""
+class AtOnce(ThreadPoolExecutor):
+    """In place of a process: has done its work once it is given."""
 
-    def submit(self, function, *arguments):
-        future = Future()
-        try:
-            future.set_result(function(*arguments))
-        except InputError as error:
-            future.set_exception(error)
+    def submit(self, *given):
+        future = super().submit(*given)
+        wait([future])
         return future
 
 
@@ -59,8 +57,7 @@ def executed(root, monkeypatch):
 
     def execute(notebook, report, parameters):
         names.append(notebook.stem)
-        report.mkdir(parents=True, exist_ok=True)
-        (report / "records").mkdir(exist_ok=True)
+        (report / "records").mkdir(parents=True, exist_ok=True)
         sources = {"sources": [f"livseg_lib/{notebook.stem}.py"]}
         (report / "records" / f"{notebook.stem}.json").write_text(json.dumps(sources))
         if notebook.stem == "b_second" and not (root / "splits.csv").exists():
@@ -100,13 +97,12 @@ def test_notebooks_that_run_at_a_time_share_the_cores(root, executed, monkeypatc
 @pytest.mark.parametrize(
     ("named", "devices", "at_a_time", "expected"),
     [
-        *(("3,5", "1", 2, ["3", "5"]), ("7", "1", 1, ["7", "7"])),
-        *(("", "1", 2, [None, None]), ("-1", "1", 2, [None, None])),
-        *(
-            ("3,5", "all", 1, ["3,5", "3,5"]),
-            ("3,5,7,8", "2", 2, ["3,5", "7,8"]),
-            ("", "all", 1, [None, None]),
-        ),
+        ("3,5", "1", 2, ["3", "5"]),
+        ("7", "1", 1, ["7", "7"]),
+        *((named, "1", 2, [None, None]) for named in ("", "-1")),
+        ("", "all", 1, [None, None]),
+        ("3,5", "all", 1, ["3,5", "3,5"]),
+        ("3,5,7,8", "2", 2, ["3,5", "7,8"]),
     ],
 )
 def test_each_notebook_has_gpus_of_its_own(
@@ -155,11 +151,11 @@ def test_the_plan_counts_pictures_trainings_and_the_device(root, chosen, minutes
 
 
 def test_the_plan_counts_patients(root):
-    add = {"a": "n_patients = 30", "b": "value = 1"}
-    for name, parameters in add.items():
-        write_notebook(root / "notebooks" / f"{name}.ipynb", "pass", parameters, minutes=2)
-    steps = {name: runner.read_step(root / "notebooks" / f"{name}.ipynb", {}) for name in add}
-    steps["a"].parameters["n_patients"] = 6
+    steps = {}
+    for name, parameters, chosen in (("a", "n_patients = 30", {"n_patients": 6}), ("b", "value = 1", {})):
+        path = root / "notebooks" / f"{name}.ipynb"
+        write_notebook(path, "pass", parameters, minutes=2)
+        steps[name] = runner.read_step(path, chosen)
     assert [step.minutes for step in runner.in_minutes_here(steps).values()] == [2 / 5, 2 / 5]
 
 
@@ -260,11 +256,8 @@ def test_other_parameters_packages_or_a_failure_run_a_notebook_again(root, execu
     reproduce(root, pairs=["data=scans", "value=3"])
     assert len(executed) == 6
 
-    def fail(*given):
-        raise InputError("a_first", "stopped.")
-
     with monkeypatch.context() as patch, pytest.raises(InputError, match="stopped"):
-        patch.setattr(runner, "execute", fail)
+        patch.setattr(runner, "execute", Mock(side_effect=InputError("a_first", "stopped.")))
         reproduce(root, pairs=["data=scans", "value=3"], again=True)
     reproduce(root, pairs=["data=scans", "value=3"])
     assert executed[6:] == ["a_first", "b_second"]

@@ -35,10 +35,8 @@ def assert_round_trip(path, stored, tmp_path):
     np.testing.assert_array_equal(before.affine, after.affine)
     assert after.get_data_dtype() == stored.dtype and type(after) is type(before)
     np.testing.assert_array_equal(volumes.load_segmentation(saved, volume), labels)
-    by_value = {}  # label and HU of one voxel meet again in the stored array
-    for hu, label in zip(volume.voxels.ravel(), labels.ravel(), strict=True):
-        by_value[int(hu)] = int(label)
-    written = np.asarray(after.dataobj)
+    by_value = dict(zip(volume.voxels.ravel().tolist(), labels.ravel().tolist(), strict=True))
+    written = np.asarray(after.dataobj)  # label and HU of one voxel meet again in the stored array
     assert all(by_value[int(stored[index])] == written[index] for index in np.ndindex(stored.shape))
     return volume
 
@@ -195,8 +193,7 @@ def test_planes_of_a_tilted_scan_are_as_far_apart_as_they_are(tmp_path, axes, si
     nibabel.save(nibabel.Nifti1Image(stored, affine), path)
     volume = volumes.load_volume(path)
     assert volume.spacing_mm == pytest.approx((5.0, 3.0, 3.0), rel=1e-6)  # not 5.32 along the slope
-    assert volume.voxel_volume_ml == pytest.approx(0.045, rel=1e-6)
-    assert volume.voxel_volume_ml == pytest.approx(abs(np.linalg.det(affine[:3, :3])) / 1000, rel=1e-6)
+    assert volume.voxel_volume_ml == pytest.approx(3 * 3 * 5 / 1000, rel=1e-6)
     assert volume.native.shear_degrees == pytest.approx(20.0, abs=1e-4)
     saved = volumes.save_segmentation(labels_like(volume), volume, tmp_path / "s.nii.gz")
     np.testing.assert_allclose(nibabel.load(saved).affine, affine, atol=1e-5)
@@ -319,11 +316,3 @@ def test_a_map_longer_than_one_piece_is_read_to_its_end(tmp_path):
     path.write_bytes(path.read_bytes()[:-30])
     with pytest.raises(InputError, match="truncated"):
         volumes.label_values(path)
-
-
-def test_first_slice_is_at_the_feet_front_on_top_and_right_on_the_left(tmp_path):
-    """A RAS file: highest i is the patient's right, highest j the front, highest k the head."""
-    stored = np.zeros((4, 5, 6), np.int16)
-    stored[3, 4, 5] = 1000
-    volume = volumes.load_volume(write_nifti(tmp_path / "ct.nii.gz", stored, axis_affine(signs=(1, 1, 1))))
-    assert volume.voxels[5, 0, 0] == 1000
