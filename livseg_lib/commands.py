@@ -44,15 +44,15 @@ def check(arguments: argparse.Namespace) -> int:
     dataset = find_cases(arguments.data, arguments.dataset, arguments.accept_affine_mismatch)
     print(f"{arguments.data}: {len(dataset.cases)} cases, read as {dataset.name}")
     report = check_dataset(dataset, arguments.workers, modality=arguments.modality)
-    print(report.cases.to_string(index=False))
-    for finding in report.findings.itertuples():
-        print(f"{finding.severity:8}{finding.case:16}{finding.code:20}{finding.message}")
     write_table(report.findings, arguments.out / "findings.csv")
     write_table(report.cases, arguments.out / "cases.csv")
     usable = report.usable(dataset).cases[:MOST_PICTURES]
     if usable:
         sheet = contact_sheet([case_picture(case, arguments.modality) for case in usable])
         save_figure(sheet, arguments.out, "contact_sheet", "Usable cases.")
+    print(report.cases.to_string(index=False))
+    for finding in report.findings.itertuples():
+        print(f"{finding.severity:8}{finding.case:16}{finding.code:20}{finding.message}")
     print(f"tables and contact sheet in {arguments.out}")
     return report.exit_code
 
@@ -192,6 +192,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
     """Score label volumes by the rules of LiTS, and by tumour size. Exit code 1 if any could not be used."""
     import pandas as pd
 
+    from livseg_lib.application.inputs import briefly
     from livseg_lib.evaluation.folders import evaluate_folders, summary_lines
     from livseg_lib.files import write_json
     from livseg_lib.outputs import write_table
@@ -207,6 +208,8 @@ def evaluate(arguments: argparse.Namespace) -> int:
     print(f"\nwithout a prediction: {', '.join(scores['missed']) or 'none'}; scores in {path} and beside it")
     for problem in scores["problems"]:
         print(f"{problem['case']}: {problem['file']}: {problem['problem']}", file=sys.stderr)
+    for name in briefly(scores["without_reference"]):
+        print(f"compared with nothing, as no reference fits: {name}", file=sys.stderr)
     return int(bool(scores["problems"] or scores["missed"]))
 
 
@@ -219,6 +222,15 @@ def compare_files(arguments: argparse.Namespace) -> int:
     files = (arguments.first, arguments.second)
     names = tuple(str(path) if files[0].stem == files[1].stem else path.stem for path in files)
     scores = [_read_scores(path) for path in files]
+    for path, each in zip(files, scores, strict=True):
+        if not each.index.is_unique:
+            problem = f"holds several cases called {each.index[each.index.duplicated()][0]}."
+            raise InputError(path, problem, "Score them again with a name of its own for each reference.")
+    for rule in ("mode", *["surface_tolerance_mm"] * (arguments.score == "surface_dice")):
+        values = [each.attrs[rule] for each in scores]
+        if values[0] != values[1]:
+            problem = f"was scored with {rule} {values[1]}, {arguments.first} with {values[0]}."
+            raise InputError(arguments.second, problem, "Score both by the same rules.")
     shared = scores[0].index.intersection(scores[1].index)
     if shared.empty:
         problem = f"has no case in common with {arguments.second}."
@@ -243,8 +255,8 @@ def compare_files(arguments: argparse.Namespace) -> int:
             f"({row.difference_low:+.4f} to {row.difference_high:+.4f}), p {row.p:.3g}, "
             f"{row.n_patients} cases, {row.n_undefined} undefined"
         )
-    left_out = sorted(set(scores[0].index) ^ set(scores[1].index))
-    print(f"in one file only, left out: {', '.join(map(str, left_out)) or 'none'}")
+    left_out = sorted(map(str, set(scores[0].index) ^ set(scores[1].index)))
+    print(f"in one file only, left out: {', '.join(left_out) or 'none'}")
     return 0
 
 
@@ -253,7 +265,9 @@ def _read_scores(path: Path) -> pd.DataFrame:
     import pandas as pd
 
     try:
-        scores = pd.DataFrame(json.loads(path.read_bytes())["cases"]).set_index("case")
+        content = json.loads(path.read_bytes())
+        scores = pd.DataFrame(content["cases"]).set_index("case")
+        scores.attrs = {rule: content.get(rule) for rule in ("mode", "surface_tolerance_mm")}
         return scores.astype({name: float for name in scores if name.split("_")[0] in STRUCTURES})
     except (OSError, ValueError, KeyError, TypeError) as error:
         problem = f"holds no scores ({type(error).__name__})."

@@ -67,6 +67,9 @@ def exit_code_of(command: Callable[[], int], name: str) -> int:
     An InputError is printed as it is. Of anything else its kind and its file are named, and its
     traceback goes to a log file, readable by this user alone, that the line names.
     """
+    if sys.stdout is None or sys.stderr is None:  # closed by who started the command
+        nowhere = open(os.devnull, "w")  # noqa: SIM115
+        sys.stdout, sys.stderr = sys.stdout or nowhere, sys.stderr or nowhere
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # names of files may be no text

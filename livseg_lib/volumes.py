@@ -157,7 +157,8 @@ def require_scan(voxels: np.ndarray, where: Path | str) -> None:
     """Raises InputError where `voxels` (D, H, W) are those of a label map."""
     if labels := labels_among(voxels):
         problem = f"It holds {len(labels)} whole numbers from 0 to {labels[-1]}, in patches: labels, no scan."
-        raise InputError(where, problem, "Give the scan that they belong to.", LABELS)
+        remedy = "Give the scan that they belong to, or in HU a scan that was scaled to so few values."
+        raise InputError(where, problem, remedy, LABELS)
 
 
 @contextmanager

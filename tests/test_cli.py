@@ -1,6 +1,7 @@
 """The command line, called as a user calls it."""
 
 import json
+import shutil
 
 import nibabel
 import numpy as np
@@ -115,6 +116,10 @@ def test_evaluate_says_the_scores_and_writes_tables_beside_them(lits, tmp_path, 
     assert _parser().parse_args(["evaluate", *given[:4]]).tolerance_mm == SURFACE_TOLERANCE_MM
     assert main(["evaluate", *given[:-1], "-1", "--out", str(tmp_path / "s.json")]) == 2
     assert "tolerance_mm" in capsys.readouterr().err
+    shutil.copy(next(lits.rglob("segmentation-*")), tmp_path / "lost.nii.gz")
+    given[3] = str(tmp_path / "lost.nii.gz")
+    assert main(["evaluate", *given, "--out", str(tmp_path / "s.json")]) == 1
+    assert f"compared with nothing, as no reference fits: {given[3]}" in capsys.readouterr().err
     before = {path: path.read_bytes() for path in lits.rglob("*") if path.is_file()}
     assert main(["evaluate", *given, "--out", str(next(iter(before)))]) == 2
     assert before == {path: path.read_bytes() for path in before}
@@ -143,6 +148,8 @@ def test_compare_tells_the_mean_difference_of_shared_cases(tmp_path, capsys):
         ('{"cases": [{"liver_dice": 1}]}', "bad.json: holds no scores"),
         ('{"cases": [{"case": "a", "liver_dice": "good"}]}', "bad.json: holds no scores"),
         ('{"cases": [{"case": "z", "liver_dice": 1}]}', "has no case in common"),
+        ('{"cases": [{"case": "a"}, {"case": "a"}]}', "bad.json: holds several cases called a."),
+        ('{"mode": "lits_asis", "cases": [{"case": "a", "liver_dice": 1}]}', "with mode None, "),
         ('{"cases": [{"case": "a", "liver_voe": 1}]}', "--score: is 'dice', which the two files do not both"),
     ],
 )

@@ -87,6 +87,13 @@ def test_names_that_are_no_text_can_be_printed(capsys):
     assert capsys.readouterr().out == "\\udcff.nii\n"
 
 
+@pytest.mark.parametrize("closed", [("stdout",), ("stderr",), ("stdout", "stderr")])
+def test_who_started_it_may_have_closed_what_it_prints_to(monkeypatch, closed):
+    for name in closed:
+        monkeypatch.setattr(sys, name, None)
+    assert exit_code_of(lambda: print("x", file=sys.stderr) or print("x") or 0, "check") == 0
+
+
 def test_a_reader_that_is_gone_ends_it_without_a_word():
     reading, writing = os.pipe()
     child = os.fork()

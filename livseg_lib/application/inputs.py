@@ -234,6 +234,8 @@ def _may_be_scan(path: Path) -> bool:
 
 
 def _may_hold_scans(folder: Path) -> bool:
+    if folder.resolve() in [folder.parent.resolve(), *folder.parent.resolve().parents]:
+        return False  # a link to a folder above
     try:
         names = set(filter(is_visible, os.listdir(folder)))
     except OSError:  # listed as passed over

@@ -102,6 +102,15 @@ def _joined(notes: Sequence[Note]) -> str:
     return "".join(f" {note.message}" for note in notes[:MOST_TOLD]) + (" ..." if notes[MOST_TOLD:] else "")
 
 
+WHAT_TO_DO = {
+    "NIfTI": " A label map without its scan is no case.",
+    "volume": " Convert them to .nii.gz.",
+    "packed": " Unpack them.",
+    "half downloaded": " Download them to their end.",
+}
+"""With files that belong to no case, by their kind."""
+
+
 def _unread(source: Path, found: Dataset) -> list[Note]:
     """What looks like data but belongs to no case: one note a kind and folder."""
     listing = regular_files(source)
@@ -125,7 +134,7 @@ def _unread(source: Path, found: Dataset) -> list[Note]:
         names = ", ".join(printable(path.name) for path in paths[:3]) + (", ..." if len(paths) > 3 else "")
         where = f"{kind} files in {printable(folder)}"
         message = f'{where} belong to no case of "{found.name}" and were passed over ({len(paths)}): {names}.'
-        message += " A label map without its scan is no case." if kind == "NIfTI" else ""
+        message += WHAT_TO_DO.get(kind, "")
         notes.append(Note(paths[0], "passed-over", message))
     return notes
 

@@ -29,9 +29,10 @@ LABELS_JSON = "labels.json"
 """The file that says what the values of labels mean."""
 NIFTI_SUFFIX = r"\.nii(?:\.gz)?"
 DATA_SUFFIXES = {
-    **dict.fromkeys((".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"), "picture"),
-    **dict.fromkeys((".zip", ".tar", ".tgz", ".7z", ".rar"), "archive"),
-    **dict.fromkeys((".nrrd", ".mha", ".mhd", ".img", ".hdr", ".npy", ".npz", ".mgz"), "volume"),
+    **dict.fromkeys((".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"), "picture"),
+    **dict.fromkeys((".zip", ".tar", ".tgz", ".7z", ".rar", ".gz", ".bz2", ".xz", ".zst"), "packed"),
+    **dict.fromkeys((".nrrd", ".mha", ".mhd", ".img", ".hdr", ".npy", ".npz", ".mgz", ".h5"), "volume"),
+    **dict.fromkeys((".part", ".crdownload", ".download"), "half downloaded"),
     **dict.fromkeys((".dcm", ".dicom", ".ima"), "DICOM"),
 }
 """Kinds of data by the end of the name; NIfTI has a longer one."""

@@ -98,6 +98,8 @@ PREDICTED_MASK, PREDICTED_RECORD = "mask.nii.gz", "record.json"
 """`livseg predict` writes both into the folder of each case."""
 LABEL_WORDS = re.compile("seg|label|mask|pred", re.IGNORECASE)
 LABEL_WORD_AT_END = re.compile(rf"[-_. ](?:{LABEL_WORDS.pattern})[a-z]*$", re.IGNORECASE)
+CHANNEL_AT_END = re.compile(r"(?<=\d)_0000$")
+"""Of a scan in nnU-Net's layout, whose label map is called without it."""
 NUMBER_AT_END = re.compile(rf"(\d+)([-_]?({LABEL_WORDS.pattern})[a-z]*)?$", re.IGNORECASE)
 
 
@@ -277,13 +279,13 @@ def _stem(path: Path) -> str:
 
 def _case_number(path: Path) -> int | None:
     """The number at the end of the name: 12 of "segmentation-12.nii.gz" and of "volume-12_pred.nii"."""
-    found = NUMBER_AT_END.search(_stem(path))
+    found = NUMBER_AT_END.search(CHANNEL_AT_END.sub("", _stem(path)))
     return int(found.group(1)) if found else None
 
 
 def _keys(path: Path) -> list[str | int]:
     """By which a file finds its partner, the surest first."""
-    plain = LABEL_WORD_AT_END.sub("", _stem(path))
+    plain = LABEL_WORD_AT_END.sub("", CHANNEL_AT_END.sub("", _stem(path)))
     return [key for key in (_stem(path), plain, _case_number(path)) if key not in (None, "")]
 
 

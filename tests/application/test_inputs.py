@@ -186,7 +186,7 @@ def test_labels_are_no_scan(tmp_path, voxels, is_scan):
     if is_scan:
         assert case.read().volume.voxels.shape == voxels(noise).shape
     else:
-        with pytest.raises(InputError, match="labels, no scan") as refused:
+        with pytest.raises(InputError, match=r"labels, no scan.*scaled") as refused:
             case.read()
         assert refused.value.code == "label-map"
 
@@ -198,6 +198,7 @@ def test_all_that_is_not_read_is_told(tmp_path):
     write_series(tmp_path / "series")
     picture(tmp_path / "slice.png")
     (tmp_path / "series" / "read_me").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "above").symlink_to(tmp_path)
     (tmp_path / "deep" / "er").mkdir(parents=True)
     (tmp_path / "deep" / "er" / "notes.txt").write_text("not a scan")
     os.mkfifo(tmp_path / "pipe.nii")

@@ -126,12 +126,17 @@ def test_dicom_that_another_layout_leaves_is_told_and_so_are_zips_and_pipes(tmp_
     (tmp_path / "lost.nii.gz").symlink_to("nowhere")
     (tmp_path / "lost.txt").symlink_to("nowhere")
     (tmp_path / "._twin.nii.gz").write_bytes(b"Mac OS X")
+    others = ["volume-7.nii.zst", "volume-8.nrrd", "volume-9.nii.gz.part"]  # a kind each
+    for other in others:
+        (tmp_path / other).write_bytes(b"data")
     dataset = find_cases(tmp_path)
     assert dataset.name == name
     severities = {note.where.name: note.severity for note in dataset.notes}
     lost = {} if name == "nifti" else {"lost.nii.gz": "error"}  # there it is a case, and its reading fails
-    expected = {"image_0": "warning", "other.zip": "warning", "pipe.nii": "warning", "lost.txt": "warning"}
+    expected = dict.fromkeys(["image_0", "other.zip", "pipe.nii", "lost.txt", *others[1:]], "warning")
     assert severities == expected | lost
+    told = " ".join(note.message for note in dataset.notes)
+    assert "(2): other.zip, volume-7.nii.zst. Unpack them." in told and "Convert them to .nii.gz." in told
     assert name != "nifti" or "lost" in [case.case_id for case in dataset.cases]
 
 

@@ -73,7 +73,10 @@ def test_folders_are_paired_by_case_number(three_cases):
 
 @pytest.mark.parametrize(
     "name",
-    ["volume-2.nii", "liver_002.nii.gz", "volume-2_pred.nii", "2-segmentation.nii", "volume-2/mask.nii.gz"],
+    [
+        *("volume-2.nii", "liver_002.nii.gz", "volume-2_pred.nii", "2-segmentation.nii"),
+        *("volume-2/mask.nii.gz", "liver_002_0000.nii.gz", "liver_2_0000/mask.nii.gz"),
+    ],
 )
 def test_names_that_fit_case_two(tmp_path, name):
     reference = write(tmp_path / "reference" / "segmentation-2.nii", labels(TUMOR)).parent
