@@ -170,11 +170,9 @@ def require_divisible(input_shape: tuple[int, ...], stride: int | tuple[int, int
     if not fits or min(input_shape) < 1:
         kind = "pictures" if isinstance(stride, int) else "blocks of slices"
         wanted = ", ".join(f"{axis} divisible by {number}" for axis, number in strides.items())
-        raise InputError(
-            network,
-            f"takes {kind}, but not of {' x '.join(map(str, input_shape))}.",
-            f"Choose ({', '.join(strides)}, channels) with {wanted}, and at least one channel.",
-        )
+        problem = f"takes {kind}, but not of {' x '.join(map(str, input_shape))}."
+        remedy = f"Choose ({', '.join(strides)}, channels) with {wanted}, and at least one channel."
+        raise InputError(network, problem, remedy)
 
 
 def require_levels(levels: int, least: int, network: str, parts: str = "levels") -> None:
@@ -207,11 +205,9 @@ def resnet50_encoder(
     another output stride.
     """
     if output_stride not in OUTPUT_STRIDES:
-        raise InputError(
-            "resnet50_encoder",
-            f"cannot have the output stride {output_stride}.",
-            f"Choose one of {', '.join(map(str, OUTPUT_STRIDES))}.",
-        )
+        problem = f"cannot have the output stride {output_stride}."
+        remedy = f"Choose one of {', '.join(map(str, OUTPUT_STRIDES))}."
+        raise InputError("resnet50_encoder", problem, remedy)
     inputs = keras.Input(input_shape, name="encoder_image")
     outputs = [_stem(inputs, _widened(STEM_FILTERS, width))]
     x = layers.ZeroPadding2D(1, name="pool1_pad")(outputs[0])

@@ -34,9 +34,8 @@ def manet(
     The attention matrix has (H W / s^2)^2 entries, s = patch * 2 ** (levels - 1): a million for
     512 x 512 pixels and the default five levels. Levels taken away make it 16 times larger each.
 
-    `patch` > 1 is ours, for laptops: a strided convolution folds patch x patch pixels into one
-    position before the first level, and a transposed one unfolds them after the last.
-    Input float32 in [0, 1], (H, W, C) with H and W divisible by patch * 2 ** (levels - 1).
+    `patch` > 1 is ours (see `unet`). Input float32 in [0, 1], (H, W, C) with H and W divisible by
+    patch * 2 ** (levels - 1).
     """
     blocks.require_divisible(input_shape, patch * 2 ** (levels - 1), "manet")
     inputs = keras.Input(input_shape, name="image")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import keras
+import numpy as np
 from keras import layers
 
 from livseg_lib.models import blocks
@@ -36,7 +37,8 @@ def unet3d(
     flat_levels). Raises InputError for other sizes.
     """
     pools = [(1, 2, 2) if level < flat_levels else (2, 2, 2) for level in range(levels - 1)]
-    blocks.require_divisible(input_shape, _stride(patch, pools), "unet3d")
+    stride = np.prod([patch, *pools], axis=0)  # voxels in one position of the deepest level
+    blocks.require_divisible(input_shape, tuple(stride.tolist()), "unet3d")
     kernels = [IN_PLANE] * flat_levels + [ALONG_Z] * (levels - flat_levels)
     inputs = keras.Input(input_shape, name="image")
     x = blocks.fold(inputs, filters, patch)
@@ -59,11 +61,3 @@ def unet3d(
 def _two_convolutions(x, widths: tuple[int, int], name: str, kernel: blocks.Sides, l2: float):
     x = blocks.normalized_convolution(x, widths[0], f"{name}_1", size=kernel, l2=l2)
     return blocks.normalized_convolution(x, widths[1], f"{name}_2", size=kernel, l2=l2)
-
-
-def _stride(patch: tuple[int, int, int], pools: list[tuple[int, int, int]]) -> tuple[int, int, int]:
-    """Voxels of each axis in one position of the deepest level."""
-    depth, height, width = patch
-    for pool in pools:
-        depth, height, width = depth * pool[0], height * pool[1], width * pool[2]
-    return depth, height, width

@@ -26,17 +26,9 @@ import pandas as pd
 from isal import isal_zlib
 from tqdm import tqdm
 
+from livseg_lib import files
 from livseg_lib.datasets.case import Case, side_by_side
 from livseg_lib.errors import InputError
-from livseg_lib.files import (
-    folder_checksums,
-    folder_written_aside,
-    holds_files,
-    locked,
-    require_own_file,
-    require_replaceable,
-    write_atomically,
-)
 from livseg_lib.labels import STRUCTURES, structure_mask
 from livseg_lib.preprocessing.geometry import fit_labels, resample_label_slice, working_grid
 from livseg_lib.preprocessing.recipe import Recipe, prepare_slices
@@ -92,7 +84,7 @@ def read_classified(path: Path | str) -> pd.DataFrame:
 
 def write_slices(rows: pd.DataFrame, path: Path) -> None:
     """Write slices.csv; it appears complete or not at all."""
-    write_atomically(path, rows.to_csv(index=False).encode())
+    files.write_atomically(path, rows.to_csv(index=False).encode())
 
 
 def read_text_table(path: Path, needed: tuple[str, ...], remedy: str) -> pd.DataFrame:
@@ -204,7 +196,7 @@ def why_extract(case: Case, recipe: Recipe, folder: Path, write_png: bool) -> li
     """Why not to keep the case's `folder`: nothing if the same request made it and no file is gone."""
     try:
         record = json.loads((folder / "case.json").read_text(encoding="utf-8"))
-        if not holds_files(folder, record["files"]):
+        if not files.holds_files(folder, record["files"]):
             return ["its files"]
         return changes(record["request"], extraction_request(case, recipe, write_png))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
@@ -219,13 +211,13 @@ def write_case(case: Case, recipe: Recipe, folder: Path, write_png: bool) -> Non
     if labels is not None and labels.shape != volume.voxels.shape:
         problem = f"The labels are {labels.shape}, the volume is {volume.voxels.shape}."
         raise InputError(case.case_id, problem, "Give each volume its own segmentation.")
-    with folder_written_aside(folder) as aside:
+    with files.folder_written_aside(folder) as aside:
         write_slices(_write_arrays(case, volume, labels, recipe, aside, write_png), aside / "slices.csv")
         record = {
             "request": request,
             "native_shape": volume.voxels.shape,
             "native_spacing_mm": [float(step) if np.isfinite(step) else None for step in volume.spacing_mm],
-            "files": folder_checksums(aside),
+            "files": files.folder_checksums(aside),
         }
         (aside / "case.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
 
@@ -242,11 +234,11 @@ def _write_arrays(
     spacing = dict(zip(("spacing_z_mm", "spacing_y_mm", "spacing_x_mm"), spacing_mm, strict=True))
     if write_png:
         (folder / "png").mkdir()
-    with ExitStack() as files:
+    with ExitStack() as opened:
         square = (shape[0], recipe.size, recipe.size)
-        images = files.enter_context(_array_file(folder / "images.npy", (*square, len(recipe.windows))))
+        images = opened.enter_context(_array_file(folder / "images.npy", (*square, len(recipe.windows))))
         if labels is not None:
-            masks = files.enter_context(_array_file(folder / "masks.npy", square))
+            masks = opened.enter_context(_array_file(folder / "masks.npy", square))
         for index, picture in enumerate(prepare_slices(volume, recipe)):
             row = {"patient": case.patient, "case": case.case_id, "array": case.case_id, **spacing}
             row |= {"slice": numbers[index], "array_index": index}
@@ -320,10 +312,10 @@ def extract_dataset(
     case_id, count = Counter(case.case_id for case in cases).most_common(1)[0]
     if count > 1:
         raise InputError(case_id, "Two cases have this name.", "Rename the files of one of them.")
-    require_own_file(folder / "slices.csv", *list(SLICE_COLUMNS)[:5])
+    files.require_own_file(folder / "slices.csv", *list(SLICE_COLUMNS)[:5])
     for case in cases:
-        require_replaceable(folder / case.case_id, "case.json", "images.npy")
-    with locked(folder / "slices.csv"):
+        files.require_replaceable(folder / case.case_id, "case.json", "images.npy")
+    with files.locked(folder / "slices.csv"):
         (folder / "slices.csv").unlink(missing_ok=True)
         job = partial(_attempt, recipe=recipe, folder=folder, write_png=write_png)
         missing = _outdated(cases, recipe, folder, write_png)

@@ -58,10 +58,6 @@ Varied = tuple[np.ndarray, np.ndarray]
 imgaug's Sequential, would do to the last bit, in less time."""
 
 
-def _vary_texture(steps, pictures: np.ndarray, maps: np.ndarray) -> Varied:
-    return steps(images=pictures), maps
-
-
 def _vary_shape(steps, pictures: np.ndarray, maps: np.ndarray) -> Varied:
     return steps(images=pictures, segmentation_maps=maps)
 
@@ -100,9 +96,7 @@ def _vary_place(steps, pictures: np.ndarray, maps: np.ndarray) -> Varied:
 
 def _matrix(draws: dict[str, float], half: float) -> np.ndarray:
     """Of the moves that imgaug makes of its draws, in its order, around the picture's middle: (3, 3)."""
-    size, shift = [
-        (draws[x], draws[y]) for x, y in (("scale_x", "scale_y"), ("translate_x_px", "translate_y_px"))
-    ]
+    size, shift = (draws["scale_x"], draws["scale_y"]), (draws["translate_x_px"], draws["translate_y_px"])
     moves = (
         _affine(shift=(-half, -half)),
         _affine(turn=-3.141592 / 2),
@@ -132,7 +126,7 @@ GREYS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 WAYS: dict[str, Callable[..., Varied]] = {
     **dict.fromkeys(GREYS, _vary_greys),
     "Affine": _vary_place,
-    "Sometimes": _vary_texture,
+    "Sometimes": lambda steps, pictures, maps: (steps(images=pictures), maps),  # texture alone
 }
 """By imgaug's names of steps; all others are imgaug's own."""
 
@@ -150,27 +144,21 @@ def _channels_as_slices(pictures: np.ndarray, channels: int) -> np.ndarray:
 def _import_augmenters() -> ModuleType:
     # imgaug 0.4.0 reads this table while it is imported; NumPy 2 no longer has it.
     if not hasattr(np, "sctypes"):
-        np.sctypes = {
-            "int": [np.int8, np.int16, np.int32, np.int64],
-            "uint": [np.uint8, np.uint16, np.uint32, np.uint64],
-            "float": [np.float16, np.float32, np.float64],
-        }
+        kinds = {"int": (8, 16, 32, 64), "uint": (8, 16, 32, 64), "float": (16, 32, 64)}
+        np.sctypes = {kind: [np.dtype(f"{kind}{bits}").type for bits in kinds[kind]] for kind in kinds}
     try:
         import imgaug.augmenters
     except ImportError as error:
-        raise InputError(
-            "imgaug",
-            f"cannot be imported ({error}), and augmentation needs it.",
-            "Run `pip install --no-deps imgaug==0.4.0`, or choose the augmentation none.",
-        ) from error
+        problem = f"cannot be imported ({error}), and augmentation needs it."
+        remedy = "Run `pip install --no-deps imgaug==0.4.0`, or choose the augmentation none."
+        raise InputError("imgaug", problem, remedy) from error
     return imgaug.augmenters
 
 
 def _light_steps(augmenters: ModuleType, size: int) -> list:
     """Small movements and changes of grey that keep the patient's left and right: the quick default."""
-    shift = {"x": (-0.05, 0.05), "y": (-0.05, 0.05)}
     return [
-        _move(augmenters, rotate=(-15, 15), scale=(0.9, 1.1), translate_percent=shift),
+        _move(augmenters, rotate=(-15, 15), scale=(0.9, 1.1), shift=0.05),
         augmenters.LinearContrast((0.9, 1.1)),
         augmenters.Add((-12, 12)),
     ]
@@ -182,9 +170,8 @@ def _strong_steps(augmenters: ModuleType, size: int) -> list:
     Wider movements than "light", gamma, contrast and brightness; blur and noise, each of a quarter of the
     pictures. Ours.
     """
-    shift = {"x": (-0.08, 0.08), "y": (-0.08, 0.08)}
     return [
-        _move(augmenters, rotate=(-20, 20), scale=(0.75, 1.3), shear=(-6, 6), translate_percent=shift),
+        _move(augmenters, rotate=(-20, 20), scale=(0.75, 1.3), shear=(-6, 6), shift=0.08),
         augmenters.GammaContrast((0.7, 1.4)),
         augmenters.Multiply((0.75, 1.3)),
         augmenters.Add((-15, 15)),
@@ -205,13 +192,11 @@ def _basic_steps(augmenters: ModuleType, size: int) -> list:
 
 def _lits_steps(augmenters: ModuleType, size: int) -> list:
     """System C: rotation, 5 % shift, shear and zoom, both flips, nearest fill, elastic deformation."""
-    shift, shear = {"x": (-0.05, 0.05), "y": (-0.05, 0.05)}, np.degrees(np.arctan(0.05))
+    shear = np.degrees(np.arctan(0.05))
     return [
         augmenters.Fliplr(0.5),
         augmenters.Flipud(0.5),
-        _move(
-            augmenters, rotate=(-15, 15), translate_percent=shift, shear=(-shear, shear), scale=(0.95, 1.05)
-        ),
+        _move(augmenters, rotate=(-15, 15), scale=(0.95, 1.05), shear=(-shear, shear), shift=0.05),
         _elastic(augmenters, size),
     ]
 
@@ -243,11 +228,8 @@ def _vary_livers(blocks: np.ndarray, maps: np.ndarray, rng: np.random.Generator)
         change = np.full(liver.shape, (factor - 1.0) * grey, np.float32)
         for _ in range(rng.integers(1, 4) if rng.random() < 0.5 else 0):
             _, row, column = rng.choice(np.argwhere(liver))
-            radius, flatness, level = (
-                size * np.exp(rng.uniform(-4.5, -2.1)),
-                rng.uniform(0.6, 1.6),
-                rng.uniform(0, 1.4),
-            )
+            radius = size * np.exp(rng.uniform(-4.5, -2.1))
+            flatness, level = rng.uniform(0.6, 1.6), rng.uniform(0, 1.4)
             inside = ((rows - row) * flatness) ** 2 + (columns - column) ** 2 <= radius**2
             change[:, inside] = (level * factor - 1.0) * grey
         soft = [cv2.GaussianBlur(each, (0, 0), size / 200) for each in np.where(liver, change, 0.0)]
@@ -266,7 +248,10 @@ AUGMENTATIONS: dict[str, Callable[[ModuleType, int], list] | None] = {
 """Recipes by name: the steps for pictures of size x size pixels."""
 
 
-def _move(augmenters: ModuleType, **ranges):
+def _move(augmenters: ModuleType, shift: float = 0.0, **ranges):
+    """`shift`: the furthest along each axis, as a fraction of the side."""
+    if shift:
+        ranges["translate_percent"] = dict.fromkeys("xy", (-shift, shift))
     return augmenters.Affine(order=1, mode="edge", backend="cv2", **ranges)
 
 

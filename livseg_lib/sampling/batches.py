@@ -101,7 +101,14 @@ class PictureBatches(keras.utils.PyDataset):
         # others, and threads would gain nothing.
         super().__init__(workers=1, use_multiprocessing=False)
         cv2.setNumThreads(1)  # a second one would wait for a core that the training has
-        _check_settings(slices, batch_size, augmentation, slices_per_epoch)
+        if not {"array", "array_index"} <= set(slices.columns):
+            raise InputError("slices", "lack the columns array and array_index.", _EXTRACT_AGAIN)
+        if slices.empty:
+            raise InputError("slices", "are none, so there is nothing to learn from.", "Choose other slices.")
+        if augmentation not in AUGMENTATIONS:
+            problem = f"is {augmentation!r}."
+            raise InputError("augmentation", problem, f"Choose one of {', '.join(AUGMENTATIONS)}.")
+        require_counts(batch_size=batch_size, slices_per_epoch=slices_per_epoch)
         self.folder, self.augmentation = Path(folder), augmentation
         self.batch_size, self.seed, self.shuffle = batch_size, seed, shuffle
         self._arrays = slices["array"].astype(str).to_numpy()
@@ -260,19 +267,6 @@ class SliceBatches(PictureBatches):
 
     def _truth(self, rows: np.ndarray, masks: np.ndarray) -> np.ndarray:
         return encode_target(masks, self.target)
-
-
-def _check_settings(
-    slices: pd.DataFrame, batch_size: int, augmentation: str, slices_per_epoch: int | None
-) -> None:
-    if not {"array", "array_index"} <= set(slices.columns):
-        raise InputError("slices", "lack the columns array and array_index.", _EXTRACT_AGAIN)
-    if slices.empty:
-        raise InputError("slices", "are none, so there is nothing to learn from.", "Choose other slices.")
-    if augmentation not in AUGMENTATIONS:
-        problem = f"is {augmentation!r}."
-        raise InputError("augmentation", problem, f"Choose one of {', '.join(AUGMENTATIONS)}.")
-    require_counts(batch_size=batch_size, slices_per_epoch=slices_per_epoch)
 
 
 def require_counts(**counts: int | None) -> None:

@@ -128,12 +128,11 @@ def _in_dealing_order(patients: pd.DataFrame, seed: int) -> pd.DataFrame:
         repeated = _some(table["patient"][table["patient"].duplicated()])
         raise InputError("patients", f"list {repeated} more than once.", "Give one row a patient.")
     if len(table) < 3:
-        raise InputError(
-            "splits",
-            f"{['No patient', 'One patient', 'Two patients'][len(table)]} cannot be split into training, "
-            "validation and test: that needs at least 3 patients (better 10 or more).",
-            "Use `livseg predict` for a single scan.",
+        problem = (
+            f"{('No patient', 'One patient', 'Two patients')[len(table)]} cannot be split into training, "
         )
+        problem += "validation and test: that needs at least 3 patients (better 10 or more)."
+        raise InputError("splits", problem, "Use `livseg predict` for a single scan.")
     table = table.sort_values("patient", ignore_index=True)
     table = table.iloc[np.random.default_rng(seed).permutation(len(table))]
     return table.sort_values("has_tumor", ascending=False, kind="stable", ignore_index=True)
@@ -168,11 +167,9 @@ def _with_folds(table: pd.DataFrame, folds: int, seed: int) -> pd.DataFrame:
 def _read_splits(path: Path, patients: pd.DataFrame, folds: int, seed: int) -> pd.DataFrame:
     known = _in_dealing_order(patients, seed)
     table = read_text_table(path, ("patient", "split"), _DEAL_ANEW)
-    table = table[table.columns.intersection(["patient", "split", "fold"])].apply(
-        lambda cells: cells.str.strip()
-    )
-    findings = _findings(table, set(known["patient"]))
-    if findings:
+    table = table[table.columns.intersection(["patient", "split", "fold"])]
+    table = table.apply(lambda cells: cells.str.strip())
+    if findings := _findings(table, set(known["patient"])):
         raise InputError(path, " ".join(findings), _DEAL_ANEW)
     splits = known.merge(table, on="patient").sort_values("patient", ignore_index=True)
     if "fold" not in splits:
@@ -220,11 +217,9 @@ def require_structures(slices: pd.DataFrame, structures: tuple[str, ...]) -> Non
     """Refuse a target that the labels never show. Raises InputError."""
     for structure in structures:
         if not (slices[f"{structure}_pixels"] > 0).any():
-            raise InputError(
-                f"target {structure}",
-                f"cannot be learnt: none of {len(slices)} slices shows any {structure}.",
-                "Choose another target (make reproduce TARGET=liver).",
-            )
+            problem = f"cannot be learnt: none of {len(slices)} slices shows any {structure}."
+            remedy = "Choose another target (make reproduce TARGET=liver)."
+            raise InputError(f"target {structure}", problem, remedy)
 
 
 def select_slices(
@@ -336,15 +331,11 @@ def deal_to_folds(slices: pd.DataFrame, deals: str, folds: int, seed: int) -> np
     if folds < 2 or enough < folds:
         problem = f"are {folds}, with {enough} patients that show the structure."
         raise InputError("audit folds", problem, "Give 2 or more, and no more than there are such patients.")
-    rng = int(seed) % 2**32
-    if deals == "patient":
-        parts = StratifiedGroupKFold(folds, shuffle=True, random_state=rng).split(
-            slices, positive, slices["patient"]
-        )
-    else:
-        parts = StratifiedKFold(folds, shuffle=True, random_state=rng).split(slices, positive)
+    kinds = {"slice": (StratifiedKFold, None), "patient": (StratifiedGroupKFold, slices["patient"])}
+    kind, together = kinds[deals]
+    dealer = kind(folds, shuffle=True, random_state=int(seed) % 2**32)
     fold_of = np.empty(len(slices), int)
-    for fold, (_, held_out) in enumerate(parts):
+    for fold, (_, held_out) in enumerate(dealer.split(slices, positive, together)):
         fold_of[held_out] = fold
     return fold_of
 

@@ -114,15 +114,13 @@ class Checkpoint(keras.callbacks.Callback):
         model.optimizer.build(model.trainable_variables)
         if self.arrays is not None:  # just loaded: weights always, the optimizer within its own stage
             variables = _variables(model) if self.epochs_done > self.progress.stage_start else model.weights
-            paths = {variable.path for variable in variables}
-            arrays = {path: array for path, array in self.arrays.items() if path in paths}
-            assign_arrays(variables, arrays, self.last_path)
+            paths = self.arrays.keys() & {variable.path for variable in variables}
+            assign_arrays(variables, {path: self.arrays[path] for path in paths}, self.last_path)
             for variable, seed in zip(_seeds(model), self.progress.seeds, strict=True):
                 variable.assign(np.array(seed))
             self.arrays = None
 
     def on_train_begin(self, logs=None) -> None:
-        """Give the companions their counters back."""
         for companion, counters in zip(self.companions, self.progress.counters, strict=False):
             vars(companion).update(counters)
 
@@ -138,10 +136,9 @@ class Checkpoint(keras.callbacks.Callback):
         if diverged := [name for name in ("loss", self.monitor) if not math.isfinite(values[name])]:
             problem = f"diverged in epoch {epoch + 1}: the {diverged[0]} is {values[diverged[0]]}."
             raise InputError("training", problem, "Lower the learning rate.")
-        row = {"epoch": epoch + 1, "stage": self.progress.stage, **values}
         seconds, memory = time.monotonic() - self.epoch_began, psutil.Process().memory_info().rss
         cost = {"seconds": round(seconds, 2), "memory_mb": round(memory / 2**20)}
-        self.progress.history.append(row | cost)
+        self.progress.history.append({"epoch": epoch + 1, "stage": self.progress.stage, **values, **cost})
         if values[self.monitor] < self.progress.best:
             self.progress.best = values[self.monitor]
             save_variables(self.best_path, self.model.weights, {"epoch": epoch + 1})

@@ -42,14 +42,11 @@ class CosineSchedule(keras.callbacks.Callback):
         super().__init__()
         self.learning_rate, self.first_epoch = learning_rate, first_epoch
         self.batches_per_epoch, self.batches = batches_per_epoch, epochs * batches_per_epoch
-        self.done = 0
 
     def on_epoch_begin(self, epoch: int, logs=None) -> None:
-        """Note how many batches lie behind."""
         self.done = (epoch - self.first_epoch) * self.batches_per_epoch
 
     def on_train_batch_begin(self, batch: int, logs=None) -> None:
-        """Set the rate of this batch."""
         if hasattr(self.model, "jax_state_sync"):
             self.model.jax_state_sync()  # or JAX would keep the rate with which the epoch began
         step = self.done + batch
@@ -66,25 +63,19 @@ class StepSchedule(keras.callbacks.Callback):
         self.epoch = first_epoch + 30
 
     def on_epoch_begin(self, epoch: int, logs=None) -> None:
-        """Drop the rate when its epoch comes."""
         if epoch == self.epoch:
             self.model.optimizer.learning_rate = float(np.array(self.model.optimizer.learning_rate)) * 0.1
-
-
-SCHEDULES = ("constant", "step", "cosine")
 
 
 def schedule_callbacks(
     name: str, learning_rate: float, first_epoch: int, epochs: int, batches_per_epoch: int
 ) -> list[keras.callbacks.Callback]:
     """Callbacks of the schedule called `name` for a stage of `epochs` epochs from `first_epoch` on."""
-    if name == "constant":
-        return []
-    if name == "step":
-        return [StepSchedule(first_epoch)]
-    if name == "cosine":
-        return [CosineSchedule(learning_rate, first_epoch, epochs, batches_per_epoch)]
-    raise InputError(name, "is not a schedule.", f"Choose one of {', '.join(SCHEDULES)}.")
+    cosine = CosineSchedule(learning_rate, first_epoch, epochs, batches_per_epoch)
+    schedules = {"constant": [], "step": [StepSchedule(first_epoch)], "cosine": [cosine]}
+    if name not in schedules:
+        raise InputError(name, "is not a schedule.", f"Choose one of {', '.join(schedules)}.")
+    return schedules[name]
 
 
 FIRST_GUESS_AFTER_BATCHES = 20
@@ -96,10 +87,8 @@ class ProgressLines(keras.callbacks.Callback):
     def __init__(self, title: str, first_epoch: int, last_epoch: int) -> None:
         super().__init__()
         self.title, self.first_epoch, self.last_epoch = title, first_epoch, last_epoch
-        self.epoch, self.started = first_epoch, 0.0
 
     def on_epoch_begin(self, epoch: int, logs=None) -> None:
-        """Note which epoch it is."""
         self.epoch = epoch
 
     def on_train_batch_end(self, batch: int, logs=None) -> None:
@@ -114,7 +103,6 @@ class ProgressLines(keras.callbacks.Callback):
             print(f"{self.title}: {epochs} epochs, about {format_duration(seconds)}", flush=True)
 
     def on_epoch_end(self, epoch: int, logs=None) -> None:
-        """The epoch's line."""
         seconds_an_epoch = (time.monotonic() - self.started) / (epoch + 1 - self.first_epoch)
         left = format_duration(seconds_an_epoch * (self.last_epoch - epoch - 1))
         values = "  ".join(f"{name} {value:.3g}" for name, value in (logs or {}).items())
@@ -271,10 +259,8 @@ def fit(
                 _fit_stage(twin, training, validation, metrics, settings, number, checkpoint, folder)
         assign_arrays(model.weights, load_arrays(checkpoint.best_path)[0], checkpoint.best_path)
     history = pd.DataFrame(checkpoint.progress.history)
-    history.attrs["made_by"] = {
-        "revision": checkpoint.progress.revision,
-        **{part: made_by[part] for part in ("code", "libraries")},
-    }
+    parts = {part: made_by[part] for part in ("code", "libraries")}
+    history.attrs["made_by"] = {"revision": checkpoint.progress.revision, **parts}
     return history
 
 
@@ -303,6 +289,7 @@ def training_facts(
 def describe_training(model, training, validation, metrics, settings, description) -> dict:
     """All that decides about the result of `fit`, JSON-ready; code as digests."""
     count = training_devices().count
+    devices = {"devices": count} if count > 1 else {}
     return {
         "code": {
             "network": describe_network(model),
@@ -311,9 +298,7 @@ def describe_training(model, training, validation, metrics, settings, descriptio
             "metrics": digest([(code_of(type(metric)), metric.get_config()) for metric in metrics()]),
             "training loop": code_of(fit, apart=(LOSSES, CLASS_LOSSES)),
         },
-        "settings": asdict(settings)
-        | {"loss": name_of(settings.loss)}
-        | ({"devices": count} if count > 1 else {}),
+        "settings": asdict(settings) | {"loss": name_of(settings.loss)} | devices,
         "training": description,
         "training data": getattr(training, "description", dict)(),
         "validation data": getattr(validation, "description", dict)(),
@@ -407,11 +392,8 @@ def _loss(settings: FitSettings) -> Loss:
 
 
 def _companions(settings: FitSettings) -> list[keras.callbacks.Callback]:
-    companions: list[keras.callbacks.Callback] = []
-    if settings.plateau_patience:
-        plateau = keras.callbacks.ReduceLROnPlateau
-        companions.append(plateau(settings.monitor, factor=0.1, patience=settings.plateau_patience))
-    if settings.early_stopping_patience:
-        stopping = keras.callbacks.EarlyStopping
-        companions.append(stopping(settings.monitor, patience=settings.early_stopping_patience))
-    return companions
+    plateau = keras.callbacks.ReduceLROnPlateau(
+        settings.monitor, factor=0.1, patience=settings.plateau_patience
+    )
+    stopping = keras.callbacks.EarlyStopping(settings.monitor, patience=settings.early_stopping_patience)
+    return [each for each in (plateau, stopping) if each.patience]

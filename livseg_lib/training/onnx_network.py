@@ -99,11 +99,8 @@ def read_onnx_network(
 
 
 def _refusal(where: str | Path, why: str) -> InputError:
-    return InputError(
-        where,
-        f"is not a network that livseg exported ({why[:200]}).",
-        "Export it again, or copy its whole folder.",
-    )
+    problem = f"is not a network that livseg exported ({why[:200]})."
+    return InputError(where, problem, "Export it again, or copy its whole folder.")
 
 
 def leave_out_kernels(model: onnx.ModelProto, weights: Mapping[str, np.ndarray]) -> None:
@@ -146,10 +143,10 @@ def _require_ours(content: bytes, where: str | Path) -> None:
     model = onnx.load_model_from_string(content)
     onnx.checker.check_model(model, full_check=True)
     graph = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
-    stored = list(graph.initializer)
-    shapes = {
-        value.name: value.type.tensor_type for value in (*graph.input, *graph.output, *graph.value_info)
-    }
+    stored, numbers = list(graph.initializer), map(onnx.numpy_helper.to_array, graph.initializer)
+    values = (*graph.input, *graph.output, *graph.value_info)
+    shapes = {value.name: value.type.tensor_type for value in values}
+    ends = [shapes[name] for name in (INPUT, OUTPUT) if name in shapes]
     operators = {(node.domain, node.op_type) for node in graph.node}
     foreign = sorted(name for domain, name in operators if domain or name not in OPERATORS)
     fixed = [_sides(shape) for shape in shapes.values()]
@@ -159,18 +156,15 @@ def _require_ours(content: bytes, where: str | Path) -> None:
         f"it does not go from {INPUT} to {OUTPUT}": (
             [value.name for value in graph.input] != [INPUT]
             or [value.name for value in graph.output] != [OUTPUT]
-            or any(
-                shapes[name].elem_type != onnx.TensorProto.FLOAT
-                or len(shapes[name].shape.dim) < 2
-                or min(_sides(shapes[name])[1:]) < 1
-                for name in (INPUT, OUTPUT)
-                if name in shapes
-            )
+            or any(each.elem_type != onnx.TensorProto.FLOAT for each in ends)
+            or any(len(_sides(each)) < 2 or min(_sides(each)[1:]) < 1 for each in ends)
         ),
         "it needs more memory than any of ours": any(
             math.prod(max(1, n) for n in s) > MOST_NUMBERS for s in fixed
         ),
-        "it holds numbers that are not finite": not all(map(_is_finite, stored)),
+        "it holds numbers that are not finite": not all(
+            np.isfinite(each).all() for each in numbers if each.dtype.kind == "f"
+        ),
     }
     for why, is_so in refusals.items():
         if is_so:
@@ -180,10 +174,3 @@ def _require_ours(content: bytes, where: str | Path) -> None:
 def _sides(shape) -> list[int]:
     """Sizes along each axis; 0 where that is not fixed, as the number of inputs."""
     return [each.dim_value for each in shape.shape.dim]
-
-
-def _is_finite(tensor) -> bool:
-    import onnx
-
-    values = onnx.numpy_helper.to_array(tensor)
-    return values.dtype.kind != "f" or bool(np.isfinite(values).all())
