@@ -23,8 +23,7 @@ from queue import Queue
 import pandas as pd
 
 from livseg_lib.application.inputs import find_inputs
-from livseg_lib.application.patient import predict_case
-from livseg_lib.application.predictor import Predictor, load_predictor
+from livseg_lib.application.predictor import Predictor, load_predictor, predict_case
 from livseg_lib.application.results import RECORD, write_result
 from livseg_lib.application.scan import Reading
 from livseg_lib.application.visits import keep_scan

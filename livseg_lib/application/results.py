@@ -17,8 +17,13 @@ from tqdm import tqdm
 
 from livseg_lib import WARNING
 from livseg_lib.application.inputs import PatientInput
-from livseg_lib.application.patient import PatientResult, predict_case
-from livseg_lib.application.predictor import Predictor, finished, identify_request
+from livseg_lib.application.predictor import (
+    PatientResult,
+    Predictor,
+    finished,
+    identify_request,
+    predict_case,
+)
 from livseg_lib.errors import InputError, format_duration, reason_of
 from livseg_lib.files import (
     folder_checksums,
@@ -78,27 +83,31 @@ def write_masks(result: PatientResult, folder: Path) -> None:
 
 
 def _write_measures(result: PatientResult, folder: Path) -> None:
-    presence = result.presence
+    record = result.record
     measures = {
-        "case": result.case_id,
-        "structures": list(result.predictor.structures),
-        "tumor_suspected": presence.suspected,
-        "tumor_probability": presence.probability,
-        "tumor_probability_is": presence.how,
-        **result.liver,
+        "case": record["case"],
+        "structures": record["system"]["structures"],
+        **_presence(record),
+        "tumor_probability_is": record["tumor_presence"]["how"],
+        **record["measures"],
         "tumors": result.tumors.to_dict("records"),
     }
     write_json(folder / "measures.json", measures)
     write_table(result.tumors, folder / "tumors.csv")
 
 
+def _presence(record: dict) -> dict:
+    presence = record["tumor_presence"]
+    return {"tumor_suspected": presence["suspected"], "tumor_probability": presence["probability"]}
+
+
 def _write_overlay(result: PatientResult, folder: Path) -> None:
     _, index = slice_to_show([result.labels], len(result.labels))
-    scan = result.scan
+    scan, case_id = result.scan, result.record["case"]
     window = scan.window or display_window(scan.volume, result.predictor.modality)
     grey = apply_window(scan.volume.voxels[index], window)
     number = index if scan.slice_numbers is None else scan.slice_numbers[index]
-    title = f"{result.case_id}, slice {number}" if len(result.labels) > 1 else result.case_id
+    title = f"{case_id}, slice {number}" if len(result.labels) > 1 else case_id
     sheet = outlined_slice(grey, result.labels[index], title, WARNING, scan.volume.spacing_mm[1:])
     described = PngInfo()
     described.add_text("Description", f"{title}. {WARNING}")
@@ -108,23 +117,20 @@ def _write_overlay(result: PatientResult, folder: Path) -> None:
 
 def _write_page(result: PatientResult, folder: Path) -> None:
     """index.html leads to the patient page, which lies deeper with all that it loads."""
-    measures = {
-        "tumor_suspected": result.presence.suspected,
-        "tumor_probability": result.presence.probability,
-        **result.liver,
-    }
+    record = result.record
+    measures, case_id = _presence(record) | record["measures"], record["case"]
     view = PatientView(
-        result.case_id,
+        case_id,
         as_hu(result.scan.volume, result.predictor.modality).voxels,
         result.scan.volume.spacing_mm,
-        {result.record["system"]["system"]: result.labels},
+        {record["system"]["system"]: result.labels},
         [("Measures", pd.DataFrame([measures])), ("Tumours", result.tumors)],
-        " ".join([*result.record["cautions"], *result.record["notes"]]),
+        " ".join([*record["cautions"], *record["notes"]]),
     )
     page = quote(write_patient_page(view, folder).relative_to(folder).as_posix())
     content = (
-        f'<!doctype html><meta charset="utf-8"><title>{escape(result.case_id)}</title>'
-        f'<meta http-equiv="refresh" content="0; url={page}"><a href="{page}">{escape(result.case_id)}</a>\n'
+        f'<!doctype html><meta charset="utf-8"><title>{escape(case_id)}</title>'
+        f'<meta http-equiv="refresh" content="0; url={page}"><a href="{page}">{escape(case_id)}</a>\n'
     )
     (folder / "index.html").write_text(content, encoding="utf-8")
 
@@ -225,11 +231,9 @@ def _finished_row(folder: Path, patient: PatientInput, predictor: Predictor) -> 
 
 
 def _row(record: dict, resumed: bool) -> dict:
-    presence = record["tumor_presence"]
     return {
         "state": "done",
-        "tumor_suspected": presence["suspected"],
-        "tumor_probability": presence["probability"],
+        **_presence(record),
         **{name: record["measures"][name] for name in _MEASURES},
         "cautions": len(record["cautions"]),
         "seconds": record["seconds"]["in_all"],

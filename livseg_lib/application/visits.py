@@ -22,7 +22,7 @@ import cv2
 import numpy as np
 from filelock import FileLock
 
-from livseg_lib.application.patient import PatientResult
+from livseg_lib.application.predictor import PatientResult
 from livseg_lib.errors import STOPPING
 from livseg_lib.preprocessing.windows import WINDOWS, as_hu
 from livseg_lib.processes import end_family

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from toy_system import toy_predictor
 
-from livseg_lib.application.patient import cautions
-from livseg_lib.application.predictor import SMALLEST_SHARE, presence_from_planes
+from livseg_lib.application.predictor import SMALLEST_SHARE, cautions, presence_from_planes
 from livseg_lib.application.scan import Scan
 from livseg_lib.nifti import new_grid
 from livseg_lib.preprocessing.recipe import picture_code
@@ -62,15 +61,16 @@ def test_a_liver_that_leaves_the_scan_is_told(ends, words):
 def test_an_empty_mask_and_a_training_on_phantoms_are_told(monkeypatch):
     scan, labels = scan_of()
     assert cautions(scan, labels * 0, toy_predictor()) == ["Nothing was found: the mask is empty."]
-    monkeypatch.setattr("livseg_lib.application.patient.training_runs", lambda system: ["phantom-quick"])
+    monkeypatch.setattr("livseg_lib.application.predictor.training_runs", lambda system: ["phantom-quick"])
     (found,) = cautions(scan, labels, toy_predictor())
     assert "synthetic phantoms (run phantom-quick)" in found
 
 
 @pytest.mark.parametrize("code, told", [(picture_code(), False), ("0" * 16, True)])
 def test_a_system_whose_pictures_were_made_by_other_code_says_so(monkeypatch, code, told):
-    trained = SimpleNamespace(system="unet", training={"picture_code": code})
-    monkeypatch.setattr("livseg_lib.application.patient.networks_of", lambda system: [trained])
+    of_ct = SimpleNamespace(modality="ct")
+    trained = SimpleNamespace(system="unet", training={"picture_code": code}, recipe=of_ct)
+    monkeypatch.setattr("livseg_lib.application.predictor.networks_of", lambda system: [trained])
     found = cautions(*scan_of(), toy_predictor())
     assert bool(found) == told and all("unet was trained with" in each for each in found)
 

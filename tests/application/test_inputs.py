@@ -24,8 +24,7 @@ from pydicom.uid import EnhancedCTImageStorage, MRImageStorage
 from toy_system import toy_predictor, toy_voxels, write_toy_nifti
 
 from livseg_lib.application import inputs
-from livseg_lib.application.patient import predict_case
-from livseg_lib.application.predictor import Predictor, identify_request
+from livseg_lib.application.predictor import Predictor, identify_request, predict_case
 from livseg_lib.application.scan import (
     ENOUGH_SLICES,
     Reading,

@@ -11,8 +11,7 @@ from PIL import Image
 from toy_system import LIVER_HU, SPACING_MM, TUMOR_HU, toy_labels, toy_predictor, toy_voxels, write_toy_nifti
 
 from livseg_lib.application.inputs import find_inputs
-from livseg_lib.application.patient import predict_case
-from livseg_lib.application.predictor import Predictor
+from livseg_lib.application.predictor import Predictor, predict_case
 from livseg_lib.application.results import write_result
 from livseg_lib.application.scan import Reading
 from livseg_lib.errors import InputError
@@ -35,11 +34,13 @@ def test_labels_and_measures_are_those_of_the_scan(nifti):
     result = predict_case(nifti, toy_predictor(), steps.append)
     np.testing.assert_array_equal(result.labels, toy_labels(toy_voxels()))
     assert steps == ["read", "predict", "measure"]
-    assert result.liver["liver_ml"] == pytest.approx(4 * 10 * 8 * VOXEL_ML)
-    assert result.liver["tumor_burden"] == pytest.approx(8 / 320)
+    assert result.record["measures"]["liver_ml"] == pytest.approx(4 * 10 * 8 * VOXEL_ML)
+    assert result.record["measures"]["tumor_burden"] == pytest.approx(8 / 320)
     assert result.tumors.volume_ml.tolist() == pytest.approx([8 * VOXEL_ML])
     assert result.tumors.contrast_hu.tolist() == [LIVER_HU - TUMOR_HU]
-    assert result.presence.suspected and np.isnan(result.presence.probability)
+    assert result.record["tumor_presence"]["suspected"] and np.isnan(
+        result.record["tumor_presence"]["probability"]
+    )
 
 
 def test_the_folder_holds_all_and_its_mask_lies_on_the_scan(nifti, tmp_path):
@@ -84,8 +85,8 @@ def test_a_picture_gets_a_mask_picture_and_no_millimetres(tmp_path):
     Image.fromarray(grey).save(tmp_path / "slice.png")
     (case,) = find_inputs(tmp_path / "slice.png")
     result = predict_case(case, toy_predictor())
-    assert np.isnan([result.liver["liver_ml"], result.liver["liver_hu"]]).all()
-    assert result.liver["n_tumors"] == 1 and result.tumors.volume_ml.isna().all()
+    assert np.isnan([result.record["measures"]["liver_ml"], result.record["measures"]["liver_hu"]]).all()
+    assert result.record["measures"]["n_tumors"] == 1 and result.tumors.volume_ml.isna().all()
     folder = write_result(result, tmp_path / "out")
     with Image.open(folder / "mask.png") as mask:
         assert np.unique(mask).tolist() == [0, 127, 255]
@@ -104,10 +105,14 @@ def test_a_stack_of_pictures_gets_a_mask_for_each_by_its_number(tmp_path):
 
 def test_what_a_system_does_not_look_for_is_undefined_and_not_absent(nifti):
     livers = predict_case(nifti, toy_predictor(structures=("liver",)))
-    assert np.isnan([livers.liver[name] for name in ("tumor_ml", "n_tumors", "tumor_burden")]).all()
-    assert livers.liver["liver_ml"] > 0 and livers.presence.suspected is None
+    assert np.isnan(
+        [livers.record["measures"][name] for name in ("tumor_ml", "n_tumors", "tumor_burden")]
+    ).all()
+    assert livers.record["measures"]["liver_ml"] > 0 and livers.record["tumor_presence"]["suspected"] is None
     tumors = predict_case(nifti, toy_predictor(structures=("tumor",)))
-    assert np.isnan([tumors.liver[name] for name in ("liver_ml", "liver_hu", "tumor_burden")]).all()
+    assert np.isnan(
+        [tumors.record["measures"][name] for name in ("liver_ml", "liver_hu", "tumor_burden")]
+    ).all()
     assert tumors.tumors.position.isna().all() and tumors.tumors.volume_ml.notna().all()
 
 
@@ -122,7 +127,10 @@ def network():
 
 def test_a_single_network_gives_a_probability(nifti, network):
     result = predict_case(nifti, Predictor(network, {"system": "unet"}))
-    assert 0 < result.presence.probability < 1 and result.presence.suspected
+    assert (
+        0 < result.record["tumor_presence"]["probability"] < 1
+        and result.record["tumor_presence"]["suspected"]
+    )
     said = "HU cut to 0 to 255, in pictures of 32 x 32 pixels. Every case is brought to that."
     assert result.record["system"]["expects"] == [f"Expected by unet: {said}"]
 
@@ -130,7 +138,7 @@ def test_a_single_network_gives_a_probability(nifti, network):
 def test_a_known_liver_stands_and_tumours_count_only_in_it(nifti, network):
     livers = replace(network, thresholds={"liver": 0.99, "tumor": 0.99})  # finds none
     result = predict_case(nifti, Predictor(network, {"system": "unet"}, liver_model=livers))
-    assert not result.labels.any() and result.presence.suspected is False
+    assert not result.labels.any() and result.record["tumor_presence"]["suspected"] is False
 
 
 def test_pictures_that_show_less_than_the_system_saw_are_told(tmp_path, network):
