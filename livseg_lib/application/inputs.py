@@ -223,21 +223,17 @@ def _named(patients: list[PatientInput], numbered: bool) -> list[PatientInput]:
 
 def _visible(folder: Path) -> list[Path]:
     """Files and folders in it that may hold scans, in natural order: no results of `livseg predict`."""
-    entries = [entry for entry in folder.iterdir() if is_visible(entry.name)]
-    kept = [entry for entry in entries if (_may_hold_scans if entry.is_dir() else _may_be_scan)(entry)]
+    kept = [entry for entry in folder.iterdir() if is_visible(entry.name) and _may_hold_scans(entry)]
     return sorted(kept, key=lambda entry: natural_key(entry.name))
 
 
-def _may_be_scan(path: Path) -> bool:
-    """A file, or a link to nothing that is called like a scan: it fails, and is not lost unseen."""
-    return path.is_file() or bool(nifti_stem(path) and path.is_symlink() and not path.exists())
-
-
-def _may_hold_scans(folder: Path) -> bool:
-    if folder.resolve() in [folder.parent.resolve(), *folder.parent.resolve().parents]:
+def _may_hold_scans(path: Path) -> bool:
+    if not path.is_dir():  # a link to nothing that is called like a scan fails, and is not lost unseen
+        return path.is_file() or bool(nifti_stem(path) and path.is_symlink() and not path.exists())
+    if path.resolve() in [path.parent.resolve(), *path.parent.resolve().parents]:
         return False  # a link to a folder above
     try:
-        names = set(filter(is_visible, os.listdir(folder)))
+        names = set(filter(is_visible, os.listdir(path)))
     except OSError:  # listed as passed over
         return False
     return bool(names) and not names & {"cases.csv", "record.json"}

@@ -15,7 +15,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from tqdm import tqdm
 
-from livseg_lib import WARNING
+from livseg_lib import WARNING, files
 from livseg_lib.application.inputs import PatientInput
 from livseg_lib.application.predictor import (
     PatientResult,
@@ -25,14 +25,6 @@ from livseg_lib.application.predictor import (
     predict_case,
 )
 from livseg_lib.errors import InputError, format_duration, reason_of
-from livseg_lib.files import (
-    folder_checksums,
-    folder_written_aside,
-    holds_files,
-    require_own_file,
-    require_replaceable,
-    write_json,
-)
 from livseg_lib.outputs import write_table
 from livseg_lib.preprocessing.extraction import MASK_GREY
 from livseg_lib.preprocessing.recipe import display_window
@@ -53,15 +45,15 @@ def write_result(result: PatientResult, folder: Path | str) -> Path:
     else than a result, and OSError where it cannot be written.
     """
     folder = Path(folder)
-    require_replaceable(folder, RECORD)
-    with folder_written_aside(folder) as partial:
+    files.require_replaceable(folder, RECORD)
+    with files.folder_written_aside(folder) as partial:
         with result.clock.step("write"):
             write_masks(result, partial)
             _write_measures(result, partial)
             _write_overlay(result, partial)
             _write_page(result, partial)
-        record = finished(result.record, result.clock) | {"files": folder_checksums(partial)}
-        write_json(partial / RECORD, record)
+        record = finished(result.record, result.clock) | {"files": files.folder_checksums(partial)}
+        files.write_json(partial / RECORD, record)
     return folder
 
 
@@ -92,7 +84,7 @@ def _write_measures(result: PatientResult, folder: Path) -> None:
         **record["measures"],
         "tumors": result.tumors.to_dict("records"),
     }
-    write_json(folder / "measures.json", measures)
+    files.write_json(folder / "measures.json", measures)
     write_table(result.tumors, folder / "tumors.csv")
 
 
@@ -162,9 +154,9 @@ def predict_batch(
     is done then stays done.
     """
     out, rows, began, listing = Path(out), [], time.monotonic(), 0.0
-    require_own_file(out / "cases.csv", *_COLUMNS[:2])
+    files.require_own_file(out / "cases.csv", *_COLUMNS[:2])
     for patient in patients:
-        require_replaceable(out / patient.case_id, RECORD)
+        files.require_replaceable(out / patient.case_id, RECORD)
     with tqdm(total=len(patients), desc="predicting", unit="case", disable=None) as bar:  # None: if watched
         options = {"on_step": bar.set_postfix_str} if workers == 1 else {}
         found = in_processes(partial(_treat, predictor=predictor, out=out, **options), patients, workers)
@@ -225,7 +217,7 @@ def _finished_row(folder: Path, patient: PatientInput, predictor: Predictor) -> 
         record = json.loads((folder / RECORD).read_bytes())
         if record["request_sha256"] != identify_request(patient, predictor)[1]:
             return None
-        return _row(record, resumed=True) if holds_files(folder, record["files"]) else None
+        return _row(record, resumed=True) if files.holds_files(folder, record["files"]) else None
     except (FileNotFoundError, NotADirectoryError, ValueError, LookupError, TypeError, AttributeError):
         return None
 

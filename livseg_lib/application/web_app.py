@@ -121,10 +121,9 @@ def launch(
         raise InputError("workers", f"are {workers}.", "Give 1 or more.")
     if port is not None and not 0 < port < 2**16:
         raise InputError("port", f"is {port}.", "Give one from 1 to 65535.")
-    line = answering.Workers(visits.root, workers)
-    with closing(Desk(reports, visits, line)) as desk:
+    with closing(Desk(reports, visits, answering.Workers(visits.root, workers))) as desk:
         for shelved in shelved_systems(reports)[:1]:
-            line.start(shelved.folder)
+            desk.workers.start(shelved.folder)
         page = open_page(desk, hosts, server_port=port, share=share)
         try:
             threading.Event().wait()
@@ -258,8 +257,7 @@ def _untrained(systems: Sequence[Shelved]) -> bool:
 def open_page(desk: Desk, hosts: Sequence[str] = (), **options: object) -> gr.Blocks:
     """Serve the page in a thread; `options` are those of `gradio.Blocks.launch`."""
     page = _build_page(desk)
-    settings = {"hosts": tuple(hosts), "counts": desk.workers.counts}
-    guard = Middleware(Guard, page=page, uploads=desk.visits.uploads, **settings)
+    guard = Middleware(Guard, page, desk.visits.uploads, tuple(hosts), desk.workers.counts)
     fixed = {
         "prevent_thread_lock": True,
         "app_kwargs": {"middleware": [guard]},
@@ -288,8 +286,8 @@ def _build_page(desk: Desk) -> gr.Blocks:
                 controls = asking(shelved_systems(desk.reports))
             with gr.Column(scale=5, min_width=320):
                 shown = showing()
-        private, at_once = {"api_visibility": "private"}, {"concurrency_id": "predict"}
-        at_once["concurrency_limit"] = desk.workers.count
+        private = {"api_visibility": "private"}
+        at_once = {"concurrency_id": "predict", "concurrency_limit": desk.workers.count}
         inputs = [controls[name] for name in ("files", "model", "series")]
         results = [shown[name] for name in RESULT_PARTS]
         done = controls["go"].click(desk.outline, inputs, results, **at_once, **private)

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from livseg_lib import WARNING
+from livseg_lib import WARNING, provenance
 from livseg_lib.datasets.case import Case
 from livseg_lib.errors import InputError
 from livseg_lib.evaluation.probabilities import is_predicted, quantize
@@ -29,39 +29,14 @@ from livseg_lib.files import write_json
 from livseg_lib.inference.predict import predict_batches, predict_volume
 from livseg_lib.inference.variants import AugmentedNetwork
 from livseg_lib.labels import KINDS, LIVER, STRUCTURES, TUMOR, structure_mask
+from livseg_lib.postprocessing import components
 from livseg_lib.postprocessing.candidates import candidate_features, filter_candidates
-from livseg_lib.postprocessing.components import (
-    FINISHES,
-    finish_title,
-    largest_component,
-    refine_outlines,
-    require_finishes,
-)
 from livseg_lib.postprocessing.forest import Forest, load_forest
 from livseg_lib.postprocessing.superpixels import Superpixels, candidate_patches, dark_superpixels, paint
 from livseg_lib.preprocessing.geometry import BOXES, crop_volume
 from livseg_lib.preprocessing.recipe import with_masks
-from livseg_lib.provenance import (
-    NAME,
-    between,
-    inside,
-    list_of,
-    of_type,
-    one_of,
-    read_description,
-    record,
-    require,
-    require_equal,
-)
 from livseg_lib.systems import StepPlan
-from livseg_lib.training.model_folder import (
-    MODEL_FORMAT,
-    MODEL_REMEDY,
-    TrainedClassifier,
-    TrainedModel,
-    load_classifier,
-    load_model,
-)
+from livseg_lib.training import model_folder
 from livseg_lib.volumes import Volume
 
 Part = Callable[[Volume, np.ndarray], np.ndarray]
@@ -73,6 +48,21 @@ class BasePart:
 
     structures: tuple[str, ...] = ()
     parameters: int = 0
+
+
+@dataclass(frozen=True)
+class _TrainedPart:
+    """A part that is a network."""
+
+    trained: model_folder.TrainedModel | model_folder.TrainedClassifier
+
+    @property
+    def structures(self) -> tuple[str, ...]:
+        return self.trained.structures
+
+    @property
+    def parameters(self) -> int:
+        return self.trained.parameters
 
 
 @dataclass(frozen=True)
@@ -137,37 +127,23 @@ def with_tumors(liver: np.ndarray, tumor: np.ndarray) -> np.ndarray:
     return labels
 
 
-@dataclass(frozen=True)
-class SuperpixelPart:
+class SuperpixelPart(_TrainedPart):
     """Tumours are where superpixels of the liver look like them; those found before are forgotten."""
 
-    trained: TrainedClassifier
     structures = ("tumor",)
-
-    @property
-    def parameters(self) -> int:
-        return self.trained.parameters
 
     def __call__(self, volume: Volume, labels: np.ndarray) -> np.ndarray:
         liver = structure_mask(labels, "liver")
-        levels = tumor_levels(self.trained, volume, liver)
+        candidates = dark_superpixels(volume, liver, self.trained.candidates)
+        probabilities = tumor_probabilities(self.trained, volume, liver, candidates)
+        levels = paint_levels(candidates, probabilities, liver.shape)
         return with_tumors(liver, is_predicted(levels, self.trained.threshold))
 
 
-def tumor_levels(trained: TrainedClassifier, volume: Volume, liver: np.ndarray) -> np.ndarray:
-    """Probability of tumour times 255, uint8 (D, H, W); `liver` is bool on the grid of `volume`.
-
-    Patches stream through the network: memory holds superpixels and a batch. Raises InputError for an
-    unknown spacing.
-    """
-    candidates = dark_superpixels(volume, liver, trained.candidates)
-    return paint_levels(candidates, tumor_probabilities(trained, volume, liver, candidates), liver.shape)
-
-
 def tumor_probabilities(
-    trained: TrainedClassifier, volume: Volume, liver: np.ndarray, candidates: Superpixels
+    trained: model_folder.TrainedClassifier, volume: Volume, liver: np.ndarray, candidates: Superpixels
 ) -> np.ndarray:
-    """Probability that each of the candidates is a tumour, float32 (n,)."""
+    """Probability that each candidate is a tumour, float32 (n,). Patches stream through the network."""
     rows = range(len(candidates.table))
     patches = candidate_patches(volume, liver, candidates, rows, trained.patch)
     pictures = (with_masks(greys, labels) for greys, labels in patches)
@@ -186,27 +162,15 @@ def paint_levels(candidates: Superpixels, probabilities: np.ndarray, shape: tupl
     return levels
 
 
-@dataclass(frozen=True)
-class NetworkPart:
+class NetworkPart(_TrainedPart):
     """A segmentation network: one that knows livers replaces what was found before, one that knows
     tumours alone adds them to the liver, inside it."""
-
-    trained: TrainedModel
-
-    @property
-    def structures(self) -> tuple[str, ...]:
-        return self.trained.structures
-
-    @property
-    def parameters(self) -> int:
-        return self.trained.parameters
 
     def __call__(self, volume: Volume, labels: np.ndarray) -> np.ndarray:
         liver = structure_mask(labels, "liver")
         found = predict_volume(self.trained, volume, liver=liver)
-        if "liver" in self.trained.structures:
-            return found
-        return with_tumors(liver, structure_mask(found, "tumor"))
+        is_of_livers = "liver" in self.trained.structures
+        return found if is_of_livers else with_tumors(liver, structure_mask(found, "tumor"))
 
 
 @dataclass(frozen=True)
@@ -216,7 +180,7 @@ class FinishPart(BasePart):
     name: str
 
     def __call__(self, volume: Volume, labels: np.ndarray) -> np.ndarray:
-        return FINISHES[self.name](labels, volume.spacing_mm)
+        return components.FINISHES[self.name](labels, volume.spacing_mm)
 
 
 @dataclass(frozen=True)
@@ -245,19 +209,19 @@ class ContourPart(BasePart):
 
     def __call__(self, volume: Volume, labels: np.ndarray) -> np.ndarray:
         liver, tumor = (structure_mask(labels, structure) for structure in ("liver", "tumor"))
-        refined = refine_outlines(tumor, liver, volume.voxels, volume.spacing_mm, self.reach_mm)
+        refined = components.refine_outlines(tumor, liver, volume.voxels, volume.spacing_mm, self.reach_mm)
         return with_tumors(liver, refined)
 
 
 def _forest(folder: Path, using: str) -> Part:
     forest, description = load_forest(folder / using)
-    known = record({"threshold": between(0.0, 1.0)})
-    require(description, known, folder / using, "a forest of a cascade", REMEDY)
+    known = provenance.record({"threshold": provenance.between(0.0, 1.0)})
+    provenance.require(description, known, folder / using, "a forest of a cascade", REMEDY)
     return ForestPart(forest, float(description["threshold"]))
 
 
 def _finish(folder: Path, using: str) -> Part:
-    require_finishes([using])
+    components.require_finishes([using])
     return FinishPart(using)
 
 
@@ -268,9 +232,9 @@ def _contour(folder: Path, using: str) -> Part:
 
 
 PARTS: dict[str, Callable[[Path, str], Part]] = {
-    "network": lambda folder, using: NetworkPart(load_model(folder / using)),
+    "network": lambda folder, using: NetworkPart(model_folder.load_model(folder / using)),
     "forest": _forest,
-    "superpixels": lambda folder, using: SuperpixelPart(load_classifier(folder / using)),
+    "superpixels": lambda folder, using: SuperpixelPart(model_folder.load_classifier(folder / using)),
     "finish": _finish,
     "contour": _contour,
 }
@@ -280,17 +244,19 @@ LEARNT = ("network", "forest", "superpixels")
 """Kinds whose `using` is a folder."""
 
 KIND, REMEDY = "a livseg cascade", "Name a folder with model.json and a folder for each part."
-STEP = {
-    **record(
-        {
-            "name": of_type("string", maxLength=200),
-            "part": of_type("string"),
-            "using": of_type("string", maxLength=200),
-        },
-        {"region": one_of(list(BOXES)), "margin_mm": between(0.0, 1000.0)},
-    ),
-    "additionalProperties": False,
-}
+_TEXT = provenance.of_type("string", maxLength=200)
+_STEP = provenance.record(
+    {"name": _TEXT, "part": provenance.of_type("string"), "using": _TEXT},
+    {"region": provenance.one_of(list(BOXES)), "margin_mm": provenance.between(0.0, 1000.0)},
+)
+SCHEMA = provenance.record(
+    {
+        "system": provenance.NAME,
+        "training": provenance.record({}),
+        "steps": provenance.list_of(_STEP | {"additionalProperties": False}, 1, 64),
+    },
+    {"finishes": provenance.list_of(provenance.one_of(list(components.FINISHES)), 0, 64)},
+)
 
 
 def save_cascade(
@@ -306,7 +272,7 @@ def save_cascade(
         shutil.rmtree(folder / using, ignore_errors=True)
         shutil.copytree(sources[using], folder / using)
     description = {
-        "format": MODEL_FORMAT,
+        "format": model_folder.MODEL_FORMAT,
         "warning": WARNING,
         "kind": "cascade",
         "system": system,
@@ -319,18 +285,17 @@ def save_cascade(
 
 def load_cascade(folder: Path) -> Cascade:
     """The cascade that `save_cascade` wrote. Raises InputError where the folder is not whole."""
-    description = read_description(folder / "model.json", KIND, REMEDY)
+    description = provenance.read_description(folder / "model.json", KIND, REMEDY)
     plans = read_plans(folder, description)
-    require(description, record({"system": NAME, "training": record({})}), folder, KIND, REMEDY)
     return build_cascade(folder, description["system"], plans, description["training"])
 
 
 def read_plans(folder: Path, description: dict) -> list[StepPlan]:
     """The steps of a cascade. Raises InputError for those that are none, or whose part lies elsewhere."""
-    require(description, record({"steps": list_of(STEP, 1, 64)}), folder, KIND, REMEDY)
+    provenance.require(description, SCHEMA, folder, KIND, REMEDY)
     plans = [StepPlan(**step) for step in description["steps"]]
     for plan in plans:
-        inside(folder, plan.using)
+        provenance.inside(folder, plan.using)
     return plans
 
 
@@ -340,14 +305,12 @@ def build_cascade(folder: Path, system: str, plans: Sequence[StepPlan], training
     for plan in plans:
         if plan.part not in PARTS:
             raise InputError(plan.part, "is not a part of cascades.", f"Choose one of {', '.join(PARTS)}.")
-        inside(folder, plan.using)
         if (plan.part, plan.using) not in parts:
             parts[plan.part, plan.using] = PARTS[plan.part](folder, plan.using)
     steps = [Step(plan.name, parts[plan.part, plan.using], plan.region, plan.margin_mm) for plan in plans]
-    parameters = sum(part.parameters for part in parts.values())
     finds_tumors = any("tumor" in part.structures for part in parts.values())
-    structures = STRUCTURES if finds_tumors else ("liver",)
-    return Cascade(system, structures, tuple(steps), parameters, training)
+    parameters = sum(part.parameters for part in parts.values())
+    return Cascade(system, STRUCTURES if finds_tumors else ("liver",), tuple(steps), parameters, training)
 
 
 def chosen_finishes(folder: Path) -> tuple[str, ...]:
@@ -361,10 +324,10 @@ def set_finishes(folder: Path, names: Sequence[str]) -> Path:
     model.json is either the old one or the new one, whole. Raises InputError for a name that is not in
     `FINISHES`, and for a folder without a cascade.
     """
-    require_finishes(names)
+    components.require_finishes(names)
     description = _read(folder)
     first_steps = description["steps"][: len(description["steps"]) - len(description.get("finishes", ()))]
-    plans = [StepPlan(finish_title(name), "finish", name) for name in names]
+    plans = [StepPlan(components.finish_title(name), "finish", name) for name in names]
     description |= {"steps": [*first_steps, *map(asdict, plans)], "finishes": list(names)}
     write_json(folder / "model.json", description)
     return folder
@@ -377,24 +340,23 @@ def load_unfinished(folder: Path) -> Cascade:
 
 
 def _read(folder: Path) -> dict:
-    description = read_description(folder / "model.json", KIND, "Train it again.")
+    description = provenance.read_description(folder / "model.json", KIND, "Train it again.")
     if description.get("kind") != "cascade":
         raise InputError(folder, "is not a cascade, and has no steps.", "Finish the labels of cascades.")
-    chosen = record({}, {"finishes": list_of(one_of(list(FINISHES)), 0, 64)})
-    require(description, chosen, folder, KIND, REMEDY)
-    plans, finishes = read_plans(folder, description), description.get("finishes", [])
-    last = [plan.using for plan in plans][len(plans) - len(finishes) :]
-    require_equal(last, finishes, "the last steps are", folder)
+    used, finishes = [plan.using for plan in read_plans(folder, description)], description.get("finishes", [])
+    provenance.require_equal(used[len(used) - len(finishes) :], finishes, "the last steps are", folder)
     return description
 
 
-System = TrainedModel | Cascade
+System = model_folder.TrainedModel | Cascade
 
 
 def load_system(folder: Path) -> System:
     """What lies in a model folder. Raises InputError where it is not whole."""
-    description = read_description(folder / "model.json", "a livseg model", MODEL_REMEDY)
-    return load_cascade(folder) if description.get("kind") == "cascade" else load_model(folder)
+    description = provenance.read_description(
+        folder / "model.json", "a livseg model", model_folder.MODEL_REMEDY
+    )
+    return load_cascade(folder) if description.get("kind") == "cascade" else model_folder.load_model(folder)
 
 
 def outline(system: System, volume: Volume, liver: np.ndarray | None = None) -> np.ndarray:
@@ -410,7 +372,7 @@ def outline(system: System, volume: Volume, liver: np.ndarray | None = None) -> 
 
 def find_liver(system: System, volume: Volume) -> np.ndarray:
     """The largest piece of what a system takes for liver, bool (D, H, W)."""
-    return largest_component(structure_mask(outline(system, volume), "liver"))
+    return components.largest_component(structure_mask(outline(system, volume), "liver"))
 
 
 def augmented(system: System, names: Sequence[str]) -> System:
@@ -420,8 +382,7 @@ def augmented(system: System, names: Sequence[str]) -> System:
     """
     if not isinstance(system, Cascade):
         return replace(system, network=AugmentedNetwork(system.network, names))
-    steps = list(system.steps)
-    for index, step in enumerate(steps):
-        if isinstance(step.part, NetworkPart):
-            steps[index] = replace(step, part=NetworkPart(augmented(step.part.trained, names)))
+    parts = [step.part for step in system.steps]
+    parts = [NetworkPart(augmented(p.trained, names)) if isinstance(p, NetworkPart) else p for p in parts]
+    steps = (replace(step, part=part) for step, part in zip(system.steps, parts, strict=True))
     return replace(system, steps=tuple(steps))

@@ -124,8 +124,7 @@ def _add_case(
     identity = {"system": system.system, "patient": case.patient, "case": case.case_id}
     evaluation.case_scores.append(identity | scores)
     if "tumor" in system.structures:
-        lesions = lesion_rows(labels, reference, volume.spacing_mm)
-        evaluation.lesions.append(lesions.assign(**identity)[[*identity, *lesions]])
+        evaluation.lesions.append(_of(identity, lesion_rows(labels, reference, volume.spacing_mm)))
     for structure in system.structures:
         row = _structure_row(scores, structure, volume.voxel_volume_ml)
         evaluation.patients.append({"structure": structure} | identity | row | {"predict_seconds": seconds})
@@ -133,13 +132,9 @@ def _add_case(
 
 
 def _structure_row(scores: dict, structure: str, voxel_volume_ml: float) -> dict:
-    """The columns of patients.csv for one structure, volumes in ml and distances in mm.
-
-    Scores of single lesions are those of tumours; livers have none (NaN).
-    """
-    of_lesions = {name: scores[name] for name in ("lesion_dice", "panoptic_quality")}
-    if structure != "tumor":
-        of_lesions = dict.fromkeys(of_lesions, np.nan)
+    """The columns of patients.csv for one structure, volumes in ml and distances in mm; livers have no
+    scores of single lesions (NaN)."""
+    is_tumor = structure == "tumor"
     found = {each.column or name: scores[f"{structure}_{name}"] for name, each in SCORES.items()}
     sizes = ("intersection", "prediction", "reference")
     hit, predicted, present = (scores[f"{structure}_{name}_voxels"] for name in sizes)
@@ -149,7 +144,7 @@ def _structure_row(scores: dict, structure: str, voxel_volume_ml: float) -> dict
         "precision": hit / predicted if predicted else np.nan,
         "recall": hit / present if present else np.nan,
         **found,
-        **of_lesions,
+        **{name: scores[name] if is_tumor else np.nan for name in ("lesion_dice", "panoptic_quality")},
         "reference_ml": present * voxel_volume_ml,
         "prediction_ml": predicted * voxel_volume_ml,
         "is_empty": present == 0,
@@ -159,12 +154,13 @@ def _structure_row(scores: dict, structure: str, voxel_volume_ml: float) -> dict
 
 def _add_slices(evaluation: Evaluation, case: Case, structure: str, rows: pd.DataFrame) -> None:
     """Keep what `score_slices` gave for all slices of a case, and say whose they are."""
-    identity = {"system": evaluation.system, "structure": structure}
-    identity |= {"patient": case.patient, "case": case.case_id}
-    identity["slice"] = list(case.slice_numbers or range(len(rows)))
-    for position, (name, value) in enumerate(identity.items()):
-        rows.insert(position, name, value)
-    evaluation.slices.append(rows)
+    numbers = list(case.slice_numbers or range(len(rows)))
+    identity = {"system": evaluation.system, "structure": structure, "patient": case.patient}
+    evaluation.slices.append(_of(identity | {"case": case.case_id, "slice": numbers}, rows))
+
+
+def _of(identity: dict, rows: pd.DataFrame) -> pd.DataFrame:
+    return rows.assign(**identity)[[*identity, *rows]]
 
 
 def systems_rows(system: ScoredSystem, evaluation: Evaluation, seed: int) -> list[dict]:

@@ -51,11 +51,9 @@ def layer_maps(network: keras.Model) -> list[LayerMap]:
     What a network within the network keeps to itself is not among them; its outputs are.
     """
     indices = {layer.name: index for index, layer in enumerate(network.layers)}
-    inner = [
-        layer for layer in network.layers if not isinstance(layer, (keras.layers.InputLayer, keras.Model))
-    ]
-    found = {}
-    for tensor in keras.tree.flatten([layer.input for layer in inner]):
+    outer, found = (keras.layers.InputLayer, keras.Model), {}
+    inputs = [layer.input for layer in network.layers if not isinstance(layer, outer)]
+    for tensor in keras.tree.flatten(inputs):
         source, _, output = tensor._keras_history
         is_picture = isinstance(source, keras.layers.InputLayer)
         if len(tensor.shape) == len(network.input_shape) and not is_picture:
@@ -198,17 +196,14 @@ def occlusion_drops(
     fill = picture.mean(axis=tuple(range(region.ndim))) if fill is None else fill
     boxes = patch_boxes(region.shape, patch, stride)
 
-    def shown() -> Iterator[np.ndarray]:
-        yield picture
-        for box in boxes:
-            covered = picture.copy()
-            covered[box] = np.rint(fill)
-            yield covered
+    def covered(box: tuple[slice, ...]) -> np.ndarray:
+        shown = picture.copy()
+        shown[box] = np.rint(fill)
+        return shown
 
-    predictions = chain.from_iterable(predict_batches(network, shown()))
+    predictions = chain.from_iterable(predict_batches(network, chain([picture], map(covered, boxes))))
     means = (float(prediction[region, channel].mean()) for prediction in predictions)
-    whole = next(means)
-    total, count = np.zeros(region.shape), np.zeros(region.shape)
+    whole, (total, count) = next(means), np.zeros((2, *region.shape))
     for box, mean in zip(boxes, means, strict=True):
         total[box] += whole - mean
         count[box] += 1
@@ -267,11 +262,9 @@ def count_layers(network: keras.Model) -> int:
 
 
 def _last_first(network: keras.Model) -> list[keras.layers.Layer]:
-    """Layers with weights from the output on, those of a network within the network one by one."""
-    found: list[keras.layers.Layer] = []
-    for layer in reversed([layer for layer in network.layers if layer.weights]):
-        found += _last_first(layer) if isinstance(layer, keras.Model) else [layer]
-    return found
+    """Those layers from the output on."""
+    layers = reversed([layer for layer in network.layers if layer.weights])
+    return [each for one in layers for each in (_last_first(one) if isinstance(one, keras.Model) else [one])]
 
 
 def _freshly_initialized(network: keras.Model, seed: int) -> keras.Model:

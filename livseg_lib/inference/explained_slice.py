@@ -120,10 +120,10 @@ class SliceView:
 
     def onto_scan(self, plane: np.ndarray) -> np.ndarray:
         """A map float32 (s, s) of the picture on the scan's slice, (H, W): 0 where the picture ends."""
-        (_, height, width), _ = self._grid()
-        cut = [side.stop - side.start for side in self.region[1:]]
+        (_, *shape), _ = self._grid()
         whole = np.zeros(self.slice_shape, np.float32)
-        whole[self.region[1:]] = geometry.resize(geometry.restore_plane(plane, (height, width)), tuple(cut))
+        cut = whole[self.region[1:]]
+        cut[:] = geometry.resize(geometry.restore_plane(plane, tuple(shape)), cut.shape)
         return whole
 
     def _grid(self) -> tuple[geometry.Shape, geometry.Spacing]:
@@ -144,12 +144,11 @@ def view_slice(
     shape, _ = geometry.working_grid(cut.voxels.shape, cut.spacing_mm, trained.recipe.voxel_size_mm)
     position = int((index - region[0].start + 0.5) * shape[0] / len(cut.voxels))
     is_of_blocks = len(trained.network.input_shape) == 5
+    depth = trained.network.input_shape[1] if is_of_blocks else 2 * inputs.neighbours + 1
+    start = position - depth // 2
     if is_of_blocks:
-        depth = trained.network.input_shape[1]
-        start = min(max(position - depth // 2, 0), max(shape[0] - depth, 0))
-        visible = range(start, min(start + depth, shape[0]))
-    else:
-        visible = range(max(position - inputs.neighbours, 0), min(position + inputs.neighbours + 1, shape[0]))
+        start = min(max(start, 0), max(shape[0] - depth, 0))
+    visible = range(max(start, 0), min(start + depth, shape[0]))
     windows = channel_windows(cut.voxels, trained.recipe)
     pictures = (
         prepare_slice(geometry.resample_slice(cut.voxels, shape, each), windows, trained.recipe)

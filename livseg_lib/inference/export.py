@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import shutil
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -101,8 +101,6 @@ MOST_APART = 1e-4
 """Of two probabilities: a fortieth of the step at which `predict_planes` keeps them, 1 / 255."""
 _BATCH = 5
 """Inputs at once in the comparison; Keras is asked one by one, so that batches of any size are proven."""
-_Predict = Callable[[np.ndarray], np.ndarray]
-"""Inputs float32 (b, ...) in [0, 1] -> what the network answers, float32 (b, ...)."""
 
 
 @dataclass(frozen=True)
@@ -143,14 +141,20 @@ def export_system(
         files = export_network(trained, out / name, volume, formats)
         records.append(_record(name, trained, files, out))
         exported += files
-    if all(each.agrees for each in exported):
-        _copy_descriptions(folder, out, names, formats)
-        for forest in {plan.using for plan in plans if plan.part == "forest"}:
-            shutil.copytree(folder / forest, out / forest, dirs_exist_ok=True)
-        everything = {"format": 1, "warning": WARNING, "system": description.get("system", folder.name)}
-        left_out = [asdict(plan) for plan in plans if not _is_network(folder, plan)]
-        everything |= {"opset": OPSET, "networks": records, "not_exported": left_out}
-        write_json(out / "export.json", everything)
+    if not all(each.agrees for each in exported):
+        return exported
+    for name in dict.fromkeys((*names, ".")):
+        own = _description(folder / name)
+        own.pop(model_folder.ONNX_SHA256, None)
+        if "onnx" in formats and name in names:  # it stands for the weights
+            own[model_folder.ONNX_SHA256] = file_checksum(out / name / ONNX_FILE)
+        write_json(out / name / "model.json", own)
+    for forest in {plan.using for plan in plans if plan.part == "forest"}:
+        shutil.copytree(folder / forest, out / forest, dirs_exist_ok=True)
+    everything = {"format": 1, "warning": WARNING, "system": description.get("system", folder.name)}
+    left_out = [asdict(plan) for plan in plans if not _is_network(folder, plan)]
+    everything |= {"opset": OPSET, "networks": records, "not_exported": left_out}
+    write_json(out / "export.json", everything)
     return exported
 
 
@@ -164,8 +168,7 @@ def export_network(
     inputs = sample_inputs(trained, volume)
     expected = np.concatenate([trained.network.predict_on_batch(item[np.newaxis]) for item in inputs])
     exported = []
-    for name in formats:
-        write, load = WRITERS[name]
+    for write, load in (WRITERS[name] for name in formats):
         path = write(trained.network, out)
         predict = load(path)
         answered = np.concatenate([predict(inputs[i : i + _BATCH]) for i in range(0, len(inputs), _BATCH)])
@@ -253,7 +256,7 @@ def write_savedmodel(network: keras.Model, folder: Path) -> Path:
     return folder / "savedmodel"
 
 
-def read_savedmodel(path: Path) -> _Predict:
+def read_savedmodel(path: Path) -> Callable[[np.ndarray], np.ndarray]:
     """The endpoint of a SavedModel."""
     import tensorflow as tf
 
@@ -265,7 +268,7 @@ WRITERS = {
     "savedmodel": (write_savedmodel, read_savedmodel),
     "onnx": (write_onnx, lambda path: OnnxNetwork(path.read_bytes()).predict_on_batch),
 }
-"""Format -> what writes it into a folder, and what computes with it."""
+"""Format -> what writes it into a folder; what computes with it, inputs float32 (b, ...) to answers."""
 
 
 def _name_plainly(graph) -> None:
@@ -309,16 +312,6 @@ def _name_plainly(graph) -> None:
 
 def _description(folder: Path) -> dict:
     return read_description(folder / "model.json", "a livseg model", "Name a model's folder.")
-
-
-def _copy_descriptions(folder: Path, out: Path, names: Iterable[str], formats: Sequence[str]) -> None:
-    """model.json of the model and of its networks, with the checksum of what stands for the weights."""
-    for name in dict.fromkeys((*names, ".")):
-        description = _description(folder / name)
-        description.pop(model_folder.ONNX_SHA256, None)
-        if "onnx" in formats and name in names:
-            description[model_folder.ONNX_SHA256] = file_checksum(out / name / ONNX_FILE)
-        write_json(out / name / "model.json", description)
 
 
 def _is_network(folder: Path, plan: StepPlan) -> bool:

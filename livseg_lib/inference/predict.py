@@ -147,23 +147,21 @@ def blend_blocks(answers: Iterable[Block], depth: int) -> Iterator[Block]:
     A slice is the mean of what the blocks say of it, weighed by `blend_window`: weights sum to one
     everywhere. Stretches are float32 and come as soon as no later block can change them.
     """
-    window, position, total = blend_window(depth), 0, None
-    weight = np.zeros(depth, np.float32)
+    position, total = 0, None
     for start, answer in answers:
-        shaped = window.reshape(depth, *[1] * (answer.ndim - 1))
         if total is None:
-            total = np.zeros_like(answer)
+            window = blend_window(depth).reshape(depth, *[1] * (answer.ndim - 1))
+            total, weight = np.zeros_like(answer), np.zeros_like(window)
         elif start > position:
             done = start - position
-            yield position, total[:done] / weight[:done].reshape(-1, *[1] * (total.ndim - 1))
-            total, weight = (
-                np.concatenate([array[done:], np.zeros_like(array[:done])]) for array in (total, weight)
-            )
+            yield position, total[:done] / weight[:done]
+            held = ((array[done:], np.zeros_like(array[:done])) for array in (total, weight))
+            total, weight = map(np.concatenate, held)
         position = start
-        total += shaped * answer
+        total += window * answer
         weight += window
     if total is not None:
-        yield position, total / weight.reshape(-1, *[1] * (total.ndim - 1))
+        yield position, total / weight
 
 
 def blend_window(depth: int) -> np.ndarray:

@@ -24,15 +24,8 @@ from pydicom.uid import EnhancedCTImageStorage, MRImageStorage
 from toy_system import toy_predictor, toy_voxels, write_toy_nifti
 
 from livseg_lib.application import inputs
+from livseg_lib.application import scan as module
 from livseg_lib.application.predictor import Predictor, identify_request, predict_case
-from livseg_lib.application.scan import (
-    ENOUGH_SLICES,
-    Reading,
-    parse_hu_range,
-    read_dicom,
-    read_one_picture,
-    read_pictures,
-)
 from livseg_lib.errors import InputError, reason_of
 
 
@@ -130,7 +123,7 @@ def test_known_layouts_are_read_without_their_segmentations(tmp_path):
 def test_pictures_named_as_slices_of_a_volume_are_one_stack(tmp_path):
     for number in (4, 11, 30):
         picture(tmp_path / f"volume-7_slice_{number}.png", number)
-    (case,) = inputs.find_inputs(tmp_path, reading=Reading(picture_hu=(0.0, 510.0)))
+    (case,) = inputs.find_inputs(tmp_path, reading=module.Reading(picture_hu=(0.0, 510.0)))
     scan = case.read()
     assert scan.slice_numbers == (4, 11, 30) and scan.is_picture
     assert scan.volume.voxels[:, 0, 0].tolist() == [8, 22, 60]
@@ -256,21 +249,21 @@ def test_what_cannot_be_used_is_said(tmp_path):
 def test_greys_are_hu_as_in_the_public_sets_or_between_the_two_that_are_given(tmp_path):
     path = tmp_path / "slice.png"
     Image.fromarray(np.array([[0, 51, 255]], np.uint8)).save(path)
-    scan = read_pictures(lambda: read_one_picture(path))
+    scan = module.read_pictures(lambda: module.read_one_picture(path))
     assert scan.volume.voxels.tolist() == [[[0, 51, 255]]]
     assert np.isnan(scan.volume.spacing_mm).all() and scan.is_picture
     assert "0 HU and white for 255 HU" in scan.notes[0]
-    abdomen = read_pictures(lambda: read_one_picture(path), hu=(-160.0, 240.0))
+    abdomen = module.read_pictures(lambda: module.read_one_picture(path), hu=(-160.0, 240.0))
     assert abdomen.volume.voxels.tolist() == [[[-160, -80, 240]]]
     assert (abdomen.window.lower, abdomen.window.upper) == (-160, 240)
-    assert "2 pictures" in read_pictures(lambda: read_one_picture(path), left_out=2).notes[1]
+    assert "2 pictures" in module.read_pictures(lambda: module.read_one_picture(path), left_out=2).notes[1]
 
 
 def test_a_range_is_two_rising_numbers():
-    assert parse_hu_range("-160,240") == (-160.0, 240.0)
+    assert module.parse_hu_range("-160,240") == (-160.0, 240.0)
     for wrong in ("", "abdomen", "5", "240,-160", "1,1", "nan,3", "-1e9,0", "1,2,3"):
         with pytest.raises(InputError, match="picture-hu"):
-            parse_hu_range(wrong)
+            module.parse_hu_range(wrong)
 
 
 MANY = np.repeat(STORED, 5, axis=0)
@@ -278,15 +271,15 @@ MANY = np.repeat(STORED, 5, axis=0)
 
 
 def test_the_only_whole_axial_series_is_taken_and_that_is_said(tmp_path):
-    assert len(MANY) >= ENOUGH_SLICES
+    assert len(MANY) >= module.ENOUGH_SLICES
     write_series(tmp_path / "few", series_uid="1.1", SeriesNumber=1)
     write_series(tmp_path / "many", MANY, series_uid="1.2", SeriesNumber=2)
-    for k in range(ENOUGH_SLICES):  # a coronal reconstruction
+    for k in range(module.ENOUGH_SLICES):  # a coronal reconstruction
         coronal = {"ImageOrientationPatient": [1, 0, 0, 0, 0, -1], "SeriesNumber": 7}
         position = (ORIGIN_MM[0], ORIGIN_MM[1] + k, ORIGIN_MM[2])
         slice_ = ct_slice(STORED[0], position, series_uid="1.3", **coronal)
         slice_.save_as(tmp_path / f"coronal_{k}", enforce_file_format=True)
-    scan = read_dicom(tmp_path)
+    scan = module.read_dicom(tmp_path)
     assert len(scan.volume.voxels) == len(MANY)
     assert "Of 3 series" in scan.notes[0] and "series 2: 25 slices" in scan.notes[0]
 
@@ -296,34 +289,34 @@ def test_where_it_is_not_clear_the_series_are_listed_by_size_without_their_descr
     write_series(tmp_path / "arterial", MANY, series_uid="1.1", SeriesNumber=1, **described)
     write_series(tmp_path / "portal", MANY - 5, series_uid="1.2", SeriesNumber=2, **described)
     with pytest.raises(InputError, match="--series") as caught:
-        read_dicom(tmp_path)
+        module.read_dicom(tmp_path)
     message = str(caught.value)
     assert "series 1: 25 slices of 6 x 7, 0.50 mm, 2.50 mm thick, axial" in message
     assert "series 2" in message and "DOE" not in message
     for wanted, less in (("2", 5), ("1.1", 0)):
-        np.testing.assert_array_equal(read_dicom(tmp_path, wanted).volume.voxels, MANY - 1024 - less)
+        np.testing.assert_array_equal(module.read_dicom(tmp_path, wanted).volume.voxels, MANY - 1024 - less)
     with pytest.raises(InputError, match=r"There is no series 4\. Found: series 1"):
-        read_dicom(tmp_path, "4")
+        module.read_dicom(tmp_path, "4")
 
 
 def test_series_without_a_number_are_told_by_uid(tmp_path):
     for uid in ("1.1", "1.2"):
         write_series(tmp_path / uid, series_uid=uid, SeriesNumber=5)
     with pytest.raises(InputError, match=r"series 1\.1: .*series 1\.2: "):
-        read_dicom(tmp_path)
+        module.read_dicom(tmp_path)
     with pytest.raises(InputError, match="more than one series 5"):
-        read_dicom(tmp_path, "5")
+        module.read_dicom(tmp_path, "5")
 
 
 def test_headers_lie_in_the_order_of_space_and_hold_an_identity_only_where_asked(tmp_path):
     uids = {"StudyInstanceUID": "1.5", "FrameOfReferenceUID": "1.6"}
     source = write_series(tmp_path / "series", PatientID="4711", StudyDate="20200101", **uids)
-    headers = read_dicom(source).headers
+    headers = module.read_dicom(source).headers
     heights = [float(header.ImagePositionPatient[2]) for header in headers]
     assert heights == [ORIGIN_MM[2] + k * SPACING_MM[0] for k in range(len(STORED))]
     assert {header.StudyInstanceUID for header in headers} == {"1.5"}
     assert all("PatientName" not in header and "PatientID" not in header for header in headers)
-    named = read_dicom(source, keep_identity=True).headers
+    named = module.read_dicom(source, keep_identity=True).headers
     identities = {(str(one.PatientName), one.PatientID, one.StudyDate) for one in named}
     assert identities == {("DOE^JOHN", "4711", "20200101")}
 

@@ -130,7 +130,7 @@ def test_labels_beside_scans_are_passed_over_and_listed(scans, tmp_path):
     assert "labels, no scan" in pd.read_csv(tmp_path / "out" / "cases.csv").set_index("case").reason["a_seg"]
 
 
-@pytest.mark.parametrize("failing", ["write_masks", "_write_measures", "write_json"])
+@pytest.mark.parametrize("failing", ["write_masks", "_write_measures", "files.write_json"])
 def test_a_full_disk_stops_with_a_clear_word_and_leaves_nothing_half_written(
     scans, tmp_path, monkeypatch, failing
 ):
@@ -141,7 +141,7 @@ def test_a_full_disk_stops_with_a_clear_word_and_leaves_nothing_half_written(
     def full(*arguments):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/somewhere/secret")
 
-    monkeypatch.setattr(results, failing, full)
+    monkeypatch.setattr(f"livseg_lib.application.results.{failing}", full)
     with pytest.raises(InputError, match=r"No space left on device.*run it again"):
         predict_batch(find_inputs(scans), toy_predictor(), out)
     after = {path: path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()}

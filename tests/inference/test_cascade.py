@@ -12,22 +12,7 @@ from keras import layers
 from solids import ball, dice
 
 from livseg_lib.errors import InputError
-from livseg_lib.inference.cascade import (
-    Cascade,
-    ContourPart,
-    NetworkPart,
-    Step,
-    SuperpixelPart,
-    augmented,
-    chosen_finishes,
-    load_cascade,
-    load_unfinished,
-    outline,
-    run_cascade,
-    save_cascade,
-    set_finishes,
-    stages,
-)
+from livseg_lib.inference import cascade as module
 from livseg_lib.models import build_model
 from livseg_lib.models.classifiers import build_classifier
 from livseg_lib.postprocessing.superpixels import CandidateRecipe, PatchRecipe
@@ -57,8 +42,8 @@ def fine(volume: Volume, labels: np.ndarray) -> np.ndarray:
     return np.select([volume.voxels == TUMOR_HU, volume.voxels == LIVER_HU], [2, 1], 0).astype(np.uint8)
 
 
-def steps(margin_mm: float = 5.0, region: str = "box") -> tuple[Step, ...]:
-    return Step("coarse liver", coarse), Step("fine", fine, region, margin_mm)
+def steps(margin_mm: float = 5.0, region: str = "box") -> tuple[module.Step, ...]:
+    return module.Step("coarse liver", coarse), module.Step("fine", fine, region, margin_mm)
 
 
 PLACES = {
@@ -73,9 +58,9 @@ PLACES = {
 @pytest.mark.parametrize("place", PLACES)
 def test_what_is_found_in_the_region_lies_where_it_was(place, region):
     volume, truth = scan(*PLACES[place])
-    first, last = stages(volume, steps(region=region))
+    first, last = module.stages(volume, steps(region=region))
     assert first[0].name == "coarse liver" and (first[1] == (truth == 1)).all()
-    cascade = Cascade("two_steps", ("liver", "tumor"), steps(region=region), parameters=5)
+    cascade = module.Cascade("two_steps", ("liver", "tumor"), steps(region=region), parameters=5)
     for labels in (last[1], cascade.predict(None, volume)):
         np.testing.assert_array_equal(labels, truth)
 
@@ -88,7 +73,7 @@ def test_later_steps_see_their_region_alone():
         return labels
 
     volume, _ = scan()
-    run_cascade(volume, (Step("coarse", coarse), Step("watch", watch, "box", 5.0)))
+    module.run_cascade(volume, (module.Step("coarse", coarse), module.Step("watch", watch, "box", 5.0)))
     assert seen == [((6, 50, 60), (6, 50, 60), 4 * 40 * 50 - 12 * 9)]
 
 
@@ -97,22 +82,22 @@ def test_an_empty_liver_ends_in_an_empty_mask():
         raise AssertionError("there is no region to look at")
 
     nothing = Volume(np.full((5, 40, 30), -100, np.int16), SPACING)
-    cascade = (Step("coarse", coarse), Step("fine", fails, "box", 5.0))
-    assert not run_cascade(nothing, cascade).any()
-    assert [step.name for step, _ in stages(nothing, cascade)] == ["coarse"]
+    cascade = (module.Step("coarse", coarse), module.Step("fine", fails, "box", 5.0))
+    assert not module.run_cascade(nothing, cascade).any()
+    assert [step.name for step, _ in module.stages(nothing, cascade)] == ["coarse"]
 
 
 def test_a_liver_that_is_known_stands_and_tumours_are_looked_for_inside_it():
     volume, truth = scan()
     half = truth > 0
     half[4:] = False
-    labels = run_cascade(volume, steps(), half)
+    labels = module.run_cascade(volume, steps(), half)
     np.testing.assert_array_equal(labels, np.where(half, truth, 0))
-    assert not run_cascade(volume, steps()[1:], np.zeros(truth.shape, bool)).any()
+    assert not module.run_cascade(volume, steps()[1:], np.zeros(truth.shape, bool)).any()
     volume, truth = grey_scan()
     half = (truth > 0) & (np.arange(len(truth)) < 2)[:, None, None]
     single = network("liver", [100.0], -20.0)
-    np.testing.assert_array_equal(outline(single, volume, half), half.astype(np.uint8))
+    np.testing.assert_array_equal(module.outline(single, volume, half), half.astype(np.uint8))
 
 
 def network(target: str, weights: list[float], bias: float, inputs=OWN_PICTURE) -> TrainedModel:
@@ -130,29 +115,25 @@ def grey_scan() -> tuple[Volume, np.ndarray]:
     return Volume(np.array([0, 200, 100], np.int16)[labels], SPACING), labels
 
 
-def test_a_network_of_livers_replaces_what_was_found():
+def test_a_network_of_livers_replaces_what_was_found_and_one_of_tumours_adds_to_it():
     volume, truth = grey_scan()
-    part = NetworkPart(network("liver", [100.0], -20.0))
+    part = module.NetworkPart(network("liver", [100.0], -20.0))
     np.testing.assert_array_equal(part(volume, np.full_like(truth, 2)), (truth > 0).astype(np.uint8))
-
-
-def test_a_network_of_tumours_adds_them_to_the_liver_it_sees():
-    volume, truth = grey_scan()
     dark = network("tumor", [-100.0, 60.0], 0.0, NetworkInput(sees_liver=True))  # dark where the liver is
-    part = NetworkPart(dark)
+    part = module.NetworkPart(dark)
     np.testing.assert_array_equal(part(volume, (truth > 0).astype(np.uint8)), truth)
     assert not part(volume, np.zeros_like(truth)).any()
 
 
 def test_variants_of_a_picture_are_asked_of_every_network_of_a_cascade():
     volume, truth = grey_scan()
-    step = Step("liver", NetworkPart(network("liver", [100.0], -20.0)))
-    cascade = Cascade("one", ("liver",), (step,), parameters=2)
-    several = augmented(cascade, ["shift"])
-    np.testing.assert_array_equal(outline(several, volume) > 0, truth > 0)
+    step = module.Step("liver", module.NetworkPart(network("liver", [100.0], -20.0)))
+    cascade = module.Cascade("one", ("liver",), (step,), parameters=2)
+    several = module.augmented(cascade, ["shift"])
+    np.testing.assert_array_equal(module.outline(several, volume) > 0, truth > 0)
     assert several.steps[0].part.trained.network.names == ("shift",)
     with pytest.raises(InputError, match="not a way to vary"):
-        augmented(cascade, ["upside_down"])
+        module.augmented(cascade, ["upside_down"])
 
 
 OPTIONS = {"filters": 2, "levels": 2}
@@ -177,7 +158,7 @@ def saved(tmp_path):
     sources = {name: tmp_path / "parts" / name for name in ("coarse", "fine")}
     save_network(sources["coarse"], "liver", NetworkInput(), 0.04)
     save_network(sources["fine"], "tumor", NetworkInput(neighbours=1, sees_liver=True), 0.05)
-    return save_cascade(tmp_path / "cascade", "two", PLANS, sources, {"n_train_patients": 3})
+    return module.save_cascade(tmp_path / "cascade", "two", PLANS, sources, {"n_train_patients": 3})
 
 
 def volume() -> Volume:
@@ -186,11 +167,11 @@ def volume() -> Volume:
 
 
 def test_a_cascade_stands_by_itself_and_answers_as_before(saved, tmp_path):
-    before = run_cascade(volume(), load_cascade(saved).steps)
+    before = module.run_cascade(volume(), module.load_cascade(saved).steps)
     moved = saved.rename(tmp_path / "elsewhere")
     (tmp_path / "parts").rename(tmp_path / "gone")
-    cascade = load_cascade(moved)
-    np.testing.assert_array_equal(run_cascade(volume(), cascade.steps), before)
+    cascade = module.load_cascade(moved)
+    np.testing.assert_array_equal(module.run_cascade(volume(), cascade.steps), before)
     assert before.any() and cascade.system == "two" and cascade.training["n_train_patients"] == 3
     assert [step.name for step in cascade.steps] == [plan.name for plan in PLANS]
     of_parts = [json.loads((moved / name / "model.json").read_text()) for name in ("coarse", "fine")]
@@ -210,15 +191,15 @@ def test_steps_that_are_none_are_refused(saved, change, message):
     description["steps"][0] |= change
     (saved / "model.json").write_text(json.dumps(description))
     with pytest.raises(InputError, match=message):
-        load_cascade(saved)
+        module.load_cascade(saved)
 
 
 def test_a_folder_that_is_not_whole_is_refused(saved, tmp_path):
     (saved / "fine" / "weights.safetensors").write_bytes(b"other")
     with pytest.raises(InputError, match=r"not the file that model\.json describes"):
-        load_cascade(saved)
+        module.load_cascade(saved)
     with pytest.raises(InputError, match="not a livseg cascade"):
-        load_cascade(tmp_path)
+        module.load_cascade(tmp_path)
 
 
 OWN = (StepPlan("largest piece", "finish", "keep_largest_liver"), StepPlan("contour", "contour", "3"))
@@ -226,7 +207,7 @@ OWN = (StepPlan("largest piece", "finish", "keep_largest_liver"), StepPlan("cont
 
 @pytest.fixture
 def folder(tmp_path):
-    return save_cascade(tmp_path / "cascade", "two", OWN, {}, {"n_train_patients": 3, "seconds": 1.0})
+    return module.save_cascade(tmp_path / "cascade", "two", OWN, {}, {"n_train_patients": 3, "seconds": 1.0})
 
 
 def step_names(cascade) -> list[str]:
@@ -235,11 +216,11 @@ def step_names(cascade) -> list[str]:
 
 def test_finishes_come_last_in_their_order_and_the_rest_stays(folder):
     before = json.loads((folder / "model.json").read_text())
-    set_finishes(folder, ["fill_liver", "drop_small_tumors"])
-    finished = load_cascade(folder)
+    module.set_finishes(folder, ["fill_liver", "drop_small_tumors"])
+    finished = module.load_cascade(folder)
     assert step_names(finished) == ["largest piece", "contour", "fill liver", "drop small tumours"]
     assert [step.part.name for step in finished.steps[2:]] == ["fill_liver", "drop_small_tumors"]
-    assert chosen_finishes(folder) == ("fill_liver", "drop_small_tumors")
+    assert module.chosen_finishes(folder) == ("fill_liver", "drop_small_tumors")
     after = json.loads((folder / "model.json").read_text())
     assert {**after, "steps": before["steps"]} == {**before, "finishes": ["fill_liver", "drop_small_tumors"]}
     labels = np.ones((3, 5, 5), np.uint8)
@@ -248,24 +229,24 @@ def test_finishes_come_last_in_their_order_and_the_rest_stays(folder):
 
 
 def test_others_replace_them_and_own_finishes_are_no_chosen_ones(folder):
-    assert chosen_finishes(folder) == ()
-    set_finishes(folder, ["fill_liver", "fill_tumors"])
-    assert step_names(load_unfinished(folder)) == ["largest piece", "contour"]
-    set_finishes(folder, ["drop_small_tumors"])
-    assert step_names(load_cascade(folder)) == ["largest piece", "contour", "drop small tumours"]
-    set_finishes(folder, [])
-    for cascade in (load_cascade(folder), load_unfinished(folder)):
+    assert module.chosen_finishes(folder) == ()
+    module.set_finishes(folder, ["fill_liver", "fill_tumors"])
+    assert step_names(module.load_unfinished(folder)) == ["largest piece", "contour"]
+    module.set_finishes(folder, ["drop_small_tumors"])
+    assert step_names(module.load_cascade(folder)) == ["largest piece", "contour", "drop small tumours"]
+    module.set_finishes(folder, [])
+    for cascade in (module.load_cascade(folder), module.load_unfinished(folder)):
         assert step_names(cascade) == ["largest piece", "contour"]
 
 
 def test_what_is_no_finish_or_no_cascade_is_refused(folder, tmp_path):
     with pytest.raises(InputError, match="polish"):
-        set_finishes(folder, ["polish"])
+        module.set_finishes(folder, ["polish"])
     (tmp_path / "model.json").write_text(json.dumps({"system": "unet"}))
     with pytest.raises(InputError, match="not a cascade"):
-        set_finishes(tmp_path, [])
+        module.set_finishes(tmp_path, [])
     with pytest.raises(InputError, match=r"no model\.json"):
-        chosen_finishes(tmp_path / "nowhere")
+        module.chosen_finishes(tmp_path / "nowhere")
 
 
 FINE, SHAPE = (3.0, 1.5, 1.5), (30, 64, 60)
@@ -301,22 +282,25 @@ def patient() -> tuple[Volume, np.ndarray]:
 
 def test_tumours_are_found_inside_the_liver_and_drawn_to_their_edges(patient):
     volume, truth = patient
-    part = SuperpixelPart(classifier())
+    part = module.SuperpixelPart(classifier())
     liver = (truth > 0).astype(np.uint8)
     found = part(volume, liver)
     assert found.dtype == np.uint8 and part.structures == ("tumor",) and part.parameters == 1
     judged_anew = part(volume, liver * np.uint8(2))
     np.testing.assert_array_equal(judged_anew, found)
     np.testing.assert_array_equal(found > 0, truth > 0)
-    steps = (Step("superpixels", part, "box", 6.0), Step("contour", ContourPart(3.0), "box", 6.0))
-    refined = run_cascade(volume, (Step("liver", lambda v, labels: liver), *steps))
+    steps = (
+        module.Step("superpixels", part, "box", 6.0),
+        module.Step("contour", module.ContourPart(3.0), "box", 6.0),
+    )
+    refined = module.run_cascade(volume, (module.Step("liver", lambda v, labels: liver), *steps))
     of_found, of_refined = (dice(labels == 2, truth == 2) for labels in (found, refined))
     assert of_found > 0.6 and of_refined > max(0.85, of_found)
 
 
 def test_an_empty_liver_and_one_without_candidates_stay_as_they_are(patient):
     volume, truth = patient
-    part = SuperpixelPart(classifier())
+    part = module.SuperpixelPart(classifier())
     assert not part(volume, np.zeros_like(truth)).any()
     with pytest.raises(InputError, match="spacing"):
         part(Volume(volume.voxels, (np.nan,) * 3), (truth > 0).astype(np.uint8))
@@ -333,12 +317,12 @@ def test_a_cascade_reads_it_from_its_folder(patient, tmp_path):
     trained = TrainedClassifier("j", "fractal3d", options, network, candidates, PATCH, threshold=0.3)
     save_model(trained, tmp_path / "part")
     plans = [StepPlan("superpixels", "superpixels", "classifier", "box", 10.0)]
-    folder = save_cascade(tmp_path / "j", "j", plans, {"classifier": tmp_path / "part"}, {})
-    cascade = load_cascade(folder)
+    folder = module.save_cascade(tmp_path / "j", "j", plans, {"classifier": tmp_path / "part"}, {})
+    cascade = module.load_cascade(folder)
     liver = (truth > 0).astype(np.uint8)
     assert cascade.parameters == network.count_params() and cascade.structures == ("liver", "tumor")
     found = cascade.steps[0].part(volume, liver)
-    np.testing.assert_array_equal(found, SuperpixelPart(trained)(volume, liver))
+    np.testing.assert_array_equal(found, module.SuperpixelPart(trained)(volume, liver))
 
 
 PROGRAM = """

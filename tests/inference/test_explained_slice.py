@@ -5,15 +5,7 @@ import numpy as np
 import pytest
 from keras import layers
 
-from livseg_lib.inference.explained_slice import (
-    energy_share,
-    map_similarity,
-    outlined,
-    pointing_hit,
-    rank_correlation,
-    view_slice,
-    warning_auc,
-)
+from livseg_lib.inference import explained_slice as module
 from livseg_lib.preprocessing.geometry import crop_volume, whole_scan
 from livseg_lib.preprocessing.recipe import OWN_PICTURE, NetworkInput, Recipe, prepare_labels, prepare_slices
 from livseg_lib.training.model_folder import TrainedModel
@@ -42,7 +34,7 @@ def trained(inputs: NetworkInput = OWN_PICTURE, depth: int | None = None, **reci
 def test_pictures_are_those_of_prediction(region, neighbours, index):
     model = trained(NetworkInput(neighbours))
     everything = list(model.inputs.compose(prepare_slices(crop_volume(SCAN, region), model.recipe)))
-    view = view_slice(model, SCAN, index, region)
+    view = module.view_slice(model, SCAN, index, region)
     np.testing.assert_array_equal(view.pictures, everything[index - region[0].start])
     answer = np.asarray(model.network(view.images))[0]
     np.testing.assert_array_equal(view.answer(), answer)
@@ -52,14 +44,14 @@ def test_pictures_are_those_of_prediction(region, neighbours, index):
 def test_a_network_that_sees_the_liver_gets_its_mask():
     liver = np.zeros(VOXELS.shape, bool)
     liver[4:7, 10:30, 20:40] = True
-    view = view_slice(trained(NetworkInput(sees_liver=True)), SCAN, 5, BOX, liver)
+    view = module.view_slice(trained(NetworkInput(sees_liver=True)), SCAN, 5, BOX, liver)
     expected = prepare_labels(liver[BOX].view(np.uint8), SPACING_MM, view.trained.recipe)[5 - 2] > 0
     np.testing.assert_array_equal(view.pictures[..., -1], expected * 255)
 
 
 @pytest.mark.parametrize("depth, index, place", [(4, 5, 2), (4, 2, 0), (4, 8, 3), (16, 6, 4)])
 def test_a_block_holds_the_slice_in_its_middle_as_far_as_it_can(depth, index, place):
-    view = view_slice(trained(depth=depth), SCAN, index, BOX)
+    view = module.view_slice(trained(depth=depth), SCAN, index, BOX)
     everything = list(prepare_slices(crop_volume(SCAN, BOX), view.trained.recipe))
     assert view.place == place and len(view.pictures) == depth
     np.testing.assert_array_equal(view.of_slice(view.pictures), everything[index - 2])
@@ -72,7 +64,7 @@ def test_a_block_holds_the_slice_in_its_middle_as_far_as_it_can(depth, index, pl
 @pytest.mark.parametrize("voxel_size_mm", [None, (2.5, 1.0, 1.0)], ids=["own grid", "resampled"])
 @pytest.mark.parametrize("region", [WHOLE, BOX], ids=["scan", "box"])
 def test_masks_go_onto_the_picture_and_back(region, voxel_size_mm):
-    view = view_slice(trained(voxel_size_mm=voxel_size_mm), SCAN, 5, region)
+    view = module.view_slice(trained(voxel_size_mm=voxel_size_mm), SCAN, 5, region)
     mask = np.zeros((40, 64), bool)
     mask[12:28, 20:44] = True
     back = view.onto_scan(view.onto_picture(mask).astype(np.float32))
@@ -85,24 +77,24 @@ def test_masks_go_onto_the_picture_and_back(region, voxel_size_mm):
 
 
 def test_a_resampled_slice_is_found_by_its_place():
-    view = view_slice(trained(voxel_size_mm=(2.5, 1.0, 1.0)), SCAN, 5, WHOLE)
+    view = module.view_slice(trained(voxel_size_mm=(2.5, 1.0, 1.0)), SCAN, 5, WHOLE)
     everything = list(prepare_slices(SCAN, view.trained.recipe))
     assert len(everything) == 20
     np.testing.assert_array_equal(view.pictures, everything[11])
 
 
 def test_pixels_have_the_size_that_the_square_gives_them():
-    view = view_slice(trained(), SCAN, 5, WHOLE)
+    view = module.view_slice(trained(), SCAN, 5, WHOLE)
     assert view.pixel_mm == (2.0 * 64 / 32, 1.0 * 64 / 32)
     unknown = Volume(VOXELS, (np.nan,) * 3)
-    assert np.isnan(view_slice(trained(), unknown, 5, WHOLE).pixel_mm).all()
+    assert np.isnan(module.view_slice(trained(), unknown, 5, WHOLE).pixel_mm).all()
 
 
 def test_tumours_count_in_the_liver_alone_where_there_is_one():
     answer = np.array([[0.9, 0.7], [0.1, 0.9], [0.9, 0.5]], np.float32)
     both = trained()
-    assert outlined(both, answer, "liver").tolist() == [True, False, True]
-    assert outlined(both, answer, "tumor").tolist() == [True, False, False]
+    assert module.outlined(both, answer, "liver").tolist() == [True, False, True]
+    assert module.outlined(both, answer, "tumor").tolist() == [True, False, False]
 
 
 RAMP = np.arange(64, dtype=np.float32).reshape(8, 8) / 63
@@ -110,36 +102,33 @@ TRUTH = np.zeros((8, 8), bool)
 TRUTH[7, 4:] = True
 
 
-def test_only_the_order_counts_in_rank_correlation():
+def test_equal_maps_are_alike_in_ranks_by_their_order_alone_and_flat_ones_undefined():
     heat = np.random.default_rng(0).random((8, 8))
-    assert rank_correlation(heat, heat**3) == pytest.approx(1)
-    assert rank_correlation(heat, -(heat**0.3)) == pytest.approx(-1)
-
-
-def test_equal_maps_are_alike_and_flat_ones_undefined():
-    assert map_similarity(RAMP, RAMP) == pytest.approx(1)
-    assert map_similarity(RAMP, 1 - RAMP) < 0.2
+    assert module.rank_correlation(heat, heat**3) == pytest.approx(1)
+    assert module.rank_correlation(heat, -(heat**0.3)) == pytest.approx(-1)
+    assert module.map_similarity(RAMP, RAMP) == pytest.approx(1)
+    assert module.map_similarity(RAMP, 1 - RAMP) < 0.2
     flat = np.zeros((8, 8), np.float32)
-    for score in (pointing_hit, energy_share):
+    for score in (module.pointing_hit, module.energy_share):
         assert np.isnan(score(RAMP, ~TRUTH & TRUTH)) and np.isnan(score(flat, TRUTH))
-    for score in (rank_correlation, map_similarity):
+    for score in (module.rank_correlation, module.map_similarity):
         assert np.isnan(score(RAMP, flat)) and np.isnan(score(flat, RAMP))
 
 
 def test_pointing_and_energy_by_hand():
-    assert pointing_hit(RAMP, TRUTH) == 1 and pointing_hit(1 - RAMP, TRUTH) == 0
+    assert module.pointing_hit(RAMP, TRUTH) == 1 and module.pointing_hit(1 - RAMP, TRUTH) == 0
     tie = TRUTH.astype(float)
     tie[0, :4] = 1
-    assert pointing_hit(tie, TRUTH) == 0.5
-    assert energy_share(tie, TRUTH) == 0.5
-    assert energy_share(np.ones((8, 8)), TRUTH) == 4 / 64
-    assert energy_share(RAMP, TRUTH) == pytest.approx((60 + 61 + 62 + 63) / np.arange(64).sum())
+    assert module.pointing_hit(tie, TRUTH) == 0.5
+    assert module.energy_share(tie, TRUTH) == 0.5
+    assert module.energy_share(np.ones((8, 8)), TRUTH) == 4 / 64
+    assert module.energy_share(RAMP, TRUTH) == pytest.approx((60 + 61 + 62 + 63) / np.arange(64).sum())
 
 
 def test_warnings_by_hand():
     wrong = np.array([False, False, True, True])
-    assert warning_auc(np.array([0.1, 0.2, 0.3, 0.4]), wrong) == 1
-    assert warning_auc(np.array([0.4, 0.2, 0.3, 0.1]), wrong) == 0.25
-    assert warning_auc(np.zeros(4), wrong) == 0.5
-    assert np.isnan(warning_auc(np.zeros(4), np.zeros(4, bool)))
-    assert np.isnan(warning_auc(np.zeros(0), np.zeros(0, bool)))
+    assert module.warning_auc(np.array([0.1, 0.2, 0.3, 0.4]), wrong) == 1
+    assert module.warning_auc(np.array([0.4, 0.2, 0.3, 0.1]), wrong) == 0.25
+    assert module.warning_auc(np.zeros(4), wrong) == 0.5
+    assert np.isnan(module.warning_auc(np.zeros(4), np.zeros(4, bool)))
+    assert np.isnan(module.warning_auc(np.zeros(0), np.zeros(0, bool)))

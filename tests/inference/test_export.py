@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 
 import keras
 import numpy as np
@@ -53,6 +54,14 @@ def trained(target: str = "both", inputs: NetworkInput = NetworkInput()) -> Trai
     return TrainedModel("unet", "unet", UNET, network, recipe, target, thresholds, inputs=inputs)
 
 
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """A model's folder, the one that it is exported to in both formats, and what is told of that."""
+    folder = tmp_path_factory.mktemp("exported")
+    model = save_model(trained(), folder / "model")
+    return model, folder / "out", export.export_system(model, folder / "out", scan())
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_every_network_answers_as_keras_for_batches_of_any_size(name, tmp_path):
@@ -87,9 +96,8 @@ def test_the_file_is_plain_onnx_of_the_opset_that_is_promised(tmp_path):
     assert "Research only" in graph.metadata_props[0].value
 
 
-def test_a_single_network_with_all_that_its_use_needs(tmp_path):
-    model, out = save_model(trained(), tmp_path / "model"), tmp_path / "out"
-    made = export.export_system(model, out, scan())
+def test_a_single_network_with_all_that_its_use_needs(exported):
+    model, out, made = exported
     assert [each.path.name for each in made] == ["savedmodel", "network.onnx"]
     assert all(each.agrees and each.n_inputs == 7 for each in made)
     described = json.loads((out / "model.json").read_text())
@@ -141,9 +149,8 @@ def test_a_cascade_gives_a_folder_a_network_and_names_the_rest(tmp_path):
     assert (out / "trees" / "forest.json").is_file()
 
 
-def test_an_exported_model_outlines_as_the_one_it_comes_from(tmp_path):
-    model, out = save_model(trained(), tmp_path / "model"), tmp_path / "out"
-    export.export_system(model, out, scan(), ("onnx",))
+def test_an_exported_model_outlines_as_the_one_it_comes_from(exported, tmp_path):
+    model, out, _ = exported
     ours, theirs = load_system(out), load_system(model)
     assert isinstance(ours.network, OnnxNetwork) and ours.parameters == theirs.parameters
     assert (ours.recipe, ours.thresholds) == (theirs.recipe, theirs.thresholds)
@@ -154,8 +161,8 @@ def test_an_exported_model_outlines_as_the_one_it_comes_from(tmp_path):
         export.export_system(out, tmp_path / "again", scan())
 
 
-def test_a_model_is_never_overwritten_and_an_export_is(tmp_path):
-    model, other = (save_model(trained(), tmp_path / name) for name in ("model", "other"))
+def test_a_model_is_never_overwritten_and_an_export_is(exported, tmp_path):
+    model, other = (shutil.copytree(exported[0], tmp_path / name) for name in ("model", "other"))
     before = {path: path.read_bytes() for path in (*model.iterdir(), *other.iterdir())}
     for out in (model, other):
         with pytest.raises(InputError, match="not exported"):
@@ -166,9 +173,8 @@ def test_a_model_is_never_overwritten_and_an_export_is(tmp_path):
 
 
 @pytest.mark.parametrize("damage", ["changed", "missing"])
-def test_another_onnx_file_than_the_one_compared_is_refused(damage, tmp_path):
-    out = tmp_path / "out"
-    export.export_system(save_model(trained(), tmp_path / "model"), out, scan(), ("onnx",))
+def test_another_onnx_file_than_the_one_compared_is_refused(exported, damage, tmp_path):
+    out = shutil.copytree(exported[1], tmp_path / "out")
     if damage == "changed":
         (out / "network.onnx").write_bytes((out / "network.onnx").read_bytes()[:-1] + b"x")
     else:
@@ -177,9 +183,8 @@ def test_another_onnx_file_than_the_one_compared_is_refused(damage, tmp_path):
         load_system(out)
 
 
-def test_files_that_disagree_are_told_and_never_called_whole(tmp_path, monkeypatch):
-    model, out = save_model(trained(), tmp_path / "model"), tmp_path / "out"
-    export.export_system(model, out, scan(), ("onnx",))
+def test_files_that_disagree_are_told_and_never_called_whole(exported, tmp_path, monkeypatch):
+    model, out = exported[0], shutil.copytree(exported[1], tmp_path / "out")
     write, read = export.WRITERS["onnx"]
     off = (write, lambda path: lambda inputs: read(path)(inputs) + np.float32(0.01))
     monkeypatch.setitem(export.WRITERS, "onnx", off)
@@ -209,8 +214,8 @@ def test_folders_without_a_model_are_refused(content, tmp_path):
 
 def test_the_same_network_is_the_same_onnx_file_whatever_was_exported_before(tmp_path):
     network = shuffled(build_model("attention_unet", (32, 32, 1), 1, filters=2, levels=3))
-    files = [export.write_onnx(network, tmp_path / name).read_bytes() for name in ("first", "second")]
-    assert files[0] == files[1]
+    first, second = (export.write_onnx(network, tmp_path / name).read_bytes() for name in ("a", "b"))
+    assert first == second
 
 
 RECIPE = Recipe(windows=("liver", "bone"), size=32)
@@ -233,9 +238,8 @@ def test_few_slices_are_all_there_as_the_recipe_makes_them():
     np.testing.assert_allclose(inputs * 255, np.stack(list(prepare_slices(volume, RECIPE))), atol=1e-4)
     volume = random_scan(21)
     thinned = export.sample_inputs(network_for((32, 32, 2), NetworkInput()), volume, most=3) * 255
-    np.testing.assert_allclose(
-        thinned, np.stack(list(prepare_slices(volume, RECIPE)))[[0, 10, 20]], atol=1e-4
-    )
+    expected = np.stack(list(prepare_slices(volume, RECIPE)))[[0, 10, 20]]
+    np.testing.assert_allclose(thinned, expected, atol=1e-4)
 
 
 def test_neighbours_and_a_liver_stand_beside_the_slice():
@@ -248,9 +252,8 @@ def test_neighbours_and_a_liver_stand_beside_the_slice():
 
 @pytest.mark.parametrize("depth", [3, 8, 20])
 def test_blocks_are_as_deep_as_the_network(depth):
-    inputs = export.sample_inputs(
-        network_for((8, 32, 32, 2), NetworkInput(), "unet3d"), random_scan(depth), most=16
-    )
+    network = network_for((8, 32, 32, 2), NetworkInput(), "unet3d")
+    inputs = export.sample_inputs(network, random_scan(depth), most=16)
     assert inputs.shape == (min(2, -(-depth // 8)), 8, 32, 32, 2)
 
 

@@ -12,17 +12,8 @@ from keras import layers
 
 from livseg_lib.datasets.case import Case
 from livseg_lib.errors import InputError
+from livseg_lib.inference import predict as module
 from livseg_lib.inference.evaluate import evaluate_labels, evaluate_system, lits_rows, systems_rows
-from livseg_lib.inference.predict import (
-    blend_blocks,
-    blend_window,
-    choose_thresholds,
-    labels_from_planes,
-    predict_blocks,
-    predict_planes,
-    predict_volume,
-    stream_blocks,
-)
 from livseg_lib.outputs import SYSTEMS_COLUMNS
 from livseg_lib.preprocessing.extraction import extract_dataset
 from livseg_lib.preprocessing.geometry import cover_blocks
@@ -57,7 +48,7 @@ def numbered(count: int) -> np.ndarray:
 @pytest.mark.parametrize("overlap", [None, 0, 7])
 def test_what_each_slice_answers_by_itself_comes_back_in_its_place(count, overlap):
     network = StandIn(lambda images: images)
-    planes = predict_blocks(network, iter(numbered(count)), count, overlap)
+    planes = module.predict_blocks(network, iter(numbered(count)), count, overlap)
     assert planes.shape == (count, SIZE, SIZE, 2) and planes.dtype == np.uint8
     np.testing.assert_array_equal(planes, np.repeat(numbered(count), 2, axis=-1))
     assert set(network.shapes) <= {(1, DEPTH, SIZE, SIZE, 1)}
@@ -66,27 +57,29 @@ def test_what_each_slice_answers_by_itself_comes_back_in_its_place(count, overla
 @pytest.mark.parametrize(("answer", "level"), [(1.004, 255), (1 + 1e-7, 255), (-0.01, 0), (-1e-7, 0)])
 def test_what_rounding_takes_out_of_0_to_1_is_brought_back(answer, level):
     network = StandIn(lambda images: np.full_like(images, answer))
-    assert (predict_blocks(network, numbered(12), 12) == level).all()  # 1.004 * 255 is 256: 0 in eight bits
+    assert (
+        module.predict_blocks(network, numbered(12), 12) == level
+    ).all()  # 1.004 * 255 is 256: 0 in eight bits
     flat = StandIn(lambda images: np.full_like(images, answer))
     flat.output_shape = (None, SIZE, SIZE, 2)
-    assert (predict_planes(flat, numbered(12)) == level).all()
+    assert (module.predict_planes(flat, numbered(12)) == level).all()
     for lost in (network, flat):
         lost.answer = lambda images: np.full_like(images, np.nan)
     with pytest.raises(InputError, match="not all between 0 and 1"):
-        predict_blocks(network, numbered(12), 12)
+        module.predict_blocks(network, numbered(12), 12)
     with pytest.raises(InputError, match="not all between 0 and 1"):
-        predict_planes(flat, numbered(12))
+        module.predict_planes(flat, numbered(12))
 
 
 def test_blocks_share_a_quarter_and_the_last_slice_fills_a_short_volume_up():
     for count, blocks in ((14, 2), (15, 3)):  # 8 and 8 slices with 2 in common
         network = StandIn(lambda images: images)
-        predict_blocks(network, numbered(count), count)
+        module.predict_blocks(network, numbered(count), count)
         assert len(network.shapes) == blocks
-    [(start, block)] = stream_blocks(numbered(3), [0], 3, DEPTH)
+    [(start, block)] = module.stream_blocks(numbered(3), [0], 3, DEPTH)
     assert start == 0 and block[:, 0, 0, 0].tolist() == [0, 1, 2, 2, 2, 2, 2, 2]
     with pytest.raises(ValueError, match="after 9 of 20"):
-        predict_blocks(StandIn(lambda images: images), iter(numbered(9)), 20)
+        module.predict_blocks(StandIn(lambda images: images), iter(numbered(9)), 20)
 
 
 @settings(deadline=None, max_examples=40)
@@ -99,9 +92,9 @@ def test_a_slice_is_the_weighted_mean_of_its_blocks(depth, overlap, n_slices, se
     ]
     total, weight = np.zeros((n_slices + depth, 2)), np.zeros((n_slices + depth, 1))
     for start, answer in answers:
-        total[start : start + depth] += blend_window(depth)[:, None] * answer
-        weight[start : start + depth] += blend_window(depth)[:, None]
-    stretches = list(blend_blocks(answers, depth))
+        total[start : start + depth] += module.blend_window(depth)[:, None] * answer
+        weight[start : start + depth] += module.blend_window(depth)[:, None]
+    stretches = list(module.blend_blocks(answers, depth))
     found = np.concatenate([slices for _, slices in stretches])
     np.testing.assert_allclose(found, (total / np.maximum(weight, 1e-9))[: len(found)], rtol=1e-4)
     firsts = np.cumsum([0] + [len(slices) for _, slices in stretches])[:-1]
@@ -110,7 +103,7 @@ def test_a_slice_is_the_weighted_mean_of_its_blocks(depth, overlap, n_slices, se
 
 def test_where_blocks_differ_the_seam_is_smooth_and_each_rules_its_middle():
     answers = [(0, np.zeros((DEPTH, 1), np.float32)), (4, np.ones((DEPTH, 1), np.float32))]
-    blended = np.concatenate([slices for _, slices in blend_blocks(answers, DEPTH)])[:, 0]
+    blended = np.concatenate([slices for _, slices in module.blend_blocks(answers, DEPTH)])[:, 0]
     assert (blended[:4] == 0).all() and (blended[8:] == 1).all()
     # Raised cosines that overlap by half add up to one by themselves.
     np.testing.assert_allclose(blended[4:8], np.sin(np.pi * (np.arange(4) + 0.5) / 8) ** 2, rtol=1e-5)
@@ -121,7 +114,7 @@ def test_a_long_volume_streams_through_the_memory_of_a_block():
     network = StandIn(lambda images: images)
     network.input_shape, network.output_shape = (None, DEPTH, 64, 64, 1), (None, DEPTH, 64, 64, 2)
     tracemalloc.start()
-    planes = predict_blocks(network, stream, 1000)
+    planes = module.predict_blocks(network, stream, 1000)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < planes.nbytes + 12 * DEPTH * 64 * 64 * 2 * 4  # all pictures: 16 blocks
@@ -172,7 +165,7 @@ def trained(network: keras.Model | None = None) -> TrainedModel:
 def test_planes_do_not_depend_on_how_pictures_fall_into_batches(count):
     pictures = np.random.default_rng(count).integers(0, 256, (count, 128, 128, 1), np.uint8)
     network = seer()
-    planes = predict_planes(network, iter(pictures))
+    planes = module.predict_planes(network, iter(pictures))
     assert planes.shape == (count, 128, 128, 2) and planes.dtype == np.uint8
     if count:
         alone = np.asarray(network.predict_on_batch(pictures[-1:] / np.float32(255)))[0]
@@ -184,11 +177,11 @@ def test_a_tumour_is_written_over_the_liver_and_thresholds_count():
     planes = np.zeros((5, 128, 128, 2), np.uint8)
     planes[2, :64, :, 0], planes[2, :32, :, 1] = 255, 128  # probability 0.502
     planes[2, 90:, :, 1] = 255  # outside the liver
-    labels = labels_from_planes(planes, volume, RECIPE, {"liver": 0.5, "tumor": 0.5})
+    labels = module.labels_from_planes(planes, volume, RECIPE, {"liver": 0.5, "tumor": 0.5})
     assert (labels[2, 10] == 2).all() and (labels[2, 50] == 1).all() and not labels[2, 80:].any()
-    alone = labels_from_planes(planes[..., 1:], volume, RECIPE, {"tumor": 0.5})
+    alone = module.labels_from_planes(planes[..., 1:], volume, RECIPE, {"tumor": 0.5})
     assert (alone[2, 100] == 2).all()
-    assert not (labels_from_planes(planes, volume, RECIPE, {"liver": 0.5, "tumor": 0.6}) == 2).any()
+    assert not (module.labels_from_planes(planes, volume, RECIPE, {"liver": 0.5, "tumor": 0.6}) == 2).any()
 
 
 def test_a_right_network_scores_one_and_keeps_its_masks(tmp_path):
@@ -218,7 +211,7 @@ def test_labels_without_probabilities_score_as_the_network_that_gave_them(tmp_pa
     extract_dataset(patients, RECIPE, tmp_path / "slices", workers=1)
     network = evaluate_system(system, patients, tmp_path / "slices", tmp_path / "network")
     labels = evaluate_labels(
-        system, lambda case, volume: predict_volume(system, volume), patients, tmp_path / "labels"
+        system, lambda case, volume: module.predict_volume(system, volume), patients, tmp_path / "labels"
     )
     tables = [pd.DataFrame(each.patients) for each in (labels, network)]
     without_seconds = [table.drop(columns="predict_seconds") for table in tables]
@@ -259,9 +252,9 @@ def test_the_threshold_is_the_one_that_suits_the_validation_patients(tmp_path):
     patients = cases(True, True)
     extract_dataset(patients, RECIPE, tmp_path, workers=1)
     shy = seer(bias=-20.0)  # a tumour has the probability 0.40, all else is near 0 or 1
-    thresholds = choose_thresholds(shy, ("liver", "tumor"), ["case-0", "case-1"], tmp_path)
+    thresholds = module.choose_thresholds(shy, ("liver", "tumor"), ["case-0", "case-1"], tmp_path)
     assert thresholds["liver"] == 0.5 and 0.1 <= thresholds["tumor"] <= 0.4
     volume, truth = scan(0)
-    planes = predict_planes(shy, list(np.load(tmp_path / "case-0" / "images.npy")))
-    labels = labels_from_planes(planes, volume, RECIPE, thresholds)
+    planes = module.predict_planes(shy, list(np.load(tmp_path / "case-0" / "images.npy")))
+    labels = module.labels_from_planes(planes, volume, RECIPE, thresholds)
     np.testing.assert_array_equal(labels, truth)

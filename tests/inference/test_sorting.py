@@ -115,9 +115,8 @@ def test_pictures_that_do_not_pass_never_reach_the_network():
     np.testing.assert_array_equal(gated[passed], whole[passed])
     assert not gated[~passed].any()
     seen.clear()
-    assert (
-        not predict_volume(trained, volume, sorting.SorterGate(sorter(gate=2.0), RECIPE)).any() and not seen
-    )
+    closed = sorting.SorterGate(sorter(gate=2.0), RECIPE)
+    assert not predict_volume(trained, volume, closed).any() and not seen
 
 
 def test_the_gate_is_chosen_so_that_liver_passes_and_is_open_where_all_is_liver():

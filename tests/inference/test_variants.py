@@ -6,20 +6,11 @@ import pytest
 from scipy import ndimage
 
 from livseg_lib.errors import InputError
+from livseg_lib.inference import variants as module
 from livseg_lib.inference.predict import predict_blocks, predict_planes
-from livseg_lib.inference.variants import (
-    VARIANTS,
-    AugmentedNetwork,
-    Variant,
-    choose_variants,
-    majority_vote,
-    predict_augmented,
-    predictive_entropy,
-    volume_agreement,
-)
 
 SIZE = 48
-MOVED = [name for name in VARIANTS if name not in ("none", "grey")]
+MOVED = [name for name in module.VARIANTS if name not in ("none", "grey")]
 
 
 def smooth(*shape: int, seed: int = 0) -> np.ndarray:
@@ -30,11 +21,11 @@ def smooth(*shape: int, seed: int = 0) -> np.ndarray:
     return ((blurred - blurred.min()) / np.ptp(blurred) * 0.8 + 0.1).astype(np.float32)
 
 
-def reach(variant: Variant) -> np.ndarray:
+def reach(variant: module.Variant) -> np.ndarray:
     return variant.undo(np.ones((SIZE, SIZE, 1), np.float32))[..., 0]
 
 
-@pytest.mark.parametrize("variant", VARIANTS["shift"])
+@pytest.mark.parametrize("variant", module.VARIANTS["shift"])
 def test_a_shift_comes_back_to_the_last_bit(variant):
     images = np.random.default_rng(1).random((3, SIZE, SIZE, 2), np.float32)
     back, inside = variant.undo(variant.apply(images)), reach(variant)
@@ -43,7 +34,7 @@ def test_a_shift_comes_back_to_the_last_bit(variant):
     assert not back[:, inside == 0].any()
 
 
-@pytest.mark.parametrize("variant", [v for name in MOVED for v in VARIANTS[name]])
+@pytest.mark.parametrize("variant", [v for name in MOVED for v in module.VARIANTS[name]])
 def test_a_spot_is_found_where_it_was(variant):
     rows, columns = np.mgrid[:SIZE, :SIZE]
     spot = np.exp(-((rows - 20.0) ** 2 + (columns - 29.0) ** 2) / 18).astype(np.float32)[..., None]
@@ -53,19 +44,21 @@ def test_a_spot_is_found_where_it_was(variant):
 
 def test_greys_change_and_nothing_moves():
     images = smooth(SIZE, SIZE, 1)
-    seen = [variant.apply(images) for variant in VARIANTS["grey"]]
+    seen = [variant.apply(images) for variant in module.VARIANTS["grey"]]
     assert len({picture.tobytes() for picture in seen}) == len(seen)
     assert all(picture.min() >= 0 and picture.max() <= 1 for picture in seen)
-    bright = Variant(brightness=0.1, contrast=1.1).apply(np.array([[[0.5], [0.6], [0.0], [1.0]]], np.float32))
+    bright = module.Variant(brightness=0.1, contrast=1.1).apply(
+        np.array([[[0.5], [0.6], [0.0], [1.0]]], np.float32)
+    )
     np.testing.assert_allclose(bright.ravel(), [0.6, 0.71, 0.05, 1.0], rtol=1e-6)
-    assert all(variant.undo(images) is images for variant in VARIANTS["grey"])
+    assert all(variant.undo(images) is images for variant in module.VARIANTS["grey"])
 
 
 @pytest.mark.parametrize("shape", [(SIZE, SIZE, 3), (2, 3, SIZE, SIZE, 7)])
 @pytest.mark.parametrize("names", [("none",), ("shift",), tuple(MOVED)])
 def test_the_mean_is_the_answer_of_a_network_that_sees_each_pixel_alone(shape, names):
     images = smooth(*shape)
-    mean = predict_augmented(lambda seen: seen**2, images, names)
+    mean = module.predict_augmented(lambda seen: seen**2, images, names)
     assert mean.shape == shape and mean.dtype == np.float32
     tolerance = {("none",): 0, ("shift",): 1e-6}.get(names, 0.03)
     middle = (..., slice(6, -6), slice(6, -6), slice(None))
@@ -79,11 +72,11 @@ def test_the_mean_is_that_of_all_variants():
         asked.append(seen)
         return np.full_like(seen, len(asked) / 10)
 
-    mean = predict_augmented(predict, images, ("grey",))
+    mean = module.predict_augmented(predict, images, ("grey",))
     assert len(asked) == 5
     np.testing.assert_array_equal(asked[0], images)  # as it is, first
     np.testing.assert_allclose(mean, np.mean([1, 2, 3, 4, 5]) / 10, rtol=1e-6)
-    even = predict_augmented(lambda seen: np.full_like(seen, 0.3), images, MOVED)
+    even = module.predict_augmented(lambda seen: np.full_like(seen, 0.3), images, MOVED)
     np.testing.assert_allclose(even, 0.3, rtol=1e-5)  # up to the border
 
 
@@ -103,21 +96,25 @@ def test_it_stands_in_for_a_network_of_pictures_and_for_one_of_blocks():
     ):
         plain, same, mean = (
             predict(net)
-            for net in (network, AugmentedNetwork(network, ()), AugmentedNetwork(network, ("shift", "grey")))
+            for net in (
+                network,
+                module.AugmentedNetwork(network, ()),
+                module.AugmentedNetwork(network, ("shift", "grey")),
+            )
         )
         np.testing.assert_array_equal(same, plain)
         assert mean.shape == plain.shape and (mean != plain).any()
         assert np.abs(mean[:, 8:-8, 8:-8].astype(int) - plain[:, 8:-8, 8:-8]).max() < 6
-    assert AugmentedNetwork(flat, ()).count_params() == flat.count_params()
+    assert module.AugmentedNetwork(flat, ()).count_params() == flat.count_params()
 
 
 def test_an_unknown_variant_is_refused_at_once():
     with pytest.raises(InputError, match=r"flip.*none, grey"):
-        AugmentedNetwork(small_network(SIZE, SIZE, 1), ("rotate", "flip"))
+        module.AugmentedNetwork(small_network(SIZE, SIZE, 1), ("rotate", "flip"))
 
 
 def test_entropy_is_a_bit_at_even_odds_and_none_where_all_is_sure():
-    found = predictive_entropy(np.array([0.0, 0.25, 0.5, 1.0], np.float32))
+    found = module.predictive_entropy(np.array([0.0, 0.25, 0.5, 1.0], np.float32))
     np.testing.assert_allclose(found, [0, 0.811278, 1, 0], atol=1e-6)
     assert found.dtype == np.float32
 
@@ -125,9 +122,9 @@ def test_entropy_is_a_bit_at_even_odds_and_none_where_all_is_sure():
 def test_votes_by_hand():
     rows = ([0, 1, 2, 2, 2], [0, 1, 1, 2, 0], [0, 0, 2, 2, 0])
     models = [np.array(row, np.uint8).reshape(1, 1, 5) for row in rows]
-    assert majority_vote(models).ravel().tolist() == [0, 1, 2, 2, 0]
+    assert module.majority_vote(models).ravel().tolist() == [0, 1, 2, 2, 0]
     halves = [np.full((1, 1, 1), label, np.uint8) for label in (2, 1)]
-    assert majority_vote(halves).item() == 1
+    assert module.majority_vote(halves).item() == 1
 
 
 def boxes(*tumors: tuple[slice, slice]) -> np.ndarray:
@@ -139,7 +136,7 @@ def boxes(*tumors: tuple[slice, slice]) -> np.ndarray:
 
 def test_volumes_and_pairs_by_hand():
     models = [boxes((slice(0, 2), slice(0, 4))), boxes((slice(0, 2), slice(2, 6))), boxes()]
-    table = volume_agreement(models, voxel_volume_ml=0.5).set_index("structure")
+    table = module.volume_agreement(models, voxel_volume_ml=0.5).set_index("structure")
     liver, tumor = table.loc["liver"], table.loc["tumor"]
     assert (liver.models, liver.models_finding, liver.volume_ml, liver.volume_ml_std) == (3, 3, 288, 0)
     assert liver.pairwise_dice == 1
@@ -148,14 +145,14 @@ def test_volumes_and_pairs_by_hand():
     assert tumor.volume_ml_std == pytest.approx(np.std([8, 8, 0]))
     assert tumor.pairwise_dice == pytest.approx((0.5 + 0 + 0) / 3)
     for empty_or_alone in ([np.zeros((2, 2, 2), np.uint8)] * 2, models[:1]):
-        table = volume_agreement(empty_or_alone, 1.0).set_index("structure")
+        table = module.volume_agreement(empty_or_alone, 1.0).set_index("structure")
         assert np.isnan(table.pairwise_dice["tumor"])
 
 
 def test_no_variant_mirrors_the_body():
     arrow = np.zeros((SIZE, SIZE, 1), np.float32)
     arrow[10:14, 8:12], arrow[34:38, 20:24] = 1, 0.5
-    for variant in choose_variants(list(VARIANTS)):
+    for variant in module.choose_variants(list(module.VARIANTS)):
         seen = variant.apply(arrow)[..., 0]
         one, other = (ndimage.center_of_mass(part) for part in (seen > 0.75, (seen > 0.25) & (seen < 0.75)))
         assert one[0] + 10 < other[0] and one[1] + 5 < other[1]
@@ -164,5 +161,5 @@ def test_no_variant_mirrors_the_body():
 def test_a_shift_goes_down_and_right():
     picture = np.zeros((8, 8, 1), np.float32)
     picture[2, 3] = 1
-    moved = Variant(shift_pixels=(3, 2)).apply(picture)
+    moved = module.Variant(shift_pixels=(3, 2)).apply(picture)
     assert moved[5, 5, 0] == 1 and moved.sum() == 1

@@ -40,11 +40,8 @@ def test_small_components_go_by_millilitres(min_volume_ml, voxels_left):
     assert components.remove_small_components(two_blocks(), min_volume_ml, 0.1).sum() == voxels_left
     assert not components.remove_small_components(np.zeros((2, 2, 2), bool), min_volume_ml, 0.1).any()
     largest = components.largest_component(two_blocks())
-    assert (
-        largest.sum() == 18
-        and largest[3, 5, 5]
-        and not components.largest_component(~two_blocks() & False).any()
-    )
+    assert largest.sum() == 18 and largest[3, 5, 5]
+    assert not components.largest_component(np.zeros((2, 2, 2), bool)).any()
 
 
 @settings(max_examples=60, deadline=None)

@@ -23,44 +23,37 @@ def candidates(count: int, seed: int, missing: float = 0.0) -> tuple[pd.DataFram
     return table.mask(random.random(table.shape) < missing), truth
 
 
-def small_forest(missing: float = 0.0):
-    return module.fit_forest(*candidates(200, 0, missing), seed=3, trees=12)
+def small_forest(missing: float = 0.0, seed: int = 3):
+    return module.fit_forest(*candidates(200, 0, missing), seed, trees=12)
+
+
+def both_fitted(table: pd.DataFrame, truth: np.ndarray, seed: int, trees: int):
+    """A forest, and what scikit-learn's own makes of a table."""
+    options = {"min_samples_leaf": module.LEAST_LEAF, "class_weight": "balanced", "random_state": seed}
+    reference = RandomForestClassifier(trees, **options).fit(np.array(table, np.float32), truth)
+    forest = module.fit_forest(table, truth, seed, trees)
+    return forest, lambda others: reference.predict_proba(np.array(others, np.float32))[:, 1]
 
 
 @pytest.mark.parametrize(("missing", "seed"), [(0.0, 0), (0.2, 1)])
 def test_predicts_what_scikit_learn_predicts(missing, seed):
-    table, truth = candidates(300, seed, missing)
-    grower = RandomForestClassifier(
-        25, min_samples_leaf=module.LEAST_LEAF, class_weight="balanced", random_state=seed
-    )
-    reference = grower.fit(np.array(table, np.float32), truth)
-    forest = module.fit_forest(table, truth, seed, trees=25)
+    forest, expected = both_fitted(*candidates(300, seed, missing), seed, trees=25)
     others, _ = candidates(2000, seed + 10, missing=0.1)  # NaN also where training had none
-    expected = reference.predict_proba(np.array(others, np.float32))[:, 1]
-    np.testing.assert_array_equal(forest.predict(others), expected)
+    np.testing.assert_array_equal(forest.predict(others), expected(others))
 
 
 def test_values_on_a_threshold_go_the_way_scikit_learn_sends_them():
     table = pd.DataFrame({"x": np.repeat([0.0, 0.1, 0.2, 0.3], 5)})
-    truth = np.repeat([False, True, False, True], 5)
-    forest = module.fit_forest(table, truth, seed=0, trees=5)
-    grower = RandomForestClassifier(
-        5, min_samples_leaf=module.LEAST_LEAF, class_weight="balanced", random_state=0
-    )
-    reference = grower.fit(np.array(table, np.float32), truth)
+    forest, expected = both_fitted(table, np.repeat([False, True, False, True], 5), seed=0, trees=5)
     cuts = pd.DataFrame({"x": np.concatenate([forest.threshold, np.nextafter(forest.threshold, 1)])})
-    expected = reference.predict_proba(np.array(cuts, np.float32))[:, 1]
-    np.testing.assert_array_equal(forest.predict(cuts), expected)
+    np.testing.assert_array_equal(forest.predict(cuts), expected(cuts))
 
 
 def test_learns_what_can_be_learnt_and_the_seed_decides():
     table, truth = candidates(200, 5)
     assert ((small_forest().predict(table) >= 0.5) == truth).mean() > 0.9
-    same, other = (
-        module.fit_forest(*candidates(200, 0), seed=seed, trees=12).predict(table) for seed in (3, 4)
-    )
-    np.testing.assert_array_equal(small_forest().predict(table), same)
-    assert (same != other).any()
+    np.testing.assert_array_equal(small_forest().predict(table), small_forest().predict(table))
+    assert (small_forest().predict(table) != small_forest(seed=4).predict(table)).any()
 
 
 def test_columns_are_found_by_name_and_missed_by_name():
@@ -90,37 +83,10 @@ def test_importance_ranks_what_decides_above_noise():
 
 def test_saved_and_loaded_predict_the_same(tmp_path):
     forest, (table, _) = small_forest(missing=0.1), candidates(300, 9, missing=0.1)
-    loaded, description = module.load_forest(
-        module.save_forest(forest, tmp_path / "forest", {"threshold": 0.4})
-    )
+    folder = module.save_forest(forest, tmp_path / "forest", {"threshold": 0.4})
+    loaded, description = module.load_forest(folder)
     np.testing.assert_array_equal(loaded.predict(table), forest.predict(table))
     assert loaded.feature_names == NAMES and description["threshold"] == 0.4 and description["trees"] == 12
-
-
-def test_a_changed_file_is_refused(tmp_path):
-    module.save_forest(small_forest(), tmp_path, {})
-    content = bytearray((tmp_path / "forest.safetensors").read_bytes())
-    content[-1] ^= 1
-    (tmp_path / "forest.safetensors").write_bytes(content)
-    with pytest.raises(InputError, match=r"not the file that forest\.json describes"):
-        module.load_forest(tmp_path)
-
-
-@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"kind": "a song", "format": 1}', "\xff"])
-def test_a_foreign_description_is_refused(tmp_path, text):
-    module.save_forest(small_forest(), tmp_path, {})
-    (tmp_path / "forest.json").write_bytes(text.encode("latin-1"))
-    with pytest.raises(InputError, match="not a livseg candidate forest"):
-        module.load_forest(tmp_path)
-
-
-def test_missing_files_are_refused(tmp_path):
-    with pytest.raises(InputError, match=r"Name a folder with forest\.json"):
-        module.load_forest(tmp_path)
-    module.save_forest(small_forest(), tmp_path, {})
-    (tmp_path / "forest.safetensors").unlink()
-    with pytest.raises(InputError, match=r"Name a folder with forest\.json"):
-        module.load_forest(tmp_path)
 
 
 def in_circles(arrays):
@@ -150,4 +116,26 @@ def test_arrays_that_are_no_trees_are_refused_even_with_a_fitting_checksum(tmp_p
     digest = hashlib.sha256((tmp_path / "forest.safetensors").read_bytes()).hexdigest()
     (tmp_path / "forest.json").write_text(json.dumps({**description, "arrays_sha256": digest}))
     with pytest.raises(InputError, match=r"no decision trees|not a livseg candidate forest"):
+        module.load_forest(tmp_path)
+
+
+FOREIGN = [
+    ("forest.json", text) for text in (b"{", b"[]", b"{}", b'{"kind": "a song", "format": 1}', b"\xff")
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        *((*foreign, "not a livseg candidate forest") for foreign in FOREIGN),
+        *((name, None, r"Name a folder with forest\.json") for name in ("forest.json", "forest.safetensors")),
+        ("forest.safetensors", b"other", r"not the file that forest\.json describes"),
+    ],
+)
+def test_foreign_missing_and_changed_files_are_refused(tmp_path, name, content, message):
+    module.save_forest(small_forest(), tmp_path, {})
+    (tmp_path / name).unlink()
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=message):
         module.load_forest(tmp_path)

@@ -71,16 +71,15 @@ def test_painting_takes_the_mean_over_the_scales():
     np.testing.assert_allclose(superpixels.paint(found, 0.5, 16.0), [[[0, 0.5, 0.5, 0]]])
 
 
-@pytest.mark.parametrize(
-    "liver",
-    [
-        box((1, 60, 60), (0, 5, 5), (1, 50, 50)),
-        box((12, 60, 60), (0, 0, 0), (12, 60, 60)),
-        box((12, 60, 60), (3, 7, 9), (4, 8, 10)),
-        box((12, 60, 60), (3, 7, 9), (4, 8, 40)),
-    ],
-    ids=["one slice", "whole scan", "one voxel", "one row"],
-)
+LIVERS = {
+    "one slice": box((1, 60, 60), (0, 5, 5), (1, 50, 50)),
+    "whole scan": box((12, 60, 60), (0, 0, 0), (12, 60, 60)),
+    "one voxel": box((12, 60, 60), (3, 7, 9), (4, 8, 10)),
+    "one row": box((12, 60, 60), (3, 7, 9), (4, 8, 40)),
+}
+
+
+@pytest.mark.parametrize("liver", LIVERS.values(), ids=LIVERS)
 def test_livers_of_any_size_are_covered(liver):
     hu = scan(liver, np.zeros_like(liver), noise_hu=10)
     found = superpixels.find_superpixels(liver, hu, (4.0, 0.8, 0.8))
@@ -115,36 +114,28 @@ def case(name: str, tumor_mm: float = 12.0) -> Case:
 
 @pytest.fixture(scope="module")
 def patient():
-    """Volume, liver and tumour of a case."""
+    """Volume, liver and tumour of a case, and its superpixels."""
     volume = case("a").read_volume()
     labels = case("a").read_labels(volume)
-    return volume, labels > 0, labels == 2
+    return volume, labels > 0, labels == 2, superpixels.dark_superpixels(volume, labels > 0, RECIPE)
 
 
-@pytest.fixture(scope="module")
-def found(patient):
-    volume, liver, _ = patient
-    return superpixels.dark_superpixels(volume, liver, RECIPE)
-
-
-def test_candidates_are_the_darkest_of_each_scale(patient, found):
-    volume, liver, _ = patient
+def test_candidates_are_the_darkest_of_each_scale(patient):
+    volume, liver, _, found = patient
     assert found.table.contrast_hu.min() >= 5 and set(found.table.scale_mm) == {10.0, 20.0}
     assert found.table.index.tolist() == list(range(len(found.table)))
     least = float(found.table.contrast_hu.median())
-    recipe = superpixels.CandidateRecipe((10.0, 20.0), least)
-    darker = superpixels.dark_superpixels(volume, liver, recipe).table
+    recipes = replace(RECIPE, least_contrast_hu=least), replace(RECIPE, most_a_scale=2)
+    darker, few = (superpixels.dark_superpixels(volume, liver, recipe).table for recipe in recipes)
     assert len(darker) == (found.table.contrast_hu >= least).sum()
-    recipe = superpixels.CandidateRecipe((10.0, 20.0), most_a_scale=2)
-    few = superpixels.dark_superpixels(volume, liver, recipe).table
     for scale_mm, rows in few.groupby("scale_mm"):
         of_scale = found.table[found.table.scale_mm == scale_mm]
         assert rows.superpixel.is_monotonic_increasing
         assert set(rows.superpixel) == set(of_scale.nlargest(2, "contrast_hu").superpixel)
 
 
-def test_shares_count_voxels(patient, found):
-    _, liver, tumor = patient
+def test_shares_count_voxels(patient):
+    _, liver, tumor, found = patient
     np.testing.assert_array_equal(superpixels.tumor_shares(found, liver), 1.0)
     shares = superpixels.tumor_shares(found, tumor)
     for row in (0, len(shares) // 2, len(shares) - 1):
@@ -154,8 +145,8 @@ def test_shares_count_voxels(patient, found):
     assert (shares >= 0.5).sum() >= 4
 
 
-def test_patches_show_the_superpixel_in_its_liver(patient, found):
-    volume, liver, tumor = patient
+def test_patches_show_the_superpixel_in_its_liver(patient):
+    volume, liver, tumor, found = patient
     rows = np.flatnonzero(superpixels.tumor_shares(found, tumor) >= 0.9)
     patches = list(superpixels.candidate_patches(volume, liver, found, rows, PATCH))
     assert len(patches) == len(rows)
@@ -248,10 +239,8 @@ def test_rows_point_to_their_patches(tmp_path):
 
 
 def test_livers_are_grown_as_no_network_finds_them_exactly(tmp_path):
-    wide = replace(EXTRACTION, most_growth_mm=12.0)
-    exact, larger = (
-        superpixels.extract_patches([case("a")], e, tmp_path, workers=1) for e in (EXTRACTION, wide)
-    )
+    both = EXTRACTION, replace(EXTRACTION, most_growth_mm=12.0)
+    exact, larger = (superpixels.extract_patches([case("a")], each, tmp_path, workers=1) for each in both)
     assert larger.mean_hu.min() < exact.mean_hu.min() < 60  # air came in, which is darker than tumour
 
 
