@@ -131,10 +131,8 @@ class Workers:
     def ask(
         self, uploads: Sequence[Path | str], model: Path, folder: Path, series: str = ""
     ) -> Iterator[str | Answer]:
-        """Gives the step that it is at about once a second, and at last what `answer` does.
-
-        Who stops listening stops the work. Raises Refused where there is no answer, or none in time.
-        """
+        """Gives the step that it is at about once a second, and at last what `answer` does. Who stops
+        listening stops the work. Raises Refused where there is no answer, or none in time."""
         self._count(waiting=1)
         worker, began, message, end = self._free.get(), time.monotonic(), "load", "left"
         self._count(waiting=-1, busy=1)

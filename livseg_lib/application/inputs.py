@@ -46,10 +46,7 @@ class PatientInput:
 
 
 def find_inputs(
-    path: Path | str,
-    dataset: str = "auto",
-    reading: Reading | None = None,
-    numbered: bool = False,
+    path: Path | str, dataset: str = "auto", reading: Reading | None = None, numbered: bool = False
 ) -> list[PatientInput]:
     """The cases at `path`, in natural order of their names; no voxel is read.
 
@@ -94,10 +91,8 @@ def require_used(reading: Reading, patients: Sequence[PatientInput]) -> None:
 
 
 def passed_over(path: Path | str, patients: Iterable[PatientInput]) -> list[str]:
-    """What in the folder `path` belongs to no case: files, and folders of which nothing does.
-
-    With the reason where it is no file of data. [] where `path` is a file.
-    """
+    """What in the folder `path` belongs to no case: files, and folders of which nothing does. With the reason
+    where it is no file of data. [] where `path` is a file."""
     path = Path(path)
     if not path.is_dir():
         return []

@@ -316,9 +316,7 @@ def predict_case(
     patient: PatientInput, predictor: Predictor, on_step: Callable[[str], None] = lambda step: None
 ) -> PatientResult:
     """Read, outline and measure one case; `on_step` hears "read", "predict" and "measure" as they begin.
-
-    Raises InputError where the case cannot be used, and whatever the system raises.
-    """
+    Raises InputError where the case cannot be used, and whatever the system raises."""
     clock = StepClock(on_step)
     with clock.step("read"):
         content, request = identify_request(patient, predictor)

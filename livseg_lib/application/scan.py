@@ -115,10 +115,8 @@ IDENTITY = (
 
 
 def read_dicom(source: Path, wanted: str | None = None, keep_identity: bool = False) -> Scan:
-    """The CT series in `source`, a folder or a zip. Of several, `wanted` (number or UID) says which.
-
-    Raises InputError as `read_series` does, and where several series could be meant.
-    """
+    """The CT series in `source`, a folder or a zip. Of several, `wanted` (number or UID) says which. Raises
+    InputError as `read_series` does, and where several series could be meant."""
     require_extra("dicom", "highdicom")  # to write what is found
     found = survey(source)
     if not found.series:
@@ -134,10 +132,8 @@ def read_dicom(source: Path, wanted: str | None = None, keep_identity: bool = Fa
 
 
 def choose_series(series: Sequence[Series], wanted: str | None, source: Path) -> tuple[Series, str]:
-    """The series `wanted` by number or UID, the only one, or the only axial one of ENOUGH_SLICES.
-
-    The second value says so where it was a choice. Raises InputError, with a list, where it is not clear.
-    """
+    """The series `wanted` by number or UID, the only one, or the only axial one of ENOUGH_SLICES. The second
+    value says so where it was a choice. Raises InputError, with a list, where it is not clear."""
     listing = "; ".join(describe_series(item, series) for item in series)
     if wanted is not None:
         matching = [item for item in series if wanted in (str(item.number), item.uid)]

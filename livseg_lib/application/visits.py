@@ -38,10 +38,8 @@ ALIVE, UPLOADS = "alive.lock", "uploads"
 
 @contextmanager
 def kept_until_stopped() -> Iterator[Visits]:
-    """The visits of this process, which puts all its temporary files there; they end with the block.
-
-    Ctrl-C, SIGTERM and a closed terminal end the block, too, by SystemExit.
-    """
+    """The visits of this process, which puts all its temporary files there; they end with the block. Ctrl-C,
+    SIGTERM and a closed terminal end the block, too, by SystemExit."""
     for number in STOPPING:
         if number in (signal.SIGINT, signal.SIGTERM) or signal.getsignal(number) != signal.SIG_IGN:  # nohup
             signal.signal(number, _stop)
@@ -166,10 +164,8 @@ class ShownScan:
         return tuple(np.load(self.folder / "spacing_mm.npy", allow_pickle=False).tolist())
 
     def picture(self, index: int, window: str) -> np.ndarray:
-        """RGB uint8 of one slice in a window of `VIEW_WINDOWS`, in the body's proportions.
-
-        Pictures that were windowed before are shown as they are.
-        """
+        """RGB uint8 of one slice in a window of `VIEW_WINDOWS`, in the body's proportions. Pictures that were
+        windowed before are shown as they are."""
         index = int(np.clip(index, 0, len(self.labels) - 1))
         _, row_mm, column_mm = self.spacing_mm
         shown = VIEW_WINDOWS[window] if np.isfinite(row_mm) else WINDOWS["stored"]
@@ -202,10 +198,8 @@ class QuickTraining:
         self._process: subprocess.Popen | None = None
 
     def run(self) -> Iterator[str]:
-        """The last lines that it printed, again and again until it ends; it ends with its listener, too.
-
-        The last text says how it ended. A training that is stopped goes on where it was the next time.
-        """
+        """The last lines that it printed, again and again until it ends; it ends with its listener, too. The
+        last text says how it ended. A training that is stopped goes on where it was the next time."""
         if not self._running.acquire(blocking=False):
             yield "Another visitor's training is running. Load this page again when it has ended."
             return

@@ -230,20 +230,16 @@ class Desk:
         return [str(folder / "volume-0.nii.gz")]
 
     def train(self) -> Iterator[tuple]:
-        """Lines of the training as they come; at the end the system is there to be used.
-
-        There is none where one was trained already, whoever asks: the button is not offered then.
-        """
+        """Lines of the training as they come; at the end the system is there to be used. There is none where
+        one was trained already, whoever asks: the button is not offered then."""
         if _untrained(shelved_systems(self.reports)):
             for text in self.training.run():
                 yield gr.update(value=text, visible=True), *[gr.update()] * 2
         yield gr.update(), *self.offer()
 
     def offer(self) -> tuple:
-        """Updates of the fields "model" and "untrained": what can be used by now.
-
-        Asked at every visit, as systems are trained while the page is up.
-        """
+        """Updates of the fields "model" and "untrained": what can be used by now. Asked at every visit, as
+        systems are trained while the page is up."""
         systems = shelved_systems(self.reports)
         choices = [(system.title, system.name) for system in systems]
         return gr.update(choices=choices, value=choices[0][1]), gr.update(visible=_untrained(systems))

@@ -152,10 +152,8 @@ def tumor_probabilities(
 
 
 def paint_levels(candidates: Superpixels, probabilities: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Probabilities (n,) of candidates times 255, uint8 of `shape`: the mean over a voxel's superpixels.
-
-    It has one of each scale; those that are no candidates count 0, as all outside the liver does.
-    """
+    """Probabilities (n,) of candidates times 255, uint8 of `shape`: the mean over a voxel's superpixels. It
+    has one of each scale; those that are no candidates count 0, as all outside the liver does."""
     levels = np.zeros(shape, np.uint8)
     if candidates.box is not None:
         levels[candidates.box] = quantize(paint(candidates, probabilities))
@@ -262,10 +260,8 @@ SCHEMA = provenance.record(
 def save_cascade(
     folder: Path, system: str, plans: Sequence[StepPlan], sources: Mapping[str, Path], training: dict
 ) -> Path:
-    """Write the folder: each learnt part is copied from `sources[using]`; model.json comes last.
-
-    `training` is JSON-ready: patients, seconds, what it was trained on.
-    """
+    """Write the folder: each learnt part is copied from `sources[using]`; model.json comes last. `training`
+    is JSON-ready: patients, seconds, what it was trained on."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "model.json").unlink(missing_ok=True)
     for using in {plan.using for plan in plans if plan.part in LEARNT}:
@@ -360,10 +356,8 @@ def load_system(folder: Path) -> System:
 
 
 def outline(system: System, volume: Volume, liver: np.ndarray | None = None) -> np.ndarray:
-    """Labels 0/1/2, uint8 (D, H, W), on the grid of `volume`.
-
-    Where the liver is known, bool (D, H, W), it stands, and the system is asked for tumours alone.
-    """
+    """Labels 0/1/2, uint8 (D, H, W), on the grid of `volume`. Where the liver is known, bool (D, H, W), it
+    stands, and the system is asked for tumours alone."""
     if isinstance(system, Cascade):
         return run_cascade(volume, system.steps, liver)
     labels = predict_volume(system, volume)
@@ -377,9 +371,7 @@ def find_liver(system: System, volume: Volume) -> np.ndarray:
 
 def augmented(system: System, names: Sequence[str]) -> System:
     """The same system, whose networks answer with the mean over variants of a picture (`variants.VARIANTS`).
-
-    Raises InputError for an unknown name.
-    """
+    Raises InputError for an unknown name."""
     if not isinstance(system, Cascade):
         return replace(system, network=AugmentedNetwork(system.network, names))
     parts = [step.part for step in system.steps]

@@ -90,10 +90,8 @@ def evaluate_labels(
     cases: Iterable[Case],
     predictions: Path,
 ) -> Evaluation:
-    """Score a system that gives labels 0/1/2, uint8 (D, H, W) on the volume's grid, and no probability.
-
-    As `evaluate_system`, but slices are scored on the scan's own grid too, and there is no ROC curve.
-    """
+    """Score a system that gives labels 0/1/2, uint8 (D, H, W) on the volume's grid, and no probability. As
+    `evaluate_system`, but slices are scored on the scan's own grid too, and there is no ROC curve."""
     evaluation = Evaluation(system.system)
     for case in tqdm(list(cases), system.system, unit="patient"):
         volume = case.read_volume()

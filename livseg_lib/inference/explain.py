@@ -46,10 +46,8 @@ class LayerMap(NamedTuple):
 
 
 def layer_maps(network: keras.Model) -> list[LayerMap]:
-    """Every map in space between the picture and the answer, each behind those that it is computed from.
-
-    What a network within the network keeps to itself is not among them; its outputs are.
-    """
+    """Every map in space between the picture and the answer, each behind those that it is computed from. What
+    a network within the network keeps to itself is not among them; its outputs are."""
     indices = {layer.name: index for index, layer in enumerate(network.layers)}
     outer, found = (keras.layers.InputLayer, keras.Model), {}
     inputs = [layer.input for layer in network.layers if not isinstance(layer, outer)]
@@ -155,10 +153,8 @@ def _added_to(tensor: keras.KerasTensor, added) -> Iterator[None]:
 
 
 def logits(network: keras.Model, answer):
-    """What a network answers, before its sigmoid; as it is where the answer is linear.
-
-    By the inverse of the sigmoid, so that networks whose answer is a mean of several heads have logits too.
-    """
+    """What a network answers, before its sigmoid; as it is where the answer is linear. By the inverse of the
+    sigmoid, so that networks whose answer is a mean of several heads have logits too."""
     if getattr(network.layers[-1], "activation", None) is keras.activations.linear:
         return answer
     clipped = ops.clip(answer, CERTAIN, 1 - CERTAIN)
@@ -220,10 +216,8 @@ def patch_boxes(shape: Sequence[int], patch: Sequence[int], stride: Sequence[int
 
 
 def pixels_of(size_mm: float, pixel_mm: Sequence[float]) -> tuple[int, ...]:
-    """The whole pixels nearest to `size_mm` along each axis, at least one.
-
-    Raises InputError where a pixel's size is unknown (NaN).
-    """
+    """The whole pixels nearest to `size_mm` along each axis, at least one. Raises InputError where a pixel's
+    size is unknown (NaN)."""
     if not np.isfinite(pixel_mm).all():
         problem = "has no known size, and patches are millimetres."
         raise InputError("picture", problem, "Give the patch in pixels.")
@@ -311,10 +305,8 @@ def over_models(answers: Iterable[np.ndarray]) -> Uncertainty:
 
 
 def _spread(answers: Iterable[tuple[np.ndarray, np.ndarray]]) -> Uncertainty:
-    """Of (answer, weight): the answer is 0 where its weight is.
-
-    Deviations are summed around the first answer, so that no digits are lost where all are nearly equal.
-    """
+    """Of (answer, weight): the answer is 0 where its weight is. Deviations are summed around the first
+    answer, so that no digits are lost where all are nearly equal."""
     first, total, squares, weights = None, 0.0, 0.0, 0.0
     for answer, weight in answers:
         first = answer if first is None else first

@@ -19,20 +19,16 @@ from livseg_lib.volumes import Volume
 
 
 def rank_correlation(first: np.ndarray, second: np.ndarray) -> float:
-    """Spearman's correlation of two maps of one shape, -1 to 1; NaN where one is the same everywhere.
-
-    The similarity of Adebayo et al. 2018 (arXiv:1810.03292).
-    """
+    """Spearman's correlation of two maps of one shape, -1 to 1; NaN where one is the same everywhere. The
+    similarity of Adebayo et al. 2018 (arXiv:1810.03292)."""
     if np.ptp(first) == 0 or np.ptp(second) == 0:
         return np.nan
     return float(spearmanr(first, second, axis=None).statistic)
 
 
 def map_similarity(first: np.ndarray, second: np.ndarray) -> float:
-    """SSIM of two maps 0 to 1, (H, W); 1 where they are equal, NaN where one is the same everywhere.
-
-    Wang et al. 2004 (doi:10.1109/TIP.2003.819861).
-    """
+    """SSIM of two maps 0 to 1, (H, W); 1 where they are equal, NaN where one is the same everywhere. Wang et
+    al. 2004 (doi:10.1109/TIP.2003.819861)."""
     if np.ptp(first) == 0 or np.ptp(second) == 0:
         return np.nan
     return float(structural_similarity(first, second, data_range=1.0))
@@ -51,19 +47,14 @@ def pointing_hit(heat: np.ndarray, truth: np.ndarray) -> float:
 
 def energy_share(heat: np.ndarray, truth: np.ndarray) -> float:
     """Share of the sum of `heat`, which is nowhere negative, in `truth`, 0 to 1 (Wang et al. 2020,
-    arXiv:1910.01279).
-
-    NaN where the truth is empty or `heat` 0 everywhere.
-    """
+    arXiv:1910.01279). NaN where the truth is empty or `heat` 0 everywhere."""
     total = heat.sum(dtype=float)
     return float(heat[truth].sum(dtype=float) / total) if truth.any() and total > 0 else np.nan
 
 
 def warning_auc(warning: np.ndarray, wrong: np.ndarray) -> float:
-    """ROC-AUC of `warning`, floats, for what is `wrong`, bool of its shape: 0.5 is chance.
-
-    NaN where all is wrong or nothing is.
-    """
+    """ROC-AUC of `warning`, floats, for what is `wrong`, bool of its shape: 0.5 is chance. NaN where all is
+    wrong or nothing is."""
     if wrong.all() or not wrong.any():
         return np.nan
     return float(roc_auc_score(wrong.ravel(), warning.ravel()))
@@ -169,9 +160,7 @@ def view_slice(
 
 def outlined(trained: TrainedModel, answer: np.ndarray, structure: str) -> np.ndarray:
     """What a network outlines, bool (...), by its thresholds: tumours in its own liver, where it has one.
-
-    answer: probabilities float (..., K).
-    """
+    answer: probabilities float (..., K)."""
     channels = enumerate(trained.structures)
     masks = {name: answer[..., channel] >= trained.thresholds[name] for channel, name in channels}
     return masks[structure] & masks.get("liver", True)

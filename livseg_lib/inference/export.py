@@ -23,13 +23,7 @@ import numpy as np
 from livseg_lib import WARNING
 from livseg_lib.backend import require_tensorflow
 from livseg_lib.errors import InputError
-from livseg_lib.files import (
-    file_checksum,
-    folder_written_aside,
-    write_atomically,
-    write_json,
-    written_aside,
-)
+from livseg_lib.files import file_checksum, folder_written_aside, write_atomically, write_json, written_aside
 from livseg_lib.inference.cascade import LEARNT, read_plans
 from livseg_lib.inference.predict import stream_blocks
 from livseg_lib.postprocessing.superpixels import candidate_patches, dark_superpixels
@@ -161,10 +155,8 @@ def export_system(
 def export_network(
     trained: Trained, out: Path, volume: Volume, formats: Sequence[str] = FORMATS
 ) -> list[Exported]:
-    """Write `trained.network` into the folder `out` in each of `formats` and compare its answers.
-
-    Raises InputError where Keras does not compute with TensorFlow, whose graphs are what is written.
-    """
+    """Write `trained.network` into the folder `out` in each of `formats` and compare its answers. Raises
+    InputError where Keras does not compute with TensorFlow, whose graphs are what is written."""
     inputs = sample_inputs(trained, volume)
     expected = np.concatenate([trained.network.predict_on_batch(item[np.newaxis]) for item in inputs])
     exported = []
@@ -177,10 +169,8 @@ def export_network(
 
 
 def load_network(folder: Path, build: Build | None = None) -> Trained:
-    """The model of one network in `folder`: for segmentation, a slice sorter or a classifier.
-
-    `build` is that of `load_model`.
-    """
+    """The model of one network in `folder`: for segmentation, a slice sorter or a classifier. `build` is that
+    of `load_model`."""
     description = _description(folder)
     if model_folder.ONNX_SHA256 in description and not (folder / "weights.safetensors").is_file():
         raise InputError(folder, "is exported already.", "Name the folder that it was exported from.")
@@ -236,10 +226,8 @@ def write_onnx(network: keras.Model, folder: Path) -> Path:
 
 
 def write_savedmodel(network: keras.Model, folder: Path) -> Path:
-    """`folder`/savedmodel: TensorFlow's own format, with one endpoint, "serve".
-
-    Keras' own export lists variables in an order that is another one in each process.
-    """
+    """`folder`/savedmodel: TensorFlow's own format, with one endpoint, "serve". Keras' own export lists
+    variables in an order that is another one in each process."""
     require_tensorflow("an export")
     import tensorflow as tf
 

@@ -126,9 +126,7 @@ def stream_blocks(
     pictures: Iterable[np.ndarray], starts: Sequence[int], n_slices: int, depth: int
 ) -> Iterator[Block]:
     """Blocks of `depth` pictures from the slices `starts`; as in training, the last slice fills them up.
-
-    Nothing beyond the last block is taken from the stream. Raises ValueError where it ends before.
-    """
+    Nothing beyond the last block is taken from the stream. Raises ValueError where it ends before."""
     last_slices = {min(start + depth, n_slices): start for start in starts}
     held: deque[np.ndarray] = deque(maxlen=depth)
     stream = iter(pictures)
@@ -165,10 +163,8 @@ def blend_blocks(answers: Iterable[Block], depth: int) -> Iterator[Block]:
 
 
 def blend_window(depth: int) -> np.ndarray:
-    """Weights float32 (depth,) of a block's slices: a raised cosine, highest in the middle, 0 nowhere.
-
-    The outermost slices of a block lack neighbours on one side, so that the other block knows better.
-    """
+    """Weights float32 (depth,) of a block's slices: a raised cosine, highest in the middle, 0 nowhere. The
+    outermost slices of a block lack neighbours on one side, so that the other block knows better."""
     return np.sin(np.pi * (np.arange(depth) + 0.5) / depth).astype(np.float32) ** 2
 
 

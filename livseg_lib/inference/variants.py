@@ -34,10 +34,8 @@ Predict = Callable[[np.ndarray], np.ndarray]
 
 @dataclass(frozen=True)
 class Variant:
-    """One way to look at a picture again: moved in its plane, or in other greys. The default is as it is.
-
-    A whole number of pixels is moved and brought back exactly; turned and zoomed pictures are interpolated.
-    """
+    """One way to look at a picture again: moved in its plane, or in other greys. The default is as it is. A
+    whole number of pixels is moved and brought back exactly; turned and zoomed pictures are interpolated."""
 
     rotation_degrees: float = 0.0
     zoom: float = 1.0
@@ -87,10 +85,8 @@ VARIANTS: dict[str, tuple[Variant, ...]] = {
 
 
 def choose_variants(names: Sequence[str]) -> tuple[Variant, ...]:
-    """The picture as it is, then the variants called `names`, such as ("rotate", "zoom").
-
-    Raises InputError for an unknown name.
-    """
+    """The picture as it is, then the variants called `names`, such as ("rotate", "zoom"). Raises InputError
+    for an unknown name."""
     if unknown := [name for name in names if name not in VARIANTS]:
         problem = f"is not a way to vary a picture: {', '.join(unknown)}."
         raise InputError("test-time augmentation", problem, f"Choose from {', '.join(VARIANTS)}.")
@@ -119,10 +115,8 @@ def predict_augmented(predict: Predict, images: np.ndarray, names: Sequence[str]
 
 
 class AugmentedNetwork:
-    """A network that answers with the mean over variants, for `predict_planes` and `predict_blocks`.
-
-    It stands in for `network`, which stays as it is: `replace(trained, network=AugmentedNetwork(...))`.
-    """
+    """A network that answers with the mean over variants, for `predict_planes` and `predict_blocks`. It
+    stands in for `network`, which stays as it is: `replace(trained, network=AugmentedNetwork(...))`."""
 
     def __init__(self, network: keras.Model, names: Sequence[str]) -> None:
         choose_variants(names)  # refuses an unknown name now

@@ -26,10 +26,8 @@ from livseg_lib.preprocessing.geometry import box_around, widened
 
 
 def principal_lengths_mm(inside: np.ndarray, spacing_mm: np.ndarray) -> np.ndarray:
-    """Axes, longest first, of the ellipsoid whose second moments are those of the object; float64 (3,).
-
-    The diameter, three times, for a ball; sqrt(5 / 3) times the sides for a box along the axes.
-    """
+    """Axes, longest first, of the ellipsoid whose second moments are those of the object; float64 (3,). The
+    diameter, three times, for a ball; sqrt(5 / 3) times the sides for a box along the axes."""
     points_mm = np.argwhere(inside) * spacing_mm
     moments = np.cov(points_mm.T, bias=True) + np.diag(spacing_mm**2 / 12)
     return 2 * np.sqrt(5 * np.linalg.eigvalsh(moments)[::-1])

@@ -53,10 +53,8 @@ def remove_small_components(mask: np.ndarray, min_volume_ml: float, voxel_volume
 
 
 def fill_holes(mask: np.ndarray) -> np.ndarray:
-    """`mask` with every cavity filled that the outside cannot reach through voxel faces.
-
-    What touches the edge of the volume is no cavity.
-    """
+    """`mask` with every cavity filled that the outside cannot reach through voxel faces. What touches the
+    edge of the volume is no cavity."""
     outside, _ = label_components(np.pad(~mask, 1, constant_values=True))
     return (outside != outside[0, 0, 0])[1:-1, 1:-1, 1:-1]
 
@@ -99,26 +97,22 @@ def _where_labels_are(finish: Finish) -> Finish:
     return on_box
 
 
-@_where_labels_are
 def keep_largest_liver(labels: np.ndarray, spacing_mm: Sequence[float]) -> np.ndarray:
     """Only the largest component of the liver (its tumours included): a patient has one."""
     return np.where(largest_component(structure_mask(labels, "liver")), labels, np.uint8(BACKGROUND))
 
 
-@_where_labels_are
 def fill_liver(labels: np.ndarray, spacing_mm: Sequence[float]) -> np.ndarray:
     """Cavities of the liver become liver."""
     liver = structure_mask(labels, "liver")
     return np.where(fill_holes(liver) & ~liver, np.uint8(LIVER), labels)
 
 
-@_where_labels_are
 def fill_tumors(labels: np.ndarray, spacing_mm: Sequence[float]) -> np.ndarray:
     """Cavities of tumours become tumour, whatever they were."""
     return np.where(fill_holes(structure_mask(labels, "tumor")), np.uint8(TUMOR), labels)
 
 
-@_where_labels_are
 def drop_small_tumors(labels: np.ndarray, spacing_mm: Sequence[float]) -> np.ndarray:
     """Tumours of less than `SMALLEST_TUMOR_ML` become liver. Raises InputError for an unknown spacing."""
     voxel_volume_ml = float(known_spacing(spacing_mm).prod()) / 1000.0
@@ -127,7 +121,6 @@ def drop_small_tumors(labels: np.ndarray, spacing_mm: Sequence[float]) -> np.nda
     return np.where(tumor & ~kept, np.uint8(LIVER), labels)
 
 
-@_where_labels_are
 def keep_tumors_in_liver(labels: np.ndarray, spacing_mm: Sequence[float]) -> np.ndarray:
     """Tumours that touch no liver (label 1) by a face become background: nothing shows a liver there."""
     ids, count = label_components(structure_mask(labels, "tumor"))
@@ -141,7 +134,7 @@ def keep_tumors_in_liver(labels: np.ndarray, spacing_mm: Sequence[float]) -> np.
 
 
 FINISHES: dict[str, Finish] = {
-    finish.__name__: finish
+    finish.__name__: _where_labels_are(finish)
     for finish in (keep_largest_liver, fill_liver, fill_tumors, keep_tumors_in_liver, drop_small_tumors)
 }
 """By name, in an order that makes sense: each may rely on those before it."""
@@ -156,9 +149,7 @@ def require_finishes(names: Sequence[str]) -> None:
 
 def finish_labels(labels: np.ndarray, spacing_mm: Sequence[float], names: Sequence[str]) -> np.ndarray:
     """`labels` after the finishes `names`, one after another in that order; a copy where there are none.
-
-    Raises InputError for a name that is not in `FINISHES`.
-    """
+    Raises InputError for a name that is not in `FINISHES`."""
     require_finishes(names)
     finished = labels.copy()
     for name in names:

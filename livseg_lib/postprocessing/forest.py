@@ -51,9 +51,7 @@ class Forest:
 
     def predict(self, features: pd.DataFrame) -> np.ndarray:
         """Probability of a true tumour, float64 (n,), 0 to 1, a row; columns in any order, NaN allowed.
-
-        Raises InputError where a column that it learnt from is missing.
-        """
+        Raises InputError where a column that it learnt from is missing."""
         leaves = self._leaves(_columns(features, self.feature_names))
         total = np.zeros(len(features))
         for tree in leaves.T:  # one after another, as scikit-learn adds them up: equal to the last bit
@@ -171,10 +169,8 @@ DTYPES = {
 
 
 def save_forest(forest: Forest, folder: Path, description: dict) -> Path:
-    """Write the folder; forest.json comes last, so that a folder with one is whole.
-
-    `description` is JSON-ready: what the forest was trained on, its threshold, and so on.
-    """
+    """Write the folder; forest.json comes last, so that a folder with one is whole. `description` is
+    JSON-ready: what the forest was trained on, its threshold, and so on."""
     content = save({name: np.ascontiguousarray(getattr(forest, name)) for name in DTYPES})
     write_atomically(folder / "forest.safetensors", content)
     everything = {

@@ -22,7 +22,7 @@ from scipy.spatial import ConvexHull
 from scipy.spatial.distance import pdist, squareform
 
 from livseg_lib.errors import InputError
-from livseg_lib.labels import LIVER, structure_mask
+from livseg_lib.labels import LIVER, STRUCTURES, structure_mask
 from livseg_lib.postprocessing.components import label_components, require_volumes
 from livseg_lib.preprocessing.geometry import widened
 
@@ -185,13 +185,12 @@ def measure_liver(voxels: np.ndarray | None, labels: np.ndarray, spacing_mm: Seq
     """
     _require_labels(voxels, labels)
     voxel_ml = float(np.prod(spacing_mm)) / 1000.0
-    liver = int(np.count_nonzero(structure_mask(labels, "liver")))
-    tumor = structure_mask(labels, "tumor")
-    tumor_voxels = int(np.count_nonzero(tumor))
+    liver, tumor = (structure_mask(labels, name) for name in STRUCTURES)
+    liver_voxels, tumor_voxels = int(np.count_nonzero(liver)), int(np.count_nonzero(tumor))
     return {
-        "liver_ml": liver * voxel_ml,
+        "liver_ml": liver_voxels * voxel_ml,
         "tumor_ml": tumor_voxels * voxel_ml,
-        "tumor_burden": tumor_voxels / liver if liver else np.nan,
+        "tumor_burden": tumor_voxels / liver_voxels if liver_voxels else np.nan,
         "n_tumors": int(label_components(tumor)[1]) if tumor_voxels else 0,
         "liver_hu": mean_liver_hu(voxels, labels),
     }
@@ -220,10 +219,8 @@ def _part_edges(liver: np.ndarray, axis: int, parts: int) -> np.ndarray:
 
 
 def _depths_mm(liver: np.ndarray, spacing_mm: np.ndarray) -> np.ndarray:
-    """Distance of each voxel of the liver to the nearest outside it, (D, H, W); NaN where undefined.
-
-    The volume's own faces are no border: a liver goes on where a scan ends.
-    """
+    """Distance of each voxel of the liver to the nearest outside it, (D, H, W); NaN where undefined. The
+    volume's own faces are no border: a liver goes on where a scan ends."""
     if np.isnan(spacing_mm).any() or liver.all():
         return np.full(liver.shape, np.nan, np.float32)
     return edt.edt(liver, anisotropy=tuple(spacing_mm))

@@ -191,10 +191,8 @@ class CandidateRecipe(JsonRecord):
 
 
 def dark_superpixels(volume: Volume, liver: np.ndarray, recipe: CandidateRecipe) -> Superpixels:
-    """Those inside `liver`, bool (D, H, W) on the grid of `volume`, the candidates alone with a row.
-
-    Raises InputError for an unknown spacing.
-    """
+    """Those inside `liver`, bool (D, H, W) on the grid of `volume`, the candidates alone with a row. Raises
+    InputError for an unknown spacing."""
     found = find_superpixels(liver, volume.voxels, volume.spacing_mm, recipe.scales_mm)
     dark = found.table[found.table["contrast_hu"] >= recipe.least_contrast_hu]
     by_scale = [rows for _, rows in dark.groupby("scale_mm")] or [dark]
