@@ -247,7 +247,7 @@ _STEP = provenance.record(
     {"name": _TEXT, "part": provenance.of_type("string"), "using": _TEXT},
     {"region": provenance.one_of(list(BOXES)), "margin_mm": provenance.between(0.0, 1000.0)},
 )
-SCHEMA = provenance.record(
+_SCHEMA = provenance.record(
     {
         "system": provenance.NAME,
         "training": provenance.record({}),
@@ -288,7 +288,7 @@ def load_cascade(folder: Path) -> Cascade:
 
 def read_plans(folder: Path, description: dict) -> list[StepPlan]:
     """The steps of a cascade. Raises InputError for those that are none, or whose part lies elsewhere."""
-    provenance.require(description, SCHEMA, folder, KIND, REMEDY)
+    provenance.require(description, _SCHEMA, folder, KIND, REMEDY)
     plans = [StepPlan(**step) for step in description["steps"]]
     for plan in plans:
         provenance.inside(folder, plan.using)

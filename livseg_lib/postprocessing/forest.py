@@ -101,8 +101,7 @@ def permutation_importance(
     """
     from sklearn.metrics import roc_auc_score
 
-    random = np.random.default_rng(seed)
-    truth = np.asarray(is_tumor, bool)
+    random, truth = np.random.default_rng(seed), np.asarray(is_tumor, bool)
 
     def auc(table: pd.DataFrame) -> float:
         is_defined = 0 < truth.sum() < len(truth)
@@ -120,8 +119,7 @@ def permutation_importance(
 
 def _columns(features: pd.DataFrame, names: tuple[str, ...]) -> np.ndarray:
     """float32 (n, features), as scikit-learn's trees compare them."""
-    missing = [name for name in names if name not in features]
-    if missing:
+    if missing := [name for name in names if name not in features]:
         problem = f"lack the columns {', '.join(missing)}."
         raise InputError("features", problem, "Describe candidates as in training.")
     return np.array(features[list(names)], np.float32)  # a copy: pandas lends its own for reading only
