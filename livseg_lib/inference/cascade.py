@@ -147,8 +147,8 @@ def tumor_probabilities(
     rows = range(len(candidates.table))
     patches = candidate_patches(volume, liver, candidates, rows, trained.patch)
     pictures = (with_masks(greys, labels) for greys, labels in patches)
-    parts = [found[:, KINDS.index("tumor")] for found in predict_batches(trained.network, pictures)]
-    return np.concatenate(parts).clip(0.0, 1.0) if parts else np.zeros(0, np.float32)
+    parts = (found[:, KINDS.index("tumor")] for found in predict_batches(trained.network, pictures))
+    return np.concatenate([np.zeros(0, np.float32), *parts]).clip(0.0, 1.0)
 
 
 def paint_levels(candidates: Superpixels, probabilities: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

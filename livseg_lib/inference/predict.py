@@ -37,22 +37,15 @@ Passes = Callable[[np.ndarray], np.ndarray]
 """Pictures uint8 (b, H, W, C) -> bool (b,): which of them are worth a network's time."""
 
 
-def predict_planes(network: keras.Model, pictures: Iterable[np.ndarray]) -> np.ndarray:
+def predict_planes(
+    network: keras.Model, pictures: Iterable[np.ndarray], passes: Passes | None = None
+) -> np.ndarray:
     """Probabilities of a stream of pictures, each uint8 (H, W, C).
 
     Returns uint8 (N, H, W, K), probability times 255 rounded: a quarter of the memory of float32 at
-    a step of 0.004. A linear output is cut at 0 and 1. Raises InputError for NaN.
+    a step of 0.004. A linear output is cut at 0 and 1. Pictures that do not pass never reach the network:
+    their planes are 0. Raises InputError for NaN.
     """
-    batches = predict_batches(network, pictures)
-    parts = [quantize(np.clip(found, 0.0, 1.0)) for found in batches]
-    height, width, channels = network.output_shape[1:]
-    return np.concatenate(parts) if parts else np.zeros((0, height, width, channels), np.uint8)
-
-
-def predict_passing_planes(
-    network: keras.Model, pictures: Iterable[np.ndarray], passes: Passes
-) -> np.ndarray:
-    """As `predict_planes`, but pictures that do not pass never reach the network: their planes are 0."""
     passed: list[bool] = []
 
     def let_through() -> Iterator[np.ndarray]:
@@ -61,7 +54,11 @@ def predict_passing_planes(
             passed.extend(answer.tolist())
             yield from batch[answer]
 
-    found = predict_planes(network, let_through())
+    batches = predict_batches(network, pictures if passes is None else let_through())
+    nothing = np.zeros((0, *network.output_shape[1:]), np.uint8)
+    found = np.concatenate([nothing, *(quantize(np.clip(each, 0.0, 1.0)) for each in batches)])
+    if passes is None:
+        return found
     planes = np.zeros((len(passed), *found.shape[1:]), np.uint8)
     planes[np.array(passed, bool)] = found
     return planes
@@ -173,7 +170,7 @@ def predict_volume(
 ) -> np.ndarray:
     """Labels 0/1/2, uint8 (D, H, W), on the grid of `volume`. Pictures stream through, none is kept.
 
-    `passes` spares the network the pictures that it holds back (`predict_passing_planes`); they are
+    `passes` spares the network the pictures that it holds back (`predict_planes`); they are
     background then. `inference.sorting.SorterGate` is one. `liver`, bool (D, H, W), is for a network that
     sees it; such a network without it raises InputError.
     A network of blocks sees overlapping ones; it has no `passes`.
@@ -191,7 +188,7 @@ def volume_planes(
         liver_pictures = prepare_labels(liver.view(np.uint8), volume.spacing_mm, trained.recipe) > 0
     pictures = trained.inputs.compose(prepare_slices(volume, trained.recipe), liver_pictures)
     if passes is not None:
-        return predict_passing_planes(trained.network, pictures, passes)
+        return predict_planes(trained.network, pictures, passes)
     (count, *_), _ = working_grid(volume.voxels.shape, volume.spacing_mm, trained.recipe.voxel_size_mm)
     return predict_stack(trained.network, pictures, count, trained.inputs.block_overlap)
 

@@ -30,8 +30,8 @@ if TYPE_CHECKING:  # only named in signatures
 
 def sort_pictures(network: keras.Model, pictures: Iterable[np.ndarray]) -> np.ndarray:
     """Probabilities float32 (N, K) of a stream of pictures, each uint8 (H, W, C)."""
-    parts = list(predict_batches(network, pictures))
-    return np.concatenate(parts) if parts else np.zeros((0, network.output_shape[-1]), np.float32)
+    nothing = np.zeros((0, network.output_shape[-1]), np.float32)
+    return np.concatenate([nothing, *predict_batches(network, pictures)])
 
 
 def sort_stored(network: keras.Model, slices: pd.DataFrame, folder: Path) -> np.ndarray:

@@ -327,11 +327,9 @@ def test_a_cascade_reads_it_from_its_folder(patient, tmp_path):
 
 PROGRAM = """
 import keras, numpy as np
-from livseg_lib.inference.cascade import Step, run_cascade, with_tumors
-from livseg_lib.inference.cascade import ContourPart, FinishPart, NetworkPart
+from livseg_lib.inference.cascade import ContourPart, FinishPart, NetworkPart, Step, run_cascade
 from livseg_lib.models import build_model
-from livseg_lib.preprocessing.recipe import Recipe
-from livseg_lib.preprocessing.recipe import NetworkInput
+from livseg_lib.preprocessing.recipe import NetworkInput, Recipe
 from livseg_lib.runs import peak_memory_mb
 from livseg_lib.training.model_folder import TrainedModel
 from livseg_lib.volumes import Volume

@@ -101,16 +101,15 @@ def test_map_of_a_linear_network_is_the_weighted_sum_of_its_features(images, act
     region = np.zeros((2, 4, 6), bool)
     region[:, 1, 2:5] = True
     signed = images @ np.float32([2, -1])
-    speaks = np.maximum(signed, 0)
-    found = seg_grad_cam(linear_network(activation), images, region)
-    np.testing.assert_allclose(found, speaks / speaks.max(axis=(1, 2), keepdims=True), atol=1e-4)
-    found = seg_grad_cam(linear_network(activation), images, region, signed=True)
-    largest = np.abs(signed).max(axis=(1, 2), keepdims=True)
-    np.testing.assert_allclose(found, signed / largest, atol=1e-4)
+    network = linear_network(activation)
+    for expected, is_signed in ((np.maximum(signed, 0), False), (signed, True)):
+        found = seg_grad_cam(network, images, region, signed=is_signed)
+        largest = np.abs(expected).max(axis=(1, 2), keepdims=True)
+        np.testing.assert_allclose(found, expected / largest, atol=1e-4)
     against = seg_grad_cam(linear_network(activation, (-1.0, -2.0)), images, region)
     assert not against.any()  # nothing speaks for it
     region[0] = False
-    found = seg_grad_cam(linear_network(activation), images, region)
+    found = seg_grad_cam(network, images, region)
     assert not found[0].any() and found[1].max() == 1
 
 
@@ -169,10 +168,9 @@ def test_a_network_that_looks_at_one_pixel_loses_all_there_and_nothing_elsewhere
     assert (picture == 255).all()
     even = occlusion_drops(same_as_picture((6, 8, 2)), picture, region, (2, 2), (2, 2))
     assert not even.any()  # the mean of the picture covers an even one without loss
-    dark, everywhere = np.zeros((4, 4, 1), np.uint8), np.ones((4, 4), bool)
-    shown = occlusion_drops(
-        same_as_picture(dark.shape), dark, everywhere, (4, 4), (4, 4), fill=np.full(1, 50.6)
-    )
+    dark, patch = np.zeros((4, 4, 1), np.uint8), (4, 4)
+    network, everywhere = same_as_picture(dark.shape), np.ones((4, 4), bool)
+    shown = occlusion_drops(network, dark, everywhere, patch, patch, fill=np.full(1, 50.6))
     np.testing.assert_allclose(shown, -0.2, atol=1e-6)  # of 51 greys: below zero, as it speaks against
     block, region = np.full((3, 4, 4, 1), 255, np.uint8), np.zeros((3, 4, 4), bool)
     region[1, 2, 2] = True
@@ -181,18 +179,15 @@ def test_a_network_that_looks_at_one_pixel_loses_all_there_and_nothing_elsewhere
     assert drops[1, 2:, 2:].min() == 1 and drops.sum() == 4
 
 
-def test_larger_patches_spread_it_over_all_that_cover_the_pixel():
+def test_larger_patches_spread_it_over_all_that_cover_the_pixel_and_of_nothing_it_is_undefined():
     picture = np.full((6, 6, 1), 255, np.uint8)
     region = np.zeros((6, 6), bool)
     region[0, 0] = True
     drops = occlusion_drops(same_as_picture((6, 6, 1)), picture, region, (2, 2), (1, 1), fill=np.zeros(1))
     np.testing.assert_allclose(drops[:2, :2], [[1, 0.5], [0.5, 0.25]], atol=1e-6)
     assert not drops[2:].any() and not drops[:, 2:].any()
-
-
-def test_nothing_asked_about_is_undefined():
-    network, picture = same_as_picture((4, 4, 1)), np.zeros((4, 4, 1), np.uint8)
-    assert np.isnan(occlusion_drops(network, picture, np.zeros((4, 4), bool), (2, 2), (2, 2))).all()
+    nothing = occlusion_drops(same_as_picture((6, 6, 1)), picture, region & ~region, (2, 2), (2, 2))
+    assert np.isnan(nothing).all()
 
 
 @given(

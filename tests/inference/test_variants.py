@@ -87,7 +87,7 @@ def small_network(*shape: int) -> keras.Model:
     return keras.Model(inputs, convolution(2, 3, padding="same", activation="sigmoid")(inputs))
 
 
-def test_it_stands_in_for_a_network_of_pictures_and_for_one_of_blocks():
+def test_it_stands_in_for_a_network_of_pictures_or_blocks_and_refuses_an_unknown_variant_at_once():
     pictures = (smooth(9, SIZE, SIZE, 1) * 255).astype(np.uint8)
     flat, deep = small_network(SIZE, SIZE, 1), small_network(4, SIZE, SIZE, 1)
     for predict, network in (
@@ -106,9 +106,6 @@ def test_it_stands_in_for_a_network_of_pictures_and_for_one_of_blocks():
         assert mean.shape == plain.shape and (mean != plain).any()
         assert np.abs(mean[:, 8:-8, 8:-8].astype(int) - plain[:, 8:-8, 8:-8]).max() < 6
     assert module.AugmentedNetwork(flat, ()).count_params() == flat.count_params()
-
-
-def test_an_unknown_variant_is_refused_at_once():
     with pytest.raises(InputError, match=r"flip.*none, grey"):
         module.AugmentedNetwork(small_network(SIZE, SIZE, 1), ("rotate", "flip"))
 
@@ -149,16 +146,13 @@ def test_volumes_and_pairs_by_hand():
         assert np.isnan(table.pairwise_dice["tumor"])
 
 
-def test_no_variant_mirrors_the_body():
+def test_no_variant_mirrors_the_body_and_a_shift_goes_down_and_right():
     arrow = np.zeros((SIZE, SIZE, 1), np.float32)
     arrow[10:14, 8:12], arrow[34:38, 20:24] = 1, 0.5
     for variant in module.choose_variants(list(module.VARIANTS)):
         seen = variant.apply(arrow)[..., 0]
         one, other = (ndimage.center_of_mass(part) for part in (seen > 0.75, (seen > 0.25) & (seen < 0.75)))
         assert one[0] + 10 < other[0] and one[1] + 5 < other[1]
-
-
-def test_a_shift_goes_down_and_right():
     picture = np.zeros((8, 8, 1), np.float32)
     picture[2, 3] = 1
     moved = module.Variant(shift_pixels=(3, 2)).apply(picture)
