@@ -41,7 +41,6 @@ from livseg_lib.datasets.phantom.fields import (
 RIB_PITCH_MM, RIB_HALF_HEIGHT_MM, RIB_HALF_THICKNESS_MM, RIB_DEPTH_MM = 27.0, 6.0, 3.6, 5.5
 RIB_SLOPE_MM = 50.0
 """A rib falls this much per radian on its way from the back to the front."""
-
 VERTEBRA_PITCH_MM, DISC_HALF_MM = 35.0, 4.5
 TABLE_GAP_MM = 8.0
 COMPACT_MM = 1.8
@@ -60,7 +59,7 @@ def table_part(walls: Shell, y_mm: np.ndarray, x_mm: np.ndarray) -> Parts:
 
 
 def wall_parts(walls: Shell, at: Coordinates, grain: np.ndarray) -> Parts:
-    """Skin, fat under it, the muscle wall with its streaks of fat, and the fat of the cavity."""
+    """The wall with its streaks of fat, and the fat of the cavity."""
     yield "skin", walls.skin_mm
     yield "fat", walls.skin_mm - 2
     muscle = walls.wall_mm - walls.outside_mm
@@ -83,12 +82,9 @@ def chest_parts(walls: Shell, at: Coordinates, grain: np.ndarray, dome_mm: float
     heart = ellipsoid(at, Point(20, -34, dome_mm + 26), Point(62, 46, 46))
     yield "fat", np.minimum(above, heart + 7)
     yield "heart muscle", np.minimum(above - 2, heart)
-    for x, y, radii in (
-        (34, -46, Point(28, 20, 36)),
-        (-2, -44, Point(24, 24, 38)),
-        (8, -8, Point(32, 15, 34)),
-    ):
-        yield "heart chamber", np.minimum(above - 2, ellipsoid(at, Point(x, y, dome_mm + 28), radii))
+    for x, y, *radii in ((34, -46, 28, 20, 36), (-2, -44, 24, 24, 38), (8, -8, 32, 15, 34)):
+        chamber = ellipsoid(at, Point(x, y, dome_mm + 28), Point(*radii))
+        yield "heart chamber", np.minimum(above - 2, chamber)
     yield "diaphragm", np.minimum(walls.cavity_mm, 1.3 - np.abs(walls.diaphragm_mm - 0.4))
 
 
@@ -109,22 +105,17 @@ def spine_parts(walls: Shell, at: Coordinates) -> Parts:
     arch = np.minimum(4.5 - np.abs(canal - 12.5), 13 - level)
     x = np.abs(at.x)
     spinous = np.minimum(2.8 - x, np.minimum(13 - np.abs(at.y - 95), 8 - level))
-    transverse = np.minimum(
-        4.2 - np.abs(at.y - 74 - 0.2 * (x - 14)), np.minimum(38 - x, np.minimum(x - 12, 8 - level))
-    )
+    sideways = np.minimum(38 - x, np.minimum(x - 12, 8 - level))
+    transverse = np.minimum(4.2 - np.abs(at.y - 74 - 0.2 * (x - 14)), sideways)
     yield from _bone(np.maximum(np.maximum(arch, spinous), transverse))
     yield "spinal canal", 8.5 - canal
 
 
 def rib_parts(walls: Shell, at: Coordinates) -> Parts:
     """Ribs that fall from the back to the front, where they turn into cartilage; the sternum's tip."""
-    phase = (
-        np.mod(at.z + RIB_SLOPE_MM * walls.back_angle + 5 * np.sign(at.x), RIB_PITCH_MM) - RIB_PITCH_MM / 2
-    )
-    rib = np.minimum(
-        RIB_HALF_HEIGHT_MM - np.abs(phase),
-        RIB_HALF_THICKNESS_MM - np.abs(walls.outside_mm - RIB_DEPTH_MM),
-    )
+    fallen = at.z + RIB_SLOPE_MM * walls.back_angle + 5 * np.sign(at.x)
+    height = RIB_HALF_HEIGHT_MM - np.abs(np.mod(fallen, RIB_PITCH_MM) - RIB_PITCH_MM / 2)
+    rib = np.minimum(height, RIB_HALF_THICKNESS_MM - np.abs(walls.outside_mm - RIB_DEPTH_MM))
     margin = -78 + 120 * np.clip((walls.back_angle - 1.2) / 1.5, 0, 1) ** 1.3
     rib = np.where((at.z > margin) & (walls.back_angle > 0.34), rib, -9)
     front = walls.back_angle > 2.15
@@ -238,7 +229,6 @@ def _kidney(centre: Point, at: Coordinates) -> Parts:
 
 COARSE_MATRIX = 112
 """Fields have about this many points along rows and columns; every 2.5 to 3.5 mm one."""
-
 GRAIN_PITCH_MM = 5.0
 PERFUSION_PITCH_MM = 25.0
 """Fat and blood are not spread evenly over a liver: smoothed over 10 mm its HU still vary by 3 to 7."""
@@ -318,21 +308,17 @@ def _paint(tissues: np.ndarray, code: int, field: np.ndarray, factor: int) -> No
     inside = field > 0
     # One point more on each side, so that edges interpolate to the outside.
     rows, columns = extent(inside.any((0, 2)), 1), extent(inside.any((0, 1)), 1)
-    fine_rows, fine_columns = (
-        slice(s.start * factor, min(s.stop, field.shape[1]) * factor) for s in (rows, columns)
-    )
+    fine = [slice(s.start * factor, min(s.stop, field.shape[1]) * factor) for s in (rows, columns)]
     for k in np.flatnonzero(inside.any((1, 2))):
         coarse = np.ascontiguousarray(field[k, rows, columns], np.float32)
-        fine = cv2.resize(coarse, None, fx=factor, fy=factor, interpolation=cv2.INTER_LINEAR)
-        np.copyto(tissues[k, fine_rows, fine_columns], np.uint8(code), where=fine > 0)
+        depth = cv2.resize(coarse, None, fx=factor, fy=factor, interpolation=cv2.INTER_LINEAR)
+        np.copyto(tissues[k][*fine], np.uint8(code), where=depth > 0)
 
 
 THINNEST_MM, THINNEST_PIXELS = 0.9, 0.6
 """Vessels end at this radius: thinner ones do not show."""
-
 BRANCHES, NARROWING, SHORTENING = 3, 0.72, 0.76
 """How many branches a branch ends in; their radius and length relative to it."""
-
 TRUNKS = (
     # tissue, root, where the trunk heads, its length and first radius in mm
     ("portal branch", PORTA, Point(-90, 10, 8), 36, 5.2),
@@ -348,40 +334,32 @@ TRUNKS = (
 def paint_vessels(rng: np.random.Generator, body: Body, grid: Grid, tissues: np.ndarray) -> None:
     """Write the vessel trees into `tissues`, only where it is liver."""
     thinnest = max(THINNEST_MM, THINNEST_PIXELS * grid.pixel_mm)
-    for tissue, root, target, length_mm, radius_mm in TRUNKS:
-        heading = np.subtract(target, root)
-        tree = _grow(rng, np.asarray(root, float), heading, length_mm, radius_mm, thinnest)
+    for tissue, root, target, *sizes_mm in TRUNKS:
+        tree = _grow(rng, np.asarray(root, float), np.subtract(target, root), *sizes_mm, thinnest)
         starts, ends, radii_mm = zip(*tree, strict=True)
         starts, ends = (body.to_patient(np.array(points)) for points in (starts, ends))
         for piece in zip(starts, ends, radii_mm, strict=True):
-            _paint_vessel(*piece, CODE[tissue], grid, tissues)
+            _paint_vessel(piece, CODE[tissue], grid, tissues)
+
+
+Piece = tuple[np.ndarray, np.ndarray, tuple[float, float]]
+"""Of a vessel, straight: its ends, (x, y, z) in mm, and the radii there."""
 
 
 def _grow(
-    rng: np.random.Generator,
-    start: np.ndarray,
-    heading: np.ndarray,
-    length_mm: float,
-    radius_mm: float,
-    thinnest_mm: float,
-) -> list[tuple[np.ndarray, np.ndarray, tuple[float, float]]]:
-    """A branch of two bent pieces that ends in thinner branches, and so on.
-
-    Of each straight piece the ends, (x, y, z) in mm, and the radii there.
-    """
-    if radius_mm < thinnest_mm:
-        return []
-    pieces = []
-    for first, last in ((radius_mm, 0.88 * radius_mm), (0.88 * radius_mm, 0.76 * radius_mm)):
-        heading = _bend(rng, heading, 0.25)
-        end = start + heading * length_mm / 2
-        pieces.append((start, end, (first, last)))
+    rng: np.random.Generator, start: np.ndarray, ahead: np.ndarray, length: float, radius: float, least: float
+) -> Iterator[Piece]:
+    """A branch of two bent pieces that ends in thinner branches, and so on down to the `least` radius; mm."""
+    if radius < least:
+        return
+    for first, last in ((radius, 0.88 * radius), (0.88 * radius, 0.76 * radius)):
+        ahead = _bend(rng, ahead, 0.25)
+        end = start + ahead * length / 2
+        yield start, end, (first, last)
         start = end
     for _ in range(BRANCHES):
-        length = SHORTENING * length_mm * rng.uniform(0.8, 1.2)
-        turned = _bend(rng, heading, 0.6)
-        pieces += _grow(rng, start, turned, length, NARROWING * radius_mm, thinnest_mm)
-    return pieces
+        shorter = SHORTENING * length * rng.uniform(0.8, 1.2)
+        yield from _grow(rng, start, _bend(rng, ahead, 0.6), shorter, NARROWING * radius, least)
 
 
 def _bend(rng: np.random.Generator, heading: np.ndarray, angle: float) -> np.ndarray:
@@ -390,22 +368,14 @@ def _bend(rng: np.random.Generator, heading: np.ndarray, angle: float) -> np.nda
     return turned / np.sqrt(turned @ turned)
 
 
-def _paint_vessel(
-    start: np.ndarray,
-    end: np.ndarray,
-    radii_mm: tuple[float, float],
-    code: int,
-    grid: Grid,
-    tissues: np.ndarray,
-) -> None:
-    margin = max(radii_mm) + 1
-    axes = grid.axes()
+def _paint_vessel(piece: Piece, code: int, grid: Grid, tissues: np.ndarray) -> None:
+    start, end, (first, last) = piece
+    margin, axes = max(first, last) + 1, grid.axes()
     limits = np.sort([start[::-1], end[::-1]], axis=0) + np.array([[-margin], [margin]])
     box = tuple(slice(*np.searchsorted(axis, ends)) for axis, ends in zip(axes, limits.T, strict=True))
     if not (tissues[box] == CODE["liver"]).any():
         return
     z, y, x = np.ix_(*(axis[part].astype(np.float32) for axis, part in zip(axes, box, strict=True)))
     distance, along = segment_distance(Coordinates(x, y, z), start, end)
-    first, last = radii_mm
     inside = distance < first + (last - first) * along
     np.copyto(tissues[box], np.uint8(code), where=inside & (tissues[box] == CODE["liver"]))

@@ -26,10 +26,11 @@ from livseg_lib.labels import BACKGROUND, LIVER, TUMOR
 WARP_PITCH_MM, WARP_SD_MM, WARP_LIMIT_MM = 75, 3.5, 9
 BODY_REACH_MM = 260
 """Random fields of the body are defined this far from its middle."""
-
 CAVITY_BACK_Y, BACK_Y = 79, 112
 SPINE_MIDDLE_Y, SPINE_CLEARANCE_MM = 58, 26
 """The cavity keeps this distance from the line through the spine."""
+
+Measure = np.ndarray | float
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ class Body:
         """y of the cavity's middle: all backs lie alike, bellies do not."""
         return CAVITY_BACK_Y - self.half_depth_mm
 
-    def front_and_back_y(self, fat_mm: np.ndarray | float) -> tuple[np.ndarray | float, np.ndarray | float]:
+    def front_and_back_y(self, fat_mm: Measure) -> tuple[Measure, Measure]:
         """y of the skin of belly and back under `fat_mm` of fat."""
         return self.cavity_middle_y - self.half_depth_mm - 8 - 0.9 * fat_mm, BACK_Y + 0.6 * fat_mm
 
@@ -85,11 +86,9 @@ class Body:
         cos, sin = np.cos(self.tilt_rad), np.sin(self.tilt_rad)
         patient = places.copy()
         for _ in range(4):  # the warp is gentle: each round shrinks the error about fourfold
-            shifts = [
-                np.clip(noise.at(patient) * WARP_SD_MM, -WARP_LIMIT_MM, WARP_LIMIT_MM) for noise in self.warp
-            ]
-            x, y = places[:, 0] - shifts[2], places[:, 1] - shifts[1]
-            z = (places[:, 2] - shifts[0]) * self.height_scale
+            shifts = [noise.at(patient) * WARP_SD_MM for noise in self.warp[::-1]]
+            x, y, z = places.T - np.clip(shifts, -WARP_LIMIT_MM, WARP_LIMIT_MM)
+            z *= self.height_scale
             patient = np.stack([cos * x - sin * y, sin * x + cos * y, z], 1)
         return patient
 
@@ -140,34 +139,32 @@ def _skin_depth(body: Body, at: Coordinates) -> np.ndarray:
     return -outside - furrow
 
 
-def _superellipse(
-    x: np.ndarray, y: np.ndarray, half_width: np.ndarray | float, half_depth: np.ndarray | float, power: float
-) -> np.ndarray:
+def _superellipse(x: np.ndarray, y: np.ndarray, a: Measure, b: Measure, power: float) -> np.ndarray:
     """Distance in mm, along the ray from the middle, outward from |x / a|^p + |y / b|^p = 1."""
     power = np.float32(power)
-    rho = (np.abs(x / half_width) ** power + np.abs(y / half_depth) ** power) ** (1 / power)
+    rho = (np.abs(x / a) ** power + np.abs(y / b) ** power) ** (1 / power)
     return (np.hypot(x, y) * (1 - 1 / np.maximum(rho, 0.05))).astype(np.float32)
 
 
 def _diaphragm_height(body: Body, at: Coordinates) -> np.ndarray:
     """Height z over (x, y): the right dome, the lower left one, and the middle under the heart."""
 
-    def dome(x: float, y: float, top_mm: float, half_width: float, half_depth: float) -> np.ndarray:
+    def dome(x: float, y: float, lower_mm: float, half_width: float, half_depth: float) -> np.ndarray:
         """`y` and `half_depth` in half depths of the cavity, from its middle."""
         beside = (at.x - x) / half_width
         before = ((at.y - body.cavity_middle_y) / body.half_depth_mm - y) / half_depth
-        return top_mm - 90 * (beside**2 + before**2) ** np.float32(1.15)
+        return body.dome_mm - lower_mm - 90 * (beside**2 + before**2) ** np.float32(1.15)
 
-    top = body.dome_mm
-    right = dome(-60, 0.05, top, 78, 0.95)
-    left = dome(66, 0.1, top - 13, 70, 0.9)
-    middle = dome(2, -0.15, top - 17, 64, 0.82)
+    right, left, middle = (
+        dome(-60, 0.05, 0, 78, 0.95),
+        dome(66, 0.1, 13, 70, 0.9),
+        dome(2, -0.15, 17, 64, 0.82),
+    )
     return smooth_max(smooth_max(right, left, 10), middle, 10)
 
 
 VOLUME_ML = (1050, 2050)
 """Range of wanted volumes: 3D-IRCADb-01's twenty livers have 1,153 to 2,118 ml."""
-
 COARSE_MM = 5.0
 PORTA = Point(-30, 4, 0)
 PORTAL_TRUNK = [Point(10, 8, -24), Point(-12, 8, -10), PORTA]
@@ -197,7 +194,7 @@ class LiverShape:
         """A random shape whose reach is still to be fitted."""
         return cls(0.0, rng.uniform(1.0, 1.35), rng.uniform(0.75, 1.05), rng.uniform(55, 105))
 
-    def lower_x(self, y: np.ndarray | float, z: np.ndarray | float) -> np.ndarray | float:
+    def lower_x(self, y: Measure, z: Measure) -> Measure:
         """x of the lower surface over (y, z)."""
         return self.reach_mm + self.steepness * z - 0.25 * y
 
@@ -210,26 +207,19 @@ class LiverShape:
 def liver_field(
     body: Body, walls: Shell, at: Coordinates, ripple: np.ndarray, liver: LiverShape
 ) -> np.ndarray:
-    """The field of the liver: under the dome, against the wall, cut by its visceral surfaces."""
+    """Under the dome, against the wall, cut by its visceral surfaces, pressed into by its neighbours."""
     lower = (liver.lower_x(at.y, at.z) - at.x) / np.hypot(liver.steepness, 1)
     behind = (26 - liver.taper * (at.x + 22) - 0.15 * at.z - at.y) / np.hypot(liver.taper, 1)
     field = smooth_min(walls.cavity_mm - 0.5, (-walls.diaphragm_mm - 0.3) * 0.8, 3)
     for surface in (lower, behind, liver.left_tip_mm - at.x):
         field = smooth_min(field, surface + 2.5 * ripple, 9)
-    for neighbour in _neighbours(at, ripple):
+    vessels = tube(at, VENA_CAVA, VENA_CAVA_RADII), tube(at, PORTAL_TRUNK, [10, 10, 9])
+    kidney = ellipsoid(at, KIDNEYS[0], KIDNEY_RADII) + 2
+    # of the round ligament
+    fissure = np.minimum(2 - np.abs(at.x + 12 + 0.25 * at.y + 3 * ripple), np.minimum(-38 - at.y, 12 - at.z))
+    for neighbour in (*vessels, kidney, fissure):
         field = smooth_min(field, -neighbour, 3)
     return field
-
-
-def _neighbours(at: Coordinates, ripple: np.ndarray) -> list[np.ndarray]:
-    """Fields of what presses into the liver: vessels, kidney, the fissure of the round ligament."""
-    fissure = np.minimum(2 - np.abs(at.x + 12 + 0.25 * at.y + 3 * ripple), np.minimum(-38 - at.y, 12 - at.z))
-    return [
-        tube(at, VENA_CAVA, VENA_CAVA_RADII),
-        tube(at, PORTAL_TRUNK, [10, 10, 9]),
-        ellipsoid(at, KIDNEYS[0], KIDNEY_RADII) + 2,
-        fissure,
-    ]
 
 
 def fit_volume(body: Body, liver: LiverShape, wanted_ml: float) -> tuple[LiverShape, tuple[float, float]]:
@@ -261,7 +251,6 @@ Organ = IntEnum(
 """Codes of `PhantomPatient.organs`. AIR is what lies outside the body, the table too."""
 
 PHASES = ("native", "arterial", "portal venous")
-
 FLUID, GAS = (2800.0, 1.0), (1000.0, 0.0)
 """T1 in ms, protons: what has none gives no signal, such as air and the table."""
 TISSUES: dict[str, tuple[Organ, tuple[float, float, float], float, tuple[float, float]]] = {
@@ -315,10 +304,8 @@ protons are rough values of ours."""
 
 CODE = {name: code for code, name in enumerate(TISSUES)}
 """Tissue name to code in the order of TISSUES."""
-
 ORGAN_OF_TISSUE = np.array([organ for organ, *_ in TISSUES.values()], np.uint8)
 TISSUE_TEXTURE_SD_HU = np.array([sd for _, _, sd, _ in TISSUES.values()], np.float32)
-
 LIVER_ORGANS = (Organ.LIVER, Organ.LIVER_VESSEL, Organ.CYST)
 """What is labelled liver; the tumour has its own label."""
 

@@ -14,8 +14,6 @@ import numpy as np
 
 SPLINE_SD = 0.692
 """Standard deviation of a cubic B-spline series of unit normal coefficients, per axis."""
-
-
 Place = tuple[float, float, float]
 """(x, y, z) in mm."""
 
@@ -60,26 +58,18 @@ def extent(flags: np.ndarray, margin: int = 0) -> slice:
 
 def ellipsoid(at: Coordinates, centre: Point, radii: Point) -> np.ndarray:
     """An ellipsoid with its axes along x, y and z."""
-    squared = (
-        ((at.x - centre.x) / radii.x) ** 2
-        + ((at.y - centre.y) / radii.y) ** 2
-        + ((at.z - centre.z) / radii.z) ** 2
-    )
-    return (1 - np.sqrt(squared)) * np.float32(min(radii))
+    x, y, z = ((axis - c) / r for axis, c, r in zip((at.x, at.y, at.z), centre, radii, strict=True))
+    return (1 - np.sqrt(x**2 + y**2 + z**2)) * np.float32(min(radii))
 
 
 def segment_distance(at: Coordinates, start: Place, end: Place) -> tuple[np.ndarray, np.ndarray]:
     """Distance in mm to the line from `start` to `end`, and the position 0..1 of its nearest point."""
     direction = np.subtract(end, start).astype(np.float32)
-    x, y, z = at.x - np.float32(start[0]), at.y - np.float32(start[1]), at.z - np.float32(start[2])
-    along = (x * direction[0] + y * direction[1] + z * direction[2]) / np.float32(
-        direction @ direction + 1e-6
-    )
+    x, y, z = (axis - np.float32(first) for axis, first in zip((at.x, at.y, at.z), start, strict=True))
+    dx, dy, dz = direction
+    along = (x * dx + y * dy + z * dz) / np.float32(direction @ direction + 1e-6)
     along = np.clip(along, 0, 1)
-    squared = (
-        (x - along * direction[0]) ** 2 + (y - along * direction[1]) ** 2 + (z - along * direction[2]) ** 2
-    )
-    return np.sqrt(squared), along
+    return np.sqrt((x - along * dx) ** 2 + (y - along * dy) ** 2 + (z - along * dz) ** 2), along
 
 
 FAR_MM = np.float32(-1000)
@@ -91,10 +81,8 @@ def tube(at: Coordinates, path: list[Place], radii_mm: list[float], reach_mm: fl
     field = np.full(at.x.shape, FAR_MM)
     for start, end, first, last in zip(path[:-1], path[1:], radii_mm[:-1], radii_mm[1:], strict=True):
         margin = max(first, last) + reach_mm
-        box = at.box(
-            Point(*(min(pair) - margin for pair in zip(start, end, strict=True))),
-            Point(*(max(pair) + margin for pair in zip(start, end, strict=True))),
-        )
+        low, high = np.minimum(start, end) - margin, np.maximum(start, end) + margin
+        box = at.box(Point(*low), Point(*high))
         distance, along = segment_distance(at[box], start, end)
         field[box] = np.maximum(field[box], first + (last - first) * along - distance)
     return field

@@ -33,22 +33,18 @@ from livseg_lib.errors import InputError
 
 FIRST_TUMOR_MM = 12.0
 """No tumour patient has only tumours smaller than this: they would be in the data by name only."""
-
 TUMOR_DIAMETER_MM, CYST_DIAMETER_MM = (5.0, 60.0), (5.0, 32.0)
 MEDIAN_DIAMETER_MM, LOG_SD = 18.0, 0.58
 MEAN_TUMORS = 3.2
 TOUCHING, DIFFUSE = 0.3, 0.3
 """Share of tumours that are placed against an earlier one, and of those with a diffuse edge."""
-
 DARKER_HU = {"native": (10, 32), "arterial": (14, 50), "portal venous": (16, 60)}
 """How much darker than the liver most tumours are."""
-
 BRIGHTER_HU = {"native": (0, 0), "arterial": (16, 50), "portal venous": (12, 35)}
 BRIGHT_SHARE = {"native": 0.0, "arterial": 0.35, "portal venous": 0.08}
 CYST_HU = (0.0, 15.0)
 LIVER_SHARE = 0.35
 """Tumours together fill at most this share of the liver."""
-
 IS_HEPATIC = np.isin(ORGAN_OF_TISSUE, [*LIVER_ORGANS, Organ.TUMOR])
 """Whether a lesion may grow here, for each tissue code."""
 
@@ -108,8 +104,8 @@ def paint_lesions(
 def place_lesions(
     rng: np.random.Generator, lesions: list[Lesion], anatomy: Anatomy, grid: Grid, added: np.ndarray
 ) -> Iterator[tuple[Lesion, np.random.Generator]]:
-    """Paint one lesion after the other, as `paint_lesions` says; gives each that found a place, with a copy
-    of the random stream that its shape was drawn from: `paint_lesion` draws the same shape from it again.
+    """As `paint_lesions`, one after the other; each comes with a copy of the random stream that its shape was
+    drawn from: `paint_lesion` draws the same shape from it again.
     """
     room = LIVER_SHARE * IS_HEPATIC[anatomy.tissues].sum() * np.prod(grid.spacing_mm) / 1000
     placed: list[Lesion] = []
@@ -158,12 +154,11 @@ def paint_lesion(
     radius = lesion.diameter_mm / 2
     edge = rng.uniform(0.25, 0.5) * radius if lesion.diffuse else 0.4
     reach = 1.45 * radius + edge
-    axes = [np.arange(n) * s for n, s in zip(added.shape, grid.spacing_mm, strict=True)]
-    box = tuple(
-        slice(*np.searchsorted(axis, (c - reach, c + reach)))
-        for axis, c in zip(axes, lesion.center_mm, strict=True)
-    )
-    from_centre = [axis[s] - c for axis, s, c in zip(axes, box, lesion.center_mm, strict=True)]
+    from_centre, box = [], ()
+    for size, side_mm, centre in zip(added.shape, grid.spacing_mm, lesion.center_mm, strict=True):
+        axis = np.arange(size) * side_mm
+        box += (slice(*np.searchsorted(axis, (centre - reach, centre + reach))),)
+        from_centre.append(axis[box[-1]] - centre)
     depth = _dented_ellipsoid(rng, from_centre, radius, smooth=lesion.kind == "cyst")
     wanted_voxels = max(round(np.pi / 6 * lesion.diameter_mm**3 / np.prod(grid.spacing_mm)), 1)
     depth -= np.partition(depth, -wanted_voxels - 1, axis=None)[-wanted_voxels - 1]
@@ -206,11 +201,8 @@ def _profile(
 WITHOUT_TUMOR, WITH_CYST = 0.22, 0.4
 PHASE_SHARES = (0.15, 0.25, 0.60)
 """Of PHASES; LiTS is mostly portal venous."""
-
 _MARGIN_MM = ((14, 30), (10, 22))
 """Of the scan below and above the liver."""
-
-
 _SPREAD = 9
 """A stream of random numbers that belongs to no patient."""
 
@@ -239,7 +231,7 @@ def make_phantom_patient(seed: int, index: int, site: str | None = None) -> Phan
     `site` is a key of SITES; by default patients go round the sites (`site_of`). Raises InputError
     for an unknown site.
     """
-    painted = paint_patient(seed, index, site)
+    painted = paint_patient(seed, index, site, paint_lesions)
     return painted.as_patient(painted.scanned(painted.scan_rng), ORGAN_OF_TISSUE[painted.anatomy.tissues])
 
 
@@ -266,20 +258,11 @@ class PaintedPatient(NamedTuple):
 
     def as_patient(self, voxels: np.ndarray, organs: np.ndarray) -> PhantomPatient:
         """With what was scanned and which organ lies where, both (D, H, W)."""
-        return PhantomPatient(
-            voxels=voxels,
-            labels=labels_of_organs(organs),
-            organs=organs,
-            spacing_mm=self.grid.spacing_mm,
-            site=self.site,
-            phase=self.phase,
-            lesions=self.lesions,
-        )
+        facts = (self.grid.spacing_mm, self.site, self.phase, self.lesions)
+        return PhantomPatient(voxels, labels_of_organs(organs), organs, *facts)
 
 
-def paint_patient(
-    seed: int, index: int, site: str | None, paint: LesionPainter = paint_lesions
-) -> PaintedPatient:
+def paint_patient(seed: int, index: int, site: str | None, paint: LesionPainter) -> PaintedPatient:
     """That patient before the scan; `paint` puts the drawn lesions into the liver. Errors as above."""
     if site is not None and site not in SITES:
         raise InputError("phantom", f"There is no site {site!r}.", f"Choose one of {', '.join(SITES)}.")
@@ -315,7 +298,7 @@ def _grid(rng: np.random.Generator, body: Body, site: Site, heights: tuple[float
     view_mm = outer_mm * rng.uniform(1.0, 1.07)
     pixel_mm = round(float(np.clip(view_mm / site.matrix, *site.pixel_mm)), 3)
     slice_mm = round(rng.uniform(*site.slice_mm) * 4) / 4
-    (below, above) = (rng.uniform(*limits) for limits in _MARGIN_MM)
+    below, above = (rng.uniform(*limits) for limits in _MARGIN_MM)
     z_mm = np.arange(heights[0] - below, heights[1] + above + slice_mm, slice_mm)
     middle_y = sum(body.front_and_back_y(body.fat_mm)) / 2
     return Grid(site.matrix, pixel_mm, z_mm, (rng.normal(0, 4) - middle_y, rng.normal(0, 4)))
@@ -323,7 +306,6 @@ def _grid(rng: np.random.Generator, body: Body, site: Site, heights: tuple[float
 
 MOVED_MM = (4.0, 7.0, 9.0)
 """How much farther along D, H and W the patient lies the second time, in whole voxels."""
-
 SECOND_SCAN = 1
 """Its noise is drawn from a stream of its own."""
 
@@ -347,9 +329,7 @@ def make_phantom_follow_up(
     a new lesion finds no place.
     """
 
-    def paint(
-        rng: np.random.Generator, drawn: list[Lesion], anatomy: Anatomy, grid: Grid
-    ) -> tuple[list[Lesion], np.ndarray]:
+    def paint(rng, drawn: list[Lesion], anatomy: Anatomy, grid: Grid) -> tuple[list[Lesion], np.ndarray]:
         added = np.zeros(anatomy.tissues.shape, np.int16)
         # Places depend on what was painted before, so the first scan's lesions are painted, too: aside.
         aside = replace(anatomy, tissues=anatomy.tissues.copy())
@@ -374,16 +354,15 @@ def make_phantom_follow_up(
         return painted, added
 
     painted = paint_patient(seed, index, site, paint)
-    noise_rng = np.random.default_rng([seed, index, 4, SECOND_SCAN])
-    voxels = painted.scanned(noise_rng)
-    organs = _moved(ORGAN_OF_TISSUE[painted.anatomy.tissues], painted.grid, moved_mm, Organ.AIR)
+    voxels = painted.scanned(np.random.default_rng([seed, index, 4, SECOND_SCAN]))
+    shifts = np.rint(np.divide(moved_mm, painted.grid.spacing_mm)).astype(int)
+    organs = _moved(ORGAN_OF_TISSUE[painted.anatomy.tissues], shifts, Organ.AIR)
     outside = 0 if painted.site.modality == "mr" else PADDING_HU
-    return painted.as_patient(_moved(voxels, painted.grid, moved_mm, outside), organs)
+    return painted.as_patient(_moved(voxels, shifts, outside), organs)
 
 
-def _moved(array: np.ndarray, grid: Grid, moved_mm: tuple[float, float, float], outside: int) -> np.ndarray:
+def _moved(array: np.ndarray, shifts: np.ndarray, outside: int) -> np.ndarray:
     """`array` (D, H, W) shifted by whole voxels, with `outside` where nothing was scanned."""
-    shifts = np.rint(np.divide(moved_mm, grid.spacing_mm)).astype(int)
     moved = np.full_like(array, outside)
     target = tuple(slice(max(s, 0), n + min(s, 0)) for s, n in zip(shifts, array.shape, strict=True))
     source = tuple(slice(max(-s, 0), n - max(s, 0)) for s, n in zip(shifts, array.shape, strict=True))

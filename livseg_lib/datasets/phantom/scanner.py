@@ -107,17 +107,12 @@ def clean_slices(
 ) -> Iterator[np.ndarray]:
     """Blurred slices without noise, float32; `hu` and `added` may be any brightness."""
     sigma = site.kernel_mm / grid.pixel_mm
-    brightness, texture_sd = _table(hu), _table(TISSUE_TEXTURE_SD_HU)
+    brightness, texture_sd = np.zeros((2, 256), np.float32)
+    brightness[: len(hu)], texture_sd[: len(hu)] = hu, TISSUE_TEXTURE_SD_HU
     for k, tissues in enumerate(anatomy.tissues):
         texture = cv2.resize(anatomy.grain[k], tissues.shape, interpolation=cv2.INTER_LINEAR)
         picture = cv2.LUT(tissues, brightness) + cv2.LUT(tissues, texture_sd) * texture + added[k]
         yield cv2.GaussianBlur(picture, (7, 7), sigma)
-
-
-def _table(values: np.ndarray) -> np.ndarray:
-    table = np.zeros(256, np.float32)
-    table[: len(values)] = values
-    return table
 
 
 def overlapping(slices: Iterator[np.ndarray], weight: float) -> Iterator[np.ndarray]:
@@ -132,8 +127,7 @@ def overlapping(slices: Iterator[np.ndarray], weight: float) -> Iterator[np.ndar
 def _noise_slices(rng: np.random.Generator, site: Site, matrix: int) -> Iterator[np.ndarray]:
     """Endless slices of correlated noise of unit variance, float32."""
     kept, fresh = np.float32(NOISE_BETWEEN_SLICES), np.float32(np.sqrt(1 - NOISE_BETWEEN_SLICES**2))
-    scale = None
-    noise = np.float32(0)
+    scale, noise = None, np.float32(0)
     while True:
         white = rng.standard_normal((matrix, matrix), dtype=np.float32)
         grain = cv2.GaussianBlur(white, (5, 5), site.noise_grain_pixels)

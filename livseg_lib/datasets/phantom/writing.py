@@ -21,6 +21,7 @@ from livseg_lib.datasets.phantom.scanner import SITES
 from livseg_lib.errors import InputError
 from livseg_lib.files import write_atomically, write_json
 from livseg_lib.labels import LIVER, TUMOR
+from livseg_lib.outputs import write_table
 from livseg_lib.processes import in_processes
 from livseg_lib.provenance import changes, code_of, made_with
 
@@ -58,22 +59,15 @@ def write_phantom(
         pass
     records = [json.loads(path.read_bytes()) for path in paths]
     lesions = [lesion for record in records for lesion in record["lesions"]]
-    for name, table in (
-        ("patients", pd.DataFrame([record["patient"] for record in records])),
-        ("lesions", pd.DataFrame(lesions, columns=LESION_COLUMNS)),
-    ):
-        write_atomically(folder / f"{name}.csv", table.to_csv(index=False).encode())
+    write_table(pd.DataFrame([record["patient"] for record in records]), folder / "patients.csv")
+    write_table(pd.DataFrame(lesions, columns=LESION_COLUMNS), folder / "lesions.csv")
     return folder
 
 
 def phantom_made_by() -> dict:
     """What a phantom depends on besides seed, index and site; another one gives other scans."""
-    return {
-        "code": {"phantom": code_of(_write_case)},
-        "libraries": made_with(
-            "numpy", "scipy", "opencv-python-headless", "opencv-python", "nibabel", "isal"
-        ),
-    }
+    libraries = ("numpy", "scipy", "opencv-python-headless", "opencv-python", "nibabel", "isal")
+    return {"code": {"phantom": code_of(_write_case)}, "libraries": made_with(*libraries)}
 
 
 def _agree_on_settings(folder: Path, settings: dict, n_patients: int) -> None:
@@ -90,8 +84,7 @@ def _agree_on_settings(folder: Path, settings: dict, n_patients: int) -> None:
         for record in folder.glob("case-*.json"):
             record.unlink()
         write_json(path, settings | made_by)
-    extra = [path for path in folder.glob("case-*.json") if int(path.stem.split("-")[1]) >= n_patients]
-    if extra:
+    if extra := [path for path in folder.glob("case-*.json") if int(path.stem[5:]) >= n_patients]:
         problem = f"It holds {len(extra)} patients beyond the {n_patients} asked for."
         raise InputError(folder, problem, remedy, "settings")
 
