@@ -19,7 +19,6 @@ from livseg_lib.processes import silent_stderr
 
 BACKENDS = ("tensorflow", "jax", "torch")
 """As Keras calls them, which is also how their packages are called."""
-
 Made = TypeVar("Made")
 
 

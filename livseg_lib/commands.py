@@ -21,12 +21,9 @@ if TYPE_CHECKING:  # only named in signatures: help must not wait for TensorFlow
 
 MOST_PICTURES = 48
 """On one contact sheet."""
-
 READ_FIRST = 24
 """Slices of a series on the contact sheet of `sort`."""
-
 PAGE_OF_NETWORKS = b"Written by `livseg networks"
-
 PHANTOM_SEED = 2026
 """Of the scan that exported networks are compared on where none is given."""
 

@@ -15,7 +15,6 @@ from pathlib import Path
 
 UNUSABLE, INTERRUPTED, UNHEARD = 2, 130, 141
 """Exit codes: of input that cannot be used and of faults; of Ctrl-C and of a closed pipe, as in shells."""
-
 STOPPING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 """Signals that ask a process to end; Windows has no SIGHUP, that of a closed terminal."""
 

@@ -16,19 +16,14 @@ STRUCTURES = ("liver", "tumor")
 STRUCTURE_LABELS = {"liver": LIVER, "tumor": TUMOR}
 TARGETS = {"liver": ("liver",), "tumor": ("tumor",), "both": ("liver", "tumor")}
 """What a network is asked to outline, and the structures that it answers for."""
-
 MODALITIES = ("ct", "mr")
 """What made the scans: HU mean something, or intensities only differ from each other."""
-
 REGIONS = ("below_liver", "liver", "liver_with_tumor", "above_liver")
 """What a slice shows, from feet to head; below the liver lie lower abdomen and pelvis, above it the chest."""
-
 LIVER_REGIONS = ("liver", "liver_with_tumor")
 """Those that a segmentation of the liver cannot do without."""
-
 KINDS = ("liver", "tumor")
 """What the object in the middle of a patch is; the outputs of the classifier, in order."""
-
 SLICE_CLASSES = {0: "empty", 1: "liver only", 2: "liver and tumour"}
 """System C's diagnosis of a slice."""
 

@@ -27,13 +27,10 @@ from livseg_lib.storage import fetch
 
 LPS = axcodes2ornt("SPL")
 """Of D, H and W: to the head, to the back, to the patient's left."""
-
 SAME_PLACE_VOXELS = 0.5
 """Two geometries agree if no corner of the grid moves by more than this share of the smallest voxel side."""
-
 RIGHT_ANGLE_DEGREES = 0.1
 """Axes that are off a right angle by less than this are rounded, not sheared."""
-
 GEOMETRY_FIELDS = (
     *("dim", "datatype", "bitpix", "pixdim", "xyzt_units", "qform_code", "sform_code"),
     *("quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z"),

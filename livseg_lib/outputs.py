@@ -118,15 +118,12 @@ def replace_systems(
 
 
 def _write_in_order(rows: pd.DataFrame, path: Path) -> pd.DataFrame:
-    rows = rows.sort_values("system", key=lambda names: names.map(_place), kind="stable", ignore_index=True)
+    """In the order of `livseg_lib.systems`, and by name behind these."""
+    place = {name: (number, name) for number, name in enumerate(SYSTEMS)}
+    key = {name: place.get(name, (len(place), name)) for name in rows["system"]}
+    rows = rows.sort_values("system", key=lambda names: names.map(key), kind="stable", ignore_index=True)
     write_table(rows, path)
     return rows
-
-
-def _place(system: str) -> tuple[int, str]:
-    """Among all systems: the order of `livseg_lib.systems`, and by name behind these."""
-    names = list(SYSTEMS)
-    return names.index(system) if system in names else len(names), system
 
 
 def update_systems_table(path: Path | str, rows: Iterable[Mapping]) -> pd.DataFrame:

@@ -68,6 +68,7 @@ def in_threads(job: Callable[[Item], Result], items: Sequence[Item], workers: in
 
 RETRIES = 2
 """Of a case whose job has raised, by a disk that was away for a moment, say."""
+_HOLDING_A_CASE = threading.Lock()
 
 
 def _on_cluster(job: Callable[[Item], Result], items: Sequence[Item], address: str) -> Iterator[Result]:
@@ -103,9 +104,6 @@ def _on_cluster(job: Callable[[Item], Result], items: Sequence[Item], address: s
             problem = "has ended every worker that began it, most likely because memory ran out."
             remedy = "Give workers more memory, or leave it out; finished cases are kept."
             raise InputError(getattr(item, "case_id", str(item)), problem, remedy) from error
-
-
-_HOLDING_A_CASE = threading.Lock()
 
 
 def _on_worker(job: Callable[[Item], Result], folder: str, item: Item) -> Result:

@@ -40,7 +40,6 @@ WITHOUT_EFFECT = (
     *("livseg_lib.processes", "livseg_lib.backend", "livseg_lib.training.fit.ProgressLines"),
 )
 """Ours, but no result depends on it: how errors are said, how files are written, progress lines."""
-
 _STANDARD_LIBRARY = Path(sysconfig.get_path("stdlib")).resolve()
 
 
@@ -286,7 +285,6 @@ def record(required: Mapping[str, Mapping], optional: Mapping[str, Mapping] | No
 
 NAME = of_type("string", pattern=r"^[^/\\\x00-\x1f\x7f]{1,200}\Z")
 SHA256 = of_type("string", pattern=r"^[0-9a-f]{64}\Z")
-
 IRI = "rfc3987_syntax"
 """If installed, jsonschema makes 38 parsers by it at import: a second, and no schema here needs one."""
 

@@ -18,6 +18,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache
 from graphlib import TopologicalSorter
@@ -40,10 +41,8 @@ from livseg_lib.provenance import changes, made_with
 from livseg_lib.runs import PACKAGES, RunFolders, project_root
 
 LIBRARY = Path(__file__).resolve().parent
-
 MOST_REASONS = 3
 """Told of a notebook that is out of date."""
-
 ENVIRONMENT = {
     **{"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(8 * 1024**3)},
     "PYDEVD_DISABLE_FILE_VALIDATION": "1",
@@ -154,12 +153,12 @@ def in_minutes_here(steps: Mapping[str, _Step]) -> dict[str, _Step]:
         except Exception as error:  # a plan is no reason to end a run that may need no network
             text = f"no training step could be timed here ({error}): the minutes are those of another machine"
         print(text, flush=True)
-    name, patients = "n_patients", 1.0
+    patients = 1.0
     for step in steps.values():  # one draws the patients, all look at them
-        if name in step.parameters:
-            patients = step.parameters[name] / declared_parameters(step.notebook)[name]
+        if "n_patients" in step.parameters:
+            patients = step.parameters["n_patients"] / declared_parameters(step.notebook)["n_patients"]
     return {
-        stem: replace(step, minutes=expected_minutes(step, pace, patients)) for stem, step in steps.items()
+        name: replace(step, minutes=expected_minutes(step, pace, patients)) for name, step in steps.items()
     }
 
 
@@ -181,11 +180,9 @@ def expected_minutes(step: _Step, pace: float, patients: float = 1.0) -> float:
 
 def _pictures(parameters: Mapping[str, object]) -> float:
     """Pictures that a notebook learns from, by its parameters: epochs times what an epoch shows."""
-    epochs, shown = (
-        [value for name, value in parameters.items() if name.endswith(end) and isinstance(value, int)]
-        for end in ("_epochs", "_per_epoch")
-    )
-    return sum(epochs) * sum(shown) / max(len(shown), 1)
+    numbers = [(name, value) for name, value in parameters.items() if isinstance(value, int)]
+    shown = [value for name, value in numbers if name.endswith("_per_epoch")]
+    return sum(value for name, value in numbers if name.endswith("_epochs")) * sum(shown) / max(len(shown), 1)
 
 
 def reasons_to_run(steps: Mapping[str, _Step], folders: RunFolders) -> dict[str, str]:
@@ -216,11 +213,10 @@ def _reason(step: _Step, folders: RunFolders) -> str:
 
 
 def _read_record(path: Path) -> dict:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
+    with suppress(OSError, ValueError):
+        if isinstance(found := json.loads(path.read_text(encoding="utf-8")), dict):
+            return found
+    return {}
 
 
 def _made_by(step: _Step, folders: RunFolders, sources: Iterable[str]) -> dict:
@@ -257,11 +253,8 @@ def run_step(step: _Step, folders: RunFolders, before: dict) -> None:
     result = execute(step.notebook, folders.report, step.parameters)
     imported = _read_record(folders.record(step.stem)).get("sources", list(before["code"]))
     after = _made_by(step, folders, ())["code"]  # a file that the notebook itself has made
-    code = {
-        name: digest or after.get(name, "")
-        for name, digest in before["code"].items()
-        if name in imported or name in after
-    }
+    kept = {name: digest for name, digest in before["code"].items() if name in imported or name in after}
+    code = {name: digest or after.get(name, "") for name, digest in kept.items()}
     write_json(folders.record(step.stem), before | {"code": code, "result": digest_of(result)})
 
 
@@ -373,10 +366,8 @@ class _Clock:
     def minutes_left(self) -> float:
         """All that is left shared out to the jobs, or the longest chain where that takes longer."""
         now, pace = time.monotonic(), self.took / self.expected if self.expected else 1.0
-        minutes = {
-            stem: max(0.0, pace * step.minutes - (now - self.began.get(stem, now)) / 60)
-            for stem, step in self.left.items()
-        }
+        ran = {stem: (now - self.began.get(stem, now)) / 60 for stem in self.left}
+        minutes = {stem: max(0.0, pace * step.minutes - ran[stem]) for stem, step in self.left.items()}
         longest_chain = max(chain_minutes(self.left, minutes).values(), default=0.0)
         return max(sum(minutes.values()) / self.jobs, longest_chain)
 
@@ -396,19 +387,22 @@ def _print_plan(to_run: Mapping[str, _Step], count: int, reasons: Mapping[str, s
     sys.stdout.flush()
 
 
-SUMMARY_COLUMNS = [
-    *("system", "target", "n_test_patients", "dice_per_case", "dice_per_case_low", "dice_per_case_high"),
-    *("published_value", "train_seconds"),
-]
-
-
 def print_summary(report: Path) -> None:
     """A small table of the systems, and the page to open."""
     import pandas as pd
 
     table = report / "tables" / "systems.csv"
+    columns = [
+        "system",
+        "target",
+        "n_test_patients",
+        "dice_per_case",
+        "dice_per_case_low",
+        "dice_per_case_high",
+    ]
+    columns += ["published_value", "train_seconds"]
     if table.exists():
         systems = pd.read_csv(table).query("split_by == 'patient' and target in ('liver', 'tumor')")
-        print(systems[SUMMARY_COLUMNS].round(3).to_string(index=False, na_rep="-"))
+        print(systems[columns].round(3).to_string(index=False, na_rep="-"))
         print("Dice: mean over test patients, 95 % interval; published figures: other data, other protocol.")
     print(f"Research only, not for clinical use. Open {report / 'index.html'}")

@@ -72,11 +72,11 @@ def find_shelved(reports: Path, name: str | None) -> Shelved:
     Raises InputError where there is none.
     """
     systems = shelved_systems(reports)
-    found = [system for system in systems if not name or name == system.name]
-    if not found:
-        known = ", ".join(system.name for system in systems) or "none yet"
-        raise InputError("system", "There is no trained system of this name.", f"Known: {known}.")
-    return found[0]
+    for system in systems:
+        if not name or name == system.name:
+            return system
+    known = ", ".join(system.name for system in systems) or "none yet"
+    raise InputError("system", "There is no trained system of this name.", f"Known: {known}.")
 
 
 def find_model(name: Path | str) -> Path:
@@ -89,15 +89,10 @@ def models_table(reports: Path) -> pd.DataFrame:
     rows = []
     for model in shelved_systems(reports):
         files = [path for path in model.folder.rglob("*") if path.is_file()]
-        rows.append(
-            {
-                "model": str(model.folder) if model.run else model.name,
-                "data": model.data,
-                "licence": model.licence or "that of the data",
-                **{f"{structure}_dice": model.dice.get(structure, np.nan) for structure in STRUCTURES},
-                "megabytes": sum(path.stat().st_size for path in files) / 1e6,
-            }
-        )
+        row = {"model": str(model.folder) if model.run else model.name, "data": model.data}
+        row["licence"] = model.licence or "that of the data"
+        row |= {f"{structure}_dice": model.dice.get(structure, np.nan) for structure in STRUCTURES}
+        rows.append(row | {"megabytes": sum(path.stat().st_size for path in files) / 1e6})
     return pd.DataFrame(rows)
 
 
@@ -111,15 +106,9 @@ def _systems_of_run(path: Path) -> list[Shelved]:
     except (InputError, AttributeError, OSError, ValueError) as error:
         print(f"left out: {report.name}: its tables cannot be read ({error}).", file=sys.stderr)
         return []
-    systems = [
-        Shelved(
-            report.name,
-            name,
-            report / "models" / name,
-            dict(zip(of.target, of.dice_per_case, strict=True)),
-            data,
-        )
-        for name, of in rows.astype({"system": str}).groupby("system", sort=False)
-    ]
-    usable = [shelved for shelved in systems if (shelved.folder / "model.json").exists()]
-    return sorted(usable, key=lambda shelved: -np.nan_to_num(shelved.dice.get("tumor", -1.0), nan=-1.0))
+    found = []
+    for name, of in rows.astype({"system": str}).groupby("system", sort=False):
+        folder, dice = report / "models" / name, dict(zip(of.target, of.dice_per_case, strict=True))
+        if (folder / "model.json").exists():
+            found.append(Shelved(report.name, name, folder, dice, data))
+    return sorted(found, key=lambda shelved: -np.nan_to_num(shelved.dice.get("tumor", -1.0), nan=-1.0))

@@ -23,7 +23,6 @@ SCANS = (".nii", ".nii.gz")
 """What comes when it is read. Other files tell by their content what they are, and all come first."""
 MOST_HERE = 2
 """Scans that a thread keeps: a volume and its labels."""
-
 _here = threading.local()
 _results: dict[Path, tuple[AbstractFileSystem, str, dict[Path, tuple[int, int]]]] = {}
 

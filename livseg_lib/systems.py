@@ -17,9 +17,7 @@ if TYPE_CHECKING:  # `livseg --help` must not wait for pandas
 
 DEFAULT_MODEL = "liver-ct"
 """On board (`livseg_lib/pretrained`): what `livseg predict` takes where no model is named."""
-
 SLICES, BLOCKS = "network of slices", "network of blocks"
-
 LIVER_MARGIN_MM = 15.0
 """Around the liver found so far: more than a coarse outline is wrong by."""
 
@@ -43,6 +41,10 @@ COARSE_LIVER = (
     StepPlan("its largest piece", "finish", "keep_largest_liver"),
 )
 LARGEST_LIVER = StepPlan("largest liver", "finish", "keep_largest_liver")
+TUMORS_OF_H = (
+    StepPlan("tumours", "network", "unet_lesions", "box", LIVER_MARGIN_MM),
+    StepPlan("forest", "forest", "candidate_forest", "box", LIVER_MARGIN_MM),
+)
 
 
 class Source(NamedTuple):
@@ -92,87 +94,71 @@ NETWORKS = ("10_train_networks",)
 """The notebook of all networks of slices that have none of their own."""
 _FOLDED = {"filters": 16, "levels": 4, "patch": 2}
 
+
+def _of_slices(
+    name: str, sentence: str, paper: str, source: Source = UNNAMED, small: dict = _FOLDED, **more
+) -> SystemRecord:
+    """A network of slices: in the file of its name, trained with the others, unless `more` says otherwise."""
+    more = {"network": name, "notebooks": NETWORKS} | more
+    return SystemRecord(name, SLICES, sentence, source, paper=paper, small=small, **more)
+
+
 _SYSTEMS = (
-    SystemRecord(
+    _of_slices(
         "unet",
-        SLICES,
         "U-Net on single slices, in system C's layout.",
-        source=Source("C", "U-Net", "dice"),
-        network="unet",
-        paper=f"Ronneberger et al. 2015, {_arxiv('1505.04597')}, as systems B and C",
-        small=_FOLDED,
+        f"Ronneberger et al. 2015, {_arxiv('1505.04597')}, as systems B and C",
+        Source("C", "U-Net", "dice"),
         notebooks=("03_train_unet", "05_evaluate"),
     ),
-    SystemRecord(
+    _of_slices(
         "resnet50_unet",
-        SLICES,
         "ResNet-50 encoder with an upsampling head on single slices (system B).",
-        source=Source("B", "ResNet-50", "dice"),
-        network="resnet50_unet",
-        paper=f"He et al. 2015, {_arxiv('1512.03385')}, as system B",
-        small={"encoder_width": 0.25, "decoder_filters": (96, 48, 32, 16, 16)},
+        f"He et al. 2015, {_arxiv('1512.03385')}, as system B",
+        Source("B", "ResNet-50", "dice"),
+        {"encoder_width": 0.25, "decoder_filters": (96, 48, 32, 16, 16)},
         notebooks=("04_train_resnet50", "05_evaluate"),
     ),
-    SystemRecord(
+    _of_slices(
         "unet++",
-        SLICES,
         "UNet++ on single slices: nested, dense skip connections (system D).",
-        source=Source("D", "UNet++", "iou"),
+        f"Zhou et al. 2018, {_arxiv('1807.10165')}, as system D",
+        Source("D", "UNet++", "iou"),
         network="unetplusplus",
-        paper=f"Zhou et al. 2018, {_arxiv('1807.10165')}, as system D",
-        small=_FOLDED,
-        notebooks=NETWORKS,
     ),
-    SystemRecord(
+    _of_slices(
         "manet",
-        SLICES,
         "MA-Net on single slices: attention by position and across scales (system D).",
-        source=Source("D", "MAnet", "iou"),
-        network="manet",
-        paper="Fan et al. 2020, [doi:10.1109/ACCESS.2020.3025372]"
+        "Fan et al. 2020, [doi:10.1109/ACCESS.2020.3025372]"
         "(https://doi.org/10.1109/ACCESS.2020.3025372), as system D",
-        small=_FOLDED,
-        notebooks=NETWORKS,
+        Source("D", "MAnet", "iou"),
     ),
-    SystemRecord(
+    _of_slices(
         "deeplabv3+",
-        SLICES,
         "DeepLabV3+ on single slices: atrous convolutions at several rates (system D).",
-        source=Source("D", "DeepLabV3+", "iou"),
-        network="deeplabv3plus",
-        paper=f"Chen et al. 2018, {_arxiv('1802.02611')}, as system D",
+        f"Chen et al. 2018, {_arxiv('1802.02611')}, as system D",
+        Source("D", "DeepLabV3+", "iou"),
         # Atrous rates that a map of 8 x 8 positions has room for.
-        small={"encoder_width": 0.25, "atrous_rates": (2, 4, 6), "filters": 48},
-        notebooks=NETWORKS,
+        {"encoder_width": 0.25, "atrous_rates": (2, 4, 6), "filters": 48},
+        network="deeplabv3plus",
     ),
-    SystemRecord(
+    _of_slices(
         "attention_unet",
-        SLICES,
         "U-Net whose skip connections are gated by attention (named by system B).",
-        source=Source("B", "Attention U-Net"),
-        network="attention_unet",
-        paper=f"Oktay et al. 2018, {_arxiv('1804.03999')}, named by system B",
-        small=_FOLDED,
-        notebooks=NETWORKS,
+        f"Oktay et al. 2018, {_arxiv('1804.03999')}, named by system B",
+        Source("B", "Attention U-Net"),
     ),
-    SystemRecord(
+    _of_slices(
         "residual_unet",
-        SLICES,
         "Residual U-Net by itself, the network of system G's second step.",
-        network="residual_unet",
-        paper=f"Han 2017, {_arxiv('1704.07239')}, system G",
-        small=_FOLDED,
-        notebooks=NETWORKS,
+        f"Han 2017, {_arxiv('1704.07239')}, system G",
     ),
-    SystemRecord(
+    _of_slices(
         "cdnn",
-        SLICES,
         "Convolutions and deconvolutions by themselves, the network of system I's steps.",
-        network="cdnn",
-        paper=f"Yuan 2017, {_arxiv('1710.04540')}, system I, layers after {_arxiv('1703.05165')}",
+        f"Yuan 2017, {_arxiv('1710.04540')}, system I, layers after {_arxiv('1703.05165')}",
         # Half the dropout: in minutes nothing is learnt by heart.
         small={"filters": 12, "levels": 4, "patch": 2, "dropout": 0.25},
-        notebooks=NETWORKS,
     ),
     SystemRecord(
         "unet_mse",
@@ -218,8 +204,7 @@ _SYSTEMS = (
         steps=(
             StepPlan("liver", "network", "liver"),
             LARGEST_LIVER,
-            StepPlan("tumours", "network", "unet_lesions", "box", LIVER_MARGIN_MM),
-            StepPlan("forest", "forest", "candidate_forest", "box", LIVER_MARGIN_MM),
+            *TUMORS_OF_H,
         ),
     ),
     SystemRecord(
@@ -243,14 +228,11 @@ _SYSTEMS = (
         steps=(
             StepPlan("liver", "network", "unet"),
             StepPlan("its largest piece", "finish", "keep_largest_liver"),
-            StepPlan("tumours", "network", "unet_lesions", "box", LIVER_MARGIN_MM),
-            StepPlan("forest", "forest", "candidate_forest", "box", LIVER_MARGIN_MM),
+            *TUMORS_OF_H,
         ),
     ),
     SystemRecord(
-        "cascade_unfiltered",
-        "cascade",
-        "The cascade of system H without its random forest, for comparison.",
+        "cascade_unfiltered", "cascade", "The cascade of system H without its random forest, for comparison."
     ),
     SystemRecord(
         "cascade_cdnn",
@@ -280,9 +262,7 @@ _SYSTEMS = (
         ),
     ),
     SystemRecord(
-        "majority_vote",
-        "vote",
-        "No model of its own: each voxel goes to what most systems of this run say.",
+        "majority_vote", "vote", "No model of its own: each voxel goes to what most systems of this run say."
     ),
     SystemRecord(
         "threshold",
@@ -295,9 +275,7 @@ _SYSTEMS = (
         "A baseline without a network: tumours cut relative to each liver's HU.",
     ),
 )
-
 SYSTEMS: dict[str, SystemRecord] = {system.name: system for system in _SYSTEMS}
-
 CASCADES: dict[str, tuple[StepPlan, ...]] = {
     each.name: each.steps for each in _SYSTEMS if each.steps and each.name not in (DEFAULT_MODEL, "best")
 }
@@ -339,17 +317,10 @@ def published_beside(name: str, structure: str) -> dict:
     """
     source = SYSTEMS[name].source if name in SYSTEMS else UNNAMED
     table = published_rows()
-    found = table[
-        (table["source"] == source.letter)
-        & (table["system"] == source.title)
-        & (table["metric"] == source.metric)
-        & table["target"].isin((structure, "both"))
-    ]
+    is_source = (table[["source", "system", "metric"]] == tuple(source)).all(axis=1)
+    found = table[is_source & table["target"].isin((structure, "both"))]
     if found.empty:
         return {"source": source.letter}
     row = found.iloc[-1]  # D prints training before validation
-    return {
-        "source": source.letter,
-        "published_metric": f"{source.metric}, {row['protocol']}",
-        "published_value": row["value"],
-    }
+    metric = f"{source.metric}, {row['protocol']}"
+    return {"source": source.letter, "published_metric": metric, "published_value": row["value"]}

@@ -24,6 +24,7 @@ from livseg_lib.datasets.files import (
     DATA_SUFFIXES,
     bounding_box,
     files_of,
+    listed,
     nifti_stem,
     printable,
     regular_files,
@@ -131,9 +132,9 @@ def _unread(source: Path, found: Dataset) -> list[Note]:
         if kind and (kind, found.name) != ("DICOM", "dicom"):  # which reports its own
             groups[path.parent, kind].append(path)
     for (folder, kind), paths in groups.items():
-        names = ", ".join(printable(path.name) for path in paths[:3]) + (", ..." if len(paths) > 3 else "")
-        where = f"{kind} files in {printable(folder)}"
-        message = f'{where} belong to no case of "{found.name}" and were passed over ({len(paths)}): {names}.'
+        names = listed([printable(path.name) for path in paths])
+        message = f'{kind} files in {printable(folder)} belong to no case of "{found.name}"'
+        message += f" and were passed over ({len(paths)}): {names}."
         message += WHAT_TO_DO.get(kind, "")
         notes.append(Note(paths[0], "passed-over", message))
     return notes
@@ -154,11 +155,9 @@ FEWEST_LEVELS = 64
 PLAUSIBLE_LIVER_HU = (-20.0, 250.0)
 """Of the median: from a very fatty liver to a strong contrast phase."""
 PLAUSIBLE_SPACING_MM = (0.2, 10.0)
-
 ACROSS_SLICES = np.ones((3, 3, 3), bool)
 WITHIN_SLICE = ACROSS_SLICES & np.array([False, True, False])[:, None, None]
 """Neighbourhoods: whole volumes are connected across slices, sets of single pictures are not."""
-
 CASE_COLUMNS = (
     *("case", "patient", "usable", "shape", "spacing_mm", "hu_low", "hu_high"),
     *("liver_voxels", "liver_ml", "tumor_voxels", "tumor_ml", "n_tumors"),
@@ -305,32 +304,27 @@ def data_checksum(dataset: Dataset) -> str:
 
 def volume_findings(volume: Volume, modality: str = "ct") -> Iterator[Note]:
     """What speaks against the geometry and the intensities of a whole volume (not of grey pictures)."""
-    spacing = " x ".join(f"{mm:.2f}" for mm in volume.spacing_mm)
-    low_mm, high_mm = PLAUSIBLE_SPACING_MM
-    if volume.native is not None and np.array_equal(np.abs(volume.native.affine), np.eye(4)):
-        message = "The affine is the identity: volumes in ml cannot be trusted."
-        yield Note("", "suspicious-spacing", message)
+    grid, (low_mm, high_mm) = volume.native, PLAUSIBLE_SPACING_MM
+    if grid is not None and np.array_equal(np.abs(grid.affine), np.eye(4)):
+        yield Note("", "suspicious-spacing", "The affine is the identity: volumes in ml cannot be trusted.")
     elif not all(low_mm <= mm <= high_mm for mm in volume.spacing_mm):
+        spacing = " x ".join(f"{mm:.2f}" for mm in volume.spacing_mm)
         message = f"The spacing is {spacing} mm, outside {low_mm} to {high_mm} mm."
         yield Note("", "suspicious-spacing", message)
-    if volume.native is not None and (shear := volume.native.shear_degrees) > RIGHT_ANGLE_DEGREES:
-        message = (
-            f"The grid is sheared by {shear:.1f} degrees (gantry tilt): volumes are right, distances across "
-            "planes and shapes in 3D approximate. Convert the scan with tilt correction."
-        )
+    if grid is not None and (shear := grid.shear_degrees) > RIGHT_ANGLE_DEGREES:
+        message = f"The grid is sheared by {shear:.1f} degrees (gantry tilt): volumes are right, distances"
+        message += " across planes and shapes in 3D approximate. Convert the scan with tilt correction."
         yield Note("", "sheared-grid", message)
     lowest, highest = int(volume.voxels.min()), int(volume.voxels.max())
     if modality == "mr":
-        levels = len(np.unique(volume.voxels))
-        if levels < FEWEST_LEVELS:
+        if (levels := len(np.unique(volume.voxels))) < FEWEST_LEVELS:
             message = f"Only {levels} whole numbers are left: values between were rounded. Scale them up."
             yield Note("", "few-levels", message)
         if lowest < AIR_HU:
             yield Note("", "not-mr", f"The lowest value is {lowest}: this looks like a CT, not like MR.")
         return
     if lowest > AIR_HU:
-        message = f"No air: the lowest value is {lowest} HU. Clipped or rescaled?"
-        yield Note("", "implausible-hu", message)
+        yield Note("", "implausible-hu", f"No air: the lowest value is {lowest} HU. Clipped or rescaled?")
     if np.count_nonzero(volume.voxels > BODY_HU[0]) < LEAST_BODY * volume.voxels.size:
         message = f"There is hardly a body: most is air, below {BODY_HU[0]} HU. Rescaled?"
         yield Note("", "implausible-hu", message)

@@ -24,7 +24,7 @@ from livseg_lib.datasets.dicom_headers import (
 )
 from livseg_lib.datasets.dicom_slices import same_grid, slice_reader, slices_at_one_place, stack_slices
 from livseg_lib.datasets.file_trees import file_on_disk, open_tree
-from livseg_lib.datasets.files import files_of, is_visible, natural_key
+from livseg_lib.datasets.files import files_of, is_visible, listed, natural_key
 from livseg_lib.errors import InputError
 from livseg_lib.nifti import new_grid
 from livseg_lib.processes import one_apart
@@ -35,8 +35,6 @@ MASK_VALUES = (0, 1, 255)
 """3D-IRCADb-01 stores masks as 0 and 255."""
 FEWEST_ALIKE = 3
 """Series of one slice that may be one scan whose slices were given a series each."""
-_LISTED = 3
-"""Files named in a message."""
 
 
 @dataclass(frozen=True)
@@ -207,8 +205,7 @@ def skipped_notes(found: Survey, source: Path | str) -> list[Note]:
     """The files passed over, one note a reason."""
     notes = []
     for reason, names in _by_reason(found.skipped).items():
-        listed = ", ".join(names[:_LISTED]) + (", ..." if len(names) > _LISTED else "")
-        message = f"{len(names)} passed over: {reason.rstrip('.')} ({listed})."
+        message = f"{len(names)} passed over: {reason.rstrip('.')} ({listed(names)})."
         first, *other_paths = (Path(source, name) for name in names)
         notes.append(Note(first, "passed-over", message, also=tuple(other_paths)))
     return notes
@@ -224,12 +221,12 @@ def _by_reason(skipped: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
 def _series(uid: str, slices: list[SliceHeader], broken: Sequence[tuple[str, InputError]]) -> Series:
     """With the broken files that name it as theirs, or that name none and lie beside its slices."""
     folders = {os.path.dirname(header.name) for header in slices}
-    own_broken = []
-    for name, error in broken:
+
+    def is_own(name: str, error: InputError) -> bool:
         owner = getattr(error, "series_uid", None)
-        if owner == uid or (owner is None and os.path.dirname(name) in folders):
-            own_broken.append((name, error))
-    return Series(uid, tuple(slices), tuple(own_broken))
+        return owner == uid or (owner is None and os.path.dirname(name) in folders)
+
+    return Series(uid, tuple(slices), tuple(each for each in broken if is_own(*each)))
 
 
 def _merged(series: list[Series]) -> list[Series]:
@@ -267,7 +264,7 @@ def _alike(alone: list[Series]) -> list[list[Series]]:
 def _choose(found: Survey, series_uid: str | None, source: Path | str) -> Series:
     if not found.series:
         reasons = sorted(_by_reason(found.skipped).items(), key=lambda item: -len(item[1]))
-        files = "; ".join(f"{len(names)} files: {reason.rstrip('.')}" for reason, names in reasons[:_LISTED])
+        files = "; ".join(f"{len(names)} files: {reason.rstrip('.')}" for reason, names in reasons[:3])
         problem = f"There is no CT series here ({files or 'no files'})."
         remedy = "Give the folder or zip of its slices; NIfTI files and pictures are read unpacked."
         raise InputError(source, problem, remedy)
@@ -344,6 +341,5 @@ def _cases(patient: Path, name: str) -> tuple[list[Case], list[Note]]:
             notes=tuple(series_notes(item, patient)),
         )
         cases.append(case)
-    left = [item for item in found.series if item not in chosen]
-    passed = [Note(patient, "passed-over", f"An MR series of {len(item.slices)} slices.") for item in left]
-    return cases, [*passed, *skipped_notes(found, patient)]
+    left = (f"An MR series of {len(item.slices)} slices." for item in found.series if item not in chosen)
+    return cases, [*(Note(patient, "passed-over", said) for said in left), *skipped_notes(found, patient)]

@@ -46,7 +46,6 @@ _WANTED = (
 )
 """Nothing that names a patient is ever read from a header."""
 _GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
-
 PREAMBLE_BYTES, MAGIC = 128, b"DICM"
 AGAIN = "Export or copy it again, or remove it if it is no slice."
 _COLOUR_SPACES = ("RGB", "YBR_", "PALETTE COLOR")

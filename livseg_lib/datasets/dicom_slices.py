@@ -20,6 +20,7 @@ from pydicom.pixels.utils import get_expected_length
 
 from livseg_lib.datasets.dicom_headers import AGAIN, SliceHeader, damage_named, read_whole
 from livseg_lib.datasets.file_trees import FileTree
+from livseg_lib.datasets.files import listed
 from livseg_lib.errors import InputError
 
 SAME_DIRECTION = 1e-3
@@ -33,8 +34,6 @@ LARGEST_TILT_DEGREES = 1.0
 """Between the way from slice to slice and the normal of the slices; more is gantry tilt."""
 FEWEST_ROUNDED = 3
 """Steps of each of two lengths that make rounding more likely than a lost slice."""
-_LISTED = 3
-"""Places named in a message."""
 
 
 def same_grid(one: SliceHeader, other: SliceHeader) -> bool:
@@ -124,7 +123,7 @@ def _step_mm(ordered: Sequence[SliceHeader], source: object) -> tuple[np.ndarray
         note = f"Positions are rounded to whole mm: read as slices every {rounded_mm:.4g} mm."
     elif far_mm > UNEVEN_STEPS * length_mm:
         far = np.argsort(-np.abs(np.diff(heights) - length_mm), kind="stable")
-        raise _uneven(ordered, heights, np.sort(far[:_LISTED]), source)
+        raise _uneven(ordered, heights, np.sort(far[:3]), source)
     return step, note if len(ordered) > 2 and far_mm > JITTER * length_mm else ""
 
 
@@ -132,24 +131,20 @@ def _require_all(ordered: Sequence[SliceHeader], heights: np.ndarray, source: ob
     """Raise InputError where slices are missing, or lie elsewhere."""
     steps, usual = np.diff(heights), _usual(heights)
     relative, remedy = steps / usual, "Export or copy the whole series again."
-    odd = np.flatnonzero(np.abs(relative - 1) > UNEVEN_STEPS)
-    if len(odd) == 0:
+    if not len(odd := np.flatnonzero(np.abs(relative - 1) > UNEVEN_STEPS)):
         return
     if relative.max() > len(ordered) + 1:
         k = int(relative.argmax())
-        problem = (
-            f"{ordered[k]} and {ordered[k + 1]} lie {steps[k]:.6g} mm apart, "
-            f"other slices {usual:.4g} mm: a position is wrong, or most are missing."
-        )
+        problem = f"{ordered[k]} and {ordered[k + 1]} lie {steps[k]:.6g} mm apart, other slices"
+        problem += f" {usual:.4g} mm: a position is wrong, or most are missing."
         raise InputError(source, problem, remedy, code="missing-slices")
     counts = np.rint(relative).astype(int)
     in_rows = np.count_nonzero(np.diff(odd) == 1) >= FEWEST_ROUNDED
     if counts.min() < 1 or np.abs(relative - counts).max() > UNEVEN_STEPS or in_rows:
         raise _uneven(ordered, heights, odd, source)
     lost = int(counts.sum()) - len(counts)
-    missing_mm = [heights[k] + usual * n for k in odd[: _LISTED + 1] for n in range(1, counts[k])]
-    listed = ", ".join(f"{mm:.1f}" for mm in missing_mm[:_LISTED]) + (", ..." if lost > _LISTED else "")
-    problem = f"{lost} of {len(ordered) + lost} slices are missing, at {listed} mm."
+    missing = [f"{heights[k] + usual * n:.1f}" for k in odd[:4] for n in range(1, counts[k])]
+    problem = f"{lost} of {len(ordered) + lost} slices are missing, at {listed(missing)} mm."
     raise InputError(source, problem, remedy, code="missing-slices")
 
 
@@ -176,13 +171,10 @@ def _rounded_step_mm(ordered: Sequence[SliceHeader], heights: np.ndarray) -> flo
     return float(step) if frequent and fits else None
 
 
-def _uneven(
-    ordered: Sequence[SliceHeader], heights: np.ndarray, odd: np.ndarray, source: object
-) -> InputError:
+def _uneven(ordered: list[SliceHeader], heights: np.ndarray, odd: np.ndarray, source: object) -> InputError:
     steps = np.diff(heights)
-    gaps = "; ".join(f"{steps[k]:.4g} mm between {ordered[k]} and {ordered[k + 1]}" for k in odd[:_LISTED])
-    more = "; ..." if len(odd) > _LISTED else ""
-    problem = f"The slices are not evenly spaced: {_usual(heights):.4g} mm apart, but {gaps}{more}."
+    gaps = listed([f"{steps[k]:.4g} mm between {ordered[k]} and {ordered[k + 1]}" for k in odd], "; ")
+    problem = f"The slices are not evenly spaced: {_usual(heights):.4g} mm apart, but {gaps}."
     return InputError(source, problem, "Reconstruct or resample them evenly, or remove what is of another.")
 
 
@@ -242,11 +234,8 @@ def slice_reader(tree: FileTree, source: object, apart: Executor) -> Callable[[S
             raise InputError(where, "The pixels have another size than the header says.", "Export it again.")
         low, high = values.min(), values.max()
         padding = whole(header.name).get("PixelPaddingValue")
-        if (
-            isinstance(padding, int)
-            and header.modality == "ct"
-            and not (_INT16.min <= low and high <= HIGHEST_HU)
-        ):
+        is_hu = header.modality != "ct" or (_INT16.min <= low and high <= HIGHEST_HU)
+        if isinstance(padding, int) and not is_hu:
             values[(stored.astype(np.int64) - padding) % 2**16 == 0] = AIR_HU  # its sign is often mistaken
             low, high = values.min(), values.max()
         if not (_INT16.min <= low and high <= _INT16.max):
@@ -258,8 +247,10 @@ def slice_reader(tree: FileTree, source: object, apart: Executor) -> Callable[[S
 
 
 def _decoded(dataset: pydicom.Dataset, frame: int, where: str, executor: Executor) -> np.ndarray:
-    """The stored values of a frame, (rows, columns)."""
-    _require_described(dataset, where)
+    """The stored values of a frame, (rows, columns). Raises InputError where it is not described in full."""
+    for keyword in (*_DESCRIBING, "PixelData"):
+        if dataset.get(keyword) in (None, "", b"") and keyword != "HighBit":  # which decoders do not ask for
+            raise InputError(where, f"The slice has no {keyword}.", AGAIN)
     syntax = dataset.file_meta.TransferSyntaxUID
     if not syntax.is_compressed:
         more = len(dataset.PixelData) - get_expected_length(dataset)
@@ -285,13 +276,6 @@ def _decoded(dataset: pydicom.Dataset, frame: int, where: str, executor: Executo
         return pixel_array(dataset, index=frame, decoding_plugin=decoder)
     elements = {keyword: dataset.get(keyword) for keyword in _DESCRIBING}
     return executor.submit(_decode_apart, str(syntax), elements, encoded).result()
-
-
-def _require_described(dataset: pydicom.Dataset, where: str) -> None:
-    """Raises InputError, naming it, for what describes the pixels of a slice and was left out."""
-    for keyword in (*_DESCRIBING, "PixelData"):
-        if dataset.get(keyword) in (None, "", b"") and keyword != "HighBit":  # which decoders do not ask for
-            raise InputError(where, f"The slice has no {keyword}.", AGAIN)
 
 
 def _decode_apart(syntax: str, elements: dict, encoded: bytes) -> np.ndarray:

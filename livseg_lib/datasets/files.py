@@ -11,7 +11,7 @@ import json
 import os
 import re
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -91,8 +91,8 @@ def regular_files(source: Path) -> Found:
 def _below(folder: Path, note_unlisted: Callable[[OSError], None]) -> Iterator[Path]:
     visited = set(folder.resolve().parents)
     for parent, folders, names in os.walk(folder, onerror=note_unlisted, followlinks=True):
-        made = parent != str(folder) and {*names} >= MADE_BY_EXTRACTION
-        if (real := Path(parent).resolve()) in visited or made:
+        made_here = parent != str(folder) and MADE_BY_EXTRACTION.issubset(names)
+        if (real := Path(parent).resolve()) in visited or made_here:
             folders.clear()
             continue
         visited.add(real)
@@ -141,16 +141,14 @@ def one_copy(copies: list[Path]) -> tuple[Path, tuple[Note, ...]]:
         return copies[0], ()
     contents = {path: content for path in copies if (content := _content(path))}
     chosen = next(iter(contents), copies[0])
-    other_copies = [path for path in copies if path != chosen]
+    others, code = [path for path in copies if path != chosen], "several-copies"
     if len(set(contents.values())) > 1:
-        names = ", ".join(printable(path) for path in other_copies)
+        names = ", ".join(map(printable, others))
         message = f"There are other files of this name, and they differ: {names}. Keep one."
-        return chosen, (Note(chosen, "several-copies", message, "error"),)
-    equal, broken = "It holds the same as {} and is not read.", "It cannot be read; {} is read in its place."
-    return chosen, tuple(
-        Note(path, "several-copies", (equal if path in contents else broken).format(printable(chosen)))
-        for path in other_copies
-    )
+        return chosen, (Note(chosen, code, message, "error"),)
+    equal = f"It holds the same as {printable(chosen)} and is not read."
+    broken = f"It cannot be read; {printable(chosen)} is read in its place."
+    return chosen, tuple(Note(path, code, equal if path in contents else broken) for path in others)
 
 
 def _content(path: Path) -> str:
@@ -174,6 +172,11 @@ def nifti_stem(path: Path) -> str | None:
     """
     match = re.fullmatch(r"([^.].*)" + NIFTI_SUFFIX, path.name, re.IGNORECASE | re.DOTALL)
     return printable(match[1]) if match else None
+
+
+def listed(items: Sequence[str], joint: str = ", ") -> str:
+    """The first three in a line, with dots where there are more."""
+    return joint.join([*items[:3], *(["..."] if len(items) > 3 else [])])
 
 
 def printable(name: Path | str) -> str:
@@ -214,8 +217,10 @@ def find_label_map(folder: Path) -> LabelMap | None:
         return None
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
-        values = {name: _values(content[name]) for name in content}
-    except (OSError, ValueError, TypeError, LookupError, RecursionError) as error:
+        values = {name: tuple(each if isinstance(each, list) else [each]) for name, each in content.items()}
+        if not all(type(value) is int and value > 0 for each in values.values() for value in each):
+            raise ValueError(f"{content} holds no whole numbers above 0")
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
         problem = f"is not a list of labels ({error})."
         raise InputError(path, problem, _EXAMPLE) from error
     if "liver" not in values or set(values) - set(STRUCTURES):
@@ -238,15 +243,12 @@ def scan_and_labels(
 
 def with_labels(case: Case, truth: Path, notes: tuple[Note, ...], label_map: LabelMap | None) -> Case:
     """`case` with the labels of the NIfTI file `truth`; without a map it may hold 0, 1 and 2 alone."""
-    return replace(
-        case,
-        files=(*case.files, *([label_map.source] if label_map else []), truth),
-        read_labels=partial(load_mapped, truth, label_map)
-        if label_map
-        else partial(load_segmentation, truth),
-        notes=(*case.notes, *notes),
-        inspect=partial(lost_labels, truth, label_map) if label_map else None,
-    )
+    changed = {"notes": (*case.notes, *notes), "read_labels": partial(load_segmentation, truth)}
+    if label_map:
+        changed["read_labels"] = partial(load_mapped, truth, label_map)
+        changed["inspect"] = partial(lost_labels, truth, label_map)
+        return replace(case, files=(*case.files, label_map.source, truth), **changed)
+    return replace(case, files=(*case.files, truth), **changed)
 
 
 def load_mapped(
@@ -270,10 +272,8 @@ def lost_labels(path: Path, label_map: LabelMap, like: Volume) -> list[Note]:
         lost, liver = stored[wider(box)] == value, labels[wider(box)] > 0
         if shared_faces(lost, liver) > shared_faces(lost, ~lost) / 2:
             name = f"Label {value}" + (f" ({names[value]})" if value in names else "")
-            message = (
-                f"{name}, {int(lost.sum()):,} voxels, lies within the liver and was taken for background. "
-                f"Say in {LABELS_JSON} whether it is liver or tumour."
-            )
+            message = f"{name}, {lost.sum():,} voxels, lies within the liver and was taken for background."
+            message += f" Say in {LABELS_JSON} whether it is liver or tumour."
             notes.append(Note(path, "label-lost-in-liver", message))
     return notes
 
@@ -296,10 +296,3 @@ def bounding_box(mask: np.ndarray) -> tuple[slice, ...]:
 def wider(box: tuple[slice, ...]) -> tuple[slice, ...]:
     """`box` and one voxel more on every side."""
     return tuple(slice(max(part.start - 1, 0), part.stop + 1) for part in box)
-
-
-def _values(content: int | list[int]) -> tuple[int, ...]:
-    values = tuple(content) if isinstance(content, list) else (content,)
-    if not all(type(value) is int and value > 0 for value in values):
-        raise ValueError(f"{content} are no whole numbers above 0")
-    return values

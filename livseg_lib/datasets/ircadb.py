@@ -19,7 +19,6 @@ from livseg_lib.volumes import Volume
 LOOKS_FOR = "PATIENT_DICOM and MASKS_DICOM (folders or .zip), in one folder a case"
 LEVELS_BELOW = 2
 """A case may lie this many folders below the one that was named."""
-
 LIVER_FOLDER = re.compile(r"liver", re.IGNORECASE)
 TUMOR_FOLDER = re.compile(r"liver[ _-]?tumou?rs?[ _-]?\d*", re.IGNORECASE)
 """The set spells them livertumor, livertumor1, livertumor01, livertumors."""

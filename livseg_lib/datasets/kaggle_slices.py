@@ -34,7 +34,6 @@ MASK_FOLDER = re.compile(rf"(?:.*[ _.-])?(?:{MASKS})", re.IGNORECASE)
 _OF_A_PART = r"train(?:ing)?|val(?:idation)?|test"
 NO_PATIENT = re.compile(rf"(?:.*[ _.-])?(?:{MASKS}|{PICTURES})|{_OF_A_PART}|png|jpe?g", re.IGNORECASE)
 """Folders that say what lies in them, not whose it is."""
-
 Slices = dict[str, dict[int, list[Path]]]
 """Files by case and slice number; several where they bear one number."""
 

@@ -45,7 +45,6 @@ VERTEBRA_PITCH_MM, DISC_HALF_MM = 35.0, 4.5
 TABLE_GAP_MM = 8.0
 COMPACT_MM = 1.8
 """Thickness of compact bone around marrow."""
-
 Parts = Iterator[tuple[str, np.ndarray]]
 """Tissues and the fields that they fill, in the order of painting: later ones cover earlier ones."""
 

@@ -29,7 +29,6 @@ BODY_REACH_MM = 260
 CAVITY_BACK_Y, BACK_Y = 79, 112
 SPINE_MIDDLE_Y, SPINE_CLEARANCE_MM = 58, 26
 """The cavity keeps this distance from the line through the spine."""
-
 Measure = np.ndarray | float
 
 
@@ -249,7 +248,6 @@ Organ = IntEnum(
     start=0,
 )
 """Codes of `PhantomPatient.organs`. AIR is what lies outside the body, the table too."""
-
 PHASES = ("native", "arterial", "portal venous")
 FLUID, GAS = (2800.0, 1.0), (1000.0, 0.0)
 """T1 in ms, protons: what has none gives no signal, such as air and the table."""
@@ -301,7 +299,6 @@ what textbooks say.
 T1 of liver, spleen, kidney, pancreas, muscle, marrow and fat as de Bazelaire et al. 2004 measured them
 (doi 10.1148/radiol.2303021331), of blood as Stanisz et al. 2005 (doi 10.1002/mrm.20605); the others and all
 protons are rough values of ours."""
-
 CODE = {name: code for code, name in enumerate(TISSUES)}
 """Tissue name to code in the order of TISSUES."""
 ORGAN_OF_TISSUE = np.array([organ for organ, *_ in TISSUES.values()], np.uint8)

@@ -56,7 +56,6 @@ slice, 0.45-5 mm between slices). Liver noise measured in real CT: 18-20 HU (1.6
 in LiTS slices; the correlation of neighbours in real CT is 0.25-0.40, at two pixels -0.13 to 0.08.
 Nobody scans like "tiny": it is for tests that need whole patients in a moment. "mr" stands for sets with many
 organs in their label files, such as AMOS and TotalSegmentator's."""
-
 ROTATION = "ABABABAC"
 """Sites of patients 0, 1, 2, ...: thin slices are rare, as they weigh most."""
 
