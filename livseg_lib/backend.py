@@ -17,8 +17,7 @@ from typing import TypeVar
 from livseg_lib.errors import InputError
 from livseg_lib.processes import silent_stderr
 
-BACKENDS = ("tensorflow", "jax", "torch")
-"""As Keras calls them, which is also how their packages are called."""
+BACKENDS = ("tensorflow", "jax", "torch")  # as Keras calls them, which is also how their packages are called
 Made = TypeVar("Made")
 
 

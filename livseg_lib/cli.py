@@ -19,10 +19,8 @@ from livseg_lib.processes import keep_freed_memory
 from livseg_lib.storage import Url, mirrored, place, sent
 from livseg_lib.systems import DEFAULT_MODEL, NETWORKS, SYSTEMS
 
-Option = Callable[..., argparse.Action]
-"""Adds an option to a command, as `add_argument` does."""
-WRITE_A_FILE = ("evaluate", "networks")
-"""Commands whose --out is a file; that of the others is a folder."""
+Option = Callable[..., argparse.Action]  # adds an option to a command, as `add_argument` does
+WRITE_A_FILE = ("evaluate", "networks")  # commands whose --out is a file; that of the others is a folder
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -19,13 +19,10 @@ if TYPE_CHECKING:  # only named in signatures: help must not wait for TensorFlow
 
     from livseg_lib.volumes import Volume
 
-MOST_PICTURES = 48
-"""On one contact sheet."""
-READ_FIRST = 24
-"""Slices of a series on the contact sheet of `sort`."""
+MOST_PICTURES = 48  # on one contact sheet
+READ_FIRST = 24  # slices of a series on the contact sheet of `sort`
 PAGE_OF_NETWORKS = b"Written by `livseg networks"
-PHANTOM_SEED = 2026
-"""Of the scan that exported networks are compared on where none is given."""
+PHANTOM_SEED = 2026  # of the scan that exported networks are compared on where none is given
 
 
 def check(arguments: argparse.Namespace) -> int:

@@ -50,8 +50,7 @@ def holds_files(folder: Path, checksums: dict[str, str]) -> bool:
 
 MOST_NAME_BYTES = 120
 """Of a name that others are made from: file systems take 255, and a hidden name beside it needs some."""
-PATIENCE_SECONDS = 1.0
-"""To wait for another process before saying so."""
+PATIENCE_SECONDS = 1.0  # to wait for another process before saying so
 _HERE = f"{zlib.crc32(platform.node().encode()):08x}"
 _OWNER = re.compile(r"(?P<host>[0-9a-f]{8})-(?P<process>\d+)-[0-9a-f]{8}")
 

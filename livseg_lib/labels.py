@@ -20,12 +20,10 @@ MODALITIES = ("ct", "mr")
 """What made the scans: HU mean something, or intensities only differ from each other."""
 REGIONS = ("below_liver", "liver", "liver_with_tumor", "above_liver")
 """What a slice shows, from feet to head; below the liver lie lower abdomen and pelvis, above it the chest."""
-LIVER_REGIONS = ("liver", "liver_with_tumor")
-"""Those that a segmentation of the liver cannot do without."""
+LIVER_REGIONS = ("liver", "liver_with_tumor")  # those that a segmentation of the liver cannot do without
 KINDS = ("liver", "tumor")
 """What the object in the middle of a patch is; the outputs of the classifier, in order."""
-SLICE_CLASSES = {0: "empty", 1: "liver only", 2: "liver and tumour"}
-"""System C's diagnosis of a slice."""
+SLICE_CLASSES = {0: "empty", 1: "liver only", 2: "liver and tumour"}  # system C's diagnosis of a slice
 
 
 def structure_mask(labels: np.ndarray, structure: str) -> np.ndarray:

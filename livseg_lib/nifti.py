@@ -25,12 +25,10 @@ from livseg_lib.errors import InputError
 from livseg_lib.files import require_there
 from livseg_lib.storage import fetch
 
-LPS = axcodes2ornt("SPL")
-"""Of D, H and W: to the head, to the back, to the patient's left."""
+LPS = axcodes2ornt("SPL")  # of D, H and W: to the head, to the back, to the patient's left
 SAME_PLACE_VOXELS = 0.5
 """Two geometries agree if no corner of the grid moves by more than this share of the smallest voxel side."""
-RIGHT_ANGLE_DEGREES = 0.1
-"""Axes that are off a right angle by less than this are rounded, not sheared."""
+RIGHT_ANGLE_DEGREES = 0.1  # axes that are off a right angle by less than this are rounded, not sheared
 GEOMETRY_FIELDS = (
     *("dim", "datatype", "bitpix", "pixdim", "xyzt_units", "qform_code", "sform_code"),
     *("quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z"),
@@ -144,8 +142,7 @@ def new_grid(shape: tuple[int, int, int], affine: np.ndarray, dtype: np.dtype) -
 
 
 GZIP_MAGIC = b"\x1f\x8b"
-MOST_GZIP_EXPANSION = 1032
-"""Deflate cannot make more than this many bytes out of one."""
+MOST_GZIP_EXPANSION = 1032  # Deflate cannot make more than this many bytes out of one
 CHUNK_BYTES = 1024**2
 TRAILING_BYTES_ALLOWED = CHUNK_BYTES
 """Padding that may follow the voxels; a stream that goes on for longer is refused."""
@@ -229,18 +226,13 @@ def read_to_end(stream: BinaryIO, path: Path) -> None:
 
 HEADER_KINDS = {348: Nifti1Header, 540: Nifti2Header}
 """By their length in bytes, which is the first thing that a header says."""
-EOL_CHECKS = ((13, 10, 26, 10), (0, 0, 0, 0))
-"""Of NIfTI-2: as it should be, and left out."""
-FORM_CODES = range(6)
-"""From unknown (0: not there) to a template (5)."""
-SIZE_TOLERANCE = 0.01
-"""Voxel sizes in pixdim and in the sform may differ by this share."""
+EOL_CHECKS = ((13, 10, 26, 10), (0, 0, 0, 0))  # of NIfTI-2: as it should be, and left out
+FORM_CODES = range(6)  # from unknown (0: not there) to a template (5)
+SIZE_TOLERANCE = 0.01  # voxel sizes in pixdim and in the sform may differ by this share
 LEAST_DETERMINANT = 1e-6
 """An affine is singular below this share of the volume that axes at right angles would span."""
-MOST_SHEAR_DEGREES = 45.0
-"""A gantry tilts by up to 30."""
-LONGEST_QUATERNION = 1.001
-"""Its part b, c, d is at most 1 long; by so much it is rounded, not wrong."""
+MOST_SHEAR_DEGREES = 45.0  # a gantry tilts by up to 30
+LONGEST_QUATERNION = 1.001  # its part b, c, d is at most 1 long; by so much it is rounded, not wrong
 EXPORT_AGAIN = "Export it again from its source."
 
 

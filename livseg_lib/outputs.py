@@ -21,8 +21,7 @@ if TYPE_CHECKING:  # only named in signatures
     from matplotlib.figure import Figure
 
 MAX_FIGURE_BYTES = 150_000
-GREYS, COLOURS = 32, 96
-"""Of the palette: noise hides the steps of CT, and a third of the bytes is saved."""
+GREYS, COLOURS = 32, 96  # of the palette: noise hides the steps of CT, and a third of the bytes is saved
 RESOLUTIONS_DPI = (160, 140, 120, 105, 90, 70, 50, 30)
 
 
@@ -83,8 +82,7 @@ SYSTEMS_COLUMNS = (
     *("precision", "recall", "roc_auc", "presence_accuracy"),
     *("published_metric", "published_value", "train_seconds", "parameters"),
 )
-SYSTEMS_KEY = ("system", "target", "split_by")
-"""A system has one row for each target and way of splitting."""
+SYSTEMS_KEY = ("system", "target", "split_by")  # a system has one row for each target and way of splitting
 
 
 def write_table(df: pd.DataFrame, path: Path | str) -> Path:

@@ -66,8 +66,7 @@ def in_threads(job: Callable[[Item], Result], items: Sequence[Item], workers: in
         yield from pool.map(job, items)
 
 
-RETRIES = 2
-"""Of a case whose job has raised, by a disk that was away for a moment, say."""
+RETRIES = 2  # of a case whose job has raised, by a disk that was away for a moment, say
 _HOLDING_A_CASE = threading.Lock()
 
 

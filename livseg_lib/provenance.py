@@ -257,10 +257,8 @@ def _is_ours(module: str | None) -> bool:
     return _STANDARD_LIBRARY not in Path(path).resolve().parents
 
 
-MOST_BYTES = 2**24
-"""Of a description; those of our trainings have some thousands."""
-TELLS = 3
-"""Of the faults of one description: what follows is mostly more of the same."""
+MOST_BYTES = 2**24  # of a description; those of our trainings have some thousands
+TELLS = 3  # of the faults of one description: what follows is mostly more of the same
 
 
 def of_type(kind: str, **rules) -> dict:

@@ -41,8 +41,7 @@ from livseg_lib.provenance import changes, made_with
 from livseg_lib.runs import PACKAGES, RunFolders, project_root
 
 LIBRARY = Path(__file__).resolve().parent
-MOST_REASONS = 3
-"""Told of a notebook that is out of date."""
+MOST_REASONS = 3  # told of a notebook that is out of date
 ENVIRONMENT = {
     **{"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(8 * 1024**3)},
     "PYDEVD_DISABLE_FILE_VALIDATION": "1",
@@ -132,8 +131,7 @@ def read_step(notebook: Path, parameters: dict[str, object]) -> _Step:
 
 STEP_MILLISECONDS = 55.0
 """Of `milliseconds_a_step`, one processor, on the machine that the notebooks' minutes are of."""
-LEARNING = 0.75
-"""Share of a training notebook's minutes; the rest prepares, predicts and draws."""
+LEARNING = 0.75  # share of a training notebook's minutes; the rest prepares, predicts and draws
 WORTH_TIMING_MINUTES = 5.0
 """The length of a shorter run is estimated without timing a step, which takes ten seconds."""
 

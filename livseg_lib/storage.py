@@ -21,8 +21,7 @@ MIRRORS = "LIVSEG_MIRRORS"
 """Variable of the environment, for processes started by this one, too: local folder -> URL, as JSON."""
 SCANS = (".nii", ".nii.gz")
 """What comes when it is read. Other files tell by their content what they are, and all come first."""
-MOST_HERE = 2
-"""Scans that a thread keeps: a volume and its labels."""
+MOST_HERE = 2  # scans that a thread keeps: a volume and its labels
 _here = threading.local()
 _results: dict[Path, tuple[AbstractFileSystem, str, dict[Path, tuple[int, int]]]] = {}
 

@@ -18,8 +18,7 @@ if TYPE_CHECKING:  # `livseg --help` must not wait for pandas
 DEFAULT_MODEL = "liver-ct"
 """On board (`livseg_lib/pretrained`): what `livseg predict` takes where no model is named."""
 SLICES, BLOCKS = "network of slices", "network of blocks"
-LIVER_MARGIN_MM = 15.0
-"""Around the liver found so far: more than a coarse outline is wrong by."""
+LIVER_MARGIN_MM = 15.0  # around the liver found so far: more than a coarse outline is wrong by
 
 
 @dataclass(frozen=True)
@@ -90,8 +89,7 @@ def _arxiv(number: str) -> str:
     return f"[arXiv:{number}](https://arxiv.org/abs/{number})"
 
 
-NETWORKS = ("10_train_networks",)
-"""The notebook of all networks of slices that have none of their own."""
+NETWORKS = ("10_train_networks",)  # the notebook of all networks of slices that have none of their own
 _FOLDED = {"filters": 16, "levels": 4, "patch": 2}
 
 

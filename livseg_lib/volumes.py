@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NoReturn
 
 import numpy as np
 from isal import igzip
@@ -24,8 +24,7 @@ from livseg_lib.labels import BACKGROUND, LIVER, TUMOR
 MAX_VOLUME_BYTES = 4 * 1024**3
 """Most bytes that the voxels of one file may take, stored or as int16: 512 x 512 x 8192 int16."""
 _INT16 = np.iinfo(np.int16)
-LABELS = "label-map"
-"""Code of the error for a scan that is none."""
+LABELS = "label-map"  # code of the error for a scan that is none
 FEW_LABELS, MANY_LABELS, HIGHEST_LABEL = 8, 128, 4095
 """No scan has so few grey levels; a map of all organs has up to the second, in areas of one value."""
 _ROUNDING, LARGEST_SLOPE = 0.01, 0.2
@@ -73,7 +72,7 @@ def load_segmentation(path: Path | str, like: Volume, accept_affine_mismatch: bo
     labels = read_label_array(path, like, accept_affine_mismatch)
     if labels.min() < BACKGROUND or labels.max() > TUMOR:
         values, counts = np.unique(labels[(labels < BACKGROUND) | (labels > TUMOR)], return_counts=True)
-        found = ", ".join(f"{v} ({n:,} voxels)" for v, n in list(zip(values, counts, strict=True))[:5])
+        found = ", ".join(f"{v} ({n:,} voxels)" for v, n in zip(values[:5], counts[:5], strict=True))
         more = f" and {len(values) - 5} more" if len(values) > 5 else ""
         remedy = f"Recode it to {BACKGROUND} background, {LIVER} liver, {TUMOR} tumour."
         problem = f"The segmentation has labels other than 0, 1, 2: {found}{more}."
@@ -180,28 +179,22 @@ def _read_voxels(
     """int16 (D, H, W) on `grid`, the stream read to its end.
 
     Plane by plane as they are stored: a second copy of the volume would take as long again.
-    `convert(header, plane)` gives whole numbers that int16 holds, or raises `_Unfit`.
+    `convert(header, plane, refuse)` gives whole numbers that int16 holds, or refuses: says where they lie,
+    bool (i, j), and what is wrong.
     """
     voxels = np.empty(grid.lps_shape, np.int16)
     as_stored, (*sides, depth) = grid.to_stored(voxels), grid.shape
+
+    def refuse(where: np.ndarray, problem: str, *remedy_and_code: str) -> NoReturn:
+        slices = np.broadcast_to(np.arange(len(voxels))[:, None, None], voxels.shape)
+        first = grid.to_stored(slices)[..., k][where].min()
+        raise InputError(path, f"Slice {first} has {problem}", *remedy_and_code)
+
     for k in range(depth):
         stored = nifti.read_array(stream, prod(sides), header.grid.dtype)
-        plane = _scaled(header, stored.reshape(sides, order="F"))
-        try:
-            as_stored[..., k] = convert(header, plane)
-        except _Unfit as error:
-            slices = np.broadcast_to(np.arange(len(voxels))[:, None, None], voxels.shape)
-            first = grid.to_stored(slices)[..., k][error.where].min()
-            raise InputError(path, f"Slice {first} has {error.problem}", error.remedy, error.code) from error
+        as_stored[..., k] = convert(header, _scaled(header, stored.reshape(sides, order="F")), refuse)
     nifti.read_to_end(stream, path)
     return voxels
-
-
-class _Unfit(Exception):
-    """Voxels of a plane that cannot be used: `where` they are, bool (i, j)."""
-
-    def __init__(self, where: np.ndarray, problem: str, remedy: str, code: str = "unreadable") -> None:
-        self.where, self.problem, self.remedy, self.code = where, problem, remedy, code
 
 
 def _check_claim(header: nifti.NiftiHeader, limit_bytes: int, path: Path) -> None:
@@ -221,17 +214,17 @@ def _scaled(header: nifti.NiftiHeader, plane: np.ndarray) -> np.ndarray:
     return plane if header.scaling is None else plane * header.scaling[0] + header.scaling[1]
 
 
-def _to_hounsfield(header: nifti.NiftiHeader, plane: np.ndarray) -> np.ndarray:
+def _to_hounsfield(header: nifti.NiftiHeader, plane: np.ndarray, refuse: Callable) -> np.ndarray:
     """Whole HU that int16 holds."""
     if np.can_cast(plane.dtype, np.int16):
         return plane
     if not (is_finite := np.isfinite(plane)).all():
         remedy = "Replace these values, for example by -1024 outside the patient."
-        raise _Unfit(~is_finite, "voxels that are not finite (NaN or infinite).", remedy)
+        refuse(~is_finite, "voxels that are not finite (NaN or infinite).", remedy)
     return np.clip(np.rint(plane), _INT16.min, _INT16.max)
 
 
-def _to_labels(header: nifti.NiftiHeader, plane: np.ndarray) -> np.ndarray:
+def _to_labels(header: nifti.NiftiHeader, plane: np.ndarray, refuse: Callable) -> np.ndarray:
     """Whole numbers that int16 holds."""
     if plane.dtype.kind == "f":
         slope = abs(header.scaling[0]) if header.scaling else 1.0
@@ -239,12 +232,12 @@ def _to_labels(header: nifti.NiftiHeader, plane: np.ndarray) -> np.ndarray:
         whole = np.nan_to_num(np.rint(plane))
         if (broken := ~(np.abs(plane - whole) <= rounding)).any():
             problem = f"labels that are not integers, such as {plane[broken][0]:g}."
-            raise _Unfit(broken, problem, "Save labels as uint8.", "non-integer-labels")
+            refuse(broken, problem, "Save labels as uint8.", "non-integer-labels")
         plane = whole
     if plane.min() < _INT16.min or plane.max() > _INT16.max:
-        problem = f"labels from {plane.min():g} to {plane.max():g}, beyond int16."
         beyond = (plane < _INT16.min) | (plane > _INT16.max)
-        raise _Unfit(beyond, problem, "This does not look like a segmentation.", "label-values")
+        problem = f"labels from {plane.min():g} to {plane.max():g}, beyond int16."
+        refuse(beyond, problem, "This does not look like a segmentation.", "label-values")
     return plane
 
 

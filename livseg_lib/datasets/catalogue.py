@@ -49,10 +49,8 @@ ADAPTERS: dict[str, ModuleType] = {
 
 The layouts with labels come first: LiTS holds NIfTI files, and 3D-IRCADb holds DICOM series.
 """
-MOST_LIVER = 0.75
-"""Of a scan; a picture cut to the liver's box shows as much."""
-MOST_TOLD = 5
-"""Notes in one error."""
+MOST_LIVER = 0.75  # of a scan; a picture cut to the liver's box shows as much
+MOST_TOLD = 5  # notes in one error
 
 
 def find_cases(source: Path | str, dataset: str = "auto", accept_affine_mismatch: bool = False) -> Dataset:
@@ -140,20 +138,14 @@ def _unread(source: Path, found: Dataset) -> list[Note]:
     return notes
 
 
-PLAUSIBLE_HU = (-4096, 20000)
-"""Padding goes down to -3072, metal in an extended CT scale up to about 20,000."""
-AIR_HU = -500
-"""Every CT shows some air below this, around the patient or in the bowel."""
+PLAUSIBLE_HU = (-4096, 20000)  # padding goes down to -3072, metal in an extended CT scale up to about 20,000
+AIR_HU = -500  # every CT shows some air below this, around the patient or in the bowel
 BODY_HU, BONE_HU = (-300, 20000), (250, 3000)
-LEAST_BODY = 0.02
-"""Share of a scan."""
-LEAST_BONE = 0.005
-"""Share of the body; in real scans it is 0.01 to 0.05."""
+LEAST_BODY = 0.02  # share of a scan
+LEAST_BONE = 0.005  # share of the body; in real scans it is 0.01 to 0.05
 UPSIDE_DOWN = -0.2
-FEWEST_LEVELS = 64
-"""Of an MR scan; a picture of fewer shows steps."""
-PLAUSIBLE_LIVER_HU = (-20.0, 250.0)
-"""Of the median: from a very fatty liver to a strong contrast phase."""
+FEWEST_LEVELS = 64  # of an MR scan; a picture of fewer shows steps
+PLAUSIBLE_LIVER_HU = (-20.0, 250.0)  # of the median: from a very fatty liver to a strong contrast phase
 PLAUSIBLE_SPACING_MM = (0.2, 10.0)
 ACROSS_SLICES = np.ones((3, 3, 3), bool)
 WITHIN_SLICE = ACROSS_SLICES & np.array([False, True, False])[:, None, None]
@@ -359,7 +351,7 @@ def liver_hu_findings(volume: Volume, labels: np.ndarray) -> Iterator[Note]:
 def label_findings(labels: np.ndarray, pictures: bool) -> Iterator[Note]:
     """What speaks against labels 0/1/2, (D, H, W). `pictures`: single slices, not a whole volume."""
     if not structure_mask(labels, "liver").any():
-        # A handful of slices may well show no liver; a whole scan for liver tumours may not.
+        # a handful of slices may well show no liver; a whole scan for liver tumours may not.
         severity = "warning" if pictures else "error"
         yield Note("", "empty-liver", "No voxel is labelled as liver.", severity)
         return

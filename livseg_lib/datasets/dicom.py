@@ -31,10 +31,8 @@ from livseg_lib.processes import one_apart
 from livseg_lib.volumes import MAX_VOLUME_BYTES, Volume
 
 LOOKS_FOR = "DICOM files of CT series, in a folder, a .zip or a folder of these"
-MASK_VALUES = (0, 1, 255)
-"""3D-IRCADb-01 stores masks as 0 and 255."""
-FEWEST_ALIKE = 3
-"""Series of one slice that may be one scan whose slices were given a series each."""
+MASK_VALUES = (0, 1, 255)  # 3D-IRCADb-01 stores masks as 0 and 255
+FEWEST_ALIKE = 3  # series of one slice that may be one scan whose slices were given a series each
 
 
 @dataclass(frozen=True)

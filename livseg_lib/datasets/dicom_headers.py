@@ -51,10 +51,8 @@ AGAIN = "Export or copy it again, or remove it if it is no slice."
 _COLOUR_SPACES = ("RGB", "YBR_", "PALETTE COLOR")
 NO_DICOM = "not a DICOM file"
 NO_RESCALE = "no-rescale"
-NEVER_TOO_LARGE_BYTES = 64 * 1024**2
-"""Above this, a file may hold at most twice what its voxels take."""
-UNSKEWED = 1e-3
-"""Largest error of the length and of the right angle of the two directions of a slice."""
+NEVER_TOO_LARGE_BYTES = 64 * 1024**2  # above this, a file may hold at most twice what its voxels take
+UNSKEWED = 1e-3  # largest error of the length and of the right angle of the two directions of a slice
 FARTHEST_MM = 1e9
 
 

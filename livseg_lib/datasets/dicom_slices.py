@@ -26,14 +26,11 @@ from livseg_lib.errors import InputError
 SAME_DIRECTION = 1e-3
 """Largest difference of direction cosines and, relative, of pixel spacing within a series."""
 SAME_POSITION_MM = 0.01
-UNEVEN_STEPS = 0.25
-"""A slice may lie this share of a step away from its place in an even stack."""
-JITTER = 0.05
-"""From this share of a step on, it is said."""
+UNEVEN_STEPS = 0.25  # a slice may lie this share of a step away from its place in an even stack
+JITTER = 0.05  # from this share of a step on, it is said
 LARGEST_TILT_DEGREES = 1.0
 """Between the way from slice to slice and the normal of the slices; more is gantry tilt."""
-FEWEST_ROUNDED = 3
-"""Steps of each of two lengths that make rounding more likely than a lost slice."""
+FEWEST_ROUNDED = 3  # steps of each of two lengths that make rounding more likely than a lost slice
 
 
 def same_grid(one: SliceHeader, other: SliceHeader) -> bool:
@@ -207,8 +204,7 @@ libjpeg-turbo and liblj92)."""
 _APART = "gdcm"
 _FRAME_MARKERS = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}
 _INT16 = np.iinfo(np.int16)
-AIR_HU, HIGHEST_HU = -1024, 20_000
-"""What is read where nothing was measured; metal, on an extended scale."""
+AIR_HU, HIGHEST_HU = -1024, 20_000  # what is read where nothing was measured; metal, on an extended scale
 
 
 def slice_reader(tree: FileTree, source: object, apart: Executor) -> Callable[[SliceHeader], np.ndarray]:

@@ -22,12 +22,9 @@ from livseg_lib.datasets.files import is_visible, regular_files
 from livseg_lib.errors import InputError
 
 MOST_FILES = 20_000
-MOST_BYTES_IN_ZIP = 8 * 1024**3
-"""Of all files of a zip together, unpacked, those of zips in it included."""
-DEEPEST_ZIP = 3
-"""A zip in a zip in a zip."""
-MOST_BYTES_OF_INNER_ZIPS = 256 * 1024**2
-"""Zips in a zip are held in memory."""
+MOST_BYTES_IN_ZIP = 8 * 1024**3  # of all files of a zip together, unpacked, those of zips in it included
+DEEPEST_ZIP = 3  # a zip in a zip in a zip
+MOST_BYTES_OF_INNER_ZIPS = 256 * 1024**2  # zips in a zip are held in memory
 NAMELESS = ContextVar("NAMELESS", default=False)
 """Whether files go by numbers, where their names may tell who the patient is."""
 DAMAGED = (EOFError, OSError, ValueError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError)

@@ -25,8 +25,7 @@ from livseg_lib.errors import InputError
 from livseg_lib.labels import LIVER, STRUCTURES, TUMOR
 from livseg_lib.volumes import Volume, load_segmentation, load_volume, read_label_array
 
-LABELS_JSON = "labels.json"
-"""The file that says what the values of labels mean."""
+LABELS_JSON = "labels.json"  # the file that says what the values of labels mean
 NIFTI_SUFFIX = r"\.nii(?:\.gz)?"
 DATA_SUFFIXES = {
     **dict.fromkeys((".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"), "picture"),
@@ -38,8 +37,7 @@ DATA_SUFFIXES = {
 """Kinds of data by the end of the name; NIfTI has a longer one."""
 MADE_BY_EXTRACTION = {"case.json", "images.npy"}
 """A folder with these is no data, where an extraction was written into its own data."""
-OF_NO_USER = ("__MACOSX", "Thumbs.db", "desktop.ini")
-"""What systems leave in folders, beside hidden files."""
+OF_NO_USER = ("__MACOSX", "Thumbs.db", "desktop.ini")  # what systems leave in folders, beside hidden files
 
 
 class Found(NamedTuple):

@@ -17,8 +17,7 @@ from livseg_lib.labels import LIVER, TUMOR
 from livseg_lib.volumes import Volume
 
 LOOKS_FOR = "PATIENT_DICOM and MASKS_DICOM (folders or .zip), in one folder a case"
-LEVELS_BELOW = 2
-"""A case may lie this many folders below the one that was named."""
+LEVELS_BELOW = 2  # a case may lie this many folders below the one that was named
 LIVER_FOLDER = re.compile(r"liver", re.IGNORECASE)
 TUMOR_FOLDER = re.compile(r"liver[ _-]?tumou?rs?[ _-]?\d*", re.IGNORECASE)
 """The set spells them livertumor, livertumor1, livertumor01, livertumors."""
@@ -36,8 +35,10 @@ def find(folder: Path) -> Dataset:
         patient, masks = _part(case_folder, "PATIENT_DICOM"), _part(case_folder, "MASKS_DICOM")
         if patient is None:
             unpaired.append(masks)
-        else:
-            cases.append(_case(case_folder.resolve().name, patient, masks))
+            continue
+        name, files = case_folder.resolve().name, files_of(patient) + (files_of(masks) if masks else ())
+        readers = partial(read_series, patient), partial(_read_labels, masks) if masks else None
+        cases.append(Case(name, name, files, *readers, notes=_notes(patient)))
     return Dataset("ircadb", folder, tuple(cases), tuple(unpaired))
 
 
@@ -56,17 +57,6 @@ def _part(case_folder: Path, name: str) -> Path | None:
     return next((path for path in choices if path.exists()), None)
 
 
-def _case(name: str, patient: Path, masks: Path | None) -> Case:
-    return Case(
-        case_id=name,
-        patient=name,
-        files=files_of(patient) + (files_of(masks) if masks else ()),
-        read_volume=partial(read_series, patient),
-        read_labels=partial(_read_labels, masks) if masks else None,
-        notes=_notes(patient),
-    )
-
-
 def _notes(patient: Path) -> tuple[Note, ...]:
     """What was passed over beside the slices, and what was decided."""
     try:
@@ -80,14 +70,12 @@ def _notes(patient: Path) -> tuple[Note, ...]:
 def _read_labels(masks: Path, volume: Volume) -> np.ndarray:
     """1 in the mask of the liver, 2 in any mask of a tumour (which the set counts as liver too)."""
     folders = list_folders(masks)
-    livers = [path for path in folders if LIVER_FOLDER.fullmatch(path.name)]
-    if not livers:
+    if not any(LIVER_FOLDER.fullmatch(path.name) for path in folders):
         problem = "There is no mask folder named liver."
         raise InputError(masks, problem, "Copy the case again.", "missing-mask")
     labels = np.zeros(volume.voxels.shape, np.uint8)
-    for path in livers:
-        labels[read_mask_series(path, volume)] = LIVER
-    for path in folders:
-        if TUMOR_FOLDER.fullmatch(path.name):
-            labels[read_mask_series(path, volume)] = TUMOR
+    for label, name in ((LIVER, LIVER_FOLDER), (TUMOR, TUMOR_FOLDER)):
+        for path in folders:
+            if name.fullmatch(path.name):
+                labels[read_mask_series(path, volume)] = label
     return labels

@@ -11,6 +11,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -21,10 +22,8 @@ from livseg_lib.datasets.pictures import MaskLevels, decide_levels, read_picture
 from livseg_lib.errors import InputError
 from livseg_lib.volumes import Volume
 
-LOOKS_FOR = (
-    "volume-N_slice_K.jpg or .png with volume-N_slice_K_mask.jpg or .png, or pictures of one name in folders "
-    "images and masks"
-)
+LOOKS_FOR = "volume-N_slice_K.jpg or .png with volume-N_slice_K_mask.jpg or .png"
+LOOKS_FOR += ", or pictures of one name in folders images and masks"
 SUFFIXES = (".png", ".jpg", ".jpeg")
 _VOLUME = re.compile(r"volume-(\d+)_slice_(\d+)", re.IGNORECASE)
 MASKS, PICTURES = r"masks?|labels?|seg(?:mentation)?s?|gt|ground_?truths?", r"images?|imgs?|slices?|pictures?"
@@ -34,8 +33,8 @@ MASK_FOLDER = re.compile(rf"(?:.*[ _.-])?(?:{MASKS})", re.IGNORECASE)
 _OF_A_PART = r"train(?:ing)?|val(?:idation)?|test"
 NO_PATIENT = re.compile(rf"(?:.*[ _.-])?(?:{MASKS}|{PICTURES})|{_OF_A_PART}|png|jpe?g", re.IGNORECASE)
 """Folders that say what lies in them, not whose it is."""
-Slices = dict[str, dict[int, list[Path]]]
-"""Files by case and slice number; several where they bear one number."""
+Numbered = dict[int, list[Path]]  # files by slice number; several where they bear one number
+Slices = dict[str, Numbered]  # by case
 
 
 def recognises(folder: Path) -> bool:
@@ -52,13 +51,11 @@ def find(folder: Path) -> Dataset:
     has a mask is an unlabelled case with all of its slices.
     """
     pictures, masks = _by_case(folder)
-    unpaired = [
-        path
+    lost = {
+        name: {k: copies for k, copies in slices.items() if k not in pictures.get(name, {})}
         for name, slices in masks.items()
-        for k, copies in slices.items()
-        if k not in pictures.get(name, {})
-        for path in copies
-    ]
+    }
+    unpaired = [*_paths(lost)]
     label_map = find_label_map(folder)
     levels = decide_levels(sorted(set(_paths(masks)) - set(unpaired)), label_map)
     described = (label_map.source,) if label_map else ()
@@ -94,18 +91,11 @@ def _case_and_slice(stem: str, parents: Iterable[str]) -> tuple[str, int]:
 
 
 def _paths(slices: Slices) -> Iterator[Path]:
-    for copies in slices.values():
-        for paths in copies.values():
-            yield from paths
+    return chain.from_iterable(copies for numbers in slices.values() for copies in numbers.values())
 
 
-def _case(
-    name: str,
-    pictures: dict[int, list[Path]],
-    masks: dict[int, list[Path]],
-    levels: MaskLevels,
-    described: tuple[Path, ...],
-) -> Case:
+def _case(name: str, pictures: Numbered, masks: Numbered, levels: MaskLevels, described: tuple[Path, ...]):
+    """`described`: the file that says what levels mean."""
     numbers = tuple(k for k in pictures if k in masks) or tuple(pictures)
     picture_files = tuple(pictures[k][0] for k in numbers)
     mask_files = tuple(masks[k][0] for k in numbers if k in masks)
@@ -138,9 +128,9 @@ def _inspect(picture_files: tuple[Path, ...], mask_files: tuple[Path, ...], volu
         turned = read_picture(mask, sixteen_bit=True).orientation
         if turned != image.orientation:
             message = (
-                f"{path.name} is turned by its EXIF orientation {image.orientation}, its mask by {turned}: "
-                "both are read as a viewer shows them. Look whether they fit."
+                f"{path.name} is turned by its EXIF orientation {image.orientation}, its mask by {turned}:"
             )
+            message += " both are read as a viewer shows them. Look whether they fit."
             yield Note(mask, "orientation", message)
             return
 

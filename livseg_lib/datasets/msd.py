@@ -24,12 +24,10 @@ TUMOR_WORDS = (
     r"cancer|tumou?r|lesion|metasta|\bmets\b|nodul|carcinom|neoplas|malignan|hepatoma|blastom|\bmass|\bgtv"
     r"|\bhcc|\bicc\b|\bcrlm"
 )
-LIVERS_OWN = r"liver|\bhepat|\bhcc|\bicc\b|\bcrlm|cholangioc"
-"""In the name of a tumour: it is the liver's."""
+LIVERS_OWN = r"liver|\bhepat|\bhcc|\bicc\b|\bcrlm|cholangioc"  # in the name of a tumour: it is the liver's
 VESSEL_WORDS = r"vessel|vein|arter|aorta|cava|portal|duct"
 """What of the liver has a name of its own, and is not the liver."""
-NO_ORGAN = VESSEL_WORDS + r"|background|ignore|cyst|necro|ablat"
-"""What has no tumours of its own."""
+NO_ORGAN = VESSEL_WORDS + r"|background|ignore|cyst|necro|ablat"  # what has no tumours of its own
 _USUAL = {"liver": (LIVER,), "tumor": (TUMOR,)}
 
 

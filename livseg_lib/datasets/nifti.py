@@ -39,8 +39,7 @@ _SCAN_WORDS = frozenset(("ct", "mr", "mri", "scan", "volume", "vol", "image", "i
 _LIVER = re.compile("liver")
 _TUMORS = re.compile(r"(?:liver|hepatic)?(?:tumou?rs?|lesions?|mass|masses|metastas[ei]s|hcc)\d*")
 """Names of masks of one structure each, without what the scan is called."""
-MOST_SCANS_OF_A_PATIENT = 3
-"""Folders that hold more on average are batches, not patients."""
+MOST_SCANS_OF_A_PATIENT = 3  # folders that hold more on average are batches, not patients
 
 
 @dataclass(frozen=True)

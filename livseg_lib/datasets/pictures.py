@@ -17,16 +17,13 @@ from livseg_lib.datasets.files import LABELS_JSON, LabelMap
 from livseg_lib.errors import InputError
 from livseg_lib.labels import BACKGROUND, LIVER, TUMOR
 
-MAX_PICTURE_PIXELS = 4096 * 4096
-"""64 times a CT slice: more is a decompression bomb or not a slice."""
+MAX_PICTURE_PIXELS = 4096 * 4096  # 64 times a CT slice: more is a decompression bomb or not a slice
 _FORMATS = ("PNG", "JPEG")
 """No other decoder is ever started: some of Pillow's run programs, and all are doors."""
 _MODES = ("1", "L", "LA", "P", "RGB", "RGBA")
 SIXTEEN_BIT = "I;16"
-GREY_WITHIN = 16
-"""Channels that differ by no more than this show a grey."""
-OPAQUE = 128
-"""From here on alpha makes a pixel visible."""
+GREY_WITHIN = 16  # channels that differ by no more than this show a grey
+OPAQUE = 128  # from here on alpha makes a pixel visible
 
 
 class Picture(NamedTuple):
@@ -134,16 +131,11 @@ def _in_eight_bits(values: np.ndarray, path: Path) -> np.ndarray:
 MOST_MASKS = 500
 """So many masks of a set are looked at, chosen by a fixed draw: one to three seconds, whatever its size.
 A level that shows up in another mask alone is refused when that is read."""
-MOST_LEVELS = 8
-"""A lossless picture of more values was smeared, by resizing or by JPEG before it."""
-NEARLY_FLAT = 12
-"""Grey levels within 3 x 3 pixels that JPEG leaves of a plateau."""
-PLATEAU = 16
-"""Grey levels to either side of a plateau that belong to it where JPEG smeared it."""
-LEAST_PLATEAU = 9
-"""Flat pixels of it in a set."""
-PLATEAU_SHARE = 0.002
-"""Of all flat pixels but the background's, those that the least plateau of a set holds."""
+MOST_LEVELS = 8  # a lossless picture of more values was smeared, by resizing or by JPEG before it
+NEARLY_FLAT = 12  # grey levels within 3 x 3 pixels that JPEG leaves of a plateau
+PLATEAU = 16  # grey levels to either side of a plateau that belong to it where JPEG smeared it
+LEAST_PLATEAU = 9  # flat pixels of it in a set
+PLATEAU_SHARE = 0.002  # of all flat pixels but the background's, those that the least plateau of a set holds
 CONSTANT_CONTRAST = 8
 """Grey levels between the darkest and the brightest pixel that JPEG alone can make of a constant picture."""
 LIVER_ABOVE, TUMOR_ABOVE = 64, 191
@@ -157,8 +149,7 @@ SMEAR_PIXELS = 2
 """JPEG and resizing turn the border between 0 and 255 into mid greys for about this many pixels."""
 HALFWAY = (0.3, 0.62)
 """Where the middle one of three smeared levels must lie: JPEG overshoots an edge by 0.4 of its height."""
-OVERSHOOT = 0.75
-"""What lies above a level by more than this share of its height was not made of it by JPEG."""
+OVERSHOOT = 0.75  # what lies above a level by more than this share of its height was not made of it by JPEG
 OUTER_SHARE = 2 / 3
 """Of two structures of which one lies within the other, the outer one has this share of the rim at least."""
 PNG_ADVICE = "Export masks as grey PNG, without resizing."

@@ -39,12 +39,10 @@ from livseg_lib.datasets.phantom.fields import (
 )
 
 RIB_PITCH_MM, RIB_HALF_HEIGHT_MM, RIB_HALF_THICKNESS_MM, RIB_DEPTH_MM = 27.0, 6.0, 3.6, 5.5
-RIB_SLOPE_MM = 50.0
-"""A rib falls this much per radian on its way from the back to the front."""
+RIB_SLOPE_MM = 50.0  # a rib falls this much per radian on its way from the back to the front
 VERTEBRA_PITCH_MM, DISC_HALF_MM = 35.0, 4.5
 TABLE_GAP_MM = 8.0
-COMPACT_MM = 1.8
-"""Thickness of compact bone around marrow."""
+COMPACT_MM = 1.8  # thickness of compact bone around marrow
 Parts = Iterator[tuple[str, np.ndarray]]
 """Tissues and the fields that they fill, in the order of painting: later ones cover earlier ones."""
 
@@ -226,8 +224,7 @@ def _kidney(centre: Point, at: Coordinates) -> Parts:
     yield "kidney medulla", smooth_min(kidney - CORTEX_MM, -sinus - 2, 3)
 
 
-COARSE_MATRIX = 112
-"""Fields have about this many points along rows and columns; every 2.5 to 3.5 mm one."""
+COARSE_MATRIX = 112  # fields have about this many points along rows and columns; every 2.5 to 3.5 mm one
 GRAIN_PITCH_MM = 5.0
 PERFUSION_PITCH_MM = 25.0
 """Fat and blood are not spread evenly over a liver: smoothed over 10 mm its HU still vary by 3 to 7."""
@@ -314,8 +311,7 @@ def _paint(tissues: np.ndarray, code: int, field: np.ndarray, factor: int) -> No
         np.copyto(tissues[k][*fine], np.uint8(code), where=depth > 0)
 
 
-THINNEST_MM, THINNEST_PIXELS = 0.9, 0.6
-"""Vessels end at this radius: thinner ones do not show."""
+THINNEST_MM, THINNEST_PIXELS = 0.9, 0.6  # vessels end at this radius: thinner ones do not show
 BRANCHES, NARROWING, SHORTENING = 3, 0.72, 0.76
 """How many branches a branch ends in; their radius and length relative to it."""
 TRUNKS = (

@@ -24,11 +24,9 @@ from livseg_lib.datasets.phantom.fields import (
 from livseg_lib.labels import BACKGROUND, LIVER, TUMOR
 
 WARP_PITCH_MM, WARP_SD_MM, WARP_LIMIT_MM = 75, 3.5, 9
-BODY_REACH_MM = 260
-"""Random fields of the body are defined this far from its middle."""
+BODY_REACH_MM = 260  # random fields of the body are defined this far from its middle
 CAVITY_BACK_Y, BACK_Y = 79, 112
-SPINE_MIDDLE_Y, SPINE_CLEARANCE_MM = 58, 26
-"""The cavity keeps this distance from the line through the spine."""
+SPINE_MIDDLE_Y, SPINE_CLEARANCE_MM = 58, 26  # the cavity keeps this distance from the line through the spine
 Measure = np.ndarray | float
 
 
@@ -162,8 +160,7 @@ def _diaphragm_height(body: Body, at: Coordinates) -> np.ndarray:
     return smooth_max(smooth_max(right, left, 10), middle, 10)
 
 
-VOLUME_ML = (1050, 2050)
-"""Range of wanted volumes: 3D-IRCADb-01's twenty livers have 1,153 to 2,118 ml."""
+VOLUME_ML = (1050, 2050)  # range of wanted volumes: 3D-IRCADb-01's twenty livers have 1,153 to 2,118 ml
 COARSE_MM = 5.0
 PORTA = Point(-30, 4, 0)
 PORTAL_TRUNK = [Point(10, 8, -24), Point(-12, 8, -10), PORTA]
@@ -299,8 +296,7 @@ what textbooks say.
 T1 of liver, spleen, kidney, pancreas, muscle, marrow and fat as de Bazelaire et al. 2004 measured them
 (doi 10.1148/radiol.2303021331), of blood as Stanisz et al. 2005 (doi 10.1002/mrm.20605); the others and all
 protons are rough values of ours."""
-CODE = {name: code for code, name in enumerate(TISSUES)}
-"""Tissue name to code in the order of TISSUES."""
+CODE = {name: code for code, name in enumerate(TISSUES)}  # tissue name to code in the order of TISSUES
 ORGAN_OF_TISSUE = np.array([organ for organ, *_ in TISSUES.values()], np.uint8)
 TISSUE_TEXTURE_SD_HU = np.array([sd for _, _, sd, _ in TISSUES.values()], np.float32)
 LIVER_ORGANS = (Organ.LIVER, Organ.LIVER_VESSEL, Organ.CYST)

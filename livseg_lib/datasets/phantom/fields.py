@@ -12,10 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-SPLINE_SD = 0.692
-"""Standard deviation of a cubic B-spline series of unit normal coefficients, per axis."""
-Place = tuple[float, float, float]
-"""(x, y, z) in mm."""
+SPLINE_SD = 0.692  # standard deviation of a cubic B-spline series of unit normal coefficients, per axis
+Place = tuple[float, float, float]  # (x, y, z) in mm
 
 
 class Point(NamedTuple):
@@ -72,8 +70,7 @@ def segment_distance(at: Coordinates, start: Place, end: Place) -> tuple[np.ndar
     return np.sqrt((x - along * dx) ** 2 + (y - along * dy) ** 2 + (z - along * dz) ** 2), along
 
 
-FAR_MM = np.float32(-1000)
-"""The value of a tube's field wherever it is too far to matter."""
+FAR_MM = np.float32(-1000)  # the value of a tube's field wherever it is too far to matter
 
 
 def tube(at: Coordinates, path: list[Place], radii_mm: list[float], reach_mm: float = 8) -> np.ndarray:

@@ -43,8 +43,7 @@ DARKER_HU = {"native": (10, 32), "arterial": (14, 50), "portal venous": (16, 60)
 BRIGHTER_HU = {"native": (0, 0), "arterial": (16, 50), "portal venous": (12, 35)}
 BRIGHT_SHARE = {"native": 0.0, "arterial": 0.35, "portal venous": 0.08}
 CYST_HU = (0.0, 15.0)
-LIVER_SHARE = 0.35
-"""Tumours together fill at most this share of the liver."""
+LIVER_SHARE = 0.35  # tumours together fill at most this share of the liver
 IS_HEPATIC = np.isin(ORGAN_OF_TISSUE, [*LIVER_ORGANS, Organ.TUMOR])
 """Whether a lesion may grow here, for each tissue code."""
 
@@ -199,12 +198,9 @@ def _profile(
 
 
 WITHOUT_TUMOR, WITH_CYST = 0.22, 0.4
-PHASE_SHARES = (0.15, 0.25, 0.60)
-"""Of PHASES; LiTS is mostly portal venous."""
-_MARGIN_MM = ((14, 30), (10, 22))
-"""Of the scan below and above the liver."""
-_SPREAD = 9
-"""A stream of random numbers that belongs to no patient."""
+PHASE_SHARES = (0.15, 0.25, 0.60)  # of PHASES; LiTS is mostly portal venous
+_MARGIN_MM = ((14, 30), (10, 22))  # of the scan below and above the liver
+_SPREAD = 9  # a stream of random numbers that belongs to no patient
 
 
 @dataclass(frozen=True)
@@ -306,8 +302,7 @@ def _grid(rng: np.random.Generator, body: Body, site: Site, heights: tuple[float
 
 MOVED_MM = (4.0, 7.0, 9.0)
 """How much farther along D, H and W the patient lies the second time, in whole voxels."""
-SECOND_SCAN = 1
-"""Its noise is drawn from a stream of its own."""
+SECOND_SCAN = 1  # its noise is drawn from a stream of its own
 
 
 def make_phantom_follow_up(

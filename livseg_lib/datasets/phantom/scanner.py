@@ -56,8 +56,7 @@ slice, 0.45-5 mm between slices). Liver noise measured in real CT: 18-20 HU (1.6
 in LiTS slices; the correlation of neighbours in real CT is 0.25-0.40, at two pixels -0.13 to 0.08.
 Nobody scans like "tiny": it is for tests that need whole patients in a moment. "mr" stands for sets with many
 organs in their label files, such as AMOS and TotalSegmentator's."""
-ROTATION = "ABABABAC"
-"""Sites of patients 0, 1, 2, ...: thin slices are rare, as they weigh most."""
+ROTATION = "ABABABAC"  # sites of patients 0, 1, 2, ...: thin slices are rare, as they weigh most
 
 
 def site_of(index: int) -> Site:
@@ -67,8 +66,7 @@ def site_of(index: int) -> Site:
 
 LIVER_TISSUES = [CODE[name] for name in ("liver", "cyst", "tumor")]
 PADDING_HU = -1024
-NOISE_BETWEEN_SLICES = 0.25
-"""Correlation of the noise of neighbouring slices (0.29 measured at 1.6 mm)."""
+NOISE_BETWEEN_SLICES = 0.25  # correlation of the noise of neighbouring slices (0.29 measured at 1.6 mm)
 
 
 def patient_hu(rng: np.random.Generator, phase: str) -> np.ndarray:
@@ -137,16 +135,13 @@ def _noise_slices(rng: np.random.Generator, site: Site, matrix: int) -> Iterator
         yield noise.copy()
 
 
-REPETITION_MS, FLIP_DEGREES = 150.0, 70.0
-"""Of a T1-weighted gradient echo in one breath-hold."""
-LIVER_SIGNAL = 1000.0
-"""Signals are counted so until the scan gets its own scale."""
+REPETITION_MS, FLIP_DEGREES = 150.0, 70.0  # of a T1-weighted gradient echo in one breath-hold
+LIVER_SIGNAL = 1000.0  # signals are counted so until the scan gets its own scale
 PER_HU = 7.0
 """Signal that a lesion adds for each HU that it adds in CT: 30 HU darker is a fifth of the liver's signal."""
 BIAS, BIAS_PITCH_MM = 0.15, 180.0
 """Standard deviation of the field's logarithm, and over which distance it varies: surface coils."""
-_MR_NOISE = (25.0, 60.0)
-"""Standard deviation of each of the two channels, whose magnitude is stored."""
+_MR_NOISE = (25.0, 60.0)  # standard deviation of each of the two channels, whose magnitude is stored
 LIVER_STORED = (150.0, 3000.0)
 """What the liver comes to in the file: the scale of MR means nothing and differs from scan to scan."""
 
