@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 
 from livseg_lib import WARNING
 from livseg_lib.errors import InputError, require_extra
+from livseg_lib.files import require_own_file, write_atomically, write_json
 from livseg_lib.labels import STRUCTURES
+from livseg_lib.storage import send
 from livseg_lib.systems import NETWORKS, SYSTEMS, training_notebooks
 
 if TYPE_CHECKING:  # only named in signatures: help must not wait for TensorFlow
@@ -28,7 +30,6 @@ PHANTOM_SEED = 2026  # of the scan that exported networks are compared on where 
 def check(arguments: argparse.Namespace) -> int:
     """List every case with its findings; exit code 1 if any is an error."""
     from livseg_lib.datasets.catalogue import CASE_COLUMNS, FINDING_COLUMNS, check_dataset, find_cases
-    from livseg_lib.files import require_own_file
     from livseg_lib.outputs import save_figure, write_table
     from livseg_lib.preprocessing.recipe import case_picture
     from livseg_lib.reporting.pictures import contact_sheet
@@ -131,7 +132,6 @@ def predict(arguments: argparse.Namespace) -> int:
     from livseg_lib.application.predictor import describe_expectations, load_predictor
     from livseg_lib.application.results import describe_case, predict_batch
     from livseg_lib.application.scan import Reading, parse_hu_range
-    from livseg_lib.storage import send
 
     reading = Reading(arguments.series, parse_hu_range(arguments.picture_hu), arguments.keep_identity)
     numbered = arguments.case_names == "numbered"
@@ -188,7 +188,6 @@ def evaluate(arguments: argparse.Namespace) -> int:
 
     from livseg_lib.application.inputs import briefly
     from livseg_lib.evaluation.folders import evaluate_folders, summary_lines
-    from livseg_lib.files import write_json
     from livseg_lib.outputs import write_table
 
     if arguments.out.exists():
@@ -271,7 +270,6 @@ def _read_scores(path: Path) -> pd.DataFrame:
 def follow_up(arguments: argparse.Namespace) -> int:
     """Two outlined scans of a patient: tumours matched, growth, and the size arithmetic of RECIST 1.1."""
     from livseg_lib.evaluation.follow_up import TimePoint, compare_scans
-    from livseg_lib.files import write_json
     from livseg_lib.outputs import save_figure, write_table
     from livseg_lib.reporting.charts import follow_up_changes
     from livseg_lib.reporting.patient_page import NOT_AN_ASSESSMENT, conclude_follow_up
@@ -368,7 +366,6 @@ def models(arguments: argparse.Namespace) -> int:
 
 def networks(arguments: argparse.Namespace) -> int:
     """What every network of the catalogue costs: parameters, GFLOPs, milliseconds an input. Takes minutes."""
-    from livseg_lib.files import require_own_file, write_atomically
     from livseg_lib.models.cost import cost_table
     from livseg_lib.reporting.cards import network_page
     from livseg_lib.runs import describe_device

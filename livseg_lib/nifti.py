@@ -208,10 +208,7 @@ def read_array(stream: BinaryIO, count: int, dtype: np.dtype) -> np.ndarray:
 def skip(stream: BinaryIO, count: int) -> None:
     """Pass over `count` bytes. Raises EOFError if there are fewer."""
     while count > 0:
-        arrived = len(stream.read(min(count, CHUNK_BYTES)))
-        if not arrived:
-            raise EOFError
-        count -= arrived
+        count -= len(read_array(stream, min(count, CHUNK_BYTES), np.dtype(np.uint8)))
 
 
 def read_to_end(stream: BinaryIO, path: Path) -> None:

@@ -17,20 +17,9 @@ import pandas as pd
 from scipy import ndimage
 from tqdm import tqdm
 
-from livseg_lib.datasets import dicom, ircadb, kaggle_slices, lits, msd, nifti
+from livseg_lib.datasets import dicom, files, ircadb, kaggle_slices, lits, msd, nifti
 from livseg_lib.datasets.case import Case, Dataset, Note, side_by_side
 from livseg_lib.datasets.dicom_headers import begins_like_dicom
-from livseg_lib.datasets.files import (
-    DATA_SUFFIXES,
-    bounding_box,
-    files_of,
-    listed,
-    nifti_stem,
-    printable,
-    regular_files,
-    shared_faces,
-    wider,
-)
 from livseg_lib.errors import InputError, reason_of
 from livseg_lib.files import file_checksum
 from livseg_lib.labels import BACKGROUND, LIVER, STRUCTURES, TUMOR, require_modality, structure_mask
@@ -112,26 +101,26 @@ WHAT_TO_DO = {
 
 def _unread(source: Path, found: Dataset) -> list[Note]:
     """What looks like data but belongs to no case: one note a kind and folder."""
-    listing = regular_files(source)
+    listing = files.regular_files(source)
     known = set()
     for case in found.cases:
         known.update((*case.files, *case.unmasked))
     for note in (*found.notes, *(note for case in found.cases for note in case.notes)):
         known.update((Path(note.where), *note.also))
     for path in found.unpaired:
-        known.update(files_of(path), (path,))
+        known.update(files.files_of(path), (path,))
     notes = [note for note in listing.notes if note.where not in known]
     groups: dict[tuple[Path, str], list[Path]] = defaultdict(list)
     for path in listing.files:
         if path in known:
             continue
-        kind = "NIfTI" if nifti_stem(path) else DATA_SUFFIXES.get(path.suffix.lower())
+        kind = "NIfTI" if files.nifti_stem(path) else files.DATA_SUFFIXES.get(path.suffix.lower())
         kind = kind or ("DICOM" if begins_like_dicom(path) else None)
         if kind and (kind, found.name) != ("DICOM", "dicom"):  # which reports its own
             groups[path.parent, kind].append(path)
     for (folder, kind), paths in groups.items():
-        names = listed([printable(path.name) for path in paths])
-        message = f'{kind} files in {printable(folder)} belong to no case of "{found.name}"'
+        names = files.listed([files.printable(path.name) for path in paths])
+        message = f'{kind} files in {files.printable(folder)} belong to no case of "{found.name}"'
         message += f" and were passed over ({len(paths)}): {names}."
         message += WHAT_TO_DO.get(kind, "")
         notes.append(Note(paths[0], "passed-over", message))
@@ -198,7 +187,7 @@ def check_dataset(
     checks = list(tqdm(results, "checking", len(dataset.cases), disable=not progress, unit="case"))
     lost = "There is no volume or picture that belongs to this segmentation."
     notes = [*(Note(path, "unpaired", lost, "error") for path in dataset.unpaired), *dataset.notes]
-    found = [(printable(Path(note.where).name), note) for note in notes]
+    found = [(files.printable(Path(note.where).name), note) for note in notes]
     first: dict[str, str] = {}
     for check in checks:
         case = check.row["case"]
@@ -208,11 +197,11 @@ def check_dataset(
             check.notes.append(Note("", "duplicate", message, "error"))
         check.row["usable"] = all(note.severity != "error" for note in check.notes)
         found += [(case, note) for note in check.notes or [Note("", "ok", "", "ok")]]
-    rows = [(case, note.severity, note.code, note.message, printable(note.where)) for case, note in found]
-    return CheckReport(
-        pd.DataFrame(rows, columns=FINDING_COLUMNS),
-        pd.DataFrame([check.row for check in checks], columns=CASE_COLUMNS),
-    )
+    rows = [
+        (case, note.severity, note.code, note.message, files.printable(note.where)) for case, note in found
+    ]
+    cases = pd.DataFrame([check.row for check in checks], columns=CASE_COLUMNS)
+    return CheckReport(pd.DataFrame(rows, columns=FINDING_COLUMNS), cases)
 
 
 def check_case(case: Case, modality: str = "ct") -> CaseCheck:
@@ -280,11 +269,11 @@ def _foreign_affine(case: Case, volume: Volume) -> Iterator[Note]:
 
 def data_checksum(dataset: Dataset) -> str:
     """SHA-256 over names (relative to the folder), sizes and contents of every file of `dataset`."""
-    files = {path for unpaired in dataset.unpaired for path in files_of(unpaired)}
+    paths = {path for unpaired in dataset.unpaired for path in files.files_of(unpaired)}
     for case in dataset.cases:
-        files.update(case.files, case.unmasked)
+        paths.update(case.files, case.unmasked)
     total = hashlib.sha256()
-    for path in sorted(files):
+    for path in sorted(paths):
         name = os.fsencode(path.relative_to(dataset.folder).as_posix())
         try:
             content = f"{path.stat().st_size}\0{file_checksum(path)}"
@@ -358,18 +347,18 @@ def label_findings(labels: np.ndarray, pictures: bool) -> Iterator[Note]:
     if (share := np.count_nonzero(labels) / labels.size) > MOST_LIVER:
         message = f"Liver and tumour fill {share:.0%} of it. Was the background labelled, too?"
         yield Note("", "labels-fill-scan", message)
-    labels = labels[wider(bounding_box(labels))]
+    labels = labels[files.wider(files.bounding_box(labels))]
     liver, tumor = labels == LIVER, labels == TUMOR
     # LiTS cuts tumours out of the liver: of the components that both form together, each should hold some
     # label 1. Neighbours share a face, an edge or a corner.
     components, count = _label_components(liver | tumor, pictures)
-    inside = bounding_box(labels)
+    inside = files.bounding_box(labels)
     with_liver = np.bincount(components[liver[inside]], minlength=count + 1) > 0
     alone = np.bincount(components[tumor[inside]], minlength=count + 1)[~with_liver]
     if n_alone := np.count_nonzero(alone):
         message = f"Tumour components that touch no voxel labelled liver: {n_alone}, of {alone.sum()} voxels."
         yield Note("", "tumor-outside-liver", message)
-    rims = [shared_faces(mask, labels == BACKGROUND, axes=(1, 2)) for mask in (liver, tumor)]
+    rims = [files.shared_faces(mask, labels == BACKGROUND, axes=(1, 2)) for mask in (liver, tumor)]
     if tumor.sum() > liver.sum() > 0 and rims[1] > 2 * rims[0]:
         message = "The tumour lies around the liver and is larger. Were the two labels exchanged?"
         yield Note("", "labels-exchanged", message)
@@ -377,4 +366,4 @@ def label_findings(labels: np.ndarray, pictures: bool) -> Iterator[Note]:
 
 def _label_components(mask: np.ndarray, pictures: bool) -> tuple[np.ndarray, int]:
     """Component numbers within the bounding box of `mask`, and how many there are."""
-    return ndimage.label(mask[bounding_box(mask)], WITHIN_SLICE if pictures else ACROSS_SLICES)
+    return ndimage.label(mask[files.bounding_box(mask)], WITHIN_SLICE if pictures else ACROSS_SLICES)

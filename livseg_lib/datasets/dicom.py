@@ -7,6 +7,7 @@ import re
 import zipfile
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -187,15 +188,12 @@ def series_notes(series: Series, source: Path | str) -> list[Note]:
         found.append(("shared-uid", message))
     if series.modality == "mr":
         found.append(("mr-series", "This is an MR series: its values are no HU. Read it with --modality mr."))
-    try:
-        positions = slices_at_one_place(slices, source)
-        if twice := len(slices) - len(positions):
+    with suppress(InputError):  # reading says so
+        if twice := len(slices) - len(slices_at_one_place(slices, source)):
             message = f"Slices sent twice: {twice}. They are read once, where their pixels are equal."
             found.append(("sent-twice", message))
         if jitter := stack_slices(slices, source).note:
             found.append(("uneven", jitter))
-    except InputError:  # reading says so
-        pass
     return [Note(source, code, message) for code, message in found]
 
 

@@ -217,7 +217,7 @@ def find_label_map(folder: Path) -> LabelMap | None:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
         values = {name: tuple(each if isinstance(each, list) else [each]) for name, each in content.items()}
         if not all(type(value) is int and value > 0 for each in values.values() for value in each):
-            raise ValueError(f"{content} holds no whole numbers above 0")
+            raise ValueError(f"{content} holds more than whole numbers above 0")
     except (OSError, ValueError, AttributeError, RecursionError) as error:
         problem = f"is not a list of labels ({error})."
         raise InputError(path, problem, _EXAMPLE) from error

@@ -16,17 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
+from livseg_lib.datasets import files
 from livseg_lib.datasets.case import Case, Dataset, Note
-from livseg_lib.datasets.files import (
-    LabelMap,
-    find_label_map,
-    natural_key,
-    nifti_stem,
-    one_copy,
-    printable,
-    regular_files,
-    with_labels,
-)
 from livseg_lib.labels import TUMOR
 from livseg_lib.volumes import Volume, label_values, load_volume, read_label_array
 
@@ -76,27 +67,29 @@ def find(source: Path) -> Dataset:
     """One case a scan, with labels where a label map is its own."""
     if not source.is_dir():
         return Dataset("nifti", source.parent, tuple(_case(file, file.stem) for file in _files(source)))
-    files = [_looked_into(file) for file in _files(source)]
-    label_maps = [file for file in files if file.labels or file.says_labels]
-    scans = [file for file in files if file not in label_maps]
-    label_map = find_label_map(source)
+    looked = [_looked_into(file) for file in _files(source)]
+    label_maps = [file for file in looked if file.labels or file.says_labels]
+    scans = [file for file in looked if file not in label_maps]
+    label_map = files.find_label_map(source)
     names, patients, notes = _names(scans, source)
     cases = [
         replace(_labelled(_case(scan, name), scan, scans, label_maps, label_map), patient=patient)
         for scan, name, patient in zip(scans, names, patients, strict=True)
     ]
-    cases.sort(key=lambda case: natural_key(case.case_id))
+    cases.sort(key=lambda case: files.natural_key(case.case_id))
     return Dataset("nifti", source, tuple(cases), (), notes)
 
 
 def _files(source: Path) -> list[_File]:
     """Every NIfTI file at or below `source`, one of each name in a folder."""
     copies: dict[tuple[Path, str], list[Path]] = defaultdict(list)
-    for path in regular_files(source).named:
-        if stem := nifti_stem(path):
-            folder = path.parent.parent if nifti_stem(path.parent) and path.parent != source else path.parent
-            copies[folder, stem].append(path)
-    return [_File(path, *key, notes) for key, paths in copies.items() for path, notes in [one_copy(paths)]]
+    for path in files.regular_files(source).named:
+        if stem := files.nifti_stem(path):
+            folder = path.parent
+            in_own_folder = folder != source and files.nifti_stem(folder)
+            copies[folder.parent if in_own_folder else folder, stem].append(path)
+    chosen = {key: files.one_copy(paths) for key, paths in copies.items()}
+    return [_File(path, *key, notes) for key, (path, notes) in chosen.items()]
 
 
 def _looked_into(file: _File) -> _File:
@@ -112,7 +105,7 @@ def _case(file: _File, name: str) -> Case:
 
 
 def _labelled(
-    case: Case, scan: _File, scans: list[_File], label_maps: list[_File], label_map: LabelMap | None
+    case: Case, scan: _File, scans: list[_File], label_maps: list[_File], label_map: files.LabelMap | None
 ) -> Case:
     """`case` with the label map that belongs to it, if that is plain; else with a note that says why not."""
     in_folder = [file for file in label_maps if file.folder == scan.folder]
@@ -144,7 +137,7 @@ def _labelled(
     if chosen.words != scan.words and chosen.words != ("liver",):
         message = "The only label map beside the scan is read as its liver (1) and tumours (2). Is it that?"
         case = _noted(case, chosen, "only-label-map", message)
-    return with_labels(case, chosen.path, chosen.notes, label_map)
+    return files.with_labels(case, chosen.path, chosen.notes, label_map)
 
 
 def _of_parts(case: Case, livers: list[_File], tumors: list[_File]) -> Case:
@@ -167,23 +160,22 @@ def _read_parts(paths: tuple[Path, ...], like: Volume, accept_affine_mismatch: b
 
 
 def _noted(case: Case, file: _File, code: str, message: str) -> Case:
-    return replace(case, notes=(*case.notes, Note(file.path, code, printable(message))))
+    return replace(case, notes=(*case.notes, Note(file.path, code, files.printable(message))))
 
 
 def _names(scans: list[_File], source: Path) -> tuple[list[str], list[str], tuple[Note, ...]]:
     """Of each scan its case id and its patient, and what was decided about patients."""
-    stems, in_folder = Counter(scan.stem for scan in scans), Counter(scan.folder for scan in scans)
-    paths = ["_".join((*scan.folder.relative_to(source).parts, scan.stem)) for scan in scans]
-    of_patients = len(in_folder) > 1 and len(scans) <= MOST_SCANS_OF_A_PATIENT * len(in_folder)
-    if not of_patients:
-        unique = all(count == 1 for count in stems.values())
-        names = [printable(scan.stem if unique else path) for scan, path in zip(scans, paths, strict=True)]
+    in_folder = Counter(scan.folder for scan in scans)
+    folders = [tuple(map(files.printable, scan.folder.relative_to(source).parts)) for scan in scans]
+    paths = ["_".join((*parts, scan.stem)) for scan, parts in zip(scans, folders, strict=True)]
+    if len(in_folder) <= 1 or len(scans) > MOST_SCANS_OF_A_PATIENT * len(in_folder):
+        stems = [scan.stem for scan in scans]
+        names = stems if len(set(stems)) == len(stems) else paths
         return names, names, ()
     names, patients = [], []
-    for scan, path in zip(scans, paths, strict=True):
-        parts = scan.folder.relative_to(source).parts
-        names.append(printable("_".join(parts) if parts and in_folder[scan.folder] == 1 else path))
-        patients.append(printable(parts[0]) if parts else names[-1])
+    for scan, parts, path in zip(scans, folders, paths, strict=True):
+        names.append("_".join(parts) if parts and in_folder[scan.folder] == 1 else path)
+        patients.append(parts[0] if parts else names[-1])
     message = "Scans that lie in one folder count as one patient's: no split separates them."
     several = max(Counter(patients).values()) > 1
     return names, patients, (Note(source, "patients", message),) if several else ()

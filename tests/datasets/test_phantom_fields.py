@@ -1,4 +1,7 @@
-"""The phantom's shapes: distances, volumes, noise that does not depend on the grid."""
+"""The phantom's fields: boxes around voxels, noise that does not depend on the grid, the way back.
+
+Shapes are held to the bit by test_phantom_patient.
+"""
 
 import numpy as np
 import pytest
@@ -12,34 +15,6 @@ def cube() -> fields.Coordinates:
     """-30 .. 30 mm along each axis, every millimetre."""
     z, y, x = np.meshgrid(*[np.arange(-30, 31, dtype=np.float32)] * 3, indexing="ij")
     return fields.Coordinates(x, y, z)
-
-
-def test_ellipsoid_has_its_volume_and_its_axes(cube):
-    inside = fields.ellipsoid(cube, fields.Point(2, 0, -3), fields.Point(10, 15, 20)) > 0
-    assert inside.sum() == pytest.approx(4 / 3 * np.pi * 10 * 15 * 20, rel=0.02)
-    assert np.ptp(np.flatnonzero(inside.any((1, 2)))) == 38  # z: 2 * 20, open ends
-    assert np.ptp(np.flatnonzero(inside.any((0, 1)))) == 18  # x: 2 * 10
-
-
-@pytest.mark.parametrize(
-    ("path", "radii", "depths"),
-    [
-        # thin end, thick end, 3 mm off the middle; after a bend, and beside it
-        (((-10, 0), (10, 0)), [4, 6], {(30, 20): 4, (30, 40): 6, (33, 30): 5 - 3}),
-        (((-10, 0), (10, 0), (10, 15)), [3, 3, 3], {(42, 40): 3, (33, 40): 3}),
-    ],
-)
-def test_tube_measures_the_distance_to_its_surface_and_bends(cube, path, radii, depths):
-    field = fields.tube(cube, [fields.Point(x, y, 0) for x, y in path], radii)
-    for (row, column), depth_mm in depths.items():
-        assert field[30, row, column] == pytest.approx(depth_mm)
-    assert field[0, 0, 0] < -100 and field[30, 42, 25] < 0  # far away, and beside
-
-
-def test_smooth_min_rounds_only_where_the_two_are_alike():
-    a, b = np.array([0.0, 5.0, 50.0]), np.array([30.0, 5.0, 10.0])
-    assert fields.smooth_min(a, b, 4) == pytest.approx([0.0, 4.0, 10.0])
-    assert fields.smooth_max(a, b, 4) == pytest.approx([30.0, 6.0, 50.0])
 
 
 def test_box_holds_every_voxel_between_the_corners(cube):

@@ -181,23 +181,8 @@ def damage(rng: np.random.Generator, content: bytes) -> bytes:
 
 
 HOSTILE = (
-    *(
-        None,
-        True,
-        -1,
-        0,
-        1,
-        3,
-        0.5,
-        1e9,
-        10**400,
-        1e308,
-        float("nan"),
-        float("inf"),
-        "",
-        "x" * 3000,
-        "../../x",
-    ),
+    *(None, True, -1, 0, 1, 3, 0.5, 1e9, 10**400, 1e308, float("nan"), float("inf")),
+    *("", "x" * 3000, "../../x"),
     *("0", "liver", "\u0000", "Äö", [], {}, [[]], [None], ["liver"], {"": 0}, [0] * 50, "__import__('os')"),
 )
 

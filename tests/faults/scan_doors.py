@@ -180,22 +180,13 @@ def nifti(rng: np.random.Generator, folder: Path) -> None:
 
 # DICOM
 
-WORDS = (
-    *("", "nan", "inf", "-1", "0", "1e308", "1e-320", "abc", "1\\2", "-0.5", "2.0", "5", "9" * 16),
-    "MONOCHROME1",
-)
+WORDS = ("", "nan", "inf", "-1", "0", "1e308", "1e-320", "abc", "1\\2", "-0.5", "2.0", "5", "9" * 16)
+WORDS += ("MONOCHROME1",)
 NUMBERS = (0, 1, 2, 3, 12, 15, 16, 255, 65535)
 TAGS = (
     *("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "SeriesNumber", "ImageType", "Modality"),
-    *(
-        "ImagePositionPatient",
-        "ImageOrientationPatient",
-        "PixelSpacing",
-        "SliceThickness",
-        "Rows",
-        "Columns",
-        "SamplesPerPixel",
-    ),
+    *("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness"),
+    *("Rows", "Columns", "SamplesPerPixel"),
     *("PhotometricInterpretation", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation"),
     *("RescaleSlope", "RescaleIntercept", "PatientName", "PixelData"),
 )
