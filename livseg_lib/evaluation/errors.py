@@ -221,9 +221,7 @@ CONTRAST_EDGES_HU = (20.0, 40.0)
 CHAOS, 19 to 30 in LiTS, measured): below the first a tumour's mean lies within the noise of one voxel."""
 
 BRIGHT_HU = CONTRAST_EDGES_HU[0]  # above the liver: clearly brighter, as is a vessel
-
 TEXTURE_SD_HU = 30.0  # most of the noise measured (see above): what varies more is no even tissue
-
 BRIGHT_TEXTURE, LOW_CONTRAST, OTHER, UNDEFINED = "bright texture", "low contrast", "other", "undefined"
 CLASS_OF_ERROR = {FALSE_POSITIVE: BRIGHT_TEXTURE, FALSE_NEGATIVE: LOW_CONTRAST}
 """System B's class of each kind of error."""

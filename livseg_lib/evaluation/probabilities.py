@@ -211,9 +211,7 @@ def presence_scores(predicted: np.ndarray, truth: np.ndarray) -> dict[str, float
 
 
 BINS = 15  # as Guo et al. have it
-
 MARGIN = 0.1  # of a picture's side: how far the box around a liver is widened
-
 PROBABILITY = np.arange(LEVELS) / (LEVELS - 1)
 
 

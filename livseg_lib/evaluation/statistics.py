@@ -21,7 +21,6 @@ from numpy.typing import ArrayLike
 from livseg_lib.errors import InputError
 
 SIGNIFICANT = 0.05  # the chance of a false alarm that is taken: intervals hold 95 %, and see `verdict`
-
 RESAMPLES = 2000
 NUMBERS_AT_ONCE = 2**23
 """Drawn numbers in memory at a time, 64 MB: larger draws are made in portions, to the same result."""
@@ -127,7 +126,6 @@ def summarize(
 
 
 FLIPS = 2**13  # every way to flip up to 13 patients; of more patients as many ways drawn at random
-
 ALTERNATIVES = {"two-sided": 2, "greater": 1}
 """How many of the extreme ways to flip count as evidence: both, or the one in which the first wins."""
 
@@ -294,7 +292,6 @@ def _compare(scores: pd.DataFrame, first: str, second: str, alternative: str, se
 
 
 FEWEST_PATIENTS = 3  # that a group has an interval, and is compared with others
-
 DIFFERENCE_COLUMNS = ("factor", "first", "second", "n_first", "n_second", "difference")
 DIFFERENCE_COLUMNS += ("difference_low", "difference_high", "p", "p_holm", "smallest_p_holm")
 

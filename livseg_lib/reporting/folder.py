@@ -272,7 +272,6 @@ COLUMNS = {
 
 WORDS = {name: name.upper() for name in ("assd", "ece", "froc", "hd95", "rmsd", "rvd", "voe")}
 WORDS |= {"dice": "Dice", "iou": "IoU", "tumor": "tumour", "tumors": "tumours"}
-
 UNITS = {"mm": "mm", "mm2": "mm²", "ml": "ml", "hu": "HU", "mb": "MB"}
 """Last word of a column name that is a unit."""
 

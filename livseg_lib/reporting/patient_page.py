@@ -43,7 +43,6 @@ if TYPE_CHECKING:  # only named in signatures
 DASHED = product(("7 4", "2 3", "12 3 2 3", "5 9"), (style.YELLOW, "#ffffff", style.PURPLE, style.GREEN))
 LOOKS = tuple(DASHED)  # dashes and colours of outlines that are not the truth
 SURFACE_LIBRARY = f"plotly-{plotly.__version__}.js"
-
 MARGIN_MM, UNKNOWN_SPACING_MM = 12.0, (np.inf, 0.75, 0.75)
 """Around everything outlined: 16 pixels within the slice, and no slice more, where the spacing is unknown."""
 
@@ -52,23 +51,17 @@ THUMBNAIL = "thumbnail.webp"
 """In the folder of a patient page: the slice that it opens on, with the first outline."""
 
 QUALITY = 60  # of WebP and JPEG, which lose most where a picture is noise
-
 STORED_WINDOW = Window.between(-200, 300)
 """HU kept in a picture, in steps of 2 HU: all that the windows of a liver page show."""
 
 HALF_VOXELS_OFF = 1.0  # by which an outline may be simplified
-
 SURFACE_COLOURS = (style.BLUE, style.PURPLE, style.GREEN, style.BLACK)  # of predictions, in their order
-
 LIVER_SIDE_MM, TUMOR_SIDE_MM = 8.0, 2.5
 """Voxels are put together to about this size before surfaces are drawn."""
 
 MAX_TRIANGLES = 12_000  # of one outline's liver, or of its tumours; beyond it they are drawn coarser
-
 MAX_TUMORS = 40  # most tumours that are drawn of one outline, the largest; its entry in the legend says so
-
 AXES = {"x": "right to left (mm)", "y": "front to back (mm)", "z": "feet to head (mm)"}
-
 MAX_SURFACES = 4  # outlines that the 3D view holds, the first ones: it would outweigh the rest of the page
 
 

@@ -258,7 +258,6 @@ def region_strips(patients: Sequence[PatientStrip]) -> Figure:
 
 
 HEADLESS = "LIVSEG_HEADLESS"  # set where notebooks are executed for a report (`livseg_lib.notebooks`)
-
 STATIC_SLICES = 5
 
 

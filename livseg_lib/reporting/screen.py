@@ -13,7 +13,6 @@ from livseg_lib.preprocessing.windows import WINDOWS, Window, apply_window
 from livseg_lib.reporting.style import BLACK, STRUCTURE_COLOURS, YELLOW, structure_name
 
 PREDICTION_COLOURS = {"liver": "#ffffff", "tumor": YELLOW}
-
 TRUTH = "truth"
 VIEW_WINDOWS = {
     "liver": WINDOWS["liver"],

@@ -18,7 +18,6 @@ if TYPE_CHECKING:  # `livseg predict` wants the colours alone: matplotlib takes 
     from matplotlib.figure import Figure
 
 Given, Drawn = ParamSpec("Given"), TypeVar("Drawn")
-
 BLACK, GREY, LIGHT_GREY = "#1b1f24", "#6b7280", "#d9dde3"
 ORANGE, SKY_BLUE, GREEN, YELLOW = "#E69F00", "#56B4E9", "#009E73", "#F0E442"
 BLUE, VERMILLION, PURPLE = "#0072B2", "#D55E00", "#CC79A7"

@@ -92,7 +92,6 @@ UNKNOWN_WITHOUT = {
 
 WHOSE = ("outlined_by", "patient", "case")
 PATIENT_COLUMNS = (*WHOSE, "liver_ml", "liver_hu", *UNKNOWN_WITHOUT["tumor"])
-
 Systems = Mapping[str, tuple[str, ...]]  # name -> the structures that it outlines
 
 

@@ -129,7 +129,6 @@ PRUNING_NEEDS = 2  # trials that ran to their end before any other is pruned: th
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 RANGES = ("learning_rate", "positive_weight")
 PARAMETERS = ("learning_rate", "batch_size", "loss", "positive_weight")
-
 Evaluate = Callable[[TrainingPlan, int], pd.DataFrame]
 """(plan, fold) -> rows with `patient` and `dice` of the fold's patients, as `validate_fold` gives them."""
 

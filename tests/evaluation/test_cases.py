@@ -11,7 +11,7 @@ from hypothesis.extra.numpy import arrays
 
 from livseg_lib.errors import InputError
 from livseg_lib.evaluation.cases import SCORES, Comparison, Score, score_case, summarize_cases
-from livseg_lib.evaluation.lesions import tumor_overlap
+from livseg_lib.evaluation.lesions import MODES, tumor_overlap
 from livseg_lib.evaluation.masks import assd, msd, rmsd, structure_dice, surface_distances
 
 SHAPE = (16, 30, 30)
@@ -68,14 +68,11 @@ def test_tumor_distances_are_the_mean_over_detected_tumors():
         assert scores[f"tumor_{name}"] == pytest.approx(np.mean([score(pair) for pair in pairs]))
 
 
-NAN = np.nan
-
-
-@pytest.mark.parametrize("mode", ["intended", "lits_asis"])
+@pytest.mark.parametrize("mode", MODES)
 def test_nothing_on_either_side(mode):
     scores = score_case(labels(liver=False), labels(liver=False), SPACING, mode)
     assert (scores["liver_dice"], scores["tumor_dice"]) == (0, 1)
-    np.testing.assert_equal(scores["liver_rvd"], 9001 if mode == "lits_asis" else NAN)
+    np.testing.assert_equal(scores["liver_rvd"], 9001 if mode == "lits_asis" else np.nan)
     assert np.isnan(scores["tumor_burden_reference"])
 
 
@@ -133,7 +130,7 @@ def undefined(predicted: str, present: str, has_spacing: bool, mode: str) -> set
     return names
 
 
-@pytest.mark.parametrize("mode", ["intended", "lits_asis"])
+@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize(("predicted", "present", "has_spacing"), COMBINATIONS)
 def test_what_is_undefined_and_nothing_else_is_nan(predicted, present, has_spacing, mode):
     spacing = SPACING if has_spacing else UNKNOWN

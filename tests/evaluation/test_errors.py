@@ -12,7 +12,6 @@ from livseg_lib.postprocessing.components import label_components
 SPACING_MM = (5.0, 1.0, 1.0)
 SHAPE = (10, 60, 60)
 NAMES = {0: "fat", 1: "liver", 2: "tumor", 3: "cyst", 4: "gallbladder"}
-
 DARK, FAINT, BESIDE = np.s_[2:4, 10:20, 10:20], np.s_[6:8, 40:46, 40:46], np.s_[2:4, 10:20, 23:26]
 CYST, OUTSIDE, ACROSS = np.s_[5:7, 12:16, 30:34], np.s_[4:5, 56:58, 20:30], np.s_[4:6, 30:34, 2:8]
 
@@ -167,15 +166,16 @@ def test_hits_and_false_alarms_against_hand_counts():
 FIRST, SECOND = np.s_[2:4, 4:8, 4:8], np.s_[2:4, 20:24, 20:24]
 
 
-def painted(*rows) -> pd.DataFrame:
-    names = ["diameter_mm", "diffuse", "center_d_mm", "center_h_mm", "center_w_mm"]
-    return pd.DataFrame(rows, columns=names)
-
-
 def test_painted_lesions_find_their_tumour():
     components, _ = label_components(labels_of(FIRST, SECOND) == 2)
-    brighter = (4, True, 10, 5.5, 5.5), (4, False, 10, 6.5, 6.5), (6, False, 10, 25, 22)
-    rows = painted(*brighter, (3, True, 0, 38, 38))
+    painted = [
+        (4, True, 10, 5.5, 5.5),
+        (4, False, 10, 6.5, 6.5),
+        (6, False, 10, 25, 22),
+        (3, True, 0, 38, 38),
+    ]
+    names = ["diameter_mm", "diffuse", "center_d_mm", "center_h_mm", "center_w_mm"]
+    rows = pd.DataFrame(painted, columns=names)
     found = module.match_painted(components, SPACING_MM, rows).set_index("object")
     assert list(found.painted) == [2, 1] and list(found.edge) == ["mixed", "sharp"]
     box = components[1:, 2:, 3:]
@@ -231,9 +231,8 @@ def test_shares_are_of_all_errors_and_of_the_kind_with_intervals_over_patients()
     errors = [invented(50, 50, patient="a"), invented(0, 0, patient="a"), invented(0, 0, patient="b")]
     errors += [missed(5, patient="b")]
     table = module.add_causes(objects(*errors)).assign(system="unet")
-    tumors = pd.DataFrame(
-        {"system": ["unet", "silent"], "patient": "b", "contrast": "low", "hit": [False, True]}
-    )
+    tumors = pd.DataFrame({"system": ["unet", "silent"], "hit": [False, True]})
+    tumors = tumors.assign(patient="b", contrast="low")
     found = module.count_classes(table, tumors, seed=1).set_index(["system", "error_class"])
     bright, low = found.loc[("unet", "bright texture")], found.loc[("unet", "low contrast")]
     assert (bright.n, bright.n_of_kind, bright.n_errors) == (1, 3, 4)

@@ -71,22 +71,19 @@ def test_without_tumours_and_with_small_ones_only():
     assert small.response.category == "neither response nor progression" and np.isnan(small.response.change)
 
 
-@pytest.mark.parametrize(
-    ("before", "after", "n_new", "n_after", "category"),
-    [
-        (100.0, 70.0, 0, 2, "partial response"),
-        (100.0, 70.1, 0, 2, "stable disease"),
-        (100.0, 119.9, 0, 2, "stable disease"),
-        (100.0, 120.0, 0, 2, "progressive disease"),
-        (20.0, 24.9, 0, 1, "stable disease"),  # a quarter more, but less than 5 mm
-        (20.0, 25.0, 0, 1, "progressive disease"),
-        (100.0, 50.0, 1, 2, "progressive disease"),
-        (100.0, 0.0, 0, 0, "complete response"),
-        (100.0, 0.0, 0, 1, "partial response"),  # the targets are gone, another tumour is not
-    ],
-)
-def test_the_edges_of_the_categories(before, after, n_new, n_after, category):
-    assert follow_up.categorize((1, 2), before, after, n_new, n_after).category == category
+EDGES = {
+    "stable disease": [(100, 70.1, 0, 2), (100, 119.9, 0, 2), (20, 24.9, 0, 1)],  # the last by less than 5 mm
+    "progressive disease": [(100, 120, 0, 2), (20, 25, 0, 1), (100, 50, 1, 2)],
+    "partial response": [(100, 70, 0, 2), (100, 0, 0, 1)],  # the targets are gone, another tumour is not
+    "complete response": [(100, 0, 0, 0)],
+}
+"""Sums of diameters before and after, new tumours, all tumours."""
+
+
+@pytest.mark.parametrize("category", EDGES)
+def test_the_edges_of_the_categories(category):
+    found = [follow_up.categorize((1, 2), *numbers).category for numbers in EDGES[category]]
+    assert found == [category] * len(found)
 
 
 def test_targets_are_the_two_longest_that_can_be_measured():

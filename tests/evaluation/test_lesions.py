@@ -13,6 +13,7 @@ from scipy.sparse import csr_array
 from livseg_lib.errors import InputError
 from livseg_lib.evaluation import detect_lesions
 from livseg_lib.evaluation.lesions import (
+    MODES,
     SIZE_CLASSES,
     LesionOverlap,
     LesionPair,
@@ -31,6 +32,7 @@ from livseg_lib.postprocessing.measures import axial_diameters
 SHAPE = (30, 30, 10)
 FIRST, SECOND = np.s_[2:8, 2:8, 2:5], np.s_[15:25, 15:25, 2:6]
 SPECK = np.s_[0, 28:30, 0]
+APART = np.s_[2:6, 2:6, 2:5], np.s_[8:12, 2:6, 2:5]
 
 
 def labels(*boxes) -> np.ndarray:
@@ -51,12 +53,7 @@ VECTORS = {  # prediction, reference, as shipped, intended: the benchmark's own 
     "nothing predicted": ((), (FIRST, SECOND), (0, 0, 2), (0, 0, 2)),
     "one more speck": ((FIRST, SECOND, SPECK), (FIRST, SECOND), (1, 2, 1), (2, 1, 0)),
     "one too small": ((FIRST, np.s_[15:25, 15:19, 2:6]), (FIRST, SECOND), (1, 1, 1), (1, 1, 1)),
-    "one over two": (
-        (np.s_[2:12, 2:6, 2:5],),
-        (np.s_[2:6, 2:6, 2:5], np.s_[8:12, 2:6, 2:5]),
-        (1, 0, 1),
-        (1, 0, 1),
-    ),
+    "one over two": ((np.s_[2:12, 2:6, 2:5],), APART, (1, 0, 1), (1, 0, 1)),
     "nothing to find": ((FIRST, SECOND, SPECK), (), (0, 3, 0), (0, 3, 0)),
     "nothing at all": ((), (), (0, 0, 0), (0, 0, 0)),
     "two in one": ((np.s_[2:6, 2:8, 2:5], np.s_[7:8, 2:8, 2:5]), (FIRST,), (1, 1, 0), (1, 1, 0)),
@@ -78,8 +75,7 @@ def test_threshold_is_strict():
 
 
 def test_equal_overlaps_go_to_the_lowest_id():
-    apart = labels(np.s_[2:6, 2:6, 2:5], np.s_[8:12, 2:6, 2:5]) == 2
-    bridge = lesion_overlap(labels(np.s_[2:12, 2:6, 2]) == 2, apart)
+    bridge = lesion_overlap(labels(np.s_[2:12, 2:6, 2]) == 2, labels(*APART) == 2)
     assert bridge.pairs == [LesionPair((1,), (1, 2))]
     twins = lesion_overlap(labels(np.s_[2:4, 2:4, 2], np.s_[6:8, 2:4, 2]) == 2, labels(FIRST) == 2)
     assert twins.pairs == [LesionPair((1, 2), (1,))]
@@ -144,9 +140,7 @@ def by_voxels(prediction: np.ndarray, reference: np.ndarray, overlap: float, mod
 
 
 @settings(max_examples=150, deadline=None)
-@given(
-    st.integers(0, 2**32 - 1), st.sampled_from([0.0, 0.3, 0.5]), st.sampled_from(["intended", "lits_asis"])
-)
+@given(st.integers(0, 2**32 - 1), st.sampled_from([0.0, 0.3, 0.5]), st.sampled_from(MODES))
 def test_table_agrees_with_voxels(seed, overlap, mode):
     rng = np.random.default_rng(seed)
     pair = []
@@ -160,20 +154,16 @@ def test_table_agrees_with_voxels(seed, overlap, mode):
     assert detect_lesions(*pair, overlap=overlap, mode=mode) == by_voxels(*pair, overlap, mode)
 
 
-@pytest.mark.parametrize(
-    ("prediction", "mode", "problem"),
-    [
-        (np.zeros(SHAPE), "intended", "float64 and uint8"),
-        (labels() == 2, "intended", "bool and uint8"),
-        (labels()[1:], "intended", "shape"),
-        (labels(), "as_is", "mode"),
-    ],
-)
-def test_bad_input_is_refused(prediction, mode, problem):
+BAD = [(np.zeros(SHAPE), labels(), "float64 and uint8"), (labels() == 2, labels(), "bool and uint8")]
+BAD += [(labels()[1:], labels(), "shape"), (labels()[0], labels()[0], "2 axes")]
+
+
+@pytest.mark.parametrize(("prediction", "reference", "problem"), BAD)
+def test_bad_input_is_refused(prediction, reference, problem):
     with pytest.raises(InputError, match=problem):
-        detect_lesions(prediction, labels(), mode=mode)
-    with pytest.raises(InputError, match="2 axes"):
-        detect_lesions(labels()[0], labels()[0])
+        detect_lesions(prediction, reference)
+    with pytest.raises(InputError, match="mode"):
+        detect_lesions(labels(), labels(), mode="as_is")
 
 
 def tumors(*boxes) -> np.ndarray:
@@ -293,19 +283,14 @@ def test_rows_add_up_to_the_counts_of_the_benchmark_wherever_the_patient_lies(se
 
 
 def table(*rows) -> pd.DataFrame:
-    columns = ["patient", "kind", "size_class", "detected", "touched"]
-    return pd.DataFrame(rows, columns=columns)
+    return pd.DataFrame(rows, columns=["patient", "kind", "size_class", "detected", "touched"])
 
 
 def test_shares_by_size():
     small, large = SIZE_CLASSES[0], SIZE_CLASSES[3]
-    lesions = table(
-        ("a", "reference", small, True, True),
-        ("a", "reference", small, False, True),
-        ("b", "reference", small, False, False),
-        ("b", "reference", small, False, False),
-        ("b", "prediction", large, False, True),
-    )
+    of_a = ("a", "reference", small, True, True), ("a", "reference", small, False, True)
+    of_b = [("b", "reference", small, False, False)] * 2
+    lesions = table(*of_a, *of_b, ("b", "prediction", large, False, True))
     found = summarize_sizes(lesions).set_index("size_class")
     assert found.index.tolist() == list(SIZE_CLASSES)
     counts = ["n_reference", "n_reference_detected", "n_reference_touched", "n_prediction"]

@@ -21,19 +21,16 @@ def random_pair(seed: int, *, overlapping: bool = False) -> np.ndarray:
     return pair
 
 
+SHAPES = array_shapes(min_dims=2, max_dims=3, max_side=6)
+
+
 @settings(max_examples=80, deadline=None)
-@given(
-    array_shapes(min_dims=2, max_dims=3, max_side=6).flatmap(
-        lambda shape: st.tuples(*[arrays(np.uint8, shape, elements=st.integers(0, 1))] * 2)
-    )
-)
+@given(SHAPES.flatmap(lambda shape: st.tuples(*[arrays(np.uint8, shape, elements=st.integers(0, 1))] * 2)))
 def test_box_is_the_smallest_that_holds_both(pair):
     points = np.argwhere(pair[0] | pair[1])
     box = masks.foreground_box(*pair)
-    if len(points) == 0:
-        assert pair[0][box].size == 0
-    else:
-        assert [(s.start, s.stop) for s in box] == list(zip(points.min(0), points.max(0) + 1, strict=True))
+    ends = list(zip(points.min(0), points.max(0) + 1, strict=True)) if len(points) else [(0, 0)] * len(box)
+    assert [(side.start, side.stop) for side in box] == ends
 
 
 OVERLAP_SCORES = (masks.dice, masks.jaccard, masks.rvd, masks.precision, masks.recall, masks.pixel_accuracy)
@@ -175,14 +172,11 @@ def test_a_distance_equal_to_the_tolerance_is_within_it():
 @pytest.mark.parametrize("spacing", [SPACING, (np.nan, 1.0, 1.0)])
 def test_empty_masks_and_unknown_spacing(predicted, present, spacing):
     distances = masks.surface_distances(bar(3, predicted), bar(3, present), spacing)
-    is_known = not np.isnan(spacing[0])
-    both = predicted > 0 and present > 0
+    is_defined = predicted > 0 and present > 0 and not np.isnan(spacing[0])
     for score in (masks.hd95, *SCORES):
-        np.testing.assert_equal(score(distances), 0.0 if both and is_known else np.nan)
-    one = (predicted > 0) != (present > 0)
-    np.testing.assert_equal(
-        masks.surface_dice(distances), 0.0 if one else 1.0 if both and is_known else np.nan
-    )
+        np.testing.assert_equal(score(distances), 0.0 if is_defined else np.nan)
+    of_empty = 0.0 if (predicted > 0) != (present > 0) else np.nan
+    np.testing.assert_equal(masks.surface_dice(distances), 1.0 if is_defined else of_empty)
 
 
 @settings(max_examples=25, deadline=None)
@@ -213,11 +207,9 @@ def test_overlap_and_distances_are_those_of_medpy(seed):
     medpy = pytest.importorskip("medpy.metric.binary", reason="MedPy is not installed")
     prediction, reference = random_pair(seed, overlapping=True)
     counts = masks.overlap_counts(prediction, reference)
-    assert masks.dice(counts) == pytest.approx(medpy.dc(prediction, reference))
-    assert masks.jaccard(counts) == pytest.approx(medpy.jc(prediction, reference))
-    assert masks.precision(counts) == pytest.approx(medpy.precision(prediction, reference))
-    assert masks.recall(counts) == pytest.approx(medpy.recall(prediction, reference))
-    assert masks.specificity(counts) == pytest.approx(medpy.specificity(prediction, reference))
+    pairs = [(masks.dice, medpy.dc), (masks.jaccard, medpy.jc), (masks.specificity, medpy.specificity)]
+    for ours, theirs in (*pairs, (masks.precision, medpy.precision), (masks.recall, medpy.recall)):
+        assert ours(counts) == pytest.approx(theirs(prediction, reference)), theirs.__name__
     distances = masks.surface_distances(prediction, reference, SPACING)
     for ours, theirs in ((masks.assd, medpy.assd), (masks.msd, medpy.hd), (masks.hd95, medpy.hd95)):
         expected = theirs(prediction, reference, SPACING, WITH_EDGES)

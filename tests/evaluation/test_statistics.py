@@ -198,10 +198,8 @@ def test_a_comparison_asks_each_group_by_itself_and_may_name_who_is_compared_wit
 
 def test_two_families_answer_two_questions():
     rng = np.random.default_rng(3)
-    parts = [
-        rows(name, weak=rng.random(8) * 0.2 + 0.5, none=[0.1] * 8, strong=rng.random(8) * 0.1 + 0.9)
-        for name in ("liver", "tumor")
-    ]
+    weak, strong = rng.random(8) * 0.2 + 0.5, rng.random(8) * 0.1 + 0.9
+    parts = [rows(name, weak=weak, none=[0.1] * 8, strong=strong) for name in ("liver", "tumor")]
     table = compare_systems(pd.concat(parts), baseline="none")
     assert tuple(table) == PAIR_COLUMNS and (table.difference > 0).all()
     pairs = table[["structure", "family", "first", "second"]].agg(" ".join, axis=1).tolist()
@@ -214,20 +212,13 @@ def test_two_families_answer_two_questions():
     assert alone.empty and tuple(alone) == PAIR_COLUMNS
 
 
-@pytest.mark.parametrize(
-    ("p_holm", "low", "high", "shown"),
-    [
-        (0.049, 0.01, 0.2, 1),
-        (0.049, -0.2, -0.01, -1),
-        (0.05, 0.01, 0.2, 0),  # p at the level is not below it
-        (0.001, 0.0, 0.2, 0),  # an interval that ends at zero holds it
-        (0.001, -0.2, 0.0, 0),
-        (0.001, -0.1, 0.2, 0),
-        (0.2, 0.01, 0.2, 0),
-        (np.nan, 0.01, 0.2, 0),
-        (0.001, np.nan, np.nan, 0),
-    ],
-)
+NOT_SHOWN = [(0.05, 0.01, 0.2), (0.2, 0.01, 0.2), (np.nan, 0.01, 0.2)]  # p at the level is not below it
+NOT_SHOWN += [(0.001, 0.0, 0.2), (0.001, -0.2, 0.0)]  # an interval that ends at zero holds it
+NOT_SHOWN += [(0.001, -0.1, 0.2), (0.001, np.nan, np.nan)]
+SHOWN = [(0.049, 0.01, 0.2, 1), (0.049, -0.2, -0.01, -1), *((*each, 0) for each in NOT_SHOWN)]
+
+
+@pytest.mark.parametrize(("p_holm", "low", "high", "shown"), SHOWN)
 def test_a_difference_is_shown_by_corrected_p_and_interval(p_holm, low, high, shown):
     row = {"p": 0.001, "p_holm": p_holm, "difference_low": low, "difference_high": high}
     table = pd.DataFrame([row, row])
@@ -250,9 +241,8 @@ def test_a_verdict_in_words_names_what_is_shown_and_when_nothing_could_have_been
 
 PATIENTS = [f"p{number}" for number in range(9)]
 FACTS = pd.DataFrame({"site": list("AAAABBBCC")}, index=PATIENTS)
-SCORES = pd.DataFrame(
-    {"unet": [0.9, 0.8, 0.85, 0.95, 0.5, 0.4, 0.45, 0.1, 0.2], "manet": [0.7] * 8 + [np.nan]}, index=PATIENTS
-)
+SCORES = pd.DataFrame({"unet": [0.9, 0.8, 0.85, 0.95, 0.5, 0.4, 0.45, 0.1, 0.2]}, index=PATIENTS)
+SCORES["manet"] = [0.7] * 8 + [np.nan]
 
 
 def test_bands_follow_their_numbers():

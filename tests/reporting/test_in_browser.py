@@ -15,7 +15,6 @@ from livseg_lib.reporting.report import write_report
 
 SHAPE, SPACING = (30, 120, 150), (4.0, 1.0, 1.0)
 expect = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install playwright").expect
-
 DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 PATIENCE_MS = 60_000
 """For 3D without a graphics card, beside other work."""

@@ -10,16 +10,8 @@ from livseg_lib.preprocessing.recipe import Recipe
 from livseg_lib.studies.training import TrainingPlan
 from livseg_lib.training.fit import Stage
 
-PLAN = TrainingPlan(
-    system="tiny",
-    architecture="unet",
-    target="both",
-    stages=(Stage(2, 0.003),),
-    options={"filters": 4, "levels": 2},
-    batch_size=4,
-    slices_per_epoch=8,
-    seed=7,
-)
+WHICH = {"batch_size": 4, "slices_per_epoch": 8, "seed": 7}
+PLAN = TrainingPlan("tiny", "unet", "both", (Stage(2, 0.003),), {"filters": 4, "levels": 2}, **WHICH)
 
 
 def store_case(folder: Path, name: str, masks, images, recipe: Recipe | None = None, **facts) -> pd.DataFrame:

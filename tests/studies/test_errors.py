@@ -60,11 +60,8 @@ def test_the_study_counts_what_was_planted(phantom):
     alarms = study.objects[study.objects.error == "false positive"]
     assert (alarms.place == "outside it").all() and (alarms.is_really == "air").all()
     assert (study.tumors.edge != "unknown").any() and (study.tumors.is_really == "tumor").all()
-    assert study.tumors.groupby("system").hit.sum().to_dict() == {
-        "perfect": n_tumors,
-        "blind": 0,
-        "alarmed": 0,
-    }
+    hits = study.tumors.groupby("system").hit.sum().to_dict()
+    assert hits == {"perfect": n_tumors, "blind": 0, "alarmed": 0}
 
 
 def test_features_do_not_depend_on_the_box_that_was_cut(phantom):
@@ -101,12 +98,8 @@ def test_pictures_are_studied_without_millimetres(tmp_path):
 
 
 def test_the_worst_patients_are_those_with_and_the_worst_without_tumours():
-    rows = [
-        score("unet", "a", 0.9),
-        score("unet", "b", 0.2),
-        score("unet", "c", 0.5),
-        score("vote", "a", 0.95),
-    ]
+    rows = [score("unet", patient, dice) for patient, dice in (("a", 0.9), ("b", 0.2), ("c", 0.5))]
+    rows.append(score("vote", "a", 0.95))
     pairs = ("d", 3.0), ("e", 7.0)
     rows += [score("unet", name, 0.0, is_empty=True, prediction_ml=ml) for name, ml in pairs]
     rows.append(score("unet", "f", 1.0, is_empty=True, prediction_ml=0.0, precision=np.nan))

@@ -51,10 +51,8 @@ def test_the_networks_of_a_fold_never_saw_its_patients_and_are_asked_once(stored
     def ask(epochs):
         plan = TrainingPlan("unet", "unet", "both", (Stage(epochs, 0.01),))
         answers = every_patient.held_out_answers({"a": plan, "b": plan}, slices, folder, tmp_path / "kept")
-        seen = [
-            [(tmp_path / "kept" / name / f"{k}" / "seen.txt").read_text() for k in range(FOLDS)]
-            for name in "ab"
-        ]
+        places = [tmp_path / "kept" / name / f"{k}" for name in "ab" for k in range(FOLDS)]
+        seen = np.reshape([(place / "seen.txt").read_text() for place in places], (2, FOLDS)).tolist()
         assert seen[0] == seen[1] and (answers["a"] == answers["b"]).all()
         return answers["a"], seen[0]
 

@@ -151,16 +151,14 @@ def study(
 @pytest.fixture
 def small() -> losses.LossStudy:
     """Two losses, three patients; the third has no low-contrast tumour."""
-    plain = {
-        "a": [("low", False), ("low", False), ("low", True), ("middle", True)],
-        "b": [("low", False)],
-        "c": [("middle", False), ("none", True)],
-    }
-    bold = {
-        "a": [("low", True), ("low", False), ("low", True), ("middle", True)],
-        "b": [("low", True)],
-        "c": [("middle", True), ("none", True)],
-    }
+    plain, bold = (
+        {
+            "a": [("low", better), ("low", False), ("low", True), ("middle", True)],
+            "b": [("low", better)],
+            "c": [("middle", better), ("none", True)],
+        }
+        for better in (False, True)
+    )
     return study({"plain": plain, "bold": bold}, {"plain": [0, 1, 0], "bold": [3, 1, 2]})
 
 

@@ -142,10 +142,8 @@ def test_what_is_known_of_nobody_is_no_column():
     pictures = CASES.assign(spacing_mm="(nan, nan, nan)", liver_ml=np.nan, n_tumors=np.nan)
     facts = module.patient_facts(pictures, pd.Series(dtype=float), LESIONS.iloc[:0], None)
     assert facts.columns.empty and len(facts) == 3
-    assert list(module.patient_facts(CASES, pd.Series(dtype=float), None, None)) == [
-        "slice_spacing",
-        "liver_volume",
-    ]
+    known = list(module.patient_facts(CASES, pd.Series(dtype=float), None, None))
+    assert known == ["slice_spacing", "liver_volume"]
 
 
 def test_brightness_is_that_of_the_liver_without_its_tumours():

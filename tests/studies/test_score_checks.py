@@ -108,10 +108,8 @@ def test_pictures_are_found_by_their_recipe(run):
 
 
 def test_tables(checked):
-    whole, near = (
-        calibration_scores(checked.of_split("test", "liver", region))
-        for region in score_checks.CALIBRATION_REGIONS
-    )
+    by_region = [checked.of_split("test", "liver", region) for region in score_checks.CALIBRATION_REGIONS]
+    whole, near = map(calibration_scores, by_region)
     assert whole["ece"] == pytest.approx(0.2 * 3 * 256 / (5 * SIZE**2)) and whole["roc_auc"] == 1
     assert np.isnan(whole["true_when_sure"]), "0.8 is not in the highest bin"
     assert near["ece"] > whole["ece"]
@@ -154,12 +152,8 @@ def test_stored_labels_are_asked_the_same(run):
 
 
 RECIPE = Recipe(windows=("liver",), size=128)
-SKLEARN = {
-    "pixel_accuracy": accuracy_score,
-    "iou": jaccard_score,
-    "precision": precision_score,
-    "recall": recall_score,
-}
+SKLEARN = {"pixel_accuracy": accuracy_score, "iou": jaccard_score}
+SKLEARN |= {"precision": precision_score, "recall": recall_score}
 
 
 @pytest.fixture
@@ -201,10 +195,8 @@ def test_scores_are_those_of_scikit_learn_over_all_pixels(stored):
 
 
 def test_the_loss_is_the_one_that_fit_prints(stored, tmp_path):
-    slices, folder = stored
     trained = system("both", "unet++", filters=4, levels=3)  # several heads
-    training = SliceBatches(slices, folder, "both", 4)
-    validation = SliceBatches(slices, folder, "both", 4, shuffle=False)
+    training, validation = (SliceBatches(*stored, "both", 4, shuffle=shuffle) for shuffle in (True, False))
     settings = FitSettings(stages=(Stage(2, 0.003),), loss="bce_dice")
     how = (lambda: dice_metrics(("liver", "tumor"))), settings, tmp_path / "training"
     history = fit(trained.network, training, validation, *how)
@@ -213,18 +205,15 @@ def test_the_loss_is_the_one_that_fit_prints(stored, tmp_path):
 
 
 def test_batches_change_nothing_but_the_loss(stored):
-    trained, (slices, folder) = system(), stored
-    batches = (SliceBatches(slices, folder, "both", n, shuffle=False) for n in (2, 7))
+    trained = system()
+    batches = (SliceBatches(*stored, "both", n, shuffle=False) for n in (2, 7))
     small, large = (pooled_scores(trained, each) for each in batches)
     pd.testing.assert_frame_equal(small.drop(columns="loss"), large.drop(columns="loss"))
 
 
 def test_a_loss_that_the_library_has_not_is_nan(stored):
-    slices, folder = stored
-    found = pooled_scores(
-        replace(system(), training={"loss": "my_loss"}),
-        SliceBatches(slices, folder, "both", 7, shuffle=False),
-    )
+    batches = SliceBatches(*stored, "both", 7, shuffle=False)
+    found = pooled_scores(replace(system(), training={"loss": "my_loss"}), batches)
     assert found.loss.isna().all() and found.pixel_accuracy.notna().all()
 
 
@@ -237,10 +226,9 @@ def test_one_structure_has_one_row_and_undefined_is_nan(stored):
 
 
 def test_pictures_of_another_size_are_refused(stored):
-    slices, folder = stored
     trained = replace(system(), network=build_model("unet", (32, 32, 1), 2, filters=4, levels=2))
     with pytest.raises(InputError, match="tiny"):
-        pooled_scores(trained, SliceBatches(slices, folder, "both", 2, shuffle=False))
+        pooled_scores(trained, SliceBatches(*stored, "both", 2, shuffle=False))
 
 
 def ours(systems=("unet", "unet++"), structures=("liver", "tumor", "both")) -> pd.DataFrame:

@@ -111,11 +111,8 @@ def test_every_protocol_scores_the_same_slices_and_knows_the_distance(audit, sli
 
 
 def test_the_copyist_lives_on_the_leak_alone(dealt, protocols, folder):
-    dice = (
-        split_audit.own_slices(split_audit.run_audit(dealt, "tumor", folder), protocols)
-        .groupby("protocol")["dice"]
-        .mean()
-    )
+    own = split_audit.own_slices(split_audit.run_audit(dealt, "tumor", folder), protocols)
+    dice = own.groupby("protocol")["dice"].mean()
     assert dice["slice, tumour only"] == 1 and dice["patient, tumour only"] == 0
 
 

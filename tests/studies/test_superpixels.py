@@ -16,15 +16,10 @@ from livseg_lib.training.model_folder import TrainedClassifier
 from livseg_lib.volumes import Volume
 
 SPACING, SHAPE = (3.0, 2.0, 2.0), (26, 40, 40)
-PLAN = superpixels.ClassifierPlan(
-    stages=(Stage(1, 0.001),),
-    options={"filters": 2, "columns": 2, "stages": 2},
-    extraction=PatchExtraction(
-        CandidateRecipe((12.0, 20.0), 2.0), PatchRecipe((40, 40, 40), (6, 12, 12)), most_of_a_kind=12
-    ),
-    batch_size=8,
-    seed=4,
-)
+RECIPES = CandidateRecipe((12.0, 20.0), 2.0), PatchRecipe((40, 40, 40), (6, 12, 12))
+EXTRACTION = PatchExtraction(*RECIPES, most_of_a_kind=12)
+SMALL = {"filters": 2, "columns": 2, "stages": 2}
+PLAN = superpixels.ClassifierPlan((Stage(1, 0.001),), SMALL, extraction=EXTRACTION, batch_size=8, seed=4)
 SPLIT = pd.Series({"a": "train", "b": "train", "c": "validation", "d": "test"})
 
 
@@ -80,9 +75,7 @@ class DarkIsTumor:
         return np.stack([1 - tumor, tumor], axis=-1).astype(np.float32)
 
 
-SEER = TrainedClassifier(
-    "j", "none", {}, DarkIsTumor(), PLAN.extraction.candidates, PLAN.extraction.patch, threshold=0.5
-)
+SEER = TrainedClassifier("j", "none", {}, DarkIsTumor(), *RECIPES, threshold=0.5)
 
 
 def test_the_threshold_suits_the_validation_patients():
@@ -101,7 +94,6 @@ def test_the_contours_effect_is_measured_beside_the_ceiling():
     seer = replace(SEER, threshold=superpixels.choose_superpixel_threshold(SEER, CASES[2:3]))
     effect = superpixels.contour_effect(seer, CASES[2:4])
     assert effect.case.tolist() == ["c", "d"] and effect.patient.iloc[0] == "patient c"
-    assert effect.tumor_ml.iloc[0] == pytest.approx(
-        (ball(SHAPE, (39, 34, 44), 12, SPACING)).sum() * 12 / 1000
-    )
+    tumor = ball(SHAPE, (39, 34, 44), 12, SPACING)
+    assert effect.tumor_ml.iloc[0] == pytest.approx(tumor.sum() * 12 / 1000)
     assert (effect.dice_after > effect.dice_before).all() and (effect.faultless_dice > 0.5).all()

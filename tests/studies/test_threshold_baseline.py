@@ -68,10 +68,12 @@ def test_a_liver_alone_and_pictures_without_spacing():
 
 def test_no_more_patients_are_read_than_allowed():
     read = []
-    cases = [
-        replace(case, read_volume=lambda case=case: read.append(case.case_id) or case.read_volume())
-        for case in patients(range(9))
-    ]
+
+    def read_and_note(case):
+        read.append(case.case_id)
+        return case.read_volume()
+
+    cases = [replace(case, read_volume=partial(read_and_note, case)) for case in patients(range(9))]
     fit_baseline(cases, ("liver",), most_cases=3)
     assert set(read) == {"case-0", "case-4", "case-8"}
 
@@ -141,10 +143,8 @@ def test_a_relative_cut_follows_the_contrast_and_a_fixed_one_does_not(is_relativ
     volume, _ = abdomen()
     rule = threshold_baseline.TumorRule(-30 if is_relative else 70, 4, is_relative)
     brighter = Volume(volume.voxels + 40, SPACING_MM)
-    found = [
-        threshold_baseline.outline_by_hu(volume, LIVER, rule),
-        threshold_baseline.outline_by_hu(brighter, threshold_baseline.LiverRule(120, 160, 8), rule),
-    ]
+    scans = (volume, LIVER), (brighter, threshold_baseline.LiverRule(120, 160, 8))
+    found = [threshold_baseline.outline_by_hu(*each, rule) for each in scans]
     assert [bool((labels == 2).any()) for labels in found] == [True, is_relative]
 
 

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -15,15 +16,9 @@ from livseg_lib.studies.training import TrainingPlan
 from livseg_lib.training.fit import Stage
 from livseg_lib.training.losses import get_loss
 
-START = TrainingPlan(
-    system="tuned", architecture="unet", target="liver", stages=(Stage(2, 0.001),), batch_size=8, seed=7
-)
-SPACE = tuning.SearchSpace(
-    learning_rate=(1e-4, 1e-2),
-    batch_size=(4, 8, 16),
-    loss=("bce_dice", "focal", "weighted_bce_dice"),
-    positive_weight=(1.0, 20.0),
-)
+START = TrainingPlan("tuned", "unet", "liver", (Stage(2, 0.001),), batch_size=8, seed=7)
+LOSSES = ("bce_dice", "focal", "weighted_bce_dice")
+SPACE = tuning.SearchSpace((1e-4, 1e-2), batch_size=(4, 8, 16), loss=LOSSES, positive_weight=(1.0, 20.0))
 TUNING = tuning.TuningPlan(START, SPACE, folds=(0, 1), made_by={"slices": "made up"})
 
 
@@ -72,9 +67,7 @@ def test_the_start_comes_first_and_the_search_finds_better(unbroken):
 
 
 @pytest.mark.parametrize(
-    "fourth, state, folds_done",
-    [((0.01, 0.01), "pruned", 1), ((0.6, 0.01), "complete", 2)],
-    ids=["worse after its first fold", "worse after its last"],
+    "fourth, state, folds_done", [((0.01, 0.01), "pruned", 1), ((0.6, 0.01), "complete", 2)]
 )
 def test_a_planted_bad_trial_is_pruned_but_never_after_its_last_fold(tmp_path, fourth, state, folds_done):
     class BadFourth(MadeUpScore):
@@ -188,17 +181,10 @@ class ThresholdNetwork:
         return np.concatenate([pictures > 0.2, pictures > 0.6], axis=-1).astype(np.float32)
 
 
-class Recorder:
-    """Holds what grows, so that the code around it stays the same."""
-
-    def __init__(self) -> None:
-        self.calls = []
-
-
 @pytest.fixture
 def trainings(monkeypatch):
     """In place of training: a list of (plan, training slices, validation slices) that grows."""
-    recorder = Recorder()
+    recorder = SimpleNamespace(calls=[])  # holds what grows, so that the code around it stays the same
 
     def train(plan, seen, validation, folder, checkpoints):
         recorder.calls.append((plan, seen, validation))
@@ -242,10 +228,8 @@ def test_a_scored_fold_is_not_trained_again_but_another_plan_is(extracted, train
     first = tuning.validate_fold(PLAN, slices, 0, folder, folder / "checkpoints")
     again = tuning.validate_fold(PLAN, slices, 0, folder, folder / "checkpoints")
     pd.testing.assert_frame_equal(first, again)
-    assert len(trainings) == 1 and {path.suffix for path in (folder / "checkpoints").iterdir()} == {
-        ".csv",
-        ".json",
-    }
+    assert len(trainings) == 1
+    assert {path.suffix for path in (folder / "checkpoints").iterdir()} == {".csv", ".json"}
     tuning.validate_fold(replace(PLAN, loss="focal"), slices, 0, folder, folder / "checkpoints")
     moved = slices.assign(fold=slices.fold.where(slices.patient != "3", 0))
     tuning.validate_fold(PLAN, moved, 0, folder, folder / "checkpoints")
