@@ -95,13 +95,6 @@ def test_eighteen_neighbours_decide_what_is_surface():
     assert masks.surface_voxels(np.ones((3, 3, 3), bool)).sum() == 26  # outside the volume is background
 
 
-def test_hand_values_of_a_plate_with_a_bump():
-    plate = box(np.s_[3], np.s_[4:7], np.s_[4:7])  # 9 voxels, all surface
-    bumped = plate | box(np.s_[5], np.s_[5], np.s_[5])  # one more, two slices of 2.5 mm above the middle
-    # 10 + 9 surface voxels; the only distance is that of the bump, 5 mm.
-    assert scores(bumped, plate) == pytest.approx([5 / 19, np.sqrt(25 / 19), 5])
-
-
 def brute_force(pair, tolerance_mm) -> list[float]:
     """Every border voxel against every other; neighbours looked up one by one."""
     points = []
@@ -147,16 +140,6 @@ def test_surface_dice_of_a_shifted_bar_by_hand():
     distances = masks.surface_distances(bar(5, 10), bar(8, 10), SPACING)
     for tolerance_mm, out in ((0.0, 3), (0.5, 3), (1.0, 2), (2.0, 1), (2.7, 0), (5.0, 0)):
         assert masks.surface_dice(distances, tolerance_mm) == pytest.approx((20 - 2 * out) / 20)
-
-
-def test_hd95_by_hand():
-    # 100 voxels against the same and 10 more, 0.9 to 9 mm away: with 210 distances rank 0.95 * 209 = 198.55.
-    distances = masks.surface_distances(bar(5, 110, 130), bar(5, 100, 130), SPACING)
-    assert np.count_nonzero(distances.both) == 10
-    assert masks.hd95(distances) == 0  # rank 199 of 210 is the last that is 0
-    shorter = masks.surface_distances(bar(5, 110, 130), bar(5, 99, 130), SPACING)
-    assert 0 < masks.hd95(shorter) < 0.9  # rank 197.6 of 209, between the last 0 and the first 0.9
-    assert masks.msd(shorter) == pytest.approx(11 * 0.9)
 
 
 def test_a_distance_equal_to_the_tolerance_is_within_it():

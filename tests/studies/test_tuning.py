@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -184,7 +183,7 @@ class ThresholdNetwork:
 @pytest.fixture
 def trainings(monkeypatch):
     """In place of training: a list of (plan, training slices, validation slices) that grows."""
-    recorder = SimpleNamespace(calls=[])  # holds what grows, so that the code around it stays the same
+    recorder = MadeUpScore()  # holds what grows, so that the code around it stays the same
 
     def train(plan, seen, validation, folder, checkpoints):
         recorder.calls.append((plan, seen, validation))
