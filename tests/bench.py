@@ -27,7 +27,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import bench_board
@@ -35,6 +35,7 @@ import bench_ours
 import bench_page
 import bench_peers
 import cv2
+import nibabel
 import numpy as np
 import pandas as pd
 import psutil
@@ -69,9 +70,8 @@ def set_up_peers() -> dict[str, str]:
         if not words or known.get(words[0]) == "":
             continue
         print("installing", words[0], flush=True)
-        tried = subprocess.run(
-            [python, "-m", "pip", "install", "--quiet", *words], text=True, stderr=subprocess.PIPE
-        )
+        install = [python, "-m", "pip", "install", "--quiet", *words]
+        tried = subprocess.run(install, text=True, stderr=subprocess.PIPE)
         errors = [each for each in tried.stderr.splitlines() if "error" in each.lower()]
         known[words[0]] = (errors or ["failed"])[-1].strip() if tried.returncode else ""
         write_json(notes, known)
@@ -82,14 +82,10 @@ def environment(threads: int, tuned: bool = True) -> dict[str, str]:
     """Of all contenders: so many threads, no GPU; `tuned`: memory as livseg's own trainings keep it."""
     counts = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS")
     plain = {name: value for name, value in os.environ.items() if name not in ENVIRONMENT}
-    # PASSIVE: a thread that waits for another sleeps; else PyTorch's spin, and burn ten times the processor
-    # time on a machine that has other work.
-    quiet = {
-        "OMP_WAIT_POLICY": "PASSIVE",
-        "CUDA_VISIBLE_DEVICES": "",
-        "TF_CPP_MIN_LOG_LEVEL": "3",
-        "NO_ALBUMENTATIONS_UPDATE": "1",
-    }
+    quiet = {"CUDA_VISIBLE_DEVICES": "", "TF_CPP_MIN_LOG_LEVEL": "3", "NO_ALBUMENTATIONS_UPDATE": "1"}
+    # A thread that waits for another sleeps; else PyTorch's spin, and burn ten times the processor time on a
+    # machine that has other work.
+    quiet["OMP_WAIT_POLICY"] = "PASSIVE"
     return plain | dict.fromkeys(counts, str(threads)) | quiet | (ENVIRONMENT if tuned else {})
 
 
@@ -116,8 +112,6 @@ def prepare_scan(folder: Path, slices: int = 120, size: int = 512, count: int = 
 
 
 def _write_nifti(path: Path, array: np.ndarray) -> None:
-    import nibabel
-
     nibabel.save(nibabel.Nifti1Image(array.T, np.diag([-0.75, -0.75, 2.5, 1.0])), path)
 
 
@@ -180,10 +174,9 @@ def prepare_masks(folder: Path, slices: int = 450, size: int = 512, lesions: int
 class Work:
     """What contenders are asked to do; those of its name in bench_ours.py and bench_peers.py do it."""
 
-    title: str
-    prepare: Callable[..., None]
+    prepare: Callable[..., None] = lambda folder: None
     """Writes what they need into a folder."""
-    short: dict
+    short: dict = field(default_factory=dict)
     """Options of `prepare` with which it is done in no time."""
     agree: bool = False
     """Whether all have to give the same numbers."""
@@ -191,43 +184,26 @@ class Work:
     """Whether memory is kept as in trainings; commands start as a user starts them."""
 
 
-def nothing(folder: Path) -> None:
-    """For works that need no files."""
-
-
 SMALL = {"slices": 8, "size": 64}
+TITLES = {
+    "reading": "a scan of 512 x 512 x 120 from .nii.gz to int16 (D, H, W)",
+    "extraction": "4 scans of 512 x 512 x 60 to windowed pictures, masks, arrays",
+    "batches": "200 pictures of 256 x 256 x 3 for batches, augmented",
+    "training": "5 steps on 8 pictures of 128 x 128, networks of 2 million parameters",
+    "scan": "a scan of 512 x 512 x 120 from file to mask, start of Python included",
+    "folder": "folders of 24 pictures and of 3 scans of 512 x 512 x 120, from files to masks and pages",
+    "scores": "scores of a case of 512 x 512 x 450 with 30 lesions, as the LiTS benchmark",
+    "start": "a command started",
+}
 WORKS = {
-    "reading": Work(
-        "a scan of 512 x 512 x 120 from .nii.gz to int16 (D, H, W)", prepare_scan, SMALL, agree=True
-    ),
-    "extraction": Work(
-        "4 scans of 512 x 512 x 60 to windowed pictures, masks, arrays",
-        prepare_extraction,
-        SMALL | {"count": 2},
-    ),
-    "batches": Work(
-        "200 pictures of 256 x 256 x 3 for batches, augmented", prepare_pictures, {"count": 40, "size": 64}
-    ),
-    "training": Work("5 steps on 8 pictures of 128 x 128, networks of 2 million parameters", nothing, {}),
-    "scan": Work(
-        "a scan of 512 x 512 x 120 from file to mask, start of Python included",
-        prepare_scan,
-        SMALL,
-        tuned=False,
-    ),
-    "folder": Work(
-        "folders of 24 pictures and of 3 scans of 512 x 512 x 120, from files to masks and pages",
-        prepare_folder,
-        SMALL | {"pictures": 2, "scans": 1},
-        tuned=False,
-    ),
-    "scores": Work(
-        "scores of a case of 512 x 512 x 450 with 30 lesions, as the LiTS benchmark",
-        prepare_masks,
-        SMALL | {"lesions": 2},
-        agree=True,
-    ),
-    "start": Work("a command started", nothing, {}, tuned=False),
+    "reading": Work(prepare_scan, SMALL, agree=True),
+    "extraction": Work(prepare_extraction, SMALL | {"count": 2}),
+    "batches": Work(prepare_pictures, {"count": 40, "size": 64}),
+    "training": Work(),
+    "scan": Work(prepare_scan, SMALL, tuned=False),
+    "folder": Work(prepare_folder, SMALL | {"pictures": 2, "scans": 1}, tuned=False),
+    "scores": Work(prepare_masks, SMALL | {"lesions": 2}, agree=True),
+    "start": Work(tuned=False),
 }
 
 
@@ -310,14 +286,10 @@ def bench(name: str, rounds: int, threads: int, with_peers: bool, short: bool) -
     first = racing[names[0]]
     rows = []
     for label, each in racing.items():
-        floor, ours = label.startswith(bench_ours.FLOOR), label in bench_ours.CONTENDERS[name]
-        row = {
-            "work": name,
-            "title": work.title,
-            "contender": label,
-            "role": "floor" if floor else "livseg" if ours else "peer",
-        }
-        rows.append(row | summary(each, first, work.agree and not floor))
+        role = "livseg" if label in bench_ours.CONTENDERS[name] else "peer"
+        role = "floor" if label.startswith(bench_ours.FLOOR) else role
+        row = {"work": name, "title": TITLES[name], "contender": label, "role": role}
+        rows.append(row | summary(each, first, work.agree and role != "floor"))
     used = sum(run["cpu_seconds"] for each in racing.values() for run in each.runs)
     facts = {"cores_busy_otherwise": max(0.0, busy - used) / elapsed, "day": time.strftime("%Y-%m-%d")}
     return pd.DataFrame(rows).assign(**facts)
@@ -340,12 +312,8 @@ def summary(each: Contender, first: Contender, agree: bool) -> dict:
 
 
 def _middle(name: str, values: list[float]) -> dict[str, float]:
-    middle = statistics.median(values) if values else np.nan
-    return {
-        name: middle,
-        f"{name}_low": min(values, default=np.nan),
-        f"{name}_high": max(values, default=np.nan),
-    }
+    values = values or [np.nan]
+    return {name: statistics.median(values), f"{name}_low": min(values), f"{name}_high": max(values)}
 
 
 def _busy_seconds() -> float:
@@ -398,7 +366,7 @@ def measure_growth(rounds: int, threads: int, short: bool) -> pd.DataFrame:
 
     And what it wrote into out/, if anything. By the clock other programs on the machine would count, too.
     """
-    rows = []
+    tables = []
     for growth in GROWTHS:
         sizes = growth.sizes[:2] if short else growth.sizes
         with tempfile.TemporaryDirectory() as temporary:
@@ -407,22 +375,21 @@ def measure_growth(rounds: int, threads: int, short: bool) -> pd.DataFrame:
                 folder.mkdir()
                 growth.prepare(folder, size)
             racing = race("growth", folders, rounds, threads, True)
-            written = [[*filter(Path.is_file, (at / "out").rglob("*"))] for at in folders.values()]
-            written = [(len(each), sum(path.stat().st_size for path in each) / 1e6) for each in written]
-        medians = [
-            [statistics.median(run[key] for run in each.runs) for each in racing.values()]
-            for key in ("cpu_seconds", "peak_memory_mb", "seconds")
-        ]
-        counts = np.array(sizes) ** (2 if "squared" in growth.title else 1)
-        exponents = [np.polyfit(np.log(counts), np.log(values), 1)[0] for values in medians]
-        for size, used, memory, seconds, (files, mb) in zip(counts, *medians, written, strict=True):
-            rows.append(
-                {"growth": growth.title, "size": size, "seconds": seconds, "cpu_seconds": used}
-                | {"peak_memory_mb": memory, "files": files, "written_mb": mb}
-                | {"time_exponent": exponents[0], "memory_exponent": exponents[1]}
-            )
-        print(pd.DataFrame(rows[-len(sizes) :]).to_string(index=False), flush=True)
-    return pd.DataFrame(rows)
+            written = []
+            for folder in folders.values():
+                sizes_of = [path.stat().st_size for path in (folder / "out").rglob("*") if path.is_file()]
+                written.append((len(sizes_of), sum(sizes_of) / 1e6))
+        table = pd.DataFrame({"growth": growth.title, "size": sizes})
+        if "squared" in growth.title:
+            table["size"] **= 2
+        for key in ("seconds", "cpu_seconds", "peak_memory_mb"):
+            table[key] = [statistics.median(run[key] for run in each.runs) for each in racing.values()]
+        table["files"], table["written_mb"] = zip(*written, strict=True)
+        for name, key in (("time_exponent", "cpu_seconds"), ("memory_exponent", "peak_memory_mb")):
+            table[name] = np.polyfit(np.log(table["size"]), np.log(table[key]), 1)[0]
+        print(table.to_string(index=False), flush=True)
+        tables.append(table)
+    return pd.concat(tables, ignore_index=True)
 
 
 def _processor() -> str:
@@ -455,12 +422,10 @@ def machine(threads: int, missing: dict[str, str]) -> dict:
 
 def main(argv: list[str] | None = None) -> None:
     """Do what was asked for and write reports/bench."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--only", default="", help=f"of {', '.join(WORKS)}, growth, scale, board, recipe, readme"
-    )
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
+    known = (*WORKS, "growth", "scale", "board", "recipe", "readme")
+    parser.add_argument("--only", default="", help=f"of {', '.join(known)}")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=min(2, os.cpu_count()))
     parser.add_argument("--data", help="slices in the Kaggle layout, for the board")
@@ -470,7 +435,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=OUT)
     asked = parser.parse_args(argv)
     chosen = asked.only.split() or [*WORKS, "growth", *(["board"] if asked.data else [])]
-    if unknown := set(chosen) - {*WORKS, "growth", "scale", "board", "recipe", "readme"}:
+    if unknown := set(chosen) - {*known}:
         parser.error(f"there is no {', '.join(sorted(unknown))}")
     if chosen == ["readme"]:
         return bench_page.write_readme(ROOT / "README.md", asked.out)
@@ -498,16 +463,11 @@ def main(argv: list[str] | None = None) -> None:
         else:
             path = asked.out / "table.csv"
             rows = bench(name, asked.rounds, asked.threads, not asked.no_peers, asked.short)
-            print(
-                rows[["contender", "seconds", "cpu_seconds", "ratio", "remark"]].to_string(index=False),
-                flush=True,
-            )
+            shown = rows[["contender", "seconds", "cpu_seconds", "ratio", "remark"]]
+            print(shown.to_string(index=False), flush=True)
             before = read_table(path).query("work != @name") if path.exists() else rows.iloc[:0]
-            order = {name: number for number, name in enumerate(WORKS)}
-            table = pd.concat([before, rows]).sort_values(
-                "work", key=lambda works: works.map(order), kind="stable"
-            )
-            write_table(table, path)
+            table = pd.concat([before, rows], ignore_index=True)
+            write_table(table.loc[table.work.map([*WORKS].index).sort_values(kind="stable").index], path)
         bench_page.write_report(asked.out)
 
 

@@ -47,20 +47,17 @@ def prepare(data: Path, folder: Path) -> pd.DataFrame:
     The last of five folds by patient, dealt by the seed 0, is tested on: the recipe was chosen on the others.
     """
     cases = find_cases(data, "kaggle").cases
-    extract_dataset(
-        cases, Recipe(windows=("stored",), size=SIZE), folder / "slices", workers=1, write_png=False
-    )
+    recipe = Recipe(windows=("stored",), size=SIZE)
+    extract_dataset(cases, recipe, folder / "slices", workers=1, write_png=False)
     patients = sorted({case.patient for case in cases}, key=natural_key)
     dealt = np.random.default_rng(0).permutation(len(patients))
     tested = {patients[place] for place in np.array_split(dealt, FOLDS)[-1]}
-    parts = [
-        [np.load(folder / "slices" / c.case_id / f"{name}.npy") for c in cases]
-        for name in ("images", "masks")
-    ]
-    trains = [
-        np.full(len(labels), case.patient not in tested) for case, labels in zip(cases, parts[1], strict=True)
-    ]
-    for name, part in zip(("images", "masks", "train"), (*parts, trains), strict=True):
+    parts = {"images": [], "masks": [], "train": []}
+    for case in cases:
+        for name in ("images", "masks"):
+            parts[name].append(np.load(folder / "slices" / case.case_id / f"{name}.npy"))
+        parts["train"].append(np.full(len(parts["masks"][-1]), case.patient not in tested))
+    for name, part in parts.items():
         np.save(folder / f"{name}.npy", np.concatenate(part))
     held_out = [case for case in cases if case.patient in tested]
     truth = [structure_mask(case.read_labels(case.read_volume()), "liver") for case in held_out]
@@ -72,10 +69,8 @@ def patient_dice(tested: pd.DataFrame, probabilities: np.ndarray) -> pd.DataFram
     """Dice of each patient, all slices together, counted on the pictures as they came."""
     rows = []
     for patient, part in tested.assign(found=list(probabilities)).groupby("patient", sort=False):
-        shown = [
-            cv2.resize(found, truth.shape[::-1]) >= 0.5
-            for found, truth in zip(part.found, part.truth, strict=True)
-        ]
+        pairs = zip(part.found, part.truth, strict=True)
+        shown = [cv2.resize(found, truth.shape[::-1]) >= 0.5 for found, truth in pairs]
         counts = overlap_counts(np.stack(shown), np.stack(list(part.truth)))
         rows.append({"patient": patient, "dice": dice(counts)})
     return pd.DataFrame(rows)
@@ -157,15 +152,12 @@ def summarize_board(patients: pd.DataFrame) -> pd.DataFrame:
     better = found.sort_values("dice", ascending=False).groupby(["minutes", "contender"]).head(1)
     found["better_rate"] = found.index.isin(better.index)
     chosen = patients.merge(better[KEY], on=KEY).dropna(subset="dice")
-    parts = [
-        compare(
-            part, [(OURS, name) for name in part.contender.unique() if name != OURS], "dice", (), "contender"
-        )
-        .rename(columns={"second": "contender"})
-        .assign(minutes=mark, better_rate=True)
-        for mark, part in chosen.groupby("minutes")
-        if OURS in set(part.contender) and part.contender.nunique() > 1
-    ]
+    parts = []
+    for mark, part in chosen.groupby("minutes"):
+        pairs = [(OURS, name) for name in part.contender.unique() if name != OURS]
+        if pairs and OURS in set(part.contender):
+            compared = compare(part, pairs, "dice", (), "contender").rename(columns={"second": "contender"})
+            parts.append(compared.assign(minutes=mark, better_rate=True))
     if not parts:
         return found
     differences = pd.concat(parts, ignore_index=True)

@@ -28,16 +28,14 @@ def write_report(out: Path) -> None:
     """Pictures, and README.md of the folder."""
     facts = json.loads((out / "machine.json").read_text())
     missing = [f"Could not be had: {name} ({error})." for name, error in facts["could_not_be_had"].items()]
-    releases = facts["libraries"] | facts["peers"]
+    releases = ", ".join(f"{name} {each}" for name, each in (facts["libraries"] | facts["peers"]).items())
     page = [
         "# livseg beside other programs",
         "Written by `make bench`. What each program does stands in `tests/bench_ours.py` and "
         "`tests/bench_peers.py`, line by line.",
         f"{facts['processor']}, {facts['processors']} processors, {facts['threads']} threads a program, "
         f"{facts['memory_gb']} GB, {facts['system']}, Python {facts['python']}, "
-        f"livseg {facts['livseg'][:7]}. "
-        + ", ".join(f"{name} {version}" for name, version in releases.items())
-        + ".",
+        f"livseg {facts['livseg'][:7]}. {releases}.",
         *missing,
     ]
     for name, tell in (("table", _tell_works), ("board", _tell_board), ("growth", _tell_growth)):
@@ -127,11 +125,8 @@ def _tell_works(table: pd.DataFrame, out: Path) -> list[str]:
         caption = "Seconds of all as multiples of livseg's in the same round: median, least and most."
         save_figure(chart, out, "table", caption)
     note = "Ratios are taken round by round, and their median is given: above 1 livseg is faster."
-    return [
-        "## Works",
-        works_table(table),
-        f"{note} Processors that other programs used meanwhile: {listed}.",
-    ]
+    note += f" Processors that other programs used meanwhile: {listed}."
+    return ["## Works", works_table(table), note]
 
 
 def _tell_board(board: pd.DataFrame, out: Path) -> list[str]:
@@ -211,15 +206,8 @@ def board_table(board: pd.DataFrame) -> str:
         size = f"{row.parameters / 1e6:.2f} M"
         who = [f"{row.minutes:g}", row.contender, f"{row.learning_rate:g}"]
         cells.append([*who, dice, against, f"{row.pictures:,.0f}", size, f"{row.cpu_minutes:.2f}"])
-    names = [
-        "minutes",
-        "network",
-        "learning rate",
-        "liver Dice (95 % interval)",
-        "livseg minus it",
-        "pictures seen",
-    ]
-    return _markdown([*names, "parameters", "minutes of two processors"], cells)
+    names = ["minutes", "network", "learning rate", "liver Dice (95 % interval)", "livseg minus it"]
+    return _markdown([*names, "pictures seen", "parameters", "minutes of two processors"], cells)
 
 
 def _middle(row: pd.Series, name: str) -> str:

@@ -18,7 +18,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -398,9 +398,8 @@ def board(name: str, folder: Path, minutes: float, rate: float) -> None:
     images, masks, train = (np.load(folder / f"{each}.npy") for each in ("images", "masks", "train"))
     pictures, labels = augment_batch(images[:BATCH], masks[:BATCH], "strong", 0)
     blank = np.zeros((*pictures.shape[:-1], 1), np.float32)
-    make_step(name, images.shape[-1], rate)[1](
-        pictures.astype(np.float32), blank, rate
-    )  # imports what is needed
+    _, warm_up = make_step(name, images.shape[-1], rate)
+    warm_up(pictures.astype(np.float32), blank, rate)  # imports what is needed
     network, step = make_step(name, images.shape[-1], rate)
     rng, order, steps = np.random.default_rng(0), np.zeros(0, int), 0
     began, clock, budget = processor_seconds(), time.perf_counter(), 120 * minutes
@@ -410,21 +409,15 @@ def board(name: str, folder: Path, minutes: float, rate: float) -> None:
         rows, order = order[:BATCH], order[BATCH:]
         pictures, labels = augment_batch(images[rows], masks[rows], "strong", rng.integers(2**31))
         warmth = min(1, (steps + 1) / WARM_UP_BATCHES) * 0.5 * (1 + math.cos(math.pi * used / budget))
-        step(
-            pictures.astype(np.float32) / 255.0,
-            (labels[..., np.newaxis] > 0).astype(np.float32),
-            rate * warmth,
-        )
+        truth = (labels[..., np.newaxis] > 0).astype(np.float32)
+        step(pictures.astype(np.float32) / 255.0, truth, rate * warmth)
         steps += 1
     wall = time.perf_counter() - clock
-    found = [probabilities(network, part) for part in _parts(images[~train])]
+    tested = images[~train]
+    found = [probabilities(network, tested[first : first + 16]) for first in range(0, len(tested), 16)]
     np.save(folder / f"{name}.npy", np.concatenate(found)[..., 0])
     facts = {"cpu_minutes": used / 120, "wall_minutes": wall / 60, "pictures": steps * BATCH}
     print(json.dumps(facts | {"parameters": count_parameters(network)}))
-
-
-def _parts(images) -> Iterator:
-    yield from (images[first : first + 16] for first in range(0, len(images), 16))
 
 
 def probabilities(network, images):
