@@ -29,10 +29,8 @@ from livseg_lib.application.scan import Reading
 from livseg_lib.application.visits import keep_scan
 from livseg_lib.errors import STOPPING, InputError, reason_of
 
-LOADED_AT_ONCE = 2
-"""Systems kept in memory."""
-LONGEST_SECONDS = 1200.0
-"""Of work on one upload, loading the system included: others wait in line."""
+LOADED_AT_ONCE = 2  # systems kept in memory
+LONGEST_SECONDS = 1200.0  # of work on one upload, loading the system included: others wait in line
 TOO_LONG = f"This took more than {LONGEST_SECONDS / 60:.0f} minutes and was stopped. Use livseg predict."
 ENDED = "The work on this file ended all at once: there may be too little memory for it."
 
@@ -48,18 +46,12 @@ class Refused(Exception):
 class Answer:
     """What is said about one case; its scan and masks lie in the folder of the visit."""
 
-    record: dict
-    """As in record.json."""
-    tumors: pd.DataFrame
-    """A row a tumour (`measure_tumors`)."""
-    archive: Path
-    """Zip of all that `livseg predict` writes of a case."""
-    note: str
-    """A sentence where the upload held more than one case; else empty."""
-    depth: int
-    """Slices."""
-    start: int
-    """The slice to begin at."""
+    record: dict  # as in record.json
+    tumors: pd.DataFrame  # a row a tumour (`measure_tumors`)
+    archive: Path  # zip of all that `livseg predict` writes of a case
+    note: str  # a sentence where the upload held more than one case; else empty
+    depth: int  # slices
+    start: int  # the slice to begin at
 
 
 def answer(

@@ -27,8 +27,7 @@ from livseg_lib.labels import structure_mask
 from livseg_lib.volumes import Volume
 
 ANONYMOUS = {"PatientName": "ANONYMOUS^", "PatientID": "ANONYMOUS"}
-SERIES_NUMBER = 9000
-"""Far from the numbers of scanners."""
+SERIES_NUMBER = 9000  # far from the numbers of scanners
 
 SEGMENTS = {
     "liver": ("Liver with its tumours", codes.SCT.AnatomicalStructure, codes.SCT.Liver, (86, 180, 233)),

@@ -17,8 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 LARGEST_UPLOAD_BYTES = 2 * 1024**3
-SPARE_BYTES = 1024**3
-"""Of the disk, left free by uploads."""
+SPARE_BYTES = 1024**3  # of the disk, left free by uploads
 LARGEST_QUESTION_BYTES = 1024**2
 API = "/gradio_api"
 READ = re.compile(

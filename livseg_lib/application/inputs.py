@@ -35,14 +35,10 @@ class PatientInput:
 
     case_id: str
     """Unique among those treated together and fit for a file name. From the file's name, or a number."""
-    kind: str
-    """ "NIfTI", "DICOM" or "picture"."""
-    files: tuple[Path, ...]
-    """Every file that it is read from."""
-    read: Callable[[], Scan]
-    """Raises InputError where it cannot be used."""
-    options: dict = field(default_factory=dict)
-    """JSON-ready: how it is read, where there is a choice."""
+    kind: str  # "NIfTI", "DICOM" or "picture"
+    files: tuple[Path, ...]  # every file that it is read from
+    read: Callable[[], Scan]  # raises InputError where it cannot be used
+    options: dict = field(default_factory=dict)  # JSON-ready: how it is read, where there is a choice
 
 
 def find_inputs(

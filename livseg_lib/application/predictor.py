@@ -47,12 +47,9 @@ class Predictor:
     system: System
     identity: dict = field(default_factory=dict)
     """JSON-ready: the system's name, checksums of all that was loaded, and the options of its use."""
-    liver_model: System | None = None
-    """Finds the liver; the system is then asked for tumours alone."""
-    sorter: TrainedSorter | None = None
-    """Holds back slices without liver."""
-    loaded_by: tuple = ()
-    """Arguments of `load_predictor`: another process gets these, and loads it once."""
+    liver_model: System | None = None  # finds the liver; the system is then asked for tumours alone
+    sorter: TrainedSorter | None = None  # holds back slices without liver
+    loaded_by: tuple = ()  # arguments of `load_predictor`: another process gets these, and loads it once
 
     def __reduce__(self) -> tuple:
         return _load_once, self.loaded_by
@@ -148,20 +145,16 @@ def training_runs(system: System) -> list[str]:
     return list(dict.fromkeys(filter(None, runs)))
 
 
-SMALLEST_SHARE = 1 / 2048
-"""Of a picture that has to look like tumour: a disc of 10 mm in a field of 400 mm."""
+SMALLEST_SHARE = 1 / 2048  # of a picture that has to look like tumour: a disc of 10 mm in a field of 400 mm
 
 
 @dataclass(frozen=True)
 class TumorPresence:
     """The answer for one scan."""
 
-    suspected: bool | None
-    """None where the system does not look for tumours."""
-    probability: float
-    """A network's own, 0 to 1, not calibrated; NaN where there is none."""
-    how: str
-    """A sentence on where the two come from."""
+    suspected: bool | None  # None where the system does not look for tumours
+    probability: float  # a network's own, 0 to 1, not calibrated; NaN where there is none
+    how: str  # a sentence on where the two come from
 
 
 NOT_ASKED = TumorPresence(None, np.nan, "The system was trained to find the liver alone.")
@@ -198,11 +191,9 @@ def presence_from_planes(
 LITS_PIXEL_MM, LITS_STEP_MM = (0.56, 1.0), (0.45, 6.0)
 """Spacing within and between slices in the LiTS benchmark (system K: Bilic et al. 2023,
 doi 10.1016/j.media.2022.102680), which most systems here are made for."""
-PORTAL_VENOUS_HU = (80.0, 130.0)
-"""Of the liver, as in `preprocessing.windows`."""
+PORTAL_VENOUS_HU = (80.0, 130.0)  # of the liver, as in `preprocessing.windows`
 PHASE_TOLERANCE_HU = 15.0
-WHOLE_LIVER_SLICES = 16
-"""A liver of 160 mm in steps of 10 mm, the coarsest that scans are made in."""
+WHOLE_LIVER_SLICES = 16  # a liver of 160 mm in steps of 10 mm, the coarsest that scans are made in
 
 
 def cautions(scan: Scan, labels: np.ndarray, predictor: Predictor) -> list[str]:
@@ -301,15 +292,12 @@ class PatientResult:
 
     predictor: Predictor
     scan: Scan
-    labels: np.ndarray
-    """0/1/2, uint8 (D, H, W), on the grid of the scan's volume."""
-    tumors: pd.DataFrame
-    """A row a tumour (`measure_tumors`)."""
+    labels: np.ndarray  # 0/1/2, uint8 (D, H, W), on the grid of the scan's volume
+    tumors: pd.DataFrame  # a row a tumour (`measure_tumors`)
     record: dict
     """Presence of tumour, measures of the liver, cautions and the run, JSON-ready but for NaN (undefined) and
     without anything about the patient."""
-    clock: StepClock
-    """Goes on while the result is written."""
+    clock: StepClock  # goes on while the result is written
 
 
 def predict_case(

@@ -31,14 +31,11 @@ class Scan:
     """What was read of one case. Nothing in it names a patient, but `headers` where that was asked for."""
 
     volume: Volume
-    window: Window | None = None
-    """Of pictures: the HU of black and of white."""
-    slice_numbers: tuple[int, ...] | None = None
-    """Original numbers of the slices of a stack of pictures."""
+    window: Window | None = None  # of pictures: the HU of black and of white
+    slice_numbers: tuple[int, ...] | None = None  # original numbers of the slices of a stack of pictures
     headers: tuple[pydicom.Dataset, ...] = ()
     """Of DICOM, a header a slice in the order of space: where it lies and by which UID it is known."""
-    notes: tuple[str, ...] = ()
-    """What was decided in reading, for the reader: sentences."""
+    notes: tuple[str, ...] = ()  # what was decided in reading, for the reader: sentences
 
     @property
     def is_picture(self) -> bool:
@@ -50,12 +47,9 @@ class Scan:
 class Reading:
     """How inputs are read."""
 
-    series: str | None = None
-    """Number or UID of the DICOM series, where there are several."""
-    picture_hu: tuple[float, float] = STORED_HU
-    """HU of black and of white in pictures."""
-    keep_identity: bool = False
-    """Whether a DICOM-SEG shall carry the patient's name and identifiers."""
+    series: str | None = None  # number or UID of the DICOM series, where there are several
+    picture_hu: tuple[float, float] = STORED_HU  # HU of black and of white in pictures
+    keep_identity: bool = False  # whether a DICOM-SEG shall carry the patient's name and identifiers
 
 
 def read_nifti(path: Path) -> Scan:
@@ -102,8 +96,7 @@ def parse_hu_range(text: str) -> tuple[float, float]:
 
 ENOUGH_SLICES = 20
 """A series of fewer is no scan of a liver but a test, a localizer or a few slices for a needle."""
-AXIAL_COSINE = 0.9
-"""Between the normal of axial slices and the patient's long axis, at least."""
+AXIAL_COSINE = 0.9  # between the normal of axial slices and the patient's long axis, at least
 
 PLACE = ("StudyInstanceUID", "FrameOfReferenceUID")
 """UIDs that tie a segmentation to its scan: random numbers, no names."""

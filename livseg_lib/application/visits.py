@@ -138,8 +138,7 @@ def _delete_left() -> None:
                 shutil.rmtree(root, ignore_errors=True)
 
 
-FOUND = "found"
-"""What the app calls the outline; there is no truth beside it."""
+FOUND = "found"  # what the app calls the outline; there is no truth beside it
 
 
 @dataclass(frozen=True)

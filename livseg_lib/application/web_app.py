@@ -98,8 +98,7 @@ STEPS = {
     "predict": "Outlining",
     "measure": "Measuring",
 }
-_PHANTOM_SEED = 7
-"""Of nobody that a system has learnt from."""
+_PHANTOM_SEED = 7  # of nobody that a system has learnt from
 RESULT_PARTS = ("verdict", "cautions", "controls", "slice", "picture", "tumors", "archive", "more", "record")
 """What `Desk.outline` updates, in this order."""
 

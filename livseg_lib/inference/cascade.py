@@ -69,11 +69,9 @@ class _TrainedPart:
 class Step:
     """One part of a cascade, and where it looks."""
 
-    name: str
-    """Of the stage in figures, such as "coarse liver"."""
+    name: str  # of the stage in figures, such as "coarse liver"
     part: Part
-    region: str = "scan"
-    """One of `preprocessing.geometry.BOXES`, around the liver so far."""
+    region: str = "scan"  # one of `preprocessing.geometry.BOXES`, around the liver so far
     margin_mm: float = 0.0
 
 
@@ -238,8 +236,7 @@ PARTS: dict[str, Callable[[Path, str], Part]] = {
 }
 """Kind of part -> what builds it from the cascade's folder and `StepPlan.using`."""
 
-LEARNT = ("network", "forest", "superpixels")
-"""Kinds whose `using` is a folder."""
+LEARNT = ("network", "forest", "superpixels")  # kinds whose `using` is a folder
 
 KIND, REMEDY = "a livseg cascade", "Name a folder with model.json and a folder for each part."
 _TEXT = provenance.of_type("string", maxLength=200)

@@ -31,12 +31,9 @@ class ScoredSystem(Protocol):
     """What the tables say of a system, a `TrainedModel` or one without a network."""
 
     system: str
-    structures: tuple[str, ...]
-    """What it outlines, liver before tumour."""
-    training: dict
-    """`n_train_patients` and `seconds`, where they are known."""
-    parameters: int
-    """Numbers that were learnt."""
+    structures: tuple[str, ...]  # what it outlines, liver before tumour
+    training: dict  # `n_train_patients` and `seconds`, where they are known
+    parameters: int  # numbers that were learnt
 
 
 @dataclass

@@ -35,8 +35,7 @@ from livseg_lib.training.losses import ops
 class LayerMap(NamedTuple):
     """What one layer of a network gives: a map in space, (B, H, W, C) or (B, D, H, W, C)."""
 
-    name: str
-    """The layer's; "encoder/conv5_block3_out" for one output of a network within the network."""
+    name: str  # the layer's; "encoder/conv5_block3_out" for one output of a network within the network
     tensor: keras.KerasTensor
 
     @property
@@ -98,8 +97,7 @@ def _widest(maps: Sequence[LayerMap]) -> LayerMap:
     return max(reversed(maps), key=lambda each: each.tensor.shape[-1])
 
 
-CERTAIN = 1e-7
-"""Probabilities this near to 0 or 1 have no gradient in float32: those pixels do not count."""
+CERTAIN = 1e-7  # probabilities this near to 0 or 1 have no gradient in float32: those pixels do not count
 
 
 def seg_grad_cam(
@@ -227,12 +225,9 @@ def pixels_of(size_mm: float, pixel_mm: Sequence[float]) -> tuple[int, ...]:
 class Randomized(NamedTuple):
     """A network whose last layers are random."""
 
-    count: int
-    """How many of the layers with weights."""
-    layer: str
-    """The one randomized last; "" where none is."""
-    network: keras.Model
-    """A copy that the next step changes further."""
+    count: int  # how many of the layers with weights
+    layer: str  # the one randomized last; "" where none is
+    network: keras.Model  # a copy that the next step changes further
 
 
 def randomize_from_output(network: keras.Model, seed: int) -> Iterator[Randomized]:
@@ -278,10 +273,8 @@ def _freshly_initialized(network: keras.Model, seed: int) -> keras.Model:
 class Uncertainty:
     """Maps float32 of the answers' shape, (..., H, W, K)."""
 
-    mean: np.ndarray
-    """Probability, 0 to 1."""
-    deviation: np.ndarray
-    """Standard deviation of the answers, 0 to 0.5: 0 where all say the same."""
+    mean: np.ndarray  # probability, 0 to 1
+    deviation: np.ndarray  # standard deviation of the answers, 0 to 0.5: 0 where all say the same
 
     @property
     def entropy(self) -> np.ndarray:

@@ -65,14 +65,10 @@ class SliceView:
     """What a network is asked about a slice; `s` is the side of its pictures."""
 
     trained: TrainedModel
-    pictures: np.ndarray
-    """uint8 (s, s, C), or the block (d, s, s, C) around the slice."""
-    place: int | None
-    """Of the slice in the block; None where there is no block."""
-    region: geometry.Box
-    """What of the scan is in the picture."""
-    slice_shape: tuple[int, int]
-    """Of the scan, (H, W)."""
+    pictures: np.ndarray  # uint8 (s, s, C), or the block (d, s, s, C) around the slice
+    place: int | None  # of the slice in the block; None where there is no block
+    region: geometry.Box  # what of the scan is in the picture
+    slice_shape: tuple[int, int]  # of the scan, (H, W)
     spacing_mm: geometry.Spacing
 
     @property

@@ -89,8 +89,7 @@ def _spread(count: int, most: int) -> list[int]:
 
 
 FORMATS = ("savedmodel", "onnx")
-OPSET = 18
-"""Of ONNX, 2022: the newest that the converter is tested with; ONNX Runtime reads all older ones."""
+OPSET = 18  # of ONNX, 2022: the newest that the converter is tested with; ONNX Runtime reads all older ones
 MOST_APART = 1e-4
 """Of two probabilities: a fortieth of the step at which `predict_planes` keeps them, 1 / 255."""
 _BATCH = 5

@@ -83,8 +83,7 @@ def _batches(pictures: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         yield np.stack(batch)
 
 
-Block = tuple[int, np.ndarray]
-"""The number of its first slice, and (depth, ...), a slice each."""
+Block = tuple[int, np.ndarray]  # the number of its first slice, and (depth, ...), a slice each
 
 
 def predict_blocks(

@@ -39,12 +39,9 @@ class Variant:
 
     rotation_degrees: float = 0.0
     zoom: float = 1.0
-    shift_pixels: tuple[int, int] = (0, 0)
-    """Down and to the right."""
-    brightness: float = 0.0
-    """Added to every grey, on the scale 0 to 1."""
-    contrast: float = 1.0
-    """Factor on a grey's distance from the middle one."""
+    shift_pixels: tuple[int, int] = (0, 0)  # down and to the right
+    brightness: float = 0.0  # added to every grey, on the scale 0 to 1
+    contrast: float = 1.0  # factor on a grey's distance from the middle one
 
     def apply(self, images: np.ndarray) -> np.ndarray:
         """Images float32 (..., H, W, C) in [0, 1] seen this way; borders are filled from the edge."""

@@ -47,12 +47,9 @@ def sphericity(inside: np.ndarray, spacing_mm: np.ndarray) -> float:
 
 LOWEST_HU, HIGHEST_HU = -50, 250
 """HU are cut here for textures and gradients, or lung and bone beside the liver would rule them."""
-GREY_LEVELS = 16
-"""Of about 19 HU each: about the noise of one voxel."""
-TEXTURE_STEP_MM = 2.0
-"""Distance of the two pixels that a co-occurrence compares."""
-EDGE_SMOOTHING_MM = 1.0
-"""Standard deviation of the Gaussian filter before the gradient."""
+GREY_LEVELS = 16  # of about 19 HU each: about the noise of one voxel
+TEXTURE_STEP_MM = 2.0  # distance of the two pixels that a co-occurrence compares
+EDGE_SMOOTHING_MM = 1.0  # standard deviation of the Gaussian filter before the gradient
 
 
 def border_gradient(hu: np.ndarray, inside: np.ndarray, spacing_mm: np.ndarray) -> float:
@@ -93,8 +90,7 @@ def texture_features(hu: np.ndarray, inside: np.ndarray, spacing_mm: np.ndarray)
     return {f"texture_{name}": float(graycoprops(shares, name)[0, 0]) for name in names}
 
 
-_RIM_MM = 5.0
-"""Liver within this distance of a candidate is what it is compared with."""
+_RIM_MM = 5.0  # liver within this distance of a candidate is what it is compared with
 
 
 FEATURES = {
@@ -210,16 +206,12 @@ LEAST_RECALL = 0.95
 class ForestThreshold(NamedTuple):
     """A threshold and what it did to the candidates it was chosen on. A recall without true ones is NaN."""
 
-    threshold: float
-    """Candidates of at least this probability stay; 0 keeps all."""
-    recall: float
-    """Share of the true candidates that stay."""
+    threshold: float  # candidates of at least this probability stay; 0 keeps all
+    recall: float  # share of the true candidates that stay
     true_candidates: int
     false_before: int
-    false_after: int
-    """False alarms among all candidates, and among those that stay."""
-    note: str
-    """Why no choice was possible; empty where there was one."""
+    false_after: int  # false alarms among all candidates, and among those that stay
+    note: str  # why no choice was possible; empty where there was one
 
 
 def choose_forest_threshold(

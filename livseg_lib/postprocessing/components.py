@@ -163,14 +163,12 @@ def finish_title(name: str) -> str:
 
 
 REACH_MM = 3.0
-_LOWEST_HU, _HIGHEST_HU = -100, 300
-"""HU are cut here, or lung and bone would colour their neighbourhood."""
+_LOWEST_HU, _HIGHEST_HU = -100, 300  # HU are cut here, or lung and bone would colour their neighbourhood
 _SMOOTHING_MM = 1.0
 """Standard deviation of the Gaussian filter before: one voxel's noise is as large as a tumour's contrast. It
 keeps the outline even as well. The contour's own smoothing is left out: across slices of several
 millimetres it wore down the ends of small tumours."""
-_RIM_MM = 6.0
-"""The object is compared with liver from the reach to this much farther."""
+_RIM_MM = 6.0  # the object is compared with liver from the reach to this much farther
 LEAST_CONTRAST_HU = 10.0
 """Objects that differ less from their surroundings have no edge to draw to, and stay as they are."""
 

@@ -23,8 +23,7 @@ from livseg_lib.errors import InputError
 from livseg_lib.files import write_atomically
 
 TREES = 200
-LEAST_LEAF = 2
-"""Candidates in a leaf: one alone would be learnt by heart."""
+LEAST_LEAF = 2  # candidates in a leaf: one alone would be learnt by heart
 SHUFFLES = 10
 
 
@@ -32,20 +31,13 @@ SHUFFLES = 10
 class Forest:
     """Decision trees, one after another in flat arrays of one entry a node; a leaf is its own child."""
 
-    feature_names: tuple[str, ...]
-    """Columns that it looks at, in the order of `feature`."""
-    roots: np.ndarray
-    """int32 (trees,): first node of each tree."""
-    left: np.ndarray
-    """int32 (nodes,): next node where the feature is at most the threshold."""
-    right: np.ndarray
-    """int32 (nodes,): next node where it is larger. Children stand behind their parents."""
-    feature: np.ndarray
-    """int32 (nodes,): which feature decides."""
-    threshold: np.ndarray
-    """float64 (nodes,)."""
-    missing_left: np.ndarray
-    """bool (nodes,): whether NaN goes left."""
+    feature_names: tuple[str, ...]  # columns that it looks at, in the order of `feature`
+    roots: np.ndarray  # int32 (trees,): first node of each tree
+    left: np.ndarray  # int32 (nodes,): next node where the feature is at most the threshold
+    right: np.ndarray  # int32 (nodes,): next node where it is larger. Children stand behind their parents.
+    feature: np.ndarray  # int32 (nodes,): which feature decides
+    threshold: np.ndarray  # float64 (nodes,)
+    missing_left: np.ndarray  # bool (nodes,): whether NaN goes left
     probability: np.ndarray
     """float64 (nodes,): share of true tumours among the training candidates there, classes balanced."""
 

@@ -31,15 +31,13 @@ REACH = 0.25
 too early on average, and the pixels' edges as much too late. Midway the longest diameter has hardly a bias,
 and is never more than half a pixel (of the larger side) too long."""
 
-_SPECK = 512
-"""Voxels of a mask up to which others may well look the same."""
+_SPECK = 512  # voxels of a mask up to which others may well look the same
 
 
 class AxialDiameters(NamedTuple):
     """Both diameters in mm: NaN for an empty mask, and where the size of a pixel is unknown."""
 
-    slice: int | None
-    """Where the longest one lies, the first of equals; None for an empty mask."""
+    slice: int | None  # where the longest one lies, the first of equals; None for an empty mask
     longest_mm: float
     perpendicular_mm: float
 

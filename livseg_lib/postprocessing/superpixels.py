@@ -43,8 +43,7 @@ HU_RANGE = 100.0
 """HU count up to so far from the liver's median; beyond are vessels in full contrast, fat and calcium."""
 COMPACTNESS = 0.05
 """Weight of distance against brightness: one side of a cube counts as much as `COMPACTNESS` of the range."""
-ROUNDS = 5
-"""Of SLIC's clustering; more changed next to nothing."""
+ROUNDS = 5  # of SLIC's clustering; more changed next to nothing
 SUPERPIXEL_COLUMNS = (
     *("scale_mm", "superpixel", "center_d", "center_h", "center_w"),
     *("volume_ml", "mean_hu", "contrast_hu"),
@@ -55,8 +54,7 @@ SUPERPIXEL_COLUMNS = (
 class Superpixels:
     """The superpixels of a liver at some scales; none where it is empty."""
 
-    box: Box | None
-    """The part of the volume around the liver."""
+    box: Box | None  # the part of the volume around the liver
     ids: dict[float, np.ndarray]
     """Scale in mm -> int32, the shape of the box: 1..n on every voxel of the liver, 0 outside it."""
     table: pd.DataFrame
@@ -298,8 +296,7 @@ def candidate_patches(
         yield grey_channels(hu, middle_hu, recipe), labels
 
 
-TUMOR_SHARE = 0.5
-"""A superpixel is a tumour where at least this share of its voxels is."""
+TUMOR_SHARE = 0.5  # a superpixel is a tumour where at least this share of its voxels is
 
 
 @dataclass(frozen=True)

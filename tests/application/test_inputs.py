@@ -266,8 +266,7 @@ def test_a_range_is_two_rising_numbers():
             module.parse_hu_range(wrong)
 
 
-MANY = np.repeat(STORED, 5, axis=0)
-"""As many slices as a scan of a liver has."""
+MANY = np.repeat(STORED, 5, axis=0)  # as many slices as a scan of a liver has
 
 
 def test_the_only_whole_axial_series_is_taken_and_that_is_said(tmp_path):

@@ -22,8 +22,7 @@ from livseg_lib.application.results import describe_case, predict_batch
 from livseg_lib.application.scan import Reading
 from livseg_lib.cli import main
 
-NAME, BIRTH_DATE = "ZQXPLANTED", "19331122"
-"""In no file of the world but those of this test."""
+NAME, BIRTH_DATE = "ZQXPLANTED", "19331122"  # in no file of the world but those of this test
 TEXT_KINDS = ("PN", "LO", "SH", "ST", "LT", "UT", "UC", "AE", "CS")
 NEEDED = {"ImageType", "PhotometricInterpretation", "SpecificCharacterSet", "Modality"}
 """Codes by which a slice is known to be one."""

@@ -10,8 +10,7 @@ from livseg_lib.inference.cascade import Cascade, Step
 from livseg_lib.volumes import Volume
 
 AIR, LIVER_HU, TUMOR_HU = -1000, 110, 60
-SPACING_MM = (2.5, 0.75, 0.75)
-"""(D, H, W)."""
+SPACING_MM = (2.5, 0.75, 0.75)  # (D, H, W)
 
 
 @dataclass
