@@ -63,10 +63,8 @@ def require_tensorflow(what: str) -> None:
 
 
 def devices_wanted() -> int:
-    """How many devices a training is shared by: 1, or as `LIVSEG_DEVICES` says; 0 is all.
-
-    All those of several processes. Raises InputError for what is neither "all" nor a number from 1 up.
-    """
+    """How many devices a training is shared by: 1, or as `LIVSEG_DEVICES` says; 0 is all. All those of
+    several processes. Raises InputError for what is neither "all" nor a number from 1 up."""
     text = os.environ.get("LIVSEG_DEVICES", "1")
     if text != "all" and not (text.isdecimal() and int(text)):
         raise InputError("LIVSEG_DEVICES", f"is {text!r}.", "Write 1, 2, ... or all.")

@@ -205,10 +205,8 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    """The command, alone with its results: where they cannot be written, nothing is begun.
-
-    URLs are folders of this machine for the command.
-    """
+    """The command, alone with its results: where they cannot be written, nothing is begun. URLs are folders
+    of this machine for the command."""
     is_file = arguments.command in WRITE_A_FILE
     with ExitStack() as stack:
         mirrors = cache(lambda url: stack.enter_context(mirrored(url)))

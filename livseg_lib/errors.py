@@ -42,10 +42,8 @@ def require_extra(extra: str, module: str) -> None:
 
 
 def reason_of(error: BaseException) -> str:
-    """Why something failed, without paths and without what another library quotes from a file.
-
-    What is no InputError is named by its type and the place in the code, for whoever mends it.
-    """
+    """Why something failed, without paths and without what another library quotes from a file. What is no
+    InputError is named by its type and the place in the code, for whoever mends it."""
     if isinstance(error, InputError):
         quoted = f": {error.__cause__}" if str(error.__cause__ or "") else ""
         first = Path(*Path(error.where).parts[:1])  # a path may lead into a zip, or to what is gone

@@ -245,11 +245,8 @@ def locked(path: Path | str, within: Path | str = "") -> Iterator[Path]:
 
 @contextmanager
 def sole_writer(out: Path, is_file: bool = False) -> Iterator[None]:
-    """Keeps the results `out` (a folder, made here, or a file) to this process; others wait.
-
-    A block that is refused before it wrote anything leaves nothing. Raises InputError where `out` cannot be
-    written.
-    """
+    """Keeps the results `out` (a folder, made here, or a file) to this process; others wait. A block that is
+    refused before it wrote anything leaves nothing. Raises InputError where `out` cannot be written."""
     if is_file and out.exists() and not out.is_file():
         problem = "is a folder." if out.is_dir() else "is a pipe or device."
         raise InputError(out, problem, "Give --out the name of a file.", "unwritable")

@@ -67,10 +67,8 @@ def diagnose_slices(slices: pd.DataFrame) -> pd.DataFrame:
 
 
 def class_counts(slices: pd.DataFrame) -> pd.DataFrame:
-    """Diagnosed slices counted beside system C's, a row a class and one for all.
-
-    Columns `slices, share, system_c_slices, system_c_share`; shares are 0 to 1, NaN of no slices.
-    """
+    """Diagnosed slices counted beside system C's, a row a class and one for all. Columns `slices, share,
+    system_c_slices, system_c_share`; shares are 0 to 1, NaN of no slices."""
     import pandas as pd
 
     found = slices["class"].value_counts().reindex(list(SLICE_CLASSES), fill_value=0)

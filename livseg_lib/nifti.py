@@ -41,12 +41,9 @@ GEOMETRY_FIELDS = (
 class NativeGrid:
     """Where the voxels of a file lie, and how they are stored."""
 
-    shape: tuple[int, int, int]
-    """Stored axes i, j, k."""
-    affine: np.ndarray
-    """4x4 float64, from (i, j, k) to RAS+ mm."""
-    dtype: np.dtype
-    """Type of the stored voxels, byte order included."""
+    shape: tuple[int, int, int]  # stored axes i, j, k
+    affine: np.ndarray  # 4x4 float64, from (i, j, k) to RAS+ mm
+    dtype: np.dtype  # type of the stored voxels, byte order included
     header: bytes
     """NIfTI header to save with: the geometry of the file and nothing else (slope 1, intercept 0)."""
 
@@ -150,10 +147,8 @@ TRAILING_BYTES_ALLOWED = CHUNK_BYTES
 
 @contextmanager
 def open_checked(path: Path) -> Iterator[BinaryIO]:
-    """The bytes of `path`, decompressed where it is gzipped (known by its first bytes, not its name).
-
-    Raises InputError for a missing, empty, truncated or corrupt file, also while the block reads.
-    """
+    """The bytes of `path`, decompressed where it is gzipped (known by its first bytes, not its name). Raises
+    InputError for a missing, empty, truncated or corrupt file, also while the block reads."""
     again = "Copy or download it again."
     fetch(path)
     try:
@@ -238,10 +233,8 @@ class NiftiHeader:
     """What is needed to read the voxels."""
 
     grid: NativeGrid
-    voxel_offset: int
-    """Bytes from the start of the file to the first voxel."""
-    scaling: tuple[float, float] | None
-    """Slope and intercept, or None for values as they are stored."""
+    voxel_offset: int  # bytes from the start of the file to the first voxel
+    scaling: tuple[float, float] | None  # slope and intercept, or None for values as they are stored
 
     @property
     def voxel_count(self) -> int:

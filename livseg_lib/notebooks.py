@@ -21,10 +21,8 @@ EXPECTED_ENDS = ("InputError", "SystemExit")
 
 
 def declared_parameters(notebook: Path) -> dict[str, object]:
-    """Parameters of a notebook with their defaults, read from the cell tagged `parameters`.
-
-    Raises InputError where that cell holds more than names and plain values.
-    """
+    """Parameters of a notebook with their defaults, read from the cell tagged `parameters`. Raises InputError
+    where that cell holds more than names and plain values."""
     cells = read_notebook(notebook)["cells"]
     tagged = [cell["source"] for cell in cells if "parameters" in cell["metadata"].get("tags", ())]
     try:
@@ -161,10 +159,8 @@ def _read_yaml(path: Path) -> dict[str, object]:
 
 
 def code_digest(notebook: Path) -> str:
-    """Digest of the cells' code: a change in texts, comments, layout or docstrings leaves it as it is.
-
-    Raises InputError where the file is no notebook.
-    """
+    """Digest of the cells' code: a change in texts, comments, layout or docstrings leaves it as it is. Raises
+    InputError where the file is no notebook."""
     cells = read_notebook(notebook)["cells"]
     sources = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
     return text_checksum("\n".join(map(bare_code, sources)))

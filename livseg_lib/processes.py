@@ -59,9 +59,7 @@ def in_processes(
 
 def in_threads(job: Callable[[Item], Result], items: Sequence[Item], workers: int) -> Iterator[Result]:
     """As `in_processes`, by threads of this process, which begin at once and work side by side in C alone.
-
-    Where the iteration ends early, no further item is begun, and those in work are waited for.
-    """
+    Where the iteration ends early, no further item is begun, and those in work are waited for."""
     with ThreadPoolExecutor(workers) as pool:
         yield from pool.map(job, items)
 
@@ -124,10 +122,8 @@ def _prepare_worker() -> None:
 
 
 def keep_freed_memory() -> None:
-    """Large buffers stay with this process instead of being mapped anew each time (5 to 9 % of a command).
-
-    By `mallopt` of glibc (M_MMAP_MAX, M_TRIM_THRESHOLD); where there is none, nothing happens.
-    """
+    """Large buffers stay with this process instead of being mapped anew each time (5 to 9 % of a command). By
+    `mallopt` of glibc (M_MMAP_MAX, M_TRIM_THRESHOLD); where there is none, nothing happens."""
     with suppress(AttributeError, OSError, TypeError):
         for option, value in ((-4, 0), (-1, 2**31 - 1)):
             ctypes.CDLL(None).mallopt(option, value)

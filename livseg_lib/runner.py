@@ -59,10 +59,8 @@ class _Step:
     notebook: Path
     parameters: dict[str, object]
     needs: tuple[str, ...] = ()
-    minutes: float = 1.0
-    """At its defaults' sizes, on the machine of STEP_MILLISECONDS."""
-    trainings: int = 1
-    """How often it learns for the parameter `minutes`, where it has one."""
+    minutes: float = 1.0  # at its defaults' sizes, on the machine of STEP_MILLISECONDS
+    trainings: int = 1  # how often it learns for the parameter `minutes`, where it has one
     files: tuple[str, ...] = ()
     """Relative to the repository, with parameters in braces. Of a folder, names, sizes and times count."""
 
@@ -106,10 +104,8 @@ def run_notebooks(
 
 
 def gpus_to_use() -> list[str]:
-    """NVIDIA's GPUs that CUDA_VISIBLE_DEVICES names, or all; found without taking memory of any.
-
-    As many in each text as `LIVSEG_DEVICES` says: "0,1".
-    """
+    """NVIDIA's GPUs that CUDA_VISIBLE_DEVICES names, or all; found without taking memory of any. As many in
+    each text as `LIVSEG_DEVICES` says: "0,1"."""
     named, together = os.environ.get("CUDA_VISIBLE_DEVICES"), devices_wanted()
     if named is None:
         named = ",".join(str(number) for number, _ in enumerate(Path("/dev").glob("nvidia[0-9]*")))

@@ -36,10 +36,8 @@ if TYPE_CHECKING:
 
 
 def project_root() -> Path:
-    """The repository: LIVSEG_ROOT if set, else the nearest folder upwards that holds notebooks/.
-
-    A notebook finds it from notebooks/ (JupyterLab) as well as from the repository (make, Colab).
-    """
+    """The repository: LIVSEG_ROOT if set, else the nearest folder upwards that holds notebooks/. A notebook
+    finds it from notebooks/ (JupyterLab) as well as from the repository (make, Colab)."""
     if os.environ.get("LIVSEG_ROOT"):
         return Path(os.environ["LIVSEG_ROOT"]).resolve()
     cwd = Path.cwd().resolve()
@@ -68,10 +66,8 @@ class RunFolders:
         """PNG pictures and CSV tables of the report."""
 
     def source(self, dataset: str, data: str) -> Path:
-        """Where the scans of `dataset` lie: our own phantom, or `data` (relative to the repository).
-
-        Raises InputError where nothing is said of that.
-        """
+        """Where the scans of `dataset` lie: our own phantom, or `data` (relative to the repository). Raises
+        InputError where nothing is said of that."""
         if dataset != "phantom" and not data:
             raise InputError("data", "is not given.", "Name your folder: --data, or DATA= for make.")
         return self.raw if dataset == "phantom" else self.root / Path(data).expanduser()
@@ -104,11 +100,8 @@ NEEDED = {
 
 
 def install_missing_packages() -> None:
-    """Install what is missing; does nothing where everything is there.
-
-    --no-deps keeps the platform's own packages as they are. Raises InputError where pip cannot, as without
-    internet.
-    """
+    """Install what is missing; does nothing where everything is there. --no-deps keeps the platform's own
+    packages as they are. Raises InputError where pip cannot, as without internet."""
     missing = [requirement for module, requirement in NEEDED.items() if find_spec(module) is None]
     if missing:
         print("installing", *missing, flush=True)
@@ -123,9 +116,7 @@ def install_missing_packages() -> None:
 
 def load_ipython_extension(shell: object) -> None:
     """What `%load_ext livseg_lib.runs` does at the top of a notebook: Colab and Kaggle get what they lack.
-
-    Trainings keep their memory there, too, where no `make` has seen to it.
-    """
+    Trainings keep their memory there, too, where no `make` has seen to it."""
     keep_freed_memory()
     install_missing_packages()
 
@@ -156,10 +147,8 @@ class NotebookRun:
         print(f"Note: {text}")
 
     def table(self, name: str, frame: pd.DataFrame | None, caption: str = "") -> pd.DataFrame:
-        """Write tables/NAME.csv, show it in the report, and give it back.
-
-        None: the table is there already, where several notebooks have their rows in it.
-        """
+        """Write tables/NAME.csv, show it in the report, and give it back. None: the table is there already,
+        where several notebooks have their rows in it."""
         path = self.folders.tables / f"{name}.csv"
         if frame is not None:
             write_table(frame, path)

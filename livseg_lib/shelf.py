@@ -21,18 +21,13 @@ ON_BOARD = Path(__file__).parent / "pretrained"
 class Shelved:
     """One trained system."""
 
-    run: str
-    """That trained it; empty for one on board."""
+    run: str  # that trained it; empty for one on board
     system: str
     folder: Path
-    dice: dict[str, float]
-    """Mean Dice over test patients, a structure that it outlines; NaN where undefined."""
-    data: str
-    """What it has learnt from, such as "phantom"; empty where that is unknown."""
-    licence: str = ""
-    """Of the weights; empty where it is that of your data."""
-    facts: dict = field(default_factory=dict)
-    """`training` of its model.json."""
+    dice: dict[str, float]  # mean Dice over test patients, a structure that it outlines; NaN where undefined
+    data: str  # what it has learnt from, such as "phantom"; empty where that is unknown
+    licence: str = ""  # of the weights; empty where it is that of your data
+    facts: dict = field(default_factory=dict)  # `training` of its model.json
 
     @property
     def name(self) -> str:
@@ -58,19 +53,14 @@ def on_board() -> list[Shelved]:
 
 def shelved_systems(reports: Path) -> list[Shelved]:
     """Those on board, then every trained system below `reports`: the newest run first, in it the best
-    outlines of tumours first.
-
-    A run whose tables cannot be read is named on stderr and left out.
-    """
+    outlines of tumours first. A run whose tables cannot be read is named on stderr and left out."""
     runs = sorted(reports.glob("*/tables/systems.csv"), key=lambda path: -path.stat().st_mtime)
     return on_board() + [shelved for table in runs for shelved in _systems_of_run(table)]
 
 
 def find_shelved(reports: Path, name: str | None) -> Shelved:
     """The system of that `Shelved.name`, or the first of the shelf for no name; never a path from outside.
-
-    Raises InputError where there is none.
-    """
+    Raises InputError where there is none."""
     systems = shelved_systems(reports)
     for system in systems:
         if not name or name == system.name:

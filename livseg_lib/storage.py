@@ -85,10 +85,8 @@ def fetch(path: Path) -> None:
 
 @contextmanager
 def sent(url: Url, is_file: bool = False) -> Iterator[Path]:
-    """A local folder (or file) for results that are to lie at `url`, with those that lie there already.
-
-    What was written is sent by `send`, and at the end of the block, however it ends.
-    """
+    """A local folder (or file) for results that are to lie at `url`, with those that lie there already. What
+    was written is sent by `send`, and at the end of the block, however it ends."""
     head, _, name = url.rpartition("/") if is_file else (url, "", "")
     with _cached(Url(head), "out") as (folder, system, root):
         _results[folder] = system, root, {}
@@ -108,8 +106,7 @@ def sent(url: Url, is_file: bool = False) -> Iterator[Path]:
 
 def send(folder: Path) -> None:
     """Put what is new or changed below `folder`, if it belongs to results that are `sent`, in the order in
-    which it was written: the record of a case is last there as here. What is gone here is removed there.
-    """
+    which it was written: the record of a case is last there as here. What is gone here is removed there."""
     for root, (system, base, known) in _results.items():
         if not folder.is_relative_to(root):
             continue

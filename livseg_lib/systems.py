@@ -25,12 +25,9 @@ LIVER_MARGIN_MM = 15.0  # around the liver found so far: more than a coarse outl
 class StepPlan:
     """A step of a cascade by name: what a new cascade is written in."""
 
-    name: str
-    """Of the stage in figures."""
-    part: str
-    """One of `livseg_lib.inference.cascade.PARTS`."""
-    using: str
-    """The model's folder, the function's name, or the number that the part works with."""
+    name: str  # of the stage in figures
+    part: str  # one of `livseg_lib.inference.cascade.PARTS`
+    using: str  # the model's folder, the function's name, or the number that the part works with
     region: str = "scan"
     margin_mm: float = 0.0
 
@@ -49,12 +46,9 @@ TUMORS_OF_H = (
 class Source(NamedTuple):
     """Where a system comes from, and which published figure stands beside ours in systems.csv."""
 
-    letter: str = ""
-    """A to K."""
-    title: str = ""
-    """What the source calls the system: `system` of `published_rows`."""
-    metric: str = ""
-    """Of that figure; empty where there is none."""
+    letter: str = ""  # a to K
+    title: str = ""  # what the source calls the system: `system` of `published_rows`
+    metric: str = ""  # of that figure; empty where there is none
 
 
 UNNAMED = Source()
@@ -65,22 +59,18 @@ class SystemRecord:
     """What its name stands for in tables, cards, commands and notebooks."""
 
     name: str
-    kind: str
-    """SLICES, BLOCKS, "cascade", "classifier", "vote" or "baseline"."""
-    sentence: str
-    """What it is, for its model card."""
+    kind: str  # SLICES, BLOCKS, "cascade", "classifier", "vote" or "baseline"
+    sentence: str  # what it is, for its model card
     source: Source = UNNAMED
     network: str = ""
     """Its function and the file of that name in `livseg_lib/models/`; those with one are the catalogue
     `livseg_lib.models.MODELS`."""
-    paper: str = ""
-    """Of the network, in Markdown."""
+    paper: str = ""  # of the network, in Markdown
     small: dict = field(default_factory=dict)
     """Options of `build_model` with which it learns 128-pixel pictures on a laptop in minutes: ours, not the
     paper's. 2 x 2 pixels are folded into one position, or a ResNet-50 keeps all its layers at a quarter of
     the filters (ImageNet weights fit width 1)."""
-    notebooks: tuple[str, ...] = ()
-    """Those that train and score it, in order, after the data are prepared."""
+    notebooks: tuple[str, ...] = ()  # those that train and score it, in order, after the data are prepared
     steps: tuple[StepPlan, ...] = ()
     """Of a cascade. Its learnt parts lie in `models/<using>/` of the run."""
 

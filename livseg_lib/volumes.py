@@ -36,12 +36,10 @@ second, or whole numbers run into each other) are off by up to half a slope."""
 class Volume:
     """A CT scan in memory."""
 
-    voxels: np.ndarray
-    """int16 HU, (D, H, W) in LPS, C-contiguous."""
+    voxels: np.ndarray  # int16 HU, (D, H, W) in LPS, C-contiguous
     spacing_mm: tuple[float, float, float]
     """Distance of voxel centres along D, H, W (see `NativeGrid.spacing_mm`); NaN for a stack of pictures."""
-    native: nifti.NativeGrid | None = None
-    """The grid to save on; None for a stack of pictures."""
+    native: nifti.NativeGrid | None = None  # the grid to save on; None for a stack of pictures
 
     @property
     def voxel_volume_ml(self) -> float:
@@ -65,10 +63,8 @@ def load_volume(path: Path | str, limit_bytes: int = MAX_VOLUME_BYTES) -> Volume
 
 
 def load_segmentation(path: Path | str, like: Volume, accept_affine_mismatch: bool = False) -> np.ndarray:
-    """Read labels 0/1/2, uint8 (D, H, W), on the grid of `like`; see `read_label_array`.
-
-    Raises InputError also for any other label, naming the labels and how many voxels carry them.
-    """
+    """Read labels 0/1/2, uint8 (D, H, W), on the grid of `like`; see `read_label_array`. Raises InputError
+    also for any other label, naming the labels and how many voxels carry them."""
     labels = read_label_array(path, like, accept_affine_mismatch)
     if labels.min() < BACKGROUND or labels.max() > TUMOR:
         values, counts = np.unique(labels[(labels < BACKGROUND) | (labels > TUMOR)], return_counts=True)
@@ -133,10 +129,8 @@ def label_values(path: Path | str) -> tuple[int, ...]:
 
 
 def labels_among(pieces: Iterable[np.ndarray]) -> tuple[int, ...]:
-    """The different values of `pieces` (a line or a plane of voxels each), or () where they are no labels.
-
-    In a label map all voxels are whole numbers, 0 or more: few kinds, or mostly equal to their neighbours.
-    """
+    """The different values of `pieces` (a line or a plane of voxels each), or () where they are no labels. In
+    a label map all voxels are whole numbers, 0 or more: few kinds, or mostly equal to their neighbours."""
     found = np.zeros(HIGHEST_LABEL + 1, np.int64)
     inside = repeated = 0
     for piece in pieces:

@@ -20,35 +20,26 @@ class Note(NamedTuple):
     """What finding the cases brought to light; `check_dataset` lists it among its findings."""
 
     where: Path | str
-    code: str
-    """A short name of its kind, such as "passed-over"."""
-    message: str
-    """What was decided and why, and what to do if it is wrong."""
-    severity: str = "warning"
-    """ "warning" or "error"; an error of a case excludes it."""
-    also: tuple[Path, ...] = ()
-    """Other files that it speaks of."""
+    code: str  # a short name of its kind, such as "passed-over"
+    message: str  # what was decided and why, and what to do if it is wrong
+    severity: str = "warning"  # "warning" or "error"; an error of a case excludes it
+    also: tuple[Path, ...] = ()  # other files that it speaks of
 
 
 @dataclass(frozen=True)
 class Case:
     """One scan of one patient. Pickles (the readers are partials of module functions)."""
 
-    case_id: str
-    """Unique in its data set and fit for a file name, such as "volume-12"."""
-    patient: str
-    """Splits never separate cases that share it."""
-    files: tuple[Path, ...]
-    """Every file that the case is read from."""
+    case_id: str  # unique in its data set and fit for a file name, such as "volume-12"
+    patient: str  # splits never separate cases that share it
+    files: tuple[Path, ...]  # every file that the case is read from
     read_volume: Callable[[], Volume]
     read_labels: Callable[[Volume], np.ndarray] | None = None
     """Gives labels 0/1/2, uint8 (D, H, W), on the volume's grid; None where there is no truth."""
     slice_numbers: tuple[int, ...] | None = None
     """Original numbers of the slices where the case is a set of pictures, not a whole volume."""
-    unmasked: tuple[Path, ...] = ()
-    """Pictures of the case that were left out of it because they have no mask."""
-    notes: tuple[Note, ...] = ()
-    """On this case alone."""
+    unmasked: tuple[Path, ...] = ()  # pictures of the case that were left out of it because they have no mask
+    notes: tuple[Note, ...] = ()  # on this case alone
     decided: str = ""
     """What was decided by the whole set and changes what is read: a result depends on it as on the files."""
     inspect: Callable[[Volume], Iterable[Note]] | None = None
@@ -59,14 +50,12 @@ class Case:
 class Dataset:
     """A folder of cases, in natural order of their ids."""
 
-    name: str
-    """The adapter: "lits", "msd", "kaggle", "ircadb", "dicom" or "nifti"."""
+    name: str  # the adapter: "lits", "msd", "kaggle", "ircadb", "dicom" or "nifti"
     folder: Path
     cases: tuple[Case, ...]
     unpaired: tuple[Path, ...] = field(default=())
     """Segmentations without a volume. (A case without labels stays a case: its read_labels is None.)"""
-    notes: tuple[Note, ...] = ()
-    """On files that were passed over, and on what was decided for the whole set."""
+    notes: tuple[Note, ...] = ()  # on files that were passed over, and on what was decided for the whole set
 
     def only(self, case_ids: Iterable[str]) -> Dataset:
         """This data set with no other cases than those named."""

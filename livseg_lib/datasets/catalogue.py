@@ -179,9 +179,7 @@ def check_dataset(
     dataset: Dataset, workers: int | str = 1, progress: bool = True, modality: str = "ct"
 ) -> CheckReport:
     """Read every case of `dataset` in full, one at a time in each of `workers` (of `side_by_side`).
-
-    `modality` is "ct" or "mr": HU are only asked of a CT. Raises InputError for another.
-    """
+    `modality` is "ct" or "mr": HU are only asked of a CT. Raises InputError for another."""
     check = partial(check_case, modality=require_modality(modality))
     results = side_by_side(check, dataset.cases, workers)
     checks = list(tqdm(results, "checking", len(dataset.cases), disable=not progress, unit="case"))

@@ -44,8 +44,7 @@ class Series:
     slices: tuple[SliceHeader, ...]
     broken: tuple[tuple[str, InputError], ...] = ()
     """Files that belong, or may belong, to the series but cannot be read, and why: it is not whole."""
-    merged_from: int = 1
-    """Series that these slices were given, where each had one of its own."""
+    merged_from: int = 1  # series that these slices were given, where each had one of its own
 
     def __str__(self) -> str:
         number = "without a number" if self.number is None else self.number
@@ -66,17 +65,14 @@ class Series:
 class Survey:
     """Everything found in a folder or zip."""
 
-    series: tuple[Series, ...] = ()
-    """Largest first."""
+    series: tuple[Series, ...] = ()  # largest first
     skipped: tuple[tuple[str, str], ...] = ()
     """File and reason, for all that is no slice: other objects, localizers, what cannot be read."""
 
 
 def survey(source: Path | str) -> Survey:
-    """All series below `source` (a folder, a zip or a folder in a zip) and the files passed over.
-
-    Every header is read, each file by itself.
-    """
+    """All series below `source` (a folder, a zip or a folder in a zip) and the files passed over. Every
+    header is read, each file by itself."""
     by_series: dict[str, list[SliceHeader]] = defaultdict(list)
     with open_tree(source) as tree:
         skipped, broken = [], []
@@ -158,9 +154,7 @@ def _of_slice(name: str, error: InputError, source: Path | str) -> InputError:
 
 def read_mask_series(source: Path | str, like: Volume) -> np.ndarray:
     """Read a mask stored as a CT series of 0 and 255 (3D-IRCADb-01): bool (D, H, W) on the grid of `like`.
-
-    Raises InputError as `read_series` does, for other values, and for another grid.
-    """
+    Raises InputError as `read_series` does, for other values, and for another grid."""
     mask = read_series(source)
     if not np.isin(mask.voxels, MASK_VALUES).all():
         problem = f"This is no mask: it has values from {mask.voxels.min()} to {mask.voxels.max()}."

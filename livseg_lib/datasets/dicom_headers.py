@@ -64,25 +64,17 @@ class SliceHeader:
     instance_uid: str
     series_uid: str
     series_number: int | None
-    shape: tuple[int, int]
-    """Rows, columns."""
-    position_mm: np.ndarray
-    """Centre of the first voxel, (3,)."""
-    directions: np.ndarray
-    """(2, 3): unit vectors along a row and down a column."""
-    pixel_spacing_mm: tuple[float, float]
-    """Between rows, between columns."""
+    shape: tuple[int, int]  # rows, columns
+    position_mm: np.ndarray  # centre of the first voxel, (3,)
+    directions: np.ndarray  # (2, 3): unit vectors along a row and down a column
+    pixel_spacing_mm: tuple[float, float]  # between rows, between columns
     thickness_mm: float | None
-    frame: int = 0
-    """Index in a multi-frame object; 0 in others."""
+    frame: int = 0  # index in a multi-frame object; 0 in others
     slope: float = 1.0
     intercept: float = 0.0
-    modality: str = "ct"
-    """ "ct" or "mr"."""
-    study: tuple[str, str] = ("", "")
-    """StudyInstanceUID and FrameOfReferenceUID."""
-    declared_step_mm: float | None = None
-    """SpacingBetweenSlices."""
+    modality: str = "ct"  # "ct" or "mr"
+    study: tuple[str, str] = ("", "")  # StudyInstanceUID and FrameOfReferenceUID
+    declared_step_mm: float | None = None  # SpacingBetweenSlices
     remarks: tuple[tuple[str, str], ...] = ()
     """Code and sentence of what is odd in its header but can be read."""
 
@@ -111,10 +103,8 @@ def study_uid(path: Path) -> str | None:
 
 @contextmanager
 def damage_named(where: str) -> Iterator[None]:
-    """Turn whatever pydicom and zipfile raise for a damaged file into an InputError that names it.
-
-    Their words and warnings quote what stands in headers, and are dropped.
-    """
+    """Turn whatever pydicom and zipfile raise for a damaged file into an InputError that names it. Their
+    words and warnings quote what stands in headers, and are dropped."""
     try:
         with warnings.catch_warnings(action="ignore"):
             yield
@@ -139,10 +129,8 @@ def read_whole(tree: FileTree, name: str, keywords: list[str]) -> pydicom.Datase
 
 
 def digits_only(uid: object, key: str = "") -> str:
-    """`uid` where it is one, else a number in its stead: emptied or replaced UIDs hold anything.
-
-    The same number for the same content of `uid`, or of `key` where `uid` is empty; "" where both are.
-    """
+    """`uid` where it is one, else a number in its stead: emptied or replaced UIDs hold anything. The same
+    number for the same content of `uid`, or of `key` where `uid` is empty; "" where both are."""
     text = str(uid or "").strip("\0 ")
     if re.fullmatch(r"[0-9.]{1,64}", text):
         return text
@@ -229,10 +217,8 @@ def _read_header(file: BinaryIO, size: int, where: str) -> pydicom.Dataset | Non
 
 
 def _kind(dataset: pydicom.Dataset) -> tuple[str | None, str | None]:
-    """The modality, and why the whole file is no slice.
-
-    Neither for what should be one, and cannot be by damage: `_frames` refuses that.
-    """
+    """The modality, and why the whole file is no slice. Neither for what should be one, and cannot be by
+    damage: `_frames` refuses that."""
     storage = dataset.get("SOPClassUID") or dataset.file_meta.get("MediaStorageSOPClassUID") or ""
     kind = uids.UID(str(storage))
     named = {"CT": "ct", "MR": "mr"}.get(dataset.get("Modality")) if not kind and "Rows" in dataset else None

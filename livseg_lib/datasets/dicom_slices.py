@@ -43,10 +43,8 @@ def same_grid(one: SliceHeader, other: SliceHeader) -> bool:
 
 
 def slices_at_one_place(slices: Sequence[SliceHeader], source: object) -> list[list[SliceHeader]]:
-    """The slices along their normal, those at one place together, each place in order of name.
-
-    Raises InputError if they differ in grid, or lie beside each other at one height.
-    """
+    """The slices along their normal, those at one place together, each place in order of name. Raises
+    InputError if they differ in grid, or lie beside each other at one height."""
     first = slices[0]
     for header in slices[1:]:
         if not same_grid(header, first):
@@ -70,20 +68,14 @@ def slices_at_one_place(slices: Sequence[SliceHeader], source: object) -> list[l
 class Stack(NamedTuple):
     """A series in space."""
 
-    slices: list[SliceHeader]
-    """One a place, sorted along the normal."""
-    affine: np.ndarray
-    """4x4 from (column, row, slice) indices to RAS+ mm."""
-    note: str
-    """What is to be said of slices that lie next to their places in an even stack; else empty."""
+    slices: list[SliceHeader]  # one a place, sorted along the normal
+    affine: np.ndarray  # 4x4 from (column, row, slice) indices to RAS+ mm
+    note: str  # what is to be said of slices that lie next to their places in an even stack; else empty
 
 
 def stack_slices(slices: Sequence[SliceHeader], source: object) -> Stack:
-    """The slices of a series as one even stack.
-
-    Raises InputError if they differ in grid, are missing, uneven or tilted, saying where. DICOM speaks LPS,
-    NIfTI RAS: x and y change sign (DICOM PS3.3 C.7.6.2.1.1).
-    """
+    """The slices of a series as one even stack. Raises InputError if they differ in grid, are missing, uneven
+    or tilted, saying where. DICOM speaks LPS, NIfTI RAS: x and y change sign (DICOM PS3.3 C.7.6.2.1.1)."""
     ordered, note = [group[0] for group in slices_at_one_place(slices, source)], ""
     first = ordered[0]
     if len(ordered) > 1:
@@ -286,10 +278,8 @@ def _decode_apart(syntax: str, elements: dict, encoded: bytes) -> np.ndarray:
 
 
 def _encoded_shape(encoded: bytes) -> tuple[int, int] | None:
-    """Rows and columns that a JPEG, JPEG-LS or JPEG 2000 stream claims; None where it claims none.
-
-    Decoders take the claim's word: a damaged one would cost minutes and gigabytes.
-    """
+    """Rows and columns that a JPEG, JPEG-LS or JPEG 2000 stream claims; None where it claims none. Decoders
+    take the claim's word: a damaged one would cost minutes and gigabytes."""
     if (start := encoded.find(b"\xff\x4f\xff\x51", 0, 200)) >= 0:  # the SIZ segment of JPEG 2000
         width, height, left, top = struct.unpack_from(">4I", encoded, start + 8)
         return height - top, width - left

@@ -42,10 +42,8 @@ class FileTree:
     passed_over: list[tuple[str, str]] = field(default_factory=list)
     """Name and reason, of what is no file or cannot be opened."""
     openers: dict[str, Callable[[], BinaryIO]] = field(default_factory=dict)
-    archives: ExitStack = field(default_factory=ExitStack)
-    """The zips that are open."""
-    inner_bytes: int = 0
-    """Of zips in zips, held in memory."""
+    archives: ExitStack = field(default_factory=ExitStack)  # the zips that are open
+    inner_bytes: int = 0  # of zips in zips, held in memory
 
     @property
     def names(self) -> tuple[str, ...]:

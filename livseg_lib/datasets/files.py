@@ -43,8 +43,7 @@ OF_NO_USER = ("__MACOSX", "Thumbs.db", "desktop.ini")  # what systems leave in f
 class Found(NamedTuple):
     """What lies below a folder."""
 
-    files: tuple[Path, ...]
-    """Regular files, links to such included, in order of name."""
+    files: tuple[Path, ...]  # regular files, links to such included, in order of name
     notes: tuple[Note, ...]
     """Errors: links to nothing that may have been data, and folders that cannot be listed. Warnings: pipes,
     sockets, devices."""
@@ -105,10 +104,8 @@ def is_visible(name: str) -> bool:
 
 
 def files_by_number(folder: Path, pattern: str) -> dict[tuple[int, ...], list[Path]]:
-    """Files anywhere below `folder` whose whole name matches `pattern`, by the numbers in its groups.
-
-    In the order of the numbers; several where they bear the same.
-    """
+    """Files anywhere below `folder` whose whole name matches `pattern`, by the numbers in its groups. In the
+    order of the numbers; several where they bear the same."""
     name, found = re.compile(pattern, re.IGNORECASE), {}
     for path in regular_files(folder).named:
         if match := name.fullmatch(path.name):
@@ -117,10 +114,8 @@ def files_by_number(folder: Path, pattern: str) -> dict[tuple[int, ...], list[Pa
 
 
 def nifti_files(folder: Path) -> dict[str, list[Path]]:
-    """NIfTI files in `folder` by their name without suffix, in natural order.
-
-    A file may lie in a folder that bears its name (x.nii/x.nii), and several may bear one name.
-    """
+    """NIfTI files in `folder` by their name without suffix, in natural order. A file may lie in a folder that
+    bears its name (x.nii/x.nii), and several may bear one name."""
     found = {}
     for path in regular_files(folder).named:
         in_own_folder = path.parent.parent == folder and nifti_stem(path.parent)
@@ -164,10 +159,8 @@ def files_of(source: Path) -> tuple[Path, ...]:
 
 
 def nifti_stem(path: Path) -> str | None:
-    """Name without `.nii` or `.nii.gz`, or None where it has neither.
-
-    None for hidden files too: archives made on a Mac carry a `._` twin of every file.
-    """
+    """Name without `.nii` or `.nii.gz`, or None where it has neither. None for hidden files too: archives
+    made on a Mac carry a `._` twin of every file."""
     match = re.fullmatch(r"([^.].*)" + NIFTI_SUFFIX, path.name, re.IGNORECASE | re.DOTALL)
     return printable(match[1]) if match else None
 
@@ -193,10 +186,8 @@ class LabelMap:
 
     liver: tuple[int, ...]
     tumor: tuple[int, ...] = ()
-    source: Path | None = None
-    """The description: a case depends on it as on its scan."""
-    names: tuple[tuple[int, str], ...] = ()
-    """What the description calls labels, these and others."""
+    source: Path | None = None  # the description: a case depends on it as on its scan
+    names: tuple[tuple[int, str], ...] = ()  # what the description calls labels, these and others
 
     def __call__(self, values: np.ndarray) -> np.ndarray:
         """Labels 0/1/2, uint8, of integer `values` of any shape."""
@@ -257,10 +248,8 @@ def load_mapped(
 
 
 def lost_labels(path: Path, label_map: LabelMap, like: Volume) -> list[Note]:
-    """A warning for each value of the file that means nothing to the map and yet lies within the liver.
-
-    That is: more than half of its voxels' faces towards others are faces towards liver or tumour.
-    """
+    """A warning for each value of the file that means nothing to the map and yet lies within the liver. That
+    is: more than half of its voxels' faces towards others are faces towards liver or tumour."""
     stored, notes = read_label_array(path, like, accept_affine_mismatch=True), []
     labels, names = label_map(stored), dict(label_map.names)
     unknown = np.where(labels > 0, 0, np.maximum(stored, 0))

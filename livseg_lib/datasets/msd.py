@@ -92,9 +92,7 @@ def _decision(label_map: files.LabelMap | None) -> tuple[Note, ...]:
 
 def _named_labels(path: Path) -> files.LabelMap | None:
     """Which labels dataset.json calls liver and tumour; None where they are 1 and 2, or where it is missing.
-
-    A tumour that does not say whose it is belongs to the liver only where there is no other organ.
-    """
+    A tumour that does not say whose it is belongs to the liver only where there is no other organ."""
     if not path.is_file():
         return None
     names = _label_names(path)
@@ -114,9 +112,7 @@ def _named_labels(path: Path) -> files.LabelMap | None:
 
 def _label_names(path: Path) -> dict[int, str]:
     """Names of each label but 0, in lower case, from {"1": "liver"} (Decathlon) or {"liver": 1} (later ones).
-
-    A label of several regions, as in {"liver": [1, 2], "tumor": 2}, has all of their names.
-    """
+    A label of several regions, as in {"liver": [1, 2], "tumor": 2}, has all of their names."""
     try:
         names: dict[int, list[str]] = defaultdict(list)
         for key, value in json.loads(path.read_text(encoding="utf-8-sig"))["labels"].items():

@@ -36,12 +36,10 @@ MOST_SCANS_OF_A_PATIENT = 3  # folders that hold more on average are batches, no
 @dataclass(frozen=True)
 class _File:
     path: Path
-    folder: Path
-    """A folder that is named like a file (x.nii/x.nii) does not count."""
+    folder: Path  # a folder that is named like a file (x.nii/x.nii) does not count
     stem: str
     notes: tuple[Note, ...]
-    labels: tuple[int, ...] = ()
-    """Of a label map."""
+    labels: tuple[int, ...] = ()  # of a label map
     says_labels: bool = False
 
     @property

@@ -31,14 +31,10 @@ class Picture(NamedTuple):
 
     grey: np.ndarray
     """uint8 (H, W). What is transparent is black; of black on nothing, its alpha."""
-    lossless: bool = True
-    """PNG: every level is as it was written."""
-    orientation: int = 1
-    """What EXIF says, 1 to 8; applied already."""
-    colors: np.ndarray | None = None
-    """uint8 (H, W, 3) where the picture is not grey."""
-    has_alpha: bool = False
-    """Whether its alpha channel says something."""
+    lossless: bool = True  # PNG: every level is as it was written
+    orientation: int = 1  # what EXIF says, 1 to 8; applied already
+    colors: np.ndarray | None = None  # uint8 (H, W, 3) where the picture is not grey
+    has_alpha: bool = False  # whether its alpha channel says something
 
 
 def read_picture(path: Path, sixteen_bit: bool = False) -> Picture:
@@ -160,14 +156,11 @@ DESCRIBE = f'Say in {LABELS_JSON} in its folder which levels mean what: {{"liver
 class MaskLevels:
     """What was decided for a set."""
 
-    meaning: tuple[tuple[int, int], ...] = ()
-    """Each level and its label, from dark to bright."""
-    smeared: bool = False
-    """Whether some masks hold other greys than these, by JPEG or resizing."""
+    meaning: tuple[tuple[int, int], ...] = ()  # each level and its label, from dark to bright
+    smeared: bool = False  # whether some masks hold other greys than these, by JPEG or resizing
     stretched: bool = False
     """Each picture reaches the brightest level: that is liver where a picture shows nothing else."""
-    problem: str = ""
-    """Why nothing can be read from such masks; "" where it can."""
+    problem: str = ""  # why nothing can be read from such masks; "" where it can
     decisions: tuple[str, ...] = ()
     """What a reader should know of it, sentences; nothing of a set as exports usually write it."""
 

@@ -236,8 +236,7 @@ class Grid:
 
     matrix: int
     pixel_mm: float
-    z_mm: np.ndarray
-    """Height of every slice, upward."""
+    z_mm: np.ndarray  # height of every slice, upward
     shift_mm: tuple[float, float] = (0.0, 0.0)
     """Where the body's middle lies from the picture's middle: rows, columns."""
 
@@ -262,8 +261,7 @@ class Grid:
 class Anatomy:
     """A painted body."""
 
-    tissues: np.ndarray
-    """Tissue codes, uint8 (D, H, W)."""
+    tissues: np.ndarray  # tissue codes, uint8 (D, H, W)
     grain: np.ndarray
     """Unit noise over about 5 and 25 mm, float32 on the coarse grid: the texture of every tissue."""
     liver_depth_mm: np.ndarray

@@ -41,8 +41,7 @@ class Body:
     dome_mm: float
     tilt_rad: float
     warp: tuple[SmoothNoise, SmoothNoise, SmoothNoise]
-    ripple: SmoothNoise
-    """Unit noise over about 24 mm, for surfaces."""
+    ripple: SmoothNoise  # unit noise over about 24 mm, for surfaces
 
     @classmethod
     def draw(cls, rng: np.random.Generator) -> Body:
@@ -94,18 +93,12 @@ class Body:
 class Shell:
     """Where a grid's points lie relative to the walls of a body; all (D, H, W)."""
 
-    outside_mm: np.ndarray
-    """Distance outward from the cavity's inner wall, negative inside."""
-    back_angle: np.ndarray
-    """0 towards the spine, pi towards the front."""
-    cavity_mm: np.ndarray
-    """Depth inside the cavity of chest and belly, negative outside."""
-    wall_mm: np.ndarray
-    """Thickness of muscle and ribs here."""
-    skin_mm: np.ndarray
-    """Depth below the skin, negative in air."""
-    diaphragm_mm: np.ndarray
-    """Height above the diaphragm, negative in the belly."""
+    outside_mm: np.ndarray  # distance outward from the cavity's inner wall, negative inside
+    back_angle: np.ndarray  # 0 towards the spine, pi towards the front
+    cavity_mm: np.ndarray  # depth inside the cavity of chest and belly, negative outside
+    wall_mm: np.ndarray  # thickness of muscle and ribs here
+    skin_mm: np.ndarray  # depth below the skin, negative in air
+    diaphragm_mm: np.ndarray  # height above the diaphragm, negative in the belly
 
 
 def shell(body: Body, at: Coordinates) -> Shell:
@@ -176,14 +169,10 @@ KIDNEY_RADII = Point(27, 27, 54)
 class LiverShape:
     """How a liver differs from the next: its cut surfaces."""
 
-    reach_mm: float
-    """How far the lower surface lies to the patient's left: decided by the wanted volume."""
-    steepness: float
-    """Lower surface: mm to the left for a mm to the head."""
-    taper: float
-    """Left lobe: mm thinner for a mm to the left."""
-    left_tip_mm: float
-    """x of the left lobe's tip."""
+    reach_mm: float  # how far the lower surface lies to the patient's left: decided by the wanted volume
+    steepness: float  # lower surface: mm to the left for a mm to the head
+    taper: float  # left lobe: mm thinner for a mm to the left
+    left_tip_mm: float  # x of the left lobe's tip
 
     @classmethod
     def draw(cls, rng: np.random.Generator) -> LiverShape:

@@ -99,10 +99,8 @@ def smooth_max(a: np.ndarray, b: np.ndarray, width_mm: float) -> np.ndarray:
 
 @dataclass(frozen=True)
 class SmoothNoise:
-    """Random field of unit variance that varies over about `pitch_mm`: a cubic B-spline series.
-
-    It is defined in space, not on a grid: the same place has the same value at every resolution.
-    """
+    """Random field of unit variance that varies over about `pitch_mm`: a cubic B-spline series. It is defined
+    in space, not on a grid: the same place has the same value at every resolution."""
 
     coefficients: np.ndarray
     pitch_mm: float

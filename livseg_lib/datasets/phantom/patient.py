@@ -52,15 +52,11 @@ IS_HEPATIC = np.isin(ORGAN_OF_TISSUE, [*LIVER_ORGANS, Organ.TUMOR])
 class Lesion:
     """One tumour or cyst."""
 
-    kind: str
-    """"tumor" or "cyst"."""
-    diameter_mm: float
-    """Of the sphere of the same volume, before the liver's border cuts it."""
-    contrast_hu: float
-    """Difference to the liver around it, before noise."""
+    kind: str  # "tumor" or "cyst"
+    diameter_mm: float  # of the sphere of the same volume, before the liver's border cuts it
+    contrast_hu: float  # difference to the liver around it, before noise
     diffuse: bool
-    center_mm: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    """(D, H, W) from the first voxel's centre."""
+    center_mm: tuple[float, float, float] = (0.0, 0.0, 0.0)  # (D, H, W) from the first voxel's centre
     volume_ml: float = 0.0
     """Of its voxels when it was painted; a later lesion that overlaps it may have taken some."""
 
@@ -91,11 +87,8 @@ def _draw_tumor(rng: np.random.Generator, phase: str, smallest_mm: float) -> Les
 def paint_lesions(
     rng: np.random.Generator, lesions: list[Lesion], anatomy: Anatomy, grid: Grid
 ) -> tuple[list[Lesion], np.ndarray]:
-    """Place every lesion in the liver and paint it into `anatomy.tissues`.
-
-    Returns the lesions that found a place, with centre and volume, and what they add to the liver's
-    brightness, int16 HU (D, H, W).
-    """
+    """Place every lesion in the liver and paint it into `anatomy.tissues`. Returns the lesions that found a
+    place, with centre and volume, and what they add to the liver's brightness, int16 HU (D, H, W)."""
     added = np.zeros(anatomy.tissues.shape, np.int16)
     return [lesion for lesion, _ in place_lesions(rng, lesions, anatomy, grid, added)], added
 
@@ -104,8 +97,7 @@ def place_lesions(
     rng: np.random.Generator, lesions: list[Lesion], anatomy: Anatomy, grid: Grid, added: np.ndarray
 ) -> Iterator[tuple[Lesion, np.random.Generator]]:
     """As `paint_lesions`, one after the other; each comes with a copy of the random stream that its shape was
-    drawn from: `paint_lesion` draws the same shape from it again.
-    """
+    drawn from: `paint_lesion` draws the same shape from it again."""
     room = LIVER_SHARE * IS_HEPATIC[anatomy.tissues].sum() * np.prod(grid.spacing_mm) / 1000
     placed: list[Lesion] = []
     for lesion in lesions:
@@ -207,18 +199,13 @@ _SPREAD = 9  # a stream of random numbers that belongs to no patient
 class PhantomPatient:
     """A scan with its truth."""
 
-    voxels: np.ndarray
-    """int16 HU, (D, H, W) LPS."""
-    labels: np.ndarray
-    """uint8 0 background, 1 liver, 2 tumour."""
-    organs: np.ndarray
-    """uint8 codes of `Organ`."""
+    voxels: np.ndarray  # int16 HU, (D, H, W) LPS
+    labels: np.ndarray  # uint8 0 background, 1 liver, 2 tumour
+    organs: np.ndarray  # uint8 codes of `Organ`
     spacing_mm: tuple[float, float, float]
     site: Site
-    phase: str
-    """One of PHASES."""
-    lesions: tuple[Lesion, ...]
-    """Tumours and cysts."""
+    phase: str  # one of PHASES
+    lesions: tuple[Lesion, ...]  # tumours and cysts
 
 
 def make_phantom_patient(seed: int, index: int, site: str | None = None) -> PhantomPatient:

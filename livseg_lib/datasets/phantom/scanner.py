@@ -21,24 +21,17 @@ class Site:
     """A scanner and its protocol; ranges are (low, high)."""
 
     name: str
-    matrix: int
-    """Rows and columns of a slice."""
+    matrix: int  # rows and columns of a slice
     pixel_mm: tuple[float, float]
     slice_mm: tuple[float, float]
-    noise_hu: tuple[float, float]
-    """Standard deviation in the liver."""
-    kernel_mm: float
-    """Gaussian sigma of the point spread in the slice."""
-    noise_grain_pixels: float
-    """Gaussian sigma of the noise's correlation in the slice."""
+    noise_hu: tuple[float, float]  # standard deviation in the liver
+    kernel_mm: float  # Gaussian sigma of the point spread in the slice
+    noise_grain_pixels: float  # Gaussian sigma of the noise's correlation in the slice
     sharpness: float
     """0 for a soft kernel; above, the noise loses its coarse part as edge-enhancing kernels make it."""
-    slice_overlap: float
-    """Weight of each neighbouring slice in a slice's profile."""
-    orientation: str
-    """Axis codes of the stored file, as nibabel names them."""
-    modality: str = "ct"
-    """"ct" or "mr"; a magnet has noise of its own (`_MR_NOISE`)."""
+    slice_overlap: float  # weight of each neighbouring slice in a slice's profile
+    orientation: str  # axis codes of the stored file, as nibabel names them
+    modality: str = "ct"  # "ct" or "mr"; a magnet has noise of its own (`_MR_NOISE`)
     stores_organs: bool = False
     """Whether its label files hold codes of `Organ`, with a labels.json, instead of 0/1/2."""
 
@@ -158,9 +151,7 @@ def scan_mr(
     rng: np.random.Generator, site: Site, anatomy: Anatomy, grid: Grid, hu: np.ndarray, added: np.ndarray
 ) -> np.ndarray:
     """The scan that `site` makes, int16 (D, H, W) of no unit; `added` is what lesions add in HU a voxel.
-
-    Takes what `scan` takes; `hu` means nothing to a magnet.
-    """
+    Takes what `scan` takes; `hu` means nothing to a magnet."""
     signal = mean_signal() * rng.normal(1.0, 0.04, len(TISSUES)).astype(np.float32)
     scale = np.exp(rng.uniform(*np.log(LIVER_STORED))) / LIVER_SIGNAL
     noise = rng.uniform(*_MR_NOISE)

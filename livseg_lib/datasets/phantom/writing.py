@@ -90,10 +90,8 @@ def _agree_on_settings(folder: Path, settings: dict, n_patients: int) -> None:
 
 
 def _write_case(folder: Path, index: int, seed: int, site: str | None) -> None:
-    """Files of one patient; its record has the rows of patients.csv and lesions.csv.
-
-    Centres of lesions are in mm from the first voxel's centre, in LPS order (D, H, W).
-    """
+    """Files of one patient; its record has the rows of patients.csv and lesions.csv. Centres of lesions are
+    in mm from the first voxel's centre, in LPS order (D, H, W)."""
     patient = make_phantom_patient(seed, index, site)
     labels = patient.organs if patient.site.stores_organs else patient.labels
     _write_nifti(folder / f"volume-{index}.nii.gz", patient.voxels, patient)
@@ -138,9 +136,7 @@ def is_phantom(folder: Path | str) -> bool:
 
 def remake_organs(folder: Path | str, case_id: str) -> np.ndarray:
     """Codes of `Organ`, uint8 (D, H, W), of the case "volume-N" that `write_phantom` wrote to `folder`.
-
-    Raises InputError as `phantom_numbers` does.
-    """
+    Raises InputError as `phantom_numbers` does."""
     return make_phantom_patient(*phantom_numbers(folder, case_id)).organs
 
 
@@ -165,9 +161,7 @@ def phantom_numbers(folder: Path | str, case_id: str) -> tuple[int, int, str | N
 
 
 def painted_lesions(folder: Path | str, case_id: str) -> pd.DataFrame:
-    """Rows of lesions.csv of one case: tumours and cysts as they were painted, each by itself.
-
-    Touching tumours are several rows here and one object in the labels.
-    """
+    """Rows of lesions.csv of one case: tumours and cysts as they were painted, each by itself. Touching
+    tumours are several rows here and one object in the labels."""
     table = pd.read_csv(Path(folder) / "lesions.csv")
     return table[table.case == case_id].reset_index(drop=True)
