@@ -9,8 +9,7 @@ from dicom_files import write_slice, zip_folder
 from PIL import Image
 from pydicom.uid import generate_uid
 
-SPACING_MM = (2.5, 0.8, 0.7)
-"""Along D, H, W; three different values, so that a swapped axis shows."""
+SPACING_MM = (2.5, 0.8, 0.7)  # along D, H, W; three different values, so that a swapped axis shows
 
 
 def small_ct(seed: int = 0, shape: tuple[int, int, int] = (6, 24, 32)) -> tuple[np.ndarray, np.ndarray]:

@@ -28,7 +28,6 @@ others in regions grown from a seed set by hand.
 
 Noise: 18 to 20 HU in the liver of IRCAD and CHAOS, 19 to 30 HU in LiTS. Correlation of neighbours 0.25 to
 0.40 in plane at one pixel, -0.13 (CHAOS, a sharp kernel) to 0.08 at two; 0.29 between slices 1.6 mm apart."""
-
 SEED = 2026
 INDICES = (3, 4, 7, 8, 9)
 """Sites B, A, C, A, B; portal venous three times, then arterial and native; all with tumours."""

@@ -42,10 +42,8 @@ class Outcome(NamedTuple):
 
     door: str
     seed: int
-    kind: str
-    """ "refused", "right", or a fault: "traceback", "wrong", "slow", "memory"."""
-    story: str = ""
-    """Of a fault: what happened."""
+    kind: str  # "refused", "right", or a fault: "traceback", "wrong", "slow", "memory"
+    story: str = ""  # of a fault: what happened
 
     @property
     def is_fault(self) -> bool:
@@ -102,6 +100,17 @@ def must_be_read(harmless: bool) -> Iterator[None]:
         if harmless:
             raise Fault(f"usable, but refused: {error}") from error
         raise
+
+
+@contextlib.contextmanager
+def read_too_by(oracle: str) -> Iterator[None]:
+    """What livseg has read must be readable in the block, to another program."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, Fault):
+            raise
+        raise Fault(f"read, though {oracle} refuses it: {type(error).__name__}: {error}") from error
 
 
 def require(truth: bool, what: str) -> None:

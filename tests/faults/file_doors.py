@@ -21,6 +21,7 @@ from faulty_inputs import (
     change_tree,
     damage,
     must_be_read,
+    read_too_by,
     require,
     require_helpful,
     run_command,
@@ -73,11 +74,9 @@ def damaged_table(rng: np.random.Generator, table: pd.DataFrame) -> tuple[bytes,
 
 def python_reads(path: Path) -> list[dict]:
     """Rows by column as Python's csv reads them; raises Fault where that is no table."""
-    try:
+    with read_too_by("csv"):
         text = path.read_bytes().decode("utf-8-sig")
         rows = list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise Fault(f"read, though csv refuses it: {error}") from error
     whole = all(None not in row and None not in row.values() for row in rows)
     require(whole, "read with rows of other lengths")
     return rows
@@ -181,10 +180,8 @@ def params_yaml(rng: np.random.Generator, folder: Path) -> None:
     (folder / "own.yaml").write_bytes(content)
     chosen = choose_parameters([notebook], folder / "own.yaml", {"run_name": "r"})["03_train_unet"]
     require(not (folder / "owned").exists(), "something was executed")
-    try:
+    with read_too_by("YAML"):
         said = yaml.safe_load(content) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise Fault(f"read, though YAML refuses it: {error}") from error
     require(repr(chosen) == repr(said | {"run_name": "r"}), f"{chosen} of {said}")
 
 
@@ -225,10 +222,8 @@ def label_names(rng: np.random.Generator, folder: Path) -> None:
     read = case.read_labels(case.read_volume())
     findings = check_dataset(found, workers=1).findings
     require_helpful(findings)
-    try:
+    with read_too_by("json"):
         said = json.loads((folder / name).read_bytes().decode("utf-8-sig"))
-    except ValueError as error:
-        raise Fault(f"read, though json refuses it: {error}") from error
     if name == "labels.json":
         values = {key: value if isinstance(value, list) else [value] for key, value in said.items()}
         expected = np.isin(labels, values["liver"]).astype(np.uint8)

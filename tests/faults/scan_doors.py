@@ -14,7 +14,15 @@ import nibabel
 import numpy as np
 import pydicom
 from dicom_files import ct_slice
-from faulty_inputs import Fault, damage, flip_bits, must_be_read, require, require_helpful, run_command
+from faulty_inputs import (
+    damage,
+    flip_bits,
+    must_be_read,
+    read_too_by,
+    require,
+    require_helpful,
+    run_command,
+)
 from layouts import small_ct
 from PIL import Image
 from pydicom.uid import RLELossless
@@ -24,8 +32,7 @@ from livseg_lib.datasets.catalogue import check_dataset, find_cases
 from livseg_lib.errors import InputError
 
 SHAPE = (6, 16, 20)
-COMMANDS = 0.01
-"""Share of the inputs that `livseg check` or `livseg extract` meets too."""
+COMMANDS = 0.01  # share of the inputs that `livseg check` or `livseg extract` meets too
 FIELD_VALUES = (0, -1, 1, 2, 127, 1e9, np.nan, np.inf, 1e-30, -32768, 65536, 0.1, 4, 16, 512)
 HEADERS = {348: nibabel.Nifti1Image, 540: nibabel.Nifti2Image}
 
@@ -33,10 +40,8 @@ HEADERS = {348: nibabel.Nifti1Image, 540: nibabel.Nifti2Image}
 def read_all(
     rng: np.random.Generator, folder: Path, harmless: bool = False
 ) -> tuple[Dataset, list[tuple[Case, object, object]]]:
-    """Every case of `folder` through the door that all commands use: what was found, and what was read.
-
-    Some go through a command first, which may refuse, and may not break down.
-    """
+    """Every case of `folder` through the door that all commands use: what was found, and what was read. Some
+    go through a command first, which may refuse, and may not break down."""
     if rng.random() < COMMANDS:
         out = ["--workers=1", "--out", str(folder.with_name("out"))]
         with contextlib.suppress(InputError):
@@ -66,7 +71,7 @@ def require_voxels(volume, expected: np.ndarray, what: str) -> None:
 
 def nibabel_reads(content: bytes) -> tuple[np.ndarray, np.ndarray]:
     """Scaled values float64 (D, H, W) in LPS, and the sides of a voxel in mm along them."""
-    try:
+    with read_too_by("nibabel"):
         if content[:2] == b"\x1f\x8b":
             content = gzip.decompress(content)
         length = int.from_bytes(content[:4], "little"), int.from_bytes(content[:4], "big")
@@ -80,8 +85,6 @@ def nibabel_reads(content: bytes) -> tuple[np.ndarray, np.ndarray]:
         while array.ndim > 3:
             array = array[..., 0]
         return array[::-1, ::-1].transpose(2, 1, 0), np.array(image.header.get_zooms()[:3])[::-1]
-    except Exception as error:
-        raise Fault(f"read, though nibabel refuses it: {type(error).__name__}: {error}") from error
 
 
 def nifti_pair(rng: np.random.Generator) -> tuple[bytes, bytes]:
@@ -260,7 +263,7 @@ def _dicom_bytes(dataset: pydicom.Dataset) -> bytes:
 
 def pydicom_reads(files: list[bytes]) -> np.ndarray:
     """HU float64 (D, H, W) in LPS of slices, ordered along their normal; equal copies count once."""
-    try:
+    with read_too_by("pydicom"):
         slices = {}
         for content in files:
             one = pydicom.dcmread(io.BytesIO(content), force=True)
@@ -283,10 +286,6 @@ def pydicom_reads(files: list[bytes]) -> np.ndarray:
         stack = np.stack([one[0] for one in ordered]).transpose(2, 1, 0)
         image = nibabel.as_closest_canonical(nibabel.Nifti1Image(stack.astype(np.float64), affine))
         return np.asarray(image.dataobj)[::-1, ::-1].transpose(2, 1, 0)
-    except Fault:
-        raise
-    except Exception as error:
-        raise Fault(f"read, though pydicom refuses it: {type(error).__name__}: {error}") from error
 
 
 def dicom(rng: np.random.Generator, folder: Path) -> None:
@@ -334,11 +333,8 @@ def zipped(rng: np.random.Generator, folder: Path) -> None:
 
 def _members(content: bytes) -> list[bytes]:
     """What Python's zipfile reads of it, checksums and all; inner zips are opened."""
-    try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            members = {info.filename: archive.read(info) for info in archive.infolist() if not info.is_dir()}
-    except Exception as error:
-        raise Fault(f"read, though zipfile refuses it: {type(error).__name__}: {error}") from error
+    with read_too_by("zipfile"), zipfile.ZipFile(io.BytesIO(content)) as archive:
+        members = {info.filename: archive.read(info) for info in archive.infolist() if not info.is_dir()}
     inner = [_members(one) for name, one in members.items() if name.endswith(".zip")]
     whole = [one for one in members.values() if len(one) > 300]
     return [one for several in inner for one in several] or whole

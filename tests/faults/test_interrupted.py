@@ -29,13 +29,11 @@ KILLS = int(os.environ.get("LIVSEG_KILLS", "20"))
 SHARES = dict.fromkeys(("check", "evaluate", "train", "report", "export"), 0.1)
 SHARES |= {"extract": 0.25, "predict": 0.15}
 APP_SHARE = 0.1
-KILLS_A_RUN = 4
-"""Then the command is left alone, and must end as if nothing had been."""
+KILLS_A_RUN = 4  # then the command is left alone, and must end as if nothing had been
 TIMES = {"seconds", "cpu_seconds", "peak_memory_mb", "memory_mb", "finished", "started", "revision", "result"}
 TIMES |= {"digest"}  # of a checkpoint, with its epochs' seconds
 """What no two runs share: left out of the comparison, in JSON and in tables."""
-NO_RESULT = (".lock", ".log", ".ipynb", ".html", ".v2")
-"""Notebooks, pages and TensorBoard events show times."""
+NO_RESULT = (".lock", ".log", ".ipynb", ".html", ".v2")  # notebooks, pages and TensorBoard events show times
 
 
 @pytest.fixture(scope="module")
