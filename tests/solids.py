@@ -17,6 +17,18 @@ def box(shape, start, stop) -> np.ndarray:
     return mask
 
 
+NOWHERE = np.s_[:0]
+
+
+def labelled(shape, *tumors, liver=np.s_[:]) -> np.ndarray:
+    """Labels 0/1/2, uint8, of a liver and tumours in it (indices or masks). All is liver by default."""
+    labels = np.zeros(shape, np.uint8)
+    labels[liver] = 1
+    for tumor in tumors:
+        labels[tumor] = 2
+    return labels
+
+
 def scan(liver: np.ndarray, tumor: np.ndarray, contrast_hu: float = 50, noise_hu: float = 0.0) -> np.ndarray:
     """int16 HU: air outside, liver at 100, tumours darker by `contrast_hu`."""
     hu = np.where(tumor, 100.0 - contrast_hu, np.where(liver, 100.0, -900.0))

@@ -110,11 +110,9 @@ def find_errors(prediction: np.ndarray, case: TrueCase) -> CaseErrors:
 
 
 def lesion_hits(lesions: LesionOverlap) -> pd.DataFrame:
-    """A row a true tumour, in the order of its id: what a prediction found of it.
-
-    `found_share` of its voxels are predicted, 0 to 1; it is `hit` where that is more than nothing, and
-    `detected` where it belongs to a pair of IoU > 0.5 (as `count_detections` counts, system K).
-    """
+    """A row a true tumour, in the order of its id, and what was found of it: `found_share` of its voxels, 0
+    to 1; whether it is `hit` (more than nothing), and `detected`: in a pair of IoU > 0.5
+    (`count_detections`)."""
     found = lesions.table[1:, 1:].sum(axis=0) / lesions.reference_voxels[1:]
     detected = [lesion for pair in detected_pairs(lesions)[0] for lesion in pair.reference_ids]
     ids = np.arange(1, lesions.n_reference + 1)
@@ -241,10 +239,7 @@ def contrast_class(contrast_hu: pd.Series) -> pd.Series:
 
 def add_causes(objects: pd.DataFrame) -> pd.DataFrame:
     """`objects` (columns `error` and those of `describe_objects`) with brightness, texture, contrast, size,
-    place, beside and `error_class` in words.
-
-    None where a cause is undefined: without HU, spacing or knowledge of the organs.
-    """
+    place, beside and `error_class` in words; None where HU, spacing or organs are unknown."""
     numbers = objects[["above_liver_hu", "sd_hu", "outside_share", "border_distance_mm"]].astype(float)
     above, sd, outside, border = numbers.to_dict("series").values()
     table = objects.assign(

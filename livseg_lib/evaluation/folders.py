@@ -119,14 +119,12 @@ def evaluate_folders(
     and is no miss. Two single files are a pair whatever their names, and must both be good. Each of the
     `workers` (of `in_processes`) holds one pair.
 
-    Returns `mode`, `surface_tolerance_mm`, `summary` (see `summarize_cases`), `missed` (cases
-    without a usable prediction), `problems` (each a `case`, `file`, `code` and `problem`: what was not used),
-    `without_reference` (prediction files that nothing was compared with), `cases`, a mapping of `score_case`
-    each with the `case` it belongs to and the two files, `lesions`, the rows of `lesion_rows` with their
-    `case`, and `lesions_by_size`, those of `summarize_sizes`. Spacing is the reference's. Single tumours are
-    matched by their true IoU in either mode.
-
-    Raises InputError where nothing can be scored, and for a `mode` that does not exist.
+    Returns `mode`, `surface_tolerance_mm`, `summary` (of `summarize_cases`), `missed` (cases without a usable
+    prediction), `problems` (`case`, `file`, `code` and `problem` of what was not used), `without_reference`
+    (prediction files that nothing was compared with), `cases` (of `score_case`, with `case` and both files),
+    `lesions` (of `lesion_rows`, with `case`), and `lesions_by_size` (of `summarize_sizes`). Spacing is the
+    reference's. Single tumours are matched by their true IoU in either mode. Raises InputError where nothing
+    can be scored, and for a `mode` that does not exist.
     """
     if mode not in MODES:
         raise InputError("mode", f"is {mode!r}.", f"Choose one of {MODES}.")

@@ -199,12 +199,9 @@ def detected_pairs(
 
 
 def _detected_as_shipped(lesions: LesionOverlap, overlap: float) -> tuple[list[LesionPair], int]:
-    """`detected_pairs` as the shipped scorer has it, with its two slips.
-
-    It renames each prediction to its reference's id, but then looks it up by its own id: the "union"
-    holds the voxels of whichever prediction now carries that id (often none). And a pair that fails takes
-    as many true positives away as it merged references.
-    """
+    """`detected_pairs` as the shipped scorer has it, with its two slips: it renames each prediction to its
+    reference's id, but looks it up by its own, so that the "union" holds whichever now carries that (often
+    none); and a pair that fails takes as many true positives away as it merged references."""
     kept = {pair.reference_ids[0]: pair for pair in lesions.pairs}
     true_positives = len(kept)
     for pair, common in zip(lesions.pairs, lesions.pair_voxels[0], strict=True):
@@ -252,10 +249,9 @@ class PanopticQuality(NamedTuple):
 def lesion_dice(lesions: LesionOverlap) -> float:
     """Lesion-wise Dice, 0 to 1: the Dice of each matched pair, summed, by (pairs + surplus + missed).
 
-    The mean of the BraTS challenge of 2023 (arXiv:2405.09787), in which a missed reference tumour counts 0
-    and so does a surplus predicted one. That challenge grows the reference before it numbers it and leaves
-    out small tumours; here pairs, surplus and missed tumours are those of `count_detections` at overlap 0:
-    fragments of one tumour are joined before their Dice is taken, and all but one of them are surplus.
+    The mean of the BraTS challenge of 2023 (arXiv:2405.09787), which grows the reference before it numbers it
+    and leaves out small tumours; here pairs, surplus and missed tumours are those of `count_detections` at
+    overlap 0: fragments of one tumour are joined for their Dice, and all but one of them are surplus.
     """
     objects = lesions.n_prediction + lesions.n_reference - len(lesions.pairs)
     if objects == 0:
@@ -308,13 +304,12 @@ def size_class(longest_diameter_mm: float) -> str:
 def lesion_rows(prediction: np.ndarray, reference: np.ndarray, spacing_mm: Sequence[float]) -> pd.DataFrame:
     """A row a tumour of two integer label volumes (D, H, W), true ones first; `spacing_mm` (D, H, W).
 
-    Columns: `kind` ("reference" or "prediction"), `lesion` (the id that `label_components` gives it),
-    `volume_ml`, `longest_diameter_mm` (of `axial_diameters`), `size_class`; `detected`, `touched`, `iou` and
-    `dice`. The last two are those of the pair (`LesionOverlap.pairs`) that it belongs to, 0 where to none.
-    It is `touched` where it shares a voxel with the other side, and `detected` where it stands for a pair
-    with IoU > 0.5: of tumours merged into one, that is the one which shares most voxels (of equals the
-    first), so that rows add up to the counts of `count_detections`. Sizes are NaN and the class is "" where
-    the spacing is NaN. Raises InputError for arrays that cannot be compared.
+    Columns: `kind` ("reference" or "prediction"), `lesion` (its id of `label_components`), `volume_ml`,
+    `longest_diameter_mm` (of `axial_diameters`), `size_class`, `detected`, `touched`, `iou` and `dice`. The
+    last two are those of its pair (`LesionOverlap.pairs`), 0 without. It is `touched` where it shares a voxel
+    with the other side, and `detected` where it stands for a pair with IoU > 0.5: of tumours merged into one,
+    that which shares most voxels (of equals the first), so that rows add up to `count_detections`. Without
+    spacing sizes are NaN and the class is "". Raises InputError for arrays that cannot be compared.
     """
     found = tumor_overlap(prediction, reference)
     sides = (("reference", 1), ("prediction", 0))

@@ -205,10 +205,9 @@ def inflation_table(
 ) -> pd.DataFrame:
     """A row a question and metric: first protocol minus second, paired by patient.
 
-    `questions` maps words to (first, second). Columns: question, metric, first, second, difference, low,
-    high (95 % bootstrap interval over patients; points, i.e. hundredths, but for the loss), unit, n_patients,
-    n_undefined (patients without a score in either), p and p_holm (sign flips, Holm's correction over
-    the questions asked of one metric; see `compare`).
+    `questions` maps words to (first, second). Columns: question, metric, first, second, difference, low, high
+    (95 % bootstrap interval over patients; in hundredths, but for the loss), unit, n_patients, n_undefined
+    (patients without a score in either), p and p_holm (for the questions asked of a metric; see `compare`).
     """
     pairs = list(questions.values())
     table = compare(_of_patients(scores), pairs, "value", by=["metric"], between="protocol", seed=seed)

@@ -31,12 +31,11 @@ def bootstrap_interval(
 ) -> tuple[float, float]:
     """95 % percentile bootstrap interval (Efron 1979) of a statistic over patients: (low, high).
 
-    `values`: one number a patient (n,), or several (n, k) for a statistic that pools them, such as
-    a global Dice. `statistic` reduces along the `axis` it is given. Patients with a NaN are left out
-    first; with fewer than two patients left both ends are NaN. So are draws for which the statistic is NaN,
-    as a recall is where only patients without tumours were drawn. Deterministic by `seed`, whatever order
-    the patients come in: they are sorted by their numbers, as names sort differently as text and as numbers
-    (by size before sign, so that differences the other way round have the same interval the other way round).
+    `values`: one number a patient (n,), or several (n, k) for a statistic that pools them, such as a global
+    Dice. `statistic` reduces along the `axis` it is given. Patients with a NaN are left out first; with fewer
+    than two left both ends are NaN. Draws for which the statistic is NaN are left out, too. Deterministic by
+    `seed`, whatever order patients come in: they are sorted by their numbers (by size before sign, so that
+    differences the other way round have the same interval the other way round).
     """
     values = np.asarray(values, float)
     values = values[~np.isnan(values).any(axis=tuple(range(1, values.ndim)))]
@@ -214,11 +213,9 @@ def compare(
     between: str = "system",
     seed: int = 0,
 ) -> pd.DataFrame:
-    """`compare_pairs` of the `patient_scores` of `rows`, once a group by the columns `by`, which come first.
-
-    `pairs` are names in the column `between`, or one name with which all others are compared. p values are
-    corrected within a group; `holm` does it for others.
-    """
+    """`compare_pairs` of the `patient_scores` of `rows`, once a group by the columns `by`, which come first
+    and within which p is corrected. `pairs` are names in the column `between`, or one, compared with all
+    others."""
     tables = []
     for group, part in rows.groupby(list(by), sort=False, observed=True) if by else [((), rows)]:
         scores = patient_scores(part, value, between)
@@ -309,11 +306,10 @@ def bands(values: pd.Series, edges: Sequence[float], unit: str) -> pd.Series:
 def group_means(scores: pd.DataFrame, facts: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     """A row a factor, group and system.
 
-    `scores`: a row a patient, a column a system (`patient_scores`). `facts`: a row a patient, a column
-    a factor, such as "site", with the group's name; NaN where it is unknown; patients 1 and "1" are one.
+    `scores`: a row a patient, a column a system (`patient_scores`). `facts`: a row a patient, a column a
+    factor, such as "site", with the group's name; NaN where it is unknown; patients 1 and "1" are one.
     Columns: factor, group, system, n_patients, n_undefined (without a score), mean, low, high (95 % bootstrap
-    over patients, NaN below FEWEST_PATIENTS). Groups come in the order of a categorical column, others by
-    their names.
+    over patients, NaN below FEWEST_PATIENTS). Groups come in the order of a categorical column, or by name.
     """
     columns = ["factor", "group", "system", "n_patients", "n_undefined", "mean", "mean_low", "mean_high"]
     parts = {each[:2]: scores.loc[each[2]].stack(future_stack=True) for each in _groups(scores, facts)}

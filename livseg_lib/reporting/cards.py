@@ -61,11 +61,8 @@ class Card:
 
 
 def in_readers_order(systems: pd.DataFrame) -> pd.DataFrame:
-    """Tumours, livers, all else; in each the highest Dice first, undefined ones last.
-
-    Rows whose split puts a patient on both sides, and those of the audit, close their target: sorted by
-    Dice alone they would lead the table.
-    """
+    """Tumours, livers, all else; in each the highest Dice first, undefined ones last. Rows whose split puts a
+    patient on both sides, and those of the audit, close their target, which they would lead."""
     if not {"target", "split_by", "dice_per_case"} <= set(systems):
         return systems
     keys = {

@@ -92,9 +92,8 @@ def lines(
 ) -> Figure:
     """A line for each value of column `series`, a panel for each of `panel`, `columns` panels in a row.
 
-    `names` says where the names of series stand: at the "ends" of the lines of the last panel in a row, in a
-    "legend" below, or "" for nowhere. Points of few are marked. Columns `<y>_low` and `<y>_high` are drawn
-    as upright bars, if the table has them.
+    `names` of series stand at the "ends" of the lines of the last panel in a row, in a "legend" below, or
+    nowhere (""). Points of few are marked. Columns `<y>_low` and `<y>_high`, if there, are upright bars.
     """
     looks = _looks(rows, series, colours)
     fig, axes = _panels(rows, panel, 3.4, columns)
@@ -201,11 +200,8 @@ def bars(
 
 @style.styled
 def matrix(panels: Mapping[str, pd.DataFrame], xlabel: str = "", ylabel: str = "") -> Figure:
-    """Counts in cells, a panel a table (title -> counts); index and columns are the names.
-
-    Shades are shares of a row, so that a rare row reads like a frequent one; an empty row stays white. Up to
-    four rows the shares are written below the counts.
-    """
+    """Counts in cells, a panel a table (title -> counts); index and columns are the names. Shades are shares
+    of a row (an empty row stays white), written below the counts of up to four rows."""
     size = max((len(counts) for counts in panels.values()), default=1)
     fig = style.new_figure(style.WIDTH, 1.2 + (0.85 if size <= 4 else 0.4) * size)
     axes = fig.subplots(1, max(1, len(panels)), squeeze=False, sharey=True)[0]

@@ -149,11 +149,8 @@ def best_median_worst(
 
 
 def pick_best_median_worst(dice: pd.Series) -> dict[str, str]:
-    """Patients (the index) with the highest, the median and the lowest Dice; NaN is left out.
-
-    Of an even number of patients the median is the upper of the two middle ones. Fewer than three
-    patients give fewer entries, never the same patient twice.
-    """
+    """Patients (the index) with the highest, the median (of an even number the upper one) and the lowest
+    Dice; NaN is left out. Fewer than three patients give fewer entries, never the same patient twice."""
     ordered = list(dice.dropna().sort_values(kind="stable", ascending=False).index)
     last = len(ordered) - 1
     rank_of = {last // 2: "median", last: "worst", 0: "best"}  # of one patient the last name counts

@@ -153,11 +153,8 @@ def _run(folder: ReportFolder) -> dict:
 
 
 def patient_list(report: Path, patients: pd.DataFrame | None) -> TableView | None:
-    """A row a page in `report`/patients, in natural order; None before there is any.
-
-    `patients`: patients.csv, a row a case, system and structure. A patient's Dice is the median over all
-    systems, lowest and highest below it.
-    """
+    """A row a page in `report`/patients, in natural order; None before there is any. `patients` is
+    patients.csv; a patient's Dice is the median over all systems, lowest and highest below it."""
     pages = sorted((report / "patients").glob("*.html"), key=lambda page: natural_key(page.name))
     pages = [page for page in pages if not page.name.startswith(".")]
     if not pages:

@@ -26,11 +26,8 @@ SHORTEST_SIDE_PIXELS = 512  # smaller slices are enlarged, so that an outline is
 
 
 def slice_to_show(outlines: Iterable[np.ndarray], depth: int) -> tuple[str, int]:
-    """The structure to look at first, and the slice that shows most of it.
-
-    Of labels 0/1/2 (D, H, W) it is "tumor" in the first with any, else "liver" in the first with any; ""
-    and the middle of `depth` slices where nothing is outlined.
-    """
+    """Of labels 0/1/2 (D, H, W) "tumor" in the first with any, else "liver" in the first with any, and the
+    slice that shows most of it; "" and the middle of `depth` slices where nothing is outlined."""
     outlines = list(outlines)
     for structure in reversed(STRUCTURES):
         for labels in outlines:
@@ -108,11 +105,9 @@ def outlined_slice(
 
 
 def sides_around(labels: np.ndarray) -> list[tuple[float, float]]:
-    """Where the square around everything that is labelled begins and ends, in rows and in columns.
-
-    With a margin of a quarter of its size, as far as the picture goes; at least 24 pixels wide. `labels`
-    (H, W) are not all 0; row 0 covers 0 to 1.
-    """
+    """Where the square around all of `labels` (H, W), not all 0, begins and ends, in rows and in columns (row
+    0: 0 to 1): with a margin of a quarter of its size, as far as the picture goes; at least 24 pixels
+    wide."""
     indices = np.nonzero(labels)
     half = min(max(12, 0.625 * max(np.ptp(each) for each in indices)), min(labels.shape) / 2)
     middles = [

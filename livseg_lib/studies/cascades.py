@@ -85,11 +85,9 @@ def evaluate_cascade(cascade: Cascade, cases: Iterable[Case], folders: RunFolder
 
 
 def record_cascade(cascade: Cascade, evaluation: Evaluation, folders: RunFolders, seed: int) -> None:
-    """Bring the tables of scores up to date, and the cascade's row of cascades.csv.
-
-    Seconds a volume are those of all steps in memory, reading and scoring left out; the error of the tumour
-    burden (system I) is NaN where the cascade finds no tumours.
-    """
+    """Bring the tables of scores up to date, and the cascade's row of cascades.csv: seconds of all steps in
+    memory, without reading and scoring; the error of the tumour burden (system I), NaN where no tumours are
+    found."""
     record_evaluations([(cascade, evaluation)], folders, seed)
     seconds = pd.DataFrame(evaluation.patients).groupby("case")["predict_seconds"].first()
     burden = {row["structure"]: row for row in lits_rows(cascade, evaluation)}.get("tumor", {})
@@ -132,9 +130,8 @@ def extract_around_liver(
 ) -> tuple[pd.DataFrame, Path]:
     """Extract the regions around the true livers of the training and validation patients.
 
-    `slices` are the run's classified ones; test patients are left alone, and so are cases without liver
-    (`sampling.splits.cases_without_liver` lists them). Returns the classified slices of the regions,
-    with split and fold, and the folder below `folder` that holds their arrays.
+    `slices` are the run's classified ones; cases without liver are left alone, as are test patients. Returns
+    the classified slices of the regions, with split and fold, and the folder below `folder` of their arrays.
     """
     known = slices.groupby("case").agg({"class": "max", "split": "first", "fold": "first"})
     usable = known[(known["class"] > 0) & known["split"].isin(["train", "validation"])]
@@ -156,9 +153,8 @@ def outline_given_livers(
 ) -> None:
     """Train the plan's network on slices of regions and outline tumours in the true livers of other cases.
 
-    `learn` are slices as `extract_around_liver` gives them, `folder` holds their arrays. The thresholds are
-    one half, nothing is chosen by the held-out cases. Labels go to `predictions(plan.system)`.
-    Raises InputError for a case on both sides.
+    `learn` are slices as `extract_around_liver` gives them, `folder` holds their arrays. Thresholds are one
+    half. Labels go to `predictions(plan.system)`. Raises InputError for a case on both sides.
     """
     held_out = list(held_out)
     if common := {case.case_id for case in held_out} & set(learn.case):
@@ -215,11 +211,10 @@ def out_of_fold_candidates(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Train `plan` once a part, on the training patients outside it, and describe the part's candidates.
 
-    `slices` and `folder` are those of `extract_around_liver`, `cases` whole scans. Validation patients tell
-    each network its best epoch and threshold (`probability` replaces it), as they do for the final one.
-    Trainings resume from `checkpoints`; one volume is in memory at a time. Returns the candidates, as
-    `describe_candidates`, with `part`; and a row a part: part, n_train_patients, n_patients (of the part),
-    n_candidates, threshold, seconds.
+    `slices` and `folder` are those of `extract_around_liver`, `cases` whole scans. Validation patients choose
+    epochs and thresholds (`probability` replaces these). Trainings resume from `checkpoints`; one volume is
+    in memory at a time. Returns candidates as of `describe_candidates`, with `part`; and a row a part: part,
+    n_train_patients, n_patients (of the part), n_candidates, threshold, seconds.
     """
     part_of, case_of = deal_parts(slices, parts, plan.seed), {case.case_id: case for case in cases}
     candidates, networks = [], []
@@ -270,10 +265,9 @@ def train_forest(
     """Grow the forest on `rows`, as `out_of_fold_candidates` gives them with `networks`; its threshold suits
     `checked`, candidates of validation patients.
 
-    Where there are fewer than LEAST_OF_A_KIND true tumours or false alarms to learn from, the forest is one
-    leaf that keeps everything. Returns the forest and its description for `save_forest`: threshold, choice
-    (ForestThreshold, and as `note` why it keeps everything or could not be judged) and training. Raises
-    InputError where a patient is in both tables.
+    With fewer than LEAST_OF_A_KIND true tumours or false alarms to learn from it is one leaf that keeps
+    everything. Returns the forest and its description for `save_forest`: threshold, choice (ForestThreshold,
+    with a `note` why it keeps everything), training. Raises InputError for a patient in both tables.
     """
     if shared := set(rows.patient) & set(checked.patient):
         problem = f"would learn from the patient {min(shared)}, who also chooses its threshold."
@@ -311,12 +305,11 @@ def unfiltered_cascade(folders: RunFolders) -> Cascade:
 def compare_filter(before: Evaluation, after: Evaluation, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     """What a filter of candidates does to test patients: its effect, and the patients' own scores.
 
-    Measures: `false_alarms` touch no true tumour, and a tumour is `found` where a candidate touches it; it is
-    `detected` at an IoU > 0.5 with a candidate, and other candidates are `false_positives` (as
-    `count_detections` has it). `found` and `detected` are shares of the patient's tumours, NaN of none;
-    `dice` is the tumours'. The first table has a row a measure: measure, before, after (means of those with
-    both scores), and the columns of `compare` (after - before); p_holm is corrected for all measures.
-    The second: measure, patient, before, after; of patients with both.
+    `false_alarms` touch no true tumour, and a tumour is `found` where a candidate touches it; it is
+    `detected` at an IoU > 0.5, and other candidates are `false_positives` (`count_detections`). `found` and
+    `detected` are shares of the patient's tumours, NaN of none. The first table has a row a measure: measure,
+    before, after (means of those with both scores), and the columns of `compare` (after - before); p_holm is
+    corrected for all measures. The second: measure, patient, before, after; of patients with both.
     """
     scores = pd.DataFrame([*before.case_scores, *after.case_scores])
     tumors = scores.n_tumors_reference.replace(0, np.nan)

@@ -74,9 +74,8 @@ def study_errors(
 ) -> ErrorStudy:
     """Compare the stored predictions of `systems` with the truth of `cases`; each file is read once.
 
-    `source` is the folder of the scans: where it is a phantom, what each object really is comes from its
-    seed. Voxels of another `modality` than "ct" are no HU: brightness and contrast are undefined there, as in
-    pictures. One case in memory at a time.
+    `source` is the folder of the scans: a phantom's seeds tell what each object really is. Of another
+    `modality` than "ct" brightness and contrast are undefined, as in pictures. One case in memory at a time.
     """
     objects, tumors, patients = [], [], []
     for case in tqdm(list(cases), "errors", unit="case"):

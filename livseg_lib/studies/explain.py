@@ -67,8 +67,7 @@ class ExplainedNetwork:
 def find_networks(folders: RunFolders, systems: Sequence[str], structure: str) -> list[ExplainedNetwork]:
     """The networks of `systems` that outline `structure`, in the order of the catalogue, cascades' last.
 
-    Of a cascade the last one that does; a network that serves several cascades comes once. One of your own
-    that is used by its graph has no layers to look at, and is left out.
+    Of a cascade the last one that does, and each once. One that is used by its graph has no layers: left out.
     """
     found: dict[str, ExplainedNetwork] = {}
     for name in systems:
@@ -276,10 +275,9 @@ def pointing_rows(
 ) -> Iterator[dict]:
     """How much of each kind of map lies in the truth: a row a kind, means over pictures, one a patient.
 
-    kind, energy_share with its 95 % bootstrap interval (energy_share_low, energy_share_high), pointing_hit
-    (share of the pictures whose highest place is in the truth), n_pictures, n_undefined. A map that is the
-    same everywhere has the truth's share of the picture as its energy share: chance. Edges, by Sobel of the
-    first window, know nothing of any network (Adebayo et al. 2018).
+    kind, energy_share with its 95 % bootstrap interval (_low, _high), pointing_hit (share of pictures whose
+    highest place is in the truth), n_pictures, n_undefined. A map that is the same everywhere has the truth's
+    share of the picture: chance. Edges, by Sobel of the first window, know no network (Adebayo et al. 2018).
     """
     views, truths = ([getattr(each, field) for each in asked.slices] for field in ("view", "truth"))
     kinds = {

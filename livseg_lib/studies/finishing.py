@@ -144,8 +144,7 @@ def finish_test_patients(
     """What `finishes` do to stored labels of test patients: adopted by a cascade, only tried of a network.
 
     An unfinished cascade takes them as its last steps: in model.json, predictions and tables. A row a
-    structure (EFFECT_COLUMNS), differences after - before as `compare` has them; p is not corrected: `holm`
-    does it, once all systems are compared.
+    structure (EFFECT_COLUMNS), after - before as by `compare`; p is to be corrected (`holm`) for all systems.
     """
     name = system.system
     before = read_table(folders.tables / "patients.csv").query("system == @name")
@@ -181,9 +180,8 @@ PLAIN, VERDICTS = "none", {1: "better", -1: "worse", 0: "no difference shown"}
 def score_variants(trained: TrainedModel, cases: Sequence[Case], names: Sequence[str]) -> pd.DataFrame:
     """Dice and seconds of `trained` by itself ("none") and with each of the variants `names` alone.
 
-    A row a case, variant and structure: patient, case, variant, structure, dice, seconds (prediction of
-    the volume in memory). Thresholds stay as they are. Each case is read once; the first is predicted once
-    before any clock runs, as a network is compiled at its first picture.
+    A row a case, variant and structure: patient, case, variant, structure, dice, seconds (of predicting in
+    memory). Thresholds stay. Each case is read once; the first is predicted once before any clock runs.
     """
     plain, rows = trained.network, []
     networks = {PLAIN: plain} | {name: variants.AugmentedNetwork(plain, (name,)) for name in names}

@@ -103,11 +103,8 @@ def _score_case(
 
 
 def chosen_thresholds(patients: pd.DataFrame) -> pd.DataFrame:
-    """loss, part, threshold: that with the best mean Dice over the patients of all *other* parts.
-
-    Among equals the one nearest 0.5. A patient's own scores have no say in its threshold (those of the
-    others do come from networks that learnt from it).
-    """
+    """loss, part, threshold: that with the best mean Dice over the patients of all *other* parts, whose
+    networks did learn from the patients of this one; among equals the one nearest 0.5."""
     rows = patients[["loss", "part"]].drop_duplicates()
 
     def best(row: pd.Series) -> float:

@@ -96,11 +96,8 @@ Systems = Mapping[str, tuple[str, ...]]  # name -> the structures that it outlin
 
 
 def ranked_systems(scores: pd.DataFrame, folders: RunFolders) -> dict[str, tuple[str, ...]]:
-    """Systems of systems.csv (`scores`) with predictions -> what they outline, the best tumour Dice first.
-
-    Then those with liver Dice alone. They are ranked by the test patients, to be looked at: which of them is
-    best on others this does not say.
-    """
+    """Systems of systems.csv (`scores`) with predictions -> what they outline, the best tumour Dice first,
+    then those with liver Dice alone: ranked by the test patients, to be looked at."""
     rows = scores[(scores.split_by == "patient") & scores.target.isin(STRUCTURES)]
     rows = rows[rows.system.map(lambda name: folders.predictions(name).is_dir()).astype(bool)]
     ranked = rows.dropna(subset="dice_per_case").sort_values(["target", "dice_per_case"], ascending=False)
@@ -168,11 +165,8 @@ class TwoVisits(NamedTuple):
 
 
 def scan_twice(folder: Path, case: Case, factors: Sequence[float], new_mm: Sequence[float]) -> TwoVisits:
-    """A case of a phantom folder, and its second scan.
-
-    `factors` on the diameters of its tumours, from the largest on; those beyond stay as they are. `new_mm`
-    are the diameters of tumours that come.
-    """
+    """A case of a phantom folder, and its second scan: `factors` on the diameters of its tumours, from the
+    largest on (others stay), and new tumours with the diameters `new_mm`."""
     lesions = painted_lesions(folder, case.case_id)
     tumors = lesions[lesions.kind == "tumor"].sort_values("diameter_mm", ascending=False).lesion
     growth = {int(number): float(factor) for number, factor in zip(tumors, factors, strict=False)}

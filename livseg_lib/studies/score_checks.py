@@ -60,10 +60,9 @@ def pooled_scores(trained: TrainedModel, batches: SliceBatches) -> pd.DataFrame:
     """A row a structure, and one for both together: structure, n_slices, loss, pixel_accuracy, iou,
     precision, recall. Undefined (0/0) is NaN.
 
-    Pixels count from the system's own thresholds. The loss is the one that it was trained with, on batches
-    as they come, so that on the slices of a validation it is the `val_loss` that `fit` printed; it is one
-    number for all channels, and NaN for a loss that the library has not. One batch is in memory at a time.
-    Raises InputError for pictures of another size than the network's.
+    Pixels count from the system's own thresholds. The loss is the one that it was trained with, on batches as
+    they come, as the `val_loss` of `fit` is; one number for all channels, NaN for a loss that the library has
+    not. One batch is in memory at a time. Raises InputError for pictures of another size.
     """
     if trained.network.input_shape[1:] != batches.input_shape:
         problem = f"takes pictures of {trained.network.input_shape[1:]}, not {batches.input_shape}."
@@ -229,10 +228,9 @@ def froc_table(
 def threshold_table(networks: Iterable[CheckedNetwork], seed: int) -> pd.DataFrame:
     """A row a system and structure: where the threshold chosen on validation patients lands on test patients.
 
-    Mean Dice over patients, at picture size: of the validation patients, of the test patients, of these at
-    0.5 and at the threshold of the grid that hindsight would have taken. gain: over 0.5, with its 95 %
-    bootstrap interval over patients, its p (signs flipped) and p_holm (corrected for the number of a
-    structure's systems). regret: what hindsight would have added.
+    Mean Dice over patients, at picture size: of validation patients, of test patients, of these at 0.5 and at
+    the grid's best in hindsight. gain: over 0.5, with its 95 % bootstrap interval over patients, p (signs
+    flipped) and p_holm (corrected for a structure's systems). regret: what hindsight would have added.
     """
     rows = []
     for network in networks:

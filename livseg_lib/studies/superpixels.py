@@ -143,11 +143,8 @@ CONTOUR = ContourPart(float(_STEP.using))  # the active contour as system J uses
 
 
 def contour_effect(trained: TrainedClassifier, cases: Sequence[Case]) -> pd.DataFrame:
-    """A row a case: patient, case, tumor_ml, and the tumours' Dice inside the true liver: `faultless_dice`
-    (a classifier that is always right, from 0.5 on), `dice_before` and `dice_after` the contour.
-
-    NaN where there is no tumour and none is found.
-    """
+    """patient, case, tumor_ml, and the tumours' Dice inside the true liver: `faultless_dice` (a classifier
+    that is always right, from 0.5 on), `dice_before` and `dice_after` the contour; NaN of two empty masks."""
     rows = []
     for case, volume, truth, levels, faultless in paint_cases(trained, cases):
         tumor = structure_mask(truth, "tumor")

@@ -172,9 +172,8 @@ def fit_baseline(
 ) -> Baseline:
     """Choose the rules by their mean Dice over `cases` of training patients, `most_cases` of them at most.
 
-    `tumor_cut` is "relative" or "fixed" (see CUTS_HU). Each case is read three times, one volume in memory
-    at a time. A patient without tumour counts 1 where none is found, else 0, as everywhere in the report.
-    Raises InputError for another cut, or where no case shows liver.
+    `tumor_cut` is "relative" or "fixed" (CUTS_HU). Each case is read three times, one in memory at a time. A
+    patient without tumour counts 1 where none is found, else 0. Raises InputError without any liver.
     """
     if tumor_cut not in CUTS_HU:
         raise InputError("tumor_cut", f"is {tumor_cut!r}.", f"Choose one of {', '.join(CUTS_HU)}.")

@@ -334,11 +334,8 @@ def budget_remarks(facts: pd.DataFrame) -> pd.Series:
 def record_evaluations(
     found: Iterable[tuple[ScoredSystem, Evaluation]], folders: RunFolders, seed: int
 ) -> pd.DataFrame:
-    """Bring the tables of scores up to date: patients.csv, slices.csv, slices_summary.csv, lits_scores.csv,
-    lesions.csv, lesions_by_size.csv and systems.csv.
-
-    Rows of the given systems are replaced, those of all others stay. Returns systems.csv.
-    """
+    """Bring patients.csv, slices.csv, slices_summary.csv, lits_scores.csv, lesions.csv, lesions_by_size.csv
+    and systems.csv up to date: rows of the given systems are replaced, others stay. Returns systems.csv."""
     found, tables = list(found), folders.tables
     bootstrap_seed = derived_seed(seed, "bootstrap")
     patients = pd.DataFrame([row for _, evaluation in found for row in evaluation.patients])
@@ -366,11 +363,8 @@ def record_evaluations(
 def best_median_worst_patients(
     system: ScoredSystem, cases: Iterable[Case], run: NotebookRun, recipe: Recipe
 ) -> list[Figure]:
-    """Outlines of a system's best, median and worst test patient by Dice, a figure a structure.
-
-    Each shows the slice with most of the structure, in the window of `recipe`; truth solid, prediction
-    dashed. Patients without the structure are left out; where none has it, there is no figure.
-    """
+    """Outlines of a system's best, median and worst test patient by Dice, a figure a structure that any
+    shows: the slice with most of it, in the window of `recipe`, truth solid, prediction dashed."""
     by_id, name = {case.case_id: case for case in cases}, system.system
     scores = read_table(run.folders.tables / "patients.csv").astype({"case": str})
     scores = scores[(scores.system == name) & ~scores.is_empty]

@@ -58,10 +58,9 @@ def validate_fold(
     patient, structure, dice, is_empty (nothing to find: Dice is 1 where nothing is predicted, else 0, as
     system K has it), n_train_patients, training_loss (of the last epoch), seconds (of the training).
 
-    Killed and called again it goes on after the last whole epoch. The scores stay in `checkpoints`, under
-    a name of plan and fold, and are read back next time if code, slices, pictures and libraries are still
-    the same; the weights go once they are scored.
-    Raises InputError for a fold without patients, and for patients in two folds or in test and a fold.
+    Killed and called again it goes on after the last whole epoch. Scores stay in `checkpoints`, under a name
+    of plan and fold, and are read back while code, slices, pictures and libraries are the same. Raises
+    InputError for a fold without patients, and for patients in two folds or in test and a fold.
     """
     development = development_slices(slices)
     held_out = development[development.fold == fold]

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from solids import NOWHERE, labelled
 
 from livseg_lib.errors import InputError
 from livseg_lib.evaluation.cases import SCORES, Comparison, Score, score_case, summarize_cases
@@ -21,12 +22,7 @@ DISTANCES = ("assd", "rmsd", "msd")
 
 
 def labels(liver=True, tumors=()) -> np.ndarray:
-    volume = np.zeros(SHAPE, np.uint8)
-    if liver:
-        volume[LIVER] = 1
-    for tumor in tumors:
-        volume[tumor] = 2
-    return volume
+    return labelled(SHAPE, *tumors, liver=LIVER if liver else NOWHERE)
 
 
 def test_hand_values():
@@ -81,13 +77,8 @@ SMALL_LIVER, TUMOR, ELSEWHERE = np.s_[1:9, 1:11, 1:11], np.s_[2:5, 2:6, 2:6], np
 ALL_DISTANCES = ("assd", "rmsd", "msd", "hd95")
 
 
-def rules_labels(has_liver: bool, tumor=None) -> np.ndarray:
-    volume = np.zeros((10, 12, 12), np.uint8)
-    if has_liver:
-        volume[SMALL_LIVER] = 1
-    if tumor is not None:
-        volume[tumor] = 2
-    return volume
+def rules_labels(has_liver: bool, *tumor) -> np.ndarray:
+    return labelled((10, 12, 12), *tumor, liver=SMALL_LIVER if has_liver else NOWHERE)
 
 
 PREDICTIONS = {
@@ -179,10 +170,7 @@ HALF_LARGE = np.s_[4:8, 6:12, 6:10]  # 96 of LARGE's voxels: detected
 
 
 def small_labels(*tumors, liver=True) -> np.ndarray:
-    volume = np.full((10, 14, 14), int(liver), np.uint8)
-    for tumor in tumors:
-        volume[tumor] = 2
-    return volume
+    return labelled((10, 14, 14), *tumors, liver=np.s_[:] if liver else NOWHERE)
 
 
 def cases(mode="intended") -> list[dict]:

@@ -1,8 +1,11 @@
 """Errors and tumours one by one: what was planted comes back with features known by hand."""
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
 import pytest
+from solids import NOWHERE, labelled
 
 from livseg_lib.errors import InputError
 from livseg_lib.evaluation import errors as module
@@ -14,13 +17,7 @@ SHAPE = (10, 60, 60)
 NAMES = {0: "fat", 1: "liver", 2: "tumor", 3: "cyst", 4: "gallbladder"}
 DARK, FAINT, BESIDE = np.s_[2:4, 10:20, 10:20], np.s_[6:8, 40:46, 40:46], np.s_[2:4, 10:20, 23:26]
 CYST, OUTSIDE, ACROSS = np.s_[5:7, 12:16, 30:34], np.s_[4:5, 56:58, 20:30], np.s_[4:6, 30:34, 2:8]
-
-
-def labels_of(*boxes) -> np.ndarray:
-    labels = np.zeros(SHAPE, np.uint8)
-    for each in boxes:
-        labels[each] = 2
-    return labels
+labels_of = partial(labelled, SHAPE, liver=NOWHERE)
 
 
 @pytest.fixture

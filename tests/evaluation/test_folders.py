@@ -1,13 +1,13 @@
 """Label files against label files: what is paired, what is told, and how it reads."""
 
-from __future__ import annotations
-
 import json
 import os
+from functools import partial
 
 import nibabel as nib
 import numpy as np
 import pytest
+from solids import labelled
 
 from livseg_lib.errors import InputError
 from livseg_lib.evaluation import folders
@@ -22,11 +22,7 @@ TUMOR, SPECK = np.s_[4:9, 5:9, 3:7], np.s_[14, 12:14, 8]
 
 def labels(*tumors) -> np.ndarray:
     """Labels in the order of a file: (x, y, z)."""
-    volume = np.zeros((16, 15, 10), np.uint8)
-    volume[2:15, 2:14, 1:9] = 1
-    for tumor in tumors:
-        volume[tumor] = 2
-    return volume
+    return labelled((16, 15, 10), *tumors, liver=np.s_[2:15, 2:14, 1:9])
 
 
 def write(path, array, affine=AFFINE):
@@ -295,12 +291,7 @@ def test_every_tumour_and_its_size_class_are_told(three_cases, tmp_path):
 
 TEXT_SPACING = (2.0, 1.0, 1.0)
 LARGE_TUMOR = np.s_[2:6, 4:18, 4:18]
-
-
-def large_labels(tumor=np.s_[:0]) -> np.ndarray:
-    volume = np.ones((10, 24, 24), np.uint8)
-    volume[tumor] = 2
-    return volume
+large_labels = partial(labelled, (10, 24, 24))
 
 
 def scores_of(pairs, mode) -> dict:

@@ -1,6 +1,7 @@
 """Tumours found and missed: the benchmark's own cases, hand values, and the same once more by voxels."""
 
 import io
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -9,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 from scipy.sparse import csr_array
+from solids import NOWHERE, labelled
 
 from livseg_lib.errors import InputError
 from livseg_lib.evaluation import detect_lesions
@@ -33,13 +35,7 @@ SHAPE = (30, 30, 10)
 FIRST, SECOND = np.s_[2:8, 2:8, 2:5], np.s_[15:25, 15:25, 2:6]
 SPECK = np.s_[0, 28:30, 0]
 APART = np.s_[2:6, 2:6, 2:5], np.s_[8:12, 2:6, 2:5]
-
-
-def labels(*boxes) -> np.ndarray:
-    volume = np.zeros(SHAPE, np.uint8)
-    for box in boxes:
-        volume[box] = 2
-    return volume
+labels = partial(labelled, SHAPE, liver=NOWHERE)
 
 
 def from_table(table: list[list[int]]) -> LesionOverlap:
@@ -199,13 +195,7 @@ SPACING = (5.0, 2.0, 1.0)
 NEAR, FAR = np.s_[1:3, 2:5, 2:6], np.s_[4:8, 8:18, 10:30]
 COLUMNS = ["kind", "lesion", "volume_ml", "longest_diameter_mm", "size_class"]
 COLUMNS += ["detected", "touched", "iou", "dice"]
-
-
-def liver_with(*tumors) -> np.ndarray:
-    volume = np.ones((10, 22, 40), np.uint8)
-    for tumor in tumors:
-        volume[tumor] = 2
-    return volume
+liver_with = partial(labelled, (10, 22, 40))
 
 
 def test_rows_by_hand():

@@ -320,10 +320,7 @@ def ball(centre_mm: tuple[float, float, float], radius_mm: float) -> np.ndarray:
 
 
 def labels_with(*tumors: np.ndarray) -> np.ndarray:
-    labels = ball((80, 70, 80), 60).astype(np.uint8)
-    for tumor in tumors:
-        labels[tumor] = 2
-    return labels
+    return solids.labelled(BODY, *tumors, liver=ball((80, 70, 80), 60))
 
 
 def volume_ml(trace) -> float:

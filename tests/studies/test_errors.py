@@ -5,6 +5,7 @@ from functools import partial
 import numpy as np
 import pandas as pd
 import pytest
+from solids import labelled
 
 from livseg_lib.datasets.case import Case
 from livseg_lib.datasets.catalogue import find_cases
@@ -111,11 +112,7 @@ def test_the_worst_patients_are_those_with_and_the_worst_without_tumours():
     ]
 
 
-def volume(*boxes) -> np.ndarray:
-    labels = np.ones((9, 30, 30), np.uint8)
-    for each in boxes:
-        labels[each] = 2
-    return labels
+volume = partial(labelled, (9, 30, 30))
 
 
 def test_slices_are_the_worst_of_each_stretch_from_feet_to_head():

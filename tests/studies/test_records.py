@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+from solids import labelled
 
 from livseg_lib.datasets.case import Case
 from livseg_lib.evaluation.cases import SCORES, Score
@@ -17,13 +18,7 @@ from livseg_lib.volumes import Volume
 COLUMNS = ["system", "patient", "case", "kind", "lesion", "volume_ml", "longest_diameter_mm", "size_class"]
 COLUMNS += ["detected", "touched", "iou", "dice"]
 TUMOR, SPECK = np.s_[1:3, 4:14, 4:14], np.s_[3, 15, 15]
-
-
-def labels(*tumors) -> np.ndarray:
-    volume = np.ones((4, 20, 20), np.uint8)
-    for tumor in tumors:
-        volume[tumor] = 2
-    return volume
+labels = partial(labelled, (4, 20, 20))
 
 
 def case(patient: int, truth: np.ndarray, spacing_mm) -> Case:
