@@ -9,6 +9,8 @@ import numpy as np
 from livseg_lib.errors import InputError
 
 if TYPE_CHECKING:  # only named in signatures: help must not wait for it
+    from pathlib import Path
+
     import pandas as pd
 
 BACKGROUND, LIVER, TUMOR = 0, 1, 2
@@ -38,6 +40,17 @@ def structure_mask(labels: np.ndarray, structure: str) -> np.ndarray:
 def fullest_slice(labels: np.ndarray) -> int:
     """The slice of labels 0/1/2 (D, H, W) with most tumour, or without any with most liver."""
     return int((labels == labels.max()).sum(axis=(1, 2)).argmax())
+
+
+def require_labels(labels: np.ndarray, where: Path | str) -> None:
+    """Raises InputError for labels that mean nothing, naming them and how many voxels carry each."""
+    if labels.size and (labels.min() < BACKGROUND or labels.max() > TUMOR):
+        values, counts = np.unique(labels[(labels < BACKGROUND) | (labels > TUMOR)], return_counts=True)
+        found = ", ".join(f"{v} ({n:,} voxels)" for v, n in zip(values[:5], counts[:5], strict=True))
+        more = f" and {len(values) - 5} more" if len(values) > 5 else ""
+        remedy = f"Recode it to {BACKGROUND} background, {LIVER} liver, {TUMOR} tumour."
+        problem = f"The segmentation has labels other than 0, 1, 2: {found}{more}."
+        raise InputError(where, problem, remedy, code="label-values")
 
 
 def require_modality(modality: str) -> str:

@@ -19,7 +19,7 @@ from isal import igzip
 from livseg_lib import nifti
 from livseg_lib.errors import InputError
 from livseg_lib.files import written_aside
-from livseg_lib.labels import BACKGROUND, LIVER, TUMOR
+from livseg_lib.labels import require_labels
 
 MAX_VOLUME_BYTES = 4 * 1024**3
 """Most bytes that the voxels of one file may take, stored or as int16: 512 x 512 x 8192 int16."""
@@ -66,13 +66,7 @@ def load_segmentation(path: Path | str, like: Volume, accept_affine_mismatch: bo
     """Read labels 0/1/2, uint8 (D, H, W), on the grid of `like`; see `read_label_array`. Raises InputError
     also for any other label, naming the labels and how many voxels carry them."""
     labels = read_label_array(path, like, accept_affine_mismatch)
-    if labels.min() < BACKGROUND or labels.max() > TUMOR:
-        values, counts = np.unique(labels[(labels < BACKGROUND) | (labels > TUMOR)], return_counts=True)
-        found = ", ".join(f"{v} ({n:,} voxels)" for v, n in zip(values[:5], counts[:5], strict=True))
-        more = f" and {len(values) - 5} more" if len(values) > 5 else ""
-        remedy = f"Recode it to {BACKGROUND} background, {LIVER} liver, {TUMOR} tumour."
-        problem = f"The segmentation has labels other than 0, 1, 2: {found}{more}."
-        raise InputError(path, problem, remedy, code="label-values")
+    require_labels(labels, path)
     return labels.astype(np.uint8)
 
 

@@ -22,7 +22,7 @@ from queue import Queue
 
 import pandas as pd
 
-from livseg_lib.application.inputs import find_inputs
+from livseg_lib.application.inputs import find_inputs, require_used
 from livseg_lib.application.predictor import Predictor, load_predictor, predict_case
 from livseg_lib.application.results import RECORD, write_result
 from livseg_lib.application.scan import Reading
@@ -46,10 +46,9 @@ class Refused(Exception):
 class Answer:
     """What is said about one case; its scan and masks lie in the folder of the visit."""
 
-    record: dict  # as in record.json
+    record: dict  # as in record.json; its notes begin with one where the upload held more than one case
     tumors: pd.DataFrame  # a row a tumour (`measure_tumors`)
     archive: Path  # zip of all that `livseg predict` writes of a case
-    note: str  # a sentence where the upload held more than one case; else empty
     depth: int  # slices
     start: int  # the slice to begin at
 
@@ -68,7 +67,9 @@ def answer(
     whatever the files are called, as a name may be a patient's. Raises Refused where there is no answer.
     """
     try:
-        patients = find_inputs(_one_source(uploads, folder), reading=Reading(series or None), numbered=True)
+        reading = Reading(series or None)
+        patients = find_inputs(_one_source(uploads, folder), reading=reading, numbered=True)
+        require_used(reading, patients)
         result = predict_case(patients[0], load(model), on_step)
         written = write_result(result, folder / "result")
         archive = Path(shutil.make_archive(str(folder / "livseg-result"), "zip", written))
@@ -76,8 +77,9 @@ def answer(
         record = json.loads((written / RECORD).read_bytes())
     except Exception as error:  # the next visitor is to be served whatever this upload did
         raise Refused(reason_of(error)) from error
-    more = f"The upload holds {len(patients)} cases; this is the first." if len(patients) > 1 else ""
-    return Answer(record, result.tumors, archive, more, len(result.labels), start)
+    if len(patients) > 1:
+        record["notes"].insert(0, f"The upload holds {len(patients)} cases; this is the first.")
+    return Answer(record, result.tumors, archive, len(result.labels), start)
 
 
 class Workers:
@@ -242,8 +244,8 @@ def sentences(given: Answer) -> list[str]:
         for name, title, digits in (("liver_ml", "liver", 0), ("tumor_ml", "tumours", 1))
         if found.get(name) is not None
     ]
-    lines = [f"{', '.join(amounts).capitalize()}." if amounts else "", given.note]
-    return [*filter(None, lines), *given.record["notes"], *given.record["cautions"]]
+    line = [f"{', '.join(amounts).capitalize()}."] if amounts else []
+    return [*line, *given.record["notes"], *given.record["cautions"]]
 
 
 def tumor_table(tumors: pd.DataFrame) -> pd.DataFrame:

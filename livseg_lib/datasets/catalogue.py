@@ -22,7 +22,15 @@ from livseg_lib.datasets.case import Case, Dataset, Note, side_by_side
 from livseg_lib.datasets.dicom_headers import begins_like_dicom
 from livseg_lib.errors import InputError, reason_of
 from livseg_lib.files import file_checksum
-from livseg_lib.labels import BACKGROUND, LIVER, STRUCTURES, TUMOR, require_modality, structure_mask
+from livseg_lib.labels import (
+    BACKGROUND,
+    LIVER,
+    STRUCTURES,
+    TUMOR,
+    require_labels,
+    require_modality,
+    structure_mask,
+)
 from livseg_lib.nifti import RIGHT_ANGLE_DEGREES
 from livseg_lib.volumes import Volume, require_scan
 
@@ -241,6 +249,10 @@ def _case_notes(check: CaseCheck, case: Case, modality: str) -> Iterator[Note]:
     if case.read_labels is not None:
         yield from _foreign_affine(case, volume)
         labels = case.read_labels(volume)
+        if labels.shape != shape:
+            problem = f"The labels are {labels.shape}, the volume is {shape}."
+            raise InputError(last, problem, "Give each volume its own segmentation.", "shape-mismatch")
+        require_labels(labels, last)
         for structure in STRUCTURES:
             voxels = int(structure_mask(labels, structure).sum())
             check.row[f"{structure}_voxels"] = voxels

@@ -16,7 +16,7 @@ import numpy as np
 from scipy.ndimage import binary_erosion, generate_binary_structure
 
 from livseg_lib.errors import InputError
-from livseg_lib.labels import LIVER, structure_mask
+from livseg_lib.labels import LIVER, require_labels, structure_mask
 
 BoxSlices = tuple[slice, ...]
 
@@ -37,13 +37,15 @@ def require_masks(prediction: np.ndarray, reference: np.ndarray) -> None:
 
 
 def require_label_volumes(prediction: np.ndarray, reference: np.ndarray) -> None:
-    """Raise InputError unless both are integer arrays (D, H, W) of one shape."""
+    """Raise InputError unless both are integer arrays (D, H, W) of one shape that hold 0, 1 and 2 alone."""
     require_same_shape(prediction, reference)
     kinds = {prediction.dtype.kind, reference.dtype.kind}
     if not kinds <= {"i", "u"} or prediction.ndim != 3:
         kinds = f"{prediction.dtype} and {reference.dtype}"
         problem = f"are {kinds} of {prediction.ndim} axes, not integer volumes."
         raise InputError("labels", problem, "Give labels 0, 1 and 2, (D, H, W).")
+    require_labels(prediction, "prediction")
+    require_labels(reference, "reference")
 
 
 def foreground_box(*arrays: np.ndarray) -> BoxSlices:

@@ -130,14 +130,14 @@ ALTERNATIVES = {"two-sided": 2, "greater": 1}
 
 
 def sign_flip_test(differences: ArrayLike, alternative: str = "two-sided", seed: int = 0) -> float:
-    """p value of the mean of paired differences (n,), a number a patient; NaN below two patients.
+    """p value of the mean of paired differences (n,), a number a patient; NaN below two patients, and of NaN.
 
     `alternative` is "two-sided", or "greater" where only a positive mean was ever the question.
     """
     from scipy.stats import permutation_test  # takes a second to import
 
     differences = np.sort(np.asarray(differences, float))  # the order of patients decides nothing
-    if len(differences) < 2:
+    if len(differences) < 2 or np.isnan(differences).any():
         return np.nan
     rng = np.random.default_rng(seed)
     flips = {"permutation_type": "samples", "n_resamples": FLIPS, "vectorized": True}

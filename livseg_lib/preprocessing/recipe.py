@@ -84,8 +84,8 @@ class Recipe(JsonRecord):
         for name, allowed in (("noise_filter", [*NOISE_FILTERS]), ("equalization", [*EQUALIZATIONS])):
             if getattr(self, name) not in allowed:
                 raise InputError(name, f"is {getattr(self, name)!r}.", f"Choose one of {', '.join(allowed)}.")
-        if not 32 <= self.size <= 512:
-            raise InputError("size", f"is {self.size} pixels.", "Choose 32 to 512.")
+        if not (isinstance(self.size, int | np.integer) and 32 <= self.size <= 512):
+            raise InputError("size", f"is {self.size!r} pixels.", "Choose 32 to 512.")
         sides = self.voxel_size_mm or (1.0,) * 3
         if len(sides) != 3 or not 0.01 <= min(sides) <= max(sides) <= 1000:
             raise InputError("voxel_size_mm", f"is {sides}.", "Give three sides in mm, 0.01 to 1000.")

@@ -79,7 +79,7 @@ def test_a_scan_without_tumour_and_the_first_of_several_slices_are_answered(clie
 def test_of_several_scans_the_first_is_answered_and_that_is_said(tmp_path):
     scans = [write_toy_nifti(tmp_path / f"{name}.nii.gz", toy_voxels(tumor=name == "a")) for name in "ab"]
     given = answer(scans, Path("toy"), tmp_path, load=load_toy)
-    assert given.record["tumor_presence"]["suspected"] and "holds 2 cases" in given.note
+    assert given.record["tumor_presence"]["suspected"] and "holds 2 cases" in given.record["notes"][0]
 
 
 def refusal(client, *files: Path, **options) -> str:

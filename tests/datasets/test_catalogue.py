@@ -406,6 +406,15 @@ def test_one_case_in_memory_at_a_time():
     assert report.findings["code"].tolist() == ["ok"] * 4
 
 
+def test_labels_of_an_adapter_of_ones_own_are_checked():
+    for labels, code in ((LABELS[:-1], "shape-mismatch"), (LABELS * 100, "label-values")):
+        case = Case(
+            "a", "a", (Path("a"),), lambda: Volume(CT, SPACING_MM), lambda volume, given=labels: given
+        )
+        report = check_dataset(Dataset("made", Path("."), (case,)), progress=False)
+        assert report.findings["code"].tolist() == [code] and not report.cases["usable"].any()
+
+
 @pytest.mark.parametrize(
     ("kind", "code"), [(InputError, "odd"), (MemoryError, "unreadable"), (HeaderDataError, "unreadable")]
 )

@@ -68,6 +68,10 @@ def test_other_arrays_are_refused():
     for other, problem in ((mask[:, :, :1], r"shape \(2, 2, 2\)"), (mask.view(np.uint8), "uint8, not bool")):
         with pytest.raises(InputError, match=problem):
             masks.overlap_counts(mask, other)
+    labels = mask.astype(np.uint8)
+    for prediction, reference in ((labels + 255, labels), (labels, labels.astype(int) - 1)):
+        with pytest.raises(InputError, match=r"labels other than 0, 1, 2: (255|-1) \(8 voxels\)"):
+            masks.require_label_volumes(prediction, reference)
 
 
 SHAPE = (12, 14, 16)

@@ -37,6 +37,7 @@ from livseg_lib.evaluation.statistics import (
 def test_fewer_than_two_patients_have_neither_interval_nor_p(values):
     assert np.isnan(bootstrap_interval(values)).all()
     assert np.isnan(sign_flip_test(values[:1])) and np.isnan(smallest_p(values[:1]))
+    assert np.isnan(sign_flip_test([*values, np.nan]))
 
 
 def test_draws_without_a_statistic_are_left_out():

@@ -138,6 +138,8 @@ def test_a_stack_of_pictures_keeps_its_grey_levels():
         ({"equalization": ["clahe"]}, "equalization: is"),
         ({"size": 31}, "32 to 512"),
         ({"size": 513}, "32 to 512"),
+        ({"size": 64.0}, "32 to 512"),
+        ({"size": "64"}, "32 to 512"),
         ({"voxel_size_mm": (0, 1, 1)}, "0.01 to 1000"),
         ({"voxel_size_mm": (1, 1)}, "three sides"),
     ],
