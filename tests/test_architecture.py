@@ -15,40 +15,29 @@ from pathlib import Path
 import pytest
 
 LIBRARY = Path(__file__).parents[1] / "livseg_lib"
+SOURCES = {path: path.read_text(encoding="utf-8") for path in sorted(LIBRARY.rglob("*.py"))}
+TREES = {path: ast.parse(source) for path, source in SOURCES.items()}
 ROOMS = [
     ("errors", "labels", "files", "storage", "provenance", "processes", "backend", "systems"),
     ("nifti", "outputs"),
     ("volumes", "runs", "shelf"),
-    ("datasets",),
-    ("preprocessing",),
-    ("sampling",),
-    ("postprocessing",),
-    ("evaluation",),
-    ("models",),
-    ("training",),
-    ("inference",),
-    ("reporting",),
-    ("studies",),
-    ("application",),
-    ("notebooks",),
-    ("runner",),
-    ("commands",),
-    ("cli",),
+    *(
+        (room,)
+        for room in ("datasets", "preprocessing", "sampling", "postprocessing", "evaluation", "models")
+    ),
+    *((room,) for room in ("training", "inference", "reporting", "studies", "application")),
+    *((room,) for room in ("notebooks", "runner", "commands", "cli")),
     ("__init__", "__main__"),
 ]
 """From the top down; rooms of one row stand side by side and may use each other."""
 
 LEVEL = {room: level for level, row in enumerate(ROOMS) for room in row}
-WITHOUT_TENSORFLOW = [
-    "volumes",
-    "datasets",
-    "preprocessing",
-    "postprocessing",
-    "evaluation",
-    "reporting",
-    "application",
-    "cli",
-]
+WITHOUT_TENSORFLOW = {"volumes", "datasets", "preprocessing", "postprocessing", "evaluation", "reporting"}
+WITHOUT_TENSORFLOW |= {"application", "cli"}
+OUTSIDE = ("notebooks", "runner", "commands", "cli", "__init__", "__main__")
+BOX = {room: "commands" if room in OUTSIDE else "ground" for room in LEVEL}
+BOX |= {room: room for room in LEVEL if (LIBRARY / room).is_dir()}
+"""In which box of the picture each room stands."""
 
 
 def room_of(path: Path) -> str:
@@ -57,7 +46,7 @@ def room_of(path: Path) -> str:
 
 def imported_rooms(path: Path) -> set[str]:
     modules = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(TREES[path]):
         if isinstance(node, ast.ImportFrom):
             modules |= {f"{node.module}.{alias.name}" for alias in node.names}
         elif isinstance(node, ast.Import):
@@ -65,43 +54,36 @@ def imported_rooms(path: Path) -> set[str]:
     return {name.split(".")[1] for name in modules if name.startswith("livseg_lib.")} & set(LEVEL)
 
 
-@pytest.mark.parametrize("path", sorted(LIBRARY.rglob("*.py")), ids=lambda p: str(p.relative_to(LIBRARY)))
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(LIBRARY)))
 def test_every_module_has_a_room_and_imports_only_from_above(path):
     room = room_of(path)
     assert room in LEVEL, f"{room} has no place in the list of rooms"
-    below = {other for other in imported_rooms(path) if LEVEL[other] > LEVEL[room]}
-    assert not below
+    assert not {other for other in imported_rooms(path) if LEVEL[other] > LEVEL[room]}
 
 
 def test_only_the_augmentation_knows_imgaug():
-    users = [path.name for path in LIBRARY.rglob("*.py") if "import imgaug" in path.read_text()]
+    users = [path.name for path, text in SOURCES.items() if "import imgaug" in text]
     assert users == ["augmentation.py"]
 
 
 def test_rooms_that_score_and_report_load_no_tensorflow():
-    files = [path for path in sorted(LIBRARY.rglob("[!_]*.py")) if room_of(path) in WITHOUT_TENSORFLOW]
-    modules = [".".join(path.relative_to(LIBRARY.parent).with_suffix("").parts) for path in files]
+    files = [path.relative_to(LIBRARY.parent) for path in SOURCES if room_of(path) in WITHOUT_TENSORFLOW]
+    modules = [".".join(path.with_suffix("").parts) for path in files if not path.name.startswith("_")]
     program = "import importlib, sys\nfor name in sys.argv[1:]:\n    importlib.import_module(name)\n"
     program += "    assert not {'tensorflow', 'keras'} & set(sys.modules), name"
     found = subprocess.run([sys.executable, "-c", program, *modules], capture_output=True, text=True)
     assert found.returncode == 0, found.stderr
 
 
-def lines_of(path: Path) -> int:
-    return len(path.read_text().splitlines())
-
-
 def is_leaf(path: Path) -> bool:
     """An entry of a registry: an architecture, a data set's layout, or a package's first page."""
-    text = path.read_text()
-    return path.name.startswith("__") or path.parent.name == "models" or "\nLOOKS_FOR = " in text
+    return path.name.startswith("__") or path.parent.name == "models" or "\nLOOKS_FOR = " in SOURCES[path]
 
 
 def test_a_topic_is_one_module_of_60_to_450_lines():
-    modules = list(LIBRARY.rglob("*.py"))
-    assert {path.name: lines_of(path) for path in modules if lines_of(path) > 450} == {}
-    short = {path.name: lines_of(path) for path in modules if lines_of(path) < 60 and not is_leaf(path)}
-    assert short == {}
+    lengths = {path: len(text.splitlines()) for path, text in SOURCES.items()}
+    fewest = {path: 0 if is_leaf(path) else 60 for path in lengths}
+    assert {path.name: n for path, n in lengths.items() if not fewest[path] <= n <= 450} == {}
 
 
 REGISTRY_NAMES = {"find", "recognises", "LOOKS_FOR", "main"}
@@ -109,35 +91,21 @@ REGISTRY_NAMES = {"find", "recognises", "LOOKS_FOR", "main"}
 
 
 def test_no_public_name_has_two_meanings():
-    homes = defaultdict(list)
-    for path in LIBRARY.rglob("*.py"):
-        for node in ast.parse(path.read_text()).body:
-            targets = [
-                *getattr(node, "targets", []),
-                *([node.target] if isinstance(node, ast.AnnAssign) else []),
-            ]
-            names = [target.id for target in targets if isinstance(target, ast.Name)]
-            for name in [*names, *([node.name] if hasattr(node, "name") else [])]:
+    homes = defaultdict(set)
+    for path, tree in TREES.items():
+        for node in tree.body:  # an assignment, with or without a type, a function or a class
+            for named in getattr(node, "targets", [getattr(node, "target", node)]):
+                name = getattr(named, "id", getattr(named, "name", "_"))
                 if not name.startswith("_") and name not in REGISTRY_NAMES:
-                    homes[name].append(str(path.relative_to(LIBRARY)))
-    assert {name: places for name, places in homes.items() if len(places) > 1} == {}
-
-
-def drawn_rooms() -> dict[str, str]:
-    """Every room of the list, and the box of the picture that it stands in."""
-    rooms = [room for row in ROOMS for room in row]
-    outside = ("notebooks", "runner", "commands", "cli", "__init__", "__main__")
-    packages = [room for room in rooms if (LIBRARY / room).is_dir()]
-    boxes = {room: "commands" if room in outside else "ground" for room in rooms}
-    return boxes | {room: room for room in packages}
+                    homes[name].add(str(path.relative_to(LIBRARY)))
+    assert len(homes) > 500 and {name: places for name, places in homes.items() if len(places) > 1} == {}
 
 
 def arrows() -> set[tuple[str, str]]:
     """(room, room that it builds on), without those that others say already."""
-    box = drawn_rooms()
     found = defaultdict(set)
-    for path in LIBRARY.rglob("*.py"):
-        found[box[room_of(path)]] |= {box[room] for room in imported_rooms(path)} - {box[room_of(path)]}
+    for path in SOURCES:
+        found[BOX[room_of(path)]] |= {BOX[room] for room in imported_rooms(path)} - {BOX[room_of(path)]}
 
     def reached(room: str) -> set[str]:
         return found[room].union(*(reached(other) for other in found[room])) if found[room] else set()
@@ -160,13 +128,12 @@ def architecture_page() -> str:
         "",
     ]
     lines += ["```mermaid", "flowchart TD", *picture, "```", ""]
-    box = drawn_rooms()
-    for name in dict.fromkeys(box.values()):
-        modules = sorted(path for path in LIBRARY.rglob("*.py") if box[room_of(path)] == name)
+    for name in dict.fromkeys(BOX.values()):
         lines += [f"## {name}", "", "| module | |", "| --- | --- |"]
-        for path in modules:
-            first = ast.get_docstring(ast.parse(path.read_text())).splitlines()[0].replace("|", "\\|")
-            lines.append(f"| `{path.relative_to(LIBRARY)}` | {first} |")
+        for path in SOURCES:
+            if BOX[room_of(path)] == name:
+                first = ast.get_docstring(TREES[path]).splitlines()[0].replace("|", "\\|")
+                lines.append(f"| `{path.relative_to(LIBRARY)}` | {first} |")
         lines.append("")
     return "\n".join(lines)
 
@@ -185,8 +152,7 @@ def test_the_readme_names_every_room_and_notebook():
     tree = tree.split("\ndocs/")[0]
     entries = re.findall(r"^  (\S+(?: \S+)*)", tree, re.MULTILINE)
     named = [name.removesuffix("/").removesuffix(".py") for entry in entries for name in entry.split()]
-    there = [room for row in ROOMS for room in row if not room.startswith("__")]
-    assert sorted(named) == sorted(there)
+    assert sorted(named) == sorted(room for room in LEVEL if not room.startswith("__"))
 
 
 RELIED_ON = {
@@ -219,20 +185,17 @@ POSIX_NAMES |= {"mkfifo", "symlink", "symlink_to", "sched_getaffinity", "getload
 
 def test_modules_can_be_imported_where_there_is_no_posix():
     """An import in a function stands behind a look at the platform; JSON is UTF-8 whatever the locale."""
-    for path in LIBRARY.rglob("*.py"):
-        text = path.read_text(encoding="utf-8")
-        tree = ast.parse(text)
+    for path, tree in TREES.items():
         imports = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
         modules = {getattr(node, "module", None) or alias.name for node in imports for alias in node.names}
         used = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
         assert not {name.split(".")[0] for name in modules} & POSIX_MODULES, path
         assert not used & POSIX_NAMES, path
-        assert not re.search(r"json\.loads\(.*read_text\(\)", text), path
+        assert not re.search(r"json\.loads\(.*read_text\(\)", SOURCES[path]), path
 
 
 def test_nothing_is_unpickled():
-    for path in LIBRARY.rglob("*.py"):
-        text = path.read_text()
+    for path, text in SOURCES.items():
         assert "import pickle" not in text and "joblib" not in text and "Lambda(" not in text, path
         loads = [line for line in text.splitlines() if "np.load(" in line and "np.load(..." not in line]
         assert all("allow_pickle=False" in line for line in loads), path
