@@ -21,11 +21,8 @@ ROOMS = [
     ("errors", "labels", "files", "storage", "provenance", "processes", "backend", "systems"),
     ("nifti", "outputs"),
     ("volumes", "runs", "shelf"),
-    *(
-        (room,)
-        for room in ("datasets", "preprocessing", "sampling", "postprocessing", "evaluation", "models")
-    ),
-    *((room,) for room in ("training", "inference", "reporting", "studies", "application")),
+    *((room,) for room in ("datasets", "preprocessing", "sampling", "postprocessing", "evaluation")),
+    *((room,) for room in ("models", "training", "inference", "reporting", "studies", "application")),
     *((room,) for room in ("notebooks", "runner", "commands", "cli")),
     ("__init__", "__main__"),
 ]

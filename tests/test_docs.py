@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import nibabel
 import numpy as np
@@ -25,7 +26,15 @@ def example(page: str) -> dict:
     return names
 
 
-def test_the_example_network_joins_the_catalogue(monkeypatch):
+@pytest.fixture
+def planned(monkeypatch):
+    """What `run_notebooks` is called with; it runs none."""
+    run = Mock(return_value=Path("report"))
+    monkeypatch.setattr("livseg_lib.runner.run_notebooks", run)
+    return run
+
+
+def test_the_example_network_joins_the_catalogue(monkeypatch, planned):
     from livseg_lib import models
 
     names = example("add_a_network.md")
@@ -36,17 +45,15 @@ def test_the_example_network_joins_the_catalogue(monkeypatch):
     assert maps.shape == (2, 32, 32, 2)
     assert maps.min() >= 0 and maps.max() <= 1
 
-    planned = []
-    plan = lambda *given: planned.append(given) or Path("report")  # noqa: E731
-    monkeypatch.setattr("livseg_lib.runner.run_notebooks", plan)
     for system in ("linknet", "unet"):
         assert main(["train", "--system", system]) == main(["reproduce", "--only", system]) == 0
-    for stems, _, _, given, *_ in planned:
+    calls = [call.args for call in planned.call_args_list]
+    for stems, _, _, given, *_ in calls:
         assert stems[:3] == ["00_prepare_data", "01_extract_slices", "02_classify_masks"]
         of_unet = stems[3:] == ["03_train_unet", "05_evaluate"] and given == {}
         assert of_unet or (stems[3:] == ["10_train_networks"] and given == {"systems": ["linknet"]})
-    assert [again for *_, again in planned] == [True, False, True, False]
-    assert [stems[3] for stems, *_ in planned] == ["10_train_networks"] * 2 + ["03_train_unet"] * 2
+    assert [again for *_, again in calls] == [True, False, True, False]
+    assert [stems[3] for stems, *_ in calls] == ["10_train_networks"] * 2 + ["03_train_unet"] * 2
 
 
 def test_every_system_that_is_trained_has_its_notebooks(capsys):
@@ -58,22 +65,17 @@ def test_every_system_that_is_trained_has_its_notebooks(capsys):
     assert "Choose from attention_unet" in capsys.readouterr().err
 
 
-def test_a_notebook_runs_by_its_own_name(monkeypatch):
-    planned = []
-    plan = lambda stems, *given: planned.append(stems) or Path("report")  # noqa: E731
-    monkeypatch.setattr("livseg_lib.runner.run_notebooks", plan)
+def test_a_notebook_runs_by_its_own_name(planned):
     assert main(["reproduce", "--only", "26_test_every_patient"]) == 0
     assert main(["train", "--system", "41_tumors_in_given_livers"]) == 0
-    assert [stems[3:] for stems in planned] == [["26_test_every_patient"], ["41_tumors_in_given_livers"]]
+    stems = [call.args[0][3:] for call in planned.call_args_list]
+    assert stems == [["26_test_every_patient"], ["41_tumors_in_given_livers"]]
 
 
-@pytest.mark.parametrize(
-    "option",
-    [
-        *("--minutes=ten", "--minutes=-5", "--minutes=0", "--minutes=nan", "--data=nowhere", "--data=."),
-        *("--scan=nowhere",),
-    ],
-)
+REFUSED = "--minutes=ten --minutes=-5 --minutes=0 --minutes=nan --data=nowhere --data=. --scan=nowhere"
+
+
+@pytest.mark.parametrize("option", REFUSED.split())
 def test_what_cannot_be_used_is_refused_before_any_notebook_runs(monkeypatch, capsys, option):
     monkeypatch.setattr("livseg_lib.runner.run_notebooks", None)
     assert main(["reproduce", "--only", "unet", option]) == 2  # the phantom has no use for --data
@@ -88,8 +90,8 @@ def test_the_example_data_set_is_found_and_read(tmp_path, monkeypatch):
     text = (ROOT / "docs" / "add_a_dataset.md").read_text()
     adapter, naming = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     names: dict = {}
-    exec(compile(adapter, "adapter", "exec"), names)
-    exec(compile(naming, "naming", "exec"), {"patient_folders": SimpleNamespace(**names)})
+    exec(adapter, names)
+    exec(naming, {"patient_folders": SimpleNamespace(**names)})
     for patient in ("anna", "bela"):
         (tmp_path / patient).mkdir()
         for file, value in (("ct", 60), ("liver", 1)):

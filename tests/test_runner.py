@@ -1,6 +1,5 @@
 """The runner: what runs, in which order, what is left out, and what a failure or an interrupt leaves."""
 
-import json
 import os
 import signal
 import subprocess
@@ -12,24 +11,28 @@ from multiprocessing import connection
 from pathlib import Path
 from unittest.mock import Mock
 
+import nbformat
 import psutil
 import pytest
-from small_notebooks import write_notebook
 
 from livseg_lib import runner
 from livseg_lib.cli import main
 from livseg_lib.errors import InputError
+from livseg_lib.files import write_json
 from livseg_lib.runs import RunFolders
 
 REPOSITORY = Path(__file__).parents[1]
-ALL = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
-
-
 DEFAULTS = 'run_name = ""\ndataset = "phantom"\nmodality = "ct"\nvalue = 1\ndata = ""  # scans'
 
 
-def add_notebook(root: Path, name: str, body: str = "pass", **facts) -> None:
-    write_notebook(root / "notebooks" / f"{name}.ipynb", body, DEFAULTS, **facts)
+def add_notebook(root: Path, name: str, body: str = "pass", parameters: str = DEFAULTS, **facts) -> Path:
+    """A notebook with a title, a cell of `parameters` and a `body`; `facts` go to its metadata."""
+    new, path = nbformat.v4, root / "notebooks" / f"{name}.ipynb"
+    given = new.new_code_cell(parameters, metadata={"tags": ["parameters"]})
+    cells = [new.new_markdown_cell("# A title"), given, new.new_code_cell(body)]
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    nbformat.write(new.new_notebook(cells=cells, metadata={"kernelspec": kernel, "livseg": facts}), path)
+    return path
 
 
 @pytest.fixture
@@ -37,7 +40,7 @@ def root(tmp_path, monkeypatch):
     """A repository without notebooks."""
     monkeypatch.setenv("LIVSEG_ROOT", str(tmp_path))
     (tmp_path / "notebooks" / "params").mkdir(parents=True)
-    (tmp_path / "notebooks" / "params" / "quick.yaml").write_text("")
+    (tmp_path / "notebooks" / "params" / "quick.yaml").touch()
     return tmp_path
 
 
@@ -57,9 +60,9 @@ def executed(root, monkeypatch):
 
     def execute(notebook, report, parameters):
         names.append(notebook.stem)
-        (report / "records").mkdir(parents=True, exist_ok=True)
-        sources = {"sources": [f"livseg_lib/{notebook.stem}.py"]}
-        (report / "records" / f"{notebook.stem}.json").write_text(json.dumps(sources))
+        write_json(
+            report / "records" / f"{notebook.stem}.json", {"sources": [f"livseg_lib/{notebook.stem}.py"]}
+        )
         if notebook.stem == "b_second" and not (root / "splits.csv").exists():
             (root / "splits.csv").write_text("made by the notebook")
         (report / notebook.name).write_text(f"result of {time.monotonic_ns()}")
@@ -121,7 +124,7 @@ def test_each_notebook_has_gpus_of_its_own(
 
 
 def test_the_notebooks_say_what_they_need_and_read():
-    steps = {path.stem: runner.read_step(path, {}) for path in ALL}
+    steps = {path.stem: runner.read_step(path, {}) for path in (REPOSITORY / "notebooks").glob("*.ipynb")}
     order = [*TopologicalSorter({stem: step.needs for stem, step in steps.items()}).static_order()]
     assert order[0] == "00_prepare_data" and set(order) == set(steps)  # and no circle
     assert all(step.minutes > 0 for step in steps.values())
@@ -143,19 +146,15 @@ def test_the_notebooks_say_what_they_need_and_read():
 )
 def test_the_plan_counts_pictures_trainings_and_the_device(root, chosen, minutes):
     learns = "minutes = None\nnet_epochs = 10\nnet_slices_per_epoch = 100\nmore_epochs = 0"
-    path = root / "notebooks" / "a.ipynb"
-    write_notebook(path, "pass", learns, minutes=8, trainings=3)
-    assert runner.expected_minutes(runner.read_step(path, chosen), 2.0) == pytest.approx(minutes)
-    write_notebook(path, "pass", "value = 1", minutes=8)
-    assert runner.expected_minutes(runner.read_step(path, {}), 2.0) == 16
+    step = runner.read_step(add_notebook(root, "a", parameters=learns, minutes=8, trainings=3), chosen)
+    assert runner.expected_minutes(step, 2.0) == pytest.approx(minutes)
+    assert runner.expected_minutes(runner.read_step(add_notebook(root, "b", minutes=8), {}), 2.0) == 16
 
 
 def test_the_plan_counts_patients(root):
-    steps = {}
-    for name, parameters, chosen in (("a", "n_patients = 30", {"n_patients": 6}), ("b", "value = 1", {})):
-        path = root / "notebooks" / f"{name}.ipynb"
-        write_notebook(path, "pass", parameters, minutes=2)
-        steps[name] = runner.read_step(path, chosen)
+    drawing = add_notebook(root, "a", parameters="n_patients = 30", minutes=2)
+    steps = {"a": runner.read_step(drawing, {"n_patients": 6})}
+    steps["b"] = runner.read_step(add_notebook(root, "b", minutes=2), {})
     assert [step.minutes for step in runner.in_minutes_here(steps).values()] == [2 / 5, 2 / 5]
 
 
@@ -282,7 +281,7 @@ def test_a_result_that_was_not_there_yet_counts_when_it_comes(root, executed):
 def test_a_notebook_waits_for_those_before_it_also_where_one_between_them_is_left_out(root, executed):
     add_notebook(root, "c_third", minutes=1)
     add_notebook(root, "b_second", needs=["c_third"])
-    add_notebook(root, "a_first", needs=["b_second"], minutes=9)
+    add_notebook(root, "a_first", needs=["b_second"], minutes=3)
     reproduce(root, "a_first", "c_third", jobs=2)
     assert executed == ["c_third", "a_first"]
 
