@@ -53,8 +53,7 @@ ROOT = project_root()
 OUT = ROOT / "reports" / "bench"
 PEERS = ROOT / ".venv-bench"
 REQUIREMENTS = Path(__file__).with_name("bench_requirements.txt")
-WARM_SECONDS = 10.0
-"""A first run that takes longer counts: warming up is little of it."""
+WARM_SECONDS = 10.0  # a first run that takes longer counts: warming up is little of it
 MOST_SECONDS = 600.0
 """Of one contender: a run that takes longer is ended and said so; with as much behind it, it runs no more."""
 
@@ -174,14 +173,10 @@ def prepare_masks(folder: Path, slices: int = 450, size: int = 512, lesions: int
 class Work:
     """What contenders are asked to do; those of its name in bench_ours.py and bench_peers.py do it."""
 
-    prepare: Callable[..., None] = lambda folder: None
-    """Writes what they need into a folder."""
-    short: dict = field(default_factory=dict)
-    """Options of `prepare` with which it is done in no time."""
-    agree: bool = False
-    """Whether all have to give the same numbers."""
-    tuned: bool = True
-    """Whether memory is kept as in trainings; commands start as a user starts them."""
+    prepare: Callable[..., None] = lambda folder: None  # writes what they need into a folder
+    short: dict = field(default_factory=dict)  # options of `prepare` with which it is done in no time
+    agree: bool = False  # whether all have to give the same numbers
+    tuned: bool = True  # whether memory is kept as in trainings; commands start as a user starts them
 
 
 SMALL = {"slices": 8, "size": 64}
@@ -327,18 +322,15 @@ class Growth:
     """A work at several sizes."""
 
     title: str
-    what: str
-    """The contender of bench_ours."""
+    what: str  # the contender of bench_ours
     sizes: tuple[int, ...]
     prepare: Callable[[Path, int], None]
 
 
 def prepare_case(folder: Path, slices: int) -> None:
-    """scans/ with one scan of 512 x 512 pixels and its labels."""
-    prepare_scan(folder / "phantoms", slices)
-    for path in (folder / "phantoms").glob("*.nii.gz"):
-        path.parent.with_name("scans").mkdir(exist_ok=True)
-        path.rename(folder / "scans" / path.name)
+    """scans/ with one scan of 512 x 512 pixels and its labels, and nothing else."""
+    prepare_scan(folder / "scans", slices)
+    (folder / "scans" / "scan.json").unlink()
 
 
 def prepare_names(folder: Path, count: int) -> None:

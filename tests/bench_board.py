@@ -34,8 +34,7 @@ from livseg_lib.runs import project_root
 
 OURS = "livseg U-Net"
 NETWORKS = ("MONAI UNet", "MONAI BasicUNet", "medicai UNet", "nnU-Net 2D")
-RATES = (0.003, 0.001)
-"""Learning rates of peers; the first is livseg's own."""
+RATES = (0.003, 0.001)  # learning rates of peers; the first is livseg's own
 SIZE, FOLDS = 128, 5
 KEY = ["minutes", "contender", "learning_rate"]
 FACTS = ("cpu_minutes", "wall_minutes", "pictures", "parameters", "remark")

@@ -15,8 +15,7 @@ import numpy as np
 from bench_peers import BATCH, STEPS, Run, command, serve
 
 LIVSEG = (sys.executable, "-m", "livseg_lib")
-FLOOR = "floor: "
-"""Before the names of contenders that do less than is asked: what cannot be saved."""
+FLOOR = "floor: "  # before the names of contenders that do less than is asked: what cannot be saved
 
 
 def reading(folder: Path) -> Run:
@@ -117,17 +116,6 @@ def consuming(folder: Path) -> Run:
     return lambda: [steps() for _ in range(rounds)] and None
 
 
-def prediction(folder: Path, what: str = "volume-0.nii.gz") -> Run:
-    """The command, from a file or folder to all results."""
-    out = folder / "predicted"
-
-    def run() -> None:
-        shutil.rmtree(out, ignore_errors=True)
-        command(*LIVSEG, "predict", folder / what, "--out", out)()
-
-    return run
-
-
 def network_alone(folder: Path, onnx: bool = True) -> Run:
     """The network on board, asked about as many pictures as the scan has slices."""
     from livseg_lib.inference.export import write_onnx
@@ -161,7 +149,7 @@ def scoring(folder: Path) -> Run:
 
 
 def whole_command(folder: Path, words: str) -> Run:
-    """`livseg` with `words`; @ is the folder, whose scans/ it reads and whose out/ it writes."""
+    """`livseg` with `words`; @ is the folder that it reads and whose out/ it writes."""
 
     def run() -> None:
         shutil.rmtree(folder / "out", ignore_errors=True)
@@ -232,16 +220,14 @@ def board(folder: Path, minutes: float, name: str, changed: dict) -> None:
         **{name: values[name] for name in names},
     )
     train, images = (np.load(folder / f"{name}.npy") for name in ("train", "images"))
-    rows = np.flatnonzero(train)
-    slices = pd.DataFrame({"array": ".", "array_index": rows, "liver_pixels": 1})
-    clock = time.perf_counter()
+    slices = pd.DataFrame({"array": ".", "array_index": np.flatnonzero(train), "liver_pixels": 1})
     fit.time = SimpleNamespace(monotonic=lambda: processor_seconds() / 2)
-    began = processor_seconds()
+    clock, began = time.perf_counter(), processor_seconds()
     network, history = train_network(plan, slices, None, folder, folder / f"{name}-{minutes:g}")
     used, wall = processor_seconds() - began, time.perf_counter() - clock
     np.save(folder / f"{name}.npy", np.concatenate([*predict_batches(network, images[~train])])[..., 0])
-    facts = {"cpu_minutes": used / 120, "wall_minutes": wall / 60}
-    facts |= {"pictures": len(history) * values["unet_slices_per_epoch"]}
+    shown = len(history) * values["unet_slices_per_epoch"]
+    facts = {"cpu_minutes": used / 120, "wall_minutes": wall / 60, "pictures": shown}
     print(json.dumps(facts | {"parameters": network.count_params()}))
 
 
@@ -261,13 +247,13 @@ CONTENDERS = {
     "batches": {"livseg": batches, "quick U-Net, learning from them": consuming},
     "training": {"livseg U-Net": training_steps},
     "scan": {
-        "livseg predict": prediction,
+        "livseg predict": partial(whole_command, words="predict @/volume-0.nii.gz --out @/out"),
         f"{FLOOR}the network on board alone": network_alone,
         f"{FLOOR}that network by Keras": partial(network_alone, onnx=False),
     },
     "folder": {
-        "livseg predict, pictures": partial(prediction, what="pictures"),
-        "livseg predict, scans": partial(prediction, what="scans"),
+        f"livseg predict, {what}": partial(whole_command, words=f"predict @/{what} --out @/out")
+        for what in ("pictures", "scans")
     },
     "scores": {"livseg": scoring},
     "start": {

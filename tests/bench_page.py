@@ -17,8 +17,7 @@ from livseg_lib.reporting.style import BLUE, GREY, VERMILLION
 MARKS = "<!-- written by make bench ONLY={} -->", "<!-- end -->"
 """Around the tables in README.md and docs/scale.md."""
 SETS = {"131 scans (LiTS)": 131, "5,000 (FLARE)": 5000, "100,000": 100_000}
-SLICES = 450
-"""Of a scan of 512 x 512 pixels, about as in LiTS on the mean."""
+SLICES = 450  # of a scan of 512 x 512 pixels, about as in LiTS on the mean
 DOLLARS = {"cpu_hours": 0.05, "written_gb": 0.023, "million_files": 5.0}
 """US dollars of a rented processor's hour, a GB in object storage for a month, a million files written there:
 about what large providers list in 2026 (Amazon: m7g.large 0.0816 an hour for two processors, S3 Standard)."""

@@ -88,8 +88,7 @@ def real_ct() -> Path:
 
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-SOFTWARE_3D = ("--use-angle=swiftshader", "--enable-unsafe-swiftshader")
-"""WebGL without a graphics card."""
+SOFTWARE_3D = ("--use-angle=swiftshader", "--enable-unsafe-swiftshader")  # WebGL without a graphics card
 
 
 @pytest.fixture(scope="session")

@@ -7,8 +7,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 
-SIDES_MM = (0.75, 0.5, 2.5)
-"""Of the stored axes i, j, k; exact in float32."""
+SIDES_MM = (0.75, 0.5, 2.5)  # of the stored axes i, j, k; exact in float32
 ORIENTATIONS = [(axes, signs) for axes in permutations(range(3)) for signs in product((1, -1), repeat=3)]
 
 

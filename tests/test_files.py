@@ -62,8 +62,7 @@ def test_a_folder_appears_whole_in_the_place_of_the_old_one(tmp_path):
     assert found == ["results", "results/case", "results/case/second"]
 
 
-DEAD = 2**22 + 1
-"""No process of Linux has a greater number than 2**22."""
+DEAD = 2**22 + 1  # no process of Linux has a greater number than 2**22
 
 
 def _write_for_ever(path: str, started: str) -> None:
