@@ -16,28 +16,31 @@ STORED = np.random.default_rng(0).integers(0, 2000, (5, 6, 7), dtype=np.int16)
 ORIGIN_MM, SPACING_MM = (-120.0, -90.0, 300.0), (2.5, 0.5, 0.75)
 
 
+def dataset_of(**elements) -> pydicom.Dataset:
+    """Elements by keyword."""
+    dataset = pydicom.Dataset()
+    for keyword, value in elements.items():
+        setattr(dataset, keyword, value)
+    return dataset
+
+
 def ct_slice(pixels: np.ndarray, position_mm, series_uid="1.2.3.1", **elements) -> pydicom.Dataset:
     """One CT slice, axial unless `elements` say otherwise; they overwrite by keyword, None deletes."""
-    dataset = pydicom.Dataset()
+    bits = pixels.itemsize * 8
+    usual = {
+        **{"SOPClassUID": CTImageStorage, "SOPInstanceUID": generate_uid(), "Modality": "CT"},
+        **{"PatientName": "DOE^JOHN", "SeriesInstanceUID": series_uid, "SeriesNumber": 3},
+        **{"ImageType": ["ORIGINAL", "PRIMARY"], "ImagePositionPatient": list(position_mm)},
+        **{"ImageOrientationPatient": [1, 0, 0, 0, 1, 0], "PixelSpacing": list(SPACING_MM[1:])},
+        **{"SliceThickness": SPACING_MM[0], "Rows": pixels.shape[0], "Columns": pixels.shape[1]},
+        **{"SamplesPerPixel": 1, "PhotometricInterpretation": "MONOCHROME2", "BitsAllocated": bits},
+        **{"BitsStored": bits, "HighBit": bits - 1, "PixelRepresentation": int(pixels.dtype.kind == "i")},
+        **{"RescaleSlope": 1, "RescaleIntercept": -1024, "PixelData": pixels.tobytes()},
+    }
+    given = (usual | elements).items()
+    dataset = dataset_of(**{keyword: value for keyword, value in given if value is not None})
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    dataset.SOPClassUID, dataset.SOPInstanceUID = CTImageStorage, generate_uid()
-    dataset.PatientName, dataset.Modality = "DOE^JOHN", "CT"
-    dataset.SeriesInstanceUID, dataset.SeriesNumber = series_uid, 3
-    dataset.ImageType = ["ORIGINAL", "PRIMARY"]
-    dataset.ImagePositionPatient, dataset.ImageOrientationPatient = list(position_mm), [1, 0, 0, 0, 1, 0]
-    dataset.PixelSpacing, dataset.SliceThickness = list(SPACING_MM[1:]), SPACING_MM[0]
-    dataset.Rows, dataset.Columns = pixels.shape
-    dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
-    dataset.BitsAllocated = dataset.BitsStored = pixels.itemsize * 8
-    dataset.HighBit, dataset.PixelRepresentation = pixels.itemsize * 8 - 1, int(pixels.dtype.kind == "i")
-    dataset.RescaleSlope, dataset.RescaleIntercept = 1, -1024
-    dataset.PixelData = pixels.tobytes()
-    for keyword, value in elements.items():
-        if value is None:
-            delattr(dataset, keyword)
-        else:
-            setattr(dataset, keyword, value)
     dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID
     dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
     return dataset
@@ -60,26 +63,19 @@ def write_series(folder: Path, stored: np.ndarray = STORED, keep=None, **element
 
 def multi_frame(folder: Path, kind: str, shared: bool, order=(3, 0, 4, 1, 2), intercepts=None) -> Path:
     """The series of `write_series` as one object, its frames in `order`."""
-    dataset = ct_slice(STORED[0], (0, 0, 0), SOPClassUID=kind)
-    for keyword in (
-        *("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness"),
-        *("RescaleSlope", "RescaleIntercept"),
-    ):
-        delattr(dataset, keyword)
-    for_all = pydicom.Dataset()
-    for_all.PlaneOrientationSequence = [pydicom.Dataset()]
-    for_all.PlaneOrientationSequence[0].ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
-    for_all.PixelMeasuresSequence = [pydicom.Dataset()]
-    for_all.PixelMeasuresSequence[0].PixelSpacing = list(SPACING_MM[1:])
-    for_all.PixelMeasuresSequence[0].SliceThickness = SPACING_MM[0]
+    placed = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness")
+    without = dict.fromkeys((*placed, "RescaleSlope", "RescaleIntercept"))
+    dataset = ct_slice(STORED[0], (0, 0, 0), SOPClassUID=kind, **without)
+    measures = dataset_of(PixelSpacing=list(SPACING_MM[1:]), SliceThickness=SPACING_MM[0])
+    turned = dataset_of(ImageOrientationPatient=[1, 0, 0, 0, 1, 0])
+    for_all = dataset_of(PlaneOrientationSequence=[turned], PixelMeasuresSequence=[measures])
     frames = []
     for k in order:
         frame = pydicom.Dataset() if shared else deepcopy(for_all)
-        frame.PlanePositionSequence = [pydicom.Dataset()]
-        frame.PlanePositionSequence[0].ImagePositionPatient = [-120.0, -90.0, 300.0 + k * SPACING_MM[0]]
-        frame.PixelValueTransformationSequence = [pydicom.Dataset()]
-        frame.PixelValueTransformationSequence[0].RescaleSlope = 1
-        frame.PixelValueTransformationSequence[0].RescaleIntercept = (intercepts or [-1024] * 5)[k]
+        place = [*ORIGIN_MM[:2], ORIGIN_MM[2] + k * SPACING_MM[0]]
+        frame.PlanePositionSequence = [dataset_of(ImagePositionPatient=place)]
+        rescale = dataset_of(RescaleSlope=1, RescaleIntercept=(intercepts or [-1024] * 5)[k])
+        frame.PixelValueTransformationSequence = [rescale]
         frames.append(frame)
     dataset.SharedFunctionalGroupsSequence = [for_all if shared else pydicom.Dataset()]
     dataset.PerFrameFunctionalGroupsSequence = frames
