@@ -52,7 +52,6 @@ MOST_NAME_BYTES = 120
 """Of a name that others are made from: file systems take 255, and a hidden name beside it needs some."""
 PATIENCE_SECONDS = 1.0  # to wait for another process before saying so
 _HERE = f"{zlib.crc32(platform.node().encode()):08x}"
-_OWNER = re.compile(r"(?P<host>[0-9a-f]{8})-(?P<process>\d+)-[0-9a-f]{8}")
 
 
 @contextmanager
@@ -183,17 +182,12 @@ def _beside(path: Path, state: str, suffix: str = "") -> Path:
 
 def _left_behind(path: Path, state: str) -> list[Path]:
     """What stands beside `path` in that state and belongs to a process of this computer that is gone."""
-    prefix = f".{short_name(path.name)}.{state}-"
+    name = re.compile(re.escape(f".{short_name(path.name)}.{state}-{_HERE}-") + r"(\d+)-[0-9a-f]{8}")
     try:
-        names = [name for name in os.listdir(path.parent) if name.startswith(prefix)]
+        found = [name.match(other) for other in os.listdir(path.parent)]
     except FileNotFoundError:
         return []
-    owners = [(name, _OWNER.match(name.removeprefix(prefix))) for name in names]
-    return [
-        path.with_name(name)
-        for name, owner in owners
-        if owner and owner["host"] == _HERE and not _is_running(int(owner["process"]))
-    ]
+    return [path.with_name(each.string) for each in found if each and not _is_running(int(each[1]))]
 
 
 def _is_running(process: int) -> bool:

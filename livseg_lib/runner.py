@@ -386,15 +386,8 @@ def print_summary(report: Path) -> None:
     import pandas as pd
 
     table = report / "tables" / "systems.csv"
-    columns = [
-        "system",
-        "target",
-        "n_test_patients",
-        "dice_per_case",
-        "dice_per_case_low",
-        "dice_per_case_high",
-    ]
-    columns += ["published_value", "train_seconds"]
+    columns = ["system", "target", "n_test_patients", "dice_per_case"]
+    columns += ["dice_per_case_low", "dice_per_case_high", "published_value", "train_seconds"]
     if table.exists():
         systems = pd.read_csv(table).query("split_by == 'patient' and target in ('liver', 'tumor')")
         print(systems[columns].round(3).to_string(index=False, na_rep="-"))

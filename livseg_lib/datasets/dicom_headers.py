@@ -176,11 +176,8 @@ def slices_of_file(tree: FileTree, name: str, where: str) -> list[SliceHeader] |
         series_uid = digits_only(values["SeriesInstanceUID"], key)
         try:
             frames = list(_frames(dataset, values, where))
-            slices = [
-                _slice(frame, k, name, series_uid, where)
-                for k, frame in enumerate(frames)
-                if "LOCALIZER" not in (frame["FrameType"] or ())
-            ]
+            shown = [k for k, frame in enumerate(frames) if "LOCALIZER" not in (frame["FrameType"] or ())]
+            slices = [_slice(frames[k], k, name, series_uid, where) for k in shown]
             if not slices:
                 return "a localizer"
             voxels_bytes = len(frames) * np.prod(slices[0].shape) * int(values["BitsAllocated"] or 16) / 8

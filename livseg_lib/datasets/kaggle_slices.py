@@ -33,6 +33,7 @@ MASK_FOLDER = re.compile(rf"(?:.*[ _.-])?(?:{MASKS})", re.IGNORECASE)
 _OF_A_PART = r"train(?:ing)?|val(?:idation)?|test"
 NO_PATIENT = re.compile(rf"(?:.*[ _.-])?(?:{MASKS}|{PICTURES})|{_OF_A_PART}|png|jpe?g", re.IGNORECASE)
 """Folders that say what lies in them, not whose it is."""
+Files = tuple[Path, ...]
 Numbered = dict[int, list[Path]]  # files by slice number; several where they bear one number
 Slices = dict[str, Numbered]  # by case
 
@@ -94,17 +95,15 @@ def _paths(slices: Slices) -> Iterator[Path]:
     return chain.from_iterable(copies for numbers in slices.values() for copies in numbers.values())
 
 
-def _case(name: str, pictures: Numbered, masks: Numbered, levels: MaskLevels, described: tuple[Path, ...]):
+def _case(name: str, pictures: Numbered, masks: Numbered, levels: MaskLevels, described: Files) -> Case:
     """`described`: the file that says what levels mean."""
     numbers = tuple(k for k in pictures if k in masks) or tuple(pictures)
     picture_files = tuple(pictures[k][0] for k in numbers)
     mask_files = tuple(masks[k][0] for k in numbers if k in masks)
-    notes = tuple(
-        Note(copy, "several-copies", f"It has the same number as {printable(first)}. Keep one.", "error")
-        for slices in (pictures, masks)
-        for first, *copies in slices.values()
-        for copy in copies
-    )
+    notes = []
+    for first, *copies in (*pictures.values(), *masks.values()):
+        message = f"It has the same number as {printable(first)}. Keep one."
+        notes += [Note(copy, "several-copies", message, "error") for copy in copies]
     return Case(
         case_id=name,
         patient=name.removeprefix("volume-"),
@@ -113,13 +112,13 @@ def _case(name: str, pictures: Numbered, masks: Numbered, levels: MaskLevels, de
         read_labels=partial(_read_labels, mask_files, levels) if mask_files else None,
         slice_numbers=numbers,
         unmasked=tuple(path for k, (path, *_) in pictures.items() if k not in numbers),
-        notes=notes,
+        notes=tuple(notes),
         decided=str((*levels.meaning, levels.stretched)) if mask_files else "",
         inspect=partial(_inspect, picture_files, mask_files),
     )
 
 
-def _inspect(picture_files: tuple[Path, ...], mask_files: tuple[Path, ...], volume: Volume) -> Iterator[Note]:
+def _inspect(picture_files: Files, mask_files: Files, volume: Volume) -> Iterator[Note]:
     pictures = [read_picture(path)._replace(grey=None) for path in picture_files]
     if in_color := [p for p, image in zip(picture_files, pictures, strict=True) if image.colors is not None]:
         message = f"Pictures in colour were read as grey ({len(in_color)}). Is an outline drawn on them?"
@@ -135,7 +134,7 @@ def _inspect(picture_files: tuple[Path, ...], mask_files: tuple[Path, ...], volu
             return
 
 
-def _read_volume(files: tuple[Path, ...]) -> Volume:
+def _read_volume(files: Files) -> Volume:
     """Grey levels 0-255, not HU, as int16 (D, H, W); nothing is known of the spacing."""
     slices = [read_picture(path).grey for path in files]
     for path, picture in zip(files, slices, strict=True):
@@ -143,7 +142,7 @@ def _read_volume(files: tuple[Path, ...]) -> Volume:
     return Volume(np.stack(slices).astype(np.int16), spacing_mm=(np.nan, np.nan, np.nan))
 
 
-def _read_labels(files: tuple[Path, ...], levels: MaskLevels, volume: Volume) -> np.ndarray:
+def _read_labels(files: Files, levels: MaskLevels, volume: Volume) -> np.ndarray:
     labels = np.empty(volume.voxels.shape, np.uint8)
     for index, path in enumerate(files):
         picture = read_picture(path, sixteen_bit=True)

@@ -54,14 +54,9 @@ def find(folder: Path) -> Dataset:
 
 
 def _root(folder: Path) -> Path | None:
-    roots = {
-        parent.parent
-        for path in files.regular_files(folder).named
-        if files.nifti_stem(path)
-        for parent in (path.parent, path.parent.parent)
-        if parent.name == "imagesTr"
-    }
-    return min(roots, default=None)
+    scans = (path for path in files.regular_files(folder).named if files.nifti_stem(path))
+    parents = {parent for path in scans for parent in (path.parent, path.parent.parent)}
+    return min((parent.parent for parent in parents if parent.name == "imagesTr"), default=None)
 
 
 def _first_channels(images: dict[str, list[Path]], labels: dict[str, list[Path]]) -> dict[str, list[Path]]:

@@ -145,12 +145,8 @@ def _diaphragm_height(body: Body, at: Coordinates) -> np.ndarray:
         before = ((at.y - body.cavity_middle_y) / body.half_depth_mm - y) / half_depth
         return body.dome_mm - lower_mm - 90 * (beside**2 + before**2) ** np.float32(1.15)
 
-    right, left, middle = (
-        dome(-60, 0.05, 0, 78, 0.95),
-        dome(66, 0.1, 13, 70, 0.9),
-        dome(2, -0.15, 17, 64, 0.82),
-    )
-    return smooth_max(smooth_max(right, left, 10), middle, 10)
+    right, left = dome(-60, 0.05, 0, 78, 0.95), dome(66, 0.1, 13, 70, 0.9)
+    return smooth_max(smooth_max(right, left, 10), dome(2, -0.15, 17, 64, 0.82), 10)
 
 
 VOLUME_ML = (1050, 2050)  # range of wanted volumes: 3D-IRCADb-01's twenty livers have 1,153 to 2,118 ml
