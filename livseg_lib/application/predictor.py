@@ -74,9 +74,8 @@ def load_predictor(
 ) -> Predictor:
     """The system in the folder `model`, with one for the liver, a slice sorter and test-time augmentation.
 
-    `model` and `liver` may be names of models on board, too (`livseg models`).
-
-    Raises InputError where a folder is not whole or the parts do not go together.
+    `model` and `liver` may be names of models on board, too (`livseg models`). Raises InputError where a
+    folder is not whole or the parts do not go together.
     """
     from livseg_lib.inference.cascade import Cascade, augmented, load_system
     from livseg_lib.training.model_folder import load_sorter
@@ -124,10 +123,8 @@ def describe_expectations(system: System) -> list[str]:
         size = trained.recipe.size
         expectation = f"HU cut to {', '.join(cuts)}, in pictures of {size} x {size} pixels"
         described.setdefault(expectation, []).append(trained.system)
-    return [
-        f"Expected by {', '.join(dict.fromkeys(names))}: {expectation}. Every case is brought to that."
-        for expectation, names in described.items()
-    ]
+    systems = {expectation: ", ".join(dict.fromkeys(names)) for expectation, names in described.items()}
+    return [f"Expected by {names}: {what}. Every case is brought to that." for what, names in systems.items()]
 
 
 def networks_of(system: System) -> list[TrainedModel]:
@@ -205,14 +202,11 @@ def cautions(scan: Scan, labels: np.ndarray, predictor: Predictor) -> list[str]:
 
 def _about_system(predictor: Predictor) -> Iterator[str]:
     if phantoms := [run for run in training_runs(predictor.system) if "phantom" in run]:
-        yield (
-            f"The system was trained on synthetic phantoms (run {', '.join(phantoms)}): "
-            "on a real scan it shows how the program works, and nothing more."
-        )
+        told = f"The system was trained on synthetic phantoms (run {', '.join(phantoms)}): "
+        yield told + "on a real scan it shows how the program works, and nothing more."
     today, networks = picture_code(), networks_of(predictor.system)
     outdated = [each.system for each in networks if each.training.get("picture_code", today) != today]
-    if outdated:
-        names = ", ".join(outdated)
+    if names := ", ".join(outdated):
         yield f"The code that makes pictures of scans is not the one that {names} was trained with."
 
 
@@ -221,10 +215,10 @@ def _about_picture(scan: Scan, predictor: Predictor) -> Iterator[str]:
     fixed = [window for window in windows if window.lower is not None]
     low, high = min((each.lower for each in fixed), default=0), max((each.upper for each in fixed), default=0)
     if fixed and not (scan.window.lower <= low and high <= scan.window.upper):
-        yield (
-            f"The system was trained to see {low:g} to {high:g} HU. A picture of {scan.window.lower:g} to "
-            f"{scan.window.upper:g} HU has lost what lay beyond."
+        of_picture = (
+            f"A picture of {scan.window.lower:g} to {scan.window.upper:g} HU has lost what lay beyond."
         )
+        yield f"The system was trained to see {low:g} to {high:g} HU. {of_picture}"
 
 
 def _about_scan(scan: Scan, labels: np.ndarray, predictor: Predictor) -> Iterator[str]:
@@ -248,10 +242,10 @@ def _about_scan(scan: Scan, labels: np.ndarray, predictor: Predictor) -> Iterato
     mean, (low, high) = mean_liver_hu(scan.volume.voxels, labels), PORTAL_VENOUS_HU
     if mean < low - PHASE_TOLERANCE_HU or mean > high + PHASE_TOLERANCE_HU:
         likely = "a scan without contrast medium" if mean < low else "another phase of contrast"
-        yield (
-            f"What was outlined as liver has {mean:.0f} HU on average, in the portal-venous phase it has "
-            f"{low:.0f} to {high:.0f}: {likely}, or not the liver alone."
+        usual = (
+            f"in the portal-venous phase it has {low:.0f} to {high:.0f}: {likely}, or not the liver alone."
         )
+        yield f"What was outlined as liver has {mean:.0f} HU on average, {usual}"
 
 
 NEED_TUMOR = ("tumor_ml", "tumor_burden", "n_tumors")

@@ -88,7 +88,6 @@ def showing() -> dict[str, gr.components.Component]:
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read while gradio is imported
 
-
 LONGEST_QUEUE = 16
 SESSIONS_KEPT = 100
 """By Gradio, which takes 65 KB for each and would keep 10,000. Nothing of ours is in them."""

@@ -110,12 +110,10 @@ def seg_grad_cam(
 ) -> np.ndarray:
     """Map float32 of the pictures' size, (B, H, W) or (B, D, H, W): 0 to 1, the highest in each picture 1.
 
-    images: float32 (B, H, W, C) in [0, 1], or blocks (B, D, H, W, C).
-    region: bool (B, H, W) or (B, D, H, W), the pixels asked about: those that the network outlines, or
-    any others.
-    channel: the structure, in the order of the network's output.
-    layer: one of `layer_maps`; None is the bottleneck.
-    signed: keep what speaks against the structure; the map is then -1 to 1, the largest size 1.
+    images: float32 (B, H, W, C) in [0, 1], or blocks (B, D, H, W, C); region: bool without the channels, the
+    pixels asked about; channel: the structure, in the order of the network's output; layer: one of
+    `layer_maps`, None is the bottleneck; signed: keep what speaks against the structure, so that the map is
+    -1 to 1, the largest size 1.
 
     The features of the layer are summed, each weighed by the mean gradient of the region's logits; what is
     negative is cut off. 0 everywhere where the region is empty or nothing speaks for the structure.
@@ -178,10 +176,8 @@ def occlusion_drops(
 ) -> np.ndarray:
     """How far the mean probability in `region` falls when a place is covered: float32 (H, W), or (D, H, W).
 
-    picture: uint8 (H, W, C), or a block (D, H, W, C). region: bool without the channels.
-    patch, stride: pixels along each axis; `pixels_of` makes them from millimetres.
-    fill: grey of the patch, (C,) on the scale 0 to 255; None is the picture's mean.
-
+    picture: uint8 (H, W, C), or a block (D, H, W, C); region: bool without the channels; patch, stride:
+    pixels along each axis (`pixels_of`); fill: grey of the patch, (C,), 0 to 255, None is the picture's mean.
     A pixel has the mean over the patches that cover it, -1 to 1; below 0 the answer grows without it. NaN
     where no patch covers it, and where the region is empty. The network is asked once a patch, in batches.
     """

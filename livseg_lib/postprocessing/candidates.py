@@ -92,7 +92,6 @@ def texture_features(hu: np.ndarray, inside: np.ndarray, spacing_mm: np.ndarray)
 
 _RIM_MM = 5.0  # liver within this distance of a candidate is what it is compared with
 
-
 FEATURES = {
     "volume_ml": ("shape", "ml", "Volume of its voxels"),
     "diameter_mm": ("shape", "mm", "Diameter of the ball of the same volume"),

@@ -85,9 +85,8 @@ def find_superpixels(
         return Superpixels(None, {}, pd.DataFrame(columns=SUPERPIXEL_COLUMNS, dtype=float))
     liver = liver_mask[box]
     ids = {mm: _cluster(liver, hu[box], spacing, mm) for mm in scales_mm}
-    tables = [
-        _describe(mm, of_scale, box, hu, float(spacing.prod()) / 1000.0) for mm, of_scale in ids.items()
-    ]
+    voxel_ml = float(spacing.prod()) / 1000.0
+    tables = [_describe(mm, of_scale, box, hu, voxel_ml) for mm, of_scale in ids.items()]
     return Superpixels(box, ids, pd.concat(tables, ignore_index=True))
 
 
