@@ -107,6 +107,8 @@ def test_the_model_on_board_answers_without_keras_as_keras_does(tmp_path):
     program += "assert not {'tensorflow', 'keras', 'nbconvert', 'scipy.stats', 'sklearn'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", program, "predict", picture, "--out", out], check=True)
     found = np.asarray(Image.open(out / "slice" / "mask.png")) > 0
+    cautions = json.loads((out / "slice" / "record.json").read_text())["cautions"]
+    assert not [each for each in cautions if "was trained with" in each]  # the code of its pictures still is
     in_keras = load_model(find_model(DEFAULT_MODEL) / "liver", with_keras=True)
     volume = Volume(greys[np.newaxis].astype(np.int16), (np.nan, np.nan, np.nan))
     expected = largest_component(predict_volume(in_keras, volume) > 0)[0]

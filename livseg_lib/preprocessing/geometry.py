@@ -39,8 +39,11 @@ def working_grid(shape: Shape, spacing_mm: Spacing, voxel_size_mm: Spacing | Non
         return tuple(shape), tuple(spacing_mm)
     extent_mm = np.multiply(shape, spacing_mm)
     if not np.isfinite(extent_mm).all():
-        problem = "Pictures without a known spacing cannot be resampled to a voxel size."
-        raise InputError("voxel_size_mm", problem, "Set voxel_size_mm to None for this data.")
+        raise InputError(
+            "voxel_size_mm",
+            "Pictures without a known spacing cannot be resampled to a voxel size.",
+            "Set voxel_size_mm to None for this data.",
+        )
     resampled = np.maximum(np.rint(extent_mm / voxel_size_mm), 1).astype(int)
     return tuple(resampled.tolist()), tuple((extent_mm / resampled).tolist())
 

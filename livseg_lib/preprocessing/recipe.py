@@ -14,8 +14,18 @@ import numpy as np
 
 from livseg_lib.errors import InputError
 from livseg_lib.labels import STRUCTURES, fullest_slice, structure_mask
-from livseg_lib.preprocessing import geometry
-from livseg_lib.preprocessing.geometry import Shape, Spacing, working_grid
+from livseg_lib.preprocessing.geometry import (
+    Shape,
+    Spacing,
+    blend,
+    fit_labels,
+    fit_picture,
+    resample_label_slice,
+    resample_slice,
+    resize,
+    restore_plane,
+    working_grid,
+)
 from livseg_lib.preprocessing.windows import (
     LIVER_WINDOWS,
     MR_WINDOWS,
@@ -178,7 +188,7 @@ def prepare_slice(hu: np.ndarray, windows: Sequence[Window], recipe: Recipe) -> 
     # Equalized before padding: the padding would count as tissue in the histogram.
     equalize = EQUALIZATIONS[recipe.equalization]
     pictures = [equalize(apply_window(filtered, window)) for window in windows]
-    return np.stack([geometry.fit_picture(picture, recipe.size) for picture in pictures], axis=-1)
+    return np.stack([fit_picture(picture, recipe.size) for picture in pictures], axis=-1)
 
 
 def prepare_slices(volume: Volume, recipe: Recipe) -> Iterator[np.ndarray]:
@@ -189,7 +199,7 @@ def prepare_slices(volume: Volume, recipe: Recipe) -> Iterator[np.ndarray]:
     shape, _ = working_grid(volume.voxels.shape, volume.spacing_mm, recipe.voxel_size_mm)
     windows = channel_windows(volume.voxels, recipe)
     for index in range(shape[0]):
-        yield prepare_slice(geometry.resample_slice(volume.voxels, shape, index), windows, recipe)
+        yield prepare_slice(resample_slice(volume.voxels, shape, index), windows, recipe)
 
 
 def picture_code() -> str:
@@ -200,8 +210,8 @@ def picture_code() -> str:
 def prepare_labels(labels: np.ndarray, spacing_mm: Spacing, recipe: Recipe) -> np.ndarray:
     """Labels 0/1/2 (D, H, W) as the truth for those pictures, uint8 (D, size, size)."""
     shape, _ = working_grid(labels.shape, spacing_mm, recipe.voxel_size_mm)
-    slices = (geometry.resample_label_slice(labels, shape, index) for index in range(shape[0]))
-    return np.stack([geometry.fit_labels(plane, recipe.size) for plane in slices])
+    slices = (resample_label_slice(labels, shape, index) for index in range(shape[0]))
+    return np.stack([fit_labels(plane, recipe.size) for plane in slices])
 
 
 def restore_planes(
@@ -217,8 +227,8 @@ def restore_planes(
     if planes.shape != (depth, recipe.size, recipe.size):
         raise ValueError(f"planes are {planes.shape}, the recipe makes {(depth, recipe.size, recipe.size)}")
     for index in range(shape[0]):
-        plane = geometry.restore_plane(geometry.blend(planes, index, shape[0]), (height, width))
-        yield geometry.resize(plane, shape[1:])
+        plane = restore_plane(blend(planes, index, shape[0]), (height, width))
+        yield resize(plane, shape[1:])
 
 
 def restore_masks(
