@@ -13,6 +13,7 @@ import shutil
 import signal
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -97,7 +98,7 @@ class Workers:
         for _ in range(count):
             self._free.put(None)
         self._lock = threading.Lock()
-        self._counts = dict.fromkeys(("waiting", "busy", "answered", "refused", "left", "seconds"), 0)
+        self._counts = Counter(waiting=0, busy=0, answered=0, refused=0, left=0, seconds=0)
 
     def counts(self) -> dict[str, float]:
         """Uploads that wait or are worked on now; so far answered, refused, left by who sent them, and the
@@ -160,8 +161,7 @@ class Workers:
 
     def _count(self, **more: float) -> None:
         with self._lock:
-            for name, number in more.items():
-                self._counts[name] += number
+            self._counts.update(more)
 
     def close(self) -> None:
         """End all processes, for good."""
@@ -250,5 +250,4 @@ def sentences(given: Answer) -> list[str]:
 
 def tumor_table(tumors: pd.DataFrame) -> pd.DataFrame:
     """What is shown of `measure_tumors`, under titles to be read."""
-    columns = [name for name in TUMOR_TITLES if name in tumors]
-    return tumors[columns].round(1).rename(columns=TUMOR_TITLES)
+    return tumors[[*TUMOR_TITLES]].round(1).rename(columns=TUMOR_TITLES)
