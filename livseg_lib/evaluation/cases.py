@@ -237,6 +237,7 @@ def summarize_cases(case_scores: pd.DataFrame | Iterable[Mapping], mode: str = "
         detection |= {name + suffix: n for name, n in (found._asdict() | rates).items()}
     errors = cases["tumor_burden_error"].dropna()
     sizes = errors if mode == "lits_asis" else errors.abs()  # the shipped scorer keeps the sign
+    rmse, max_error = float(np.sqrt((errors**2).mean())), float(sizes.max())
     return {
         "mode": mode,
         "n_cases": len(cases),
@@ -244,11 +245,7 @@ def summarize_cases(case_scores: pd.DataFrame | Iterable[Mapping], mode: str = "
         "tumor": tumor,
         "detection": detection,
         "lesions": _lesion_summary(cases),
-        "tumor_burden": {
-            "rmse": float(np.sqrt((errors**2).mean())),
-            "max_error": float(sizes.max()),
-            "n_defined": len(errors),
-        },
+        "tumor_burden": {"rmse": rmse, "max_error": max_error, "n_defined": len(errors)},
     }
 
 

@@ -254,17 +254,17 @@ def compare_scans(before: TimePoint, after: TimePoint, days: float = np.nan) -> 
     measured = tuple(measure_tumors(None, scan.labels, scan.spacing_mm) for scan in scans)
     tumors = [table.set_index("tumor") for table in measured]
     livers = [measure_liver(None, scan.labels, scan.spacing_mm) for scan in scans]
+    livers = pd.DataFrame(livers).drop(columns="liver_hu").assign(scan=("before", "after"))
     targets = choose_targets(measured[0], before.spacing_mm[0])
     rows = [_change(group, *tumors, targets, days) for group in matching.groups]
     changes = pd.DataFrame(rows, columns=list(CHANGE_COLUMNS))
-    return FollowUp(
-        changes=changes,
-        tumors=measured,
-        livers=pd.DataFrame(livers).drop(columns="liver_hu").assign(scan=("before", "after")),
-        matching=matching,
-        response=_response(changes, tumors, targets),
-        days=days,
-    )
+    sum_before = float(tumors[0].longest_diameter_mm.loc[list(targets)].sum())
+    sum_after = float(changes.diameter_after_mm[changes.is_target].sum())  # of what their groups became
+    counts = int((changes.kind == "new").sum()), len(tumors[1])
+    response = categorize(targets, sum_before, sum_after, *counts)
+    if changes.empty:
+        response = response._replace(category="no tumour")
+    return FollowUp(changes, measured, livers, matching, response, days)
 
 
 def _change(
@@ -283,15 +283,6 @@ def _change(
         bool(set(group.before) & set(targets)),
     )
     return dict(zip(CHANGE_COLUMNS, values, strict=True))
-
-
-def _response(changes: pd.DataFrame, tumors: list[pd.DataFrame], targets: tuple[int, ...]) -> SizeResponse:
-    """The targets' own diameters before, and those of what their groups became."""
-    if tumors[0].empty and tumors[1].empty:
-        return SizeResponse("no tumour", (), 0.0, 0.0, np.nan, 0)
-    sum_before = float(tumors[0].longest_diameter_mm.loc[list(targets)].sum())
-    sum_after = float(changes.diameter_after_mm[changes.is_target].sum())
-    return categorize(targets, sum_before, sum_after, int((changes.kind == "new").sum()), len(tumors[1]))
 
 
 WITHIN_LIMITS = float(ndtri(1 - SIGNIFICANT / 2))

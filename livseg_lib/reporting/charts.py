@@ -54,10 +54,10 @@ def interval_chart(
     is_several = series is not None and rows.groupby(parts)[series].nunique().max() > 1
     step = 0.72 / len(looks) if is_several else 0.0
     height = 0.36 if dots is not None else 0.14 * len(looks) + 0.16 if is_several else 0.27
-    fig, axes = _panels(rows, panel, 0.6, line=line, line_height=height)
+    fig, axes = _panels(rows, panel, 0.6, xlabel, line=line, line_height=height)
     for title, ax in axes.items():
         in_panel = _only(rows, panel, title)
-        names = _name_the_lines(ax, in_panel[line])
+        names = list(in_panel[line].unique())
         if at is not None:
             ax.axvline(at, color=style.GREY, linewidth=1)
         for number, (key, look) in enumerate(looks.items()):
@@ -68,11 +68,9 @@ def interval_chart(
                 _dots(ax, _only(_only(dots, panel, title), series, key), value, line, names, shift, look)
             _intervals(ax, data, value, line_y, look, as_bar=dots is not None)
             if stroke:
-                ax.plot(
-                    data[stroke], line_y, "|", color=style.BLACK, markersize=13, markeredgewidth=2, zorder=4
-                )
+                upright = {"color": style.BLACK, "markersize": 13, "markeredgewidth": 2, "zorder": 4}
+                ax.plot(data[stroke], line_y, "|", **upright)
             _beside(ax, line_y, data, look["color"] if is_several else style.GREY)
-        ax.set_xlabel(xlabel)
     _series_key(fig, looks)
     return fig
 
@@ -96,7 +94,7 @@ def lines(
     nowhere (""). Points of few are marked. Columns `<y>_low` and `<y>_high`, if there, are upright bars.
     """
     looks = _looks(rows, series, colours)
-    fig, axes = _panels(rows, panel, 3.4, columns)
+    fig, axes = _panels(rows, panel, 3.4, xlabel, columns)
     for title, ax in axes.items():
         ends = {}
         for key, look in looks.items():
@@ -109,7 +107,6 @@ def lines(
             marker = look["marker"] if len(data) <= 20 else None
             ax.plot(data[x], data[y], marker=marker, markersize=4, linewidth=1.7, **options)
             ends[style.structure_name(key)] = (data[x].iloc[-1], data[y].iloc[-1], look["color"])
-        ax.set_xlabel(xlabel)
         subplot = ax.get_subplotspec()
         if subplot.is_first_col():
             ax.set_ylabel(ylabel)
@@ -137,7 +134,7 @@ def scatter(
     mark), `size` (points²), `name` (text beside the mark; names move where they would hide each other).
     """
     looks = _looks(rows, series, colours)
-    fig, axes = _panels(rows, panel, 3.6)
+    fig, axes = _panels(rows, panel, 3.6, xlabel)
     for title, ax in axes.items():
         for key, look in looks.items():
             data = _only(_only(rows, panel, title), series, key)
@@ -151,7 +148,6 @@ def scatter(
             else:
                 options |= {"facecolor": _faces(data, look["color"]), "edgecolor": look["color"]}
                 ax.scatter(data[x], data[y], **options)
-        ax.set_xlabel(xlabel)
         if "name" in rows:
             _name_marks(ax, _only(rows, panel, title), x, y, looks, series)
     fig.axes[0].set_ylabel(ylabel)
@@ -177,10 +173,10 @@ def bars(
     the part), `beside` (at the right; one text a line).
     """
     looks = _looks(rows, part, colours)
-    fig, axes = _panels(rows, panel, 0.6, line=line, line_height=0.3)
+    fig, axes = _panels(rows, panel, 0.6, xlabel, line=line, line_height=0.3)
     for title, ax in axes.items():
         in_panel = _only(rows, panel, title)
-        names = _name_the_lines(ax, in_panel[line])
+        names = list(in_panel[line].unique())
         left = np.zeros(len(names))
         for key, look in looks.items():
             data = _only(in_panel, part, key)
@@ -193,7 +189,6 @@ def bars(
                 ax.text(left[y] + length / 2, y, text, ha="center", va="center")
             _beside(ax, line_y, data, style.GREY)
             left[line_y] += data[value].fillna(0).to_numpy()
-        ax.set_xlabel(xlabel)
     _series_key(fig, looks, marker="s", markersize=9, linestyle="")
     return fig
 
@@ -225,6 +220,7 @@ def _panels(
     rows: pd.DataFrame,
     panel: str | None,
     height: float,
+    xlabel: str,
     columns: int | None = None,
     line: str | None = None,
     line_height: float = 0.0,
@@ -232,7 +228,7 @@ def _panels(
     """A figure and its panels by what column `panel` says.
 
     A panel has `height` inches, and `line_height` more for each value of column `line`, or 0.6 where names
-    have two rows. Panels with the same lines name them once.
+    have two rows. Lines are named from the top down; panels with the same ones name them once.
     """
     titles = (list(rows[panel].unique()) if panel else []) or [""]
     columns = columns or (len(titles) if len(titles) <= MOST_PANELS_A_ROW else 3)
@@ -247,19 +243,13 @@ def _panels(
     for ax in axes[len(titles) :]:
         ax.remove()
     for ax, title in zip(axes, titles, strict=False):
-        ax.set_title(style.structure_name(title))
-        if line:
-            ax.set_ylim(most - 0.4, -0.6)
-            ax.grid(axis="y", visible=False)
-            ax.locator_params(axis="x", nbins=9 // min(len(titles), columns) + 1)
+        ax.set(title=style.structure_name(title), xlabel=xlabel)
+    for ax, names in zip(axes, of_panels, strict=False):
+        ax.set_ylim(most - 0.4, -0.6)
+        ax.grid(axis="y", visible=False)
+        ax.locator_params(axis="x", nbins=9 // min(len(titles), columns) + 1)
+        ax.set_yticks(range(len(names)), [style.structure_name(name) for name in names], color=style.BLACK)
     return fig, dict(zip(titles, axes, strict=False))
-
-
-def _name_the_lines(ax: Axes, names: pd.Series) -> list:
-    """Ticks with the names, from the top down; gives them in that order."""
-    found = list(names.unique())
-    ax.set_yticks(range(len(found)), [style.structure_name(name) for name in found], color=style.BLACK)
-    return found
 
 
 def _only(rows: pd.DataFrame, column: str | None, value: object) -> pd.DataFrame:

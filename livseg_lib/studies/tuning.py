@@ -24,7 +24,7 @@ import keras
 import numpy as np
 import optuna
 import pandas as pd
-from optuna.trial import FrozenTrial, Trial, TrialState
+from optuna.trial import Trial, TrialState
 
 from livseg_lib.errors import InputError
 from livseg_lib.evaluation.probabilities import ProbabilityHistogram, dice_by_threshold
@@ -223,7 +223,7 @@ def tune(tuning: TuningPlan, evaluate: Evaluate, n_trials: int, database: Path) 
             study.enqueue_trial(values_of(tuning.start))
         study.sampler = optuna.samplers.TPESampler(seed=derived_seed(tuning.start.seed, "tuning", done))
         study.optimize(lambda trial: _objective(trial, tuning, evaluate), n_trials=1)
-        last = pd.Series(_trial_row(study.trials[-1])).dropna().to_dict()
+        last = trials_table(study).iloc[-1].dropna().to_dict()
         print(f"{done + 1} of {n_trials} trials: {last}", flush=True)
     return study
 
@@ -274,21 +274,20 @@ def trials_table(study: optuna.Study) -> pd.DataFrame:
 
     `dice` is the mean over the folds done, all of them where the state is "complete"; NaN before the first.
     """
-    return pd.DataFrame([_trial_row(trial) for trial in study.trials])
-
-
-def _trial_row(trial: FrozenTrial) -> dict:
-    reported = trial.intermediate_values
-    return {
-        "trial": trial.number,
-        "state": "stopped" if trial.state == TrialState.FAIL else trial.state.name.lower(),
-        "dice": reported[max(reported)] if reported else np.nan,
-        "folds_done": len(reported),
-        "seconds": trial.duration.total_seconds() if trial.duration else np.nan,
-        **{name: trial.params.get(name, np.nan) for name in PARAMETERS},
-        "is_start": "fixed_params" in trial.system_attrs,
-        "reason": trial.user_attrs.get("reason", ""),
-    }
+    rows = []
+    for trial in study.trials:
+        reported = trial.intermediate_values
+        state = "stopped" if trial.state == TrialState.FAIL else trial.state.name.lower()
+        row = {"trial": trial.number, "state": state}
+        row |= {"dice": reported[max(reported)] if reported else np.nan, "folds_done": len(reported)}
+        row["seconds"] = trial.duration.total_seconds() if trial.duration else np.nan
+        row |= {name: trial.params.get(name, np.nan) for name in PARAMETERS}
+        row |= {
+            "is_start": "fixed_params" in trial.system_attrs,
+            "reason": trial.user_attrs.get("reason", ""),
+        }
+        rows.append(row)
+    return pd.DataFrame(rows)
 
 
 def best_against_start(
