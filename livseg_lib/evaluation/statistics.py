@@ -280,12 +280,10 @@ def _compare(scores: pd.DataFrame, first: str, second: str, alternative: str, se
     differences = scores[first] - scores[second]
     defined = differences.dropna().to_numpy()
     n_undefined = len(differences) - len(defined)
-    return {
-        **{"first": first, "second": second, "n_patients": len(defined), "n_undefined": n_undefined},
-        **mean_with_interval("difference", defined, range(len(defined)), seed=seed),
-        **{"alternative": alternative, "p": sign_flip_test(defined, alternative, seed)},
-        "smallest_p": smallest_p(defined, alternative),
-    }
+    row = {"first": first, "second": second, "n_patients": len(defined), "n_undefined": n_undefined}
+    row |= mean_with_interval("difference", defined, range(len(defined)), seed=seed)
+    row |= {"alternative": alternative, "p": sign_flip_test(defined, alternative, seed)}
+    return row | {"smallest_p": smallest_p(defined, alternative)}
 
 
 FEWEST_PATIENTS = 3  # that a group has an interval, and is compared with others

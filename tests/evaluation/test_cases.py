@@ -257,9 +257,7 @@ def test_as_score_case_has_it(labels):
 
 def specks(first: int) -> np.ndarray:
     """16,384 tumours of one voxel in a liver of 32 x 64 x 64, the first of each pair of rows at `first`."""
-    labels = np.ones((32, 64, 64), np.uint8)
-    labels[::2, ::2, first::2] = 2
-    return labels
+    return labelled((32, 64, 64), np.s_[::2, ::2, first::2])
 
 
 def test_thousands_of_specks_are_told_apart():

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import ttest_1samp
+from solids import labelled
 
 from livseg_lib.errors import InputError
 from livseg_lib.evaluation import follow_up
@@ -16,11 +17,8 @@ SPACING = (1.0, 1.0, 1.0)
 
 def scan(*columns: tuple[int, int]) -> TimePoint:
     """A liver with bars in it, one pixel high and deep: (first column, length), each in a row of its own."""
-    labels = np.zeros((5, 60, 70), np.uint8)
-    labels[1:4, 5:55, 5:65] = 1
-    for number, (start, length) in enumerate(columns):
-        labels[2, 10 + 12 * number, start : start + length] = 2
-    return TimePoint(labels, SPACING)
+    bars = (np.s_[2, 10 + 12 * n, first : first + length] for n, (first, length) in enumerate(columns))
+    return TimePoint(labelled((5, 60, 70), *bars, liver=np.s_[1:4, 5:55, 5:65]), SPACING)
 
 
 def test_bars_by_hand():
@@ -180,8 +178,7 @@ def test_scans_of_other_spacing_and_size_are_laid_over_each_other():
 def test_without_a_liver_or_spacing_nothing_can_be_laid_over():
     with pytest.raises(InputError, match="later labels: show no liver"):
         match(liver(), np.zeros((3, 3, 3), np.uint8))
-    specks = np.ones((20, 60, 60), np.uint8)
-    specks[::2, ::2, ::2] = 2
+    specks = labelled((20, 60, 60), np.s_[::2, ::2, ::2])
     with pytest.raises(InputError, match="9,000 separate tumours"):
         match(specks, specks)
     with pytest.raises(InputError, match="spacing"):

@@ -34,11 +34,9 @@ def system_row(name: str, target: str, dice: float) -> dict:
 
 
 RECIPE = {"windows": ["liver", "liver_wide"], "size": 128, "noise_filter": "none", "voxel_size_mm": None}
-MODEL = {
-    **{"system": "unet", "architecture": "unet", "options": {"filters": 16}, "recipe": RECIPE},
-    **{"thresholds": {"liver": 0.6, "tumor": 0.4}, "weights_sha256": "2f90"},
-    "training": {"n_train_patients": 18, "slices_seen": 3400, "loss": "bce_dice"},
-}
+MODEL = {"system": "unet", "architecture": "unet", "options": {"filters": 16}, "recipe": RECIPE}
+MODEL |= {"thresholds": {"liver": 0.6, "tumor": 0.4}, "weights_sha256": "2f90"}
+MODEL |= {"training": {"n_train_patients": 18, "slices_seen": 3400, "loss": "bce_dice"}}
 
 
 def tables() -> dict[str, pd.DataFrame]:

@@ -29,11 +29,8 @@ HOSTILE = "</script><script>alert('x')</script>"
 
 
 def labels(shift: int = 0) -> np.ndarray:
-    found = np.zeros(SHAPE, np.uint8)
-    found[2:10, 15:45, 20 + shift : 60 + shift] = 1
-    found[5:8, 25:32, 30 + shift : 38 + shift] = 2
-    found[6, 24, 30 + shift] = 2  # most tumour in slice 6
-    return found
+    tumors = np.s_[5:8, 25:32, 30 + shift : 38 + shift], np.s_[6, 24, 30 + shift]  # most of it in slice 6
+    return solids.labelled(SHAPE, *tumors, liver=np.s_[2:10, 15:45, 20 + shift : 60 + shift])
 
 
 def view(**changes) -> patient_page.PatientView:
@@ -190,9 +187,7 @@ SCAN = (20, 100, 120)
 
 
 def marked(box) -> np.ndarray:
-    labels = np.zeros(SCAN, np.uint8)
-    labels[box] = 1
-    return labels
+    return solids.labelled(SCAN, liver=box)
 
 
 EVERYTHING = tuple(slice(0, size) for size in SCAN)
@@ -300,9 +295,7 @@ def test_the_line_is_nowhere_farther_from_the_mask_than_it_says(seed, blur):
 
 
 def test_structures_of_labels():
-    labels = np.zeros((2, 8, 8), np.uint8)
-    labels[0, 2:6, 2:6] = 1
-    labels[0, 3:5, 3:5] = 2
+    labels = solids.labelled((2, 8, 8), np.s_[0, 3:5, 3:5], liver=np.s_[0, 2:6, 2:6])
     paths = patient_page.outline_paths(labels)
     assert list(paths) == ["liver", "tumor"] and [bool(path) for path in paths["tumor"]] == [True, False]
     assert paths["liver"][0] == patient_page.outline_path(labels[0] >= 1)  # a tumour is liver, too
@@ -371,10 +364,8 @@ def test_many_specks_are_cut_to_the_largest_and_that_is_said():
 
 
 def scan(*columns: tuple[int, int]) -> TimePoint:
-    labels = np.zeros((5, 60, 70), np.uint8)
-    labels[1:4, 5:55, 5:65] = 1
-    for number, (start, length) in enumerate(columns):
-        labels[2, 10 + 12 * number, start : start + length] = 2
+    bars = (np.s_[2, 10 + 12 * n, first : first + length] for n, (first, length) in enumerate(columns))
+    labels = solids.labelled((5, 60, 70), *bars, liver=np.s_[1:4, 5:55, 5:65])
     return TimePoint(labels, (1.0, 1.0, 1.0))
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
+from solids import labelled
 
 from livseg_lib.datasets.case import Case
 from livseg_lib.preprocessing.recipe import Recipe
@@ -18,10 +19,7 @@ GREY = np.linspace(0, 255, 32 * 32).reshape(32, 32).astype(np.uint8)
 
 
 def labels_with_tumour() -> np.ndarray:
-    labels = np.zeros((32, 32), np.uint8)
-    labels[8:24, 4:20] = 1
-    labels[12:16, 8:12] = 2
-    return labels
+    return labelled((32, 32), np.s_[12:16, 8:12], liver=np.s_[8:24, 4:20])
 
 
 def outline_extent(collection) -> tuple[float, float, float, float]:
@@ -85,8 +83,7 @@ def test_heat_is_clear_where_it_is_low(limits, at, opacity):
 
 
 def test_the_enlarged_view_stays_inside_the_picture():
-    labels = np.zeros((32, 32), np.uint8)
-    labels[0:6, 26:32] = 1
+    labels = labelled((32, 32), liver=np.s_[0:6, 26:32])
     (ax,) = module.tiles([module.Tile(GREY, around=labels)]).axes
     left, right, bottom, top = (*ax.get_xlim(), *ax.get_ylim())
     assert (left, right) == (7.5, 31.5) and (top, bottom) == (-0.5, 23.5)
@@ -124,9 +121,7 @@ def test_a_cascade_numbers_its_steps_and_a_scan_without_truth_has_none():
 
 
 def test_an_outlined_slice_is_enlarged_where_anything_is_outlined():
-    square = np.zeros((40, 60), np.uint8)
-    square[10:20, 5:15] = 1
-    square[12:16, 8:12] = 2
+    square = labelled((40, 60), np.s_[12:16, 8:12], liver=np.s_[10:20, 5:15])
     grey = np.full((40, 60), 90, np.uint8)
     both = np.asarray(screen.outlined_slice(grey, square, "title", "a note", (2.0, 1.0)))
     assert both.shape == (screen.PANEL_PIXELS + 2 * screen.LINE_PIXELS, 2 * screen.PANEL_PIXELS, 3)
@@ -142,8 +137,7 @@ def test_an_outlined_slice_is_enlarged_where_anything_is_outlined():
 
 
 def test_the_square_around_what_is_labelled_stays_in_the_picture():
-    labels = np.zeros((100, 80), np.uint8)
-    labels[95:99, 0:40] = 1
+    labels = labelled((100, 80), liver=np.s_[95:99, 0:40])
     rows, columns = screen.around(labels)
     assert (rows.stop, columns.start) == (100, 0) and labels[rows, columns].sum() == labels.sum()
     assert [side.stop - side.start for side in (rows, columns)] == pytest.approx([49, 49], abs=1)
@@ -163,9 +157,7 @@ def test_pick_best_median_worst(dice, expected):
     assert module.pick_best_median_worst(pd.Series(dice, index=list("abcd")[: len(dice)])) == expected
 
 
-BOX = np.zeros((64, 64), np.uint8)
-BOX[20:40, 10:30] = 1
-BOX[25:30, 15:20] = 2
+BOX = labelled((64, 64), np.s_[25:30, 15:20], liver=np.s_[20:40, 10:30])
 
 
 def coloured(picture: np.ndarray) -> np.ndarray:

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from solids import labelled
 
 from livseg_lib.datasets.case import Case
 from livseg_lib.errors import InputError
@@ -35,8 +36,7 @@ SPLITS = {"a": "train", "b": "train", "c": "train", "d": "train", "v": "validati
 
 def scan_of(patient: str) -> tuple[Volume, np.ndarray]:
     """A liver with a dark tumour, and a dark cyst that is none; patients differ in noise."""
-    labels = np.zeros(SHAPE, np.uint8)
-    labels[1:4, 6:34, 6:38], labels[2, 10:16, 10:16] = 1, 2
+    labels = labelled(SHAPE, np.s_[2, 10:16, 10:16], liver=np.s_[1:4, 6:34, 6:38])
     cyst = np.zeros(SHAPE, bool)
     cyst[2, 24:27, 20:34] = True
     hu = np.array([-100, 110, 40])[np.where(cyst, 2, labels)]
@@ -212,25 +212,18 @@ def test_the_cascade_without_its_forest_and_with_it(cohort, tmp_path):
 FLAT = (3, 40, 40)
 
 
-def liver() -> np.ndarray:
-    return np.ones(FLAT, np.uint8)
-
-
 def with_boxes(*corners: tuple[int, int]) -> np.ndarray:
     """A liver with tumours of 1 x 4 x 4 voxels."""
-    labels = liver()
-    for row, column in corners:
-        labels[1, row : row + 4, column : column + 4] = 2
-    return labels
+    return labelled(FLAT, *(np.s_[1, row : row + 4, column : column + 4] for row, column in corners))
 
 
-TRUTHS = {"a": with_boxes((5, 5), (20, 20)), "b": with_boxes((5, 5)), "healthy": liver()}
+TRUTHS = {"a": with_boxes((5, 5), (20, 20)), "b": with_boxes((5, 5)), "healthy": with_boxes()}
 BEFORE = {
     "a": with_boxes((5, 5), (21, 23), (30, 5), (30, 15)),  # one detected, one only touched, two false alarms
     "b": with_boxes((5, 5), (30, 30)),
     "healthy": with_boxes((10, 10)),
 }
-AFTER = {"a": with_boxes((5, 5), (30, 5)), "b": with_boxes((5, 5)), "healthy": liver()}
+AFTER = {"a": with_boxes((5, 5), (30, 5)), "b": with_boxes((5, 5)), "healthy": with_boxes()}
 
 
 def evaluation(system: str, predictions: dict[str, np.ndarray]) -> Evaluation:

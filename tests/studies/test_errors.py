@@ -85,12 +85,9 @@ def test_scans_that_are_no_ct_have_no_brightness(phantom):
 
 def test_pictures_are_studied_without_millimetres(tmp_path):
     folders = RunFolders(tmp_path, "pictures")
-    truth = np.ones((3, 20, 20), np.uint8)
-    truth[1, 4:8, 4:8] = 2
+    truth, found = (labelled((3, 20, 20), tumor) for tumor in (np.s_[1, 4:8, 4:8], np.s_[1, 12:15, 12:15]))
     read = partial(Volume, np.zeros(truth.shape, np.int16), (np.nan,) * 3)
     case = Case("volume-1", "1", (), read, lambda _: truth)
-    found = np.ones_like(truth)
-    found[1, 12:15, 12:15] = 2
     keep_prediction(found, read(), folders.predictions("unet"), "volume-1")
     study = errors.study_errors(["unet"], [case], folders, tmp_path)
     assert sorted(study.objects.error) == ["false negative", "false positive"]

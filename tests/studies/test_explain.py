@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from keras import layers
+from solids import labelled
 from stored_cases import store_case
 
 from livseg_lib.datasets.case import Case
@@ -30,11 +31,8 @@ OPTIONS = {"filters": 2, "levels": 2}
 
 def labels(column: int | None) -> np.ndarray:
     """A liver, and in its second slice a tumour from `column` on."""
-    found = np.zeros(SHAPE, np.uint8)
-    found[:3, 4:28, 4:28] = 1
-    if column is not None:
-        found[1, 12:18, column : column + 6] = 2
-    return found
+    tumors = [] if column is None else [np.s_[1, 12:18, column : column + 6]]
+    return labelled(SHAPE, *tumors, liver=np.s_[:3, 4:28, 4:28])
 
 
 TRUTHS = {"volume-1": labels(8), "volume-2": labels(18), "volume-3": labels(None)}

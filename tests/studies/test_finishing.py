@@ -6,6 +6,7 @@ from functools import partial
 import numpy as np
 import pandas as pd
 import pytest
+from solids import labelled
 
 from livseg_lib.datasets.case import Case
 from livseg_lib.errors import InputError
@@ -38,10 +39,7 @@ def folders(tmp_path) -> RunFolders:
 
 
 def truth() -> np.ndarray:
-    labels = np.zeros((6, 20, 20), np.uint8)
-    labels[1:5, 2:14, 2:14] = 1
-    labels[2:4, 4:8, 4:8] = 2
-    return labels
+    return labelled((6, 20, 20), np.s_[2:4, 4:8, 4:8], liver=np.s_[1:5, 2:14, 2:14])
 
 
 def outlined(
@@ -71,9 +69,7 @@ def test_what_helps_is_kept_in_order_and_what_changes_nothing_is_not():
 
 
 def test_what_harms_is_left_out_and_leaves_no_trace():
-    small = np.zeros((6, 20, 20), np.uint8)
-    small[1:5, 2:14, 2:14] = 1
-    small[3, 5, 5:8] = 2  # a true tumour of 0.06 ml
+    small = labelled((6, 20, 20), np.s_[3, 5, 5:8], liver=np.s_[1:5, 2:14, 2:14])  # a true tumour of 0.06 ml
     kept, table = finishing.choose_finishes([outlined(small.copy(), reference=small)], BOTH)
     assert kept == () and reasons(table)["drop_small_tumors"] == "harms"
     harm = table[(table.finish == "drop_small_tumors") & (table.structure == "tumor")].iloc[0]
@@ -132,9 +128,7 @@ class Bright:
 
 def scan(number: int) -> Case:
     """A liver with a tumour; what is seen as bright has a hole and a blob beside it, too."""
-    labels = np.zeros((4, 16, 16), np.uint8)
-    labels[1:, 2:12, 2:12] = 1
-    labels[1:3, 4:8, 4 : 8 + number] = 2
+    labels = labelled((4, 16, 16), np.s_[1:3, 4:8, 4 : 8 + number], liver=np.s_[1:, 2:12, 2:12])
     hu = labels * np.int16(60)
     hu[2, 9, 9], hu[1, 14, 14] = 0, 60
     return case_of(f"volume-{number}", hu, labels)
@@ -247,11 +241,7 @@ MEMBERS = ("unet", "manet", "unet3d")
 
 def labels(*tumors: slice, liver: slice = slice(2, 18)) -> np.ndarray:
     """A liver with a tumour in its second slice for each of the given columns."""
-    found = np.zeros(SHAPE, np.uint8)
-    found[1:3, liver, 2:18] = 1
-    for columns in tumors:
-        found[1, 4:8, columns] = 2
-    return found
+    return labelled(SHAPE, *(np.s_[1, 4:8, columns] for columns in tumors), liver=np.s_[1:3, liver, 2:18])
 
 
 TRUE, ALARM = slice(4, 8), slice(12, 16)

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from solids import labelled
 from stored_cases import PLAN, store_case
 
 from livseg_lib.datasets.case import Case
@@ -25,9 +26,8 @@ FOLDS = {"0": 0, "1": 1, "2": 2, "3": 3, "4": -1}
 
 def labels_of_a_patient() -> np.ndarray:
     """Four slices of liver with two tumours, the second of them one slice of one row."""
-    labels = np.zeros((4, SIZE, SIZE), np.uint8)
-    labels[1:3, 20:110, 20:110], labels[1:3, 30:50, 30:50], labels[2, 90, 90:100] = 1, 2, 2
-    return labels
+    tumors = np.s_[1:3, 30:50, 30:50], np.s_[2, 90, 90:100]
+    return labelled((4, SIZE, SIZE), *tumors, liver=np.s_[1:3, 20:110, 20:110])
 
 
 @pytest.fixture

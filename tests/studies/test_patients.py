@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from solids import labelled
 
 from livseg_lib.datasets.case import Case
 from livseg_lib.datasets.catalogue import find_cases
@@ -19,10 +20,7 @@ SHAPE, SPACING = (6, 20, 24), (2.0, 1.0, 1.0)
 
 
 def truth(tumor_length: int) -> np.ndarray:
-    labels = np.zeros(SHAPE, np.uint8)
-    labels[1:5, 3:17, 3:21] = 1
-    labels[2, 8, 5 : 5 + tumor_length] = 2
-    return labels
+    return labelled(SHAPE, np.s_[2, 8, 5 : 5 + tumor_length], liver=np.s_[1:5, 3:17, 3:21])
 
 
 def case(number: int, tumor_length: int) -> Case:

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.metrics import accuracy_score, jaccard_score, precision_score, recall_score
+from solids import labelled
 from stored_cases import store_case
 
 from livseg_lib.datasets.case import Case
@@ -32,11 +33,8 @@ SPLITS = {"v0": "validation", "v1": "validation", "t0": "test", "t1": "test", "t
 
 def truth(case: str) -> np.ndarray:
     """A liver in slices 1 to 3, with one tumour but for patient t2."""
-    labels = np.zeros((5, SIZE, SIZE), np.uint8)
-    labels[1:4, 8:24, 8:24] = 1
-    if case != "t2":
-        labels[1:4, 10:14, 10:14] = 2
-    return labels
+    tumors = [np.s_[1:4, 10:14, 10:14]] if case != "t2" else []
+    return labelled((5, SIZE, SIZE), *tumors, liver=np.s_[1:4, 8:24, 8:24])
 
 
 def planes(case: str) -> np.ndarray:

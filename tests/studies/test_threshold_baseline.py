@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 import pandas as pd
 import pytest
-from solids import dice
+from solids import dice, labelled
 
 from livseg_lib.datasets.case import Case
 from livseg_lib.errors import InputError
@@ -19,10 +19,8 @@ from livseg_lib.volumes import Volume
 def scan(seed: int, has_tumor: bool = True, spacing_mm=(3.0, 2.0, 2.0)) -> tuple[Volume, np.ndarray]:
     """A liver of 90 to 120 HU in fat, with a spleen beside it, and a tumour 40 HU darker."""
     generator = np.random.default_rng(seed)
-    labels = np.zeros((8, 80, 90), np.uint8)
-    labels[1:7, 15:60, 10:60] = 1
-    if has_tumor:
-        labels[2:6, 30:42, 28:40] = 2
+    tumors = [np.s_[2:6, 30:42, 28:40]] if has_tumor else []
+    labels = labelled((8, 80, 90), *tumors, liver=np.s_[1:7, 15:60, 10:60])
     liver_hu = 90 + 10 * (seed % 4)
     hu = np.choose(labels, [-50, liver_hu, liver_hu - 40]).astype(float)
     hu[1:7, 30:45, 66:80] = liver_hu
@@ -109,9 +107,7 @@ SPACING_MM = (3.0, 1.0, 1.0)
 def abdomen(noise_hu: float = 0.0) -> tuple[Volume, np.ndarray]:
     """HU and labels: a liver with a tumour, a thin wall of the same HU, a small organ of the same HU."""
     hu = np.full((12, 160, 180), -50.0)
-    labels = np.zeros(hu.shape, np.uint8)
-    labels[2:10, 30:110, 20:100] = 1
-    labels[4:8, 60:80, 50:70] = 2
+    labels = labelled(hu.shape, np.s_[4:8, 60:80, 50:70], liver=np.s_[2:10, 30:110, 20:100])
     hu[labels == 1], hu[labels == 2] = 100, 50
     hu[:, 10:20, :], hu[2:10, 20:30, 60:68] = 100, 100  # the wall, and a bridge to it
     hu[2:10, 30:60, 130:160] = 100
