@@ -52,6 +52,7 @@ from livseg_lib.volumes import load_segmentation, load_volume
 ROOT = project_root()
 OUT = ROOT / "reports" / "bench"
 PEERS = ROOT / ".venv-bench"
+PYTHONPATH = {"PYTHONPATH": f"{ROOT}{os.pathsep}{Path(__file__).parent}"}
 REQUIREMENTS = Path(__file__).with_name("bench_requirements.txt")
 WARM_SECONDS = 10.0  # a first run that takes longer counts: warming up is little of it
 MOST_SECONDS = 600.0
@@ -205,9 +206,7 @@ WORKS = {
 class Contender:
     """A process that does one work again and again."""
 
-    def __init__(
-        self, script: Path, python: Path, words: Iterable[object], variables: dict[str, str]
-    ) -> None:
+    def __init__(self, script: Path, python: Path, words: Iterable, variables: dict[str, str]) -> None:
         self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 (as long as the process lives)
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": self.errors, "text": True}
         self.process = subprocess.Popen([python, script, *map(str, words)], env=variables, **pipes)
@@ -248,20 +247,16 @@ class Contender:
 
 def race(work: str, folders: dict[str, Path], rounds: int, threads: int, tuned: bool) -> dict[str, Contender]:
     """Contenders of `work`, each with its folder, taking turns; those named as in CONTENDERS or NAME@what."""
-    ours, variables = bench_ours.CONTENDERS[work], environment(threads, tuned)
-    ours_variables = variables | {"PYTHONPATH": f"{ROOT}{os.pathsep}{Path(__file__).parent}"}
+    variables = environment(threads, tuned)
+    peers = Path(bench_peers.__file__), PEERS / "bin" / "python", variables
+    ours = Path(bench_ours.__file__), Path(sys.executable), variables | PYTHONPATH
     racing = {}
     with ExitStack() as ending:
         for label, folder in folders.items():
             name = label.split("@")[0]
-            words = (work, name, folder)
-            if name in ours:
-                started = Contender(Path(bench_ours.__file__), Path(sys.executable), words, ours_variables)
-            else:
-                python = PEERS / "bin" / "python"
-                started = Contender(Path(bench_peers.__file__), python, words, variables)
-            ending.callback(started.end)
-            racing[label] = started
+            script, python, given = ours if name in bench_ours.CONTENDERS[work] else peers
+            racing[label] = Contender(script, python, (work, name, folder), given)
+            ending.callback(racing[label].end)
         for _ in range(rounds):
             for each in racing.values():
                 if len(each.runs) < rounds:
@@ -392,10 +387,8 @@ def _processor() -> str:
 
 def machine(threads: int, missing: dict[str, str]) -> dict:
     """What a reader has to know of where the numbers are from."""
-    there = "[]"
-    if PEERS.exists():
-        pip = [PEERS / "bin" / "pip", "list", "--format", "json"]
-        there = subprocess.run(pip, text=True, capture_output=True).stdout
+    pip = [PEERS / "bin" / "pip", "list", "--format", "json"]
+    there = subprocess.run(pip, text=True, capture_output=True).stdout if PEERS.exists() else ""
     wanted = re.findall(r"^([\w-]+)==", REQUIREMENTS.read_text(), re.MULTILINE)
     found = {each["name"].lower(): each["version"] for each in json.loads(there or "[]")}
     return {
@@ -442,8 +435,10 @@ def main(argv: list[str] | None = None) -> None:
             if not asked.data:
                 parser.error(f"the {name} needs --data (make bench ONLY={name} DATA=folder)")
             with tempfile.TemporaryDirectory() as temporary:
-                minutes, variables = map(float, asked.minutes.split()), environment(asked.threads)
-                variables["PYTHONPATH"] = f"{ROOT}{os.pathsep}{Path(__file__).parent}"
+                minutes, variables = (
+                    map(float, asked.minutes.split()),
+                    environment(asked.threads) | PYTHONPATH,
+                )
                 made_by = f"{git_revision()[:7]} on {_processor()}"
                 where = (Path(temporary), PEERS / "bin" / "python", variables, asked.out, made_by)
                 data = Path(asked.data).expanduser()

@@ -166,11 +166,7 @@ def test_make_hands_a_path_on_as_it_was_typed(tmp_path, given):
     """Make itself, with a program in the place of Python that prints what it is given."""
     shutil.copy(FOLDER.parent / "Makefile", tmp_path)
     (tmp_path / ".venv" / "bin").mkdir(parents=True)
-    for name in (
-        "requirements.lock",
-        "pyproject.toml",
-        ".venv/ready",
-    ):  # the last is made after what it is of
+    for name in ("requirements.lock", "pyproject.toml", ".venv/ready"):  # the last is the newest
         (tmp_path / name).touch()
     program = tmp_path / ".venv" / "bin" / "python"
     typed = 'DATA="$GIVEN" SCAN="$GIVEN" LIVER="$GIVEN"'
