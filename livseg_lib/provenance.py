@@ -24,6 +24,7 @@ import platform
 import sys
 import sysconfig
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -235,10 +236,8 @@ def _names(code: CodeType):
 
 
 def _held(cell: object) -> object:
-    try:
+    with suppress(ValueError):  # a name that has no value yet
         return cell.cell_contents
-    except ValueError:  # a name that has no value yet
-        return None
 
 
 def _name(thing: object) -> str:
@@ -335,13 +334,10 @@ def require_equal(found: object, expected: object, what: str, folder: Path) -> N
 
 def inside(folder: Path, name: str) -> Path:
     """`folder`/`name`. Raises InputError where that lies elsewhere: by a path, or by a link."""
-    path = folder / name
-    try:
-        is_inside = (
-            Path(name).name == name and "\\" not in name and folder.resolve() in path.resolve().parents
-        )
-    except (OSError, ValueError, RuntimeError):  # links in circles, names that no file can have
-        is_inside = False
+    path, is_inside = folder / name, False
+    with suppress(OSError, ValueError, RuntimeError):  # links in circles, names that no file can have
+        is_name = Path(name).name == name and "\\" not in name
+        is_inside = is_name and folder.resolve() in path.resolve().parents
     if not is_inside:
         problem = "is not the name of a folder in that of the model."
         raise InputError(repr(name), problem, "Use it as it was saved.")

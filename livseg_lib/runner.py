@@ -151,9 +151,8 @@ def in_minutes_here(steps: Mapping[str, _Step]) -> dict[str, _Step]:
     for step in steps.values():  # one draws the patients, all look at them
         if "n_patients" in step.parameters:
             patients = step.parameters["n_patients"] / declared_parameters(step.notebook)["n_patients"]
-    return {
-        name: replace(step, minutes=expected_minutes(step, pace, patients)) for name, step in steps.items()
-    }
+    minutes = {stem: expected_minutes(step, pace, patients) for stem, step in steps.items()}
+    return {stem: replace(step, minutes=minutes[stem]) for stem, step in steps.items()}
 
 
 def _time_a_step() -> float:

@@ -126,10 +126,8 @@ def _inspect(picture_files: Files, mask_files: Files, volume: Volume) -> Iterato
     for path, image, mask in zip(picture_files, pictures, mask_files, strict=bool(mask_files)):
         turned = read_picture(mask, sixteen_bit=True).orientation
         if turned != image.orientation:
-            message = (
-                f"{path.name} is turned by its EXIF orientation {image.orientation}, its mask by {turned}:"
-            )
-            message += " both are read as a viewer shows them. Look whether they fit."
+            message = f"{path.name} is turned by its EXIF orientation {image.orientation}, its mask by"
+            message += f" {turned}: both are read as a viewer shows them. Look whether they fit."
             yield Note(mask, "orientation", message)
             return
 
