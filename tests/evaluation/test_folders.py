@@ -67,19 +67,21 @@ def test_folders_are_paired_by_case_number(three_cases):
     assert summary["detection"]["recall"] == 2 / 4
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        *("volume-2.nii", "liver_002.nii.gz", "volume-2_pred.nii", "2-segmentation.nii"),
-        *("volume-2/mask.nii.gz", "liver_002_0000.nii.gz", "liver_2_0000/mask.nii.gz"),
-    ],
-)
-def test_names_that_fit_case_two(tmp_path, name):
-    reference = write(tmp_path / "reference" / "segmentation-2.nii", labels(TUMOR)).parent
-    write(tmp_path / "prediction" / "case_2_v12.nii", labels())  # ends in another number
+BY_NUMBER = ["volume-2.nii", "liver_002.nii.gz", "volume-2_pred.nii", "2-segmentation.nii"]
+BY_NUMBER += ["volume-2/mask.nii.gz", "liver_002_0000.nii.gz", "liver_2_0000/mask.nii.gz"]
+BY_NAME = ["anna_pred.nii", "anna-segmentation.nii", "anna.mask.nii"]  # words for labels do not count
+FITTING = [("segmentation-2", "case_2_v12", name) for name in BY_NUMBER]  # 12 is another number
+FITTING += [("anna", "visit-2024-02-05_pred", name) for name in BY_NAME]
+FITTING += [("visit-2024-01-05", "visit-2024-02-05_pred", "visit-2024-01-05_pred.nii")]
+
+
+@pytest.mark.parametrize(("stem", "other", "name"), FITTING)
+def test_the_prediction_that_fits_is_found_by_its_name_or_number(tmp_path, stem, other, name):
+    reference = write(tmp_path / "reference" / f"{stem}.nii", labels(TUMOR)).parent
+    write(tmp_path / "prediction" / f"{other}.nii", labels())
     fitting = write(tmp_path / "prediction" / name, labels(TUMOR))
     (pair,), left_over = folders.pair_files(reference, tmp_path / "prediction")
-    assert pair[1] == fitting and len(left_over) == 1
+    assert pair.prediction == fitting and len(left_over) == 1
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
@@ -101,16 +103,6 @@ def test_objects_are_numbered_in_the_order_of_the_file(tmp_path, speck, detected
     prediction = write(tmp_path / "prediction.nii", labels(*tumors, speck))
     assert folders.evaluate_folders(truth, prediction, "lits_asis")["cases"][0]["true_positives"] == detected
     assert folders.evaluate_folders(truth, prediction)["cases"][0]["true_positives"] == 2
-
-
-@pytest.mark.parametrize("name", ["anna_pred", "anna-segmentation", "anna.mask", "visit-2024-01-05_pred"])
-def test_a_word_for_labels_behind_a_name_does_not_count(tmp_path, name):
-    stem = "visit-2024-01-05" if "visit" in name else "anna"
-    reference = write(tmp_path / "reference" / f"{stem}.nii", labels(TUMOR)).parent
-    fitting = write(tmp_path / "prediction" / f"{name}.nii", labels(TUMOR))
-    write(tmp_path / "prediction" / "visit-2024-02-05_pred.nii", labels())
-    (pair,), left_over = folders.pair_files(reference, tmp_path / "prediction")
-    assert pair.prediction == fitting and len(left_over) == 1
 
 
 def test_a_prediction_of_the_same_name_belongs_to_no_other_of_its_number(tmp_path):
@@ -217,11 +209,10 @@ def test_twins_of_a_mac_are_left_out_capitals_are_read_and_pipes_told(three_case
 
 
 def test_bad_input_is_refused(tmp_path, three_cases):
-    with pytest.raises(InputError, match="nowhere: is not there"):
-        folders.evaluate_folders(tmp_path / "nowhere", three_cases[1])
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match=r"no \.nii"):
-        folders.evaluate_folders(tmp_path / "empty", three_cases[1])
+    for name, problem in (("nowhere", "nowhere: is not there"), ("empty", r"no \.nii")):
+        with pytest.raises(InputError, match=problem):
+            folders.evaluate_folders(tmp_path / name, three_cases[1])
     with pytest.raises(InputError, match="mode"):
         folders.evaluate_folders(*three_cases, mode="best")
     odd = labels()

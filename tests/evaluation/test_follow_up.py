@@ -247,13 +247,10 @@ def test_identities_of_the_concordance():
 
 
 def test_a_row_a_system_and_measure_over_the_patients_that_both_have():
-    patients = pd.DataFrame(
-        {
-            "outlined_by": ["truth"] * 4 + ["net"] * 4,
-            "patient": [1, 2, 3, 4, 1, 2, 3, 3],
-            "liver_ml": [10.0, 20.0, 30.0, 40.0, 11.0, 21.0, 30.0, 32.0],
-            "longest_diameter_mm": [np.nan, 5.0, 6.0, 7.0, 3.0, 5.0, 6.0, 8.0],
-        }
+    whose = {"outlined_by": ["truth"] * 4 + ["net"] * 4, "patient": [1, 2, 3, 4, 1, 2, 3, 3]}
+    patients = pd.DataFrame(whose).assign(
+        liver_ml=[10.0, 20.0, 30.0, 40.0, 11.0, 21.0, 30.0, 32.0],
+        longest_diameter_mm=[np.nan, 5.0, 6.0, 7.0, 3.0, 5.0, 6.0, 8.0],
     )
     table = follow_up.compare_with_reference(patients, ["liver_ml", "longest_diameter_mm"])
     assert list(table) == ["system", "measure", *follow_up.agreement_row([], []), "p_holm"]

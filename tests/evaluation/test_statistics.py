@@ -76,14 +76,9 @@ def test_a_share_of_things_is_resampled_by_patient():
     assert one["share"] == 1 and np.isnan([one["share_low"], one["share_high"]]).all()
 
 
-THINGS = pd.DataFrame(
-    {
-        "system": ["b"] * 5 + ["a"] * 2,
-        "patient": [1, 1, 1, 2, 3, 1, 2],
-        "dice": [0.0, 0.3, 0.6, 0.9, np.nan, np.nan, 0.5],
-        "found": [True, True, False, True, False, True, True],
-    }
-)
+THINGS = pd.DataFrame({"system": list("bbbbbaa"), "patient": [1, 1, 1, 2, 3, 1, 2]})
+THINGS["dice"] = [0.0, 0.3, 0.6, 0.9, np.nan, np.nan, 0.5]
+THINGS["found"] = [True, True, False, True, False, True, True]
 
 
 def test_a_summary_counts_patients_and_what_is_undefined():

@@ -110,19 +110,11 @@ def test_a_split_by_slice_is_a_limit(tmp_path, split_by):
 
 
 def test_a_data_card_counts_what_the_tables_hold(tmp_path):
-    cases = pd.DataFrame(
-        {
-            "case": ["a", "b", "c"],
-            "patient": ["1", "1", "2"],
-            "shape": ["(51, 512, 512)", "(60, 448, 512)", "(70, 512, 512)"],
-            "spacing_mm": ["(4.5, 0.7, 0.7)", "(5.0, 0.8, 0.8)", "(nan, nan, nan)"],
-            "hu_low": [-1024, -1000, 0],
-            "hu_high": [700, 1500, 255],
-            "tumor_voxels": [0, 12, 30],
-            "n_tumors": [0, 2, np.nan],
-            "liver_ml": [1500.0, 1200.5, np.nan],
-        }
-    )
+    rows = [("a", "1", "(51, 512, 512)", "(4.5, 0.7, 0.7)", -1024, 700, 0, 0, 1500.0)]
+    rows += [("b", "1", "(60, 448, 512)", "(5.0, 0.8, 0.8)", -1000, 1500, 12, 2, 1200.5)]
+    rows += [("c", "2", "(70, 512, 512)", "(nan, nan, nan)", 0, 255, 30, np.nan, np.nan)]
+    names = ["case", "patient", "shape", "spacing_mm", "hu_low", "hu_high", "tumor_voxels"]
+    cases = pd.DataFrame(rows, columns=[*names, "n_tumors", "liver_ml"])
     found = {"case": ["a", "b", "c"], "severity": ["ok", "warning", "error"], "message": ["", "odd", "cut"]}
     card = write(tmp_path, tables() | {"cases": cases, "findings": pd.DataFrame(found)})["data"]
     for expected in (

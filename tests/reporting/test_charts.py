@@ -10,15 +10,9 @@ from matplotlib.colors import to_hex
 from livseg_lib.reporting.charts import bars, interval_chart, lines, matrix, scatter, training_curves
 from livseg_lib.reporting.style import BLACK, BLUE, VERMILLION, spread
 
-SCORES = pd.DataFrame(
-    {
-        "system": ["unet", "unet", "manet", "manet"],
-        "structure": ["liver", "tumor"] * 2,
-        "dice": [0.9, 0.5, 0.8, np.nan],
-        "dice_low": [0.85, 0.4, 0.75, np.nan],
-        "dice_high": [0.95, 0.6, 0.82, np.nan],
-    }
-)
+SCORES = [("unet", "liver", 0.9, 0.85, 0.95), ("unet", "tumor", 0.5, 0.4, 0.6)]
+SCORES += [("manet", "liver", 0.8, 0.75, 0.82), ("manet", "tumor", np.nan, np.nan, np.nan)]
+SCORES = pd.DataFrame(SCORES, columns=["system", "structure", "dice", "dice_low", "dice_high"])
 
 
 def offsets(ax) -> np.ndarray:

@@ -104,23 +104,12 @@ def test_planted_growth_is_told_by_the_truth(phantom):
     json.dumps(responses.to_dict("records"))
 
 
-CASES = pd.DataFrame(
-    {
-        "case": ["a", "b", "b2", "c"],
-        "patient": [0, 1, 1, 2],
-        "spacing_mm": ["(5.0, 0.7, 0.7)", "(2.5, 0.7, 0.7)", "(1.0, 0.7, 0.7)", "(nan, nan, nan)"],
-        "liver_ml": [1400.0, 1600.0, 1500.0, np.nan],
-        "n_tumors": [0, 2, 1, 1],
-    }
-)
-LESIONS = pd.DataFrame(
-    {
-        "system": ["unet"] * 3 + ["manet"] * 2,
-        "patient": [1, 1, 1, 1, 2],
-        "kind": ["reference", "reference", "prediction", "reference", "reference"],
-        "longest_diameter_mm": [8.0, 30.0, 90.0, 30.0, np.nan],
-    }
-)
+CASES = [("a", 0, "(5.0, 0.7, 0.7)", 1400.0, 0), ("b", 1, "(2.5, 0.7, 0.7)", 1600.0, 2)]
+CASES += [("b2", 1, "(1.0, 0.7, 0.7)", 1500.0, 1), ("c", 2, "(nan, nan, nan)", np.nan, 1)]
+CASES = pd.DataFrame(CASES, columns=["case", "patient", "spacing_mm", "liver_ml", "n_tumors"])
+LESIONS = [("unet", 1, "reference", 8.0), ("unet", 1, "reference", 30.0), ("unet", 1, "prediction", 90.0)]
+LESIONS += [("manet", 1, "reference", 30.0), ("manet", 2, "reference", np.nan)]
+LESIONS = pd.DataFrame(LESIONS, columns=["system", "patient", "kind", "longest_diameter_mm"])
 
 
 def test_every_fact_by_hand():
