@@ -134,9 +134,7 @@ def prepare_pictures(folder: Path, count: int = 200, size: int = 256) -> None:
     np.save(folder / "masks.npy", np.stack(marked))
 
 
-def prepare_folder(
-    folder: Path, pictures: int = 24, scans: int = 3, slices: int = 120, size: int = 512
-) -> None:
+def prepare_folder(folder: Path, pictures=24, scans=3, slices=120, size=512) -> None:
     """A folder of pictures and one of scans."""
     prepare_scan(folder / "scans", slices, size, scans)
     prepare_pictures(folder, pictures, size // 2)
@@ -435,16 +433,13 @@ def main(argv: list[str] | None = None) -> None:
             if not asked.data:
                 parser.error(f"the {name} needs --data (make bench ONLY={name} DATA=folder)")
             with tempfile.TemporaryDirectory() as temporary:
-                minutes, variables = (
-                    map(float, asked.minutes.split()),
-                    environment(asked.threads) | PYTHONPATH,
-                )
-                made_by = f"{git_revision()[:7]} on {_processor()}"
-                where = (Path(temporary), PEERS / "bin" / "python", variables, asked.out, made_by)
-                data = Path(asked.data).expanduser()
+                data, minutes = Path(asked.data).expanduser(), [*map(float, asked.minutes.split())]
+                variables, made_by = environment(asked.threads), f"{git_revision()[:7]} on {_processor()}"
+                python = PEERS / "bin" / "python"
+                where = (Path(temporary), python, variables | PYTHONPATH, asked.out, made_by)
                 peers = () if asked.no_peers or name == "recipe" else bench_board.NETWORKS
                 ours = bench_board.without_parts() if name == "recipe" else {bench_board.OURS: {}}
-                bench_board.run_board(data, [*minutes], *where, peers, ours, name)
+                bench_board.run_board(data, minutes, *where, peers, ours, name)
         elif name == "growth":
             write_table(measure_growth(asked.rounds, asked.threads, asked.short), asked.out / "growth.csv")
         else:

@@ -138,22 +138,15 @@ def albumentations_batches(folder: Path) -> Run:
 
     cv2.setNumThreads(1)
     images, masks = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("images", "masks"))
-    vary = A.Compose(
-        [
-            A.Affine(
-                rotate=(-20, 20),
-                scale=(0.75, 1.3),
-                shear=(-6, 6),
-                translate_percent=(-0.08, 0.08),
-                border_mode=cv2.BORDER_REPLICATE,
-                p=1,
-            ),
-            A.RandomGamma(gamma_limit=(70, 140), p=1),
-            A.RandomBrightnessContrast(brightness_limit=15 / 255, contrast_limit=(-0.25, 0.3), p=1),
-            A.GaussianBlur(sigma_limit=(0.4, 1.0), blur_limit=0, p=0.25),
-            A.GaussNoise(std_range=(2.5 / 255, 13 / 255), p=0.25),
-        ]
-    )
+    moves = {"rotate": (-20, 20), "scale": (0.75, 1.3), "shear": (-6, 6), "translate_percent": (-0.08, 0.08)}
+    steps = [
+        A.Affine(**moves, border_mode=cv2.BORDER_REPLICATE, p=1),
+        A.RandomGamma(gamma_limit=(70, 140), p=1),
+        A.RandomBrightnessContrast(brightness_limit=15 / 255, contrast_limit=(-0.25, 0.3), p=1),
+        A.GaussianBlur(sigma_limit=(0.4, 1.0), blur_limit=0, p=0.25),
+        A.GaussNoise(std_range=(2.5 / 255, 13 / 255), p=0.25),
+    ]
+    vary = A.Compose(steps)
 
     def run() -> None:
         for first in range(0, len(images), BATCH):
@@ -332,21 +325,13 @@ def monai_scan(scan: str, out: str, in_plane: bool) -> None:
         inferer = SlidingWindowInferer((96, 96, 96), sw_batch_size=4, overlap=0.25)
         on_grid = T.Spacingd("image", (1.5, 1.5, 2.0))
     network.eval()
-    before = T.Compose(
-        [
-            T.LoadImaged("image", ensure_channel_first=True),
-            T.Orientationd("image", "RAS"),
-            T.ScaleIntensityRanged("image", 0, 255, 0, 1, clip=True),
-            on_grid,
-        ]
-    )
+    loaded, turned = T.LoadImaged("image", ensure_channel_first=True), T.Orientationd("image", "RAS")
+    windowed = T.ScaleIntensityRanged("image", 0, 255, 0, 1, clip=True)
+    before = T.Compose([loaded, turned, windowed, on_grid])
+    mask = T.Activationsd("pred", sigmoid=True), T.AsDiscreted("pred", threshold=0.5)
+    back = T.Invertd("pred", before, "image", nearest_interp=True)
     after = T.Compose(
-        [
-            T.Activationsd("pred", sigmoid=True),
-            T.AsDiscreted("pred", threshold=0.5),
-            T.Invertd("pred", before, "image", nearest_interp=True),
-            T.SaveImaged("pred", output_dir=out, output_postfix="liver", print_log=False),
-        ]
+        [*mask, back, T.SaveImaged("pred", output_dir=out, output_postfix="liver", print_log=False)]
     )
     with torch.no_grad():
         batch = before({"image": scan})

@@ -11,9 +11,7 @@ SIDES_MM = (0.75, 0.5, 2.5)  # of the stored axes i, j, k; exact in float32
 ORIENTATIONS = [(axes, signs) for axes in permutations(range(3)) for signs in product((1, -1), repeat=3)]
 
 
-def axis_affine(
-    axes: tuple = (0, 1, 2), signs: tuple = (-1, -1, 1), sides_mm: tuple = SIDES_MM
-) -> np.ndarray:
+def axis_affine(axes=(0, 1, 2), signs=(-1, -1, 1), sides_mm=SIDES_MM) -> np.ndarray:
     """Stored axis n runs along world axis `axes[n]` (RAS) in direction `signs[n]`; LPS by default."""
     affine = np.eye(4)
     affine[:3, :3] = 0
@@ -23,9 +21,7 @@ def axis_affine(
     return affine
 
 
-def write_nifti(
-    path: Path, stored: np.ndarray, affine: np.ndarray | None = None, kind=nibabel.Nifti1Image, **fields
-):
+def write_nifti(path: Path, stored: np.ndarray, affine=None, kind=nibabel.Nifti1Image, **fields) -> Path:
     """Save `stored` (i, j, k), sform and qform both `affine`; `fields` then overwrite header fields."""
     affine = axis_affine() if affine is None else affine
     header = kind.header_class(endianness=">" if stored.dtype.byteorder == ">" else "<")

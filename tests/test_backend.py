@@ -49,12 +49,10 @@ TENSORFLOW = SimpleNamespace(
     experimental=SimpleNamespace(get_device_details=lambda card: {"device_name": card}),
 )
 TORCH = SimpleNamespace(device_count=lambda: len(CARDS), get_device_name=CARDS.__getitem__)
-DEVICES = [
-    SimpleNamespace(platform=kind, device_kind=name) for kind, name in (("gpu", "H200"), ("cpu", "cpu"))
-]
+GPU, PROCESSOR = SimpleNamespace(platform="gpu", device_kind="H200"), SimpleNamespace(platform="cpu")
 WITH_GPUS = {
     "tensorflow": SimpleNamespace(config=TENSORFLOW),
-    "jax": SimpleNamespace(devices=lambda: [DEVICES[0], DEVICES[1], DEVICES[0]]),
+    "jax": SimpleNamespace(devices=lambda: [GPU, PROCESSOR, GPU]),
     "torch": SimpleNamespace(cuda=TORCH),
 }
 

@@ -65,19 +65,10 @@ def test_dice_of_a_patient_pools_the_slices_at_their_own_size():
 
 def test_the_board_compares_with_the_better_rate_of_each_peer():
     scores = {("livseg U-Net", 0.003): 0.9, ("peer", 0.003): 0.5, ("peer", 0.001): 0.8}
-    rows = [
-        {
-            "minutes": 2.0,
-            "contender": name,
-            "learning_rate": rate,
-            "patient": str(k),
-            "dice": dice + 0.001 * k,
-        }
-        for (name, rate), dice in scores.items()
-        for k in range(12)
-    ]
-    facts = dict.fromkeys(bench_board.FACTS, 1.0) | {"remark": ""}
-    board = bench_board.summarize_board(pd.DataFrame(rows).assign(**facts))
+    rows = [(*key, str(k), dice + 0.001 * k) for key, dice in scores.items() for k in range(12)]
+    trainings = pd.DataFrame(rows, columns=["contender", "learning_rate", "patient", "dice"])
+    facts = dict.fromkeys(bench_board.FACTS, 1.0) | {"remark": "", "minutes": 2.0}
+    board = bench_board.summarize_board(trainings.assign(**facts))
     ahead = board.set_index(["contender", "learning_rate"])
     assert ahead.loc[("peer", 0.001), "difference"] == pytest.approx(0.1)
     assert ahead.loc[("peer", 0.001), "livseg_ahead"] == 1
@@ -88,9 +79,8 @@ def test_patients_whose_names_are_numbers_are_paired_across_files(tmp_path):
     for name, dice in (("livseg U-Net", 0.9), ("peer", 0.8)):
         rows = pd.DataFrame({"patient": ["7", "12"], "dice": [dice, dice + 0.02]})
         facts = {"minutes": 1.0, "contender": name, "learning_rate": 0.003, "made_by": "here"}
-        bench_board.keep(
-            rows.assign(**facts, **dict.fromkeys(bench_board.FACTS, 1.0)), tmp_path / "board_patients.csv"
-        )
+        facts |= dict.fromkeys(bench_board.FACTS, 1.0)
+        bench_board.keep(rows.assign(**facts), tmp_path / "board_patients.csv")
     board = read_table(tmp_path / "board.csv").set_index("contender")
     assert board.loc["peer", "difference"] == pytest.approx(0.1)
 

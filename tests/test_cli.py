@@ -159,9 +159,7 @@ def test_what_cannot_be_compared_is_refused(tmp_path, capsys, content, said):
     assert said in capsys.readouterr().err
 
 
-def test_export_tells_the_difference_and_too_large_a_one_by_its_exit_code(
-    model, tmp_path, capsys, monkeypatch
-):
+def test_export_tells_the_difference_and_a_large_one_by_its_code(model, tmp_path, capsys, monkeypatch):
     command = ["export", model, "--format", "onnx", "--out", str(tmp_path / "out")]
     assert main(command) == 0
     said = capsys.readouterr().out

@@ -24,6 +24,7 @@ from livseg_lib.files import folder_checksums
 from livseg_lib.processes import in_processes, one_apart
 
 distributed = pytest.importorskip("distributed", reason="Dask is missing: pip install livseg[cluster]")
+dask = pytest.importorskip("dask")
 pytestmark = pytest.mark.slow
 
 SCANS = Path(os.environ.get("LIVSEG_CLUSTER_SCANS", ""))
@@ -45,8 +46,6 @@ class Tally(distributed.SchedulerPlugin):
 
 @pytest.fixture(scope="module")
 def cluster():
-    import dask
-
     with (
         dask.config.set({"distributed.scheduler.allowed-failures": 20}),
         distributed.LocalCluster(
@@ -85,24 +84,23 @@ def kill_workers(cluster, tally: Tally, ended: threading.Event, killed: list[int
             os.kill(pid, signal.SIGKILL if pid in killed else signal.SIGCONT)
 
 
-def command(name: str, scans: Path, out: Path) -> list[str]:
-    return {
-        "check": ["check", str(scans), "--out", str(out)],
-        "extract": ["extract", str(scans), "--size", "128", "--out", str(out)],
-        "evaluate": ["evaluate", f"--reference={scans}", f"--prediction={scans}", f"--out={out / 's.json'}"],
-    }[name]
+COMMANDS = {
+    "check": "check {scans} --out {out}",
+    "extract": "extract {scans} --size 128 --out {out}",
+    "evaluate": "evaluate --reference {scans} --prediction {scans} --out {out}/s.json",
+}
 
 
-@pytest.mark.parametrize("name", ["check", "extract", "evaluate"])
-def test_killed_workers_cost_no_result_and_no_finished_case(name, scans, cluster, tmp_path, capsys):
-    tally, ended, killed = Tally(), threading.Event(), []
+@pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
+def test_killed_workers_cost_no_result_and_no_finished_case(command, scans, cluster, tmp_path, capsys):
+    tally, ended, killed, address = Tally(), threading.Event(), [], cluster.scheduler_address
     cluster.scheduler.add_plugin(tally)
     thread = threading.Thread(target=kill_workers, args=(cluster, tally, ended, killed))
     thread.start()
     try:
         for number in range(10):  # a fast machine is done before any is killed
             out = tmp_path / f"spread{number}"
-            spread = main([*command(name, scans, out), "--scheduler", cluster.scheduler_address])
+            spread = main([*command.format(scans=scans, out=out).split(), "--scheduler", address])
             if killed:
                 break
     finally:
@@ -110,7 +108,8 @@ def test_killed_workers_cost_no_result_and_no_finished_case(name, scans, cluster
         thread.join()
     said = capsys.readouterr().err
     assert re.search(r"\d Dask workers; dashboard: http", said) and killed
-    assert main([*command(name, scans, tmp_path / "alone"), "--workers", "1"]) == spread
+    alone = command.format(scans=scans, out=tmp_path / "alone").split()
+    assert main([*alone, "--workers", "1"]) == spread
     assert folder_checksums(out) == folder_checksums(tmp_path / "alone")
     assert len(tally.done) >= len(list(scans.glob("volume-*"))) and set(tally.done.values()) == {1}
 
@@ -159,8 +158,6 @@ def test_an_error_of_a_case_is_raised_here_and_a_case_may_start_a_process(cluste
 
 
 def test_a_scheduler_that_is_not_there_is_told():
-    import dask
-
     with (
         dask.config.set({"distributed.comm.timeouts.connect": "1s"}),
         pytest.raises(InputError, match=r"127.0.0.1:1: No Dask scheduler answers"),

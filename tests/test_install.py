@@ -107,19 +107,17 @@ def test_a_wheel_predicts_in_a_fresh_environment_outside_the_repository(tmp_path
     install = [*pip, f"--python={scripts / 'python'}", "install", "-c", ROOT / "requirements.lock", built]
     subprocess.run(install, check=True)
     rows, columns = np.mgrid[-128:128, -128:128] / 128
-    grey = np.where(rows**2 + columns**2 < 0.8, 110, 0) + np.where(
-        (rows + 0.1) ** 2 + (columns + 0.4) ** 2 < 0.1, 50, 0
-    )
+    body, liver = rows**2 + columns**2 < 0.8, (rows + 0.1) ** 2 + (columns + 0.4) ** 2 < 0.1
+    grey = 110 * body + 50 * liver
     Image.fromarray(grey.astype(np.uint8)).save(tmp_path / "slice.png")
     command = [scripts / "livseg", "predict", "slice.png", "--out", "results"]
     clean = {"PATH": str(scripts), "HOME": str(tmp_path), "TF_CPP_MIN_LOG_LEVEL": "3"}
-    done = subprocess.run(command, cwd=tmp_path, env=clean, capture_output=True, text=True)
+    outside = {"cwd": tmp_path, "env": clean, "capture_output": True, "text": True}
+    done = subprocess.run(command, **outside)
     assert done.returncode == 0, done.stderr
     (mask,) = (tmp_path / "results").rglob("mask.png")
     assert (np.asarray(Image.open(mask)) == 127).sum() > 100
-    missing = subprocess.run(
-        [scripts / "livseg", "app"], cwd=tmp_path, env=clean, capture_output=True, text=True
-    )
+    missing = subprocess.run([scripts / "livseg", "app"], **outside)
     assert missing.returncode == 2 and 'pip install "livseg[app]"' in missing.stderr
 
 

@@ -11,9 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 LIBRARY = ROOT / "livseg_lib"
-CODE = sorted(
-    [*LIBRARY.rglob("*.py"), *(ROOT / "tests").rglob("*.py"), *(ROOT / "notebooks").glob("*.ipynb")]
-)
+CODE = sorted([*LIBRARY.rglob("*.py"), *ROOT.glob("tests/**/*.py"), *ROOT.glob("notebooks/*.ipynb")])
 PAGES = sorted([*(ROOT / "docs").glob("*.md"), *ROOT.glob("*.md")])
 OURS = {path.stem for path in LIBRARY.rglob("*") if path.is_dir() or path.suffix == ".py"} | {"livseg_lib"}
 ROOMS = OURS | {"notebooks", "tests", "docs"}
@@ -72,9 +70,8 @@ def test_what_is_mentioned_exists(path):
         if " . ".join(name.split(".")) not in code  # a variable and its attribute
     ]
     places = {place for place in PLACE.findall(prose) if place.split("/")[0] in ROOMS} - EXAMPLES
-    missing += [
-        name for name in places if not any((at / name).exists() for at in (ROOT, LIBRARY, path.parent))
-    ]
+    roots = (ROOT, LIBRARY, path.parent)
+    missing += [name for name in places if not any((root / name).exists() for root in roots)]
     missing += [name for name in QUOTED.findall(prose) if not any(name in parts(each)[2] for each in CODE)]
     assert not missing
 

@@ -15,8 +15,11 @@ from livseg_lib.volumes import load_volume, save_segmentation
 RGB = np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")])
 
 
-def sizes(*mm, qfac=1):
-    return {"pixdim": [qfac, *mm, 0, 0, 0, 0]}
+NO_SFORM = {"sform_code": 0}
+
+
+def sizes(i_mm, j_mm, k_mm, qfac=1):
+    return {"pixdim": [qfac, i_mm, j_mm, k_mm, 0, 0, 0, 0]}
 
 
 def memory_of_refusal(path, words) -> int:
@@ -55,10 +58,8 @@ def test_the_limit_can_be_stated_and_counts_what_will_be_in_memory(tmp_path, dty
 @pytest.mark.parametrize(
     ("stored", "words"),
     [
-        *(
-            (ct_like(size), "not a 3D volume")
-            for size in ((4, 4), (4, 4, 4, 2), (4, 4, 4, 1, 3), (1, 4, 4, 4))
-        ),
+        *((ct_like(size), "not a 3D volume") for size in ((4, 4), (4, 4, 4, 2), (1, 4, 4, 4))),
+        (ct_like((4, 4, 4, 1, 3)), "not a 3D volume"),
         *((np.zeros((7, 6, 5), dtype), "not plain numbers") for dtype in (np.complex64, RGB)),
     ],
 )
@@ -90,14 +91,8 @@ def test_only_plain_numbers_in_3d_are_read(tmp_path, stored, words):
         *(({"sform_code": code}, "code that does not exist") for code in (6, -1)),
         *(({"qform_code": code}, "code that does not exist") for code in (6, 32767)),
         # a handedness that is no sign, and sizes that nothing else tells, are not guessed
-        *(
-            (sizes(0.75, 0.5, 2.5, qfac=qfac) | {"sform_code": 0}, "qform is impossible")
-            for qfac in (7.0, np.nan, np.inf, 0.5)
-        ),
-        *(
-            (sizes(mm, 0.5, 2.5) | {"sform_code": 0}, "impossible|singular")
-            for mm in (0, np.nan, -0.75, np.inf)
-        ),
+        *((sizes(0.75, 0.5, 2.5, q) | NO_SFORM, "qform is impossible") for q in (7.0, np.nan, np.inf, 0.5)),
+        *((sizes(mm, 0.5, 2.5) | NO_SFORM, "impossible|singular") for mm in (0, np.nan, -0.75, np.inf)),
     ],
 )
 def test_an_impossible_header_is_refused_and_no_text_of_it_quoted(tmp_path, fields, words):
@@ -121,7 +116,7 @@ def test_a_file_changed_by_a_conversion_of_line_ends_is_refused(tmp_path):
     [
         {"vox_offset": 0},  # right behind the header
         *({"sform_code": 0}, {"sform_code": 2, "qform_code": 0}),  # one form is enough
-        *(sizes(0.75, 0.5, 2.5, qfac=0), sizes(0.75, 0.5, 2.5, qfac=0) | {"sform_code": 0}),
+        *(sizes(0.75, 0.5, 2.5, qfac=0), sizes(0.75, 0.5, 2.5, qfac=0) | NO_SFORM),
         *(sizes(0.75, 0.5, 2.5, qfac=qfac) for qfac in (np.nan, 0.5)),  # no sign: that of the sform
         {"bitpix": 0},
         *({"quatern_d": 1.0004}, {"quatern_d": 1.0004, "sform_code": 0}),  # rounded, not wrong
