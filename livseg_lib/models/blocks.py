@@ -209,7 +209,9 @@ def resnet50_encoder(
         remedy = f"Choose one of {', '.join(map(str, OUTPUT_STRIDES))}."
         raise InputError("resnet50_encoder", problem, remedy)
     inputs = keras.Input(input_shape, name="encoder_image")
-    outputs = [_stem(inputs, _widened(STEM_FILTERS, width))]
+    x = layers.Rescaling(255.0, offset=-IMAGENET_MEAN_LEVEL, name="imagenet_levels")(inputs)
+    x = layers.ZeroPadding2D(3, name="conv1_pad")(x)
+    outputs = [_resnet_convolution(x, _widened(STEM_FILTERS, width), 7, "conv1", strides=2)]
     x = layers.ZeroPadding2D(1, name="pool1_pad")(outputs[0])
     x = layers.MaxPooling2D(3, strides=2, name="pool1_pool")(x)
     stride, dilation = 4, 1
@@ -229,34 +231,23 @@ def _widened(filters: int, width: float) -> int:
     return max(1, round(filters * width))
 
 
-def _stem(x, filters: int):
-    x = layers.Rescaling(255.0, offset=-IMAGENET_MEAN_LEVEL, name="imagenet_levels")(x)
-    x = layers.ZeroPadding2D(3, name="conv1_pad")(x)
-    return _relu(_normalized(layers.Conv2D(filters, 7, strides=2, name="conv1_conv")(x), "conv1"), "conv1")
-
-
 def _bottleneck(x, filters: int, name: str, stride: int, dilation: int):
     """1 x 1, 3 x 3, 1 x 1, and the shortcut; a stage's first block ("block1") projects its shortcut."""
     shortcut = x
     if name.endswith("block1"):
-        shortcut = layers.Conv2D(4 * filters, 1, strides=stride, name=f"{name}_0_conv")(x)
-        shortcut = _normalized(shortcut, f"{name}_0")
-    x = layers.Conv2D(filters, 1, strides=stride, name=f"{name}_1_conv")(x)
-    x = _relu(_normalized(x, f"{name}_1"), f"{name}_1")
+        shortcut = _resnet_convolution(x, 4 * filters, 1, f"{name}_0", has_relu=False, strides=stride)
+    x = _resnet_convolution(x, filters, 1, f"{name}_1", strides=stride)
     # Dilated already in a stage's first block: the stride it replaces stood before this convolution.
-    x = layers.Conv2D(filters, 3, padding="same", dilation_rate=dilation, name=f"{name}_2_conv")(x)
-    x = _relu(_normalized(x, f"{name}_2"), f"{name}_2")
-    x = _normalized(layers.Conv2D(4 * filters, 1, name=f"{name}_3_conv")(x), f"{name}_3")
+    x = _resnet_convolution(x, filters, 3, f"{name}_2", padding="same", dilation_rate=dilation)
+    x = _resnet_convolution(x, 4 * filters, 1, f"{name}_3", has_relu=False)
     x = layers.Add(name=f"{name}_add")([shortcut, x])
     return layers.Activation("relu", name=f"{name}_out")(x)
 
 
-def _normalized(x, name: str):
-    return layers.BatchNormalization(momentum=NORM_MOMENTUM, epsilon=1.001e-5, name=f"{name}_bn")(x)
-
-
-def _relu(x, name: str):
-    return layers.Activation("relu", name=f"{name}_relu")(x)
+def _resnet_convolution(x, filters: int, size: int, name: str, has_relu: bool = True, **options):
+    x = layers.Conv2D(filters, size, name=f"{name}_conv", **options)(x)
+    x = layers.BatchNormalization(momentum=NORM_MOMENTUM, epsilon=1.001e-5, name=f"{name}_bn")(x)
+    return layers.Activation("relu", name=f"{name}_relu")(x) if has_relu else x
 
 
 def load_imagenet_weights(model: keras.Model) -> str:

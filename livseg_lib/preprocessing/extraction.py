@@ -100,15 +100,12 @@ def read_text_table(path: Path, needed: tuple[str, ...], remedy: str) -> pd.Data
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
         raise InputError(path, f"Line {line} is no UTF-8 text.", "Save it as CSV in UTF-8.") from error
-    rows, lines = [], []
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
-        for row in reader:
-            if row:
-                rows.append(row)
-                lines.append(reader.line_num)
+        found = [(reader.line_num, row) for row in reader if row]
     except csv.Error as error:
         raise InputError(path, f"Line {reader.line_num} is no CSV ({error}).", remedy) from error
+    lines, rows = [line for line, _ in found], [row for _, row in found]
     if not rows or "\0" in text:
         line = text[: text.find("\0")].count("\n") + 1
         raise InputError(path, f"holds a zero byte in line {line}." if rows else "is empty.", remedy)

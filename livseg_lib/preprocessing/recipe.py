@@ -35,7 +35,7 @@ from livseg_lib.preprocessing.windows import (
     as_window,
     measured,
 )
-from livseg_lib.provenance import code_of
+from livseg_lib.provenance import as_tuples, code_of
 from livseg_lib.volumes import Volume
 
 if TYPE_CHECKING:  # only named in signatures
@@ -69,7 +69,7 @@ class JsonRecord:
     @classmethod
     def from_dict(cls, values: dict):
         """Inverse of `to_dict` (lists become tuples)."""
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        return cls(**as_tuples(values))
 
 
 @dataclass(frozen=True)
