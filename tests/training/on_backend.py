@@ -92,8 +92,7 @@ def trainings(folder: Path) -> Found:
     """20 steps; with dropout unbroken, and cut off and resumed; in float16."""
     options = {"filters": 4, "levels": 2, "patch": 2}
     network = filled(build_model("unet", (32, 32, 1), 1, **options))
-    batches = resumable_run.RandomBatches()
-    batches.size = 32
+    batches = resumable_run.RandomBatches(side=32)
     settings = FitSettings(STAGES, schedule="cosine", plateau_patience=1)
     history = fit(network, batches, batches, lambda: dice_metrics(("liver",)), settings, folder / "20 steps")
     for name in ("loss", "val_loss", "liver_dice", "learning_rate"):

@@ -18,7 +18,9 @@ if __name__ == "__main__" and backend_name() == "tensorflow":  # a test imports 
     two = [tensorflow.config.LogicalDeviceConfiguration()] * 2
     tensorflow.config.set_logical_device_configuration(tensorflow.config.list_physical_devices("CPU")[0], two)
 
-from on_backend import filled
+import resumable_run
+from on_backend import end, filled
+from resumable_run import RandomBatches, small_network
 
 from livseg_lib.models import keras
 from livseg_lib.training.devices import training_devices
@@ -28,44 +30,13 @@ SETTINGS = FitSettings((Stage(2, 1e-2, frozen=("first",)), Stage(3, 1e-2)), sche
 """20 steps."""
 
 
-def small_network() -> keras.Model:
-    """Without biases that normalization takes back: Adam makes much of a gradient that is nearly zero."""
-    layers, on_jax = keras.layers, backend_name() == "jax"
-    inputs = keras.Input((16, 16, 1))
-    x = layers.Conv2D(4, 3, padding="same", use_bias=False, name="first")(inputs)
-    x = layers.Activation("relu", name="bend")(layers.BatchNormalization(name="norm")(x))
-    x = layers.Dropout(0.1 if on_jax else 0.0, name="dropout")(x)
-    return keras.Model(inputs, layers.Conv2D(1, 1, activation="sigmoid", name="maps")(x), name="small")
-
-
-class Batches(keras.utils.PyDataset):
-    """Of so many pictures, which depend on the epoch and its number."""
-
-    def __init__(self, *sizes: int, ends_in: int | None = None) -> None:
-        super().__init__()
-        self.sizes, self.ends_in, self.epoch = sizes, ends_in, 0
-
-    def start_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return len(self.sizes)
-
-    def __getitem__(self, number: int):
-        if self.epoch == self.ends_in:
-            raise RuntimeError("as planned")
-        shape = (self.sizes[number], 16, 16, 1)
-        pictures = np.random.default_rng([self.epoch, number]).random(shape, np.float32)
-        return pictures, (pictures > 0.6).astype(np.float32)
-
-
-def train(folder: Path, ends_in: int | None = None, minutes: float | None = None) -> np.ndarray:
+def train(folder: Path, ends_at: tuple[int, int] | None = None, minutes: float | None = None) -> np.ndarray:
     """What the network says of some pictures after its training."""
     keras.utils.set_random_seed(7)
-    network, metrics = filled(small_network()), lambda: dice_metrics(("liver",))
-    settings = replace(SETTINGS, minutes=minutes)
-    fit(network, Batches(4, 4, 4, 4, ends_in=ends_in), Batches(4, 3, 1), metrics, settings, folder)
-    return network.predict_on_batch(Batches(2)[0][0])
+    network = filled(small_network(dropout=0.1 if backend_name() == "jax" else 0.0))
+    settings, metrics = replace(SETTINGS, minutes=minutes), lambda: dice_metrics(("liver",))
+    fit(network, RandomBatches(kill_at=ends_at), RandomBatches(4, 3, 1), metrics, settings, folder)
+    return network.predict_on_batch(RandomBatches(2)[0][0])
 
 
 def overflow() -> np.ndarray:
@@ -81,10 +52,10 @@ def overflow() -> np.ndarray:
 
 
 if __name__ == "__main__":
-    several = training_devices().count > 1
+    several, resumable_run.end = training_devices().count > 1, end
     if several:
         with suppress(Exception):  # TensorFlow makes its own of ours
-            train(Path(sys.argv[1]), ends_in=3)
+            train(Path(sys.argv[1]), ends_at=(3, 0))
     answer = train(Path(sys.argv[1]))
     print("answer", np.round(answer.mean(), 4))
     if several:

@@ -84,20 +84,19 @@ def record_of(change):
     return spoil
 
 
-def flip_a_bit_of_a_weight(folder):
-    content = bytearray((folder / "last.safetensors").read_bytes())
-    content[-1] ^= 1
-    (folder / "last.safetensors").write_bytes(content)
+def bytes_of(name, change):
+    def spoil(folder):
+        path = folder / f"{name}.safetensors"
+        path.write_bytes(change(path.read_bytes()))
+
+    return spoil
 
 
 DAMAGE = {
-    "last cut": lambda folder: (folder / "last.safetensors").write_bytes(
-        (folder / "last.safetensors").read_bytes()[:100]
-    ),
-    "last empty": lambda folder: (folder / "last.safetensors").write_bytes(b""),
-    "best cut": lambda folder: (folder / "best.safetensors").write_bytes(
-        (folder / "best.safetensors").read_bytes()[:-1]
-    ),
+    "last cut": bytes_of("last", lambda content: content[:100]),
+    "last empty": bytes_of("last", lambda content: b""),
+    "best cut": bytes_of("best", lambda content: content[:-1]),
+    "a bit of a weight": bytes_of("last", lambda content: content[:-1] + bytes([content[-1] ^ 1])),
     "best missing": lambda folder: (folder / "best.safetensors").unlink(),
     "best of another": of_another_network,
     "unknown key": record_of(lambda record: record.update(surprise=1)),
@@ -106,7 +105,6 @@ DAMAGE = {
     "a stage too far": record_of(lambda record: record.update(stage=1)),
     "a row too few": record_of(lambda record: record["history"].pop()),
     "seeds of no layer": record_of(lambda record: record.update(seeds=[[1, 2]])),
-    "a bit of a weight": flip_a_bit_of_a_weight,
 }
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from on_devices import Batches
+from resumable_run import RandomBatches
 
 from livseg_lib.backend import devices_wanted
 from livseg_lib.errors import InputError
@@ -40,10 +40,10 @@ def test_more_devices_than_there_are_and_a_backend_without_them_are_refused(monk
 @pytest.mark.parametrize(("sizes", "size"), [((6, 6), 6), ((8, 2), 2)])
 def test_batches_that_do_not_divide_are_refused(sizes, size):
     devices = Devices(["the only one"])
-    assert devices.training(Batches(*sizes))
+    assert devices.training(RandomBatches(*sizes))
     devices.count = 4
     with pytest.raises(InputError, match=f"has {size} pictures, which 4 devices"):
-        devices.training(Batches(*sizes))
+        devices.training(RandomBatches(*sizes))
 
 
 def start(folder: Path, backend: str, **variables: str) -> subprocess.Popen:

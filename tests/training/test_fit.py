@@ -44,11 +44,11 @@ TOLERANCE = 1e-6
 
 
 CUTS = [
-    ("plateau", 3, 2, "fails"),
+    ("plateau", 1, 2, "fails"),
     ("staged", 4, 0, "fails"),
     *(
         pytest.param(*cut, "is killed", marks=pytest.mark.slow)
-        for cut in (("plateau", 3, 2), ("staged", 1, 1), ("mixed precision", 4, 0))
+        for cut in (("plateau", 1, 2), ("staged", 1, 1), ("mixed precision", 4, 0))
     ),
 ]
 """A new process has to import Keras again."""
@@ -66,11 +66,13 @@ def fails() -> None:
 
 def everything(folder: Path):
     arrays, record = load_arrays(folder / "last.safetensors")
-    history = [
-        {key: value for key, value in row.items() if key not in ("seconds", "memory_mb")}
-        for row in record["history"]
-    ]
+    history = pd.DataFrame(record["history"]).drop(columns=["seconds", "memory_mb"])
     return arrays, record["best"], record["counters"], history
+
+
+def require_close(expected: list[np.ndarray], found: list[np.ndarray]) -> None:
+    for one, other in zip(expected, found, strict=True):
+        np.testing.assert_allclose(one, other, rtol=TOLERANCE, atol=1e-8)
 
 
 @pytest.mark.parametrize("name, epoch, batch, end", CUTS)
@@ -90,15 +92,12 @@ def test_a_training_cut_off_and_started_again_equals_an_unbroken_one(
 
     expected, found = everything(tmp_path / "unbroken"), everything(tmp_path / "cut")
     assert set(expected[0]) == set(found[0])  # weights, moments, learning rate
-    for path, array in expected[0].items():
-        np.testing.assert_allclose(array, found[0][path], rtol=TOLERANCE, atol=1e-8, err_msg=path)
+    require_close(list(expected[0].values()), [found[0][path] for path in expected[0]])
     assert found[1] == pytest.approx(expected[1], rel=TOLERANCE)
     assert found[2] == expected[2]
-    for one, other in zip(expected[3], found[3], strict=True):
-        assert other == pytest.approx(one, rel=TOLERANCE)
+    pd.testing.assert_frame_equal(found[3], expected[3], rtol=TOLERANCE)
     assert len(history) == len(expected[3])
-    for one, other in zip(unbroken_network.get_weights(), resumed_network.get_weights(), strict=True):
-        np.testing.assert_allclose(one, other, rtol=TOLERANCE, atol=1e-8)
+    require_close(unbroken_network.get_weights(), resumed_network.get_weights())
 
 
 def minutes_of(minutes: float, name: str = "staged"):
@@ -142,8 +141,7 @@ def test_a_training_by_minutes_is_one_of_so_many_epochs_and_a_resumed_one_keeps_
     monkeypatch.setattr(fitting, "time", Clock(1.0))
     timed, history = run(tmp_path / "timed", "timed")
     assert len(history) == 6
-    for one, other in zip(counted.get_weights(), timed.get_weights(), strict=True):
-        np.testing.assert_allclose(one, other, rtol=TOLERANCE, atol=1e-8)  # measuring has taught it nothing
+    require_close(counted.get_weights(), timed.get_weights())  # measuring has taught it nothing
 
 
 def weighted_twice(truth, probability):
@@ -400,29 +398,31 @@ def maps(*channels: list[float]) -> np.ndarray:
     return np.array(channels, np.float32).T[None, None]
 
 
-def test_counts_of_all_batches_make_one_dice():
-    dice = RegionDice(0, "liver_dice")
-    dice.update_state(maps([1, 1, 1, 0]), maps([0.9, 0.8, 0.2, 0.1]))  # 2 of 3 and 2
-    dice.update_state(maps([1, 0, 0, 0]), maps([0.0, 0.9, 0.9, 0.9]))  # 0 of 1 and 3
-    assert float(dice.result()) == pytest.approx(2 * 2 / (3 + 2 + 1 + 3))  # no mean of 0.8 and 0
-    dice.reset_state()
-    dice.update_state(maps([1, 0]), maps([1, 0]))
-    assert float(dice.result()) == 1
-
-
-def test_a_pixel_at_the_threshold_is_predicted():
-    dice = RegionDice(0, "dice")
-    dice.update_state(maps([0.5, 0.49, 1]), maps([0.5, 0.5, 0.49]))  # truth that augmentation blurred
-    assert float(dice.result()) == pytest.approx(2 * 1 / (2 + 2))
-
-
 @pytest.mark.parametrize(
-    ("truth", "predicted", "dice"), [([0, 0], [0, 0], 1), ([0, 0], [1, 0], 0), ([1, 0], [0, 0], 0)]
+    ("batches", "dice"),
+    [
+        # 2 of 3 and 2, then 0 of 1 and 3: one Dice of all, no mean of 0.8 and 0
+        (
+            [([1, 1, 1, 0], [0.9, 0.8, 0.2, 0.1]), ([1, 0, 0, 0], [0.0, 0.9, 0.9, 0.9])],
+            2 * 2 / (3 + 2 + 1 + 3),
+        ),
+        (
+            [([0.5, 0.49, 1], [0.5, 0.5, 0.49])],
+            2 * 1 / (2 + 2),
+        ),  # from a half up, in truth that is blurred too
+        ([([0, 0], [0, 0])], 1),
+        ([([0, 0], [1, 0])], 0),
+        ([([1, 0], [0, 0])], 0),
+    ],
 )
-def test_nothing_there_and_nothing_found_is_right(truth, predicted, dice):
-    metric = RegionDice(0, "dice")
-    metric.update_state(maps(truth), maps(predicted))
-    assert float(metric.result()) == dice
+def test_dice_is_that_of_the_pixels_of_all_batches_since_the_epoch_began(batches, dice):
+    metric = RegionDice(0, "liver_dice")
+    for truth, predicted in batches:
+        metric.update_state(maps(truth), maps(predicted))
+    assert float(metric.result()) == pytest.approx(dice)
+    metric.reset_state()
+    metric.update_state(maps([1, 0]), maps([1, 0]))
+    assert float(metric.result()) == 1
 
 
 def test_each_structure_has_its_channel_and_name():
@@ -442,10 +442,8 @@ def test_float16_pictures_are_counted_past_its_largest_number():
 
 def network_with_heads(count: int) -> keras.Model:
     inputs = keras.Input((4, 4, 1))
-    heads = [
-        layers.Conv2D(2, 1, activation="sigmoid", name=f"head{number + 1}")(inputs) for number in range(count)
-    ]
-    return keras.Model(inputs, layers.Average(name="mean")(heads) if count > 1 else heads[0], name="two")
+    heads = [layers.Conv2D(2, 1, activation="sigmoid", name=f"head{n + 1}")(inputs) for n in range(count)]
+    return keras.Model(inputs, layers.Average(name="mean")(heads), name="two")
 
 
 def test_the_twin_gives_every_head_and_shares_the_weights():
@@ -461,31 +459,28 @@ def test_the_twin_gives_every_head_and_shares_the_weights():
     assert training_twin(plain := one_weight()) is plain  # without heads
 
 
-def test_the_loss_of_several_heads_is_the_mean_of_theirs():
+@pytest.mark.parametrize(("name", "shape"), [("dice", (2, 4, 4, 1)), ("cross_entropy", (5, 3))])
+def test_the_loss_of_several_heads_is_the_mean_of_theirs(name, shape):
     generator = np.random.default_rng(2)
-    truth = (generator.random((2, 4, 4, 1)) > 0.5).astype(np.float32)
-    maps = generator.random((2, 4, 4, 1, 3), np.float32)
-    dice = get_loss("dice")
-    expected = np.mean([float(dice(truth, maps[..., head])) for head in range(3)])
-    assert float(on_every_head(dice)(truth, maps)) == pytest.approx(expected)
-    assert float(on_every_head(dice)(truth, maps[..., 0])) == pytest.approx(float(dice(truth, maps[..., 0])))
-    assert on_every_head(dice).__name__ == "dice"
+    truth = (generator.random(shape) > 0.5).astype(np.float32)
+    maps, loss = generator.random((*shape, 3), np.float32), get_loss(name)
+    expected = np.mean([float(loss(truth, maps[..., head])) for head in range(3)])
+    assert float(on_every_head(loss)(truth, maps)) == pytest.approx(expected)
+    assert float(on_every_head(loss)(truth, maps[..., 0])) == pytest.approx(float(loss(truth, maps[..., 0])))
+    assert on_every_head(loss).__name__ == name
     np.testing.assert_allclose(mean_of_heads(truth, maps), maps.mean(-1), rtol=1e-6)
 
 
 def test_training_moves_all_heads_and_counts_dice_of_their_mean():
     network = network_with_heads(2)
     twin = training_twin(network)
-    twin.compile(
-        keras.optimizers.Adam(0.1), on_every_head(get_loss("bce")), metrics=dice_metrics(("liver", "tumor"))
-    )
+    loss, metrics = on_every_head(get_loss("bce")), dice_metrics(("liver", "tumor"))
+    twin.compile(keras.optimizers.Adam(0.1), loss, metrics=metrics)
     pictures = np.random.default_rng(3).random((8, 4, 4, 1), np.float32)
     truth = np.repeat(pictures > 0.5, 2, axis=-1).astype(np.float32)
     before = [weight.numpy().copy() for weight in network.weights]
     results = [twin.train_on_batch(pictures, truth, return_dict=True) for _ in range(60)]
-    assert all(
-        np.abs(weight.numpy() - old).max() > 0 for weight, old in zip(network.weights, before, strict=True)
-    )
+    assert all((weight.numpy() != old).any() for weight, old in zip(network.weights, before, strict=True))
     assert results[-1]["loss"] < results[0]["loss"] and results[-1]["liver_dice"] > 0.5
 
 
@@ -500,20 +495,6 @@ def test_heads_and_dice_of_blocks_are_counted_as_those_of_pictures():
     dice = on_every_head(get_loss("dice"))
     pictures = dice(truth.reshape(2, 12, 4, 2), heads.reshape(2, 12, 4, 2, 3))
     assert float(dice(truth, heads)) == pytest.approx(float(pictures), rel=1e-5)
-
-
-def test_heads_of_classifiers_are_stacked_and_averaged_as_those_of_maps():
-    keras.utils.set_random_seed(2)
-    inputs = keras.Input((5,))
-    heads = [layers.Dense(3, activation="softmax", name=f"head{number}")(inputs) for number in (1, 2)]
-    network = keras.Model(inputs, layers.Average(name="mean")(heads))
-    answers = training_twin(network).predict_on_batch(np.eye(5, dtype=np.float32))
-    assert answers.shape == (5, 3, 2)
-    truth = np.eye(3, dtype=np.float32)[[0, 1, 2, 0, 1]]
-    cross_entropy = get_loss("cross_entropy")
-    expected = np.mean([float(cross_entropy(truth, answers[..., head])) for head in range(2)])
-    assert float(on_every_head(cross_entropy)(truth, answers)) == pytest.approx(expected)
-    np.testing.assert_allclose(mean_of_heads(truth, answers), answers.mean(-1), rtol=1e-6)
 
 
 def test_the_class_of_several_heads_is_that_of_their_mean():

@@ -17,14 +17,21 @@ def value(name: str, shape=SHAPE, kind: int = TensorProto.FLOAT):
     return helper.make_tensor_value_info(name, kind, shape)
 
 
-def model(nodes=None, given=None, answered=None, stored=None, opsets=(("", 18),), **more) -> onnx.ModelProto:
+def number(what: float, name: str = "half") -> TensorProto:
+    return numpy_helper.from_array(np.array(what, np.float32), name)
+
+
+def node(kind: str, taken: list[str], given: str = OUTPUT, **more):
+    return helper.make_node(kind, taken, [given], **more)
+
+
+def model(nodes=None, given=None, answered=None, stored=None, opsets=(("", 18),)) -> onnx.ModelProto:
     """One that multiplies pictures by a half, with changes."""
-    nodes = nodes or [helper.make_node("Mul", [INPUT, "half"], [OUTPUT])]
-    stored = [numpy_helper.from_array(np.array(0.5, np.float32), "half")] if stored is None else stored
-    given, answered = given or [value(INPUT)], answered or [value(OUTPUT)]
-    graph = helper.make_graph(nodes, "network", given, answered, stored)
+    nodes = nodes or [node("Mul", [INPUT, "half"])]
+    stored = [number(0.5)] if stored is None else stored
+    graph = helper.make_graph(nodes, "network", given or [value(INPUT)], answered or [value(OUTPUT)], stored)
     ids = [helper.make_opsetid(*each) for each in opsets]
-    return helper.make_model(graph, opset_imports=ids, ir_version=10, **more)
+    return helper.make_model(graph, opset_imports=ids, ir_version=10)
 
 
 def read(tmp_path, content: bytes) -> OnnxNetwork:
@@ -48,21 +55,19 @@ def test_inputs_of_another_shape_are_told(tmp_path):
 
 def loop() -> onnx.ModelProto:
     body = helper.make_graph(
-        [helper.make_node("Identity", ["on"], ["on_out"])],
+        [node("Identity", ["on"], "on_out")],
         "body",
         [value("i", [], TensorProto.INT64), value("on", [], TensorProto.BOOL)],
         [value("on_out", [], TensorProto.BOOL)],
     )
     for_ever = numpy_helper.from_array(np.array(2**62), "often")
     true = numpy_helper.from_array(np.array(True), "true")
-    half = numpy_helper.from_array(np.array(0.5, np.float32), "half")
-    nodes = [helper.make_node("Loop", ["often", "true"], [], body=body)]
-    nodes += [helper.make_node("Mul", [INPUT, "half"], [OUTPUT])]
-    return model(nodes, stored=[for_ever, true, half])
+    nodes = [helper.make_node("Loop", ["often", "true"], [], body=body), node("Mul", [INPUT, "half"])]
+    return model(nodes, stored=[for_ever, true, number(0.5)])
 
 
 def elsewhere() -> onnx.ModelProto:
-    outside = numpy_helper.from_array(np.array(0.5, np.float32), "half")
+    outside = number(0.5)
     outside.ClearField("raw_data")
     outside.data_location = TensorProto.EXTERNAL
     outside.external_data.add(key="location", value="../../etc/passwd")
@@ -71,53 +76,35 @@ def elsewhere() -> onnx.ModelProto:
 
 def huge() -> onnx.ModelProto:
     often = numpy_helper.from_array(np.array([1, 10**5, 10**5, 1]), "often")
-    back = numpy_helper.from_array(np.array([0.00001, 0.00001], np.float32), "half")
-    nodes = [helper.make_node("Tile", [INPUT, "often"], ["large"])]
-    nodes += [helper.make_node("ReduceMax", ["large"], ["one"], keepdims=1)]
-    nodes += [helper.make_node("Add", [INPUT, "one"], [OUTPUT])]
-    return model(nodes, stored=[often, back])
-
-
-def not_a_number() -> onnx.ModelProto:
-    return model(stored=[numpy_helper.from_array(np.array(np.nan, np.float32), "half")])
+    nodes = [node("Tile", [INPUT, "often"], "large"), node("ReduceMax", ["large"], "one", keepdims=1)]
+    return model([*nodes, node("Add", [INPUT, "one"])], stored=[often])
 
 
 def cut_short() -> onnx.ModelProto:
-    half = numpy_helper.from_array(np.array(0.5, np.float32), "half")
+    half = number(0.5)
     half.raw_data = half.raw_data[:3]
     return model(stored=[half])
 
 
-def custom() -> onnx.ModelProto:
-    nodes = [helper.make_node("Evil", [INPUT], [OUTPUT], domain="com.evil")]
-    return model(nodes, stored=[], opsets=(("", 18), ("com.evil", 1)))
-
-
+DOUBLE = {"kind": TensorProto.DOUBLE}
+EVIL = {"stored": [], "opsets": (("", 18), ("com.evil", 1))}
 FOREIGN = {
     "loop": loop,
     "numbers in another file": elsewhere,
     "huge": huge,
-    "not a number": not_a_number,
+    "not a number": lambda: model(stored=[number(np.nan)]),
     "numbers cut short": cut_short,
-    "custom operator": custom,
-    "other input": lambda: model(
-        [helper.make_node("Mul", ["image", "half"], [OUTPUT])], given=[value("image")]
-    ),
-    "other output": lambda: model(
-        [helper.make_node("Mul", [INPUT, "half"], ["mask"])], answered=[value("mask")]
-    ),
+    "custom operator": lambda: model([node("Evil", [INPUT], domain="com.evil")], **EVIL),
+    "other input": lambda: model([node("Mul", ["image", "half"])], given=[value("image")]),
+    "other output": lambda: model([node("Mul", [INPUT, "half"], "mask")], answered=[value("mask")]),
     "two inputs": lambda: model(given=[value(INPUT), value("more")]),
     "two outputs": lambda: model(answered=[value(OUTPUT), value(OUTPUT)]),
     "input of unknown size": lambda: model(given=[value(INPUT, ["batch", "h", "w", 1])]),
     "input that is no picture": lambda: model(given=[value(INPUT, [])], answered=[value(OUTPUT, [])]),
-    "double numbers": lambda: model(
-        given=[value(INPUT, kind=TensorProto.DOUBLE)], answered=[value(OUTPUT, kind=TensorProto.DOUBLE)]
-    ),
-    "unknown operator": lambda: model([helper.make_node("Nothing", [INPUT], [OUTPUT])]),
-    "edge from nowhere": lambda: model([helper.make_node("Mul", [INPUT, "nowhere"], [OUTPUT])]),
-    "graph without nodes": lambda: model(
-        [helper.make_node("Identity", [INPUT], [OUTPUT])], answered=[value("x")]
-    ),
+    "double numbers": lambda: model(given=[value(INPUT, **DOUBLE)], answered=[value(OUTPUT, **DOUBLE)]),
+    "unknown operator": lambda: model([node("Nothing", [INPUT])]),
+    "edge from nowhere": lambda: model([node("Mul", [INPUT, "nowhere"])]),
+    "graph without nodes": lambda: model([node("Identity", [INPUT])], answered=[value("x")]),
 }
 
 
