@@ -72,6 +72,8 @@ def find_inputs(
         for name in ("nifti", "kaggle"):  # a folder a patient, with NIfTI files or pictures
             if not patients and path.is_dir() and _visible(path):
                 patients = [_of_case(case, reading) for case in ADAPTERS[name].find(path).cases]
+    if dataset == "dicom":
+        patients = [patient for patient in patients if patient.kind == "DICOM"]
     if not patients:
         raise InputError(path, "There is no scan that livseg can read.", f"Give {LOOKS_FOR}.")
     return _named(patients, numbered)

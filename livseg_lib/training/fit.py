@@ -124,6 +124,9 @@ def on_every_head(loss):
     """`loss` for outputs as they are, (B, ..., K); for (B, ..., K, N) its mean over the N heads."""
 
     def mean_loss(truth, maps):
+        if (given := maps.shape[len(truth.shape) - 1]) != truth.shape[-1]:
+            problem = f"has {given} outputs where the truth has {truth.shape[-1]}."
+            raise InputError("network", problem, "Give it one sigmoid output for each structure.")
         if len(maps.shape) == len(truth.shape):
             return loss(truth, maps)
         losses = [loss(truth, maps[..., head]) for head in range(maps.shape[-1])]

@@ -215,6 +215,7 @@ def test_a_stray_slice_in_a_folder_ends_nothing_and_is_told(tmp_path):
     shutil.copytree(write_series(tmp_path / "b" / "series"), tmp_path / "results" / "case")
     (tmp_path / "results" / "cases.csv").touch()
     single.rename(tmp_path / "b" / "z.nii.dcm")
+    assert names_and_kinds(inputs.find_inputs(tmp_path, "dicom")) == {"b": "DICOM"}
     patients = inputs.find_inputs(tmp_path)
     assert names_and_kinds(patients) == {"b": "DICOM", "scan": "NIfTI"}
     assert inputs.passed_over(tmp_path, patients) == ["results"]

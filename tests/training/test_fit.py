@@ -244,6 +244,13 @@ def weight(network: keras.Model) -> float:
     return float(network.get_layer("last").kernel.numpy().item())
 
 
+def test_a_network_with_other_outputs_than_the_truth_learns_nothing(tmp_path):
+    inputs = keras.Input((2, 2, 1))
+    network = keras.Model(inputs, layers.Conv2D(2, 1, activation="softmax")(inputs))
+    with pytest.raises(InputError, match="has 2 outputs where the truth has 1"):
+        train(tmp_path, network=network, stages=(Stage(1, 0.1),))
+
+
 def test_the_best_epoch_is_that_of_the_validation_and_its_weights_are_kept(tmp_path):
     network, history, training = train(tmp_path)
     assert len(history) == 6 and history.val_loss.is_monotonic_increasing
