@@ -99,6 +99,7 @@ def _run_notebooks(arguments: argparse.Namespace, system: str, jobs: int, again:
     from livseg_lib.notebooks import read_value
     from livseg_lib.runner import print_summary, run_notebooks
     from livseg_lib.runs import project_root
+    from livseg_lib.shelf import find_model
 
     minutes = read_value("--minutes", arguments.minutes or "none", 1.0)
     if minutes is not None and minutes <= 0:  # before the notebooks that come first take theirs
@@ -107,6 +108,9 @@ def _run_notebooks(arguments: argparse.Namespace, system: str, jobs: int, again:
         given = getattr(arguments, name, "")
         if given and not (project_root() / Path(given).expanduser()).exists():
             raise InputError(f"--{name}", f"is {given}, which is not there.", "Check the path.")
+    liver = find_model(getattr(arguments, "liver_model", ""))
+    if len(liver.parts) == 1 and str(liver) != "own" and not (project_root() / liver).exists():
+        raise InputError("--liver", f"is {liver}, which is no model.", "Choose from `livseg models`, or own.")
     if arguments.data and arguments.dataset == "phantom":
         remedy = "Say how they lie: --dataset auto, lits, ... (make: DATASET=auto)."
         raise InputError("--data", "names scans, which the data set phantom has no use for.", remedy)
