@@ -127,12 +127,9 @@ def test_changes_name_the_part_that_changed():
         "windows": [["liver", -50.0, 200.0], ["bone", -500.0, 1300.0]],
         "libraries": {"python": "3.11", "keras": "3.14.0"},
     }
-    now = {
-        "code": {"loss": "cc", "network": "bb"},
-        "settings": {"batch_size": 4},
-        "windows": [["liver", -40.0, 200.0], ["bone", -500.0, 1300.0]],
-        "libraries": {"python": "3.11", "keras": "3.15.0"},
-    }
+    now = {"code": {"loss": "cc", "network": "bb"}, "settings": {"batch_size": 4}}
+    now["windows"] = [["liver", -40.0, 200.0], ["bone", -500.0, 1300.0]]
+    now["libraries"] = {"python": "3.11", "keras": "3.15.0"}
     said = ["the loss", "batch_size 8 -> 4", "windows ['liver', -50.0, 200.0] -> ['liver', -40.0, 200.0]"]
     assert changes(before, before) == []
     assert changes(before, now) == [*said, "keras 3.14.0 -> 3.15.0"]

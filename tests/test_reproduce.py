@@ -10,6 +10,7 @@ import pytest
 from links import broken_links, external_resources
 
 from livseg_lib.cli import main
+from livseg_lib.files import folder_checksums, holds_files
 from livseg_lib.outputs import SYSTEMS_COLUMNS
 from livseg_lib.systems import CASCADES
 
@@ -115,11 +116,8 @@ def test_the_best_system_is_put_together_from_the_runs_parts(report, root, monke
     assert set(systems.loc[["best"]].target) == {"liver", "tumor"}
     parts = report / "models" / "best"
     for part in ("unet_lesions", "candidate_forest"):
-        files = [path for path in (report / "models" / part).rglob("*") if path.is_file()]
-        assert files
-        assert all(
-            (parts / path.relative_to(report / "models")).read_bytes() == path.read_bytes() for path in files
-        )
+        known = folder_checksums(report / "models" / part)
+        assert known and holds_files(parts / part, known)
 
 
 @pytest.mark.slow

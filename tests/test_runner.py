@@ -60,9 +60,8 @@ def executed(root, monkeypatch):
 
     def execute(notebook, report, parameters):
         names.append(notebook.stem)
-        write_json(
-            report / "records" / f"{notebook.stem}.json", {"sources": [f"livseg_lib/{notebook.stem}.py"]}
-        )
+        record = report / "records" / f"{notebook.stem}.json"
+        write_json(record, {"sources": [f"livseg_lib/{notebook.stem}.py"]})
         if notebook.stem == "b_second" and not (root / "splits.csv").exists():
             (root / "splits.csv").write_text("made by the notebook")
         (report / notebook.name).write_text(f"result of {time.monotonic_ns()}")
@@ -158,9 +157,7 @@ def test_the_plan_counts_patients(root):
     assert [step.minutes for step in runner.in_minutes_here(steps).values()] == [2 / 5, 2 / 5]
 
 
-def test_the_longest_chain_goes_first_and_the_plan_tells_how_long_it_takes(
-    root, executed, monkeypatch, capsys
-):
+def test_the_longest_chain_goes_first_and_the_plan_tells_its_time(root, executed, monkeypatch, capsys):
     add_notebook(root, "a_first", minutes=1)
     add_notebook(root, "b_second", minutes=5, needs=["a_first"])
     add_notebook(root, "c_third", minutes=2, needs=["a_first"])

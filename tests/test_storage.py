@@ -55,9 +55,8 @@ def test_scans_come_when_they_are_read_and_two_stay(bucket):
 
 
 def test_a_name_that_leads_out_is_refused(bucket):
-    bucket.store["/scans/../../evil.json"] = fsspec.implementations.memory.MemoryFile(
-        bucket, "/scans/../../evil.json", b"x"
-    )
+    evil = "/scans/../../evil.json"
+    bucket.store[evil] = fsspec.implementations.memory.MemoryFile(bucket, evil, b"x")
     with pytest.raises(InputError, match="leads out"), mirrored(Url("memory://scans")):
         pass
 
@@ -69,11 +68,8 @@ def test_what_is_not_there_is_told(bucket, capsys, tmp_path):
 
 def test_results_are_sent_as_they_were_written_and_what_is_gone_is_removed(bucket, monkeypatch):
     bucket.pipe("/out/a/old.json", b"1")
-    names = []
-    put = type(bucket).put_file
-    monkeypatch.setattr(
-        type(bucket), "put_file", lambda self, here, there: [names.append(there), put(self, here, there)]
-    )
+    names, kind, put = [], type(bucket), type(bucket).put_file
+    monkeypatch.setattr(kind, "put_file", lambda self, *ways: [names.append(ways[1]), put(self, *ways)])
     with sent(Url("memory://out")) as folder:
         (folder / "a" / "old.json").unlink()
         for moment, name in enumerate(("z.txt", "b.txt", "record.json")):
@@ -83,9 +79,8 @@ def test_results_are_sent_as_they_were_written_and_what_is_gone_is_removed(bucke
         storage.send(folder / "a")
         assert [name.split("/")[-1] for name in names] == ["z.txt", "b.txt", "record.json"]
         (folder / "cases.csv").write_text("c")
-    assert sorted(bucket.find("/out")) == [
-        f"/out/{name}" for name in ("a/b.txt", "a/record.json", "a/z.txt", "cases.csv")
-    ]
+    expected = ("a/b.txt", "a/record.json", "a/z.txt", "cases.csv")
+    assert sorted(bucket.find("/out")) == [f"/out/{name}" for name in expected]
 
 
 @pytest.fixture

@@ -72,9 +72,8 @@ def test_types_byte_orders_and_versions_round_trip(tmp_path, dtype, kind):
 def test_an_oblique_scan_takes_the_closest_axes_and_stays_in_its_file(tmp_path, shape, degrees):
     stored = np.arange(24, dtype=np.int16).reshape(shape)
     turn = nibabel.affines.from_matvec(nibabel.eulerangles.euler2mat(*np.radians(degrees)))
-    volume = assert_round_trip(
-        write_nifti(tmp_path / "ct.nii.gz", stored, turn @ axis_affine()), stored, tmp_path
-    )
+    path = write_nifti(tmp_path / "ct.nii.gz", stored, turn @ axis_affine())
+    volume = assert_round_trip(path, stored, tmp_path)
     np.testing.assert_array_equal(volume.voxels, stored.reshape(2, 3, 4).transpose(2, 1, 0))
     assert volume.spacing_mm == pytest.approx(SIDES_MM[::-1], rel=1e-6)
 
