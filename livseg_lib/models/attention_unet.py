@@ -49,9 +49,8 @@ def attention_gate(skip, gating, name: str):
     convolution of stride 2. The layer `{name}_coefficients` gives them upsampled: (B, H, W, 1) in [0, 1].
     """
     filters = skip.shape[-1]
-    skip_part = layers.Conv2D(
-        filters, 2, strides=2, use_bias=False, kernel_initializer="he_normal", name=f"{name}_theta"
-    )(skip)
+    options = {"strides": 2, "use_bias": False, "kernel_initializer": "he_normal"}
+    skip_part = layers.Conv2D(filters, 2, **options, name=f"{name}_theta")(skip)
     gating_part = blocks.convolution(gating, filters, f"{name}_phi", size=1, activation=None)
     x = layers.Add(name=f"{name}_add")([skip_part, gating_part])
     x = layers.Activation("relu", name=f"{name}_relu")(x)

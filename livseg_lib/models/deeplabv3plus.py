@@ -61,9 +61,8 @@ def pyramid_pooling(x, filters: int, atrous_rates: tuple[int, ...], *, l2: float
     """
     height, width = x.shape[1:3]
     branches = [_convolution(x, filters, "aspp_point", size=1, l2=l2)]
-    branches += [
-        _convolution(x, filters, f"aspp_rate{rate}", dilation_rate=rate, l2=l2) for rate in atrous_rates
-    ]
+    for rate in atrous_rates:
+        branches.append(_convolution(x, filters, f"aspp_rate{rate}", dilation_rate=rate, l2=l2))
     pooled = layers.GlobalAveragePooling2D(keepdims=True, name="aspp_image_pool")(x)
     pooled = _convolution(pooled, filters, "aspp_image", size=1, l2=l2)
     branches.append(layers.UpSampling2D((height, width), name="aspp_image_spread")(pooled))

@@ -266,9 +266,8 @@ def _elastic(augmenters: ModuleType, size: int):
             smooth = [cv2.GaussianBlur(axis, (0, 0), sigma) for axis in noise]
             return tuple(alpha * axis / axis.std() for axis in smooth)
 
-    step = Elastic(
-        alpha=(0.0, ELASTIC_SHIFT * size), sigma=ELASTIC_SMOOTHNESS * size, order=1, mode="nearest"
-    )
+    shift, sigma = (0.0, ELASTIC_SHIFT * size), ELASTIC_SMOOTHNESS * size
+    step = Elastic(alpha=shift, sigma=sigma, order=1, mode="nearest")
     # Else what fills the border of a mask is not what fills the image.
     step._mode_segmentation_maps = "nearest"
     return step

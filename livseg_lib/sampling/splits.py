@@ -121,17 +121,14 @@ def _refuse_two_sides(kind: str, names: pd.Series, sides: pd.Series) -> None:
 
 def _in_dealing_order(patients: pd.DataFrame, seed: int) -> pd.DataFrame:
     """Patients with tumour first, each kind shuffled; a function of the set of patients and the seed."""
-    table = pd.DataFrame(
-        {"patient": patients["patient"].astype(str), "has_tumor": patients["has_tumor"].astype(bool)}
-    )
+    table = patients[["patient", "has_tumor"]].astype({"patient": str, "has_tumor": bool})
     if table["patient"].duplicated().any():
         repeated = _some(table["patient"][table["patient"].duplicated()])
         raise InputError("patients", f"list {repeated} more than once.", "Give one row a patient.")
     if len(table) < 3:
-        problem = (
-            f"{('No patient', 'One patient', 'Two patients')[len(table)]} cannot be split into training, "
-        )
-        problem += "validation and test: that needs at least 3 patients (better 10 or more)."
+        few = ("No patient", "One patient", "Two patients")[len(table)]
+        problem = f"{few} cannot be split into training, validation and test: "
+        problem += "that needs at least 3 patients (better 10 or more)."
         raise InputError("splits", problem, "Use `livseg predict` for a single scan.")
     table = table.sort_values("patient", ignore_index=True)
     table = table.iloc[np.random.default_rng(seed).permutation(len(table))]
@@ -345,11 +342,8 @@ def draw(slices: pd.DataFrame, wanted: dict[bool, int], seed: int) -> pd.DataFra
 
     The positive ones are the same however many negative ones are wanted.
     """
-    rng = np.random.default_rng(seed)
-    rows = [
-        rng.permutation(np.flatnonzero(slices["is_positive"] == kind))[: wanted[kind]]
-        for kind in (True, False)
-    ]
+    rng, shows = np.random.default_rng(seed), slices["is_positive"]
+    rows = [rng.permutation(np.flatnonzero(shows == kind))[: wanted[kind]] for kind in (True, False)]
     return slices.iloc[np.sort(np.concatenate(rows))]
 
 

@@ -395,8 +395,7 @@ def _loss(settings: FitSettings) -> Loss:
 
 
 def _companions(settings: FitSettings) -> list[keras.callbacks.Callback]:
-    plateau = keras.callbacks.ReduceLROnPlateau(
-        settings.monitor, factor=0.1, patience=settings.plateau_patience
-    )
-    stopping = keras.callbacks.EarlyStopping(settings.monitor, patience=settings.early_stopping_patience)
+    kinds, monitor = keras.callbacks, settings.monitor
+    plateau = kinds.ReduceLROnPlateau(monitor, factor=0.1, patience=settings.plateau_patience)
+    stopping = kinds.EarlyStopping(monitor, patience=settings.early_stopping_patience)
     return [each for each in (plateau, stopping) if each.patience]

@@ -108,10 +108,9 @@ def leave_out_kernels(model: onnx.ModelProto, weights: Mapping[str, np.ndarray])
     from onnx import TensorProto, numpy_helper
 
     paths = {_kernel(array).tobytes(): path for path, array in weights.items() if array.ndim > 2}
-    found = {
-        tensor.name: paths.get(numpy_helper.to_array(tensor).tobytes()) for tensor in model.graph.initializer
-    }
-    for tensor in model.graph.initializer:
+    stored = model.graph.initializer
+    found = {tensor.name: paths.get(numpy_helper.to_array(tensor).tobytes()) for tensor in stored}
+    for tensor in stored:
         if path := found[tensor.name]:
             tensor.CopyFrom(TensorProto(name=path, data_type=TensorProto.FLOAT))
     for node in model.graph.node:

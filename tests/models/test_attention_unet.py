@@ -50,9 +50,8 @@ def test_untrained_gates_are_open():
 def test_every_skip_but_the_first_has_a_gate_steered_from_one_level_deeper():
     network = build_model("attention_unet", (64, 64, 3), 2, filters=4, levels=4, patch=2)
     steering = {1: "decoder2_relu", 2: "encoder3_relu"}
-    assert {layer.name for layer in network.layers if layer.name.endswith("_coefficients")} == {
-        f"gate{level}_coefficients" for level in steering
-    }
+    gates = {layer.name for layer in network.layers if layer.name.endswith("_coefficients")}
+    assert gates == {f"gate{level}_coefficients" for level in steering}
     for level, source in steering.items():
         size = 32 / 2**level  # patch 2 folds 64 pixels into 32
         assert network.get_layer(f"gate{level}_coefficients").output.shape[1:] == (size, size, 1)

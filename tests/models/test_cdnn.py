@@ -44,9 +44,8 @@ def test_deconvolutions_keep_the_size_and_upsampling_changes_it(papers):
 
 def test_skips_are_added_and_nothing_is_joined(papers):
     sums = [layer for layer in papers.layers if isinstance(layer, layers.Add)]
-    assert [sources(layer) for layer in sums] == [
-        [f"encoder{level}_2_relu", f"decoder{level}_up"] for level in (3, 2, 1, 0)
-    ]
+    levels = [[f"encoder{level}_2_relu", f"decoder{level}_up"] for level in (3, 2, 1, 0)]
+    assert [sources(layer) for layer in sums] == levels
     assert not [layer for layer in papers.layers if isinstance(layer, layers.Concatenate)]
 
 

@@ -19,10 +19,8 @@ def test_position_attention_is_softmax_of_similarity_times_values():
     inputs = keras.Input((3, 5, 6))
     model = keras.Model(inputs, position_attention(inputs, 4, "a"))
     x = random(2, 3, 5, 6)
-    queries, keys, values = (
-        np.asarray(model.get_layer(f"a_{part}")(x)).reshape(2, 15, -1)
-        for part in ("queries", "keys", "values")
-    )
+    parts = (np.asarray(model.get_layer(f"a_{part}")(x)) for part in ("queries", "keys", "values"))
+    queries, keys, values = (part.reshape(2, 15, -1) for part in parts)
     weights = np.exp(np.einsum("bic,bjc->bij", queries, keys) / 2)
     weights /= weights.sum(-1, keepdims=True)
     expected = x + np.einsum("bij,bjc->bic", weights, values).reshape(x.shape)

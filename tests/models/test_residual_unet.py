@@ -49,10 +49,8 @@ def test_every_block_adds_its_input_to_its_output(papers):
 
 
 def test_long_connections_join_the_encoder_to_the_decoder(papers):
-    joins = of_kind(papers, layers.Concatenate)
-    assert [sources(join) for join in joins] == [
-        [f"encoder{level}_out", f"decoder{level}_up"] for level in (3, 2, 1, 0)
-    ]
+    levels = [[f"encoder{level}_out", f"decoder{level}_up"] for level in (3, 2, 1, 0)]
+    assert [sources(join) for join in of_kind(papers, layers.Concatenate)] == levels
 
 
 def test_the_maps_of_one_slice_see_all_slices_of_the_stack(papers):

@@ -155,9 +155,8 @@ def test_an_edited_split_is_respected(path, patients):
 
 def test_folds_are_dealt_anew_where_their_column_is_deleted(path, patients):
     edit(path, lambda table: table.drop(columns="fold"))
-    pd.testing.assert_frame_equal(
-        load_or_create_splits(path, patients), split_patients(patients), check_dtype=False
-    )
+    again = load_or_create_splits(path, patients)
+    pd.testing.assert_frame_equal(again, split_patients(patients), check_dtype=False)
 
 
 def set_cell(column: str, value: str):
@@ -298,10 +297,8 @@ def test_the_automatic_choice_follows_the_target():
 def test_cases_without_any_annotation_are_listed_with_the_reason():
     cases = ["bare"] * 2 + ["liver"] * 3 + ["tumour"] * 2
     slices = pd.DataFrame({"patient": cases, "case": cases, "class": [0, 0, 0, 1, 0, 2, 0]})
-    reason = "no liver or tumour in any slice"
-    assert cases_without_liver(slices).to_dict("records") == [
-        {"patient": "bare", "case": "bare", "slices": 2, "reason": reason}
-    ]
+    expected = {"patient": "bare", "case": "bare", "slices": 2, "reason": "no liver or tumour in any slice"}
+    assert cases_without_liver(slices).to_dict("records") == [expected]
     assert cases_without_liver(slices[2:]).empty
 
 

@@ -32,9 +32,8 @@ TOLERANCE = {
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
     """Where each backend that is installed has worked."""
-    places = {
-        name: tmp_path_factory.mktemp(name) for name in ("tensorflow", "jax", "torch") if find_spec(name)
-    }
+    installed = [name for name in ("tensorflow", "jax", "torch") if find_spec(name)]
+    places = {name: tmp_path_factory.mktemp(name) for name in installed}
     for name, folder in places.items():
         program = [sys.executable, TESTS / "training" / "on_backend.py", folder]
         paths = os.pathsep.join(map(str, (TESTS.parent, TESTS, TESTS / "training")))
@@ -69,18 +68,16 @@ def test_answers_losses_metrics_and_20_steps_of_training_are_equal(folders, othe
 
 
 def test_a_network_has_one_digest_on_all(folders, other):
-    assert json.loads((other / "digests.json").read_text()) == json.loads(
-        (folders["tensorflow"] / "digests.json").read_text()
-    )
+    found, expected = (folder / "digests.json" for folder in (other, folders["tensorflow"]))
+    assert json.loads(found.read_text()) == json.loads(expected.read_text())
 
 
 @pytest.mark.parametrize("name", ["tensorflow", "jax", "torch"])
 def test_a_training_cut_off_resumes_exactly_dropout_included(folders, name):
     if name not in folders:
         pytest.skip(f"no {name}: docs/install.md says how to get it")
-    unbroken, resumed = (
-        load_arrays(folders[name] / each / "last.safetensors") for each in ("unbroken", "cut")
-    )
+    checkpoints = (folders[name] / each / "last.safetensors" for each in ("unbroken", "cut"))
+    unbroken, resumed = map(load_arrays, checkpoints)
     for path, array in unbroken[0].items():
         np.testing.assert_allclose(resumed[0][path], array, rtol=1e-6, atol=1e-8, err_msg=path)
     assert resumed[1]["seeds"] == unbroken[1]["seeds"] != []

@@ -64,14 +64,9 @@ def test_unknown_options_are_refused_and_known_ones_listed():
 
 @pytest.mark.parametrize("name", losses.LOSSES)
 def test_a_block_of_slices_costs_what_its_voxels_cost_as_one_picture(name):
-    generator = np.random.default_rng(5)
-    truth = (generator.random((2, 3, 4, 5, 2)) > 0.6).astype(np.float32)
-    probability = generator.random((2, 3, 4, 5, 2), np.float32)
-    of_blocks, of_pictures = (
-        float(losses.get_loss(name)(truth.reshape(shape), probability.reshape(shape)))
-        for shape in (truth.shape, (2, 12, 5, 2))
-    )
-    assert of_blocks == pytest.approx(of_pictures, rel=1e-5)
+    blocks, loss = drawn(5, (2, 3, 4, 5, 2)), losses.get_loss(name)
+    of_pictures = float(loss(*(maps.reshape(2, 12, 5, 2) for maps in blocks)))
+    assert float(loss(*blocks)) == pytest.approx(of_pictures, rel=1e-5)
 
 
 def reference(name: str, truth: np.ndarray, p: np.ndarray) -> float:
