@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from stored_cases import store_case
 
 from livseg_lib.errors import InputError
 from livseg_lib.preprocessing.recipe import NetworkInput
@@ -45,26 +46,20 @@ def test_a_map_of_just_a_half_is_the_structure():
 
 
 @pytest.fixture
-def folder(tmp_path):
+def slices(tmp_path) -> pd.DataFrame:
     """Three cases of 4, 5 and 6 slices; the grey of a slice's corner is its number in all of them."""
-    number = 0
-    for case, depth in enumerate((4, 5, 6)):
-        images, masks = np.zeros((depth, SIZE, SIZE, 3), np.uint8), np.zeros((depth, SIZE, SIZE), np.uint8)
-        masks[:, 4:12, 4:12], masks[:, 6:9, 6:9] = 1, 2
-        images += masks[..., None] * 100
-        for k in range(depth):
-            images[k, 0, 0, :] = number
-            number += 1
-        (tmp_path / f"case-{case}").mkdir()
-        np.save(tmp_path / f"case-{case}" / "images.npy", images)
-        np.save(tmp_path / f"case-{case}" / "masks.npy", masks)
-    return tmp_path
+    masks = np.zeros((15, SIZE, SIZE), np.uint8)
+    masks[:, 4:12, 4:12], masks[:, 6:9, 6:9] = 1, 2
+    images = np.repeat(masks[..., None] * 100, 3, axis=-1)
+    images[:, 0, 0] = np.arange(15)[:, None]
+    cases = [slice(0, 4), slice(4, 9), slice(9, 15)]
+    rows = [store_case(tmp_path, f"case-{n}", masks[case], images[case]) for n, case in enumerate(cases)]
+    return pd.concat(rows, ignore_index=True)
 
 
 @pytest.fixture
-def slices() -> pd.DataFrame:
-    rows = [(f"case-{case}", k) for case, depth in enumerate((4, 5, 6)) for k in range(depth)]
-    return pd.DataFrame(rows, columns=["array", "array_index"])
+def folder(tmp_path, slices):
+    return tmp_path
 
 
 def numbers(images: np.ndarray) -> list[int]:

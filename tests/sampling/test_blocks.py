@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from stored_cases import store_case
 
 from livseg_lib.errors import InputError
 from livseg_lib.labels import KINDS
@@ -69,8 +70,9 @@ LIVERS = {"short": (20, range(8, 11)), "long": (30, range(5, 25)), "thin": (4, r
 
 
 @pytest.fixture
-def folder(tmp_path):
+def slices(tmp_path) -> pd.DataFrame:
     """A case each of LIVERS; the corner of slice k has the grey k, the next pixel that of its case."""
+    rows = []
     for number, (case, (n_slices, liver)) in enumerate(LIVERS.items()):
         masks = np.zeros((n_slices, SIZE, SIZE), np.uint8)
         masks[liver.start : liver.stop, 4:12, 4:12] = 1
@@ -78,20 +80,13 @@ def folder(tmp_path):
         images = np.repeat(masks[..., None] * np.uint8(100), 3, axis=-1)
         images[:, 0, 0, :] = np.arange(n_slices)[:, None]
         images[:, 0, 1, :] = number
-        (tmp_path / case).mkdir()
-        np.save(tmp_path / case / "images.npy", images)
-        np.save(tmp_path / case / "masks.npy", masks)
-    return tmp_path
+        rows.append(store_case(tmp_path, case, masks, images, patient=f"p-{case}"))
+    return pd.concat(rows, ignore_index=True)
 
 
 @pytest.fixture
-def slices() -> pd.DataFrame:
-    rows = [
-        (f"p-{case}", case, case, k, 2 if k == liver.start else int(k in liver))
-        for case, (n_slices, liver) in LIVERS.items()
-        for k in range(n_slices)
-    ]
-    return pd.DataFrame(rows, columns=["patient", "case", "array", "array_index", "class"])
+def folder(tmp_path, slices):
+    return tmp_path
 
 
 def blocks_shown(images: np.ndarray) -> list[tuple[str, list[int]]]:
@@ -212,12 +207,10 @@ PATCH_DEPTH, PATCH_SIZE, COUNT = 3, 8, 6
 def patch_folder(tmp_path):
     """Six patches one behind another; grey is ten times a patch's number, plus one a slice."""
     numbers = np.repeat(np.arange(COUNT), PATCH_DEPTH) * 10 + np.tile(np.arange(PATCH_DEPTH), COUNT)
-    images = np.ones((1, PATCH_SIZE, PATCH_SIZE, 2), np.uint8) * numbers.astype(np.uint8)[:, None, None, None]
+    images = np.ones((1, PATCH_SIZE, PATCH_SIZE, 2)) * numbers[:, None, None, None]
     masks = np.zeros((COUNT * PATCH_DEPTH, PATCH_SIZE, PATCH_SIZE), np.uint8)
     masks[:, 1:7, 1:7], masks[:, 3:5, 3:5] = 1, 2
-    (tmp_path / "case").mkdir()
-    np.save(tmp_path / "case" / "images.npy", images)
-    np.save(tmp_path / "case" / "masks.npy", masks)
+    store_case(tmp_path, "case", masks, images)
     return tmp_path
 
 

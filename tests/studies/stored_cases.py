@@ -15,9 +15,10 @@ PLAN = TrainingPlan("tiny", "unet", "both", (Stage(2, 0.003),), {"filters": 4, "
 
 
 def store_case(folder: Path, name: str, masks, images, recipe: Recipe | None = None, **facts) -> pd.DataFrame:
-    """Write labels 0/1/2 and pictures, (n, h, w) each; a row a slice, with `facts` such as its patient."""
+    """Write labels 0/1/2, (n, h, w), and pictures, (n, h, w) or (n, h, w, C); a row a slice, with `facts`."""
     (folder / name).mkdir(parents=True)
-    np.save(folder / name / "images.npy", np.asarray(images)[..., None].astype(np.uint8))
+    images = np.asarray(images).astype(np.uint8)
+    np.save(folder / name / "images.npy", images if images.ndim == 4 else images[..., None])
     np.save(folder / name / "masks.npy", masks)
     if recipe is not None:
         (folder / name / "case.json").write_text(json.dumps({"request": {"recipe": recipe.to_dict()}}))
