@@ -218,7 +218,7 @@ def test_input_that_cannot_be_used_is_one_clear_line(tmp_path, capsys, monkeypat
     assert main(["predict", str(tmp_path), "--model", str(tmp_path), "--out", str(tmp_path / "o")]) == 2
     lines = capsys.readouterr().err.strip().splitlines()
     assert len(lines) == 2 and all(line.startswith("livseg: ") for line in lines)
-    assert "nowhere" in lines[0] and "model" in lines[1]
+    assert "nowhere" in lines[0] and "is not a livseg model" in lines[1]
 
 
 @pytest.mark.parametrize(
