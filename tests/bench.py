@@ -172,32 +172,36 @@ def prepare_masks(folder: Path, slices: int = 450, size: int = 512, lesions: int
 class Work:
     """What contenders are asked to do; those of its name in bench_ours.py and bench_peers.py do it."""
 
+    title: str
     prepare: Callable[..., None] = lambda folder: None  # writes what they need into a folder
     short: dict = field(default_factory=dict)  # options of `prepare` with which it is done in no time
     agree: bool = False  # whether all have to give the same numbers
     tuned: bool = True  # whether memory is kept as in trainings; commands start as a user starts them
 
 
-SMALL = {"slices": 8, "size": 64}
-TITLES = {
-    "reading": "a scan of 512 x 512 x 120 from .nii.gz to int16 (D, H, W)",
-    "extraction": "4 scans of 512 x 512 x 60 to windowed pictures, masks, arrays",
-    "batches": "200 pictures of 256 x 256 x 3 for batches, augmented",
-    "training": "5 steps on 8 pictures of 128 x 128, networks of 2 million parameters",
-    "scan": "a scan of 512 x 512 x 120 from file to mask, start of Python included",
-    "folder": "folders of 24 pictures and of 3 scans of 512 x 512 x 120, from files to masks and pages",
-    "scores": "scores of a case of 512 x 512 x 450 with 30 lesions, as the LiTS benchmark",
-    "start": "a command started",
-}
+SCAN, SMALL = "a scan of 512 x 512 x 120", {"slices": 8, "size": 64}
+SCANS, PICTURES = SMALL | {"count": 2}, {"count": 40, "size": 64}
 WORKS = {
-    "reading": Work(prepare_scan, SMALL, agree=True),
-    "extraction": Work(prepare_extraction, SMALL | {"count": 2}),
-    "batches": Work(prepare_pictures, {"count": 40, "size": 64}),
-    "training": Work(),
-    "scan": Work(prepare_scan, SMALL, tuned=False),
-    "folder": Work(prepare_folder, SMALL | {"pictures": 2, "scans": 1}, tuned=False),
-    "scores": Work(prepare_masks, SMALL | {"lesions": 2}, agree=True),
-    "start": Work(tuned=False),
+    "reading": Work(f"{SCAN} from .nii.gz to int16 (D, H, W)", prepare_scan, SMALL, agree=True),
+    "extraction": Work(
+        "4 scans of 512 x 512 x 60 to windowed pictures, masks, arrays", prepare_extraction, SCANS
+    ),
+    "batches": Work("200 pictures of 256 x 256 x 3 for batches, augmented", prepare_pictures, PICTURES),
+    "training": Work("5 steps on 8 pictures of 128 x 128, networks of 2 million parameters"),
+    "scan": Work(f"{SCAN} from file to mask, start of Python included", prepare_scan, SMALL, tuned=False),
+    "folder": Work(
+        "folders of 24 pictures and of 3 scans of 512 x 512 x 120, from files to masks and pages",
+        prepare_folder,
+        SMALL | {"pictures": 2, "scans": 1},
+        tuned=False,
+    ),
+    "scores": Work(
+        "scores of a case of 512 x 512 x 450 with 30 lesions, as the LiTS benchmark",
+        prepare_masks,
+        SMALL | {"lesions": 2},
+        agree=True,
+    ),
+    "start": Work("a command started", tuned=False),
 }
 
 
@@ -276,7 +280,7 @@ def bench(name: str, rounds: int, threads: int, with_peers: bool, short: bool) -
     for label, each in racing.items():
         role = "livseg" if label in bench_ours.CONTENDERS[name] else "peer"
         role = "floor" if label.startswith(bench_ours.FLOOR) else role
-        row = {"work": name, "title": TITLES[name], "contender": label, "role": role}
+        row = {"work": name, "title": work.title, "contender": label, "role": role}
         rows.append(row | summary(each, first, work.agree and role != "floor"))
     used = sum(run["cpu_seconds"] for each in racing.values() for run in each.runs)
     facts = {"cores_busy_otherwise": max(0.0, busy - used) / elapsed, "day": time.strftime("%Y-%m-%d")}
