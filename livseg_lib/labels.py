@@ -42,8 +42,11 @@ def fullest_slice(labels: np.ndarray) -> int:
     return int((labels == labels.max()).sum(axis=(1, 2)).argmax())
 
 
-def require_labels(labels: np.ndarray, where: Path | str) -> None:
-    """Raises InputError for labels that mean nothing, naming them and how many voxels carry each."""
+def require_labels(labels: np.ndarray, where: Path | str, shape: tuple[int, ...] | None = None) -> None:
+    """Raises InputError for another `shape` than their volume's, and for labels that mean nothing."""
+    if shape is not None and labels.shape != shape:
+        problem = f"The labels are {labels.shape}, the volume is {shape}."
+        raise InputError(where, problem, "Give each volume its own segmentation.", "shape-mismatch")
     if labels.size and (labels.min() < BACKGROUND or labels.max() > TUMOR):
         values, counts = np.unique(labels[(labels < BACKGROUND) | (labels > TUMOR)], return_counts=True)
         found = ", ".join(f"{v} ({n:,} voxels)" for v, n in zip(values[:5], counts[:5], strict=True))

@@ -98,13 +98,11 @@ def _joined(notes: Sequence[Note]) -> str:
     return "".join(f" {note.message}" for note in notes[:MOST_TOLD]) + (" ..." if notes[MOST_TOLD:] else "")
 
 
-WHAT_TO_DO = {
+WHAT_TO_DO = {  # with files that belong to no case, by their kind
     "NIfTI": " A label map without its scan is no case.",
     "volume": " Convert them to .nii.gz.",
     "packed": " Unpack them.",
-    "half downloaded": " Download them to their end.",
 }
-"""With files that belong to no case, by their kind."""
 
 
 def _unread(source: Path, found: Dataset) -> list[Note]:
@@ -249,10 +247,7 @@ def _case_notes(check: CaseCheck, case: Case, modality: str) -> Iterator[Note]:
     if case.read_labels is not None:
         yield from _foreign_affine(case, volume)
         labels = case.read_labels(volume)
-        if labels.shape != shape:
-            problem = f"The labels are {labels.shape}, the volume is {shape}."
-            raise InputError(last, problem, "Give each volume its own segmentation.", "shape-mismatch")
-        require_labels(labels, last)
+        require_labels(labels, last, shape)
         for structure in STRUCTURES:
             voxels = int(structure_mask(labels, structure).sum())
             check.row[f"{structure}_voxels"] = voxels

@@ -1,8 +1,8 @@
 """Label files scored against label files, and the scores as text: what `livseg evaluate` does.
 
-Files are paired by name, else by name without a word such as _seg or _pred at its end, or else by the number
-that ends the name, so that `segmentation-12.nii` meets `volume-12.nii.gz`, `liver_12.nii.gz` or the folder
-`volume-12` of `livseg predict`.
+Files are paired by name, else by name without a word such as _seg or _pred at its end, or else by the numbers
+of names that end in one, so that `segmentation-12.nii` meets `volume-12.nii.gz`, `liver_12.nii.gz` or the
+folder `volume-12` of `livseg predict`.
 """
 
 from __future__ import annotations
@@ -235,7 +235,7 @@ def pair_files(reference: Path, prediction: Path) -> tuple[list[Pair], list[Path
     references, predictions = label_files(reference), label_files(prediction)
     if not reference.is_dir() and not prediction.is_dir():
         return [Pair(references[0], predictions[0])], []
-    fitting: dict[str | int | None, list[Path]] = defaultdict(list)
+    fitting: dict[str | tuple[int, ...], list[Path]] = defaultdict(list)
     names = set(map(_stem, references))
     for path in predictions:
         for key in {_stem(path)} if _stem(path) in names else {*_keys(path)}:
@@ -253,7 +253,7 @@ def pair_files(reference: Path, prediction: Path) -> tuple[list[Pair], list[Path
 def label_files(where: Path) -> list[Path]:
     """The NIfTI label files of a folder and its subfolders, by case number and name, or the one file.
 
-    Links to nothing are among them. A file is left out as a scan where another of its number says seg,
+    Links to nothing are among them. A file is left out as a scan where another of its numbers says seg,
     label, mask or pred in its path below the folder, and it does not. Raises InputError for no file.
     """
     if not where.is_dir() and (where.exists() or where.is_symlink()):
@@ -263,9 +263,9 @@ def label_files(where: Path) -> list[Path]:
         problem = "holds no .nii or .nii.gz file." if where.exists() else "is not there."
         raise InputError(where, problem, "Name a folder of label volumes, or one file.")
     named = {p for p in paths if LABEL_WORDS.search(str(p.relative_to(where)))}
-    labelled = {_case_number(p) for p in named} - {None}
-    paths = [p for p in paths if p in named or _case_number(p) not in labelled]
-    return sorted(paths, key=lambda path: (_case_number(path) or 0, _stem(path), path))
+    labelled = {_numbers(p) for p in named} - {()}
+    paths = [p for p in paths if p in named or _numbers(p) not in labelled]
+    return sorted(paths, key=lambda path: (_numbers(path), _stem(path), path))
 
 
 def _stem(path: Path) -> str:
@@ -275,19 +275,19 @@ def _stem(path: Path) -> str:
     return nifti_stem(path) or printable(path.name)
 
 
-def _case_number(path: Path) -> int | None:
-    """The number at the end of the name: 12 of "segmentation-12.nii.gz" and of "volume-12_pred.nii"."""
-    found = NUMBER_AT_END.search(CHANNEL_AT_END.sub("", _stem(path)))
-    return int(found.group(1)) if found else None
+def _numbers(path: Path) -> tuple[int, ...]:
+    """Those of a name that ends in one: (12,) of "segmentation-12.nii.gz" and of "volume-12_pred.nii"."""
+    name = CHANNEL_AT_END.sub("", _stem(path))
+    return tuple(map(int, re.findall(r"\d+", name))) if NUMBER_AT_END.search(name) else ()
 
 
-def _keys(path: Path) -> list[str | int]:
+def _keys(path: Path) -> list[str | tuple[int, ...]]:
     """By which a file finds its partner, the surest first."""
     plain = LABEL_WORD_AT_END.sub("", CHANNEL_AT_END.sub("", _stem(path)))
-    return [key for key in (_stem(path), plain, _case_number(path)) if key not in (None, "")]
+    return [key for key in (_stem(path), plain, _numbers(path)) if key]
 
 
-def _paired(reference: Path, predictions: Mapping[str | int | None, list[Path]]) -> Pair:
+def _paired(reference: Path, predictions: Mapping[str | tuple[int, ...], list[Path]]) -> Pair:
     """With the prediction that fits best; `predictions` by their keys."""
     fitting = next((predictions[key] for key in _keys(reference) if key in predictions), [])
     if len(fitting) > 1:

@@ -29,7 +29,7 @@ from tqdm import tqdm
 from livseg_lib import files
 from livseg_lib.datasets.case import Case, side_by_side
 from livseg_lib.errors import InputError
-from livseg_lib.labels import STRUCTURES, structure_mask
+from livseg_lib.labels import STRUCTURES, require_labels, structure_mask
 from livseg_lib.preprocessing.geometry import fit_labels, resample_label_slice, working_grid
 from livseg_lib.preprocessing.recipe import Recipe, prepare_slices
 from livseg_lib.preprocessing.windows import WINDOWS
@@ -205,9 +205,8 @@ def write_case(case: Case, recipe: Recipe, folder: Path, write_png: bool) -> Non
     request = extraction_request(case, recipe, write_png)
     volume = case.read_volume()
     labels = case.read_labels(volume) if case.read_labels else None
-    if labels is not None and labels.shape != volume.voxels.shape:
-        problem = f"The labels are {labels.shape}, the volume is {volume.voxels.shape}."
-        raise InputError(case.case_id, problem, "Give each volume its own segmentation.")
+    if labels is not None:
+        require_labels(labels, case.case_id, volume.voxels.shape)
     with files.folder_written_aside(folder) as aside:
         write_slices(_write_arrays(case, volume, labels, recipe, aside, write_png), aside / "slices.csv")
         record = {

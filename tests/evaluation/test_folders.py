@@ -105,6 +105,14 @@ def test_objects_are_numbered_in_the_order_of_the_file(tmp_path, speck, detected
     assert folders.evaluate_folders(truth, prediction)["cases"][0]["true_positives"] == 2
 
 
+@pytest.mark.parametrize("other", ["bela_2023-12-05", "p13_5", "case_2024-02-05_pred"])
+def test_the_last_of_several_numbers_pairs_nobody(tmp_path, other):
+    reference = write(tmp_path / "reference" / "anna_2024-01-05.nii", labels(TUMOR)).parent
+    write(tmp_path / "prediction" / f"{other}.nii", labels(TUMOR))
+    (pair,), left_over = folders.pair_files(reference, tmp_path / "prediction")
+    assert pair.prediction is None and len(left_over) == 1
+
+
 def test_a_prediction_of_the_same_name_belongs_to_no_other_of_its_number(tmp_path):
     for name in ("siteA_01", "siteB_01"):
         reference = write(tmp_path / "reference" / f"{name}.nii", labels(TUMOR)).parent
