@@ -3,11 +3,16 @@
 import json
 import os
 import re
+import shlex
 import shutil
+import signal
+import socket
 import subprocess
 import sys
+import time
 import tomllib
 from collections import defaultdict
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -89,6 +94,19 @@ def test_what_is_pushed_to_kaggle_runs_where_only_the_working_folder_can_be_writ
     assert (tmp_path / "working" / "livseg" / "notebooks" / "03_train_unet.ipynb").exists()
 
 
+def draw_body(path: Path) -> None:
+    """A picture of a body with a brighter organ where the liver is."""
+    rows, columns = np.mgrid[-128:128, -128:128] / 128
+    body, liver = rows**2 + columns**2 < 0.8, (rows + 0.1) ** 2 + (columns + 0.4) ** 2 < 0.1
+    grey = 110 * body + 50 * liver
+    Image.fromarray(grey.astype(np.uint8)).save(path)
+
+
+def liver_pixels(results: Path) -> int:
+    (mask,) = results.rglob("mask.png")
+    return int((np.asarray(Image.open(mask)) == 127).sum())
+
+
 @pytest.mark.slow
 @pytest.mark.skipif("LIVSEG_FRESH" not in os.environ, reason="downloads TensorFlow anew: set LIVSEG_FRESH=1")
 def test_a_wheel_predicts_in_a_fresh_environment_outside_the_repository(tmp_path):
@@ -106,17 +124,13 @@ def test_a_wheel_predicts_in_a_fresh_environment_outside_the_repository(tmp_path
     (built,) = tmp_path.glob("livseg-*.whl")
     install = [*pip, f"--python={scripts / 'python'}", "install", "-c", ROOT / "requirements.lock", built]
     subprocess.run(install, check=True)
-    rows, columns = np.mgrid[-128:128, -128:128] / 128
-    body, liver = rows**2 + columns**2 < 0.8, (rows + 0.1) ** 2 + (columns + 0.4) ** 2 < 0.1
-    grey = 110 * body + 50 * liver
-    Image.fromarray(grey.astype(np.uint8)).save(tmp_path / "slice.png")
+    draw_body(tmp_path / "slice.png")
     command = [scripts / "livseg", "predict", "slice.png", "--out", "results"]
     clean = {"PATH": str(scripts), "HOME": str(tmp_path), "TF_CPP_MIN_LOG_LEVEL": "3"}
     outside = {"cwd": tmp_path, "env": clean, "capture_output": True, "text": True}
     done = subprocess.run(command, **outside)
     assert done.returncode == 0, done.stderr
-    (mask,) = (tmp_path / "results").rglob("mask.png")
-    assert (np.asarray(Image.open(mask)) == 127).sum() > 100
+    assert liver_pixels(tmp_path / "results") > 100
     missing = subprocess.run([scripts / "livseg", "app"], **outside)
     assert missing.returncode == 2 and 'pip install "livseg[app]"' in missing.stderr
 
@@ -169,3 +183,114 @@ def test_the_tour_runs_on_a_platform_as_it_is_without_internet(platform, tmp_pat
     assert own <= set(now)
     again = reproduce()
     assert again.returncode == 0 and "all up to date" in again.stdout
+
+
+PIP_SETTINGS = {name: text for name, text in os.environ.items() if name.startswith("PIP_")}
+
+
+class CleanDebian:
+    """A Debian with nothing but Python in /usr/local, as the image the Dockerfile begins with, by chroot."""
+
+    def __init__(self, root: Path) -> None:
+        self.root, self.env, self.folder, self.start = (
+            root,
+            {"PATH": "/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"},
+            "/",
+            [],
+        )
+        packages = "--include=python3,python3-venv,ca-certificates"
+        debootstrap = ["debootstrap", "--variant=minbase", packages, "trixie", root]
+        if subprocess.run(debootstrap, stdout=subprocess.DEVNULL).returncode:
+            pytest.skip("no Debian to take packages from")
+        for name in ("etc/resolv.conf", "etc/ssl/certs/ca-certificates.crt"):
+            shutil.copy(Path("/") / name, root / name)
+        (root / "dev" / "shm").mkdir(exist_ok=True)
+        self.run("root", "python3 -m venv /usr/local")
+        reached = self.command("root", "pip download --quiet --no-deps --dest /tmp wheel", **PIP_SETTINGS)
+        if subprocess.run(reached).returncode:
+            pytest.skip("no registry to be reached from a clean Debian")
+
+    def command(self, user: str, text: str, **more: str) -> list:
+        mounted = 'mount -t proc proc "$0/proc" && mount -t tmpfs shm "$0/dev/shm" && exec "$@"'
+        own = ["unshare", "--mount", "--pid", "--fork", "sh", "-c", mounted, self.root]
+        env = [f"{name}={value}" for name, value in (self.env | more).items()]
+        inside = f"cd {self.folder} && exec {text}" if self.start else f"cd {self.folder} && {text}"
+        return [*own, "chroot", f"--userspec={user}", self.root, "env", "-i", *env, "sh", "-c", inside]
+
+    def run(self, user: str, text: str, **more: str) -> subprocess.CompletedProcess:
+        done = subprocess.run(self.command(user, text, **more), text=True, capture_output=True)
+        assert done.returncode == 0, f"{text}\n{done.stdout}\n{done.stderr}"
+        return done
+
+    def build(self, context: Path) -> None:
+        """Follow the Dockerfile of `context`; an instruction that is not known here fails."""
+        lines = re.sub(r"^#.*\n", "", (context / "Dockerfile").read_text(), flags=re.MULTILINE)
+        shown = re.findall(r"^!(.*)$", (context / ".dockerignore").read_text(), flags=re.MULTILINE)
+        user, arguments = "root", dict(PIP_SETTINGS)
+        for line in lines.replace("\\\n", " ").splitlines():
+            instruction, rest = line.split(maxsplit=1)
+            if instruction == "FROM":
+                version = self.run("root", "python --version").stdout.split()[1]
+                assert re.search(r":(.*)-slim", rest)[1] == version.rpartition(".")[0]
+            elif instruction == "ARG":
+                arguments |= [rest.split("=", 1)]
+            elif instruction == "ENV":
+                self.env |= [rest.split("=", 1)]
+            elif instruction == "WORKDIR":
+                self.folder = rest
+                (self.root / rest.strip("/")).mkdir(exist_ok=True)
+            elif instruction == "COPY":
+                *sources, target = rest.split()
+                assert set(sources) <= set(shown), "hidden by .dockerignore"
+                for name in sources:
+                    place = self.root / self.folder.strip("/") / target
+                    if (context / name).is_dir():
+                        shutil.copytree(context / name, place, ignore=shutil.ignore_patterns("__pycache__"))
+                    else:
+                        shutil.copy(context / name, place)
+            elif instruction == "RUN":
+                self.run(user, rest, **arguments)
+            elif instruction == "USER":
+                self.user = user = rest
+            elif instruction in ("ENTRYPOINT", "CMD"):
+                self.start.append(" ".join(json.loads(rest)))
+            else:
+                assert instruction == "EXPOSE", instruction
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("LIVSEG_FRESH" not in os.environ, reason="downloads TensorFlow anew: set LIVSEG_FRESH=1")
+def test_the_steps_of_the_dockerfile_in_a_clean_debian(tmp_path, request):
+    """Where no container engine runs. `predict` as any user, the page as the image's own."""
+    if not shutil.which("debootstrap") or os.geteuid():
+        pytest.skip("a clean Debian needs root and debootstrap")
+    debian = CleanDebian(tmp_path / "debian")
+    request.addfinalizer(partial(shutil.rmtree, debian.root, ignore_errors=True))  # gigabytes
+    debian.build(ROOT)
+    scans = debian.root / "scans"
+    scans.mkdir()
+    draw_body(scans / "slice.png")
+    for path in (scans, scans / "slice.png"):
+        os.chown(path, 12345, 12345)
+    entry, default = debian.start
+    debian.run("12345:12345", f"{entry} predict /scans/slice.png --out /scans/results", HOME="/tmp")
+    assert liver_pixels(scans / "results") > 100
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    (app,) = yaml.safe_load((ROOT / "compose.yaml").read_text(encoding="utf-8"))["services"].values()
+    _, python, option, program = app["healthcheck"]["test"]
+    look = f"{python} {option} {shlex.quote(program.replace('7860', port))}"
+    page = debian.command(debian.user, f"{entry} {default}", GRADIO_SERVER_PORT=port, HOME="/home/livseg")
+    with subprocess.Popen(
+        page, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True
+    ) as running:
+        try:
+            for _ in range(60):
+                time.sleep(1)
+                answer = subprocess.run(debian.command(debian.user, look), capture_output=True)
+                if answer.returncode == 0 or running.poll() is not None:
+                    break
+        finally:
+            os.killpg(running.pid, signal.SIGKILL)  # unshare passes nothing on
+        assert answer.returncode == 0, running.stderr.read()
