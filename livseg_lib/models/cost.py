@@ -111,5 +111,7 @@ def _float_operations(network: keras.Model) -> int:
 
 def _operations_of_3d_upsampling(network: keras.Model) -> int:
     """Two a kernel weight and input voxel, in every Conv3DTranspose, those of networks in it included."""
-    layers = [each for each in network._flatten_layers() if isinstance(each, keras.layers.Conv3DTranspose)]
-    return sum(2 * math.prod(layer.kernel.shape) * math.prod(layer.input.shape[1:-1]) for layer in layers)
+    inner = [layer for layer in network.layers if isinstance(layer, keras.Model)]
+    layers = [layer for layer in network.layers if isinstance(layer, keras.layers.Conv3DTranspose)]
+    operations = (2 * math.prod(layer.kernel.shape) * math.prod(layer.input.shape[1:-1]) for layer in layers)
+    return sum(operations) + sum(map(_operations_of_3d_upsampling, inner))

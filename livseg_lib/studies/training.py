@@ -175,10 +175,18 @@ def train_system(
     checked_cases = validation_slices.case.unique()
     thresholds = choose_thresholds(network, plan.structures, checked_cases, folder, plan.inputs)
     facts = training_facts(chosen, history, plan.fit_settings, plan.batch_size, plan.slices_per_epoch)
-    described = plan.system, name_of(plan.architecture), plan.options, network
-    recipe = Recipe.of_case(folder / chosen.case.iloc[0])
-    facts = {"run": run_name, **facts}
-    return TrainedModel(*described, recipe, plan.target, thresholds, facts, plan.inputs), history
+    trained = TrainedModel(
+        system=plan.system,
+        architecture=name_of(plan.architecture),
+        options=plan.options,
+        network=network,
+        recipe=Recipe.of_case(folder / chosen.case.iloc[0]),
+        target=plan.target,
+        inputs=plan.inputs,
+        thresholds=thresholds,
+        training={"run": run_name, **facts},
+    )
+    return trained, history
 
 
 def train_and_save(
