@@ -4,8 +4,6 @@ import keras
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from stored_cases import store_case
 
 from livseg_lib.errors import InputError
@@ -300,12 +298,3 @@ def test_slices_that_cannot_be_named_are_counted_with_the_reason():
     assert nameless.slices.to_dict() == {"no_liver": 3, "gap": 2}
     assert nameless.reason.to_dict() == {"no_liver": "no liver at all", "gap": "liver on both sides"}
     assert nameless.patient.to_dict() == {"no_liver": "p-no_liver", "gap": "p-gap"}
-
-
-@settings(max_examples=40, deadline=None)
-@given(st.lists(st.sampled_from([0, 1, 2]), min_size=1, max_size=12))
-def test_regions_run_from_feet_to_head(classes):
-    named = attach_regions(table(a=classes))
-    kinds = named.region.replace({"liver_with_tumor": "liver", NO_REGION: "liver"})
-    places = kinds.map({"below_liver": 0, "liver": 1, "above_liver": 2})
-    assert places.is_monotonic_increasing or not any(classes)
