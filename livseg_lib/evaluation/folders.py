@@ -98,8 +98,7 @@ PREDICTED_MASK, PREDICTED_RECORD = "mask.nii.gz", "record.json"
 """`livseg predict` writes both into the folder of each case."""
 LABEL_WORDS = re.compile("seg|label|mask|pred", re.IGNORECASE)
 LABEL_WORD_AT_END = re.compile(rf"[-_. ](?:{LABEL_WORDS.pattern})[a-z]*$", re.IGNORECASE)
-CHANNEL_AT_END = re.compile(r"(?<=\d)_0000$")
-"""Of a scan in nnU-Net's layout, whose label map is called without it."""
+CHANNEL_AT_END = re.compile(r"(?<=\d)_0000$")  # of a scan in nnU-Net's layout; its label map has none
 NUMBER_AT_END = re.compile(rf"(\d+)([-_]?({LABEL_WORDS.pattern})[a-z]*)?$", re.IGNORECASE)
 
 
