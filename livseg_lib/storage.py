@@ -153,7 +153,7 @@ def _explained(url: str) -> Iterator[None]:
         yield
     except Exception as error:
         problem = f"It cannot be reached ({type(error).__name__}: {error})."
-        raise InputError(url, problem, "Check address, rights, network, and that the package for it is installed.") from error
+        raise InputError(url, problem, "Check address, rights, network, and its Python package.") from error
 
 
 def _below(folder: Path, name: str, url: Url) -> Path:

@@ -28,7 +28,7 @@ from livseg_lib.volumes import Volume, load_segmentation, load_volume, read_labe
 LABELS_JSON = "labels.json"  # the file that says what the values of labels mean
 NIFTI_SUFFIX = r"\.nii(?:\.gz)?"
 DATA_SUFFIXES = {
-    **dict.fromkeys((".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"), "picture"),
+    **dict.fromkeys((".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp"), "picture"),
     **dict.fromkeys((".zip", ".tar", ".tgz", ".7z", ".rar", ".gz", ".bz2", ".xz", ".zst"), "packed"),
     **dict.fromkeys((".nrrd", ".mha", ".mhd", ".img", ".hdr", ".npy", ".npz", ".mgz", ".h5"), "volume"),
     **dict.fromkeys((".part", ".crdownload", ".download"), "half downloaded"),

@@ -126,7 +126,7 @@ def test_dicom_that_another_layout_leaves_is_told_and_so_are_zips_and_pipes(tmp_
     (tmp_path / "lost.nii.gz").symlink_to("nowhere")
     (tmp_path / "lost.txt").symlink_to("nowhere")
     (tmp_path / "._twin.nii.gz").write_bytes(b"Mac OS X")
-    others = ["volume-7.nii.zst", "volume-8.nrrd", "volume-9.nii.gz.part"]  # a kind each
+    others = ["volume-7.nii.zst", "volume-8.nrrd", "volume-9.nii.gz.part", "mask.gif"]  # a kind each
     for other in others:
         (tmp_path / other).write_bytes(b"data")
     dataset = find_cases(tmp_path)
