@@ -47,13 +47,7 @@ from livseg_lib.provenance import (
     require,
     require_equal,
 )
-from livseg_lib.training.weights import (
-    assign_arrays,
-    describe_network,
-    load_arrays,
-    require_arrays,
-    save_variables,
-)
+from livseg_lib.training import weights
 
 if TYPE_CHECKING:  # only named in signatures
     import keras
@@ -282,8 +276,8 @@ def save_model(trained: TrainedNetwork, folder: Path, half: bool = False) -> Pat
     `half`: kernels are kept in float16, of half the bytes; they are float32 again when they are loaded.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    weights = folder / "weights.safetensors"
-    save_variables(weights, trained.network.weights, {"architecture": trained.architecture}, half)
+    path = folder / "weights.safetensors"
+    weights.save_variables(path, trained.network.weights, {"architecture": trained.architecture}, half)
     values = {each.name: getattr(trained, each.name) for each in fields(trained) if each.name != "network"}
     description = {
         "format": MODEL_FORMAT,
@@ -291,14 +285,14 @@ def save_model(trained: TrainedNetwork, folder: Path, half: bool = False) -> Pat
         **{name: value.to_dict() if hasattr(value, "to_dict") else value for name, value in values.items()},
         "input_shape": list(trained.network.input_shape[1:]),
         "parameters": trained.parameters,
-        "weights_sha256": file_checksum(weights),
+        "weights_sha256": file_checksum(path),
     }
     if isinstance(trained, TrainedModel):
         description["labels"] = {"0": "background", "1": "liver", "2": "tumor"}
         description["training"] = {"picture_code": picture_code(), **trained.training}
     if isinstance(trained, TrainedClassifier):
         description["kinds"] = list(KINDS)
-    network = describe_network(trained.network, trainable=False)
+    network = weights.describe_network(trained.network, trainable=False)
     if network != _of_the_catalogue(trained):
         description[FOREIGN] = network
     with written_aside(folder / "model.json") as partial:
@@ -311,7 +305,7 @@ def _of_the_catalogue(trained: TrainedNetwork) -> str:
     shape, random_state = trained.network.input_shape[1:], random.getstate()
     try:
         build = partial(_build_from_catalogue(trained), shape, len(trained.answers), **trained.options)
-        return describe_network(sketch(build), trainable=False)
+        return weights.describe_network(sketch(build), trainable=False)
     except InputError:
         return ""
     finally:
@@ -363,15 +357,15 @@ load_sorter = partial(load_model, kind=TrainedSorter)
 def _network(
     folder: Path, description: dict, trained: _Trained, build: Build | None, with_keras: bool
 ) -> keras.Model | OnnxNetwork:
-    weights = inside(folder, "weights.safetensors")
+    path = inside(folder, "weights.safetensors")
     with_keras = with_keras or not (find_spec("onnx") and find_spec("onnxruntime"))
-    if ONNX_SHA256 in description and not (with_keras and weights.is_file()):
+    if ONNX_SHA256 in description and not (with_keras and path.is_file()):
         from livseg_lib.training.onnx_network import FILE, read_onnx_network
 
-        arrays = _weights(weights, description) if weights.is_file() else None
+        arrays = _weights(path, description) if path.is_file() else None
         graph, parameters = inside(folder, FILE), description["parameters"]
         return read_onnx_network(graph, description[ONNX_SHA256], parameters, arrays)
-    arrays = _weights(weights, description)
+    arrays = _weights(path, description)
     if FOREIGN in description and build is None:
         problem = f"holds a network that no catalogue builds: {trained.architecture}."
         remedy = "Give its function, load_model(folder, build=...), or make it part of livseg_lib/models."
@@ -379,12 +373,12 @@ def _network(
     build = build or _build_from_catalogue(trained)
     make = partial(build, tuple(description["input_shape"]), len(trained.answers), **trained.options)
     built = _built(make, trained, folder)
-    require_arrays(built.weights, arrays, weights)
-    if FOREIGN in description and describe_network(built, trainable=False) != description[FOREIGN]:
+    weights.require_arrays(built.weights, arrays, path)
+    if FOREIGN in description and weights.describe_network(built, trainable=False) != description[FOREIGN]:
         problem = "holds another network than `build` builds: its function, or Keras, has changed since."
         raise InputError(folder, problem, "Give the function as it was, or train again.")
     network = make()
-    assign_arrays(network.weights, arrays, weights)
+    weights.assign_arrays(network.weights, arrays, path)
     return network
 
 
@@ -392,7 +386,7 @@ def _weights(path: Path, description: dict) -> dict[str, np.ndarray]:
     """By their paths in Keras; halves are float32 again."""
     if not path.is_file() or file_checksum(path) != description["weights_sha256"]:
         raise InputError(path, "is not the file that model.json describes.", "Copy both again.")
-    halves = load_arrays(path)[0]
+    halves = weights.load_arrays(path)[0]
     return {name: array.astype(np.promote_types(array.dtype, "f4")) for name, array in halves.items()}
 
 
