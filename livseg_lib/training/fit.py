@@ -245,6 +245,9 @@ def fit(
     out (`training.devices`); of several processes the first alone writes.
     """
     settings = settings if validation is not None else replace(settings, monitor="loss")
+    if sum(stage.epochs for stage in settings.stages) < 1:
+        raise InputError("epochs", "are none, so nothing would be learnt.", "Give at least 1.")
+    require_probabilities(model)
     made_by = describe_training(model, training, validation, metrics, settings, description or {})
     devices = training_devices()
     with devices.place(folder, made_by, KEPT) as folder, devices.scope():
@@ -265,6 +268,16 @@ def fit(
     parts = {part: made_by[part] for part in ("code", "libraries")}
     history.attrs["made_by"] = {"revision": checkpoint.progress.revision, **parts}
     return history
+
+
+def require_probabilities(model: keras.Model) -> None:
+    """Refuse a last layer whose numbers are no probabilities, on which losses and scores count."""
+    last = model.layers[-1] if model.layers else model
+    activation = getattr(last, "activation", None)
+    is_alone = activation is keras.activations.softmax and last.output.shape[-1] == 1  # it is always 1
+    if activation is keras.activations.linear or is_alone:
+        problem = f"ends with {activation.__name__}: its numbers are no probabilities."
+        raise InputError(model.name, problem, 'Give its last layer activation="sigmoid".')
 
 
 def training_facts(

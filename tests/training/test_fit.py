@@ -251,6 +251,21 @@ def test_a_network_with_other_outputs_than_the_truth_learns_nothing(tmp_path):
         train(tmp_path, network=network, stages=(Stage(1, 0.1),))
 
 
+@pytest.mark.parametrize("activation", [None, "softmax"])
+def test_a_network_whose_numbers_are_no_probabilities_is_refused(activation, tmp_path):
+    inputs = keras.Input((2, 2, 1))
+    network = keras.Model(inputs, layers.Conv2D(1, 1, activation=activation)(inputs))
+    with pytest.raises(InputError, match="are no probabilities"):
+        train(tmp_path, network=network, stages=(Stage(1, 0.1),))
+
+
+@pytest.mark.parametrize("stages", [(), (Stage(0, 0.1),)])
+def test_no_epochs_are_refused_before_anything_is_written(stages, tmp_path):
+    with pytest.raises(InputError, match="nothing would be learnt"):
+        train(tmp_path, stages=stages)
+    assert not any(tmp_path.iterdir())
+
+
 def test_the_best_epoch_is_that_of_the_validation_and_its_weights_are_kept(tmp_path):
     network, history, training = train(tmp_path)
     assert len(history) == 6 and history.val_loss.is_monotonic_increasing
