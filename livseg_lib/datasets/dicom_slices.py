@@ -44,8 +44,12 @@ def same_grid(one: SliceHeader, other: SliceHeader) -> bool:
 
 def slices_at_one_place(slices: Sequence[SliceHeader], source: object) -> list[list[SliceHeader]]:
     """The slices along their normal, those at one place together, each place in order of name. Raises
-    InputError if they differ in grid, or lie beside each other at one height."""
+    InputError if they differ in grid or study, or lie beside each other at one height."""
     first = slices[0]
+    named = ({uid for uid in uids if uid} for uids in zip(*(header.study for header in slices), strict=True))
+    if any(1 < len(uids) < len(slices) for uids in named):  # one a slice: an anonymiser gave them
+        problem = "Slices of several studies or frames of reference share a SeriesInstanceUID."
+        raise InputError(source, problem, "Keep one scan a series.")
     for header in slices[1:]:
         if not same_grid(header, first):
             problem = f"Slices {first} and {header} differ in size, spacing or direction."

@@ -206,6 +206,15 @@ def test_a_series_uid_a_slice_in_two_studies_is_two_scans(tmp_path):
     assert [len(one.slices) for one in survey(tmp_path).series] == [5, 5]
 
 
+@pytest.mark.parametrize("keyword", ["StudyInstanceUID", "FrameOfReferenceUID"])
+def test_slices_of_two_studies_under_one_series_uid_are_never_one_scan(keyword, series):
+    change(series, lambda dataset, k: setattr(dataset, keyword, f"1.2.{7 + k // 3}"))
+    with pytest.raises(InputError, match="several studies"):
+        read_series(series)
+    change(series, lambda dataset, k: setattr(dataset, keyword, f"1.2.{k}"))  # an anonymiser's
+    np.testing.assert_array_equal(read_series(series).voxels, HU)
+
+
 def test_slices_of_their_own_that_form_no_stack_are_not_merged_and_told(series):
     def scatter(dataset, k):
         dataset.SeriesInstanceUID = f"1.2.3.{k}"
