@@ -97,6 +97,7 @@ def _number(value: float) -> str:
 PREDICTED_MASK, PREDICTED_RECORD = "mask.nii.gz", "record.json"
 """`livseg predict` writes both into the folder of each case."""
 LABEL_WORDS = re.compile("seg|label|mask|pred", re.IGNORECASE)
+LABEL_NAME = re.compile(rf"({LABEL_WORDS.pattern})[a-z]*", re.IGNORECASE)  # tells no case: its folder does
 LABEL_WORD_AT_END = re.compile(rf"[-_. ](?:{LABEL_WORDS.pattern})[a-z]*$", re.IGNORECASE)
 CHANNEL_AT_END = re.compile(r"(?<=\d)_0000$")  # of a scan in nnU-Net's layout; its label map has none
 NUMBER_AT_END = re.compile(rf"(\d+)([-_]?({LABEL_WORDS.pattern})[a-z]*)?$", re.IGNORECASE)
@@ -232,7 +233,9 @@ def pair_files(reference: Path, prediction: Path) -> tuple[list[Pair], list[Path
     Two files are a pair whatever their names. No prediction is taken where a name fits more than one file.
     """
     references, predictions = label_files(reference), label_files(prediction)
-    if not reference.is_dir() and not prediction.is_dir():
+    is_one_of_each = len(references) == len(predictions) == 1
+    are_files = not (reference.is_dir() or prediction.is_dir())
+    if is_one_of_each and (are_files or references[0].name == predictions[0].name):
         return [Pair(references[0], predictions[0])], []
     fitting: dict[str | tuple[int, ...], list[Path]] = defaultdict(list)
     names = set(map(_stem, references))
@@ -252,8 +255,9 @@ def pair_files(reference: Path, prediction: Path) -> tuple[list[Pair], list[Path
 def label_files(where: Path) -> list[Path]:
     """The NIfTI label files of a folder and its subfolders, by case number and name, or the one file.
 
-    Links to nothing are among them. A file is left out as a scan where another of its numbers says seg,
-    label, mask or pred in its path below the folder, and it does not. Raises InputError for no file.
+    Links to nothing are among them. A file is left out as a scan where another of its numbers, or one beside
+    it called "segmentation" or the like, says seg, label, mask or pred in its path below the folder, and it
+    does not. Raises InputError for no file.
     """
     if not where.is_dir() and (where.exists() or where.is_symlink()):
         return [where]
@@ -262,16 +266,18 @@ def label_files(where: Path) -> list[Path]:
         problem = "holds no .nii or .nii.gz file." if where.exists() else "is not there."
         raise InputError(where, problem, "Name a folder of label volumes, or one file.")
     named = {p for p in paths if LABEL_WORDS.search(str(p.relative_to(where)))}
-    labelled = {_numbers(p) for p in named} - {()}
-    paths = [p for p in paths if p in named or _numbers(p) not in labelled]
+    labelled = {_numbers(p) for p in named} - {()} | {p.parent for p in named if _is_label_name(p)}
+    paths = [p for p in paths if p in named or labelled.isdisjoint((_numbers(p), p.parent))]
     return sorted(paths, key=lambda path: (_numbers(path), _stem(path), path))
 
 
 def _stem(path: Path) -> str:
-    """File name without .nii or .nii.gz; that of its folder for a mask of `livseg predict`."""
-    if path.name == PREDICTED_MASK:
-        return printable(path.parent.name)
-    return nifti_stem(path) or printable(path.name)
+    """File name without .nii or .nii.gz; for "mask.nii.gz", "segmentation.nii" and alike their folder's."""
+    return printable(path.parent.name) if _is_label_name(path) else nifti_stem(path) or printable(path.name)
+
+
+def _is_label_name(path: Path) -> bool:
+    return LABEL_NAME.fullmatch(nifti_stem(path) or "") is not None
 
 
 def _numbers(path: Path) -> tuple[int, ...]:

@@ -84,6 +84,20 @@ def test_the_prediction_that_fits_is_found_by_its_name_or_number(tmp_path, stem,
     assert pair.prediction == fitting and len(left_over) == 1
 
 
+@pytest.mark.parametrize("name", ["segmentation.nii", "labels.nii.gz", "mask.nii.gz"])
+def test_a_folder_a_patient_gives_its_files_their_names(tmp_path, name):
+    patients = "anna", "bert"
+    for patient in patients:
+        reference = write(tmp_path / "data" / patient / "segmentation.nii", labels(TUMOR)).parents[1]
+        write(tmp_path / "data" / patient / "imaging.nii", labels())  # beside a label map: the scan
+        prediction = write(tmp_path / "found" / patient / name, labels(TUMOR)).parents[1]
+    pairs, left_over = folders.pair_files(reference, prediction)
+    assert [pair.prediction.parent.name for pair in pairs] == [*patients] and not left_over
+    alone = write(tmp_path / "other" / "segmentation.nii", labels(TUMOR))
+    (pair,), _ = folders.pair_files(reference / "anna", alone.parent)
+    assert pair.prediction == alone  # one file each, of one name, whatever their folders are called
+
+
 @pytest.mark.parametrize("axis", [0, 1, 2])
 @pytest.mark.parametrize("mode", ["intended", "lits_asis"])
 def test_a_prediction_stored_the_other_way_round_is_the_same(tmp_path, axis, mode):
