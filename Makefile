@@ -69,7 +69,7 @@ test: .venv/test-ready  ## the fast tests (under 8 minutes on 2 cores)
 	@OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1 $(PY) -m pytest --numprocesses auto --dist loadfile
 
 test-slow: .venv/test-ready  ## the slow tests: the notebooks on a tiny phantom, killed trainings
-	@$(PY) -m pytest -m slow
+	@OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1 $(PY) -m pytest --numprocesses 2 --dist loadfile -m slow
 
 test-explore: .venv/test-ready  ## draw new examples for the properties, EXPLORE_MINUTES long (60)
 	@end=$$((SECONDS + 60 * $(EXPLORE_MINUTES))); while [ $$SECONDS -lt $$end ]; do \
