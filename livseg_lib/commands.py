@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from livseg_lib import WARNING
 from livseg_lib.errors import InputError, require_extra
-from livseg_lib.files import require_own_file, write_atomically, write_json
+from livseg_lib.files import require_own_file, require_there, write_atomically, write_json
 from livseg_lib.labels import STRUCTURES
 from livseg_lib.storage import send
 from livseg_lib.systems import NETWORKS, SYSTEMS, training_notebooks
@@ -362,6 +362,8 @@ def models(arguments: argparse.Namespace) -> int:
     """The trained models that there are, on board and in reports: data, licence, Dice, size."""
     from livseg_lib.shelf import models_table
 
+    if arguments.reports != Path("reports"):  # which the first run makes
+        require_there(arguments.reports)
     table = models_table(arguments.reports)
     as_text = table.round(3).to_string(index=False)
     print(table.to_json(orient="records", indent=2) if arguments.json else as_text)

@@ -87,6 +87,7 @@ def test_the_model_on_board_comes_first_and_says_what_it_is(tmp_path, capsys):
     assert main(["models", "--reports", str(tmp_path), "--json"]) == 0
     listed = json.loads(capsys.readouterr().out)
     assert [row["model"] for row in listed] == [DEFAULT_MODEL, str(tmp_path / "new" / "models" / "unet")]
+    assert main(["models", "--reports", str(tmp_path / "nowhere")]) == 2
     assert listed[0]["megabytes"] < 6.1
 
 
