@@ -247,7 +247,8 @@ def fit(
     settings = settings if validation is not None else replace(settings, monitor="loss")
     if sum(stage.epochs for stage in settings.stages) < 1:
         raise InputError("epochs", "are none, so nothing would be learnt.", "Give at least 1.")
-    require_probabilities(model)
+    if isinstance(settings.loss, str) and not settings.loss.endswith("mse"):  # others take any number
+        require_probabilities(model)
     made_by = describe_training(model, training, validation, metrics, settings, description or {})
     devices = training_devices()
     with devices.place(folder, made_by, KEPT) as folder, devices.scope():
@@ -271,7 +272,7 @@ def fit(
 
 
 def require_probabilities(model: keras.Model) -> None:
-    """Refuse a last layer whose numbers are no probabilities, on which losses and scores count."""
+    """Refuse a last layer whose numbers are no probabilities, on which losses but squared errors count."""
     last = model.layers[-1] if model.layers else model
     activation = getattr(last, "activation", None)
     is_alone = activation is keras.activations.softmax and last.output.shape[-1] == 1  # it is always 1

@@ -256,7 +256,8 @@ def test_a_network_whose_numbers_are_no_probabilities_is_refused(activation, tmp
     inputs = keras.Input((2, 2, 1))
     network = keras.Model(inputs, layers.Conv2D(1, 1, activation=activation)(inputs))
     with pytest.raises(InputError, match="are no probabilities"):
-        train(tmp_path, network=network, stages=(Stage(1, 0.1),))
+        train(tmp_path, network=network, stages=(Stage(1, 0.1),), loss="bce_dice")
+    train(tmp_path, network=network, stages=(Stage(1, 0.1),), loss="weighted_mse")
 
 
 @pytest.mark.parametrize("stages", [(), (Stage(0, 0.1),)])
