@@ -337,7 +337,7 @@ def inside(folder: Path, name: str) -> Path:
     path, is_inside = folder / name, False
     with suppress(OSError, ValueError, RuntimeError):  # links in circles, names that no file can have
         is_name = Path(name).name == name and "\\" not in name
-        is_inside = is_name and folder.resolve() in path.resolve().parents
+        is_inside = is_name and folder.resolve() in path.resolve(strict=path.is_symlink()).parents
     if not is_inside:
         problem = "is not the name of a folder in that of the model."
         raise InputError(repr(name), problem, "Use it as it was saved.")

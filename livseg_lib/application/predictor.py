@@ -28,7 +28,7 @@ from livseg_lib.files import file_checksum, files_checksum, require_there, text_
 from livseg_lib.labels import STRUCTURES, structure_mask
 from livseg_lib.postprocessing.measures import mean_liver_hu, measure_liver, measure_tumors
 from livseg_lib.preprocessing.recipe import picture_code, prepare_labels
-from livseg_lib.provenance import library_versions
+from livseg_lib.provenance import library_versions, made_with
 from livseg_lib.runs import PACKAGES, describe_device, describe_platform, git_revision, peak_memory_mb
 from livseg_lib.shelf import find_model
 from livseg_lib.storage import fetch
@@ -205,8 +205,10 @@ def _about_system(predictor: Predictor) -> Iterator[str]:
         told = f"The system was trained on synthetic phantoms (run {', '.join(phantoms)}): "
         yield told + "on a real scan it shows how the program works, and nothing more."
     today, networks = picture_code(), networks_of(predictor.system)
+    python = made_with()["python"]  # another one compiles the same code to other bytes, which tell nothing
     outdated = [each.system for each in networks if each.training.get("picture_code", today) != today]
-    if names := ", ".join(outdated):
+    learnt_by = [each.training.get("made_by", {}).get("libraries", {}).get("python") for each in networks]
+    if (names := ", ".join(outdated)) and {*learnt_by} <= {python, None}:
         yield f"The code that makes pictures of scans is not the one that {names} was trained with."
 
 
