@@ -263,7 +263,8 @@ def _read_scores(path: Path) -> pd.DataFrame:
 
     try:
         content = json.loads(path.read_bytes())
-        scores = pd.DataFrame([{"case": each["case"]} | each for each in content["cases"]]).set_index("case")
+        names = [each["case"] for each in content["cases"]]
+        scores = pd.DataFrame(content["cases"], index=pd.Index(names, name="case")).drop(columns="case")
         scores.attrs = {rule: content.get(rule) for rule in ("mode", "surface_tolerance_mm")}
         return scores.astype({name: float for name in scores if name.split("_")[0] in STRUCTURES})
     except (OSError, ValueError, KeyError, TypeError) as error:

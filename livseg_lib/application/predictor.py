@@ -204,12 +204,16 @@ def _about_system(predictor: Predictor) -> Iterator[str]:
     if phantoms := [run for run in training_runs(predictor.system) if "phantom" in run]:
         told = f"The system was trained on synthetic phantoms (run {', '.join(phantoms)}): "
         yield told + "on a real scan it shows how the program works, and nothing more."
-    today, networks = picture_code(), networks_of(predictor.system)
-    python = made_with()["python"]  # another one compiles the same code to other bytes, which tell nothing
-    outdated = [each.system for each in networks if each.training.get("picture_code", today) != today]
-    learnt_by = [each.training.get("made_by", {}).get("libraries", {}).get("python") for each in networks]
-    if (names := ", ".join(outdated)) and {*learnt_by} <= {python, None}:
+    outdated = [each for each in networks_of(predictor.system) if _sees_other_pictures(each.training)]
+    if names := ", ".join(each.system for each in outdated):
         yield f"The code that makes pictures of scans is not the one that {names} was trained with."
+
+
+def _sees_other_pictures(training: dict) -> bool:
+    """Where it can be told: another Python compiles the same code to other bytes."""
+    today = made_with()["python"]
+    python = training.get("made_by", {}).get("libraries", {}).get("python", today)
+    return python == today and training.get("picture_code", picture_code()) != picture_code()
 
 
 def _about_picture(scan: Scan, predictor: Predictor) -> Iterator[str]:

@@ -46,10 +46,10 @@ def slices_at_one_place(slices: Sequence[SliceHeader], source: object) -> list[l
     """The slices along their normal, those at one place together, each place in order of name. Raises
     InputError if they differ in grid or study, or lie beside each other at one height."""
     first = slices[0]
-    named = ({uid for uid in uids if uid} for uids in zip(*(header.study for header in slices), strict=True))
-    if any(1 < len(uids) < len(slices) for uids in named):  # one a slice: an anonymiser gave them
-        problem = "Slices of several studies or frames of reference share a SeriesInstanceUID."
-        raise InputError(source, problem, "Keep one scan a series.")
+    for named in zip(*(header.study for header in slices), strict=True):  # studies, and frames of reference
+        if 1 < len({*named} - {""}) < len(slices):  # one a slice: an anonymiser gave them
+            problem = "Slices of several studies or frames of reference share a SeriesInstanceUID."
+            raise InputError(source, problem, "Keep one scan a series.")
     for header in slices[1:]:
         if not same_grid(header, first):
             problem = f"Slices {first} and {header} differ in size, spacing or direction."
@@ -226,8 +226,8 @@ def slice_reader(tree: FileTree, source: object, apart: Executor) -> Callable[[S
             raise InputError(where, "The pixels have another size than the header says.", "Export it again.")
         low, high = values.min(), values.max()
         padding = whole(header.name).get("PixelPaddingValue")
-        is_hu = header.modality != "ct" or (_INT16.min <= low and high <= HIGHEST_HU)
-        if isinstance(padding, int) and not is_hu:
+        may_be_measured = header.modality != "ct" or (_INT16.min <= low and high <= HIGHEST_HU)
+        if isinstance(padding, int) and not may_be_measured:
             values[(stored.astype(np.int64) - padding) % 2**16 == 0] = AIR_HU  # its sign is often mistaken
             low, high = values.min(), values.max()
         if not (_INT16.min <= low and high <= _INT16.max):

@@ -75,6 +75,7 @@ OPTION = {
     ]
 }
 DEEP = between(1, 10, "integer")
+MADE_BY = record({}, {"libraries": record({}, {"python": of_type("string")})})
 OF_ALL_KINDS = record(
     {
         "system": NAME,
@@ -85,7 +86,9 @@ OF_ALL_KINDS = record(
             properties={"levels": DEEP, "stages": DEEP, "columns": DEEP},  # work that doubles with each
             maxProperties=32,
         ),
-        "training": record({}, {"run": of_type("string"), "n_train_patients": between(0, 1e9)}),
+        "training": record(
+            {}, {"run": of_type("string"), "n_train_patients": between(0, 1e9), "made_by": MADE_BY}
+        ),
         "input_shape": list_of(between(1, 1024, "integer"), 3, 4),
         "parameters": between(0, 1e12, "integer"),
         "weights_sha256": SHA256,

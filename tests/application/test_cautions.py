@@ -10,6 +10,7 @@ from livseg_lib.application.predictor import SMALLEST_SHARE, cautions, presence_
 from livseg_lib.application.scan import Scan
 from livseg_lib.nifti import new_grid
 from livseg_lib.preprocessing.recipe import picture_code
+from livseg_lib.provenance import made_with
 from livseg_lib.volumes import Volume
 
 BOTH = ("liver", "tumor")
@@ -66,10 +67,17 @@ def test_an_empty_mask_and_a_training_on_phantoms_are_told(monkeypatch):
     assert "synthetic phantoms (run phantom-quick)" in found
 
 
-@pytest.mark.parametrize("code, told", [(picture_code(), False), ("0" * 16, True)])
-def test_a_system_whose_pictures_were_made_by_other_code_says_so(monkeypatch, code, told):
+TODAY, OTHER = made_with()["python"], "3.9"  # whose bytes of the same code are others
+
+
+@pytest.mark.parametrize(
+    "code, python, told",
+    [(picture_code(), TODAY, False), ("0" * 16, TODAY, True), ("0" * 16, OTHER, False)],
+)
+def test_a_system_whose_pictures_were_made_by_other_code_says_so(monkeypatch, code, python, told):
     of_ct = SimpleNamespace(modality="ct")
-    trained = SimpleNamespace(system="unet", training={"picture_code": code}, recipe=of_ct)
+    training = {"picture_code": code, "made_by": {"libraries": {"python": python}}}
+    trained = SimpleNamespace(system="unet", training=training, recipe=of_ct)
     monkeypatch.setattr("livseg_lib.application.predictor.networks_of", lambda system: [trained])
     found = cautions(*scan_of(), toy_predictor())
     assert bool(found) == told and all("unet was trained with" in each for each in found)
