@@ -340,19 +340,25 @@ Piece = tuple[np.ndarray, np.ndarray, tuple[float, float]]
 
 
 def _grow(
-    rng: np.random.Generator, start: np.ndarray, ahead: np.ndarray, length: float, radius: float, least: float
+    rng: np.random.Generator,
+    start: np.ndarray,
+    heading: np.ndarray,
+    length_mm: float,
+    radius_mm: float,
+    thinnest_mm: float,
 ) -> Iterator[Piece]:
-    """A branch of two bent pieces that ends in thinner branches, and so on down to the `least` radius; mm."""
-    if radius < least:
+    """A branch of two bent pieces that ends in thinner branches, and so on down to the thinnest."""
+    if radius_mm < thinnest_mm:
         return
-    for first, last in ((radius, 0.88 * radius), (0.88 * radius, 0.76 * radius)):
-        ahead = _bend(rng, ahead, 0.25)
-        end = start + ahead * length / 2
+    for first, last in ((radius_mm, 0.88 * radius_mm), (0.88 * radius_mm, 0.76 * radius_mm)):
+        heading = _bend(rng, heading, 0.25)
+        end = start + heading * length_mm / 2
         yield start, end, (first, last)
         start = end
     for _ in range(BRANCHES):
-        shorter = SHORTENING * length * rng.uniform(0.8, 1.2)
-        yield from _grow(rng, start, _bend(rng, ahead, 0.6), shorter, NARROWING * radius, least)
+        shorter_mm = SHORTENING * length_mm * rng.uniform(0.8, 1.2)
+        turned = _bend(rng, heading, 0.6)
+        yield from _grow(rng, start, turned, shorter_mm, NARROWING * radius_mm, thinnest_mm)
 
 
 def _bend(rng: np.random.Generator, heading: np.ndarray, angle: float) -> np.ndarray:
