@@ -144,8 +144,8 @@ def _require_all(ordered: Sequence[SliceHeader], heights: np.ndarray, source: ob
 def _rounded_step_mm(ordered: Sequence[SliceHeader], heights: np.ndarray) -> float | None:
     """The even step whose places, rounded to whole mm, are those of the slices; None where there is none.
 
-    A step that the header declares comes first. Where none fits, both lengths of step must be frequent: one
-    longer step is a lost slice.
+    A step that the header declares comes first, if rounding shows in it: next to 1 mm a longer step is rather
+    a lost slice. Where none fits, both lengths of step must be frequent: one longer step is a lost slice.
     """
     whole = np.rint(heights)
     steps = np.diff(whole)
@@ -154,7 +154,8 @@ def _rounded_step_mm(ordered: Sequence[SliceHeader], heights: np.ndarray) -> flo
     indices = np.arange(len(whole))
     declared = [mm for mm in (ordered[0].declared_step_mm, ordered[0].thickness_mm) if mm is not None]
     for step in declared:
-        if np.ptp(whole - step * indices) < 1 - 1e-6:
+        shows = step >= 2 or len(steps) * abs(step - np.rint(step)) >= 1
+        if shows and np.ptp(whole - step * indices) < 1 - 1e-6:
             return step
     if any(np.isclose(step, steps.min()) for step in declared):
         return None

@@ -39,6 +39,9 @@ def test_every_gap_is_found(count, step_mm, start_mm, data):
     [
         (axial(0, 1, 2, 5, 6), r"^x: 2 of 7 slices are missing, at 3\.0, 4\.0 mm\."),
         (axial(0, 1, 2, 4, 6), r"^x: 2 of 7 slices are missing, at 3\.0, 5\.0 mm\."),  # the shorter step
+        # A step next to whole mm, and one lost: no rounding, which would take 500 slices, or 10, to show.
+        (axial(0, 2.004, 3.006, 4.008, thickness_mm=1.002), r"1 of 5 slices are missing, at 1\.0 mm"),
+        (axial(0, 1, 3, 4, thickness_mm=1.1), r"1 of 5 slices are missing, at 2\.0 mm"),
         *(
             (axial(*(5.0 * k for k in range(24)), far), r"s23 and s24 lie .* mm apart, other slices 5 mm")
             for far in (1e4, 9e8)
