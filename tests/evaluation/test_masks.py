@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
@@ -216,10 +216,12 @@ def itk_nearest_mm(start: np.ndarray, target: np.ndarray) -> np.ndarray:
     image.SetSpacing(SPACING[::-1])
     how = {"insideIsPositive": False, "squaredDistance": True, "useImageSpacing": True}
     squares = itk.SignedMaurerDistanceMap(image, **how)
-    return np.sqrt(np.abs(itk.GetArrayFromImage(squares)))[start]
+    # Negative in the middle of `target`, even one surface voxel between six others: there it is 0.
+    return np.sqrt(np.maximum(itk.GetArrayFromImage(squares), 0))[start]
 
 
 @settings(max_examples=25, deadline=None)
+@example(7335, 0.5)
 @given(st.integers(0, 2**32 - 1), st.sampled_from([0.5, 1.0, 2.0, 3.3]))
 def test_surface_dice_is_that_of_distance_maps_by_simpleitk(seed, tolerance_mm):
     prediction, reference = random_pair(seed, overlapping=True)
