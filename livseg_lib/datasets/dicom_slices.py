@@ -152,14 +152,15 @@ def _rounded_step_mm(ordered: Sequence[SliceHeader], heights: np.ndarray) -> flo
     if len(steps) < 2 or np.abs(heights - whole).max() > SAME_POSITION_MM or np.ptp(steps) != 1:
         return None
     indices = np.arange(len(whole))
+    frequent = np.unique(steps, return_counts=True)[1].min() >= FEWEST_ROUNDED
     declared = [mm for mm in (ordered[0].declared_step_mm, ordered[0].thickness_mm) if mm is not None]
     for step in declared:
         shows = step >= 2 or len(steps) * abs(step - np.rint(step)) >= 1
-        if shows and np.ptp(whole - step * indices) < 1 - 1e-6:
+        spread = 1 + (1e-6 if frequent else -1e-6)  # halves may go up and down: to the even number
+        if shows and np.ptp(whole - step * indices) < spread:
             return step
     if any(np.isclose(step, steps.min()) for step in declared):
         return None
-    frequent = np.unique(steps, return_counts=True)[1].min() >= FEWEST_ROUNDED
     step, start = np.polyfit(indices, whole, 1)
     fits = np.abs(whole - (start + step * indices)).max() <= 0.5 + JITTER
     return float(step) if frequent and fits else None

@@ -68,9 +68,10 @@ def test_what_is_no_even_stack_is_said_with_its_place_in_a_line(slices, said):
 
 
 @pytest.mark.parametrize("step_mm", [1.25, 1.5, 2.5, 3.75])
-@pytest.mark.parametrize("declared", [True, False])
-def test_positions_rounded_to_whole_mm_are_an_even_stack(step_mm, declared):
-    heights = np.floor(step_mm * np.arange(24) + 0.5)
+@pytest.mark.parametrize(("declared", "to_even"), [(True, True), (True, False), (False, False)])
+def test_positions_rounded_to_whole_mm_are_an_even_stack(step_mm, declared, to_even):
+    exact = step_mm * np.arange(24)
+    heights = np.rint(exact) if to_even else np.floor(exact + 0.5)
     stack = stack_slices(axial(*heights, thickness_mm=step_mm if declared else 7.0), "x")
     assert stack.affine[2, 2] == pytest.approx(step_mm, rel=1e-9 if declared else 0.01)
     assert "rounded to whole mm" in stack.note
