@@ -12,7 +12,7 @@ from pathlib import Path
 
 from livseg_lib.application.scan import Reading, Scan, read_dicom, read_nifti, read_one_picture, read_pictures
 from livseg_lib.datasets.case import Case, Dataset
-from livseg_lib.datasets.catalogue import ADAPTERS, find_cases
+from livseg_lib.datasets.catalogue import ADAPTERS, find_cases, not_yet_readable
 from livseg_lib.datasets.dicom import survey
 from livseg_lib.datasets.dicom_headers import begins_like_dicom, study_uid
 from livseg_lib.datasets.file_trees import NAMELESS
@@ -75,7 +75,8 @@ def find_inputs(
     if dataset == "dicom":
         patients = [patient for patient in patients if patient.kind == "DICOM"]
     if not patients:
-        raise InputError(path, "There is no scan that livseg can read.", f"Give {LOOKS_FOR}.")
+        problem = f"There is no scan that livseg can read.{not_yet_readable(path)}"
+        raise InputError(path, problem, f"Give {LOOKS_FOR}.")
     return _named(patients, numbered)
 
 

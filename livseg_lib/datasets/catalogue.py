@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -102,7 +102,16 @@ WHAT_TO_DO = {  # with files that belong to no case, by their kind
     "NIfTI": " A label map without its scan is no case.",
     "volume": " Convert them to .nii.gz.",
     "packed": " Unpack them.",
+    "half downloaded": " Download them again.",
 }
+
+
+def not_yet_readable(source: Path) -> str:
+    """Sentences without names on files that would be read if they were unpacked or converted; else ""."""
+    others = (path for path in files.files_of(source) if not files.nifti_stem(path))
+    counts = Counter(files.DATA_SUFFIXES.get(path.suffix.lower()) for path in others)
+    kinds = (kind for kind in WHAT_TO_DO if counts[kind])
+    return "".join(f" There are {kind} files ({counts[kind]}).{WHAT_TO_DO[kind]}" for kind in kinds)
 
 
 def _unread(source: Path, found: Dataset) -> list[Note]:

@@ -25,7 +25,7 @@ from livseg_lib.datasets.dicom_headers import (
 )
 from livseg_lib.datasets.dicom_slices import same_grid, slice_reader, slices_at_one_place, stack_slices
 from livseg_lib.datasets.file_trees import file_on_disk, open_tree
-from livseg_lib.datasets.files import files_of, is_visible, listed, natural_key
+from livseg_lib.datasets.files import DATA_SUFFIXES, files_of, is_visible, listed, natural_key
 from livseg_lib.errors import InputError
 from livseg_lib.nifti import new_grid
 from livseg_lib.processes import one_apart
@@ -209,14 +209,23 @@ def _by_reason(skipped: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
 
 
 def _series(uid: str, slices: list[SliceHeader], broken: Sequence[tuple[str, InputError]]) -> Series:
-    """With the broken files that name it as theirs, or that name none and lie beside its slices."""
+    """With the broken files that name it as theirs, or that name none and lie beside its slices; not those
+    whose ending makes them something else, as that of an empty note.txt."""
     folders = {os.path.dirname(header.name) for header in slices}
+    endings = {"", *DATA_SUFFIXES, *(_ending(header.name) for header in slices)}
 
     def is_own(name: str, error: InputError) -> bool:
         owner = getattr(error, "series_uid", None)
-        return owner == uid or (owner is None and os.path.dirname(name) in folders)
+        beside = os.path.dirname(name) in folders and _ending(name) in endings
+        return owner == uid or (owner is None and beside)
 
     return Series(uid, tuple(slices), tuple(each for each in broken if is_own(*each)))
+
+
+def _ending(name: str) -> str:
+    """In small letters; "" where it holds others, as the last number of a UID does."""
+    ending = os.path.splitext(name)[1].lower()
+    return ending if ending[1:].isalpha() else ""
 
 
 def _merged(series: list[Series]) -> list[Series]:
@@ -331,5 +340,6 @@ def _cases(patient: Path, name: str) -> tuple[list[Case], list[Note]]:
             notes=tuple(series_notes(item, patient)),
         )
         cases.append(case)
-    left = (f"An MR series of {len(item.slices)} slices." for item in found.series if item not in chosen)
+    counts = (len(item.slices) for item in found.series if item not in chosen)
+    left = (f"An MR series of {n} slices: CT comes first. Give its folder alone." for n in counts)
     return cases, [*(Note(patient, "passed-over", said) for said in left), *skipped_notes(found, patient)]

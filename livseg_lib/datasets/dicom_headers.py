@@ -40,7 +40,7 @@ _MACROS = (
 """Where a multi-frame object holds them (DICOM PS3.3 C.7.6.16)."""
 _WANTED = (
     *("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID"),
-    *("SeriesNumber", "ImageType", "Modality", "Rows", "Columns", "NumberOfFrames", "BitsAllocated"),
+    *("ImageType", "Modality", "Rows", "Columns", "NumberOfFrames", "BitsAllocated"),
     *("PhotometricInterpretation", "SamplesPerPixel", "SpacingBetweenSlices", "ModalityLUTSequence"),
     *_OF_A_FRAME,
 )
@@ -170,6 +170,7 @@ def slices_of_file(tree: FileTree, name: str, where: str) -> list[SliceHeader] |
         if reason:
             return reason
         values = {keyword: dataset.get(keyword) for keyword in _WANTED} | {"Modality": modality}
+        values["SeriesNumber"] = _series_number(dataset)
         # Where that is emptied, the files of a folder that share their number and grid are a series.
         grouping = [values[key] for key in ("SeriesNumber", "Rows", "Columns", *_PLACE[1:])]
         key = "\0".join([str(PurePosixPath(name).parent), *map(str, grouping)])
@@ -207,7 +208,7 @@ def _read_header(file: BinaryIO, size: int, where: str) -> pydicom.Dataset | Non
         raise InputError(where, f"The file is stored as {name}.", "Save it uncompressed.")
     file.seek(0)
     try:
-        tags = [*_WANTED, *_GROUPS]
+        tags = [*_WANTED, *_GROUPS, "SeriesNumber"]
         return pydicom.dcmread(bounded, stop_before_pixels=True, specific_tags=tags, force=True)
     except InvalidDicomError:
         return None
@@ -267,12 +268,11 @@ def _slice(values: dict, frame: int, name: str, series_uid: str, where: str) -> 
     slope, intercept, remarks = _rescale(values, where)
     if values["PhotometricInterpretation"] == "MONOCHROME1":
         remarks.append(("monochrome1", "are to be shown inverted (MONOCHROME1): values are read as stored"))
-    number = values["SeriesNumber"]
     return SliceHeader(
         name=name,
         instance_uid=digits_only(values["SOPInstanceUID"]),
         series_uid=series_uid,
-        series_number=int(number) if isinstance(number, int | str) and str(number).strip() else None,
+        series_number=values["SeriesNumber"],
         shape=(rows, columns),
         position_mm=position,
         directions=directions,
@@ -286,6 +286,13 @@ def _slice(values: dict, frame: int, name: str, series_uid: str, where: str) -> 
         declared_step_mm=_length_mm(values["SpacingBetweenSlices"]),
         remarks=tuple(remarks),
     )
+
+
+def _series_number(dataset: pydicom.Dataset) -> int | None:
+    try:
+        return int(dataset.get("SeriesNumber"))
+    except (TypeError, ValueError):  # missing, emptied, or a word in its stead: nothing hangs on it
+        return None
 
 
 def _rescale(values: dict, where: str) -> tuple[float, float, list[tuple[str, str]]]:

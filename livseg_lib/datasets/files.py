@@ -205,7 +205,7 @@ def find_label_map(folder: Path) -> LabelMap | None:
     if not path.is_file():
         return None
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
+        content = json.loads(path.read_bytes())  # UTF-8 or UTF-16
         values = {name: tuple(each if isinstance(each, list) else [each]) for name, each in content.items()}
         if not all(type(value) is int and value > 0 for each in values.values() for value in each):
             raise ValueError(f"{content} holds more than whole numbers above 0")

@@ -32,7 +32,7 @@ _USUAL = {"liver": (LIVER,), "tumor": (TUMOR,)}
 
 
 def recognises(folder: Path) -> bool:
-    """Whether `folder`, or a folder below it, holds NIfTI files in imagesTr."""
+    """Whether `folder`, or a folder below it, holds NIfTI files in imagesTr; not imagesTr itself."""
     return _root(folder) is not None
 
 
@@ -56,7 +56,8 @@ def find(folder: Path) -> Dataset:
 def _root(folder: Path) -> Path | None:
     scans = (path for path in files.regular_files(folder).named if files.nifti_stem(path))
     parents = {parent for path in scans for parent in (path.parent, path.parent.parent)}
-    return min((parent.parent for parent in parents if parent.name == "imagesTr"), default=None)
+    found = (each.parent for each in parents if each.name == "imagesTr" and folder in each.parents)
+    return min(found, default=None)
 
 
 def _first_channels(images: dict[str, list[Path]], labels: dict[str, list[Path]]) -> dict[str, list[Path]]:
@@ -110,7 +111,7 @@ def _label_names(path: Path) -> dict[int, str]:
     A label of several regions, as in {"liver": [1, 2], "tumor": 2}, has all of their names."""
     try:
         names: dict[int, list[str]] = defaultdict(list)
-        for key, value in json.loads(path.read_text(encoding="utf-8-sig"))["labels"].items():
+        for key, value in json.loads(path.read_bytes())["labels"].items():
             name, labels = (value, key) if key.isdecimal() else (key, value)
             for label in labels if isinstance(labels, list) else [labels]:
                 if isinstance(label, bool | float):

@@ -18,7 +18,7 @@ from dicom_files import (
     write_slice,
     zip_folder,
 )
-from layouts import small_ct, write_lits_case, write_nifti
+from layouts import small_ct, write_lits_case, write_msd, write_nifti
 from PIL import Image
 from pydicom.uid import EnhancedCTImageStorage, MRImageStorage
 from toy_system import toy_predictor, toy_voxels, write_toy_nifti
@@ -118,6 +118,12 @@ def test_known_layouts_are_read_without_their_segmentations(tmp_path):
     (case,) = inputs.find_inputs(tmp_path / "lits")
     assert (case.case_id, case.kind, len(case.files)) == ("volume-3", "NIfTI", 1)
     assert case.read().volume.voxels.shape == small_ct()[0].shape
+
+
+def test_the_scans_of_a_decathlon_may_be_given_alone(tmp_path):
+    write_msd(tmp_path, (1, 2))
+    scans = inputs.find_inputs(tmp_path / "imagesTr")
+    assert names_and_kinds(scans) == {"liver_1": "NIfTI", "liver_2": "NIfTI"}
 
 
 def test_pictures_named_as_slices_of_a_volume_are_one_stack(tmp_path):
@@ -241,6 +247,9 @@ def test_what_cannot_be_used_is_said(tmp_path):
             inputs.find_inputs(path)
     (tmp_path / "notes.txt").write_text("not a scan")
     with pytest.raises(InputError, match="no scan that livseg can read"):
+        inputs.find_inputs(tmp_path)
+    (tmp_path / "scan.tar.gz").touch()
+    with pytest.raises(InputError, match=r"packed files \(1\)\. Unpack them"):
         inputs.find_inputs(tmp_path)
     single = next(write_series(tmp_path / "series", keep=[0]).iterdir())
     with pytest.raises(InputError, match="single DICOM file"):

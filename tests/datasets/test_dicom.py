@@ -233,6 +233,13 @@ def test_emptied_uids_of_two_series_are_told_apart_by_folder_and_number(tmp_path
         np.testing.assert_array_equal(read_series(tmp_path, one.uid).voxels, HU + 5 * (one.number == 2))
 
 
+def test_a_word_in_place_of_the_series_number_is_none(series):
+    for path in series.iterdir():
+        path.write_bytes(path.read_bytes().replace(b"IS\x02\x003 ", b"IS\x02\x00X7"))
+    assert survey(series).series[0].number is None
+    np.testing.assert_array_equal(read_series(series).voxels, HU)
+
+
 # --- what stands beside the slices
 
 
@@ -244,6 +251,8 @@ def test_what_is_no_slice_is_passed_over_and_listed(tmp_path, series):
     places = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
     write_slice(series / "protocol", STORED[0], (0, 0, 0), "1.2.3.9", **dict.fromkeys(places))
     (series / "readme.txt").write_text("hello")
+    (series / "empty.txt").touch()
+    (series / "zeros.log").write_bytes(bytes(500))
     (series / ".DS_Store").write_text("hidden")
     (series / "nothing").symlink_to(tmp_path / "absent")
     directory = ct_slice(STORED[0], (0, 0, 0))
@@ -254,6 +263,7 @@ def test_what_is_no_slice_is_passed_over_and_listed(tmp_path, series):
     skipped = dict(survey(series).skipped)
     assert "link leads to nothing" in skipped.pop("nothing")
     assert "no ImagePositionPatient" in skipped.pop("protocol")
+    assert "empty" in skipped.pop("empty.txt") and "damaged" in skipped.pop("zeros.log")
     assert skipped == {
         "DICOMDIR": "not a CT slice but Media Storage Directory Storage",
         "scout": "a localizer",
@@ -264,7 +274,7 @@ def test_what_is_no_slice_is_passed_over_and_listed(tmp_path, series):
     }
     report = check_dataset(find_cases(series), progress=False)
     assert report.cases["usable"].tolist() == [True]
-    assert (report.findings["code"] == "passed-over").sum() == 8
+    assert (report.findings["code"] == "passed-over").sum() == 10
     assert "Secondary Capture" in " ".join(read_dicom(series).notes)
     np.testing.assert_array_equal(read_series(series).voxels, HU)
     write_slice(tmp_path / "alone" / "dose", SOPClassUID=uids.SecondaryCaptureImageStorage)

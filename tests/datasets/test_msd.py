@@ -60,7 +60,7 @@ def test_a_liver_of_regions_is_the_usual_one(tmp_path, tumor):
     assert dataset.notes == ()
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
 def test_labels_json_overrules_the_list(tmp_path, encoding):
     write_msd(tmp_path, (1,))
     (tmp_path / "dataset.json").write_text(json.dumps(LIVER_JSON), encoding=encoding)
