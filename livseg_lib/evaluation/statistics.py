@@ -79,8 +79,9 @@ def over_seeds(name: str, values: ArrayLike, seed: int = 0) -> dict[str, float]:
     """`name`, `name`_low and `name`_high of values (n_seeds, n_patients): another seed, other patients.
 
     The mean over patients with a value, of the mean over seeds; its 95 % interval draws seeds *and* patients,
-    each with replacement (two factors that are crossed: Owen 2007, doi:10.1214/07-AOAS122); NaN with fewer
-    than two of either. Beside it `name`_of_worst_seed and `name`_of_best_seed, means over the same patients.
+    each with replacement (two factors that are crossed: Owen 2007, doi:10.1214/07-AOAS122), in whatever order
+    they come; NaN with fewer than two of either. Beside it `name`_of_worst_seed and `name`_of_best_seed,
+    means over the same patients.
     """
     values = np.asarray(values, float)
     values = values[:, ~np.isnan(values).any(axis=0)]
@@ -88,6 +89,8 @@ def over_seeds(name: str, values: ArrayLike, seed: int = 0) -> dict[str, float]:
     of_seeds = values.mean(axis=1) if n_patients else np.full(n_seeds, np.nan)
     low = high = np.nan
     if min(n_seeds, n_patients) >= 2:
+        values = values[np.lexsort(np.sort(np.abs(values)).T)]
+        values = values[:, np.lexsort([*values, *np.abs(values)])]
         rng = np.random.default_rng(seed)
         seeds, patients = (rng.integers(n, size=(RESAMPLES, n)) for n in (n_seeds, n_patients))
         means = values[seeds[:, :, None], patients[:, None, :]].mean(axis=(1, 2))

@@ -339,6 +339,19 @@ def test_an_interval_over_seeds_and_patients_is_as_wide_as_what_varies():
     assert (of_seeds["dice_low"], of_seeds["dice"], of_seeds["dice_high"]) == pytest.approx((0.1, 0.25, 0.4))
 
 
+def test_neither_the_order_of_seeds_nor_of_patients_moves_an_interval():
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(4, 8))
+    first = over_seeds("dice", values)
+    other_way = over_seeds("dice", -values)
+    assert (other_way["dice_low"], other_way["dice_high"]) == pytest.approx(
+        (-first["dice_high"], -first["dice_low"])
+    )
+    for _ in range(5):
+        found = over_seeds("dice", values[rng.permutation(4)][:, rng.permutation(8)])
+        assert found == pytest.approx(first, abs=1e-12)
+
+
 def test_a_patient_without_a_score_by_one_seed_counts_for_none():
     found = over_seeds("dice", [[0.2, np.nan, 0.4], [0.4, 1.0, 0.6]])
     assert found["dice"] == pytest.approx(0.4) and found["dice_of_worst_seed"] == pytest.approx(0.3)
