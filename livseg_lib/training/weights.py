@@ -16,7 +16,7 @@ from safetensors.numpy import save_file
 
 from livseg_lib.errors import InputError
 from livseg_lib.files import written_aside
-from livseg_lib.provenance import code_of, digest
+from livseg_lib.provenance import code_of, digest, is_ours
 
 if TYPE_CHECKING:  # only named in signatures
     import keras
@@ -88,9 +88,15 @@ def describe_network(model: keras.Model, trainable: bool = True) -> str:
         [
             _renamed(config, order, () if trainable else ("trainable",)),
             [tuple(weight.shape) for weight in model.weights],
-            sorted(code_of(type(layer)) for layer in model._flatten_layers()),
+            sorted(code_of(type(layer), *_functions_of_ours(layer)) for layer in model._flatten_layers()),
         ]
     )
+
+
+def _functions_of_ours(layer: keras.Layer) -> list:
+    """A layer's activation, regularizer and alike, where it is ours: its settings tell the name alone."""
+    held = (getattr(layer, key, None) for key in layer.get_config())
+    return [each for each in held if callable(each) and is_ours(getattr(each, "__module__", None))]
 
 
 def _node_names(config: object) -> Iterator[str]:

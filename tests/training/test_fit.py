@@ -135,10 +135,10 @@ def test_a_training_by_minutes_is_one_of_so_many_epochs_and_a_resumed_one_keeps_
     counted, _ = run(tmp_path / "counted", "plateau")
     monkeypatch.setitem(resumable_run.SETTINGS, "timed", minutes_of(1.0, "plateau"))
     # 10 batches of 4 an epoch take a tick, and as many again to validate: 10 s an epoch, 6 a minute.
-    monkeypatch.setattr(fitting, "time", Clock(12.5, looks=4 + 3))
+    monkeypatch.setattr(fitting, "time", SimpleNamespace(monotonic=Clock(12.5, looks=4 + 3).monotonic))
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "timed", "timed")
-    monkeypatch.setattr(fitting, "time", Clock(1.0))
+    monkeypatch.setattr(fitting, "time", SimpleNamespace(monotonic=Clock(1.0).monotonic))
     timed, history = run(tmp_path / "timed", "timed")
     assert len(history) == 6
     require_close(counted.get_weights(), timed.get_weights())  # measuring has taught it nothing
@@ -202,6 +202,19 @@ def test_a_network_has_one_digest_however_much_was_built_before():
         x = keras.layers.Conv2D(2, 3, activation=activation)(inputs)
         digests.append(describe_network(keras.Model(inputs, x + x)))
     assert digests[2] != digests[3]
+
+
+@pytest.mark.parametrize("place", ["activation", "kernel_regularizer"])
+def test_a_layers_function_of_ones_own_counts_by_its_code_not_its_name(place):
+    def described(factor):
+        def own(x):
+            return factor * keras.ops.abs(x)
+
+        inputs = keras.Input((8, 8, 1), name="image")
+        layer = keras.layers.Conv2D(1, 3, name="maps", **{place: own})
+        return describe_network(keras.Model(inputs, layer(inputs)))
+
+    assert described(2.0) == described(2.0) != described(3.0)
 
 
 class Grey(keras.utils.PyDataset):
