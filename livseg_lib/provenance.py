@@ -179,22 +179,45 @@ class _Reached:
             return self.content(value.__func__)
         if inspect.ismethod(value):
             return (self.content(value.__func__), self.content(value.__self__))
-        value = inspect.unwrap(value) if callable(value) else value
+        value = inspect.unwrap(value, stop=_is_our_function) if callable(value) else value
         if isinstance(value, FunctionType | type):
             return self._reach(value)
+        if hasattr(value, "to_csv"):  # a table, of which repr shows the ends alone, as of a tensor
+            return (_name(type(value)), value.to_csv())
+        if hasattr(value, "__array__") and not hasattr(value, "sparse"):  # an input of a network is no array
+            return (_name(type(value)), self.content(np.asarray(value)))
         if dataclasses.is_dataclass(value):
             fields = {each.name: getattr(value, each.name) for each in dataclasses.fields(value)}
             return (self._reach(type(value)), self.content(fields))
-        text = repr(value)
-        return (_name(type(value)), None if " at 0x" in text else text)
+        if is_ours(type(value).__module__) and hasattr(value, "__dict__"):
+            return self._reach(value)
+        if " at 0x" not in (text := repr(value)):
+            return (_name(type(value)), text)
+        settings = value.get_config() if hasattr(value, "get_config") else getattr(value, "__dict__", {})
+        plain = str | bool | int | float | tuple | dict | FunctionType
+        kept = [(key, item) for key, item in settings.items() if isinstance(item, plain)]
+        return (_name(type(value)), self.content(kept) or None)
 
-    def _reach(self, thing: FunctionType | type) -> str:
-        name = _name(thing)
-        if not _is_ours(thing.__module__) or name in WITHOUT_EFFECT or id(thing) in self.digests:
+    def _reach(self, thing: object) -> str:
+        """The name of code of ours, or of an object of it, with a number where others have the same name.
+
+        Lambdas get none: by their names go the digests in the models that are trained already.
+        """
+        name = _name(thing if isinstance(thing, FunctionType | type) else type(thing))
+        if not is_ours(thing.__module__) or name in WITHOUT_EFFECT:
             return name
+        if id(thing) in self.digests:
+            return self.digests[id(thing)][0]
+        same = sum(each.split(" ")[0] == name for each, _ in self.digests.values())
+        name += f" {same + 1}" if same and not name.endswith("<lambda>") else ""
         self.held.append(thing)  # or its id could go to another
         self.digests[id(thing)] = (name, "")  # so that a circle ends here
-        parts = self._function(thing) if isinstance(thing, FunctionType) else self._class(thing)
+        if isinstance(thing, FunctionType):
+            parts = self._function(thing)
+        elif isinstance(thing, type):
+            parts = self._class(thing)
+        else:
+            parts = [self._reach(type(thing)), self.content(vars(thing))]
         self.digests[id(thing)] = (name, _hash(parts))
         return name
 
@@ -213,18 +236,22 @@ class _Reached:
 
     def _code(self, code: CodeType) -> list:
         constants = [self.content(each) for each in code.co_consts]
-        if constants and isinstance(constants[0], str):
-            constants[0] = None  # a docstring, in most functions that begin with a text
-        return [code.co_code, constants, code.co_names, code.co_freevars]
+        if constants and isinstance(constants[0], str) and _has_docstring(code):
+            constants[0] = None
+        handlers = [code.co_exceptiontable] if code.co_exceptiontable else []
+        return [code.co_code, constants, code.co_names, code.co_freevars, *handlers]
 
     def _globals(self, function: FunctionType) -> list:
         """What the names in a function stand for: its module's, and those of modules of ours it uses."""
         space, names = function.__globals__, set(_names(function.__code__))
         found = [(name, space[name]) for name in sorted(names) if name in space]
         imported = [importlib.import_module(name) for name in sorted(names) if name.startswith("livseg_lib")]
-        for module in [each for _, each in found if isinstance(each, ModuleType)] + imported:
-            if _is_ours(module.__name__):
-                found += [(name, getattr(module, name)) for name in sorted(names) if hasattr(module, name)]
+        modules = [each for _, each in found if isinstance(each, ModuleType)] + imported
+        for module in modules:  # which grows: the names may lead from a package to modules in it
+            if is_ours(module.__name__):
+                more = [(name, getattr(module, name)) for name in sorted(names) if hasattr(module, name)]
+                found += more
+                modules += [each for _, each in more if isinstance(each, ModuleType) and each not in modules]
         return [(name, self.content(value)) for name, value in found]
 
 
@@ -233,6 +260,13 @@ def _names(code: CodeType):
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
             yield from _names(constant)
+
+
+def _has_docstring(code: CodeType) -> bool:
+    """Whether its first constant, a text, is one; before Python 3.13 that of a named function always is."""
+    if sys.version_info >= (3, 13):
+        return bool(code.co_flags & 0x4000000)  # CO_HAS_DOCSTRING
+    return not code.co_name.startswith("<")
 
 
 def _held(cell: object) -> object:
@@ -244,7 +278,12 @@ def _name(thing: object) -> str:
     return f"{getattr(thing, '__module__', None)}.{getattr(thing, '__qualname__', repr(type(thing)))}"
 
 
-def _is_ours(module: str | None) -> bool:
+def _is_our_function(thing: object) -> bool:
+    """Whether `thing` is a function that stands in our code, such as what a decorator of ours returns."""
+    return isinstance(thing, FunctionType) and is_ours(thing.__globals__.get("__name__"))
+
+
+def is_ours(module: str | None) -> bool:
     """Whether code in `module` can change: our library, a notebook, a file beside it."""
     if not module or module in WITHOUT_EFFECT:
         return False

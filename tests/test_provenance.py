@@ -93,6 +93,69 @@ def test_comments_docstrings_and_layout_do_not_count_but_the_code_does():
         assert plain != defined(f"def f(x):\n    return {other}\n")
 
 
+SCALED = """
+class Scaled:
+    def __init__(self, by):
+        self.by = by
+    def __call__(self, x):
+        return self.by * x
+"""
+DECORATED = """
+import functools
+def times(by):
+    def decorate(function):
+        @functools.wraps(function)
+        def scaled(x):
+            return by * function(x)
+        return scaled
+    return decorate
+@times({})
+def f(x):
+    return x
+"""
+CACHED = """
+from functools import cached_property
+class f:
+    @cached_property
+    def half(self):
+        return {}
+"""
+OBJECTS = "Scaled(2), Scaled(3)", "Scaled(3), Scaled(2)"
+TRIED = "def f():\n    try:\n        a()\n"
+FAILED = "    except ValueError:\n        c()\n"
+USED = "\ndef f(x):\n    return USED(x)"
+TWINS = {
+    "a text in a comprehension": ("def f(x):\n    return [x({}) for each in x]", "'relu'", "'elu'"),
+    "an object": (SCALED + "USED = Scaled({})" + USED, "2", "3"),
+    "two objects": (SCALED + "A, B = {}\ndef f(x):\n    return A(x) - B(x)", *OBJECTS),
+    "a decorator's value": (DECORATED, "2", "3"),
+    "a property": (CACHED, "2", "3"),
+    "a loss of Keras": ("import keras\nUSED = keras.losses.Tversky(alpha={})" + USED, "0.3", "0.4"),
+    "a long tensor": ("import keras\nUSED = keras.ops.arange(5000.0) == {}" + USED, "99", "98"),
+    "a long table": ("import pandas\nUSED = pandas.Series(range(999)) == {}" + USED, "99", "98"),
+    "what an error skips": ("{}", f"{TRIED}        b()\n{FAILED}", f"{TRIED}{FAILED}    else:\n        b()"),
+}
+
+
+@pytest.mark.parametrize("text, one, other", TWINS.values(), ids=TWINS)
+def test_what_a_function_holds_counts_however_it_is_held(text, one, other):
+    def of(value):
+        space = {"__name__": "__main__"}
+        exec(text.replace("{}", value), space)
+        return code_of(space["f"])
+
+    assert of(one) == of(one) and of(one) != of(other)
+
+
+def test_modules_of_a_package_count_however_they_are_named(monkeypatch):
+    space = {"__name__": "__main__"}
+    exec("import livseg_lib.labels\ndef f():\n    return livseg_lib.labels.TUMOR\n", space)
+    exec("def g():\n    from livseg_lib import labels\n    return labels.TUMOR\n", space)
+    before = code_of(space["f"]), code_of(space["g"])
+    monkeypatch.setattr("livseg_lib.labels.TUMOR", 7)
+    assert code_of(space["f"]) != before[0] and code_of(space["g"]) != before[1]
+
+
 def test_what_is_apart_and_what_is_installed_is_left_out(monkeypatch):
     before, apart = code_of(by_table), code_of(by_table, apart=[TABLE])
     monkeypatch.setitem(TABLE, "new", print)
