@@ -224,10 +224,10 @@ class MaskLevels:
             return (grey > sum(levels) / 2) * labels[1]
         scaled = _scaled(grey, levels)
         has_mid, has_top = _shows(grey, levels)
-        if has_mid and has_top:
-            return np.select([scaled > TUMOR_ABOVE, scaled > LIVER_ABOVE], labels[:0:-1], np.uint8(0))
+        if has_top and self.stretched and not has_mid:
+            return (scaled > 127) * labels[1]
         if has_top:
-            return (scaled > 127) * labels[1 if self.stretched else 2]
+            return np.select([scaled > TUMOR_ABOVE, scaled > LIVER_ABOVE], labels[:0:-1], np.uint8(0))
         return (scaled > LIVER_ABOVE) * labels[1]
 
 

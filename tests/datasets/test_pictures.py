@@ -276,6 +276,17 @@ def test_what_stays_uncertain_is_refused(tmp_path, encode, names, suffix, words)
         np.testing.assert_array_equal(levels.decode(PATH, read_picture(paths[-1])), slices()["both"])
 
 
+@pytest.mark.parametrize("quality", [60, 90])
+@pytest.mark.parametrize("liver, tumor", [(85, 170), (127, 255)])
+def test_a_liver_that_is_but_a_rim_around_its_tumour_is_kept_where_levels_are_fixed(liver, tumor, quality):
+    fixed = MaskLevels(((0, 0), (liver, 1), (tumor, 2)), smeared=True)
+    labels = ellipse((48, 48), (13, 13)).astype(np.uint8) + ellipse((48, 48), (10, 10))
+    picture = jpeg(np.array([0, liver, tumor], np.uint8)[labels], quality)
+    decoded = fixed.decode(Path("x.jpg"), Picture(picture, lossless=False))
+    for least in (1, 2):
+        assert np.count_nonzero((decoded >= least) != (labels >= least)) < 0.1 * (labels >= least).sum()
+
+
 def test_stretched_and_fixed_levels_in_one_set_are_refused(tmp_path):
     (tmp_path / "a").mkdir(), (tmp_path / "b").mkdir()
     paths = write_masks(tmp_path / "a", stretched, names="liver both more_liver")
