@@ -28,6 +28,7 @@ from livseg_lib.application.predictor import Predictor, load_predictor, predict_
 from livseg_lib.application.results import RECORD, write_result
 from livseg_lib.application.scan import Reading
 from livseg_lib.application.visits import keep_scan
+from livseg_lib.datasets.files import nifti_stem
 from livseg_lib.errors import STOPPING, InputError, reason_of
 
 LOADED_AT_ONCE = 2  # systems kept in memory
@@ -198,16 +199,19 @@ def _end_with_the_app(root: Path) -> None:
 
 
 def _one_source(uploads: Sequence[Path | str], folder: Path) -> Path:
-    """The uploaded file, or a folder that holds copies of all of them."""
+    """The uploaded file, or a folder that holds copies of all of them.
+
+    Gradio takes a first dot and, of long names, the ".nii" away: every .gz is taken for NIfTI.
+    """
     paths = [Path(path) for path in uploads]
     if not paths:
         raise InputError("upload", "There is no file.", "Drop a scan or a slice first.")
-    if len(paths) == 1:
+    if len(paths) == 1 and (paths[0].suffix.lower() != ".gz" or nifti_stem(paths[0])):
         return paths[0]
     together = folder / "upload"
     together.mkdir()
     for number, path in enumerate(paths):
-        suffix = ".nii.gz" if path.name.lower().endswith(".nii.gz") else path.suffix.lower()
+        suffix = path.suffix.lower().replace(".gz", ".nii.gz")
         shutil.copyfile(path, together / f"{number:04d}{suffix}")  # not each system has links
     return together
 

@@ -164,9 +164,17 @@ def _refused_question(question: bytes, uploads: Path) -> tuple[int, str] | None:
     except (ValueError, RecursionError):
         return 400, "This is no JSON."
     for path in named:
-        if not isinstance(path, str) or ".." in path or not Path(path).is_relative_to(uploads):
+        if not isinstance(path, str) or ".." in path or not _is_upload(Path(path), uploads):
             return 400, "Upload the file first."
     return None
+
+
+def _is_upload(path: Path, uploads: Path) -> bool:
+    """Whether it is a file of `uploads`: a folder of it would be those of other visitors."""
+    try:
+        return path.is_relative_to(uploads) and path.is_file()
+    except (OSError, ValueError):  # a name that no file can have
+        return False
 
 
 def _paths_in(value: object) -> list:

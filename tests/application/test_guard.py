@@ -127,11 +127,23 @@ def test_what_is_too_large_is_refused_before_it_comes(client, monkeypatch):
     [
         *("http://10.0.0.1/x.png", "https://example.org/x.png", "/etc/passwd", "relative", "", None, 7),
         *(["/a"], "{uploads}/../secret", "file://{uploads}/a", "{uploads}-beside/a"),
+        *(
+            "{uploads}",
+            "{uploads}/.",
+            "{uploads}/a",
+            "{uploads}/none",
+            "{uploads}/\0",
+            "{uploads}/" + "x" * 300,
+        ),
     ],
 )
 def test_only_files_uploaded_here_can_be_named(client, tmp_path, path):
     named = path.format(uploads=tmp_path) if isinstance(path, str) else path
-    question = {"data": [[{"path": f"{tmp_path}/a/b.nii"}, {"deeper": [{"path": named}]}]]}
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "b.nii").touch()
+    question = {"data": [[{"path": f"{tmp_path}/a/b.nii"}]]}
+    assert client.post(JOIN, json=question).status_code == 200
+    question["data"][0].append({"deeper": [{"path": named}]})
     assert client.post(JOIN, json=question).status_code == 400
 
 

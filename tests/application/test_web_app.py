@@ -76,6 +76,11 @@ def test_a_scan_without_tumour_and_the_first_of_several_slices_are_answered(clie
     assert record["input"]["kind"] == "picture"
 
 
+def test_a_name_that_is_too_long_for_the_page_ends_in_a_scan_all_the_same(client, tmp_path):
+    record, _ = ask(client, write_toy_nifti(tmp_path / f"{'x' * 240}.nii.gz", toy_voxels()))
+    assert record["measures"]["n_tumors"] == 1
+
+
 def test_of_several_scans_the_first_is_answered_and_that_is_said(tmp_path):
     scans = [write_toy_nifti(tmp_path / f"{name}.nii.gz", toy_voxels(tumor=name == "a")) for name in "ab"]
     given = answer(scans, Path("toy"), tmp_path, load=load_toy)
