@@ -32,7 +32,6 @@ from scipy.spatial.distance import cdist
 from scipy.special import ndtri, stdtrit
 
 from livseg_lib.errors import InputError
-from livseg_lib.evaluation.masks import dice, overlap_counts
 from livseg_lib.evaluation.statistics import SIGNIFICANT, bootstrap_interval, holm, sign_flip_test
 from livseg_lib.labels import structure_mask
 from livseg_lib.postprocessing.components import known_spacing, label_components, require_volumes
@@ -173,18 +172,22 @@ def match_tumors(before: TimePoint, after: TimePoint) -> Matching:
     ]
     _link_nearest(links, *from_liver_mm)
     shift_mm = centres[1] * spacings[1] - centres[0] * spacings[0]
-    liver_dice = float(dice(overlap_counts(livers[0], liver_after)))
-    return Matching(_linked_groups(links), tuple(shift_mm.tolist()), liver_dice)
+    common, (earlier, later) = np.count_nonzero(livers[0] & liver_after), map(np.count_nonzero, livers)
+    later *= spacings[1].prod() / spacings[0].prod()  # also what lies outside the earlier scan
+    liver_dice = 2 * common / (earlier + max(round(later), np.count_nonzero(liver_after)))
+    return Matching(_linked_groups(links), tuple(shift_mm.tolist()), float(liver_dice))
 
 
 def _same_places(
     before_shape: tuple[int, ...], after_shape: tuple[int, ...], spacings: Sequence, centres: Sequence
 ) -> list[np.ndarray]:
-    """For each index of the earlier volume, axis by axis, that of the same place in the later; -1 outside."""
+    """For each index of the earlier volume, axis by axis, that of the same place in the later; -1 outside.
+    Halves all go down: to even numbers, every other voxel would be passed over."""
     indices = []
     for axis, (size, later_size) in enumerate(zip(before_shape, after_shape, strict=True)):
         from_centre_mm = (np.arange(size) - centres[0][axis]) * spacings[0][axis]
-        nearest = np.rint(from_centre_mm / spacings[1][axis] + centres[1][axis]).astype(int)
+        place = from_centre_mm / spacings[1][axis] + centres[1][axis]
+        nearest = np.ceil(place - 0.5 - 1e-6).astype(int)
         indices.append(np.where((nearest >= 0) & (nearest < later_size), nearest, -1))
     return indices
 

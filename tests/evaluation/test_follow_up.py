@@ -175,6 +175,17 @@ def test_scans_of_other_spacing_and_size_are_laid_over_each_other():
     assert found.liver_dice == 1
 
 
+@settings(max_examples=25, deadline=None)
+@given(st.integers(1, 18), st.integers(1, 5))
+def test_a_cut_or_grown_liver_fits_as_badly_whichever_scan_comes_first(cut, columns):
+    whole, part = liver(), liver()[5 : 25 - cut]
+    wider = whole.copy()
+    wider[5:25, 10:40, 50 : 50 + columns] = 1
+    for other, share in ((part, (20 - cut) / 20), (wider, 40 / (40 + columns))):
+        found = match(whole, other), match(other, whole)
+        assert [each.liver_dice for each in found] == pytest.approx([2 * share / (1 + share)] * 2)
+
+
 def test_without_a_liver_or_spacing_nothing_can_be_laid_over():
     with pytest.raises(InputError, match="later labels: show no liver"):
         match(liver(), np.zeros((3, 3, 3), np.uint8))
