@@ -245,6 +245,8 @@ def _decoded(dataset: pydicom.Dataset, frame: int, where: str, executor: Executo
     for keyword in (*_DESCRIBING, "PixelData"):
         if dataset.get(keyword) in (None, "", b"") and keyword != "HighBit":  # which decoders do not ask for
             raise InputError(where, f"The slice has no {keyword}.", AGAIN)
+    if dataset.get("HighBit") not in (None, "", int(dataset.BitsStored) - 1):
+        raise InputError(where, "HighBit is not BitsStored - 1: values are not where decoders look.", AGAIN)
     syntax = dataset.file_meta.TransferSyntaxUID
     if not syntax.is_compressed:
         more = len(dataset.PixelData) - get_expected_length(dataset)

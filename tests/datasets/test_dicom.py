@@ -469,6 +469,12 @@ def test_what_describes_the_pixels_and_was_left_out_is_named(tmp_path, keyword, 
         read_series(write_series(tmp_path / "ct", **{keyword: value}))
 
 
+def test_values_that_lie_higher_than_decoders_look_are_refused(tmp_path):
+    write_slice(tmp_path / "CT" / "a", STORED[0].astype(np.uint16) << 4, BitsStored=12, HighBit=15)
+    with pytest.raises(InputError, match="a: HighBit is not BitsStored - 1"):
+        read_series(tmp_path / "CT")
+
+
 def test_the_place_of_the_highest_bit_may_be_left_out(tmp_path):
     np.testing.assert_array_equal(read_series(write_series(tmp_path / "ct", HighBit=None)).voxels, HU)
 
