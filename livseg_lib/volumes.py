@@ -124,18 +124,19 @@ def label_values(path: Path | str) -> tuple[int, ...]:
 
 def labels_among(pieces: Iterable[np.ndarray]) -> tuple[int, ...]:
     """The different values of `pieces` (a line or a plane of voxels each), or () where they are no labels. In
-    a label map all voxels are whole numbers, 0 or more: few kinds, or mostly equal to their neighbours."""
-    found = np.zeros(HIGHEST_LABEL + 1, np.int64)
+    a label map all voxels are whole numbers, 0 or more, or -1 where nobody looked: few kinds, or mostly equal
+    to their neighbours."""
+    found = np.zeros(HIGHEST_LABEL + 2, np.int64)  # from -1 on
     inside = repeated = 0
     for piece in pieces:
-        in_range = piece.min() > -0.5 and piece.max() < HIGHEST_LABEL + 0.5
+        in_range = piece.min() > -1.5 and piece.max() < HIGHEST_LABEL + 0.5
         if not (in_range and np.allclose(piece, np.rint(piece), 0, 0.1)):
             return ()
-        whole = np.rint(piece).astype(np.uint16).ravel()
-        found += np.bincount(whole, minlength=len(found))
+        whole = np.rint(piece).astype(np.int16).ravel()
+        found += np.bincount(whole + 1, minlength=len(found))
         inside += np.count_nonzero(whole[1:])
         repeated += np.count_nonzero((whole[1:] == whole[:-1]) & (whole[1:] > 0))
-    labels = tuple(np.flatnonzero(found).tolist())
+    labels = tuple((np.flatnonzero(found) - 1).tolist())
     in_areas = len(labels) <= MANY_LABELS and 2 * repeated > inside
     return labels if len(labels) <= FEW_LABELS or in_areas else ()
 
@@ -143,7 +144,7 @@ def labels_among(pieces: Iterable[np.ndarray]) -> tuple[int, ...]:
 def require_scan(voxels: np.ndarray, where: Path | str) -> None:
     """Raises InputError where `voxels` (D, H, W) are those of a label map."""
     if labels := labels_among(voxels):
-        problem = f"It holds {len(labels)} whole numbers from 0 to {labels[-1]}, in patches: labels, no scan."
+        problem = f"It holds {len(labels)} whole numbers from {labels[0]} to {labels[-1]}, in patches: labels, no scan."
         remedy = "Give the scan that they belong to, or in HU a scan that was scaled to so few values."
         raise InputError(where, problem, remedy, LABELS)
 

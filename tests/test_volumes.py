@@ -292,7 +292,8 @@ MAPS = {
     "noise of few levels": (np.random.default_rng(0).integers(0, 40, (30, 20, 10), dtype=np.uint8), False),
     "probabilities": (np.random.default_rng(0).random((30, 20, 10), np.float32), False),
     "not a number": (np.where(LABEL_BOX, np.nan, 0).astype(np.float32), False),
-    "label -1": (LABEL_BOX.astype(np.int8) - 1, False),
+    "label -1": (LABEL_BOX.astype(np.int8) - 1, True),
+    "label -2": (LABEL_BOX.astype(np.int8) - 2, False),
 }
 
 
