@@ -144,7 +144,8 @@ def labels_among(pieces: Iterable[np.ndarray]) -> tuple[int, ...]:
 def require_scan(voxels: np.ndarray, where: Path | str) -> None:
     """Raises InputError where `voxels` (D, H, W) are those of a label map."""
     if labels := labels_among(voxels):
-        problem = f"It holds {len(labels)} whole numbers from {labels[0]} to {labels[-1]}, in patches: labels, no scan."
+        problem = f"It holds {len(labels)} whole numbers from {labels[0]} to {labels[-1]}, in patches:"
+        problem += " labels, no scan."
         remedy = "Give the scan that they belong to, or in HU a scan that was scaled to so few values."
         raise InputError(where, problem, remedy, LABELS)
 
