@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import combinations, pairwise
-from math import comb
+from math import comb, fsum
 
 import numpy as np
 import pandas as pd
@@ -42,7 +42,8 @@ def bootstrap_interval(
     if len(values) < 2:
         return np.nan, np.nan
     numbers = values.reshape(len(values), -1).T
-    values = values[np.lexsort([*numbers, *np.abs(numbers)])]
+    sides = np.sign([fsum(each) for each in numbers])
+    values = values[np.lexsort([*numbers, *(numbers * sides[:, None]), *np.abs(numbers)])]
     chosen = np.random.default_rng(seed).integers(len(values), size=(RESAMPLES, len(values)))
     portions = np.array_split(chosen, -(-chosen.size * values[0].size // NUMBERS_AT_ONCE))
     found = np.concatenate([statistic(values[portion], axis=1) for portion in portions])
@@ -142,6 +143,8 @@ def sign_flip_test(differences: ArrayLike, alternative: str = "two-sided", seed:
     differences = np.sort(np.asarray(differences, float))  # the order of patients decides nothing
     if len(differences) < 2 or np.isnan(differences).any():
         return np.nan
+    if alternative == "two-sided" and differences.mean() < 0:  # neither does the order of the two systems
+        differences = -differences[::-1]
     rng = np.random.default_rng(seed)
     flips = {"permutation_type": "samples", "n_resamples": FLIPS, "vectorized": True}
     found = permutation_test((differences,), np.mean, alternative=alternative, rng=rng, **flips)

@@ -128,6 +128,17 @@ def test_every_way_to_flip_is_counted(differences):
     assert sign_flip_test(differences, "greater") >= smallest_p(differences, "greater") - 1e-12
 
 
+@settings(max_examples=15, deadline=None)
+@given(st.lists(st.sampled_from([-1.0, -0.5, 0.0, 0.5, 1.0]), min_size=14, max_size=18), st.randoms())
+def test_the_other_way_round_all_is_the_other_way_round(first, random):
+    first[0] = 0.3  # the sum is not 0
+    scores = pd.DataFrame({"a": first, "b": 0.0})
+    backwards = pd.DataFrame({"a": random.sample(first, len(first)), "b": 0.0})
+    one, other = compare_pairs(scores, [("a", "b")]).iloc[0], compare_pairs(backwards, [("b", "a")]).iloc[0]
+    found = (other.difference, other.difference_low, other.difference_high, other.p)
+    assert found == pytest.approx((-one.difference, -one.difference_high, -one.difference_low, one.p))
+
+
 @pytest.mark.parametrize("n", [2, 5, 8])
 def test_all_patients_better_reach_the_smallest_p_there_is(n):
     differences = np.append(np.linspace(0.1, 0.2, n), [0.0] * 3)  # equal scores say nothing
