@@ -32,7 +32,8 @@ _MR = uids.MRImageStorage, uids.EnhancedMRImageStorage, uids.LegacyConvertedEnha
 _MODALITY_OF = dict.fromkeys(_CT, "ct") | dict.fromkeys(_MR, "mr")
 """Kinds of object that hold slices of a scan."""
 _PLACE = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness")
-_OF_A_FRAME = (*_PLACE, "RescaleSlope", "RescaleIntercept", "RescaleType", "FrameType")
+_VALUES = ("RescaleSlope", "RescaleIntercept", "RescaleType", "FrameType")
+_OF_A_FRAME = (*_PLACE, "SpacingBetweenSlices", *_VALUES)
 _MACROS = (
     *("PlanePositionSequence", "PlaneOrientationSequence", "PixelMeasuresSequence"),
     *("PixelValueTransformationSequence", "CTImageFrameTypeSequence", "MRImageFrameTypeSequence"),
@@ -41,7 +42,7 @@ _MACROS = (
 _WANTED = (
     *("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID"),
     *("ImageType", "Modality", "Rows", "Columns", "NumberOfFrames", "BitsAllocated"),
-    *("PhotometricInterpretation", "SamplesPerPixel", "SpacingBetweenSlices", "ModalityLUTSequence"),
+    *("PhotometricInterpretation", "SamplesPerPixel", "ModalityLUTSequence"),
     *_OF_A_FRAME,
 )
 """Nothing that names a patient is ever read from a header."""

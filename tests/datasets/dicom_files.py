@@ -66,7 +66,8 @@ def multi_frame(folder: Path, kind: str, shared: bool, order=(3, 0, 4, 1, 2), in
     placed = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness")
     without = dict.fromkeys((*placed, "RescaleSlope", "RescaleIntercept"))
     dataset = ct_slice(STORED[0], (0, 0, 0), SOPClassUID=kind, **without)
-    measures = dataset_of(PixelSpacing=list(SPACING_MM[1:]), SliceThickness=SPACING_MM[0])
+    step = dict.fromkeys(("SliceThickness", "SpacingBetweenSlices"), SPACING_MM[0])
+    measures = dataset_of(PixelSpacing=list(SPACING_MM[1:]), **step)
     turned = dataset_of(ImageOrientationPatient=[1, 0, 0, 0, 1, 0])
     for_all = dataset_of(PlaneOrientationSequence=[turned], PixelMeasuresSequence=[measures])
     frames = []

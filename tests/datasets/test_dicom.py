@@ -389,6 +389,8 @@ def test_a_multi_frame_ct_equals_its_single_frames(tmp_path, series, kind, share
         volume = read_series(source)
         np.testing.assert_array_equal(volume.voxels, single.voxels)
         np.testing.assert_array_equal(volume.native.affine, single.native.affine)
+    declared = {header.declared_step_mm for header in survey(folder).series[0].slices}
+    assert declared == {SPACING_MM[0]}  # tells rounded positions from lost frames
     assert codes(folder) == set()
     assert len({header.SOPInstanceUID for header in read_dicom(folder).headers}) == 5
 
