@@ -19,7 +19,6 @@ import numpy as np
 import pandas as pd
 from scipy.ndimage import find_objects
 from scipy.spatial import ConvexHull
-from scipy.spatial.distance import pdist, squareform
 
 from livseg_lib.errors import InputError
 from livseg_lib.labels import LIVER, STRUCTURES, structure_mask
@@ -46,7 +45,8 @@ def axial_diameters(mask: np.ndarray, spacing_mm: Sequence[float]) -> AxialDiame
     """The longest axial diameter of a boolean `mask` (D, H, W), and the longest one across it in its slice.
 
     The longest joins the farthest two points of a slice, whatever lies between them; the perpendicular one
-    is the longest chord across it of the slice's convex hull. A row of n pixels is n - 1/2 pixels long.
+    is the longest chord across it of the slice's convex hull; of several longest ones that with the longest
+    chord counts. A row of n pixels is n - 1/2 pixels long.
     `spacing_mm` (D, H, W) may be NaN: then pixels are taken as squares, to find the slice.
     """
     sides = tuple(float(side) for side in spacing_mm[1:])
@@ -71,19 +71,25 @@ def _measured(shape: tuple[int, ...], content: bytes, sides_mm: tuple[float, flo
 
 
 def _diameters_mm(pixels: np.ndarray, sides_mm: np.ndarray) -> tuple[float, float]:
-    """The longest and the perpendicular one of a boolean slice (H, W) that is not empty.
+    """The longest and the perpendicular one of a boolean slice (H, W) that is not empty."""
+    hull = _hull(pixels)
+    steps_mm = (hull[:, None] - hull) * sides_mm  # of exact differences: where a shape lies changes no digit
+    distances = np.linalg.norm(steps_mm, axis=-1)
+    longest = np.argwhere(np.triu(distances == distances.max()))
+    return float(distances.max()), max(_across_mm(steps_mm[:, start], start, end) for start, end in longest)
 
-    Along the longest one the length of chords across it is linear between the hull's corners, so that the
-    longest chord is at one of them; and no corner lies beyond the ends of the longest diameter.
+
+def _across_mm(corners_mm: np.ndarray, start: int, end: int) -> float:
+    """The longest chord across the line from `start` to `end`, of a hull's `corners_mm` (n, 2) from `start`.
+
+    Along the longest diameter the length of chords across it is linear between the hull's corners, so that
+    the longest chord is at one of them; and no corner lies beyond the ends of the longest diameter.
     """
-    hull = _hull(pixels) * sides_mm
-    distances = squareform(pdist(hull))
-    start, end = sorted(np.unravel_index(distances.argmax(), distances.shape))
-    along = (hull[end] - hull[start]) / distances[start, end]
-    x, y = ((hull - hull[start]) @ np.array([along, [-along[1], along[0]]]).T).T
-    ring = np.arange(end, start + len(hull) + 1)[::-1] % len(hull)  # the other way round
+    along = corners_mm[end] / np.linalg.norm(corners_mm[end])
+    x, y = (corners_mm @ np.array([along, [-along[1], along[0]]]).T).T
+    ring = np.arange(end, start + len(x) + 1)[::-1] % len(x)  # the other way round
     upper, lower = (np.interp(x, x[side], y[side]) for side in (slice(start, end + 1), ring))
-    return float(distances[start, end]), float(np.abs(upper - lower).max())
+    return float(np.abs(upper - lower).max())
 
 
 def _hull(pixels: np.ndarray) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -11,6 +11,8 @@ from livseg_lib.postprocessing import measures
 
 masks = arrays(bool, st.tuples(st.integers(1, 4), st.integers(1, 8), st.integers(1, 8)))
 spacings = st.tuples(*[st.sampled_from([0.5, 0.7, 1.0, 2.5])] * 3)
+EQUALLY_LONG = np.array([[[1, 1, 1], [0, 1, 1], [1, 0, 0]]], bool)
+"""Across its longest diameters it is not equally wide."""
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(1, 1), (1, 9), (7, 1), (4, 9), (10, 10)])
@@ -62,13 +64,22 @@ def test_nothing_is_nan_and_unknown_spacing_leaves_the_slice():
 
 @settings(max_examples=60, deadline=None)
 @given(masks, spacings, st.permutations([1, 2]), st.sets(st.integers(0, 2)), st.integers(1, 3))
+@example(EQUALLY_LONG, (1.0, 1.0, 1.0), [2, 1], {0, 2}, 1)
 def test_turns_flips_shifts_and_units_change_nothing(mask, spacing, order, flipped, scale):
     assume(mask.any())
     before = measures.axial_diameters(mask, spacing)
     moved = np.pad(np.flip(mask, tuple(flipped)).transpose(0, *order), ((0, 2), (1, 0), (3, 1)))
     turned = (spacing[0], *(scale * spacing[axis] for axis in order))
     after = measures.axial_diameters(moved, turned)
-    assert after.longest_mm == pytest.approx(scale * before.longest_mm)
+    assert after[1:] == pytest.approx((scale * before.longest_mm, scale * before.perpendicular_mm))
+
+
+@pytest.mark.parametrize(("pixels", "side_mm", "length_mm"), [(13, 0.8, 10), (63, 0.32, 20), (63, 0.8, 50)])
+def test_a_length_on_the_edge_of_a_class_is_met_wherever_it_lies(pixels, side_mm, length_mm):
+    for first in range(0, 200, 5):
+        row = np.zeros((1, 1, first + pixels), bool)
+        row[..., first:] = True
+        assert measures.axial_diameters(row, (1, side_mm, side_mm)).longest_mm == length_mm
 
 
 @settings(max_examples=60, deadline=None)
