@@ -222,7 +222,7 @@ def summarize_cases(case_scores: pd.DataFrame | Iterable[Mapping], mode: str = "
     Kirillov et al. have it) and "tumor_burden" (rmse, max_error, n_defined). Undefined is NaN. Raises
     InputError where there is no case.
     """
-    cases = pd.DataFrame(case_scores)
+    cases = pd.DataFrame(case_scores).reset_index(drop=True)  # rows may bear one name
     if cases.empty:
         raise InputError("case_scores", "holds no case.", "Score at least one patient.")
     tumor = _structure_summary(cases, "tumor", surfaces=cases["n_tumors_scored"])

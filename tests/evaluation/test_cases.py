@@ -188,7 +188,7 @@ def cases(mode="intended") -> list[dict]:
 def test_summary_by_hand():
     each = cases()
     summary = summarize_cases(each)
-    assert summary == summarize_cases(pd.DataFrame(each))
+    assert summary == summarize_cases(pd.DataFrame(each)) == summarize_cases(pd.DataFrame(each, [0] * 6))
     tumor, second = summary["tumor"], 2 * 96 / (96 + 162)
     assert tumor["dice_per_case"] == pytest.approx((1 + second + 1 + 0 + 0 + 0) / 6)
     assert tumor["dice_global"] == pytest.approx(2 * (162 + 96) / (324 + (96 + 162) + 0 + 18 + 144 + 18))
