@@ -138,7 +138,7 @@ def predictive_entropy(probability: np.ndarray) -> np.ndarray:
 def majority_vote(volumes: Sequence[np.ndarray]) -> np.ndarray:
     """Labels 0/1/2, uint8 (D, H, W): liver, and in it tumour, where more than half of the models see it."""
     votes = (sum(structure_mask(each, name).astype(np.uint8) for each in volumes) for name in STRUCTURES)
-    liver, tumor = (2 * found > len(volumes) for found in votes)
+    liver, tumor = (found > len(volumes) // 2 for found in votes)
     return np.select([tumor, liver], [np.uint8(TUMOR), np.uint8(LIVER)], np.uint8(BACKGROUND))
 
 
@@ -152,15 +152,15 @@ def volume_agreement(volumes: Sequence[np.ndarray], voxel_volume_ml: float) -> p
     rows = []
     for structure in STRUCTURES:
         masks = [structure_mask(labels, structure) for labels in volumes]
-        volumes_ml = np.array([np.count_nonzero(mask) for mask in masks]) * voxel_volume_ml
+        voxels = np.array([np.count_nonzero(mask) for mask in masks])
         pairs = np.array([dice(overlap_counts(*pair)) for pair in combinations(masks, 2)])
         rows.append(
             {
                 "structure": structure,
                 "models": len(masks),
-                "models_finding": int(np.count_nonzero(volumes_ml)),
-                "volume_ml": volumes_ml.mean(),
-                "volume_ml_std": volumes_ml.std(),
+                "models_finding": int(np.count_nonzero(voxels)),
+                "volume_ml": voxels.mean() * voxel_volume_ml,
+                "volume_ml_std": voxels.std() * voxel_volume_ml,
                 "pairwise_dice": np.nanmean(pairs) if np.isfinite(pairs).any() else np.nan,
             }
         )

@@ -141,6 +141,8 @@ def test_volumes_and_pairs_by_hand():
     assert tumor.volume_ml == pytest.approx(16 / 3)
     assert tumor.volume_ml_std == pytest.approx(np.std([8, 8, 0]))
     assert tumor.pairwise_dice == pytest.approx((0.5 + 0 + 0) / 3)
+    of_pictures = module.volume_agreement(models, voxel_volume_ml=np.nan)  # whose size nobody knows
+    assert of_pictures.models_finding.tolist() == [3, 2] and of_pictures.volume_ml.isna().all()
     for empty_or_alone in ([np.zeros((2, 2, 2), np.uint8)] * 2, models[:1]):
         table = module.volume_agreement(empty_or_alone, 1.0).set_index("structure")
         assert np.isnan(table.pairwise_dice["tumor"])
