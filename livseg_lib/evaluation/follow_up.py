@@ -327,10 +327,10 @@ def concordance(pairs: ArrayLike, axis: int = 0) -> np.ndarray:
     """Lin's concordance correlation coefficient, -1 to 1, of `pairs` (..., n, 2) along the axis of n.
 
     1 where all pairs lie on the line of identity (Lin 1989, doi:10.2307/2532051; moments divided by n).
-    NaN where there is none, and where all numbers are one and the same. Pairs with NaN must be left out.
+    NaN below two pairs, and where all numbers are one and the same. Pairs with NaN must be left out.
     """
     pairs = np.moveaxis(np.asarray(pairs, float), axis, -2)
-    if pairs.shape[-2] == 0:
+    if pairs.shape[-2] < 2:
         return np.full(pairs.shape[:-2], np.nan)[()]
     first, second = pairs[..., 0], pairs[..., 1]
     difference = first.mean(axis=-1) - second.mean(axis=-1)
