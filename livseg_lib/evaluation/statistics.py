@@ -35,7 +35,7 @@ def bootstrap_interval(
     Dice. `statistic` reduces along the `axis` it is given. Patients with a NaN are left out first; with fewer
     than two left both ends are NaN. Draws for which the statistic is NaN are left out, too. Deterministic by
     `seed`, whatever order patients come in: they are sorted by their numbers (by size before sign, so that
-    differences the other way round have the same interval the other way round).
+    differences the other way round have the same interval the other way round, unless their sum is 0).
     """
     values = np.asarray(values, float)
     values = values[~np.isnan(values).any(axis=tuple(range(1, values.ndim)))]
@@ -140,9 +140,12 @@ def sign_flip_test(differences: ArrayLike, alternative: str = "two-sided", seed:
     """
     from scipy.stats import permutation_test  # takes a second to import
 
-    differences = np.sort(np.asarray(differences, float))  # the order of patients decides nothing
+    differences = np.asarray(differences, float)
     if len(differences) < 2 or np.isnan(differences).any():
         return np.nan
+    # Neither the order of patients counts, nor who scores alike on both: flipping nothing changes nothing.
+    counting = max(2, np.count_nonzero(differences))
+    differences = np.sort(sorted(differences, key=abs)[-counting:])
     if alternative == "two-sided" and differences.mean() < 0:  # neither does the order of the two systems
         differences = -differences[::-1]
     rng = np.random.default_rng(seed)
@@ -154,7 +157,7 @@ def sign_flip_test(differences: ArrayLike, alternative: str = "two-sided", seed:
 def smallest_p(differences: ArrayLike, alternative: str = "two-sided") -> float:
     """The p value that `sign_flip_test` gives where every patient differs the same way; NaN as there.
 
-    Patients on whom both score alike do not count: flipping nothing changes nothing.
+    Patients on whom both score alike do not count.
     """
     if len(differences) < 2:
         return np.nan

@@ -140,8 +140,9 @@ def test_the_other_way_round_all_is_the_other_way_round(first, random):
 
 
 @pytest.mark.parametrize("n", [2, 5, 8])
-def test_all_patients_better_reach_the_smallest_p_there_is(n):
-    differences = np.append(np.linspace(0.1, 0.2, n), [0.0] * 3)  # equal scores say nothing
+@pytest.mark.parametrize("n_equal", [3, 20])
+def test_all_patients_better_reach_the_smallest_p_there_is(n, n_equal):
+    differences = np.append(np.linspace(0.1, 0.2, n), [0.0] * n_equal)  # equal scores say nothing
     assert sign_flip_test(differences) == smallest_p(differences) == 2 / 2**n
     assert sign_flip_test(differences, "greater") == smallest_p(differences, "greater") == 1 / 2**n
     assert sign_flip_test(-differences, "greater") == sign_flip_test(np.zeros(n)) == smallest_p([0, 0]) == 1
