@@ -138,7 +138,7 @@ def candidate_features(
         return pd.DataFrame(index=index, columns=list(FEATURES), dtype=float), ids
     region = box_around(liver_mask | tumor_mask, spacing_mm, _RIM_MM)
     near, liver, hu = ids[region], liver_mask[region], hu[region]
-    depth_mm = edt.edt(liver, anisotropy=tuple(spacing))
+    depth_mm = edt.edt(liver.copy(), anisotropy=tuple(spacing))  # edt takes nothing that is read-only
     depth_mm[np.isinf(depth_mm)] = np.nan  # the liver fills the scan, so that its surface is not to be seen
     healthy = liver & (near == 0)
     liver_hu = float(np.median(hu[healthy])) if healthy.any() else np.nan

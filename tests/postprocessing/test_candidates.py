@@ -11,6 +11,7 @@ from livseg_lib.postprocessing import candidates
 SPACING_MM = (3.0, 1.0, 0.5)
 SHAPE = (20, 60, 100)
 LIVER = box(SHAPE, (1, 5, 10), (19, 55, 90))
+LIVER.setflags(write=False)  # as of a file that is mapped into memory
 SPACINGS = [(1.0, 1.0, 1.0), (2.0, 0.7, 0.7), (0.8, 1.5, 0.6)]
 
 
