@@ -43,6 +43,7 @@ HEADERS = {
 }
 """Sent with every answer. Gradio's page has scripts in it and compiles templates: what the rules
 prevent is that anything is fetched from, sent to or framed by another site."""
+NOT_STORED = {"Cache-Control": "no-store"}  # with all but the page's own parts
 
 
 class Guard:
@@ -128,10 +129,15 @@ class Guard:
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                headers.update(HEADERS if kept else {**HEADERS, "Cache-Control": "no-store"})
+                headers.update(HEADERS if kept else HEADERS | NOT_STORED)
             await send(message)
 
         return send_with_headers
+
+
+def failed(request: Request, error: Exception) -> PlainTextResponse:
+    """What is said where Gradio fails: that answer does not pass the guard."""
+    return PlainTextResponse("This could not be answered.", 500, HEADERS | NOT_STORED)
 
 
 def _name(address: str) -> str:

@@ -21,7 +21,7 @@ from starlette.middleware import Middleware
 
 from livseg_lib import WARNING
 from livseg_lib.application import answering
-from livseg_lib.application.guard import LARGEST_UPLOAD_BYTES, Guard
+from livseg_lib.application.guard import LARGEST_UPLOAD_BYTES, Guard, failed
 from livseg_lib.application.visits import FOUND, QuickTraining, ShownScan, Visits
 from livseg_lib.datasets.phantom.writing import write_phantom
 from livseg_lib.errors import InputError
@@ -254,7 +254,7 @@ def open_page(desk: Desk, hosts: Sequence[str] = (), **options: object) -> gr.Bl
     guard = Middleware(Guard, page, desk.visits.uploads, tuple(hosts), desk.workers.counts)
     fixed = {
         "prevent_thread_lock": True,
-        "app_kwargs": {"middleware": [guard]},
+        "app_kwargs": {"middleware": [guard], "exception_handlers": {500: failed}},
         "max_file_size": LARGEST_UPLOAD_BYTES,
         "state_session_capacity": SESSIONS_KEPT,
         "theme": THEME,

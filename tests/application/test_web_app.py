@@ -232,6 +232,8 @@ def test_what_goes_wrong_within_names_no_path(served):
         question = {"fn_index": number, "session_hash": "stranger", "data": data}
         told = httpx.post(f"{served[0]}gradio_api/queue/join", json=question)
         assert str(served[1].root.parent) not in told.text
+    told = httpx.post(f"{served[0]}gradio_api/queue/join", json=question | {"fn_index": 999})
+    assert told.status_code == 500 and "connect-src 'self'" in told.headers["content-security-policy"]
     with httpx.stream("GET", f"{served[0]}gradio_api/queue/data?session_hash=stranger", timeout=60) as told:
         events = "".join(told.iter_text())
     assert str(served[1].root.parent) not in events and "livseg_lib" not in events
