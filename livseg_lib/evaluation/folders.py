@@ -96,8 +96,9 @@ def _number(value: float) -> str:
 
 PREDICTED_MASK, PREDICTED_RECORD = "mask.nii.gz", "record.json"
 """`livseg predict` writes both into the folder of each case."""
-LABEL_WORDS = re.compile("seg|label|mask|pred", re.IGNORECASE)
-LABEL_NAME = re.compile(rf"({LABEL_WORDS.pattern})[a-z]*", re.IGNORECASE)  # tells no case: its folder does
+LABEL_WORDS = re.compile(r"seg|label|mask|pred|(?:ground[-_. ]?)?truth|(?<![a-z])gt(?![a-z])", re.IGNORECASE)
+LABEL_NAME = re.compile(rf"({LABEL_WORDS.pattern})[a-z]*|liver", re.IGNORECASE)
+"""Such a name tells no case: its folder does."""
 LABEL_WORD_AT_END = re.compile(rf"[-_. ](?:{LABEL_WORDS.pattern})[a-z]*$", re.IGNORECASE)
 CHANNEL_AT_END = re.compile(r"(?<=\d)_0000$")  # of a scan in nnU-Net's layout; its label map has none
 NUMBER_AT_END = re.compile(rf"(\d+)([-_]?({LABEL_WORDS.pattern})[a-z]*)?$", re.IGNORECASE)
@@ -265,14 +266,14 @@ def label_files(where: Path) -> list[Path]:
     if not paths:
         problem = "holds no .nii or .nii.gz file." if where.exists() else "is not there."
         raise InputError(where, problem, "Name a folder of label volumes, or one file.")
-    named = {p for p in paths if LABEL_WORDS.search(str(p.relative_to(where)))}
+    named = {p for p in paths if LABEL_WORDS.search(str(p.relative_to(where))) or _is_label_name(p)}
     labelled = {_numbers(p) for p in named} - {()} | {p.parent for p in named if _is_label_name(p)}
     paths = [p for p in paths if p in named or labelled.isdisjoint((_numbers(p), p.parent))]
     return sorted(paths, key=lambda path: (_numbers(path), _stem(path), path))
 
 
 def _stem(path: Path) -> str:
-    """File name without .nii or .nii.gz; for "mask.nii.gz", "segmentation.nii" and alike their folder's."""
+    """File name without .nii or .nii.gz; for "mask.nii.gz", "liver.nii" and alike their folder's."""
     return printable(path.parent.name) if _is_label_name(path) else nifti_stem(path) or printable(path.name)
 
 

@@ -69,9 +69,9 @@ def test_folders_are_paired_by_case_number(three_cases):
 
 BY_NUMBER = ["volume-2.nii", "liver_002.nii.gz", "volume-2_pred.nii", "2-segmentation.nii"]
 BY_NUMBER += ["volume-2/mask.nii.gz", "liver_002_0000.nii.gz", "liver_2_0000/mask.nii.gz"]
-BY_NAME = ["anna_pred.nii", "anna-segmentation.nii", "anna.mask.nii"]  # words for labels do not count
+BY_NAME = ["anna_pred.nii", "anna-segmentation.nii", "anna.mask.nii", "anna_GT.nii", "anna_ground_truth.nii"]
 FITTING = [("segmentation-2", "case_2_v12", name) for name in BY_NUMBER]  # 12 is another number
-FITTING += [("anna", "visit-2024-02-05_pred", name) for name in BY_NAME]
+FITTING += [("anna", "visit-2024-02-05_pred", name) for name in BY_NAME]  # words for labels do not count
 FITTING += [("visit-2024-01-05", "visit-2024-02-05_pred", "visit-2024-01-05_pred.nii")]
 
 
@@ -84,16 +84,17 @@ def test_the_prediction_that_fits_is_found_by_its_name_or_number(tmp_path, stem,
     assert pair.prediction == fitting and len(left_over) == 1
 
 
-@pytest.mark.parametrize("name", ["segmentation.nii", "labels.nii.gz", "mask.nii.gz"])
+@pytest.mark.parametrize("name", ["segmentation.nii", "labels.nii.gz", "mask.nii.gz", "gt.nii", "liver.nii"])
 def test_a_folder_a_patient_gives_its_files_their_names(tmp_path, name):
     patients = "anna", "bert"
     for patient in patients:
-        reference = write(tmp_path / "data" / patient / "segmentation.nii", labels(TUMOR)).parents[1]
+        truth = "liver.nii" if name == "liver.nii" else "segmentation.nii"
+        reference = write(tmp_path / "data" / patient / truth, labels(TUMOR)).parents[1]
         write(tmp_path / "data" / patient / "imaging.nii", labels())  # beside a label map: the scan
         prediction = write(tmp_path / "found" / patient / name, labels(TUMOR)).parents[1]
     pairs, left_over = folders.pair_files(reference, prediction)
     assert [pair.prediction.parent.name for pair in pairs] == [*patients] and not left_over
-    alone = write(tmp_path / "other" / "segmentation.nii", labels(TUMOR))
+    alone = write(tmp_path / "other" / truth, labels(TUMOR))
     (pair,), _ = folders.pair_files(reference / "anna", alone.parent)
     assert pair.prediction == alone  # one file each, of one name, whatever their folders are called
 
