@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from functools import partial
 from html import escape
 from pathlib import Path
@@ -146,8 +145,7 @@ def predict_batch(
     on_case: Callable[[dict], None] = lambda row: None,
     workers: int | str = 1,
 ) -> pd.DataFrame:
-    """Treat every case, each into the folder `out`/<case>; a row each, with _COLUMNS. `out`/cases.csv has
-    them behind those of the results that lay in `out` before.
+    """Treat every case, each into the folder `out`/<case>; gives and writes `out`/cases.csv (_COLUMNS).
 
     A case whose folder holds the record of the same files, options and models stays as it is. Each of the
     `workers` (of `in_processes`) holds one; but for 1, they load the predictor themselves. `on_case` hears
@@ -159,7 +157,6 @@ def predict_batch(
     files.require_own_file(out / "cases.csv", *_COLUMNS[:2])
     for patient in patients:
         files.require_replaceable(out / patient.case_id, RECORD)
-    before = _other_rows(out, {patient.case_id for patient in patients})
     with tqdm(total=len(patients), desc="predicting", unit="case", disable=None) as bar:  # None: if watched
         options = {"on_step": bar.set_postfix_str} if workers == 1 else {}
         found = in_processes(partial(_treat, predictor=predictor, out=out, **options), patients, workers)
@@ -170,24 +167,13 @@ def predict_batch(
             now = time.monotonic()
             if listing > LISTING_SHARE * (now - began) and len(rows) < len(patients):
                 continue  # thousands of cases: a table written at each would take longer than they do
-            table = pd.DataFrame(before + rows).reindex(columns=_COLUMNS)
+            table = pd.DataFrame(rows).reindex(columns=_COLUMNS)
             try:
                 write_table(table, out / "cases.csv")
             except OSError as error:
                 raise _unwritable(out, error) from error
             listing += time.monotonic() - now
-    return table[len(before) :].reset_index(drop=True)
-
-
-def _other_rows(out: Path, names: set[str]) -> list[dict]:
-    """Of the results in `out` of other cases than `names`."""
-    rows = []
-    for path in sorted(out.glob(f"*/{RECORD}")):
-        if (case := path.parent.name) not in names:
-            with suppress(OSError, ValueError, LookupError, TypeError, AttributeError):  # none of ours
-                record = json.loads(path.read_bytes())
-                rows.append({"case": case, "kind": record["input"]["kind"], **_row(record, resumed=True)})
-    return rows
+    return table
 
 
 def describe_case(row: dict) -> str:

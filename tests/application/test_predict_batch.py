@@ -90,16 +90,6 @@ def test_it_goes_on_where_it_stopped(scans, tmp_path):
     assert records == {path: path.read_bytes() for path in out.glob("*/record.json")}
 
 
-def test_results_of_other_scans_in_the_folder_stay_in_its_table(scans, tmp_path):
-    out = tmp_path / "out"
-    run(scans, toy_predictor(), out)
-    first = pd.read_csv(out / "cases.csv")
-    (out / "b" / "record.json").write_text("{}")  # of something else
-    told = predict_batch(find_inputs(scans / "c.nii.gz"), toy_predictor(), out)
-    assert told.case.tolist() == ["c"]
-    pd.testing.assert_frame_equal(pd.read_csv(out / "cases.csv"), first.drop(1).reset_index(drop=True))
-
-
 def test_another_model_another_file_or_another_way_of_reading_is_another_question(scans, tmp_path):
     out, first, second = tmp_path / "out", toy_predictor("1"), toy_predictor("2")
     run(scans, first, out)
