@@ -29,9 +29,12 @@ _VOLUME = re.compile(r"volume-(\d+)_slice_(\d+)", re.IGNORECASE)
 MASKS, PICTURES = r"masks?|labels?|seg(?:mentation)?s?|gt|ground_?truths?", r"images?|imgs?|slices?|pictures?"
 MASK_WORD = re.compile(rf"(?:^|[ _.-])(?:{MASKS})(?=$|[ _.-])", re.IGNORECASE)
 PICTURE_WORD = re.compile(rf"(?:^|[ _.-])(?:{PICTURES})(?=$|[ _.-])", re.IGNORECASE)
-MASK_FOLDER = re.compile(rf"(?:.*[ _.-])?(?:{MASKS})", re.IGNORECASE)
-_OF_A_PART = r"train(?:ing)?|val(?:idation)?|test"
-NO_PATIENT = re.compile(rf"(?:.*[ _.-])?(?:{MASKS}|{PICTURES})|{_OF_A_PART}|png|jpe?g", re.IGNORECASE)
+_PART = r"train(?:ing)?|val(?:idation)?|test|png|jpe?g"
+_OF_A_PART = rf"(?:[ _.-]?(?:{_PART}|t[rs]))?"
+MASK_FOLDER = re.compile(rf"(?:.*[ _.-])?(?:{MASKS}){_OF_A_PART}", re.IGNORECASE)
+NO_PATIENT = re.compile(
+    rf"(?:.*[ _.-])?(?:{MASKS}|{PICTURES}){_OF_A_PART}|{_PART}|cts?|scans?|inputs?", re.IGNORECASE
+)
 """Folders that say what lies in them, not whose it is."""
 Files = tuple[Path, ...]
 Numbered = dict[int, list[Path]]  # files by slice number; several where they bear one number
@@ -86,7 +89,7 @@ def _case_and_slice(stem: str, parents: Iterable[str]) -> tuple[str, int]:
     if named := _VOLUME.fullmatch(stem):
         return f"volume-{int(named[1])}", int(named[2])
     patient_parts = [part for part in parents if not NO_PATIENT.fullmatch(part)]
-    name, number = re.fullmatch(r"(?s)(.*?)[ _.-]*(\d{1,9})?", PICTURE_WORD.sub("", stem)).groups()
+    name, number = re.fullmatch(r"(?s)[ _.-]*(.*?)[ _.-]*(\d{1,9})?", PICTURE_WORD.sub("", stem)).groups()
     case_id = "-".join([*patient_parts, name] if name else patient_parts)
     return re.sub(r"[^\w.-]+", "_", printable(case_id)) or "pictures", int(number or 0)
 

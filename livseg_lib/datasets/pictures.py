@@ -15,6 +15,7 @@ from PIL.ExifTags import Base
 
 from livseg_lib.datasets.files import LABELS_JSON, LabelMap
 from livseg_lib.errors import InputError
+from livseg_lib.files import require_there
 from livseg_lib.labels import BACKGROUND, LIVER, TUMOR
 
 MAX_PICTURE_PIXELS = 4096 * 4096  # 64 times a CT slice: more is a decompression bomb or not a slice
@@ -43,6 +44,7 @@ def read_picture(path: Path, sixteen_bit: bool = False) -> Picture:
     `sixteen_bit` admits 16-bit grey of which nothing is lost in 8 bits (masks). Raises InputError for
     what is no picture, is damaged or cut short, is animated, holds other than 8 bits, or is too large.
     """
+    require_there(path)
     try:
         with Image.open(path, formats=_FORMATS) as picture:
             _require_slice(picture, path, sixteen_bit)

@@ -95,6 +95,12 @@ def test_jpeg_and_png_of_one_slice_exclude_its_volume_alone(tmp_path):
         ({"anna/slice_3.png": "anna/slice_3_mask.png"}, {"anna": (3,)}),
         ({"volume-3/png/slice_002.png": "volume-3/png/slice_002_mask.png"}, {"volume-3": (2,)}),
         ({"anna/img_3.png": "anna/mask_3.png"}, {"anna": (3,)}),
+        ({"anna_3.png": "mask_anna_3.png"}, {"anna": (3,)}),
+        ({"CT/a_3.png": "seg/a_3.png", "Scans/b_3.png": "liver_masks/b_3.png"}, {"a": (3,), "b": (3,)}),
+        (
+            {"imagesTr/a_3.png": "labelsTr/a_3.png", "images_val/b_3.png": "gt_val/b_3.png"},
+            {"a": (3,), "b": (3,)},
+        ),
         ({"CT_images/volume-2_slice_5.png": "CT_labels/volume-2_slice_5.png"}, {"volume-2": (5,)}),
         ({"my_masks/images/p.png": "my_masks/p_mask.png"}, {"p": (0,)}),
         ({"two\nlines_4.png": "two\nlines_4_mask.png"}, {"two_lines": (4,)}),

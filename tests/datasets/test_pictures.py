@@ -364,6 +364,12 @@ def test_unreadable_picture_is_named(tmp_path, suffix, damage):
         read_picture(path)
 
 
+def test_a_link_to_nothing_is_called_so(tmp_path):
+    (tmp_path / "a.png").symlink_to("nowhere.png")
+    with pytest.raises(InputError, match=r"The link leads to nothing\. Fetch"):
+        read_picture(tmp_path / "a.png")
+
+
 def test_one_changed_bit_of_a_png_is_told(tmp_path):
     path = write_masks(tmp_path, levels_of(0, 127, 255), names="both")[0]
     whole = path.read_bytes()
