@@ -141,12 +141,16 @@ def summarize_losses(study: LossStudy, seed: int) -> pd.DataFrame:
     counts = pd.concat(marks, axis=1, keys=COUNTS).groupby(lesions.loss).sum()
     faint = lesions[low].assign(false_negative_rate=~lesions.hit[low])
     missed = summarize(faint, "loss", "false_negative_rate", pooled=True, seed=seed)
-    patients = study.patients.groupby(["loss", "patient"], sort=False, as_index=False)
-    patients = patients.agg({"false_alarms": "sum", "dice": "mean"})
-    means = summarize(patients.rename(columns=_NAMES), "loss", list(_NAMES.values()), seed=seed)
+    means = summarize(_of_patients(study).rename(columns=_NAMES), "loss", list(_NAMES.values()), seed=seed)
     table = means.join(counts, "loss").merge(missed.iloc[:, :4], "left", "loss")
     first = ["loss", "n_patients", *COUNTS, *missed.columns[1:4]]
     return table[[*first, *(name for name in means if name not in (*first, "n_undefined"))]]
+
+
+def _of_patients(study: LossStudy) -> pd.DataFrame:
+    """loss, patient, and the numbers of _NAMES: the false alarms of all cases, the mean of their Dice."""
+    patients = study.patients.groupby(["loss", "patient"], sort=False, as_index=False)
+    return patients.agg({"false_alarms": "sum", "dice": "mean"})
 
 
 def differences_from(baseline: str, study: LossStudy, seed: int) -> pd.DataFrame:
@@ -157,7 +161,7 @@ def differences_from(baseline: str, study: LossStudy, seed: int) -> pd.DataFrame
     """
     low = study.lesions[study.lesions.contrast == "low"]
     missed = (~low.hit).groupby([low.loss, low.patient]).sum().rename("value").reset_index()
-    measures = study.patients.melt(["loss", "patient"], list(_NAMES), "measure")
+    measures = _of_patients(study).melt(["loss", "patient"], list(_NAMES), "measure")
     rows = pd.concat([missed.assign(measure="low_contrast_missed"), measures])
     pairs = [(loss, baseline) for loss in study.patients.loss.unique() if loss != baseline]
     table = compare(rows, pairs, "value", by=["measure"], between="loss", seed=seed)

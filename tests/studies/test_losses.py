@@ -180,6 +180,12 @@ def test_differences_are_paired_over_patients(small):
     assert table.difference["low_contrast_missed"] == -1 and table.n_patients["low_contrast_missed"] == 2
     assert table.difference["false_alarms"] == pytest.approx((3 + 0 + 2) / 3)
     assert table.n_patients["false_alarms"] == 3 and table.difference["dice"] == 0
+    scanned_again = small.patients[small.patients.patient == "c"].assign(case="c, again")
+    twice = replace(small, patients=pd.concat([small.patients, scanned_again]))
+    table = losses.differences_from("plain", twice, seed=0).set_index("measure")
+    means = losses.summarize_losses(twice, seed=0).set_index("loss").false_alarms_per_patient
+    assert means["bold"] - means["plain"] == pytest.approx((3 + 0 + 4) / 3)
+    assert table.difference["false_alarms"] == pytest.approx((3 + 0 + 4) / 3)
 
 
 def test_a_clear_difference_is_shown_by_enough_patients():
