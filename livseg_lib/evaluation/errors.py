@@ -1,8 +1,9 @@
 """Every tumour that a system missed or invented, with what may explain it.
 
 A *false negative* is a true tumour of which no voxel is predicted, a *false positive* a predicted one that
-shares no voxel with a true one (`count_detections` at overlap 0 counts the same way). Tumours are label 2,
-connected by voxel faces, numbered as in `lesions`.
+shares no voxel with a true one. (`count_detections` at overlap 0 counts more: of tumours that one joins all
+but one are missed, of pieces of one all but one are surplus.) Tumours are label 2, connected by voxel faces,
+numbered as in `lesions`.
 
 System B names two classes: a *bright texture* is a false positive whose mean lies at least BRIGHT_HU above
 the patient's liver and whose voxels differ by more than TEXTURE_SD_HU; *low contrast* is a missed tumour

@@ -305,9 +305,9 @@ def unfiltered_cascade(folders: RunFolders) -> Cascade:
 def compare_filter(before: Evaluation, after: Evaluation, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     """What a filter of candidates does to test patients: its effect, and the patients' own scores.
 
-    `false_alarms` touch no true tumour, and a tumour is `found` where a candidate touches it; it is
-    `detected` at an IoU > 0.5, and other candidates are `false_positives` (`count_detections`). `found` and
-    `detected` are shares of the patient's tumours, NaN of none. The first table has a row a measure: measure,
+    `count_detections` says how many tumours are `found` and how many candidates are `false_alarms` at any
+    overlap, how many are `detected` and `false_positives` at an IoU > 0.5. `found` and `detected` are shares
+    of the patient's tumours, NaN of none. The first table has a row a measure: measure,
     before, after (means of those with both scores), and the columns of `compare` (after - before); p_holm is
     corrected for all measures. The second: measure, patient, before, after; of patients with both.
     """

@@ -87,7 +87,9 @@ def score_answers(levels: np.ndarray, labels: np.ndarray, structure: str, rows: 
 
     `levels` uint8 (n, H, W), `labels` 0/1/2 of the same shape. Adds threshold (of the other folds' scored
     patients), reference_pixels, predicted_pixels, common_pixels; for tumours also tumors, found (at any
-    overlap), found_half (IoU > 0.5) and false_alarms (pieces that touch none), counted slice by slice.
+    overlap), found_half (IoU > 0.5) and false_alarms (surplus at any overlap), counted slice by slice as
+    `count_detections` does: a piece that joins two finds one of them, and of two pieces of one the other is
+    a false alarm.
     """
     truth, rows = structure_mask(labels, structure), rows.reset_index(drop=True)
     thresholds = pd.Series(0.5, rows.index)
@@ -134,6 +136,7 @@ def detection_row(rows: pd.DataFrame, seed: int) -> dict:
     """Of tumour rows of `score_answers`: n_slices, n_tumors, and with 95 % intervals over patients the shares
     found and found_half, and false_alarms a slice."""
     row = {"n_slices": len(rows), "n_tumors": int(rows.tumors.sum())}
+    rows = rows.reset_index(drop=True)
     each = rows.loc[rows.index.repeat(rows.tumors)]  # a row a tumour, those found first in its slice
     number = each.groupby(level=0).cumcount()
     for share in ("found", "found_half"):

@@ -141,6 +141,7 @@ def test_pieces_of_tumours_are_counted_slice_by_slice():
     assert rows.found_half.tolist() == [0, 1]
     assert rows.false_alarms.tolist() == [0, 1]
     found = every_patient.detection_row(rows, seed=1)
+    assert every_patient.detection_row(rows.set_index(np.zeros(2, int)), seed=1) == found
     assert (found["n_tumors"], found["n_slices"]) == (3, 2)
     assert found["found"] == pytest.approx(2 / 3) and found["found_half"] == pytest.approx(1 / 3)
     assert found["false_alarms"] == pytest.approx(1 / 2)
