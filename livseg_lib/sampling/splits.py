@@ -44,11 +44,11 @@ def split_patients(
     """Deal patients to train, validation and test, and the first two to `folds` folds as well.
 
     `patients` has a row each, with `patient` and `has_tumor`. Returns `patient, has_tumor, split, fold`,
-    sorted by patient; the order of the rows that came in changes nothing. Sizes are as close to the
-    fractions as whole patients allow, and no part is empty; patients with tumour are spread in the same
-    way, so that each part has one where there are three. `fold` is 0 to folds - 1 in train and validation
-    (fewer folds where they hold fewer patients) and -1 in test. Raises InputError for fewer than 3
-    patients, a patient on two rows, or fractions that are not positive with sum 1.
+    sorted by patient; the order of the rows that came in changes nothing. No part is empty; but for that,
+    sizes are less than a patient away from the fractions. Patients with tumour are spread in the same way,
+    so that each part has one where there are three. `fold` is 0 to folds - 1 in train and validation (fewer
+    folds where they hold fewer patients) and -1 in test. Raises InputError for fewer than 3 patients,
+    a patient on two rows, or fractions that are not positive with sum 1.
     """
     if len(fractions) != 3 or min(fractions) <= 0 or not np.isclose(sum(fractions), 1.0):
         raise InputError("fractions", f"are {tuple(fractions)}.", "Give three positive numbers with sum 1.")
