@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -49,6 +50,7 @@ class OnnxNetwork:
         its kernels to them. Raises InputError, naming `where` they are from, for bytes that are no network
         of ours.
         """
+        os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # it would report each run to its makers
         import onnxruntime
 
         try:

@@ -1,6 +1,9 @@
 """Only what our exports consist of is computed; all else that calls itself ONNX is refused in words."""
 
 import hashlib
+import os
+import subprocess
+import sys
 
 import numpy as np
 import onnx
@@ -46,6 +49,16 @@ def test_a_plain_network_answers(tmp_path):
     pictures = np.random.default_rng(0).random((3, 4, 4, 1), np.float32)
     np.testing.assert_array_equal(network.predict_on_batch(pictures), pictures / 2)
     assert network.input_shape == network.output_shape == (None, 4, 4, 1)
+
+
+def test_nothing_is_kept_to_be_reported_to_anybody(tmp_path):
+    (tmp_path / "network.onnx").write_bytes(model().SerializeToString())
+    code = "import sys; from livseg_lib.training.onnx_network import OnnxNetwork as Network;"
+    code += "Network(open(sys.argv[1], 'rb').read())"
+    (tmp_path / "home").mkdir()
+    environment = os.environ | {"HOME": str(tmp_path / "home"), "ORT_DISABLE_TELEMETRY": "0"}
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "network.onnx")], check=True, env=environment)
+    assert not [*(tmp_path / "home").rglob("*")]
 
 
 def test_inputs_of_another_shape_are_told(tmp_path):
