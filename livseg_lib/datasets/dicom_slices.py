@@ -144,8 +144,9 @@ def _require_all(ordered: Sequence[SliceHeader], heights: np.ndarray, source: ob
 def _rounded_step_mm(ordered: Sequence[SliceHeader], heights: np.ndarray) -> float | None:
     """The even step whose places, rounded to whole mm, are those of the slices; None where there is none.
 
-    A step that the header declares comes first, if rounding shows in it: next to 1 mm a longer step is rather
-    a lost slice. Where none fits, both lengths of step must be frequent: one longer step is a lost slice.
+    The step that the header declares counts alone, without one the thickness first; rounding must show in it:
+    next to 1 mm a longer step is rather a lost slice. Where nothing is declared and the thickness does not
+    fit, both lengths of step must be frequent: one longer step is a lost slice.
     """
     whole = np.rint(heights)
     steps = np.diff(whole)
@@ -153,14 +154,14 @@ def _rounded_step_mm(ordered: Sequence[SliceHeader], heights: np.ndarray) -> flo
         return None
     indices = np.arange(len(whole))
     frequent = np.unique(steps, return_counts=True)[1].min() >= FEWEST_ROUNDED
-    declared = [mm for mm in (ordered[0].declared_step_mm, ordered[0].thickness_mm) if mm is not None]
-    for step in declared:
+    declared = ordered[0].declared_step_mm
+    if step := declared or ordered[0].thickness_mm:
         shows = step >= 2 or len(steps) * abs(step - np.rint(step)) >= 1
         spread = 1 + (1e-6 if frequent else -1e-6)  # halves may go up and down: to the even number
         if shows and np.ptp(whole - step * indices) < spread:
             return step
-    if any(np.isclose(step, steps.min()) for step in declared):
-        return None
+        if declared or np.isclose(step, steps.min()):
+            return None
     step, start = np.polyfit(indices, whole, 1)
     fits = np.abs(whole - (start + step * indices)).max() <= 0.5 + JITTER
     return float(step) if frequent and fits else None

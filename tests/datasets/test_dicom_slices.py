@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from livseg_lib.datasets.dicom_headers import SliceHeader
@@ -82,6 +84,19 @@ def test_a_lost_slice_of_whole_mm_is_no_rounding(lost):
     heights = [k for k in range(20) if k not in lost]
     with pytest.raises(InputError, match=f"{len(lost)} of 20 slices are missing"):
         stack_slices(axial(*heights, thickness_mm=1.0), "x")
+
+
+@settings(max_examples=60)
+@given(st.sampled_from([1.0, 1.002, 1.25, 1.5, 2.5]), st.integers(6, 40), st.data())
+def test_a_declared_step_tells_a_lost_slice_whatever_the_thickness(step_mm, count, data):
+    lost = data.draw(st.sets(st.integers(1, count - 2), min_size=1, max_size=count // 4))
+    thickness_mm = data.draw(st.sampled_from([1.25, 1.5, 2.0, 3.0, None]))
+    heights = [np.rint(step_mm * k) for k in range(count) if k not in lost]
+    slices = axial(*heights, thickness_mm=thickness_mm)
+    if len({*np.diff(heights)}) == 1:
+        return  # every second one, say: these are a stack by themselves
+    with pytest.raises(InputError, match=r"missing|evenly"):
+        stack_slices([replace(each, declared_step_mm=step_mm) for each in slices], "x")
 
 
 @pytest.mark.parametrize(("heights", "said"), [((0, 2.1, 4, 6.05), ""), ((0, 2.4, 4, 6), "up to 0.4")])
