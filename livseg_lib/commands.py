@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from livseg_lib import WARNING
 from livseg_lib.errors import InputError, require_extra
-from livseg_lib.files import require_own_file, require_there, write_atomically, write_json
+from livseg_lib.files import read_file, require_own_file, require_there, write_atomically, write_json
 from livseg_lib.labels import STRUCTURES
 from livseg_lib.storage import send
 from livseg_lib.systems import NETWORKS, SYSTEMS, training_notebooks
@@ -262,7 +262,7 @@ def _read_scores(path: Path) -> pd.DataFrame:
     import pandas as pd
 
     try:
-        content = json.loads(path.read_bytes())
+        content = json.loads(read_file(path))
         names = [each["case"] for each in content["cases"]]
         scores = pd.DataFrame(content["cases"], index=pd.Index(names, name="case")).drop(columns="case")
         scores.attrs = {rule: content.get(rule) for rule in ("mode", "surface_tolerance_mm")}

@@ -26,6 +26,13 @@ def file_checksum(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def read_file(path: Path) -> bytes:
+    """The content of `path`. Raises OSError for a pipe or a device, too: they have no end."""
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise OSError(errno.EINVAL, "no file but a pipe, a socket or a device")
+    return path.read_bytes()
+
+
 def files_checksum(paths: Iterable[Path]) -> str:
     """One SHA-256 for the contents of all `paths`, whatever these are called and in whichever order."""
     return text_checksum("\n".join(sorted(map(file_checksum, paths))))

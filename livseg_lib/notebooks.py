@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from livseg_lib.errors import InputError, exit_code_of
-from livseg_lib.files import text_checksum, write_json
+from livseg_lib.files import read_file, text_checksum, write_json
 from livseg_lib.runs import RunFolders, project_root
 
 EXPECTED_ENDS = ("InputError", "SystemExit")
@@ -146,7 +146,7 @@ def _read_yaml(path: Path) -> dict[str, object]:
     import yaml
 
     try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+        found = yaml.safe_load(read_file(path).decode("utf-8-sig"))
     except OSError as error:
         raise InputError(path, f"cannot be read ({error.strerror}).", "Name a profile.") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:

@@ -7,12 +7,14 @@ import time
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import suppress
 from fnmatch import fnmatch
+from importlib import import_module
 from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
 
 from livseg_lib import files
+from livseg_lib.application.predictor import model_checksum
 from livseg_lib.errors import InputError
 
 
@@ -195,3 +197,26 @@ def test_a_refusal_before_any_work_leaves_nothing_and_a_later_one_all_results(tm
         (tmp_path / "out" / "case.csv").touch()
         raise InputError("disk", "is full.")
     assert (tmp_path / "out" / "case.csv").exists()
+
+
+READERS = {
+    "scores": ("livseg_lib.commands", "_read_scores"),
+    "slices.csv": ("livseg_lib.preprocessing.extraction", "read_slices"),
+    "a profile": ("livseg_lib.notebooks", "_read_yaml"),
+}
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_pipes_are_never_waited_for(tmp_path, name):
+    os.mkfifo(tmp_path / "pipe")
+    module, function = READERS[name]
+    with pytest.raises(InputError):
+        getattr(import_module(module), function)(tmp_path / "pipe")
+
+
+def test_a_pipe_in_a_models_folder_is_no_part_of_it(tmp_path):
+    (tmp_path / "weights.safetensors").write_bytes(b"w")
+    (tmp_path / "model.json").write_text("{}")
+    whole = model_checksum(tmp_path)
+    os.mkfifo(tmp_path / "network.onnx")
+    assert model_checksum(tmp_path) == whole and list(whole["weights_sha256"]) == ["weights.safetensors"]

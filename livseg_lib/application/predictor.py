@@ -106,9 +106,10 @@ def _load_once(*loaded_by: object) -> Predictor:
 def model_checksum(folder: Path | str) -> dict:
     """SHA-256 of every file of weights below a model folder, and of its model.json with its thresholds."""
     folder = Path(folder)
-    files = sorted(path for pattern in WEIGHTS for path in folder.rglob(pattern))
-    weights = {path.relative_to(folder).as_posix(): file_checksum(path) for path in files}
-    described = [path for name in DESCRIPTIONS for path in folder.rglob(name)]
+    found = {path for pattern in (*WEIGHTS, *DESCRIPTIONS) for path in folder.rglob(pattern)}
+    files = sorted(path for path in found if path.is_file())  # pipes and devices have no end
+    described = [path for path in files if path.name in DESCRIPTIONS]
+    weights = {p.relative_to(folder).as_posix(): file_checksum(p) for p in files if p not in described}
     return {"weights_sha256": weights, "descriptions_sha256": files_checksum(described)}
 
 

@@ -94,7 +94,7 @@ def read_text_table(path: Path, needed: tuple[str, ...], remedy: str) -> pd.Data
     bytes that are no UTF-8, a column that is missing or there twice.
     """
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        text = files.read_file(path).decode("utf-8-sig")
     except OSError as error:
         raise InputError(path, f"cannot be read ({error.strerror}).", remedy) from error
     except UnicodeDecodeError as error:
