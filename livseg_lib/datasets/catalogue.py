@@ -263,7 +263,8 @@ def _case_notes(check: CaseCheck, case: Case, modality: str) -> Iterator[Note]:
             check.row[f"{structure}_ml"] = voxels * volume.voxel_volume_ml
         yield from (note._replace(where=last) for note in label_findings(labels, pictures))
         if not pictures:
-            check.row["n_tumors"] = _label_components(labels == TUMOR, pictures)[1]
+            tumor = labels == TUMOR
+            check.row["n_tumors"] = ndimage.label(tumor[files.bounding_box(tumor)])[1]  # by voxel faces
         if not pictures and modality == "ct":
             yield from (note._replace(where=last) for note in liver_hu_findings(volume, labels))
     if case.inspect is not None:

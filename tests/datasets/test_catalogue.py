@@ -36,6 +36,7 @@ from livseg_lib.datasets.catalogue import (
 )
 from livseg_lib.datasets.phantom.patient import make_phantom_patient
 from livseg_lib.errors import InputError
+from livseg_lib.postprocessing.measures import measure_liver
 from livseg_lib.volumes import Volume
 
 WRITERS = {
@@ -278,6 +279,16 @@ def test_sound_case_is_ok_and_measured(case):
     assert (row["liver_voxels"], row["tumor_voxels"], row["n_tumors"]) == (480, 32, 1)
     assert row["tumor_ml"] == pytest.approx(32 * 2.5 * 0.8 * 0.7 / 1000)
     assert row["usable"]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_tumours_are_counted_as_they_are_measured(case, seed):
+    specks = np.random.default_rng(seed).random(LABELS.shape) < 0.3
+    labels = np.where((LABELS > 0) & specks, 2, LABELS)
+    write_nifti(case / SEGMENTATION, labels)
+    row, measured = check(case).cases.iloc[0], measure_liver(None, labels, SPACING_MM)
+    names = ["liver_ml", "tumor_ml", "n_tumors"]
+    assert row[names].tolist() == pytest.approx([measured[name] for name in names])
 
 
 DAMAGE = [(True, *each) for each in ERRORS.values()] + [(False, *each) for each in WARNINGS.values()]
