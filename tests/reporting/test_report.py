@@ -210,6 +210,8 @@ def test_one_row_a_page_in_natural_order_with_median_and_range(pages):
         ["volume-10", "–", "–", "0", "–"],
     ]
     assert view.rows[0][1].small == "0.200 to 0.600, 3 systems" and view.rows[0][2].small == ""
+    of_two = scores().query("system != 'a'")
+    assert patient_list(pages, of_two).rows[0][1].small.endswith(", 2 systems")
     assert view.rows[0][0].link == "patients/volume-2.html"
     assert view.rows[0][0].picture.startswith("data:image/webp;base64,")
     unscored = patient_list(pages, None)
