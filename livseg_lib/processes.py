@@ -51,6 +51,7 @@ def in_processes(
             remedy = "Start again with fewer workers; finished cases are kept."
             raise InputError("a worker process", problem, remedy) from error
         except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)  # or its thread prints that what is given up ended
             for process in context.started:
                 if process.pid:  # not the one whose start has failed
                     process.terminate()

@@ -48,10 +48,12 @@ def test_results_come_in_the_order_of_the_items(workers):
     assert list(in_processes(square, [], workers)) == []
 
 
-def test_an_error_ends_the_work_of_the_others_too():
+def test_an_error_ends_the_work_of_the_others_too_without_a_word(monkeypatch):
+    said = []
+    monkeypatch.setattr("threading.excepthook", said.append)
     with pytest.raises(InputError, match="case 0: is damaged"):
-        list(in_processes(fail_at_once_or_sleep, range(4), 2))
-    assert wait_until(lambda: not workers_of(psutil.Process()))
+        list(in_processes(fail_at_once_or_sleep, range(9), 2))
+    assert wait_until(lambda: not workers_of(psutil.Process())) and not said
 
 
 def test_threads_give_results_in_order_and_begin_nothing_more_after_an_error():
