@@ -41,6 +41,7 @@ def test_the_example_network_joins_the_catalogue(monkeypatch, planned):
     monkeypatch.setitem(sys.modules, "livseg_lib.models.linknet", SimpleNamespace(**names))
     monkeypatch.setitem(SYSTEMS, "linknet", names["LINKNET"])
     network = models.build_model("linknet", (32, 32, 3), 2, **SYSTEMS["linknet"].small)
+    assert names["__doc__"] and 0.4e6 < network.count_params() < 3e6  # as of every network and module
     maps = np.asarray(network(np.random.default_rng(0).random((2, 32, 32, 3), np.float32)))
     assert maps.shape == (2, 32, 32, 2)
     assert maps.min() >= 0 and maps.max() <= 1
@@ -91,6 +92,7 @@ def test_the_example_data_set_is_found_and_read(tmp_path, monkeypatch):
     adapter, naming = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     names: dict = {}
     exec(adapter, names)
+    assert names["__doc__"]  # docs/architecture.md holds the first line of every module
     exec(naming, {"patient_folders": SimpleNamespace(**names)})
     for patient in ("anna", "bela"):
         (tmp_path / patient).mkdir()
