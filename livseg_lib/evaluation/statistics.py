@@ -211,7 +211,7 @@ def patient_scores(rows: pd.DataFrame, value: str = "dice", between: str = "syst
 
     The cases of one patient are averaged first, so that nobody counts twice. NaN where a score is undefined.
     """
-    return rows.groupby(["patient", between], sort=False)[value].mean().unstack(between)
+    return rows.groupby(["patient", between], sort=False, observed=True)[value].mean().unstack(between)
 
 
 def compare(

@@ -172,6 +172,8 @@ def test_cases_of_one_patient_are_averaged_first():
     cases = rows(a=[0.2, 0.4, 0.9], b=[0.1, 0.1, 0.1]).assign(patient=["x", "x", "y"] * 2)
     scores = patient_scores(cases)
     assert scores.loc["x", "a"] == pytest.approx(0.3) and len(scores) == 2
+    others = pd.CategoricalDtype(["x", "y", "a patient of another table"])
+    assert len(patient_scores(cases.astype({"patient": others}))) == 2
     assert compare_pairs(scores, [("a", "b")])["difference"][0] == pytest.approx((0.2 + 0.8) / 2)
 
 
