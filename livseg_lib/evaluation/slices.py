@@ -124,7 +124,7 @@ def threshold_for_recall(scores: np.ndarray, truth: np.ndarray, recall: float) -
     found = np.sort(np.asarray(scores)[np.asarray(truth, dtype=bool)])[::-1]
     if not len(found):
         raise InputError("truth", "has nothing to find.", "Choose other patients.")
-    return float(found[math.ceil(recall * len(found) - 1e-9) - 1])
+    return float(found[max(math.ceil(recall * len(found) - 1e-9), 1) - 1])
 
 
 OVERLAPS = ("dice", "iou", "precision", "recall")

@@ -231,7 +231,7 @@ def choose_forest_threshold(
         note = f"There was {situation} to choose a threshold on, so every candidate stays."
         return ForestThreshold(0.0, np.nan, 0, false_count, false_count, note)
     ranked = np.sort(probability[truth])[::-1]
-    needed = int(np.ceil(least_recall * true_count - 1e-9))
+    needed = max(int(np.ceil(least_recall * true_count - 1e-9)), 1)
     lowest_kept = float(ranked[needed - 1])
     lower = probability[probability < lowest_kept]
     threshold = (lowest_kept + float(lower.max())) / 2 if lower.size else 0.0

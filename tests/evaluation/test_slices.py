@@ -94,8 +94,8 @@ def test_names_that_do_not_fit_are_refused():
 
 def test_thresholds_by_hand():
     scores, truth = np.array([0.9, 0.8, 0.3, 0.2, 0.95]), np.array([True, True, True, True, False])
-    found = [slices.threshold_for_recall(scores, truth, r) for r in (1.0, 0.75, 0.7, 0.25)]
-    assert found == [0.2, 0.3, 0.3, 0.9]
+    found = [slices.threshold_for_recall(scores, truth, r) for r in (1.0, 0.75, 0.7, 0.25, 1e-12)]
+    assert found == [0.2, 0.3, 0.3, 0.9, 0.9]
     with pytest.raises(InputError, match="nothing to find"):
         slices.threshold_for_recall(scores, ~truth & False, 0.99)
     with pytest.raises(InputError, match="recall"):

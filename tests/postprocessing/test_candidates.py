@@ -148,7 +148,13 @@ TRUTH = np.array([True, False, True, False, True, False])
 
 @pytest.mark.parametrize(
     ("least_recall", "threshold", "recall", "false_after"),
-    [(1.0, 0.4, 1, 2), (0.67, 0.4, 1, 2), (0.66, 0.65, 2 / 3, 1), (0.3, 0.85, 1 / 3, 0)],
+    [
+        (1.0, 0.4, 1, 2),
+        (0.67, 0.4, 1, 2),
+        (0.66, 0.65, 2 / 3, 1),
+        (0.3, 0.85, 1 / 3, 0),
+        (1e-12, 0.85, 1 / 3, 0),
+    ],
 )
 def test_fewest_false_alarms_at_the_recall_asked_for(least_recall, threshold, recall, false_after):
     chosen = candidates.choose_forest_threshold(PROBABILITY, TRUTH, least_recall)
