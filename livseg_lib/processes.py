@@ -52,9 +52,13 @@ def in_processes(
             raise InputError("a worker process", problem, remedy) from error
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)  # or its thread prints that what is given up ended
-            for process in context.started:
-                if process.pid:  # not the one whose start has failed
-                    process.terminate()
+            started = [
+                process for process in context.started if process.pid
+            ]  # without one whose start failed
+            for process in started:
+                process.terminate()
+            for process in started:
+                process.join()
             raise
 
 
