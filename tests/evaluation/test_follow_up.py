@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.ndimage import zoom
 from scipy.stats import ttest_1samp
 from solids import labelled
 
@@ -204,6 +205,20 @@ def test_a_part_of_the_smaller_tumour_counts_whichever_scan_it_is_in(monkeypatch
         assert kinds(liver(before), liver(after)) == [("matched", (1,), (1,))]  # 5 of 10
         monkeypatch.setattr(follow_up, "SHARED", 0.51)
         assert [kind for kind, *_ in kinds(liver(before), liver(after))] == ["vanished", "new"]
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_which_scan_comes_first_changes_no_match(seed):
+    """Also of tumours that the other scan cuts through; all links are those of shared voxels."""
+    rng = np.random.default_rng(seed)
+    scans = []
+    for _ in range(2):
+        labels = np.pad(np.ones(rng.integers(6, 12, 3), np.uint8), rng.integers(0, 3, (3, 2)))
+        labels[(labels > 0) & (zoom(rng.random((4, 4, 4)), np.divide(labels.shape, 4), order=1) > 0.65)] = 2
+        scans.append(labels)
+    there, back = match(*scans).groups, match(*scans[::-1]).groups
+    assert {(group.before, group.after) for group in there} == {(group.after, group.before) for group in back}
 
 
 WRIGHT = [494, 395, 516, 434, 476, 557, 413, 442, 650, 433, 417, 656, 267, 478, 178, 423, 427]
