@@ -164,7 +164,9 @@ def match_tumors(before: TimePoint, after: TimePoint) -> Matching:
     indices = np.ix_(*_same_places(volumes[0].shape, volumes[1].shape, spacings, centres))
     # Nearest neighbours of the later scan on the grid of the earlier one; 0 outside.
     liver_after, ids_after = (np.pad(each, ((0, 1),) * 3)[indices] for each in (livers[1], tumors[1][0]))
-    links = _overlapping(tumors[0][0], ids_after, (tumors[0][1], tumors[1][1]))
+    one_later = spacings[1].prod() / spacings[0].prod()  # its voxel, in voxels of the earlier scan
+    voxels = [np.bincount(ids[ids > 0], minlength=count + 1)[1:] for ids, count in tumors]
+    links = _overlapping(tumors[0][0], ids_after, (voxels[0], voxels[1] * one_later))
     of_tumors = [center_of_mass(ids > 0, ids, np.arange(1, count + 1)) for ids, count in tumors]
     from_liver_mm = [
         (np.reshape(each, (-1, 3)) - centre) * spacing
@@ -173,8 +175,8 @@ def match_tumors(before: TimePoint, after: TimePoint) -> Matching:
     _link_nearest(links, *from_liver_mm)
     shift_mm = centres[1] * spacings[1] - centres[0] * spacings[0]
     common, (earlier, later) = np.count_nonzero(livers[0] & liver_after), map(np.count_nonzero, livers)
-    later *= spacings[1].prod() / spacings[0].prod()  # also what lies outside the earlier scan
-    liver_dice = 2 * common / (earlier + max(round(later), np.count_nonzero(liver_after)))
+    later = max(round(later * one_later), np.count_nonzero(liver_after))  # in the earlier scan or not
+    liver_dice = 2 * common / (earlier + later)
     return Matching(_linked_groups(links), tuple(shift_mm.tolist()), float(liver_dice))
 
 
@@ -182,23 +184,23 @@ def _same_places(
     before_shape: tuple[int, ...], after_shape: tuple[int, ...], spacings: Sequence, centres: Sequence
 ) -> list[np.ndarray]:
     """For each index of the earlier volume, axis by axis, that of the same place in the later; -1 outside.
-    Halves all go down: to even numbers, every other voxel would be passed over."""
-    indices = []
+    Halves all go the shorter way: to even numbers, every other voxel would be passed over."""
+    indices, (earlier_mm, later_mm) = [], np.multiply(centres, spacings)
     for axis, (size, later_size) in enumerate(zip(before_shape, after_shape, strict=True)):
         from_centre_mm = (np.arange(size) - centres[0][axis]) * spacings[0][axis]
         place = from_centre_mm / spacings[1][axis] + centres[1][axis]
-        nearest = np.ceil(place - 0.5 - 1e-6).astype(int)
+        nearest = np.rint(place - np.copysign(1e-6, later_mm[axis] - earlier_mm[axis])).astype(int)
         indices.append(np.where((nearest >= 0) & (nearest < later_size), nearest, -1))
     return indices
 
 
-def _overlapping(before: np.ndarray, after: np.ndarray, counts: tuple[int, int]) -> np.ndarray:
-    """Which tumours share enough: bool (n_before, n_after), of two volumes of ids on one grid."""
-    shape = counts[0] + 1, counts[1] + 1
+def _overlapping(before: np.ndarray, after: np.ndarray, voxels: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+    """Which tumours share enough: bool (n_before, n_after), of two volumes of ids on one grid. `voxels` of it
+    are the sizes of all tumours, also of what lies outside."""
+    shape = len(voxels[0]) + 1, len(voxels[1]) + 1
     crossed = np.ravel_multi_index((before.ravel(), after.ravel()), shape)
     common = np.bincount(crossed, minlength=shape[0] * shape[1]).reshape(shape)
-    smaller = np.minimum(common.sum(axis=1)[1:, None], common.sum(axis=0)[1:])
-    return common[1:, 1:] >= np.maximum(SHARED * smaller, 1)
+    return common[1:, 1:] >= np.maximum(SHARED * np.minimum(voxels[0][:, None], voxels[1]), 1)
 
 
 def _link_nearest(links: np.ndarray, before_mm: np.ndarray, after_mm: np.ndarray) -> None:
