@@ -45,8 +45,8 @@ def axial_diameters(mask: np.ndarray, spacing_mm: Sequence[float]) -> AxialDiame
     """The longest axial diameter of a boolean `mask` (D, H, W), and the longest one across it in its slice.
 
     The longest joins the farthest two points of a slice, whatever lies between them; the perpendicular one
-    is the longest chord across it of the slice's convex hull; of several longest ones that with the longest
-    chord counts. A row of n pixels is n - 1/2 pixels long.
+    is the longest chord across it of the slice's convex hull; of several longest ones, in whatever slices,
+    that with the longest chord counts. A row of n pixels is n - 1/2 pixels long.
     `spacing_mm` (D, H, W) may be NaN: then pixels are taken as squares, to find the slice.
     """
     sides = tuple(float(side) for side in spacing_mm[1:])
@@ -66,7 +66,7 @@ def _measured(shape: tuple[int, ...], content: bytes, sides_mm: tuple[float, flo
         extents = [np.ptp(np.flatnonzero(mask[index].any(axis=axis))) + 1 for axis in (1, 0)]
         if np.hypot(*(extents * assumed)) > longest.longest_mm:  # the diagonal of the box around it
             found = AxialDiameters(int(index), *_diameters_mm(mask[index], assumed))
-            longest = max(longest, found, key=lambda diameters: diameters.longest_mm)
+            longest = max(longest, found, key=lambda each: (round(each.longest_mm, 9), each.perpendicular_mm))
     return longest if known and longest.slice is not None else AxialDiameters(longest.slice, np.nan, np.nan)
 
 
@@ -75,7 +75,7 @@ def _diameters_mm(pixels: np.ndarray, sides_mm: np.ndarray) -> tuple[float, floa
     hull = _hull(pixels)
     steps_mm = (hull[:, None] - hull) * sides_mm  # of exact differences: where a shape lies changes no digit
     distances = np.linalg.norm(steps_mm, axis=-1)
-    longest = np.argwhere(np.triu(distances == distances.max()))
+    longest = np.argwhere(np.triu(distances > distances.max() * (1 - 1e-9)))
     return float(distances.max()), max(_across_mm(steps_mm[:, start], start, end) for start, end in longest)
 
 

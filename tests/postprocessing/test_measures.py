@@ -65,6 +65,7 @@ def test_nothing_is_nan_and_unknown_spacing_leaves_the_slice():
 @settings(max_examples=60, deadline=None)
 @given(masks, spacings, st.permutations([1, 2]), st.sets(st.integers(0, 2)), st.integers(1, 3))
 @example(EQUALLY_LONG, (1.0, 1.0, 1.0), [2, 1], {0, 2}, 1)
+@example(np.array([[[0, 1], [1, 1]], [[1, 1], [1, 1]]], bool), (0.5, 0.5, 0.5), [1, 2], {0}, 1)  # two slices
 def test_turns_flips_shifts_and_units_change_nothing(mask, spacing, order, flipped, scale):
     assume(mask.any())
     before = measures.axial_diameters(mask, spacing)
