@@ -52,9 +52,7 @@ def in_processes(
             raise InputError("a worker process", problem, remedy) from error
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)  # or its thread prints that what is given up ended
-            started = [
-                process for process in context.started if process.pid
-            ]  # without one whose start failed
+            started = [process for process in context.started if process.pid]  # one may have failed to start
             for process in started:
                 process.terminate()
             for process in started:
