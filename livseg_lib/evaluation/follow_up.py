@@ -71,7 +71,10 @@ def categorize(
 ) -> SizeResponse:
     """The category of a sum of diameters before and after, of `n_new` new tumours and `n_after` in all."""
     change = sum_after_mm / sum_before_mm - 1 if targets else math.nan
-    grown = sum_after_mm >= GROWN_TO * sum_before_mm and sum_after_mm - sum_before_mm >= GROWN_BY_MM
+    # Rounded, so that a sum on an edge is over it whatever its last digit says.
+    grown_to_mm = max(GROWN_TO * sum_before_mm, sum_before_mm + GROWN_BY_MM)
+    grown = round(sum_after_mm - grown_to_mm, 6) >= 0
+    shrunk = round(sum_after_mm - SHRUNK_TO * sum_before_mm, 6) <= 0
     if n_new or (targets and grown):
         category = "progressive disease"
     elif n_after == 0:
@@ -79,7 +82,7 @@ def categorize(
     elif not targets:
         category = "neither response nor progression"
     else:
-        category = "partial response" if sum_after_mm <= SHRUNK_TO * sum_before_mm else "stable disease"
+        category = "partial response" if shrunk else "stable disease"
     return SizeResponse(category, targets, sum_before_mm, sum_after_mm, change, n_new)
 
 

@@ -72,8 +72,8 @@ def test_without_tumours_and_with_small_ones_only():
 
 EDGES = {
     "stable disease": [(100, 70.1, 0, 2), (100, 119.9, 0, 2), (20, 24.9, 0, 1)],  # the last by less than 5 mm
-    "progressive disease": [(100, 120, 0, 2), (20, 25, 0, 1), (100, 50, 1, 2)],
-    "partial response": [(100, 70, 0, 2), (100, 0, 0, 1)],  # the targets are gone, another tumour is not
+    "progressive disease": [(100, 120, 0, 2), (11.4, 16.4, 0, 2), (20, 25, 0, 1), (100, 50, 1, 2)],
+    "partial response": [(100, 70, 0, 2), (11, 7.7, 0, 2), (100, 0, 0, 1)],  # the last: targets are gone
     "complete response": [(100, 0, 0, 0)],
 }
 """Sums of diameters before and after, new tumours, all tumours."""
