@@ -82,7 +82,11 @@ def test_predict_lists_what_failed_names_its_expectation_and_goes_on(lits, model
     assert main(arguments) == 1
     assert "volume-0: done before" in capsys.readouterr().out
     assert main([*arguments, "--sorter", sorter]) == 1  # that holds all slices back
-    assert "liver 0.0 ml" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "liver 0.0 ml" in printed and "another scan" not in printed
+    nibabel.save(nibabel.Nifti1Image(scan.get_fdata() + 1, scan.affine), lits / "volume-0.nii.gz")
+    assert main(arguments) == 1
+    assert "in place of the result of another scan of that name" in capsys.readouterr().out
     assert main([*arguments, "--augment", "shift", "--case-names", "numbered"]) == 1
     assert "case-001: liver" in capsys.readouterr().out
     cases = pd.read_csv(out / "cases.csv").set_index("case")

@@ -149,9 +149,9 @@ def predict_batch(
 
     A case whose folder holds the record of the same files, options and models stays as it is. Each of the
     `workers` (of `in_processes`) holds one; but for 1, they load the predictor themselves. `on_case` hears
-    each row as it comes, with `resumed` (bool). Raises InputError before any work where a folder
-    would be overwritten that is no result, and in the middle where nothing can be written any more: what
-    is done then stays done.
+    each row as it comes, with the bools `resumed` and `replaces` (another scan's result). Raises InputError
+    before any work where a folder would be overwritten that is no result, and in the middle where nothing
+    can be written any more: what is done then stays done.
     """
     out, rows, began, listing = Path(out), [], time.monotonic(), 0.0
     files.require_own_file(out / "cases.csv", *_COLUMNS[:2])
@@ -189,6 +189,7 @@ def describe_case(row: dict) -> str:
     measured = "".join(f"{name} {ml:.1f} ml, " for name, ml in amounts.items() if ml is not None)
     took = f"{format_duration(row['seconds'])}, {row['peak_memory_mb']} MB"
     cautions = f"; cautions on its page: {row['cautions']}" if row["cautions"] else ""
+    cautions += "; in place of the result of another scan of that name" if row["replaces"] else ""
     return f"{row['case']}: {measured}tumour {found}{sure}; {took}{cautions}"
 
 
@@ -198,13 +199,14 @@ def _treat(patient: PatientInput, predictor: Predictor, out: Path, **options: Ca
     try:
         if row := _finished_row(folder, patient, predictor):
             return row
-        result = predict_case(patient, predictor, **options)
+        before, result = _record_in(folder), predict_case(patient, predictor, **options)
     except Exception as error:  # whatever it is, the next case may be good
         state = "passed over" if getattr(error, "code", "") == LABELS else "failed"
         return {"state": state, "reason": reason_of(error)}
     try:
         write_result(result, folder)
-        return _row(json.loads((folder / RECORD).read_bytes()), resumed=False)
+        row = _row(record := _record_in(folder), resumed=False)
+        return row | {"replaces": bool(before) and before.get("input") != record["input"]}
     except OSError as error:
         raise _unwritable(out, error) from error
     except Exception as error:
@@ -213,13 +215,22 @@ def _treat(patient: PatientInput, predictor: Predictor, out: Path, **options: Ca
 
 def _finished_row(folder: Path, patient: PatientInput, predictor: Predictor) -> dict | None:
     """That of the result in `folder`, if it is of this very request and whole."""
+    record = _record_in(folder)
     try:
-        record = json.loads((folder / RECORD).read_bytes())
         if record["request_sha256"] != identify_request(patient, predictor)[1]:
             return None
         return _row(record, resumed=True) if files.holds_files(folder, record["files"]) else None
-    except (FileNotFoundError, NotADirectoryError, ValueError, LookupError, TypeError, AttributeError):
+    except (ValueError, LookupError, TypeError, AttributeError):
         return None
+
+
+def _record_in(folder: Path) -> dict:
+    """Empty where there is none that can be read."""
+    try:
+        record = json.loads((folder / RECORD).read_bytes())
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return {}
+    return record if isinstance(record, dict) else {}
 
 
 def _row(record: dict, resumed: bool) -> dict:
