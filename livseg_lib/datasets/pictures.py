@@ -299,7 +299,7 @@ def _three(levels: list[int], smeared: bool, paths: Sequence[Path], decisions: t
 
 def _survey(paths: Sequence[Path]) -> tuple[list[int], bool, int, str]:
     """Levels of a set, whether some of it is smeared, how many masks lie in alpha, and what is wrong."""
-    exact, near, tops, colors = np.zeros(256), np.zeros(256), {0}, {}
+    exact, near, inner, tops, colors = *np.zeros((3, 256)), {0}, {}
     alpha = faint = brightest = 0
     for picture in _readable(paths):
         values = _values(picture.grey)
@@ -308,6 +308,8 @@ def _survey(paths: Sequence[Path]) -> tuple[list[int], bool, int, str]:
             continue
         if _is_clean(picture, values):
             exact += _flat_pixels(picture.grey, 0)
+            inside = cv2.erode(picture.grey, np.ones((2 * SMEAR_PIXELS + 1,) * 2, np.uint8)) > values[0]
+            inner += np.bincount(picture.grey[inside], minlength=256)
             tops |= {values[-1]} if len(values) <= 3 else set()
             if not _one_color_a_level(picture, colors):
                 return [], False, 0, "Two of the colours in these masks are equally bright."
@@ -318,7 +320,9 @@ def _survey(paths: Sequence[Path]) -> tuple[list[int], bool, int, str]:
             brightest = max(brightest, values[-1])
     levels = set(np.flatnonzero(exact).tolist())
     if levels and max(tops) > max(levels):
-        levels.add(max(tops))  # tumours may all be specks; a dark grey without any patch is smear
+        levels.add(max(tops))  # tumours may all be specks; a dark grey without any patch is smear, ...
+    if len(levels) == 2:
+        levels |= set(np.flatnonzero(inner).tolist())  # ... but not far from all background
     levels |= {level for level in _peaks(near) if all(abs(level - other) > PLATEAU for other in levels)}
     if len(levels) == 2 and near.any():
         dark, liver = sorted(levels)

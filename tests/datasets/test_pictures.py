@@ -315,11 +315,12 @@ def test_a_level_of_one_mask_alone_is_refused_where_it_is_read(tmp_path, suffix)
             levels.decode(path, read_picture(path))
 
 
-def test_specks_of_tumour_are_a_level(tmp_path):
+@pytest.mark.parametrize("liver_and_tumor", [(100, 200), (200, 100), (60, 50)])
+def test_specks_of_tumour_are_a_level(tmp_path, liver_and_tumor):
     labels = slices()["liver"]
     labels[50:52, 40:42] = 2
-    paths = write_masks(tmp_path, levels_of(0, 100, 200), names="liver more_liver")
-    Image.fromarray(levels_of(0, 100, 200)(labels)).save(tmp_path / "speck.png")
+    paths = write_masks(tmp_path, levels_of(0, *liver_and_tumor), names="liver more_liver")
+    Image.fromarray(levels_of(0, *liver_and_tumor)(labels)).save(tmp_path / "speck.png")
     levels = decide_levels([*paths, tmp_path / "speck.png"])
     np.testing.assert_array_equal(levels.decode(PATH, read_picture(tmp_path / "speck.png")), labels)
 
