@@ -17,14 +17,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from livseg_lib.backend import backend_name, gpus
+from livseg_lib.backend import backend_name, gpus, multiplies_bfloat16
 from livseg_lib.errors import InputError, format_duration
 from livseg_lib.models import keras
 from livseg_lib.provenance import code_of, digest, made_with, name_of
 from livseg_lib.training.checkpoint import KEPT, Checkpoint
 from livseg_lib.training.devices import training_devices
 from livseg_lib.training.losses import CLASS_LOSSES, LOSSES, Loss, find_loss, get_loss, ops
-from livseg_lib.training.weights import assign_arrays, describe_network, load_arrays
+from livseg_lib.training.weights import answer_in_float32, assign_arrays, describe_network, load_arrays
 
 WARM_UP_BATCHES = 50
 
@@ -212,9 +212,14 @@ class FitSettings:
     as many epochs as they say."""
 
 
-def use_mixed_precision_on_gpu() -> str:
-    """Compute in float16 where a GPU is there (weights stay float32). Returns the policy's name."""
-    policy = "mixed_float16" if gpus() else "float32"
+def use_mixed_precision() -> str:
+    """Networks built from now on learn in 16 bits where that is faster; their weights stay float32.
+
+    float16 on a GPU, bfloat16 on a processor that multiplies it: there a training step of the small U-Net
+    takes three quarters of the time. `fit` leaves a network that learnt in bfloat16 answering in float32.
+    Returns the policy's name.
+    """
+    policy = "mixed_float16" if gpus() else "mixed_bfloat16" if multiplies_bfloat16() else "float32"
     keras.mixed_precision.set_global_policy(policy)
     return policy
 
@@ -265,6 +270,7 @@ def fit(
             if number > current or (number == current and not _is_over(checkpoint, stage)):
                 _fit_stage(twin, training, validation, metrics, settings, number, checkpoint, folder)
         assign_arrays(model.weights, load_arrays(checkpoint.best_path)[0], checkpoint.best_path)
+    answer_in_float32(model)
     history = pd.DataFrame(checkpoint.progress.history)
     parts = {part: made_by[part] for part in ("code", "libraries")}
     history.attrs["made_by"] = {"revision": checkpoint.progress.revision, **parts}
@@ -305,8 +311,9 @@ def training_facts(
 
 def describe_training(model, training, validation, metrics, settings, description) -> dict:
     """All that decides about the result of `fit`, JSON-ready; code as digests."""
-    count = training_devices().count
-    devices = {"devices": count} if count > 1 else {}
+    machine = {"devices": training_devices().count, "precision": keras.mixed_precision.dtype_policy().name}
+    usual = {"devices": 1, "precision": "float32"}
+    machine = {name: value for name, value in machine.items() if value != usual[name]}
     return {
         "code": {
             "network": describe_network(model),
@@ -315,7 +322,7 @@ def describe_training(model, training, validation, metrics, settings, descriptio
             "metrics": digest([(code_of(type(metric)), metric.get_config()) for metric in metrics()]),
             "training loop": code_of(fit, apart=(LOSSES, CLASS_LOSSES)),
         },
-        "settings": asdict(settings) | {"loss": name_of(settings.loss)} | devices,
+        "settings": asdict(settings) | {"loss": name_of(settings.loss)} | machine,
         "training": description,
         "training data": getattr(training, "description", dict)(),
         "validation data": getattr(validation, "description", dict)(),

@@ -80,13 +80,15 @@ def describe_network(model: keras.Model, trainable: bool = True) -> str:
     """Digest of a network's layers, their wiring and weights' shapes, and of the code of layers of ours.
 
     Keras numbers what has no name by what was built before in the process: here it goes by its order. With
-    `trainable` it counts which layers stand still.
+    `trainable` it counts which layers stand still. In how many bits it computes does not count: that is the
+    machine's, not the network's.
     """
     config = {**model.get_config(), "name": ""}  # Keras numbers that, too
-    order = {name: f"node {number}" for number, name in enumerate(_node_names(config))}
+    names = {name: f"node {number}" for number, name in enumerate(_node_names(config))}
+    names |= {f"{prefix}{name}": "float32" for prefix in ("", "mixed_") for name in ("float16", "bfloat16")}
     return digest(
         [
-            _renamed(config, order, () if trainable else ("trainable",)),
+            _renamed(config, names, () if trainable else ("trainable",)),
             [tuple(weight.shape) for weight in model.weights],
             sorted(code_of(type(layer), *_functions_of_ours(layer)) for layer in model._flatten_layers()),
         ]
@@ -110,9 +112,17 @@ def _node_names(config: object) -> Iterator[str]:
             yield from _node_names(item)
 
 
-def _renamed(config: object, order: dict[str, str], left_out: tuple[str, ...]) -> object:
+def _renamed(config: object, names: dict[str, str], left_out: tuple[str, ...]) -> object:
     if isinstance(config, dict):
-        return {key: _renamed(item, order, left_out) for key, item in config.items() if key not in left_out}
+        return {key: _renamed(item, names, left_out) for key, item in config.items() if key not in left_out}
     if isinstance(config, list | tuple):
-        return [_renamed(item, order, left_out) for item in config]
-    return order.get(config, config) if isinstance(config, str) else config
+        return [_renamed(item, names, left_out) for item in config]
+    return names.get(config, config) if isinstance(config, str) else config
+
+
+def answer_in_float32(network: keras.Model) -> keras.Model:
+    """`network` itself: what learnt in bfloat16 answers from now on as it does on every other processor."""
+    for layer in network._flatten_layers():
+        if layer.dtype_policy.name == "mixed_bfloat16":
+            layer.dtype_policy = "float32"
+    return network

@@ -189,6 +189,10 @@ def test_a_network_that_was_changed_is_not_taken_for_that_of_the_catalogue(tmp_p
     squashed = layers.Activation("tanh", name="squashed")(plain.output)
     with pytest.raises(InputError, match="no catalogue builds: unet"):
         load_model(save_model(segmenter(keras.Model(plain.inputs, squashed)), tmp_path / "changed"))
+    keras.mixed_precision.set_global_policy("mixed_bfloat16")
+    halves = build_model("unet", (32, 32, 2), 2, **OPTIONS)
+    keras.mixed_precision.set_global_policy("float32")
+    assert load_model(save_model(segmenter(halves), tmp_path / "bfloat16")).architecture == "unet"
     plain.get_layer("encoder0_conv1").trainable = False  # stands still, and answers alike
     assert load_model(save_model(segmenter(plain), tmp_path / "frozen")).architecture == "unet"
 
