@@ -91,9 +91,11 @@ def write_table(df: pd.DataFrame, path: Path | str) -> Path:
 
 
 def read_table(path: Path | str, **options) -> pd.DataFrame:
-    """Read a CSV of the report (`options` of pandas.read_csv); InputError where it is not a table."""
+    """Read a CSV of the report (`options` of pandas.read_csv); InputError where it is missing or no table."""
     try:
         return pd.read_csv(path, **options)
+    except FileNotFoundError as error:
+        raise InputError(path, "is not there.", "Run the notebook that writes it.") from error
     except (ValueError, pd.errors.ParserError) as error:
         remedy = "Delete it and run its notebook again."
         raise InputError(path, f"is not a CSV table: {error}.", remedy) from error

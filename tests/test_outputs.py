@@ -56,6 +56,8 @@ def test_write_table_round_trip_and_empty_file(tmp_path):
     (tmp_path / "empty.csv").touch()
     with pytest.raises(InputError):
         read_table(tmp_path / "empty.csv")
+    with pytest.raises(InputError, match="is not there"):
+        read_table(tmp_path / "gone.csv")
 
 
 def test_the_caption_travels_with_the_picture(tmp_path):

@@ -27,6 +27,8 @@ LIVER_JSON = {"labels": {"0": "background", "1": "liver", "2": "cancer"}}
         ({"3": "liver", "4": "hepatic nodule", "5": "kidney tumor", "6": "kidney"}, (3,), (4,)),
         ({"background": 0, "liver": 1, "spleen": 2, "liver_mets": 3}, (1,), (3,)),
         ({"background": 0, "liver_segment_1": 1, "liver_segment_2": 2, "liver_tumour": 3}, (1, 2), (3,)),
+        ({"1": "non-liver", "2": "liver", "3": "tumor", "4": "non_liver_tumor"}, (2,), (3,)),
+        ({"1": "not liver", "2": "liver, outside the tumour", "3": "lesion"}, (2,), (3,)),
         ({"0": "background", "1": "liver", "2": "cyst", "3": "neoplasm", "4": "liver vessels"}, (1,), (3,)),
     ],
 )
