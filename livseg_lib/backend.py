@@ -12,7 +12,6 @@ import sys
 from collections.abc import Callable
 from importlib import import_module
 from importlib.util import find_spec
-from pathlib import Path
 from typing import TypeVar
 
 from livseg_lib.errors import InputError
@@ -84,15 +83,6 @@ def gpus() -> list[str]:
         return [library.cuda.get_device_name(number) for number in range(library.cuda.device_count())]
     details = library.config.experimental.get_device_details
     return [details(gpu).get("device_name", "") for gpu in library.config.list_physical_devices("GPU")]
-
-
-def multiplies_bfloat16() -> bool:
-    """Whether the processor has instructions for bfloat16 that TensorFlow's convolutions use (x86, Linux)."""
-    try:
-        flags = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return False
-    return backend_name() == "tensorflow" and any(name in flags for name in ("avx512_bf16", "amx_bf16"))
 
 
 def seed_dropout(seed: int) -> None:

@@ -157,9 +157,7 @@ def in_minutes_here(steps: Mapping[str, _Step]) -> dict[str, _Step]:
 
 def _time_a_step() -> float:
     from livseg_lib.models.cost import milliseconds_a_step
-    from livseg_lib.training.fit import use_mixed_precision
 
-    use_mixed_precision()
     return milliseconds_a_step()
 
 

@@ -89,17 +89,12 @@ def batches(folder: Path) -> Run:
     return run
 
 
-def training_steps(
-    folder: Path, size: int = 128, channels: int = 1, levels: int = 5, precision: str = ""
-) -> Run:
-    """As notebooks learn: in 16 bits where the processor gains by it, unless a `precision` is asked for."""
+def training_steps(folder: Path, size: int = 128, channels: int = 1, levels: int = 5) -> Run:
     import keras
 
     from livseg_lib.models import build_model
-    from livseg_lib.training.fit import use_mixed_precision
     from livseg_lib.training.losses import bce_picture_dice
 
-    keras.mixed_precision.set_global_policy(precision or use_mixed_precision())
     rng = np.random.default_rng(0)
     pictures = rng.random((BATCH, size, size, channels), np.float32)
     truth = (pictures[..., :1] > 0.5).astype(np.float32)
@@ -250,10 +245,7 @@ CONTENDERS = {
         f"{FLOOR}decode, pack by isal": decoding_and_encoding,
     },
     "batches": {"livseg": batches, "quick U-Net, learning from them": consuming},
-    "training": {
-        "livseg U-Net": training_steps,
-        "livseg U-Net, float32": partial(training_steps, precision="float32"),
-    },
+    "training": {"livseg U-Net": training_steps},
     "scan": {
         "livseg predict": partial(whole_command, words="predict @/volume-0.nii.gz --out @/out"),
         f"{FLOOR}the network on board alone": network_alone,

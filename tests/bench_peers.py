@@ -219,10 +219,10 @@ def _twin(channels: int, filters: int = 16, levels: int = 5, patch: int = 2):
 TORCH = ("MONAI UNet", "MONAI BasicUNet", "nnU-Net 2D", "the same U-Net, PyTorch")
 
 
-def torch_step(network, rate: float, half: bool = False) -> Callable:
+def torch_step(network, rate: float) -> Callable:
     """(pictures, truth, rate) -> one step of Adam on cross-entropy + Dice of each picture (bce_picture_dice).
 
-    Arrays float32 (B, H, W, C) and (B, H, W, 1), as livseg's. `half`: PyTorch's own way to bfloat16.
+    Arrays float32 (B, H, W, C) and (B, H, W, 1), as livseg's.
     """
     import torch
 
@@ -233,9 +233,7 @@ def torch_step(network, rate: float, half: bool = False) -> Callable:
         for group in adam.param_groups:
             group["lr"] = rate
         pictures, truth = (torch.from_numpy(each).permute(0, 3, 1, 2) for each in (pictures, truth))
-        with torch.autocast("cpu", torch.bfloat16, enabled=half):
-            logits = network(pictures)
-        logits = logits.float()
+        logits = network(pictures)
         found = torch.sigmoid(logits)
         hit, total = (each.sum((1, 2, 3)) for each in (truth * found, truth + found))
         dice = (1 - (2 * hit + 1) / (total + 1)).mean()
@@ -274,20 +272,13 @@ def medicai_step(network, rate: float) -> Callable:
     return step
 
 
-IN_BFLOAT16 = ", bfloat16"
-
-
 def make_step(name: str, channels: int, rate: float = 1e-3) -> tuple[object, Callable]:
-    """The network called `name`, and its step: in float32 unless its name ends with IN_BFLOAT16."""
-    half, name = name.endswith(IN_BFLOAT16), name.removesuffix(IN_BFLOAT16)
+    """The network called `name`, and its step."""
     if name == "medicai UNet":
-        import keras
-
-        keras.mixed_precision.set_global_policy("mixed_bfloat16" if half else "float32")
         network = medicai_network(channels)
         return network, medicai_step(network, rate)
     network = torch_network(name, channels)
-    return network, torch_step(network, rate, half)
+    return network, torch_step(network, rate)
 
 
 def count_parameters(network) -> int:
@@ -437,11 +428,7 @@ CONTENDERS = {
     "reading": {"nibabel": nibabel_reading, "SimpleITK": simpleitk_reading},
     "extraction": {"nibabel and OpenCV, as usual": usual_extraction},
     "batches": {"albumentations": albumentations_batches},
-    "training": {
-        f"{name}{half}": partial(training_steps, name + half)
-        for name in (*TORCH, "medicai UNet")
-        for half in ("", IN_BFLOAT16)
-    },
+    "training": {name: partial(training_steps, name) for name in (*TORCH, "medicai UNet")},
     "scan": {
         "MONAI, slice by slice": partial(_monai_command, True),
         "MONAI, sliding window in 3D": partial(_monai_command, False),

@@ -21,7 +21,7 @@ from livseg_lib.evaluation.statistics import mean_with_interval
 from livseg_lib.labels import structure_mask
 from livseg_lib.processes import in_processes, one_apart
 from livseg_lib.studies.training import SorterPlan, TrainingPlan, answer_held_out
-from livseg_lib.training.fit import use_mixed_precision
+from livseg_lib.training.fit import use_mixed_precision_on_gpu
 
 AREAS = (1, 4, 8, 16, 32, 64)  # pixels of 128 x 128 pictures that a rule of presence may ask for
 
@@ -70,7 +70,7 @@ def _apart(job: Callable[[_Fold], np.ndarray], item: _Fold) -> np.ndarray:
 
 
 def _answer_fold(slices: pd.DataFrame, folder: Path, job: _Fold) -> np.ndarray:
-    use_mixed_precision()  # a new process has not set it
+    use_mixed_precision_on_gpu()  # a new process has not set it
     name, plan, fold, checkpoints = job
     learn, held_out = slices[slices.fold != fold], slices[slices.fold == fold]
     assert not set(learn.patient) & set(held_out.patient)

@@ -17,14 +17,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from livseg_lib.backend import backend_name, gpus, multiplies_bfloat16
+from livseg_lib.backend import backend_name, gpus
 from livseg_lib.errors import InputError, format_duration
 from livseg_lib.models import keras
 from livseg_lib.provenance import code_of, digest, made_with, name_of
 from livseg_lib.training.checkpoint import KEPT, Checkpoint
 from livseg_lib.training.devices import training_devices
 from livseg_lib.training.losses import CLASS_LOSSES, LOSSES, Loss, find_loss, get_loss, ops
-from livseg_lib.training.weights import answer_in_float32, assign_arrays, describe_network, load_arrays
+from livseg_lib.training.weights import assign_arrays, describe_network, load_arrays
 
 WARM_UP_BATCHES = 50
 
@@ -212,14 +212,13 @@ class FitSettings:
     as many epochs as they say."""
 
 
-def use_mixed_precision() -> str:
-    """Networks built from now on learn in 16 bits where that is faster; their weights stay float32.
+def use_mixed_precision_on_gpu() -> str:
+    """Compute in float16 where a GPU is there (weights stay float32). Returns the policy's name.
 
-    float16 on a GPU, bfloat16 on a processor that multiplies it: there a training step of the small U-Net
-    takes three quarters of the time. `fit` leaves a network that learnt in bfloat16 answering in float32.
-    Returns the policy's name.
+    Never in bfloat16 on a processor, though its steps are faster: there TensorFlow 2.21 sums the gradient of
+    a bias in bfloat16, which loses most of it, and that of a 3D kernel on maps smaller than itself is noise.
     """
-    policy = "mixed_float16" if gpus() else "mixed_bfloat16" if multiplies_bfloat16() else "float32"
+    policy = "mixed_float16" if gpus() else "float32"
     keras.mixed_precision.set_global_policy(policy)
     return policy
 
@@ -270,7 +269,6 @@ def fit(
             if number > current or (number == current and not _is_over(checkpoint, stage)):
                 _fit_stage(twin, training, validation, metrics, settings, number, checkpoint, folder)
         assign_arrays(model.weights, load_arrays(checkpoint.best_path)[0], checkpoint.best_path)
-    answer_in_float32(model)
     history = pd.DataFrame(checkpoint.progress.history)
     parts = {part: made_by[part] for part in ("code", "libraries")}
     history.attrs["made_by"] = {"revision": checkpoint.progress.revision, **parts}

@@ -380,7 +380,7 @@ def _network(
     if FOREIGN in description and weights.describe_network(built, trainable=False) != description[FOREIGN]:
         problem = "holds another network than `build` builds: its function, or Keras, has changed since."
         raise InputError(folder, problem, "Give the function as it was, or train again.")
-    network = weights.answer_in_float32(make())
+    network = make()
     weights.assign_arrays(network.weights, arrays, path)
     return network
 

@@ -118,11 +118,3 @@ def _renamed(config: object, names: dict[str, str], left_out: tuple[str, ...]) -
     if isinstance(config, list | tuple):
         return [_renamed(item, names, left_out) for item in config]
     return names.get(config, config) if isinstance(config, str) else config
-
-
-def answer_in_float32(network: keras.Model) -> keras.Model:
-    """`network` itself: what learnt in bfloat16 answers from now on as it does on every other processor."""
-    for layer in network._flatten_layers():
-        if layer.dtype_policy.name == "mixed_bfloat16":
-            layer.dtype_policy = "float32"
-    return network

@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 import resumable_run
 from keras import layers
-from resumable_run import RandomBatches, run
+from resumable_run import run
 
 from livseg_lib.errors import InputError
 from livseg_lib.models import build_model
@@ -341,32 +341,10 @@ def test_float16_scales_its_loss_and_float32_does_not(monkeypatch):
     assert float(scaled.inner_optimizer.learning_rate) == pytest.approx(0.1)
 
 
-@pytest.mark.parametrize(
-    ("has_gpu", "has_bfloat16", "policy"),
-    [(True, True, "mixed_float16"), (False, True, "mixed_bfloat16"), (False, False, "float32")],
-)
-def test_16_bits_are_for_devices_that_gain_by_them(monkeypatch, has_gpu, has_bfloat16, policy):
+@pytest.mark.parametrize(("has_gpu", "policy"), [(True, "mixed_float16"), (False, "float32")])
+def test_float16_is_for_gpus(monkeypatch, has_gpu, policy):
     monkeypatch.setattr(fitting, "gpus", lambda: ["H200"] * has_gpu)
-    monkeypatch.setattr(fitting, "multiplies_bfloat16", lambda: has_bfloat16)
-    assert fitting.use_mixed_precision() == policy == keras.mixed_precision.dtype_policy().name
-
-
-def test_what_learnt_in_bfloat16_answers_in_float32_as_when_it_is_loaded(tmp_path, capsys):
-    keras.mixed_precision.set_global_policy("mixed_bfloat16")
-    settings, metrics = FitSettings((Stage(1, 0.01),)), lambda: dice_metrics(("liver",))
-    how = RandomBatches(), None, metrics, settings, tmp_path
-    network, pictures = resumable_run.small_network(), RandomBatches()[0][0]
-    assert network.get_layer("first").compute_dtype == "bfloat16"
-    fit(network, *how)
-    answers = network.predict_on_batch(pictures)
-    fit(network, *how)
-    assert "unchanged since" in capsys.readouterr().out
-    keras.mixed_precision.set_global_policy("float32")
-    plain = resumable_run.small_network()
-    plain.set_weights(network.get_weights())
-    np.testing.assert_array_equal(plain.predict_on_batch(pictures), answers)
-    fit(plain, *how)
-    assert "trained anew, changed since: " in (told := capsys.readouterr().out) and "precision" in told
+    assert fitting.use_mixed_precision_on_gpu() == policy == keras.mixed_precision.dtype_policy().name
 
 
 def with_rate(callback: keras.callbacks.Callback, rate: float = 0.1) -> SimpleNamespace:

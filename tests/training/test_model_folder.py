@@ -183,16 +183,18 @@ def test_a_network_of_ones_own_loads_beside_its_function_alone(tmp_path):
     with pytest.raises(InputError, match="another network's weights"):
         load_model(folder, build=deeper)
 
+    keras.mixed_precision.set_global_policy("mixed_float16")  # learnt on a GPU, used without one
+    halves = own_network((32, 32, 2), 2, **OPTIONS)
+    keras.mixed_precision.set_global_policy("float32")
+    folder = save_model(segmenter(halves, "own_network"), tmp_path / "float16")
+    assert load_model(folder, build=own_network).network.compute_dtype == "float32"
+
 
 def test_a_network_that_was_changed_is_not_taken_for_that_of_the_catalogue(tmp_path):
     plain = build_model("unet", (32, 32, 2), 2, **OPTIONS)
     squashed = layers.Activation("tanh", name="squashed")(plain.output)
     with pytest.raises(InputError, match="no catalogue builds: unet"):
         load_model(save_model(segmenter(keras.Model(plain.inputs, squashed)), tmp_path / "changed"))
-    keras.mixed_precision.set_global_policy("mixed_bfloat16")
-    halves = build_model("unet", (32, 32, 2), 2, **OPTIONS)
-    keras.mixed_precision.set_global_policy("float32")
-    assert load_model(save_model(segmenter(halves), tmp_path / "bfloat16")).architecture == "unet"
     plain.get_layer("encoder0_conv1").trainable = False  # stands still, and answers alike
     assert load_model(save_model(segmenter(plain), tmp_path / "frozen")).architecture == "unet"
 
