@@ -230,6 +230,8 @@ def locked(path: Path | str, within: Path | str = "") -> Iterator[Path]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     file = path.with_name(f".{short_name(path.name)}.lock")
+    if file.exists() and not file.is_file():  # a pipe would be waited for, too
+        raise InputError(file, "is no file, and stands where livseg keeps its lock.", "Delete it.")
     file.open("a").close()  # raises where nothing can be written: the lock itself would wait for ever
     lock = FileLock(file)
     try:

@@ -220,3 +220,10 @@ def test_a_pipe_in_a_models_folder_is_no_part_of_it(tmp_path):
     whole = model_checksum(tmp_path)
     os.mkfifo(tmp_path / "network.onnx")
     assert model_checksum(tmp_path) == whole and list(whole["weights_sha256"]) == ["weights.safetensors"]
+
+
+def test_what_stands_where_a_lock_belongs_is_named(tmp_path):
+    os.mkfifo(tmp_path / ".table.csv.lock")
+    refusal = pytest.raises(InputError, match=r"\.table\.csv\.lock.*Delete it")
+    with refusal, files.locked(tmp_path / "table.csv"):
+        pass

@@ -317,7 +317,7 @@ def test_after_a_failure_nothing_is_started_and_what_runs_is_let_end(root, capfd
         "while not worker.exists() or not worker.read_text(): time.sleep(0.1)\n"
         "while psutil.pid_exists(int(worker.read_text())): time.sleep(0.1)"
     )  # until the process of the failure has ended
-    add_notebook(root, "a_fails", failing + "assert value == 2, 'as planned'", minutes=4)
+    add_notebook(root, "a_fails", failing + "assert value == 2, 'as planned'", minutes=2)
     add_notebook(root, "b_beside", beside)
     add_notebook(root, "c_behind", needs=["a_fails"])
     add_notebook(root, "d_not_begun")
