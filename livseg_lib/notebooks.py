@@ -209,9 +209,11 @@ def execute(notebook: Path, report: Path, parameters: dict[str, object]) -> Path
 
 
 def _run_cells(notebook: Path, partial: Path, parameters: dict[str, object]) -> None:
-    import papermill
-
+    from livseg_lib.provenance import import_jsonschema
     from livseg_lib.reporting.pictures import HEADLESS
+
+    import_jsonschema()
+    import papermill
 
     os.environ[HEADLESS] = "1"  # the kernel inherits it
     streams = {"stdout_file": sys.stdout, "stderr_file": sys.stderr, "progress_bar": False}

@@ -325,17 +325,23 @@ IRI = "rfc3987_syntax"
 """If installed, jsonschema makes 38 parsers by it at import: a second, and no schema here needs one."""
 
 
-def validator(schema: Mapping):
-    """Of jsonschema, Draft 2020-12. A whole number is an int: 3.0 would end where something is counted."""
+def import_jsonschema() -> ModuleType:
+    """jsonschema without these parsers; to be called before papermill, nbformat and others import it."""
     if is_unused := IRI not in sys.modules:
         sys.modules[IRI] = None  # as if it were not installed
-    from jsonschema import Draft202012Validator
-    from jsonschema.validators import extend
+    import jsonschema.validators
 
     if is_unused:
         sys.modules.pop(IRI, None)
-    types = Draft202012Validator.TYPE_CHECKER.redefine("integer", lambda _, value: type(value) is int)
-    return extend(Draft202012Validator, type_checker=types)(schema)
+    return jsonschema
+
+
+def validator(schema: Mapping):
+    """Of jsonschema, Draft 2020-12. A whole number is an int: 3.0 would end where something is counted."""
+    jsonschema = import_jsonschema()
+    plain = jsonschema.Draft202012Validator
+    types = plain.TYPE_CHECKER.redefine("integer", lambda _, value: type(value) is int)
+    return jsonschema.validators.extend(plain, type_checker=types)(schema)
 
 
 def read_description(path: Path, kind: str, remedy: str) -> dict:

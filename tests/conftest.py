@@ -13,8 +13,10 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.internal.conjecture import providers
 
+from livseg_lib.provenance import import_jsonschema
 from livseg_lib.runs import seed_everything
 
+import_jsonschema()  # before gradio and others, in every worker
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("MPLBACKEND", "Agg")
 

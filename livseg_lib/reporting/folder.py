@@ -26,6 +26,7 @@ from livseg_lib.errors import InputError, format_duration
 from livseg_lib.files import write_atomically
 from livseg_lib.labels import STRUCTURES
 from livseg_lib.outputs import read_caption, read_table
+from livseg_lib.provenance import import_jsonschema
 
 if TYPE_CHECKING:  # only named in signatures
     from nbformat import NotebookNode
@@ -202,6 +203,7 @@ def notebook_to_html(executed_ipynb: Path | str, html: Path | str) -> Path:
 
     Formulas stay in their LaTeX spelling. Raises InputError where the file is not a notebook.
     """
+    import_jsonschema()
     from nbconvert import HTMLExporter  # takes a second to import
 
     source = Path(executed_ipynb)
@@ -225,7 +227,8 @@ def notebook_story(ipynb: Path) -> tuple[str, str]:
 
 
 def _read_notebook(path: Path) -> NotebookNode:
-    import nbformat  # takes a second to import
+    import_jsonschema()
+    import nbformat
 
     try:
         return nbformat.read(path, as_version=4)
