@@ -32,7 +32,8 @@ def write_report(out: Path) -> None:
         "# livseg beside other programs",
         "Written by `make bench`. What each program does stands in `tests/bench_ours.py` and "
         "`tests/bench_peers.py`, line by line.",
-        f"{facts['processor']}, {facts['processors']} processors, {facts['threads']} threads a program, "
+        f"The last run, days of the others stand below: {facts['processor']}, "
+        f"{facts['processors']} processors, {facts['threads']} threads a program, "
         f"{facts['memory_gb']} GB, {facts['system']}, Python {facts['python']}, "
         f"livseg {facts['livseg'][:7]}. {releases}.",
         *missing,
@@ -135,12 +136,17 @@ def _tell_board(board: pd.DataFrame, out: Path) -> list[str]:
     axes = {"xlabel": "minutes of two processors", "ylabel": "liver Dice a patient"}
     people = int(rows.n_patients.max())
     caption = f"Mean Dice over {people} patients that nobody trained on, 95 % intervals over patients."
-    save_figure(lines(rows, "at", "dice", "contender", **axes), out, "board", caption)
+    chart, marks = lines(rows, "at", "dice", "contender", **axes), sorted(board.minutes.unique())
+    chart.axes[0].set_xscale("log")
+    chart.axes[0].set_xticks(marks, [f"{mark:g}" for mark in marks])
+    chart.axes[0].xaxis.set_minor_locator(NullLocator())
+    save_figure(chart, out, "board", caption)
     import bench_board
 
     said = " ".join(bench_board.__doc__.split("\n\n")[1].split())
     wall = (board.wall_minutes / board.cpu_minutes).median()
-    note = f"A minute of two processors took {wall:.1f} minutes by the clock (median)."
+    note = f"A minute of two processors took {wall:.1f} minutes by the clock (median). "
+    note += "The revision of each training stands in board_patients.csv."
     return ["## Dice by minutes of training", f"{said} {note}", board_table(board)]
 
 

@@ -27,8 +27,9 @@ TUMOR_WORDS = (
 LIVERS_OWN = r"liver|\bhepat|\bhcc|\bicc\b|\bcrlm|cholangioc"  # in the name of a tumour: it is the liver's
 VESSEL_WORDS = r"vessel|vein|arter|aorta|cava|portal|duct"
 """What of the liver has a name of its own, and is not the liver."""
-NOT_IT = r"\b(non|not?|outside|beside|without|excluding)\W+(the )?"
-NO_ORGAN = VESSEL_WORDS + r"|background|ignore|cyst|necro|ablat"  # what has no tumours of its own
+DENIED = r"\b(?:non|not?|outside|beside|without|excluding)\W+(?:the )?"
+"""Before a word: the label is not what it names."""
+NO_ORGAN = VESSEL_WORDS + r"|background|ignore|cyst|necro|ablat|^\W*$"  # what has no tumours of its own
 _USUAL = {"liver": (LIVER,), "tumor": (TUMOR,)}
 
 
@@ -93,15 +94,14 @@ def _named_labels(path: Path) -> files.LabelMap | None:
     if not path.is_file():
         return None
     names = _label_names(path)
-    is_so = {label: re.sub(NOT_IT + r"[a-z]+", "", name) for label, name in names.items()}
-    vessels = {label for label, name in is_so.items() if re.search(VESSEL_WORDS, name)}
-    tumors = {label for label, name in is_so.items() if re.search(TUMOR_WORDS, name)} - vessels
-    liver = {label for label, name in is_so.items() if "liver" in name} - vessels - tumors
-    organs = {label for label, name in is_so.items() if not re.search(NO_ORGAN + r"|^\W*$", name)}
-    organs -= liver | tumors
-    elsewhere = {label for label in tumors if re.search(NOT_IT + "liver", names[label])}
-    livers = {label for label in tumors if not organs or re.search(LIVERS_OWN, is_so[label])}
-    found = {"liver": tuple(sorted(liver)), "tumor": tuple(sorted(livers - elsewhere))}
+    affirmed = {label: re.sub(DENIED + "[a-z]+", "", name) for label, name in names.items()}
+    vessels = {label for label, name in affirmed.items() if re.search(VESSEL_WORDS, name)}
+    tumors = {label for label, name in affirmed.items() if re.search(TUMOR_WORDS, name)} - vessels
+    liver = {label for label, name in affirmed.items() if "liver" in name} - vessels - tumors
+    organs = {label for label, name in affirmed.items() if not re.search(NO_ORGAN, name)} - liver - tumors
+    liver_tumors = {label for label in tumors if not organs or re.search(LIVERS_OWN, affirmed[label])}
+    liver_tumors -= {label for label in tumors if re.search(DENIED + "liver", names[label])}
+    found = {"liver": tuple(sorted(liver)), "tumor": tuple(sorted(liver_tumors))}
     if not found["liver"]:
         listed = ", ".join(f"{label} {name}" for label, name in sorted(names.items()))
         remedy = "Say in labels.json beside it which label is the liver."

@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 import resumable_run
 from keras import layers
-from resumable_run import run
+from resumable_run import RandomBatches, run
 
 from livseg_lib.errors import InputError
 from livseg_lib.models import build_model
@@ -339,6 +339,16 @@ def test_float16_scales_its_loss_and_float32_does_not(monkeypatch):
     scaled = fitting._adam(0.1)
     assert isinstance(scaled, keras.optimizers.LossScaleOptimizer) and scaled.inner_optimizer.name == "adam"
     assert float(scaled.inner_optimizer.learning_rate) == pytest.approx(0.1)
+
+
+def test_in_how_many_bits_is_the_machines_part_of_a_training_not_the_networks():
+    told = []
+    for policy in ("float32", "mixed_float16"):
+        keras.mixed_precision.set_global_policy(policy)
+        what = resumable_run.small_network(), RandomBatches(), None, list, FitSettings((Stage(1, 0.1),)), {}
+        told.append(fitting.describe_training(*what))
+    assert told[0]["code"] == told[1]["code"]
+    assert told[1]["settings"] == told[0]["settings"] | {"precision": "mixed_float16"}
 
 
 @pytest.mark.parametrize(("has_gpu", "policy"), [(True, "mixed_float16"), (False, "float32")])
