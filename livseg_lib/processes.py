@@ -49,6 +49,10 @@ def in_processes(
         except BrokenProcessPool as error:
             problem = "was ended from outside, most likely because memory ran out."
             remedy = "Start again with fewer workers; finished cases are kept."
+            pool.shutdown()  # waits for all
+            if any(process.exitcode == 1 for process in context.started):  # by itself: what ends others kills
+                problem = "could not begin: it imports the script that you started, and fails in it."
+                remedy = 'Put what the script does below `if __name__ == "__main__":`.'
             raise InputError("a worker process", problem, remedy) from error
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)  # or its thread prints that what is given up ended

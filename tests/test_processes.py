@@ -27,7 +27,7 @@ def fail_at_once_or_sleep(number: int) -> None:
 
 
 def end_itself(number: int) -> None:
-    os._exit(1)
+    psutil.Process().kill()
 
 
 def tell_and_sleep(folder: Path) -> None:
@@ -74,6 +74,14 @@ def test_threads_give_results_in_order_and_begin_nothing_more_after_an_error():
 def test_a_worker_ended_from_outside_is_explained():
     with pytest.raises(InputError, match="fewer workers"):
         list(in_processes(end_itself, range(2), 2))
+
+
+def test_a_script_that_would_start_itself_again_is_told_how_to_begin(tmp_path):
+    script = tmp_path / "mine.py"
+    script.write_text("from livseg_lib.processes import in_processes\nlist(in_processes(abs, [1, 2], 2))\n")
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True)
+    assert done.returncode and "fewer workers" not in done.stderr
+    assert 'below `if __name__ == "__main__":`' in done.stderr.splitlines()[-1]
 
 
 def test_a_worker_that_cannot_be_started_says_why(monkeypatch):

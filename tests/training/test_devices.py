@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from resumable_run import RandomBatches
 
-from livseg_lib.backend import devices_wanted
+from livseg_lib.backend import backend_name, devices_wanted
 from livseg_lib.errors import InputError
 from livseg_lib.training.devices import Devices, devices_of
 from livseg_lib.training.weights import load_arrays
@@ -44,6 +44,19 @@ def test_batches_that_do_not_divide_are_refused(sizes, size):
     devices.count = 4
     with pytest.raises(InputError, match=f"has {size} pictures, which 4 devices"):
         devices.training(RandomBatches(*sizes))
+
+
+@pytest.mark.skipif(backend_name() != "tensorflow", reason="the others take batches as they are")
+def test_tensorflow_gets_each_epoch_as_it_is_and_no_thread_that_sleeps_on_after_it():
+    batches = RandomBatches(4, 4, 2)
+    stream = Devices(["the only one"]).training(batches)
+    assert len(stream) == 3 and stream.options().autotune.enabled is False
+    for epoch in (0, 1, 5):
+        batches.start_epoch(epoch)
+        for number, (pictures, truth) in enumerate(stream.as_numpy_iterator()):
+            np.testing.assert_array_equal(pictures, batches[number][0])
+            np.testing.assert_array_equal(truth, batches[number][1])
+        assert number == 2
 
 
 def start(folder: Path, backend: str, **variables: str) -> subprocess.Popen:
