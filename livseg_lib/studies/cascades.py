@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import keras
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -38,6 +37,7 @@ from livseg_lib.inference.cascade import (
 )
 from livseg_lib.inference.evaluate import Evaluation, evaluate_labels, lits_rows
 from livseg_lib.labels import diagnose_slices, fullest_slice, structure_mask
+from livseg_lib.models import keras
 from livseg_lib.outputs import replace_systems
 from livseg_lib.postprocessing.candidates import (
     FEATURES,

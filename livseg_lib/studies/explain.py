@@ -13,7 +13,6 @@ from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
-import keras
 import numpy as np
 import pandas as pd
 from scipy.ndimage import distance_transform_edt
@@ -28,7 +27,7 @@ from livseg_lib.inference.explained_slice import SliceView, outlined, outlined_l
 from livseg_lib.inference.predict import predict_batches, predict_planes, stored_labels, stored_pictures
 from livseg_lib.inference.variants import predictive_entropy
 from livseg_lib.labels import LIVER, structure_mask
-from livseg_lib.models import MODELS
+from livseg_lib.models import MODELS, keras
 from livseg_lib.preprocessing.geometry import BOXES
 from livseg_lib.preprocessing.recipe import OWN_PICTURE, Recipe, channel_windows
 from livseg_lib.preprocessing.windows import apply_window

@@ -12,7 +12,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import keras
 import pandas as pd
 
 from livseg_lib.datasets.case import Case
@@ -21,6 +20,7 @@ from livseg_lib.evaluation.errors import TrueCase, contrast_class, lesion_hits
 from livseg_lib.evaluation.lesions import tumor_overlap
 from livseg_lib.evaluation.statistics import compare, summarize
 from livseg_lib.inference.predict import labels_from_planes, predict_planes, stored_pictures
+from livseg_lib.models import keras
 from livseg_lib.preprocessing.recipe import Recipe
 from livseg_lib.studies.training import TrainingPlan, train_network
 from livseg_lib.studies.tuning import development_slices

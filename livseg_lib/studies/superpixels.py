@@ -12,7 +12,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-import keras
 import numpy as np
 import pandas as pd
 from skimage.segmentation import mark_boundaries
@@ -23,6 +22,7 @@ from livseg_lib.evaluation.probabilities import ProbabilityHistogram, choose_thr
 from livseg_lib.inference.cascade import ContourPart, paint_levels, tumor_probabilities, with_tumors
 from livseg_lib.inference.predict import stored_labels, stored_pictures
 from livseg_lib.labels import KINDS, TUMOR, fullest_slice, structure_mask
+from livseg_lib.models import keras
 from livseg_lib.models.classifiers import build_classifier
 from livseg_lib.postprocessing import superpixels
 from livseg_lib.preprocessing.geometry import case_around_liver

@@ -9,10 +9,8 @@ from dataclasses import asdict, dataclass, field, fields
 from functools import lru_cache, partial
 from pathlib import Path
 
-import keras
 import numpy as np
 import pandas as pd
-from keras.metrics import CategoricalAccuracy
 from matplotlib.figure import Figure
 
 from livseg_lib.datasets.case import Case
@@ -25,7 +23,7 @@ from livseg_lib.inference.evaluate import Evaluation, ScoredSystem, lits_rows, s
 from livseg_lib.inference.predict import choose_thresholds, predict_planes, stored_labels, stored_pictures
 from livseg_lib.inference.sorting import sort_stored
 from livseg_lib.labels import TARGETS
-from livseg_lib.models import MODELS, Build, build_model
+from livseg_lib.models import MODELS, Build, build_model, keras
 from livseg_lib.models.classifiers import build_classifier
 from livseg_lib.outputs import read_table, replace_systems, update_systems_table
 from livseg_lib.preprocessing.recipe import OWN_PICTURE, NetworkInput, Recipe
@@ -234,7 +232,8 @@ def train_sorter(
     network = build_classifier(name, training.input_shape, len(regions), **plan.options)
     follow = FitSettings(plan.stages, "cross_entropy", schedule="cosine")
     how = follow, checkpoints, {"options": plan.options, "seed": plan.seed}
-    history = fit(network, training, validation, lambda: [CategoricalAccuracy(name="accuracy")], *how)
+    accuracy = partial(keras.metrics.CategoricalAccuracy, name="accuracy")
+    history = fit(network, training, validation, lambda: [accuracy()], *how)
     facts = training_facts(chosen, history, follow, plan.batch_size, plan.slices_per_epoch)
     recipe, facts = Recipe.of_case(folder / slices.case.iloc[0]), {"run": run_name, **facts}
     return TrainedSorter(name, name, plan.options, network, recipe, regions, 0.0, facts), history

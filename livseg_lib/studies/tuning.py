@@ -20,7 +20,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import keras
 import numpy as np
 import optuna
 import pandas as pd
@@ -31,6 +30,7 @@ from livseg_lib.evaluation.probabilities import ProbabilityHistogram, dice_by_th
 from livseg_lib.evaluation.statistics import compare
 from livseg_lib.inference.predict import predict_planes, stored_labels, stored_pictures
 from livseg_lib.labels import structure_mask
+from livseg_lib.models import keras
 from livseg_lib.outputs import write_table
 from livseg_lib.provenance import changes, code_of, digest, keep_or_make
 from livseg_lib.runs import derived_seed
