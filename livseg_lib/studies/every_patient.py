@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from tqdm import tqdm
 
 from livseg_lib.errors import InputError
 from livseg_lib.evaluation import probabilities
@@ -44,7 +45,8 @@ def held_out_answers(
 
     `slices` are classified ones with `fold` (0 to k - 1) and `region`; the answers of a system stand in the
     order of `slices` sorted by fold, stably. Folds and systems are shared out to `workers` (of
-    `in_processes`), which see the same files. Raises InputError for a sorter with fewer than three folds:
+    `in_processes`), which see the same files; with a loss or network of a cell, which other processes of this
+    machine have not, they come one after another. Raises InputError for a sorter with fewer than three folds:
     one is asked, and another chooses the epoch of what learns from the rest.
     """
     folds = sorted(slices.fold.unique())
@@ -58,7 +60,11 @@ def held_out_answers(
     job = partial(_answer_fold, slices, folder)
     if isinstance(workers, str):
         job = partial(_apart, job)
-    predictions = list(in_processes(job, jobs, workers))
+    of_cells = [getattr(plan, part, None) for plan in plans.values() for part in ("loss", "architecture")]
+    if not isinstance(workers, str) and any(map(callable, of_cells)):
+        workers = 1
+    done = in_processes(job, jobs, workers)
+    predictions = list(tqdm(done, "trained and asked", len(jobs), unit="network"))
     parts = [predictions[start : start + len(folds)] for start in range(0, len(jobs), len(folds))]
     return {name: np.concatenate(part) for name, part in zip(plans, parts, strict=True)}
 

@@ -5,6 +5,7 @@ import signal
 import threading
 from pathlib import Path
 
+import keras
 import numpy as np
 import pandas as pd
 import pytest
@@ -62,6 +63,24 @@ def test_the_networks_of_a_fold_never_saw_its_patients_and_are_asked_once(stored
     again, seen_again = ask(1)
     assert seen_again == seen and (again == levels).all()
     assert ask(2)[1] == [line * 2 for line in seen]  # another plan is another answer
+
+
+@pytest.mark.slow
+def test_networks_learn_side_by_side_as_one_after_another_and_a_loss_of_a_cell_stays_here(stored, tmp_path):
+    slices, folder = stored
+    small = {"filters": 2, "levels": 2}
+
+    def of_a_cell(truth, probability):  # no other process could import it
+        return keras.ops.mean((truth - probability) ** 2)
+
+    for loss in ("mse", of_a_cell):
+        options = {"options": small, "slices_per_epoch": 8, "loss": loss}
+        plans = {"unet": TrainingPlan("unet", "unet", "both", (Stage(1, 0.01),), **options)}
+        one, two = (
+            every_patient.held_out_answers(plans, slices, folder, tmp_path / f"{workers} {loss}", workers)
+            for workers in (1, 2)
+        )
+        assert one["unet"].tobytes() == two["unet"].tobytes() and one["unet"].any()
 
 
 def _end_one(cluster, ended: threading.Event, killed: list[int]) -> None:
