@@ -1,15 +1,17 @@
 """Runs notebooks in the order of what they need, some at a time, and leaves out what is up to date.
 
 A notebook's metadata say under "livseg" which notebooks it `needs`, the `minutes` that it takes at its
-defaults' sizes (and in how many `trainings`, where not one), and which `files` it reads besides. When it has
-run well, its record (reports/RUN/records/) is written last: digests of its code, of the library files that it
-imported, of its files and of the results that it needs, its parameters and the versions of packages. Where
-one of these differs, it runs again.
+defaults' sizes (in how many `trainings`, where not one; what `each` item of some parameters adds, such as
+{"minutes": 2, "of": ["systems", "folds"]}), and which `files` it reads besides. When it has run well, its
+record (reports/RUN/records/) is written last: digests of its code, of the library files that it imported, of
+its files and of the results that it needs, its parameters and the versions of packages. Where one of these
+differs, it runs again.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import multiprocessing
 import os
 import signal
@@ -19,7 +21,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from graphlib import TopologicalSorter
 from itertools import cycle, islice
@@ -63,6 +65,8 @@ class _Step:
     trainings: int = 1  # how often it learns for the parameter `minutes`, where it has one
     files: tuple[str, ...] = ()
     """Relative to the repository, with parameters in braces. Of a folder, names, sizes and times count."""
+    each: Mapping = field(default_factory=dict)
+    """Further `minutes`, for every item `of` some parameters, which are lists or numbers of items."""
 
     @property
     def stem(self) -> str:
@@ -122,7 +126,7 @@ def read_step(notebook: Path, parameters: dict[str, object]) -> _Step:
         if not notebook.with_name(f"{need}.ipynb").exists():
             raise InputError(notebook, f"needs {need}, which is not there.", "Mend its metadata.")
     numbers = float(facts.get("minutes", 1)), int(facts.get("trainings", 1))
-    return _Step(notebook, parameters, needs, *numbers, files)
+    return _Step(notebook, parameters, needs, *numbers, files, facts.get("each", {}))
 
 
 STEP_MILLISECONDS = 55.0
@@ -165,10 +169,13 @@ def expected_minutes(step: _Step, pace: float, patients: float = 1.0) -> float:
     """Minutes of `step` where a training step takes `pace` times as long, for `patients` times as many."""
     usual = declared_parameters(step.notebook)
     chosen, learns = usual | step.parameters, _pictures(usual)
-    rest = step.minutes * pace * patients * (1 - LEARNING * bool(learns))
+    items = (chosen[name] for name in step.each.get("of", ()))
+    counts = [len(each) if isinstance(each, list) else each for each in items]
+    minutes = step.minutes + step.each.get("minutes", 0) * math.prod(counts)
+    rest = minutes * pace * patients * (1 - LEARNING * bool(learns))
     if chosen.get("minutes") is not None:
         return rest + chosen["minutes"] * step.trainings
-    return rest + step.minutes * pace * LEARNING * (_pictures(chosen) / learns if learns else 0)
+    return rest + minutes * pace * LEARNING * (_pictures(chosen) / learns if learns else 0)
 
 
 def _pictures(parameters: Mapping[str, object]) -> float:

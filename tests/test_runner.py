@@ -150,6 +150,15 @@ def test_the_plan_counts_pictures_trainings_and_the_device(root, chosen, minutes
     assert runner.expected_minutes(runner.read_step(add_notebook(root, "b", minutes=8), {}), 2.0) == 16
 
 
+@pytest.mark.parametrize(
+    ("chosen", "minutes"), [({}, 1), ({"systems": ["a", "b"]}, 13), ({"systems": ["a"], "folds": 2}, 5)]
+)
+def test_the_plan_counts_what_a_study_trains_for_each_of_its_items(root, chosen, minutes):
+    each = {"minutes": 2, "of": ["systems", "folds"]}
+    notebook = add_notebook(root, "a", parameters="systems = []\nfolds = 3", minutes=1, each=each)
+    assert runner.expected_minutes(runner.read_step(notebook, chosen), 1.0) == minutes
+
+
 def test_the_plan_counts_patients(root):
     drawing = add_notebook(root, "a", parameters="n_patients = 30", minutes=2)
     steps = {"a": runner.read_step(drawing, {"n_patients": 6})}
