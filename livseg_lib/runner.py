@@ -367,7 +367,10 @@ class _Clock:
         """All that is left shared out to the jobs, or the longest chain where that takes longer."""
         now, pace = time.monotonic(), self.took / self.expected if self.expected else 1.0
         ran = {stem: (now - self.began.get(stem, now)) / 60 for stem in self.left}
-        minutes = {stem: max(0.0, pace * step.minutes - ran[stem]) for stem, step in self.left.items()}
+        minutes = {}
+        for stem, step in self.left.items():  # what runs longer than the others' pace says goes by its plan
+            expected = pace * step.minutes if ran[stem] <= pace * step.minutes else step.minutes
+            minutes[stem] = max(0.0, expected - ran[stem])
         longest_chain = max(chain_minutes(self.left, minutes).values(), default=0.0)
         return max(sum(minutes.values()) / self.jobs, longest_chain)
 

@@ -192,6 +192,22 @@ def test_the_longest_chain_goes_first_and_the_plan_tells_its_time(root, executed
     assert capsys.readouterr().out == "4 notebooks, all up to date\n" and len(executed) == 8
 
 
+def test_what_runs_longer_than_the_pace_of_the_others_says_goes_by_its_plan(root, monkeypatch):
+    steps = {
+        name: runner.read_step(add_notebook(root, name, minutes=m), {})
+        for name, m in {"a": 1, "b": 10}.items()
+    }
+    now = 0.0
+    monkeypatch.setattr(runner.time, "monotonic", lambda: now)
+    clock = runner._Clock(steps, 2)
+    clock.began |= {"a": 0.0, "b": 0.0}
+    now = 6.0
+    assert clock.end("a").startswith("== a: 6 s; 1 to go")  # a tenth of its minute
+    assert clock.minutes_left() == pytest.approx(0.9)
+    now = 120.0
+    assert clock.minutes_left() == pytest.approx(8.0)
+
+
 def edit(root: Path, name: str, old: str, new: str) -> None:
     text = (root / name).read_text()
     assert old in text
