@@ -227,17 +227,17 @@ def predictions_in_box(
 
     The box holds the labels of `others` (D, H, W) too. One whole prediction in memory at a time.
     """
-    boxes, kept = [], []
+    marked, kept = np.zeros(volume.voxels.shape, bool), []
+    for other in others:
+        marked |= other > 0
     for system in systems:
         labels = load_prediction(volume, folders.predictions(system), case.case_id)
-        boxes.append(foreground_box(labels))
-        kept.append(labels[boxes[-1]].copy())
-    all_boxes = [*boxes, *map(foreground_box, others)]
-    sides = zip(*(each for each in all_boxes if each[0].stop), strict=True)  # an empty one lies nowhere
-    box = tuple(slice(min(s.start for s in side), max(s.stop for s in side)) for side in sides)
-    box = box or (slice(0, 0),) * 3
-    found = [np.zeros([side.stop - side.start for side in box], np.uint8) for _ in systems]
-    for labels, own, part in zip(found, boxes, kept, strict=True):
+        marked |= labels > 0
+        own = foreground_box(labels)
+        kept.append((own, labels[own].copy()))
+    box = foreground_box(marked)
+    found = [np.zeros(marked[box].shape, np.uint8) for _ in systems]
+    for labels, (own, part) in zip(found, kept, strict=True):
         place = zip(own, box, strict=True)
         labels[tuple(slice(each.start - side.start, each.stop - side.start) for each, side in place)] = part
     return found, box

@@ -87,16 +87,14 @@ class Devices:
 
     def validation(self, batches):
         """The same to validate by, or None. TensorFlow cuts it: an empty share would be computed wrongly."""
-        repeat = lambda batch: [np.concatenate([array] * self.count) for array in batch]  # noqa: E731
         if batches is None:
             return None
+        repeat = lambda batch: [np.concatenate([array] * self.count) for array in batch]  # noqa: E731
         return _Changed(batches, repeat) if self.is_mirrored else self._streamed(batches)
 
     def _streamed(self, batches: keras.utils.PyDataset):
-        """`batches` as Keras makes them for TensorFlow, but without an autotuner.
-
-        That one, ended with every epoch, may sleep on for seconds (TensorFlow 2.21): a tenth of a quick run.
-        """
+        """`batches` as Keras makes them for TensorFlow, but without an autotuner: ended with an epoch, that one
+        may sleep on for seconds (TensorFlow 2.21)."""
         if self.count > 1 or backend_name() != "tensorflow":
             return batches
         library, order = import_module("tensorflow"), lambda: map(batches.__getitem__, range(len(batches)))
