@@ -93,7 +93,7 @@ class Devices:
         return _Changed(batches, repeat) if self.is_mirrored else self._streamed(batches)
 
     def _streamed(self, batches: keras.utils.PyDataset):
-        """`batches` as Keras makes them for TensorFlow, but without an autotuner: ended with an epoch, that one
+        """`batches` as Keras makes them for TensorFlow, but without an autotuner, which, ended with an epoch,
         may sleep on for seconds (TensorFlow 2.21)."""
         if self.count > 1 or backend_name() != "tensorflow":
             return batches
