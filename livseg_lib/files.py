@@ -55,6 +55,9 @@ def holds_files(folder: Path, checksums: dict[str, str]) -> bool:
     return bool(paths) and all(path.is_file() and file_checksum(path) == paths[path] for path in paths)
 
 
+GZIP_LEVEL = 3
+"""Of isal, where equal data must give equal bytes: its levels 1 and 2 (of 0 to 3) hash an address in memory
+where they mean the data: rarely, a process packs equal data otherwise."""
 MOST_NAME_BYTES = 120
 """Of a name that others are made from: file systems take 255, and a hidden name beside it needs some."""
 PATIENCE_SECONDS = 1.0  # to wait for another process before saying so

@@ -18,7 +18,7 @@ from isal import igzip
 
 from livseg_lib import nifti
 from livseg_lib.errors import InputError
-from livseg_lib.files import written_aside
+from livseg_lib.files import GZIP_LEVEL, written_aside
 from livseg_lib.labels import require_labels
 
 MAX_VOLUME_BYTES = 4 * 1024**3
@@ -104,7 +104,7 @@ def save_segmentation(labels: np.ndarray, like: Volume, path: Path | str) -> Pat
         if path.name.endswith(".nii"):
             file.writelines(_file_pieces(labels, like.native))
         else:  # no name and no time inside
-            with igzip.IGzipFile("", "wb", fileobj=file, mtime=0) as stream:
+            with igzip.IGzipFile("", "wb", GZIP_LEVEL, file, mtime=0) as stream:
                 stream.writelines(_file_pieces(labels, like.native))
     return path
 

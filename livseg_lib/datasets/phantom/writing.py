@@ -19,7 +19,7 @@ from livseg_lib.datasets.phantom.body import LIVER_ORGANS, Organ
 from livseg_lib.datasets.phantom.patient import PhantomPatient, make_phantom_patient
 from livseg_lib.datasets.phantom.scanner import SITES
 from livseg_lib.errors import InputError
-from livseg_lib.files import write_atomically, write_json
+from livseg_lib.files import GZIP_LEVEL, write_atomically, write_json
 from livseg_lib.labels import LIVER, TUMOR
 from livseg_lib.outputs import write_table
 from livseg_lib.processes import in_processes
@@ -126,7 +126,7 @@ def _write_nifti(path: Path, array: np.ndarray, patient: PhantomPatient) -> None
     target = axcodes2ornt(patient.site.orientation)
     image = image.as_reoriented(ornt_transform(io_orientation(image.affine), target))
     image.header.set_xyzt_units("mm")
-    write_atomically(path, igzip.compress(image.to_bytes(), compresslevel=1, mtime=0))
+    write_atomically(path, igzip.compress(image.to_bytes(), compresslevel=GZIP_LEVEL, mtime=0))
 
 
 def is_phantom(folder: Path | str) -> bool:
