@@ -128,6 +128,8 @@ def test_runs_of_two_seeds_are_laid_side_by_side(report, root, monkeypatch, capf
     patients = pd.read_csv(report / "tables" / "patients.csv")
     apart = patients.assign(dice=patients.dice / 2)
     apart.to_csv(root / "reports" / "other" / "tables" / "patients.csv", index=False)
+    slices = pd.read_csv(report / "tables" / "every_patient_slices.csv").assign(common_pixels=0)
+    slices.to_csv(root / "reports" / "other" / "tables" / "every_patient_slices.csv", index=False)
     asked = ["reproduce", "--only", "43_other_seeds", *TOUR, "--set", "other_runs=[other]"]
     assert main(asked) == 2
     assert "a seed of its own" in capfd.readouterr().err
@@ -140,3 +142,7 @@ def test_runs_of_two_seeds_are_laid_side_by_side(report, root, monkeypatch, capf
     for name, mean in means.items():
         row = table.loc[name, ["dice", "dice_of_best_seed", "dice_of_worst_seed"]]
         assert row.tolist() == pytest.approx([0.75 * mean, mean, mean / 2])
+    mean = pd.read_csv(report / "tables" / "every_patient.csv").set_index(["system", "structure"]).dice
+    table = pd.read_csv(report / "tables" / "seeds_every_patient.csv").set_index(["system", "structure"])
+    assert (table.n_seeds == 2).all() and (table.dice_of_worst_seed == 0).all() and len(table) == len(mean)
+    assert table.dice.to_dict() == pytest.approx((mean / 2).to_dict())
