@@ -1,9 +1,10 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.ndimage import find_objects
 
 from livseg_lib.errors import InputError
-from livseg_lib.labels import class_counts, diagnose_slices, fullest_slice
+from livseg_lib.labels import bounding_box, class_counts, diagnose_slices, fullest_slice
 
 
 def slices_of(liver_pixels: list, tumor_pixels: list) -> pd.DataFrame:
@@ -42,3 +43,13 @@ def test_the_fullest_slice_goes_by_tumor_before_liver():
     assert fullest_slice(labels) == 1
     labels[2, 0, 0] = 2
     assert fullest_slice(labels) == 2
+
+
+@pytest.mark.parametrize("kind", [bool, np.uint8, np.int16])
+@pytest.mark.parametrize("share", [0.0, 0.02, 0.5])
+def test_bounding_boxes_are_those_of_scipy(kind, share):
+    rng = np.random.default_rng(7)
+    for shape in ((1, 1, 1), (5, 9, 7), (12, 3), (8,)):
+        labels = (rng.random(shape) < share).astype(kind)
+        assert bounding_box(labels) == (find_objects(labels.astype(np.uint8)) or [None])[0]
+        assert bounding_box(-labels.astype(np.int16)) is None

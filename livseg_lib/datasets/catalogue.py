@@ -27,6 +27,7 @@ from livseg_lib.labels import (
     LIVER,
     STRUCTURES,
     TUMOR,
+    bounding_box,
     require_labels,
     require_modality,
     structure_mask,
@@ -264,7 +265,7 @@ def _case_notes(check: CaseCheck, case: Case, modality: str) -> Iterator[Note]:
         yield from (note._replace(where=last) for note in label_findings(labels, pictures))
         if not pictures:
             tumor = labels == TUMOR
-            check.row["n_tumors"] = ndimage.label(tumor[files.bounding_box(tumor)])[1]  # by voxel faces
+            check.row["n_tumors"] = ndimage.label(tumor[bounding_box(tumor) or ...])[1]  # by voxel faces
         if not pictures and modality == "ct":
             yield from (note._replace(where=last) for note in liver_hu_findings(volume, labels))
     if case.inspect is not None:
@@ -362,14 +363,13 @@ def label_findings(labels: np.ndarray, pictures: bool) -> Iterator[Note]:
     if (share := np.count_nonzero(labels) / labels.size) > MOST_LIVER:
         message = f"Liver and tumour fill {share:.0%} of it. Was the background labelled, too?"
         yield Note("", "labels-fill-scan", message)
-    labels = labels[files.wider(files.bounding_box(labels))]
+    labels = labels[files.wider(bounding_box(labels))]
     liver, tumor = labels == LIVER, labels == TUMOR
     # LiTS cuts tumours out of the liver: of the components that both form together, each should hold some
     # label 1. Neighbours share a face, an edge or a corner.
-    components, count = _label_components(liver | tumor, pictures)
-    inside = files.bounding_box(labels)
-    with_liver = np.bincount(components[liver[inside]], minlength=count + 1) > 0
-    alone = np.bincount(components[tumor[inside]], minlength=count + 1)[~with_liver]
+    components, count = ndimage.label(liver | tumor, WITHIN_SLICE if pictures else ACROSS_SLICES)
+    with_liver = np.bincount(components[liver], minlength=count + 1) > 0
+    alone = np.bincount(components[tumor], minlength=count + 1)[~with_liver]
     if n_alone := np.count_nonzero(alone):
         message = f"Tumour components that touch no voxel labelled liver: {n_alone}, of {alone.sum()} voxels."
         yield Note("", "tumor-outside-liver", message)
@@ -377,8 +377,3 @@ def label_findings(labels: np.ndarray, pictures: bool) -> Iterator[Note]:
     if tumor.sum() > liver.sum() > 0 and rims[1] > 2 * rims[0]:
         message = "The tumour lies around the liver and is larger. Were the two labels exchanged?"
         yield Note("", "labels-exchanged", message)
-
-
-def _label_components(mask: np.ndarray, pictures: bool) -> tuple[np.ndarray, int]:
-    """Component numbers within the bounding box of `mask`, and how many there are."""
-    return ndimage.label(mask[files.bounding_box(mask)], WITHIN_SLICE if pictures else ACROSS_SLICES)

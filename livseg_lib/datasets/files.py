@@ -274,12 +274,6 @@ def shared_faces(one: np.ndarray, other: np.ndarray, axes: tuple[int, ...] = (0,
     return faces
 
 
-def bounding_box(mask: np.ndarray) -> tuple[slice, ...]:
-    """Slices around everything that is not 0; the whole array where nothing is."""
-    box = ndimage.find_objects((mask != 0).astype(np.uint8))
-    return box[0] if box else (slice(None),) * mask.ndim
-
-
 def wider(box: tuple[slice, ...]) -> tuple[slice, ...]:
     """`box` and one voxel more on every side."""
     return tuple(slice(max(part.start - 1, 0), part.stop + 1) for part in box)

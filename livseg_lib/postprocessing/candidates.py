@@ -21,6 +21,7 @@ from skimage.feature import graycomatrix, graycoprops
 from skimage.measure import marching_cubes, mesh_surface_area
 
 from livseg_lib.errors import InputError
+from livseg_lib.labels import bounding_box
 from livseg_lib.postprocessing.components import known_spacing, label_components, require_volumes
 from livseg_lib.preprocessing.geometry import box_around, widened
 
@@ -170,7 +171,7 @@ def _describe(
     inside: np.ndarray, healthy: np.ndarray, hu: np.ndarray, depth_mm: np.ndarray, spacing_mm: np.ndarray
 ) -> dict[str, float]:
     """All features but "liver_contrast_hu" of one candidate in its box."""
-    [tight] = find_objects(inside.view(np.uint8))
+    tight = bounding_box(inside)
     voxels = int(inside.sum())
     volume_ml = voxels * float(spacing_mm.prod()) / 1000.0
     lengths = principal_lengths_mm(inside[tight], spacing_mm)

@@ -22,7 +22,7 @@ from scipy.ndimage import find_objects, gaussian_filter
 from skimage.segmentation import morphological_chan_vese
 
 from livseg_lib.errors import InputError
-from livseg_lib.labels import BACKGROUND, LIVER, TUMOR, structure_mask
+from livseg_lib.labels import BACKGROUND, LIVER, TUMOR, bounding_box, structure_mask
 from livseg_lib.preprocessing.geometry import widened
 
 
@@ -89,7 +89,7 @@ def _where_labels_are(finish: Finish) -> Finish:
     @wraps(finish)
     def on_box(labels: np.ndarray, spacing_mm: Sequence[float]) -> np.ndarray:
         finished = labels.copy()
-        [box] = find_objects((labels > BACKGROUND).view(np.uint8), max_label=1)
+        box = bounding_box(labels)
         if box is not None:
             finished[box] = finish(labels[box], spacing_mm)
         return finished

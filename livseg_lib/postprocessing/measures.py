@@ -21,7 +21,7 @@ from scipy.ndimage import find_objects
 from scipy.spatial import ConvexHull
 
 from livseg_lib.errors import InputError
-from livseg_lib.labels import LIVER, STRUCTURES, structure_mask
+from livseg_lib.labels import LIVER, STRUCTURES, bounding_box, structure_mask
 from livseg_lib.postprocessing.components import label_components, require_volumes
 from livseg_lib.preprocessing.geometry import widened
 
@@ -147,7 +147,7 @@ def measure_tumors(
     _require_labels(voxels, labels)
     spacing = np.asarray(spacing_mm, float)
     # All labels, and one voxel more where there is one; the first voxel where there is no label.
-    box = find_objects((labels > 0).view(np.uint8), max_label=1)[0]
+    box = bounding_box(labels)
     around = (slice(0, 1),) * 3 if box is None else widened(box, labels.shape, np.ones(3), 1)
     labels, voxels = labels[around], None if voxels is None else voxels[around]
     ids, n_tumors = label_components(structure_mask(labels, "tumor"))

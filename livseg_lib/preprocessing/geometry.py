@@ -14,11 +14,10 @@ from functools import partial
 
 import cv2
 import numpy as np
-from scipy.ndimage import find_objects
 
 from livseg_lib.datasets.case import Case
 from livseg_lib.errors import InputError
-from livseg_lib.labels import TUMOR, structure_mask
+from livseg_lib.labels import TUMOR, bounding_box, structure_mask
 from livseg_lib.volumes import Volume
 
 Shape = tuple[int, int, int]
@@ -148,7 +147,7 @@ def box_around(mask: np.ndarray, spacing_mm: Spacing, margin_mm: float) -> Box |
     if not np.isfinite(spacing_mm).all():
         problem = "are a stack of pictures without a known spacing, and margins are millimetres."
         raise InputError("pictures", problem, "Give whole scans, or take a system that sees single slices.")
-    [tight] = find_objects(mask.view(np.uint8), max_label=1)
+    tight = bounding_box(mask)
     return tight and widened(tight, mask.shape, spacing_mm, margin_mm)
 
 
