@@ -77,7 +77,7 @@ class NotebookFile:
 
 
 class ReportFolder:
-    """Everything of `reports/<dataset>-<profile>/` that the page shows; absent files give nothing."""
+    """Everything of `reports/<run>/` that the page shows; absent files give nothing."""
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
@@ -86,9 +86,9 @@ class ReportFolder:
     @cached_property
     def manifest(self) -> dict:
         """manifest.json, or what the folder's name tells where there is none yet."""
-        dataset, _, profile = self.path.resolve().name.partition("-")
+        run = self.path.resolve().name
         file = self.path / "manifest.json"
-        return {"dataset": dataset, "profile": profile} | (_read_json(file) if file.exists() else {})
+        return {"dataset": run.partition("-")[0], "run": run} | (_read_json(file) if file.exists() else {})
 
     def names(self, kind: str, suffix: str) -> list[str]:
         """Names of the finished files of folder `kind`, in order."""

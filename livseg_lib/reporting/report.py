@@ -34,7 +34,7 @@ from livseg_lib.reporting.style import structure_name
 
 FACTS = {
     "dataset": "Data set",
-    "profile": "Profile",
+    "run": "Run",
     "target": "Target",
     "seed": "Random seed",
     "git_revision": "Code revision",
@@ -125,7 +125,7 @@ def _heading(folder: ReportFolder) -> dict:
         "dataset": DATASETS.get(dataset, dataset),
         "is_phantom": dataset == "phantom",
         "target": TARGET_WORDS.get(manifest.get("target"), "Liver and liver tumours"),
-        "profile": manifest.get("profile") or "",
+        "run": manifest.get("run") or "",
         "date": max(finished)[:10] if finished else "",
         "sentence": "" if table is None else cards.cohort_sentence(table),
     }

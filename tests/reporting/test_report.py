@@ -57,7 +57,7 @@ def report(tmp_path):
     record = {"parameters": {"epochs": 3, "name": HOSTILE}, "results": results}
     record |= {"seconds": 75, "cpu_seconds": 130, "peak_memory_mb": 1234.5}
     record |= {"finished": "2026-11-21T08:40:10+00:00", "notes": ["Trained from scratch."]}
-    manifest = {"dataset": "phantom", "profile": "quick", "target": "tumor", "seed": 7, "device": HOSTILE}
+    manifest = {"dataset": "phantom", "target": "tumor", "seed": 7, "device": HOSTILE}
     manifest |= {"packages": {"keras": "3.15.0"}, "notebooks": {"00_prepare_data": record}}
     (folder / "manifest.json").write_text(json.dumps(manifest))
     return folder
@@ -73,6 +73,7 @@ def test_everything_of_the_folder_is_on_the_page(report):
     for expected in (
         "not for clinical use",
         "Phantom data.",
+        "phantom-quick",
         "Liver tumours in CT",
         "2026-11-21",
         "0.700",
