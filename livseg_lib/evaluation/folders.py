@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from functools import lru_cache, partial
@@ -239,9 +240,9 @@ def pair_files(reference: Path, prediction: Path) -> tuple[list[Pair], list[Path
     if is_one_of_each and (are_files or references[0].name == predictions[0].name):
         return [Pair(references[0], predictions[0])], []
     fitting: dict[str | tuple[int, ...], list[Path]] = defaultdict(list)
-    names = set(map(_stem, references))
-    for path in predictions:
-        for key in {_stem(path)} if _stem(path) in names else {*_keys(path)}:
+    known = {key for path in references for key in _keys(path)}
+    for path in predictions:  # by its surest key alone: it fits no case that shares but a number with its own
+        for key in [key for key in _keys(path) if key in known][:1]:
             fitting[key].append(path)
     pairs = [_paired(path, fitting) for path in references]
     used = Counter(pair.prediction for pair in pairs)
@@ -288,9 +289,11 @@ def _numbers(path: Path) -> tuple[int, ...]:
 
 
 def _keys(path: Path) -> list[str | tuple[int, ...]]:
-    """By which a file finds its partner, the surest first."""
-    plain = LABEL_WORD_AT_END.sub("", CHANNEL_AT_END.sub("", _stem(path)))
-    return [key for key in (_stem(path), plain, _numbers(path)) if key]
+    """By which a file finds its partner, the surest first. The later ones do not tell capitals apart, nor the
+    two ways to write an accent: a Mac changes these."""
+    names = _stem(path), LABEL_WORD_AT_END.sub("", CHANNEL_AT_END.sub("", _stem(path)))
+    alike = (unicodedata.normalize("NFC", name).casefold() for name in names)
+    return [key for key in (_stem(path), *alike, _numbers(path)) if key]
 
 
 def _paired(reference: Path, predictions: Mapping[str | tuple[int, ...], list[Path]]) -> Pair:

@@ -73,6 +73,7 @@ BY_NAME = ["anna_pred.nii", "anna-segmentation.nii", "anna.mask.nii", "anna_GT.n
 FITTING = [("segmentation-2", "case_2_v12", name) for name in BY_NUMBER]  # 12 is another number
 FITTING += [("anna", "visit-2024-02-05_pred", name) for name in BY_NAME]  # words for labels do not count
 FITTING += [("visit-2024-01-05", "visit-2024-02-05_pred", "visit-2024-01-05_pred.nii")]
+FITTING += [("M\u00fcller_A", "muller_a", "mu\u0308ller_a.nii.gz")]  # capitals, and accents
 
 
 @pytest.mark.parametrize(("stem", "other", "name"), FITTING)
@@ -128,10 +129,11 @@ def test_the_last_of_several_numbers_pairs_nobody(tmp_path, other):
     assert pair.prediction is None and len(left_over) == 1
 
 
-def test_a_prediction_of_the_same_name_belongs_to_no_other_of_its_number(tmp_path):
+@pytest.mark.parametrize("stem", ["siteA_01", "siteA_01_pred", "SITEA_01"])
+def test_a_prediction_of_the_same_name_belongs_to_no_other_of_its_number(tmp_path, stem):
     for name in ("siteA_01", "siteB_01"):
         reference = write(tmp_path / "reference" / f"{name}.nii", labels(TUMOR)).parent
-    fitting = write(tmp_path / "prediction" / "siteA_01.nii", labels(TUMOR))
+    fitting = write(tmp_path / "prediction" / f"{stem}.nii", labels(TUMOR))
     pairs, _ = folders.pair_files(reference, tmp_path / "prediction")
     assert [(pair.prediction, pair.problem) for pair in pairs] == [(fitting, None), (None, None)]
 
