@@ -274,6 +274,7 @@ def _read_scores(path: Path) -> pd.DataFrame:
 
 def follow_up(arguments: argparse.Namespace) -> int:
     """Two outlined scans of a patient: tumours matched, growth, and the size arithmetic of RECIST 1.1."""
+    from livseg_lib.evaluation.folders import not_looked_for
     from livseg_lib.evaluation.follow_up import TimePoint, compare_scans
     from livseg_lib.outputs import save_figure, write_table
     from livseg_lib.reporting.charts import follow_up_changes
@@ -286,6 +287,11 @@ def follow_up(arguments: argparse.Namespace) -> int:
     grids = [load_volume(path) for path in (arguments.baseline, arguments.followup)]
     files = zip((arguments.baseline, arguments.followup), grids, strict=True)
     scans = [TimePoint(load_segmentation(path, like=grid), grid.spacing_mm) for path, grid in files]
+    for path, scan in zip((arguments.baseline, arguments.followup), scans, strict=True):
+        if missing := not_looked_for(path, scan.labels):  # no tumours outlined: not the same as none there
+            names = {"liver": "the liver", "tumor": "tumours"}
+            problem = f"was outlined by a model that does not look for {names[missing[0]]}."
+            raise InputError(path, problem, "Outline both scans by one that does: see livseg models.")
     found = compare_scans(*scans, days=math.nan if arguments.days is None else arguments.days)
     record = {
         "baseline": str(arguments.baseline),

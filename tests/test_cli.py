@@ -215,6 +215,19 @@ def test_follow_up_refuses_days_that_are_none(tmp_path, capsys, days):
     assert "--days" in capsys.readouterr().err and not list((tmp_path / "out").glob("[!.]*"))
 
 
+@pytest.mark.parametrize("order", [1, -1])
+def test_follow_up_takes_no_scan_in_which_tumours_were_not_looked_for(tmp_path, capsys, order):
+    before, after = label_file(tmp_path / "a.nii.gz", 10), label_file(tmp_path / "mask.nii.gz", 0)
+    record = {"system": {"structures": ["liver"]}}
+    (tmp_path / "record.json").write_text(json.dumps(record))
+    assert main(["follow-up", *[before, after][::order], "--out", str(tmp_path / "out")]) == 2
+    said = capsys.readouterr().err
+    assert "mask.nii.gz" in said and "does not look for tumours" in said and "livseg models" in said
+    record["system"]["structures"] += ["tumor"]  # looked for and gone
+    (tmp_path / "record.json").write_text(json.dumps(record))
+    assert main(["follow-up", before, after, "--out", str(tmp_path / "out")]) == 0
+
+
 def test_input_that_cannot_be_used_is_one_clear_line(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(["check", str(tmp_path / "nowhere")]) == 2

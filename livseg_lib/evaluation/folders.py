@@ -201,15 +201,15 @@ def _score_pair(
         except InputError as error:
             problems.append((case, error))
     names = {"case": case, "reference_file": str(pair.reference), "prediction_file": used}
-    not_looked_for = _not_looked_for(Path(used), found) if used else []
+    missing = not_looked_for(Path(used), found) if used else []
     lesions = lesion_rows(found, truth, volume.spacing_mm)
     lesions.insert(0, "case", case)
     # In the order of the file: "lits_asis" confuses ids, and these are given in that order.
     truth, found = (np.ascontiguousarray(volume.native.to_stored(a)) for a in (truth, found))
     scores = score_case(found, truth, volume.native.stored_spacing_mm, mode, tolerance_mm)
-    for structure in not_looked_for:
+    for structure in missing:
         scores |= dict.fromkeys(keys_of(structure, scores), np.nan)
-    return (names | scores, lesions[:0] if "tumor" in not_looked_for else lesions), problems
+    return (names | scores, lesions[:0] if "tumor" in missing else lesions), problems
 
 
 @lru_cache(1)
@@ -219,7 +219,7 @@ def _take_over(process: str, scores: bytes) -> None:
         SCORES.update(cloudpickle.loads(scores))
 
 
-def _not_looked_for(prediction: Path, labels: np.ndarray) -> list[str]:
+def not_looked_for(prediction: Path, labels: np.ndarray) -> list[str]:
     """Structures that a mask of `livseg predict` lacks because, as its record says, none was asked for."""
     try:
         record = json.loads(prediction.with_name(PREDICTED_RECORD).read_bytes())
