@@ -234,7 +234,7 @@ def pair_files(reference: Path, prediction: Path) -> tuple[list[Pair], list[Path
 
     Two files are a pair whatever their names. No prediction is taken where a name fits more than one file.
     """
-    references, predictions = label_files(reference), label_files(prediction)
+    references, predictions = label_files(reference, prediction), label_files(prediction, reference)
     is_one_of_each = len(references) == len(predictions) == 1
     are_files = not (reference.is_dir() or prediction.is_dir())
     if is_one_of_each and (are_files or references[0].name == predictions[0].name):
@@ -254,16 +254,20 @@ def pair_files(reference: Path, prediction: Path) -> tuple[list[Pair], list[Path
     return pairs, [path for path in predictions if path not in used]
 
 
-def label_files(where: Path) -> list[Path]:
+def label_files(where: Path, other: Path) -> list[Path]:
     """The NIfTI label files of a folder and its subfolders, by case number and name, or the one file.
 
     Links to nothing are among them. A file is left out as a scan where another of its numbers, or one beside
     it called "segmentation" or the like, says seg, label, mask or pred in its path below the folder, and it
-    does not. Raises InputError for no file.
+    does not. `other` is left out where it lies in the folder: predictions kept beside their references.
+    Raises InputError for no file.
     """
     if not where.is_dir() and (where.exists() or where.is_symlink()):
         return [where]
-    paths = [path for path in regular_files(where).named if nifti_stem(path)]
+    paths, inner = [path for path in regular_files(where).named if nifti_stem(path)], other.resolve()
+    if where.resolve() in inner.parents:
+        reals = (path.parent.resolve() / path.name for path in paths)  # of a link: its own place
+        paths = [p for p, real in zip(paths, reals, strict=True) if inner not in (real, *real.parents)]
     if not paths:
         problem = "holds no .nii or .nii.gz file." if where.exists() else "is not there."
         raise InputError(where, problem, "Name a folder of label volumes, or one file.")

@@ -157,6 +157,21 @@ def test_scans_beside_their_segmentations_are_not_taken_for_labels(tmp_path, thr
     assert len(folders.evaluate_folders(reference, prediction)["cases"]) == 4
 
 
+@pytest.mark.parametrize("inner", ["prediction", "reference"])
+def test_one_folder_in_the_other_is_not_scored_against_itself(tmp_path, inner):
+    places = dict.fromkeys(("reference", "prediction"), tmp_path / "data")
+    places[inner] = tmp_path / "data" / "more"
+    for name in (1, 2):
+        write(places["reference"] / f"{name}.nii", labels(TUMOR))
+        write(places["prediction"] / f"{name}_pred.nii", labels())
+    pairs, left_over = folders.pair_files(places["reference"], places["prediction"])
+    assert [(pair.reference.name, pair.prediction.name) for pair in pairs] == [
+        ("1.nii", "1_pred.nii"),
+        ("2.nii", "2_pred.nii"),
+    ]
+    assert not left_over
+
+
 def test_ambiguous_names_are_told_and_nothing_is_guessed(tmp_path, three_cases):
     reference, prediction = three_cases
     extra = write(prediction / "again" / "case_10.nii.gz", labels())
