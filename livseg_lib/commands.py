@@ -47,9 +47,16 @@ def check(arguments: argparse.Namespace) -> int:
         save_figure(sheet, arguments.out, "contact_sheet", "Usable cases.")
     print(report.cases.to_string(index=False))
     for finding in report.findings.itertuples():
-        print(f"{finding.severity:8}{finding.case:16}{finding.code:20}{finding.message}")
+        print(f"{finding.severity:7} {finding.case:15} {finding.code:19} {_told(finding)}")
     print(f"tables and contact sheet in {arguments.out}")
     return report.exit_code
+
+
+def _told(finding: tuple) -> str:
+    """The message of a finding, after the name of the file where it is an error: a case may have hundreds."""
+    name = Path(finding.file).name if finding.severity == "error" else ""
+    told = name in ("", finding.case) or name in finding.message
+    return finding.message if told else f"{name}: {finding.message}"
 
 
 def extract(arguments: argparse.Namespace) -> int:
@@ -63,7 +70,7 @@ def extract(arguments: argparse.Namespace) -> int:
     report = check_dataset(dataset, arguments.workers, modality=arguments.modality)
     errors = report.findings[report.findings.severity == "error"]
     for finding in errors.itertuples():
-        print(f"left out: {finding.case}: {finding.code}: {finding.message}", file=sys.stderr)
+        print(f"left out: {finding.case}: {finding.code}: {_told(finding)}", file=sys.stderr)
     windows = "auto" if arguments.windows == "auto" else arguments.windows.split(",")
     recipe = Recipe(
         windows=choose_windows(windows, dataset.name == "kaggle", arguments.modality),

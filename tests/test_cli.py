@@ -7,7 +7,7 @@ import nibabel
 import numpy as np
 import pandas as pd
 import pytest
-from layouts import write_lits_case, write_picture
+from layouts import write_kaggle_case, write_lits_case, write_picture
 
 from livseg_lib.cli import _parser, main
 from livseg_lib.evaluation.masks import SURFACE_TOLERANCE_MM
@@ -65,6 +65,17 @@ def test_extract_leaves_out_and_names_a_broken_case(lits, tmp_path, capsys):
     printed = capsys.readouterr()
     assert "volume-0" in printed.err and "1 cases, 6 slices" in printed.out
     assert np.load(tmp_path / "s" / "volume-1" / "images.npy").shape == (6, 128, 128, 3)
+
+
+@pytest.mark.parametrize("command", ["check", "extract"])
+def test_of_many_slices_the_broken_one_is_named(tmp_path, capsys, command):
+    for volume in (0, 1):
+        write_kaggle_case(tmp_path / "slices", volume)
+    broken = sorted((tmp_path / "slices").rglob("volume-1_slice_*"))[1]
+    broken.write_bytes(b"not a picture")
+    arguments = ["--out", str(tmp_path / "out"), "--workers", "1"]
+    assert main([command, str(tmp_path / "slices"), *arguments]) == 1
+    assert broken.name in "".join(capsys.readouterr())
 
 
 def test_predict_lists_what_failed_names_its_expectation_and_goes_on(lits, model, sorter, tmp_path, capsys):
