@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # only named in signatures: help must not wait for TensorFlow
 
 MOST_PICTURES = 48  # on one contact sheet
 READ_FIRST = 24  # slices of a series on the contact sheet of `sort`
+READING_ORDER = ", in reading order."  # ends its caption
 PAGE_OF_NETWORKS = b"Written by `livseg networks"
 PHANTOM_SEED = 2026  # of the scan that exported networks are compared on where none is given
 
@@ -175,11 +176,18 @@ def sort(arguments: argparse.Namespace) -> int:
     from livseg_lib.outputs import save_figure, write_table
     from livseg_lib.reporting.pictures import reading_tiles, tiles
     from livseg_lib.training.model_folder import load_sorter
+    from livseg_lib.volumes import require_scan
 
     sorter, failed = load_sorter(arguments.model), False
-    for case in find_cases(arguments.input, arguments.dataset).cases:
+    cases = find_cases(arguments.input, arguments.dataset).cases
+    for path in (arguments.out / case.case_id for case in cases):
+        require_own_file(path.with_name(f"{path.name}.csv"), "place", "slice")
+        require_own_file(path.with_name(f"{path.name}.png"), words=READING_ORDER.encode())
+    for case in cases:
         try:
             volume = case.read_volume()
+            if case.slice_numbers is None:
+                require_scan(volume.voxels, case.files[0])
             order = reading_table(sort_volume(sorter, volume), sorter.regions, case.slice_numbers)
         except InputError as error:  # ends nothing: the next case may be good
             failed = True
@@ -187,7 +195,7 @@ def sort(arguments: argparse.Namespace) -> int:
             continue
         path = write_table(order, arguments.out / f"{case.case_id}.csv")
         sheet = tiles(reading_tiles(volume, order, READ_FIRST))
-        save_figure(sheet, arguments.out, case.case_id, f"{case.case_id}, in reading order.")
+        save_figure(sheet, arguments.out, case.case_id, f"{case.case_id}{READING_ORDER}")
         print(f"{case.case_id}: {order.region.value_counts().to_dict()} -> {path}")
     print(WARNING)
     return int(failed)
@@ -282,7 +290,7 @@ def _read_scores(path: Path) -> pd.DataFrame:
 def follow_up(arguments: argparse.Namespace) -> int:
     """Two outlined scans of a patient: tumours matched, growth, and the size arithmetic of RECIST 1.1."""
     from livseg_lib.evaluation.folders import not_looked_for
-    from livseg_lib.evaluation.follow_up import TimePoint, compare_scans
+    from livseg_lib.evaluation.follow_up import CHANGE_COLUMNS, TimePoint, compare_scans
     from livseg_lib.outputs import save_figure, write_table
     from livseg_lib.reporting.charts import follow_up_changes
     from livseg_lib.reporting.patient_page import NOT_AN_ASSESSMENT, conclude_follow_up
@@ -291,6 +299,7 @@ def follow_up(arguments: argparse.Namespace) -> int:
     if arguments.days is not None and not arguments.days > 0:
         remedy = "Give the days from the earlier to the later scan."
         raise InputError("--days", f"is {arguments.days:g}.", remedy)
+    require_own_file(arguments.out / "follow_up.csv", *CHANGE_COLUMNS[:2])
     grids = [load_volume(path) for path in (arguments.baseline, arguments.followup)]
     files = zip((arguments.baseline, arguments.followup), grids, strict=True)
     scans = [TimePoint(load_segmentation(path, like=grid), grid.spacing_mm) for path, grid in files]

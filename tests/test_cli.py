@@ -116,6 +116,24 @@ def test_sort_lists_each_slice_once_and_draws_those_to_read_first(lits, sorter, 
     assert (out / "volume-1.csv").exists() and "volume-0" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("name", ["volume-1.csv", "volume-1.png", "follow_up.csv"])
+def test_sort_and_follow_up_overwrite_nothing_of_a_user(lits, sorter, tmp_path, capsys, name):
+    own = write_picture(lits / name, np.zeros((9, 9), np.uint8)) if name.endswith("png") else lits / name
+    if own.suffix == ".csv":
+        own.write_text("patient;seen\n")
+    before, labels = own.read_bytes(), str(lits / "segmentation-0.nii.gz")
+    command = ["follow-up", labels, labels] if "follow" in name else ["sort", str(lits), "--model", sorter]
+    assert main([*command, "--out", str(lits)]) == 2
+    assert f"{name}: is there already" in capsys.readouterr().err and own.read_bytes() == before
+    assert not list(lits.glob("volume-0.[cp]*"))
+
+
+def test_sort_takes_no_labels_for_a_scan(lits, sorter, tmp_path, capsys):
+    labels = str(lits / "segmentation-0.nii.gz")
+    assert main(["sort", labels, "--model", sorter, "--out", str(tmp_path / "out")]) == 1
+    assert "labels, no scan" in capsys.readouterr().err and not list((tmp_path / "out").glob("*.csv"))
+
+
 @pytest.mark.parametrize("mode", ["intended", "lits_asis"])
 def test_evaluate_says_the_scores_and_writes_tables_beside_them(lits, tmp_path, capsys, mode):
     given = ["--reference", str(lits), "--prediction", str(lits), "--mode", mode, "--tolerance-mm", "2"]
