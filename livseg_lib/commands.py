@@ -68,10 +68,6 @@ def extract(arguments: argparse.Namespace) -> int:
     from livseg_lib.preprocessing.windows import choose_windows
 
     dataset = find_cases(arguments.data, arguments.dataset, arguments.accept_affine_mismatch)
-    report = check_dataset(dataset, arguments.workers, modality=arguments.modality)
-    errors = report.findings[report.findings.severity == "error"]
-    for finding in errors.itertuples():
-        print(f"left out: {finding.case}: {finding.code}: {_told(finding)}", file=sys.stderr)
     windows = "auto" if arguments.windows == "auto" else arguments.windows.split(",")
     recipe = Recipe(
         windows=choose_windows(windows, dataset.name == "kaggle", arguments.modality),
@@ -79,6 +75,10 @@ def extract(arguments: argparse.Namespace) -> int:
         equalization=arguments.equalization,
         size=arguments.size,
     )
+    report = check_dataset(dataset, arguments.workers, modality=arguments.modality)
+    errors = report.findings[report.findings.severity == "error"]
+    for finding in errors.itertuples():
+        print(f"left out: {finding.case}: {finding.code}: {_told(finding)}", file=sys.stderr)
     slices = extract_dataset(report.usable(dataset).cases, recipe, arguments.out, arguments.workers)
     liver, tumor = slices.liver_pixels.sum(), slices.tumor_pixels.sum()
     print(f"{slices.case.nunique()} cases, {len(slices)} slices, {liver} liver and {tumor} tumour voxels")

@@ -67,6 +67,14 @@ def test_extract_leaves_out_and_names_a_broken_case(lits, tmp_path, capsys):
     assert np.load(tmp_path / "s" / "volume-1" / "images.npy").shape == (6, 128, 128, 3)
 
 
+@pytest.mark.parametrize("option", ["--size=31", "--windows=liver,lever", "--noise-filter=mean"])
+def test_extract_refuses_an_option_before_it_has_read_all_scans(lits, tmp_path, capsys, option):
+    (lits / "volume-0.nii.gz").write_bytes(b"not a scan")
+    assert main(["extract", str(lits), "--out", str(tmp_path / "s"), "--workers", "1", option]) == 2
+    said = capsys.readouterr().err
+    assert option[2:6] in said and "left out" not in said
+
+
 @pytest.mark.parametrize("command", ["check", "extract"])
 def test_of_many_slices_the_broken_one_is_named(tmp_path, capsys, command):
     for volume in (0, 1):
