@@ -23,13 +23,14 @@ import pandas as pd
 from tqdm import tqdm
 
 from livseg_lib.datasets.files import nifti_stem, printable, regular_files
+from livseg_lib.datasets.nifti import TUMORS
 from livseg_lib.errors import InputError
 from livseg_lib.evaluation.cases import SCORES, keys_of, score_case, summarize_cases
 from livseg_lib.evaluation.lesions import MODES, lesion_rows, summarize_sizes
 from livseg_lib.evaluation.masks import SURFACE_TOLERANCE_MM
-from livseg_lib.labels import STRUCTURE_LABELS, STRUCTURES
+from livseg_lib.labels import STRUCTURE_LABELS, STRUCTURES, TUMOR
 from livseg_lib.processes import in_processes
-from livseg_lib.volumes import load_segmentation, load_volume
+from livseg_lib.volumes import Volume, load_segmentation, load_volume, read_label_array
 
 
 def summary_lines(scores: dict) -> list[str]:
@@ -117,9 +118,10 @@ def evaluate_folders(
 
     Every reference that can be read is scored: where no prediction can be used for it (there is none, several
     fit, it cannot be read, it lies on another grid), as if an empty one had been given, so that no miss
-    leaves a mean. What a mask of `livseg predict` was not asked for, as its record says, has no scores (NaN)
-    and is no miss. Two single files are a pair whatever their names, and must both be good. Each of the
-    `workers` (of `in_processes`) holds one pair.
+    leaves a mean. In folders, masks of tumours beside a file called "liver" are laid over it. What a mask of
+    `livseg predict` was not asked for, as its record says, has no scores (NaN) and is no miss. Two single
+    files are a pair whatever their names, and must both be good. Each of the `workers` (of `in_processes`)
+    holds one pair.
 
     Returns `mode`, `surface_tolerance_mm`, `summary` (of `summarize_cases`), `missed` (cases without a usable
     prediction), `problems` (`case`, `file`, `code` and `problem` of what was not used), `without_reference`
@@ -133,13 +135,14 @@ def evaluate_folders(
     reference, prediction = Path(reference), Path(prediction)
     pairs, without_reference = pair_files(reference, prediction)
     problems, scored = [*_pipes(reference), *_pipes(prediction)], []
+    are_files = not reference.is_dir() and not prediction.is_dir()
     rules = {"mode": mode, "accept_affine_mismatch": accept_affine_mismatch, "tolerance_mm": tolerance_mm}
+    rules["in_folders"] = not are_files
     scores_here = _THIS_PROCESS, cloudpickle.dumps(SCORES)
     found = in_processes(partial(_score_pair, scores_here=scores_here, **rules), pairs, workers)
     for scores, unusable in tqdm(found, "scoring", len(pairs), unit="case", disable=None):  # None: if watched
         problems += unusable
         scored += [scores] if scores else []
-    are_files = not reference.is_dir() and not prediction.is_dir()
     if not scored or (problems and are_files):
         raise problems[0][1]
     cases = [case for case, _ in scored]
@@ -179,7 +182,12 @@ _THIS_PROCESS = token_hex(8)
 
 
 def _score_pair(
-    pair: Pair, mode: str, accept_affine_mismatch: bool, tolerance_mm: float, scores_here: tuple[str, bytes]
+    pair: Pair,
+    mode: str,
+    accept_affine_mismatch: bool,
+    tolerance_mm: float,
+    in_folders: bool,
+    scores_here: tuple[str, bytes],
 ) -> tuple[tuple[dict, pd.DataFrame] | None, list[tuple[str, InputError]]]:
     """Scores of one pair of files, and of each tumour; None where the reference cannot be read.
 
@@ -188,15 +196,16 @@ def _score_pair(
     _take_over(*scores_here)
     case = _stem(pair.reference)
     problems = [(case, pair.problem)] if pair.problem else []
+    read_labels = _read_whole if in_folders else load_segmentation  # a file that was named is meant alone
     try:
         volume = load_volume(pair.reference)
-        truth = load_segmentation(pair.reference, like=volume)
+        truth = read_labels(pair.reference, volume)
     except InputError as error:
         return None, [*problems, (case, error)]
     used, found = None, np.zeros_like(truth)
     if pair.prediction is not None:
         try:
-            found = load_segmentation(pair.prediction, volume, accept_affine_mismatch)
+            found = read_labels(pair.prediction, volume, accept_affine_mismatch)
             used = str(pair.prediction)
         except InputError as error:
             problems.append((case, error))
@@ -210,6 +219,16 @@ def _score_pair(
     for structure in missing:
         scores |= dict.fromkeys(keys_of(structure, scores), np.nan)
     return (names | scores, lesions[:0] if "tumor" in missing else lesions), problems
+
+
+def _read_whole(path: Path, like: Volume, accept_affine_mismatch: bool = False) -> np.ndarray:
+    """`load_segmentation`; of a file called "liver" with the masks of tumours that lie beside it, as `livseg
+    check` reads such a folder: without them every tumour that was found would count as a false alarm."""
+    labels = load_segmentation(path, like, accept_affine_mismatch)
+    for other in path.parent.iterdir() if (nifti_stem(path) or "").lower() == "liver" else ():
+        if TUMORS.fullmatch(re.sub("[-_. ]", "", nifti_stem(other) or "").lower()):
+            labels[read_label_array(other, like, accept_affine_mismatch) > 0] = TUMOR
+    return labels
 
 
 @lru_cache(1)

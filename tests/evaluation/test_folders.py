@@ -100,6 +100,21 @@ def test_a_folder_a_patient_gives_its_files_their_names(tmp_path, name):
     assert pair.prediction == alone  # one file each, of one name, whatever their folders are called
 
 
+@pytest.mark.parametrize("side", ["reference", "prediction"])
+def test_masks_of_tumours_beside_that_of_the_liver_are_part_of_its_labels(tmp_path, side):
+    whole, apart = labels(TUMOR, SPECK), tmp_path / side / "anna"
+    other = "prediction" if side == "reference" else "reference"
+    write(tmp_path / other / "anna" / "segmentation.nii", whole)
+    liver = write(apart / "liver.nii.gz", np.uint8(whole > 0))
+    write(apart / "ct.nii.gz", whole * 30 - 100)
+    for name, tumor in (("tumor_1", TUMOR), ("Liver-Tumor2", SPECK)):
+        write(apart / f"{name}.nii.gz", labels(tumor) // 2)
+    [case] = folders.evaluate_folders(tmp_path / "reference", tmp_path / "prediction")["cases"]
+    assert case["tumor_dice"] == 1 and case["liver_dice"] == 1
+    [case] = folders.evaluate_folders(liver, liver)["cases"]  # named alone: nothing beside it is looked at
+    assert case["n_tumors_reference"] == 0
+
+
 @pytest.mark.parametrize("axis", [0, 1, 2])
 @pytest.mark.parametrize("mode", ["intended", "lits_asis"])
 def test_a_prediction_stored_the_other_way_round_is_the_same(tmp_path, axis, mode):
