@@ -225,7 +225,7 @@ def _read_whole(path: Path, like: Volume, accept_affine_mismatch: bool = False) 
     """`load_segmentation`; of a file called "liver" with the masks of tumours that lie beside it, as `livseg
     check` reads such a folder: without them every tumour that was found would count as a false alarm."""
     labels = load_segmentation(path, like, accept_affine_mismatch)
-    for other in path.parent.iterdir() if (nifti_stem(path) or "").lower() == "liver" else ():
+    for other in path.parent.iterdir() if _is_liver(path) else ():
         if TUMORS.fullmatch(re.sub("[-_. ]", "", nifti_stem(other) or "").lower()):
             labels[read_label_array(other, like, accept_affine_mismatch) > 0] = TUMOR
     return labels
@@ -278,8 +278,8 @@ def label_files(where: Path, other: Path) -> list[Path]:
 
     Links to nothing are among them. A file is left out as a scan where another of its numbers, or one beside
     it called "segmentation" or the like, says seg, label, mask or pred in its path below the folder, and it
-    does not. `other` is left out where it lies in the folder: predictions kept beside their references.
-    Raises InputError for no file.
+    does not; so is another organ beside a "liver". `other` is left out where it lies in the folder:
+    predictions kept beside their references. Raises InputError for no file.
     """
     if not where.is_dir() and (where.exists() or where.is_symlink()):
         return [where]
@@ -290,19 +290,32 @@ def label_files(where: Path, other: Path) -> list[Path]:
     if not paths:
         problem = "holds no .nii or .nii.gz file." if where.exists() else "is not there."
         raise InputError(where, problem, "Name a folder of label volumes, or one file.")
-    named = {p for p in paths if LABEL_WORDS.search(str(p.relative_to(where))) or _is_label_name(p)}
-    labelled = {_numbers(p) for p in named} - {()} | {p.parent for p in named if _is_label_name(p)}
+    homes = {home for p in paths if _is_label_name(p) for home in (p.parent, _patient_folder(p))}
+    organs = {p.parent for p in paths if _is_liver(p)}
+    inside = {p: p.name if p.parent in organs else str(p.relative_to(where)) for p in paths}
+    named = {p for p in paths if LABEL_WORDS.search(inside[p]) or _is_label_name(p)}
+    labelled = {_numbers(p) for p in named} - {()} | homes
     paths = [p for p in paths if p in named or labelled.isdisjoint((_numbers(p), p.parent))]
     return sorted(paths, key=lambda path: (_numbers(path), _stem(path), path))
 
 
 def _stem(path: Path) -> str:
     """File name without .nii or .nii.gz; for "mask.nii.gz", "liver.nii" and alike their folder's."""
-    return printable(path.parent.name) if _is_label_name(path) else nifti_stem(path) or printable(path.name)
+    name = nifti_stem(path) or printable(path.name)
+    return printable(_patient_folder(path).name) if _is_label_name(path) else name
+
+
+def _patient_folder(path: Path) -> Path:
+    """The folder of `path`, or above it that of a patient: s0001 of "s0001/segmentations/liver.nii.gz"."""
+    return path.parent.parent if LABEL_NAME.fullmatch(path.parent.name) else path.parent
 
 
 def _is_label_name(path: Path) -> bool:
     return LABEL_NAME.fullmatch(nifti_stem(path) or "") is not None
+
+
+def _is_liver(path: Path) -> bool:
+    return (nifti_stem(path) or "").lower() == "liver"
 
 
 def _numbers(path: Path) -> tuple[int, ...]:

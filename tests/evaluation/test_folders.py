@@ -101,6 +101,20 @@ def test_a_folder_a_patient_gives_its_files_their_names(tmp_path, name):
 
 
 @pytest.mark.parametrize("side", ["reference", "prediction"])
+def test_the_livers_of_totalsegmentator_are_found_among_its_organs(tmp_path, side):
+    other = "prediction" if side == "reference" else "reference"
+    for patient in ("s0001", "s0002"):
+        write(tmp_path / side / patient / "ct.nii.gz", np.int16(labels()) * 90 - 1000)
+        for organ in ("liver", "spleen", "kidney_left"):
+            write(tmp_path / side / patient / "segmentations" / f"{organ}.nii.gz", labels())
+        write(tmp_path / other / f"{patient}.nii.gz", labels())
+    pairs, left_over = folders.pair_files(tmp_path / "reference", tmp_path / "prediction")
+    found = [getattr(pair, side).relative_to(tmp_path / side).as_posix() for pair in pairs]
+    assert found == [f"s000{n}/segmentations/liver.nii.gz" for n in (1, 2)] and not left_over
+    assert [getattr(pair, other).name for pair in pairs] == ["s0001.nii.gz", "s0002.nii.gz"]
+
+
+@pytest.mark.parametrize("side", ["reference", "prediction"])
 def test_masks_of_tumours_beside_that_of_the_liver_are_part_of_its_labels(tmp_path, side):
     whole, apart = labels(TUMOR, SPECK), tmp_path / side / "anna"
     other = "prediction" if side == "reference" else "reference"
