@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # only named in signatures: help must not wait for TensorFlow
 
 MOST_PICTURES = 48  # on one contact sheet
 READ_FIRST = 24  # slices of a series on the contact sheet of `sort`
+READING_ORDER = ", in reading order."  # ends its caption
 PAGE_OF_NETWORKS = b"Written by `livseg networks"
 PHANTOM_SEED = 2026  # of the scan that exported networks are compared on where none is given
 
@@ -47,9 +48,16 @@ def check(arguments: argparse.Namespace) -> int:
         save_figure(sheet, arguments.out, "contact_sheet", "Usable cases.")
     print(report.cases.to_string(index=False))
     for finding in report.findings.itertuples():
-        print(f"{finding.severity:8}{finding.case:16}{finding.code:20}{finding.message}")
+        print(f"{finding.severity:7} {finding.case:15} {finding.code:19} {_told(finding)}")
     print(f"tables and contact sheet in {arguments.out}")
     return report.exit_code
+
+
+def _told(finding: tuple) -> str:
+    """The message of a finding, after the name of the file where it is an error: a case may have hundreds."""
+    name = Path(finding.file).name if finding.severity == "error" else ""
+    told = name in ("", finding.case) or name in finding.message
+    return finding.message if told else f"{name}: {finding.message}"
 
 
 def extract(arguments: argparse.Namespace) -> int:
@@ -60,10 +68,6 @@ def extract(arguments: argparse.Namespace) -> int:
     from livseg_lib.preprocessing.windows import choose_windows
 
     dataset = find_cases(arguments.data, arguments.dataset, arguments.accept_affine_mismatch)
-    report = check_dataset(dataset, arguments.workers, modality=arguments.modality)
-    errors = report.findings[report.findings.severity == "error"]
-    for finding in errors.itertuples():
-        print(f"left out: {finding.case}: {finding.code}: {finding.message}", file=sys.stderr)
     windows = "auto" if arguments.windows == "auto" else arguments.windows.split(",")
     recipe = Recipe(
         windows=choose_windows(windows, dataset.name == "kaggle", arguments.modality),
@@ -71,6 +75,10 @@ def extract(arguments: argparse.Namespace) -> int:
         equalization=arguments.equalization,
         size=arguments.size,
     )
+    report = check_dataset(dataset, arguments.workers, modality=arguments.modality)
+    errors = report.findings[report.findings.severity == "error"]
+    for finding in errors.itertuples():
+        print(f"left out: {finding.case}: {finding.code}: {_told(finding)}", file=sys.stderr)
     slices = extract_dataset(report.usable(dataset).cases, recipe, arguments.out, arguments.workers)
     liver, tumor = slices.liver_pixels.sum(), slices.tumor_pixels.sum()
     print(f"{slices.case.nunique()} cases, {len(slices)} slices, {liver} liver and {tumor} tumour voxels")
@@ -168,11 +176,18 @@ def sort(arguments: argparse.Namespace) -> int:
     from livseg_lib.outputs import save_figure, write_table
     from livseg_lib.reporting.pictures import reading_tiles, tiles
     from livseg_lib.training.model_folder import load_sorter
+    from livseg_lib.volumes import require_scan
 
     sorter, failed = load_sorter(arguments.model), False
-    for case in find_cases(arguments.input, arguments.dataset).cases:
+    cases = find_cases(arguments.input, arguments.dataset).cases
+    for path in (arguments.out / case.case_id for case in cases):
+        require_own_file(path.with_name(f"{path.name}.csv"), "place", "slice")
+        require_own_file(path.with_name(f"{path.name}.png"), words=READING_ORDER.encode())
+    for case in cases:
         try:
             volume = case.read_volume()
+            if case.slice_numbers is None:
+                require_scan(volume.voxels, case.files[0])
             order = reading_table(sort_volume(sorter, volume), sorter.regions, case.slice_numbers)
         except InputError as error:  # ends nothing: the next case may be good
             failed = True
@@ -180,7 +195,7 @@ def sort(arguments: argparse.Namespace) -> int:
             continue
         path = write_table(order, arguments.out / f"{case.case_id}.csv")
         sheet = tiles(reading_tiles(volume, order, READ_FIRST))
-        save_figure(sheet, arguments.out, case.case_id, f"{case.case_id}, in reading order.")
+        save_figure(sheet, arguments.out, case.case_id, f"{case.case_id}{READING_ORDER}")
         print(f"{case.case_id}: {order.region.value_counts().to_dict()} -> {path}")
     print(WARNING)
     return int(failed)
@@ -274,7 +289,8 @@ def _read_scores(path: Path) -> pd.DataFrame:
 
 def follow_up(arguments: argparse.Namespace) -> int:
     """Two outlined scans of a patient: tumours matched, growth, and the size arithmetic of RECIST 1.1."""
-    from livseg_lib.evaluation.follow_up import TimePoint, compare_scans
+    from livseg_lib.evaluation.folders import not_looked_for
+    from livseg_lib.evaluation.follow_up import CHANGE_COLUMNS, TimePoint, compare_scans
     from livseg_lib.outputs import save_figure, write_table
     from livseg_lib.reporting.charts import follow_up_changes
     from livseg_lib.reporting.patient_page import NOT_AN_ASSESSMENT, conclude_follow_up
@@ -283,9 +299,15 @@ def follow_up(arguments: argparse.Namespace) -> int:
     if arguments.days is not None and not arguments.days > 0:
         remedy = "Give the days from the earlier to the later scan."
         raise InputError("--days", f"is {arguments.days:g}.", remedy)
+    require_own_file(arguments.out / "follow_up.csv", *CHANGE_COLUMNS[:2])
     grids = [load_volume(path) for path in (arguments.baseline, arguments.followup)]
     files = zip((arguments.baseline, arguments.followup), grids, strict=True)
     scans = [TimePoint(load_segmentation(path, like=grid), grid.spacing_mm) for path, grid in files]
+    for path, scan in zip((arguments.baseline, arguments.followup), scans, strict=True):
+        if missing := not_looked_for(path, scan.labels):  # no tumours outlined: not the same as none there
+            names = {"liver": "the liver", "tumor": "tumours"}
+            problem = f"was outlined by a model that does not look for {names[missing[0]]}."
+            raise InputError(path, problem, "Outline both scans by one that does: see livseg models.")
     found = compare_scans(*scans, days=math.nan if arguments.days is None else arguments.days)
     record = {
         "baseline": str(arguments.baseline),

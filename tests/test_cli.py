@@ -7,7 +7,7 @@ import nibabel
 import numpy as np
 import pandas as pd
 import pytest
-from layouts import write_lits_case, write_picture
+from layouts import write_kaggle_case, write_lits_case, write_picture
 
 from livseg_lib.cli import _parser, main
 from livseg_lib.evaluation.masks import SURFACE_TOLERANCE_MM
@@ -67,6 +67,25 @@ def test_extract_leaves_out_and_names_a_broken_case(lits, tmp_path, capsys):
     assert np.load(tmp_path / "s" / "volume-1" / "images.npy").shape == (6, 128, 128, 3)
 
 
+@pytest.mark.parametrize("option", ["--size=31", "--windows=liver,lever", "--noise-filter=mean"])
+def test_extract_refuses_an_option_before_it_has_read_all_scans(lits, tmp_path, capsys, option):
+    (lits / "volume-0.nii.gz").write_bytes(b"not a scan")
+    assert main(["extract", str(lits), "--out", str(tmp_path / "s"), "--workers", "1", option]) == 2
+    said = capsys.readouterr().err
+    assert option[2:6] in said and "left out" not in said
+
+
+@pytest.mark.parametrize("command", ["check", "extract"])
+def test_of_many_slices_the_broken_one_is_named(tmp_path, capsys, command):
+    for volume in (0, 1):
+        write_kaggle_case(tmp_path / "slices", volume)
+    broken = sorted((tmp_path / "slices").rglob("volume-1_slice_*"))[1]
+    broken.write_bytes(b"not a picture")
+    arguments = ["--out", str(tmp_path / "out"), "--workers", "1"]
+    assert main([command, str(tmp_path / "slices"), *arguments]) == 1
+    assert broken.name in "".join(capsys.readouterr())
+
+
 def test_predict_lists_what_failed_names_its_expectation_and_goes_on(lits, model, sorter, tmp_path, capsys):
     (lits / "volume-1.nii.gz").write_bytes(b"not a scan")
     out = tmp_path / "out"
@@ -103,6 +122,24 @@ def test_sort_lists_each_slice_once_and_draws_those_to_read_first(lits, sorter, 
     (out / "volume-1.csv").unlink()
     assert main(["sort", str(lits), "--model", sorter, "--out", str(out)]) == 1
     assert (out / "volume-1.csv").exists() and "volume-0" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["volume-1.csv", "volume-1.png", "follow_up.csv"])
+def test_sort_and_follow_up_overwrite_nothing_of_a_user(lits, sorter, tmp_path, capsys, name):
+    own = write_picture(lits / name, np.zeros((9, 9), np.uint8)) if name.endswith("png") else lits / name
+    if own.suffix == ".csv":
+        own.write_text("patient;seen\n")
+    before, labels = own.read_bytes(), str(lits / "segmentation-0.nii.gz")
+    command = ["follow-up", labels, labels] if "follow" in name else ["sort", str(lits), "--model", sorter]
+    assert main([*command, "--out", str(lits)]) == 2
+    assert f"{name}: is there already" in capsys.readouterr().err and own.read_bytes() == before
+    assert not list(lits.glob("volume-0.[cp]*"))
+
+
+def test_sort_takes_no_labels_for_a_scan(lits, sorter, tmp_path, capsys):
+    labels = str(lits / "segmentation-0.nii.gz")
+    assert main(["sort", labels, "--model", sorter, "--out", str(tmp_path / "out")]) == 1
+    assert "labels, no scan" in capsys.readouterr().err and not list((tmp_path / "out").glob("*.csv"))
 
 
 @pytest.mark.parametrize("mode", ["intended", "lits_asis"])
@@ -213,6 +250,19 @@ def test_follow_up_refuses_days_that_are_none(tmp_path, capsys, days):
     path = label_file(tmp_path / "a.nii.gz", 5)
     assert main(["follow-up", path, path, f"--days={days}", "--out", str(tmp_path / "out")]) == 2
     assert "--days" in capsys.readouterr().err and not list((tmp_path / "out").glob("[!.]*"))
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_follow_up_takes_no_scan_in_which_tumours_were_not_looked_for(tmp_path, capsys, order):
+    before, after = label_file(tmp_path / "a.nii.gz", 10), label_file(tmp_path / "mask.nii.gz", 0)
+    record = {"system": {"structures": ["liver"]}}
+    (tmp_path / "record.json").write_text(json.dumps(record))
+    assert main(["follow-up", *[before, after][::order], "--out", str(tmp_path / "out")]) == 2
+    said = capsys.readouterr().err
+    assert "mask.nii.gz" in said and "does not look for tumours" in said and "livseg models" in said
+    record["system"]["structures"] += ["tumor"]  # looked for and gone
+    (tmp_path / "record.json").write_text(json.dumps(record))
+    assert main(["follow-up", before, after, "--out", str(tmp_path / "out")]) == 0
 
 
 def test_input_that_cannot_be_used_is_one_clear_line(tmp_path, capsys, monkeypatch):

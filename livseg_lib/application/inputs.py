@@ -69,9 +69,10 @@ def find_inputs(
         patients += _beside(path, layout, reading) if dataset == "auto" else []
     else:
         patients = [patient for entry in _entries(path) for patient in _of_entry(entry, reading)]
-        for name in ("nifti", "kaggle"):  # a folder a patient, with NIfTI files or pictures
-            if not patients and path.is_dir() and _visible(path):
-                patients = [_of_case(case, reading) for case in ADAPTERS[name].find(path).cases]
+        if path.is_dir() and dataset == "auto":
+            patients += _in_folders(path, patients, reading)
+        if not patients and path.is_dir() and _visible(path):  # a folder a patient, with pictures
+            patients = [_of_case(case, reading) for case in ADAPTERS["kaggle"].find(path).cases]
     if dataset == "dicom":
         patients = [patient for patient in patients if patient.kind == "DICOM"]
     if not patients:
@@ -128,6 +129,17 @@ def _beside(path: Path, layout: Dataset, reading: Reading) -> list[PatientInput]
     entered = {file.relative_to(path).parts[0] for file in known}
     entries = [entry for entry in _visible(path) if entry.name not in entered]
     return [item for entry in entries for item in _of_entry(entry, reading) if item.kind != "picture"]
+
+
+def _in_folders(path: Path, patients: list[PatientInput], reading: Reading) -> list[PatientInput]:
+    """Scans in NIfTI, a folder a patient, of all folders in `path` from which none of `patients` is read: a
+    stray picture or zip beside them must not cost them."""
+    entered = {file.relative_to(path).parts[0] for patient in patients for file in patient.files}
+    folders = {entry.name for entry in _visible(path) if entry.is_dir()} - entered
+    if not any(nifti_stem(file) for name in folders for file in files_of(path / name)):
+        return []
+    cases = ADAPTERS["nifti"].find(path).cases
+    return [_of_case(case, reading) for case in cases if case.files[0].relative_to(path).parts[0] in folders]
 
 
 def _of_case(case: Case, reading: Reading) -> PatientInput:

@@ -28,7 +28,7 @@ _LABEL_WORDS = frozenset(
 )
 _SCAN_WORDS = frozenset(("ct", "mr", "mri", "scan", "volume", "vol", "image", "img", "orig", "0000"))
 _LIVER = re.compile("liver")
-_TUMORS = re.compile(r"(?:liver|hepatic)?(?:tumou?rs?|lesions?|mass|masses|metastas[ei]s|hcc)\d*")
+TUMORS = re.compile(r"(?:liver|hepatic)?(?:tumou?rs?|lesions?|mass|masses|metastas[ei]s|hcc)\d*")
 """Names of masks of one structure each, without what the scan is called."""
 MOST_SCANS_OF_A_PATIENT = 3  # folders that hold more on average are batches, not patients
 
@@ -115,7 +115,7 @@ def _labelled(
         named = {f: f.beyond(scan) for f in in_folder}
         named |= {f: "".join(f.words) for f in in_folder + below if alone and not named.get(f)}
         masks = {f: name for f, name in named.items() if name and len(f.labels) in (1, 2)}
-        livers, tumors = ([f for f in masks if part.fullmatch(masks[f])] for part in (_LIVER, _TUMORS))
+        livers, tumors = ([f for f in masks if part.fullmatch(masks[f])] for part in (_LIVER, TUMORS))
         if len(livers) == 1 or (tumors and not livers):
             return _of_parts(case, livers, tumors)
     if not choices and alone:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from functools import lru_cache, partial
@@ -22,13 +23,14 @@ import pandas as pd
 from tqdm import tqdm
 
 from livseg_lib.datasets.files import nifti_stem, printable, regular_files
+from livseg_lib.datasets.nifti import TUMORS
 from livseg_lib.errors import InputError
 from livseg_lib.evaluation.cases import SCORES, keys_of, score_case, summarize_cases
 from livseg_lib.evaluation.lesions import MODES, lesion_rows, summarize_sizes
 from livseg_lib.evaluation.masks import SURFACE_TOLERANCE_MM
-from livseg_lib.labels import STRUCTURE_LABELS, STRUCTURES
+from livseg_lib.labels import STRUCTURE_LABELS, STRUCTURES, TUMOR
 from livseg_lib.processes import in_processes
-from livseg_lib.volumes import load_segmentation, load_volume
+from livseg_lib.volumes import Volume, load_segmentation, load_volume, read_label_array
 
 
 def summary_lines(scores: dict) -> list[str]:
@@ -116,9 +118,10 @@ def evaluate_folders(
 
     Every reference that can be read is scored: where no prediction can be used for it (there is none, several
     fit, it cannot be read, it lies on another grid), as if an empty one had been given, so that no miss
-    leaves a mean. What a mask of `livseg predict` was not asked for, as its record says, has no scores (NaN)
-    and is no miss. Two single files are a pair whatever their names, and must both be good. Each of the
-    `workers` (of `in_processes`) holds one pair.
+    leaves a mean. In folders, masks of tumours beside a file called "liver" are laid over it. What a mask of
+    `livseg predict` was not asked for, as its record says, has no scores (NaN) and is no miss. Two single
+    files are a pair whatever their names, and must both be good. Each of the `workers` (of `in_processes`)
+    holds one pair.
 
     Returns `mode`, `surface_tolerance_mm`, `summary` (of `summarize_cases`), `missed` (cases without a usable
     prediction), `problems` (`case`, `file`, `code` and `problem` of what was not used), `without_reference`
@@ -132,13 +135,14 @@ def evaluate_folders(
     reference, prediction = Path(reference), Path(prediction)
     pairs, without_reference = pair_files(reference, prediction)
     problems, scored = [*_pipes(reference), *_pipes(prediction)], []
+    are_files = not reference.is_dir() and not prediction.is_dir()
     rules = {"mode": mode, "accept_affine_mismatch": accept_affine_mismatch, "tolerance_mm": tolerance_mm}
+    rules["in_folders"] = not are_files
     scores_here = _THIS_PROCESS, cloudpickle.dumps(SCORES)
     found = in_processes(partial(_score_pair, scores_here=scores_here, **rules), pairs, workers)
     for scores, unusable in tqdm(found, "scoring", len(pairs), unit="case", disable=None):  # None: if watched
         problems += unusable
         scored += [scores] if scores else []
-    are_files = not reference.is_dir() and not prediction.is_dir()
     if not scored or (problems and are_files):
         raise problems[0][1]
     cases = [case for case, _ in scored]
@@ -178,7 +182,12 @@ _THIS_PROCESS = token_hex(8)
 
 
 def _score_pair(
-    pair: Pair, mode: str, accept_affine_mismatch: bool, tolerance_mm: float, scores_here: tuple[str, bytes]
+    pair: Pair,
+    mode: str,
+    accept_affine_mismatch: bool,
+    tolerance_mm: float,
+    in_folders: bool,
+    scores_here: tuple[str, bytes],
 ) -> tuple[tuple[dict, pd.DataFrame] | None, list[tuple[str, InputError]]]:
     """Scores of one pair of files, and of each tumour; None where the reference cannot be read.
 
@@ -187,28 +196,39 @@ def _score_pair(
     _take_over(*scores_here)
     case = _stem(pair.reference)
     problems = [(case, pair.problem)] if pair.problem else []
+    read_labels = _read_whole if in_folders else load_segmentation  # a file that was named is meant alone
     try:
         volume = load_volume(pair.reference)
-        truth = load_segmentation(pair.reference, like=volume)
+        truth = read_labels(pair.reference, volume)
     except InputError as error:
         return None, [*problems, (case, error)]
     used, found = None, np.zeros_like(truth)
     if pair.prediction is not None:
         try:
-            found = load_segmentation(pair.prediction, volume, accept_affine_mismatch)
+            found = read_labels(pair.prediction, volume, accept_affine_mismatch)
             used = str(pair.prediction)
         except InputError as error:
             problems.append((case, error))
     names = {"case": case, "reference_file": str(pair.reference), "prediction_file": used}
-    not_looked_for = _not_looked_for(Path(used), found) if used else []
+    missing = not_looked_for(Path(used), found) if used else []
     lesions = lesion_rows(found, truth, volume.spacing_mm)
     lesions.insert(0, "case", case)
     # In the order of the file: "lits_asis" confuses ids, and these are given in that order.
     truth, found = (np.ascontiguousarray(volume.native.to_stored(a)) for a in (truth, found))
     scores = score_case(found, truth, volume.native.stored_spacing_mm, mode, tolerance_mm)
-    for structure in not_looked_for:
+    for structure in missing:
         scores |= dict.fromkeys(keys_of(structure, scores), np.nan)
-    return (names | scores, lesions[:0] if "tumor" in not_looked_for else lesions), problems
+    return (names | scores, lesions[:0] if "tumor" in missing else lesions), problems
+
+
+def _read_whole(path: Path, like: Volume, accept_affine_mismatch: bool = False) -> np.ndarray:
+    """`load_segmentation`; of a file called "liver" with the masks of tumours that lie beside it, as `livseg
+    check` reads such a folder: without them every tumour that was found would count as a false alarm."""
+    labels = load_segmentation(path, like, accept_affine_mismatch)
+    for other in path.parent.iterdir() if _is_liver(path) else ():
+        if TUMORS.fullmatch(re.sub("[-_. ]", "", nifti_stem(other) or "").lower()):
+            labels[read_label_array(other, like, accept_affine_mismatch) > 0] = TUMOR
+    return labels
 
 
 @lru_cache(1)
@@ -218,7 +238,7 @@ def _take_over(process: str, scores: bytes) -> None:
         SCORES.update(cloudpickle.loads(scores))
 
 
-def _not_looked_for(prediction: Path, labels: np.ndarray) -> list[str]:
+def not_looked_for(prediction: Path, labels: np.ndarray) -> list[str]:
     """Structures that a mask of `livseg predict` lacks because, as its record says, none was asked for."""
     try:
         record = json.loads(prediction.with_name(PREDICTED_RECORD).read_bytes())
@@ -233,15 +253,15 @@ def pair_files(reference: Path, prediction: Path) -> tuple[list[Pair], list[Path
 
     Two files are a pair whatever their names. No prediction is taken where a name fits more than one file.
     """
-    references, predictions = label_files(reference), label_files(prediction)
+    references, predictions = label_files(reference, prediction), label_files(prediction, reference)
     is_one_of_each = len(references) == len(predictions) == 1
     are_files = not (reference.is_dir() or prediction.is_dir())
     if is_one_of_each and (are_files or references[0].name == predictions[0].name):
         return [Pair(references[0], predictions[0])], []
     fitting: dict[str | tuple[int, ...], list[Path]] = defaultdict(list)
-    names = set(map(_stem, references))
-    for path in predictions:
-        for key in {_stem(path)} if _stem(path) in names else {*_keys(path)}:
+    known = {key for path in references for key in _keys(path)}
+    for path in predictions:  # by its surest key alone: it fits no case that shares but a number with its own
+        for key in [key for key in _keys(path) if key in known][:1]:
             fitting[key].append(path)
     pairs = [_paired(path, fitting) for path in references]
     used = Counter(pair.prediction for pair in pairs)
@@ -253,32 +273,49 @@ def pair_files(reference: Path, prediction: Path) -> tuple[list[Pair], list[Path
     return pairs, [path for path in predictions if path not in used]
 
 
-def label_files(where: Path) -> list[Path]:
+def label_files(where: Path, other: Path) -> list[Path]:
     """The NIfTI label files of a folder and its subfolders, by case number and name, or the one file.
 
     Links to nothing are among them. A file is left out as a scan where another of its numbers, or one beside
     it called "segmentation" or the like, says seg, label, mask or pred in its path below the folder, and it
-    does not. Raises InputError for no file.
+    does not; so is another organ beside a "liver". `other` is left out where it lies in the folder:
+    predictions kept beside their references. Raises InputError for no file.
     """
     if not where.is_dir() and (where.exists() or where.is_symlink()):
         return [where]
-    paths = [path for path in regular_files(where).named if nifti_stem(path)]
+    paths, inner = [path for path in regular_files(where).named if nifti_stem(path)], other.resolve()
+    if where.resolve() in inner.parents:
+        reals = (path.parent.resolve() / path.name for path in paths)  # of a link: its own place
+        paths = [p for p, real in zip(paths, reals, strict=True) if inner not in (real, *real.parents)]
     if not paths:
         problem = "holds no .nii or .nii.gz file." if where.exists() else "is not there."
         raise InputError(where, problem, "Name a folder of label volumes, or one file.")
-    named = {p for p in paths if LABEL_WORDS.search(str(p.relative_to(where))) or _is_label_name(p)}
-    labelled = {_numbers(p) for p in named} - {()} | {p.parent for p in named if _is_label_name(p)}
+    homes = {home for p in paths if _is_label_name(p) for home in (p.parent, _patient_folder(p))}
+    organs = {p.parent for p in paths if _is_liver(p)}
+    inside = {p: p.name if p.parent in organs else str(p.relative_to(where)) for p in paths}
+    named = {p for p in paths if LABEL_WORDS.search(inside[p]) or _is_label_name(p)}
+    labelled = {_numbers(p) for p in named} - {()} | homes
     paths = [p for p in paths if p in named or labelled.isdisjoint((_numbers(p), p.parent))]
     return sorted(paths, key=lambda path: (_numbers(path), _stem(path), path))
 
 
 def _stem(path: Path) -> str:
     """File name without .nii or .nii.gz; for "mask.nii.gz", "liver.nii" and alike their folder's."""
-    return printable(path.parent.name) if _is_label_name(path) else nifti_stem(path) or printable(path.name)
+    name = nifti_stem(path) or printable(path.name)
+    return printable(_patient_folder(path).name) if _is_label_name(path) else name
+
+
+def _patient_folder(path: Path) -> Path:
+    """The folder of `path`, or above it that of a patient: s0001 of "s0001/segmentations/liver.nii.gz"."""
+    return path.parent.parent if LABEL_NAME.fullmatch(path.parent.name) else path.parent
 
 
 def _is_label_name(path: Path) -> bool:
     return LABEL_NAME.fullmatch(nifti_stem(path) or "") is not None
+
+
+def _is_liver(path: Path) -> bool:
+    return (nifti_stem(path) or "").lower() == "liver"
 
 
 def _numbers(path: Path) -> tuple[int, ...]:
@@ -288,9 +325,11 @@ def _numbers(path: Path) -> tuple[int, ...]:
 
 
 def _keys(path: Path) -> list[str | tuple[int, ...]]:
-    """By which a file finds its partner, the surest first."""
-    plain = LABEL_WORD_AT_END.sub("", CHANNEL_AT_END.sub("", _stem(path)))
-    return [key for key in (_stem(path), plain, _numbers(path)) if key]
+    """By which a file finds its partner, the surest first. The later ones do not tell capitals apart, nor the
+    two ways to write an accent: a Mac changes these."""
+    names = _stem(path), LABEL_WORD_AT_END.sub("", CHANNEL_AT_END.sub("", _stem(path)))
+    alike = (unicodedata.normalize("NFC", name).casefold() for name in names)
+    return [key for key in (_stem(path), *alike, _numbers(path)) if key]
 
 
 def _paired(reference: Path, predictions: Mapping[str | tuple[int, ...], list[Path]]) -> Pair:

@@ -238,6 +238,25 @@ def test_a_folder_a_patient_of_nifti_files_is_read_without_its_label_maps(tmp_pa
     assert inputs.passed_over(tmp_path, patients) == ["anna/seg.nii.gz", "bela/seg.nii.gz"]
 
 
+@pytest.mark.parametrize("stray", ["preview.png", "code.zip", "atlas.nii.gz", "series"])
+def test_what_lies_beside_folders_of_patients_does_not_cost_them(tmp_path, stray):
+    for patient in ("anna", "bela"):
+        (tmp_path / patient).mkdir()
+        write_nifti(tmp_path / patient / "ct.nii.gz", small_ct()[0])
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "cases.csv").touch()
+    write_nifti(tmp_path / "results" / "aligned.nii.gz", small_ct()[0])
+    if stray == "series":
+        write_series(tmp_path / stray)
+    elif stray == "atlas.nii.gz":
+        write_nifti(tmp_path / stray, small_ct()[0])
+    else:
+        (tmp_path / stray).touch()
+    patients = inputs.find_inputs(tmp_path)
+    assert names_and_kinds(patients).items() >= {"anna": "NIfTI", "bela": "NIfTI"}.items()
+    assert len(patients) == 3 and inputs.passed_over(tmp_path, patients) == ["results"]
+
+
 def test_what_cannot_be_used_is_said(tmp_path):
     with pytest.raises(InputError, match="no such file"):
         inputs.find_inputs(tmp_path / "nowhere")

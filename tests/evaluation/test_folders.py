@@ -73,6 +73,7 @@ BY_NAME = ["anna_pred.nii", "anna-segmentation.nii", "anna.mask.nii", "anna_GT.n
 FITTING = [("segmentation-2", "case_2_v12", name) for name in BY_NUMBER]  # 12 is another number
 FITTING += [("anna", "visit-2024-02-05_pred", name) for name in BY_NAME]  # words for labels do not count
 FITTING += [("visit-2024-01-05", "visit-2024-02-05_pred", "visit-2024-01-05_pred.nii")]
+FITTING += [("M\u00fcller_A", "muller_a", "mu\u0308ller_a.nii.gz")]  # capitals, and accents
 
 
 @pytest.mark.parametrize(("stem", "other", "name"), FITTING)
@@ -97,6 +98,35 @@ def test_a_folder_a_patient_gives_its_files_their_names(tmp_path, name):
     alone = write(tmp_path / "other" / truth, labels(TUMOR))
     (pair,), _ = folders.pair_files(reference / "anna", alone.parent)
     assert pair.prediction == alone  # one file each, of one name, whatever their folders are called
+
+
+@pytest.mark.parametrize("side", ["reference", "prediction"])
+def test_the_livers_of_totalsegmentator_are_found_among_its_organs(tmp_path, side):
+    other = "prediction" if side == "reference" else "reference"
+    for patient in ("s0001", "s0002"):
+        write(tmp_path / side / patient / "ct.nii.gz", np.int16(labels()) * 90 - 1000)
+        for organ in ("liver", "spleen", "kidney_left"):
+            write(tmp_path / side / patient / "segmentations" / f"{organ}.nii.gz", labels())
+        write(tmp_path / other / f"{patient}.nii.gz", labels())
+    pairs, left_over = folders.pair_files(tmp_path / "reference", tmp_path / "prediction")
+    found = [getattr(pair, side).relative_to(tmp_path / side).as_posix() for pair in pairs]
+    assert found == [f"s000{n}/segmentations/liver.nii.gz" for n in (1, 2)] and not left_over
+    assert [getattr(pair, other).name for pair in pairs] == ["s0001.nii.gz", "s0002.nii.gz"]
+
+
+@pytest.mark.parametrize("side", ["reference", "prediction"])
+def test_masks_of_tumours_beside_that_of_the_liver_are_part_of_its_labels(tmp_path, side):
+    whole, apart = labels(TUMOR, SPECK), tmp_path / side / "anna"
+    other = "prediction" if side == "reference" else "reference"
+    write(tmp_path / other / "anna" / "segmentation.nii", whole)
+    liver = write(apart / "liver.nii.gz", np.uint8(whole > 0))
+    write(apart / "ct.nii.gz", whole * 30 - 100)
+    for name, tumor in (("tumor_1", TUMOR), ("Liver-Tumor2", SPECK)):
+        write(apart / f"{name}.nii.gz", labels(tumor) // 2)
+    [case] = folders.evaluate_folders(tmp_path / "reference", tmp_path / "prediction")["cases"]
+    assert case["tumor_dice"] == 1 and case["liver_dice"] == 1
+    [case] = folders.evaluate_folders(liver, liver)["cases"]  # named alone: nothing beside it is looked at
+    assert case["n_tumors_reference"] == 0
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
@@ -128,10 +158,11 @@ def test_the_last_of_several_numbers_pairs_nobody(tmp_path, other):
     assert pair.prediction is None and len(left_over) == 1
 
 
-def test_a_prediction_of_the_same_name_belongs_to_no_other_of_its_number(tmp_path):
+@pytest.mark.parametrize("stem", ["siteA_01", "siteA_01_pred", "SITEA_01"])
+def test_a_prediction_of_the_same_name_belongs_to_no_other_of_its_number(tmp_path, stem):
     for name in ("siteA_01", "siteB_01"):
         reference = write(tmp_path / "reference" / f"{name}.nii", labels(TUMOR)).parent
-    fitting = write(tmp_path / "prediction" / "siteA_01.nii", labels(TUMOR))
+    fitting = write(tmp_path / "prediction" / f"{stem}.nii", labels(TUMOR))
     pairs, _ = folders.pair_files(reference, tmp_path / "prediction")
     assert [(pair.prediction, pair.problem) for pair in pairs] == [(fitting, None), (None, None)]
 
@@ -153,6 +184,21 @@ def test_scans_beside_their_segmentations_are_not_taken_for_labels(tmp_path, thr
     assert len(folders.evaluate_folders(reference, prediction)["cases"]) == 3
     write(reference / "case-12.nii.gz", labels())  # has no segmentation beside it: a case, not to be lost
     assert len(folders.evaluate_folders(reference, prediction)["cases"]) == 4
+
+
+@pytest.mark.parametrize("inner", ["prediction", "reference"])
+def test_one_folder_in_the_other_is_not_scored_against_itself(tmp_path, inner):
+    places = dict.fromkeys(("reference", "prediction"), tmp_path / "data")
+    places[inner] = tmp_path / "data" / "more"
+    for name in (1, 2):
+        write(places["reference"] / f"{name}.nii", labels(TUMOR))
+        write(places["prediction"] / f"{name}_pred.nii", labels())
+    pairs, left_over = folders.pair_files(places["reference"], places["prediction"])
+    assert [(pair.reference.name, pair.prediction.name) for pair in pairs] == [
+        ("1.nii", "1_pred.nii"),
+        ("2.nii", "2_pred.nii"),
+    ]
+    assert not left_over
 
 
 def test_ambiguous_names_are_told_and_nothing_is_guessed(tmp_path, three_cases):
