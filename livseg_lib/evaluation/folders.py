@@ -326,10 +326,13 @@ def _numbers(path: Path) -> tuple[int, ...]:
 
 def _keys(path: Path) -> list[str | tuple[int, ...]]:
     """By which a file finds its partner, the surest first. The later ones do not tell capitals apart, nor the
-    two ways to write an accent: a Mac changes these."""
+    two ways to write an accent: a Mac changes these. No number of `predict --case-names numbered` is a key:
+    case-001 is what was read first, whatever that was called."""
     names = _stem(path), LABEL_WORD_AT_END.sub("", CHANNEL_AT_END.sub("", _stem(path)))
     alike = (unicodedata.normalize("NFC", name).casefold() for name in names)
-    return [key for key in (_stem(path), *alike, _numbers(path)) if key]
+    by_order = path.name == PREDICTED_MASK and re.fullmatch(r"case-\d{3,}", path.parent.name)
+    numbers = () if by_order and path.with_name(PREDICTED_RECORD).exists() else _numbers(path)
+    return [key for key in (_stem(path), *alike, numbers) if key]
 
 
 def _paired(reference: Path, predictions: Mapping[str | tuple[int, ...], list[Path]]) -> Pair:

@@ -85,6 +85,19 @@ def test_the_prediction_that_fits_is_found_by_its_name_or_number(tmp_path, stem,
     assert pair.prediction == fitting and len(left_over) == 1
 
 
+def test_cases_numbered_as_they_were_read_fit_no_number(tmp_path):
+    """case-001 of `predict --case-names numbered` may be volume-0."""
+    reference = write(tmp_path / "reference" / "segmentation-1.nii", labels(TUMOR)).parent
+    numbered = write(tmp_path / "prediction" / "case-001" / "mask.nii.gz", labels(TUMOR))
+    assert folders.pair_files(reference, tmp_path / "prediction")[0][0].prediction == numbered  # another's
+    numbered.with_name("record.json").write_text("{}")
+    (pair,), left_over = folders.pair_files(reference, tmp_path / "prediction")
+    assert pair.prediction is None and left_over == [numbered]
+    named = write(reference / "case-001_label.nii", labels(TUMOR))
+    pairs, _ = folders.pair_files(reference, tmp_path / "prediction")
+    assert {pair.reference: pair.prediction for pair in pairs}[named] == numbered
+
+
 @pytest.mark.parametrize("name", ["segmentation.nii", "labels.nii.gz", "mask.nii.gz", "gt.nii", "liver.nii"])
 def test_a_folder_a_patient_gives_its_files_their_names(tmp_path, name):
     patients = "anna", "bert"
