@@ -58,10 +58,10 @@ def held_out_answers(
         for fold in folds
     ]
     job = partial(_answer_fold, slices, folder)
+    of_cells = [getattr(plan, part, None) for plan in plans.values() for part in ("loss", "architecture")]
     if isinstance(workers, str):
         job = partial(_apart, job)
-    of_cells = [getattr(plan, part, None) for plan in plans.values() for part in ("loss", "architecture")]
-    if not isinstance(workers, str) and any(map(callable, of_cells)):
+    elif any(map(callable, of_cells)):
         workers = 1
     done = in_processes(job, jobs, workers)
     predictions = list(tqdm(done, "trained and asked", len(jobs), unit="network"))

@@ -282,11 +282,8 @@ def trials_table(study: optuna.Study) -> pd.DataFrame:
         row |= {"dice": reported[max(reported)] if reported else np.nan, "folds_done": len(reported)}
         row["seconds"] = trial.duration.total_seconds() if trial.duration else np.nan
         row |= {name: trial.params.get(name, np.nan) for name in PARAMETERS}
-        row |= {
-            "is_start": "fixed_params" in trial.system_attrs,
-            "reason": trial.user_attrs.get("reason", ""),
-        }
-        rows.append(row)
+        row["is_start"] = "fixed_params" in trial.system_attrs
+        rows.append(row | {"reason": trial.user_attrs.get("reason", "")})
     return pd.DataFrame(rows)
 
 
