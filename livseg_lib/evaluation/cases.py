@@ -257,12 +257,10 @@ def _structure_summary(cases: pd.DataFrame, structure: str, surfaces: pd.Series)
     columns = cases.filter(regex=f"^{structure}_").rename(columns=lambda c: c.removeprefix(f"{structure}_"))
     predicted, present = columns["prediction_voxels"], columns["reference_voxels"]
     voxels = (predicted + present).sum()
-    one_a_case = pd.Series(1, cases.index)
-    means = {"dice_per_case": _weighted_mean(columns["dice"], one_a_case)}
+    one_a_case, means = pd.Series(1, cases.index), {}
     for name in sorted(SCORES, key=lambda name: SCORES[name].of_each_tumor):  # those of all together first
-        if name != "dice":
-            weights = surfaces if SCORES[name].of_each_tumor else one_a_case
-            means[name] = _weighted_mean(columns[name], weights)
+        weights = surfaces if SCORES[name].of_each_tumor else one_a_case
+        means["dice_per_case" if name == "dice" else name] = _weighted_mean(columns[name], weights)
     return {
         "n_cases": len(cases),
         "n_empty_reference": int((present == 0).sum()),

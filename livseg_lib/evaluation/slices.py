@@ -133,8 +133,6 @@ SLICE_METRICS = ("dice", "iou", "presence_accuracy", "loss", "pixel_accuracy", "
 METRICS = (*SLICE_METRICS, "pooled_dice")
 """`pooled_dice` is that of all pixels of a patient's slices together: close to a volume's Dice."""
 
-POINTS = 100.0  # a score of 0 to 1 has a hundred points; a loss stays as it is
-
 
 def score_held_out(planes: np.ndarray, reference: np.ndarray, threshold: float = 0.5) -> pd.DataFrame:
     """One row a slice: `SLICE_METRICS`, n_reference, n_predicted (pixels) and present_reference.
@@ -213,7 +211,7 @@ def inflation_table(
     table = compare(_of_patients(scores), pairs, "value", by=["metric"], between="protocol", seed=seed)
     table = table.assign(question=list(questions) * len(METRICS))
     table["unit"] = np.where(table.metric == "loss", "loss", "points")
-    factor = np.where(table.metric == "loss", 1.0, POINTS)
+    factor = table.unit.map({"loss": 1.0, "points": 100.0})  # a score of 0 to 1 has a hundred points
     for name, end in (("difference", "difference"), ("difference_low", "low"), ("difference_high", "high")):
         table[end] = table[name] * factor
     order = table.question.map(list(questions).index).sort_values(kind="stable").index
