@@ -32,13 +32,6 @@ def case_of(name: str, hu: np.ndarray, labels: np.ndarray) -> Case:
     return Case(name, name[-1], (), partial(Volume, hu.astype(np.int16), SPACING_MM), lambda _: labels)
 
 
-@pytest.fixture
-def folders(tmp_path) -> RunFolders:
-    folders = RunFolders(tmp_path, "run")
-    folders.tables.mkdir(parents=True)
-    return folders
-
-
 def truth() -> np.ndarray:
     return labelled((6, 20, 20), np.s_[2:4, 4:8, 4:8], liver=np.s_[1:5, 2:14, 2:14])
 

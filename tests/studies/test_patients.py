@@ -28,11 +28,6 @@ def case(number: int, tumor_length: int) -> Case:
     return Case(f"volume-{number}", str(number), (), lambda: volume, lambda _: truth(tumor_length))
 
 
-@pytest.fixture
-def folders(tmp_path) -> RunFolders:
-    return RunFolders(tmp_path, "run")
-
-
 def predict(folders: RunFolders, system: str, number: int, labels: np.ndarray) -> None:
     volume = Volume(np.zeros(SHAPE, np.int16), SPACING)
     keep_prediction(labels, volume, folders.predictions(system), f"volume-{number}")
