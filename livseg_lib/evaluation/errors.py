@@ -31,7 +31,6 @@ from livseg_lib.postprocessing.measures import axial_diameters
 from livseg_lib.preprocessing.geometry import widened
 
 FALSE_POSITIVE, FALSE_NEGATIVE = "false positive", "false negative"
-ERRORS = (FALSE_POSITIVE, FALSE_NEGATIVE)
 OBJECT_FEATURES = (
     *("voxels", "volume_ml", "diameter_mm", "longest_diameter_mm", "mean_hu", "sd_hu", "above_liver_hu"),
     *("rim_hu", "contrast_hu", "border_distance_mm", "outside_share", "is_beside_tumor", "is_really"),
@@ -86,7 +85,8 @@ class CaseErrors:
     """What `find_errors` found in one case."""
 
     objects: pd.DataFrame
-    """A row an error: error (of ERRORS), object (its number on its own side), then OBJECT_FEATURES."""
+    """A row an error: error (FALSE_POSITIVE or FALSE_NEGATIVE), object (its number on its own side), then
+    OBJECT_FEATURES."""
     tumors: pd.DataFrame
     """A row a true tumour: object and OBJECT_FEATURES, found_share, hit, detected (`lesion_hits`), is_fused
     (a predicted tumour covers it and another one) and pieces (predicted tumours that touch it)."""
@@ -104,8 +104,8 @@ def find_errors(prediction: np.ndarray, case: TrueCase) -> CaseErrors:
     touched = lesions.table[1:, 1:] > 0
     fusing = touched.sum(axis=1) > 1
     tumors = tumors.assign(is_fused=touched[fusing].sum(axis=0) > 0, pieces=touched.sum(axis=0))
-    sides = zip(ERRORS, (describe_objects(components, case), tumors[~tumors.hit]), strict=True)
-    objects = stacked([table.assign(error=error) for error, table in sides])
+    sides = {FALSE_POSITIVE: describe_objects(components, case), FALSE_NEGATIVE: tumors[~tumors.hit]}
+    objects = stacked([table.assign(error=error) for error, table in sides.items()])
     objects = objects[["error", "object", *OBJECT_FEATURES]]
     return CaseErrors(objects, tumors, int(fusing.sum()), lesions.n_prediction)
 

@@ -94,8 +94,6 @@ def _number(value: float) -> str:
     return "-" if np.isnan(value) else f"{value:.3f}"
 
 
-PREDICTED_MASK, PREDICTED_RECORD = "mask.nii.gz", "record.json"
-"""`livseg predict` writes both into the folder of each case."""
 LABEL_WORDS = re.compile(r"seg|label|mask|pred|(?:ground[-_. ]?)?truth|(?<![a-z])gt(?![a-z])", re.IGNORECASE)
 LABEL_NAME = re.compile(rf"({LABEL_WORDS.pattern})[a-z]*|liver", re.IGNORECASE)
 """Such a name tells no case: its folder does."""
@@ -219,10 +217,10 @@ def _take_over(process: str, scores: bytes) -> None:
 
 
 def _not_looked_for(prediction: Path, labels: np.ndarray) -> list[str]:
-    """Structures that a mask of `livseg predict` lacks because, as its record says, none was asked for."""
+    """Structures that a mask of `livseg predict` lacks because, by its record, none was asked for."""
     try:
-        record = json.loads(prediction.with_name(PREDICTED_RECORD).read_bytes())
-        asked = record["system"]["structures"] if prediction.name == PREDICTED_MASK else STRUCTURES
+        record = json.loads(prediction.with_name("record.json").read_bytes())
+        asked = record["system"]["structures"] if prediction.name == "mask.nii.gz" else STRUCTURES
         return [name for name, n in STRUCTURE_LABELS.items() if name not in asked and not (labels == n).any()]
     except (OSError, ValueError, LookupError, TypeError):
         return []

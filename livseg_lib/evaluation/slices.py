@@ -65,14 +65,6 @@ def summarize_slices(rows: pd.DataFrame) -> dict[str, float]:
 
 MACRO = "macro mean"  # name of the row that averages over classes, each counting alike
 
-CLASS_SCORES = {
-    "precision": masks.precision,
-    "recall": masks.recall,
-    "specificity": masks.specificity,
-    "f1": masks.dice,  # the same quotient by another name
-}
-"""Those that system F (Kaur et al. 2021) reports, beside the accuracy."""
-
 
 def confusion_matrix(truth: Sequence[str], predicted: Sequence[str], classes: Sequence[str]) -> pd.DataFrame:
     """Counts (K, K): row what it is, column what it was called, both in the order of `classes`.
@@ -99,13 +91,15 @@ def accuracy(confusion: pd.DataFrame) -> float:
 def class_scores(confusion: pd.DataFrame) -> pd.DataFrame:
     """A row a class, and MACRO: `class, n_slices, precision, recall, specificity, f1`, 0 to 1 or NaN.
 
-    Each class stands against all others together. The macro mean is over the classes whose score is
-    defined; `n_undefined` counts the undefined scores of a row, or of all classes.
+    Scores are those of system F (Kaur et al. 2021), each class against all others together. The macro mean
+    is over the classes whose score is defined; `n_undefined` counts the undefined scores of a row, or of all.
     """
     counts = confusion.to_numpy()
     hit, named, present = np.diag(counts), counts.sum(axis=0), counts.sum(axis=1)
     against = masks.OverlapCounts(hit, named - hit, present - hit, counts.sum() - named - present + hit)
-    rows = pd.DataFrame({name: np.atleast_1d(score(against)) for name, score in CLASS_SCORES.items()})
+    scores = {"precision": masks.precision, "recall": masks.recall, "specificity": masks.specificity}
+    scores["f1"] = masks.dice  # the same quotient by another name
+    rows = pd.DataFrame({name: np.atleast_1d(score(against)) for name, score in scores.items()})
     undefined = rows.isna().sum(axis=1)
     rows.loc[len(rows)] = rows.mean()
     rows.insert(0, "class", [*confusion.index, MACRO])

@@ -128,9 +128,6 @@ def audit_systems_rows(
     return rows
 
 
-_THUMBNAIL = 32  # pixels a side of the pictures that are compared
-
-
 def copy_most_alike(fold: Fold, structure: str, folder: Path) -> np.ndarray:
     """The copyist's levels (n, h, w): the mask of the nearest neighbour by squared difference of greys."""
     nearest = fold.training.iloc[most_alike(fold.held_out, fold.training, folder)]
@@ -162,7 +159,7 @@ def resemblance_pictures(shown: pd.Series, folds: dict[str, list[Fold]], folder:
 
 
 def _thumbnails(slices: pd.DataFrame, folder: Path) -> np.ndarray:
-    """Small pictures as rows, float32 (n, pixels)."""
+    """Pictures of 32 x 32 pixels as rows, float32 (n, 1024)."""
     pictures = stored_rows(slices, folder, stored_pictures)
-    small = [cv2.resize(p, (_THUMBNAIL, _THUMBNAIL), interpolation=cv2.INTER_AREA).ravel() for p in pictures]
+    small = [cv2.resize(picture, (32, 32), interpolation=cv2.INTER_AREA).ravel() for picture in pictures]
     return np.stack(small).astype(np.float32)
