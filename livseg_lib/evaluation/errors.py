@@ -222,11 +222,6 @@ CHAOS, 19 to 30 in LiTS, measured): below the first a tumour's mean lies within 
 BRIGHT_HU = CONTRAST_EDGES_HU[0]  # above the liver: clearly brighter, as is a vessel
 TEXTURE_SD_HU = 30.0  # most of the noise measured (see above): what varies more is no even tissue
 BRIGHT_TEXTURE, LOW_CONTRAST, OTHER, UNDEFINED = "bright texture", "low contrast", "other", "undefined"
-CLASS_OF_ERROR = {FALSE_POSITIVE: BRIGHT_TEXTURE, FALSE_NEGATIVE: LOW_CONTRAST}
-"""System B's class of each kind of error."""
-
-ERROR_PLACES = ("deep in the liver", "at its border", "across its border", "outside it")
-"""Farther than TUMOR_RIM_MM from the border; nearer; up to half of it outside; more than half."""
 
 
 def contrast_class(contrast_hu: pd.Series) -> pd.Series:
@@ -241,6 +236,7 @@ def contrast_class(contrast_hu: pd.Series) -> pd.Series:
 def add_causes(objects: pd.DataFrame) -> pd.DataFrame:
     """`objects` (columns `error` and those of `describe_objects`) with brightness, texture, contrast, size,
     place, beside and `error_class` in words; None where HU, spacing or organs are unknown."""
+    places = ("outside it", "across its border", "at its border", "deep in the liver")
     numbers = objects[["above_liver_hu", "sd_hu", "outside_share", "border_distance_mm"]].astype(float)
     above, sd, outside, border = numbers.to_dict("series").values()
     table = objects.assign(
@@ -248,9 +244,7 @@ def add_causes(objects: pd.DataFrame) -> pd.DataFrame:
         texture=_first([sd > TEXTURE_SD_HU, sd <= TEXTURE_SD_HU], ("textured", "even")),
         contrast=contrast_class(objects.contrast_hu.astype(float)),
         size=objects.longest_diameter_mm.astype(float).map(size_class).replace("", None),
-        place=_first(
-            [outside > 0.5, outside > 0, border <= TUMOR_RIM_MM, border > TUMOR_RIM_MM], ERROR_PLACES[::-1]
-        ),
+        place=_first([outside > 0.5, outside > 0, border <= TUMOR_RIM_MM, border > TUMOR_RIM_MM], places),
         beside=objects.is_beside_tumor.map({True: "beside a true tumour", False: "by itself"}),
     )
     invented = table.error == FALSE_POSITIVE
@@ -276,7 +270,7 @@ def count_classes(objects: pd.DataFrame, tumors: pd.DataFrame, seed: int) -> pd.
     share, rows = partial(mean_with_interval, pooled=True, seed=seed), []
     for system in tumors.system.unique():
         errors = objects[objects.system == system]
-        for kind, name in CLASS_OF_ERROR.items():
+        for kind, name in ((FALSE_POSITIVE, BRIGHT_TEXTURE), (FALSE_NEGATIVE, LOW_CONTRAST)):
             of_kind = errors[errors.error == kind]
             row = {"system": system, "error": kind, "error_class": name, "n_errors": len(errors)}
             row |= {"n_of_kind": len(of_kind), "n": int((of_kind.error_class == name).sum())}
