@@ -108,7 +108,6 @@ SCORES = {
 """Every score of liver and tumour, by its name. One more entry, and it stands in scores.json, in what
 `livseg evaluate` prints, in patients.csv and lits_scores.csv, and `livseg compare` knows it."""
 
-BENCHMARK_OVERLAPS = ("dice", "jaccard", "voe", "rvd")
 SURFACE_SCORES = ("assd", "rmsd", "msd")  # the benchmark's own, overlap and distance
 AS_SHIPPED_INFINITY = 9001.0  # what the shipped scorer writes for infinity
 AS_SHIPPED_DEFAULTS = dict.fromkeys(("rvd", *SURFACE_SCORES), AS_SHIPPED_INFINITY)
@@ -168,7 +167,7 @@ def _scores(pair: Comparison, names: Iterable[str]) -> dict[str, float]:
         "reference_voxels": int(pair.counts.reference),
     }
     either = found | sizes
-    return {name: either[name] for name in (*BENCHMARK_OVERLAPS, *sizes, *found)}
+    return {name: either[name] for name in ("dice", "jaccard", "voe", "rvd", *sizes, *found)}
 
 
 def _means_over_detected(

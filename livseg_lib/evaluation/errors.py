@@ -205,10 +205,8 @@ def match_painted(
     centres = centres - np.asarray(corner) * np.asarray(spacing_mm, float)
     diffuse: dict[int, list[bool]] = {int(each): [] for each in np.unique(ids)}
     for centre, lesion in zip(centres, painted.itertuples(), strict=True):
-        if len(ids) == 0:
-            break
         distances = np.linalg.norm(places_mm - centre, axis=1)
-        if distances.min() <= lesion.diameter_mm / 2:
+        if distances.min(initial=np.inf) <= lesion.diameter_mm / 2:
             diffuse[int(ids[distances.argmin()])].append(bool(lesion.diffuse))
     edges = {(): "unknown", (True,): "diffuse", (False,): "sharp", (False, True): "mixed"}
     rows = [(each, len(kinds), edges[tuple(sorted(set(kinds)))]) for each, kinds in diffuse.items()]

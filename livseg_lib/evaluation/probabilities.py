@@ -206,7 +206,6 @@ def presence_scores(predicted: np.ndarray, truth: np.ndarray) -> dict[str, float
 
 
 BINS = 15  # as Guo et al. have it
-MARGIN = 0.1  # of a picture's side: how far the box around a liver is widened
 PROBABILITY = np.arange(LEVELS) / (LEVELS - 1)
 
 
@@ -222,7 +221,7 @@ def calibration_region(labels: np.ndarray, structure: str) -> np.ndarray:
     """Where calibration is asked about, bool like the true labels 0/1/2 (D, h, w); empty without a liver.
 
     For tumours the liver: only there does a tumour's probability matter. For the liver the box around it,
-    in each direction of the picture widened by MARGIN of its side.
+    in each direction of the picture widened by a tenth of its side.
     """
     liver = structure_mask(labels, "liver")
     if structure == "tumor":
@@ -230,7 +229,7 @@ def calibration_region(labels: np.ndarray, structure: str) -> np.ndarray:
     slices, *sides = foreground_box(liver)
     region = np.zeros(labels.shape, bool)
     if liver.any():
-        margins = (round(MARGIN * size) for size in labels.shape[1:])
+        margins = (round(0.1 * size) for size in labels.shape[1:])
         box = (slice(max(0, s.start - m), s.stop + m) for s, m in zip(sides, margins, strict=True))
         region[(slices, *box)] = True
     return region
