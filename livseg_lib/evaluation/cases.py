@@ -108,7 +108,6 @@ SCORES = {
 """Every score of liver and tumour, by its name. One more entry, and it stands in scores.json, in what
 `livseg evaluate` prints, in patients.csv and lits_scores.csv, and `livseg compare` knows it."""
 
-BENCHMARK_OVERLAPS = ("dice", "jaccard", "voe", "rvd")
 SURFACE_SCORES = ("assd", "rmsd", "msd")  # the benchmark's own, overlap and distance
 AS_SHIPPED_INFINITY = 9001.0  # what the shipped scorer writes for infinity
 AS_SHIPPED_DEFAULTS = dict.fromkeys(("rvd", *SURFACE_SCORES), AS_SHIPPED_INFINITY)
@@ -168,7 +167,7 @@ def _scores(pair: Comparison, names: Iterable[str]) -> dict[str, float]:
         "reference_voxels": int(pair.counts.reference),
     }
     either = found | sizes
-    return {name: either[name] for name in (*BENCHMARK_OVERLAPS, *sizes, *found)}
+    return {name: either[name] for name in ("dice", "jaccard", "voe", "rvd", *sizes, *found)}
 
 
 def _means_over_detected(
@@ -257,12 +256,10 @@ def _structure_summary(cases: pd.DataFrame, structure: str, surfaces: pd.Series)
     columns = cases.filter(regex=f"^{structure}_").rename(columns=lambda c: c.removeprefix(f"{structure}_"))
     predicted, present = columns["prediction_voxels"], columns["reference_voxels"]
     voxels = (predicted + present).sum()
-    one_a_case = pd.Series(1, cases.index)
-    means = {"dice_per_case": _weighted_mean(columns["dice"], one_a_case)}
+    one_a_case, means = pd.Series(1, cases.index), {}
     for name in sorted(SCORES, key=lambda name: SCORES[name].of_each_tumor):  # those of all together first
-        if name != "dice":
-            weights = surfaces if SCORES[name].of_each_tumor else one_a_case
-            means[name] = _weighted_mean(columns[name], weights)
+        weights = surfaces if SCORES[name].of_each_tumor else one_a_case
+        means["dice_per_case" if name == "dice" else name] = _weighted_mean(columns[name], weights)
     return {
         "n_cases": len(cases),
         "n_empty_reference": int((present == 0).sum()),

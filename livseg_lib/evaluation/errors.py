@@ -31,7 +31,6 @@ from livseg_lib.postprocessing.measures import axial_diameters
 from livseg_lib.preprocessing.geometry import widened
 
 FALSE_POSITIVE, FALSE_NEGATIVE = "false positive", "false negative"
-ERRORS = (FALSE_POSITIVE, FALSE_NEGATIVE)
 OBJECT_FEATURES = (
     *("voxels", "volume_ml", "diameter_mm", "longest_diameter_mm", "mean_hu", "sd_hu", "above_liver_hu"),
     *("rim_hu", "contrast_hu", "border_distance_mm", "outside_share", "is_beside_tumor", "is_really"),
@@ -86,7 +85,8 @@ class CaseErrors:
     """What `find_errors` found in one case."""
 
     objects: pd.DataFrame
-    """A row an error: error (of ERRORS), object (its number on its own side), then OBJECT_FEATURES."""
+    """A row an error: error (FALSE_POSITIVE or FALSE_NEGATIVE), object (its number on its own side), then
+    OBJECT_FEATURES."""
     tumors: pd.DataFrame
     """A row a true tumour: object and OBJECT_FEATURES, found_share, hit, detected (`lesion_hits`), is_fused
     (a predicted tumour covers it and another one) and pieces (predicted tumours that touch it)."""
@@ -104,8 +104,8 @@ def find_errors(prediction: np.ndarray, case: TrueCase) -> CaseErrors:
     touched = lesions.table[1:, 1:] > 0
     fusing = touched.sum(axis=1) > 1
     tumors = tumors.assign(is_fused=touched[fusing].sum(axis=0) > 0, pieces=touched.sum(axis=0))
-    sides = zip(ERRORS, (describe_objects(components, case), tumors[~tumors.hit]), strict=True)
-    objects = stacked([table.assign(error=error) for error, table in sides])
+    sides = {FALSE_POSITIVE: describe_objects(components, case), FALSE_NEGATIVE: tumors[~tumors.hit]}
+    objects = stacked([table.assign(error=error) for error, table in sides.items()])
     objects = objects[["error", "object", *OBJECT_FEATURES]]
     return CaseErrors(objects, tumors, int(fusing.sum()), lesions.n_prediction)
 
@@ -205,10 +205,8 @@ def match_painted(
     centres = centres - np.asarray(corner) * np.asarray(spacing_mm, float)
     diffuse: dict[int, list[bool]] = {int(each): [] for each in np.unique(ids)}
     for centre, lesion in zip(centres, painted.itertuples(), strict=True):
-        if len(ids) == 0:
-            break
         distances = np.linalg.norm(places_mm - centre, axis=1)
-        if distances.min() <= lesion.diameter_mm / 2:
+        if distances.min(initial=np.inf) <= lesion.diameter_mm / 2:
             diffuse[int(ids[distances.argmin()])].append(bool(lesion.diffuse))
     edges = {(): "unknown", (True,): "diffuse", (False,): "sharp", (False, True): "mixed"}
     rows = [(each, len(kinds), edges[tuple(sorted(set(kinds)))]) for each, kinds in diffuse.items()]
@@ -222,11 +220,6 @@ CHAOS, 19 to 30 in LiTS, measured): below the first a tumour's mean lies within 
 BRIGHT_HU = CONTRAST_EDGES_HU[0]  # above the liver: clearly brighter, as is a vessel
 TEXTURE_SD_HU = 30.0  # most of the noise measured (see above): what varies more is no even tissue
 BRIGHT_TEXTURE, LOW_CONTRAST, OTHER, UNDEFINED = "bright texture", "low contrast", "other", "undefined"
-CLASS_OF_ERROR = {FALSE_POSITIVE: BRIGHT_TEXTURE, FALSE_NEGATIVE: LOW_CONTRAST}
-"""System B's class of each kind of error."""
-
-ERROR_PLACES = ("deep in the liver", "at its border", "across its border", "outside it")
-"""Farther than TUMOR_RIM_MM from the border; nearer; up to half of it outside; more than half."""
 
 
 def contrast_class(contrast_hu: pd.Series) -> pd.Series:
@@ -241,6 +234,7 @@ def contrast_class(contrast_hu: pd.Series) -> pd.Series:
 def add_causes(objects: pd.DataFrame) -> pd.DataFrame:
     """`objects` (columns `error` and those of `describe_objects`) with brightness, texture, contrast, size,
     place, beside and `error_class` in words; None where HU, spacing or organs are unknown."""
+    places = ("outside it", "across its border", "at its border", "deep in the liver")
     numbers = objects[["above_liver_hu", "sd_hu", "outside_share", "border_distance_mm"]].astype(float)
     above, sd, outside, border = numbers.to_dict("series").values()
     table = objects.assign(
@@ -248,9 +242,7 @@ def add_causes(objects: pd.DataFrame) -> pd.DataFrame:
         texture=_first([sd > TEXTURE_SD_HU, sd <= TEXTURE_SD_HU], ("textured", "even")),
         contrast=contrast_class(objects.contrast_hu.astype(float)),
         size=objects.longest_diameter_mm.astype(float).map(size_class).replace("", None),
-        place=_first(
-            [outside > 0.5, outside > 0, border <= TUMOR_RIM_MM, border > TUMOR_RIM_MM], ERROR_PLACES[::-1]
-        ),
+        place=_first([outside > 0.5, outside > 0, border <= TUMOR_RIM_MM, border > TUMOR_RIM_MM], places),
         beside=objects.is_beside_tumor.map({True: "beside a true tumour", False: "by itself"}),
     )
     invented = table.error == FALSE_POSITIVE
@@ -276,7 +268,7 @@ def count_classes(objects: pd.DataFrame, tumors: pd.DataFrame, seed: int) -> pd.
     share, rows = partial(mean_with_interval, pooled=True, seed=seed), []
     for system in tumors.system.unique():
         errors = objects[objects.system == system]
-        for kind, name in CLASS_OF_ERROR.items():
+        for kind, name in ((FALSE_POSITIVE, BRIGHT_TEXTURE), (FALSE_NEGATIVE, LOW_CONTRAST)):
             of_kind = errors[errors.error == kind]
             row = {"system": system, "error": kind, "error_class": name, "n_errors": len(errors)}
             row |= {"n_of_kind": len(of_kind), "n": int((of_kind.error_class == name).sum())}

@@ -96,8 +96,6 @@ def _number(value: float) -> str:
     return "-" if np.isnan(value) else f"{value:.3f}"
 
 
-PREDICTED_MASK, PREDICTED_RECORD = "mask.nii.gz", "record.json"
-"""`livseg predict` writes both into the folder of each case."""
 LABEL_WORDS = re.compile(r"seg|label|mask|pred|(?:ground[-_. ]?)?truth|(?<![a-z])gt(?![a-z])", re.IGNORECASE)
 LABEL_NAME = re.compile(rf"({LABEL_WORDS.pattern})[a-z]*|liver", re.IGNORECASE)
 """Such a name tells no case: its folder does."""
@@ -239,10 +237,10 @@ def _take_over(process: str, scores: bytes) -> None:
 
 
 def not_looked_for(prediction: Path, labels: np.ndarray) -> list[str]:
-    """Structures that a mask of `livseg predict` lacks because, as its record says, none was asked for."""
+    """Structures that a mask of `livseg predict` lacks because, by its record, none was asked for."""
     try:
-        record = json.loads(prediction.with_name(PREDICTED_RECORD).read_bytes())
-        asked = record["system"]["structures"] if prediction.name == PREDICTED_MASK else STRUCTURES
+        record = json.loads(prediction.with_name("record.json").read_bytes())
+        asked = record["system"]["structures"] if prediction.name == "mask.nii.gz" else STRUCTURES
         return [name for name, n in STRUCTURE_LABELS.items() if name not in asked and not (labels == n).any()]
     except (OSError, ValueError, LookupError, TypeError):
         return []
@@ -330,8 +328,8 @@ def _keys(path: Path) -> list[str | tuple[int, ...]]:
     case-001 is what was read first, whatever that was called."""
     names = _stem(path), LABEL_WORD_AT_END.sub("", CHANNEL_AT_END.sub("", _stem(path)))
     alike = (unicodedata.normalize("NFC", name).casefold() for name in names)
-    by_order = path.name == PREDICTED_MASK and re.fullmatch(r"case-\d{3,}", path.parent.name)
-    numbers = () if by_order and path.with_name(PREDICTED_RECORD).exists() else _numbers(path)
+    by_order = path.name == "mask.nii.gz" and re.fullmatch(r"case-\d{3,}", path.parent.name)
+    numbers = () if by_order and path.with_name("record.json").exists() else _numbers(path)
     return [key for key in (_stem(path), *alike, numbers) if key]
 
 

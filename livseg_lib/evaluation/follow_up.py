@@ -37,11 +37,6 @@ from livseg_lib.labels import structure_mask
 from livseg_lib.postprocessing.components import known_spacing, label_components, require_volumes
 from livseg_lib.postprocessing.measures import measure_liver, measure_tumors
 
-MEASURABLE_MM = 10.0
-"""Longest diameter of a target at least, on slices of up to 5 mm; on thicker ones twice their thickness."""
-
-MOST_TARGETS = 2
-THICK_SLICE_MM = 5.0
 SHRUNK_TO, GROWN_TO, GROWN_BY_MM = 0.7, 1.2, 5.0
 """Part of the earlier sum for a partial response and for progression, which also needs some mm."""
 
@@ -60,10 +55,10 @@ class SizeResponse(NamedTuple):
 
 
 def choose_targets(tumors: pd.DataFrame, slice_spacing_mm: float) -> tuple[int, ...]:
-    """Ids of the up to two longest tumours of `measure_tumors`, if long enough for slices so far apart."""
-    smallest_mm = 2 * slice_spacing_mm if slice_spacing_mm > THICK_SLICE_MM else MEASURABLE_MM
-    large = tumors[tumors.longest_diameter_mm >= smallest_mm]
-    return tuple(large.sort_values("longest_diameter_mm", ascending=False).tumor.head(MOST_TARGETS).tolist())
+    """Ids of the up to two longest tumours of `measure_tumors` that can be measured: of 10 mm or more, and on
+    slices of more than 5 mm of twice their thickness or more."""
+    large = tumors[tumors.longest_diameter_mm >= max(10.0, 2 * slice_spacing_mm)]
+    return tuple(large.sort_values("longest_diameter_mm", ascending=False).tumor.head(2).tolist())
 
 
 def categorize(

@@ -164,8 +164,6 @@ FACES_AND_EDGES = generate_binary_structure(3, 2)
 SURFACE_TOLERANCE_MM = 3.0
 """What TotalSegmentator scores organs in CT with (arXiv:2208.05868): about one slice of a clinical scan, so
 that a slice more or less at the end of a structure is no error."""
-ROUNDING = 1e-6
-"""Distances are worked out in float32: a relative slack keeps one that equals the tolerance within it."""
 
 
 class SurfaceDistances(NamedTuple):
@@ -247,4 +245,5 @@ def surface_dice(distances: SurfaceDistances, tolerance_mm: float = SURFACE_TOLE
     distances_mm, one_is_empty = distances.both, any(each.size == 0 for each in distances)
     if distances_mm.size == 0 or (np.isnan(distances_mm).any() and not one_is_empty):
         return np.nan
-    return float(np.mean(distances_mm <= tolerance_mm * (1 + ROUNDING)))
+    # Distances are worked out in float32: a slack keeps one that equals the tolerance within it.
+    return float(np.mean(distances_mm <= tolerance_mm * (1 + 1e-6)))

@@ -140,14 +140,6 @@ def choose_threshold(
 PRESENCE_THRESHOLDS = tuple(round(0.02 * step, 2) for step in range(1, 50))
 """0.02 to 0.98: squared error leaves probabilities of rare structures low."""
 
-PRESENCE_SCORES = {
-    "accuracy": masks.pixel_accuracy,
-    "sensitivity": masks.recall,
-    "specificity": masks.specificity,
-    "precision": masks.precision,
-}
-"""The quotients of pixels and of pictures are the same."""
-
 
 @dataclass(frozen=True)
 class PresenceRule:
@@ -196,22 +188,24 @@ def balanced_accuracy(predicted: np.ndarray, truth: np.ndarray) -> float:
 
 def presence_scores(predicted: np.ndarray, truth: np.ndarray) -> dict[str, float]:
     """Scores of answers bool (N,): the counts `n_pictures, true_positives, false_positives,
-    false_negatives, true_negatives`, PRESENCE_SCORES, `balanced_accuracy` and `majority_share`, the
-    accuracy of always giving the commoner answer. Undefined (0/0) is NaN.
+    false_negatives, true_negatives`, `accuracy, sensitivity, specificity, precision, balanced_accuracy`,
+    and `majority_share`, the accuracy of always giving the commoner answer. Undefined (0/0) is NaN.
     """
     counts = masks.overlap_counts(predicted, truth)
     share = float(truth.mean()) if truth.size else np.nan
     return {
         "n_pictures": truth.size,
         **{name: int(count) for name, count in counts._asdict().items()},
-        **{name: float(score(counts)) for name, score in PRESENCE_SCORES.items()},
+        "accuracy": float(masks.pixel_accuracy(counts)),
+        "sensitivity": float(masks.recall(counts)),
+        "specificity": float(masks.specificity(counts)),
+        "precision": float(masks.precision(counts)),
         "balanced_accuracy": balanced_accuracy(predicted, truth),
         "majority_share": max(share, 1 - share),
     }
 
 
 BINS = 15  # as Guo et al. have it
-MARGIN = 0.1  # of a picture's side: how far the box around a liver is widened
 PROBABILITY = np.arange(LEVELS) / (LEVELS - 1)
 
 
@@ -227,7 +221,7 @@ def calibration_region(labels: np.ndarray, structure: str) -> np.ndarray:
     """Where calibration is asked about, bool like the true labels 0/1/2 (D, h, w); empty without a liver.
 
     For tumours the liver: only there does a tumour's probability matter. For the liver the box around it,
-    in each direction of the picture widened by MARGIN of its side.
+    in each direction of the picture widened by a tenth of its side.
     """
     liver = structure_mask(labels, "liver")
     if structure == "tumor":
@@ -235,7 +229,7 @@ def calibration_region(labels: np.ndarray, structure: str) -> np.ndarray:
     slices, *sides = foreground_box(liver)
     region = np.zeros(labels.shape, bool)
     if liver.any():
-        margins = (round(MARGIN * size) for size in labels.shape[1:])
+        margins = (round(0.1 * size) for size in labels.shape[1:])
         box = (slice(max(0, s.start - m), s.stop + m) for s, m in zip(sides, margins, strict=True))
         region[(slices, *box)] = True
     return region

@@ -65,14 +65,6 @@ def summarize_slices(rows: pd.DataFrame) -> dict[str, float]:
 
 MACRO = "macro mean"  # name of the row that averages over classes, each counting alike
 
-CLASS_SCORES = {
-    "precision": masks.precision,
-    "recall": masks.recall,
-    "specificity": masks.specificity,
-    "f1": masks.dice,  # the same quotient by another name
-}
-"""Those that system F (Kaur et al. 2021) reports, beside the accuracy."""
-
 
 def confusion_matrix(truth: Sequence[str], predicted: Sequence[str], classes: Sequence[str]) -> pd.DataFrame:
     """Counts (K, K): row what it is, column what it was called, both in the order of `classes`.
@@ -99,13 +91,15 @@ def accuracy(confusion: pd.DataFrame) -> float:
 def class_scores(confusion: pd.DataFrame) -> pd.DataFrame:
     """A row a class, and MACRO: `class, n_slices, precision, recall, specificity, f1`, 0 to 1 or NaN.
 
-    Each class stands against all others together. The macro mean is over the classes whose score is
-    defined; `n_undefined` counts the undefined scores of a row, or of all classes.
+    Scores are those of system F (Kaur et al. 2021), each class against all others together. The macro mean
+    is over the classes whose score is defined; `n_undefined` counts the undefined scores of a row, or of all.
     """
     counts = confusion.to_numpy()
     hit, named, present = np.diag(counts), counts.sum(axis=0), counts.sum(axis=1)
     against = masks.OverlapCounts(hit, named - hit, present - hit, counts.sum() - named - present + hit)
-    rows = pd.DataFrame({name: np.atleast_1d(score(against)) for name, score in CLASS_SCORES.items()})
+    scores = {"precision": masks.precision, "recall": masks.recall, "specificity": masks.specificity}
+    scores["f1"] = masks.dice  # the same quotient by another name
+    rows = pd.DataFrame({name: np.atleast_1d(score(against)) for name, score in scores.items()})
     undefined = rows.isna().sum(axis=1)
     rows.loc[len(rows)] = rows.mean()
     rows.insert(0, "class", [*confusion.index, MACRO])
@@ -132,8 +126,6 @@ SLICE_METRICS = ("dice", "iou", "presence_accuracy", "loss", "pixel_accuracy", "
 """Those of systems C (dice, iou, presence_accuracy, loss) and D (all but dice and presence_accuracy)."""
 METRICS = (*SLICE_METRICS, "pooled_dice")
 """`pooled_dice` is that of all pixels of a patient's slices together: close to a volume's Dice."""
-
-POINTS = 100.0  # a score of 0 to 1 has a hundred points; a loss stays as it is
 
 
 def score_held_out(planes: np.ndarray, reference: np.ndarray, threshold: float = 0.5) -> pd.DataFrame:
@@ -213,7 +205,7 @@ def inflation_table(
     table = compare(_of_patients(scores), pairs, "value", by=["metric"], between="protocol", seed=seed)
     table = table.assign(question=list(questions) * len(METRICS))
     table["unit"] = np.where(table.metric == "loss", "loss", "points")
-    factor = np.where(table.metric == "loss", 1.0, POINTS)
+    factor = table.unit.map({"loss": 1.0, "points": 100.0})  # a score of 0 to 1 has a hundred points
     for name, end in (("difference", "difference"), ("difference_low", "low"), ("difference_high", "high")):
         table[end] = table[name] * factor
     order = table.question.map(list(questions).index).sort_values(kind="stable").index

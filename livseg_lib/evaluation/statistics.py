@@ -129,8 +129,6 @@ def summarize(
 
 
 FLIPS = 2**13  # every way to flip up to 13 patients; of more patients as many ways drawn at random
-ALTERNATIVES = {"two-sided": 2, "greater": 1}
-"""How many of the extreme ways to flip count as evidence: both, or the one in which the first wins."""
 
 
 def sign_flip_test(differences: ArrayLike, alternative: str = "two-sided", seed: int = 0) -> float:
@@ -162,7 +160,8 @@ def smallest_p(differences: ArrayLike, alternative: str = "two-sided") -> float:
     if len(differences) < 2:
         return np.nan
     ways = min(2.0 ** np.count_nonzero(differences), FLIPS + 1)
-    return min(1.0, ALTERNATIVES[alternative] / ways)
+    extreme = {"two-sided": 2, "greater": 1}[alternative]  # both, or that in which the first always wins
+    return min(1.0, extreme / ways)
 
 
 def holm(p_values: ArrayLike) -> np.ndarray:

@@ -227,9 +227,8 @@ def out_of_fold_candidates(
         steps = (Step(step.name, NetworkPart(trained), step.region, step.margin_mm),)
         found = describe_candidates(steps, cases_of_part, overlap, in_true_liver=True)
         candidates.append(found.assign(part=part))
-        facts = {name: trained.training[name] for name in ("n_train_patients", "seconds")}
-        facts |= {"part": part, "n_patients": len(patients), "n_candidates": len(found)}
-        networks.append(facts | {"threshold": trained.thresholds["tumor"]})
+        facts = {"part": part, "n_patients": len(patients), "n_candidates": len(found)}
+        networks.append(trained.training | facts | {"threshold": trained.thresholds["tumor"]})
     columns = ["part", "n_train_patients", "n_patients", "n_candidates", "threshold", "seconds"]
     return pd.concat(candidates, ignore_index=True), pd.DataFrame(networks)[columns]
 

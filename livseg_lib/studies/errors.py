@@ -18,7 +18,6 @@ from livseg_lib.datasets.phantom.body import Organ
 from livseg_lib.datasets.phantom.writing import is_phantom, painted_lesions, remake_organs
 from livseg_lib.evaluation.errors import (
     FALSE_NEGATIVE,
-    CaseErrors,
     TrueCase,
     add_causes,
     find_errors,
@@ -85,7 +84,10 @@ def study_errors(
             identity = {"system": system, "patient": case.patient, "case": case.case_id}
             objects.append(each.objects.assign(**identity))
             tumors.append(each.tumors.merge(edges, on="object").assign(**identity))
-            patients.append(identity | _counts(each))
+            missed = int((~each.tumors.hit).sum())
+            row = identity | {"tumors": len(each.tumors), "predicted": each.predicted, "missed": missed}
+            row |= {"invented": len(each.objects) - missed, "fused": int(each.tumors.is_fused.sum())}
+            patients.append(row | {"fusing": each.fusing, "split": int((each.tumors.pieces > 1).sum())})
     described = add_causes(_table(tumors).assign(error=FALSE_NEGATIVE))
     described = described.drop(columns=["error", "error_class"])
     return ErrorStudy(add_causes(_table(objects)), described, pd.DataFrame(patients))
@@ -114,18 +116,10 @@ def _read_case(
     return true, padded, edges
 
 
-def _counts(errors: CaseErrors) -> dict[str, int]:
-    tumors, missed = errors.tumors, int((~errors.tumors.hit).sum())
-    counts = {"tumors": len(tumors), "predicted": errors.predicted, "missed": missed}
-    counts |= {"invented": len(errors.objects) - missed, "fused": int(tumors.is_fused.sum())}
-    return counts | {"fusing": errors.fusing, "split": int((tumors.pieces > 1).sum())}
-
-
 def _table(tables: list[pd.DataFrame]) -> pd.DataFrame:
     """All rows; system, patient and case first."""
-    table = stacked(tables)
-    first = [name for name in ("system", "patient", "case", "error", "object") if name in table]
-    return table[[*first, *(name for name in table if name not in first)]]
+    table, first = stacked(tables), ["system", "patient", "case"]
+    return table[[*first, *table.columns.drop(first)]]
 
 
 def worst_cases(patients: pd.DataFrame, system: str, structure: str, count: int) -> pd.Series:

@@ -6,7 +6,7 @@ held-out patients of all other folds. In single slices every piece of a tumour c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -23,8 +23,6 @@ from livseg_lib.labels import structure_mask
 from livseg_lib.processes import in_processes, one_apart
 from livseg_lib.studies.training import SorterPlan, TrainingPlan, answer_held_out
 from livseg_lib.training.fit import use_mixed_precision_on_gpu
-
-AREAS = (1, 4, 8, 16, 32, 64)  # pixels of 128 x 128 pictures that a rule of presence may ask for
 
 
 class _Fold(NamedTuple):
@@ -58,10 +56,10 @@ def held_out_answers(
         for fold in folds
     ]
     job = partial(_answer_fold, slices, folder)
+    of_cells = [getattr(plan, part, None) for plan in plans.values() for part in ("loss", "architecture")]
     if isinstance(workers, str):
         job = partial(_apart, job)
-    of_cells = [getattr(plan, part, None) for plan in plans.values() for part in ("loss", "architecture")]
-    if not isinstance(workers, str) and any(map(callable, of_cells)):
+    elif any(map(callable, of_cells)):
         workers = 1
     done = in_processes(job, jobs, workers)
     predictions = list(tqdm(done, "trained and asked", len(jobs), unit="network"))
@@ -156,7 +154,7 @@ def presence_row(levels: np.ndarray, truth: np.ndarray, rows: pd.DataFrame, seed
     `levels` uint8 (n, H, W), `truth` bool (n,), `rows` as of `score_answers`; scored slices count. The rule
     for a fold (least area and threshold) is the one of best balanced accuracy on all others.
     """
-    areas: Sequence[int] = [area for area in AREAS if area <= levels[0].size]
+    areas = [pixels for pixels in (1, 4, 8, 16, 32, 64) if pixels <= levels[0].size]
     reached, scored = probabilities.presence_levels(levels, areas), rows.scored.to_numpy()
     called = np.zeros(len(rows), bool)
     for fold in rows.fold.unique():

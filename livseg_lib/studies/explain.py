@@ -191,9 +191,6 @@ def ask_slice(
     return AskedSlice(structure, view, answer, truth, found if found.any() else truth)
 
 
-PICTURES_AT_ONCE = 8  # blocks of slices are asked about one by one: their gradients fill the memory
-
-
 @dataclass
 class AskedPictures:
     """What one network is asked about: a picture of each patient that has the structure, and sees it."""
@@ -206,7 +203,8 @@ class AskedPictures:
 
     def signed_maps(self, network: keras.Model) -> list[np.ndarray]:
         """Signed Seg-Grad-CAM of each picture at the bottleneck of `network`, float32 (s, s), -1 to 1."""
-        together = 1 if any(each.view.place is not None for each in self.slices) else PICTURES_AT_ONCE
+        # Blocks of slices are asked about one by one: their gradients fill the memory.
+        together = 1 if any(each.view.place is not None for each in self.slices) else 8
         maps = []
         for start in range(0, len(self.slices), together):
             some = self.slices[start : start + together]

@@ -22,11 +22,6 @@ from livseg_lib.reporting.screen import TRUTH
 from livseg_lib.runs import RunFolders
 from livseg_lib.volumes import Volume, load_prediction
 
-SPACING_EDGES_MM = (2.5,)  # thin slices, and those thicker than most tumours' outlines are known
-LIVER_EDGES_ML = (1500.0,)  # about the mean of adults
-BRIGHTNESS_EDGES_HU = (75.0,)
-"""A liver without contrast medium has 50 to 65 HU, in the portal venous phase it has over 100."""
-
 NO_TUMOR = "no tumour"
 
 FACTORS = {
@@ -51,10 +46,10 @@ def patient_facts(
     """
     one_each = cases.assign(patient=cases.patient.astype(str)).drop_duplicates("patient").set_index("case")
     thickness_mm = one_each.spacing_mm.str.extract(r"\(([^,]+),", expand=False).astype(float)
-    facts = {
-        "brightness": bands(brightness.reindex(one_each.index), BRIGHTNESS_EDGES_HU, "HU"),
-        "slice_spacing": bands(thickness_mm, SPACING_EDGES_MM, "mm"),
-        "liver_volume": bands(one_each.liver_ml, LIVER_EDGES_ML, "ml"),
+    facts = {  # a liver without contrast medium has 50 to 65 HU, in the portal venous phase over 100
+        "brightness": bands(brightness.reindex(one_each.index), (75.0,), "HU"),
+        "slice_spacing": bands(thickness_mm, (2.5,), "mm"),  # of thin slices, and of thick ones
+        "liver_volume": bands(one_each.liver_ml, (1500.0,), "ml"),  # about the mean of adults
     }
     if phantom is not None:
         site_and_phase = phantom.set_index("case").reindex(one_each.index)
@@ -109,8 +104,9 @@ def labels_by(name: str, case: Case, volume: Volume, folders: RunFolders) -> np.
     """Labels 0/1/2, uint8 (D, H, W), by TRUTH or a system; None where it has none of the case."""
     if name == TRUTH:
         return case.read_labels(volume) if case.read_labels else None
-    folder = folders.predictions(name)
-    return load_prediction(volume, folder, case.case_id) if any(folder.glob(f"{case.case_id}.n*")) else None
+    folder, names = folders.predictions(name), (f"{case.case_id}{end}" for end in (".nii.gz", ".npy"))
+    is_there = any((folder / name).exists() for name in names)
+    return load_prediction(volume, folder, case.case_id) if is_there else None
 
 
 def outlined_tumors(volume: Volume, labels: np.ndarray, structures: Iterable[str]) -> pd.DataFrame:
@@ -153,9 +149,6 @@ def measure_cases(
     return table, pd.DataFrame(patients, columns=list(PATIENT_COLUMNS))
 
 
-NEW_CONTRAST_HU = -40.0
-
-
 class TwoVisits(NamedTuple):
     """Two scans of a phantom patient with their truth: labels 0/1/2, uint8 (D, H, W)."""
 
@@ -170,7 +163,7 @@ def scan_twice(folder: Path, case: Case, factors: Sequence[float], new_mm: Seque
     lesions = painted_lesions(folder, case.case_id)
     tumors = lesions[lesions.kind == "tumor"].sort_values("diameter_mm", ascending=False).lesion
     growth = {int(number): float(factor) for number, factor in zip(tumors, factors, strict=False)}
-    new = [Lesion("tumor", float(diameter), NEW_CONTRAST_HU, diffuse=False) for diameter in new_mm]
+    new = [Lesion("tumor", float(diameter), contrast_hu=-40.0, diffuse=False) for diameter in new_mm]
     seed, index, site = phantom_numbers(folder, case.case_id)
     second = make_phantom_follow_up(seed, index, growth, new, site)
     first = case.read_volume()

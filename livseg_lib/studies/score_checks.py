@@ -18,7 +18,6 @@ from tqdm import tqdm
 
 from livseg_lib.datasets.case import Case
 from livseg_lib.errors import InputError
-from livseg_lib.evaluation import masks
 from livseg_lib.evaluation.froc import (
     FALSE_POSITIVE_RATES,
     TumorCandidates,
@@ -34,6 +33,7 @@ from livseg_lib.evaluation.probabilities import (
     dice_by_threshold,
     is_predicted,
 )
+from livseg_lib.evaluation.slices import SLICE_SCORES
 from livseg_lib.evaluation.statistics import holm, mean_with_interval, sign_flip_test
 from livseg_lib.inference.predict import predict_stack, stored_labels, stored_pictures
 from livseg_lib.labels import structure_mask
@@ -46,13 +46,7 @@ from livseg_lib.training.losses import LOSSES, get_loss
 from livseg_lib.training.model_folder import TrainedModel
 from livseg_lib.volumes import load_prediction
 
-PIXEL_SCORES = {
-    "pixel_accuracy": masks.pixel_accuracy,
-    "iou": masks.jaccard,
-    "precision": masks.precision,
-    "recall": masks.recall,
-}
-D_METRICS = ("loss", *PIXEL_SCORES)  # in the order of D's table
+D_METRICS = ("loss", "pixel_accuracy", "iou", "precision", "recall")  # in the order of D's table
 TOGETHER = "both"  # liver and tumour counted together: the pixels of both channels, as D's figures are
 
 
@@ -84,7 +78,7 @@ def pooled_scores(trained: TrainedModel, batches: SliceBatches) -> pd.DataFrame:
     if len(names) > 1:
         names.append(TOGETHER)
         pooled = np.column_stack([pooled, pooled.sum(axis=1)])
-    scores = {name: score(OverlapCounts(*pooled)) for name, score in PIXEL_SCORES.items()}
+    scores = {name: SLICE_SCORES[name](OverlapCounts(*pooled)) for name in D_METRICS[1:]}
     facts = {"n_slices": sum(sizes), "loss": float(np.average(losses, weights=sizes))}
     return pd.DataFrame({"structure": names} | scores).assign(**facts)
 

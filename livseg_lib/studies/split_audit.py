@@ -26,8 +26,6 @@ from livseg_lib.sampling.splits import Fold, Protocol, nearest_training_slice
 from livseg_lib.studies.training import TrainingPlan, answer_held_out, stored_rows
 from livseg_lib.systems import published_rows
 
-THRESHOLD = 0.5  # fixed: there are no validation slices that could choose one
-
 
 def run_audit(
     dealt: Mapping[str, Sequence[Fold]],
@@ -71,7 +69,8 @@ def _score_fold(fold: Fold, planes: np.ndarray, structure: str, folder: Path) ->
     distance = np.where(nearest >= 0, np.abs(held_out["slice"].to_numpy(dtype=float) - there), np.nan)
     spacing_mm = held_out["spacing_z_mm"].to_numpy(dtype=float, na_value=np.nan)
     rows = rows.assign(distance=distance, distance_mm=distance * spacing_mm)
-    return pd.concat([rows, score_held_out(planes, reference, THRESHOLD)], axis="columns")
+    # At 0.5, always: there are no validation slices that could choose a threshold.
+    return pd.concat([rows, score_held_out(planes, reference, 0.5)], axis="columns")
 
 
 def own_slices(scores: pd.DataFrame, protocols: Sequence[Protocol]) -> pd.DataFrame:
@@ -129,9 +128,6 @@ def audit_systems_rows(
     return rows
 
 
-_THUMBNAIL = 32  # pixels a side of the pictures that are compared
-
-
 def copy_most_alike(fold: Fold, structure: str, folder: Path) -> np.ndarray:
     """The copyist's levels (n, h, w): the mask of the nearest neighbour by squared difference of greys."""
     nearest = fold.training.iloc[most_alike(fold.held_out, fold.training, folder)]
@@ -163,7 +159,7 @@ def resemblance_pictures(shown: pd.Series, folds: dict[str, list[Fold]], folder:
 
 
 def _thumbnails(slices: pd.DataFrame, folder: Path) -> np.ndarray:
-    """Small pictures as rows, float32 (n, pixels)."""
+    """Pictures of 32 x 32 pixels as rows, float32 (n, 1024)."""
     pictures = stored_rows(slices, folder, stored_pictures)
-    small = [cv2.resize(p, (_THUMBNAIL, _THUMBNAIL), interpolation=cv2.INTER_AREA).ravel() for p in pictures]
+    small = [cv2.resize(picture, (32, 32), interpolation=cv2.INTER_AREA).ravel() for picture in pictures]
     return np.stack(small).astype(np.float32)

@@ -138,21 +138,19 @@ def choose_superpixel_threshold(trained: TrainedClassifier, cases: Sequence[Case
     return choose_threshold(histograms)
 
 
-[_STEP] = [plan for plan in CASCADES["cascade_superpixels"] if plan.part == "contour"]
-CONTOUR = ContourPart(float(_STEP.using))  # the active contour as system J uses it
-
-
 def contour_effect(trained: TrainedClassifier, cases: Sequence[Case]) -> pd.DataFrame:
     """patient, case, tumor_ml, and the tumours' Dice inside the true liver: `faultless_dice` (a classifier
-    that is always right, from 0.5 on), `dice_before` and `dice_after` the contour; NaN of two empty masks."""
-    rows = []
+    that is always right, from 0.5 on), `dice_before` and `dice_after` the contour of system J; NaN of two
+    empty masks."""
+    [step] = [plan for plan in CASCADES["cascade_superpixels"] if plan.part == "contour"]
+    contour, rows = ContourPart(float(step.using)), []
     for case, volume, truth, levels, faultless in paint_cases(trained, cases):
         tumor = structure_mask(truth, "tumor")
         before = with_tumors(structure_mask(truth, "liver"), is_predicted(levels, trained.threshold))
         masks = {
             "faultless_dice": is_predicted(faultless, 0.5),
             "dice_before": structure_mask(before, "tumor"),
-            "dice_after": structure_mask(CONTOUR(volume, before), "tumor"),
+            "dice_after": structure_mask(contour(volume, before), "tumor"),
         }
         row = {"patient": case.patient, "case": case.case_id}
         row["tumor_ml"] = tumor.sum() * volume.voxel_volume_ml

@@ -30,8 +30,6 @@ PIXEL_MM = 2.0
 _SMOOTHING_MM = 2.0  # standard deviation of the Gaussian filter within slices
 LOWEST_HU, HIGHEST_HU = -100, 300  # cut here before smoothing, or lung and bone colour their neighbourhood
 _SMALLEST_ML = 1.0  # a ball of 12 mm; smaller are mostly noise, and vessels before the contrast reaches them
-PICTURE_SPACING_MM = (5.0, 350.0)
-"""Thickness and width that pictures are taken to have, which do not tell their spacing."""
 
 
 @dataclass(frozen=True)
@@ -73,8 +71,7 @@ def smooth_scan(volume: Volume) -> SmoothScan:
     """Slices averaged to `PIXEL_MM` and smoothed, one after another. No full-size copy is made."""
     depth, height, width = volume.voxels.shape
     is_contiguous = bool(np.isfinite(volume.spacing_mm).all())
-    thickness_mm, width_mm = PICTURE_SPACING_MM
-    assumed = thickness_mm, *[width_mm / max(height, width)] * 2
+    assumed = 5.0, *[350.0 / max(height, width)] * 2  # mm, of pictures, which do not tell their spacing
     thickness_mm, *sides_mm = volume.spacing_mm if is_contiguous else assumed
     shape = tuple(max(round(n * mm / PIXEL_MM), 1) for n, mm in zip((height, width), sides_mm, strict=True))
     pixels_mm = (height * sides_mm[0] / shape[0], width * sides_mm[1] / shape[1])
@@ -138,7 +135,6 @@ LOWEST_PERCENTILES, HIGHEST_PERCENTILE = (5, 10, 15), 99
 out is a question; what is brighter than livers are vessels and kidneys."""
 OPENINGS_MM = (8, 12, 16, 20)
 CUTS_HU = {"relative": (-7.5, -10, -15, -20, -30), "fixed": (30, 40, 50, 60, 70, 80)}
-"""From the median of each liver, which knows the patient's contrast, or the same for all patients."""
 MARGINS_MM = (4, 8, 12, 16, 20)
 
 

@@ -124,7 +124,6 @@ def score_patients(
     return pd.DataFrame(rows, columns=["patient", "structure", "dice", "is_empty"])
 
 
-PRUNING_NEEDS = 2  # trials that ran to their end before any other is pruned: their median is the bar
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 RANGES = ("learning_rate", "positive_weight")
 PARAMETERS = ("learning_rate", "batch_size", "loss", "positive_weight")
@@ -235,7 +234,7 @@ def open_study(database: Path, tuning: TuningPlan) -> optuna.Study:
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     database.parent.mkdir(parents=True, exist_ok=True)
-    pruner = optuna.pruners.MedianPruner(n_startup_trials=PRUNING_NEEDS)
+    pruner = optuna.pruners.MedianPruner(n_startup_trials=2)  # two are never pruned: their median is the bar
     storage = f"sqlite:///{database}"
     known = {each.study_name: each.user_attrs for each in optuna.get_all_study_summaries(storage)}
     earlier = [attributes for name, attributes in known.items() if name.startswith(f"{tuning.question}-")]
@@ -282,11 +281,8 @@ def trials_table(study: optuna.Study) -> pd.DataFrame:
         row |= {"dice": reported[max(reported)] if reported else np.nan, "folds_done": len(reported)}
         row["seconds"] = trial.duration.total_seconds() if trial.duration else np.nan
         row |= {name: trial.params.get(name, np.nan) for name in PARAMETERS}
-        row |= {
-            "is_start": "fixed_params" in trial.system_attrs,
-            "reason": trial.user_attrs.get("reason", ""),
-        }
-        rows.append(row)
+        row["is_start"] = "fixed_params" in trial.system_attrs
+        rows.append(row | {"reason": trial.user_attrs.get("reason", "")})
     return pd.DataFrame(rows)
 
 

@@ -1,5 +1,7 @@
 """Two scans of a patient: who is whom, what grew, the words of RECIST; and whether two measurements agree."""
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -105,14 +107,7 @@ def test_doubling_time():
 THICK_SPACING = (2.0, 1.0, 1.0)
 
 
-def liver(*tumors: tuple[slice, slice, slice]) -> np.ndarray:
-    """A liver of 20 x 30 x 40 voxels with tumours (boxes) in it."""
-    labels = np.zeros((30, 50, 60), np.uint8)
-    labels[5:25, 10:40, 10:50] = 1
-    for tumor in tumors:
-        assert (labels[tumor] == 1).all()
-        labels[tumor] = 2
-    return labels
+liver = partial(labelled, (30, 50, 60), liver=np.s_[5:25, 10:40, 10:50])  # with boxes of tumour in it
 
 
 def box(slice_, row, column, *sides) -> tuple[slice, slice, slice]:

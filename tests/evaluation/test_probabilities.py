@@ -6,7 +6,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn import metrics
-from sklearn.metrics import roc_auc_score, roc_curve
 
 from livseg_lib.errors import InputError
 from livseg_lib.evaluation import probabilities as module
@@ -32,9 +31,9 @@ def counted(probabilities, reference) -> module.ProbabilityHistogram:
 def test_auc_and_curve_are_those_of_scikit_learn(seed, levels):
     probabilities, reference = planes(seed, levels)
     found = counted(probabilities, reference)
-    assert found.auc() == pytest.approx(roc_auc_score(reference.ravel(), probabilities.ravel()), abs=1e-12)
-    curve = roc_curve(reference.ravel(), probabilities.ravel(), drop_intermediate=False)
-    false_positive_rate, true_positive_rate, thresholds = curve
+    flat = reference.ravel(), probabilities.ravel()
+    assert found.auc() == pytest.approx(metrics.roc_auc_score(*flat), abs=1e-12)
+    false_positive_rate, true_positive_rate, thresholds = metrics.roc_curve(*flat, drop_intermediate=False)
     curve = found.curve()
     at = 1 + np.searchsorted(-curve.thresholds[1:], -thresholds[1:] / 255)  # theirs lists only what occurs
     np.testing.assert_allclose(curve.false_positive_rate[at], false_positive_rate[1:])
@@ -101,10 +100,9 @@ def test_among_equals_the_one_nearest_a_half():
 
 
 def test_a_little_better_is_better_however_far_from_a_half():
-    found = module.ProbabilityHistogram()
-    levels = np.array([255] * 999 + [230], np.uint8)  # all in the structure, one of them at 0.9
-    found.add(levels, np.ones(1000, bool))
-    found.add(np.array([130], np.uint8), np.zeros(1, bool))  # at 0.51: predicted at a half, not at 0.6
+    inside = np.array([255] * 999 + [230], np.uint8)  # one of them at 0.9
+    outside = np.array([130], np.uint8)  # at 0.51: predicted at a half, not at 0.6
+    found = counted(inside, [True] * 1000) + counted(outside, [False])
     assert module.choose_threshold([found], grid=(0.5, 0.6)) == 0.6  # Dice 1 against 2000 / 2001
 
 
@@ -162,13 +160,9 @@ def test_rare_tumours_do_not_make_a_rule_that_finds_none():
             module.choose_presence_rule(levels, alike, [1])
 
 
-def counted_levels(levels, reference) -> module.ProbabilityHistogram:
-    return counted(np.asarray(levels, np.uint8), reference)
-
-
 def exactly(said: float, share: float, pixels: int = 1000) -> module.ProbabilityHistogram:
     reference = np.arange(pixels) < round(share * pixels)
-    return counted_levels(np.full(pixels, round(said * 255)), reference)
+    return counted(np.full(pixels, round(said * 255), np.uint8), reference)
 
 
 def test_by_hand():
@@ -188,11 +182,10 @@ def test_by_hand():
 @pytest.mark.parametrize("bins", [1, 3, 5, 15, 17, 51, 85, 255])
 def test_a_level_on_the_edge_of_a_bin_lies_below_it(bins):
     """255 is a multiple of each, so that every edge is a level: 255 k / bins closes bin k - 1."""
-    edges = [255 * k // bins for k in range(1, bins + 1)]
-    assert module.reliability_curve(counted_levels(edges, [1] * bins), bins).pixels.tolist() == [1] * bins
-    above = [edge + 1 for edge in edges[:-1]]
-    found = module.reliability_curve(counted_levels(above, [1] * len(above)), bins).pixels.tolist()
-    assert found == [0] + [1] * (bins - 1)
+    edges = np.array([255 * k // bins for k in range(1, bins + 1)], np.uint8)
+    assert module.reliability_curve(counted(edges, [1] * bins), bins).pixels.tolist() == [1] * bins
+    above = module.reliability_curve(counted(edges[:-1] + np.uint8(1), [1] * (bins - 1)), bins)
+    assert above.pixels.tolist() == [0] + [1] * (bins - 1)
 
 
 def test_patients_may_be_wrong_in_opposite_ways():

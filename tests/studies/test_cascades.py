@@ -19,7 +19,6 @@ from livseg_lib.models import build_model
 from livseg_lib.postprocessing.candidates import FEATURES
 from livseg_lib.postprocessing.forest import Forest, load_forest, permutation_importance, save_forest
 from livseg_lib.preprocessing.recipe import Recipe
-from livseg_lib.runs import RunFolders
 from livseg_lib.studies import cascades
 from livseg_lib.studies.training import TrainingPlan, train_system
 from livseg_lib.training.fit import Stage
@@ -187,9 +186,8 @@ def test_too_few_of_a_kind_keep_everything_and_say_so(kept, n_checked, tmp_path)
     json.loads((tmp_path / "forest.json").read_text(), parse_constant=pytest.fail)  # no NaN in it
 
 
-def test_the_cascade_without_its_forest_and_with_it(cohort, tmp_path):
+def test_the_cascade_without_its_forest_and_with_it(cohort, folders, tmp_path):
     slices, cases, folder = cohort
-    folders = RunFolders(tmp_path, "run")
     lesions, _ = train_system(PLAN, slices, folder, tmp_path / "training", "run")
     save_model(cascades.at_probability(lesions, 1e-9), folders.model("unet_lesions"))
     network, both = build_model("unet", (128, 128, 1), 2, **OPTIONS), {"liver": 1e-9, "tumor": 1.0}

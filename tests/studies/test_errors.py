@@ -101,12 +101,8 @@ def test_the_worst_patients_are_those_with_and_the_worst_without_tumours():
     pairs = ("d", 3.0), ("e", 7.0)
     rows += [score("unet", name, 0.0, is_empty=True, prediction_ml=ml) for name, ml in pairs]
     rows.append(score("unet", "f", 1.0, is_empty=True, prediction_ml=0.0, precision=np.nan))
-    patients = pd.DataFrame(rows)
-    assert list(errors.worst_cases(patients, "unet", "tumor", 2).index) == [
-        "volume-b",
-        "volume-c",
-        "volume-e",
-    ]
+    found = errors.worst_cases(pd.DataFrame(rows), "unet", "tumor", 2)
+    assert list(found.index) == ["volume-b", "volume-c", "volume-e"]
 
 
 volume = partial(labelled, (9, 30, 30))

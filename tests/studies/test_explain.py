@@ -60,8 +60,7 @@ def bright_network() -> explain.ExplainedNetwork:
 
 
 @pytest.fixture
-def folders(tmp_path) -> RunFolders:
-    folders = RunFolders(tmp_path, "run")
+def folders(folders) -> RunFolders:
     for case in CASES:
         keep_prediction(TRUTHS[case.case_id], case.read_volume(), folders.predictions("bright"), case.case_id)
     return folders
@@ -148,8 +147,7 @@ def test_the_true_pixels_are_asked_about_where_a_network_outlines_nothing(folder
     np.testing.assert_array_equal(asked.slices[0].region, shown.truth == 2)
 
 
-def test_networks_are_found_alone_and_in_cascades(tmp_path):
-    folders = RunFolders(tmp_path, "run")
+def test_networks_are_found_alone_and_in_cascades(folders):
     for name, target in (("coarse", "liver"), ("unet", "both"), ("fine", "tumor")):
         network = build_model("unet", (32, 32, 1), 2 if target == "both" else 1, **OPTIONS)
         structures = {"both": ("liver", "tumor")}.get(target, (target,))

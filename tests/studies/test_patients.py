@@ -25,17 +25,12 @@ def truth(tumor_length: int) -> np.ndarray:
 
 def case(number: int, tumor_length: int) -> Case:
     volume = Volume(np.full(SHAPE, 60, np.int16), SPACING)
-    return Case(f"volume-{number}", str(number), (), lambda: volume, lambda _: truth(tumor_length))
-
-
-@pytest.fixture
-def folders(tmp_path) -> RunFolders:
-    return RunFolders(tmp_path, "run")
+    return Case(f"volume[a]-{number}", str(number), (), lambda: volume, lambda _: truth(tumor_length))
 
 
 def predict(folders: RunFolders, system: str, number: int, labels: np.ndarray) -> None:
     volume = Volume(np.zeros(SHAPE, np.int16), SPACING)
-    keep_prediction(labels, volume, folders.predictions(system), f"volume-{number}")
+    keep_prediction(labels, volume, folders.predictions(system), f"volume[a]-{number}")
 
 
 def test_rows_of_truth_and_of_systems_where_they_predicted(folders):
@@ -47,7 +42,7 @@ def test_rows_of_truth_and_of_systems_where_they_predicted(folders):
     assert patients.patient.tolist() == list("122")
     np.testing.assert_allclose(patients.longest_diameter_mm, [np.nan, 7.5, 3.5])
     np.testing.assert_allclose(patients.has_tumor, [0, 1, 1])
-    assert list(tumors.outlined_by) == ["truth", "net"] and list(tumors.case) == ["volume-2"] * 2
+    assert list(tumors.outlined_by) == ["truth", "net"] and list(tumors.case) == ["volume[a]-2"] * 2
     assert list(tumors)[:3] == ["outlined_by", "patient", "case"]
     assert tumors.volume_ml.tolist() == [0.016, 0.008]
 

@@ -11,7 +11,6 @@ from solids import labelled
 from livseg_lib.datasets.case import Case
 from livseg_lib.evaluation.cases import SCORES, Score
 from livseg_lib.inference.evaluate import evaluate_labels
-from livseg_lib.runs import RunFolders
 from livseg_lib.studies.training import record_evaluations
 from livseg_lib.volumes import Volume
 
@@ -32,13 +31,6 @@ def record(folders, name, found, truths, structures=("liver", "tumor"), spacing_
     each = iter(found)
     evaluation = evaluate_labels(system, lambda *_: next(each), cases, folders.predictions(name))
     record_evaluations([(system, evaluation)], folders, seed=1)
-
-
-@pytest.fixture
-def folders(tmp_path) -> RunFolders:
-    folders = RunFolders(tmp_path, "run")
-    folders.tables.mkdir(parents=True)
-    return folders
 
 
 def test_lesions_and_their_sizes(folders):

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from solids import ball, scan
+from solids import ball, dice, scan
 
 from livseg_lib.datasets.case import Case
 from livseg_lib.errors import InputError
@@ -84,8 +84,7 @@ def test_the_threshold_suits_the_validation_patients():
     tumor = painted.truth == 2
 
     def found(at: float) -> float:
-        mask = painted.levels >= 255 * at
-        return 2 * (mask & tumor).sum() / (mask.sum() + tumor.sum())
+        return dice(painted.levels >= 255 * at, tumor)
 
     assert found(threshold) == max(found(at) for at in (0.1, 0.2, 0.3, 0.5, 0.7, 0.9, threshold)) > 0.5
 

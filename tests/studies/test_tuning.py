@@ -113,12 +113,11 @@ def test_test_patients_and_a_start_outside_the_space_are_refused(tmp_path):
     score = MadeUpScore()
     with pytest.raises(InputError, match="test patients"):
         tuning.tune(replace(TUNING, folds=(0, -1)), score, 1, tmp_path / "study.db")
-    for start in (replace(START, batch_size=5), replace(START, loss="mse")):
-        with pytest.raises(InputError, match="outside the search space"):
-            tuning.tune(replace(TUNING, start=start), score, 1, tmp_path / "study.db")
-    per_structure = replace(START, loss="weighted_bce_dice", loss_options={"positive_weight": (1.0, 2.0)})
-    with pytest.raises(InputError, match="positive_weight"):
-        tuning.tune(replace(TUNING, start=per_structure), score, 1, tmp_path / "study.db")
+    per_structure = {"loss": "weighted_bce_dice", "loss_options": {"positive_weight": (1.0, 2.0)}}
+    outside = {"batch_size": {"batch_size": 5}, "loss": {"loss": "mse"}, "positive_weight": per_structure}
+    for name, values in outside.items():
+        with pytest.raises(InputError, match=f"{name}: starts at .* outside the search space"):
+            tuning.tune(replace(TUNING, start=replace(START, **values)), score, 1, tmp_path / "study.db")
     assert not score.calls and not (tmp_path / "study.db").exists()
 
 
