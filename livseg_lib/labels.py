@@ -40,7 +40,7 @@ def structure_mask(labels: np.ndarray, structure: str) -> np.ndarray:
 def bounding_box(labels: np.ndarray) -> tuple[slice, ...] | None:
     """Slices around everything above 0 (or True) of `labels`, of any shape; None where there is nothing.
 
-    Axis by axis, each on what the one before has left: SciPy's find_objects takes ten times as long.
+    Axis by axis, each on what the one before has left: SciPy's find_objects takes many times as long.
     """
     box, left = [], labels if labels.dtype == bool else labels > BACKGROUND
     for axis in range(labels.ndim):
