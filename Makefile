@@ -80,7 +80,7 @@ bench: .venv/ready  ## livseg beside other programs (ONLY=reading; ONLY=board DA
 		$(if $(MINUTES),--minutes "$(MINUTES)")
 
 lint: .venv/ready  ## style of the code, tests and notebooks
-	@$(PY) -m ruff check livseg_lib tests notebooks && $(PY) -m ruff format --check livseg_lib tests
+	@$(PY) -m ruff check livseg_lib tests notebooks && $(PY) -m ruff format --check livseg_lib tests notebooks
 
 lock: .venv/ready  ## renew requirements.lock: the newest versions that requirements.txt allows
 	@$(PIP) uv && (cat requirements.txt && echo imgaug==0.4.0) | UV_CUSTOM_COMPILE_COMMAND="make lock" $(PY) -m uv pip compile \

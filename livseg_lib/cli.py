@@ -71,7 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_predict(add(run.predict, input="NIfTI file, DICOM series (folder or zip), PNG or JPEG, or a folder"))
 
     option = add(run.sort, input="NIfTI file, DICOM series (folder or zip), or a folder of scans")
-    option("--dataset", default="auto", help="layout of the input (default: look)")
+    option("--dataset", default="auto", help="layout of the input (default: recognised by its files)")
     option("--model", type=_path, required=True, help="folder of a trained slice sorter")
     option("--out", type=_path, required=True, help="folder for tables and contact sheets")
 
@@ -108,7 +108,7 @@ def _parser() -> argparse.ArgumentParser:
     option("--out", type=_path, required=True, help="folder for the exported networks")
     option("--format", choices=["savedmodel", "onnx", "both"], default="both", help="(default: both)")
     option("--scan", type=_path, help="scan to compare on (default: a coarse phantom)")
-    option("--dataset", default="auto", help="layout of the scan (default: look)")
+    option("--dataset", default="auto", help="layout of the scan (default: recognised by its files)")
 
     option = add(run.models)
     option("--reports", type=_path, default=Path("reports"), help="of trained systems (default: reports)")
@@ -140,7 +140,7 @@ def _joined(args: list[str]) -> list[str]:
 
 
 def _add_reading(option: Option) -> None:
-    text = "lits, msd, kaggle, ircadb, nifti, dicom (default: look)"
+    text = "lits, msd, kaggle, ircadb, nifti, dicom (default: recognised by its files)"
     option("--dataset", default="auto", help=text)
     _add_workers(option)
     _add_modality(option)
@@ -149,7 +149,7 @@ def _add_reading(option: Option) -> None:
 
 def _add_workers(option: Option, count: int = 2) -> None:
     option("--workers", type=int, default=count, help=f"processes side by side (default: {count})")
-    text = "in their place those of a Dask scheduler, such as tcp://10.0.0.1:8786"
+    text = "the workers of this Dask scheduler instead, such as tcp://10.0.0.1:8786"
     option("--scheduler", dest="workers", metavar="ADDRESS", help=text)
 
 
@@ -163,7 +163,7 @@ def _add_acceptance(option: Option) -> None:
 
 
 def _add_run(option: Option) -> None:
-    text = "phantom, or the layout of your data (auto: look; default: phantom)"
+    text = "phantom, or the layout of your data (auto: recognised; default: phantom)"
     option("--dataset", default="phantom", help=text)
     option("--data", default="", help="folder with your scans")
     text = "what is learnt (default: as the profile says, else both)"
@@ -174,14 +174,14 @@ def _add_run(option: Option) -> None:
     text = "of each training, on this machine (default: as its epochs take)"
     option("--minutes", default="", help=text)
     option("--profile", default="quick", help="quick (default), best, session, full, tour, or a YAML file")
-    option("--set", action="append", default=[], metavar="NAME=VALUE", help="a notebook parameter")
+    option("--set", action="append", default=[], metavar="NAME=VALUE", help="value of a notebook parameter")
 
 
 def _add_predict(option: Option) -> None:
-    option("--dataset", default="auto", help="layout of the input (default: look)")
+    option("--dataset", default="auto", help="layout of the input (default: recognised by its files)")
     text = "folder with model.json, or a name of `livseg models` (default: liver-ct)"
     option("--model", default=DEFAULT_MODEL, help=text)
-    option("--sorter", type=_path, help="folder of a slice sorter: spare the slices without liver")
+    option("--sorter", type=_path, help="folder of a slice sorter: leave out slices without liver")
     text = "a model for the liver, such as liver-ct; --model is then asked for tumours alone"
     option("--liver", help=text)
     text = "average over variants of each picture, such as rotate,zoom (slower)"

@@ -90,7 +90,7 @@ PREPARATION = ["00_prepare_data", "01_extract_slices", "02_classify_masks"]
 
 
 def train(arguments: argparse.Namespace) -> int:
-    """Prepare the data, train one system and evaluate it, whatever has been run before."""
+    """Prepare the data, train one system and evaluate it, even if it has been run before."""
     return _run_notebooks(arguments, arguments.system, jobs=1, again=True)
 
 
@@ -382,7 +382,7 @@ def _compared_on(arguments: argparse.Namespace) -> tuple[Volume, str]:
 
 
 def models(arguments: argparse.Namespace) -> int:
-    """The trained models that there are, on board and in reports: data, licence, Dice, size."""
+    """List the trained models, that on board and those in reports: data, licence, Dice, size."""
     from livseg_lib.shelf import models_table
 
     if arguments.reports != Path("reports"):  # which the first run makes

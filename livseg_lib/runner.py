@@ -2,10 +2,10 @@
 
 A notebook's metadata say under "livseg" which notebooks it `needs`, the `minutes` that it takes at its
 defaults' sizes (in how many `trainings`, where not one; what `each` item of some parameters adds, such as
-{"minutes": 2, "of": ["systems", "folds"]}), and which `files` it reads besides. When it has run well, its
-record (reports/RUN/records/) is written last: digests of its code, of the library files that it imported, of
-its files and of the results that it needs, its parameters and the versions of packages. Where one of these
-differs, it runs again.
+{"minutes": 2, "of": ["systems", "folds"], "at_a_time": "workers"}), and which `files` it reads besides. When
+it has run well, its record (reports/RUN/records/) is written last: digests of its code, of the library files
+that it imported, of its files and of the results that it needs, its parameters and the versions of packages.
+Where one of these differs, it runs again.
 """
 
 from __future__ import annotations
@@ -66,7 +66,8 @@ class _Step:
     files: tuple[str, ...] = ()
     """Relative to the repository, with parameters in braces. Of a folder, names, sizes and times count."""
     each: Mapping = field(default_factory=dict)
-    """Further `minutes`, for every item `of` some parameters, which are lists or numbers of items."""
+    """Further `minutes`, for every item `of` some parameters, which are lists or numbers of items; a
+    parameter may say how many come `at_a_time`."""
 
     @property
     def stem(self) -> str:
@@ -171,7 +172,8 @@ def expected_minutes(step: _Step, pace: float, patients: float = 1.0) -> float:
     chosen, learns = usual | step.parameters, _pictures(usual)
     items = (chosen[name] for name in step.each.get("of", ()))
     counts = [len(each) if isinstance(each, list) else each for each in items]
-    minutes = step.minutes + step.each.get("minutes", 0) * math.prod(counts)
+    at_a_time = chosen.get(step.each.get("at_a_time"), 1)
+    minutes = step.minutes + step.each.get("minutes", 0) * math.prod(counts) / at_a_time
     rest = minutes * pace * patients * (1 - LEARNING * bool(learns))
     if chosen.get("minutes") is not None:
         return rest + chosen["minutes"] * step.trainings

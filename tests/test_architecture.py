@@ -118,7 +118,8 @@ def arrows() -> set[tuple[str, str]]:
 def architecture_page() -> str:
     """docs/architecture.md: the rooms as a picture, and every module by the first line of its docstring."""
     picture = [f"    {other} --> {room}" for room, other in sorted(arrows(), key=lambda pair: pair[::-1])]
-    lines = ["# The house", "", "A room builds on those that point to it, and on all that these build on."]
+    lines = ["# Every module", ""]
+    lines += ["A room (a package) builds on those that point to it, and on all that these build on."]
     lines += ["", "```mermaid", "flowchart TD", *picture, "```", ""]
     for name in dict.fromkeys(BOX.values()):
         lines += [f"## {name}", "", "| module | |", "| --- | --- |"]

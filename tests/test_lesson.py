@@ -27,7 +27,7 @@ from livseg_lib.studies.training import TrainingPlan, train_network, train_syste
 from livseg_lib.training.fit import Stage
 from livseg_lib.training.losses import binary_cross_entropy, get_loss
 from livseg_lib.training.model_folder import load_model, save_model
-from livseg_lib.training.weights import describe_network
+from livseg_lib.training.weights import describe_network, number_in_order
 from livseg_lib.volumes import Volume
 
 PATH = Path(__file__).parents[1] / "notebooks" / "03_train_unet.ipynb"
@@ -100,10 +100,24 @@ def test_the_lesson_needs_few_of_our_modules():
 
 
 def my_network(input_shape, num_classes, *, filters):
-    """As somebody writes one in a cell."""
+    """As somebody writes one in a cell, without a name for any layer."""
     picture = keras.Input(input_shape)
-    x = layers.Conv2D(filters, 3, padding="same", activation="relu", name="seen")(picture)
-    return keras.Model(picture, layers.Conv2D(num_classes, 1, activation="sigmoid", name="maps")(x))
+    x = layers.Conv2D(filters, 3, padding="same", activation="relu")(picture)
+    x = layers.BatchNormalization()(layers.Conv2D(filters, 3, padding="same")(x))
+    return keras.Model(picture, layers.Conv2D(num_classes, 1, activation="sigmoid")(x))
+
+
+def test_layers_without_a_name_are_numbered_in_their_order_and_others_keep_theirs():
+    paths = []
+    for _ in range(2):  # Keras counts on
+        network = my_network((16, 16, 1), 1, filters=2)
+        number_in_order(network)
+        paths.append([weight.path for weight in network.weights])
+    assert paths[0] == paths[1] and paths[0][:3] == ["conv2d/kernel", "conv2d/bias", "conv2d_1/kernel"]
+    named = build_model("unet", (16, 16, 1), 1, filters=2, levels=2)
+    before = [weight.path for weight in named.weights]
+    number_in_order(named)
+    assert [weight.path for weight in named.weights] == before
 
 
 def my_loss(truth, probability):

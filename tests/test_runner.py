@@ -157,6 +157,9 @@ def test_the_plan_counts_what_a_study_trains_for_each_of_its_items(root, chosen,
     each = {"minutes": 2, "of": ["systems", "folds"]}
     notebook = add_notebook(root, "a", parameters="systems = []\nfolds = 3", minutes=1, each=each)
     assert runner.expected_minutes(runner.read_step(notebook, chosen), 1.0) == minutes
+    parameters, each = "systems = []\nfolds = 3\nworkers = 1", each | {"minutes": 4, "at_a_time": "workers"}
+    notebook = add_notebook(root, "b", parameters=parameters, minutes=1, each=each)
+    assert runner.expected_minutes(runner.read_step(notebook, chosen | {"workers": 2}), 1.0) == minutes
 
 
 def test_the_plan_counts_patients(root):

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from livseg_lib import WARNING
-from livseg_lib.backend import require_tensorflow
+from livseg_lib.backend import backend_name, require_tensorflow
 from livseg_lib.errors import InputError
 from livseg_lib.files import file_checksum, folder_written_aside, write_atomically, write_json, written_aside
 from livseg_lib.inference.cascade import LEARNT, read_plans
@@ -197,9 +197,10 @@ def add_graph(folder: Path, build: Build | None = None) -> Path:
 
 
 def add_own_graph(folder: Path, build: Build) -> None:
-    """`add_graph` for a network of one's own, by which all else uses it; nothing where none can be made."""
-    with suppress(ImportError, InputError):  # no tf2onnx; another backend than TensorFlow
-        add_graph(folder, build)
+    """`add_graph` for a network of one's own, by which all else uses it, if it can be made."""
+    if backend_name() == "tensorflow":
+        with suppress(ImportError):  # no tf2onnx
+            add_graph(folder, build)
 
 
 def write_onnx(network: keras.Model, folder: Path) -> Path:

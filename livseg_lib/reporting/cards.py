@@ -132,7 +132,8 @@ def cohort_sentence(systems: pd.DataFrame) -> str:
         return ""
     number = honest["system"].nunique()
     train, test = (_range_of(honest[column].to_numpy(float)) for column in columns)
-    return f"{number} system{'s' * (number > 1)}, trained on {train} patients and tested on {test} others."
+    learnt, others = f"{train} patient{'s' * (train != '1')}", f"{test} other{'s' * (test != '1')}"
+    return f"{number} system{'s' * (number > 1)}, trained on {learnt} and tested on {others}."
 
 
 def _card(row: dict, remark: str) -> Card:
@@ -140,7 +141,8 @@ def _card(row: dict, remark: str) -> Card:
     if interval := _interval(row):
         bounds = f"95 % interval {interval.low:.3f} to {interval.high:.3f}"
         interval = replace(interval, published=None)
-    patients = f"{format_number('n', row.get('n_test_patients', np.nan))} test patients"
+    number = format_number("n", row.get("n_test_patients", np.nan))
+    patients = f"{number} test patient{'s' * (number != '1')}"
     foot = ", ".join(filter(None, (format_text(row.get("system")), patients, remark)))
     label = f"{format_text(row.get('target')).capitalize()} Dice"
     return Card(label, format_number("dice", row["dice_per_case"]), bounds, foot, interval)

@@ -25,7 +25,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from livseg_lib.datasets.case import Case
-from livseg_lib.labels import STRUCTURES, structure_mask
+from livseg_lib.labels import STRUCTURE_LABELS, STRUCTURES, structure_mask
 from livseg_lib.postprocessing.components import label_components
 from livseg_lib.preprocessing.recipe import Recipe, channel_windows, display_window
 from livseg_lib.preprocessing.windows import apply_window
@@ -160,14 +160,15 @@ def pick_best_median_worst(dice: pd.Series) -> dict[str, str]:
 def draw_outlines(ax: Axes, labels: np.ndarray, side: str) -> list[Line2D]:
     """Closed outlines of every structure in `labels` (H, W), also where one touches the border.
 
-    `side` is "truth" or "prediction". Gives their entries for a legend.
+    `side` is "truth" or "prediction". Gives their entries for a legend. Labels of tumours alone, as of a
+    system that outlines nothing else, have no liver.
     """
     line, colours = SIDES[side]
     keys = []
     for structure in STRUCTURES:
-        mask = np.pad(structure_mask(labels, structure), 1).astype(np.float32)
-        if not mask.any():
+        if not (labels == STRUCTURE_LABELS[structure]).any():
             continue
+        mask = np.pad(structure_mask(labels, structure), 1).astype(np.float32)
         rows, columns = (np.arange(-1, size - 1) for size in mask.shape)
         colour = colours[structure]
         options = {"levels": [0.5], "colors": [colour], "linewidths": 1.6, "linestyles": [line]}

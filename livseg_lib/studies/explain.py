@@ -121,7 +121,7 @@ def choose_slices(
     ranked = dice[~scores.is_empty.to_numpy(bool)].dropna().sort_values(kind="stable").index
     ranks = (("best", ranked[1:][-1:]), ("worst", ranked[:1]))
     chosen = [(rank, name, fullest[name]) for rank, names in ranks for name in names]
-    size, *alarm = max(alarms, key=lambda each: each[0])
+    size, *alarm = max(alarms, key=lambda each: each[0], default=(0,))
     chosen += [("false alarm", *alarm)] if size else []
     shown = []
     for rank, name, index in chosen:

@@ -24,7 +24,7 @@ from livseg_lib.provenance import code_of, digest, made_with, name_of
 from livseg_lib.training.checkpoint import KEPT, Checkpoint
 from livseg_lib.training.devices import training_devices
 from livseg_lib.training.losses import CLASS_LOSSES, LOSSES, Loss, find_loss, get_loss, ops
-from livseg_lib.training.weights import assign_arrays, describe_network, load_arrays
+from livseg_lib.training.weights import assign_arrays, describe_network, load_arrays, number_in_order
 
 WARM_UP_BATCHES = 50
 
@@ -253,6 +253,7 @@ def fit(
         raise InputError("epochs", "are none, so nothing would be learnt.", "Give at least 1.")
     if isinstance(settings.loss, str) and not settings.loss.endswith("mse"):  # others take any number
         require_probabilities(model)
+    number_in_order(model)
     made_by = describe_training(model, training, validation, metrics, settings, description or {})
     devices = training_devices()
     with devices.place(folder, made_by, KEPT) as folder, devices.scope():

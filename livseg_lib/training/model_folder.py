@@ -280,6 +280,7 @@ def save_model(trained: TrainedNetwork, folder: Path, half: bool = False) -> Pat
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "weights.safetensors"
+    weights.number_in_order(trained.network)
     weights.save_variables(path, trained.network.weights, {"architecture": trained.architecture}, half)
     values = {each.name: getattr(trained, each.name) for each in fields(trained) if each.name != "network"}
     description = {
@@ -376,11 +377,13 @@ def _network(
     build = build or _build_from_catalogue(trained)
     make = partial(build, tuple(description["input_shape"]), len(trained.answers), **trained.options)
     built = _built(make, trained, folder)
+    weights.number_in_order(built)
     weights.require_arrays(built.weights, arrays, path)
     if FOREIGN in description and weights.describe_network(built, trainable=False) != description[FOREIGN]:
         problem = "holds another network than `build` builds: its function, or Keras, has changed since."
         raise InputError(folder, problem, "Give the function as it was, or train again.")
     network = make()
+    weights.number_in_order(network)
     weights.assign_arrays(network.weights, arrays, path)
     return network
 

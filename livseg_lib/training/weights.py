@@ -6,6 +6,8 @@ Read and compared without Keras, which takes seconds to import.
 from __future__ import annotations
 
 import json
+import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -74,6 +76,21 @@ def require_arrays(variables: list, arrays: dict[str, np.ndarray], where: str | 
     if left := sorted(set(arrays) - {variable.path for variable in variables}):
         problem = f"holds {len(left)} arrays too many, such as {left[0]}: another network's weights."
         raise InputError(where, problem, remedy)
+
+
+def number_in_order(model: keras.Model) -> None:
+    """Call the layers that were given no name conv2d, conv2d_1, ... in their order, and their weights alike.
+
+    Keras counts on from what was built before in the process, and weights are kept by these names.
+    """
+    names, counts = {}, Counter()
+    for layer in model._flatten_layers(include_self=False):
+        plain = re.sub(r"_\d+$", "", layer.name)
+        if plain.replace("_", "") == type(layer).__name__.lower():
+            names[layer.name] = f"{plain}_{counts[plain]}" if counts[plain] else plain
+            layer.name, counts[plain] = names[layer.name], counts[plain] + 1
+    for variable in model.variables:
+        variable._path = "/".join(names.get(part, part) for part in variable.path.split("/"))
 
 
 def describe_network(model: keras.Model, trainable: bool = True) -> str:

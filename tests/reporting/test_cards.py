@@ -172,6 +172,9 @@ def test_cards_leave_out_rows_that_leak_or_are_undefined_and_those_of_the_audit(
     assert [(c.value, c.foot) for c in cards] == [("0.700", "unet, 4 test patients")]
     of_unet_and_broken = "2 systems, trained on 9 patients and tested on 4 others."
     assert cohort_sentence(pd.DataFrame(rows)) == of_unet_and_broken
+    single = pd.DataFrame([system("unet", 0.7, n_train_patients=1, n_test_patients=1)])
+    assert cohort_sentence(single) == "1 system, trained on 1 patient and tested on 1 other."
+    assert headline_cards(single)[0].foot == "unet, 1 test patient"
 
 
 @pytest.mark.parametrize(("value", "shown"), [(0.85, 0.85), (1.0, 1.0), (85.0, None), (np.nan, None)])

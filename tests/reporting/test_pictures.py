@@ -41,6 +41,8 @@ def test_a_structure_that_fills_the_slice_is_outlined_all_around_and_nothing_not
     assert outline_extent(ax.collections[0]) == (-0.5, -0.5, 19.5, 9.5)
     assert module.draw_outlines(ax, np.zeros((8, 8), np.uint8), "prediction") == []
     assert len(ax.collections) == 1
+    [key] = module.draw_outlines(ax, np.full((8, 8), 2, np.uint8), "prediction")  # it outlines tumours alone
+    assert key.get_label() == "Tumour prediction"
 
 
 @pytest.mark.parametrize("count", [0, 1, 3, 30])
@@ -106,8 +108,8 @@ def test_best_median_worst_shows_the_slice_with_most_of_the_structure(tmp_path):
     dice = pd.Series({"good": 0.91234, "gone": np.nan, "bad": 0.0})
     figure = module.best_median_worst(dice, "tumor", cases, tmp_path, Recipe(size=32))
     assert titles(figure) == ["Best: good\nDice 0.912", "Worst: bad\nDice 0.000", "", ""]
-    # Slice 1, with the tumour of the truth, and slice 2, with that of the prediction where there is no truth.
-    assert [len(ax.collections) for ax in figure.axes[:2]] == [2, 2]
+    # Slice 1, with liver and tumour of the truth, and slice 2, with the predicted tumour and no truth.
+    assert [len(ax.collections) for ax in figure.axes[:2]] == [2, 1]
     whole, enlarged = (np.ptp(figure.axes[number].get_xlim()) for number in (1, 3))
     assert enlarged < 32 <= whole
 

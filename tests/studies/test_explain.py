@@ -117,6 +117,7 @@ def test_best_worst_and_a_false_alarm_are_chosen(folders):
     last = explain.choose_slices("bright", "tumor", scores(), CASES, folders, RECIPE)[-1]
     assert (last.rank, last.case.case_id, last.index, last.dice) == ("false alarm", "volume-3", 2, 0.0)
     assert len(explain.choose_slices("bright", "tumor", scores().iloc[:1], CASES[:1], folders, RECIPE)) == 1
+    assert explain.choose_slices("bright", "tumor", scores().iloc[:0], [], folders, RECIPE) == []
 
 
 def test_a_slice_is_explained_at_the_scans_size(folders):

@@ -79,6 +79,17 @@ def test_a_planted_bad_trial_is_pruned_but_never_after_its_last_fold(tmp_path, f
     assert table.folds_done.tolist() == [2, 2, 2, folds_done]
 
 
+@pytest.mark.parametrize(("bad", "state"), [(2, "complete"), (3, "pruned")])
+def test_nothing_is_pruned_before_two_trials_are_whole(tmp_path, bad, state):
+    class Bad(MadeUpScore):
+        def __call__(self, plan, fold):
+            rows, plans = super().__call__(plan, fold), {p.stages for p, _ in self.calls}
+            return rows.assign(dice=0.01 if len(plans) == bad else 0.5)
+
+    table = tuning.trials_table(tuning.tune(TUNING, Bad(), bad, tmp_path / "study.db"))
+    assert table.state.tolist() == [*["complete"] * (bad - 1), state]
+
+
 def test_values_stay_in_the_space_and_make_a_training(unbroken):
     assert finished(unbroken[0]).learning_rate.is_unique  # no trial repeats another
     for plan, _ in unbroken[1]:
