@@ -35,8 +35,8 @@ DATA_SUFFIXES = {
     **dict.fromkeys((".dcm", ".dicom", ".ima"), "DICOM"),
 }
 """Kinds of data by the end of the name; NIfTI has a longer one."""
-MADE_BY_EXTRACTION = {"case.json", "images.npy"}
-"""A folder with these is no data, where an extraction was written into its own data."""
+MADE_HERE = {"case.json", "images.npy"}, {"record.json", "measures.json"}, {"findings.csv", "cases.csv"}
+"""A folder with these is no data, where an extraction, masks or a check were written into their own data."""
 OF_NO_USER = ("__MACOSX", "Thumbs.db", "desktop.ini")  # what systems leave in folders, beside hidden files
 
 
@@ -56,11 +56,12 @@ class Found(NamedTuple):
         return sorted(self.files + self.dangling)
 
 
-def regular_files(source: Path) -> Found:
+def regular_files(source: Path, with_results: bool = False) -> Found:
     """Everything below the folder `source`, or the one file `source`; nothing is opened.
 
-    Hidden names are left out (archives made on a Mac hold a `._` twin of every file). Links to folders
-    are followed, each folder once; one that leads to a folder above is not.
+    Hidden names are left out (archives made on a Mac hold a `._` twin of every file), and folders that livseg
+    made there, but `with_results`. Links to folders are followed, each folder once; one that leads to a
+    folder above is not.
     """
     files, dangling, notes = [], [], []
 
@@ -68,7 +69,8 @@ def regular_files(source: Path) -> Found:
         message = f"The folder cannot be listed ({error.strerror})."
         notes.append(Note(error.filename, "unreadable", message, "error"))
 
-    for path in sorted(_below(source, note_unlisted)) if source.is_dir() else [source]:
+    own = () if with_results else MADE_HERE
+    for path in sorted(_below(source, note_unlisted, own)) if source.is_dir() else [source]:
         try:
             regular = stat.S_ISREG(path.stat().st_mode)
         except OSError:
@@ -85,10 +87,10 @@ def regular_files(source: Path) -> Found:
     return Found(tuple(files), tuple(notes), tuple(dangling))
 
 
-def _below(folder: Path, note_unlisted: Callable[[OSError], None]) -> Iterator[Path]:
+def _below(folder: Path, note_unlisted: Callable[[OSError], None], own: Sequence[set[str]]) -> Iterator[Path]:
     visited = set(folder.resolve().parents)
     for parent, folders, names in os.walk(folder, onerror=note_unlisted, followlinks=True):
-        made_here = parent != str(folder) and MADE_BY_EXTRACTION.issubset(names)
+        made_here = parent != str(folder) and any(made.issubset(names) for made in own)
         if (real := Path(parent).resolve()) in visited or made_here:
             folders.clear()
             continue

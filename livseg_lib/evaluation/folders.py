@@ -163,7 +163,7 @@ def evaluate_folders(
 
 def _pipes(where: Path) -> Iterator[tuple[str, InputError]]:
     """What is named like a label file and is none."""
-    for note in regular_files(where).notes:
+    for note in regular_files(where, with_results=True).notes:
         if note.code == "passed-over" and (name := nifti_stem(Path(note.where))):
             yield name, InputError(note.where, note.message, code=note.code)
 
@@ -281,7 +281,8 @@ def label_files(where: Path, other: Path) -> list[Path]:
     """
     if not where.is_dir() and (where.exists() or where.is_symlink()):
         return [where]
-    paths, inner = [path for path in regular_files(where).named if nifti_stem(path)], other.resolve()
+    found, inner = regular_files(where, with_results=True).named, other.resolve()
+    paths = [path for path in found if nifti_stem(path)]
     if where.resolve() in inner.parents:
         reals = (path.parent.resolve() / path.name for path in paths)  # of a link: its own place
         paths = [p for p, real in zip(paths, reals, strict=True) if inner not in (real, *real.parents)]
