@@ -28,7 +28,9 @@ _LABEL_WORDS = frozenset(
 )
 _SCAN_WORDS = frozenset(("ct", "mr", "mri", "scan", "volume", "vol", "image", "img", "orig", "0000"))
 _LIVER = re.compile("liver")
-TUMORS = re.compile(r"(?:liver|hepatic)?(?:tumou?rs?|lesions?|mass|masses|metastas[ei]s|hcc)\d*")
+TUMORS = re.compile(
+    r"(?:(?:liver|hepatic)[-_. ]?)?(?:tumou?rs?|lesions?|mass|masses|metastas[ei]s|hcc)[-_. ]?\d*"
+)
 """Names of masks of one structure each, without what the scan is called."""
 MOST_SCANS_OF_A_PATIENT = 3  # folders that hold more on average are batches, not patients
 
