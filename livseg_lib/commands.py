@@ -296,7 +296,7 @@ def follow_up(arguments: argparse.Namespace) -> int:
     from livseg_lib.reporting.patient_page import NOT_AN_ASSESSMENT, conclude_follow_up
     from livseg_lib.volumes import load_segmentation, load_volume
 
-    if arguments.days is not None and not arguments.days > 0:
+    if arguments.days is not None and not 0 < arguments.days < math.inf:
         remedy = "Give the days from the earlier to the later scan."
         raise InputError("--days", f"is {arguments.days:g}.", remedy)
     require_own_file(arguments.out / "follow_up.csv", *CHANGE_COLUMNS[:2])

@@ -245,7 +245,7 @@ def test_follow_up_without_days_has_no_doubling_time_and_null_for_what_is_undefi
     assert pd.read_csv(tmp_path / "follow_up.csv").empty
 
 
-@pytest.mark.parametrize("days", ["0", "-3", "nan"])
+@pytest.mark.parametrize("days", ["0", "-3", "nan", "inf"])
 def test_follow_up_refuses_days_that_are_none(tmp_path, capsys, days):
     path = label_file(tmp_path / "a.nii.gz", 5)
     assert main(["follow-up", path, path, f"--days={days}", "--out", str(tmp_path / "out")]) == 2

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -125,7 +124,8 @@ def briefly(names: Iterable[str]) -> list[str]:
 def _beside(path: Path, layout: Dataset, reading: Reading) -> list[PatientInput]:
     """Volumes in `path` that are no part of its layout. (Pictures would be its masks.)"""
     known = {file for case in layout.cases for file in (*case.files, *case.unmasked)} | set(layout.unpaired)
-    known |= {Path(note.where) for case in layout.cases for note in case.notes}  # copies that hold the same
+    notes = [note for case in layout.cases for note in case.notes]  # on copies of one name
+    known |= {Path(path) for note in notes for path in (note.where, *note.also)}
     entered = {file.relative_to(path).parts[0] for file in known}
     entries = [entry for entry in _visible(path) if entry.name not in entered]
     return [item for entry in entries for item in _of_entry(entry, reading) if item.kind != "picture"]
@@ -185,10 +185,11 @@ def _dicom(case_id: str, source: Path, reading: Reading) -> PatientInput:
 
 
 def _read_case(case: Case) -> Scan:
-    if errors := [note for note in case.notes if note.severity == "error"]:
+    scan = case.read_volume.args[0]
+    if any((note.where, note.severity) == (scan, "error") for note in case.notes):  # its labels do not count
         remedy = "livseg check names them: keep one."
-        raise InputError(errors[0].where, "Several files have this name, and they differ.", remedy)
-    return read_nifti(case.read_volume.args[0])
+        raise InputError(scan, "Several files have this name, and they differ.", remedy)
+    return read_nifti(scan)
 
 
 def _read_unnamed(read: Callable[[], Scan]) -> Scan:
@@ -219,7 +220,7 @@ def _named(patients: list[PatientInput], numbered: bool) -> list[PatientInput]:
     for index, patient in enumerate(patients):
         first = name = file_name(patient.case_id)
         count = 1
-        while (known := unicodedata.normalize("NFC", name).casefold()) in used:
+        while (known := name.casefold()) in used:
             count += 1
             name = f"{first}-{count}"
         used.add(known)

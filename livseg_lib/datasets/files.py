@@ -11,6 +11,7 @@ import json
 import os
 import re
 import stat
+import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -140,7 +141,7 @@ def one_copy(copies: list[Path]) -> tuple[Path, tuple[Note, ...]]:
     if len(set(contents.values())) > 1:
         names = ", ".join(map(printable, others))
         message = f"There are other files of this name, and they differ: {names}. Keep one."
-        return chosen, (Note(chosen, code, message, "error"),)
+        return chosen, (Note(chosen, code, message, "error", tuple(others)),)
     equal = f"It holds the same as {printable(chosen)} and is not read."
     broken = f"It cannot be read; {printable(chosen)} is read in its place."
     return chosen, tuple(Note(path, code, equal if path in contents else broken) for path in others)
@@ -173,8 +174,10 @@ def listed(items: Sequence[str], joint: str = ", ") -> str:
 
 
 def printable(name: Path | str) -> str:
-    """`name` fit for tables and screens, whatever bytes it is made of."""
-    return str(name).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    """`name` fit for tables and screens, whatever bytes it is made of, its accents in one of their two ways:
+    a Mac and others write them differently."""
+    text = str(name).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return unicodedata.normalize("NFC", text)
 
 
 def natural_key(name: str) -> list[tuple[int, str]]:

@@ -36,7 +36,8 @@ def find(folder: Path) -> Dataset:
         if patient is None:
             unpaired.append(masks)
             continue
-        name, files = case_folder.resolve().name, files_of(patient) + (files_of(masks) if masks else ())
+        name, files = case_folder.resolve().name, files_of(patient) or (patient,)
+        files += files_of(masks) if masks else ()
         readers = partial(read_series, patient), partial(_read_labels, masks) if masks else None
         cases.append(Case(name, name, files, *readers, notes=_notes(patient)))
     return Dataset("ircadb", folder, tuple(cases), tuple(unpaired))

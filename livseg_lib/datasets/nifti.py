@@ -24,7 +24,19 @@ from livseg_lib.volumes import Volume, label_values, load_volume, read_label_arr
 LOOKS_FOR = "a .nii or .nii.gz file, a folder of them, or a folder a patient"
 _WORD = re.compile(r"\d+|[^\W\d_]+|[^\w\s.-]+")
 _LABEL_WORDS = frozenset(
-    ("seg", "segs", "segmentation", "segmentations", "label", "labels", "mask", "masks", "gt", "truth")
+    (
+        "seg",
+        "segs",
+        "dseg",
+        "segmentation",
+        "segmentations",
+        "label",
+        "labels",
+        "mask",
+        "masks",
+        "gt",
+        "truth",
+    )
 )
 _SCAN_WORDS = frozenset(("ct", "mr", "mri", "scan", "volume", "vol", "image", "img", "orig", "0000"))
 _LIVER = re.compile("liver")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import re
-import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from functools import lru_cache, partial
@@ -96,7 +95,9 @@ def _number(value: float) -> str:
     return "-" if np.isnan(value) else f"{value:.3f}"
 
 
-LABEL_WORDS = re.compile(r"seg|label|mask|pred|(?:ground[-_. ]?)?truth|(?<![a-z])gt(?![a-z])", re.IGNORECASE)
+LABEL_WORDS = re.compile(
+    r"d?seg|label|mask|pred|(?:ground[-_. ]?)?truth|(?<![a-z])gt(?![a-z])", re.IGNORECASE
+)
 _WORD_AT_END = rf"[-_. ](?:{LABEL_WORDS.pattern})[a-z]*"
 LABEL_NAME = re.compile(rf"(?:{LABEL_WORDS.pattern})[a-z]*|liver(?:{_WORD_AT_END})?", re.IGNORECASE)
 """Such a name tells no case: its folder does."""
@@ -340,11 +341,11 @@ def _numbers(path: Path) -> tuple[int, ...]:
 
 
 def _keys(path: Path) -> list[str | tuple[int, ...]]:
-    """By which a file finds its partner, the surest first. The later ones do not tell capitals apart, nor the
-    two ways to write an accent: a Mac changes these. No number of `predict --case-names numbered` is a key:
-    case-001 is what was read first, whatever that was called."""
+    """By which a file finds its partner, the surest first. The later ones do not tell capitals apart: a Mac
+    changes these. No number of `predict --case-names numbered` is a key: case-001 is what was read first,
+    whatever that was called."""
     names = _stem(path), LABEL_WORD_AT_END.sub("", CHANNEL_AT_END.sub("", _stem(path))), _name(path)
-    alike = (unicodedata.normalize("NFC", name).casefold() for name in names)
+    alike = (name.casefold() for name in names)
     by_order = path.name == "mask.nii.gz" and re.fullmatch(r"case-\d{3,}", path.parent.name)
     numbers = () if by_order and path.with_name("record.json").exists() else _numbers(path)
     return [key for key in (_stem(path), *alike, numbers) if key]

@@ -403,6 +403,14 @@ def test_one_bad_case_hides_no_other_and_each_may_be_checked_in_another_process(
         assert pickle.loads(pickle.dumps(checked)) == checked
 
 
+def test_an_empty_folder_of_slices_hides_no_other_case(tmp_path):
+    for number in (1, 2):
+        write_ircadb_case(tmp_path / f"3Dircadb1.{number}", seed=number)
+    for path in (tmp_path / "3Dircadb1.1" / "PATIENT_DICOM").iterdir():
+        path.unlink()
+    assert check(tmp_path).cases.usable.tolist() == [False, True]
+
+
 def test_one_case_in_memory_at_a_time():
     alive = []
 

@@ -70,6 +70,7 @@ def test_folders_are_paired_by_case_number(three_cases):
 BY_NUMBER = ["volume-2.nii", "liver_002.nii.gz", "volume-2_pred.nii", "2-segmentation.nii"]
 BY_NUMBER += ["volume-2/mask.nii.gz", "liver_002_0000.nii.gz", "liver_2_0000/mask.nii.gz"]
 BY_NAME = ["anna_pred.nii", "anna-segmentation.nii", "anna.mask.nii", "anna_GT.nii", "anna_ground_truth.nii"]
+BY_NAME += ["anna_dseg.nii"]
 FITTING = [("segmentation-2", "case_2_v12", name) for name in BY_NUMBER]  # 12 is another number
 FITTING += [("anna", "visit-2024-02-05_pred", name) for name in BY_NAME]  # words for labels do not count
 FITTING += [("visit-2024-01-05", "visit-2024-02-05_pred", "visit-2024-01-05_pred.nii")]
