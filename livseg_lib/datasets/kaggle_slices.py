@@ -17,7 +17,14 @@ from pathlib import Path
 import numpy as np
 
 from livseg_lib.datasets.case import Case, Dataset, Note
-from livseg_lib.datasets.files import LABELS_JSON, find_label_map, natural_key, printable, regular_files
+from livseg_lib.datasets.files import (
+    LABELS_JSON,
+    find_label_map,
+    listed,
+    natural_key,
+    printable,
+    regular_files,
+)
 from livseg_lib.datasets.nifti import TUMORS
 from livseg_lib.datasets.pictures import MaskLevels, decide_levels, read_picture
 from livseg_lib.errors import InputError
@@ -27,7 +34,8 @@ from livseg_lib.volumes import Volume
 LOOKS_FOR = "volume-N_slice_K.jpg or .png with volume-N_slice_K_mask.jpg or .png"
 LOOKS_FOR += ", or pictures of one name in folders images and masks"
 SUFFIXES = (".png", ".jpg", ".jpeg")
-_VOLUME = re.compile(r"volume-(\d+)_slice_(\d+)", re.IGNORECASE)
+_VOLUME = re.compile(r"(?:volume)?-(\d+)_slice_(\d+)", re.IGNORECASE)  # without, of segmentation-3_slice_7
+_NAME_AND_NUMBER = re.compile(r"(?s)[ _.-]*(.*?)[ _.([-]*(\d{1,9})?[)\]]?")  # as Windows numbers: a (1)
 MASKS, PICTURES = r"masks?|labels?|seg(?:mentation)?s?|gt|ground_?truths?", r"images?|imgs?|slices?|pictures?"
 MASK_WORD = re.compile(rf"(?:^|[ _.-])(?:{MASKS})(?=$|[ _.-])", re.IGNORECASE)
 PICTURE_WORD = re.compile(rf"(?:^|[ _.-])(?:{PICTURES})(?=$|[ _.-])", re.IGNORECASE)
@@ -66,8 +74,17 @@ def find(folder: Path) -> Dataset:
     levels = decide_levels(sorted(set(_paths(masks)) - set(unpaired)), label_map)
     described = (label_map.source,) if label_map else ()
     cases = [_case(name, slices, masks.get(name, {}), levels, described) for name, slices in pictures.items()]
-    notes = tuple(Note(folder, "mask-levels", decision) for decision in levels.decisions)
-    return Dataset("kaggle", folder, tuple(cases), tuple(unpaired), notes)
+    notes = [Note(folder, "mask-levels", decision) for decision in levels.decisions]
+    alone = [case.files[0].stem for case in cases if case.slice_numbers == (0,)]  # no number told them apart
+    if len({re.sub(r"\d+", "0", stem) for stem in alone}) < len(alone):
+        message = (
+            f"{len(alone)} pictures count as a patient each, such as {listed(alone)}: a split takes slices"
+        )
+        message += (
+            " of one patient apart if they are. Name them PATIENT_SLICE, or put each patient in a folder."
+        )
+        notes.append(Note(folder, "patients", message))
+    return Dataset("kaggle", folder, tuple(cases), tuple(unpaired), tuple(notes))
 
 
 def _by_case(folder: Path) -> tuple[Slices, Slices]:
@@ -91,7 +108,7 @@ def _case_and_slice(stem: str, parents: Iterable[str]) -> tuple[str, int]:
     if named := _VOLUME.fullmatch(stem):
         return f"volume-{int(named[1])}", int(named[2])
     patient_parts = [part for part in parents if not NO_PATIENT.fullmatch(part)]
-    name, number = re.fullmatch(r"(?s)[ _.-]*(.*?)[ _.-]*(\d{1,9})?", PICTURE_WORD.sub("", stem)).groups()
+    name, number = _NAME_AND_NUMBER.fullmatch(PICTURE_WORD.sub("", stem)).groups()
     case_id = "-".join([*patient_parts, name] if name else patient_parts)
     return re.sub(r"[^\w.-]+", "_", printable(case_id)) or "pictures", int(number or 0)
 

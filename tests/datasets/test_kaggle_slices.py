@@ -104,6 +104,8 @@ def test_jpeg_and_png_of_one_slice_exclude_its_volume_alone(tmp_path):
         ({"CT_images/volume-2_slice_5.png": "CT_labels/volume-2_slice_5.png"}, {"volume-2": (5,)}),
         ({"my_masks/images/p.png": "my_masks/p_mask.png"}, {"p": (0,)}),
         ({"two\nlines_4.png": "two\nlines_4_mask.png"}, {"two_lines": (4,)}),
+        ({"png/volume-3_slice_7.png": "png/segmentation-3_slice_7.png"}, {"volume-3": (7,)}),
+        ({f"images/a ({n}).png": f"masks/a ({n}).png" for n in (1, 2)}, {"a": (1, 2)}),  # as Windows does
         ({"images/Jose\u0301_4.png": "masks/Jos\u00e9_4.png"}, {"Jos\u00e9": (4,)}),
     ],
 )
@@ -120,6 +122,14 @@ def test_pairs_are_told_by_names_or_by_folders(tmp_path, names, cases):
         volume = case.read_volume()
         assert abs(volume.voxels[:, 10, 10].astype(int) - 120).max() < 4
         np.testing.assert_array_equal(case.read_labels(volume), [LABELS] * len(case.slice_numbers))
+
+
+def test_pictures_that_count_as_a_patient_each_are_told(tmp_path):
+    for n in range(3):
+        write_picture(tmp_path / "images" / f"{n}_axial.png", GREY + n)
+        write_picture(tmp_path / "masks" / f"{n}_axial.png", LABELS * 255)
+    (note,) = find_cases(tmp_path).notes
+    assert note.code == "patients" and "3 pictures count as a patient each" in note.message
 
 
 @pytest.mark.parametrize("folder", ["tumor_masks", "lesion masks", "train/Tumour_labels"])
