@@ -44,6 +44,7 @@ TUMORS = re.compile(
     r"(?:(?:liver|hepatic)[-_. ]?)?(?:tumou?rs?|lesions?|mass|masses|metastas[ei]s|hcc)[-_. ]?\d*"
 )
 """Names of masks of one structure each, without what the scan is called."""
+ONE_FOLDER_ONE_PATIENT = "Scans that lie in one folder count as one patient's: no split separates them."
 MOST_SCANS_OF_A_PATIENT = 3  # folders that hold more on average are batches, not patients
 
 
@@ -188,6 +189,5 @@ def _names(scans: list[_File], source: Path) -> tuple[list[str], list[str], tupl
     for scan, parts, path in zip(scans, folders, paths, strict=True):
         names.append("_".join(parts) if parts and in_folder[scan.folder] == 1 else path)
         patients.append(parts[0] if parts else names[-1])
-    message = "Scans that lie in one folder count as one patient's: no split separates them."
     several = max(Counter(patients).values()) > 1
-    return names, patients, (Note(source, "patients", message),) if several else ()
+    return names, patients, (Note(source, "patients", ONE_FOLDER_ONE_PATIENT),) if several else ()

@@ -124,12 +124,29 @@ def test_pairs_are_told_by_names_or_by_folders(tmp_path, names, cases):
         np.testing.assert_array_equal(case.read_labels(volume), [LABELS] * len(case.slice_numbers))
 
 
-def test_pictures_that_count_as_a_patient_each_are_told(tmp_path):
-    for n in range(3):
-        write_picture(tmp_path / "images" / f"{n}_axial.png", GREY + n)
-        write_picture(tmp_path / "masks" / f"{n}_axial.png", LABELS * 255)
-    (note,) = find_cases(tmp_path).notes
-    assert note.code == "patients" and "3 pictures count as a patient each" in note.message
+@pytest.mark.parametrize(
+    ("names", "patients", "said"),
+    [
+        (
+            ["0_axial", "1_axial", "2_axial"],
+            {"0_axial", "1_axial", "2_axial"},
+            "3 pictures count as a case each",
+        ),
+        (
+            ["anna/2020/a_1", "anna/2021/a_1", "bert/a_1", "a_1"],
+            {"anna", "bert", "a"},
+            "in one folder count as",
+        ),
+        (["anna/artery_1", "anna/portal_1", "bert/portal_1"], {"anna", "bert"}, "in one folder count as"),
+    ],
+)
+def test_what_lies_in_a_patients_folder_stays_together_and_guesses_are_told(tmp_path, names, patients, said):
+    for n, name in enumerate(names):
+        write_picture(tmp_path / "images" / f"{name}.png", GREY + n)
+        write_picture(tmp_path / "masks" / f"{name}.png", LABELS * 255)
+    dataset = find_cases(tmp_path)
+    (note,) = dataset.notes
+    assert {case.patient for case in dataset.cases} == patients and said in note.message
 
 
 @pytest.mark.parametrize("folder", ["tumor_masks", "lesion masks", "train/Tumour_labels"])
