@@ -155,9 +155,11 @@ def _of_case(case: Case, reading: Reading) -> PatientInput:
 
 def _entries(path: Path) -> list[Path]:
     """`path` itself where it is one case, else what lies in it."""
-    if path.is_file() or _first_dicom(path, "*"):
+    if path.is_file():
         return [path]
     entries = _visible(path)
+    if any(map(begins_like_dicom, filter(Path.is_file, entries))):
+        return [path]
     firsts = [entry.is_dir() and _first_dicom(entry) for entry in entries]
     studies = {study_uid(first) for first in firsts if first}
     return [path] if len(studies) == 1 and None not in studies and all(firsts) else entries
@@ -246,8 +248,8 @@ def _may_hold_scans(path: Path) -> bool:
     return bool(names) and not names & {"cases.csv", "record.json"}
 
 
-def _first_dicom(folder: Path, pattern: str = "**/*") -> Path | None:
-    return next((path for path in folder.glob(pattern) if path.is_file() and begins_like_dicom(path)), None)
+def _first_dicom(folder: Path) -> Path | None:
+    return next(filter(begins_like_dicom, files_of(folder)), None)
 
 
 def holds_frames(path: Path) -> bool:

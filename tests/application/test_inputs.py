@@ -84,6 +84,9 @@ def test_subfolders_of_one_study_are_one_case_and_names_may_be_numbers(tmp_path)
     patients = inputs.find_inputs(tmp_path, numbered=True)
     assert [one.case_id for one in patients] == ["case-001", "case-002"]
     assert patients[0].files[0].name == "Doe_John.nii.gz"
+    (tmp_path / "moved" / "doe").mkdir(parents=True)
+    (tmp_path / "moved" / "doe" / "CT").symlink_to(tmp_path / "patient")
+    assert names_and_kinds(inputs.find_inputs(tmp_path / "moved")) == {"moved": "DICOM"}
 
 
 @pytest.mark.parametrize("packed", [False, True])
