@@ -145,7 +145,10 @@ def _labelled(
         message = f"It may belong to any of {names}: none is read. Name its own like the scan, with _seg."
         return _noted(case, chosen, "ambiguous-labels", message)
     if label_map is None and chosen.labels and max(chosen.labels) > TUMOR:
-        message = f"Its labels go up to {max(chosen.labels)}: say in labels.json which are liver and tumour."
+        message = (
+            f"Its labels go up to {max(chosen.labels)}: say in {files.LABELS_JSON}, in the folder of the"
+        )
+        message += " whole set, which are liver and tumour."
         return _noted(case, chosen, "label-values", message)
     if chosen.words != scan.words and chosen.words != ("liver",):
         message = "The only label map beside the scan is read as its liver (1) and tumours (2). Is it that?"
