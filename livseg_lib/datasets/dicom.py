@@ -176,6 +176,10 @@ def series_notes(series: Series, source: Path | str) -> list[Note]:
         found.append(("one-slice", "This is a series of one slice. Does it belong to another series?"))
     remarks = Counter(remark for header in slices for remark in header.remarks)
     found += [(code, f"{n} of {len(slices)} slices {text}.") for (code, text), n in remarks.items()]
+    if series.modality == "ct" and len(scales := {(header.slope, header.intercept) for header in slices}) > 1:
+        pairs = listed([f"{slope:g} and {intercept:g}" for slope, intercept in sorted(scales)], "; ")
+        message = f"Slices differ in RescaleSlope and RescaleIntercept ({pairs}): each is read by its own."
+        found.append(("rescale-differs", message))
     uids = [(header.instance_uid, header.frame) for header in slices]
     if (n_uids := len(set(uids))) < len(slices) or not all(uid for uid, _ in uids):
         message = f"SOPInstanceUIDs are missing or shared, {n_uids} by {len(slices)} slices: positions count."
