@@ -15,7 +15,15 @@ from livseg_lib.datasets.catalogue import ADAPTERS, find_cases, not_yet_readable
 from livseg_lib.datasets.dicom import survey
 from livseg_lib.datasets.dicom_headers import begins_like_dicom, study_uid
 from livseg_lib.datasets.file_trees import NAMELESS
-from livseg_lib.datasets.files import files_of, is_visible, natural_key, nifti_stem, printable, regular_files
+from livseg_lib.datasets.files import (
+    files_of,
+    is_visible,
+    natural_key,
+    nifti_stem,
+    printable,
+    regular_files,
+    told_apart,
+)
 from livseg_lib.errors import InputError
 from livseg_lib.files import short_name
 
@@ -218,16 +226,10 @@ def _named(patients: list[PatientInput], numbered: bool) -> list[PatientInput]:
             replace(patient, case_id=f"case-{n:03d}", read=partial(_read_unnamed, patient.read))
             for n, patient in enumerate(patients, start=1)
         ]
-    used = {"cases.csv"}  # lies beside the cases
-    for index, patient in enumerate(patients):
-        first = name = file_name(patient.case_id)
-        count = 1
-        while (known := name.casefold()) in used:
-            count += 1
-            name = f"{first}-{count}"
-        used.add(known)
-        patients[index] = replace(patient, case_id=name)
-    return patients
+    names = told_apart(
+        (file_name(patient.case_id) for patient in patients), used=["cases.csv"]
+    )  # beside them
+    return [replace(patient, case_id=name) for patient, name in zip(patients, names, strict=True)]
 
 
 def _visible(folder: Path) -> list[Path]:

@@ -12,7 +12,7 @@ import os
 import re
 import stat
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -178,6 +178,19 @@ def printable(name: Path | str) -> str:
     a Mac and others write them differently."""
     text = str(name).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     return unicodedata.normalize("NFC", text)
+
+
+def told_apart(names: Iterable[str], used: Iterable[str] = ()) -> list[str]:
+    """`names`, of those alike but for capitals, or in `used`, the later ones with a number: scan, scan-2."""
+    known, apart = {*used}, []
+    for first in names:
+        name, count = first, 1
+        while name.casefold() in known:
+            count += 1
+            name = f"{first}-{count}"
+        known.add(name.casefold())
+        apart.append(name)
+    return apart
 
 
 def natural_key(name: str) -> list[tuple[int, str]]:

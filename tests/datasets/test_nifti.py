@@ -53,6 +53,11 @@ def test_a_folder_a_patient(tmp_path, names):
         np.testing.assert_array_equal(case.read_labels(case.read_volume()), LABELS)
 
 
+def test_ids_stay_apart_whatever_folders_and_files_are_called(tmp_path):
+    write(tmp_path, "a/b.nii", "a/c.nii", "a_b.nii", "D/e.nii", "d/e.nii")
+    assert [row[0] for row in summary(tmp_path)] == ["D", "a_b", "a_b-2", "a_c", "d-2"]
+
+
 def test_several_scans_of_a_patient_are_never_separated(tmp_path):
     write(tmp_path / "anna", "arterial.nii", "portal.nii", "arterial_seg.nii")
     write(tmp_path / "bela" / "2020", "portal.nii")
