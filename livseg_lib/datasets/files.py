@@ -36,7 +36,11 @@ DATA_SUFFIXES = {
     **dict.fromkeys((".dcm", ".dicom", ".ima"), "DICOM"),
 }
 """Kinds of data by the end of the name; NIfTI has a longer one."""
-MADE_HERE = {"case.json", "images.npy"}, {"record.json", "measures.json"}, {"findings.csv", "cases.csv"}
+MADE_HERE = (
+    {"case.json", "images.npy"},
+    {"record.json", "measures.json", "overlay.png"},
+    {"findings.csv", "cases.csv", "contact_sheet.png"},
+)
 """A folder with these is no data, where an extraction, masks or a check were written into their own data."""
 OF_NO_USER = ("__MACOSX", "Thumbs.db", "desktop.ini")  # what systems leave in folders, beside hidden files
 
