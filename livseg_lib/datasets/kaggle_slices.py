@@ -18,14 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from livseg_lib.datasets.case import Case, Dataset, Note
-from livseg_lib.datasets.files import (
-    LABELS_JSON,
-    find_label_map,
-    listed,
-    natural_key,
-    printable,
-    regular_files,
-)
+from livseg_lib.datasets.files import find_label_map, listed, natural_key, printable, regular_files
 from livseg_lib.datasets.nifti import MOST_SCANS_OF_A_PATIENT, ONE_FOLDER_ONE_PATIENT, TUMORS
 from livseg_lib.datasets.pictures import MaskLevels, decide_levels, read_picture
 from livseg_lib.errors import InputError
@@ -135,15 +128,13 @@ def _case(name: str, pictures: Numbered, masks: Numbered, levels: MaskLevels, de
     for first, *copies in (*pictures.values(), *masks.values()):
         message = f"It has the same number as {printable(first)}. Keep one."
         notes += [Note(copy, "several-copies", message, "error") for copy in copies]
-    folders = {
-        MASK_WORD.sub("", part).strip(" _.-").lower() for path in mask_files for part in path.parts[-3:-1]
-    }
-    of_tumors = any(TUMORS.fullmatch(word) and "liver" not in word for word in folders)
+    folders = {MASK_WORD.sub("", part).lower() for path in mask_files for part in path.parts[-3:-1]}
+    of_tumors = any(TUMORS.fullmatch(name.strip(" _.-")) and "liver" not in name for name in folders)
     if of_tumors and not described and TUMOR not in dict(levels.meaning).values():
         message = (
             "These masks are of tumours alone, as their folder says. Draw the liver into them, in a level"
         )
-        message += f" of its own; or say in {LABELS_JSON} that it is in them."
+        message += " of its own; or say in labels.json that it is in them."
         notes.append(Note(mask_files[0], "no-liver-mask", message, "error"))
     return Case(
         case_id=name,

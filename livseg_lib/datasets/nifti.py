@@ -23,21 +23,8 @@ from livseg_lib.volumes import Volume, label_values, load_volume, read_label_arr
 
 LOOKS_FOR = "a .nii or .nii.gz file, a folder of them, or a folder a patient"
 _WORD = re.compile(r"\d+|[^\W\d_]+|[^\w\s.-]+")
-_LABEL_WORDS = frozenset(
-    (
-        "seg",
-        "segs",
-        "dseg",
-        "segmentation",
-        "segmentations",
-        "label",
-        "labels",
-        "mask",
-        "masks",
-        "gt",
-        "truth",
-    )
-)
+_LABEL_WORDS = {"seg", "segs", "dseg", "segmentation", "segmentations"}
+_LABEL_WORDS |= {"label", "labels", "mask", "masks", "gt", "truth"}
 _SCAN_WORDS = frozenset(("ct", "mr", "mri", "scan", "volume", "vol", "image", "img", "orig", "0000"))
 _LIVER = re.compile("liver")
 TUMORS = re.compile(
@@ -145,10 +132,8 @@ def _labelled(
         message = f"It may belong to any of {names}: none is read. Name its own like the scan, with _seg."
         return _noted(case, chosen, "ambiguous-labels", message)
     if label_map is None and chosen.labels and max(chosen.labels) > TUMOR:
-        message = (
-            f"Its labels go up to {max(chosen.labels)}: say in {files.LABELS_JSON}, in the folder of the"
-        )
-        message += " whole set, which are liver and tumour."
+        message = f"Its labels go up to {max(chosen.labels)}: say in labels.json, in the folder of the whole"
+        message += " set, which are liver and tumour."
         return _noted(case, chosen, "label-values", message)
     if chosen.words != scan.words and chosen.words != ("liver",):
         message = "The only label map beside the scan is read as its liver (1) and tumours (2). Is it that?"
