@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from livseg_lib import WARNING
 from livseg_lib.errors import InputError, require_extra
 from livseg_lib.files import read_file, require_own_file, require_there, write_atomically, write_json
-from livseg_lib.labels import STRUCTURES
+from livseg_lib.labels import STRUCTURES, TUMOR
 from livseg_lib.storage import send
 from livseg_lib.systems import NETWORKS, SYSTEMS, training_notebooks
 
@@ -296,7 +296,7 @@ def follow_up(arguments: argparse.Namespace) -> int:
     from livseg_lib.reporting.patient_page import NOT_AN_ASSESSMENT, conclude_follow_up
     from livseg_lib.volumes import load_segmentation, load_volume
 
-    if arguments.days is not None and not arguments.days > 0:
+    if arguments.days is not None and not 0 < arguments.days < math.inf:
         remedy = "Give the days from the earlier to the later scan."
         raise InputError("--days", f"is {arguments.days:g}.", remedy)
     require_own_file(arguments.out / "follow_up.csv", *CHANGE_COLUMNS[:2])
@@ -308,6 +308,12 @@ def follow_up(arguments: argparse.Namespace) -> int:
             names = {"liver": "the liver", "tumor": "tumours"}
             problem = f"was outlined by a model that does not look for {names[missing[0]]}."
             raise InputError(path, problem, "Outline both scans by one that does: see livseg models.")
+        if TUMOR not in scan.labels:
+            print(
+                f"{path}: no voxel is tumour (2): none is there, or nobody looked for any.", file=sys.stderr
+            )
+    if scans[0].labels.tobytes() == scans[1].labels.tobytes():
+        print("Both files hold the same labels: is one a copy of the other?", file=sys.stderr)
     found = compare_scans(*scans, days=math.nan if arguments.days is None else arguments.days)
     record = {
         "baseline": str(arguments.baseline),

@@ -248,6 +248,8 @@ def header_length(first_bytes: bytes, path: Path) -> tuple[int, str]:
         length = int(np.frombuffer(first_bytes, f"{order}i4")[0])
         if length in HEADER_KINDS:
             return length, order
+    if first_bytes.startswith(GZIP_MAGIC):
+        raise InputError(path, "The file is gzipped twice.", "Unpack it once, with gunzip.")
     remedy = "Give a .nii or .nii.gz file (NIfTI-1 or NIfTI-2); a picture does not do."
     raise InputError(path, "This is not a NIfTI file.", remedy)
 

@@ -236,16 +236,18 @@ def test_follow_up_writes_table_record_and_picture(tmp_path, capsys):
     assert "Arithmetic" in said and "Not for clinical use" in said
 
 
-def test_follow_up_without_days_has_no_doubling_time_and_null_for_what_is_undefined(tmp_path):
+def test_follow_up_without_days_has_no_doubling_time_and_null_for_what_is_undefined(tmp_path, capsys):
     paths = [label_file(tmp_path / name, 0) for name in ("a.nii", "b.nii")]
     assert main(["follow-up", *paths, "--out", str(tmp_path)]) == 0
+    told = capsys.readouterr().err
+    assert "the same labels" in told and told.count("nobody looked") == 2
     record = json.loads((tmp_path / "follow_up.json").read_text())
     assert record["days"] is None and record["response"]["change"] is None
     assert record["response"]["category"] == "no tumour"
     assert pd.read_csv(tmp_path / "follow_up.csv").empty
 
 
-@pytest.mark.parametrize("days", ["0", "-3", "nan"])
+@pytest.mark.parametrize("days", ["0", "-3", "nan", "inf"])
 def test_follow_up_refuses_days_that_are_none(tmp_path, capsys, days):
     path = label_file(tmp_path / "a.nii.gz", 5)
     assert main(["follow-up", path, path, f"--days={days}", "--out", str(tmp_path / "out")]) == 2

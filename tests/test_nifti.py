@@ -204,6 +204,7 @@ JPEG = b"\xff\xd8\xff\xe0" + bytes(1000)
         (lambda path: path.write_bytes(b""), "empty"),
         (lambda path: path.write_bytes(JPEG), "not a NIfTI"),
         (lambda path: path.write_bytes(gzip.compress(JPEG, mtime=0)), "not a NIfTI"),
+        (lambda path: path.write_bytes(gzip.compress(gzip.compress(JPEG))), "gzipped twice"),
         (lambda path: path.write_bytes(b"ab"), "truncated"),
         (lambda path: path.mkdir(), "a folder, pipe or device"),
         (os.mkfifo, "a folder, pipe or device"),  # never waited for

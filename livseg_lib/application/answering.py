@@ -30,6 +30,7 @@ from livseg_lib.application.scan import Reading
 from livseg_lib.application.visits import keep_scan
 from livseg_lib.datasets.files import nifti_stem
 from livseg_lib.errors import STOPPING, InputError, reason_of
+from livseg_lib.volumes import LABELS
 
 LOADED_AT_ONCE = 2  # systems kept in memory
 LONGEST_SECONDS = 1200.0  # of work on one upload, loading the system included: others wait in line
@@ -63,16 +64,24 @@ def answer(
     load: Load = load_predictor,
     on_step: Callable[[str], None] = lambda step: None,
 ) -> Answer:
-    """Treat the first case of the uploaded files with the system in `model`; everything is kept in `folder`.
+    """Treat the first scan of the uploaded files with the system in `model`; everything is kept in `folder`.
 
-    Several files are one folder: the slices of a DICOM series, or pictures. The case is called case-001
-    whatever the files are called, as a name may be a patient's. Raises Refused where there is no answer.
+    Several files are one folder: the slices of a DICOM series, or pictures. Label maps among them are no
+    scans. The case is called by its number whatever the files are called, as a name may be a patient's.
+    Raises Refused where there is no answer.
     """
     try:
         reading = Reading(series or None)
         patients = find_inputs(_one_source(uploads, folder), reading=reading, numbered=True)
         require_used(reading, patients)
-        result = predict_case(patients[0], load(model), on_step)
+        predictor = load(model)
+        for patient in patients:
+            try:
+                result = predict_case(patient, predictor, on_step)
+                break
+            except InputError as error:
+                if error.code != LABELS or patient is patients[-1]:
+                    raise
         written = write_result(result, folder / "result")
         archive = Path(shutil.make_archive(str(folder / "livseg-result"), "zip", written))
         start = keep_scan(result, folder / "shown")
@@ -80,7 +89,7 @@ def answer(
     except Exception as error:  # the next visitor is to be served whatever this upload did
         raise Refused(reason_of(error)) from error
     if len(patients) > 1:
-        record["notes"].insert(0, f"The upload holds {len(patients)} cases; this is the first.")
+        record["notes"].insert(0, f"The upload holds {len(patients)} cases; this is the first scan.")
     return Answer(record, result.tumors, archive, len(result.labels), start)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -16,7 +15,15 @@ from livseg_lib.datasets.catalogue import ADAPTERS, find_cases, not_yet_readable
 from livseg_lib.datasets.dicom import survey
 from livseg_lib.datasets.dicom_headers import begins_like_dicom, study_uid
 from livseg_lib.datasets.file_trees import NAMELESS
-from livseg_lib.datasets.files import files_of, is_visible, natural_key, nifti_stem, printable, regular_files
+from livseg_lib.datasets.files import (
+    files_of,
+    is_visible,
+    natural_key,
+    nifti_stem,
+    printable,
+    regular_files,
+    told_apart,
+)
 from livseg_lib.errors import InputError
 from livseg_lib.files import short_name
 
@@ -125,7 +132,8 @@ def briefly(names: Iterable[str]) -> list[str]:
 def _beside(path: Path, layout: Dataset, reading: Reading) -> list[PatientInput]:
     """Volumes in `path` that are no part of its layout. (Pictures would be its masks.)"""
     known = {file for case in layout.cases for file in (*case.files, *case.unmasked)} | set(layout.unpaired)
-    known |= {Path(note.where) for case in layout.cases for note in case.notes}  # copies that hold the same
+    notes = [note for case in layout.cases for note in case.notes]  # on copies of one name
+    known |= {Path(path) for note in notes for path in (note.where, *note.also)}
     entered = {file.relative_to(path).parts[0] for file in known}
     entries = [entry for entry in _visible(path) if entry.name not in entered]
     return [item for entry in entries for item in _of_entry(entry, reading) if item.kind != "picture"]
@@ -155,9 +163,11 @@ def _of_case(case: Case, reading: Reading) -> PatientInput:
 
 def _entries(path: Path) -> list[Path]:
     """`path` itself where it is one case, else what lies in it."""
-    if path.is_file() or _first_dicom(path, "*"):
+    if path.is_file():
         return [path]
     entries = _visible(path)
+    if any(map(begins_like_dicom, filter(Path.is_file, entries))):
+        return [path]
     firsts = [entry.is_dir() and _first_dicom(entry) for entry in entries]
     studies = {study_uid(first) for first in firsts if first}
     return [path] if len(studies) == 1 and None not in studies and all(firsts) else entries
@@ -185,10 +195,11 @@ def _dicom(case_id: str, source: Path, reading: Reading) -> PatientInput:
 
 
 def _read_case(case: Case) -> Scan:
-    if errors := [note for note in case.notes if note.severity == "error"]:
+    scan = case.read_volume.args[0]
+    if any((note.where, note.severity) == (scan, "error") for note in case.notes):  # its labels do not count
         remedy = "livseg check names them: keep one."
-        raise InputError(errors[0].where, "Several files have this name, and they differ.", remedy)
-    return read_nifti(case.read_volume.args[0])
+        raise InputError(scan, "Several files have this name, and they differ.", remedy)
+    return read_nifti(scan)
 
 
 def _read_unnamed(read: Callable[[], Scan]) -> Scan:
@@ -215,16 +226,10 @@ def _named(patients: list[PatientInput], numbered: bool) -> list[PatientInput]:
             replace(patient, case_id=f"case-{n:03d}", read=partial(_read_unnamed, patient.read))
             for n, patient in enumerate(patients, start=1)
         ]
-    used = {"cases.csv"}  # lies beside the cases
-    for index, patient in enumerate(patients):
-        first = name = file_name(patient.case_id)
-        count = 1
-        while (known := unicodedata.normalize("NFC", name).casefold()) in used:
-            count += 1
-            name = f"{first}-{count}"
-        used.add(known)
-        patients[index] = replace(patient, case_id=name)
-    return patients
+    names = told_apart(
+        (file_name(patient.case_id) for patient in patients), used=["cases.csv"]
+    )  # beside them
+    return [replace(patient, case_id=name) for patient, name in zip(patients, names, strict=True)]
 
 
 def _visible(folder: Path) -> list[Path]:
@@ -245,8 +250,8 @@ def _may_hold_scans(path: Path) -> bool:
     return bool(names) and not names & {"cases.csv", "record.json"}
 
 
-def _first_dicom(folder: Path, pattern: str = "**/*") -> Path | None:
-    return next((path for path in folder.glob(pattern) if path.is_file() and begins_like_dicom(path)), None)
+def _first_dicom(folder: Path) -> Path | None:
+    return next(filter(begins_like_dicom, files_of(folder)), None)
 
 
 def holds_frames(path: Path) -> bool:

@@ -64,8 +64,11 @@ def read_pictures(
     hu: tuple[float, float] = STORED_HU,
     left_out: int = 0,
 ) -> Scan:
-    """The grey levels 0..255 that `read_volume` gives, as HU from `hu[0]` (black) to `hu[1]` (white)."""
+    """The grey levels 0..255 that `read_volume` gives, as HU from `hu[0]` (black) to `hu[1]` (white). Raises
+    InputError for black and white: a mask."""
     (low, high), greys = hu, read_volume()
+    if max(np.count_nonzero(np.bincount(plane.ravel())) for plane in greys.voxels) == 2:
+        require_scan(greys.voxels, "picture")  # a mask that no name tells from a slice
     voxels = np.rint(low + greys.voxels * ((high - low) / 255.0)).astype(np.int16)
     notes = [
         f"A picture has no HU and no spacing: black is taken for {low:g} HU and white for {high:g} HU "

@@ -10,6 +10,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from tqdm import tqdm
 
+from livseg_lib.files import short_name
 from livseg_lib.processes import in_processes, in_threads
 from livseg_lib.volumes import Volume
 
@@ -44,6 +45,9 @@ class Case:
     """What was decided by the whole set and changes what is read: a result depends on it as on the files."""
     inspect: Callable[[Volume], Iterable[Note]] | None = None
     """Gives what else only reading its files can tell; `check_dataset` asks for it, nothing else does."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "case_id", short_name(self.case_id))  # names of folders are joined in it
 
 
 @dataclass(frozen=True)

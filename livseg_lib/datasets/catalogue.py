@@ -67,7 +67,9 @@ def find_cases(source: Path | str, dataset: str = "auto", accept_affine_mismatch
     if not found.cases:
         problem = f'There is no case of "{found.name}" in it.{_joined(found.notes)}'
         raise InputError(source, problem, f"Looked for {adapter.LOOKS_FOR}.")
-    return replace(found, cases=tuple(map(_accepting, found.cases))) if accept_affine_mismatch else found
+    ids = files.told_apart(case.case_id for case in found.cases)
+    cases = tuple(replace(case, case_id=id_) for case, id_ in zip(found.cases, ids, strict=True))
+    return replace(found, cases=tuple(map(_accepting, cases)) if accept_affine_mismatch else cases)
 
 
 def _accepting(case: Case) -> Case:

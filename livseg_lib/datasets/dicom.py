@@ -25,7 +25,14 @@ from livseg_lib.datasets.dicom_headers import (
 )
 from livseg_lib.datasets.dicom_slices import same_grid, slice_reader, slices_at_one_place, stack_slices
 from livseg_lib.datasets.file_trees import file_on_disk, open_tree
-from livseg_lib.datasets.files import DATA_SUFFIXES, files_of, is_visible, listed, natural_key
+from livseg_lib.datasets.files import (
+    DATA_SUFFIXES,
+    files_of,
+    is_visible,
+    listed,
+    natural_key,
+    told_apart,
+)
 from livseg_lib.errors import InputError
 from livseg_lib.nifti import new_grid
 from livseg_lib.processes import one_apart
@@ -176,6 +183,10 @@ def series_notes(series: Series, source: Path | str) -> list[Note]:
         found.append(("one-slice", "This is a series of one slice. Does it belong to another series?"))
     remarks = Counter(remark for header in slices for remark in header.remarks)
     found += [(code, f"{n} of {len(slices)} slices {text}.") for (code, text), n in remarks.items()]
+    if series.modality == "ct" and len(scales := {(header.slope, header.intercept) for header in slices}) > 1:
+        pairs = listed([f"{slope:g} and {intercept:g}" for slope, intercept in sorted(scales)], "; ")
+        message = f"Slices differ in RescaleSlope and RescaleIntercept ({pairs}): each is read by its own."
+        found.append(("rescale-differs", message))
     uids = [(header.instance_uid, header.frame) for header in slices]
     if (n_uids := len(set(uids))) < len(slices) or not all(uid for uid, _ in uids):
         message = f"SOPInstanceUIDs are missing or shared, {n_uids} by {len(slices)} slices: positions count."
@@ -290,13 +301,9 @@ def find(source: Path) -> Dataset:
     All series of one folder or zip count as one patient: whose they are is never read. Where the folders and
     zips in `source` hold different studies, each is a patient.
     """
-    cases, notes, names = [], [], set()
-    for patient in _patients(source):
-        name = patient.resolve().name
-        name = name[:-4] if name.lower().endswith(".zip") else name
-        while name in names:
-            name += "-2"
-        names.add(name)
+    cases, notes, patients = [], [], _patients(source)
+    names = (re.sub(r"(?i)\.zip$", "", patient.resolve().name) for patient in patients)
+    for patient, name in zip(patients, told_apart(names), strict=True):
         found, case_notes = _cases(patient, name)
         cases += found
         notes += case_notes

@@ -73,14 +73,17 @@ class FileTree:
         """Take in what a zip holds, as if it were the folder `name`; with `depth` 1 it lies in no other."""
         archive = self.archives.enter_context(zipfile.ZipFile(file))
         for member in archive.infolist():
-            parts = PurePosixPath(member.filename).parts
-            if member.is_dir() or not parts or not all(map(is_visible, parts)) or parts[0] == "/":
-                continue  # "." also begins "..", which leads out of a zip
+            parts = PurePosixPath(member.filename.lstrip("/")).parts
+            leads_out = ".." in parts or member.filename.startswith("/")
+            if member.is_dir() or not parts or not (leads_out or all(map(is_visible, parts))):
+                continue
             if len(self.sizes) > MOST_FILES:
                 return  # `open_tree` says so
             inner = "/".join([name, *parts] if name else parts)
             is_zip = inner.lower().endswith(".zip")
-            if member.flag_bits & 1:
+            if leads_out:
+                self.pass_over(inner, "its name leads out of the zip: pack the folder again")
+            elif member.flag_bits & 1:
                 self.pass_over(inner, "it is encrypted: unpack the zip with its password")
             elif stat.S_ISLNK(member.external_attr >> 16):
                 self.pass_over(inner, "it is a link in a zip")

@@ -11,7 +11,8 @@ import json
 import os
 import re
 import stat
-from collections.abc import Callable, Iterator, Sequence
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -35,8 +36,12 @@ DATA_SUFFIXES = {
     **dict.fromkeys((".dcm", ".dicom", ".ima"), "DICOM"),
 }
 """Kinds of data by the end of the name; NIfTI has a longer one."""
-MADE_BY_EXTRACTION = {"case.json", "images.npy"}
-"""A folder with these is no data, where an extraction was written into its own data."""
+MADE_HERE = (
+    {"case.json", "images.npy"},
+    {"record.json", "measures.json", "overlay.png"},
+    {"findings.csv", "cases.csv", "contact_sheet.png"},
+)
+"""A folder with these is no data, where an extraction, masks or a check were written into their own data."""
 OF_NO_USER = ("__MACOSX", "Thumbs.db", "desktop.ini")  # what systems leave in folders, beside hidden files
 
 
@@ -56,11 +61,12 @@ class Found(NamedTuple):
         return sorted(self.files + self.dangling)
 
 
-def regular_files(source: Path) -> Found:
+def regular_files(source: Path, with_results: bool = False) -> Found:
     """Everything below the folder `source`, or the one file `source`; nothing is opened.
 
-    Hidden names are left out (archives made on a Mac hold a `._` twin of every file). Links to folders
-    are followed, each folder once; one that leads to a folder above is not.
+    Hidden names are left out (archives made on a Mac hold a `._` twin of every file), and folders that livseg
+    made there, but `with_results`. Links to folders are followed, each folder once; one that leads to a
+    folder above is not.
     """
     files, dangling, notes = [], [], []
 
@@ -68,7 +74,8 @@ def regular_files(source: Path) -> Found:
         message = f"The folder cannot be listed ({error.strerror})."
         notes.append(Note(error.filename, "unreadable", message, "error"))
 
-    for path in sorted(_below(source, note_unlisted)) if source.is_dir() else [source]:
+    own = () if with_results else MADE_HERE
+    for path in sorted(_below(source, note_unlisted, own)) if source.is_dir() else [source]:
         try:
             regular = stat.S_ISREG(path.stat().st_mode)
         except OSError:
@@ -85,10 +92,10 @@ def regular_files(source: Path) -> Found:
     return Found(tuple(files), tuple(notes), tuple(dangling))
 
 
-def _below(folder: Path, note_unlisted: Callable[[OSError], None]) -> Iterator[Path]:
+def _below(folder: Path, note_unlisted: Callable[[OSError], None], own: Sequence[set[str]]) -> Iterator[Path]:
     visited = set(folder.resolve().parents)
     for parent, folders, names in os.walk(folder, onerror=note_unlisted, followlinks=True):
-        made_here = parent != str(folder) and MADE_BY_EXTRACTION.issubset(names)
+        made_here = parent != str(folder) and any(made.issubset(names) for made in own)
         if (real := Path(parent).resolve()) in visited or made_here:
             folders.clear()
             continue
@@ -138,7 +145,7 @@ def one_copy(copies: list[Path]) -> tuple[Path, tuple[Note, ...]]:
     if len(set(contents.values())) > 1:
         names = ", ".join(map(printable, others))
         message = f"There are other files of this name, and they differ: {names}. Keep one."
-        return chosen, (Note(chosen, code, message, "error"),)
+        return chosen, (Note(chosen, code, message, "error", tuple(others)),)
     equal = f"It holds the same as {printable(chosen)} and is not read."
     broken = f"It cannot be read; {printable(chosen)} is read in its place."
     return chosen, tuple(Note(path, code, equal if path in contents else broken) for path in others)
@@ -171,8 +178,23 @@ def listed(items: Sequence[str], joint: str = ", ") -> str:
 
 
 def printable(name: Path | str) -> str:
-    """`name` fit for tables and screens, whatever bytes it is made of."""
-    return str(name).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    """`name` fit for tables and screens, whatever bytes it is made of, its accents in one of their two ways:
+    a Mac and others write them differently."""
+    text = str(name).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return unicodedata.normalize("NFC", text)
+
+
+def told_apart(names: Iterable[str], used: Iterable[str] = ()) -> list[str]:
+    """`names`, of those alike but for capitals, or in `used`, the later ones with a number: scan, scan-2."""
+    known, apart = {*used}, []
+    for first in names:
+        name, count = first, 1
+        while name.casefold() in known:
+            count += 1
+            name = f"{first}-{count}"
+        known.add(name.casefold())
+        apart.append(name)
+    return apart
 
 
 def natural_key(name: str) -> list[tuple[int, str]]:

@@ -12,6 +12,7 @@ from livseg_lib.datasets.case import Case, Dataset, Note
 from livseg_lib.datasets.dicom import read_mask_series, read_series, series_notes, skipped_notes, survey
 from livseg_lib.datasets.file_trees import list_folders
 from livseg_lib.datasets.files import files_of, natural_key
+from livseg_lib.datasets.nifti import TUMORS
 from livseg_lib.errors import InputError
 from livseg_lib.labels import LIVER, TUMOR
 from livseg_lib.volumes import Volume
@@ -19,8 +20,7 @@ from livseg_lib.volumes import Volume
 LOOKS_FOR = "PATIENT_DICOM and MASKS_DICOM (folders or .zip), in one folder a case"
 LEVELS_BELOW = 2  # a case may lie this many folders below the one that was named
 LIVER_FOLDER = re.compile(r"liver", re.IGNORECASE)
-TUMOR_FOLDER = re.compile(r"liver[ _-]?tumou?rs?[ _-]?\d*", re.IGNORECASE)
-"""The set spells them livertumor, livertumor1, livertumor01, livertumors."""
+TUMOR_FOLDER = re.compile(TUMORS.pattern, re.IGNORECASE)  # livertumor, livertumor01, livertumors, ...
 
 
 def recognises(folder: Path) -> bool:
@@ -30,13 +30,16 @@ def recognises(folder: Path) -> bool:
 
 def find(folder: Path) -> Dataset:
     """One case a folder that holds PATIENT_DICOM, in natural order of their names."""
-    cases, unpaired = [], []
-    for case_folder in _case_folders(folder, LEVELS_BELOW):
+    cases, unpaired, folders = [], [], _case_folders(folder, LEVELS_BELOW)
+    names = [path.resolve().name for path in folders]
+    if len(set(names)) < len(names):  # of several batches
+        names = ["_".join(path.relative_to(folder).parts) for path in folders]
+    for case_folder, name in zip(folders, names, strict=True):
         patient, masks = _part(case_folder, "PATIENT_DICOM"), _part(case_folder, "MASKS_DICOM")
         if patient is None:
             unpaired.append(masks)
             continue
-        name, files = case_folder.resolve().name, files_of(patient) + (files_of(masks) if masks else ())
+        files = (files_of(patient) or (patient,)) + (files_of(masks) if masks else ())
         readers = partial(read_series, patient), partial(_read_labels, masks) if masks else None
         cases.append(Case(name, name, files, *readers, notes=_notes(patient)))
     return Dataset("ircadb", folder, tuple(cases), tuple(unpaired))
@@ -45,16 +48,22 @@ def find(folder: Path) -> Dataset:
 def _case_folders(folder: Path, levels: int) -> list[Path]:
     if _part(folder, "PATIENT_DICOM") or _part(folder, "MASKS_DICOM"):
         return [folder]
-    if levels == 0 or not folder.is_dir():
-        return []
-    below = sorted(folder.iterdir(), key=lambda path: natural_key(path.name))
+    below = sorted(_entries(folder), key=lambda path: natural_key(path.name)) if levels else []
     return [case for path in below for case in _case_folders(path, levels - 1)]
 
 
 def _part(case_folder: Path, name: str) -> Path | None:
-    """The folder or the zip `name`; the folder where there are both."""
-    choices = (case_folder / name, case_folder / f"{name}.zip")
-    return next((path for path in choices if path.exists()), None)
+    """The folder or the zip `name`, whatever its capitals; the folder where there are both."""
+    entries = {path.name.upper(): path for path in _entries(case_folder)}
+    return entries.get(name) or entries.get(f"{name}.ZIP")
+
+
+def _entries(folder: Path) -> list[Path]:
+    """[] for a file, and for a folder that cannot be listed, which is told elsewhere."""
+    try:
+        return list(folder.iterdir())
+    except OSError:
+        return []
 
 
 def _notes(patient: Path) -> tuple[Note, ...]:

@@ -8,8 +8,9 @@ mean liver and tumour where `decide_levels` cannot know.
 from __future__ import annotations
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -17,15 +18,18 @@ from pathlib import Path
 import numpy as np
 
 from livseg_lib.datasets.case import Case, Dataset, Note
-from livseg_lib.datasets.files import find_label_map, natural_key, printable, regular_files
+from livseg_lib.datasets.files import find_label_map, listed, natural_key, printable, regular_files
+from livseg_lib.datasets.nifti import MOST_SCANS_OF_A_PATIENT, ONE_FOLDER_ONE_PATIENT, TUMORS
 from livseg_lib.datasets.pictures import MaskLevels, decide_levels, read_picture
 from livseg_lib.errors import InputError
+from livseg_lib.labels import TUMOR
 from livseg_lib.volumes import Volume
 
 LOOKS_FOR = "volume-N_slice_K.jpg or .png with volume-N_slice_K_mask.jpg or .png"
 LOOKS_FOR += ", or pictures of one name in folders images and masks"
 SUFFIXES = (".png", ".jpg", ".jpeg")
-_VOLUME = re.compile(r"volume-(\d+)_slice_(\d+)", re.IGNORECASE)
+_VOLUME = re.compile(r"(?:volume)?-(\d+)_slice_(\d+)", re.IGNORECASE)  # without, of segmentation-3_slice_7
+_NAME_AND_NUMBER = re.compile(r"(?s)[ _.-]*(.*?)[ _.([-]*(\d{1,9})?[)\]]?")  # as Windows numbers: a (1)
 MASKS, PICTURES = r"masks?|labels?|seg(?:mentation)?s?|gt|ground_?truths?", r"images?|imgs?|slices?|pictures?"
 MASK_WORD = re.compile(rf"(?:^|[ _.-])(?:{MASKS})(?=$|[ _.-])", re.IGNORECASE)
 PICTURE_WORD = re.compile(rf"(?:^|[ _.-])(?:{PICTURES})(?=$|[ _.-])", re.IGNORECASE)
@@ -49,7 +53,8 @@ def recognises(folder: Path) -> bool:
 
 
 def find(folder: Path) -> Dataset:
-    """One case a volume number, or a patient by folder and name up to the last number, the slice's.
+    """One case a volume number, or a case by folder and name up to the last number, the slice's. Cases that
+    lie in one folder are one patient's, where folders hold few.
 
     A slice without mask is left out of its case and listed in `unmasked`; a volume none of whose slices
     has a mask is an unlabelled case with all of its slices.
@@ -64,8 +69,26 @@ def find(folder: Path) -> Dataset:
     levels = decide_levels(sorted(set(_paths(masks)) - set(unpaired)), label_map)
     described = (label_map.source,) if label_map else ()
     cases = [_case(name, slices, masks.get(name, {}), levels, described) for name, slices in pictures.items()]
-    notes = tuple(Note(folder, "mask-levels", decision) for decision in levels.decisions)
-    return Dataset("kaggle", folder, tuple(cases), tuple(unpaired), notes)
+    notes = [Note(folder, "mask-levels", decision) for decision in levels.decisions]
+    owners = [_patient_folders(case.files[0], folder) for case in cases]
+    if len(set(owners)) > 1 and len(cases) <= MOST_SCANS_OF_A_PATIENT * len(set(owners)):  # else batches
+        for n, (case, parts) in enumerate(zip(cases, owners, strict=True)):
+            if parts and case.patient == case.case_id:  # no number of a volume
+                cases[n] = replace(case, patient=printable(parts[0]))
+        if max(Counter(case.patient for case in cases).values()) > 1:
+            notes.append(Note(folder, "patients", ONE_FOLDER_ONE_PATIENT))
+    alone = [case.files[0].stem for case in cases if case.slice_numbers == (0,)]  # no number told them apart
+    if len({re.sub(r"\d+", "0", stem) for stem in alone}) < len(alone):
+        message = f"{len(alone)} pictures count as a case each, such as {listed(alone)}: a split separates"
+        message += " them, be they of one patient. Name them PATIENT_SLICE, or put each patient in a folder."
+        notes.append(Note(folder, "patients", message))
+    return Dataset("kaggle", folder, tuple(cases), tuple(unpaired), tuple(notes))
+
+
+def _patient_folders(path: Path, folder: Path) -> tuple[str, ...]:
+    """Those below `folder` that `path` lies in, but for what says what lies in it."""
+    parents = path.relative_to(folder).parts[:-1] if path != folder else ()
+    return tuple(part for part in parents if not NO_PATIENT.fullmatch(part))
 
 
 def _by_case(folder: Path) -> tuple[Slices, Slices]:
@@ -74,10 +97,9 @@ def _by_case(folder: Path) -> tuple[Slices, Slices]:
     in_names = any(MASK_WORD.search(path.stem) for path in paths)
     pictures, masks = defaultdict(lambda: defaultdict(list)), defaultdict(lambda: defaultdict(list))
     for path in paths:
-        parents = path.relative_to(folder).parts[:-1] if path != folder else ()
-        by_folder = any(map(MASK_FOLDER.fullmatch, parents[-2:]))
+        by_folder = any(map(MASK_FOLDER.fullmatch, path.relative_to(folder).parts[-3:-1]))
         is_mask = MASK_WORD.search(path.stem) if in_names else by_folder
-        name, number = _case_and_slice(MASK_WORD.sub("", path.stem), parents)
+        name, number = _case_and_slice(MASK_WORD.sub("", path.stem), _patient_folders(path, folder))
         (masks if is_mask else pictures)[name][number].append(path)
     return tuple(
         {name: dict(sorted(found[name].items())) for name in sorted(found, key=natural_key)}
@@ -85,12 +107,11 @@ def _by_case(folder: Path) -> tuple[Slices, Slices]:
     )
 
 
-def _case_and_slice(stem: str, parents: Iterable[str]) -> tuple[str, int]:
+def _case_and_slice(stem: str, patient_folders: Iterable[str]) -> tuple[str, int]:
     if named := _VOLUME.fullmatch(stem):
         return f"volume-{int(named[1])}", int(named[2])
-    patient_parts = [part for part in parents if not NO_PATIENT.fullmatch(part)]
-    name, number = re.fullmatch(r"(?s)[ _.-]*(.*?)[ _.-]*(\d{1,9})?", PICTURE_WORD.sub("", stem)).groups()
-    case_id = "-".join([*patient_parts, name] if name else patient_parts)
+    name, number = _NAME_AND_NUMBER.fullmatch(PICTURE_WORD.sub("", stem)).groups()
+    case_id = "-".join([*patient_folders, name] if name else patient_folders)
     return re.sub(r"[^\w.-]+", "_", printable(case_id)) or "pictures", int(number or 0)
 
 
@@ -107,6 +128,14 @@ def _case(name: str, pictures: Numbered, masks: Numbered, levels: MaskLevels, de
     for first, *copies in (*pictures.values(), *masks.values()):
         message = f"It has the same number as {printable(first)}. Keep one."
         notes += [Note(copy, "several-copies", message, "error") for copy in copies]
+    folders = {MASK_WORD.sub("", part).lower() for path in mask_files for part in path.parts[-3:-1]}
+    of_tumors = any(TUMORS.fullmatch(name.strip(" _.-")) and "liver" not in name for name in folders)
+    if of_tumors and not described and TUMOR not in dict(levels.meaning).values():
+        message = (
+            "These masks are of tumours alone, as their folder says. Draw the liver into them, in a level"
+        )
+        message += " of its own; or say in labels.json that it is in them."
+        notes.append(Note(mask_files[0], "no-liver-mask", message, "error"))
     return Case(
         case_id=name,
         patient=name.removeprefix("volume-"),

@@ -23,13 +23,15 @@ from livseg_lib.volumes import Volume, label_values, load_volume, read_label_arr
 
 LOOKS_FOR = "a .nii or .nii.gz file, a folder of them, or a folder a patient"
 _WORD = re.compile(r"\d+|[^\W\d_]+|[^\w\s.-]+")
-_LABEL_WORDS = frozenset(
-    ("seg", "segs", "segmentation", "segmentations", "label", "labels", "mask", "masks", "gt", "truth")
-)
+_LABEL_WORDS = {"seg", "segs", "dseg", "segmentation", "segmentations"}
+_LABEL_WORDS |= {"label", "labels", "mask", "masks", "gt", "truth"}
 _SCAN_WORDS = frozenset(("ct", "mr", "mri", "scan", "volume", "vol", "image", "img", "orig", "0000"))
 _LIVER = re.compile("liver")
-TUMORS = re.compile(r"(?:liver|hepatic)?(?:tumou?rs?|lesions?|mass|masses|metastas[ei]s|hcc)\d*")
+TUMORS = re.compile(
+    r"(?:(?:liver|hepatic)[-_. ]?)?(?:tumou?rs?|lesions?|mass|masses|metastas[ei]s|hcc)[-_. ]?\d*"
+)
 """Names of masks of one structure each, without what the scan is called."""
+ONE_FOLDER_ONE_PATIENT = "Scans that lie in one folder count as one patient's: no split separates them."
 MOST_SCANS_OF_A_PATIENT = 3  # folders that hold more on average are batches, not patients
 
 
@@ -130,7 +132,8 @@ def _labelled(
         message = f"It may belong to any of {names}: none is read. Name its own like the scan, with _seg."
         return _noted(case, chosen, "ambiguous-labels", message)
     if label_map is None and chosen.labels and max(chosen.labels) > TUMOR:
-        message = f"Its labels go up to {max(chosen.labels)}: say in labels.json which are liver and tumour."
+        message = f"Its labels go up to {max(chosen.labels)}: say in labels.json, in the folder of the whole"
+        message += " set, which are liver and tumour."
         return _noted(case, chosen, "label-values", message)
     if chosen.words != scan.words and chosen.words != ("liver",):
         message = "The only label map beside the scan is read as its liver (1) and tumours (2). Is it that?"
@@ -174,6 +177,5 @@ def _names(scans: list[_File], source: Path) -> tuple[list[str], list[str], tupl
     for scan, parts, path in zip(scans, folders, paths, strict=True):
         names.append("_".join(parts) if parts and in_folder[scan.folder] == 1 else path)
         patients.append(parts[0] if parts else names[-1])
-    message = "Scans that lie in one folder count as one patient's: no split separates them."
     several = max(Counter(patients).values()) > 1
-    return names, patients, (Note(source, "patients", message),) if several else ()
+    return names, patients, (Note(source, "patients", ONE_FOLDER_ONE_PATIENT),) if several else ()

@@ -151,7 +151,9 @@ OVERSHOOT = 0.75  # what lies above a level by more than this share of its heigh
 OUTER_SHARE = 2 / 3
 """Of two structures of which one lies within the other, the outer one has this share of the rim at least."""
 PNG_ADVICE = "Export masks as grey PNG, without resizing."
-DESCRIBE = f'Say in {LABELS_JSON} in its folder which levels mean what: {{"liver": 100, "tumor": 200}}.'
+DESCRIBE = (
+    f'Say in {LABELS_JSON} in the folder of the whole set which are which: {{"liver": 9, "tumor": 99}}.'
+)
 
 
 @dataclass(frozen=True)

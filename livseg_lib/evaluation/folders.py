@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import re
-import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from functools import lru_cache, partial
@@ -96,10 +95,14 @@ def _number(value: float) -> str:
     return "-" if np.isnan(value) else f"{value:.3f}"
 
 
-LABEL_WORDS = re.compile(r"seg|label|mask|pred|(?:ground[-_. ]?)?truth|(?<![a-z])gt(?![a-z])", re.IGNORECASE)
-LABEL_NAME = re.compile(rf"({LABEL_WORDS.pattern})[a-z]*|liver", re.IGNORECASE)
+LABEL_WORDS = re.compile(
+    r"d?seg|label|mask|pred|(?:ground[-_. ]?)?truth|(?<![a-z])gt(?![a-z])", re.IGNORECASE
+)
+_WORD_AT_END = rf"[-_. ](?:{LABEL_WORDS.pattern})[a-z]*"
+LABEL_NAME = re.compile(rf"(?:{LABEL_WORDS.pattern})[a-z]*|liver(?:{_WORD_AT_END})?", re.IGNORECASE)
 """Such a name tells no case: its folder does."""
-LABEL_WORD_AT_END = re.compile(rf"[-_. ](?:{LABEL_WORDS.pattern})[a-z]*$", re.IGNORECASE)
+LABEL_WORD_AT_END = re.compile(f"{_WORD_AT_END}$", re.IGNORECASE)
+STRUCTURE = re.compile(rf"(?:(.+?)[-_. ])??(?:(liver)|{TUMORS.pattern})", re.IGNORECASE)
 CHANNEL_AT_END = re.compile(r"(?<=\d)_0000$")  # of a scan in nnU-Net's layout; its label map has none
 NUMBER_AT_END = re.compile(rf"(\d+)([-_]?({LABEL_WORDS.pattern})[a-z]*)?$", re.IGNORECASE)
 
@@ -116,7 +119,7 @@ def evaluate_folders(
 
     Every reference that can be read is scored: where no prediction can be used for it (there is none, several
     fit, it cannot be read, it lies on another grid), as if an empty one had been given, so that no miss
-    leaves a mean. In folders, masks of tumours beside a file called "liver" are laid over it. What a mask of
+    leaves a mean. In folders, masks of tumours beside that of their liver are laid over it. What a mask of
     `livseg predict` was not asked for, as its record says, has no scores (NaN) and is no miss. Two single
     files are a pair whatever their names, and must both be good. Each of the `workers` (of `in_processes`)
     holds one pair.
@@ -163,7 +166,7 @@ def evaluate_folders(
 
 def _pipes(where: Path) -> Iterator[tuple[str, InputError]]:
     """What is named like a label file and is none."""
-    for note in regular_files(where).notes:
+    for note in regular_files(where, with_results=True).notes:
         if note.code == "passed-over" and (name := nifti_stem(Path(note.where))):
             yield name, InputError(note.where, note.message, code=note.code)
 
@@ -220,11 +223,12 @@ def _score_pair(
 
 
 def _read_whole(path: Path, like: Volume, accept_affine_mismatch: bool = False) -> np.ndarray:
-    """`load_segmentation`; of a file called "liver" with the masks of tumours that lie beside it, as `livseg
-    check` reads such a folder: without them every tumour that was found would count as a false alarm."""
+    """`load_segmentation`; of a mask of the liver alone with those of its tumours that lie beside it, as
+    `livseg check` reads them: without them every tumour that was found would count as a false alarm."""
     labels = load_segmentation(path, like, accept_affine_mismatch)
-    for other in path.parent.iterdir() if _is_liver(path) else ():
-        if TUMORS.fullmatch(re.sub("[-_. ]", "", nifti_stem(other) or "").lower()):
+    structure, owner = _structure(path)
+    for other in path.parent.iterdir() if structure == "liver" else ():
+        if _structure(other) == ("tumor", owner):
             labels[read_label_array(other, like, accept_affine_mismatch) > 0] = TUMOR
     return labels
 
@@ -276,20 +280,24 @@ def label_files(where: Path, other: Path) -> list[Path]:
 
     Links to nothing are among them. A file is left out as a scan where another of its numbers, or one beside
     it called "segmentation" or the like, says seg, label, mask or pred in its path below the folder, and it
-    does not; so is another organ beside a "liver". `other` is left out where it lies in the folder:
-    predictions kept beside their references. Raises InputError for no file.
+    does not; so are another organ beside a "liver", and tumours beside the liver of their own name. `other`
+    is left out where it lies in the folder: predictions kept beside their references. Raises InputError for
+    no file.
     """
     if not where.is_dir() and (where.exists() or where.is_symlink()):
         return [where]
-    paths, inner = [path for path in regular_files(where).named if nifti_stem(path)], other.resolve()
+    found, inner = regular_files(where, with_results=True).named, other.resolve()
+    paths = [path for path in found if nifti_stem(path)]
     if where.resolve() in inner.parents:
         reals = (path.parent.resolve() / path.name for path in paths)  # of a link: its own place
         paths = [p for p, real in zip(paths, reals, strict=True) if inner not in (real, *real.parents)]
     if not paths:
         problem = "holds no .nii or .nii.gz file." if where.exists() else "is not there."
         raise InputError(where, problem, "Name a folder of label volumes, or one file.")
+    livers = {(p.parent, "tumor", owner) for p in paths for name, owner in [_structure(p)] if name == "liver"}
+    paths = [p for p in paths if (p.parent, *_structure(p)) not in livers]
     homes = {home for p in paths if _is_label_name(p) for home in (p.parent, _patient_folder(p))}
-    organs = {p.parent for p in paths if _is_liver(p)}
+    organs = {p.parent for p in paths if _structure(p) == ("liver", "")}
     inside = {p: p.name if p.parent in organs else str(p.relative_to(where)) for p in paths}
     named = {p for p in paths if LABEL_WORDS.search(inside[p]) or _is_label_name(p)}
     labelled = {_numbers(p) for p in named} - {()} | homes
@@ -312,22 +320,32 @@ def _is_label_name(path: Path) -> bool:
     return LABEL_NAME.fullmatch(nifti_stem(path) or "") is not None
 
 
-def _is_liver(path: Path) -> bool:
-    return (nifti_stem(path) or "").lower() == "liver"
+def _structure(path: Path) -> tuple[str, str]:
+    """What alone a mask holds by its name, and whose: "liver" and "p1" of p1_liver_mask.nii, "tumor" and ""
+    of tumor_2.nii; both empty for other names."""
+    if not (found := STRUCTURE.fullmatch(LABEL_WORD_AT_END.sub("", nifti_stem(path) or ""))):
+        return "", ""
+    return "liver" if found[2] else "tumor", found[1] or ""
+
+
+def _name(path: Path) -> str:
+    """`_stem`; of a mask of the liver alone without that word."""
+    structure, owner = _structure(path)
+    return owner if owner and structure == "liver" else _stem(path)
 
 
 def _numbers(path: Path) -> tuple[int, ...]:
     """Those of a name that ends in one: (12,) of "segmentation-12.nii.gz" and of "volume-12_pred.nii"."""
-    name = CHANNEL_AT_END.sub("", _stem(path))
+    name = CHANNEL_AT_END.sub("", _name(path))
     return tuple(map(int, re.findall(r"\d+", name))) if NUMBER_AT_END.search(name) else ()
 
 
 def _keys(path: Path) -> list[str | tuple[int, ...]]:
-    """By which a file finds its partner, the surest first. The later ones do not tell capitals apart, nor the
-    two ways to write an accent: a Mac changes these. No number of `predict --case-names numbered` is a key:
-    case-001 is what was read first, whatever that was called."""
-    names = _stem(path), LABEL_WORD_AT_END.sub("", CHANNEL_AT_END.sub("", _stem(path)))
-    alike = (unicodedata.normalize("NFC", name).casefold() for name in names)
+    """By which a file finds its partner, the surest first. The later ones do not tell capitals apart: a Mac
+    changes these. No number of `predict --case-names numbered` is a key: case-001 is what was read first,
+    whatever that was called."""
+    names = _stem(path), LABEL_WORD_AT_END.sub("", CHANNEL_AT_END.sub("", _stem(path))), _name(path)
+    alike = (name.casefold() for name in names)
     by_order = path.name == "mask.nii.gz" and re.fullmatch(r"case-\d{3,}", path.parent.name)
     numbers = () if by_order and path.with_name("record.json").exists() else _numbers(path)
     return [key for key in (_stem(path), *alike, numbers) if key]

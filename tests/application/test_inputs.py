@@ -84,6 +84,9 @@ def test_subfolders_of_one_study_are_one_case_and_names_may_be_numbers(tmp_path)
     patients = inputs.find_inputs(tmp_path, numbered=True)
     assert [one.case_id for one in patients] == ["case-001", "case-002"]
     assert patients[0].files[0].name == "Doe_John.nii.gz"
+    (tmp_path / "moved" / "doe").mkdir(parents=True)
+    (tmp_path / "moved" / "doe" / "CT").symlink_to(tmp_path / "patient")
+    assert names_and_kinds(inputs.find_inputs(tmp_path / "moved")) == {"moved": "DICOM"}
 
 
 @pytest.mark.parametrize("packed", [False, True])
@@ -115,6 +118,9 @@ def test_known_layouts_are_read_without_their_segmentations(tmp_path):
     (tmp_path / "lits").mkdir()
     write_lits_case(tmp_path / "lits", 3)
     write_nifti(tmp_path / "lits" / "volume-3.nii", small_ct(3)[0])  # once more
+    write_nifti(
+        tmp_path / "lits" / "segmentation-3.nii", small_ct(3)[1][::-1]
+    )  # others, which count for less
     (case,) = inputs.find_inputs(tmp_path / "lits")
     assert (case.case_id, case.kind, len(case.files)) == ("volume-3", "NIfTI", 1)
     assert case.read().volume.voxels.shape == small_ct()[0].shape
@@ -286,6 +292,9 @@ def test_greys_are_hu_as_in_the_public_sets_or_between_the_two_that_are_given(tm
     assert abdomen.volume.voxels.tolist() == [[[-160, -80, 240]]]
     assert (abdomen.window.lower, abdomen.window.upper) == (-160, 240)
     assert "2 pictures" in module.read_pictures(lambda: module.read_one_picture(path), left_out=2).notes[1]
+    Image.fromarray(np.repeat(np.array([[0, 255]], np.uint8), 9, axis=1)).save(path)
+    with pytest.raises(InputError, match="2 whole numbers from 0 to 255, in patches: labels, no scan"):
+        module.read_pictures(lambda: module.read_one_picture(path))
 
 
 def test_a_range_is_two_rising_numbers():

@@ -83,8 +83,9 @@ def test_a_name_that_is_too_long_for_the_page_ends_in_a_scan_all_the_same(client
 
 def test_of_several_scans_the_first_is_answered_and_that_is_said(tmp_path):
     scans = [write_toy_nifti(tmp_path / f"{name}.nii.gz", toy_voxels(tumor=name == "a")) for name in "ab"]
-    given = answer(scans, Path("toy"), tmp_path, load=load_toy)
-    assert given.record["tumor_presence"]["suspected"] and "holds 2 cases" in given.record["notes"][0]
+    labels = write_toy_nifti(tmp_path / "labels.nii.gz", (toy_voxels() > 0).astype("int16"))  # no scan
+    given = answer([labels, *scans], Path("toy"), tmp_path, load=load_toy)
+    assert given.record["tumor_presence"]["suspected"] and "holds 3 cases" in given.record["notes"][0]
 
 
 def refusal(client, *files: Path, **options) -> str:

@@ -18,3 +18,8 @@ def test_processes_begin_only_where_there_is_much_to_read(tmp_path, monkeypatch)
         side_by_side(None, cases, workers)
     several = [("in_threads", 2), ("in_processes", 2)]
     assert begun == [*several, ("in_processes", 1), ("in_processes", "tcp://10.0.0.1:1")]
+
+
+def test_ids_of_cases_fit_for_file_names_and_stay_apart():
+    ids = [Case(id_, "1", (), None).case_id for id_ in ("a", "a" * 300, "a" * 301)]
+    assert ids[0] == "a" and len(set(ids)) == 3 and max(map(len, ids)) < 200

@@ -23,6 +23,7 @@ from layouts import (
 )
 from nibabel.spatialimages import HeaderDataError
 
+from livseg_lib.application.inputs import find_inputs
 from livseg_lib.datasets.case import Case, Dataset
 from livseg_lib.datasets.catalogue import (
     ADAPTERS,
@@ -401,6 +402,32 @@ def test_one_bad_case_hides_no_other_and_each_may_be_checked_in_another_process(
     assert [case.case_id for case in report.usable(dataset).cases] == ["volume-1", "volume-3"]
     for checked in map(check_case, dataset.cases):
         assert pickle.loads(pickle.dumps(checked)) == checked
+
+
+def test_an_empty_folder_of_slices_hides_no_other_case(tmp_path):
+    for number in (1, 2):
+        write_ircadb_case(tmp_path / f"batch {number}" / "case", number, tumors=("tumor_1",))
+    for path in (tmp_path / "batch 1" / "case" / "PATIENT_DICOM").iterdir():
+        path.unlink()
+    (tmp_path / "batch 2" / "case" / "PATIENT_DICOM").rename(tmp_path / "batch 2" / "case" / "Patient_DICOM")
+    cases = check(tmp_path).cases
+    assert cases.case.tolist() == ["batch 1_case", "batch 2_case"] and cases.usable.tolist() == [False, True]
+    assert cases.n_tumors.tolist()[1] == 1
+
+
+@pytest.mark.parametrize("command", [find_cases, find_inputs])
+def test_a_folder_that_may_not_be_listed_hides_no_case_beside_it(tmp_path, monkeypatch, command):
+    write_nifti(tmp_path / "scan.nii", small_ct()[0])
+    (tmp_path / "lost+found").mkdir()
+    listed = Path.iterdir
+
+    def refuse(folder):
+        if folder.name == "lost+found":
+            raise PermissionError(13, "Permission denied")
+        return listed(folder)
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    assert command(tmp_path)
 
 
 def test_one_case_in_memory_at_a_time():

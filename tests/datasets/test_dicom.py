@@ -400,6 +400,7 @@ def test_frames_have_their_own_rescale_and_must_be_described(tmp_path):
     folder = multi_frame(tmp_path, uids.EnhancedCTImageStorage, True, intercepts=intercepts)
     expected = STORED + np.array(intercepts, np.int16)[:, None, None]
     np.testing.assert_array_equal(read_series(folder).voxels, expected)
+    assert codes(folder) == {"rescale-differs"}
     change(folder, lambda dataset, _: setattr(dataset, "NumberOfFrames", 4))
     with pytest.raises(InputError, match="NumberOfFrames is not the number of frames"):
         read_series(folder)

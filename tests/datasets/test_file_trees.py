@@ -60,11 +60,13 @@ def test_limits_are_kept(source, monkeypatch, limit, most, said):
 
 @pytest.mark.filterwarnings("ignore:Duplicate")
 def test_odd_members_of_a_zip(tmp_path):
+    leading_out = "../outside", "a/../../outside", "/away"
     with zipfile.ZipFile(tmp_path / "odd.zip", "w") as archive:
-        for name in ("inside", "../outside", "a/../../outside", "twice", "twice"):
+        for name in ("inside", *leading_out, "twice", "twice"):
             archive.writestr(name, name)
     with open_tree(tmp_path / "odd.zip") as tree:
         assert tree.names == ("inside", "twice", "twice~")
+        assert [name for name, _ in tree.passed_over] == ["../outside", "a/../../outside", "away"]
     with pytest.raises(InputError, match="no files"), open_tree(tmp_path / "odd.zip" / "b"):
         pass
 

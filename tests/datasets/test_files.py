@@ -44,8 +44,11 @@ def test_what_is_no_file_is_passed_over_and_told_and_never_opened(tmp_path, monk
 
 def test_hidden_names_are_left_out_and_links_to_folders_followed_once(tmp_path):
     data = tmp_path / "data"
-    extracted = ("slices/ct/case.json", "slices/ct/images.npy", "slices/ct/png/1.png")
-    for name in ("b/x.nii", ".git/y.nii", "__MACOSX/z.nii", "b/._x.nii", "b/Thumbs.db", *extracted):
+    made_here = ["slices/ct/case.json", "slices/ct/images.npy", "slices/ct/png/1.png"]
+    made_here += ["out/ct/record.json", "out/ct/measures.json", "out/ct/overlay.png"]
+    made_here += ["out/ct/mask.nii", "out/ct/patients/1.jpg"]
+    made_here += ["seen/findings.csv", "seen/cases.csv", "seen/contact_sheet.png"]
+    for name in ("b/x.nii", ".git/y.nii", "__MACOSX/z.nii", "b/._x.nii", "b/Thumbs.db", *made_here):
         (data / name).parent.mkdir(parents=True, exist_ok=True)
         (data / name).write_bytes(b"x")
     elsewhere = tmp_path / "elsewhere"
@@ -56,6 +59,7 @@ def test_hidden_names_are_left_out_and_links_to_folders_followed_once(tmp_path):
     (data / "b" / "link.nii").symlink_to(elsewhere / "w.nii")
     names = [path.relative_to(data).as_posix() for path in regular_files(data).files]
     assert names == ["b/link.nii", "b/x.nii", "c/w.nii"]
+    assert {data / name for name in made_here} < {*regular_files(data, with_results=True).files}
     assert regular_files(data / "b" / "x.nii").files == (data / "b" / "x.nii",)
     assert regular_files(data / "none.nii").dangling == (data / "none.nii",)
 

@@ -104,6 +104,9 @@ def test_jpeg_and_png_of_one_slice_exclude_its_volume_alone(tmp_path):
         ({"CT_images/volume-2_slice_5.png": "CT_labels/volume-2_slice_5.png"}, {"volume-2": (5,)}),
         ({"my_masks/images/p.png": "my_masks/p_mask.png"}, {"p": (0,)}),
         ({"two\nlines_4.png": "two\nlines_4_mask.png"}, {"two_lines": (4,)}),
+        ({"png/volume-3_slice_7.png": "png/segmentation-3_slice_7.png"}, {"volume-3": (7,)}),
+        ({f"images/a ({n}).png": f"masks/a ({n}).png" for n in (1, 2)}, {"a": (1, 2)}),  # as Windows does
+        ({"images/Jose\u0301_4.png": "masks/Jos\u00e9_4.png"}, {"Jos\u00e9": (4,)}),
     ],
 )
 def test_pairs_are_told_by_names_or_by_folders(tmp_path, names, cases):
@@ -119,6 +122,40 @@ def test_pairs_are_told_by_names_or_by_folders(tmp_path, names, cases):
         volume = case.read_volume()
         assert abs(volume.voxels[:, 10, 10].astype(int) - 120).max() < 4
         np.testing.assert_array_equal(case.read_labels(volume), [LABELS] * len(case.slice_numbers))
+
+
+@pytest.mark.parametrize(
+    ("names", "patients", "said"),
+    [
+        (
+            ["0_axial", "1_axial", "2_axial"],
+            {"0_axial", "1_axial", "2_axial"},
+            "3 pictures count as a case each",
+        ),
+        (
+            ["anna/2020/a_1", "anna/2021/a_1", "bert/a_1", "a_1"],
+            {"anna", "bert", "a"},
+            "in one folder count as",
+        ),
+        (["anna/artery_1", "anna/portal_1", "bert/portal_1"], {"anna", "bert"}, "in one folder count as"),
+    ],
+)
+def test_what_lies_in_a_patients_folder_stays_together_and_guesses_are_told(tmp_path, names, patients, said):
+    for n, name in enumerate(names):
+        write_picture(tmp_path / "images" / f"{name}.png", GREY + n)
+        write_picture(tmp_path / "masks" / f"{name}.png", LABELS * 255)
+    dataset = find_cases(tmp_path)
+    (note,) = dataset.notes
+    assert {case.patient for case in dataset.cases} == patients and said in note.message
+
+
+@pytest.mark.parametrize("folder", ["tumor_masks", "lesion masks", "train/Tumour_labels"])
+def test_masks_of_tumours_alone_are_no_livers_unless_that_is_said(tmp_path, folder):
+    write_picture(tmp_path / "images" / "anna" / "1.png", GREY)
+    write_picture(tmp_path / folder / "anna" / "1.png", LABELS * 255)
+    assert check_dataset(find_cases(tmp_path), progress=False).findings.code.tolist() == ["no-liver-mask"]
+    (tmp_path / "labels.json").write_text('{"liver": 255}')
+    assert check_dataset(find_cases(tmp_path), progress=False).exit_code == 0
 
 
 def test_labels_json_says_what_levels_mean(tmp_path):

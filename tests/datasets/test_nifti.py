@@ -27,12 +27,15 @@ def summary(folder):
 
 def test_a_label_map_beside_its_scan_is_its_label(tmp_path):
     write(tmp_path, "pat1.nii.gz", "pat1_seg.nii.gz", "pat2_ct.nii", "pat2_mask.nii.gz", "pat3.nii.gz")
+    write(tmp_path, "Jos\u00e9.nii", "Jose\u0301_seg.nii", "sub-01_ct.nii", "sub-01_ct_dseg.nii")
     assert summary(tmp_path) == [
+        ("Jos\u00e9", "Jos\u00e9", "Jose\u0301_seg.nii"),  # as another system writes it
         ("pat1", "pat1", "pat1_seg.nii.gz"),
         ("pat2_ct", "pat2_ct", "pat2_mask.nii.gz"),
         ("pat3", "pat3", None),
+        ("sub-01_ct", "sub-01_ct", "sub-01_ct_dseg.nii"),
     ]
-    case = find_cases(tmp_path).cases[0]
+    case = find_cases(tmp_path).cases[1]
     np.testing.assert_array_equal(case.read_labels(case.read_volume()), LABELS)
 
 
@@ -48,6 +51,11 @@ def test_a_folder_a_patient(tmp_path, names):
     assert [row[:2] for row in summary(tmp_path)] == [("anna", "anna"), ("bela", "bela")]
     for case in find_cases(tmp_path).cases:
         np.testing.assert_array_equal(case.read_labels(case.read_volume()), LABELS)
+
+
+def test_ids_stay_apart_whatever_folders_and_files_are_called(tmp_path):
+    write(tmp_path, "a/b.nii", "a/c.nii", "a_b.nii", "D/e.nii", "d/e.nii")
+    assert [row[0] for row in summary(tmp_path)] == ["D", "a_b", "a_b-2", "a_c", "d-2"]
 
 
 def test_several_scans_of_a_patient_are_never_separated(tmp_path):

@@ -70,6 +70,7 @@ def test_folders_are_paired_by_case_number(three_cases):
 BY_NUMBER = ["volume-2.nii", "liver_002.nii.gz", "volume-2_pred.nii", "2-segmentation.nii"]
 BY_NUMBER += ["volume-2/mask.nii.gz", "liver_002_0000.nii.gz", "liver_2_0000/mask.nii.gz"]
 BY_NAME = ["anna_pred.nii", "anna-segmentation.nii", "anna.mask.nii", "anna_GT.nii", "anna_ground_truth.nii"]
+BY_NAME += ["anna_dseg.nii"]
 FITTING = [("segmentation-2", "case_2_v12", name) for name in BY_NUMBER]  # 12 is another number
 FITTING += [("anna", "visit-2024-02-05_pred", name) for name in BY_NAME]  # words for labels do not count
 FITTING += [("visit-2024-01-05", "visit-2024-02-05_pred", "visit-2024-01-05_pred.nii")]
@@ -127,15 +128,17 @@ def test_the_livers_of_totalsegmentator_are_found_among_its_organs(tmp_path, sid
     assert [getattr(pair, other).name for pair in pairs] == ["s0001.nii.gz", "s0002.nii.gz"]
 
 
-@pytest.mark.parametrize("side", ["reference", "prediction"])
-def test_masks_of_tumours_beside_that_of_the_liver_are_part_of_its_labels(tmp_path, side):
-    whole, apart = labels(TUMOR, SPECK), tmp_path / side / "anna"
-    other = "prediction" if side == "reference" else "reference"
-    write(tmp_path / other / "anna" / "segmentation.nii", whole)
-    liver = write(apart / "liver.nii.gz", np.uint8(whole > 0))
-    write(apart / "ct.nii.gz", whole * 30 - 100)
-    for name, tumor in (("tumor_1", TUMOR), ("Liver-Tumor2", SPECK)):
-        write(apart / f"{name}.nii.gz", labels(tumor) // 2)
+@pytest.mark.parametrize("side", ["reference", "prediction", "both"])
+@pytest.mark.parametrize("name", ["anna/{}", "anna/{}_mask", "anna_{}", "Anna-{}_seg", "volume-7_{}"])
+def test_masks_of_tumours_beside_that_of_the_liver_are_part_of_its_labels(tmp_path, side, name):
+    whole, case = labels(TUMOR, SPECK), "segmentation-7" if "7" in name else "anna"
+    write(tmp_path / ("prediction" if side == "reference" else "reference") / f"{case}.nii", whole)
+    for apart in ("reference", "prediction") if side == "both" else (side,):
+        (tmp_path / apart / f"{case}.nii").unlink(missing_ok=True)
+        liver = write(tmp_path / apart / f"{name.format('liver')}.nii.gz", np.uint8(whole > 0))
+        write(tmp_path / apart / f"{name.format('ct')}.nii.gz".replace("_mask", ""), whole * 30 - 100)
+        for part, tumor in (("tumor_1", TUMOR), ("Liver-Tumor2", SPECK)):
+            write(tmp_path / apart / f"{name.format(part)}.nii.gz", labels(tumor) // 2)
     [case] = folders.evaluate_folders(tmp_path / "reference", tmp_path / "prediction")["cases"]
     assert case["tumor_dice"] == 1 and case["liver_dice"] == 1
     [case] = folders.evaluate_folders(liver, liver)["cases"]  # named alone: nothing beside it is looked at
