@@ -158,6 +158,23 @@ def test_masks_of_tumours_alone_are_no_livers_unless_that_is_said(tmp_path, fold
     assert check_dataset(find_cases(tmp_path), progress=False).exit_code == 0
 
 
+@pytest.mark.parametrize(
+    "of", ["{}_masks/{}.png", "masks/{}/{}.png", "masks/{1}_{0}.png", "images/{1}_{0}_mask.png"]
+)
+def test_masks_of_tumours_are_laid_over_those_of_livers(tmp_path, of):
+    tumor = LABELS * (np.arange(30) > 15).astype(np.uint8)
+    for n in (1, 2):
+        write_picture(tmp_path / "images" / f"liver_{n}.png", GREY + n)
+        write_picture(tmp_path / of.format("liver", f"liver_{n}"), LABELS * 255)
+    write_picture(tmp_path / of.format("tumor", "liver_2"), tumor * 200)
+    (case,) = find_cases(tmp_path).cases
+    truth = case.read_labels(case.read_volume())
+    np.testing.assert_array_equal(truth, [LABELS, LABELS + tumor])
+    (tmp_path / of.format("liver", "liver_2")).unlink()
+    report = check_dataset(find_cases(tmp_path), progress=False)
+    assert report.findings.query("severity == 'error'").code.tolist() == ["no-liver-mask"]
+
+
 def test_labels_json_says_what_levels_mean(tmp_path):
     write_picture(tmp_path / "images" / "a_1.png", GREY)
     levels = np.array([0, 90, 180, 250], np.uint8)
