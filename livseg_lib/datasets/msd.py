@@ -44,7 +44,7 @@ def find(folder: Path) -> Dataset:
     if root is None:
         problem = "There are no NIfTI files in a folder imagesTr."
         raise InputError(folder, problem, "Give the folder that holds it.")
-    label_map = files.find_label_map(root) or _named_labels(root / "dataset.json")
+    label_map = described_labels(root)
     labels = files.nifti_files(root / "labelsTr")
     images = _first_channels(files.nifti_files(root / "imagesTr"), labels)
     cases = [
@@ -88,11 +88,13 @@ def _decision(label_map: files.LabelMap | None) -> tuple[Note, ...]:
     return (Note(label_map.source, "label-names", message),)
 
 
-def _named_labels(path: Path) -> files.LabelMap | None:
-    """Which labels dataset.json calls liver and tumour; None where they are 1 and 2, or where it is missing.
-    A tumour that does not say whose it is belongs to the liver only where there is no other organ."""
-    if not path.is_file():
-        return None
+def described_labels(folder: Path) -> files.LabelMap | None:
+    """What labels.json says of `folder`, or else which labels dataset.json calls liver and tumour; None where
+    they are 1 and 2, or where both are missing. A tumour that does not say whose it is belongs to the liver
+    only where there is no other organ."""
+    said, path = files.find_label_map(folder), folder / "dataset.json"
+    if said or not path.is_file():
+        return said
     names = _label_names(path)
     affirmed = {label: re.sub(DENIED + "[a-z]+", "", name) for label, name in names.items()}
     vessels = {label for label, name in affirmed.items() if re.search(VESSEL_WORDS, name)}
