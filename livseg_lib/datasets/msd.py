@@ -45,14 +45,23 @@ def find(folder: Path) -> Dataset:
         problem = "There are no NIfTI files in a folder imagesTr."
         raise InputError(folder, problem, "Give the folder that holds it.")
     label_map = described_labels(root)
+    notes = _decision(label_map)
     labels = files.nifti_files(root / "labelsTr")
     images = _first_channels(files.nifti_files(root / "imagesTr"), labels)
+    kinds = [{re.sub(r"\d+", "", name) for name in each} for each in (images, labels)]
+    if images.keys().isdisjoint(labels) and [*map(len, kinds)] == [1, 1]:  # im1.nii.gz, lb1.nii.gz of ATLAS
+        message = (
+            f"Labels are paired by numbers, as {min(labels)} with {min(images)}. Name them like their scans."
+        )
+        notes += (Note(root / "labelsTr", "paired-by-number", message),)
+        by_number = {files.numbers_in(name): name for name in images}
+        labels = {by_number.get(files.numbers_in(name), name): copies for name, copies in labels.items()}
     cases = [
         files.scan_and_labels(name, name, copies, labels.get(name), label_map)
         for name, copies in images.items()
     ]
     unpaired = [path for name, copies in labels.items() if name not in images for path in copies]
-    return Dataset("msd", folder, tuple(cases), tuple(unpaired), _decision(label_map))
+    return Dataset("msd", folder, tuple(cases), tuple(unpaired), notes)
 
 
 def _root(folder: Path) -> Path | None:

@@ -129,7 +129,10 @@ def _labelled(
         if all(named[f] for f in apart) and (len(livers) == 1 or (tumors and not livers)):
             return _of_parts(case, livers, tumors)
     if not choices and alone:
-        choices = in_folder
+        homes = {scan.folder}  # pat1/ct.nii, pat1/labels/seg.nii; or pat1/ct/scan.nii, too
+        homes |= {h for h in (scan.folder.parent,) if sum(o.folder.parent == h for o in scans) == 1}
+        near = [f for f in label_maps if f.folder.parent in homes and not f.words]
+        choices = in_folder or [f for f in near if not _telling(f.folder.name)]
     choices = choices or [f for f in apart if f.words == scan.words]
     if not choices:
         return case

@@ -21,7 +21,15 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from livseg_lib.datasets.files import LABELS_JSON, LabelMap, listed, nifti_stem, printable, regular_files
+from livseg_lib.datasets.files import (
+    LABELS_JSON,
+    LabelMap,
+    listed,
+    nifti_stem,
+    numbers_in,
+    printable,
+    regular_files,
+)
 from livseg_lib.datasets.msd import described_labels
 from livseg_lib.datasets.nifti import TUMORS
 from livseg_lib.errors import InputError
@@ -388,7 +396,7 @@ def _name(path: Path) -> str:
 def _numbers(path: Path) -> tuple[int, ...]:
     """Those of a name that ends in one: (12,) of "segmentation-12.nii.gz" and of "volume-12_pred.nii"."""
     name = CHANNEL_AT_END.sub("", _name(path))
-    return tuple(map(int, re.findall(r"\d+", name))) if NUMBER_AT_END.search(name) else ()
+    return numbers_in(name) if NUMBER_AT_END.search(name) else ()
 
 
 def _keys(path: Path) -> list[str | tuple[int, ...]]:

@@ -41,14 +41,22 @@ def test_a_label_map_beside_its_scan_is_its_label(tmp_path):
 
 @pytest.mark.parametrize(
     "names",
-    [("ct.nii.gz", "seg.nii.gz"), ("CT.NII.GZ", "liver.nii"), ("scan.nii/scan.nii", "mask.nii/mask.nii")],
+    [
+        *(
+            ("ct.nii.gz", "seg.nii.gz"),
+            ("CT.NII.GZ", "liver.nii"),
+            ("scan.nii/scan.nii", "mask.nii/mask.nii"),
+        ),
+        *(("scan.nii", "labels/seg.nii"), ("ct/scan.nii", "seg/mask.nii")),
+    ],
 )
 def test_a_folder_a_patient(tmp_path, names):
     for patient in ("anna", "bela"):
         for name, array in zip(names, (CT, LABELS), strict=True):
             path = write_nifti(tmp_path / patient / name.lower(), array)
             path.rename(tmp_path / patient / name)
-    assert [row[:2] for row in summary(tmp_path)] == [("anna", "anna"), ("bela", "bela")]
+    below = "_ct" if names[0] == "ct/scan.nii" else ""
+    assert [row[:2] for row in summary(tmp_path)] == [(f"{each}{below}", each) for each in ("anna", "bela")]
     for case in find_cases(tmp_path).cases:
         np.testing.assert_array_equal(case.read_labels(case.read_volume()), LABELS)
 
