@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache, partial
 from pathlib import Path
 from secrets import token_hex
@@ -22,6 +22,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from livseg_lib.datasets.files import (
+    DATA_SUFFIXES,
     LABELS_JSON,
     LabelMap,
     listed,
@@ -152,7 +153,7 @@ def evaluate_folders(
     readable = []
     for pair in pairs:
         ways = zip(sides, pair[:2], strict=True)
-        readers = [partial(_read_whole, each.tumors.get(path, ()), each.meaning) for each, path in ways]
+        readers = [partial(_read_whole, each.tumors.get(path), each.meaning) for each, path in ways]
         readable.append((pair, readers))
     scores_here = _THIS_PROCESS, cloudpickle.dumps(SCORES)
     found = in_processes(partial(_score_pair, scores_here=scores_here, **rules), readable, workers)
@@ -191,7 +192,7 @@ class Side(NamedTuple):
     """What is compared of a folder, or one file."""
 
     files: list[Path]
-    tumors: dict[Path, list[Path]]  # masks that lie beside that of their liver
+    tumors: dict[Path, list[Path]]  # of each mask of a liver alone, the masks that lie beside it
     meaning: LabelMap | None
     notes: list[str]
 
@@ -247,14 +248,21 @@ def _score_pair(
 
 
 def _read_whole(
-    tumors: Iterable[Path], meaning: LabelMap | None, path: Path, like: Volume, accept_mismatch: bool = False
+    tumors: list[Path] | None,
+    meaning: LabelMap | None,
+    path: Path,
+    like: Volume,
+    accept_mismatch: bool = False,
 ) -> np.ndarray:
     """Labels 0/1/2, uint8 (D, H, W), of a file and of masks of its tumours, as `livseg check` reads them:
     without these every tumour that was found would count as a false alarm."""
     labels = read_label_array(path, like, accept_mismatch)
-    labels = meaning(labels) if meaning else labels
+    if meaning:
+        labels = meaning(labels)
+    elif tumors is not None and labels.max() > TUMOR and np.isin(labels, (0, labels.max())).all():
+        labels //= labels.max()  # a liver of 255
     require_labels(labels, path)
-    for other in tumors:
+    for other in tumors or ():
         labels[read_label_array(other, like, accept_mismatch) > 0] = TUMOR
     return labels.astype(np.uint8)
 
@@ -312,7 +320,10 @@ def label_files(where: Path, other: Path) -> Side:
     the liver of their own name are `tumors`. `other` is left out where it lies in the folder: predictions
     kept beside their references. Raises InputError for no file.
     """
-    if not where.is_dir() and (where.exists() or where.is_symlink()):
+    is_file = not where.is_dir() and (where.exists() or where.is_symlink())
+    if is_file and nifti_stem(where) is None and where.suffix.lower() in DATA_SUFFIXES:
+        raise InputError(where, "is no NIfTI file.", "Unpack it, or convert it to .nii.gz.")
+    if is_file:
         beside = where.with_name(LABELS_JSON)
         unused = f"{printable(beside)} is not read for a file that is named alone: give the folder."
         return Side([where], {}, None, [unused] * beside.is_file())
@@ -323,7 +334,9 @@ def label_files(where: Path, other: Path) -> Side:
         paths = [p for p, real in zip(paths, reals, strict=True) if inner not in (real, *real.parents)]
     if not paths:
         problem = "holds no .nii or .nii.gz file." if where.exists() else "is not there."
-        raise InputError(where, problem, "Name a folder of label volumes, or one file.")
+        raise InputError(
+            where, problem, "Name a folder of label volumes, or one file. Nothing else is scored."
+        )
     own, of_owner = {p: _structure(p) for p in paths}, defaultdict(list)
     livers = {whose for name, whose in own.values() if name == "liver"}
     for p, (name, whose) in own.items():

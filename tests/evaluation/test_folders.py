@@ -141,17 +141,19 @@ def test_masks_of_tumours_beside_that_of_the_liver_are_part_of_its_labels(tmp_pa
     write(tmp_path / ("prediction" if side == "reference" else "reference") / f"{case}.nii", whole)
     for apart in ("reference", "prediction") if side == "both" else (side,):
         (tmp_path / apart / f"{case}.nii").unlink(missing_ok=True)
-        liver = write(tmp_path / apart / f"{name.format('liver')}.nii.gz", np.uint8(whole > 0))
+        above = 255 if apart == "prediction" else 1
+        liver = write(tmp_path / apart / f"{name.format('liver')}.nii.gz", np.uint8(whole > 0) * above)
         if not name.endswith("/mask"):  # or it would be another label map
             scan = name.format("ct").replace("_mask", "").replace("_labels", "")
             write(tmp_path / apart / f"{scan}.nii.gz", whole * 30 - 100)
             write(tmp_path / apart / f"{name.format('spleen')}.nii.gz", np.uint8(whole == 0))
         for part, tumor in (("tumor_1", TUMOR), ("Liver-Tumor2", SPECK)):
-            write(tmp_path / apart / f"{name.format(part)}.nii.gz", labels(tumor) // 2)
+            write(tmp_path / apart / f"{name.format(part)}.nii.gz", labels(tumor) // 2 * 255)
     scores = folders.evaluate_folders(tmp_path / "reference", tmp_path / "prediction")
     [case] = scores["cases"]
     assert case["tumor_dice"] == 1 and case["liver_dice"] == 1 and not scores["problems"]
     assert not scores["without_reference"] and len(scores["notes"]) <= 2
+    write(liver, np.uint8(whole > 0))
     [case] = folders.evaluate_folders(liver, liver)["cases"]  # named alone: nothing beside it is looked at
     assert case["n_tumors_reference"] == 0
 
@@ -324,7 +326,9 @@ def test_twins_of_a_mac_are_left_out_capitals_are_read_and_pipes_told(three_case
 
 def test_bad_input_is_refused(tmp_path, three_cases):
     (tmp_path / "empty").mkdir()
-    for name, problem in (("nowhere", "nowhere: is not there"), ("empty", r"no \.nii")):
+    (tmp_path / "found.zip").touch()
+    refused = {"nowhere": "nowhere: is not there", "empty": r"no \.nii", "found.zip": "Unpack it"}
+    for name, problem in refused.items():
         with pytest.raises(InputError, match=problem):
             folders.evaluate_folders(tmp_path / name, three_cases[1])
     with pytest.raises(InputError, match="mode"):
