@@ -36,10 +36,11 @@ MASK_WORD = re.compile(rf"(?:^|[ _.-])(?:{MASKS})(?=$|[ _.-])", re.IGNORECASE)
 PICTURE_WORD = re.compile(rf"(?:^|[ _.-])(?:{PICTURES})(?=$|[ _.-])", re.IGNORECASE)
 _PART = r"train(?:ing)?|val(?:idation)?|test|png|jpe?g"
 _OF_A_PART = rf"(?:[ _.-]?(?:{_PART}|t[rs]))?"
-MASK_FOLDER = re.compile(rf"(?:.*[ _.-])?(?:{MASKS}){_OF_A_PART}", re.IGNORECASE)
-NO_PATIENT = re.compile(
-    rf"(?:.*[ _.-])?(?:{MASKS}|{PICTURES}){_OF_A_PART}|{_PART}|cts?|scans?|inputs?", re.IGNORECASE
-)
+_OF_MASKS = rf"(?:.*[ _.-])?(?:{MASKS}){_OF_A_PART}(?:[ _.-](?:{TUMOR_NAME}|liver))?"
+_OF_PICTURES = rf"(?:.*[ _.-])?(?:{PICTURES}){_OF_A_PART}|cts?|scans?|inputs?"
+MASK_FOLDER = re.compile(_OF_MASKS, re.IGNORECASE)
+_SAYS_WHAT = re.compile(rf"{_OF_MASKS}|{_OF_PICTURES}", re.IGNORECASE)
+NO_PATIENT = re.compile(rf"{_OF_MASKS}|{_OF_PICTURES}|{_PART}", re.IGNORECASE)
 """Folders that say what lies in them, not whose it is."""
 STRUCTURE_WORD = re.compile(rf"(?:^|[ _.-])(?:{TUMOR_NAME}|liver)(?=[ _.-]*\d*$)", re.IGNORECASE)
 Files = tuple[Path, ...]
@@ -66,6 +67,8 @@ def find(folder: Path) -> Dataset:
     masks = masks or tumors
     levels = decide_levels(sorted(_paths(masks)), label_map)
     tumor_levels = decide_levels(sorted(_paths(tumors)))
+    if len(tumor_levels.meaning) < 2:  # specks: as the livers were drawn
+        tumor_levels = levels
     places = {part.lower() for path in _paths(tumors) for part in path.relative_to(folder).parts[-3:-1]}
     in_them = "liver" in "".join(places)
     if not joined and (label_map or in_them or TUMOR in dict(levels.meaning).values()):
@@ -108,9 +111,10 @@ def _by_case(folder: Path) -> tuple[Slices, Slices, Slices, list[Path]]:
     found = pictures, masks, tumors = [defaultdict(lambda: defaultdict(list)) for _ in range(3)]
     of_masks, unpaired = [], []
     for path in paths:
-        places = path.relative_to(folder).parts[-3:-1]
-        if MASK_WORD.search(path.stem) if in_names else any(map(MASK_FOLDER.fullmatch, places)):
-            of_masks.append((path, [MASK_WORD.sub("", part).strip(" _.-").lower() for part in places]))
+        places = path.relative_to(folder).parts[:-1]
+        telling = (part for part in reversed(places) if _SAYS_WHAT.fullmatch(part))  # the nearest counts
+        if MASK_WORD.search(path.stem) if in_names else MASK_FOLDER.fullmatch(next(telling, "")):
+            of_masks.append((path, [MASK_WORD.sub("", part).strip(" _.-").lower() for part in places[-2:]]))
             continue
         name, number = _case_and_slice(MASK_WORD.sub("", path.stem), _patient_folders(path, folder))
         pictures[name][number].append(path)
@@ -171,7 +175,9 @@ def _case(
         slice_numbers=numbers,
         unmasked=tuple(path for k, (path, *_) in pictures.items() if k not in numbers),
         notes=tuple(notes),
-        decided=str((*levels[0].meaning, levels[0].stretched, *levels[1].meaning)) if mask_files else "",
+        decided=str((*levels[0].meaning, levels[0].stretched, *(levels[1].meaning if over else ())))
+        if mask_files
+        else "",
         inspect=partial(_inspect, picture_files, mask_files),
     )
 

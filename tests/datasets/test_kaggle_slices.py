@@ -159,12 +159,16 @@ def test_masks_of_tumours_alone_are_no_livers_unless_that_is_said(tmp_path, fold
 
 
 @pytest.mark.parametrize(
-    "of", ["{}_masks/{}.png", "masks/{}/{}.png", "masks/{1}_{0}.png", "images/{1}_{0}_mask.png"]
+    "of",
+    [
+        *("{}_masks/{}.png", "masks/{}/{}.png", "masks/{1}_{0}.png", "images/{1}_{0}_mask.png"),
+        *("masks_{}/{}.jpg", "masks/{}/anna/{}.png", "masks/anna/{}/{}.png"),
+    ],
 )
 def test_masks_of_tumours_are_laid_over_those_of_livers(tmp_path, of):
     tumor = LABELS * (np.arange(30) > 15).astype(np.uint8)
     for n in (1, 2):
-        write_picture(tmp_path / "images" / f"liver_{n}.png", GREY + n)
+        write_picture(tmp_path / "images" / ("anna" * ("anna" in of)) / f"liver_{n}.png", GREY + n)
         write_picture(tmp_path / of.format("liver", f"liver_{n}"), LABELS * 255)
     write_picture(tmp_path / of.format("tumor", "liver_2"), tumor * 200)
     (case,) = find_cases(tmp_path).cases
