@@ -70,7 +70,8 @@ def find(folder: Path) -> Dataset:
     if len(tumor_levels.meaning) < 2:  # specks: as the livers were drawn
         tumor_levels = levels
     places = {part.lower() for path in _paths(tumors) for part in path.relative_to(folder).parts[-3:-1]}
-    in_them = "liver" in "".join(places)
+    said = {MASK_WORD.sub("", part).strip(" _.-") for part in places if "liver" in part}
+    in_them = any(map(TUMORS.fullmatch, said))  # liver_tumor_masks: perhaps of both
     if not joined and (label_map or in_them or TUMOR in dict(levels.meaning).values()):
         tumors = {}
     described = (label_map.source,) if label_map else ()

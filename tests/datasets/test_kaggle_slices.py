@@ -149,10 +149,13 @@ def test_what_lies_in_a_patients_folder_stays_together_and_guesses_are_told(tmp_
     assert {case.patient for case in dataset.cases} == patients and said in note.message
 
 
-@pytest.mark.parametrize("folder", ["tumor_masks", "lesion masks", "train/Tumour_labels"])
+@pytest.mark.parametrize(
+    "folder", ["tumor_masks", "lesion masks", "train/Tumour_labels", "liver set/tumor_masks"]
+)
 def test_masks_of_tumours_alone_are_no_livers_unless_that_is_said(tmp_path, folder):
-    write_picture(tmp_path / "images" / "anna" / "1.png", GREY)
-    write_picture(tmp_path / folder / "anna" / "1.png", LABELS * 255)
+    images, patient = (tmp_path / folder).with_name("images"), "" if "liver" in folder else "anna"
+    write_picture(images / patient / "1.png", GREY)
+    write_picture(tmp_path / folder / patient / "1.png", LABELS * 255)
     assert check_dataset(find_cases(tmp_path), progress=False).findings.code.tolist() == ["no-liver-mask"]
     (tmp_path / "labels.json").write_text('{"liver": 255}')
     assert check_dataset(find_cases(tmp_path), progress=False).exit_code == 0
