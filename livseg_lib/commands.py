@@ -218,6 +218,8 @@ def evaluate(arguments: argparse.Namespace) -> int:
         write_table(pd.DataFrame(scores[name]), path.with_name(f"{path.stem}_{name}.csv"))
     print(*summary_lines(scores), sep="\n")
     print(f"\nwithout a prediction: {', '.join(scores['missed']) or 'none'}; scores in {path} and beside it")
+    for note in scores["notes"]:
+        print(note, file=sys.stderr)
     for problem in scores["problems"]:
         print(f"{problem['case']}: {problem['file']}: {problem['problem']}", file=sys.stderr)
     for name in briefly(scores["without_reference"]):

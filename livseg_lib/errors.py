@@ -52,7 +52,8 @@ def reason_of(error: BaseException) -> str:
     if isinstance(error, MemoryError):
         return "MemoryError: there is too little memory for this case."
     if isinstance(error, OSError):
-        return f"{type(error).__name__}: {error.strerror or 'a file cannot be read'}."
+        remedy = "Check that it is there, that there is room, and that you may read and write it."
+        return f"{type(error).__name__}: {error.strerror or 'a file cannot be read'}. {remedy}"
     frames = traceback.extract_tb(error.__traceback__)
     library = [frame for frame in frames if "livseg_lib" in Path(frame.filename).parts] or frames
     return f"{type(error).__name__} in {Path(library[-1].filename).name}, line {library[-1].lineno}."
@@ -87,15 +88,14 @@ def exit_code_of(command: Callable[[], int], name: str) -> int:
 
 
 def _sentence(error: Exception, name: str) -> str:
-    where, file_name = name, getattr(error, "filename", None)
+    where, remedy = name, ""  # that of an OSError stands in its reason
     if isinstance(error, MemoryError):
-        remedy = "Close other programs, or take fewer workers or a smaller scan."
-    elif isinstance(error, OSError):
-        where = os.fsdecode(file_name) if isinstance(file_name, str | bytes) else name
-        remedy = "Check that it is there, that there is room, and that you may read and write it."
-    else:
-        remedy = "A fault of livseg, or a file of a kind that it does not know: leave that file out."
-    return f"{where}: {reason_of(error)} {remedy} Details, which may quote files: {_log(error)}"
+        remedy = " Close other programs, or take fewer workers or a smaller scan."
+    elif not isinstance(error, OSError):
+        remedy = " A fault of livseg, or a file of a kind that it does not know: leave that file out."
+    elif isinstance(error.filename, str | bytes):
+        where = os.fsdecode(error.filename)
+    return f"{where}: {reason_of(error)}{remedy} Details, which may quote files: {_log(error)}"
 
 
 def _log(error: Exception) -> str:

@@ -14,7 +14,7 @@ from livseg_lib.datasets.case import Case, Dataset
 from livseg_lib.datasets.catalogue import ADAPTERS, find_cases, not_yet_readable
 from livseg_lib.datasets.dicom import survey
 from livseg_lib.datasets.dicom_headers import begins_like_dicom, study_uid
-from livseg_lib.datasets.file_trees import NAMELESS
+from livseg_lib.datasets.file_trees import NAMELESS, is_zip
 from livseg_lib.datasets.files import (
     files_of,
     is_visible,
@@ -130,13 +130,17 @@ def briefly(names: Iterable[str]) -> list[str]:
 
 
 def _beside(path: Path, layout: Dataset, reading: Reading) -> list[PatientInput]:
-    """Volumes in `path` that are no part of its layout. (Pictures would be its masks.)"""
+    """Volumes in `path` that are no part of its layout, such as imagesTs. (Pictures would be its masks.)"""
     known = {file for case in layout.cases for file in (*case.files, *case.unmasked)} | set(layout.unpaired)
     notes = [note for case in layout.cases for note in case.notes]  # on copies of one name
     known |= {Path(path) for note in notes for path in (note.where, *note.also)}
     entered = {file.relative_to(path).parts[0] for file in known}
-    entries = [entry for entry in _visible(path) if entry.name not in entered]
-    return [item for entry in entries for item in _of_entry(entry, reading) if item.kind != "picture"]
+    found = []
+    for entry in (entry for entry in _visible(path) if entry.name not in entered):
+        items = [item for item in _of_entry(entry, reading) if item.kind != "picture"]
+        cases = ADAPTERS["nifti"].find(entry).cases if entry.is_dir() and not items else ()
+        found += items or [_of_case(case, reading) for case in cases]
+    return found
 
 
 def _in_folders(path: Path, patients: list[PatientInput], reading: Reading) -> list[PatientInput]:
@@ -183,7 +187,7 @@ def _of_entry(entry: Path, reading: Reading) -> list[PatientInput]:
     if entry.suffix.lower() in PICTURE_SUFFIXES:
         read = partial(read_pictures, partial(read_one_picture, entry), None, reading.picture_hu)
         return [PatientInput(entry.stem, "picture", (entry,), read, {"picture_hu": reading.picture_hu})]
-    if entry.suffix.lower() == ".zip" or holds_frames(entry):
+    if is_zip(entry) or holds_frames(entry):
         return [_dicom(entry.stem, entry, reading)]
     return []
 

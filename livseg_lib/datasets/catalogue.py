@@ -20,6 +20,7 @@ from tqdm import tqdm
 from livseg_lib.datasets import dicom, files, ircadb, kaggle_slices, lits, msd, nifti
 from livseg_lib.datasets.case import Case, Dataset, Note, side_by_side
 from livseg_lib.datasets.dicom_headers import begins_like_dicom
+from livseg_lib.datasets.file_trees import is_zip
 from livseg_lib.errors import InputError, reason_of
 from livseg_lib.files import file_checksum
 from livseg_lib.labels import (
@@ -133,7 +134,7 @@ def _unread(source: Path, found: Dataset) -> list[Note]:
         if path in known:
             continue
         kind = "NIfTI" if files.nifti_stem(path) else files.DATA_SUFFIXES.get(path.suffix.lower())
-        kind = kind or ("DICOM" if begins_like_dicom(path) else None)
+        kind = kind or ("DICOM" if begins_like_dicom(path) else "packed" if is_zip(path) else None)
         if kind and (kind, found.name) != ("DICOM", "dicom"):  # which reports its own
             groups[path.parent, kind].append(path)
     for (folder, kind), paths in groups.items():

@@ -24,7 +24,7 @@ from livseg_lib.datasets.dicom_headers import (
     study_uid,
 )
 from livseg_lib.datasets.dicom_slices import same_grid, slice_reader, slices_at_one_place, stack_slices
-from livseg_lib.datasets.file_trees import file_on_disk, open_tree
+from livseg_lib.datasets.file_trees import file_on_disk, is_zip, open_tree
 from livseg_lib.datasets.files import (
     DATA_SUFFIXES,
     files_of,
@@ -313,14 +313,14 @@ def find(source: Path) -> Dataset:
 def _patients(source: Path) -> list[Path]:
     """Folders and zips that each hold the series of one patient."""
     if source.is_file():
-        zipped = zipfile.is_zipfile(source) or source.suffix.lower() == ".zip"
+        zipped = zipfile.is_zipfile(source) or is_zip(source)
         return [source] if zipped or begins_like_dicom(source) else []
     if not source.is_dir():
         return []
     entries = [path for path in source.iterdir() if is_visible(path.name)]
     if any(path.is_file() and begins_like_dicom(path) for path in entries):
         return [source]
-    zips = [path for path in entries if path.suffix.lower() == ".zip" and path.is_file()]
+    zips = [path for path in entries if is_zip(path)]
     first = {path: next(filter(begins_like_dicom, files_of(path)), None) for path in entries if path.is_dir()}
     folders = [path for path in first if first[path]]
     if folders and not zips and len({study_uid(first[path]) for path in folders}) == 1:

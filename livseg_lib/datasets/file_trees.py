@@ -130,8 +130,8 @@ def open_tree(source: Path | str) -> Iterator[FileTree]:
     """
     source, tree = Path(source), FileTree()
     in_folder, on_disk = source.is_dir(), file_on_disk(source)
-    is_zip = not in_folder and on_disk.is_file() and zipfile.is_zipfile(on_disk)
-    if not in_folder and not is_zip and not source.is_file():
+    zipped = not in_folder and on_disk.is_file() and zipfile.is_zipfile(on_disk)
+    if not in_folder and not zipped and not source.is_file():
         problem = "This is neither a folder nor a zip." if source.exists() else "No such folder or zip."
         raise InputError(source, problem, "Give a folder or a .zip of DICOM files.")
     with tree.archives:
@@ -146,7 +146,7 @@ def open_tree(source: Path | str) -> Iterator[FileTree]:
         else:
             tree.inside = "" if on_disk == source else f"{source.relative_to(on_disk).as_posix()}/"
             try:
-                tree.add_path("" if is_zip else source.name, on_disk)
+                tree.add_path("" if zipped else source.name, on_disk)
             except DAMAGED as error:
                 problem = f"The zip cannot be read ({type(error).__name__})."
                 raise InputError(on_disk, problem, "Copy or download it again.") from error
@@ -157,13 +157,19 @@ def open_tree(source: Path | str) -> Iterator[FileTree]:
         if len(tree.sizes) > MOST_FILES:
             problem = f"There are {len(tree.sizes):,} files, more than {MOST_FILES:,}."
             raise InputError(source, problem, "Give one patient.")
-        zipped = [size for name, size in tree.sizes.items() if not in_folder or ".zip/" in name.lower()]
-        if sum(zipped) > MOST_BYTES_IN_ZIP:
+        sizes = [size for name, size in tree.sizes.items() if not in_folder or ".zip/" in name.lower()]
+        if sum(sizes) > MOST_BYTES_IN_ZIP:
             problem = f"The zip unpacks to more than {MOST_BYTES_IN_ZIP:,} bytes."
             raise InputError(source, problem, "Split it by patient.")
         if NAMELESS.get():
             tree.number()
         yield tree
+
+
+def is_zip(path: Path) -> bool:
+    """Whether `path` is a file called .zip, or a zip whose name has no suffix, or but a number for one."""
+    unnamed = not path.suffix or path.suffix[1:].isdecimal()
+    return path.is_file() and (path.suffix.lower() == ".zip" or (unnamed and zipfile.is_zipfile(path)))
 
 
 def list_folders(source: Path | str) -> list[Path]:

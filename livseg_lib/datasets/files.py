@@ -197,6 +197,11 @@ def told_apart(names: Iterable[str], used: Iterable[str] = ()) -> list[str]:
     return apart
 
 
+def numbers_in(name: str) -> tuple[int, ...]:
+    """All of them, in their order."""
+    return tuple(map(int, re.findall(r"\d+", name)))
+
+
 def natural_key(name: str) -> list[tuple[int, str]]:
     """Sorting key that puts "liver_2" before "liver_10"."""
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]

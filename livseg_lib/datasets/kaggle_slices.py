@@ -1,8 +1,9 @@
 """Slices as pictures with mask pictures, such as train_images/volume-N_slice_K.jpg of LiTS.
 
 A mask says so in its name (volume-N_slice_K_mask.jpg, beside the pictures or in train_masks) or, where no
-name does, by its folder (images/x.png and masks/x.png). `labels.json` in the folder says which grey levels
-mean liver and tumour where `decide_levels` cannot know.
+name does, by its folder (images/x.png and masks/x.png). Masks of tumours beside those of livers (folders
+tumor_masks or masks/tumor, or x_tumor_mask.png) are laid over them. `labels.json` in the folder says which
+grey levels mean liver and tumour where `decide_levels` cannot know.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import numpy as np
 
 from livseg_lib.datasets.case import Case, Dataset, Note
 from livseg_lib.datasets.files import find_label_map, listed, natural_key, printable, regular_files
-from livseg_lib.datasets.nifti import MOST_SCANS_OF_A_PATIENT, ONE_FOLDER_ONE_PATIENT, TUMORS
+from livseg_lib.datasets.nifti import MOST_SCANS_OF_A_PATIENT, ONE_FOLDER_ONE_PATIENT, TUMOR_NAME, TUMORS
 from livseg_lib.datasets.pictures import MaskLevels, decide_levels, read_picture
 from livseg_lib.errors import InputError
 from livseg_lib.labels import TUMOR
@@ -35,21 +36,23 @@ MASK_WORD = re.compile(rf"(?:^|[ _.-])(?:{MASKS})(?=$|[ _.-])", re.IGNORECASE)
 PICTURE_WORD = re.compile(rf"(?:^|[ _.-])(?:{PICTURES})(?=$|[ _.-])", re.IGNORECASE)
 _PART = r"train(?:ing)?|val(?:idation)?|test|png|jpe?g"
 _OF_A_PART = rf"(?:[ _.-]?(?:{_PART}|t[rs]))?"
-MASK_FOLDER = re.compile(rf"(?:.*[ _.-])?(?:{MASKS}){_OF_A_PART}", re.IGNORECASE)
-NO_PATIENT = re.compile(
-    rf"(?:.*[ _.-])?(?:{MASKS}|{PICTURES}){_OF_A_PART}|{_PART}|cts?|scans?|inputs?", re.IGNORECASE
-)
+_OF_MASKS = rf"(?:.*[ _.-])?(?:{MASKS}){_OF_A_PART}(?:[ _.-](?:{TUMOR_NAME}|liver))?"
+_OF_PICTURES = rf"(?:.*[ _.-])?(?:{PICTURES}){_OF_A_PART}|cts?|scans?|inputs?"
+MASK_FOLDER = re.compile(_OF_MASKS, re.IGNORECASE)
+_SAYS_WHAT = re.compile(rf"{_OF_MASKS}|{_OF_PICTURES}", re.IGNORECASE)
+NO_PATIENT = re.compile(rf"{_OF_MASKS}|{_OF_PICTURES}|{_PART}", re.IGNORECASE)
 """Folders that say what lies in them, not whose it is."""
+STRUCTURE_WORD = re.compile(rf"(?:^|[ _.-])(?:{TUMOR_NAME}|liver)(?=[ _.-]*\d*$)", re.IGNORECASE)
 Files = tuple[Path, ...]
 Numbered = dict[int, list[Path]]  # files by slice number; several where they bear one number
 Slices = dict[str, Numbered]  # by case
+Levels = tuple[MaskLevels, MaskLevels]  # of masks of the liver, or of both, and of tumours laid over them
 
 
 def recognises(folder: Path) -> bool:
     """Whether a picture below `folder` is named like a slice of a volume, or has a mask of its name."""
-    pictures, masks = _by_case(folder)
-    named = any(_VOLUME.fullmatch(path.stem) for path in _paths(pictures))
-    return named or any(masks[name].keys() & pictures.get(name, {}).keys() for name in masks)
+    pictures, masks, tumors, _ = _by_case(folder)
+    return bool(masks or tumors) or any(_VOLUME.fullmatch(path.stem) for path in _paths(pictures))
 
 
 def find(folder: Path) -> Dataset:
@@ -59,17 +62,27 @@ def find(folder: Path) -> Dataset:
     A slice without mask is left out of its case and listed in `unmasked`; a volume none of whose slices
     has a mask is an unlabelled case with all of its slices.
     """
-    pictures, masks = _by_case(folder)
-    lost = {
-        name: {k: copies for k, copies in slices.items() if k not in pictures.get(name, {})}
-        for name, slices in masks.items()
-    }
-    unpaired = [*_paths(lost)]
-    label_map = find_label_map(folder)
-    levels = decide_levels(sorted(set(_paths(masks)) - set(unpaired)), label_map)
+    pictures, masks, tumors, unpaired = _by_case(folder)
+    label_map, joined = find_label_map(folder), bool(masks and tumors)
+    masks = masks or tumors
+    levels = decide_levels(sorted(_paths(masks)), label_map)
+    tumor_levels = decide_levels(sorted(_paths(tumors)))
+    if len(tumor_levels.meaning) < 2:  # specks: as the livers were drawn
+        tumor_levels = levels
+    places = {part.lower() for path in _paths(tumors) for part in path.relative_to(folder).parts[-3:-1]}
+    said = {MASK_WORD.sub("", part).strip(" _.-") for part in places if "liver" in part}
+    in_them = any(map(TUMORS.fullmatch, said))  # liver_tumor_masks: perhaps of both
+    if not joined and (label_map or in_them or TUMOR in dict(levels.meaning).values()):
+        tumors = {}
     described = (label_map.source,) if label_map else ()
-    cases = [_case(name, slices, masks.get(name, {}), levels, described) for name, slices in pictures.items()]
+    cases = [
+        _case(name, slices, masks.get(name, {}), tumors.get(name, {}), (levels, tumor_levels), described)
+        for name, slices in pictures.items()
+    ]
     notes = [Note(folder, "mask-levels", decision) for decision in levels.decisions]
+    if joined:
+        message = f"Masks of tumours ({len([*_paths(tumors)])}) are laid over those of livers."
+        notes.append(Note(folder, "structure-masks", message))
     owners = [_patient_folders(case.files[0], folder) for case in cases]
     if len(set(owners)) > 1 and len(cases) <= MOST_SCANS_OF_A_PATIENT * len(set(owners)):  # else batches
         for n, (case, parts) in enumerate(zip(cases, owners, strict=True)):
@@ -91,20 +104,38 @@ def _patient_folders(path: Path, folder: Path) -> tuple[str, ...]:
     return tuple(part for part in parents if not NO_PATIENT.fullmatch(part))
 
 
-def _by_case(folder: Path) -> tuple[Slices, Slices]:
-    """Pictures and masks below `folder`, in natural order."""
+def _by_case(folder: Path) -> tuple[Slices, Slices, Slices, list[Path]]:
+    """Pictures below `folder`, their masks, and those that are of tumours alone by their names, in natural
+    order; and masks of no picture."""
     paths = [path for path in regular_files(folder).named if path.suffix.lower() in SUFFIXES]
     in_names = any(MASK_WORD.search(path.stem) for path in paths)
-    pictures, masks = defaultdict(lambda: defaultdict(list)), defaultdict(lambda: defaultdict(list))
+    found = pictures, masks, tumors = [defaultdict(lambda: defaultdict(list)) for _ in range(3)]
+    of_masks, unpaired = [], []
     for path in paths:
-        by_folder = any(map(MASK_FOLDER.fullmatch, path.relative_to(folder).parts[-3:-1]))
-        is_mask = MASK_WORD.search(path.stem) if in_names else by_folder
+        places = path.relative_to(folder).parts[:-1]
+        telling = (part for part in reversed(places) if _SAYS_WHAT.fullmatch(part))  # the nearest counts
+        if MASK_WORD.search(path.stem) if in_names else MASK_FOLDER.fullmatch(next(telling, "")):
+            of_masks.append((path, [MASK_WORD.sub("", part).strip(" _.-").lower() for part in places[-2:]]))
+            continue
         name, number = _case_and_slice(MASK_WORD.sub("", path.stem), _patient_folders(path, folder))
-        (masks if is_mask else pictures)[name][number].append(path)
-    return tuple(
-        {name: dict(sorted(found[name].items())) for name in sorted(found, key=natural_key)}
-        for found in (pictures, masks)
+        pictures[name][number].append(path)
+    for path, said in of_masks:
+        stem, owners = MASK_WORD.sub("", path.stem), _patient_folders(path, folder)
+        plain = [part for part in owners if not STRUCTURE_WORD.fullmatch(part)]
+        bare = STRUCTURE_WORD.sub("", stem)
+        for each, within in ((stem, owners), (stem, plain), (bare, plain)):  # what is masked is said there
+            name, number = _case_and_slice(each, within)
+            if number in pictures.get(name, ()):
+                said += STRUCTURE_WORD.findall(stem.lower()) if each == bare else []
+                of_tumors = any(TUMORS.fullmatch(part.strip(" _.-")) for part in said)
+                (tumors if of_tumors else masks)[name][number].append(path)
+                break
+        else:
+            unpaired.append(path)
+    ordered = (
+        {name: dict(sorted(each[name].items())) for name in sorted(each, key=natural_key)} for each in found
     )
+    return *ordered, unpaired
 
 
 def _case_and_slice(stem: str, patient_folders: Iterable[str]) -> tuple[str, int]:
@@ -119,33 +150,35 @@ def _paths(slices: Slices) -> Iterator[Path]:
     return chain.from_iterable(copies for numbers in slices.values() for copies in numbers.values())
 
 
-def _case(name: str, pictures: Numbered, masks: Numbered, levels: MaskLevels, described: Files) -> Case:
+def _case(
+    name: str, pictures: Numbered, masks: Numbered, tumors: Numbered, levels: Levels, described: Files
+) -> Case:
     """`described`: the file that says what levels mean."""
     numbers = tuple(k for k in pictures if k in masks) or tuple(pictures)
     picture_files = tuple(pictures[k][0] for k in numbers)
     mask_files = tuple(masks[k][0] for k in numbers if k in masks)
+    alone = [own[0] for k, own in tumors.items() if masks.get(k, own)[0] in own]
+    over = tuple((n, path) for n, k in enumerate(numbers) for path in tumors.get(k, ()) if not alone)
     notes = []
     for first, *copies in (*pictures.values(), *masks.values()):
         message = f"It has the same number as {printable(first)}. Keep one."
         notes += [Note(copy, "several-copies", message, "error") for copy in copies]
-    folders = {MASK_WORD.sub("", part).lower() for path in mask_files for part in path.parts[-3:-1]}
-    of_tumors = any(TUMORS.fullmatch(name.strip(" _.-")) and "liver" not in name for name in folders)
-    if of_tumors and not described and TUMOR not in dict(levels.meaning).values():
-        message = (
-            "These masks are of tumours alone, as their folder says. Draw the liver into them, in a level"
-        )
-        message += " of its own; or say in labels.json that it is in them."
-        notes.append(Note(mask_files[0], "no-liver-mask", message, "error"))
+    if alone:
+        message = f"Masks of tumours alone, as their names say ({len(alone)}). Put masks of the liver beside"
+        message += " them, draw it into them in a level of its own, or say in labels.json that it is in them."
+        notes.append(Note(alone[0], "no-liver-mask", message, "error"))
     return Case(
         case_id=name,
         patient=name.removeprefix("volume-"),
-        files=picture_files + (described if mask_files else ()) + mask_files,
+        files=(*picture_files, *(described if mask_files else ()), *mask_files, *(path for _, path in over)),
         read_volume=partial(_read_volume, picture_files),
-        read_labels=partial(_read_labels, mask_files, levels) if mask_files else None,
+        read_labels=partial(_read_labels, mask_files, over, levels) if mask_files else None,
         slice_numbers=numbers,
         unmasked=tuple(path for k, (path, *_) in pictures.items() if k not in numbers),
         notes=tuple(notes),
-        decided=str((*levels.meaning, levels.stretched)) if mask_files else "",
+        decided=str((*levels[0].meaning, levels[0].stretched, *(levels[1].meaning if over else ())))
+        if mask_files
+        else "",
         inspect=partial(_inspect, picture_files, mask_files),
     )
 
@@ -172,13 +205,19 @@ def _read_volume(files: Files) -> Volume:
     return Volume(np.stack(slices).astype(np.int16), spacing_mm=(np.nan, np.nan, np.nan))
 
 
-def _read_labels(files: Files, levels: MaskLevels, volume: Volume) -> np.ndarray:
-    labels = np.empty(volume.voxels.shape, np.uint8)
-    for index, path in enumerate(files):
-        picture = read_picture(path, sixteen_bit=True)
-        _require_shape(path, picture.grey, labels.shape[1:], "its slice")
-        labels[index] = levels.decode(path, picture)
+def _read_labels(
+    files: Files, over: tuple[tuple[int, Path], ...], levels: Levels, volume: Volume
+) -> np.ndarray:
+    labels = np.stack([_read_mask(path, levels[0], volume) for path in files])
+    for index, path in over:
+        labels[index][_read_mask(path, levels[1], volume) > 0] = TUMOR
     return labels
+
+
+def _read_mask(path: Path, levels: MaskLevels, volume: Volume) -> np.ndarray:
+    picture = read_picture(path, sixteen_bit=True)
+    _require_shape(path, picture.grey, volume.voxels.shape[1:], "its slice")
+    return levels.decode(path, picture)
 
 
 def _require_shape(path: Path, picture: np.ndarray, shape: tuple[int, ...], other: str) -> None:

@@ -44,15 +44,24 @@ def find(folder: Path) -> Dataset:
     if root is None:
         problem = "There are no NIfTI files in a folder imagesTr."
         raise InputError(folder, problem, "Give the folder that holds it.")
-    label_map = files.find_label_map(root) or _named_labels(root / "dataset.json")
+    label_map = described_labels(root)
+    notes = _decision(label_map)
     labels = files.nifti_files(root / "labelsTr")
     images = _first_channels(files.nifti_files(root / "imagesTr"), labels)
+    kinds = [{re.sub(r"\d+", "", name) for name in each} for each in (images, labels)]
+    if images.keys().isdisjoint(labels) and [*map(len, kinds)] == [1, 1]:  # im1.nii.gz, lb1.nii.gz of ATLAS
+        message = (
+            f"Labels are paired by numbers, as {min(labels)} with {min(images)}. Name them like their scans."
+        )
+        notes += (Note(root / "labelsTr", "paired-by-number", message),)
+        by_number = {files.numbers_in(name): name for name in images}
+        labels = {by_number.get(files.numbers_in(name), name): copies for name, copies in labels.items()}
     cases = [
         files.scan_and_labels(name, name, copies, labels.get(name), label_map)
         for name, copies in images.items()
     ]
     unpaired = [path for name, copies in labels.items() if name not in images for path in copies]
-    return Dataset("msd", folder, tuple(cases), tuple(unpaired), _decision(label_map))
+    return Dataset("msd", folder, tuple(cases), tuple(unpaired), notes)
 
 
 def _root(folder: Path) -> Path | None:
@@ -88,11 +97,13 @@ def _decision(label_map: files.LabelMap | None) -> tuple[Note, ...]:
     return (Note(label_map.source, "label-names", message),)
 
 
-def _named_labels(path: Path) -> files.LabelMap | None:
-    """Which labels dataset.json calls liver and tumour; None where they are 1 and 2, or where it is missing.
-    A tumour that does not say whose it is belongs to the liver only where there is no other organ."""
-    if not path.is_file():
-        return None
+def described_labels(folder: Path) -> files.LabelMap | None:
+    """What labels.json says of `folder`, or else which labels dataset.json calls liver and tumour; None where
+    they are 1 and 2, or where both are missing. A tumour that does not say whose it is belongs to the liver
+    only where there is no other organ."""
+    said, path = files.find_label_map(folder), folder / "dataset.json"
+    if said or not path.is_file():
+        return said
     names = _label_names(path)
     affirmed = {label: re.sub(DENIED + "[a-z]+", "", name) for label, name in names.items()}
     vessels = {label for label, name in affirmed.items() if re.search(VESSEL_WORDS, name)}

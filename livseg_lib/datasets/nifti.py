@@ -2,8 +2,8 @@
 
 A label map is known by its name (seg, label, mask, ...) or by its voxels. It belongs to the scan of the same
 name but for such words ("pat1.nii.gz", "pat1_seg.nii.gz"), or to the one scan of its folder. Masks of one
-structure each ("pat1_liver.nii.gz", "segmentations/liver.nii.gz" of TotalSegmentator) are laid over each
-other.
+structure each ("pat1_liver.nii.gz", "segmentations/liver.nii.gz" of TotalSegmentator, "liver/pat1.nii.gz")
+are laid over each other.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -27,9 +27,8 @@ _LABEL_WORDS = {"seg", "segs", "dseg", "segmentation", "segmentations"}
 _LABEL_WORDS |= {"label", "labels", "mask", "masks", "gt", "truth"}
 _SCAN_WORDS = frozenset(("ct", "mr", "mri", "scan", "volume", "vol", "image", "img", "orig", "0000"))
 _LIVER = re.compile("liver")
-TUMORS = re.compile(
-    r"(?:(?:liver|hepatic)[-_. ]?)?(?:tumou?rs?|lesions?|mass|masses|metastas[ei]s|hcc)[-_. ]?\d*"
-)
+TUMOR_NAME = r"(?:(?:liver|hepatic)[-_. ]?)?(?:tumou?rs?|lesions?|mass|masses|metastas[ei]s|hcc)"
+TUMORS = re.compile(TUMOR_NAME + r"[-_. ]?\d*")
 """Names of masks of one structure each, without what the scan is called."""
 ONE_FOLDER_ONE_PATIENT = "Scans that lie in one folder count as one patient's: no split separates them."
 MOST_SCANS_OF_A_PATIENT = 3  # folders that hold more on average are batches, not patients
@@ -44,18 +43,21 @@ class _File:
     labels: tuple[int, ...] = ()  # of a label map
     says_labels: bool = False
 
-    @property
+    @cached_property
     def words(self) -> tuple[str, ...]:
         """Of the name, without those that every scan or label map may bear."""
-        words = _WORD.findall(self.stem.lower())
-        telling = (word for word in words if word not in _SCAN_WORDS)
-        numbered = (str(int(word)) if word.isdecimal() else word for word in telling)
-        return tuple(word for word in numbered if word not in _LABEL_WORDS)
+        return _telling(self.stem)
 
     def beyond(self, scan: _File) -> str | None:
         """What the name says beyond that of `scan`, such as "livertumor1"; None where it begins otherwise."""
         count = len(scan.words)
         return "".join(self.words[count:]) if self.words[:count] == scan.words else None
+
+
+def _telling(name: str) -> tuple[str, ...]:
+    telling = (word for word in _WORD.findall(name.lower()) if word not in _SCAN_WORDS)
+    numbered = (str(int(word)) if word.isdecimal() else word for word in telling)
+    return tuple(word for word in numbered if word not in _LABEL_WORDS)
 
 
 def recognises(source: Path) -> bool:
@@ -113,17 +115,25 @@ def _labelled(
     scanned = {other.folder for other in scans}
     alone = sum(other.folder == scan.folder for other in scans) == 1
     below = [f for f in label_maps if f.folder.parent == scan.folder and f.folder not in scanned]
+    apart = []  # images/x.nii, labels/x.nii
+    if not in_folder and sum(other.words == scan.words for other in scans) == 1:
+        elsewhere = [f for f in label_maps if f.folder not in scanned]
+        apart = [f for f in elsewhere if f.words == scan.words or (scan.words and f.beyond(scan))]
     if not choices and label_map is None and (alone or scan.words):
-        named = {f: f.beyond(scan) for f in in_folder}
+        named = {f: f.beyond(scan) or "".join(_telling(f.folder.name)) for f in apart}
+        named |= {f: f.beyond(scan) for f in in_folder}
         named |= {f: "".join(f.words) for f in in_folder + below if alone and not named.get(f)}
         masks = {f: name for f, name in named.items() if name and len(f.labels) in (1, 2)}
         livers, tumors = ([f for f in masks if part.fullmatch(masks[f])] for part in (_LIVER, TUMORS))
-        if len(livers) == 1 or (tumors and not livers):
+        apart = [f for f in apart if f not in tumors]
+        if all(named[f] for f in apart) and (len(livers) == 1 or (tumors and not livers)):
             return _of_parts(case, livers, tumors)
     if not choices and alone:
-        choices = in_folder
-    if not in_folder and sum(other.words == scan.words for other in scans) == 1:  # images/x.nii, labels/x.nii
-        choices = [f for f in label_maps if f.words == scan.words and f.folder not in scanned]
+        homes = {scan.folder}  # pat1/ct.nii, pat1/labels/seg.nii; or pat1/ct/scan.nii, too
+        homes |= {h for h in (scan.folder.parent,) if sum(o.folder.parent == h for o in scans) == 1}
+        near = [f for f in label_maps if f.folder.parent in homes and not f.words]
+        choices = in_folder or [f for f in near if not _telling(f.folder.name)]
+    choices = choices or [f for f in apart if f.words == scan.words]
     if not choices:
         return case
     chosen = choices[0]
@@ -144,9 +154,9 @@ def _labelled(
 def _of_parts(case: Case, livers: list[_File], tumors: list[_File]) -> Case:
     """`case` with the labels of masks of one structure each; without where the liver has none."""
     paths = tuple(file.path for file in (*livers, *tumors))
-    listed = ", ".join(path.name for path in paths)
+    listed = ", ".join("/".join(path.parts[-2:]) for path in paths)
     if not livers:
-        message = f"There is no mask of the liver beside {listed}: none is read. Call it liver.nii.gz."
+        message = f"There is no mask of the liver beside {listed}: none is read. Call it liver."
         return _noted(case, tumors[0], "no-liver-mask", message)
     case = _noted(case, livers[0], "structure-masks", f"The labels are read from {listed}, a structure each.")
     notes = (*case.notes, *(note for file in (*livers, *tumors) for note in file.notes))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache, partial
 from pathlib import Path
 from secrets import token_hex
@@ -21,15 +21,25 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from livseg_lib.datasets.files import nifti_stem, printable, regular_files
+from livseg_lib.datasets.files import (
+    DATA_SUFFIXES,
+    LABELS_JSON,
+    LabelMap,
+    listed,
+    nifti_stem,
+    numbers_in,
+    printable,
+    regular_files,
+)
+from livseg_lib.datasets.msd import described_labels
 from livseg_lib.datasets.nifti import TUMORS
 from livseg_lib.errors import InputError
 from livseg_lib.evaluation.cases import SCORES, keys_of, score_case, summarize_cases
 from livseg_lib.evaluation.lesions import MODES, lesion_rows, summarize_sizes
 from livseg_lib.evaluation.masks import SURFACE_TOLERANCE_MM
-from livseg_lib.labels import STRUCTURE_LABELS, STRUCTURES, TUMOR
+from livseg_lib.labels import STRUCTURE_LABELS, STRUCTURES, TUMOR, require_labels
 from livseg_lib.processes import in_processes
-from livseg_lib.volumes import Volume, load_segmentation, load_volume, read_label_array
+from livseg_lib.volumes import Volume, load_volume, read_label_array
 
 
 def summary_lines(scores: dict) -> list[str]:
@@ -103,6 +113,7 @@ LABEL_NAME = re.compile(rf"(?:{LABEL_WORDS.pattern})[a-z]*|liver(?:{_WORD_AT_END
 """Such a name tells no case: its folder does."""
 LABEL_WORD_AT_END = re.compile(f"{_WORD_AT_END}$", re.IGNORECASE)
 STRUCTURE = re.compile(rf"(?:(.+?)[-_. ])??(?:(liver)|{TUMORS.pattern})", re.IGNORECASE)
+SCAN_FOLDER = re.compile(r"(?:images?|imgs?|scans?|cts?|volumes?)(?:[-_. ]?t[rs])?", re.IGNORECASE)
 CHANNEL_AT_END = re.compile(r"(?<=\d)_0000$")  # of a scan in nnU-Net's layout; its label map has none
 NUMBER_AT_END = re.compile(rf"(\d+)([-_]?({LABEL_WORDS.pattern})[a-z]*)?$", re.IGNORECASE)
 
@@ -119,28 +130,33 @@ def evaluate_folders(
 
     Every reference that can be read is scored: where no prediction can be used for it (there is none, several
     fit, it cannot be read, it lies on another grid), as if an empty one had been given, so that no miss
-    leaves a mean. In folders, masks of tumours beside that of their liver are laid over it. What a mask of
-    `livseg predict` was not asked for, as its record says, has no scores (NaN) and is no miss. Two single
-    files are a pair whatever their names, and must both be good. Each of the `workers` (of `in_processes`)
-    holds one pair.
+    leaves a mean. In folders, masks of tumours beside that of their liver are laid over it, and labels mean
+    what a labels.json or dataset.json says. What a mask of `livseg predict` was not asked for, as its record
+    says, has no scores (NaN) and is no miss. Two single files are a pair whatever their names, and must both
+    be good. Each of the `workers` (of `in_processes`) holds one pair.
 
     Returns `mode`, `surface_tolerance_mm`, `summary` (of `summarize_cases`), `missed` (cases without a usable
     prediction), `problems` (`case`, `file`, `code` and `problem` of what was not used), `without_reference`
-    (prediction files that nothing was compared with), `cases` (of `score_case`, with `case` and both files),
-    `lesions` (of `lesion_rows`, with `case`), and `lesions_by_size` (of `summarize_sizes`). Spacing is the
-    reference's. Single tumours are matched by their true IoU in either mode. Raises InputError where nothing
-    can be scored, and for a `mode` that does not exist.
+    (prediction files that nothing was compared with), `notes` (sentences on what was decided), `cases` (of
+    `score_case`, with `case` and both files), `lesions` (of `lesion_rows`, with `case`), and
+    `lesions_by_size` (of `summarize_sizes`). Spacing is the reference's. Single tumours are matched by their
+    true IoU in either mode. Raises InputError where nothing can be scored, and for a `mode` that does not
+    exist.
     """
     if mode not in MODES:
         raise InputError("mode", f"is {mode!r}.", f"Choose one of {MODES}.")
     reference, prediction = Path(reference), Path(prediction)
-    pairs, without_reference = pair_files(reference, prediction)
+    pairs, without_reference, sides = pair_files(reference, prediction)
     problems, scored = [*_pipes(reference), *_pipes(prediction)], []
     are_files = not reference.is_dir() and not prediction.is_dir()
     rules = {"mode": mode, "accept_affine_mismatch": accept_affine_mismatch, "tolerance_mm": tolerance_mm}
-    rules["in_folders"] = not are_files
+    readable = []
+    for pair in pairs:
+        ways = zip(sides, pair[:2], strict=True)
+        readers = [partial(_read_whole, each.tumors.get(path), each.meaning) for each, path in ways]
+        readable.append((pair, readers))
     scores_here = _THIS_PROCESS, cloudpickle.dumps(SCORES)
-    found = in_processes(partial(_score_pair, scores_here=scores_here, **rules), pairs, workers)
+    found = in_processes(partial(_score_pair, scores_here=scores_here, **rules), readable, workers)
     for scores, unusable in tqdm(found, "scoring", len(pairs), unit="case", disable=None):  # None: if watched
         problems += unusable
         scored += [scores] if scores else []
@@ -158,6 +174,7 @@ def evaluate_folders(
             for case, e in problems
         ],
         "without_reference": [str(path) for path in without_reference],
+        "notes": [note for side in sides for note in side.notes],
         "cases": cases,
         "lesions": lesions.to_dict("records"),
         "lesions_by_size": summarize_sizes(lesions, patient="case").to_dict("records"),
@@ -169,6 +186,15 @@ def _pipes(where: Path) -> Iterator[tuple[str, InputError]]:
     for note in regular_files(where, with_results=True).notes:
         if note.code == "passed-over" and (name := nifti_stem(Path(note.where))):
             yield name, InputError(note.where, note.message, code=note.code)
+
+
+class Side(NamedTuple):
+    """What is compared of a folder, or one file."""
+
+    files: list[Path]
+    tumors: dict[Path, list[Path]]  # of each mask of a liver alone, the masks that lie beside it
+    meaning: LabelMap | None
+    notes: list[str]
 
 
 class Pair(NamedTuple):
@@ -183,11 +209,10 @@ _THIS_PROCESS = token_hex(8)
 
 
 def _score_pair(
-    pair: Pair,
+    readable: tuple[Pair, list[Callable[..., np.ndarray]]],
     mode: str,
     accept_affine_mismatch: bool,
     tolerance_mm: float,
-    in_folders: bool,
     scores_here: tuple[str, bytes],
 ) -> tuple[tuple[dict, pd.DataFrame] | None, list[tuple[str, InputError]]]:
     """Scores of one pair of files, and of each tumour; None where the reference cannot be read.
@@ -195,18 +220,18 @@ def _score_pair(
     And what cannot be used, with the name of the case.
     """
     _take_over(*scores_here)
+    pair, (read_truth, read_found) = readable
     case = _stem(pair.reference)
     problems = [(case, pair.problem)] if pair.problem else []
-    read_labels = _read_whole if in_folders else load_segmentation  # a file that was named is meant alone
     try:
         volume = load_volume(pair.reference)
-        truth = read_labels(pair.reference, volume)
+        truth = read_truth(pair.reference, volume)
     except InputError as error:
         return None, [*problems, (case, error)]
     used, found = None, np.zeros_like(truth)
     if pair.prediction is not None:
         try:
-            found = read_labels(pair.prediction, volume, accept_affine_mismatch)
+            found = read_found(pair.prediction, volume, accept_affine_mismatch)
             used = str(pair.prediction)
         except InputError as error:
             problems.append((case, error))
@@ -222,15 +247,24 @@ def _score_pair(
     return (names | scores, lesions[:0] if "tumor" in missing else lesions), problems
 
 
-def _read_whole(path: Path, like: Volume, accept_affine_mismatch: bool = False) -> np.ndarray:
-    """`load_segmentation`; of a mask of the liver alone with those of its tumours that lie beside it, as
-    `livseg check` reads them: without them every tumour that was found would count as a false alarm."""
-    labels = load_segmentation(path, like, accept_affine_mismatch)
-    structure, owner = _structure(path)
-    for other in path.parent.iterdir() if structure == "liver" else ():
-        if _structure(other) == ("tumor", owner):
-            labels[read_label_array(other, like, accept_affine_mismatch) > 0] = TUMOR
-    return labels
+def _read_whole(
+    tumors: list[Path] | None,
+    meaning: LabelMap | None,
+    path: Path,
+    like: Volume,
+    accept_mismatch: bool = False,
+) -> np.ndarray:
+    """Labels 0/1/2, uint8 (D, H, W), of a file and of masks of its tumours, as `livseg check` reads them:
+    without these every tumour that was found would count as a false alarm."""
+    labels = read_label_array(path, like, accept_mismatch)
+    if meaning:
+        labels = meaning(labels)
+    elif tumors is not None and labels.max() > TUMOR and np.isin(labels, (0, labels.max())).all():
+        labels //= labels.max()  # a liver of 255
+    require_labels(labels, path)
+    for other in tumors or ():
+        labels[read_label_array(other, like, accept_mismatch) > 0] = TUMOR
+    return labels.astype(np.uint8)
 
 
 @lru_cache(1)
@@ -250,16 +284,18 @@ def not_looked_for(prediction: Path, labels: np.ndarray) -> list[str]:
         return []
 
 
-def pair_files(reference: Path, prediction: Path) -> tuple[list[Pair], list[Path]]:
-    """Each reference file with its prediction file or None, in natural order; and the predictions left over.
+def pair_files(reference: Path, prediction: Path) -> tuple[list[Pair], list[Path], tuple[Side, Side]]:
+    """Each reference file with its prediction file or None, in natural order; the predictions left over; and
+    what both hold.
 
     Two files are a pair whatever their names. No prediction is taken where a name fits more than one file.
     """
-    references, predictions = label_files(reference, prediction), label_files(prediction, reference)
+    sides = label_files(reference, prediction), label_files(prediction, reference)
+    references, predictions = (side.files for side in sides)
     is_one_of_each = len(references) == len(predictions) == 1
     are_files = not (reference.is_dir() or prediction.is_dir())
     if is_one_of_each and (are_files or references[0].name == predictions[0].name):
-        return [Pair(references[0], predictions[0])], []
+        return [Pair(references[0], predictions[0])], [], sides
     fitting: dict[str | tuple[int, ...], list[Path]] = defaultdict(list)
     known = {key for path in references for key in _keys(path)}
     for path in predictions:  # by its surest key alone: it fits no case that shares but a number with its own
@@ -272,20 +308,25 @@ def pair_files(reference: Path, prediction: Path) -> tuple[list[Pair], list[Path
             problem = "is the prediction of several references."
             problem = InputError(found, problem, "Give every case its own number.")
             pairs[n] = Pair(path, None, problem)
-    return pairs, [path for path in predictions if path not in used]
+    return pairs, [path for path in predictions if path not in used], sides
 
 
-def label_files(where: Path, other: Path) -> list[Path]:
+def label_files(where: Path, other: Path) -> Side:
     """The NIfTI label files of a folder and its subfolders, by case number and name, or the one file.
 
     Links to nothing are among them. A file is left out as a scan where another of its numbers, or one beside
     it called "segmentation" or the like, says seg, label, mask or pred in its path below the folder, and it
-    does not; so are another organ beside a "liver", and tumours beside the liver of their own name. `other`
-    is left out where it lies in the folder: predictions kept beside their references. Raises InputError for
-    no file.
+    does not, or lies in a folder of images; so are scans and other organs beside a liver, and tumours beside
+    the liver of their own name are `tumors`. `other` is left out where it lies in the folder: predictions
+    kept beside their references. Raises InputError for no file.
     """
-    if not where.is_dir() and (where.exists() or where.is_symlink()):
-        return [where]
+    is_file = not where.is_dir() and (where.exists() or where.is_symlink())
+    if is_file and nifti_stem(where) is None and where.suffix.lower() in DATA_SUFFIXES:
+        raise InputError(where, "is no NIfTI file.", "Unpack it, or convert it to .nii.gz.")
+    if is_file:
+        beside = where.with_name(LABELS_JSON)
+        unused = f"{printable(beside)} is not read for a file that is named alone: give the folder."
+        return Side([where], {}, None, [unused] * beside.is_file())
     found, inner = regular_files(where, with_results=True).named, other.resolve()
     paths = [path for path in found if nifti_stem(path)]
     if where.resolve() in inner.parents:
@@ -293,16 +334,42 @@ def label_files(where: Path, other: Path) -> list[Path]:
         paths = [p for p, real in zip(paths, reals, strict=True) if inner not in (real, *real.parents)]
     if not paths:
         problem = "holds no .nii or .nii.gz file." if where.exists() else "is not there."
-        raise InputError(where, problem, "Name a folder of label volumes, or one file.")
-    livers = {(p.parent, "tumor", owner) for p in paths for name, owner in [_structure(p)] if name == "liver"}
-    paths = [p for p in paths if (p.parent, *_structure(p)) not in livers]
-    homes = {home for p in paths if _is_label_name(p) for home in (p.parent, _patient_folder(p))}
-    organs = {p.parent for p in paths if _structure(p) == ("liver", "")}
-    inside = {p: p.name if p.parent in organs else str(p.relative_to(where)) for p in paths}
-    named = {p for p in paths if LABEL_WORDS.search(inside[p]) or _is_label_name(p)}
+        raise InputError(
+            where, problem, "Name a folder of label volumes, or one file. Nothing else is scored."
+        )
+    own, of_owner = {p: _structure(p) for p in paths}, defaultdict(list)
+    livers = {whose for name, whose in own.values() if name == "liver"}
+    for p, (name, whose) in own.items():
+        of_owner[whose] += [p] * (name == "tumor" and whose in livers)
+    tumors = {p: of_owner[whose] for p, (name, whose) in own.items() if name == "liver"}
+    laid_over = {p for each in of_owner.values() for p in each}
+    rest = [p for p in paths if own[p][0] == "liver" or not (p in laid_over or _lies_beside(p, livers))]
+    homes = {home for p in rest if _is_label_name(p) for home in (p.parent, _patient_folder(p))}
+    organs = {p.parent for p in rest if own[p] == ("liver", ("", p.parent))}
+    inside = {p: p.name if p.parent in organs else str(p.relative_to(where)) for p in rest}
+    named = {p for p in rest if LABEL_WORDS.search(inside[p]) or _is_label_name(p)}
     labelled = {_numbers(p) for p in named} - {()} | homes
-    paths = [p for p in paths if p in named or labelled.isdisjoint((_numbers(p), p.parent))]
-    return sorted(paths, key=lambda path: (_numbers(path), _stem(path), path))
+    folders = {p.parent for p in rest if named and p.parent != where and SCAN_FOLDER.fullmatch(p.parent.name)}
+    kept = [p for p in rest if p in named or (labelled | folders).isdisjoint((_numbers(p), p.parent))]
+    meaning, notes, read = described_labels(where), [], {*kept, *laid_over}
+    if left_out := [printable(p.relative_to(where)) for p in paths if p not in read]:
+        notes.append(f"{where}: {len(left_out)} left out, as scans or other organs: {listed(left_out)}.")
+    if meaning:
+        values = (", ".join(map(str, each)) or "none" for each in (meaning.liver, meaning.tumor))
+        notes.append("{} says what labels mean: liver {}, tumour {}.".format(meaning.source, *values))
+    kept.sort(key=lambda path: (_numbers(path), _stem(path), path))
+    return Side(kept, tumors, meaning, notes)
+
+
+def _lies_beside(path: Path, livers: set[tuple[str, Path]]) -> bool:
+    """Whether a scan or another organ of those who have masks of `livers`: p1.nii or p1_spleen.nii beside
+    p1_liver.nii, ct/p1.nii beside liver/p1.nii."""
+    stem = nifti_stem(path) or ""
+    bare = LABEL_WORD_AT_END.sub("", stem)
+    owners = {stem, *(bare[: match.start()] for match in re.finditer(r"[-_. ](?=[^\W\d])", bare))}
+    owners |= {""} if bare != stem and not re.search(r"\d", bare) else set()  # spleen_mask.nii
+    by_folder = (bare, path.parent.parent / "*") in livers and not LABEL_NAME.fullmatch(path.parent.name)
+    return by_folder or any((owner, path.parent) in livers for owner in owners)
 
 
 def _stem(path: Path) -> str:
@@ -320,24 +387,29 @@ def _is_label_name(path: Path) -> bool:
     return LABEL_NAME.fullmatch(nifti_stem(path) or "") is not None
 
 
-def _structure(path: Path) -> tuple[str, str]:
-    """What alone a mask holds by its name, and whose: "liver" and "p1" of p1_liver_mask.nii, "tumor" and ""
-    of tumor_2.nii; both empty for other names."""
-    if not (found := STRUCTURE.fullmatch(LABEL_WORD_AT_END.sub("", nifti_stem(path) or ""))):
-        return "", ""
-    return "liver" if found[2] else "tumor", found[1] or ""
+def _structure(path: Path) -> tuple[str, tuple[str, Path]]:
+    """What alone a mask holds by its name or its folder's, whose it is, and where that owner's others lie:
+    "liver" and "p1" of p1_liver_mask.nii and of liver/p1.nii, "tumor" and "" of tumor_2.nii."""
+    bare, folder = (LABEL_WORD_AT_END.sub("", name) for name in (nifti_stem(path) or "", path.parent.name))
+    if found := STRUCTURE.fullmatch(bare):
+        whose = found[1] or "", path.parent
+    elif (found := STRUCTURE.fullmatch(folder)) and not found[1]:
+        whose = "" if _is_label_name(path) else bare, path.parent.parent / "*"
+    else:
+        return "", ("", path.parent)
+    return "liver" if found[2] else "tumor", whose
 
 
 def _name(path: Path) -> str:
     """`_stem`; of a mask of the liver alone without that word."""
-    structure, owner = _structure(path)
+    structure, (owner, _) = _structure(path)
     return owner if owner and structure == "liver" else _stem(path)
 
 
 def _numbers(path: Path) -> tuple[int, ...]:
     """Those of a name that ends in one: (12,) of "segmentation-12.nii.gz" and of "volume-12_pred.nii"."""
     name = CHANNEL_AT_END.sub("", _name(path))
-    return tuple(map(int, re.findall(r"\d+", name))) if NUMBER_AT_END.search(name) else ()
+    return numbers_in(name) if NUMBER_AT_END.search(name) else ()
 
 
 def _keys(path: Path) -> list[str | tuple[int, ...]]:

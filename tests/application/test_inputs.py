@@ -46,6 +46,8 @@ def test_one_file_of_each_kind_is_one_case(tmp_path):
     assert names_and_kinds(inputs.find_inputs(series)) == {"series": "DICOM"}
     assert names_and_kinds(inputs.find_inputs(zip_folder(series))) == {"series": "DICOM"}
     assert len(inputs.find_inputs(series)[0].files) == len(STORED)
+    unnamed = zip_folder(series).rename(tmp_path / "1.2.840.7")
+    assert names_and_kinds(inputs.find_inputs(unnamed)) == {"1.2.840": "DICOM"}
 
 
 def test_a_folder_may_hold_all_kinds_and_what_is_no_scan_is_told(tmp_path):
@@ -54,11 +56,12 @@ def test_a_folder_may_hold_all_kinds_and_what_is_no_scan_is_told(tmp_path):
     picture(tmp_path / "slice.png")
     write_series(tmp_path / "anna", StudyInstanceUID="1.2.3")
     write_series(tmp_path / "bert", StudyInstanceUID="1.2.4")
-    zip_folder(write_series(tmp_path / "carl"))
+    zip_folder(write_series(tmp_path / "carl")).rename(tmp_path / "dora")  # a zip whose suffix was lost
+    zip_folder(tmp_path / "carl")
     (tmp_path / "notes.txt").write_text("not a scan")
     (tmp_path / ".hidden.nii").write_text("not a scan")
     patients = inputs.find_inputs(tmp_path)
-    series, volumes = ("anna", "bert", "carl", "carl-2"), ("liver_2", "liver_10")
+    series, volumes = ("anna", "bert", "carl", "carl-2", "dora"), ("liver_2", "liver_10")
     kinds = {"DICOM": series, "NIfTI": volumes, "picture": ("slice",)}
     assert [(one.kind, one.case_id) for one in patients] == [(kind, n) for kind in kinds for n in kinds[kind]]
     assert inputs.passed_over(tmp_path, patients) == ["notes.txt"]
@@ -130,6 +133,8 @@ def test_the_scans_of_a_decathlon_may_be_given_alone(tmp_path):
     write_msd(tmp_path, (1, 2))
     scans = inputs.find_inputs(tmp_path / "imagesTr")
     assert names_and_kinds(scans) == {"liver_1": "NIfTI", "liver_2": "NIfTI"}
+    write_nifti(tmp_path / "imagesTs" / "liver_9.nii.gz", small_ct(9)[0])
+    assert [each.case_id for each in inputs.find_inputs(tmp_path)] == ["liver_1", "liver_2", "liver_9"]
 
 
 def test_pictures_named_as_slices_of_a_volume_are_one_stack(tmp_path):

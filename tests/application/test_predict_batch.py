@@ -63,7 +63,7 @@ def test_a_bad_file_is_listed_with_its_reason_and_ends_nothing(scans, tmp_path):
     ("error", "words"),
     [
         (MemoryError(), "too little memory"),
-        (PermissionError(errno.EACCES, "Permission denied", "/home/doe/scan"), "Permission denied"),
+        (PermissionError(errno.EACCES, "Permission denied", "/home/doe/scan"), "Check that it is there"),
         (ZeroDivisionError("DOE^JOHN"), "ZeroDivisionError in"),
     ],
 )

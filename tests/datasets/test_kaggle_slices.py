@@ -149,13 +149,37 @@ def test_what_lies_in_a_patients_folder_stays_together_and_guesses_are_told(tmp_
     assert {case.patient for case in dataset.cases} == patients and said in note.message
 
 
-@pytest.mark.parametrize("folder", ["tumor_masks", "lesion masks", "train/Tumour_labels"])
+@pytest.mark.parametrize(
+    "folder", ["tumor_masks", "lesion masks", "train/Tumour_labels", "liver set/tumor_masks"]
+)
 def test_masks_of_tumours_alone_are_no_livers_unless_that_is_said(tmp_path, folder):
-    write_picture(tmp_path / "images" / "anna" / "1.png", GREY)
-    write_picture(tmp_path / folder / "anna" / "1.png", LABELS * 255)
+    images, patient = (tmp_path / folder).with_name("images"), "" if "liver" in folder else "anna"
+    write_picture(images / patient / "1.png", GREY)
+    write_picture(tmp_path / folder / patient / "1.png", LABELS * 255)
     assert check_dataset(find_cases(tmp_path), progress=False).findings.code.tolist() == ["no-liver-mask"]
     (tmp_path / "labels.json").write_text('{"liver": 255}')
     assert check_dataset(find_cases(tmp_path), progress=False).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    "of",
+    [
+        *("{}_masks/{}.png", "masks/{}/{}.png", "masks/{1}_{0}.png", "images/{1}_{0}_mask.png"),
+        *("masks_{}/{}.jpg", "masks/{}/anna/{}.png", "masks/anna/{}/{}.png"),
+    ],
+)
+def test_masks_of_tumours_are_laid_over_those_of_livers(tmp_path, of):
+    tumor = LABELS * (np.arange(30) > 15).astype(np.uint8)
+    for n in (1, 2):
+        write_picture(tmp_path / "images" / ("anna" * ("anna" in of)) / f"liver_{n}.png", GREY + n)
+        write_picture(tmp_path / of.format("liver", f"liver_{n}"), LABELS * 255)
+    write_picture(tmp_path / of.format("tumor", "liver_2"), tumor * 200)
+    (case,) = find_cases(tmp_path).cases
+    truth = case.read_labels(case.read_volume())
+    np.testing.assert_array_equal(truth, [LABELS, LABELS + tumor])
+    (tmp_path / of.format("liver", "liver_2")).unlink()
+    report = check_dataset(find_cases(tmp_path), progress=False)
+    assert report.findings.query("severity == 'error'").code.tolist() == ["no-liver-mask"]
 
 
 def test_labels_json_says_what_levels_mean(tmp_path):

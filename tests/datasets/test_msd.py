@@ -43,6 +43,17 @@ def test_the_liver_is_where_the_list_says(tmp_path, labels, liver, tumor):
     assert case.files[1] == tmp_path / "dataset.json", "another list is another truth"
 
 
+def test_labels_of_another_name_are_found_by_their_number(tmp_path):
+    for number in (2, 10):
+        write_nifti(tmp_path / "imagesTr" / f"im{number}.nii.gz", small_ct(number)[0])
+        write_nifti(tmp_path / "labelsTr" / f"lb{number:03}.nii.gz", small_ct()[1] * (number > 2))
+    dataset = find_cases(tmp_path)
+    assert [case.read_labels(case.read_volume()).max() for case in dataset.cases] == [0, 2]
+    assert [note.code for note in dataset.notes] == ["paired-by-number"] and not dataset.unpaired
+    (tmp_path / "labelsTr" / "other.nii").touch()
+    assert len(find_cases(tmp_path).unpaired) == 3
+
+
 def test_a_usual_list_leaves_other_labels_an_error(tmp_path):
     write_msd(tmp_path, (1,))
     write_nifti(tmp_path / "labelsTr" / "liver_1.nii.gz", np.full((6, 24, 32), 3, np.uint8))

@@ -41,14 +41,22 @@ def test_a_label_map_beside_its_scan_is_its_label(tmp_path):
 
 @pytest.mark.parametrize(
     "names",
-    [("ct.nii.gz", "seg.nii.gz"), ("CT.NII.GZ", "liver.nii"), ("scan.nii/scan.nii", "mask.nii/mask.nii")],
+    [
+        *(
+            ("ct.nii.gz", "seg.nii.gz"),
+            ("CT.NII.GZ", "liver.nii"),
+            ("scan.nii/scan.nii", "mask.nii/mask.nii"),
+        ),
+        *(("scan.nii", "labels/seg.nii"), ("ct/scan.nii", "seg/mask.nii")),
+    ],
 )
 def test_a_folder_a_patient(tmp_path, names):
     for patient in ("anna", "bela"):
         for name, array in zip(names, (CT, LABELS), strict=True):
             path = write_nifti(tmp_path / patient / name.lower(), array)
             path.rename(tmp_path / patient / name)
-    assert [row[:2] for row in summary(tmp_path)] == [("anna", "anna"), ("bela", "bela")]
+    below = "_ct" if names[0] == "ct/scan.nii" else ""
+    assert [row[:2] for row in summary(tmp_path)] == [(f"{each}{below}", each) for each in ("anna", "bela")]
     for case in find_cases(tmp_path).cases:
         np.testing.assert_array_equal(case.read_labels(case.read_volume()), LABELS)
 
@@ -132,14 +140,22 @@ ONE["second"], ONE["spleen"], ONE["nothing"] = ONE["tumor"] & ~ONE["first"], CT 
         ({"liver": "liver", "liver_lesions": "tumor", "spleen": "spleen"}, True),
         ({"ct_liver_mask": "liver", "ct_livertumor1": "first", "ct_livertumor2": "second"}, True),
         ({"mask_liver": "liver", "mask_tumour": "nothing"}, False),
+        ({"../liver/{}": "liver", "../tumor/{}": "tumor", "../spleen/{}": "spleen"}, True),
+        ({"../liver_labels/{}_seg": "liver", "../Tumour_labels/{}_seg": "tumor"}, True),
+        (
+            {"../masks/{}_liver": "liver", "../masks/{}_tumor_1": "first", "../masks/{}_tumor_2": "second"},
+            True,
+        ),
     ],
 )
 def test_masks_of_one_structure_each_are_laid_over_each_other(tmp_path, masks, tumors):
     for patient in ("s0001", "s0002"):
-        write_nifti(tmp_path / patient / "ct.nii.gz", CT)
+        apart = any("{}" in name for name in masks)
+        home = tmp_path / ("images" if apart else patient)
+        write_nifti(home / f"{patient if apart else 'ct'}.nii.gz", CT)
         for number, (name, structure) in enumerate(masks.items()):
             mask = ONE[structure].astype(np.uint8) * (255 if number else 1)
-            write_nifti(tmp_path / patient / f"{name}.nii.gz", mask)
+            write_nifti(home / f"{name.format(patient)}.nii.gz", mask)
     for case in find_cases(tmp_path).cases:
         truth = LABELS if tumors else np.minimum(LABELS, 1)
         np.testing.assert_array_equal(case.read_labels(case.read_volume()), truth)
@@ -156,9 +172,16 @@ def test_masks_of_several_scans_of_a_folder_are_known_by_their_names(tmp_path):
     assert second.read_labels is None and [note.code for note in second.notes] == ["no-liver-mask"]
 
 
-@pytest.mark.parametrize(("name", "code"), [("tumor.nii", "no-liver-mask"), ("spleen.nii", "only-label-map")])
-def test_a_mask_of_something_else_is_not_taken_for_the_liver_without_a_word(tmp_path, name, code):
-    write_nifti(tmp_path / "ct.nii", CT)
+@pytest.mark.parametrize(
+    ("scan", "name", "code"),
+    [
+        ("ct.nii", "tumor.nii", "no-liver-mask"),
+        ("ct.nii", "spleen.nii", "only-label-map"),
+        ("ct/1.nii", "tumor_masks/1.nii", "no-liver-mask"),
+    ],
+)
+def test_a_mask_of_something_else_is_not_taken_for_the_liver_without_a_word(tmp_path, scan, name, code):
+    write_nifti(tmp_path / scan, CT)
     write_nifti(tmp_path / name, ONE["tumor"].astype(np.uint8))
     (case,) = find_cases(tmp_path).cases
     assert [note.code for note in case.notes] == [code]

@@ -82,7 +82,7 @@ def test_the_prediction_that_fits_is_found_by_its_name_or_number(tmp_path, stem,
     reference = write(tmp_path / "reference" / f"{stem}.nii", labels(TUMOR)).parent
     write(tmp_path / "prediction" / f"{other}.nii", labels())
     fitting = write(tmp_path / "prediction" / name, labels(TUMOR))
-    (pair,), left_over = folders.pair_files(reference, tmp_path / "prediction")
+    (pair,), left_over, _ = folders.pair_files(reference, tmp_path / "prediction")
     assert pair.prediction == fitting and len(left_over) == 1
 
 
@@ -92,10 +92,10 @@ def test_cases_numbered_as_they_were_read_fit_no_number(tmp_path):
     numbered = write(tmp_path / "prediction" / "case-001" / "mask.nii.gz", labels(TUMOR))
     assert folders.pair_files(reference, tmp_path / "prediction")[0][0].prediction == numbered  # another's
     numbered.with_name("record.json").write_text("{}")
-    (pair,), left_over = folders.pair_files(reference, tmp_path / "prediction")
+    (pair,), left_over, _ = folders.pair_files(reference, tmp_path / "prediction")
     assert pair.prediction is None and left_over == [numbered]
     named = write(reference / "case-001_label.nii", labels(TUMOR))
-    pairs, _ = folders.pair_files(reference, tmp_path / "prediction")
+    pairs, *_ = folders.pair_files(reference, tmp_path / "prediction")
     assert {pair.reference: pair.prediction for pair in pairs}[named] == numbered
 
 
@@ -107,10 +107,10 @@ def test_a_folder_a_patient_gives_its_files_their_names(tmp_path, name):
         reference = write(tmp_path / "data" / patient / truth, labels(TUMOR)).parents[1]
         write(tmp_path / "data" / patient / "imaging.nii", labels())  # beside a label map: the scan
         prediction = write(tmp_path / "found" / patient / name, labels(TUMOR)).parents[1]
-    pairs, left_over = folders.pair_files(reference, prediction)
+    pairs, left_over, _ = folders.pair_files(reference, prediction)
     assert [pair.prediction.parent.name for pair in pairs] == [*patients] and not left_over
     alone = write(tmp_path / "other" / truth, labels(TUMOR))
-    (pair,), _ = folders.pair_files(reference / "anna", alone.parent)
+    (pair,), *_ = folders.pair_files(reference / "anna", alone.parent)
     assert pair.prediction == alone  # one file each, of one name, whatever their folders are called
 
 
@@ -122,25 +122,38 @@ def test_the_livers_of_totalsegmentator_are_found_among_its_organs(tmp_path, sid
         for organ in ("liver", "spleen", "kidney_left"):
             write(tmp_path / side / patient / "segmentations" / f"{organ}.nii.gz", labels())
         write(tmp_path / other / f"{patient}.nii.gz", labels())
-    pairs, left_over = folders.pair_files(tmp_path / "reference", tmp_path / "prediction")
+    pairs, left_over, _ = folders.pair_files(tmp_path / "reference", tmp_path / "prediction")
     found = [getattr(pair, side).relative_to(tmp_path / side).as_posix() for pair in pairs]
     assert found == [f"s000{n}/segmentations/liver.nii.gz" for n in (1, 2)] and not left_over
     assert [getattr(pair, other).name for pair in pairs] == ["s0001.nii.gz", "s0002.nii.gz"]
 
 
 @pytest.mark.parametrize("side", ["reference", "prediction", "both"])
-@pytest.mark.parametrize("name", ["anna/{}", "anna/{}_mask", "anna_{}", "Anna-{}_seg", "volume-7_{}"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("anna/{}", "anna/{}_mask", "anna_{}", "Anna-{}_seg", "volume-7_{}"),
+        *("{}/anna", "{}_labels/anna_seg", "more/{}/volume-7", "anna/{}/mask"),
+    ],
+)
 def test_masks_of_tumours_beside_that_of_the_liver_are_part_of_its_labels(tmp_path, side, name):
     whole, case = labels(TUMOR, SPECK), "segmentation-7" if "7" in name else "anna"
     write(tmp_path / ("prediction" if side == "reference" else "reference") / f"{case}.nii", whole)
     for apart in ("reference", "prediction") if side == "both" else (side,):
         (tmp_path / apart / f"{case}.nii").unlink(missing_ok=True)
-        liver = write(tmp_path / apart / f"{name.format('liver')}.nii.gz", np.uint8(whole > 0))
-        write(tmp_path / apart / f"{name.format('ct')}.nii.gz".replace("_mask", ""), whole * 30 - 100)
+        above = 255 if apart == "prediction" else 1
+        liver = write(tmp_path / apart / f"{name.format('liver')}.nii.gz", np.uint8(whole > 0) * above)
+        if not name.endswith("/mask"):  # or it would be another label map
+            scan = name.format("ct").replace("_mask", "").replace("_labels", "")
+            write(tmp_path / apart / f"{scan}.nii.gz", whole * 30 - 100)
+            write(tmp_path / apart / f"{name.format('spleen')}.nii.gz", np.uint8(whole == 0))
         for part, tumor in (("tumor_1", TUMOR), ("Liver-Tumor2", SPECK)):
-            write(tmp_path / apart / f"{name.format(part)}.nii.gz", labels(tumor) // 2)
-    [case] = folders.evaluate_folders(tmp_path / "reference", tmp_path / "prediction")["cases"]
-    assert case["tumor_dice"] == 1 and case["liver_dice"] == 1
+            write(tmp_path / apart / f"{name.format(part)}.nii.gz", labels(tumor) // 2 * 255)
+    scores = folders.evaluate_folders(tmp_path / "reference", tmp_path / "prediction")
+    [case] = scores["cases"]
+    assert case["tumor_dice"] == 1 and case["liver_dice"] == 1 and not scores["problems"]
+    assert not scores["without_reference"] and len(scores["notes"]) <= 2
+    write(liver, np.uint8(whole > 0))
     [case] = folders.evaluate_folders(liver, liver)["cases"]  # named alone: nothing beside it is looked at
     assert case["n_tumors_reference"] == 0
 
@@ -170,7 +183,7 @@ def test_objects_are_numbered_in_the_order_of_the_file(tmp_path, speck, detected
 def test_the_last_of_several_numbers_pairs_nobody(tmp_path, other):
     reference = write(tmp_path / "reference" / "anna_2024-01-05.nii", labels(TUMOR)).parent
     write(tmp_path / "prediction" / f"{other}.nii", labels(TUMOR))
-    (pair,), left_over = folders.pair_files(reference, tmp_path / "prediction")
+    (pair,), left_over, _ = folders.pair_files(reference, tmp_path / "prediction")
     assert pair.prediction is None and len(left_over) == 1
 
 
@@ -179,7 +192,7 @@ def test_a_prediction_of_the_same_name_belongs_to_no_other_of_its_number(tmp_pat
     for name in ("siteA_01", "siteB_01"):
         reference = write(tmp_path / "reference" / f"{name}.nii", labels(TUMOR)).parent
     fitting = write(tmp_path / "prediction" / f"{stem}.nii", labels(TUMOR))
-    pairs, _ = folders.pair_files(reference, tmp_path / "prediction")
+    pairs, *_ = folders.pair_files(reference, tmp_path / "prediction")
     assert [(pair.prediction, pair.problem) for pair in pairs] == [(fitting, None), (None, None)]
 
 
@@ -209,12 +222,30 @@ def test_one_folder_in_the_other_is_not_scored_against_itself(tmp_path, inner):
     for name in (1, 2):
         write(places["reference"] / f"{name}.nii", labels(TUMOR))
         write(places["prediction"] / f"{name}_pred.nii", labels())
-    pairs, left_over = folders.pair_files(places["reference"], places["prediction"])
+    pairs, left_over, _ = folders.pair_files(places["reference"], places["prediction"])
     assert [(pair.reference.name, pair.prediction.name) for pair in pairs] == [
         ("1.nii", "1_pred.nii"),
         ("2.nii", "2_pred.nii"),
     ]
     assert not left_over
+
+
+@pytest.mark.parametrize("described", ["labels.json", "dataset.json"])
+def test_a_decathlon_folder_gives_its_labels_and_what_they_mean(tmp_path, described):
+    for name in ("imagesTr/anna", "imagesTr/liver_1", "imagesTs/liver_9"):
+        write(tmp_path / "Task" / f"{name}.nii.gz", np.zeros((16, 15, 10), np.int16))
+    for name in ("anna", "liver_1"):
+        write(tmp_path / "Task" / "labelsTr" / f"{name}.nii.gz", np.uint8([0, 2, 1])[labels(TUMOR)])
+        write(tmp_path / "found" / f"{name}.nii.gz", labels(TUMOR))
+    meaning = {"liver": 2, "tumor": 1}
+    meaning = meaning if described == "labels.json" else {"labels": meaning}
+    write_json(tmp_path / "Task" / described, meaning)
+    scores = folders.evaluate_folders(tmp_path / "Task", tmp_path / "found")
+    assert [case["tumor_dice"] for case in scores["cases"]] == [1, 1] and not scores["problems"]
+    left_out, said = scores["notes"]
+    assert "3 left out" in left_out and f"{described} says what labels mean: liver 2, tumour 1." in said
+    swapped = folders.evaluate_folders(tmp_path / "found", tmp_path / "Task")
+    assert [case["tumor_dice"] for case in swapped["cases"]] == [1, 1]
 
 
 def test_ambiguous_names_are_told_and_nothing_is_guessed(tmp_path, three_cases):
@@ -295,7 +326,9 @@ def test_twins_of_a_mac_are_left_out_capitals_are_read_and_pipes_told(three_case
 
 def test_bad_input_is_refused(tmp_path, three_cases):
     (tmp_path / "empty").mkdir()
-    for name, problem in (("nowhere", "nowhere: is not there"), ("empty", r"no \.nii")):
+    (tmp_path / "found.zip").touch()
+    refused = {"nowhere": "nowhere: is not there", "empty": r"no \.nii", "found.zip": "Unpack it"}
+    for name, problem in refused.items():
         with pytest.raises(InputError, match=problem):
             folders.evaluate_folders(tmp_path / name, three_cases[1])
     with pytest.raises(InputError, match="mode"):
