@@ -288,13 +288,14 @@ def pair_files(reference: Path, prediction: Path) -> tuple[list[Pair], list[Path
     """Each reference file with its prediction file or None, in natural order; the predictions left over; and
     what both hold.
 
-    Two files are a pair whatever their names. No prediction is taken where a name fits more than one file.
+    A file that was named and the only one of the other side are a pair whatever their names. No prediction is
+    taken where a name fits more than one file.
     """
     sides = label_files(reference, prediction), label_files(prediction, reference)
     references, predictions = (side.files for side in sides)
     is_one_of_each = len(references) == len(predictions) == 1
-    are_files = not (reference.is_dir() or prediction.is_dir())
-    if is_one_of_each and (are_files or references[0].name == predictions[0].name):
+    is_named = not (reference.is_dir() and prediction.is_dir())
+    if is_one_of_each and (is_named or references[0].name == predictions[0].name):
         return [Pair(references[0], predictions[0])], [], sides
     fitting: dict[str | tuple[int, ...], list[Path]] = defaultdict(list)
     known = {key for path in references for key in _keys(path)}

@@ -158,6 +158,18 @@ def test_masks_of_tumours_beside_that_of_the_liver_are_part_of_its_labels(tmp_pa
     assert case["n_tumors_reference"] == 0
 
 
+@pytest.mark.parametrize("named", ["reference", "prediction"])
+def test_a_file_that_was_named_and_the_only_case_of_a_folder_are_a_pair(tmp_path, named):
+    names = {"reference": tmp_path / "truth" / "anna.nii", "prediction": tmp_path / "out" / "scan.nii"}
+    files = {side: write(path, labels(TUMOR)) for side, path in names.items()}
+    sides = {side: path if side == named else path.parent for side, path in files.items()}
+    [case] = folders.evaluate_folders(**sides)["cases"]
+    assert case["tumor_dice"] == 1
+    write(files["reference" if named == "prediction" else "prediction"].with_name("bert.nii"), labels(TUMOR))
+    pairs, left, _ = folders.pair_files(**sides)
+    assert left and not any(pair.prediction for pair in pairs)
+
+
 @pytest.mark.parametrize("axis", [0, 1, 2])
 @pytest.mark.parametrize("mode", ["intended", "lits_asis"])
 def test_a_prediction_stored_the_other_way_round_is_the_same(tmp_path, axis, mode):
