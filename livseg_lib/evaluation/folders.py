@@ -352,7 +352,8 @@ def label_files(where: Path, other: Path) -> Side:
     labelled = {_numbers(p) for p in named} - {()} | homes
     folders = {p.parent for p in rest if named and p.parent != where and SCAN_FOLDER.fullmatch(p.parent.name)}
     kept = [p for p in rest if p in named or (labelled | folders).isdisjoint((_numbers(p), p.parent))]
-    meaning, notes, read = described_labels(where), [], {*kept, *laid_over}
+    above = where.resolve().parent if where.resolve().name.startswith("labels") else where  # of labelsTr
+    meaning, notes, read = described_labels(where) or described_labels(above), [], {*kept, *laid_over}
     if left_out := [printable(p.relative_to(where)) for p in paths if p not in read]:
         notes.append(f"{where}: {len(left_out)} left out, as scans or other organs: {listed(left_out)}.")
     if meaning:

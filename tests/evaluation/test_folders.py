@@ -256,8 +256,9 @@ def test_a_decathlon_folder_gives_its_labels_and_what_they_mean(tmp_path, descri
     assert [case["tumor_dice"] for case in scores["cases"]] == [1, 1] and not scores["problems"]
     left_out, said = scores["notes"]
     assert "3 left out" in left_out and f"{described} says what labels mean: liver 2, tumour 1." in said
-    swapped = folders.evaluate_folders(tmp_path / "found", tmp_path / "Task")
-    assert [case["tumor_dice"] for case in swapped["cases"]] == [1, 1]
+    for sides in (("found", "Task"), ("Task/labelsTr", "found")):
+        again = folders.evaluate_folders(*(tmp_path / side for side in sides))
+        assert [case["tumor_dice"] for case in again["cases"]] == [1, 1]
 
 
 def test_ambiguous_names_are_told_and_nothing_is_guessed(tmp_path, three_cases):
