@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from livseg_lib import WARNING
-from livseg_lib.errors import InputError, require_extra
+from livseg_lib.errors import InputError, counted, require_extra
 from livseg_lib.files import read_file, require_own_file, require_there, write_atomically, write_json
 from livseg_lib.labels import STRUCTURES, TUMOR
 from livseg_lib.storage import send
@@ -38,7 +38,7 @@ def check(arguments: argparse.Namespace) -> int:
     for name, columns in (("findings.csv", FINDING_COLUMNS), ("cases.csv", CASE_COLUMNS)):
         require_own_file(arguments.out / name, *columns[:2])
     dataset = find_cases(arguments.data, arguments.dataset, arguments.accept_affine_mismatch)
-    print(f"{arguments.data}: {len(dataset.cases)} cases, read as {dataset.name}")
+    print(f"{arguments.data}: {counted(len(dataset.cases), 'case')}, read as {dataset.name}")
     report = check_dataset(dataset, arguments.workers, modality=arguments.modality)
     write_table(report.findings, arguments.out / "findings.csv")
     write_table(report.cases, arguments.out / "cases.csv")
@@ -81,7 +81,8 @@ def extract(arguments: argparse.Namespace) -> int:
         print(f"left out: {finding.case}: {finding.code}: {_told(finding)}", file=sys.stderr)
     slices = extract_dataset(report.usable(dataset).cases, recipe, arguments.out, arguments.workers)
     liver, tumor = slices.liver_pixels.sum(), slices.tumor_pixels.sum()
-    print(f"{slices.case.nunique()} cases, {len(slices)} slices, {liver} liver and {tumor} tumour voxels")
+    cases, count = counted(slices.case.nunique(), "case"), counted(len(slices), "slice")
+    print(f"{cases}, {count}, {liver} liver and {tumor} tumour voxels")
     print(f"written to {arguments.out / 'slices.csv'}")
     return report.exit_code
 

@@ -140,3 +140,8 @@ def format_duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes_left = divmod(minutes, 60)
     return f"{hours} h {minutes_left:02d} min" if hours else f"{minutes} min {rest:02d} s"
+
+
+def counted(number: int | str, noun: str) -> str:
+    """Such as "1 case", "2 cases"; a range counts as several."""
+    return f"{number} {noun}{'s' * (str(number) != '1')}"

@@ -63,7 +63,7 @@ def test_extract_leaves_out_and_names_a_broken_case(lits, tmp_path, capsys):
     arguments = ["extract", str(lits), "--out", str(tmp_path / "s"), "--size", "128", "--workers", "1"]
     assert main(arguments) == 1
     printed = capsys.readouterr()
-    assert "volume-0" in printed.err and "1 cases, 6 slices" in printed.out
+    assert "volume-0" in printed.err and "1 case, 6 slices" in printed.out
     assert np.load(tmp_path / "s" / "volume-1" / "images.npy").shape == (6, 128, 128, 3)
 
 

@@ -33,7 +33,7 @@ from livseg_lib.datasets.files import (
     natural_key,
     told_apart,
 )
-from livseg_lib.errors import InputError
+from livseg_lib.errors import InputError, counted
 from livseg_lib.nifti import new_grid
 from livseg_lib.processes import one_apart
 from livseg_lib.volumes import MAX_VOLUME_BYTES, Volume
@@ -274,7 +274,7 @@ def _alike(alone: list[Series]) -> list[list[Series]]:
 def _choose(found: Survey, series_uid: str | None, source: Path | str) -> Series:
     if not found.series:
         reasons = sorted(_by_reason(found.skipped).items(), key=lambda item: -len(item[1]))
-        files = "; ".join(f"{len(names)} files: {reason.rstrip('.')}" for reason, names in reasons[:3])
+        files = "; ".join(f"{counted(len(names), 'file')}: {why.rstrip('.')}" for why, names in reasons[:3])
         problem = f"There is no CT series here ({files or 'no files'})."
         remedy = "Give the folder or zip of its slices; NIfTI files and pictures are read unpacked."
         raise InputError(source, problem, remedy)

@@ -33,7 +33,7 @@ from livseg_lib.datasets.files import (
 )
 from livseg_lib.datasets.msd import described_labels
 from livseg_lib.datasets.nifti import TUMORS
-from livseg_lib.errors import InputError
+from livseg_lib.errors import InputError, counted
 from livseg_lib.evaluation.cases import SCORES, keys_of, score_case, summarize_cases
 from livseg_lib.evaluation.lesions import MODES, lesion_rows, summarize_sizes
 from livseg_lib.evaluation.masks import SURFACE_TOLERANCE_MM
@@ -48,7 +48,7 @@ def summary_lines(scores: dict) -> list[str]:
     Every mean comes with the number of cases (of tumour distances: detected tumours) behind it.
     """
     summary, sizes = scores["summary"], scores["lesions_by_size"]
-    title = f"{summary['n_cases']} cases, mode {scores['mode']}, surface Dice at "
+    title = f"{counted(summary['n_cases'], 'case')}, mode {scores['mode']}, surface Dice at "
     by_size = {"longest diameter": [row["size_class"] for row in sizes]}
     for share, side in (("recall", "reference"), ("precision", "prediction")):
         counts = [f"({row[f'n_{side}_detected']} of {row[f'n_{side}']})" for row in sizes]

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from livseg_lib.errors import format_duration
+from livseg_lib.errors import counted, format_duration
 from livseg_lib.files import write_atomically
 from livseg_lib.reporting.folder import (
     DATASETS,
@@ -132,8 +132,8 @@ def cohort_sentence(systems: pd.DataFrame) -> str:
         return ""
     number = honest["system"].nunique()
     train, test = (_range_of(honest[column].to_numpy(float)) for column in columns)
-    learnt, others = f"{train} patient{'s' * (train != '1')}", f"{test} other{'s' * (test != '1')}"
-    return f"{number} system{'s' * (number > 1)}, trained on {learnt} and tested on {others}."
+    trained = f"{counted(number, 'system')}, trained on {counted(train, 'patient')}"
+    return f"{trained} and tested on {counted(test, 'other')}."
 
 
 def _card(row: dict, remark: str) -> Card:
@@ -141,8 +141,7 @@ def _card(row: dict, remark: str) -> Card:
     if interval := _interval(row):
         bounds = f"95 % interval {interval.low:.3f} to {interval.high:.3f}"
         interval = replace(interval, published=None)
-    number = format_number("n", row.get("n_test_patients", np.nan))
-    patients = f"{number} test patient{'s' * (number != '1')}"
+    patients = counted(format_number("n", row.get("n_test_patients", np.nan)), "test patient")
     foot = ", ".join(filter(None, (format_text(row.get("system")), patients, remark)))
     label = f"{format_text(row.get('target')).capitalize()} Dice"
     return Card(label, format_number("dice", row["dice_per_case"]), bounds, foot, interval)

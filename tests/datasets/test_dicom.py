@@ -279,7 +279,7 @@ def test_what_is_no_slice_is_passed_over_and_listed(tmp_path, series):
     np.testing.assert_array_equal(read_series(series).voxels, HU)
     write_slice(tmp_path / "alone" / "dose", SOPClassUID=uids.SecondaryCaptureImageStorage)
     for read in (read_series, read_dicom, lambda path: find_cases(path).cases[0].read_volume()):
-        with pytest.raises(InputError, match=r"1 files: not a CT slice but Secondary Capture Image Storage"):
+        with pytest.raises(InputError, match=r"1 file: not a CT slice but Secondary Capture Image Storage"):
             read(tmp_path / "alone")
 
 

@@ -127,7 +127,7 @@ def test_a_data_card_counts_what_the_tables_hold(tmp_path):
         "HU, lowest to highest −1 024 to 1 500",
         "Cases with tumours 2 of 3",
         "Tumours a case 0 to 2",
-        "Excluded: 1 cases. Kept with a warning: 1.",
+        "Excluded: 1 case. Kept with a warning: 1.",
         "odd",
         "Apache-2.0",
         "synthetic phantoms",
