@@ -83,6 +83,13 @@ def find(folder: Path) -> Dataset:
     if joined:
         message = f"Masks of tumours ({len([*_paths(tumors)])}) are laid over those of livers."
         notes.append(Note(folder, "structure-masks", message))
+    cases, of_patients = _by_patient(cases, folder)
+    return Dataset("kaggle", folder, tuple(cases), tuple(unpaired), (*notes, *of_patients))
+
+
+def _by_patient(cases: list[Case], folder: Path) -> tuple[list[Case], list[Note]]:
+    """`cases`, those in one folder as one patient's, where folders hold few; and what a split should know."""
+    notes = []
     owners = [_patient_folders(case.files[0], folder) for case in cases]
     if len(set(owners)) > 1 and len(cases) <= MOST_SCANS_OF_A_PATIENT * len(set(owners)):  # else batches
         for n, (case, parts) in enumerate(zip(cases, owners, strict=True)):
@@ -95,7 +102,7 @@ def find(folder: Path) -> Dataset:
         message = f"{len(alone)} pictures count as a case each, such as {listed(alone)}: a split separates"
         message += " them, be they of one patient. Name them PATIENT_SLICE, or put each patient in a folder."
         notes.append(Note(folder, "patients", message))
-    return Dataset("kaggle", folder, tuple(cases), tuple(unpaired), tuple(notes))
+    return cases, notes
 
 
 def _patient_folders(path: Path, folder: Path) -> tuple[str, ...]:
