@@ -16,7 +16,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogFormatter, MaxNLocator
 
 from livseg_lib.reporting import style
 
@@ -342,12 +342,19 @@ def training_curves(history: pd.DataFrame, title: str) -> Figure:
     for ax, name in zip(fig.axes, panels, strict=False):
         ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         if name == "learning_rate":
-            ax.set_yscale("log")
+            scale_by_powers(ax)
         elif is_known:
             ax.axvline(best, color=style.GREY, linewidth=1, linestyle="dotted")
     words = f"{title}   (dotted: best epoch, {best})" if is_known else title
     fig.suptitle(words, x=0.01, ha="left", fontsize=10.5, fontweight="bold")
     return fig
+
+
+def scale_by_powers(ax: Axes) -> None:
+    """A logarithmic y axis with plain numbers: as the style reads no formulas, 10^1 would show its TeX."""
+    ax.set_yscale("log")
+    ax.yaxis.set_major_formatter(LogFormatter())
+    ax.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1, 0.4)))
 
 
 KIND_LOOKS = {

@@ -132,6 +132,10 @@ def test_a_panel_for_every_metric_and_the_learning_rate():
     assert [ax.get_title(loc="left") for ax in figure.axes] == ["loss", "tumour Dice", "learning rate"]
     assert list(figure.axes[0].lines[1].get_ydata()) == [0.9, 0.3, 0.5, 0.6]
     assert [line.get_xdata()[0] for line in figure.axes[0].lines] == [1, 1, 2]  # the best epoch, upright
+    figure.canvas.draw()
+    axis = figure.axes[2].yaxis
+    ticks = [tick.get_text() for minor in (False, True) for tick in axis.get_ticklabels(minor)]
+    assert any(ticks) and not any("$" in tick for tick in ticks)  # no TeX of powers, which nobody renders
 
 
 @pytest.mark.parametrize("losses", [history()[["epoch", "loss"]], history().assign(val_loss=np.nan)])
