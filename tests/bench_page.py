@@ -50,7 +50,7 @@ def write_readme(path: Path, out: Path) -> None:
     """Put a row a work, and the board, between MARKS in `path`."""
     told = brief_table(read_table(out / "table.csv"))
     if (out / "board.csv").exists():
-        told += "\n\n" + board_table(read_table(out / "board.csv").query("better_rate"))
+        told += "\n\n" + brief_board(read_table(out / "board.csv").query("better_rate"))
     _write_between_marks(path, "readme", told)
 
 
@@ -196,6 +196,24 @@ def brief_table(table: pd.DataFrame) -> str:
                 told["livseg"].append(f"{row.contender} {seconds}")
         cells.append([first.title, *("; ".join(told[role]) or "–" for role in ("livseg", "peer"))])
     return _markdown(["work", "livseg", "others (x livseg's seconds)"], cells)
+
+
+def brief_board(board: pd.DataFrame) -> str:
+    """Markdown, a row a mark: livseg's Dice, and that of each other network with what livseg has more, bold
+    where that is shown."""
+    order = board.groupby("contender").dice.max().sort_values(ascending=False).index
+    ours = [name for name in order if name.startswith("livseg")]
+    names, cells = ours + [name for name in order if name not in ours], []
+    for mark, rows in board.groupby("minutes"):
+        told = dict.fromkeys(names, "–")
+        for _, row in rows.dropna(subset="dice").iterrows():
+            more = f" ({row.dice_low:.3f} to {row.dice_high:.3f})"
+            if pd.notna(row.difference):
+                bold = "**" if row.livseg_ahead else ""
+                more = f" ({bold}{row.difference:+.3f}{bold})"
+            told[row.contender] = f"{row.dice:.3f}{more}"
+        cells.append([f"{mark:g}", *told.values()])
+    return _markdown(["minutes", *names], cells)
 
 
 def board_table(board: pd.DataFrame) -> str:

@@ -73,6 +73,8 @@ def test_the_board_compares_with_the_better_rate_of_each_peer():
     assert ahead.loc[("peer", 0.001), "difference"] == pytest.approx(0.1)
     assert ahead.loc[("peer", 0.001), "livseg_ahead"] == 1
     assert np.isnan(ahead.loc[("peer", 0.003), "difference"])
+    assert "(**+0.100**)" in bench_page.brief_board(board.query("better_rate"))
+    assert "(+0.100)" in bench_page.brief_board(board.query("better_rate").replace({"livseg_ahead": {1: 0}}))
 
 
 def test_patients_whose_names_are_numbers_are_paired_across_files(tmp_path):
