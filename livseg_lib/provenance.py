@@ -25,7 +25,7 @@ import sys
 import sysconfig
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from functools import partial
+from functools import cache, partial
 from importlib import metadata
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
@@ -72,10 +72,13 @@ def library_versions(*names: str) -> dict[str, str]:
     found = {}
     for name in (each for each in names if each not in BACKENDS or each == backend_name()):
         try:
-            found[name] = metadata.version(name)
+            found[name] = _version(name)
         except metadata.PackageNotFoundError:
             continue
     return found
+
+
+_version = cache(metadata.version)  # which parses a file; a library stays as it was imported
 
 
 def made_with(*names: str) -> dict[str, str]:
@@ -290,9 +293,13 @@ def is_ours(module: str | None) -> bool:
     if module.partition(".")[0] in ("livseg_lib", "__main__"):
         return True
     path = getattr(sys.modules.get(module), "__file__", None)
-    if path is None or {"site-packages", "dist-packages"} & set(Path(path).parts):
-        return False
-    return _STANDARD_LIBRARY not in Path(path).resolve().parents
+    return path is not None and _can_change(path)
+
+
+@cache
+def _can_change(path: str) -> bool:
+    installed = {"site-packages", "dist-packages"} & set(Path(path).parts)
+    return not installed and _STANDARD_LIBRARY not in Path(path).resolve().parents
 
 
 MOST_BYTES = 2**24  # of a description; those of our trainings have some thousands

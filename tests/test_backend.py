@@ -33,7 +33,7 @@ def test_a_backend_that_there_is_not_or_that_is_missing_is_named(monkeypatch):
 
 
 def test_a_record_has_the_version_of_the_backend_in_use_alone(monkeypatch):
-    monkeypatch.setattr("livseg_lib.provenance.metadata.version", lambda name: f"{name} 1")
+    monkeypatch.setattr("livseg_lib.provenance._version", lambda name: f"{name} 1")
     records = {}
     for name in BACKENDS:
         monkeypatch.setenv("KERAS_BACKEND", name)

@@ -15,7 +15,7 @@ import sys
 import traceback
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
@@ -63,18 +63,18 @@ MOST = 2**53
 _MEND = "Mend that line, or extract the slices again."
 
 
-def read_slices(path: Path | str) -> pd.DataFrame:
-    """slices.csv with the types of `SLICE_COLUMNS` (an id such as "007" stays text).
+def read_slices(*paths: Path | str) -> pd.DataFrame:
+    """slices.csv, or several in one, with the types of `SLICE_COLUMNS` (an id such as "007" stays text).
 
     Raises InputError, naming the line, for values of another type or out of range, paths that leave the
     folder, a slice on two lines and a case of two patients.
     """
-    return _read(Path(path), SLICE_COLUMNS)
+    return _read([*map(Path, paths)], SLICE_COLUMNS)
 
 
 def read_classified(path: Path | str) -> pd.DataFrame:
     """As `read_slices`, with the class, split and fold that notebook 02 adds; no patient is on two sides."""
-    table = _read(Path(path), SLICE_COLUMNS | CLASS_COLUMNS)
+    table = _read([Path(path)], SLICE_COLUMNS | CLASS_COLUMNS)
     sides = table.groupby("patient")["split"].nunique()
     if (sides > 1).any():
         problem = f"The patient {sides.index[sides > 1][0]} lies in two splits."
@@ -119,23 +119,29 @@ def read_text_table(path: Path, needed: tuple[str, ...], remedy: str) -> pd.Data
     return pd.DataFrame(rows[1:], columns=header, index=lines[1:], dtype=object)
 
 
-def _read(path: Path, columns: dict[str, str]) -> pd.DataFrame:
-    table = read_text_table(path, tuple(columns), _MEND)
-    if table.empty:
-        raise InputError(path, "lists no slice.", "Extract the slices again.")
-    for name, kind in columns.items():
-        checked = (_cell(path, line, name, kind, text) for line, text in table[name].items())
-        table[name] = pd.Series(list(checked), index=table.index, dtype=kind)
+def _read(paths: Sequence[Path], columns: dict[str, str]) -> pd.DataFrame:
+    tables = {path: read_text_table(path, tuple(columns), _MEND) for path in paths}
+    for path, table in tables.items():
+        if table.empty:
+            raise InputError(path, "lists no slice.", "Extract the slices again.")
+    table = pd.concat(tables)  # by path and line
+    checked = {
+        name: [_cell(*place, name, kind, text) for place, text in table[name].items()]
+        for name, kind in columns.items()
+    }
+    table = pd.DataFrame(table.to_dict("list") | checked, table.index, dtype=object).astype(columns)
     for key in (["case", "slice"], ["array", "array_index"]):
         if (repeated := table.duplicated(key)).any():
-            names = " and ".join(key)
-            raise InputError(path, f"Line {repeated.idxmax()} has the {names} of another line.", _MEND)
+            path, line = repeated.idxmax()
+            raise InputError(path, f"Line {line} has the {' and '.join(key)} of another line.", _MEND)
     for owner in ("patient", "array"):
         owners = table.groupby("case")[owner].nunique()
         if (owners > 1).any():
-            raise InputError(path, f"The case {owners.index[owners > 1][0]} has two of {owner}.", _MEND)
+            path, _ = (table["case"] == owners.idxmax()).idxmax()
+            raise InputError(path, f"The case {owners.idxmax()} has two of {owner}.", _MEND)
     if (more := (table["tumor_pixels"] > table["liver_pixels"]).fillna(False)).any():
-        problem = f"Line {more.idxmax()} has more tumor_pixels than liver_pixels, which hold them."
+        path, line = more.idxmax()
+        problem = f"Line {line} has more tumor_pixels than liver_pixels, which hold them."
         raise InputError(path, problem, _MEND)
     return table.reset_index(drop=True)
 
@@ -166,49 +172,54 @@ MASK_GREY = np.array([0, 127, 255], np.uint8)
 """Of labels 0, 1, 2 in mask PNGs, as in the public LiTS slices. Training reads masks.npy (0/1/2)."""
 
 
-def extraction_request(case: Case, recipe: Recipe, write_png: bool) -> dict:
+def common_request(recipe: Recipe, write_png: bool) -> dict:
+    """What decides, beside the case itself, what its files contain; it takes a while, so once a data set."""
+    libraries = ("numpy", "opencv-python-headless", "opencv-python", "nibabel", "isal", "pydicom", "pillow")
+    return {
+        "code": {"extraction": code_of(write_case, apart=[WINDOWS])},  # their bounds stand in the recipe
+        "libraries": made_with(*libraries),
+        "recipe": recipe.to_dict(),
+        "write_png": write_png,
+    }
+
+
+def extraction_request(case: Case, common: Mapping) -> dict:
     """Everything that decides what the files of a case contain; equal requests need no second extraction."""
     sources = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in case.files]
     request = {
-        "code": {
-            "reading": code_of(case.read_volume, case.read_labels),
-            "extraction": code_of(write_case, apart=[WINDOWS]),  # their bounds stand in the recipe
-        },
-        "libraries": made_with(
-            "numpy", "opencv-python-headless", "opencv-python", "nibabel", "isal", "pydicom", "pillow"
-        ),
+        **common,
+        "code": {**common["code"], "reading": code_of(case.read_volume, case.read_labels)},
         "case": case.case_id,
         "patient": case.patient,
         "slice_numbers": case.slice_numbers,
         "has_labels": case.read_labels is not None,
         "decided": case.decided,
-        "recipe": recipe.to_dict(),
-        "write_png": write_png,
         "sources": [dict(zip(("file", "bytes", "modified_ns"), source, strict=True)) for source in sources],
     }
     return json.loads(json.dumps(request))  # tuples become lists, as in a request that was read back
 
 
-def why_extract(case: Case, recipe: Recipe, folder: Path, write_png: bool) -> list[str]:
+def why_extract(case: Case, folder: Path, common: Mapping) -> list[str]:
     """Why not to keep the case's `folder`: nothing if the same request made it and no file is gone."""
     try:
         record = json.loads((folder / "case.json").read_text(encoding="utf-8"))
         if not files.holds_files(folder, record["files"]):
             return ["its files"]
-        return changes(record["request"], extraction_request(case, recipe, write_png))
+        return changes(record["request"], extraction_request(case, common))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return [NOT_THERE]  # also where a source file is gone: reading it will say so
 
 
-def write_case(case: Case, recipe: Recipe, folder: Path, write_png: bool) -> None:
-    """Read the case and write its folder: whole, or not at all."""
-    request = extraction_request(case, recipe, write_png)
+def write_case(case: Case, recipe: Recipe, folder: Path, common: Mapping) -> None:
+    """Read the case and write its folder: whole, or not at all. `common` is of `common_request`."""
+    request = extraction_request(case, common)
     volume = case.read_volume()
     labels = case.read_labels(volume) if case.read_labels else None
     if labels is not None:
         require_labels(labels, case.case_id, volume.voxels.shape)
     with files.folder_written_aside(folder) as aside:
-        write_slices(_write_arrays(case, volume, labels, recipe, aside, write_png), aside / "slices.csv")
+        rows = _write_arrays(case, volume, labels, recipe, aside, common["write_png"])
+        write_slices(rows, aside / "slices.csv")
         record = {
             "request": request,
             "native_shape": volume.voxels.shape,
@@ -314,8 +325,9 @@ def extract_dataset(
         files.require_replaceable(folder / case.case_id, "case.json", "images.npy")
     with files.locked(folder / "slices.csv"):
         (folder / "slices.csv").unlink(missing_ok=True)
-        job = partial(_attempt, recipe=recipe, folder=folder, write_png=write_png)
-        missing = _outdated(cases, recipe, folder, write_png)
+        common = common_request(recipe, write_png)
+        job = partial(_attempt, recipe=recipe, folder=folder, common=common)
+        missing = _outdated(cases, folder, common)
         try:
             outcomes = side_by_side(job, missing, workers)
             failures = list(filter(None, tqdm(outcomes, "extract", len(missing), unit="case")))
@@ -327,15 +339,14 @@ def extract_dataset(
             problem = f"{len(failures)} of {len(cases)} cases could not be extracted:\n{listed}\n"
             remedy = "Repair or remove them and start again; finished cases are kept."
             raise InputError(folder, problem, remedy)
-        tables = [read_slices(folder / case.case_id / "slices.csv") for case in cases]
-        rows = pd.concat(tables, ignore_index=True)
+        rows = read_slices(*(folder / case.case_id / "slices.csv" for case in cases))
         write_slices(rows, folder / "slices.csv")
         return rows
 
 
-def _outdated(cases: Sequence[Case], recipe: Recipe, folder: Path, write_png: bool) -> list[Case]:
+def _outdated(cases: Sequence[Case], folder: Path, common: Mapping) -> list[Case]:
     """The cases that have to be extracted; says why, and how many are kept."""
-    reasons = [why_extract(case, recipe, folder / case.case_id, write_png) for case in cases]
+    reasons = [why_extract(case, folder / case.case_id, common) for case in cases]
     counts = Counter("; ".join(found) for found in reasons if found and found != [NOT_THERE])
     for reason, count in counts.items():
         print(f"{count} of {len(cases)} cases are extracted again, changed since: {reason}")
@@ -344,13 +355,13 @@ def _outdated(cases: Sequence[Case], recipe: Recipe, folder: Path, write_png: bo
     return [case for case, found in zip(cases, reasons, strict=True) if found]
 
 
-def _attempt(case: Case, recipe: Recipe, folder: Path, write_png: bool) -> InputError | None:
+def _attempt(case: Case, recipe: Recipe, folder: Path, common: Mapping) -> InputError | None:
     """The error of a case as a value, because one bad case must not stop the others.
 
     A new one each time: the traceback of the raised one would keep the volume in memory.
     """
     try:
-        write_case(case, recipe, folder / case.case_id, write_png)
+        write_case(case, recipe, folder / case.case_id, common)
     except (InputError, OSError) as error:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise  # not the fault of the case, and those after it would fare no better

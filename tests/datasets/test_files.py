@@ -13,7 +13,7 @@ from layouts import small_ct, write_lits_case, write_nifti
 from livseg_lib.datasets.catalogue import check_dataset, find_cases
 from livseg_lib.datasets.files import LabelMap, find_label_map, natural_key, nifti_stem, regular_files
 from livseg_lib.errors import InputError
-from livseg_lib.preprocessing.extraction import extraction_request
+from livseg_lib.preprocessing.extraction import common_request, extraction_request
 from livseg_lib.preprocessing.recipe import Recipe
 
 
@@ -126,6 +126,7 @@ def test_a_lits_folder_with_other_values_reads_as_the_usual_one(tmp_path):
     (case,) = dataset.cases
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(case.read_labels))(case.read_volume()), truth)
     assert check_dataset(dataset, progress=False).exit_code == 0
-    before = extraction_request(case, Recipe(), write_png=False)
+    common = common_request(Recipe(), write_png=False)
+    before = extraction_request(case, common)
     (tmp_path / "labels.json").write_text('{"liver": [11, 30]}')
-    assert extraction_request(case, Recipe(), write_png=False) != before, "extracted anew"
+    assert extraction_request(case, common) != before, "extracted anew"

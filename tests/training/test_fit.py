@@ -158,7 +158,7 @@ CHANGED = {
     "the batches": lambda patch: patch.setattr(resumable_run.RandomBatches, "__len__", lambda self: 3),
     "the metrics": lambda patch: patch.setattr(resumable_run, "dice_metrics", lambda structures: []),
     "the training loop": lambda patch: patch.setattr("livseg_lib.training.fit._companions", lambda _: []),
-    "keras": lambda patch: patch.setattr("livseg_lib.provenance.metadata.version", lambda name: "0.1"),
+    "keras": lambda patch: patch.setattr("livseg_lib.provenance._version", lambda name: "0.1"),
 }
 
 
