@@ -154,6 +154,8 @@ LEAST_BONE = 0.005  # share of the body; in real scans it is 0.01 to 0.05
 UPSIDE_DOWN = -0.2
 FEWEST_LEVELS = 64  # of an MR scan; a picture of fewer shows steps
 PLAUSIBLE_LIVER_HU = (-20.0, 250.0)  # of the median: from a very fatty liver to a strong contrast phase
+NO_LIVER_HU = -150  # below it lie air, lung and fat, and no noise of a liver
+MOST_NO_LIVER = 0.03  # of a labelled liver; below 0.002 where labels fit, above 0.05 where they are mirrored
 PLAUSIBLE_SPACING_MM = (0.2, 10.0)
 ACROSS_SLICES = np.ones((3, 3, 3), bool)
 WITHIN_SLICE = ACROSS_SLICES & np.array([False, True, False])[:, None, None]
@@ -354,6 +356,9 @@ def liver_hu_findings(volume: Volume, labels: np.ndarray) -> Iterator[Note]:
     low, high = PLAUSIBLE_LIVER_HU
     if liver.size and not low <= (median := np.median(liver)) <= high:
         yield Note("", "implausible-hu", f"The median of the labelled liver is {median:.0f} HU.")
+    elif liver.size and (share := np.mean(liver < NO_LIVER_HU)) > MOST_NO_LIVER:
+        message = f"Air or fat, below {NO_LIVER_HU} HU, fills {share:.0%} of the labelled liver."
+        yield Note("", "implausible-hu", message + " Is it mirrored, shifted or of another scan?")
 
 
 def label_findings(labels: np.ndarray, pictures: bool) -> Iterator[Note]:

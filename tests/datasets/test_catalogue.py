@@ -33,6 +33,7 @@ from livseg_lib.datasets.catalogue import (
     data_checksum,
     find_cases,
     label_findings,
+    liver_hu_findings,
     volume_findings,
 )
 from livseg_lib.datasets.phantom.patient import make_phantom_patient
@@ -327,6 +328,15 @@ def test_a_scan_that_is_upside_down_or_was_rescaled_twice_is_told_from_one_that_
     told = [[note.code for note in notes] for notes in found]
     assert told == [[], ["upside-down"], [], ["implausible-hu"]]
     assert "hardly a body" in found[-1][0].message
+
+
+def test_labels_that_are_mirrored_against_their_scan_are_told():
+    patient = make_phantom_patient(2026, 0, site="tiny")
+    volume, labels = Volume(patient.voxels, patient.spacing_mm), patient.labels
+    for mirrored in (labels[::-1], labels[:, ::-1], labels[..., ::-1]):
+        (note,) = liver_hu_findings(volume, mirrored)
+        assert note.code == "implausible-hu"
+    assert not list(liver_hu_findings(volume, labels))
 
 
 def test_later_copies_of_a_volume_are_excluded(tmp_path):
