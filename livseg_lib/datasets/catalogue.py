@@ -68,9 +68,29 @@ def find_cases(source: Path | str, dataset: str = "auto", accept_affine_mismatch
     if not found.cases:
         problem = f'There is no case of "{found.name}" in it.{_joined(found.notes)}'
         raise InputError(source, problem, f"Looked for {adapter.LOOKS_FOR}.")
+    found = _by_person(found)
     ids = files.told_apart(case.case_id for case in found.cases)
     cases = tuple(replace(case, case_id=id_) for case, id_ in zip(found.cases, ids, strict=True))
     return replace(found, cases=tuple(map(_accepting, cases)) if accept_affine_mismatch else cases)
+
+
+def _by_person(found: Dataset) -> Dataset:
+    """`found` with one patient where names of several say that they are one, noted; or may be, noted too."""
+    names = list(dict.fromkeys(case.patient for case in found.cases))
+    persons, sure = files.persons(names)
+    scans = Counter(persons)
+    shared = {name: person for name, person in zip(names, persons, strict=True) if scans[person] > 1}
+    if not shared:
+        return found
+    first, *others = shared
+    example = f"{first} and {next(name for name in others if shared[name] == shared[first])}"
+    message = f"Names such as {example} count as one patient's: no split separates them."
+    if not sure:
+        message = f"A split separates {example}, and {len(others) - 1} more of such names. Are they of one"
+        message += " patient? Then put each patient in a folder, or keep them together in splits.csv."
+        shared = {}
+    cases = (replace(case, patient=shared.get(case.patient, case.patient)) for case in found.cases)
+    return replace(found, cases=tuple(cases), notes=(*found.notes, Note(found.folder, "patients", message)))
 
 
 def _accepting(case: Case) -> Case:

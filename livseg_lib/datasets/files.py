@@ -197,6 +197,32 @@ def told_apart(names: Iterable[str], used: Iterable[str] = ()) -> list[str]:
     return apart
 
 
+def persons(names: Sequence[str]) -> tuple[list[str], bool]:
+    """Whose each of `names` is by its first numbered word that tells them apart, and whether that is sure.
+
+    pat1_pre, pat1_post and flip_pat1 are all of pat1: sure where the rest of the names is of no more kinds
+    than there are persons. Else they may be patients of a site or of a year, site1_17.
+    """
+    words = [re.findall(r"[^\W_]+", name) for name in names]
+    numbered = [[k for k, word in enumerate(each) if re.search(r"\d", word)] for each in words]
+    for places in zip(*numbered, strict=False):
+        found, kinds = [], set()
+        for each, end in zip(words, places, strict=True):
+            start = max(end - each[end].isdecimal(), 0)  # a number alone counts with the word before it
+            found.append("-".join(each[start : end + 1]))
+            kinds.add((*each[:start], *each[end + 1 :]))
+        if len(set(found)) > 1:
+            return found, len(kinds) <= len(set(found))
+    return list(names), True
+
+
+def own_folders(folders: Sequence[tuple[str, ...]]) -> list[str | None]:
+    """Of folders, each as the parts of its path, the first that not all share, or None."""
+    shared = min(map(len, folders), default=0)
+    shared = next((k for k in range(shared) if len({parts[k] for parts in folders}) > 1), shared)
+    return [next(iter(parts[shared:]), None) for parts in folders]
+
+
 def numbers_in(name: str) -> tuple[int, ...]:
     """All of them, in their order."""
     return tuple(map(int, re.findall(r"\d+", name)))

@@ -19,8 +19,21 @@ from pathlib import Path
 import numpy as np
 
 from livseg_lib.datasets.case import Case, Dataset, Note
-from livseg_lib.datasets.files import find_label_map, listed, natural_key, printable, regular_files
-from livseg_lib.datasets.nifti import MOST_SCANS_OF_A_PATIENT, ONE_FOLDER_ONE_PATIENT, TUMOR_NAME, TUMORS
+from livseg_lib.datasets.files import (
+    find_label_map,
+    listed,
+    natural_key,
+    own_folders,
+    printable,
+    regular_files,
+)
+from livseg_lib.datasets.nifti import (
+    MOST_SCANS_OF_A_PATIENT,
+    ONE_FOLDER_ONE_PATIENT,
+    PARTS_OF_A_SET,
+    TUMOR_NAME,
+    TUMORS,
+)
 from livseg_lib.datasets.pictures import MaskLevels, decide_levels, read_picture
 from livseg_lib.errors import InputError
 from livseg_lib.labels import TUMOR
@@ -30,11 +43,12 @@ LOOKS_FOR = "volume-N_slice_K.jpg or .png with volume-N_slice_K_mask.jpg or .png
 LOOKS_FOR += ", or pictures of one name in folders images and masks"
 SUFFIXES = (".png", ".jpg", ".jpeg")
 _VOLUME = re.compile(r"(?:volume)?-(\d+)_slice_(\d+)", re.IGNORECASE)  # without, of segmentation-3_slice_7
+_OF_VOLUME = re.compile(r"(?:^|[_.-])volume-(\d+)", re.IGNORECASE)  # of flip_volume-3, too
 _NAME_AND_NUMBER = re.compile(r"(?s)[ _.-]*(.*?)[ _.([-]*(\d{1,9})?[)\]]?")  # as Windows numbers: a (1)
 MASKS, PICTURES = r"masks?|labels?|seg(?:mentation)?s?|gt|ground_?truths?", r"images?|imgs?|slices?|pictures?"
 MASK_WORD = re.compile(rf"(?:^|[ _.-])(?:{MASKS})(?=$|[ _.-])", re.IGNORECASE)
 PICTURE_WORD = re.compile(rf"(?:^|[ _.-])(?:{PICTURES})(?=$|[ _.-])", re.IGNORECASE)
-_PART = r"train(?:ing)?|val(?:idation)?|test|png|jpe?g"
+_PART = rf"{PARTS_OF_A_SET}|png|jpe?g"
 _OF_A_PART = rf"(?:[ _.-]?(?:{_PART}|t[rs]))?"
 _OF_MASKS = rf"(?:.*[ _.-])?(?:{MASKS}){_OF_A_PART}(?:[ _.-](?:{TUMOR_NAME}|liver))?"
 _OF_PICTURES = rf"(?:.*[ _.-])?(?:{PICTURES}){_OF_A_PART}|cts?|scans?|inputs?"
@@ -90,14 +104,15 @@ def find(folder: Path) -> Dataset:
 def _by_patient(cases: list[Case], folder: Path) -> tuple[list[Case], list[Note]]:
     """`cases`, those in one folder as one patient's, where folders hold few; and what a split should know."""
     notes = []
-    owners = [_patient_folders(case.files[0], folder) for case in cases]
-    if len(set(owners)) > 1 and len(cases) <= MOST_SCANS_OF_A_PATIENT * len(set(owners)):  # else batches
-        for n, (case, parts) in enumerate(zip(cases, owners, strict=True)):
-            if parts and case.patient == case.case_id:  # no number of a volume
-                cases[n] = replace(case, patient=printable(parts[0]))
+    places = [_patient_folders(case.files[0], folder) for case in cases]
+    if len(set(places)) > 1 and len(cases) <= MOST_SCANS_OF_A_PATIENT * len(set(places)):  # else batches
+        for n, (case, owner) in enumerate(zip(cases, own_folders(places), strict=True)):
+            if owner and case.patient == case.case_id:  # no number of a volume
+                cases[n] = replace(case, patient=printable(owner))
         if max(Counter(case.patient for case in cases).values()) > 1:
             notes.append(Note(folder, "patients", ONE_FOLDER_ONE_PATIENT))
-    alone = [case.files[0].stem for case in cases if case.slice_numbers == (0,)]  # no number told them apart
+    alone = [case for case in cases if case.slice_numbers == (0,)]  # no number told them apart
+    alone = [case.files[0].stem for case in alone if case.patient == case.case_id]
     if len({re.sub(r"\d+", "0", stem) for stem in alone}) < len(alone):
         message = f"{len(alone)} pictures count as a case each, such as {listed(alone)}: a split separates"
         message += " them, be they of one patient. Name them PATIENT_SLICE, or put each patient in a folder."
@@ -176,7 +191,7 @@ def _case(
         notes.append(Note(alone[0], "no-liver-mask", message, "error"))
     return Case(
         case_id=name,
-        patient=name.removeprefix("volume-"),
+        patient=of_volume[1] if (of_volume := _OF_VOLUME.search(name)) else name,
         files=(*picture_files, *(described if mask_files else ()), *mask_files, *(path for _, path in over)),
         read_volume=partial(_read_volume, picture_files),
         read_labels=partial(_read_labels, mask_files, over, levels) if mask_files else None,

@@ -31,6 +31,8 @@ TUMOR_NAME = r"(?:(?:liver|hepatic)[-_. ]?)?(?:tumou?rs?|lesions?|mass|masses|me
 TUMORS = re.compile(TUMOR_NAME + r"[-_. ]?\d*")
 """Names of masks of one structure each, without what the scan is called."""
 ONE_FOLDER_ONE_PATIENT = "Scans that lie in one folder count as one patient's: no split separates them."
+PARTS_OF_A_SET = r"train(?:ing)?|val(?:idation)?|test(?:ing)?"  # folders of a set, not of a patient
+_OF_A_SET = re.compile(PARTS_OF_A_SET, re.IGNORECASE)
 MOST_SCANS_OF_A_PATIENT = 3  # folders that hold more on average are batches, not patients
 
 
@@ -183,9 +185,11 @@ def _names(scans: list[_File], source: Path) -> tuple[list[str], list[str], tupl
         stems = [scan.stem for scan in scans]
         names = stems if len(set(stems)) == len(stems) else paths
         return names, names, ()
-    names, patients = [], []
-    for scan, parts, path in zip(scans, folders, paths, strict=True):
-        names.append("_".join(parts) if parts and in_folder[scan.folder] == 1 else path)
-        patients.append(parts[0] if parts else names[-1])
+    names = [
+        "_".join(parts) if parts and in_folder[scan.folder] == 1 else path
+        for scan, parts, path in zip(scans, folders, paths, strict=True)
+    ]
+    telling = [tuple(part for part in parts if not _OF_A_SET.fullmatch(part)) for parts in folders]
+    patients = [owner or name for owner, name in zip(files.own_folders(telling), names, strict=True)]
     several = max(Counter(patients).values()) > 1
     return names, patients, (Note(source, "patients", ONE_FOLDER_ONE_PATIENT),) if several else ()

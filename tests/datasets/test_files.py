@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 from layouts import small_ct, write_lits_case, write_nifti
 
 from livseg_lib.datasets.catalogue import check_dataset, find_cases
-from livseg_lib.datasets.files import LabelMap, find_label_map, natural_key, nifti_stem, regular_files
+from livseg_lib.datasets.files import (
+    LabelMap,
+    find_label_map,
+    natural_key,
+    nifti_stem,
+    persons,
+    regular_files,
+)
 from livseg_lib.errors import InputError
 from livseg_lib.preprocessing.extraction import extraction_request
 from livseg_lib.preprocessing.recipe import Recipe
@@ -73,6 +80,22 @@ def test_hidden_names_are_left_out_and_links_to_folders_followed_once(tmp_path):
 )
 def test_names_of_nifti_files(tmp_path, name, stem):
     assert nifti_stem(tmp_path / name) == stem
+
+
+@pytest.mark.parametrize(
+    ("names", "found", "sure"),
+    [
+        (["pat1_pre", "flip_pat1_pre", "pat2_pre"], ["pat1", "pat1", "pat2"], True),
+        (["sub-01_ses-1", "sub-01_ses-2", "sub-02_ses-1"], ["sub-01", "sub-01", "sub-02"], True),
+        (["FLARE22_7", "FLARE22_8", "flip-FLARE22-8"], ["FLARE22-7", "FLARE22-8", "FLARE22-8"], True),
+        (["site1_3", "site1_4", "site2_5"], ["site1", "site1", "site2"], False),
+        (["liver_1", "spleen_1", "liver_2"], ["liver-1", "spleen-1", "liver-2"], True),
+        (["anna", "bela_2"], ["anna", "bela_2"], True),
+        ([], [], True),
+    ],
+)
+def test_names_that_share_their_first_number_are_of_one_person(names, found, sure):
+    assert persons(names) == (found, sure)
 
 
 def test_natural_order_bears_any_name():

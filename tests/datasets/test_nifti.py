@@ -78,6 +78,32 @@ def test_several_scans_of_a_patient_are_never_separated(tmp_path):
     assert note.code == "patients"
 
 
+@pytest.mark.parametrize(
+    ("names", "patients"),
+    [
+        (["1_pre", "1_flip", "2_pre"], ["1", "1", "2_pre"]),
+        (["set/s1/ct", "set/s2/ct", "set/s3/old/ct"], ["s1", "s2", "s3"]),  # the folder above was given
+        (["train/s1/ct", "train/s2/ct", "test/s1/ct"], ["s1", "s1", "s2"]),
+        (
+            [f"{year}/pat{n}" for n in range(4) for year in ("first", "later")],
+            [f"pat{n}" for n in "00112233"],
+        ),
+        (["old/s1/ct", "old/s2/ct", "new/s3/ct"], ["new", "old", "old"]),
+    ],
+)
+def test_whose_a_scan_is_is_told_by_folders_and_names(tmp_path, names, patients):
+    write(tmp_path, *(f"{name}.nii" for name in names))
+    assert sorted(case.patient for case in find_cases(tmp_path).cases) == patients
+
+
+def test_names_that_may_be_of_one_person_are_told(tmp_path):
+    write(tmp_path / "imagesTr", *(f"site{site}_{n}.nii" for site in (1, 2) for n in range(3)))
+    dataset = find_cases(tmp_path)
+    (note,) = dataset.notes
+    assert note.code == "patients" and "separates site1_0 and site1_1" in note.message
+    assert len({case.patient for case in dataset.cases}) == 6
+
+
 def test_folders_of_many_scans_are_no_patients_and_labels_may_lie_in_their_own(tmp_path):
     write(tmp_path / "images", *(f"case_{n}.nii" for n in range(5)))
     for n in range(5):
