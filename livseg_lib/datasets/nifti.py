@@ -117,9 +117,11 @@ def _labelled(
     scanned = {other.folder for other in scans}
     alone = sum(other.folder == scan.folder for other in scans) == 1
     below = [f for f in label_maps if f.folder.parent == scan.folder and f.folder not in scanned]
-    apart = []  # images/x.nii, labels/x.nii
-    if not in_folder and sum(other.words == scan.words for other in scans) == 1:
+    apart, home = [], scan.folder.parent  # images/x.nii, labels/x.nii
+    alike = [other.folder.parent for other in scans if other.words == scan.words]
+    if not in_folder and alike.count(home) == 1:
         elsewhere = [f for f in label_maps if f.folder not in scanned]
+        elsewhere = [f for f in elsewhere if f.folder.parent == home or len(alike) == 1]
         apart = [f for f in elsewhere if f.words == scan.words or (scan.words and f.beyond(scan))]
     if not choices and label_map is None and (alone or scan.words):
         named = {f: f.beyond(scan) or "".join(_telling(f.folder.name)) for f in apart}
@@ -140,8 +142,10 @@ def _labelled(
         return case
     chosen = choices[0]
     if len(choices) > 1:
-        names = ", ".join(file.path.name for file in choices)
-        message = f"It may belong to any of {names}: none is read. Name its own like the scan, with _seg."
+        message = (
+            f"It may belong to any of {_places(choices)}: none is read. Name its own like the scan, with"
+        )
+        message += " _seg, or move the others out of the set."
         return _noted(case, chosen, "ambiguous-labels", message)
     if label_map is None and chosen.labels and max(chosen.labels) > TUMOR:
         message = f"Its labels go up to {max(chosen.labels)}: say in labels.json, in the folder of the whole"
@@ -156,7 +160,7 @@ def _labelled(
 def _of_parts(case: Case, livers: list[_File], tumors: list[_File]) -> Case:
     """`case` with the labels of masks of one structure each; without where the liver has none."""
     paths = tuple(file.path for file in (*livers, *tumors))
-    listed = ", ".join("/".join(path.parts[-2:]) for path in paths)
+    listed = _places([*livers, *tumors])
     if not livers:
         message = f"There is no mask of the liver beside {listed}: none is read. Call it liver."
         return _noted(case, tumors[0], "no-liver-mask", message)
@@ -170,6 +174,11 @@ def _read_parts(paths: tuple[Path, ...], like: Volume, accept_affine_mismatch: b
     """Labels 0/1/2, uint8 (D, H, W), of the mask of a liver and of those of its tumours."""
     masks = [read_label_array(path, like, accept_affine_mismatch) > 0 for path in paths]
     return np.where(np.any(masks[1:], axis=0), TUMOR, masks[0]).astype(np.uint8)
+
+
+def _places(found: list[_File]) -> str:
+    """Names of files, each with its folder's."""
+    return ", ".join("/".join(file.path.parts[-2:]) for file in found)
 
 
 def _noted(case: Case, file: _File, code: str, message: str) -> Case:

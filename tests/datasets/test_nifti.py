@@ -111,13 +111,20 @@ def test_folders_of_many_scans_are_no_patients_and_labels_may_lie_in_their_own(t
     assert summary(tmp_path) == [(f"case_{n}", f"case_{n}", f"truth/case_{n}.nii.gz") for n in range(5)]
 
 
+@pytest.mark.parametrize("labels", ["{}/labels/1.nii", "{}/masks/1_seg.nii"])
+def test_labels_beside_the_folder_of_their_scan_go_before_those_of_another_part(tmp_path, labels):
+    for part in ("train", "test"):
+        write(tmp_path, f"{part}/images/1.nii", labels.format(part))
+    assert [row[2] for row in summary(tmp_path)] == [labels.format(part) for part in ("test", "train")]
+
+
 def test_which_of_several_label_maps_is_meant_is_not_guessed(tmp_path):
-    write(tmp_path, "scan_ct.nii", "mask_a.nii", "mask_b.nii")
-    dataset = find_cases(tmp_path)
+    write(tmp_path / "set", "scan_ct.nii", "mask_a.nii", "mask_b.nii")
+    dataset = find_cases(tmp_path / "set")
     (case,) = dataset.cases
     assert case.read_labels is None
     (note,) = case.notes
-    assert note.code == "ambiguous-labels" and "mask_a.nii, mask_b.nii" in note.message
+    assert note.code == "ambiguous-labels" and "set/mask_a.nii, set/mask_b.nii" in note.message
 
 
 def test_labels_of_all_organs_are_not_taken_for_liver_and_tumour_unless_a_file_says_which(tmp_path):
