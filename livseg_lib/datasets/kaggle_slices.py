@@ -42,7 +42,7 @@ from livseg_lib.volumes import Volume
 LOOKS_FOR = "volume-N_slice_K.jpg or .png with volume-N_slice_K_mask.jpg or .png"
 LOOKS_FOR += ", or pictures of one name in folders images and masks"
 SUFFIXES = (".png", ".jpg", ".jpeg")
-_VOLUME = re.compile(r"(?:volume)?-(\d+)_slice_(\d+)", re.IGNORECASE)  # without, of segmentation-3_slice_7
+_VOLUME = re.compile(r"(?:volume)?-(\d+)(?:_slice)?_(\d+)", re.I)  # without, of segmentation-3_slice_7
 _OF_VOLUME = re.compile(r"(?:^|[_.-])volume-(\d+)", re.IGNORECASE)  # of flip_volume-3, too
 _NAME_AND_NUMBER = re.compile(r"(?s)[ _.-]*(.*?)[ _.([-]*(\d{1,9})?[)\]]?")  # as Windows numbers: a (1)
 MASKS, PICTURES = r"masks?|labels?|seg(?:mentation)?s?|gt|ground_?truths?", r"images?|imgs?|slices?|pictures?"
@@ -56,6 +56,7 @@ MASK_FOLDER = re.compile(_OF_MASKS, re.IGNORECASE)
 _SAYS_WHAT = re.compile(rf"{_OF_MASKS}|{_OF_PICTURES}", re.IGNORECASE)
 NO_PATIENT = re.compile(rf"{_OF_MASKS}|{_OF_PICTURES}|{_PART}", re.IGNORECASE)
 """Folders that say what lies in them, not whose it is."""
+_GLUED = re.compile(rf"({TUMOR_NAME}|liver)(?=(?:{MASKS})(?:$|[ _./-]))", re.IGNORECASE)  # livermask
 STRUCTURE_WORD = re.compile(rf"(?:^|[ _.-])(?:{TUMOR_NAME}|liver)(?=[ _.-]*\d*$)", re.IGNORECASE)
 Files = tuple[Path, ...]
 Numbered = dict[int, list[Path]]  # files by slice number; several where they bear one number
@@ -130,19 +131,21 @@ def _by_case(folder: Path) -> tuple[Slices, Slices, Slices, list[Path]]:
     """Pictures below `folder`, their masks, and those that are of tumours alone by their names, in natural
     order; and masks of no picture."""
     paths = [path for path in regular_files(folder).named if path.suffix.lower() in SUFFIXES]
-    in_names = any(MASK_WORD.search(path.stem) for path in paths)
+    spelt = [folder / _GLUED.sub(r"\1_", path.relative_to(folder).as_posix()) for path in paths]
+    in_names = any(MASK_WORD.search(place.stem) for place in spelt)
     found = pictures, masks, tumors = [defaultdict(lambda: defaultdict(list)) for _ in range(3)]
     of_masks, unpaired = [], []
-    for path in paths:
-        places = path.relative_to(folder).parts[:-1]
+    for path, place in zip(paths, spelt, strict=True):
+        places = place.relative_to(folder).parts[:-1]
         telling = (part for part in reversed(places) if _SAYS_WHAT.fullmatch(part))  # the nearest counts
-        if MASK_WORD.search(path.stem) if in_names else MASK_FOLDER.fullmatch(next(telling, "")):
-            of_masks.append((path, [MASK_WORD.sub("", part).strip(" _.-").lower() for part in places[-2:]]))
+        if MASK_WORD.search(place.stem) if in_names else MASK_FOLDER.fullmatch(next(telling, "")):
+            said = [MASK_WORD.sub("", part).strip(" _.-").lower() for part in places[-2:]]
+            of_masks.append((path, place, said))
             continue
-        name, number = _case_and_slice(MASK_WORD.sub("", path.stem), _patient_folders(path, folder))
+        name, number = _case_and_slice(MASK_WORD.sub("", place.stem), _patient_folders(place, folder))
         pictures[name][number].append(path)
-    for path, said in of_masks:
-        stem, owners = MASK_WORD.sub("", path.stem), _patient_folders(path, folder)
+    for path, place, said in of_masks:
+        stem, owners = MASK_WORD.sub("", place.stem), _patient_folders(place, folder)
         plain = [part for part in owners if not STRUCTURE_WORD.fullmatch(part)]
         bare = STRUCTURE_WORD.sub("", stem)
         for each, within in ((stem, owners), (stem, plain), (bare, plain)):  # what is masked is said there

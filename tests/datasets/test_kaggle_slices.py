@@ -105,6 +105,7 @@ def test_jpeg_and_png_of_one_slice_exclude_its_volume_alone(tmp_path):
         ({"my_masks/images/p.png": "my_masks/p_mask.png"}, {"p": (0,)}),
         ({"two\nlines_4.png": "two\nlines_4_mask.png"}, {"two_lines": (4,)}),
         ({"png/volume-3_slice_7.png": "png/segmentation-3_slice_7.png"}, {"volume-3": (7,)}),
+        ({"png/volume-3_7.png": "png/segmentation-3_livermask_7.png"}, {"volume-3": (7,)}),
         ({f"images/a ({n}).png": f"masks/a ({n}).png" for n in (1, 2)}, {"a": (1, 2)}),  # as Windows does
         ({"images/Jose\u0301_4.png": "masks/Jos\u00e9_4.png"}, {"Jos\u00e9": (4,)}),
     ],
@@ -176,6 +177,7 @@ def test_masks_of_tumours_alone_are_no_livers_unless_that_is_said(tmp_path, fold
     "of",
     [
         *("{}_masks/{}.png", "masks/{}/{}.png", "masks/{1}_{0}.png", "images/{1}_{0}_mask.png"),
+        *("images/{1}_{0}mask.png", "{}masks/{}.png"),
         *("masks_{}/{}.jpg", "masks/{}/anna/{}.png", "masks/anna/{}/{}.png"),
     ],
 )
