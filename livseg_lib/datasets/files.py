@@ -12,7 +12,7 @@ import os
 import re
 import stat
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -42,6 +42,8 @@ MADE_HERE = (
     {"findings.csv", "cases.csv", "contact_sheet.png"},
 )
 """A folder with these is no data, where an extraction, masks or a check were written into their own data."""
+_PREDICTIONS = re.compile(r"(?:.*[ _.-])?pred(?:s|icted|ictions?)?(?:t[rs])?", re.IGNORECASE)
+"""Names of folders that hold no truth: what a network outlined would be learnt from, and count as right."""
 OF_NO_USER = ("__MACOSX", "Thumbs.db", "desktop.ini")  # what systems leave in folders, beside hidden files
 
 
@@ -65,17 +67,11 @@ def regular_files(source: Path, with_results: bool = False) -> Found:
     """Everything below the folder `source`, or the one file `source`; nothing is opened.
 
     Hidden names are left out (archives made on a Mac hold a `._` twin of every file), and folders that livseg
-    made there, but `with_results`. Links to folders are followed, each folder once; one that leads to a
-    folder above is not.
+    made there or that are called predictions, but `with_results`. Links to folders are followed, each folder
+    once; one that leads to a folder above is not.
     """
     files, dangling, notes = [], [], []
-
-    def note_unlisted(error: OSError) -> None:
-        message = f"The folder cannot be listed ({error.strerror})."
-        notes.append(Note(error.filename, "unreadable", message, "error"))
-
-    own = () if with_results else MADE_HERE
-    for path in sorted(_below(source, note_unlisted, own)) if source.is_dir() else [source]:
+    for path in sorted(_below(source, notes, with_results)) if source.is_dir() else [source]:
         try:
             regular = stat.S_ISREG(path.stat().st_mode)
         except OSError:
@@ -92,11 +88,20 @@ def regular_files(source: Path, with_results: bool = False) -> Found:
     return Found(tuple(files), tuple(notes), tuple(dangling))
 
 
-def _below(folder: Path, note_unlisted: Callable[[OSError], None], own: Sequence[set[str]]) -> Iterator[Path]:
+def _below(folder: Path, notes: list[Note], with_results: bool) -> Iterator[Path]:
+    def note_unlisted(error: OSError) -> None:
+        message = f"The folder cannot be listed ({error.strerror})."
+        notes.append(Note(error.filename, "unreadable", message, "error"))
+
     visited = set(folder.resolve().parents)
     for parent, folders, names in os.walk(folder, onerror=note_unlisted, followlinks=True):
-        made_here = parent != str(folder) and any(made.issubset(names) for made in own)
-        if (real := Path(parent).resolve()) in visited or made_here:
+        may_be_result = parent != str(folder) and not with_results
+        predicted = may_be_result and _PREDICTIONS.fullmatch(Path(parent).name)
+        if predicted:
+            message = "By its name the folder holds predictions, no truth: passed over. Rename it if it does."
+            notes.append(Note(Path(parent), "passed-over", message))
+        made_here = may_be_result and any(made.issubset(names) for made in MADE_HERE)
+        if (real := Path(parent).resolve()) in visited or predicted or made_here:
             folders.clear()
             continue
         visited.add(real)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from layouts import small_ct, write_lits_case, write_nifti
+from layouts import small_ct, write_kaggle_case, write_lits_case, write_nifti
 
 from livseg_lib.datasets.catalogue import check_dataset, find_cases
 from livseg_lib.datasets.files import (
@@ -80,6 +80,23 @@ def test_hidden_names_are_left_out_and_links_to_folders_followed_once(tmp_path):
 )
 def test_names_of_nifti_files(tmp_path, name, stem):
     assert nifti_stem(tmp_path / name) == stem
+
+
+@pytest.mark.parametrize("folder", ["predictions", "nnUNet_pred/fold_0", "PredictionsTr"])
+@pytest.mark.parametrize("label", ["segmentation-2.nii.gz", "volume-2_slice_3_mask.jpg"])
+def test_predictions_are_no_truth_and_that_is_told(tmp_path, folder, label):
+    if label.endswith("gz"):
+        write_lits_case(tmp_path, 2)
+    else:
+        write_kaggle_case(tmp_path, 2)
+    (tmp_path / folder).mkdir(parents=True)
+    (path,) = tmp_path.rglob(label)
+    path.rename(tmp_path / folder / label)
+    dataset = find_cases(tmp_path)
+    (case,) = dataset.cases
+    assert case.read_labels is None or (case.unmasked and not case.notes)
+    assert [note.code for note in dataset.notes] == ["passed-over"]
+    assert tmp_path / folder / label in regular_files(tmp_path, with_results=True).files
 
 
 @pytest.mark.parametrize(
