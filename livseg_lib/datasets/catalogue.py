@@ -330,7 +330,7 @@ def volume_findings(volume: Volume, modality: str = "ct") -> Iterator[Note]:
     if grid is not None and np.array_equal(np.abs(grid.affine), np.eye(4)):
         yield Note("", "suspicious-spacing", "The affine is the identity: volumes in ml cannot be trusted.")
     elif not all(low_mm <= mm <= high_mm for mm in volume.spacing_mm):
-        spacing = " x ".join(f"{mm:.2f}" for mm in volume.spacing_mm)
+        spacing = " x ".join(f"{mm:.3g}" for mm in volume.spacing_mm)
         message = f"The spacing is {spacing} mm, outside {low_mm} to {high_mm} mm."
         yield Note("", "suspicious-spacing", message)
     if grid is not None and (shear := grid.shear_degrees) > RIGHT_ANGLE_DEGREES:

@@ -330,6 +330,11 @@ def test_a_scan_that_is_upside_down_or_was_rescaled_twice_is_told_from_one_that_
     assert "hardly a body" in found[-1][0].message
 
 
+def test_a_spacing_in_metres_is_told_to_its_digits():
+    (note,) = volume_findings(Volume(small_ct()[0], (0.0025, 0.0008, 0.0007)))
+    assert note.code == "suspicious-spacing" and "0.0025 x 0.0008" in note.message
+
+
 def test_labels_that_are_mirrored_against_their_scan_are_told():
     patient = make_phantom_patient(2026, 0, site="tiny")
     volume, labels = Volume(patient.voxels, patient.spacing_mm), patient.labels
