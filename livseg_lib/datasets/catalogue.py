@@ -153,6 +153,11 @@ def _unread(source: Path, found: Dataset) -> list[Note]:
     for path in listing.files:
         if path in known:
             continue
+        if path.name == files.LABELS_JSON and any(case.read_labels for case in found.cases):
+            message = (
+                "It is not read here, but in the folder of the whole set, beside imagesTr where there is"
+            )
+            notes.append(Note(path, "passed-over", f"{message} one. Move it there.", "error"))
         kind = "NIfTI" if files.nifti_stem(path) else files.DATA_SUFFIXES.get(path.suffix.lower())
         kind = kind or ("DICOM" if begins_like_dicom(path) else "packed" if is_zip(path) else None)
         if kind and (kind, found.name) != ("DICOM", "dicom"):  # which reports its own

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from layouts import small_ct, write_kaggle_case, write_lits_case, write_nifti
+from layouts import small_ct, write_kaggle_case, write_lits_case, write_msd, write_nifti
 
 from livseg_lib.datasets.catalogue import check_dataset, find_cases
 from livseg_lib.datasets.files import (
@@ -155,6 +155,18 @@ def test_one_value_or_a_list_of_them(tmp_path):
 def test_what_is_no_map_is_told(tmp_path, text):
     with pytest.raises(InputError, match=r"labels\.json"):
         described(tmp_path, text)
+
+
+def test_a_labels_json_that_is_not_where_it_is_looked_for_is_an_error(tmp_path):
+    write_lits_case(tmp_path / "set", 2)
+    (tmp_path / "set" / "labels.json").write_text('{"liver": 2, "tumor": 1}')
+    (note,) = find_cases(tmp_path).notes
+    assert (note.where, note.severity) == (tmp_path / "set" / "labels.json", "error")
+    assert not find_cases(tmp_path / "set").notes
+    write_msd(tmp_path / "msd", (1, 2))
+    (tmp_path / "labels.json").write_text('{"liver": 2, "tumor": 1}')
+    notes = [note for note in find_cases(tmp_path, "msd").notes if note.where.name == "labels.json"]
+    assert [note.severity for note in notes] == ["error"] * 2, "it is looked for beside imagesTr"
 
 
 def test_a_lits_folder_with_other_values_reads_as_the_usual_one(tmp_path):
