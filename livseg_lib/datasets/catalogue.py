@@ -232,13 +232,13 @@ def check_dataset(
     lost = "There is no volume or picture that belongs to this segmentation."
     notes = [*(Note(path, "unpaired", lost, "error") for path in dataset.unpaired), *dataset.notes]
     found = [(files.printable(Path(note.where).name), note) for note in notes]
-    first: dict[str, str] = {}
+    first: dict[str, tuple[str, str]] = {}
     for check in checks:
-        case = check.row["case"]
-        original = first.setdefault(check.voxel_digest, case) if check.voxel_digest else case
-        if original != case:  # a copy could stand on both sides of a split
-            message = f"Its voxels are exactly those of {original}."
-            check.notes.append(Note("", "duplicate", message, "error"))
+        case, patient = check.row["case"], check.row["patient"]
+        original, owner = first.setdefault(check.voxel_digest or case, (case, patient))
+        if original != case:  # of another patient, a copy could stand on both sides of a split
+            message = f"Its voxels are exactly those of {original}, perhaps mirrored or turned."
+            check.notes.append(Note("", "duplicate", message, "warning" if owner == patient else "error"))
         check.row["usable"] = all(note.severity != "error" for note in check.notes)
         found += [(case, note) for note in check.notes or [Note("", "ok", "", "ok")]]
     rows = [
@@ -274,10 +274,12 @@ def _case_notes(check: CaseCheck, case: Case, modality: str) -> Iterator[Note]:
         message = f"Slices without a mask are left out ({len(case.unmasked)}): {names}."
         yield Note(case.unmasked[0], "slice-without-mask", message)
     volume = case.read_volume()
-    digest = hashlib.sha256(repr(volume.voxels.shape).encode())
-    for plane in volume.voxels:  # (H, W): a plane at a time, since hashing needs a contiguous copy
-        digest.update(np.ascontiguousarray(plane))
-    check.voxel_digest = digest.hexdigest()
+    counts = np.zeros(2**16, np.int64)  # of each value: those of a mirrored scan are the same
+    for plane in volume.voxels:  # (H, W): a plane at a time takes no memory
+        counts += np.bincount(np.ascontiguousarray(plane, np.int16).view(np.uint16).ravel(), minlength=2**16)
+    check.voxel_digest = hashlib.sha256(
+        repr(sorted(volume.voxels.shape)).encode() + counts.tobytes()
+    ).hexdigest()
     low, high = int(volume.voxels.min()), int(volume.voxels.max())
     shape, spacing = volume.voxels.shape, volume.spacing_mm
     check.row.update(shape=shape, spacing_mm=spacing, hu_low=low, hu_high=high)

@@ -352,7 +352,15 @@ def test_later_copies_of_a_volume_are_excluded(tmp_path):
     assert report.cases["usable"].tolist() == [True, True, False, False]
     copies = report.findings[report.findings["code"] == "duplicate"]
     assert copies["severity"].eq("error").all()
-    assert copies["message"].str.contains("volume-1.", regex=False).all()
+    assert copies["message"].str.contains("volume-1,", regex=False).all()
+
+
+@pytest.mark.parametrize(("copy", "severity"), [("bela/ct", "error"), ("anna/mirrored", "warning")])
+def test_a_mirrored_copy_is_an_error_where_it_could_be_on_the_other_side_of_a_split(tmp_path, copy, severity):
+    for name, voxels in (("anna/ct", CT), (copy, CT[:, :, ::-1]), ("carl/ct", small_ct(3)[0])):
+        write_nifti(tmp_path / f"{name}.nii.gz", voxels)
+    findings = check(tmp_path).findings
+    assert findings[findings["code"] == "duplicate"]["severity"].tolist() == [severity]
 
 
 def test_missing_dicom_slice(tmp_path):
