@@ -68,9 +68,29 @@ def find_cases(source: Path | str, dataset: str = "auto", accept_affine_mismatch
     if not found.cases:
         problem = f'There is no case of "{found.name}" in it.{_joined(found.notes)}'
         raise InputError(source, problem, f"Looked for {adapter.LOOKS_FOR}.")
+    found = _by_person(found)
     ids = files.told_apart(case.case_id for case in found.cases)
     cases = tuple(replace(case, case_id=id_) for case, id_ in zip(found.cases, ids, strict=True))
     return replace(found, cases=tuple(map(_accepting, cases)) if accept_affine_mismatch else cases)
+
+
+def _by_person(found: Dataset) -> Dataset:
+    """`found` with one patient where names of several say that they are one, noted; or may be, noted too."""
+    names = list(dict.fromkeys(case.patient for case in found.cases))
+    persons, sure = files.persons(names)
+    scans = Counter(persons)
+    shared = {name: person for name, person in zip(names, persons, strict=True) if scans[person] > 1}
+    if not shared:
+        return found
+    first, *others = shared
+    example = f"{first} and {next(name for name in others if shared[name] == shared[first])}"
+    message = f"Names such as {example} count as one patient's: no split separates them."
+    if not sure:
+        message = f"A split separates {example}, and {len(others) - 1} more of such names. Are they of one"
+        message += " patient? Then put each patient in a folder, or keep them together in splits.csv."
+        shared = {}
+    cases = (replace(case, patient=shared.get(case.patient, case.patient)) for case in found.cases)
+    return replace(found, cases=tuple(cases), notes=(*found.notes, Note(found.folder, "patients", message)))
 
 
 def _accepting(case: Case) -> Case:
@@ -133,6 +153,11 @@ def _unread(source: Path, found: Dataset) -> list[Note]:
     for path in listing.files:
         if path in known:
             continue
+        if path.name == files.LABELS_JSON and any(case.read_labels for case in found.cases):
+            message = (
+                "It is not read here, but in the folder of the whole set, beside imagesTr where there is"
+            )
+            notes.append(Note(path, "passed-over", f"{message} one. Move it there.", "error"))
         kind = "NIfTI" if files.nifti_stem(path) else files.DATA_SUFFIXES.get(path.suffix.lower())
         kind = kind or ("DICOM" if begins_like_dicom(path) else "packed" if is_zip(path) else None)
         if kind and (kind, found.name) != ("DICOM", "dicom"):  # which reports its own
@@ -154,6 +179,8 @@ LEAST_BONE = 0.005  # share of the body; in real scans it is 0.01 to 0.05
 UPSIDE_DOWN = -0.2
 FEWEST_LEVELS = 64  # of an MR scan; a picture of fewer shows steps
 PLAUSIBLE_LIVER_HU = (-20.0, 250.0)  # of the median: from a very fatty liver to a strong contrast phase
+NO_LIVER_HU = -150  # below it lie air, lung and fat, and no noise of a liver
+MOST_NO_LIVER = 0.03  # of a labelled liver; below 0.002 where labels fit, above 0.05 where they are mirrored
 PLAUSIBLE_SPACING_MM = (0.2, 10.0)
 ACROSS_SLICES = np.ones((3, 3, 3), bool)
 WITHIN_SLICE = ACROSS_SLICES & np.array([False, True, False])[:, None, None]
@@ -205,13 +232,13 @@ def check_dataset(
     lost = "There is no volume or picture that belongs to this segmentation."
     notes = [*(Note(path, "unpaired", lost, "error") for path in dataset.unpaired), *dataset.notes]
     found = [(files.printable(Path(note.where).name), note) for note in notes]
-    first: dict[str, str] = {}
+    first: dict[str, tuple[str, str]] = {}
     for check in checks:
-        case = check.row["case"]
-        original = first.setdefault(check.voxel_digest, case) if check.voxel_digest else case
-        if original != case:  # a copy could stand on both sides of a split
-            message = f"Its voxels are exactly those of {original}."
-            check.notes.append(Note("", "duplicate", message, "error"))
+        case, patient = check.row["case"], check.row["patient"]
+        original, owner = first.setdefault(check.voxel_digest or case, (case, patient))
+        if original != case:  # of another patient, a copy could stand on both sides of a split
+            message = f"Its voxels are exactly those of {original}, perhaps mirrored or turned."
+            check.notes.append(Note("", "duplicate", message, "warning" if owner == patient else "error"))
         check.row["usable"] = all(note.severity != "error" for note in check.notes)
         found += [(case, note) for note in check.notes or [Note("", "ok", "", "ok")]]
     rows = [
@@ -247,10 +274,12 @@ def _case_notes(check: CaseCheck, case: Case, modality: str) -> Iterator[Note]:
         message = f"Slices without a mask are left out ({len(case.unmasked)}): {names}."
         yield Note(case.unmasked[0], "slice-without-mask", message)
     volume = case.read_volume()
-    digest = hashlib.sha256(repr(volume.voxels.shape).encode())
-    for plane in volume.voxels:  # (H, W): a plane at a time, since hashing needs a contiguous copy
-        digest.update(np.ascontiguousarray(plane))
-    check.voxel_digest = digest.hexdigest()
+    counts = np.zeros(2**16, np.int64)  # of each value: those of a mirrored scan are the same
+    for plane in volume.voxels:  # (H, W): a plane at a time takes no memory
+        counts += np.bincount(np.ascontiguousarray(plane, np.int16).view(np.uint16).ravel(), minlength=2**16)
+    check.voxel_digest = hashlib.sha256(
+        repr(sorted(volume.voxels.shape)).encode() + counts.tobytes()
+    ).hexdigest()
     low, high = int(volume.voxels.min()), int(volume.voxels.max())
     shape, spacing = volume.voxels.shape, volume.spacing_mm
     check.row.update(shape=shape, spacing_mm=spacing, hu_low=low, hu_high=high)
@@ -308,7 +337,7 @@ def volume_findings(volume: Volume, modality: str = "ct") -> Iterator[Note]:
     if grid is not None and np.array_equal(np.abs(grid.affine), np.eye(4)):
         yield Note("", "suspicious-spacing", "The affine is the identity: volumes in ml cannot be trusted.")
     elif not all(low_mm <= mm <= high_mm for mm in volume.spacing_mm):
-        spacing = " x ".join(f"{mm:.2f}" for mm in volume.spacing_mm)
+        spacing = " x ".join(f"{mm:.3g}" for mm in volume.spacing_mm)
         message = f"The spacing is {spacing} mm, outside {low_mm} to {high_mm} mm."
         yield Note("", "suspicious-spacing", message)
     if grid is not None and (shear := grid.shear_degrees) > RIGHT_ANGLE_DEGREES:
@@ -354,6 +383,9 @@ def liver_hu_findings(volume: Volume, labels: np.ndarray) -> Iterator[Note]:
     low, high = PLAUSIBLE_LIVER_HU
     if liver.size and not low <= (median := np.median(liver)) <= high:
         yield Note("", "implausible-hu", f"The median of the labelled liver is {median:.0f} HU.")
+    elif liver.size and (share := np.mean(liver < NO_LIVER_HU)) > MOST_NO_LIVER:
+        message = f"Air or fat, below {NO_LIVER_HU} HU, fills {share:.0%} of the labelled liver."
+        yield Note("", "implausible-hu", message + " Is it mirrored, shifted or of another scan?")
 
 
 def label_findings(labels: np.ndarray, pictures: bool) -> Iterator[Note]:

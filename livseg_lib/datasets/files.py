@@ -12,7 +12,7 @@ import os
 import re
 import stat
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -42,6 +42,8 @@ MADE_HERE = (
     {"findings.csv", "cases.csv", "contact_sheet.png"},
 )
 """A folder with these is no data, where an extraction, masks or a check were written into their own data."""
+_PREDICTIONS = re.compile(r"(?:.*[ _.-])?pred(?:s|icted|ictions?)?(?:t[rs])?", re.IGNORECASE)
+"""Names of folders that hold no truth: what a network outlined would be learnt from, and count as right."""
 OF_NO_USER = ("__MACOSX", "Thumbs.db", "desktop.ini")  # what systems leave in folders, beside hidden files
 
 
@@ -65,17 +67,11 @@ def regular_files(source: Path, with_results: bool = False) -> Found:
     """Everything below the folder `source`, or the one file `source`; nothing is opened.
 
     Hidden names are left out (archives made on a Mac hold a `._` twin of every file), and folders that livseg
-    made there, but `with_results`. Links to folders are followed, each folder once; one that leads to a
-    folder above is not.
+    made there or that are called predictions, but `with_results`. Links to folders are followed, each folder
+    once; one that leads to a folder above is not.
     """
     files, dangling, notes = [], [], []
-
-    def note_unlisted(error: OSError) -> None:
-        message = f"The folder cannot be listed ({error.strerror})."
-        notes.append(Note(error.filename, "unreadable", message, "error"))
-
-    own = () if with_results else MADE_HERE
-    for path in sorted(_below(source, note_unlisted, own)) if source.is_dir() else [source]:
+    for path in sorted(_below(source, notes, with_results)) if source.is_dir() else [source]:
         try:
             regular = stat.S_ISREG(path.stat().st_mode)
         except OSError:
@@ -92,11 +88,20 @@ def regular_files(source: Path, with_results: bool = False) -> Found:
     return Found(tuple(files), tuple(notes), tuple(dangling))
 
 
-def _below(folder: Path, note_unlisted: Callable[[OSError], None], own: Sequence[set[str]]) -> Iterator[Path]:
+def _below(folder: Path, notes: list[Note], with_results: bool) -> Iterator[Path]:
+    def note_unlisted(error: OSError) -> None:
+        message = f"The folder cannot be listed ({error.strerror})."
+        notes.append(Note(error.filename, "unreadable", message, "error"))
+
     visited = set(folder.resolve().parents)
     for parent, folders, names in os.walk(folder, onerror=note_unlisted, followlinks=True):
-        made_here = parent != str(folder) and any(made.issubset(names) for made in own)
-        if (real := Path(parent).resolve()) in visited or made_here:
+        may_be_result = parent != str(folder) and not with_results
+        predicted = may_be_result and _PREDICTIONS.fullmatch(Path(parent).name)
+        if predicted:
+            message = "By its name the folder holds predictions, no truth: passed over. Rename it if it does."
+            notes.append(Note(Path(parent), "passed-over", message))
+        made_here = may_be_result and any(made.issubset(names) for made in MADE_HERE)
+        if (real := Path(parent).resolve()) in visited or predicted or made_here:
             folders.clear()
             continue
         visited.add(real)
@@ -195,6 +200,32 @@ def told_apart(names: Iterable[str], used: Iterable[str] = ()) -> list[str]:
         known.add(name.casefold())
         apart.append(name)
     return apart
+
+
+def persons(names: Sequence[str]) -> tuple[list[str], bool]:
+    """Whose each of `names` is by its first numbered word that tells them apart, and whether that is sure.
+
+    pat1_pre, pat1_post and flip_pat1 are all of pat1: sure where the rest of the names is of no more kinds
+    than there are persons. Else they may be patients of a site or of a year, site1_17.
+    """
+    words = [re.findall(r"[^\W_]+", name) for name in names]
+    numbered = [[k for k, word in enumerate(each) if re.search(r"\d", word)] for each in words]
+    for places in zip(*numbered, strict=False):
+        found, kinds = [], set()
+        for each, end in zip(words, places, strict=True):
+            start = max(end - each[end].isdecimal(), 0)  # a number alone counts with the word before it
+            found.append("-".join(each[start : end + 1]))
+            kinds.add((*each[:start], *each[end + 1 :]))
+        if len(set(found)) > 1:
+            return found, len(kinds) <= len(set(found))
+    return list(names), True
+
+
+def own_folders(folders: Sequence[tuple[str, ...]]) -> list[str | None]:
+    """Of folders, each as the parts of its path, the first that not all share, or None."""
+    shared = min(map(len, folders), default=0)
+    shared = next((k for k in range(shared) if len({parts[k] for parts in folders}) > 1), shared)
+    return [next(iter(parts[shared:]), None) for parts in folders]
 
 
 def numbers_in(name: str) -> tuple[int, ...]:

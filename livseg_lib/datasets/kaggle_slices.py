@@ -19,8 +19,21 @@ from pathlib import Path
 import numpy as np
 
 from livseg_lib.datasets.case import Case, Dataset, Note
-from livseg_lib.datasets.files import find_label_map, listed, natural_key, printable, regular_files
-from livseg_lib.datasets.nifti import MOST_SCANS_OF_A_PATIENT, ONE_FOLDER_ONE_PATIENT, TUMOR_NAME, TUMORS
+from livseg_lib.datasets.files import (
+    find_label_map,
+    listed,
+    natural_key,
+    own_folders,
+    printable,
+    regular_files,
+)
+from livseg_lib.datasets.nifti import (
+    MOST_SCANS_OF_A_PATIENT,
+    ONE_FOLDER_ONE_PATIENT,
+    PARTS_OF_A_SET,
+    TUMOR_NAME,
+    TUMORS,
+)
 from livseg_lib.datasets.pictures import MaskLevels, decide_levels, read_picture
 from livseg_lib.errors import InputError
 from livseg_lib.labels import TUMOR
@@ -29,12 +42,13 @@ from livseg_lib.volumes import Volume
 LOOKS_FOR = "volume-N_slice_K.jpg or .png with volume-N_slice_K_mask.jpg or .png"
 LOOKS_FOR += ", or pictures of one name in folders images and masks"
 SUFFIXES = (".png", ".jpg", ".jpeg")
-_VOLUME = re.compile(r"(?:volume)?-(\d+)_slice_(\d+)", re.IGNORECASE)  # without, of segmentation-3_slice_7
+_VOLUME = re.compile(r"(?:volume)?-(\d+)(?:_slice)?_(\d+)", re.I)  # without, of segmentation-3_slice_7
+_OF_VOLUME = re.compile(r"(?:^|[_.-])volume-(\d+)", re.IGNORECASE)  # of flip_volume-3, too
 _NAME_AND_NUMBER = re.compile(r"(?s)[ _.-]*(.*?)[ _.([-]*(\d{1,9})?[)\]]?")  # as Windows numbers: a (1)
 MASKS, PICTURES = r"masks?|labels?|seg(?:mentation)?s?|gt|ground_?truths?", r"images?|imgs?|slices?|pictures?"
 MASK_WORD = re.compile(rf"(?:^|[ _.-])(?:{MASKS})(?=$|[ _.-])", re.IGNORECASE)
 PICTURE_WORD = re.compile(rf"(?:^|[ _.-])(?:{PICTURES})(?=$|[ _.-])", re.IGNORECASE)
-_PART = r"train(?:ing)?|val(?:idation)?|test|png|jpe?g"
+_PART = rf"{PARTS_OF_A_SET}|png|jpe?g"
 _OF_A_PART = rf"(?:[ _.-]?(?:{_PART}|t[rs]))?"
 _OF_MASKS = rf"(?:.*[ _.-])?(?:{MASKS}){_OF_A_PART}(?:[ _.-](?:{TUMOR_NAME}|liver))?"
 _OF_PICTURES = rf"(?:.*[ _.-])?(?:{PICTURES}){_OF_A_PART}|cts?|scans?|inputs?"
@@ -42,6 +56,7 @@ MASK_FOLDER = re.compile(_OF_MASKS, re.IGNORECASE)
 _SAYS_WHAT = re.compile(rf"{_OF_MASKS}|{_OF_PICTURES}", re.IGNORECASE)
 NO_PATIENT = re.compile(rf"{_OF_MASKS}|{_OF_PICTURES}|{_PART}", re.IGNORECASE)
 """Folders that say what lies in them, not whose it is."""
+_GLUED = re.compile(rf"({TUMOR_NAME}|liver)(?=(?:{MASKS})(?:$|[ _./-]))", re.IGNORECASE)  # livermask
 STRUCTURE_WORD = re.compile(rf"(?:^|[ _.-])(?:{TUMOR_NAME}|liver)(?=[ _.-]*\d*$)", re.IGNORECASE)
 Files = tuple[Path, ...]
 Numbered = dict[int, list[Path]]  # files by slice number; several where they bear one number
@@ -90,14 +105,15 @@ def find(folder: Path) -> Dataset:
 def _by_patient(cases: list[Case], folder: Path) -> tuple[list[Case], list[Note]]:
     """`cases`, those in one folder as one patient's, where folders hold few; and what a split should know."""
     notes = []
-    owners = [_patient_folders(case.files[0], folder) for case in cases]
-    if len(set(owners)) > 1 and len(cases) <= MOST_SCANS_OF_A_PATIENT * len(set(owners)):  # else batches
-        for n, (case, parts) in enumerate(zip(cases, owners, strict=True)):
-            if parts and case.patient == case.case_id:  # no number of a volume
-                cases[n] = replace(case, patient=printable(parts[0]))
+    places = [_patient_folders(case.files[0], folder) for case in cases]
+    if len(set(places)) > 1 and len(cases) <= MOST_SCANS_OF_A_PATIENT * len(set(places)):  # else batches
+        for n, (case, owner) in enumerate(zip(cases, own_folders(places), strict=True)):
+            if owner and case.patient == case.case_id:  # no number of a volume
+                cases[n] = replace(case, patient=printable(owner))
         if max(Counter(case.patient for case in cases).values()) > 1:
             notes.append(Note(folder, "patients", ONE_FOLDER_ONE_PATIENT))
-    alone = [case.files[0].stem for case in cases if case.slice_numbers == (0,)]  # no number told them apart
+    alone = [case for case in cases if case.slice_numbers == (0,)]  # no number told them apart
+    alone = [case.files[0].stem for case in alone if case.patient == case.case_id]
     if len({re.sub(r"\d+", "0", stem) for stem in alone}) < len(alone):
         message = f"{len(alone)} pictures count as a case each, such as {listed(alone)}: a split separates"
         message += " them, be they of one patient. Name them PATIENT_SLICE, or put each patient in a folder."
@@ -115,19 +131,21 @@ def _by_case(folder: Path) -> tuple[Slices, Slices, Slices, list[Path]]:
     """Pictures below `folder`, their masks, and those that are of tumours alone by their names, in natural
     order; and masks of no picture."""
     paths = [path for path in regular_files(folder).named if path.suffix.lower() in SUFFIXES]
-    in_names = any(MASK_WORD.search(path.stem) for path in paths)
+    spelt = [folder / _GLUED.sub(r"\1_", path.relative_to(folder).as_posix()) for path in paths]
+    in_names = any(MASK_WORD.search(place.stem) for place in spelt)
     found = pictures, masks, tumors = [defaultdict(lambda: defaultdict(list)) for _ in range(3)]
     of_masks, unpaired = [], []
-    for path in paths:
-        places = path.relative_to(folder).parts[:-1]
+    for path, place in zip(paths, spelt, strict=True):
+        places = place.relative_to(folder).parts[:-1]
         telling = (part for part in reversed(places) if _SAYS_WHAT.fullmatch(part))  # the nearest counts
-        if MASK_WORD.search(path.stem) if in_names else MASK_FOLDER.fullmatch(next(telling, "")):
-            of_masks.append((path, [MASK_WORD.sub("", part).strip(" _.-").lower() for part in places[-2:]]))
+        if MASK_WORD.search(place.stem) if in_names else MASK_FOLDER.fullmatch(next(telling, "")):
+            said = [MASK_WORD.sub("", part).strip(" _.-").lower() for part in places[-2:]]
+            of_masks.append((path, place, said))
             continue
-        name, number = _case_and_slice(MASK_WORD.sub("", path.stem), _patient_folders(path, folder))
+        name, number = _case_and_slice(MASK_WORD.sub("", place.stem), _patient_folders(place, folder))
         pictures[name][number].append(path)
-    for path, said in of_masks:
-        stem, owners = MASK_WORD.sub("", path.stem), _patient_folders(path, folder)
+    for path, place, said in of_masks:
+        stem, owners = MASK_WORD.sub("", place.stem), _patient_folders(place, folder)
         plain = [part for part in owners if not STRUCTURE_WORD.fullmatch(part)]
         bare = STRUCTURE_WORD.sub("", stem)
         for each, within in ((stem, owners), (stem, plain), (bare, plain)):  # what is masked is said there
@@ -176,7 +194,7 @@ def _case(
         notes.append(Note(alone[0], "no-liver-mask", message, "error"))
     return Case(
         case_id=name,
-        patient=name.removeprefix("volume-"),
+        patient=of_volume[1] if (of_volume := _OF_VOLUME.search(name)) else name,
         files=(*picture_files, *(described if mask_files else ()), *mask_files, *(path for _, path in over)),
         read_volume=partial(_read_volume, picture_files),
         read_labels=partial(_read_labels, mask_files, over, levels) if mask_files else None,

@@ -29,7 +29,9 @@ VESSEL_WORDS = r"vessel|vein|arter|aorta|cava|portal|duct"
 """What of the liver has a name of its own, and is not the liver."""
 DENIED = r"\b(?:non|not?|outside|beside|without|excluding)\W+(?:the )?"
 """Before a word: the label is not what it names."""
-NO_ORGAN = VESSEL_WORDS + r"|background|ignore|cyst|necro|ablat|^\W*$"  # what has no tumours of its own
+NO_ORGAN = (
+    VESSEL_WORDS + r"|background|ignore|cyst|necro|ablat|abscess|thromb|calcif|^\W*$"
+)  # what has no tumours of its own
 _USUAL = {"liver": (LIVER,), "tumor": (TUMOR,)}
 
 
@@ -68,7 +70,7 @@ def _root(folder: Path) -> Path | None:
     scans = (path for path in files.regular_files(folder).named if files.nifti_stem(path))
     parents = {parent for path in scans for parent in (path.parent, path.parent.parent)}
     found = (each.parent for each in parents if each.name == "imagesTr" and folder in each.parents)
-    return min(found, default=None)
+    return min(found, default=None, key=lambda root: ("liver" not in root.name.lower(), root))
 
 
 def _first_channels(images: dict[str, list[Path]], labels: dict[str, list[Path]]) -> dict[str, list[Path]]:

@@ -31,6 +31,8 @@ TUMOR_NAME = r"(?:(?:liver|hepatic)[-_. ]?)?(?:tumou?rs?|lesions?|mass|masses|me
 TUMORS = re.compile(TUMOR_NAME + r"[-_. ]?\d*")
 """Names of masks of one structure each, without what the scan is called."""
 ONE_FOLDER_ONE_PATIENT = "Scans that lie in one folder count as one patient's: no split separates them."
+PARTS_OF_A_SET = r"train(?:ing)?|val(?:idation)?|test(?:ing)?"  # folders of a set, not of a patient
+_OF_A_SET = re.compile(PARTS_OF_A_SET, re.IGNORECASE)
 MOST_SCANS_OF_A_PATIENT = 3  # folders that hold more on average are batches, not patients
 
 
@@ -115,9 +117,11 @@ def _labelled(
     scanned = {other.folder for other in scans}
     alone = sum(other.folder == scan.folder for other in scans) == 1
     below = [f for f in label_maps if f.folder.parent == scan.folder and f.folder not in scanned]
-    apart = []  # images/x.nii, labels/x.nii
-    if not in_folder and sum(other.words == scan.words for other in scans) == 1:
+    apart, home = [], scan.folder.parent  # images/x.nii, labels/x.nii
+    alike = [other.folder.parent for other in scans if other.words == scan.words]
+    if not in_folder and alike.count(home) == 1:
         elsewhere = [f for f in label_maps if f.folder not in scanned]
+        elsewhere = [f for f in elsewhere if f.folder.parent == home or len(alike) == 1]
         apart = [f for f in elsewhere if f.words == scan.words or (scan.words and f.beyond(scan))]
     if not choices and label_map is None and (alone or scan.words):
         named = {f: f.beyond(scan) or "".join(_telling(f.folder.name)) for f in apart}
@@ -138,8 +142,10 @@ def _labelled(
         return case
     chosen = choices[0]
     if len(choices) > 1:
-        names = ", ".join(file.path.name for file in choices)
-        message = f"It may belong to any of {names}: none is read. Name its own like the scan, with _seg."
+        message = (
+            f"It may belong to any of {_places(choices)}: none is read. Name its own like the scan, with"
+        )
+        message += " _seg, or move the others out of the set."
         return _noted(case, chosen, "ambiguous-labels", message)
     if label_map is None and chosen.labels and max(chosen.labels) > TUMOR:
         message = f"Its labels go up to {max(chosen.labels)}: say in labels.json, in the folder of the whole"
@@ -154,7 +160,7 @@ def _labelled(
 def _of_parts(case: Case, livers: list[_File], tumors: list[_File]) -> Case:
     """`case` with the labels of masks of one structure each; without where the liver has none."""
     paths = tuple(file.path for file in (*livers, *tumors))
-    listed = ", ".join("/".join(path.parts[-2:]) for path in paths)
+    listed = _places([*livers, *tumors])
     if not livers:
         message = f"There is no mask of the liver beside {listed}: none is read. Call it liver."
         return _noted(case, tumors[0], "no-liver-mask", message)
@@ -170,6 +176,11 @@ def _read_parts(paths: tuple[Path, ...], like: Volume, accept_affine_mismatch: b
     return np.where(np.any(masks[1:], axis=0), TUMOR, masks[0]).astype(np.uint8)
 
 
+def _places(found: list[_File]) -> str:
+    """Names of files, each with its folder's."""
+    return ", ".join("/".join(file.path.parts[-2:]) for file in found)
+
+
 def _noted(case: Case, file: _File, code: str, message: str) -> Case:
     return replace(case, notes=(*case.notes, Note(file.path, code, files.printable(message))))
 
@@ -183,9 +194,11 @@ def _names(scans: list[_File], source: Path) -> tuple[list[str], list[str], tupl
         stems = [scan.stem for scan in scans]
         names = stems if len(set(stems)) == len(stems) else paths
         return names, names, ()
-    names, patients = [], []
-    for scan, parts, path in zip(scans, folders, paths, strict=True):
-        names.append("_".join(parts) if parts and in_folder[scan.folder] == 1 else path)
-        patients.append(parts[0] if parts else names[-1])
+    names = [
+        "_".join(parts) if parts and in_folder[scan.folder] == 1 else path
+        for scan, parts, path in zip(scans, folders, paths, strict=True)
+    ]
+    telling = [tuple(part for part in parts if not _OF_A_SET.fullmatch(part)) for parts in folders]
+    patients = [owner or name for owner, name in zip(files.own_folders(telling), names, strict=True)]
     several = max(Counter(patients).values()) > 1
     return names, patients, (Note(source, "patients", ONE_FOLDER_ONE_PATIENT),) if several else ()

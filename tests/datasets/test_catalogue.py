@@ -33,6 +33,7 @@ from livseg_lib.datasets.catalogue import (
     data_checksum,
     find_cases,
     label_findings,
+    liver_hu_findings,
     volume_findings,
 )
 from livseg_lib.datasets.phantom.patient import make_phantom_patient
@@ -329,6 +330,20 @@ def test_a_scan_that_is_upside_down_or_was_rescaled_twice_is_told_from_one_that_
     assert "hardly a body" in found[-1][0].message
 
 
+def test_a_spacing_in_metres_is_told_to_its_digits():
+    (note,) = volume_findings(Volume(small_ct()[0], (0.0025, 0.0008, 0.0007)))
+    assert note.code == "suspicious-spacing" and "0.0025 x 0.0008" in note.message
+
+
+def test_labels_that_are_mirrored_against_their_scan_are_told():
+    patient = make_phantom_patient(2026, 0, site="tiny")
+    volume, labels = Volume(patient.voxels, patient.spacing_mm), patient.labels
+    for mirrored in (labels[::-1], labels[:, ::-1], labels[..., ::-1]):
+        (note,) = liver_hu_findings(volume, mirrored)
+        assert note.code == "implausible-hu"
+    assert not list(liver_hu_findings(volume, labels))
+
+
 def test_later_copies_of_a_volume_are_excluded(tmp_path):
     for number, seed in ((1, 5), (2, 6), (3, 5), (10, 5)):
         write_lits_case(tmp_path, number, seed)
@@ -337,7 +352,15 @@ def test_later_copies_of_a_volume_are_excluded(tmp_path):
     assert report.cases["usable"].tolist() == [True, True, False, False]
     copies = report.findings[report.findings["code"] == "duplicate"]
     assert copies["severity"].eq("error").all()
-    assert copies["message"].str.contains("volume-1.", regex=False).all()
+    assert copies["message"].str.contains("volume-1,", regex=False).all()
+
+
+@pytest.mark.parametrize(("copy", "severity"), [("bela/ct", "error"), ("anna/mirrored", "warning")])
+def test_a_mirrored_copy_is_an_error_where_it_could_be_on_the_other_side_of_a_split(tmp_path, copy, severity):
+    for name, voxels in (("anna/ct", CT), (copy, CT[:, :, ::-1]), ("carl/ct", small_ct(3)[0])):
+        write_nifti(tmp_path / f"{name}.nii.gz", voxels)
+    findings = check(tmp_path).findings
+    assert findings[findings["code"] == "duplicate"]["severity"].tolist() == [severity]
 
 
 def test_missing_dicom_slice(tmp_path):

@@ -8,10 +8,17 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from layouts import small_ct, write_lits_case, write_nifti
+from layouts import small_ct, write_kaggle_case, write_lits_case, write_msd, write_nifti
 
 from livseg_lib.datasets.catalogue import check_dataset, find_cases
-from livseg_lib.datasets.files import LabelMap, find_label_map, natural_key, nifti_stem, regular_files
+from livseg_lib.datasets.files import (
+    LabelMap,
+    find_label_map,
+    natural_key,
+    nifti_stem,
+    persons,
+    regular_files,
+)
 from livseg_lib.errors import InputError
 from livseg_lib.preprocessing.extraction import common_request, extraction_request
 from livseg_lib.preprocessing.recipe import Recipe
@@ -75,6 +82,39 @@ def test_names_of_nifti_files(tmp_path, name, stem):
     assert nifti_stem(tmp_path / name) == stem
 
 
+@pytest.mark.parametrize("folder", ["predictions", "nnUNet_pred/fold_0", "PredictionsTr"])
+@pytest.mark.parametrize("label", ["segmentation-2.nii.gz", "volume-2_slice_3_mask.jpg"])
+def test_predictions_are_no_truth_and_that_is_told(tmp_path, folder, label):
+    if label.endswith("gz"):
+        write_lits_case(tmp_path, 2)
+    else:
+        write_kaggle_case(tmp_path, 2)
+    (tmp_path / folder).mkdir(parents=True)
+    (path,) = tmp_path.rglob(label)
+    path.rename(tmp_path / folder / label)
+    dataset = find_cases(tmp_path)
+    (case,) = dataset.cases
+    assert case.read_labels is None or (case.unmasked and not case.notes)
+    assert [note.code for note in dataset.notes] == ["passed-over"]
+    assert tmp_path / folder / label in regular_files(tmp_path, with_results=True).files
+
+
+@pytest.mark.parametrize(
+    ("names", "found", "sure"),
+    [
+        (["pat1_pre", "flip_pat1_pre", "pat2_pre"], ["pat1", "pat1", "pat2"], True),
+        (["sub-01_ses-1", "sub-01_ses-2", "sub-02_ses-1"], ["sub-01", "sub-01", "sub-02"], True),
+        (["FLARE22_7", "FLARE22_8", "flip-FLARE22-8"], ["FLARE22-7", "FLARE22-8", "FLARE22-8"], True),
+        (["site1_3", "site1_4", "site2_5"], ["site1", "site1", "site2"], False),
+        (["liver_1", "spleen_1", "liver_2"], ["liver-1", "spleen-1", "liver-2"], True),
+        (["anna", "bela_2"], ["anna", "bela_2"], True),
+        ([], [], True),
+    ],
+)
+def test_names_that_share_their_first_number_are_of_one_person(names, found, sure):
+    assert persons(names) == (found, sure)
+
+
 def test_natural_order_bears_any_name():
     assert sorted(["liver_10", "liver_2", "1²3"], key=natural_key) == ["1²3", "liver_2", "liver_10"]
 
@@ -115,6 +155,18 @@ def test_one_value_or_a_list_of_them(tmp_path):
 def test_what_is_no_map_is_told(tmp_path, text):
     with pytest.raises(InputError, match=r"labels\.json"):
         described(tmp_path, text)
+
+
+def test_a_labels_json_that_is_not_where_it_is_looked_for_is_an_error(tmp_path):
+    write_lits_case(tmp_path / "set", 2)
+    (tmp_path / "set" / "labels.json").write_text('{"liver": 2, "tumor": 1}')
+    (note,) = find_cases(tmp_path).notes
+    assert (note.where, note.severity) == (tmp_path / "set" / "labels.json", "error")
+    assert not find_cases(tmp_path / "set").notes
+    write_msd(tmp_path / "msd", (1, 2))
+    (tmp_path / "labels.json").write_text('{"liver": 2, "tumor": 1}')
+    notes = [note for note in find_cases(tmp_path, "msd").notes if note.where.name == "labels.json"]
+    assert [note.severity for note in notes] == ["error"] * 2, "it is looked for beside imagesTr"
 
 
 def test_a_lits_folder_with_other_values_reads_as_the_usual_one(tmp_path):

@@ -105,6 +105,7 @@ def test_jpeg_and_png_of_one_slice_exclude_its_volume_alone(tmp_path):
         ({"my_masks/images/p.png": "my_masks/p_mask.png"}, {"p": (0,)}),
         ({"two\nlines_4.png": "two\nlines_4_mask.png"}, {"two_lines": (4,)}),
         ({"png/volume-3_slice_7.png": "png/segmentation-3_slice_7.png"}, {"volume-3": (7,)}),
+        ({"png/volume-3_7.png": "png/segmentation-3_livermask_7.png"}, {"volume-3": (7,)}),
         ({f"images/a ({n}).png": f"masks/a ({n}).png" for n in (1, 2)}, {"a": (1, 2)}),  # as Windows does
         ({"images/Jose\u0301_4.png": "masks/Jos\u00e9_4.png"}, {"Jos\u00e9": (4,)}),
     ],
@@ -138,6 +139,9 @@ def test_pairs_are_told_by_names_or_by_folders(tmp_path, names, cases):
             "in one folder count as",
         ),
         (["anna/artery_1", "anna/portal_1", "bert/portal_1"], {"anna", "bert"}, "in one folder count as"),
+        (["set/anna/1", "set/anna/old/1", "set/bert/1"], {"anna", "bert"}, "in one folder count as"),
+        (["p1_1", "p1_flip_1", "p2_1"], {"p1", "p2"}, "count as one patient's"),
+        (["p1_1_1", "p1_2_1", "p2_3_1"], {"p1_1", "p1_2", "p2_3"}, "A split separates p1_1 and p1_2"),
     ],
 )
 def test_what_lies_in_a_patients_folder_stays_together_and_guesses_are_told(tmp_path, names, patients, said):
@@ -147,6 +151,14 @@ def test_what_lies_in_a_patients_folder_stays_together_and_guesses_are_told(tmp_
     dataset = find_cases(tmp_path)
     (note,) = dataset.notes
     assert {case.patient for case in dataset.cases} == patients and said in note.message
+
+
+def test_changed_copies_of_slices_stay_with_their_volume(tmp_path):
+    for n, name in enumerate(("volume-3_slice_7", "volume-3_slice_7_flip", "flip_volume-3_slice_7")):
+        write_picture(tmp_path / f"{name}.png", GREY + n)
+        write_picture(tmp_path / f"{name}_mask.png", LABELS * 255)
+    dataset = find_cases(tmp_path)
+    assert [case.patient for case in dataset.cases] == ["3"] * 3 and not dataset.notes
 
 
 @pytest.mark.parametrize(
@@ -165,6 +177,7 @@ def test_masks_of_tumours_alone_are_no_livers_unless_that_is_said(tmp_path, fold
     "of",
     [
         *("{}_masks/{}.png", "masks/{}/{}.png", "masks/{1}_{0}.png", "images/{1}_{0}_mask.png"),
+        *("images/{1}_{0}mask.png", "{}masks/{}.png"),
         *("masks_{}/{}.jpg", "masks/{}/anna/{}.png", "masks/anna/{}/{}.png"),
     ],
 )

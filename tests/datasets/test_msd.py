@@ -30,6 +30,7 @@ LIVER_JSON = {"labels": {"0": "background", "1": "liver", "2": "cancer"}}
         ({"1": "non-liver", "2": "liver", "3": "tumor", "4": "non_liver_tumor"}, (2,), (3,)),
         ({"1": "not liver", "2": "liver, outside the tumour", "3": "lesion"}, (2,), (3,)),
         ({"0": "background", "1": "liver", "2": "cyst", "3": "neoplasm", "4": "liver vessels"}, (1,), (3,)),
+        ({"1": "liver", "2": "cancer", "3": "abscess", "4": "PV thrombus", "5": "calcification"}, (1,), (2,)),
     ],
 )
 def test_the_liver_is_where_the_list_says(tmp_path, labels, liver, tumor):
@@ -41,6 +42,16 @@ def test_the_liver_is_where_the_list_says(tmp_path, labels, liver, tumor):
     truth = np.select([np.isin(values, tumor), np.isin(values, liver)], [2, 1], 0)
     np.testing.assert_array_equal(case.read_labels(case.read_volume()), truth)
     assert case.files[1] == tmp_path / "dataset.json", "another list is another truth"
+
+
+@pytest.mark.parametrize("names", [("Task01_Brain", "Task03_Liver"), ("Dataset001_BTCV", "Dataset003_LIVER")])
+def test_of_several_sets_that_of_livers_is_read_and_the_others_are_told(tmp_path, names):
+    for name in names:
+        write_msd(tmp_path / name, (1,))
+    (tmp_path / names[0] / "dataset.json").write_text('{"labels": {"0": "background", "1": "edema"}}')
+    dataset = find_cases(tmp_path)
+    assert dataset.cases[0].files[0] == tmp_path / names[1] / "imagesTr" / "liver_1.nii.gz"
+    assert [note.code for note in dataset.notes] == ["passed-over"] * 2
 
 
 def test_labels_of_another_name_are_found_by_their_number(tmp_path):

@@ -78,6 +78,32 @@ def test_several_scans_of_a_patient_are_never_separated(tmp_path):
     assert note.code == "patients"
 
 
+@pytest.mark.parametrize(
+    ("names", "patients"),
+    [
+        (["1_pre", "1_flip", "2_pre"], ["1", "1", "2_pre"]),
+        (["set/s1/ct", "set/s2/ct", "set/s3/old/ct"], ["s1", "s2", "s3"]),  # the folder above was given
+        (["train/s1/ct", "train/s2/ct", "test/s1/ct"], ["s1", "s1", "s2"]),
+        (
+            [f"{year}/pat{n}" for n in range(4) for year in ("first", "later")],
+            [f"pat{n}" for n in "00112233"],
+        ),
+        (["old/s1/ct", "old/s2/ct", "new/s3/ct"], ["new", "old", "old"]),
+    ],
+)
+def test_whose_a_scan_is_is_told_by_folders_and_names(tmp_path, names, patients):
+    write(tmp_path, *(f"{name}.nii" for name in names))
+    assert sorted(case.patient for case in find_cases(tmp_path).cases) == patients
+
+
+def test_names_that_may_be_of_one_person_are_told(tmp_path):
+    write(tmp_path / "imagesTr", *(f"site{site}_{n}.nii" for site in (1, 2) for n in range(3)))
+    dataset = find_cases(tmp_path)
+    (note,) = dataset.notes
+    assert note.code == "patients" and "separates site1_0 and site1_1" in note.message
+    assert len({case.patient for case in dataset.cases}) == 6
+
+
 def test_folders_of_many_scans_are_no_patients_and_labels_may_lie_in_their_own(tmp_path):
     write(tmp_path / "images", *(f"case_{n}.nii" for n in range(5)))
     for n in range(5):
@@ -85,13 +111,20 @@ def test_folders_of_many_scans_are_no_patients_and_labels_may_lie_in_their_own(t
     assert summary(tmp_path) == [(f"case_{n}", f"case_{n}", f"truth/case_{n}.nii.gz") for n in range(5)]
 
 
+@pytest.mark.parametrize("labels", ["{}/labels/1.nii", "{}/masks/1_seg.nii"])
+def test_labels_beside_the_folder_of_their_scan_go_before_those_of_another_part(tmp_path, labels):
+    for part in ("train", "test"):
+        write(tmp_path, f"{part}/images/1.nii", labels.format(part))
+    assert [row[2] for row in summary(tmp_path)] == [labels.format(part) for part in ("test", "train")]
+
+
 def test_which_of_several_label_maps_is_meant_is_not_guessed(tmp_path):
-    write(tmp_path, "scan_ct.nii", "mask_a.nii", "mask_b.nii")
-    dataset = find_cases(tmp_path)
+    write(tmp_path / "set", "scan_ct.nii", "mask_a.nii", "mask_b.nii")
+    dataset = find_cases(tmp_path / "set")
     (case,) = dataset.cases
     assert case.read_labels is None
     (note,) = case.notes
-    assert note.code == "ambiguous-labels" and "mask_a.nii, mask_b.nii" in note.message
+    assert note.code == "ambiguous-labels" and "set/mask_a.nii, set/mask_b.nii" in note.message
 
 
 def test_labels_of_all_organs_are_not_taken_for_liver_and_tumour_unless_a_file_says_which(tmp_path):
