@@ -158,6 +158,27 @@ def test_masks_of_tumours_beside_that_of_the_liver_are_part_of_its_labels(tmp_pa
     assert case["n_tumors_reference"] == 0
 
 
+@pytest.mark.parametrize("side", ["reference", "prediction", "both"])
+@pytest.mark.parametrize("value", [1, 2, 255])
+@pytest.mark.parametrize("name", ["anna_tumor", "lesions/anna", "anna/hcc", "anna_lesion_mask"])
+@pytest.mark.parametrize("as_file", [False, True])
+def test_of_masks_of_tumours_alone_the_tumours_are_scored_and_no_liver(tmp_path, side, value, name, as_file):
+    files = {each: tmp_path / each / "anna.nii" for each in ("reference", "prediction")}
+    for each, path in files.items():
+        files[each] = path if side not in (each, "both") else tmp_path / each / f"{name}.nii"
+        found = labels(TUMOR, SPECK) if each == "reference" else labels(TUMOR)
+        write(files[each], found if files[each] == path else np.uint8(found == 2) * value)
+    sides = {each: path if as_file else tmp_path / each for each, path in files.items()}
+    scores = folders.evaluate_folders(**sides)
+    [case] = scores["cases"]
+    assert case["tumor_intersection_voxels"] == case["tumor_prediction_voxels"] == labels(TUMOR)[TUMOR].size
+    assert case["recall"] == 1 / 2 and np.isnan([case["liver_dice"], case["tumor_burden_error"]]).all()
+    assert "tumours alone" in scores["notes"][-1] and not scores["problems"]
+    for path in files.values():
+        write(path, labels(TUMOR))  # called so, but with a liver
+    assert folders.evaluate_folders(**sides)["cases"][0]["liver_dice"] == 1
+
+
 @pytest.mark.parametrize("named", ["reference", "prediction"])
 def test_a_file_that_was_named_and_the_only_case_of_a_folder_are_a_pair(tmp_path, named):
     names = {"reference": tmp_path / "truth" / "anna.nii", "prediction": tmp_path / "out" / "scan.nii"}
