@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from livseg_lib import WARNING
 from livseg_lib.errors import InputError, counted, require_extra
 from livseg_lib.files import read_file, require_own_file, require_there, write_atomically, write_json
-from livseg_lib.labels import STRUCTURES, TUMOR
+from livseg_lib.labels import LIVER, MOSTLY_TUMOR, STRUCTURES, TUMOR
 from livseg_lib.storage import send
 from livseg_lib.systems import NETWORKS, SYSTEMS, training_notebooks
 
@@ -312,9 +312,9 @@ def follow_up(arguments: argparse.Namespace) -> int:
             problem = f"was outlined by a model that does not look for {names[missing[0]]}."
             raise InputError(path, problem, "Outline both scans by one that does: see livseg models.")
         if TUMOR not in scan.labels:
-            print(
-                f"{path}: no voxel is tumour (2): none is there, or nobody looked for any.", file=sys.stderr
-            )
+            print(f"{path}: no voxel is tumour (2): none is there, or nobody looked.", file=sys.stderr)
+        elif (scan.labels == TUMOR).sum() > (scan.labels == LIVER).sum():
+            print(f"{path}: {MOSTLY_TUMOR}", file=sys.stderr)
     if scans[0].labels.tobytes() == scans[1].labels.tobytes():
         print("Both files hold the same labels: is one a copy of the other?", file=sys.stderr)
     found = compare_scans(*scans, days=math.nan if arguments.days is None else arguments.days)

@@ -247,6 +247,17 @@ def test_follow_up_without_days_has_no_doubling_time_and_null_for_what_is_undefi
     assert pd.read_csv(tmp_path / "follow_up.csv").empty
 
 
+@pytest.mark.parametrize("side", [0, 1])
+def test_follow_up_says_where_most_of_a_liver_would_be_tumour(tmp_path, capsys, side):
+    paths = [label_file(tmp_path / name, 10) for name in ("a.nii", "b.nii")]
+    image = nibabel.load(paths[side])
+    swapped = np.uint8([0, 2, 1])[np.asarray(image.dataobj, int)]
+    nibabel.save(nibabel.Nifti1Image(swapped, image.affine), paths[side])
+    assert main(["follow-up", *paths, "--out", str(tmp_path)]) == 0
+    told = capsys.readouterr().err
+    assert f"{paths[side]}: more is tumour" in told and f"{paths[1 - side]}:" not in told
+
+
 @pytest.mark.parametrize("days", ["0", "-3", "nan", "inf"])
 def test_follow_up_refuses_days_that_are_none(tmp_path, capsys, days):
     path = label_file(tmp_path / "a.nii.gz", 5)

@@ -35,7 +35,7 @@ from livseg_lib.datasets.files import (
 from livseg_lib.datasets.msd import described_labels
 from livseg_lib.datasets.nifti import TUMORS
 from livseg_lib.errors import InputError, counted
-from livseg_lib.evaluation.cases import SCORES, keys_of, score_case, summarize_cases
+from livseg_lib.evaluation.cases import SCORES, doubts, keys_of, score_case, summarize_cases
 from livseg_lib.evaluation.lesions import MODES, lesion_rows, summarize_sizes
 from livseg_lib.evaluation.masks import SURFACE_TOLERANCE_MM
 from livseg_lib.labels import STRUCTURE_LABELS, STRUCTURES, TUMOR, require_labels
@@ -178,7 +178,7 @@ def evaluate_folders(
             for case, e in problems
         ],
         "without_reference": [str(path) for path in without_reference],
-        "notes": [note for side in sides for note in side.notes],
+        "notes": [*(note for side in sides for note in side.notes), *doubts(cases)],
         "cases": cases,
         "lesions": lesions.to_dict("records"),
         "lesions_by_size": summarize_sizes(lesions, patient="case").to_dict("records"),
@@ -368,7 +368,7 @@ def label_files(where: Path, other: Path) -> Side:
 
 
 def _tumors_alone(kept: list[Path]) -> tuple[dict[Path, list[Path]], list[str]]:
-    """Those of the masks that hold tumours alone, by their names and as they have one label in all; a note."""
+    """Those of the masks that hold tumours alone, by their names and as they hold one label; a note."""
     named, values = [path for path in kept if _structure(path)[0] == "tumor"], set()
     for path in named:
         with suppress(InputError):  # told when it is scored

@@ -191,6 +191,18 @@ def test_a_file_that_was_named_and_the_only_case_of_a_folder_are_a_pair(tmp_path
     assert left and not any(pair.prediction for pair in pairs)
 
 
+@pytest.mark.parametrize("mode", ["intended", "lits_asis"])
+@pytest.mark.parametrize(
+    ("side", "levels"), [("reference", (0, 2, 1)), ("prediction", (0, 2, 1)), ("reference", (0, 0, 2))]
+)
+def test_labels_of_which_most_would_be_tumour_are_told(three_cases, mode, side, levels):
+    assert not folders.evaluate_folders(*three_cases, mode)["notes"]
+    for path in three_cases[side == "prediction"].rglob("*.nii*"):
+        write(path, np.uint8(levels)[np.asarray(nib.load(path).dataobj, int)])
+    [note] = folders.evaluate_folders(*three_cases, mode)["notes"]
+    assert note.startswith(f"In most cases of the {side} more is tumour")
+
+
 @pytest.mark.parametrize("axis", [0, 1, 2])
 @pytest.mark.parametrize("mode", ["intended", "lits_asis"])
 def test_a_prediction_stored_the_other_way_round_is_the_same(tmp_path, axis, mode):
