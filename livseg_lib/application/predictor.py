@@ -22,7 +22,7 @@ from livseg_lib import WARNING, __version__
 from livseg_lib.application.inputs import PatientInput
 from livseg_lib.application.scan import Scan
 from livseg_lib.datasets.catalogue import liver_hu_findings, volume_findings
-from livseg_lib.errors import InputError
+from livseg_lib.errors import InputError, counted
 from livseg_lib.evaluation.probabilities import is_predicted, presence_levels
 from livseg_lib.files import file_checksum, files_checksum, require_there, text_checksum
 from livseg_lib.labels import STRUCTURES, structure_mask
@@ -231,7 +231,7 @@ def _about_picture(scan: Scan, predictor: Predictor) -> Iterator[str]:
 def _about_scan(scan: Scan, labels: np.ndarray, predictor: Predictor) -> Iterator[str]:
     depth, (step, *pixels) = len(scan.volume.voxels), scan.volume.spacing_mm
     if depth < WHOLE_LIVER_SLICES:
-        yield f"The scan has {depth} slices: volumes are those of what it shows, not of a whole liver."
+        yield f"The scan has {counted(depth, 'slice')}: volumes are of what it shows, not of a whole liver."
     for sentence, values, (low, high) in (
         ("The slices are {:.2f} mm apart", [step], LITS_STEP_MM),
         ("The pixels are {:.2f} mm wide", pixels, LITS_PIXEL_MM),
