@@ -242,6 +242,8 @@ def _about_scan(scan: Scan, labels: np.ndarray, predictor: Predictor) -> Iterato
     if ends and "liver" in predictor.structures:
         named_ends = " and the ".join(ends)
         yield f"The liver is outlined up to the {named_ends} slice: the scan may not hold all of it."
+    if "liver" in predictor.structures and (labels[:, [0, -1]].any() or labels[..., [0, -1]].any()):
+        yield "The liver is outlined up to the edge of its slices: they may not hold all of it."
     yield from (finding.message for finding in volume_findings(scan.volume, predictor.modality))
     if predictor.modality != "ct" or "liver" not in predictor.structures:
         return
