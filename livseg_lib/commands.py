@@ -252,6 +252,11 @@ def compare_files(arguments: argparse.Namespace) -> int:
         raise InputError(arguments.first, problem, "Compare scores of the same references.")
     columns = {f"{structure}_{arguments.score}": structure for structure in STRUCTURES}
     known = scores[0].columns.intersection(scores[1].columns)
+    for sizes in known.intersection([f"{structure}_reference_voxels" for structure in STRUCTURES]):
+        first, second = (each.loc[shared, sizes] for each in scores)
+        if others := [str(case) for case in shared[(first - second).abs() > 0]]:  # NaN: not looked for
+            problem = f"was scored against other references than {arguments.first}: {', '.join(others)}."
+            raise InputError(arguments.second, problem, "Score both against the same files.")
     if not any(column in known for column in columns):
         names = dict.fromkeys(name.split("_", 1)[1] for name in known if name.split("_")[0] in STRUCTURES)
         problem = f"is {arguments.score!r}, which the two files do not both hold."
