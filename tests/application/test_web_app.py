@@ -42,6 +42,8 @@ def served(tmp_path_factory):
         closing(Desk(reports, visits, Workers(visits.root, 1, load_toy))) as desk,
     ):
         patch.setenv("GRADIO_TEMP_DIR", str(visits.uploads))
+        patch.setenv("http_proxy", "http://127.0.0.1:9")  # a proxy, as clinics have, that knows no localhost
+        patch.setenv("no_proxy", "example.com")
         patch.setattr(tempfile, "tempdir", str(visits.scratch))
         page = open_page(desk, quiet=True, max_file_size="1mb")
         yield page.local_url, visits
