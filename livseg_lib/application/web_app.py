@@ -122,7 +122,11 @@ def launch(
     with closing(Desk(reports, visits, answering.Workers(visits.root, workers))) as desk:
         for shelved in shelved_systems(reports)[:1]:
             desk.workers.start(shelved.folder)
-        page = open_page(desk, hosts, server_port=port, share=share)
+        try:
+            page = open_page(desk, hosts, server_port=port, share=share)
+        except OSError as error:
+            problem = f"{port or 'None from 7860 on'} cannot be opened: it is in use, or not for everybody."
+            raise InputError("--port", problem, "Choose another.") from error
         try:
             threading.Event().wait()
         finally:

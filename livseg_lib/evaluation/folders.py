@@ -375,7 +375,7 @@ def _tumors_alone(kept: list[Path]) -> tuple[dict[Path, list[Path]], list[str]]:
             values |= {*label_values(path)} - {0}
     alone = {path: [path] for path in named if len(values) < 2}
     names = listed([printable(path.name) for path in alone])
-    note = f"{len(alone)} hold tumours alone, as their names say ({names}): their livers have no scores."
+    note = f"{counted(len(alone), 'mask')} of tumours alone by name ({names}): livers have no scores."
     return alone, [note] * bool(alone)
 
 
