@@ -33,7 +33,7 @@ from livseg_lib.datasets.files import (
     regular_files,
 )
 from livseg_lib.datasets.msd import described_labels
-from livseg_lib.datasets.nifti import TUMORS
+from livseg_lib.datasets.nifti import TUMOR_NAME, TUMORS
 from livseg_lib.errors import InputError, counted
 from livseg_lib.evaluation.cases import SCORES, doubts, keys_of, score_case, summarize_cases
 from livseg_lib.evaluation.lesions import MODES, lesion_rows, summarize_sizes
@@ -111,7 +111,7 @@ LABEL_WORDS = re.compile(
 )
 _WORD_AT_END = rf"[-_. ](?:{LABEL_WORDS.pattern})[a-z]*"
 LABEL_NAME = re.compile(
-    rf"(?:{LABEL_WORDS.pattern})[a-z]*|(?:liver|{TUMORS.pattern})(?:{_WORD_AT_END})?", re.IGNORECASE
+    rf"(?:{LABEL_WORDS.pattern})[a-z]*|(?:liver|{TUMOR_NAME})(?:{_WORD_AT_END})?", re.IGNORECASE
 )
 """Such a name tells no case: its folder does."""
 LABEL_WORD_AT_END = re.compile(f"{_WORD_AT_END}$", re.IGNORECASE)
@@ -407,11 +407,11 @@ def _is_label_name(path: Path) -> bool:
 
 def _structure(path: Path) -> tuple[str, tuple[str, Path]]:
     """What alone a mask holds by its name or its folder's, whose it is, and where that owner's others lie:
-    "liver" and "p1" of p1_liver_mask.nii and of liver/p1.nii, "tumor" and "" of tumor_2.nii."""
+    "liver" and "p1" of p1_liver_mask.nii and of pred_liver/p1.nii, "tumor" and "" of tumor_2.nii."""
     bare, folder = (LABEL_WORD_AT_END.sub("", name) for name in (nifti_stem(path) or "", path.parent.name))
     if found := STRUCTURE.fullmatch(bare):
         whose = found[1] or "", path.parent
-    elif (found := STRUCTURE.fullmatch(folder)) and not found[1]:
+    elif (found := STRUCTURE.fullmatch(folder)) and (not found[1] or LABEL_NAME.fullmatch(found[1])):
         whose = "" if _is_label_name(path) else bare, path.parent.parent / "*"
     else:
         return "", ("", path.parent)

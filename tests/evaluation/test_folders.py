@@ -1,5 +1,6 @@
 """Label files against label files: what is paired, what is told, and how it reads."""
 
+import itertools
 import json
 import os
 from functools import partial
@@ -133,7 +134,7 @@ def test_the_livers_of_totalsegmentator_are_found_among_its_organs(tmp_path, sid
     "name",
     [
         *("anna/{}", "anna/{}_mask", "anna_{}", "Anna-{}_seg", "volume-7_{}"),
-        *("{}/anna", "{}_labels/anna_seg", "more/{}/volume-7", "anna/{}/mask"),
+        *("{}/anna", "{}_labels/anna_seg", "more/mask_{}/volume-7", "anna/{}/mask"),
     ],
 )
 def test_masks_of_tumours_beside_that_of_the_liver_are_part_of_its_labels(tmp_path, side, name):
@@ -160,7 +161,7 @@ def test_masks_of_tumours_beside_that_of_the_liver_are_part_of_its_labels(tmp_pa
 
 @pytest.mark.parametrize("side", ["reference", "prediction", "both"])
 @pytest.mark.parametrize("value", [1, 2, 255])
-@pytest.mark.parametrize("name", ["anna_tumor", "lesions/anna", "anna/hcc", "anna_lesion_mask"])
+@pytest.mark.parametrize("name", ["anna_tumor", "preds_lesion/anna", "anna/hcc", "anna_lesion_mask"])
 @pytest.mark.parametrize("as_file", [False, True])
 def test_of_masks_of_tumours_alone_the_tumours_are_scored_and_no_liver(tmp_path, side, value, name, as_file):
     files = {each: tmp_path / each / "anna.nii" for each in ("reference", "prediction")}
@@ -177,6 +178,16 @@ def test_of_masks_of_tumours_alone_the_tumours_are_scored_and_no_liver(tmp_path,
     for path in files.values():
         write(path, labels(TUMOR))  # called so, but with a liver
     assert folders.evaluate_folders(**sides)["cases"][0]["liver_dice"] == 1
+
+
+def test_masks_of_tumours_that_are_numbered_are_paired_by_their_numbers(tmp_path):
+    for side, name in itertools.product(("reference", "prediction"), ("tumor_1", "tumor_2")):
+        write(tmp_path / side / f"{name}.nii", labels(TUMOR if name.endswith("1") else SPECK) // 2)
+    scores = folders.evaluate_folders(tmp_path / "reference", tmp_path / "prediction")
+    assert [(case["case"], case["tumor_dice"]) for case in scores["cases"]] == [
+        ("tumor_1", 1),
+        ("tumor_2", 1),
+    ]
 
 
 @pytest.mark.parametrize("named", ["reference", "prediction"])
