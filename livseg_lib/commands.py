@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from livseg_lib import WARNING
 from livseg_lib.errors import InputError, counted, require_extra
 from livseg_lib.files import read_file, require_own_file, require_there, write_atomically, write_json
-from livseg_lib.labels import STRUCTURES, TUMOR
+from livseg_lib.labels import LIVER, MOSTLY_TUMOR, STRUCTURES, TUMOR
 from livseg_lib.storage import send
 from livseg_lib.systems import NETWORKS, SYSTEMS, training_notebooks
 
@@ -252,6 +252,11 @@ def compare_files(arguments: argparse.Namespace) -> int:
         raise InputError(arguments.first, problem, "Compare scores of the same references.")
     columns = {f"{structure}_{arguments.score}": structure for structure in STRUCTURES}
     known = scores[0].columns.intersection(scores[1].columns)
+    for sizes in known.intersection([f"{structure}_reference_voxels" for structure in STRUCTURES]):
+        first, second = (each.loc[shared, sizes] for each in scores)
+        if others := [str(case) for case in shared[(first - second).abs() > 0]]:  # NaN: not looked for
+            problem = f"was scored against other references than {arguments.first}: {', '.join(others)}."
+            raise InputError(arguments.second, problem, "Score both against the same files.")
     if not any(column in known for column in columns):
         names = dict.fromkeys(name.split("_", 1)[1] for name in known if name.split("_")[0] in STRUCTURES)
         problem = f"is {arguments.score!r}, which the two files do not both hold."
@@ -312,9 +317,9 @@ def follow_up(arguments: argparse.Namespace) -> int:
             problem = f"was outlined by a model that does not look for {names[missing[0]]}."
             raise InputError(path, problem, "Outline both scans by one that does: see livseg models.")
         if TUMOR not in scan.labels:
-            print(
-                f"{path}: no voxel is tumour (2): none is there, or nobody looked for any.", file=sys.stderr
-            )
+            print(f"{path}: no voxel is tumour (2): none is there, or nobody looked.", file=sys.stderr)
+        elif (scan.labels == TUMOR).sum() > (scan.labels == LIVER).sum():
+            print(f"{path}: {MOSTLY_TUMOR}", file=sys.stderr)
     if scans[0].labels.tobytes() == scans[1].labels.tobytes():
         print("Both files hold the same labels: is one a copy of the other?", file=sys.stderr)
     found = compare_scans(*scans, days=math.nan if arguments.days is None else arguments.days)

@@ -28,6 +28,10 @@ KINDS = ("liver", "tumor")
 SLICE_CLASSES = {0: "empty", 1: "liver only", 2: "liver and tumour"}  # system C's diagnosis of a slice
 
 
+MOSTLY_TUMOR = "more is tumour (2) than other liver (1): are both exchanged, or is the liver missing?"
+"""What is to be said where that is so: no liver that is treated has so much."""
+
+
 def structure_mask(labels: np.ndarray, structure: str) -> np.ndarray:
     """Boolean mask, same shape, of `structure` ("liver": label >= 1, "tumor": label == 2)."""
     if structure == "liver":

@@ -97,6 +97,12 @@ class NativeGrid:
         return float(np.degrees(np.arcsin(min(cosines.max(), 1.0))))
 
     @property
+    def says_directions(self) -> bool:
+        """Whether the file says which way its axes run; else they are taken for left, front and head."""
+        header = HEADER_KINDS[len(self.header)](self.header, check=False)
+        return bool(header["sform_code"] or header["qform_code"])
+
+    @property
     def lps_shape(self) -> tuple[int, int, int]:
         """Shape of the same grid as (D, H, W)."""
         return tuple(self.shape[axis] for axis in self.axes)

@@ -167,7 +167,8 @@ def test_evaluate_says_the_scores_and_writes_tables_beside_them(lits, tmp_path, 
 
 
 def scores_file(path, **dice):
-    cases = [{"case": name, "liver_dice": value, "tumor_dice": None} for name, value in dice.items()]
+    same = {"tumor_dice": None, "liver_reference_voxels": 9, "tumor_reference_voxels": None}
+    cases = [{"case": name, "liver_dice": value} | same for name, value in dice.items()]
     path.write_text(json.dumps({"cases": cases}))
     return str(path)
 
@@ -190,6 +191,7 @@ def test_compare_tells_the_mean_difference_of_shared_cases(tmp_path, capsys):
         ('{"cases": [{"case": "a", "liver_dice": "good"}]}', "bad.json: holds no scores"),
         ('{"cases": [{"case": "z", "liver_dice": 1}]}', "has no case in common"),
         ('{"cases": [{"case": "a"}, {"case": "a"}]}', "bad.json: holds several cases called a."),
+        ('{"cases": [{"case": "a", "liver_dice": 1, "liver_reference_voxels": 8}]}', "other references"),
         ('{"mode": "lits_asis", "cases": [{"case": "a", "liver_dice": 1}]}', "with mode None, "),
         ('{"cases": [{"case": "a", "liver_voe": 1}]}', "--score: is 'dice', which the two files do not both"),
     ],
@@ -245,6 +247,17 @@ def test_follow_up_without_days_has_no_doubling_time_and_null_for_what_is_undefi
     assert record["days"] is None and record["response"]["change"] is None
     assert record["response"]["category"] == "no tumour"
     assert pd.read_csv(tmp_path / "follow_up.csv").empty
+
+
+@pytest.mark.parametrize("side", [0, 1])
+def test_follow_up_says_where_most_of_a_liver_would_be_tumour(tmp_path, capsys, side):
+    paths = [label_file(tmp_path / name, 10) for name in ("a.nii", "b.nii")]
+    image = nibabel.load(paths[side])
+    swapped = np.uint8([0, 2, 1])[np.asarray(image.dataobj, int)]
+    nibabel.save(nibabel.Nifti1Image(swapped, image.affine), paths[side])
+    assert main(["follow-up", *paths, "--out", str(tmp_path)]) == 0
+    told = capsys.readouterr().err
+    assert f"{paths[side]}: more is tumour" in told and f"{paths[1 - side]}:" not in told
 
 
 @pytest.mark.parametrize("days", ["0", "-3", "nan", "inf"])

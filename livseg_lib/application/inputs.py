@@ -185,7 +185,7 @@ def _of_entry(entry: Path, reading: Reading) -> list[PatientInput]:
     if name := nifti_stem(entry):
         return [PatientInput(name, "NIfTI", (entry,), partial(read_nifti, entry))]
     if entry.suffix.lower() in PICTURE_SUFFIXES:
-        read = partial(read_pictures, partial(read_one_picture, entry), None, reading.picture_hu)
+        read = partial(read_one_picture, entry, reading.picture_hu)
         return [PatientInput(entry.stem, "picture", (entry,), read, {"picture_hu": reading.picture_hu})]
     if is_zip(entry) or holds_frames(entry):
         return [_dicom(entry.stem, entry, reading)]

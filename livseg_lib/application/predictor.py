@@ -22,7 +22,7 @@ from livseg_lib import WARNING, __version__
 from livseg_lib.application.inputs import PatientInput
 from livseg_lib.application.scan import Scan
 from livseg_lib.datasets.catalogue import liver_hu_findings, volume_findings
-from livseg_lib.errors import InputError
+from livseg_lib.errors import InputError, counted
 from livseg_lib.evaluation.probabilities import is_predicted, presence_levels
 from livseg_lib.files import file_checksum, files_checksum, require_there, text_checksum
 from livseg_lib.labels import STRUCTURES, structure_mask
@@ -231,7 +231,7 @@ def _about_picture(scan: Scan, predictor: Predictor) -> Iterator[str]:
 def _about_scan(scan: Scan, labels: np.ndarray, predictor: Predictor) -> Iterator[str]:
     depth, (step, *pixels) = len(scan.volume.voxels), scan.volume.spacing_mm
     if depth < WHOLE_LIVER_SLICES:
-        yield f"The scan has {depth} slices: volumes are those of what it shows, not of a whole liver."
+        yield f"The scan has {counted(depth, 'slice')}: volumes are of what it shows, not of a whole liver."
     for sentence, values, (low, high) in (
         ("The slices are {:.2f} mm apart", [step], LITS_STEP_MM),
         ("The pixels are {:.2f} mm wide", pixels, LITS_PIXEL_MM),
@@ -242,6 +242,8 @@ def _about_scan(scan: Scan, labels: np.ndarray, predictor: Predictor) -> Iterato
     if ends and "liver" in predictor.structures:
         named_ends = " and the ".join(ends)
         yield f"The liver is outlined up to the {named_ends} slice: the scan may not hold all of it."
+    if "liver" in predictor.structures and (labels[:, [0, -1]].any() or labels[..., [0, -1]].any()):
+        yield "The liver is outlined up to the edge of its slices: they may not hold all of it."
     yield from (finding.message for finding in volume_findings(scan.volume, predictor.modality))
     if predictor.modality != "ct" or "liver" not in predictor.structures:
         return

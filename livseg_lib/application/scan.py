@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 
@@ -24,6 +24,8 @@ from livseg_lib.volumes import Volume, load_volume, require_scan
 
 STORED_HU = (0.0, 255.0)
 """HU of black and white in the public sets of LiTS slices: grey level and HU are the same there."""
+TURNED = "The picture, and with it its mask, was turned as its EXIF orientation says."
+COLORED = "The picture has colours, as no CT slice: it is read as grey, with all that is drawn on it."
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,9 +82,13 @@ def read_pictures(
     return Scan(volume, Window.between(low, high), slice_numbers, notes=tuple(notes))
 
 
-def read_one_picture(path: Path) -> Volume:
-    """Grey levels of one picture as int16 (1, H, W); nothing is known of the spacing."""
-    return Volume(read_picture(path).grey[np.newaxis].astype(np.int16), (np.nan, np.nan, np.nan))
+def read_one_picture(path: Path, hu: tuple[float, float] = STORED_HU) -> Scan:
+    """`read_pictures` of one file, (1, H, W); nothing is known of the spacing."""
+    picture = read_picture(path)
+    greys = Volume(picture.grey[np.newaxis].astype(np.int16), (np.nan, np.nan, np.nan))
+    scan = read_pictures(lambda: greys, hu=hu)
+    notes = [TURNED] * (picture.orientation != 1) + [COLORED] * (picture.colors is not None)
+    return replace(scan, notes=(*scan.notes, *notes))
 
 
 def parse_hu_range(text: str) -> tuple[float, float]:

@@ -122,7 +122,11 @@ def launch(
     with closing(Desk(reports, visits, answering.Workers(visits.root, workers))) as desk:
         for shelved in shelved_systems(reports)[:1]:
             desk.workers.start(shelved.folder)
-        page = open_page(desk, hosts, server_port=port, share=share)
+        try:
+            page = open_page(desk, hosts, server_port=port, share=share)
+        except OSError as error:
+            problem = f"{port or 'None from 7860 on'} cannot be opened: it is in use, or not for everybody."
+            raise InputError("--port", problem, "Choose another.") from error
         try:
             threading.Event().wait()
         finally:
@@ -265,7 +269,10 @@ def open_page(desk: Desk, hosts: Sequence[str] = (), **options: object) -> gr.Bl
         "ssr_mode": False,  # no server beside the guarded one
         "num_workers": 0,
         "mcp_server": False,
+        "_frontend": False,  # or Gradio gives up where a busy machine takes 3 seconds for the first page
     }
+    known = os.environ.get("no_proxy") or os.environ.get("NO_PROXY")  # Gradio asks the page whether it is up
+    os.environ["no_proxy"] = ",".join([*filter(None, [known]), "127.0.0.1", "localhost"])
     page.launch(**fixed | options)
     page.share = False  # the page for public links loads its script from elsewhere; this one suits them, too
     return page

@@ -340,6 +340,9 @@ def volume_findings(volume: Volume, modality: str = "ct") -> Iterator[Note]:
         spacing = " x ".join(f"{mm:.3g}" for mm in volume.spacing_mm)
         message = f"The spacing is {spacing} mm, outside {low_mm} to {high_mm} mm."
         yield Note("", "suspicious-spacing", message)
+    if grid is not None and not grid.says_directions:
+        message = "The file does not say which way its axes run (sform and qform codes are 0): left and right"
+        yield Note("", "no-directions", f"{message} may be exchanged. Export it again with its affine.")
     if grid is not None and (shear := grid.shear_degrees) > RIGHT_ANGLE_DEGREES:
         message = f"The grid is sheared by {shear:.1f} degrees (gantry tilt): volumes are right, distances"
         message += " across planes and shapes in 3D approximate. Convert the scan with tilt correction."

@@ -53,7 +53,7 @@ from livseg_lib.evaluation.lesions import (
     pool_panoptic,
     tumor_overlap,
 )
-from livseg_lib.labels import structure_mask
+from livseg_lib.labels import MOSTLY_TUMOR, structure_mask
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,6 +150,12 @@ def score_case(
         scores |= {name + suffix: value for name, value in (found._asdict() | detection_rates(found)).items()}
     scores |= {"lesion_dice": lesion_dice(lesions)} | panoptic_quality(lesions)._asdict()
     return scores | _tumor_burden(scores, mode)
+
+
+def doubts(case_scores: Iterable[Mapping]) -> list[str]:
+    """A sentence on each side whose labels are unlikely in most of the mappings of `score_case`."""
+    burden = pd.DataFrame(case_scores).filter(regex="^tumor_burden_(reference|prediction)$").median()
+    return [f"In most cases of the {name[13:]} {MOSTLY_TUMOR}" for name in burden[burden > 0.5].index]
 
 
 def keys_of(structure: str, scores: Iterable[str]) -> list[str]:

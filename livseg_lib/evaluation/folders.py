@@ -11,6 +11,7 @@ import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from functools import lru_cache, partial
 from pathlib import Path
 from secrets import token_hex
@@ -32,14 +33,14 @@ from livseg_lib.datasets.files import (
     regular_files,
 )
 from livseg_lib.datasets.msd import described_labels
-from livseg_lib.datasets.nifti import TUMORS
+from livseg_lib.datasets.nifti import TUMOR_NAME, TUMORS
 from livseg_lib.errors import InputError, counted
-from livseg_lib.evaluation.cases import SCORES, keys_of, score_case, summarize_cases
+from livseg_lib.evaluation.cases import SCORES, doubts, keys_of, score_case, summarize_cases
 from livseg_lib.evaluation.lesions import MODES, lesion_rows, summarize_sizes
 from livseg_lib.evaluation.masks import SURFACE_TOLERANCE_MM
 from livseg_lib.labels import STRUCTURE_LABELS, STRUCTURES, TUMOR, require_labels
 from livseg_lib.processes import in_processes
-from livseg_lib.volumes import Volume, load_volume, read_label_array
+from livseg_lib.volumes import Volume, label_values, load_volume, read_label_array
 
 
 def summary_lines(scores: dict) -> list[str]:
@@ -109,7 +110,9 @@ LABEL_WORDS = re.compile(
     r"d?seg|label|mask|pred|(?:ground[-_. ]?)?truth|(?<![a-z])gt(?![a-z])", re.IGNORECASE
 )
 _WORD_AT_END = rf"[-_. ](?:{LABEL_WORDS.pattern})[a-z]*"
-LABEL_NAME = re.compile(rf"(?:{LABEL_WORDS.pattern})[a-z]*|liver(?:{_WORD_AT_END})?", re.IGNORECASE)
+LABEL_NAME = re.compile(
+    rf"(?:{LABEL_WORDS.pattern})[a-z]*|(?:liver|{TUMOR_NAME})(?:{_WORD_AT_END})?", re.IGNORECASE
+)
 """Such a name tells no case: its folder does."""
 LABEL_WORD_AT_END = re.compile(f"{_WORD_AT_END}$", re.IGNORECASE)
 STRUCTURE = re.compile(rf"(?:(.+?)[-_. ])??(?:(liver)|{TUMORS.pattern})", re.IGNORECASE)
@@ -132,8 +135,9 @@ def evaluate_folders(
     fit, it cannot be read, it lies on another grid), as if an empty one had been given, so that no miss
     leaves a mean. In folders, masks of tumours beside that of their liver are laid over it, and labels mean
     what a labels.json or dataset.json says. What a mask of `livseg predict` was not asked for, as its record
-    says, has no scores (NaN) and is no miss. Two single files are a pair whatever their names, and must both
-    be good. Each of the `workers` (of `in_processes`) holds one pair.
+    says, and the liver where one side has a mask of tumours alone, has no scores (NaN) and is no miss. Two
+    single files are a pair whatever their names, and must both be good. Each of the `workers` (of
+    `in_processes`) holds one pair.
 
     Returns `mode`, `surface_tolerance_mm`, `summary` (of `summarize_cases`), `missed` (cases without a usable
     prediction), `problems` (`case`, `file`, `code` and `problem` of what was not used), `without_reference`
@@ -152,9 +156,9 @@ def evaluate_folders(
     rules = {"mode": mode, "accept_affine_mismatch": accept_affine_mismatch, "tolerance_mm": tolerance_mm}
     readable = []
     for pair in pairs:
-        ways = zip(sides, pair[:2], strict=True)
+        ways = list(zip(sides, pair[:2], strict=True))
         readers = [partial(_read_whole, each.tumors.get(path), each.meaning) for each, path in ways]
-        readable.append((pair, readers))
+        readable.append((pair, readers, any(each.lacks_liver(path) for each, path in ways)))
     scores_here = _THIS_PROCESS, cloudpickle.dumps(SCORES)
     found = in_processes(partial(_score_pair, scores_here=scores_here, **rules), readable, workers)
     for scores, unusable in tqdm(found, "scoring", len(pairs), unit="case", disable=None):  # None: if watched
@@ -174,7 +178,7 @@ def evaluate_folders(
             for case, e in problems
         ],
         "without_reference": [str(path) for path in without_reference],
-        "notes": [note for side in sides for note in side.notes],
+        "notes": [*(note for side in sides for note in side.notes), *doubts(cases)],
         "cases": cases,
         "lesions": lesions.to_dict("records"),
         "lesions_by_size": summarize_sizes(lesions, patient="case").to_dict("records"),
@@ -192,9 +196,13 @@ class Side(NamedTuple):
     """What is compared of a folder, or one file."""
 
     files: list[Path]
-    tumors: dict[Path, list[Path]]  # of each mask of a liver alone, the masks that lie beside it
+    tumors: dict[Path, list[Path]]
+    """Of each mask of a liver alone, the masks that lie beside it; of a mask of tumours alone, itself."""
     meaning: LabelMap | None
     notes: list[str]
+
+    def lacks_liver(self, path: Path | None) -> bool:
+        return path in self.tumors.get(path, ())
 
 
 class Pair(NamedTuple):
@@ -209,7 +217,7 @@ _THIS_PROCESS = token_hex(8)
 
 
 def _score_pair(
-    readable: tuple[Pair, list[Callable[..., np.ndarray]]],
+    readable: tuple[Pair, list[Callable[..., np.ndarray]], bool],
     mode: str,
     accept_affine_mismatch: bool,
     tolerance_mm: float,
@@ -220,7 +228,7 @@ def _score_pair(
     And what cannot be used, with the name of the case.
     """
     _take_over(*scores_here)
-    pair, (read_truth, read_found) = readable
+    pair, (read_truth, read_found), tumors_alone = readable
     case = _stem(pair.reference)
     problems = [(case, pair.problem)] if pair.problem else []
     try:
@@ -236,7 +244,7 @@ def _score_pair(
         except InputError as error:
             problems.append((case, error))
     names = {"case": case, "reference_file": str(pair.reference), "prediction_file": used}
-    missing = not_looked_for(Path(used), found) if used else []
+    missing = ["liver"] * tumors_alone + (not_looked_for(Path(used), found) if used else [])
     lesions = lesion_rows(found, truth, volume.spacing_mm)
     lesions.insert(0, "case", case)
     # In the order of the file: "lits_asis" confuses ids, and these are given in that order.
@@ -248,22 +256,18 @@ def _score_pair(
 
 
 def _read_whole(
-    tumors: list[Path] | None,
-    meaning: LabelMap | None,
-    path: Path,
-    like: Volume,
-    accept_mismatch: bool = False,
+    tumors: list[Path] | None, meaning: LabelMap | None, path: Path, like: Volume, accept: bool = False
 ) -> np.ndarray:
     """Labels 0/1/2, uint8 (D, H, W), of a file and of masks of its tumours, as `livseg check` reads them:
     without these every tumour that was found would count as a false alarm."""
-    labels = read_label_array(path, like, accept_mismatch)
+    labels = read_label_array(path, like, accept)
     if meaning:
         labels = meaning(labels)
     elif tumors is not None and labels.max() > TUMOR and np.isin(labels, (0, labels.max())).all():
         labels //= labels.max()  # a liver of 255
     require_labels(labels, path)
     for other in tumors or ():
-        labels[read_label_array(other, like, accept_mismatch) > 0] = TUMOR
+        labels[read_label_array(other, like, accept) > 0] = TUMOR
     return labels.astype(np.uint8)
 
 
@@ -327,7 +331,8 @@ def label_files(where: Path, other: Path) -> Side:
     if is_file:
         beside = where.with_name(LABELS_JSON)
         unused = f"{printable(beside)} is not read for a file that is named alone: give the folder."
-        return Side([where], {}, None, [unused] * beside.is_file())
+        alone, notes = _tumors_alone([where])
+        return Side([where], alone, None, [unused] * beside.is_file() + notes)
     found, inner = regular_files(where, with_results=True).named, other.resolve()
     paths = [path for path in found if nifti_stem(path)]
     if where.resolve() in inner.parents:
@@ -335,9 +340,7 @@ def label_files(where: Path, other: Path) -> Side:
         paths = [p for p, real in zip(paths, reals, strict=True) if inner not in (real, *real.parents)]
     if not paths:
         problem = "holds no .nii or .nii.gz file." if where.exists() else "is not there."
-        raise InputError(
-            where, problem, "Name a folder of label volumes, or one file. Nothing else is scored."
-        )
+        raise InputError(where, problem, "Name a folder of label volumes, or one file.")
     own, of_owner = {p: _structure(p) for p in paths}, defaultdict(list)
     livers = {whose for name, whose in own.values() if name == "liver"}
     for p, (name, whose) in own.items():
@@ -360,7 +363,20 @@ def label_files(where: Path, other: Path) -> Side:
         values = (", ".join(map(str, each)) or "none" for each in (meaning.liver, meaning.tumor))
         notes.append("{} says what labels mean: liver {}, tumour {}.".format(meaning.source, *values))
     kept.sort(key=lambda path: (_numbers(path), _stem(path), path))
-    return Side(kept, tumors, meaning, notes)
+    alone, said = ({}, []) if meaning else _tumors_alone(kept)
+    return Side(kept, tumors | alone, meaning, notes + said)
+
+
+def _tumors_alone(kept: list[Path]) -> tuple[dict[Path, list[Path]], list[str]]:
+    """Those of the masks that hold tumours alone, by their names and as they hold one label; a note."""
+    named, values = [path for path in kept if _structure(path)[0] == "tumor"], set()
+    for path in named:
+        with suppress(InputError):  # told when it is scored
+            values |= {*label_values(path)} - {0}
+    alone = {path: [path] for path in named if len(values) < 2}
+    names = listed([printable(path.name) for path in alone])
+    note = f"{counted(len(alone), 'mask')} of tumours alone by name ({names}): livers have no scores."
+    return alone, [note] * bool(alone)
 
 
 def _lies_beside(path: Path, livers: set[tuple[str, Path]]) -> bool:
@@ -391,11 +407,11 @@ def _is_label_name(path: Path) -> bool:
 
 def _structure(path: Path) -> tuple[str, tuple[str, Path]]:
     """What alone a mask holds by its name or its folder's, whose it is, and where that owner's others lie:
-    "liver" and "p1" of p1_liver_mask.nii and of liver/p1.nii, "tumor" and "" of tumor_2.nii."""
+    "liver" and "p1" of p1_liver_mask.nii and of pred_liver/p1.nii, "tumor" and "" of tumor_2.nii."""
     bare, folder = (LABEL_WORD_AT_END.sub("", name) for name in (nifti_stem(path) or "", path.parent.name))
     if found := STRUCTURE.fullmatch(bare):
         whose = found[1] or "", path.parent
-    elif (found := STRUCTURE.fullmatch(folder)) and not found[1]:
+    elif (found := STRUCTURE.fullmatch(folder)) and (not found[1] or LABEL_NAME.fullmatch(found[1])):
         whose = "" if _is_label_name(path) else bare, path.parent.parent / "*"
     else:
         return "", ("", path.parent)
@@ -403,9 +419,8 @@ def _structure(path: Path) -> tuple[str, tuple[str, Path]]:
 
 
 def _name(path: Path) -> str:
-    """`_stem`; of a mask of the liver alone without that word."""
-    structure, (owner, _) = _structure(path)
-    return owner if owner and structure == "liver" else _stem(path)
+    """`_stem`; of a mask of one structure without that word."""
+    return _structure(path)[1][0] or _stem(path)
 
 
 def _numbers(path: Path) -> tuple[int, ...]:

@@ -346,6 +346,8 @@ NOT_AN_ASSESSMENT = (
     "Arithmetic of RECIST 1.1 on liver tumours of two scans alone; no assessment of a patient, who has other "
     "organs, other lesions and other scans."
 )
+LIVERS_FIT = 0.7
+"""Dice of one liver in two scans, laid over each other, at least: below, it was cut off or is another's."""
 
 
 def conclude_follow_up(name: str, found: FollowUp) -> list[str]:
@@ -359,8 +361,10 @@ def conclude_follow_up(name: str, found: FollowUp) -> list[str]:
         change = f"{response.sum_before_mm:.1f} to {response.sum_after_mm:.1f} mm ({response.change:+.0%})"
         sums = f"sum of {len(response.targets)} target diameters {change}"
     volumes = f"Tumours {before:.1f} ml before, {after:.1f} ml after"
-    agreement = f"agree with Dice {found.matching.liver_dice:.2f}"
+    agreement = f"agree with Dice {found.matching.liver_dice:.2f}."
+    if found.matching.liver_dice < LIVERS_FIT:
+        agreement += " Tumours may be matched wrongly: is this one patient, and the whole liver in both?"
     return [
         f"{name}: {kinds}. {volumes}; {sums}: {response.category}.",
-        f"{name}: the livers, laid over each other by their centres, {agreement}.",
+        f"{name}: the livers, laid over each other by their centres, {agreement}",
     ]

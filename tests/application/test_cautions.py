@@ -50,11 +50,16 @@ def test_what_is_far_from_the_usual_is_told(changes, structures, words):
 
 
 @pytest.mark.parametrize(
-    "ends, words", [([0], "the first slice"), ([-1], "the last"), ([0, -1], "first and the last")]
+    "ends, words",
+    [
+        *([(0, 3, 3), "the first slice"], [(-1, 3, 3), "the last"], [([0, -1], 3, 3), "first and the last"]),
+        *([np.s_[4, side, 3], "the edge"] for side in (0, -1)),
+        *([np.s_[4, 3, side], "the edge"] for side in (0, -1)),
+    ],
 )
 def test_a_liver_that_leaves_the_scan_is_told(ends, words):
     scan, labels = scan_of()
-    labels[ends, 3, 3] = 1
+    labels[ends] = 1
     (found,) = cautions(scan, labels, toy_predictor())
     assert words in found and cautions(scan, labels, toy_predictor(structures=("tumor",))) == []
 

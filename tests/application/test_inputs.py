@@ -289,17 +289,32 @@ def test_what_cannot_be_used_is_said(tmp_path):
 def test_greys_are_hu_as_in_the_public_sets_or_between_the_two_that_are_given(tmp_path):
     path = tmp_path / "slice.png"
     Image.fromarray(np.array([[0, 51, 255]], np.uint8)).save(path)
-    scan = module.read_pictures(lambda: module.read_one_picture(path))
+    scan = module.read_one_picture(path)
     assert scan.volume.voxels.tolist() == [[[0, 51, 255]]]
     assert np.isnan(scan.volume.spacing_mm).all() and scan.is_picture
     assert "0 HU and white for 255 HU" in scan.notes[0]
-    abdomen = module.read_pictures(lambda: module.read_one_picture(path), hu=(-160.0, 240.0))
+    abdomen = module.read_one_picture(path, (-160.0, 240.0))
     assert abdomen.volume.voxels.tolist() == [[[-160, -80, 240]]]
     assert (abdomen.window.lower, abdomen.window.upper) == (-160, 240)
-    assert "2 pictures" in module.read_pictures(lambda: module.read_one_picture(path), left_out=2).notes[1]
+    assert "2 pictures" in module.read_pictures(lambda: scan.volume, left_out=2).notes[1]
     Image.fromarray(np.repeat(np.array([[0, 255]], np.uint8), 9, axis=1)).save(path)
     with pytest.raises(InputError, match="2 whole numbers from 0 to 255, in patches: labels, no scan"):
-        module.read_pictures(lambda: module.read_one_picture(path))
+        module.read_one_picture(path)
+
+
+def test_a_picture_with_colours_or_turned_by_exif_says_so(tmp_path):
+    grey, exif = Image.effect_noise((40, 30), 60), Image.Exif()
+    told = {}
+    for mode in ("L", "RGB"):
+        for exif[0x0112] in (1, 6):
+            picture = grey.convert(mode)
+            if mode == "RGB":
+                picture.paste((255, 0, 0), (5, 5, 25, 8))  # a line that was drawn
+            picture.save(tmp_path / "slice.png", exif=exif)
+            told[mode, exif[0x0112]] = module.read_one_picture(tmp_path / "slice.png").notes[1:]
+    turned, colored = (module.TURNED,), (module.COLORED,)
+    expected = {("L", 1): (), ("L", 6): turned, ("RGB", 1): colored, ("RGB", 6): turned + colored}
+    assert told == expected
 
 
 def test_a_range_is_two_rising_numbers():

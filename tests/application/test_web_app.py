@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import socket
 import tempfile
 import time
 import zipfile
@@ -26,7 +27,8 @@ pytest.importorskip("gradio")
 from livseg_lib.application import answering  # noqa: E402
 from livseg_lib.application.answering import Refused, Workers, answer, verdict_html  # noqa: E402
 from livseg_lib.application.visits import Visits  # noqa: E402
-from livseg_lib.application.web_app import Desk, open_page  # noqa: E402
+from livseg_lib.application.web_app import Desk, launch, open_page  # noqa: E402
+from livseg_lib.errors import InputError  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +44,8 @@ def served(tmp_path_factory):
         closing(Desk(reports, visits, Workers(visits.root, 1, load_toy))) as desk,
     ):
         patch.setenv("GRADIO_TEMP_DIR", str(visits.uploads))
+        patch.setenv("http_proxy", "http://127.0.0.1:9")  # a proxy, as clinics have, that knows no localhost
+        patch.setenv("no_proxy", "example.com")
         patch.setattr(tempfile, "tempdir", str(visits.scratch))
         page = open_page(desk, quiet=True, max_file_size="1mb")
         yield page.local_url, visits
@@ -254,3 +258,9 @@ def test_a_training_ends_with_a_system_to_use(tmp_path):
     assert not untrained["visible"]
     (only,) = desk.train()  # whoever asks without the button
     assert only[1] == model
+
+
+def test_a_port_that_is_taken_is_told(tmp_path):
+    told = pytest.raises(InputError, match=r"--port: .* is in use")
+    with socket.create_server(("127.0.0.1", 0)) as taken, closing(Visits()) as visits, told:
+        launch(tmp_path, visits, taken.getsockname()[1])

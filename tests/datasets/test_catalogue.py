@@ -6,6 +6,7 @@ import shutil
 import weakref
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 from layouts import (
@@ -263,7 +264,15 @@ WARNINGS = {
     "thick slices": ("suspicious-spacing", lambda f: with_affine(f, lps_affine((12.0, 0.8, 0.7)))),
     "fine pixels": ("suspicious-spacing", lambda f: with_affine(f, lps_affine((2.5, 0.1, 0.1)))),
     "identity affine": ("suspicious-spacing", lambda f: with_affine(f, np.eye(4))),
+    "no affine": ("no-directions", lambda f: [without_affine(f / name) for name in (VOLUME, SEGMENTATION)]),
 }
+
+
+def without_affine(path: Path) -> None:
+    image = nibabel.load(path)
+    image.set_sform(None, 0)
+    image.set_qform(None, 0)
+    nibabel.save(nibabel.Nifti1Image(image.get_fdata().astype(np.int16), None, image.header), path)
 
 
 def with_affine(folder: Path, affine: np.ndarray) -> None:

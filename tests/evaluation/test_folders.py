@@ -1,5 +1,6 @@
 """Label files against label files: what is paired, what is told, and how it reads."""
 
+import itertools
 import json
 import os
 from functools import partial
@@ -133,7 +134,7 @@ def test_the_livers_of_totalsegmentator_are_found_among_its_organs(tmp_path, sid
     "name",
     [
         *("anna/{}", "anna/{}_mask", "anna_{}", "Anna-{}_seg", "volume-7_{}"),
-        *("{}/anna", "{}_labels/anna_seg", "more/{}/volume-7", "anna/{}/mask"),
+        *("{}/anna", "{}_labels/anna_seg", "more/mask_{}/volume-7", "anna/{}/mask"),
     ],
 )
 def test_masks_of_tumours_beside_that_of_the_liver_are_part_of_its_labels(tmp_path, side, name):
@@ -158,6 +159,37 @@ def test_masks_of_tumours_beside_that_of_the_liver_are_part_of_its_labels(tmp_pa
     assert case["n_tumors_reference"] == 0
 
 
+@pytest.mark.parametrize("side", ["reference", "prediction", "both"])
+@pytest.mark.parametrize("value", [1, 2, 255])
+@pytest.mark.parametrize("name", ["anna_tumor", "preds_lesion/anna", "anna/hcc", "anna_lesion_mask"])
+@pytest.mark.parametrize("as_file", [False, True])
+def test_of_masks_of_tumours_alone_the_tumours_are_scored_and_no_liver(tmp_path, side, value, name, as_file):
+    files = {each: tmp_path / each / "anna.nii" for each in ("reference", "prediction")}
+    for each, path in files.items():
+        files[each] = path if side not in (each, "both") else tmp_path / each / f"{name}.nii"
+        found = labels(TUMOR, SPECK) if each == "reference" else labels(TUMOR)
+        write(files[each], found if files[each] == path else np.uint8(found == 2) * value)
+    sides = {each: path if as_file else tmp_path / each for each, path in files.items()}
+    scores = folders.evaluate_folders(**sides)
+    [case] = scores["cases"]
+    assert case["tumor_intersection_voxels"] == case["tumor_prediction_voxels"] == labels(TUMOR)[TUMOR].size
+    assert case["recall"] == 1 / 2 and np.isnan([case["liver_dice"], case["tumor_burden_error"]]).all()
+    assert "tumours alone" in scores["notes"][-1] and not scores["problems"]
+    for path in files.values():
+        write(path, labels(TUMOR))  # called so, but with a liver
+    assert folders.evaluate_folders(**sides)["cases"][0]["liver_dice"] == 1
+
+
+def test_masks_of_tumours_that_are_numbered_are_paired_by_their_numbers(tmp_path):
+    for side, name in itertools.product(("reference", "prediction"), ("tumor_1", "tumor_2")):
+        write(tmp_path / side / f"{name}.nii", labels(TUMOR if name.endswith("1") else SPECK) // 2)
+    scores = folders.evaluate_folders(tmp_path / "reference", tmp_path / "prediction")
+    assert [(case["case"], case["tumor_dice"]) for case in scores["cases"]] == [
+        ("tumor_1", 1),
+        ("tumor_2", 1),
+    ]
+
+
 @pytest.mark.parametrize("named", ["reference", "prediction"])
 def test_a_file_that_was_named_and_the_only_case_of_a_folder_are_a_pair(tmp_path, named):
     names = {"reference": tmp_path / "truth" / "anna.nii", "prediction": tmp_path / "out" / "scan.nii"}
@@ -168,6 +200,18 @@ def test_a_file_that_was_named_and_the_only_case_of_a_folder_are_a_pair(tmp_path
     write(files["reference" if named == "prediction" else "prediction"].with_name("bert.nii"), labels(TUMOR))
     pairs, left, _ = folders.pair_files(**sides)
     assert left and not any(pair.prediction for pair in pairs)
+
+
+@pytest.mark.parametrize("mode", ["intended", "lits_asis"])
+@pytest.mark.parametrize(
+    ("side", "levels"), [("reference", (0, 2, 1)), ("prediction", (0, 2, 1)), ("reference", (0, 0, 2))]
+)
+def test_labels_of_which_most_would_be_tumour_are_told(three_cases, mode, side, levels):
+    assert not folders.evaluate_folders(*three_cases, mode)["notes"]
+    for path in three_cases[side == "prediction"].rglob("*.nii*"):
+        write(path, np.uint8(levels)[np.asarray(nib.load(path).dataobj, int)])
+    [note] = folders.evaluate_folders(*three_cases, mode)["notes"]
+    assert note.startswith(f"In most cases of the {side} more is tumour")
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])

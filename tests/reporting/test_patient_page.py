@@ -4,6 +4,7 @@ import base64
 import gzip
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -379,7 +380,9 @@ def test_a_follow_up_draws_every_group_and_its_targets_bold():
     assert not panels[1].lines
     tumors, livers = patient_page.conclude_follow_up("truth", found)
     assert "2 matched, 1 vanished" in tumors and "partial response" in tumors and "(-51%)" in tumors
-    assert "Dice 1.00" in livers
+    assert livers.endswith("Dice 1.00.")
+    apart = replace(found, matching=replace(found.matching, liver_dice=0.6))
+    assert "matched wrongly" in patient_page.conclude_follow_up("truth", apart)[1]
     assert "no tumour" in patient_page.conclude_follow_up("net", nothing)[0]
 
 
