@@ -161,7 +161,7 @@ def whole_command(folder: Path, words: str) -> Run:
 def pairing(folder: Path) -> Run:
     """Files found in a folder by their names, and paired, before any is read."""
     from livseg_lib.datasets.catalogue import find_cases
-    from livseg_lib.evaluation.folders import pair_files
+    from livseg_lib.evaluation.pairing import pair_files
 
     return lambda: [len(find_cases(folder, "lits").cases), len(pair_files(folder, folder)[0])]
 

@@ -11,7 +11,7 @@ import pytest
 from solids import labelled
 
 from livseg_lib.errors import InputError
-from livseg_lib.evaluation import folders
+from livseg_lib.evaluation import folders, pairing
 from livseg_lib.evaluation.cases import SCORES, Score, score_case, summarize_cases
 from livseg_lib.evaluation.folders import summary_lines
 from livseg_lib.evaluation.lesions import lesion_rows, summarize_sizes
@@ -83,7 +83,7 @@ def test_the_prediction_that_fits_is_found_by_its_name_or_number(tmp_path, stem,
     reference = write(tmp_path / "reference" / f"{stem}.nii", labels(TUMOR)).parent
     write(tmp_path / "prediction" / f"{other}.nii", labels())
     fitting = write(tmp_path / "prediction" / name, labels(TUMOR))
-    (pair,), left_over, _ = folders.pair_files(reference, tmp_path / "prediction")
+    (pair,), left_over, _ = pairing.pair_files(reference, tmp_path / "prediction")
     assert pair.prediction == fitting and len(left_over) == 1
 
 
@@ -91,12 +91,12 @@ def test_cases_numbered_as_they_were_read_fit_no_number(tmp_path):
     """case-001 of `predict --case-names numbered` may be volume-0."""
     reference = write(tmp_path / "reference" / "segmentation-1.nii", labels(TUMOR)).parent
     numbered = write(tmp_path / "prediction" / "case-001" / "mask.nii.gz", labels(TUMOR))
-    assert folders.pair_files(reference, tmp_path / "prediction")[0][0].prediction == numbered  # another's
+    assert pairing.pair_files(reference, tmp_path / "prediction")[0][0].prediction == numbered  # another's
     numbered.with_name("record.json").write_text("{}")
-    (pair,), left_over, _ = folders.pair_files(reference, tmp_path / "prediction")
+    (pair,), left_over, _ = pairing.pair_files(reference, tmp_path / "prediction")
     assert pair.prediction is None and left_over == [numbered]
     named = write(reference / "case-001_label.nii", labels(TUMOR))
-    pairs, *_ = folders.pair_files(reference, tmp_path / "prediction")
+    pairs, *_ = pairing.pair_files(reference, tmp_path / "prediction")
     assert {pair.reference: pair.prediction for pair in pairs}[named] == numbered
 
 
@@ -108,10 +108,10 @@ def test_a_folder_a_patient_gives_its_files_their_names(tmp_path, name):
         reference = write(tmp_path / "data" / patient / truth, labels(TUMOR)).parents[1]
         write(tmp_path / "data" / patient / "imaging.nii", labels())  # beside a label map: the scan
         prediction = write(tmp_path / "found" / patient / name, labels(TUMOR)).parents[1]
-    pairs, left_over, _ = folders.pair_files(reference, prediction)
+    pairs, left_over, _ = pairing.pair_files(reference, prediction)
     assert [pair.prediction.parent.name for pair in pairs] == [*patients] and not left_over
     alone = write(tmp_path / "other" / truth, labels(TUMOR))
-    (pair,), *_ = folders.pair_files(reference / "anna", alone.parent)
+    (pair,), *_ = pairing.pair_files(reference / "anna", alone.parent)
     assert pair.prediction == alone  # one file each, of one name, whatever their folders are called
 
 
@@ -123,7 +123,7 @@ def test_the_livers_of_totalsegmentator_are_found_among_its_organs(tmp_path, sid
         for organ in ("liver", "spleen", "kidney_left"):
             write(tmp_path / side / patient / "segmentations" / f"{organ}.nii.gz", labels())
         write(tmp_path / other / f"{patient}.nii.gz", labels())
-    pairs, left_over, _ = folders.pair_files(tmp_path / "reference", tmp_path / "prediction")
+    pairs, left_over, _ = pairing.pair_files(tmp_path / "reference", tmp_path / "prediction")
     found = [getattr(pair, side).relative_to(tmp_path / side).as_posix() for pair in pairs]
     assert found == [f"s000{n}/segmentations/liver.nii.gz" for n in (1, 2)] and not left_over
     assert [getattr(pair, other).name for pair in pairs] == ["s0001.nii.gz", "s0002.nii.gz"]
@@ -198,7 +198,7 @@ def test_a_file_that_was_named_and_the_only_case_of_a_folder_are_a_pair(tmp_path
     [case] = folders.evaluate_folders(**sides)["cases"]
     assert case["tumor_dice"] == 1
     write(files["reference" if named == "prediction" else "prediction"].with_name("bert.nii"), labels(TUMOR))
-    pairs, left, _ = folders.pair_files(**sides)
+    pairs, left, _ = pairing.pair_files(**sides)
     assert left and not any(pair.prediction for pair in pairs)
 
 
@@ -239,7 +239,7 @@ def test_objects_are_numbered_in_the_order_of_the_file(tmp_path, speck, detected
 def test_the_last_of_several_numbers_pairs_nobody(tmp_path, other):
     reference = write(tmp_path / "reference" / "anna_2024-01-05.nii", labels(TUMOR)).parent
     write(tmp_path / "prediction" / f"{other}.nii", labels(TUMOR))
-    (pair,), left_over, _ = folders.pair_files(reference, tmp_path / "prediction")
+    (pair,), left_over, _ = pairing.pair_files(reference, tmp_path / "prediction")
     assert pair.prediction is None and len(left_over) == 1
 
 
@@ -248,7 +248,7 @@ def test_a_prediction_of_the_same_name_belongs_to_no_other_of_its_number(tmp_pat
     for name in ("siteA_01", "siteB_01"):
         reference = write(tmp_path / "reference" / f"{name}.nii", labels(TUMOR)).parent
     fitting = write(tmp_path / "prediction" / f"{stem}.nii", labels(TUMOR))
-    pairs, *_ = folders.pair_files(reference, tmp_path / "prediction")
+    pairs, *_ = pairing.pair_files(reference, tmp_path / "prediction")
     assert [(pair.prediction, pair.problem) for pair in pairs] == [(fitting, None), (None, None)]
 
 
@@ -278,7 +278,7 @@ def test_one_folder_in_the_other_is_not_scored_against_itself(tmp_path, inner):
     for name in (1, 2):
         write(places["reference"] / f"{name}.nii", labels(TUMOR))
         write(places["prediction"] / f"{name}_pred.nii", labels())
-    pairs, left_over, _ = folders.pair_files(places["reference"], places["prediction"])
+    pairs, left_over, _ = pairing.pair_files(places["reference"], places["prediction"])
     assert [(pair.reference.name, pair.prediction.name) for pair in pairs] == [
         ("1.nii", "1_pred.nii"),
         ("2.nii", "2_pred.nii"),
