@@ -34,6 +34,7 @@ from livseg_lib.labels import (
     structure_mask,
 )
 from livseg_lib.nifti import RIGHT_ANGLE_DEGREES
+from livseg_lib.provenance import digest
 from livseg_lib.volumes import Volume, require_scan
 
 ADAPTERS: dict[str, ModuleType] = {
@@ -154,10 +155,8 @@ def _unread(source: Path, found: Dataset) -> list[Note]:
         if path in known:
             continue
         if path.name == files.LABELS_JSON and any(case.read_labels for case in found.cases):
-            message = (
-                "It is not read here, but in the folder of the whole set, beside imagesTr where there is"
-            )
-            notes.append(Note(path, "passed-over", f"{message} one. Move it there.", "error"))
+            message = "It is read in the folder of the whole set alone (beside imagesTr): move it there."
+            notes.append(Note(path, "passed-over", message, "error"))
         kind = "NIfTI" if files.nifti_stem(path) else files.DATA_SUFFIXES.get(path.suffix.lower())
         kind = kind or ("DICOM" if begins_like_dicom(path) else "packed" if is_zip(path) else None)
         if kind and (kind, found.name) != ("DICOM", "dicom"):  # which reports its own
@@ -218,7 +217,8 @@ class CaseCheck:
 
     row: dict[str, object]
     notes: list[Note]
-    voxel_digest: str | None = None
+    value_counts: str | None = None  # a digest that mirrored and turned copies have, too
+    sample: str = ""  # a digest that they do not have
 
 
 def check_dataset(
@@ -232,13 +232,16 @@ def check_dataset(
     lost = "There is no volume or picture that belongs to this segmentation."
     notes = [*(Note(path, "unpaired", lost, "error") for path in dataset.unpaired), *dataset.notes]
     found = [(files.printable(Path(note.where).name), note) for note in notes]
-    first: dict[str, tuple[str, str]] = {}
+    first: dict[str, CaseCheck] = {}
     for check in checks:
-        case, patient = check.row["case"], check.row["patient"]
-        original, owner = first.setdefault(check.voxel_digest or case, (case, patient))
-        if original != case:  # of another patient, a copy could stand on both sides of a split
-            message = f"Its voxels are exactly those of {original}, perhaps mirrored or turned."
-            check.notes.append(Note("", "duplicate", message, "warning" if owner == patient else "error"))
+        case = check.row["case"]
+        original = first.setdefault(check.value_counts or case, check)
+        if original is not check:  # of another patient, a copy could stand on both sides of a split
+            is_mirrored = original.sample != check.sample
+            how = ("exactly those of {}.", "those of {}, mirrored or turned.")[is_mirrored]
+            mild = is_mirrored and original.row["patient"] == check.row["patient"]
+            message = f"Its voxels are {how.format(original.row['case'])}"
+            check.notes.append(Note("", "duplicate", message, "warning" if mild else "error"))
         check.row["usable"] = all(note.severity != "error" for note in check.notes)
         found += [(case, note) for note in check.notes or [Note("", "ok", "", "ok")]]
     rows = [
@@ -274,12 +277,11 @@ def _case_notes(check: CaseCheck, case: Case, modality: str) -> Iterator[Note]:
         message = f"Slices without a mask are left out ({len(case.unmasked)}): {names}."
         yield Note(case.unmasked[0], "slice-without-mask", message)
     volume = case.read_volume()
-    counts = np.zeros(2**16, np.int64)  # of each value: those of a mirrored scan are the same
+    counts = np.zeros(2**16, np.int64)
     for plane in volume.voxels:  # (H, W): a plane at a time takes no memory
         counts += np.bincount(np.ascontiguousarray(plane, np.int16).view(np.uint16).ravel(), minlength=2**16)
-    check.voxel_digest = hashlib.sha256(
-        repr(sorted(volume.voxels.shape)).encode() + counts.tobytes()
-    ).hexdigest()
+    check.value_counts = digest((sorted(volume.voxels.shape), counts))
+    check.sample = digest(volume.voxels[::3, ::8, ::8])
     low, high = int(volume.voxels.min()), int(volume.voxels.max())
     shape, spacing = volume.voxels.shape, volume.spacing_mm
     check.row.update(shape=shape, spacing_mm=spacing, hu_low=low, hu_high=high)

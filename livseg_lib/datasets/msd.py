@@ -29,9 +29,8 @@ VESSEL_WORDS = r"vessel|vein|arter|aorta|cava|portal|duct"
 """What of the liver has a name of its own, and is not the liver."""
 DENIED = r"\b(?:non|not?|outside|beside|without|excluding)\W+(?:the )?"
 """Before a word: the label is not what it names."""
-NO_ORGAN = (
-    VESSEL_WORDS + r"|background|ignore|cyst|necro|ablat|abscess|thromb|calcif|^\W*$"
-)  # what has no tumours of its own
+NO_ORGAN = rf"{VESSEL_WORDS}|background|ignore|cyst|necro|ablat|abscess|thromb|calcif|^\W*$"
+"""What has no tumours of its own."""
 _USUAL = {"liver": (LIVER,), "tumor": (TUMOR,)}
 
 

@@ -142,10 +142,8 @@ def _labelled(
         return case
     chosen = choices[0]
     if len(choices) > 1:
-        message = (
-            f"It may belong to any of {_places(choices)}: none is read. Name its own like the scan, with"
-        )
-        message += " _seg, or move the others out of the set."
+        message = f"It may belong to any of {_places(choices)}: none is read. Name its own like the scan,"
+        message += " with _seg, or move the others out of the set."
         return _noted(case, chosen, "ambiguous-labels", message)
     if label_map is None and chosen.labels and max(chosen.labels) > TUMOR:
         message = f"Its labels go up to {max(chosen.labels)}: say in labels.json, in the folder of the whole"

@@ -201,18 +201,22 @@ def _score_pair(
 
 
 def _read_whole(
-    tumors: list[Path] | None, meaning: LabelMap | None, path: Path, like: Volume, accept: bool = False
+    tumors: list[Path] | None,
+    meaning: LabelMap | None,
+    path: Path,
+    like: Volume,
+    accept_mismatch: bool = False,
 ) -> np.ndarray:
     """Labels 0/1/2, uint8 (D, H, W), of a file and of masks of its tumours, as `livseg check` reads them:
     without these every tumour that was found would count as a false alarm."""
-    labels = read_label_array(path, like, accept)
+    labels = read_label_array(path, like, accept_mismatch)
     if meaning:
         labels = meaning(labels)
     elif tumors is not None and labels.max() > TUMOR and np.isin(labels, (0, labels.max())).all():
         labels //= labels.max()  # a liver of 255
     require_labels(labels, path)
     for other in tumors or ():
-        labels[read_label_array(other, like, accept) > 0] = TUMOR
+        labels[read_label_array(other, like, accept_mismatch) > 0] = TUMOR
     return labels.astype(np.uint8)
 
 

@@ -117,7 +117,8 @@ def label_files(where: Path, other: Path) -> Side:
         paths = [p for p, real in zip(paths, reals, strict=True) if inner not in (real, *real.parents)]
     if not paths:
         problem = "holds no .nii or .nii.gz file." if where.exists() else "is not there."
-        raise InputError(where, problem, "Name a folder of label volumes, or one file.")
+        remedy = "Name a folder of label volumes, or one file. Nothing else is scored."
+        raise InputError(where, problem, remedy)
     own, of_owner = {p: _structure(p) for p in paths}, defaultdict(list)
     livers = {whose for name, whose in own.values() if name == "liver"}
     for p, (name, whose) in own.items():

@@ -167,6 +167,7 @@ def _cell(path: Path, line: int, name: str, kind: str, text: str) -> object:
     return int(value) if kind == "Int64" else value
 
 
+TABLES_AT_ONCE = 100  # each costs time by itself, and as text all take much memory
 NOT_THERE = "not extracted before"
 MASK_GREY = np.array([0, 127, 255], np.uint8)
 """Of labels 0, 1, 2 in mask PNGs, as in the public LiTS slices. Training reads masks.npy (0/1/2)."""
@@ -339,7 +340,10 @@ def extract_dataset(
             problem = f"{len(failures)} of {len(cases)} cases could not be extracted:\n{listed}\n"
             remedy = "Repair or remove them and start again; finished cases are kept."
             raise InputError(folder, problem, remedy)
-        rows = read_slices(*(folder / case.case_id / "slices.csv" for case in cases))
+        paths = [folder / case.case_id / "slices.csv" for case in cases]
+        starts = range(0, len(paths), TABLES_AT_ONCE)
+        parts = [read_slices(*paths[start : start + TABLES_AT_ONCE]) for start in starts]
+        rows = pd.concat(parts, ignore_index=True)
         write_slices(rows, folder / "slices.csv")
         return rows
 

@@ -20,7 +20,6 @@ from livseg_lib.datasets.case import Case, read_each
 from livseg_lib.evaluation.masks import dice, overlap_counts
 from livseg_lib.evaluation.probabilities import ProbabilityHistogram, choose_threshold, is_predicted
 from livseg_lib.inference.cascade import ContourPart, paint_levels, tumor_probabilities, with_tumors
-from livseg_lib.inference.predict import stored_labels, stored_pictures
 from livseg_lib.labels import KINDS, TUMOR, fullest_slice, structure_mask
 from livseg_lib.models import keras
 from livseg_lib.models.classifiers import build_classifier
@@ -180,18 +179,4 @@ def superpixel_tiles(
         labels = truth[index][tuple(plane)]
         only_tumor = np.where(labels == TUMOR, labels, 0)
         pictures.append(Tile(picture.astype(np.uint8), title, only_tumor, heat=tint))
-    return pictures
-
-
-def patch_tiles(patches: pd.DataFrame, folder: Path, depth: int, each: int, seed: int) -> list[Tile]:
-    """Up to `each` patches of tumour, then of liver, drawn by `seed`: most of the superpixel, tinted."""
-    pictures = []
-    for kind, name in (("tumor", "tumour"), ("liver", "liver")):
-        rows = patches[patches.region == kind]
-        for row in rows.sample(min(each, len(rows)), random_state=seed).itertuples():
-            slices = slice(row.array_index, row.array_index + depth)
-            is_asked = np.asarray(stored_labels(folder, row.array)[slices]) == TUMOR
-            index = int(is_asked.sum(axis=(1, 2)).argmax())
-            grey = np.asarray(stored_pictures(folder, row.array)[slices][index, ..., 0])
-            pictures.append(Tile(grey, f"{name}, {row.scale_mm:g} mm", heat=0.5 * is_asked[index]))
     return pictures

@@ -107,7 +107,11 @@ def test_resampled_cases_have_rows_of_the_resampled_grid(make_case, tmp_path):
     assert rows["liver_area_mm2"].sum() == pytest.approx(360 * 2, rel=0.15)
 
 
-def test_what_is_not_there_is_empty_and_slices_csv_reads_back_as_it_was(make_case, tmp_path):
+@pytest.mark.parametrize("at_once", [1, 2])
+def test_what_is_not_there_is_empty_and_slices_csv_reads_back_as_it_was(
+    make_case, tmp_path, monkeypatch, at_once
+):
+    monkeypatch.setattr(extraction, "TABLES_AT_ONCE", at_once)
     cases = [make_case(2), make_case(1, read_labels=None)]
     rows = extraction.extract_dataset(cases, RECIPE, tmp_path, workers=1, write_png=False)
     pd.testing.assert_frame_equal(extraction.read_slices(tmp_path / "slices.csv"), rows)
