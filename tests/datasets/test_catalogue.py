@@ -29,6 +29,8 @@ from livseg_lib.datasets.case import Case, Dataset
 from livseg_lib.datasets.catalogue import (
     ADAPTERS,
     CASE_COLUMNS,
+    MOST_NO_LIVER,
+    NO_LIVER_HU,
     check_case,
     check_dataset,
     data_checksum,
@@ -40,7 +42,7 @@ from livseg_lib.datasets.catalogue import (
 from livseg_lib.datasets.phantom.patient import make_phantom_patient
 from livseg_lib.errors import InputError
 from livseg_lib.postprocessing.measures import measure_liver
-from livseg_lib.volumes import Volume
+from livseg_lib.volumes import Volume, load_segmentation, load_volume
 
 WRITERS = {
     "lits": lambda folder: write_lits_case(folder, 1),
@@ -351,6 +353,15 @@ def test_labels_that_are_mirrored_against_their_scan_are_told():
         (note,) = liver_hu_findings(volume, mirrored)
         assert note.code == "implausible-hu"
     assert not list(liver_hu_findings(volume, labels))
+
+
+def test_in_a_real_scan_air_and_fat_tell_mirrored_labels_by_far(real_ct):
+    volume = load_volume(real_ct / "ircadb17" / "ct.nii.gz")
+    liver = load_segmentation(real_ct / "ircadb17" / "mask_liver.nii.gz", volume) == 1
+    mirrored = liver[::-1], liver[:, ::-1], liver[..., ::-1]
+    fits, *others = (np.mean(volume.voxels[mask] < NO_LIVER_HU) for mask in (liver, *mirrored))
+    assert fits < 0.002 and min(others) > 0.05
+    assert fits < MOST_NO_LIVER < min(others)
 
 
 def test_later_copies_of_a_volume_are_excluded(tmp_path):
