@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
+from matplotlib.ticker import LogLocator, NullLocator
 
 from livseg_lib.files import write_atomically
 from livseg_lib.outputs import read_table, save_figure
-from livseg_lib.reporting.charts import interval_chart, lines
+from livseg_lib.reporting.charts import interval_chart, lines, scale_by_powers
 from livseg_lib.reporting.style import BLUE, GREY, VERMILLION
 
 MARKS = "<!-- written by make bench ONLY={} -->", "<!-- end -->"
@@ -155,9 +155,10 @@ def _tell_growth(rows: pd.DataFrame, out: Path) -> list[str]:
     looks = {"names": "", "columns": 4, "ylabel": "processor seconds"}
     chart = lines(panels, "size", "cpu_seconds", "series", "panel", **looks)
     for ax in chart.axes:
-        ax.set(xscale="log", yscale="log")
-        for axis in (ax.xaxis, ax.yaxis):
-            axis.set_minor_formatter(NullFormatter())
+        scale_by_powers(ax)
+        sizes = ax.lines[0].get_xdata()
+        ax.set(xscale="log", xticks=sizes, xticklabels=[f"{size:g}" for size in sizes])
+        ax.xaxis.set_minor_locator(NullLocator())
     chart.set_size_inches(12, 9)
     save_figure(chart, out, "growth", "Processor seconds by size, with the fitted exponent of each.")
     cells = [

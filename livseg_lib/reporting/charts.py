@@ -350,11 +350,19 @@ def training_curves(history: pd.DataFrame, title: str) -> Figure:
     return fig
 
 
-def scale_by_powers(ax: Axes) -> None:
-    """A logarithmic y axis with plain numbers: as the style reads no formulas, 10^1 would show its TeX."""
-    ax.set_yscale("log")
-    ax.yaxis.set_major_formatter(LogFormatter())
-    ax.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1, 0.4)))
+class _PlainPowers(LogFormatter):
+    """Labels where Matplotlib labels a logarithmic axis, but 0.02 for 2e-02."""
+
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        return super().__call__(x, pos) and f"{x:g}"
+
+
+def scale_by_powers(ax: Axes, which: str = "y") -> None:
+    """A logarithmic x or y axis with plain numbers: as the style reads no formulas, 10^1 would be TeX."""
+    ax.set(**{f"{which}scale": "log"})
+    axis = {"x": ax.xaxis, "y": ax.yaxis}[which]
+    axis.set_major_formatter(_PlainPowers())
+    axis.set_minor_formatter(_PlainPowers(minor_thresholds=(1, 0.4)))
 
 
 KIND_LOOKS = {

@@ -7,7 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.colors import to_hex
 
-from livseg_lib.reporting.charts import bars, interval_chart, lines, matrix, scatter, training_curves
+from livseg_lib.reporting.charts import (
+    bars,
+    interval_chart,
+    lines,
+    matrix,
+    scale_by_powers,
+    scatter,
+    training_curves,
+)
 from livseg_lib.reporting.style import BLACK, BLUE, VERMILLION, spread
 
 SCORES = [("unet", "liver", 0.9, 0.85, 0.95), ("unet", "tumor", 0.5, 0.4, 0.6)]
@@ -132,10 +140,21 @@ def test_a_panel_for_every_metric_and_the_learning_rate():
     assert [ax.get_title(loc="left") for ax in figure.axes] == ["loss", "tumour Dice", "learning rate"]
     assert list(figure.axes[0].lines[1].get_ydata()) == [0.9, 0.3, 0.5, 0.6]
     assert [line.get_xdata()[0] for line in figure.axes[0].lines] == [1, 1, 2]  # the best epoch, upright
+    assert figure.axes[2].get_yscale() == "log"
+
+
+@pytest.mark.parametrize("which", ["x", "y"])
+@pytest.mark.parametrize(
+    ("values", "expected"), [([1e-3, 0.1], {"0.001", "0.01", "0.1"}), ([2, 7], {"2", "6"})]
+)
+def test_powers_are_told_in_plain_numbers(which, values, expected):
+    figure = lines(pd.DataFrame({"x": values, "y": values, "series": ""}), "x", "y", "series")
+    [ax] = figure.axes
+    scale_by_powers(ax, which)
     figure.canvas.draw()
-    axis = figure.axes[2].yaxis
-    ticks = [tick.get_text() for minor in (False, True) for tick in axis.get_ticklabels(minor)]
-    assert any(ticks) and not any("$" in tick for tick in ticks)  # no TeX of powers, which nobody renders
+    axis = {"x": ax.xaxis, "y": ax.yaxis}[which]
+    ticks = {tick.get_text() for minor in (False, True) for tick in axis.get_ticklabels(minor)}
+    assert expected <= ticks and not any("$" in tick for tick in ticks)  # TeX of powers, which nobody renders
 
 
 @pytest.mark.parametrize("losses", [history()[["epoch", "loss"]], history().assign(val_loss=np.nan)])

@@ -89,7 +89,7 @@ def test_everything_of_the_folder_is_on_the_page(report):
         "Trained from scratch.",
         "Cases excluded: 1.",
         "0.123",
-        "Not run yet: 05_evaluate.",
+        "Not run yet (this page grows with every notebook that finishes): 05_evaluate",
     ):
         assert expected in text, expected
     assert "nan" not in text.lower().split() and "Not twice." not in text and "Nothing." not in text
