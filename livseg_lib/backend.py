@@ -20,6 +20,10 @@ from livseg_lib.processes import silent_stderr
 BACKENDS = ("tensorflow", "jax", "torch")  # as Keras calls them, which is also how their packages are called
 Made = TypeVar("Made")
 
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+# To be set before TensorFlow is imported, which takes oneDNN's kernels by itself only on ones with VNNI;
+# others, of which Colab and Kaggle have many, gain as much (`make bench ONLY=training`).
+
 
 def backend_name() -> str:
     """Of `BACKENDS` the one that Keras computes with, or would: it need not have been imported."""

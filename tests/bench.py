@@ -83,6 +83,7 @@ def environment(threads: int, tuned: bool = True) -> dict[str, str]:
     counts = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS")
     plain = {name: value for name, value in os.environ.items() if name not in ENVIRONMENT}
     quiet = {"CUDA_VISIBLE_DEVICES": "", "TF_CPP_MIN_LOG_LEVEL": "3", "NO_ALBUMENTATIONS_UPDATE": "1"}
+    quiet["TF_ENABLE_ONEDNN_OPTS"] = "1"  # as livseg sets it, for the others on TensorFlow, too
     # A thread that waits for another sleeps; else PyTorch's spin, and burn ten times the processor time on a
     # machine that has other work.
     quiet["OMP_WAIT_POLICY"] = "PASSIVE"

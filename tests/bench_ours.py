@@ -6,6 +6,7 @@ Run as bench_peers.py is, by livseg's own Python: python bench_ours.py WORK CONT
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 from functools import partial
@@ -107,6 +108,12 @@ def training_steps(folder: Path, size: int = 128, channels: int = 1, levels: int
         return [network.count_params()]
 
     return run
+
+
+def steps_without_onednn(folder: Path) -> Run:
+    """With the kernels that TensorFlow takes by itself where a processor has no VNNI."""
+    os.environ["TF_ENABLE_ONEDNN_OPTS"] = "0"
+    return training_steps(folder)
 
 
 def consuming(folder: Path) -> Run:
@@ -245,7 +252,7 @@ CONTENDERS = {
         f"{FLOOR}decode, pack by isal": decoding_and_encoding,
     },
     "batches": {"livseg": batches, "quick U-Net, learning from them": consuming},
-    "training": {"livseg U-Net": training_steps},
+    "training": {"livseg U-Net": training_steps, "livseg U-Net without oneDNN": steps_without_onednn},
     "scan": {
         "livseg predict": partial(whole_command, words="predict @/volume-0.nii.gz --out @/out"),
         f"{FLOOR}the network on board alone": network_alone,

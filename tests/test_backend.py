@@ -1,5 +1,7 @@
 """The one place that knows with what Keras computes: what it refuses, which GPUs it sees."""
 
+import os
+import subprocess
 import sys
 from types import SimpleNamespace
 
@@ -91,3 +93,14 @@ def test_a_sketch_knows_the_shapes_of_weights_that_no_memory_would_hold():
         return keras.Model(image, keras.layers.Conv2D(4096, 64)(keras.layers.ZeroPadding2D(64)(image)))
 
     assert sketch(huge).count_params() == 4096 * 64 * 64 * 4096 + 4096  # 256 GB
+
+
+@pytest.mark.parametrize(("given", "expected"), [({}, "1"), ({"TF_ENABLE_ONEDNN_OPTS": "0"}, "0")])
+def test_the_first_cell_of_a_notebook_asks_for_fast_kernels_unless_the_user_has_chosen(given, expected):
+    script = (
+        "import os, sys, livseg_lib.runs; print(os.environ['TF_ENABLE_ONEDNN_OPTS'], 'keras' in sys.modules)"
+    )
+    plain = {name: value for name, value in os.environ.items() if name != "TF_ENABLE_ONEDNN_OPTS"}
+    run = [sys.executable, "-c", script]
+    done = subprocess.run(run, env=plain | given, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [expected, "False"]
