@@ -21,8 +21,8 @@ BACKENDS = ("tensorflow", "jax", "torch")  # as Keras calls them, which is also 
 Made = TypeVar("Made")
 
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-# To be set before TensorFlow is imported, which takes oneDNN's kernels by itself only on ones with VNNI;
-# others, of which Colab and Kaggle have many, gain as much (`make bench ONLY=training`).
+# Set before TensorFlow is imported: by itself it takes oneDNN's kernels only on processors with VNNI. Others,
+# of which Colab and Kaggle have many, gain as much (`make bench ONLY=training`).
 
 
 def backend_name() -> str:
