@@ -71,7 +71,7 @@ def interval_chart(
                 upright = {"color": style.BLACK, "markersize": 13, "markeredgewidth": 2, "zorder": 4}
                 ax.plot(data[stroke], line_y, "|", **upright)
             _beside(ax, line_y, data, look["color"] if is_several else style.GREY)
-    _series_key(fig, looks)
+    _finish(fig, axes, looks)
     return fig
 
 
@@ -112,7 +112,7 @@ def lines(
             ax.set_ylabel(ylabel)
         if names == "ends" and ends and (subplot.is_last_col() or ax is fig.axes[-1]):
             style.name_lines(ax, ends)
-    _series_key(fig, looks if names == "legend" else {})
+    _finish(fig, axes, looks if names == "legend" else {})
     return fig
 
 
@@ -153,7 +153,7 @@ def scatter(
     fig.axes[0].set_ylabel(ylabel)
     if shade:
         fig.colorbar(marks, ax=list(axes.values()), label=shade.replace("_", " "))
-    _series_key(fig, looks if "name" not in rows else {})
+    _finish(fig, axes, looks if "name" not in rows else {})
     return fig
 
 
@@ -189,7 +189,7 @@ def bars(
                 ax.text(left[y] + length / 2, y, text, ha="center", va="center")
             _beside(ax, line_y, data, style.GREY)
             left[line_y] += data[value].fillna(0).to_numpy()
-    _series_key(fig, looks, marker="s", markersize=9, linestyle="")
+    _finish(fig, axes, looks, marker="s", markersize=9, linestyle="")
     return fig
 
 
@@ -309,8 +309,12 @@ def _name_marks(
         ax.annotate(row["name"], *anchor, textcoords="offset points", color=colour, **text)
 
 
-def _series_key(fig: Figure, looks: Mapping[object, dict], **more) -> None:
-    """What the colours mean, below the figure; nothing for one series."""
+def _finish(fig: Figure, axes: Mapping[object, Axes], looks: Mapping[object, dict], **more) -> None:
+    """Says which panels are empty, and what the colours mean, below the figure; nothing for one series."""
+    for ax in axes.values():
+        if not np.isfinite(ax.dataLim.get_points()).all():
+            ax.text(0.5, 0.5, "nothing to show", transform=ax.transAxes, ha="center", va="center")
+            ax.set(xticks=[])
     if len(looks) < 2:
         return
     keys = [Line2D([], [], **look | more, label=style.structure_name(name)) for name, look in looks.items()]

@@ -123,9 +123,16 @@ def test_names_beside_lines_are_apart_in_order_and_inside(positions):
     assert spread([0.5, 0.5], 0.2).tolist() == pytest.approx([0.4, 0.6])
 
 
-@pytest.mark.parametrize("draw", [interval_chart, bars])
-def test_nothing_to_draw_is_an_empty_chart(draw):
-    assert draw(SCORES.head(0), "dice", "system", panel="structure").axes
+@pytest.mark.parametrize("rows", [SCORES.head(0), SCORES.assign(dice=np.nan, dice_low=np.nan, dice_high=np.nan)])
+@pytest.mark.parametrize("draw", [interval_chart, bars, lines, scatter])
+def test_a_chart_says_where_there_is_nothing_to_show(draw, rows):
+    columns = ("dice", "system") if draw in (interval_chart, bars) else ("dice", "dice", "system")
+
+    def says_so(rows):
+        axes = draw(rows, *columns, panel="structure").axes
+        return [any("nothing" in text.get_text() for text in ax.texts) for ax in axes]
+
+    assert all(says_so(rows)) and not any(says_so(SCORES))
 
 
 def history(epochs: int = 4) -> pd.DataFrame:
