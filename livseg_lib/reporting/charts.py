@@ -6,6 +6,7 @@ in which the table has them; what else a chart needs is set on `figure.axes` aft
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -292,6 +293,7 @@ def _faces(rows: pd.DataFrame, colour: str) -> np.ndarray | str:
 def _beside(ax: Axes, line_y: np.ndarray, rows: pd.DataFrame, colour: str) -> None:
     text_style = {"va": "center", "fontsize": 8.5, "color": colour, "clip_on": False}
     for y, text in zip(line_y, rows.get("beside", []), strict=False):
+        text = re.sub(r"\bnan\b", "undefined", text)
         ax.text(1.03, y, text, transform=ax.get_yaxis_transform(), **text_style)
 
 

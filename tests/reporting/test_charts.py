@@ -38,14 +38,14 @@ def texts(ax) -> list[str]:
 
 
 def test_a_line_a_name_and_a_panel_a_structure():
-    rows = SCORES.assign(beside=["n = 8", "n = 7", "n = 6", ""])
+    rows = SCORES.assign(beside=["n = 8", "n = 7", "p nan", ""])
     figure = interval_chart(rows, "dice", "system", panel="structure", at=0.7, xlabel="Dice")
     liver, tumor = figure.axes
     assert [liver.get_title(loc="left"), tumor.get_title(loc="left")] == ["liver", "tumour"]
     assert [label.get_text() for label in liver.get_yticklabels()] == ["unet", "manet"]
     assert offsets(liver).tolist() == [[0.9, 0], [0.8, 1]]
     assert [[0.85, 0], [0.95, 0]] in segments(liver) and [[0.4, 0], [0.6, 0]] in segments(tumor)
-    assert texts(liver) == ["n = 8", "n = 6"] and liver.get_xlabel() == "Dice"
+    assert texts(liver) == ["n = 8", "p undefined"] and liver.get_xlabel() == "Dice"
     assert liver.get_ylim()[0] > liver.get_ylim()[1]  # the first line is on top
 
 
@@ -123,7 +123,7 @@ def test_names_beside_lines_are_apart_in_order_and_inside(positions):
     assert spread([0.5, 0.5], 0.2).tolist() == pytest.approx([0.4, 0.6])
 
 
-@pytest.mark.parametrize("rows", [SCORES.head(0), SCORES.assign(dice=np.nan, dice_low=np.nan, dice_high=np.nan)])
+@pytest.mark.parametrize("rows", [SCORES.head(0), SCORES.assign(**dict.fromkeys(SCORES.columns[2:], np.nan))])
 @pytest.mark.parametrize("draw", [interval_chart, bars, lines, scatter])
 def test_a_chart_says_where_there_is_nothing_to_show(draw, rows):
     columns = ("dice", "system") if draw in (interval_chart, bars) else ("dice", "dice", "system")
