@@ -105,6 +105,7 @@ def reproduce(arguments: argparse.Namespace) -> int:
 
 def _run_notebooks(arguments: argparse.Namespace, system: str, jobs: int, again: bool) -> int:
     """Run the notebooks of `system`, or all where it is "", with the data that the arguments name."""
+    from livseg_lib.datasets.catalogue import ADAPTERS
     from livseg_lib.notebooks import read_value
     from livseg_lib.runner import print_summary, run_notebooks
     from livseg_lib.runs import project_root
@@ -120,6 +121,12 @@ def _run_notebooks(arguments: argparse.Namespace, system: str, jobs: int, again:
     liver = find_model(getattr(arguments, "liver_model", ""))
     if len(liver.parts) == 1 and str(liver) != "own" and not (project_root() / liver).exists():
         raise InputError("--liver", f"is {liver}, which is no model.", "Choose from `livseg models`, or own.")
+    if arguments.dataset not in ("phantom", "auto", *ADAPTERS):
+        known = f"Choose from phantom, auto, {', '.join(ADAPTERS)}."
+        raise InputError("--dataset", f"is {arguments.dataset}, which is none.", known)
+    if not arguments.data and arguments.dataset != "phantom":
+        problem = f"is not given with --dataset {arguments.dataset}."
+        raise InputError("--data", problem, "Name the folder of your scans (make: DATA=folder).")
     if arguments.data and arguments.dataset == "phantom":
         remedy = "Say how they lie: --dataset auto, lits, ... (make: DATASET=auto)."
         raise InputError("--data", "names scans, which the data set phantom has no use for.", remedy)
@@ -268,12 +275,13 @@ def compare_files(arguments: argparse.Namespace) -> int:
         joined = joined.loc[shared]
         row = compare_pairs(joined, [names]).iloc[0]
         if not row.n_patients:
-            print(f"{structure:6} {arguments.score}: undefined in all {row.n_undefined} cases")
+            print(f"{structure:6} {arguments.score}: undefined in {counted(row.n_undefined, 'case')}")
             continue
+        interval = f"({row.difference_low:+.4f} to {row.difference_high:+.4f}), p {row.p:.3g}"
         print(
             f"{structure:6} {arguments.score}: {names[0]} minus {names[1]} {row.difference:+.4f} "
-            f"({row.difference_low:+.4f} to {row.difference_high:+.4f}), p {row.p:.3g}, "
-            f"{row.n_patients} cases, {row.n_undefined} undefined"
+            f"{interval if row.n_patients > 1 else '(no interval)'}, "
+            f"{counted(row.n_patients, 'case')}, {row.n_undefined} undefined"
         )
     left_out = sorted(map(str, set(scores[0].index) ^ set(scores[1].index)))
     print(f"in one file only, left out: {', '.join(left_out) or 'none'}")
@@ -337,7 +345,8 @@ def follow_up(arguments: argparse.Namespace) -> int:
     write_json(arguments.out / "follow_up.json", record)
     figure = follow_up_changes({"this patient": found})
     save_figure(figure, arguments.out, "follow_up", f"Longest axial diameters. {NOT_AN_ASSESSMENT}")
-    print(found.changes.drop(columns=["position", "is_target"]).round(2).to_string(index=False))
+    if len(found.changes):
+        print(found.changes.drop(columns=["position", "is_target"]).round(2).to_string(index=False))
     print(*conclude_follow_up("this patient", found), NOT_AN_ASSESSMENT, sep="\n")
     print(f"table, record and picture in {arguments.out}. {WARNING}")
     return 0

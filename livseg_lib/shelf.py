@@ -52,9 +52,10 @@ def on_board() -> list[Shelved]:
 
 
 def shelved_systems(reports: Path) -> list[Shelved]:
-    """Those on board, then every trained system below `reports`: the newest run first, in it the best
-    outlines of tumours first. A run whose tables cannot be read is named on stderr and left out."""
-    runs = sorted(reports.glob("*/tables/systems.csv"), key=lambda path: -path.stat().st_mtime)
+    """Those on board, then every trained system below `reports`, or of it where it is a run: the newest run
+    first, in it the best outlines of tumours first. A run whose tables cannot be read is named on stderr."""
+    found = [*reports.glob("*/tables/systems.csv"), *reports.resolve().glob("tables/systems.csv")]
+    runs = sorted(found, key=lambda path: -path.stat().st_mtime)
     return on_board() + [shelved for table in runs for shelved in _systems_of_run(table)]
 
 

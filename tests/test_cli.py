@@ -179,8 +179,10 @@ def test_compare_tells_the_mean_difference_of_shared_cases(tmp_path, capsys):
     assert main(["compare", first, second]) == 0
     printed = capsys.readouterr().out
     assert "new minus old +0.1333" in printed and "3 cases, 0 undefined" in printed
-    assert "tumor  dice: undefined in all 3 cases" in printed
+    assert "tumor  dice: undefined in 3 cases" in printed
     assert "left out: extra" in printed
+    assert main(["compare", scores_file(tmp_path / "one.json", a=0.9), second]) == 0
+    assert "+0.1000 (no interval), 1 case, 0 undefined" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -241,8 +243,8 @@ def test_follow_up_writes_table_record_and_picture(tmp_path, capsys):
 def test_follow_up_without_days_has_no_doubling_time_and_null_for_what_is_undefined(tmp_path, capsys):
     paths = [label_file(tmp_path / name, 0) for name in ("a.nii", "b.nii")]
     assert main(["follow-up", *paths, "--out", str(tmp_path)]) == 0
-    told = capsys.readouterr().err
-    assert "the same labels" in told and told.count("nobody looked") == 2
+    said, told = capsys.readouterr()
+    assert "the same labels" in told and told.count("nobody looked") == 2 and "Empty" not in said
     record = json.loads((tmp_path / "follow_up.json").read_text())
     assert record["days"] is None and record["response"]["change"] is None
     assert record["response"]["category"] == "no tumour"

@@ -74,6 +74,7 @@ def test_a_notebook_runs_by_its_own_name(planned):
 
 
 REFUSED = "--minutes=ten --minutes=-5 --minutes=0 --minutes=nan --data=nowhere --data=. --scan=no --liver=no"
+REFUSED += " --dataset=litts --dataset=lits"
 
 
 @pytest.mark.parametrize("option", REFUSED.split())

@@ -56,6 +56,7 @@ def test_the_newest_run_comes_first_and_in_it_the_best_tumours(tmp_path, nothing
     found = shelved_systems(tmp_path)
     assert [(one.run, one.system) for one in found] == [("new", "manet"), ("new", "unet"), ("old", "unet")]
     assert found[1].dice == {"liver": 0.95, "tumor": 0.4}
+    assert shelved_systems(tmp_path / "new") == found[:2]
     assert found[1].title == "unet: liver 0.95, tumour 0.40 (new)"
     table = models_table(tmp_path)
     assert table.model.tolist()[0] == str(tmp_path / "new" / "models" / "manet")

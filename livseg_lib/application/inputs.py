@@ -53,11 +53,11 @@ def find_inputs(
 ) -> list[PatientInput]:
     """The cases at `path`, in natural order of their names; no voxel is read.
 
-    A folder of DICOM is one case; where its subfolders hold different studies, each is one. Pictures are
-    a case each, or a case a volume where they are named like the public LiTS slices. `dataset` names a
-    layout (`ADAPTERS`); "auto" looks, and takes volumes that lie beside a layout as well. Cases are called
-    by their file names (`file_name`); `numbered` calls them case-001, case-002, ... Raises InputError where
-    there is nothing to read, and for a pipe or a device.
+    A folder of DICOM is one case, each NIfTI file in it another; where its subfolders hold different
+    studies, each is one. Pictures are a case each, or a case a volume where they are named like the public
+    LiTS slices. `dataset` names a layout (`ADAPTERS`); "auto" looks, and takes volumes that lie beside a
+    layout as well. Cases are called by their file names (`file_name`); `numbered` calls them case-001,
+    case-002, ... Raises InputError where there is nothing to read, and for a pipe or a device.
     """
     path, reading = Path(path), reading or Reading()
     if not path.exists():
@@ -171,7 +171,7 @@ def _entries(path: Path) -> list[Path]:
         return [path]
     entries = _visible(path)
     if any(map(begins_like_dicom, filter(Path.is_file, entries))):
-        return [path]
+        return [path, *filter(nifti_stem, filter(Path.is_file, entries))]
     firsts = [entry.is_dir() and _first_dicom(entry) for entry in entries]
     studies = {study_uid(first) for first in firsts if first}
     return [path] if len(studies) == 1 and None not in studies and all(firsts) else entries
@@ -195,7 +195,8 @@ def _of_entry(entry: Path, reading: Reading) -> list[PatientInput]:
 def _dicom(case_id: str, source: Path, reading: Reading) -> PatientInput:
     read = partial(read_dicom, source, reading.series, reading.keep_identity)
     options = {"series": reading.series, "keep_identity": reading.keep_identity}
-    return PatientInput(case_id, "DICOM", files_of(source), read, options)
+    files = tuple(file for file in files_of(source) if file == source or not nifti_stem(file))
+    return PatientInput(case_id, "DICOM", files, read, options)
 
 
 def _read_case(case: Case) -> Scan:

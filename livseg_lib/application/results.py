@@ -111,13 +111,15 @@ def _write_page(result: PatientResult, folder: Path) -> None:
     """index.html leads to the patient page, which lies deeper with all that it loads."""
     record = result.record
     measures, case_id = _presence(record) | record["measures"], record["case"]
+    tables = [("Measures", pd.DataFrame([measures]).dropna(axis=1)), ("Tumours", result.tumors)]
+    liver_alone = [record["tumor_presence"]["how"]] * (measures["tumor_suspected"] is None)
     view = PatientView(
         case_id,
         as_hu(result.scan.volume, result.predictor.modality).voxels,
         result.scan.volume.spacing_mm,
         {record["system"]["system"]: result.labels},
-        [("Measures", pd.DataFrame([measures])), ("Tumours", result.tumors)],
-        " ".join([*record["cautions"], *record["notes"]]),
+        [(caption, table) for caption, table in tables if table.size],
+        " ".join([*liver_alone, *record["cautions"], *record["notes"]]),
     )
     page = quote(write_patient_page(view, folder).relative_to(folder).as_posix())
     content = (

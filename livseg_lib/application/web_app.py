@@ -281,7 +281,7 @@ def open_page(desk: Desk, hosts: Sequence[str] = (), **options: object) -> gr.Bl
 def _build_page(desk: Desk) -> gr.Blocks:
     with gr.Blocks(title="livseg", analytics_enabled=False) as page:
         gr.HTML(f'<div class="warning">{WARNING} Nothing you drop here leaves this machine.</div>')
-        gr.Markdown("# livseg\nDrop a CT scan or a slice: liver and tumours are outlined and measured.")
+        gr.Markdown("# livseg\nDrop a CT scan or a slice: what the system finds is outlined and measured.")
         with gr.Row():
             with gr.Column(scale=2, min_width=300):
                 controls = asking(shelved_systems(desk.reports))

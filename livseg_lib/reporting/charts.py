@@ -179,6 +179,7 @@ def bars(
         in_panel = _only(rows, panel, title)
         names = list(in_panel[line].unique())
         left = np.zeros(len(names))
+        ax.locator_params(axis="x", integer=bool((rows[value] % 1 == 0).all()))  # counts
         for key, look in looks.items():
             data = _only(in_panel, part, key)
             line_y = np.array([names.index(name) for name in data[line]], int)
@@ -346,7 +347,7 @@ def training_curves(history: pd.DataFrame, title: str) -> Figure:
     is_known = "val_loss" in history and history["val_loss"].notna().any()
     best = epochs[history["val_loss"].idxmin()] if is_known else None
     for ax, name in zip(fig.axes, panels, strict=False):
-        ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        ax.xaxis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))
         if name == "learning_rate":
             scale_by_powers(ax)
         elif is_known:

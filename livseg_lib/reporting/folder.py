@@ -266,14 +266,16 @@ COLUMNS = {
     "lesion_dice": "Lesion-wise Dice",
     "msd_mm": "Hausdorff (mm)",
     "n_train_patients": "Training patients",
+    "p_holm": "p (Holm)",
     "published_value": "Published",
     "roc_auc": "ROC-AUC",
     "system_c": "System C",
     "train_seconds": "Training time",
 }
-"""Headings that are not the words of the column's name."""
+"""Headings that are not the words of the column's name, or of its beginning."""
 
-WORDS = {name: name.upper() for name in ("assd", "ece", "froc", "hd95", "rmsd", "rvd", "voe")}
+UPPER = ("assd", "auc", "ece", "froc", "hd95", "hu", "rmsd", "rmse", "rvd", "voe")
+WORDS = {name: name.upper() for name in UPPER}
 WORDS |= {"dice": "Dice", "iou": "IoU", "tumor": "tumour", "tumors": "tumours"}
 UNITS = {"mm": "mm", "mm2": "mm²", "ml": "ml", "hu": "HU", "mb": "MB"}
 """Last word of a column name that is a unit."""
@@ -383,13 +385,14 @@ def format_text(value: object) -> str:
         return ", ".join(format_text(each) for each in value)
     if isinstance(value, Real) and not isinstance(value, Integral):
         return f"{value:g}"
-    return "tumour" if value == STRUCTURES[1] else str(value)
+    text = re.sub(r"(?<=[( ])\d+\.\d{7,}(?=[,)])", lambda found: f"{float(found[0]):.4g}", str(value))
+    return "tumour" if value == STRUCTURES[1] else text  # a spacing comes as text, of float32
 
 
 def column_title(column: str) -> str:
     """Heading for a column: "reference_volume_ml" reads "Reference volume (ml)"."""
-    if column in COLUMNS:
-        return COLUMNS[column]
+    if known := next((name for name in COLUMNS if f"{column}_".startswith(f"{name}_")), ""):
+        return COLUMNS[known] + column.removeprefix(known).replace("_", " ")
     parts = column.removeprefix("n_").split("_")
     unit = f" ({UNITS[parts.pop()]})" if len(parts) > 1 and parts[-1] in UNITS else ""
     text = " ".join(WORDS.get(word, word) for word in parts)

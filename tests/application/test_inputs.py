@@ -238,6 +238,15 @@ def test_a_stray_slice_in_a_folder_ends_nothing_and_is_told(tmp_path):
     assert inputs.passed_over(tmp_path, patients) == ["results"]
 
 
+def test_volumes_beside_the_slices_of_a_series_are_cases_too(tmp_path):
+    write_toy_nifti(write_series(tmp_path / "anna") / "scan.nii", toy_voxels())
+    (tmp_path / "anna" / "bela").mkdir()
+    write_nifti(tmp_path / "anna" / "bela" / "ct.nii.gz", small_ct()[0])
+    series, *volumes = inputs.find_inputs(tmp_path / "anna")
+    assert names_and_kinds([series]) == {"anna": "DICOM"} and len(series.files) == len(STORED)
+    assert names_and_kinds(volumes) == {"scan": "NIfTI", "bela": "NIfTI"}
+
+
 def test_a_folder_a_patient_of_nifti_files_is_read_without_its_label_maps(tmp_path):
     for patient in ("anna", "bela"):
         (tmp_path / patient).mkdir()

@@ -103,12 +103,14 @@ def test_a_stack_of_pictures_gets_a_mask_for_each_by_its_number(tmp_path):
     assert {path.name for path in folder.glob("mask*")} == {"mask_3.png", "mask_12.png"}
 
 
-def test_what_a_system_does_not_look_for_is_undefined_and_not_absent(nifti):
+def test_what_a_system_does_not_look_for_is_undefined_and_not_absent(nifti, tmp_path):
     livers = predict_case(nifti, toy_predictor(structures=("liver",)))
     assert np.isnan(
         [livers.record["measures"][name] for name in ("tumor_ml", "n_tumors", "tumor_burden")]
     ).all()
     assert livers.record["measures"]["liver_ml"] > 0 and livers.record["tumor_presence"]["suspected"] is None
+    page = (write_result(livers, tmp_path / "scan") / "patients" / "scan.html").read_text()
+    assert "find the liver alone" in page and "Liver (ml)" in page and "Tumour burden" not in page
     tumors = predict_case(nifti, toy_predictor(structures=("tumor",)))
     assert np.isnan(
         [tumors.record["measures"][name] for name in ("liver_ml", "liver_hu", "tumor_burden")]

@@ -102,6 +102,8 @@ def test_parts_of_a_bar_follow_each_other():
     drawn = {(patch.get_x(), round(patch.get_y() + 0.35), patch.get_width()) for patch in ax.patches}
     assert drawn == {(0.0, 0, 0.25), (0.25, 0, 0.75), (0.0, 1, 1.0)}
     assert set(texts(ax)) == {"25 %", "75 %", "all"}
+    (ax,) = bars(rows.assign(share=[3, 1, 1]), "share", "who", part="what").axes  # counts
+    assert not any(tick % 1 for tick in ax.get_xticks())
 
 
 def test_cells_are_shaded_by_their_share_of_the_row():
@@ -168,4 +170,5 @@ def test_powers_are_told_in_plain_numbers(which, values, expected):
 def test_without_a_validation_loss_no_epoch_is_called_best(losses):
     assert all("best" in training_curves(history(epochs), "x").get_suptitle() for epochs in (1, 4))
     training_curves(history(0), "x").canvas.draw()
+    assert not any(tick % 1 for tick in training_curves(history(1), "x").axes[0].get_xticks())
     assert "best" not in training_curves(losses, "x").get_suptitle()

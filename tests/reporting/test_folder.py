@@ -82,12 +82,20 @@ def test_what_is_not_a_notebook_is_refused(tmp_path, content):
         ("patient", 12, "12"),
         ("case", 1234567, "1234567"),
         ("structure", "tumor", "tumour"),
+        ("spacing_mm", "(4.5, 0.7390000224113464)", "(4.5, 0.739)"),
+        ("patient", "1.2.840.1000830", "1.2.840.1000830"),
         ("has_tumor", True, "yes"),
         ("message", "<script>", "<script>"),  # escaping is the template's work
     ],
 )
 def test_format_cell(column, value, text):
     assert folder.format_cell(column, value).text == text
+
+
+def test_headings_are_words_of_people():
+    names = {"hu_low": "HU low", "system_c_share": "System C share", "p_holm": "p (Holm)", "p": "P"}
+    names |= {"p90_hu": "P90 (HU)", "dice_per_case_low": "Dice per patient low", "msd_mm": "Hausdorff (mm)"}
+    assert {name: folder.column_title(name) for name in names} == names
 
 
 def test_format_duration():
