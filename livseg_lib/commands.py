@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -121,10 +122,11 @@ def _run_notebooks(arguments: argparse.Namespace, system: str, jobs: int, again:
     liver = find_model(getattr(arguments, "liver_model", ""))
     if len(liver.parts) == 1 and str(liver) != "own" and not (project_root() / liver).exists():
         raise InputError("--liver", f"is {liver}, which is no model.", "Choose from `livseg models`, or own.")
+    is_data = re.compile("data=.").match
     if arguments.dataset not in ("phantom", "auto", *ADAPTERS):
         known = f"Choose from phantom, auto, {', '.join(ADAPTERS)}."
         raise InputError("--dataset", f"is {arguments.dataset}, which is none.", known)
-    if not arguments.data and arguments.dataset != "phantom":
+    if arguments.dataset != "phantom" and not (arguments.data or any(map(is_data, arguments.set))):
         problem = f"is not given with --dataset {arguments.dataset}."
         raise InputError("--data", problem, "Name the folder of your scans (make: DATA=folder).")
     if arguments.data and arguments.dataset == "phantom":
