@@ -203,13 +203,15 @@ def told_apart(names: Iterable[str], used: Iterable[str] = ()) -> list[str]:
 
 
 def persons(names: Sequence[str]) -> tuple[list[str], bool]:
-    """Whose each of `names` is by its first numbered word that tells them apart, and whether that is sure.
+    """Whose each of `names` is by its first numbered word that tells them apart, and whether that is sure; by
+    its first word where none of them has a number.
 
     pat1_pre, pat1_post and flip_pat1 are all of pat1: sure where the rest of the names is of no more kinds
     than there are persons. Else they may be patients of a site or of a year, site1_17.
     """
     words = [re.findall(r"[^\W_]+", name) for name in names]
-    numbered = [[k for k, word in enumerate(each) if re.search(r"\d", word)] for each in words]
+    telling = r"\d" if re.search(r"\d", "".join(names)) else ""
+    numbered = [[k for k, word in enumerate(each) if re.search(telling, word)] for each in words]
     for places in zip(*numbered, strict=False):
         found, kinds = [], set()
         for each, end in zip(words, places, strict=True):

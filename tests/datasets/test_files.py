@@ -108,6 +108,8 @@ def test_predictions_are_no_truth_and_that_is_told(tmp_path, folder, label):
         (["site1_3", "site1_4", "site2_5"], ["site1", "site1", "site2"], False),
         (["liver_1", "spleen_1", "liver_2"], ["liver-1", "spleen-1", "liver-2"], True),
         (["anna", "bela_2"], ["anna", "bela_2"], True),
+        (["jones_before", "jones_after", "smith_before"], ["jones", "jones", "smith"], True),
+        (["mueller_ida", "mueller_jan", "smith_tom"], ["mueller", "mueller", "smith"], False),
         ([], [], True),
     ],
 )
