@@ -74,10 +74,9 @@ def pair_files(reference: Path, prediction: Path) -> tuple[list[Pair], list[Path
     A file that was named and the only one of the other side are a pair whatever their names. No prediction is
     taken where a name fits more than one file.
     """
-    if reference.is_dir() and reference.resolve() == prediction.resolve():
-        problem = "is the folder of the references: each file would be compared with itself."
-        raise InputError(prediction, problem, "Put the predictions in a folder of their own.")
     sides = label_files(reference, prediction), label_files(prediction, reference)
+    if reference.resolve() == prediction.resolve():
+        sides[0].notes.append(f"{reference} is compared with itself: predictions need a place of their own.")
     references, predictions = (side.files for side in sides)
     is_one_of_each = len(references) == len(predictions) == 1
     is_named = not (reference.is_dir() and prediction.is_dir())
