@@ -302,7 +302,9 @@ def _read_scores(path: Path) -> pd.DataFrame:
         return scores.astype({name: float for name in scores if name.split("_")[0] in STRUCTURES})
     except (OSError, ValueError, KeyError, TypeError) as error:
         problem = f"holds no scores ({type(error).__name__})."
-        raise InputError(path, problem, "Name scores of livseg evaluate, for --out or a new file.") from error
+        raise InputError(
+            path, problem, "Name a .json that livseg evaluate wrote (for --out: or a new file)."
+        ) from error
 
 
 def follow_up(arguments: argparse.Namespace) -> int:

@@ -71,7 +71,8 @@ def require_labels(labels: np.ndarray, where: Path | str, shape: tuple[int, ...]
         values, counts = np.unique(labels[(labels < BACKGROUND) | (labels > TUMOR)], return_counts=True)
         found = ", ".join(f"{v} ({n:,} voxels)" for v, n in zip(values[:5], counts[:5], strict=True))
         more = f" and {len(values) - 5} more" if len(values) > 5 else ""
-        remedy = f"Recode it to {BACKGROUND} background, {LIVER} liver, {TUMOR} tumour."
+        remedy = f"Recode it to {BACKGROUND} background, {LIVER} liver, {TUMOR} tumour,"
+        remedy += ' or write labels.json into the folder of all, such as {"liver": 127, "tumor": 255}.'
         problem = f"The segmentation has labels other than 0, 1, 2: {found}{more}."
         raise InputError(where, problem, remedy, code="label-values")
 

@@ -222,7 +222,8 @@ def _to_labels(header: nifti.NiftiHeader, plane: np.ndarray, refuse: Callable) -
         whole = np.nan_to_num(np.rint(plane))
         if (broken := ~(np.abs(plane - whole) <= rounding)).any():
             problem = f"labels that are not integers, such as {plane[broken][0]:g}."
-            refuse(broken, problem, "Save labels as uint8.", "non-integer-labels")
+            remedy = "Save labels as uint8; of probabilities, those above 0.5."
+            refuse(broken, problem, remedy, "non-integer-labels")
         plane = whole
     if plane.min() < _INT16.min or plane.max() > _INT16.max:
         beyond = (plane < _INT16.min) | (plane > _INT16.max)

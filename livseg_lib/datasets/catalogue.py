@@ -38,16 +38,17 @@ from livseg_lib.provenance import digest
 from livseg_lib.volumes import Volume, require_scan
 
 ADAPTERS: dict[str, ModuleType] = {
-    "kaggle": kaggle_slices,
     "lits": lits,
     "msd": msd,
+    "kaggle": kaggle_slices,
     "ircadb": ircadb,
     "nifti": nifti,
     "dicom": dicom,
 }
 """Each has `recognises(source)`, `find(source)` and `LOOKS_FOR`; the first that recognises a source wins.
 
-The layouts with labels come first: LiTS holds NIfTI files, and 3D-IRCADb holds DICOM series.
+The layouts with labels come first: LiTS holds NIfTI files, and 3D-IRCADb holds DICOM series. Volumes come
+before pictures, which may be previews.
 """
 MOST_LIVER = 0.75  # of a scan; a picture cut to the liver's box shows as much
 MOST_TOLD = 5  # notes in one error
@@ -126,6 +127,7 @@ def _joined(notes: Sequence[Note]) -> str:
 WHAT_TO_DO = {  # with files that belong to no case, by their kind
     "NIfTI": " A label map without its scan is no case.",
     "volume": " Convert them to .nii.gz.",
+    "other picture": " Save them as PNG.",
     "packed": " Unpack them.",
     "half downloaded": " Download them again.",
 }

@@ -29,7 +29,8 @@ from livseg_lib.volumes import Volume, load_segmentation, load_volume, read_labe
 LABELS_JSON = "labels.json"  # the file that says what the values of labels mean
 NIFTI_SUFFIX = r"\.nii(?:\.gz)?"
 DATA_SUFFIXES = {
-    **dict.fromkeys((".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp"), "picture"),
+    **dict.fromkeys((".png", ".jpg", ".jpeg"), "picture"),
+    **dict.fromkeys((".tif", ".tiff", ".bmp", ".gif", ".webp"), "other picture"),
     **dict.fromkeys((".zip", ".tar", ".tgz", ".7z", ".rar", ".gz", ".bz2", ".xz", ".zst"), "packed"),
     **dict.fromkeys((".nrrd", ".mha", ".mhd", ".img", ".hdr", ".npy", ".npz", ".mgz", ".h5"), "volume"),
     **dict.fromkeys((".part", ".crdownload", ".download"), "half downloaded"),
@@ -42,7 +43,9 @@ MADE_HERE = (
     {"findings.csv", "cases.csv", "contact_sheet.png"},
 )
 """A folder with these is no data, where an extraction, masks or a check were written into their own data."""
-_PREDICTIONS = re.compile(r"(?:.*[ _.-])?pred(?:s|icted|ictions?)?(?:t[rs])?", re.IGNORECASE)
+_PREDICTIONS = re.compile(
+    r"(?:.*[ _.-])?(?:pred(?:s|icted|ictions?)?(?:t[rs])?|inferences?)|.+_results?", re.IGNORECASE
+)
 """Names of folders that hold no truth: what a network outlined would be learnt from, and count as right."""
 OF_NO_USER = ("__MACOSX", "Thumbs.db", "desktop.ini")  # what systems leave in folders, beside hidden files
 
@@ -203,21 +206,26 @@ def told_apart(names: Iterable[str], used: Iterable[str] = ()) -> list[str]:
 
 
 def persons(names: Sequence[str]) -> tuple[list[str], bool]:
-    """Whose each of `names` is by its first numbered word that tells them apart, and whether that is sure.
+    """Whose each of `names` is by its first numbered word that tells them apart, and whether that is sure; by
+    its first word where not all have a number.
 
     pat1_pre, pat1_post and flip_pat1 are all of pat1: sure where the rest of the names is of no more kinds
     than there are persons. Else they may be patients of a site or of a year, site1_17.
     """
     words = [re.findall(r"[^\W_]+", name) for name in names]
-    numbered = [[k for k, word in enumerate(each) if re.search(r"\d", word)] for each in words]
+    has_number = {re.search(r"\d", name) is not None for name in names}
+    telling = "" if False in has_number else r"\d"
+    numbered = [[k for k, word in enumerate(each) if re.search(telling, word)] for each in words]
     for places in zip(*numbered, strict=False):
         found, kinds = [], set()
         for each, end in zip(words, places, strict=True):
             start = max(end - each[end].isdecimal(), 0)  # a number alone counts with the word before it
             found.append("-".join(each[start : end + 1]))
             kinds.add((*each[:start], *each[end + 1 :]))
+        if not telling and len(set(found)) == len(names):
+            break
         if len(set(found)) > 1:
-            return found, len(kinds) <= len(set(found))
+            return found, len(kinds) <= len(set(found)) and len(has_number) == 1
     return list(names), True
 
 

@@ -1,9 +1,9 @@
 """Slices as pictures with mask pictures, such as train_images/volume-N_slice_K.jpg of LiTS.
 
 A mask says so in its name (volume-N_slice_K_mask.jpg, beside the pictures or in train_masks) or, where no
-name does, by its folder (images/x.png and masks/x.png). Masks of tumours beside those of livers (folders
-tumor_masks or masks/tumor, or x_tumor_mask.png) are laid over them. `labels.json` in the folder says which
-grey levels mean liver and tumour where `decide_levels` cannot know.
+name does, by its folder (images/x.png and masks/x.png, or liver/x.png). Masks of tumours beside those of
+livers (folders tumor, tumor_masks or masks/tumor, or x_tumor_mask.png) are laid over them. `labels.json` in
+the folder says which grey levels mean liver and tumour where `decide_levels` cannot know.
 """
 
 from __future__ import annotations
@@ -52,11 +52,12 @@ _PART = rf"{PARTS_OF_A_SET}|png|jpe?g"
 _OF_A_PART = rf"(?:[ _.-]?(?:{_PART}|t[rs]))?"
 _OF_MASKS = rf"(?:.*[ _.-])?(?:{MASKS}){_OF_A_PART}(?:[ _.-](?:{TUMOR_NAME}|liver))?"
 _OF_PICTURES = rf"(?:.*[ _.-])?(?:{PICTURES}){_OF_A_PART}|cts?|scans?|inputs?"
-MASK_FOLDER = re.compile(_OF_MASKS, re.IGNORECASE)
+MASK_FOLDER, _PICTURE_FOLDER = (re.compile(of, re.IGNORECASE) for of in (_OF_MASKS, _OF_PICTURES))
 _SAYS_WHAT = re.compile(rf"{_OF_MASKS}|{_OF_PICTURES}", re.IGNORECASE)
 NO_PATIENT = re.compile(rf"{_OF_MASKS}|{_OF_PICTURES}|{_PART}", re.IGNORECASE)
 """Folders that say what lies in them, not whose it is."""
 _GLUED = re.compile(rf"({TUMOR_NAME}|liver)(?=(?:{MASKS})(?:$|[ _./-]))", re.IGNORECASE)  # livermask
+_BARE = re.compile(rf"(?<![^/])({TUMOR_NAME}|liver)(?=/[^/]*$)", re.IGNORECASE)  # images/1.png, liver/1.png
 STRUCTURE_WORD = re.compile(rf"(?:^|[ _.-])(?:{TUMOR_NAME}|liver)(?=[ _.-]*\d*$)", re.IGNORECASE)
 Files = tuple[Path, ...]
 Numbered = dict[int, list[Path]]  # files by slice number; several where they bear one number
@@ -114,7 +115,7 @@ def _by_patient(cases: list[Case], folder: Path) -> tuple[list[Case], list[Note]
             notes.append(Note(folder, "patients", ONE_FOLDER_ONE_PATIENT))
     alone = [case for case in cases if case.slice_numbers == (0,)]  # no number told them apart
     alone = [case.files[0].stem for case in alone if case.patient == case.case_id]
-    if len({re.sub(r"\d+", "0", stem) for stem in alone}) < len(alone):
+    if len(alone) > 1:
         message = f"{len(alone)} pictures count as a case each, such as {listed(alone)}: a split separates"
         message += " them, be they of one patient. Name them PATIENT_SLICE, or put each patient in a folder."
         notes.append(Note(folder, "patients", message))
@@ -131,7 +132,12 @@ def _by_case(folder: Path) -> tuple[Slices, Slices, Slices, list[Path]]:
     """Pictures below `folder`, their masks, and those that are of tumours alone by their names, in natural
     order; and masks of no picture."""
     paths = [path for path in regular_files(folder).named if path.suffix.lower() in SUFFIXES]
-    spelt = [folder / _GLUED.sub(r"\1_", path.relative_to(folder).as_posix()) for path in paths]
+    homes = {path.parent.parent for path in paths if _PICTURE_FOLDER.fullmatch(path.parent.name)}
+    names = (_GLUED.sub(r"\1_", path.relative_to(folder).as_posix()) for path in paths)
+    spelt = [
+        folder / (_BARE.sub(r"\1_masks", name) if path.parent.parent in homes else name)
+        for path, name in zip(paths, names, strict=True)
+    ]
     in_names = any(MASK_WORD.search(place.stem) for place in spelt)
     found = pictures, masks, tumors = [defaultdict(lambda: defaultdict(list)) for _ in range(3)]
     of_masks, unpaired = [], []

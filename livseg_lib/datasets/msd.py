@@ -46,7 +46,7 @@ def find(folder: Path) -> Dataset:
         problem = "There are no NIfTI files in a folder imagesTr."
         raise InputError(folder, problem, "Give the folder that holds it.")
     label_map = described_labels(root)
-    notes = _decision(label_map)
+    notes = label_notes(label_map)
     labels = files.nifti_files(root / "labelsTr")
     images = _first_channels(files.nifti_files(root / "imagesTr"), labels)
     kinds = [{re.sub(r"\d+", "", name) for name in each} for each in (images, labels)]
@@ -85,7 +85,7 @@ def _first_channels(images: dict[str, list[Path]], labels: dict[str, list[Path]]
     return cases
 
 
-def _decision(label_map: files.LabelMap | None) -> tuple[Note, ...]:
+def label_notes(label_map: files.LabelMap | None) -> tuple[Note, ...]:
     """What the names in dataset.json were taken for."""
     if label_map is None or not label_map.names:
         return ()

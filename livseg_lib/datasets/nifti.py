@@ -18,14 +18,15 @@ import numpy as np
 
 from livseg_lib.datasets import files
 from livseg_lib.datasets.case import Case, Dataset, Note
-from livseg_lib.labels import TUMOR
+from livseg_lib.datasets.msd import described_labels, label_notes
+from livseg_lib.labels import LIVER, TUMOR
 from livseg_lib.volumes import Volume, label_values, load_volume, read_label_array
 
 LOOKS_FOR = "a .nii or .nii.gz file, a folder of them, or a folder a patient"
 _WORD = re.compile(r"\d+|[^\W\d_]+|[^\w\s.-]+")
 _LABEL_WORDS = {"seg", "segs", "dseg", "segmentation", "segmentations"}
 _LABEL_WORDS |= {"label", "labels", "mask", "masks", "gt", "truth"}
-_SCAN_WORDS = frozenset(("ct", "mr", "mri", "scan", "volume", "vol", "image", "img", "orig", "0000"))
+_SCAN_WORDS = frozenset(("ct", "mr", "mri", "scan", "volume", "vol", "image", "img", "space", "orig", "0000"))
 _LIVER = re.compile("liver")
 TUMOR_NAME = r"(?:(?:liver|hepatic)[-_. ]?)?(?:tumou?rs?|lesions?|mass|masses|metastas[ei]s|hcc)"
 TUMORS = re.compile(TUMOR_NAME + r"[-_. ]?\d*")
@@ -51,8 +52,10 @@ class _File:
         return _telling(self.stem)
 
     def beyond(self, scan: _File) -> str | None:
-        """What the name says beyond that of `scan`, such as "livertumor1"; None where it begins otherwise."""
+        """What the name says beyond that of `scan`, such as "livertumor1"; None where it is of another."""
         count = len(scan.words)
+        if count and self.words[-count:] == scan.words:  # liver_pat1
+            return "".join(self.words[:-count])
         return "".join(self.words[count:]) if self.words[:count] == scan.words else None
 
 
@@ -74,14 +77,14 @@ def find(source: Path) -> Dataset:
     looked = [_looked_into(file) for file in _files(source)]
     label_maps = [file for file in looked if file.labels or file.says_labels]
     scans = [file for file in looked if file not in label_maps]
-    label_map = files.find_label_map(source)
+    label_map = described_labels(source)
     names, patients, notes = _names(scans, source)
     cases = [
         replace(_labelled(_case(scan, name), scan, scans, label_maps, label_map), patient=patient)
         for scan, name, patient in zip(scans, names, patients, strict=True)
     ]
     cases.sort(key=lambda case: files.natural_key(case.case_id))
-    return Dataset("nifti", source, tuple(cases), (), notes)
+    return Dataset("nifti", source, tuple(cases), (), (*label_notes(label_map), *notes))
 
 
 def _files(source: Path) -> list[_File]:
@@ -116,8 +119,10 @@ def _labelled(
     choices = [file for file in in_folder if file.words == scan.words]
     scanned = {other.folder for other in scans}
     alone = sum(other.folder == scan.folder for other in scans) == 1
-    below = [f for f in label_maps if f.folder.parent == scan.folder and f.folder not in scanned]
     apart, home = [], scan.folder.parent  # images/x.nii, labels/x.nii
+    homes = {scan.folder}  # pat1/ct.nii, pat1/labels/seg.nii; or pat1/ct/scan.nii, too
+    homes |= {home} if sum(other.folder.parent == home for other in scans) == 1 else set()
+    below = [f for f in label_maps if f.folder.parent in homes and f.folder not in scanned]
     alike = [other.folder.parent for other in scans if other.words == scan.words]
     if not in_folder and alike.count(home) == 1:
         elsewhere = [f for f in label_maps if f.folder not in scanned]
@@ -128,15 +133,13 @@ def _labelled(
         named |= {f: f.beyond(scan) for f in in_folder}
         named |= {f: "".join(f.words) for f in in_folder + below if alone and not named.get(f)}
         masks = {f: name for f, name in named.items() if name and len(f.labels) in (1, 2)}
+        masks |= {f: name for f, name in named.items() if name == "liver" and f.labels == (0, LIVER, TUMOR)}
         livers, tumors = ([f for f in masks if part.fullmatch(masks[f])] for part in (_LIVER, TUMORS))
         apart = [f for f in apart if f not in tumors]
         if all(named[f] for f in apart) and (len(livers) == 1 or (tumors and not livers)):
             return _of_parts(case, livers, tumors)
     if not choices and alone:
-        homes = {scan.folder}  # pat1/ct.nii, pat1/labels/seg.nii; or pat1/ct/scan.nii, too
-        homes |= {h for h in (scan.folder.parent,) if sum(o.folder.parent == h for o in scans) == 1}
-        near = [f for f in label_maps if f.folder.parent in homes and not f.words]
-        choices = in_folder or [f for f in near if not _telling(f.folder.name)]
+        choices = in_folder or [f for f in below if not (f.words or _telling(f.folder.name))]
     choices = choices or [f for f in apart if f.words == scan.words]
     if not choices:
         return case
@@ -162,16 +165,19 @@ def _of_parts(case: Case, livers: list[_File], tumors: list[_File]) -> Case:
     if not livers:
         message = f"There is no mask of the liver beside {listed}: none is read. Call it liver."
         return _noted(case, tumors[0], "no-liver-mask", message)
-    case = _noted(case, livers[0], "structure-masks", f"The labels are read from {listed}, a structure each.")
+    message = f"The labels are read from {listed}{', a structure each' if tumors else ''}."
+    case = _noted(case, livers[0], "structure-masks", message)
     notes = (*case.notes, *(note for file in (*livers, *tumors) for note in file.notes))
     reader = partial(_read_parts, paths)
     return replace(case, files=(*case.files, *paths), notes=notes, read_labels=reader)
 
 
 def _read_parts(paths: tuple[Path, ...], like: Volume, accept_affine_mismatch: bool = False) -> np.ndarray:
-    """Labels 0/1/2, uint8 (D, H, W), of the mask of a liver and of those of its tumours."""
-    masks = [read_label_array(path, like, accept_affine_mismatch) > 0 for path in paths]
-    return np.where(np.any(masks[1:], axis=0), TUMOR, masks[0]).astype(np.uint8)
+    """Labels 0/1/2, uint8 (D, H, W), of the mask of a liver, which may hold tumours, and of those of its
+    tumours."""
+    liver, *tumors = (read_label_array(path, like, accept_affine_mismatch) for path in paths)
+    own = (liver == TUMOR) & (liver == LIVER).any()
+    return np.where(np.any([own, *(mask > 0 for mask in tumors)], axis=0), TUMOR, liver > 0).astype(np.uint8)
 
 
 def _places(found: list[_File]) -> str:

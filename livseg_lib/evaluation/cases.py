@@ -153,9 +153,14 @@ def score_case(
 
 
 def doubts(case_scores: Iterable[Mapping]) -> list[str]:
-    """A sentence on each side whose labels are unlikely in most of the mappings of `score_case`."""
-    burden = pd.DataFrame(case_scores).filter(regex="^tumor_burden_(reference|prediction)$").median()
-    return [f"In most cases of the {name[13:]} {MOSTLY_TUMOR}" for name in burden[burden > 0.5].index]
+    """A sentence on each side whose labels are unlikely in most of the mappings of `score_case`, or hold no
+    tumour where the others do."""
+    scores = pd.DataFrame(case_scores)
+    burden = scores.filter(regex="^tumor_burden_(reference|prediction)$").median()
+    said = [f"In most cases of the {name[13:]} {MOSTLY_TUMOR}" for name in burden[burden > 0.5].index]
+    tumors = scores.filter(regex="^tumor_(reference|prediction)_voxels$").sum(min_count=1)
+    lacking = tumors.index[(tumors == 0) & tumors.any()]
+    return said + [f"No {name[6:-7]} holds a tumour (2): were they looked for there?" for name in lacking]
 
 
 def keys_of(structure: str, scores: Iterable[str]) -> list[str]:

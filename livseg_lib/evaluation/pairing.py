@@ -1,8 +1,8 @@
 """Which label files are compared: those of two folders, paired by name, and what their labels mean.
 
-Files are paired by name, else by name without a word such as _seg or _pred at its end, or else by the numbers
-of names that end in one, so that `segmentation-12.nii` meets `volume-12.nii.gz`, `liver_12.nii.gz` or the
-folder `volume-12` of `livseg predict`.
+Files are paired by name, else by name without a word such as seg or pred at its end or start, or else by the
+numbers of names that end in one, so that `segmentation-12.nii` meets `volume-12.nii.gz`, `liver_12.nii.gz` or
+the folder `volume-12` of `livseg predict`.
 """
 
 from __future__ import annotations
@@ -38,7 +38,9 @@ LABEL_NAME = re.compile(
 )
 """Such a name tells no case: its folder does."""
 LABEL_WORD_AT_END = re.compile(f"{_WORD_AT_END}$", re.IGNORECASE)
+LABEL_WORD_AT_START = re.compile(rf"^(?:{LABEL_WORDS.pattern})[a-z]*[-_. ]", re.IGNORECASE)
 STRUCTURE = re.compile(rf"(?:(.+?)[-_. ])??(?:(liver)|{TUMORS.pattern})", re.IGNORECASE)
+STRUCTURE_AT_START = re.compile(rf"(?:{TUMOR_NAME}|(liver))[-_. ](.+)", re.IGNORECASE)
 SCAN_FOLDER = re.compile(r"(?:images?|imgs?|scans?|cts?|volumes?)(?:[-_. ]?t[rs])?", re.IGNORECASE)
 CHANNEL_AT_END = re.compile(r"(?<=\d)_0000$")  # of a scan in nnU-Net's layout; its label map has none
 NUMBER_AT_END = re.compile(rf"(\d+)([-_]?({LABEL_WORDS.pattern})[a-z]*)?$", re.IGNORECASE)
@@ -73,6 +75,8 @@ def pair_files(reference: Path, prediction: Path) -> tuple[list[Pair], list[Path
     taken where a name fits more than one file.
     """
     sides = label_files(reference, prediction), label_files(prediction, reference)
+    if reference.resolve() == prediction.resolve():
+        sides[0].notes.append(f"{reference} is compared with itself: predictions need a place of their own.")
     references, predictions = (side.files for side in sides)
     is_one_of_each = len(references) == len(predictions) == 1
     is_named = not (reference.is_dir() and prediction.is_dir())
@@ -120,6 +124,9 @@ def label_files(where: Path, other: Path) -> Side:
         remedy = "Name a folder of label volumes, or one file. Nothing else is scored."
         raise InputError(where, problem, remedy)
     own, of_owner = {p: _structure(p) for p in paths}, defaultdict(list)
+    begun = {p: said for p in paths if (said := _at_start(p))}
+    kinds = {*begun.values()}  # liver_1.nii is a mask beside tumor_1.nii alone
+    own |= {p: said for p, said in begun.items() if {("liver", said[1]), ("tumor", said[1])} <= kinds}
     livers = {whose for name, whose in own.values() if name == "liver"}
     for p, (name, whose) in own.items():
         of_owner[whose] += [p] * (name == "tumor" and whose in livers)
@@ -130,9 +137,13 @@ def label_files(where: Path, other: Path) -> Side:
     organs = {p.parent for p in rest if own[p] == ("liver", ("", p.parent))}
     inside = {p: p.name if p.parent in organs else str(p.relative_to(where)) for p in rest}
     named = {p for p in rest if LABEL_WORDS.search(inside[p]) or _is_label_name(p)}
-    labelled = {_numbers(p) for p in named} - {()} | homes
+    labelled = {_numbers(p) for p in named} - {()} | homes | {(_bare(p), p.parent) for p in named}
     folders = {p.parent for p in rest if named and p.parent != where and SCAN_FOLDER.fullmatch(p.parent.name)}
-    kept = [p for p in rest if p in named or (labelled | folders).isdisjoint((_numbers(p), p.parent))]
+    kept = [
+        p
+        for p in rest
+        if p in named or (labelled | folders).isdisjoint((_numbers(p), p.parent, (_bare(p), p.parent)))
+    ]
     above = where.resolve().parent if where.resolve().name.startswith("labels") else where  # of labelsTr
     meaning, notes, read = described_labels(where) or described_labels(above), [], {*kept, *laid_over}
     if left_out := [printable(p.relative_to(where)) for p in paths if p not in read]:
@@ -142,27 +153,41 @@ def label_files(where: Path, other: Path) -> Side:
         notes.append("{} says what labels mean: liver {}, tumour {}.".format(meaning.source, *values))
     kept.sort(key=lambda path: (_numbers(path), case_name(path), path))
     alone, said = ({}, []) if meaning else _tumors_alone(kept)
-    return Side(kept, tumors | alone, meaning, notes + said)
+    joined = {p for first, *others in alone.values() for p in others}
+    return Side([p for p in kept if p not in joined], tumors | alone, meaning, notes + said)
 
 
 def _tumors_alone(kept: list[Path]) -> tuple[dict[Path, list[Path]], list[str]]:
-    """Those of the masks that hold tumours alone, by their names and as they hold one label; a note."""
+    """Those of the masks that hold tumours alone, by their names and as they hold one label: of each case the
+    first, with all; notes."""
     named, values = [path for path in kept if _structure(path)[0] == "tumor"], set()
     for path in named:
         with suppress(InputError):  # told when it is scored
             values |= {*label_values(path)} - {0}
-    alone = {path: [path] for path in named if len(values) < 2}
-    names = listed([printable(path.name) for path in alone])
-    note = f"{counted(len(alone), 'mask')} of tumours alone by name ({names}): livers have no scores."
-    return alone, [note] * bool(alone)
+    if not named or len(values) > 1:
+        return {}, []
+    cases = defaultdict(list)
+    for path in named:
+        owner = _structure(path)[1]
+        cases[owner if owner[0] else path].append(path)
+    alone = [path for path in named if path in cases]
+    alike = Counter(path.name for path in alone), Counter(path.parent for path in alone)
+    names = listed([printable(path.name) for path in named])
+    notes = [f"{counted(len(named), 'mask')} of tumours alone by name ({names}): livers have no scores."]
+    if len(cases) < len(named):
+        notes.append(f"Those of one name are joined: {counted(len(cases), 'case')}.")
+    if alone and min(max(each.values()) for each in alike) > 1:  # p1/tumor1, p1/tumor2, p2/tumor1
+        notes.append("Of several files in a folder each is a case: join them, or put liver.nii.gz beside.")
+    return {paths[0]: paths for paths in cases.values()}, notes
 
 
 def _lies_beside(path: Path, livers: set[tuple[str, Path]]) -> bool:
     """Whether a scan or another organ of those who have masks of `livers`: p1.nii or p1_spleen.nii beside
     p1_liver.nii, ct/p1.nii beside liver/p1.nii."""
     stem = nifti_stem(path) or ""
-    bare = LABEL_WORD_AT_END.sub("", stem)
+    bare = _bare(path)
     owners = {stem, *(bare[: match.start()] for match in re.finditer(r"[-_. ](?=[^\W\d])", bare))}
+    owners |= {bare[match.end() :] for match in re.finditer("[-_. ]", bare)}  # spleen_p1 beside liver_p1
     owners |= {""} if bare != stem and not re.search(r"\d", bare) else set()  # spleen_mask.nii
     by_folder = (bare, path.parent.parent / "*") in livers and not LABEL_NAME.fullmatch(path.parent.name)
     return by_folder or any((owner, path.parent) in livers for owner in owners)
@@ -185,15 +210,29 @@ def _is_label_name(path: Path) -> bool:
 
 def _structure(path: Path) -> tuple[str, tuple[str, Path]]:
     """What alone a mask holds by its name or its folder's, whose it is, and where that owner's others lie:
-    "liver" and "p1" of p1_liver_mask.nii and of pred_liver/p1.nii, "tumor" and "" of tumor_2.nii."""
-    bare, folder = (LABEL_WORD_AT_END.sub("", name) for name in (nifti_stem(path) or "", path.parent.name))
+    "liver" and "p1" of p1_liver_mask.nii, liver_p1.nii and liver/p1.nii, "tumor" and "" of tumor_2.nii."""
+    bare, folder = _bare(path), LABEL_WORD_AT_END.sub("", path.parent.name)
+    begun = _at_start(path)
     if found := STRUCTURE.fullmatch(bare):
         whose = found[1] or "", path.parent
+    elif begun and re.search(r"[^\W\d_]", begun[1][0]):
+        return begun
     elif (found := STRUCTURE.fullmatch(folder)) and (not found[1] or LABEL_NAME.fullmatch(found[1])):
         whose = "" if _is_label_name(path) else bare, path.parent.parent / "*"
     else:
         return "", ("", path.parent)
     return "liver" if found[2] else "tumor", whose
+
+
+def _at_start(path: Path) -> tuple[str, tuple[str, Path]] | None:
+    """The same of a name that begins with the structure: of MSD's liver_1.nii, too, which may hold both."""
+    found = STRUCTURE_AT_START.fullmatch(_bare(path))
+    return ("liver" if found[1] else "tumor", (found[2], path.parent)) if found else None
+
+
+def _bare(path: Path) -> str:
+    """Its name without a word for labels at the end."""
+    return LABEL_WORD_AT_END.sub("", nifti_stem(path) or "")
 
 
 def _name(path: Path) -> str:
@@ -211,8 +250,9 @@ def _keys(path: Path) -> list[str | tuple[int, ...]]:
     """By which a file finds its partner, the surest first. The later ones do not tell capitals apart: a Mac
     changes these. No number of `predict --case-names numbered` is a key: case-001 is what was read first,
     whatever that was called."""
-    names = case_name(path), LABEL_WORD_AT_END.sub("", CHANNEL_AT_END.sub("", case_name(path))), _name(path)
-    alike = (name.casefold() for name in names)
+    bare = LABEL_WORD_AT_END.sub("", CHANNEL_AT_END.sub("", case_name(path)))
+    alike = [name.casefold() for name in (case_name(path), bare, _name(path))]
+    alike += [LABEL_WORD_AT_START.sub("", name) for name in alike[1:]]
     by_order = path.name == "mask.nii.gz" and re.fullmatch(r"case-\d{3,}", path.parent.name)
     numbers = () if by_order and path.with_name("record.json").exists() else _numbers(path)
     return [key for key in (case_name(path), *alike, numbers) if key]

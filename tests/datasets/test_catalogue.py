@@ -107,6 +107,19 @@ def test_missing_partners_are_kept_and_told(tmp_path, name):
     assert dataset.unpaired == (tmp_path / labels.format(2),)
 
 
+def test_previews_beside_volumes_are_told_and_so_is_what_to_do_with_tiff(tmp_path):
+    for number in (1, 2):
+        write_lits_case(tmp_path, number)
+    for name in ("volume-1_10.png", "slice.tif"):
+        write_picture(tmp_path / name, np.zeros((9, 9), np.uint8))
+    dataset = find_cases(tmp_path)
+    assert dataset.name == "lits" and len(dataset.cases) == 2
+    assert [("PNG" in note.message, "(1)" in note.message) for note in dataset.notes] == [
+        (True, True),
+        (False, True),
+    ]
+
+
 def test_a_label_map_alone_is_no_scan_and_what_lies_beside_is_told(tmp_path):
     write_dicom_series(tmp_path / "dicom", small_ct()[0])
     write_nifti(tmp_path / "example_seg.nii.gz", small_ct()[1])
@@ -189,7 +202,7 @@ def test_unknown_names_and_empty_and_missing_folders_are_refused(tmp_path):
     for name in WRITERS:
         with pytest.raises(InputError):
             find_cases(tmp_path, dataset=name)
-    with pytest.raises(InputError, match="Choose auto or one of kaggle, lits"):
+    with pytest.raises(InputError, match="Choose auto or one of lits, msd, kaggle"):
         find_cases(tmp_path, dataset="brats")
     with pytest.raises(InputError, match="no such file or folder"):
         find_cases(tmp_path / "nowhere")

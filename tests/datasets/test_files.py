@@ -82,7 +82,7 @@ def test_names_of_nifti_files(tmp_path, name, stem):
     assert nifti_stem(tmp_path / name) == stem
 
 
-@pytest.mark.parametrize("folder", ["predictions", "nnUNet_pred/fold_0", "PredictionsTr"])
+@pytest.mark.parametrize("folder", ["predictions", "nnUNet_pred/fold_0", "PredictionsTr", "unet_results"])
 @pytest.mark.parametrize("label", ["segmentation-2.nii.gz", "volume-2_slice_3_mask.jpg"])
 def test_predictions_are_no_truth_and_that_is_told(tmp_path, folder, label):
     if label.endswith("gz"):
@@ -108,6 +108,9 @@ def test_predictions_are_no_truth_and_that_is_told(tmp_path, folder, label):
         (["site1_3", "site1_4", "site2_5"], ["site1", "site1", "site2"], False),
         (["liver_1", "spleen_1", "liver_2"], ["liver-1", "spleen-1", "liver-2"], True),
         (["anna", "bela_2"], ["anna", "bela_2"], True),
+        (["jones_before", "jones_after", "smith_before"], ["jones", "jones", "smith"], True),
+        (["a_rot90", "a_flip", "b_flip"], ["a", "a", "b"], False),
+        (["mueller_ida", "mueller_jan", "smith_tom"], ["mueller", "mueller", "smith"], False),
         ([], [], True),
     ],
 )

@@ -141,6 +141,7 @@ def test_pairs_are_told_by_names_or_by_folders(tmp_path, names, cases):
         (["anna/artery_1", "anna/portal_1", "bert/portal_1"], {"anna", "bert"}, "in one folder count as"),
         (["set/anna/1", "set/anna/old/1", "set/bert/1"], {"anna", "bert"}, "in one folder count as"),
         (["p1_1", "p1_flip_1", "p2_1"], {"p1", "p2"}, "count as one patient's"),
+        (["3dc8ab", "b2991a"], {"3dc8ab", "b2991a"}, "2 pictures count as a case each"),
         (["p1_1_1", "p1_2_1", "p2_3_1"], {"p1_1", "p1_2", "p2_3"}, "A split separates p1_1 and p1_2"),
     ],
 )
@@ -177,7 +178,7 @@ def test_masks_of_tumours_alone_are_no_livers_unless_that_is_said(tmp_path, fold
     "of",
     [
         *("{}_masks/{}.png", "masks/{}/{}.png", "masks/{1}_{0}.png", "images/{1}_{0}_mask.png"),
-        *("images/{1}_{0}mask.png", "{}masks/{}.png"),
+        *("images/{1}_{0}mask.png", "{}masks/{}.png", "{}/{}.png"),
         *("masks_{}/{}.jpg", "masks/{}/anna/{}.png", "masks/anna/{}/{}.png"),
     ],
 )

@@ -44,6 +44,17 @@ def test_the_liver_is_where_the_list_says(tmp_path, labels, liver, tumor):
     assert case.files[1] == tmp_path / "dataset.json", "another list is another truth"
 
 
+@pytest.mark.parametrize("names", [("volume-1", "segmentation-1"), ("images/a", "labels/a"), ("a", "a_seg")])
+def test_the_list_is_read_beside_other_names_as_well(tmp_path, names):
+    truth = small_ct(1)[1]
+    write_nifti(tmp_path / f"{names[0]}.nii", small_ct(1)[0])
+    write_nifti(tmp_path / f"{names[1]}.nii", np.array([0, 2, 1], np.uint8)[truth])
+    (tmp_path / "dataset.json").write_text('{"labels": {"background": 0, "tumor": 1, "liver": 2}}')
+    (case,) = (dataset := find_cases(tmp_path)).cases
+    np.testing.assert_array_equal(case.read_labels(case.read_volume()), truth)
+    assert [note.code for note in dataset.notes] == ["label-names"]
+
+
 @pytest.mark.parametrize("names", [("Task01_Brain", "Task03_Liver"), ("Dataset001_BTCV", "Dataset003_LIVER")])
 def test_of_several_sets_that_of_livers_is_read_and_the_others_are_told(tmp_path, names):
     for name in names:

@@ -47,7 +47,8 @@ def test_a_label_map_beside_its_scan_is_its_label(tmp_path):
             ("CT.NII.GZ", "liver.nii"),
             ("scan.nii/scan.nii", "mask.nii/mask.nii"),
         ),
-        *(("scan.nii", "labels/seg.nii"), ("ct/scan.nii", "seg/mask.nii")),
+        ("scan.nii", "labels/seg.nii"),
+        *(("ct/scan.nii", "seg/mask.nii"), ("ct/scan.nii", "masks/liver.nii")),
     ],
 )
 def test_a_folder_a_patient(tmp_path, names):
@@ -109,6 +110,14 @@ def test_folders_of_many_scans_are_no_patients_and_labels_may_lie_in_their_own(t
     for n in range(5):
         write_nifti(tmp_path / "truth" / f"case_{n}.nii.gz", LABELS)
     assert summary(tmp_path) == [(f"case_{n}", f"case_{n}", f"truth/case_{n}.nii.gz") for n in range(5)]
+
+
+@pytest.mark.parametrize("name", ["space-orig_dseg", "dseg", "label-liver_dseg"])
+def test_labels_of_bids_lie_among_the_derivatives(tmp_path, name):
+    for scan in ("sub-01/anat/sub-01", "sub-02/ses-1/ct/sub-02_ses-1"):
+        write(tmp_path, f"{scan}_ct.nii", f"derivatives/manual/{scan}_{name}.nii")
+    for case in find_cases(tmp_path).cases:
+        np.testing.assert_array_equal(case.read_labels(case.read_volume()), LABELS)
 
 
 @pytest.mark.parametrize("labels", ["{}/labels/1.nii", "{}/masks/1_seg.nii"])
@@ -175,6 +184,8 @@ ONE["second"], ONE["spleen"], ONE["nothing"] = ONE["tumor"] & ~ONE["first"], CT 
         ({"mask_liver": "liver", "mask_tumour": "nothing"}, False),
         ({"../liver/{}": "liver", "../tumor/{}": "tumor", "../spleen/{}": "spleen"}, True),
         ({"../liver_labels/{}_seg": "liver", "../Tumour_labels/{}_seg": "tumor"}, True),
+        ({"../masks/liver_{}": "liver", "../masks/tumor_{}": "tumor"}, True),
+        ({"liver_{}": "liver", "lesion_{}": "tumor"}, True),
         (
             {"../masks/{}_liver": "liver", "../masks/{}_tumor_1": "first", "../masks/{}_tumor_2": "second"},
             True,

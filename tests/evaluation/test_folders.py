@@ -71,7 +71,7 @@ def test_folders_are_paired_by_case_number(three_cases):
 BY_NUMBER = ["volume-2.nii", "liver_002.nii.gz", "volume-2_pred.nii", "2-segmentation.nii"]
 BY_NUMBER += ["volume-2/mask.nii.gz", "liver_002_0000.nii.gz", "liver_2_0000/mask.nii.gz"]
 BY_NAME = ["anna_pred.nii", "anna-segmentation.nii", "anna.mask.nii", "anna_GT.nii", "anna_ground_truth.nii"]
-BY_NAME += ["anna_dseg.nii"]
+BY_NAME += ["anna_dseg.nii", "pred_anna.nii", "liver_anna.nii", "seg-anna_mask.nii"]
 FITTING = [("segmentation-2", "case_2_v12", name) for name in BY_NUMBER]  # 12 is another number
 FITTING += [("anna", "visit-2024-02-05_pred", name) for name in BY_NAME]  # words for labels do not count
 FITTING += [("visit-2024-01-05", "visit-2024-02-05_pred", "visit-2024-01-05_pred.nii")]
@@ -135,6 +135,7 @@ def test_the_livers_of_totalsegmentator_are_found_among_its_organs(tmp_path, sid
     [
         *("anna/{}", "anna/{}_mask", "anna_{}", "Anna-{}_seg", "volume-7_{}"),
         *("{}/anna", "{}_labels/anna_seg", "more/mask_{}/volume-7", "anna/{}/mask"),
+        *("{}_anna", "{}-Anna_seg"),
     ],
 )
 def test_masks_of_tumours_beside_that_of_the_liver_are_part_of_its_labels(tmp_path, side, name):
@@ -148,7 +149,8 @@ def test_masks_of_tumours_beside_that_of_the_liver_are_part_of_its_labels(tmp_pa
             scan = name.format("ct").replace("_mask", "").replace("_labels", "")
             write(tmp_path / apart / f"{scan}.nii.gz", whole * 30 - 100)
             write(tmp_path / apart / f"{name.format('spleen')}.nii.gz", np.uint8(whole == 0))
-        for part, tumor in (("tumor_1", TUMOR), ("Liver-Tumor2", SPECK)):
+        parts = ("lesions", "Liver-Tumor") if name[:3] in ("{}_", "{}-") else ("tumor_1", "Liver-Tumor2")
+        for part, tumor in zip(parts, (TUMOR, SPECK), strict=True):
             write(tmp_path / apart / f"{name.format(part)}.nii.gz", labels(tumor) // 2 * 255)
     scores = folders.evaluate_folders(tmp_path / "reference", tmp_path / "prediction")
     [case] = scores["cases"]
@@ -161,7 +163,9 @@ def test_masks_of_tumours_beside_that_of_the_liver_are_part_of_its_labels(tmp_pa
 
 @pytest.mark.parametrize("side", ["reference", "prediction", "both"])
 @pytest.mark.parametrize("value", [1, 2, 255])
-@pytest.mark.parametrize("name", ["anna_tumor", "preds_lesion/anna", "anna/hcc", "anna_lesion_mask"])
+@pytest.mark.parametrize(
+    "name", ["anna_tumor", "tumor_anna", "preds_lesion/anna", "anna/hcc", "anna_lesion_mask"]
+)
 @pytest.mark.parametrize("as_file", [False, True])
 def test_of_masks_of_tumours_alone_the_tumours_are_scored_and_no_liver(tmp_path, side, value, name, as_file):
     files = {each: tmp_path / each / "anna.nii" for each in ("reference", "prediction")}
@@ -188,6 +192,32 @@ def test_masks_of_tumours_that_are_numbered_are_paired_by_their_numbers(tmp_path
         ("tumor_1", 1),
         ("tumor_2", 1),
     ]
+    for n, side in itertools.product((1, 2), ("reference", "prediction")):
+        write(tmp_path / side / f"liver_{n}.nii", np.uint8(labels(TUMOR) > 0))  # now theirs
+    scores = folders.evaluate_folders(tmp_path / "reference", tmp_path / "prediction")
+    assert [(case["case"], case["tumor_reference_voxels"] > 0) for case in scores["cases"]] == [
+        ("liver_1", True),
+        ("liver_2", True),
+    ]
+
+
+@pytest.mark.parametrize(("name", "joined"), [("{}_tumor{}", True), ("{}/tumor{}", False)])
+def test_tumours_in_several_files_without_a_liver_are_joined_by_their_name_or_told(tmp_path, name, joined):
+    for patient in ("anna", "bert"):
+        write(tmp_path / "prediction" / f"{patient}.nii", labels(TUMOR, SPECK))
+        for n, tumor in enumerate((TUMOR, SPECK)):
+            write(tmp_path / "reference" / f"{name.format(patient, n)}.nii", labels(tumor) // 2)
+    scores = folders.evaluate_folders(tmp_path / "reference", tmp_path / "prediction")
+    assert [case["tumor_dice"] for case in scores["cases"]] == ([1, 1] if joined else [0] * 4)
+    assert ("joined" if joined else "join them") in scores["notes"][1]
+
+
+@pytest.mark.parametrize("side", ["reference", "prediction"])
+def test_a_side_without_any_tumour_is_told(three_cases, side):
+    for path in (three_cases[side == "prediction"]).rglob("*.nii*"):
+        write(path, labels())
+    (note,) = folders.evaluate_folders(*three_cases)["notes"]
+    assert f"No {side} holds a tumour" in note
 
 
 @pytest.mark.parametrize("named", ["reference", "prediction"])
@@ -261,6 +291,16 @@ def test_another_affine_is_refused_unless_told_otherwise(tmp_path):
         folders.evaluate_folders(truth, prediction)
     scores = folders.evaluate_folders(truth, prediction, accept_affine_mismatch=True)
     assert scores["summary"]["tumor"]["dice_per_case"] == 1
+
+
+def test_a_scan_without_a_number_is_known_by_the_name_of_its_labels(tmp_path):
+    write(tmp_path / "reference" / "anna.nii", labels() * 30 - 100)
+    for path in ("reference/anna_truth.nii", "prediction/anna.nii"):
+        write(tmp_path / path, labels(TUMOR))
+    scores = folders.evaluate_folders(tmp_path / "reference", tmp_path / "prediction")
+    assert [case["tumor_dice"] for case in scores["cases"]] == [1] and not scores["problems"]
+    scores = folders.evaluate_folders(tmp_path / "reference", tmp_path / "reference")
+    assert any("compared with itself" in note for note in scores["notes"])
 
 
 def test_scans_beside_their_segmentations_are_not_taken_for_labels(tmp_path, three_cases):
