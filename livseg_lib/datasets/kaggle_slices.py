@@ -113,8 +113,7 @@ def _by_patient(cases: list[Case], folder: Path) -> tuple[list[Case], list[Note]
                 cases[n] = replace(case, patient=printable(owner))
         if max(Counter(case.patient for case in cases).values()) > 1:
             notes.append(Note(folder, "patients", ONE_FOLDER_ONE_PATIENT))
-    alone = [case for case in cases if case.slice_numbers == (0,)]  # no number told them apart
-    alone = [case.files[0].stem for case in alone if case.patient == case.case_id]
+    alone = [c.files[0].stem for c in cases if c.slice_numbers == (0,) and c.patient == c.case_id]
     if len(alone) > 1:
         message = f"{len(alone)} pictures count as a case each, such as {listed(alone)}: a split separates"
         message += " them, be they of one patient. Name them PATIENT_SLICE, or put each patient in a folder."

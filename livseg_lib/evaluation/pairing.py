@@ -173,9 +173,8 @@ def _tumors_alone(kept: list[Path]) -> tuple[dict[Path, list[Path]], list[str]]:
     alone = [path for path in named if path in cases]
     alike = Counter(path.name for path in alone), Counter(path.parent for path in alone)
     names = listed([printable(path.name) for path in named])
-    notes = [f"{counted(len(named), 'mask')} of tumours alone by name ({names}): livers have no scores."]
-    if len(cases) < len(named):
-        notes.append(f"Those of one name are joined: {counted(len(cases), 'case')}.")
+    count = f"{counted(len(named), 'mask')} of {counted(len(cases), 'case')}"
+    notes = [f"{count} hold tumours alone by their names ({names}): livers have no scores."]
     if alone and min(max(each.values()) for each in alike) > 1:  # p1/tumor1, p1/tumor2, p2/tumor1
         notes.append("Of several files in a folder each is a case: join them, or put liver.nii.gz beside.")
     return {paths[0]: paths for paths in cases.values()}, notes

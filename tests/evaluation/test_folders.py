@@ -209,7 +209,7 @@ def test_tumours_in_several_files_without_a_liver_are_joined_by_their_name_or_to
             write(tmp_path / "reference" / f"{name.format(patient, n)}.nii", labels(tumor) // 2)
     scores = folders.evaluate_folders(tmp_path / "reference", tmp_path / "prediction")
     assert [case["tumor_dice"] for case in scores["cases"]] == ([1, 1] if joined else [0] * 4)
-    assert ("joined" if joined else "join them") in scores["notes"][1]
+    assert ("4 masks of 2 cases" if joined else "join them") in scores["notes"][not joined]
 
 
 @pytest.mark.parametrize("side", ["reference", "prediction"])
