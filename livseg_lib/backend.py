@@ -20,9 +20,9 @@ from livseg_lib.processes import silent_stderr
 BACKENDS = ("tensorflow", "jax", "torch")  # as Keras calls them, which is also how their packages are called
 Made = TypeVar("Made")
 
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 # Set before TensorFlow is imported: by itself it takes oneDNN's kernels only on processors with VNNI. Others,
 # of which Colab and Kaggle have many, gain as much (`make bench ONLY=training`).
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 
 def backend_name() -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -122,11 +121,11 @@ def _run_notebooks(arguments: argparse.Namespace, system: str, jobs: int, again:
     liver = find_model(getattr(arguments, "liver_model", ""))
     if len(liver.parts) == 1 and str(liver) != "own" and not (project_root() / liver).exists():
         raise InputError("--liver", f"is {liver}, which is no model.", "Choose from `livseg models`, or own.")
-    is_data = re.compile("data=.").match
     if arguments.dataset not in ("phantom", "auto", *ADAPTERS):
         known = f"Choose from phantom, auto, {', '.join(ADAPTERS)}."
         raise InputError("--dataset", f"is {arguments.dataset}, which is none.", known)
-    if arguments.dataset != "phantom" and not (arguments.data or any(map(is_data, arguments.set))):
+    is_given = arguments.data or any(pair.startswith("data=") for pair in arguments.set)
+    if arguments.dataset != "phantom" and not is_given:
         problem = f"is not given with --dataset {arguments.dataset}."
         raise InputError("--data", problem, "Name the folder of your scans (make: DATA=folder).")
     if arguments.data and arguments.dataset == "phantom":
@@ -302,9 +301,8 @@ def _read_scores(path: Path) -> pd.DataFrame:
         return scores.astype({name: float for name in scores if name.split("_")[0] in STRUCTURES})
     except (OSError, ValueError, KeyError, TypeError) as error:
         problem = f"holds no scores ({type(error).__name__})."
-        raise InputError(
-            path, problem, "Name a .json that livseg evaluate wrote (for --out: or a new file)."
-        ) from error
+        remedy = "Name a .json that livseg evaluate wrote (for --out: or a new file)."
+        raise InputError(path, problem, remedy) from error
 
 
 def follow_up(arguments: argparse.Namespace) -> int:

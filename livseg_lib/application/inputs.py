@@ -170,8 +170,9 @@ def _entries(path: Path) -> list[Path]:
     if path.is_file():
         return [path]
     entries = _visible(path)
-    if any(map(begins_like_dicom, filter(Path.is_file, entries))):
-        return [path, *filter(nifti_stem, filter(Path.is_file, entries))]
+    inside = [entry for entry in entries if entry.is_file()]
+    if any(map(begins_like_dicom, inside)):
+        return [path, *filter(nifti_stem, inside)]
     firsts = [entry.is_dir() and _first_dicom(entry) for entry in entries]
     studies = {study_uid(first) for first in firsts if first}
     return [path] if len(studies) == 1 and None not in studies and all(firsts) else entries
