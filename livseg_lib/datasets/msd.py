@@ -105,6 +105,8 @@ def described_labels(folder: Path) -> files.LabelMap | None:
     said, path = files.find_label_map(folder), folder / "dataset.json"
     if said or not path.is_file():
         return said
+    if not (folder / "imagesTr").is_dir() and b'"labels"' not in path.read_bytes():
+        return None  # of another program
     names = _label_names(path)
     affirmed = {label: re.sub(DENIED + "[a-z]+", "", name) for label, name in names.items()}
     vessels = {label for label, name in affirmed.items() if re.search(VESSEL_WORDS, name)}

@@ -53,6 +53,8 @@ def test_the_list_is_read_beside_other_names_as_well(tmp_path, names):
     (case,) = (dataset := find_cases(tmp_path)).cases
     np.testing.assert_array_equal(case.read_labels(case.read_volume()), truth)
     assert [note.code for note in dataset.notes] == ["label-names"]
+    (tmp_path / "dataset.json").write_text('{"name": "of another program"}')
+    assert len(find_cases(tmp_path).cases) == 1
 
 
 @pytest.mark.parametrize("names", [("Task01_Brain", "Task03_Liver"), ("Dataset001_BTCV", "Dataset003_LIVER")])
